@@ -1,0 +1,45 @@
+"""What can go wrong, by cause.
+
+Every error that may reach a user is a `P2RError`: one sentence that names the value, and a hint that says what to do. Code
+raises at the cause; only `pipeline.walk` records an error on a trace, and only the command prints one.
+"""
+
+
+class P2RError(Exception):
+    """A failure with a message for the user and, where one helps, a hint."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class ImageError(P2RError):
+    """A picture is missing, broken, too large or of an impossible shape."""
+
+
+class DataError(P2RError):
+    """A question, an option list or a row of a file is not usable."""
+
+
+class ConfigError(P2RError):
+    """A setting, a prompt set or a command-line value is not usable."""
+
+
+class EmptyCropError(P2RError):
+    """A box covers no whole pixel of the picture."""
+
+
+class ModelError(P2RError):
+    """A model cannot be loaded or cannot run."""
+
+
+class EndpointError(ModelError):
+    """A server did not give a usable reply (unreachable, refused, malformed, cut off)."""
+
+
+class JudgeError(P2RError):
+    """An answer could not be judged; it is neither right nor wrong."""

@@ -1,0 +1,271 @@
+"""The core types, and what a model, a perceiver, a reasoner and a judge are. No file, network or tensor is touched here.
+
+Frozen pydantic models cross a file or a wire; frozen slotted dataclasses hold pixels. Boxes are per mille of the picture's
+width and height (Qwen3-VL's frame, 0 to 1000), everywhere: other frames are converted where a reply is parsed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, model_validator
+
+AnswerForm = Literal["choice", "number", "free_form"]
+Frame = Literal["per_mille", "absolute", "unit"]
+Role = Literal["perceiver", "reasoner", "judge"]
+Stage = Literal["image", "perceive", "gather", "reason", "judge"]
+ParseStep = Literal["strict", "repaired", "salvaged", "none"]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown keys: a typo in a file is an error, not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Box(Frozen):
+    """A rectangle in per mille of the picture's width (x) and height (y). May reach beyond 0..1000 when not clipped."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    label: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_rectangle(self) -> Box:
+        if not all(math.isfinite(value) for value in self.xyxy):
+            raise ValueError(f"a box needs four finite numbers, not {self.xyxy}")
+        if not (self.x1 < self.x2 and self.y1 < self.y2):
+            raise ValueError(f"a box needs x1 < x2 and y1 < y2, not {self.xyxy}")
+        return self
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return ((self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2)
+
+    @property
+    def area(self) -> float:
+        """Share of the picture, 0 to 1 for a box inside it."""
+        return (self.x2 - self.x1) * (self.y2 - self.y1) / 1e6
+
+    def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Corners in pixels of a `width` x `height` picture, truncated towards zero as in the authors' release."""
+        return (
+            int(self.x1 / 1000 * width),
+            int(self.y1 / 1000 * height),
+            int(self.x2 / 1000 * width),
+            int(self.y2 / 1000 * height),
+        )
+
+
+class ImageSource(Protocol):
+    """Where a picture comes from. Pixels are made when asked for and not kept."""
+
+    @property
+    def uri(self) -> str:
+        """A name that is written into traces: a path, or e.g. `needles:7/12`."""
+        ...
+
+    def load(self) -> Image.Image:
+        """The upright RGB picture at full resolution. Raises ImageError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question about one picture.
+
+    options: texts without letters, () for an open question; option k has the letter LETTERS[k].
+    target: the right answer: a letter for a choice, else a text; None when unknown.
+    gold_boxes: where the evidence is, in the order in which the question needs it; () when unknown.
+    chance: accuracy of blind guessing on this very sample, None when unknown.
+    """
+
+    id: str
+    image: ImageSource
+    question: str
+    options: tuple[str, ...] = ()
+    answer_form: AnswerForm = "free_form"
+    target: str | None = None
+    gold_boxes: tuple[Box, ...] = ()
+    benchmark: str = ""
+    category: str = ""
+    chance: float | None = None
+
+
+class Budget(Frozen):
+    """How many pixels a model looks at: sides are multiples of `factor`, the area lies in [min_pixels, max_pixels]."""
+
+    factor: int = 32
+    min_pixels: int = 16 * 32 * 32
+    max_pixels: int = 4096 * 32 * 32
+
+
+class ModelProfile(Frozen):
+    """What a model family expects: the frame its boxes are written in, and its pixel budget."""
+
+    family: str
+    frame: Frame
+    budget: Budget
+
+
+class Decoding(Frozen):
+    """How tokens are drawn. Temperature 0 is greedy."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked: images first (already sized to its budget), then the text.
+
+    fingerprint: short hash of the prompt set the wording comes from.
+    """
+
+    role: Role
+    system: str
+    text: str
+    images: tuple[Image.Image, ...]
+    fingerprint: str
+
+
+class Usage(Frozen):
+    """What a reply cost. `visual_tokens` is per image, computed from the sizes we sent; the rest is None when not reported."""
+
+    visual_tokens: tuple[int, ...] = ()
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+
+
+class Completion(Frozen):
+    """A model's reply. `finish_reason` is "length" when it was cut off at the token limit."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    model: str
+    usage: Usage = Usage()
+    seconds: float = 0.0
+
+
+class BoxParse(Frozen):
+    """How boxes were read out of a reply: the step that succeeded, why nothing was found, and what was left out."""
+
+    step: ParseStep
+    reason: str = ""
+    num_invalid: int = 0
+    num_clipped: int = 0
+    num_duplicates: int = 0
+    num_over_cap: int = 0
+
+
+class Perception(Frozen):
+    """Where to look. `source` names the perceiver; completion and parse are None when no model was asked."""
+
+    source: str
+    boxes: tuple[Box, ...]
+    completion: Completion | None = None
+    parse: BoxParse | None = None
+
+
+class EvidenceRecord(Frozen):
+    """What the evidence was made of: crop rectangles in pixels of the full picture, and the boxes that gave none."""
+
+    image_wh: tuple[int, int]
+    crops: tuple[tuple[int, int, int, int], ...] = ()
+    skipped: tuple[int, ...] = ()
+    annotated: bool = False
+
+
+class Answer(Frozen):
+    """What was read out of a reply: its text, for a choice its letter, and the rule and span that found it.
+
+    rule "none" with text None: the reply holds no answer that can be read without guessing.
+    """
+
+    text: str | None
+    letter: str | None = None
+    rule: str = "none"
+    span: tuple[int, int] | None = None
+
+
+class Verdict(Frozen):
+    """A judgement. An answer that could not be judged has no verdict but a failure."""
+
+    correct: bool
+    score: float
+    judge: str
+    reason: str = ""
+
+
+class Failure(Frozen):
+    """Why a trace is incomplete: neither right nor wrong, and counted apart."""
+
+    stage: Stage
+    kind: str
+    message: str
+    hint: str = ""
+
+
+class Trace(Frozen):
+    """One walk: everything that was seen, said and judged about one sample, without pixels."""
+
+    sample_id: str
+    image: str
+    question: str
+    options: tuple[str, ...] = ()
+    answer_form: AnswerForm = "free_form"
+    target: str | None = None
+    benchmark: str = ""
+    category: str = ""
+    perception: Perception | None = None
+    evidence: EvidenceRecord | None = None
+    reasoning: Completion | None = None
+    answer: Answer | None = None
+    verdict: Verdict | None = None
+    failure: Failure | None = None
+    fingerprint: str = ""
+    seconds: float = 0.0
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        return self.perception.boxes if self.perception else ()
+
+
+class Model(Protocol):
+    """Anything that replies to a prompt. Concurrent calls are welcome; a model batches or bounds them itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def profile(self) -> ModelProfile: ...
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Raises ModelError or EndpointError when no usable reply comes."""
+        ...
+
+
+class Judge(Protocol):
+    """Compares an answer (or the boxes) with the sample's target. Raises JudgeError when it cannot tell."""
+
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict: ...
+
+
+def visual_tokens(images: Sequence[Image.Image], factor: int) -> tuple[int, ...]:
+    """Tokens each image costs a model whose merged patch covers factor x factor pixels."""
+    return tuple((image.width // factor) * (image.height // factor) for image in images)
