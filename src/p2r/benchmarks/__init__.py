@@ -1,0 +1,1 @@
+"""Benchmarks: each yields samples, and nothing but samples."""

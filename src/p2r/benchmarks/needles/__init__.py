@@ -1,0 +1,80 @@
+"""Needles: a procedural benchmark in which one look cannot answer and a second, closer look can.
+
+`Needles(seed=0, num_samples=100)` is a sequence of samples, the same for ever for the same seed and knobs. Families and answer
+forms take turns: attribute, relation, pair, and choice or free form. Seeds from `TRAINING_SEEDS` on are reserved for training;
+the figures in the documentation use smaller ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from PIL import Image
+
+from p2r.benchmarks.needles.questions import FAMILIES, Family, Question, ask, has_clear_sides
+from p2r.benchmarks.needles.render import render
+from p2r.benchmarks.needles.scene import Knobs, Scene, draw_scene
+from p2r.types import Sample
+
+TRAINING_SEEDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SceneImage:
+    """A scene as an image source: pixels are rendered when asked for."""
+
+    uri: str
+    scene: Scene
+
+    def load(self) -> Image.Image:
+        return render(self.scene)
+
+
+class Needles(Sequence[Sample]):
+    """`num_samples` questions, each about a picture of its own. Sample k depends on (seed, k) alone."""
+
+    def __init__(self, *, seed: int = 0, num_samples: int = 100, knobs: Knobs | None = None) -> None:
+        self.seed, self.num_samples, self.knobs = seed, num_samples, knobs or Knobs()
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(self.num_samples))]
+        if not -self.num_samples <= index < self.num_samples:
+            raise IndexError(index)
+        index %= self.num_samples
+        family, choice = FAMILIES[index % 3], index // 3 % 2 == 1
+        scene, question = draw_question(np.random.RandomState([self.seed, index]), self.knobs, family, choice=choice)
+        return to_sample(scene, question, f"needles:{self.seed}/{index}")
+
+
+def draw_question(rng: np.random.RandomState, knobs: Knobs, family: Family, *, choice: bool) -> tuple[Scene, Question]:
+    """A scene and a question of this family about it."""
+    scene = draw_scene(rng, knobs, twins=family == "relation")
+    while family == "relation" and not has_clear_sides(scene):
+        scene = draw_scene(rng, knobs, twins=True)
+    return scene, ask(rng, scene, family, choice=choice)
+
+
+def to_sample(scene: Scene, question: Question, name: str) -> Sample:
+    return Sample(
+        id=name,
+        benchmark="needles",
+        category=question.family,
+        image=SceneImage(name, scene),
+        question=question.text,
+        options=question.options,
+        answer_form="choice" if question.options else "free_form",
+        target=question.target,
+        gold_boxes=tuple(scene.objects[index].box(scene.knobs.side_px) for index in question.subjects),
+        chance=question.chance,
+    )

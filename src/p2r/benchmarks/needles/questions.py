@@ -1,0 +1,107 @@
+"""Questions about a scene, balanced so that nothing but the details answers them.
+
+attribute: "What pattern is on the red star?" (one box; 6 patterns).
+relation:  "Is the checked red star to the left or right of the plain red star?" (two boxes, left one first). Both objects look
+           the same until the badge is read, so one look finds them and cannot tell them apart.
+pair:      "What patterns are on the red star and the blue ring?" (two boxes in the order of the question; 36 answers).
+
+Options of a choice are exchangeable given the question, so blind guessing is right with probability 1 / number of options:
+attribute draws the wrong patterns uniformly; pair offers the grid {a, b} x {c, d} of two candidates per object, in which every
+option shares a word with two others; relation offers both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from p2r.benchmarks.needles.scene import PATTERNS, Scene
+from p2r.types import LETTERS
+
+Family = Literal["attribute", "relation", "pair"]
+FAMILIES: tuple[Family, ...] = ("attribute", "relation", "pair")
+
+MIN_SIDE_GAP = 0.14
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`subjects` index the scene's objects, in the order of the boxes; `mentions` in the order of the wording."""
+
+    family: Family
+    text: str
+    subjects: tuple[int, ...]
+    mentions: tuple[int, ...]
+    answer: str
+    options: tuple[str, ...]
+    chance: float
+
+    @property
+    def target(self) -> str:
+        return LETTERS[self.options.index(self.answer)] if self.options else self.answer
+
+
+def ask(rng: np.random.RandomState, scene: Scene, family: Family, *, choice: bool) -> Question:
+    """One question of this family about the scene. A relation needs a scene with twins whose sides differ clearly."""
+    if family == "attribute":
+        return _ask_attribute(rng, scene, choice=choice)
+    if family == "relation":
+        return _ask_relation(rng, scene, choice=choice)
+    return _ask_pair(rng, scene, choice=choice)
+
+
+def has_clear_sides(scene: Scene) -> bool:
+    """Are the twins (the first two objects) far enough apart to say which is left?"""
+    first, second = scene.objects[:2]
+    return abs(first.x - second.x) > MIN_SIDE_GAP * scene.knobs.side_px
+
+
+def _unique(scene: Scene) -> list[int]:
+    names = [item.name for item in scene.objects]
+    return [index for index, name in enumerate(names) if names.count(name) == 1]
+
+
+def _ask_attribute(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Question:
+    candidates = _unique(scene)
+    subject = candidates[rng.randint(len(candidates))]
+    item = scene.objects[subject]
+    options: tuple[str, ...] = ()
+    if choice:
+        wrong = [pattern for pattern in PATTERNS if pattern != item.pattern]
+        kept = [item.pattern, *(wrong[index] for index in rng.permutation(len(wrong))[:3])]
+        options = tuple(kept[index] for index in rng.permutation(4))
+    text = f"What pattern is on the {item.name}?"
+    return Question("attribute", text, (subject,), (subject,), item.pattern, options, 1 / 4 if choice else 1 / len(PATTERNS))
+
+
+def _ask_relation(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Question:
+    named, other = (0, 1) if rng.rand() < 0.5 else (1, 0)
+    one, two = scene.objects[named], scene.objects[other]
+    answer = "left" if one.x < two.x else "right"
+    text = f"Is the {one.pattern} {one.name} to the left or right of the {two.pattern} {two.name}?"
+    sides = ("left", "right") if rng.rand() < 0.5 else ("right", "left")
+    subjects = (named, other) if answer == "left" else (other, named)
+    return Question("relation", text, subjects, (named, other), answer, sides if choice else (), 1 / 2)
+
+
+def _ask_pair(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Question:
+    candidates = _unique(scene)
+    order = rng.permutation(len(candidates))[:2]
+    subjects = (candidates[order[0]], candidates[order[1]])
+    one, two = (scene.objects[index] for index in subjects)
+    answer = f"{one.pattern} and {two.pattern}"
+    options: tuple[str, ...] = ()
+    if choice:
+        firsts, seconds = (_with_another(rng, item.pattern) for item in (one, two))
+        grid = [f"{first} and {second}" for first in firsts for second in seconds]
+        options = tuple(grid[index] for index in rng.permutation(4))
+    text = f"What patterns are on the {one.name} and the {two.name}?"
+    chance = 1 / 4 if choice else 1 / len(PATTERNS) ** 2
+    return Question("pair", text, subjects, subjects, answer, options, chance)
+
+
+def _with_another(rng: np.random.RandomState, pattern: str) -> tuple[str, str]:
+    others = [other for other in PATTERNS if other != pattern]
+    return pattern, others[rng.randint(len(others))]

@@ -1,0 +1,114 @@
+"""Scene to pixels. Only the parts that change are computed: backgrounds and shape masks are made once and kept."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from p2r.benchmarks.needles.scene import COLOURS, SPARE_SHARE, Knobs, Object, Scene
+
+STRIPE_AMPLITUDE = 105
+SUPERSAMPLING = 4
+
+
+def render(scene: Scene) -> Image.Image:
+    """The scene as an RGB picture, side_px x side_px."""
+    knobs, side = scene.knobs, scene.knobs.side_px
+    top, left = scene.offset
+    piece = _background(scene.background, side, knobs.texture)[top : top + side, left : left + side]
+    pixels = np.array(piece[:, ::-1] if scene.mirrored else piece)
+    for item in scene.objects:
+        _paste(pixels, item, knobs)
+    if knobs.noise > 0:
+        _add_noise(pixels, knobs.noise, scene.noise_offset)
+    return Image.fromarray(pixels)
+
+
+def _paste(pixels: NDArray[np.uint8], item: Object, knobs: Knobs) -> None:
+    mask, size = _shape_mask(item.shape, item.size), item.size
+    top, left = item.y - size // 2, item.x - size // 2
+    patch = pixels[top : top + size, left : left + size]
+    patch[:] = patch * (1 - mask) + np.array(COLOURS[item.colour], np.float32) * mask
+    detail = round(knobs.detail_share * knobs.side_px)
+    drop = round(0.08 * size) if item.shape == "triangle" else 0
+    top, left = item.y - detail // 2 + drop, item.x - detail // 2
+    pixels[top : top + detail, left : left + detail] = _badge(item, detail, knobs.period_share * knobs.side_px)
+
+
+def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
+    """A grey square of sine stripes with mean 128, whatever the pattern: averaged pixels do not tell it."""
+    rows, columns = np.mgrid[:size, :size] * (2 * math.pi / period_px)
+    shift_x, shift_y = item.phase
+    diagonal = 0.85  # between 0.71 (same period as the upright stripes) and 1: no alias is left after a bicubic reduction by 4
+    waves = {
+        "horizontal": lambda: np.sin(rows + shift_y),
+        "vertical": lambda: np.sin(columns + shift_x),
+        "rising": lambda: np.sin((columns + rows) * diagonal + shift_x),
+        "falling": lambda: np.sin((columns - rows) * diagonal + shift_x),
+        "checked": lambda: np.sin(columns + shift_x) * np.sin(rows + shift_y),
+        "plain": lambda: np.zeros_like(rows),
+    }
+    grey = np.round(128 + STRIPE_AMPLITUDE * waves[item.pattern]()).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+@lru_cache(maxsize=512)
+def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
+    """(size, size, 1) coverage, 0 to 1, with soft edges."""
+    side = size * SUPERSAMPLING
+    image = Image.new("L", (side, side), 0)
+    draw, c, r = ImageDraw.Draw(image), side / 2, side / 2 - 2
+    if shape == "star":
+        radii = [r if corner % 2 == 0 else 0.45 * r for corner in range(10)]
+        angles = [corner * math.pi / 5 for corner in range(10)]
+        draw.polygon([(c + d * math.sin(a), c - d * math.cos(a)) for d, a in zip(radii, angles, strict=True)], fill=255)
+    elif shape == "ring":
+        draw.ellipse((c - r, c - r, c + r, c + r), fill=255)
+        draw.ellipse((c - 0.66 * r, c - 0.66 * r, c + 0.66 * r, c + 0.66 * r), fill=0)
+    elif shape == "square":
+        draw.rectangle((c - 0.9 * r, c - 0.9 * r, c + 0.9 * r, c + 0.9 * r), fill=255)
+    elif shape == "triangle":
+        draw.polygon([(c, c - r), (c + r, c + 0.85 * r), (c - r, c + 0.85 * r)], fill=255)
+    elif shape == "cross":
+        draw.rectangle((c - 0.34 * r, c - r, c + 0.34 * r, c + r), fill=255)
+        draw.rectangle((c - r, c - 0.34 * r, c + r, c + 0.34 * r), fill=255)
+    else:
+        draw.rectangle((c - r, c - 0.45 * r, c + r, c + 0.45 * r), fill=255)
+    return np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)[:, :, None] / 255
+
+
+@lru_cache(maxsize=16)
+def _background(index: int, side: int, texture: float) -> NDArray[np.uint8]:
+    """A soft field of colour under many short strokes, a quarter larger than the picture so that it can be shifted."""
+    rng, size = np.random.RandomState([7, index]), side + int(SPARE_SHARE * side)
+    field = rng.rand(8, 8, 3) * 50 + rng.rand(1, 1, 3) * 70 + 70
+    image = Image.fromarray(field.astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+    draw, scale = ImageDraw.Draw(image), size / 1280
+    for _ in range(round(140 * texture)):
+        x, y = rng.randint(0, size, 2)
+        length, angle = rng.randint(12, 110) * scale, rng.rand() * 2 * math.pi
+        colour = tuple(int(value) for value in rng.randint(60, 170, 3) * 0.5 + 55)
+        end = (x + length * math.cos(angle), y + length * math.sin(angle))
+        draw.line((x, y, *end), fill=colour, width=max(1, round(rng.randint(1, 6) * scale)))
+    return np.asarray(image)
+
+
+@lru_cache(maxsize=2)
+def _grain(noise: float) -> NDArray[np.int16]:
+    rng = np.random.RandomState(11)
+    return np.round(rng.randn(2048, 2048, 3) * noise).astype(np.int16)
+
+
+def _add_noise(pixels: NDArray[np.uint8], noise: float, offset: tuple[int, int]) -> None:
+    grain, side = _grain(noise), pixels.shape[0]
+    for top in range(0, side, 1024):
+        for left in range(0, side, 1024):
+            tile = pixels[top : top + 1024, left : left + 1024]
+            height, width = tile.shape[:2]
+            noisy = tile + grain[offset[0] : offset[0] + height, offset[1] : offset[1] + width]
+            np.clip(noisy, 0, 255, out=noisy)
+            tile[:] = noisy
