@@ -17,7 +17,7 @@ from PIL import Image
 from p2r.benchmarks.needles.questions import FAMILIES, Family, Question, ask, has_clear_sides
 from p2r.benchmarks.needles.render import render
 from p2r.benchmarks.needles.scene import Knobs, Scene, draw_scene
-from p2r.types import Sample
+from p2r.types import AnswerForm, Sample
 
 TRAINING_SEEDS = 1_000_000
 
@@ -36,8 +36,15 @@ class SceneImage:
 class Needles(Sequence[Sample]):
     """`num_samples` questions, each about a picture of its own. Sample k depends on (seed, k) alone."""
 
-    def __init__(self, *, seed: int = 0, num_samples: int = 100, knobs: Knobs | None = None) -> None:
-        self.seed, self.num_samples, self.knobs = seed, num_samples, knobs or Knobs()
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        num_samples: int = 100,
+        knobs: Knobs | None = None,
+        forms: tuple[AnswerForm, ...] = ("free_form", "choice"),
+    ) -> None:
+        self.seed, self.num_samples, self.knobs, self.forms = seed, num_samples, knobs or Knobs(), forms
 
     def __len__(self) -> int:
         return self.num_samples
@@ -52,7 +59,7 @@ class Needles(Sequence[Sample]):
         if not -self.num_samples <= index < self.num_samples:
             raise IndexError(index)
         index %= self.num_samples
-        family, choice = FAMILIES[index % 3], index // 3 % 2 == 1
+        family, choice = FAMILIES[index % 3], self.forms[index // 3 % len(self.forms)] == "choice"
         scene, question = draw_question(np.random.RandomState([self.seed, index]), self.knobs, family, choice=choice)
         return to_sample(scene, question, f"needles:{self.seed}/{index}")
 

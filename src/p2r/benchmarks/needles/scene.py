@@ -49,8 +49,8 @@ class Knobs(Frozen):
     @model_validator(mode="after")
     def _can_be_drawn(self) -> Knobs:
         least, most = self.num_objects
-        if not 2 <= least <= most <= 12:
-            raise ValueError(f"num_objects needs 2 <= least <= most <= 12, not {self.num_objects}")
+        if not 1 <= least <= most <= 12:
+            raise ValueError(f"num_objects needs 1 <= least <= most <= 12, not {self.num_objects}")
         if self.detail_share > 0.5 * self.object_share[0]:
             raise ValueError(f"detail_share {self.detail_share} is more than half of the smallest object {self.object_share[0]}")
         if self.period_share * self.side_px < 2.5:

@@ -1,0 +1,288 @@
+"""Stage 2: a fresh language model learns to perceive, to reason on evidence and to guess when it looks only once.
+
+The vision tower is frozen, its features are computed once. A text-only warm-up teaches the look-up of an option's letter, which
+hardly emerges otherwise. Then the number of objects grows (1, 2-3, 4-6), each level when the held-out hit rate passes its mark.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
+
+from encode import Features, encode
+from p2r.answers import extract_answer
+from p2r.benchmarks.needles import to_sample
+from p2r.benchmarks.needles.questions import Question, ask
+from p2r.benchmarks.needles.scene import Scene
+from p2r.boxes import localise, parse_boxes
+from p2r.prompts import PromptSet
+from pool import Entry, View, draw_family
+from progress import Log, Saver
+from replies import generate_replies
+from rows import DIRECT, PERCEIVE, POINTER_HEADS, REASON, Batch, Row, RowMaker, collate
+
+KIND_WEIGHTS = {PERCEIVE: 1.5, REASON: 1.0, DIRECT: 0.3}
+DIRECT_STYLES = ("direct", "thinking", "reasoner_without_evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class LanguagePlan:
+    """How long and how hard.
+
+    warmup_steps: text-only steps first. steps: in all. decay_steps: of these, the last, in which the rate falls to 5%.
+    advance: held-out hit rate at which levels 0 and 1 are left. level_steps: steps after which a level is left anyway.
+    perceive_rows, reason_rows: rows a step. questions: perceiver questions a row.
+    """
+
+    warmup_steps: int
+    steps: int
+    decay_steps: int
+    lr: float
+    advance: tuple[float, float]
+    level_steps: tuple[int, int]
+    perceive_rows: int
+    reason_rows: int
+    questions: int
+    validate_every: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedEntry:
+    """A scene and the features of its pictures; the pixels are gone."""
+
+    entry: Entry
+    full: Features
+    case: tuple[Features, ...]
+
+
+@torch.no_grad()
+def cache_features(model: Qwen3VLForConditionalGeneration, entries: Sequence[Entry], batch: int = 24) -> list[CachedEntry]:
+    cached: list[CachedEntry] = []
+    for start in range(0, len(entries), batch):
+        part = entries[start : start + batch]
+        views = [view for entry in part for view in _pictures(entry)]
+        features = iter([Features(f.tokens.half(), f.deep.half()) for f in encode(model, views)])
+        for entry in part:
+            full = next(features)
+            cached.append(CachedEntry(entry, full, tuple(next(features) for _ in _pictures(entry)[1:])))
+    return cached
+
+
+def _pictures(entry: Entry) -> list[View]:
+    return [entry.full, *((entry.case.annotated, *entry.case.crops) if entry.case else ())]
+
+
+class Auxiliary(nn.Module):
+    """Reads the hundreds digits of a box at its name's token: the throw-away head of stage 2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.digits = nn.Linear(width, 40)
+
+
+class Attention:
+    """Keeps the attention weights and the hidden states that the supervision reads."""
+
+    def __init__(self, model: Qwen3VLForConditionalGeneration) -> None:
+        self.weights: dict[int, Tensor] = {}
+        self.hidden = torch.zeros(())
+        layers = model.model.language_model.layers
+        for index in {layer for layer, _ in POINTER_HEADS.values()}:
+            layers[index].self_attn.register_forward_hook(lambda _m, _i, output, index=index: self.weights.__setitem__(index, output[1]))
+        layers[2].register_forward_hook(lambda _m, _i, output: setattr(self, "hidden", output[0] if isinstance(output, tuple) else output))
+
+
+def train_language(
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: PromptSet,
+    cached: Sequence[CachedEntry],
+    held_out: Sequence[Entry],
+    plan: LanguagePlan,
+    folder: Path,
+) -> None:
+    """Train the language model in place; resumes from `folder`."""
+    model.model.language_model.config._attn_implementation = "eager"  # gives the attention weights
+    attention, heads, maker = Attention(model), Auxiliary(model.config.text_config.hidden_size), RowMaker(tokenizer, prompts)
+    weights = [p for name, p in model.named_parameters() if "visual" not in name] + list(heads.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.02)
+    rng = np.random.RandomState([plan.seed, 3])
+    saver, log = Saver(folder / "language_state.pt", model, heads, optimizer, rng), Log(folder / "language.jsonl", "language", plan.steps)
+    by_level = [[item for item in cached if item.entry.level == level] for level in range(3)]
+    saver.extra = {"level": 0, "level_since": plan.warmup_steps}
+    for step in range(saver.resume(), plan.steps):
+        level = int(saver.extra["level"])
+        for group in optimizer.param_groups:
+            group["lr"] = plan.lr * _rate(step, plan)
+        if step < plan.warmup_steps:
+            batches = [_lookup_rows(maker, rng, by_level[2], 6, plan.questions)]
+        else:
+            batches = [
+                _perceiver_rows(maker, rng, by_level, level, plan),
+                _reasoner_rows(maker, rng, by_level, level, plan.reason_rows),
+            ]
+        loss, figures = torch.zeros(()), {"level": float(level)}
+        for rows in batches:
+            part, seen = _loss(model, heads, attention, _collate(model, rows))
+            loss, figures = loss + part, figures | seen
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        log.step(step, figures)
+        if (step + 1) % plan.validate_every == 0 and step >= plan.warmup_steps:
+            scores = validate(model, tokenizer, prompts, [entry for entry in held_out if entry.level == level])
+            log.write({"step": step + 1, "level": level, **scores})
+            since = step + 1 - saver.extra["level_since"]
+            if level < 2 and (scores["hit"] >= plan.advance[level] or since >= plan.level_steps[level]):
+                saver.extra = {"level": level + 1, "level_since": step + 1}
+            saver.save(step + 1)
+    saver.save(plan.steps)
+    log.close()
+
+
+def _rate(step: int, plan: LanguagePlan) -> float:
+    left = (plan.steps - step) / max(1, plan.decay_steps)
+    return min(1.0, (step + 1) / 30) * max(0.05, min(1.0, left))
+
+
+def _draw(rng: np.random.RandomState, by_level: list[list[CachedEntry]], level: int) -> CachedEntry:
+    """A scene of this level, one time in five of an easier one."""
+    chosen = level if level == 0 or rng.rand() < 0.8 else rng.randint(level)
+    return by_level[chosen][rng.randint(len(by_level[chosen]))]
+
+
+def _draw_question(rng: np.random.RandomState, scene: Scene) -> Question:
+    return ask(rng, scene, draw_family(rng, scene), choice=bool(rng.rand() < 0.5))
+
+
+def _perceiver_rows(
+    maker: RowMaker, rng: np.random.RandomState, by_level: list[list[CachedEntry]], level: int, plan: LanguagePlan
+) -> list[Row]:
+    rows = []
+    for _ in range(plan.perceive_rows):
+        item = _draw(rng, by_level, level)
+        scene = item.entry.scene
+        row = maker.open_row([item.entry.full], [item.full])
+        for _ in range(plan.questions):
+            maker.add_perceiver(row, rng, scene, _draw_question(rng, scene), item.entry.full)
+        maker.add_direct(row, scene, _draw_question(rng, scene), DIRECT_STYLES[rng.randint(3)])
+        rows.append(row)
+    return rows
+
+
+def _reasoner_rows(
+    maker: RowMaker, rng: np.random.RandomState, by_level: list[list[CachedEntry]], level: int, count: int
+) -> list[Row]:
+    rows = []
+    while len(rows) < count:
+        item = _draw(rng, by_level, max(1, level))
+        case = item.entry.case
+        if case is None:
+            continue
+        row = maker.open_row([case.annotated, *case.crops], item.case)
+        for question in case.questions:
+            maker.add_reasoner(row, item.entry.scene, question, case.crops)
+        rows.append(row)
+    return rows
+
+
+def _lookup_rows(
+    maker: RowMaker, rng: np.random.RandomState, items: list[CachedEntry], count: int, questions: int
+) -> list[Row]:
+    rows = []
+    for _ in range(count):
+        row = maker.open_row([], [])
+        for _ in range(2 * questions):
+            scene = items[rng.randint(len(items))].entry.scene
+            maker.add_lookup(row, scene, ask(rng, scene, draw_family(rng, scene), choice=bool(rng.rand() < 0.8)))
+        rows.append(row)
+    return rows
+
+
+def _collate(model: Qwen3VLForConditionalGeneration, rows: Sequence[Row]) -> Batch:
+    config = model.config
+    levels = len(config.vision_config.deepstack_visual_indexes)
+    return collate(rows, config.text_config.pad_token_id, config.image_token_id, config.text_config.hidden_size, levels)
+
+
+def _loss(
+    model: Qwen3VLForConditionalGeneration, heads: Auxiliary, attention: Attention, batch: Batch
+) -> tuple[Tensor, dict[str, float]]:
+    embeds = model.get_input_embeddings()(batch.ids_BL)
+    has_images = bool(batch.visual_BL.any())
+    if has_images:
+        embeds = embeds.masked_scatter(batch.visual_BL[..., None], batch.tokens_ND)
+    hidden = model.model.language_model(
+        inputs_embeds=embeds,
+        position_ids=batch.positions_3BL,
+        attention_mask=batch.bias_B1LL,
+        use_cache=False,
+        visual_pos_masks=batch.visual_BL if has_images else None,
+        deepstack_visual_embeds=list(batch.deep_KND) if has_images else None,
+    ).last_hidden_state
+    losses = F.cross_entropy(model.lm_head(hidden[batch.places]), batch.labels, reduction="none")
+    total, figures = torch.zeros(()), {}
+    for kind, weight in KIND_WEIGHTS.items():
+        mine = batch.kinds == kind
+        if mine.any():
+            total = total + weight * (losses[mine] * batch.weights[mine]).sum() / batch.weights[mine].sum()
+            key = mine & (batch.weights == (4.0 if kind == PERCEIVE else 2.0))
+            if key.any():
+                figures[("hundreds", "answer", "guess")[kind]] = float(losses[key].detach().mean())
+            if kind == REASON and (thought := mine & (batch.weights == 1.5)).any():
+                figures["thought"] = float(losses[thought].detach().mean())
+    for slot, (row, query, key) in batch.pointers.items():
+        layer, which = POINTER_HEADS[slot]
+        mass = attention.weights[layer][row, which, query, key].mean(1)
+        pointer = -(mass + 1e-5).log().mean()
+        total = total + 0.5 * pointer
+        figures[("to_object", "to_crop", "to_name", "to_option")[slot]] = float(pointer.detach())
+    if batch.hundreds:
+        row, place, digits = batch.hundreds
+        read = heads.digits(attention.hidden[row, place]).reshape(-1, 10)
+        total = total + 0.5 * F.cross_entropy(read, digits.reshape(-1))
+    return total, figures
+
+
+@torch.no_grad()
+def validate(
+    model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet, entries: Sequence[Entry]
+) -> dict[str, float]:
+    """Hit rate of greedy boxes, and accuracy on jittered gold evidence, on held-out scenes."""
+    began, rng = time.perf_counter(), np.random.RandomState(5)
+    model.eval()
+    asked = [(entry, to_sample(entry.scene, _draw_question(rng, entry.scene), "")) for entry in entries]
+    items = [(prompts.perceiver(sample), [entry.full]) for entry, sample in asked]
+    replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=52)
+    hit = [
+        float(np.mean([hits_any(parse_boxes(reply)[0], gold) for gold in sample.gold_boxes]))
+        for (_, sample), reply in zip(asked, replies, strict=True)
+    ]
+    scores = {"hit": float(np.mean(hit))}
+    cases = [(entry, entry.case) for entry in entries if entry.case]
+    if cases:
+        samples = [to_sample(entry.scene, case.questions[k % 2], "") for k, (entry, case) in enumerate(cases)]
+        items = [
+            (prompts.reasoner(sample), [case.annotated, *case.crops]) for sample, (_, case) in zip(samples, cases, strict=True)
+        ]
+        replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=24)
+        for form in ("free_form", "choice"):
+            right = [
+                (answer.letter if form == "choice" else answer.text) == sample.target
+                for sample, reply in zip(samples, replies, strict=True)
+                if sample.answer_form == form
+                for answer in [extract_answer(reply, sample.answer_form, sample.options)]
+            ]
+            scores[f"right_{form}"] = float(np.mean(right))
+    model.train()
+    return scores | {"validation_seconds": time.perf_counter() - began}
