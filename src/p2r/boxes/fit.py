@@ -1,0 +1,92 @@
+"""How well boxes fit the gold boxes: hits and intersection over union.
+
+Paper: section 4.4 calls it a hit when the centre of a predicted box lies inside the gold box. It does not say how
+several boxes or several gold boxes count, so every reading is here under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2r.types import Box
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - shared)
+
+
+def is_hit(box: Box, gold: Box) -> bool:
+    """Whether the centre of `box` lies inside `gold`, its edge included."""
+    x, y = box.center
+    return gold.x1 <= x <= gold.x2 and gold.y1 <= y <= gold.y2
+
+
+def hits(boxes: Sequence[Box], gold: Sequence[Box]) -> bool:
+    """Whether any box hits any gold box: the paper's hit, per sample."""
+    return any(is_hit(box, target) for box in boxes for target in gold)
+
+
+def mean_best_iou(boxes: Sequence[Box], gold: Sequence[Box]) -> float:
+    """Mean over the gold boxes of the best IoU that any box reaches; 0 without boxes or gold boxes."""
+    return _mean([max((iou(box, target) for box in boxes), default=0.0) for target in gold])
+
+
+@dataclass(frozen=True, slots=True)
+class Localisation:
+    """Seven readings of how well the boxes of one sample fit its gold boxes.
+
+    hit_any: some box hits some gold box.
+    hit_all: every gold box is hit.
+    hit_share_of_gold, hit_share_of_boxes: the share of them that takes part in a hit, 0 to 1.
+    mean_iou_of_gold, mean_iou_of_boxes: mean over them of the best IoU on the other side.
+    best_iou: of all pairs.
+    """
+
+    hit_any: bool
+    hit_all: bool
+    hit_share_of_gold: float
+    hit_share_of_boxes: float
+    mean_iou_of_gold: float
+    mean_iou_of_boxes: float
+    best_iou: float
+
+
+def localise(boxes: Sequence[Box], gold: Sequence[Box]) -> Localisation:
+    """All readings at once; everything is 0 without boxes or gold boxes."""
+    gold_hit = [any(is_hit(box, target) for box in boxes) for target in gold]
+    boxes_hit = [any(is_hit(box, target) for target in gold) for box in boxes]
+    return Localisation(
+        hit_any=any(gold_hit),
+        hit_all=bool(gold_hit) and all(gold_hit),
+        hit_share_of_gold=_mean(gold_hit),
+        hit_share_of_boxes=_mean(boxes_hit),
+        mean_iou_of_gold=mean_best_iou(boxes, gold),
+        mean_iou_of_boxes=mean_best_iou(gold, boxes),
+        best_iou=max((iou(box, target) for box in boxes for target in gold), default=0.0),
+    )
+
+
+def target_inside_crop(
+    gold: Box, crops: Sequence[tuple[int, int, int, int]], image_wh: tuple[int, int], *, tolerance_px: float = 1.0
+) -> bool:
+    """Whether one of the crops holds the whole gold box, so that the reasoner saw all of it at full resolution.
+
+    Args:
+        crops: (left, top, right, bottom) in pixels of the full picture, as in EvidenceRecord.
+        image_wh: (width, height) in pixels of the full picture.
+        tolerance_px: how far the box may reach out, since crops end on whole pixels.
+    """
+    width, height = image_wh
+    x1, y1, x2, y2 = gold.x1 / 1000 * width, gold.y1 / 1000 * height, gold.x2 / 1000 * width, gold.y2 / 1000 * height
+    return any(min(x1 - left, y1 - top, right - x2, bottom - y2) >= -tolerance_px for left, top, right, bottom in crops)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,124 @@
+"""From a perceiver's reply to boxes per mille of the picture: `parse_boxes`, and the rules it follows.
+
+Paper: section 3.1 and the prompt of appendix B.1 give the format, `[{"bbox_2d": [x1, y1, x2, y2], "label": ...}]`;
+how a broken reply is read is ours. RELEASE keeps exactly what the authors' release keeps of every well-formed reply;
+where the release crashes (`bbox_2d: null`) or keeps what is no finite number, there is no box and a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from p2r.boxes.reply import Corners, Fault, read_reply
+from p2r.errors import ConfigError
+from p2r.types import Box, BoxParse, Frame
+
+
+@dataclass(frozen=True, slots=True)
+class ParseRules:
+    """How forgiving a reply is read.
+
+    repair, salvage: take the second and the third step of reading a broken reply.
+    clip: cut boxes at the picture's edge; one that lies outside is unusable.
+    dedupe: keep the first of boxes with equal corners.
+    cap: most boxes kept; None for no limit.
+    literal: take the reply at its word, as the release does: see `reply.read_reply`.
+    """
+
+    repair: bool = True
+    salvage: bool = True
+    clip: bool = True
+    dedupe: bool = True
+    cap: int | None = 64
+    literal: bool = False
+
+
+ROBUST = ParseRules()
+RELEASE = ParseRules(repair=False, clip=False, dedupe=False, cap=None, literal=True)
+
+
+def parse_boxes(
+    text: str, *, rules: ParseRules = ROBUST, frame: Frame = "per_mille", image_wh: tuple[int, int] | None = None
+) -> tuple[tuple[Box, ...], BoxParse]:
+    """The boxes a reply names, and how they were read. No text makes it fail.
+
+    Args:
+        text: the reply.
+        frame: what the reply's numbers mean: 0-1000, pixels, or 0-1.
+        image_wh: (width, height) in pixels of the *resized* picture the model saw; needed for frame "absolute".
+
+    Returns:
+        Boxes per mille of the picture, in reading order, and the record: an empty list is step "strict" without boxes.
+
+    Raises:
+        ConfigError: frame "absolute" without image_wh.
+
+    Source:
+        RELEASE: evaluation/p2r_utils.py of the authors' release, after its observed inputs and outputs.
+    """
+    per_x, per_y = _units_per_side(frame, image_wh)
+    step, entries, reason = read_reply(text, repair=rules.repair, salvage=rules.salvage, literal=rules.literal)
+    boxes: list[Box] = []
+    seen: set[Corners] = set()
+    faults: list[str] = []
+    num_clipped = num_duplicates = num_over_cap = 0
+    for entry in entries:
+        placed = _place(entry.corners, per_x, per_y)
+        corners = _clip(placed) if rules.clip else placed
+        if isinstance(corners, str):
+            faults.append(corners)
+        elif rules.dedupe and corners in seen:
+            num_duplicates += 1
+        elif rules.cap is not None and len(boxes) >= rules.cap:
+            num_over_cap += 1
+        else:
+            seen.add(corners)
+            num_clipped += corners != placed
+            x1, y1, x2, y2 = corners
+            boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, label=entry.label))
+    if faults and not boxes:
+        reason = f"none of {len(faults)} boxes is usable; the first {faults[0]}"
+    return tuple(boxes), BoxParse(
+        step=step,
+        reason=reason,
+        num_invalid=len(faults),
+        num_clipped=num_clipped,
+        num_duplicates=num_duplicates,
+        num_over_cap=num_over_cap,
+    )
+
+
+def _units_per_side(frame: Frame, image_wh: tuple[int, int] | None) -> tuple[float, float]:
+    """How many of the frame's units the picture is wide and high."""
+    if frame == "per_mille":
+        return 1000.0, 1000.0
+    if frame == "unit":
+        return 1.0, 1.0
+    if image_wh is None or min(image_wh) < 1:
+        raise ConfigError(
+            f"boxes in pixels cannot be placed on a picture of size {image_wh}",
+            hint="pass image_wh, the width and height of the resized picture the model saw",
+        )
+    return float(image_wh[0]), float(image_wh[1])
+
+
+def _place(corners: Corners | Fault, units_x: float, units_y: float) -> Corners | Fault:
+    """The corners per mille of the picture. A fault stays what it is."""
+    if isinstance(corners, str):
+        return corners
+    x1, y1, x2, y2 = corners
+    if units_x != 1000 or units_y != 1000:
+        x1, y1, x2, y2 = x1 / units_x * 1000, y1 / units_y * 1000, x2 / units_x * 1000, y2 / units_y * 1000
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        return f"is too large: {list(corners)}"
+    if not (x1 < x2 and y1 < y2):
+        return f"is empty or reversed: {list(corners)}"
+    return x1, y1, x2, y2
+
+
+def _clip(corners: Corners | Fault) -> Corners | Fault:
+    if isinstance(corners, str):
+        return corners
+    x1, y1, x2, y2 = (min(max(value, 0.0), 1000.0) for value in corners)
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else f"lies outside the picture: {list(corners)}"

@@ -1,0 +1,86 @@
+"""Our roles ask both stages what the release's evaluation asks: the same text, images, order and budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rows import hash_pixels, make_background, read_rows
+
+from p2r.boxes import RELEASE
+from p2r.evidence import gather
+from p2r.models.scripted import ScriptedModel
+from p2r.pixels import MemoryImage, Picture, fit
+from p2r.prompts import load_prompt_set
+from p2r.roles import EvidenceReasoner, ModelPerceiver, PlainReasoner
+from p2r.types import Budget, Completion, Decoding, Prompt, Sample
+
+CLOSING_SENTENCE = "Answer with the option's letter from the given choices directly."
+PROMPTS = load_prompt_set("release")
+
+
+class Listener(ScriptedModel):
+    """A scripted model that keeps what it is asked."""
+
+    def __init__(self, perceiver_reply: str) -> None:
+        super().__init__({"perceiver": perceiver_reply, "reasoner": "<answer>A</answer>"})
+        self.asked: list[Prompt] = []
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        self.asked.append(prompt)
+        return await super().complete(prompt, decoding)
+
+
+def make_sample(row: dict[str, Any]) -> Sample:
+    record = row["record"]
+    if row["benchmark"] == "vstar":
+        question = record["text"].removesuffix(CLOSING_SENTENCE).rstrip("\n")
+    else:
+        question = "\n".join((record["question"], "Options:", *record["multi-choice options"]))
+    return Sample(
+        id=row["id"],
+        image=MemoryImage(make_background(*row["image_size"])),
+        question=question,
+        answer_form="choice",
+        options_in_question=True,
+    )
+
+
+def check(prompt: Prompt, expected: dict[str, Any], originals: tuple[Any, ...]) -> None:
+    assert prompt.system == expected["system"]
+    assert prompt.text == expected["prompt_text"]
+    assert ["image"] * len(prompt.images) + ["text"] == expected["content_order"]
+    assert [list(image.size) for image in originals] == expected["image_sizes"]
+    for original, hashed in zip(originals, expected["image_sha256"], strict=True):
+        assert hashed is None or hash_pixels(original) == hashed
+    for sent, original, (min_pixels, max_pixels) in zip(
+        prompt.images, originals, expected["image_budgets"], strict=True
+    ):
+        assert sent.tobytes() == fit(original, Budget(min_pixels=min_pixels, max_pixels=max_pixels)).tobytes()
+
+
+@pytest.mark.parametrize("row", read_rows("pipeline_authors"), ids=lambda row: row["id"])
+async def test_both_stages_ask_what_the_release_asks(row: dict[str, Any]) -> None:
+    sample, expected = make_sample(row), row["expected"]
+    model = Listener(row["perceive_output"] or "")
+    picture = Picture(sample.image.load())
+    evidence = gather(picture, ())
+    if expected["perceive"]:
+        perception = await ModelPerceiver(model, PROMPTS, rules=RELEASE)(sample, picture)
+        check(model.asked[-1], expected["perceive"], (picture.image,))
+        evidence = gather(picture, perception.boxes)
+        assert len(perception.boxes) == (expected["result"]["bbox_count"] or 0)
+        await EvidenceReasoner(model, PROMPTS)(sample, evidence)
+    else:
+        style = "direct" if row["mode"] == "default" else "thinking"
+        await PlainReasoner(model, PROMPTS, style=style)(sample, evidence)
+    check(model.asked[-1], expected["reason"], evidence.images)
+
+
+def test_hr_bench_options_are_appended_as_lettered_lines() -> None:
+    image = MemoryImage(make_background(64, 48))
+    sample = Sample("0", image, "What colour is the sail?", options=("red", "blue"), answer_form="choice")
+    assert PROMPTS.direct(sample) == (
+        "Question: What colour is the sail?\nOptions:\nA. red\nB. blue\n"
+        "Answer the question with the option's letter from the given choices (e.g., A, B, etc.) directly.\n"
+    )
