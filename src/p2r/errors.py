@@ -43,3 +43,7 @@ class EndpointError(ModelError):
 
 class JudgeError(P2RError):
     """An answer could not be judged; it is neither right nor wrong."""
+
+
+class StorageError(P2RError):
+    """Results cannot be written or read back, or belong to another run."""

@@ -1,0 +1,39 @@
+"""The answer in a reply, with the rule and the span that found it.
+
+`robust` is the extractor of every evaluation and of training. `release` and `mme_official` repeat the published
+scorers to the letter, mistakes included, so that published numbers can be compared with; all three read the same
+stored replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from p2r.answers.mme_official import read_mme_official
+from p2r.answers.release import read_release
+from p2r.answers.robust import read_robust
+from p2r.types import Answer, AnswerForm
+
+__all__ = ["Scorer", "extract_answer", "read_mme_official", "read_release", "read_robust"]
+
+Scorer = Literal["robust", "release", "mme_official"]
+
+
+def extract_answer(reply: str, form: AnswerForm, options: Sequence[str] = (), *, scorer: Scorer = "robust") -> Answer:
+    """Read the answer out of a reply. No text makes it fail; what cannot be read without guessing is rule "none".
+
+    Args:
+        reply: a reasoner's reply.
+        form: what was asked for; letters are looked for in a choice only.
+        options: texts without letters.
+        scorer: "release" is the authors' evaluation of tagged replies with the letters A-D; `read_release` has its
+            other modes. "mme_official" is MME-RealWorld's own script, which knows choices only: other forms are read as
+            by "robust".
+    """
+    reply = reply.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a trace
+    if scorer == "release":
+        return read_release(reply, letters="ABCD" if form == "choice" else "")
+    if scorer == "mme_official" and form == "choice":
+        return read_mme_official(reply, options)
+    return read_robust(reply, form, options)

@@ -1,0 +1,34 @@
+"""The letter as MME-RealWorld's own script reads it, to compare with published numbers.
+
+Source: MME-Benchmarks/MME-RealWorld, evaluation/eval_your_results.py, after its observed inputs and outputs. Two of
+its eight phrases are each joined to the next one for want of a comma, so that they are never struck out: "Best
+answer: A" is B. A reply without a capital takes the first option that contains it, so that the empty reply is A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2r.types import LETTERS, Answer
+
+LEAD_INS = (
+    "The best answer is",
+    "The correct answer is",
+    "The answer is",
+    "The answer",
+    "The best option isThe correct option is",
+    "Best answer:Best option:",
+)
+COUNTED = "ABCDE"
+
+
+def read_mme_official(reply: str, options: Sequence[str]) -> Answer:
+    """The official letter; None where the script gives none."""
+    text = reply.strip()
+    for lead_in in LEAD_INS:
+        text = text.replace(lead_in, "")
+    letter = next((character for character in text if character in COUNTED), None)
+    if letter is None and len(text.split()) <= 10:
+        choices = (f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+        letter = next((choice[1] for choice in choices if text.lower() in choice.lower()), None)
+    return Answer(text=reply.strip(), letter=letter, rule="none" if letter is None else "mme_official")

@@ -1,0 +1,84 @@
+"""Where in a reply the answer stands: in an answer tag, after the thinking, or anywhere.
+
+The last closed tag with something in it wins: a revised answer is the answer. What stands in thinking that never
+ended, or before a tag that was opened and left empty, is no answer unless it says so in words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+Where = Literal["tag", "cut_tag", "reply", "thought"]
+
+
+class Region(NamedTuple):
+    """A part of a reply, `reply[start:end]`, with the same characters but for markup, which is blank in `text`.
+
+    where: "tag", a closed answer tag; "cut_tag", a tag that never closed; "reply", what follows the thinking;
+        "thought", text in which an answer counts only when it is called one.
+    """
+
+    text: str
+    start: int
+    where: Where
+
+
+def find_region(reply: str) -> Region:
+    """The part of a reply to read the answer from. Offsets in it are offsets in the reply."""
+    plain = _blank(_NO_SPEECH, _blank(_ACCENT, reply.translate(_PLAIN_FORMS)))
+    speech = _blank(_MARKUP, plain)
+    thought_end = max((match.end() for match in _THINK_END.finditer(plain)), default=0)
+    if not speech[thought_end:].strip():
+        thought_end = 0
+    start, end, where = _locate(plain, speech, thought_end)
+    return Region(speech[start:end], start, where)
+
+
+class _PlainForms(dict[int, str]):
+    """What to write for a character: a blank for one of no width, the plain letter for a wide, round or bold one."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        plain = " " if unicodedata.category(character) in ("Cf", "Zs") else unicodedata.normalize("NFKC", character)
+        self[code] = plain if len(plain) == 1 and plain.isascii() else character
+        return self[code]
+
+
+_PLAIN_FORMS = _PlainForms()
+_ACCENT = re.compile(r"(?<=[A-Za-z])[\u0300-\u036f]+(?![A-Za-z])")
+_NO_SPEECH = re.compile(r"<\|[^<>|]{1,40}\|>|<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
+_THINK_END = re.compile(r"</think>", re.IGNORECASE)
+_THINK = re.compile(r"</?think>", re.IGNORECASE)
+_TAG = re.compile(
+    r"(?:<|&lt;)\s{0,4}(?:(?P<open>answer)|/\s{0,4}answer|answer\s{0,4}/)\s{0,4}(?:>|&gt;)", re.IGNORECASE
+)
+_MARKUP = re.compile(rf"{_TAG.pattern}|{_THINK.pattern}", re.IGNORECASE)
+
+
+def _blank(pattern: re.Pattern[str], text: str) -> str:
+    return pattern.sub(lambda match: " " * len(match[0]), text)
+
+
+def _locate(plain: str, speech: str, thought_end: int) -> tuple[int, int, Where]:
+    """Start, end and kind of the region; `speech` is `plain` without markup."""
+    tags = list(_TAG.finditer(plain, thought_end))
+    filled = [
+        (tag.end(), following.start())
+        for tag, following in pairwise(tags)
+        if tag["open"] and speech[tag.end() : following.start()].strip()
+    ]
+    if filled:
+        return *filled[-1], "tag"
+    if tags and tags[-1]["open"]:
+        opened = tags[-1]
+        if not speech[opened.end() :].strip():
+            return thought_end, opened.start(), "thought"
+        cut_close = plain.find("</", opened.end())
+        return (opened.end(), cut_close, "tag") if cut_close >= 0 else (opened.end(), len(plain), "cut_tag")
+    if thought_end == 0 and _THINK.search(plain):
+        return 0, len(plain), "thought"
+    stray_close = next((tag for tag in tags if speech[thought_end : tag.start()].strip()), None)
+    return thought_end, stray_close.start() if stray_close else len(plain), "reply"

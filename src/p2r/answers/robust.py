@@ -1,0 +1,41 @@
+"""The answer a careful reader finds in a reply, or none. One extractor for evaluation and training.
+
+Departs from the release, which has two: its evaluation takes the first capital of the first tag, its training the
+first capital anywhere in an untagged reply, so that "Based on the image, ..." is B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2r.answers.choice import read_choice
+from p2r.answers.open_answer import read_open
+from p2r.answers.region import find_region
+from p2r.types import Answer, AnswerForm
+
+# What is read of a long untagged reply: its end, where the answer stands if there is one.
+_LONGEST_READ_CHARS = 20_000
+
+
+def read_robust(reply: str, form: AnswerForm, options: Sequence[str] = ()) -> Answer:
+    """Read the answer as `extract_answer` describes.
+
+    Returns:
+        rule: "none", or the place and the rule that found it, such as "tag/letter" or "reply/phrase"; an option that
+        does not exist has its text but no letter.
+    """
+    text, start, where = find_region(reply)
+    if len(text) > _LONGEST_READ_CHARS:
+        start += len(text) - _LONGEST_READ_CHARS
+        text = text[-_LONGEST_READ_CHARS:]
+    if form == "choice":
+        choice = read_choice(text, options, committed=where == "tag", explicit_only=where == "thought")
+        if choice is None:
+            return Answer(text=None)
+        span = (start + choice.start, start + choice.end)
+        return Answer(text=reply[slice(*span)], letter=choice.letter, rule=f"{where}/{choice.rule}", span=span)
+    found = read_open(text, form, where)
+    if found is None:
+        return Answer(text=None)
+    rule, first, last = found
+    return Answer(text=reply[start + first : start + last], rule=f"{where}/{rule}", span=(start + first, start + last))

@@ -1,0 +1,69 @@
+"""A free-form answer judged by a model, which has to say yes or no."""
+
+from __future__ import annotations
+
+import re
+
+from p2r.errors import JudgeError
+from p2r.judges.rules import NO_ANSWER, target_of
+from p2r.prompts import PromptSet, load_prompt_set
+from p2r.types import Answer, Box, Completion, Decoding, Model, Prompt, Sample, Verdict
+
+DECODING = Decoding(max_new_tokens=512)
+
+
+class ModelJudge:
+    """Asks `model` whether the answer means the same as the target. It sees the question, not the picture.
+
+    prompts: the wording, its file judge.txt; the set `release` when None.
+    """
+
+    def __init__(self, model: Model, prompts: PromptSet | None = None, *, decoding: Decoding = DECODING) -> None:
+        self._model = model
+        self._prompts = prompts or load_prompt_set()
+        self._decoding = decoding
+
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Raises JudgeError without a target or a clear yes or no, ModelError when no reply comes."""
+        judge = f"model:{self._model.name}"
+        target_of(sample)
+        if answer.text is None:
+            return Verdict(correct=False, score=0.0, judge=judge, reason=NO_ANSWER)
+        prompt = Prompt(
+            role="judge",
+            system=self._prompts.system,
+            text=self._prompts.judge(sample, answer.text),
+            images=(),
+            fingerprint=self._prompts.fingerprint,
+        )
+        completion = await self._model.complete(prompt, self._decoding)
+        correct = read_yes_or_no(completion)
+        return Verdict(
+            correct=correct, score=float(correct), judge=judge, reason=f"replied {completion.text.strip()[:80]!r}"
+        )
+
+
+def read_yes_or_no(completion: Completion) -> bool:
+    """True for yes, False for no. The first word decides, and the other word must not occur.
+
+    Raises:
+        JudgeError: anything else, a reply that was cut off included.
+    """
+    final = completion.text.rpartition("</think>")[2]
+    words = re.findall(r"\w+", final.casefold())
+    if completion.finish_reason == "length" and words not in (["yes"], ["no"]):
+        raise JudgeError(
+            f"the judging model {completion.model!r} was cut off: {_excerpt(completion.text)}",
+            hint="allow it more new tokens, or ask a model that does not think",
+        )
+    if words and words[0] in ("yes", "no") and ("yes" in words) != ("no" in words):
+        return words[0] == "yes"
+    raise JudgeError(
+        f"the judging model {completion.model!r} said neither yes nor no: {_excerpt(completion.text)}",
+        hint="judge with a stronger model, or with the words themselves",
+    )
+
+
+def _excerpt(text: str) -> str:
+    stripped = text.strip()
+    return repr(stripped if len(stripped) <= 120 else f"...{stripped[-117:]}")

@@ -1,0 +1,105 @@
+"""Judges that need neither a model nor mathematics: a choice's letter, a text's words, a box's overlap."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from p2r.boxes import iou
+from p2r.errors import JudgeError
+from p2r.types import LETTERS, Answer, Box, Sample, Verdict
+
+NO_ANSWER = "no answer"
+
+
+def target_of(sample: Sample) -> str:
+    """The right answer.
+
+    Raises:
+        JudgeError: there is none.
+    """
+    if sample.target is None or not sample.target.strip():
+        raise JudgeError(
+            f"sample {sample.id!r} has no target to judge an answer by",
+            hint="give it the right answer as target, or run without a judge",
+        )
+    return sample.target.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceJudge:
+    """The letters are equal. A letter that no option has is a wrong answer."""
+
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Raises JudgeError when the target is not the letter of an option."""
+        target = target_of(sample).upper()
+        letters = LETTERS[: len(sample.options)] if sample.options else LETTERS
+        if len(target) != 1 or target not in letters:
+            raise JudgeError(
+                f"the target of sample {sample.id!r} is {sample.target!r}, which is not the letter of an option",
+                hint=f"write one of {', '.join(letters)}",
+            )
+        if answer.letter is None:
+            reason = NO_ANSWER if answer.text is None else f"{_excerpt(answer.text)} is not an option"
+            return _verdict("choice", correct=False, reason=reason)
+        correct = answer.letter == target
+        return _verdict("choice", correct=correct, reason="" if correct else f"{answer.letter} instead of {target}")
+
+
+@dataclass(frozen=True, slots=True)
+class TextJudge:
+    """The texts are the same words: case, blanks, articles, quotes and closing punctuation do not matter."""
+
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Raises JudgeError without a target."""
+        target = target_of(sample)
+        if answer.text is None:
+            return _verdict("text", correct=False, reason=NO_ANSWER)
+        correct = normalise_text(answer.text) == normalise_text(target)
+        reason = "" if correct else f"{_excerpt(answer.text)} instead of {_excerpt(target)}"
+        return _verdict("text", correct=correct, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxJudge:
+    """A box overlaps a gold box by at least `iou`, as in Acc@0.5 (ReasonSeg). The score is that overlap.
+
+    which: the first predicted box, or the best of all.
+    """
+
+    iou: float = 0.5
+    which: Literal["first", "best"] = "first"
+
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Raises JudgeError without gold boxes."""
+        if not sample.gold_boxes:
+            raise JudgeError(
+                f"sample {sample.id!r} has no gold box to judge a box by",
+                hint="give it gold_boxes, or judge its answer",
+            )
+        judge = f"box@{self.iou:g}"
+        if not boxes:
+            return _verdict(judge, correct=False, reason="no box")
+        candidates = boxes[:1] if self.which == "first" else boxes
+        overlap = max(iou(box, gold) for box in candidates for gold in sample.gold_boxes)
+        return Verdict(correct=overlap >= self.iou, score=overlap, judge=judge, reason=f"IoU {overlap:.3f}")
+
+
+def normalise_text(text: str) -> str:
+    """The words that count, in small letters with single blanks."""
+    words = text.casefold().translate(_QUOTES).split()
+    kept = [word for word in words if word not in _ARTICLES] or words
+    return re.sub(r"^[\"'`*_(\[\s]+|[\"'`*_)\]\s.,;:!?]+$", "", " ".join(kept))
+
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_QUOTES = str.maketrans("‘’“”", "''\"\"")
+
+
+def _verdict(judge: str, *, correct: bool, reason: str) -> Verdict:
+    return Verdict(correct=correct, score=float(correct), judge=judge, reason=reason)
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
