@@ -1,21 +1,90 @@
 """Pictures: load them upright, and size them to a model's pixel budget so that no later resize changes them.
 
-Source: the budget rule is the smart resize of the Qwen-VL family. It exists in two published variants that differ on thin
-images (`transformers`: floor may reach one factor only after rounding; `qwen_vl_utils`: sides are at least one factor first).
-Ours is the one inside the model family's own processor, `transformers`; the other is kept to compare with published code.
+Whatever a file holds (palette, transparency, CMYK, grey, 16 bits, an animation) becomes one upright RGB picture. Its
+size is checked against a limit before a pixel is decoded; Pillow's own limit, a global of the process, is neither
+used nor changed.
+
+Source: the budget rule is the smart resize of the Qwen-VL family. It exists in two published variants that differ on
+thin images (`transformers`: floor may reach one factor only after rounding; `qwen_vl_utils`: sides are at least one
+factor first). Ours is the one inside the model family's own processor, `transformers`; the other is kept to compare
+with published code.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
 
-from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from p2r.errors import ImageError
 from p2r.types import Budget
 
 MAX_ASPECT_RATIO = 200
+MAX_IMAGE_PIXELS = 400_000_000
+"""Largest picture that is decoded by default: 20,000 x 20,000 pixels, 1.6 GB in memory."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "JPEG2000", "PPM", "AVIF")
+"""What is read, by Pillow's names. Formats that run a program (EPS) or have no signature (TGA) are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileImage:
+    """A picture in a file.
+
+    max_image_pixels: a larger picture is refused before it is decoded.
+    """
+
+    path: str | Path
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+
+    @property
+    def uri(self) -> str:
+        return str(self.path)
+
+    def load(self) -> Image.Image:
+        """The upright RGB picture.
+
+        Raises:
+            ImageError: no file, not an image, broken, cut off or larger than the limit.
+        """
+        path = Path(self.path)
+        try:
+            if path.exists() and not path.is_file():
+                raise ImageError(f"{path} is not a file", hint="name one picture")
+            with path.open("rb") as file:
+                return _decode(file, path, self.max_image_pixels)
+        except FileNotFoundError as error:
+            raise ImageError(f"there is no file {path}", hint="check the path and the working directory") from error
+        except PermissionError as error:
+            raise ImageError(f"{path} may not be read", hint="check the file's permissions") from error
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryImage:
+    """A picture that is already decoded, under a name that is written into traces."""
+
+    image: Image.Image
+    name: str = "memory"
+
+    @property
+    def uri(self) -> str:
+        return self.name
+
+    def load(self) -> Image.Image:
+        """The upright RGB picture; the very object when it is one. Raises ImageError when it cannot be decoded."""
+        if 0 in self.image.size:
+            raise ImageError(
+                f"the picture {self.name!r} has {self.image.width} x {self.image.height} pixels, none at all"
+            )
+        try:
+            return make_upright_rgb(self.image)
+        except _DECODER_ERRORS as error:
+            raise ImageError(f"the picture {self.name!r} cannot be decoded: {error}") from error
 
 
 def smart_resize(
@@ -26,7 +95,7 @@ def smart_resize(
     Raises:
         ImageError: one side is more than 200 times the other.
     """
-    if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
+    if is_too_thin(width, height):
         raise ImageError(
             f"the picture is {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other",
             hint="cut it into pieces that are less thin",
@@ -45,10 +114,38 @@ def smart_resize(
     return fit_height, fit_width
 
 
+def is_too_thin(width: int, height: int) -> bool:
+    """Whether the family's processors refuse a picture of this shape."""
+    return max(height, width) / min(height, width) > MAX_ASPECT_RATIO
+
+
 def fit(image: Image.Image, budget: Budget) -> Image.Image:
     """`image` at the size at which a model with this budget sees it (bicubic, as in the family's processor)."""
     height, width = smart_resize(image.height, image.width, budget)
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def cut(image: Image.Image, rect: tuple[int, int, int, int]) -> Image.Image:
+    """The pixels (left, top, right, bottom) of `image`, copied.
+
+    Unlike `image.crop`, which refuses parts as large as a decompression bomb even of a picture that is already decoded.
+    """
+    left, top, right, bottom = rect
+    part = Image.new(image.mode, (right - left, bottom - top))
+    part.paste(image, (-left, -top))
+    return part
+
+
+def make_upright_rgb(image: Image.Image) -> Image.Image:
+    """`image` turned as its EXIF data asks, then as RGB: transparency over white, 16 bits scaled to 8."""
+    upright = ImageOps.exif_transpose(image) if _read_orientation(image) != 1 else image
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _scale_to_8_bits(upright).convert("RGB")
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 class Picture:
@@ -73,3 +170,81 @@ class Picture:
         if budget not in self._fitted:
             self._fitted[budget] = fit(self.image, budget)
         return self._fitted[budget]
+
+
+# What Pillow's decoders raise on broken data, from experience and from its own list in Image.open.
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
+    *(EOFError, MemoryError, Warning, struct.error, Image.DecompressionBombError),
+)
+
+
+def _decode(file: BinaryIO, path: Path, max_image_pixels: int) -> Image.Image:
+    prefix = file.read(16)
+    if not prefix:
+        raise ImageError(f"{path} is empty (0 bytes)", hint="copy or download it again")
+    image = _identify(file, prefix, path)
+    num_pixels = image.width * image.height
+    if num_pixels == 0:
+        raise ImageError(f"{path} holds {image.width} x {image.height} pixels, none at all")
+    if num_pixels > max_image_pixels:
+        raise ImageError(
+            f"{path} holds {image.width} x {image.height} pixels, {num_pixels:,}; the limit is {max_image_pixels:,}",
+            hint="raise max_image_pixels if you trust the file and have the memory (4 bytes a pixel), or shrink it",
+        )
+    try:
+        upright = make_upright_rgb(image)
+        upright.load()
+    except _DECODER_ERRORS as error:
+        raise ImageError(
+            f"{path} is broken or cut off: {error}", hint="copy or download it again, or save it anew from a viewer"
+        ) from error
+    return upright
+
+
+def _identify(file: BinaryIO, prefix: bytes, path: Path) -> ImageFile.ImageFile:
+    """Open the file with the plugin that knows it, as `Image.open` does but without its process-wide size limit."""
+    Image.init()
+    reason = ""
+    for name in FORMATS:
+        if name not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) is not True:
+            continue
+        try:
+            file.seek(0)
+            return factory(file, "")
+        except Image.DecompressionBombError as error:  # a few plugins look at Pillow's limit themselves
+            raise ImageError(
+                f"{path} is larger than Pillow reads {name} files: {error}", hint="convert it to PNG"
+            ) from error
+        except _DECODER_ERRORS as error:
+            reason = f": {error}"
+    if reason:
+        raise ImageError(f"{path} is a broken image{reason}", hint="copy or download it again")
+    raise ImageError(f"{path} is not an image that can be read", hint=f"known formats: {', '.join(FORMATS)}")
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """1 is upright; also what an unreadable EXIF block counts as, since the pixels may still be good."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DECODER_ERRORS:
+        return 1
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits, 32 bits or floats: 0 stays black, the format's white becomes 255, nothing is clipped.
+
+    32-bit pictures mostly hold 16-bit values and are taken so when they fit. Beyond that, and for floats outside 0..1,
+    no white is known: the largest value becomes white, and the smallest black where it is below zero.
+    """
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    least, most = min(float(values.min()), 0.0), float(values.max())
+    white = 65535.0 if image.mode.startswith("I") else 1.0
+    if least < 0.0 or most > white:
+        white = max(most, least + 1e-12)
+    scaled = (values - least) * (255.0 / (white - least))
+    return Image.fromarray(np.floor(scaled + 0.5).astype(np.uint8))

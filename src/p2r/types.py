@@ -87,6 +87,7 @@ class Sample:
     """One question about one picture.
 
     options: texts without letters, () for an open question; option k has the letter LETTERS[k].
+    options_in_question: the question's text already states the options, so that no prompt appends them.
     target: the right answer: a letter for a choice, else a text; None when unknown.
     gold_boxes: where the evidence is, in the order in which the question needs it; () when unknown.
     chance: accuracy of blind guessing on this very sample, None when unknown.
@@ -102,6 +103,7 @@ class Sample:
     benchmark: str = ""
     category: str = ""
     chance: float | None = None
+    options_in_question: bool = False
 
 
 class Budget(Frozen):

@@ -1,0 +1,73 @@
+"""The one way from a question to a judged answer: perceive, gather, reason, read the answer, judge.
+
+Paper: section 3.2. Asking, evaluating, serving and both training phases walk this way; what differs is who perceives
+and who reasons. A P2RError ends a walk and is recorded on its trace with all that was done before it: neither right
+nor wrong. Any other exception is a bug and is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+
+from p2r.answers import extract_answer
+from p2r.errors import P2RError
+from p2r.evidence import Evidence, gather
+from p2r.pixels import Picture
+from p2r.roles import Perceiver, Reasoner
+from p2r.types import Answer, Completion, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
+
+
+async def walk(sample: Sample, perceiver: Perceiver, reasoner: Reasoner, judge: Judge | None = None) -> Trace:
+    """Answer one sample, and judge the answer when there is a judge.
+
+    Pictures are decoded, cut and sized in threads, so that walks side by side keep the event loop free.
+
+    Returns:
+        The trace of everything that was seen, said and judged; `failure` says why it is incomplete, if it is.
+    """
+    start = time.perf_counter()
+    perception: Perception | None = None
+    evidence: Evidence | None = None
+    reasoning: Completion | None = None
+    answer: Answer | None = None
+    verdict: Verdict | None = None
+    failure: Failure | None = None
+    stage: Stage = "image"
+    try:
+        picture = Picture(await asyncio.to_thread(sample.image.load))
+        stage = "perceive"
+        perception = await perceiver(sample, picture)
+        stage = "gather"
+        evidence = await asyncio.to_thread(gather, picture, perception.boxes)
+        stage = "reason"
+        reasoning = await reasoner(sample, evidence)
+        answer = extract_answer(reasoning.text, sample.answer_form, sample.options)
+        stage = "judge"
+        verdict = await judge(sample, answer, perception.boxes) if judge else None
+    except P2RError as error:
+        failure = Failure(stage=stage, kind=type(error).__name__, message=error.message, hint=error.hint)
+    return Trace(
+        sample_id=sample.id,
+        image=sample.image.uri,
+        question=sample.question,
+        options=sample.options,
+        answer_form=sample.answer_form,
+        target=sample.target,
+        benchmark=sample.benchmark,
+        category=sample.category,
+        perception=perception,
+        evidence=evidence.record if evidence else None,
+        reasoning=reasoning,
+        answer=answer,
+        verdict=verdict,
+        failure=failure,
+        fingerprint=hash_roles(perceiver, reasoner),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def hash_roles(perceiver: Perceiver, reasoner: Reasoner) -> str:
+    """Short hash of everything about both roles that can change a result: prompts, models, budgets, decoding."""
+    return hashlib.sha256(f"{perceiver.fingerprint} {reasoner.fingerprint}".encode()).hexdigest()[:12]
