@@ -1,0 +1,3 @@
+"""Models: in this process (`local`), behind a server (`endpoint`), or scripted; `base.load_model` finds the right
+one.
+"""

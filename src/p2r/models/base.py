@@ -1,0 +1,99 @@
+"""One way to name a model: `nano`, a folder, a hub id, a server's URL, or a script of replies.
+
+    nano                              the small model that ships with this package
+    path/to/checkpoint                a folder with config.json and safetensors
+    hongxingli/P2R-4B                 a checkpoint on the Hugging Face hub
+    http://localhost:8000/v1#name     an OpenAI-compatible server; without #name its only model
+    scripted:replies.json             fixed replies
+
+torch, and the client of servers, are imported only when a model that needs them is loaded.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from p2r.errors import ConfigError, ModelError
+from p2r.models.checkpoint import HUB_ID, open_checkpoint
+from p2r.models.scripted import ScriptedModel
+from p2r.models.transport import Transport
+from p2r.types import Model
+
+KINDS = "nano, a checkpoint folder, a hub id such as hongxingli/P2R-4B, http(s)://host:port/v1#model, scripted:FILE"
+
+
+def load_model(
+    spec: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_pixels: int | None = None,
+    batch_size: int = 16,
+    concurrency: int = 16,
+    timeout_s: float = 300.0,
+    api_key: str | None = None,
+    transport: Transport = "auto",
+) -> Model:
+    """Load or connect to the model that `spec` names.
+
+    Args:
+        spec: see the head of this module.
+        device, dtype, batch_size: of a local model; chosen to fit the machine when None.
+        concurrency, timeout_s, api_key, transport: of a server: most requests at a time, longest wait for a reply, the
+            key (OPENAI_API_KEY when None), and how pictures travel (lossless unless "jpeg" is asked for).
+        max_pixels: most pixels per picture, in place of the model profile's.
+
+    Raises:
+        ModelError: no such model, or it cannot be loaded; EndpointError (a ModelError) when a server is asked which
+            models it has and does not answer.
+        ConfigError: an argument is not usable.
+    """
+    spec = spec.strip()
+    for value, name in ((batch_size, "batch_size"), (concurrency, "concurrency"), (timeout_s, "timeout_s")):
+        if value <= 0:
+            raise ConfigError(f"{name} must be above zero, not {value}")
+    if spec.startswith(("http://", "https://")):
+        from p2r.models.endpoint import EndpointModel
+
+        return EndpointModel.connect(
+            spec,
+            max_pixels=max_pixels,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            api_key=api_key,
+            transport=transport,
+        )
+    if spec.startswith("scripted:"):
+        return ScriptedModel.from_file(Path(spec.removeprefix("scripted:")).expanduser())
+    source = _find_source(spec)
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise ModelError(
+            f"the model {spec!r} runs in this process, which needs torch and transformers",
+            hint="pip install 'perceive-to-reason[local]', or use a server: http://host:port/v1#model",
+        )
+    from p2r.models.local import LocalModel
+
+    return LocalModel.load(source, name=spec, device=device, dtype=dtype, max_pixels=max_pixels, batch_size=batch_size)
+
+
+def _find_source(spec: str) -> str:
+    """The folder or hub id that `spec` means; what is wrong with a folder is said before torch is imported."""
+    if spec == "nano":
+        from p2r.models.nano import CHECKPOINT
+
+        if not CHECKPOINT.is_dir():
+            raise ModelError(
+                f"the nano model is not where it should be: {CHECKPOINT}",
+                hint="reinstall the package, or train it anew with recipes/nano",
+            )
+        return str(CHECKPOINT)
+    folder = Path(spec).expanduser()
+    if spec and folder.exists():
+        open_checkpoint(folder)
+        return str(folder)
+    if spec.startswith(("/", "./", "../", "~")) or spec.count("/") > 1:
+        raise ModelError(f"there is no checkpoint folder {spec}", hint="check the path and the working directory")
+    if not HUB_ID.fullmatch(spec):
+        raise ModelError(f"unknown model {spec!r}", hint=f"a model is {KINDS}")
+    return spec

@@ -1,0 +1,157 @@
+"""Concurrent callers, one device: single prompts are collected into batches, run in one thread, and given back.
+
+A lone call waits about two milliseconds for company. While a batch runs, the next one gathers by itself. Batches hold
+jobs of one key only (the same decoding), the longest-waiting job first, then those nearest to it in length, so that
+padding stays small and nobody starves. A batch that fails is halved until the failing job is alone: each error
+reaches its own caller.
+
+Callers may live in different event loops (a notebook, a thread of a server); the worker is a plain thread that ends
+when idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+QUIET_S = 0.002
+"""A batch starts when no job has arrived for this long and none is being prepared."""
+GATHER_S = 0.25
+"""A batch waits no longer than this for jobs that are still being prepared."""
+IDLE_S = 5.0
+
+
+class OutOfRoomError(Exception):
+    """The batch does not fit the device; raised by `run`, answered with smaller batches from then on."""
+
+
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[Key, Job, Result]):
+    key: Key
+    job: Job
+    length: int
+    future: Future[Result]
+
+
+class MicroBatcher(Generic[Key, Job, Result]):
+    """Collects jobs and runs them in batches.
+
+    run: turns jobs of one key into as many results, in order; called in one thread at a time. Its third argument tells
+        whether every caller has gone, so that it may stop early (what it then returns is not looked at).
+    length: a job's length, for bucketing.
+    batch_size: most jobs at a time; halved for good when `run` raises OutOfRoomError.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Key, Sequence[Job], Callable[[], bool]], Sequence[Result]],
+        *,
+        length: Callable[[Job], int],
+        batch_size: int,
+    ) -> None:
+        self._run = run
+        self._length = length
+        self.batch_size = batch_size
+        self._changed = threading.Condition()
+        self._waiting: list[_Entry[Key, Job, Result]] = []
+        self._num_preparing = 0
+        self._worker: threading.Thread | None = None
+
+    async def submit(self, key: Key, prepare: Callable[[], Job]) -> Result:
+        """Prepare a job in a thread of its own, run it in some batch, return its result or raise its error.
+
+        A caller that is cancelled leaves the batch; when all have left, the batch may stop.
+        """
+        with self._changed:
+            self._num_preparing += 1
+        try:
+            job = await asyncio.to_thread(prepare)
+        except BaseException:
+            with self._changed:
+                self._num_preparing -= 1
+                self._changed.notify()
+            raise
+        entry = _Entry[Key, Job, Result](key, job, self._length(job), Future())
+        with self._changed:
+            self._num_preparing -= 1
+            self._waiting.append(entry)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="p2r-batches", daemon=True)
+                self._worker.start()
+            self._changed.notify()
+        return await asyncio.wrap_future(entry.future)
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._serve(batch)
+
+    def _next_batch(self) -> list[_Entry[Key, Job, Result]]:
+        """Wait for jobs; [] ends the worker after a while without any."""
+        with self._changed:
+            while True:
+                if not self._changed.wait_for(lambda: self._waiting, timeout=IDLE_S):
+                    self._worker = None
+                    return []
+                self._gather()
+                self._waiting = [entry for entry in self._waiting if not entry.future.cancelled()]
+                if self._waiting:
+                    break
+            first = self._waiting[0]
+            peers = [entry for entry in self._waiting if entry.key == first.key]
+            peers.sort(key=lambda entry: abs(entry.length - first.length))
+            batch = peers[: self.batch_size]
+            chosen = set(batch)
+            self._waiting = [entry for entry in self._waiting if entry not in chosen]
+            return batch
+
+    def _gather(self) -> None:
+        """Hold on while company for the first job keeps arriving. Called with the lock held, which waiting releases."""
+        key, deadline = self._waiting[0].key, time.monotonic() + GATHER_S
+        while sum(entry.key == key for entry in self._waiting) < self.batch_size:
+            num_seen = len(self._waiting)
+            patience = deadline - time.monotonic() if self._num_preparing else QUIET_S
+            if patience <= 0:
+                return
+            self._changed.wait(patience)
+            if len(self._waiting) == num_seen and not self._num_preparing:
+                return
+
+    def _serve(self, batch: list[_Entry[Key, Job, Result]]) -> None:
+        def abandoned() -> bool:
+            return all(entry.future.cancelled() for entry in batch)
+
+        if abandoned():
+            return
+        try:
+            results = self._run(batch[0].key, [entry.job for entry in batch], abandoned)
+        except BaseException as error:
+            if len(batch) == 1:
+                _settle(batch[0].future, error)
+                return
+            half = (len(batch) + 1) // 2
+            if isinstance(error, OutOfRoomError):
+                self.batch_size = min(self.batch_size, half)
+            self._serve(batch[:half])
+            self._serve(batch[half:])
+            return
+        for entry, result in zip(batch, results, strict=False):
+            _settle(entry.future, result)
+
+
+def _settle(future: Future[Result], outcome: Result | BaseException) -> None:
+    try:
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+    except InvalidStateError:  # cancelled in the meantime
+        pass

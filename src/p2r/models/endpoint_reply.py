@@ -1,0 +1,95 @@
+"""Read a chat completion off the wire, strictly about what is needed and tolerant about the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from pydantic import BaseModel, ValidationError
+
+from p2r.errors import EndpointError
+from p2r.models.endpoint_errors import Asked, explain_message, message_in
+
+
+class _Part(BaseModel):
+    text: str = ""
+
+
+class _Message(BaseModel):
+    content: str | list[_Part] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Body(BaseModel):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server replied; token counts are None when it reports none."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int | None
+    generated_tokens: int | None
+
+
+def read_reply(body: str, asked: Asked) -> Reply:
+    """Parse the body of a 200 response.
+
+    A thought that the server has taken out of the text (`reasoning_content`) is put back in front, in its tags, so that
+    a reply reads the same whichever server sent it.
+
+    Raises:
+        EndpointError: not JSON, not a chat completion, an error in disguise, empty, or cut off before the first token.
+    """
+    try:
+        content = json.loads(body)
+    except ValueError as error:
+        start = " ".join(body[:80].split())
+        raise EndpointError(
+            f"{asked.url} sent something that is not JSON: {start!r}",
+            hint="is this the URL of an OpenAI-compatible API?",
+        ) from error
+    if isinstance(content, dict) and "choices" not in content and (message := message_in(cast("object", content))):
+        raise explain_message(message, 200, asked)
+    try:
+        reply = _Body.model_validate(content)
+        choice = reply.choices[0]
+    except (ValidationError, IndexError) as error:
+        raise EndpointError(f"{asked.url} sent JSON that is no chat completion: {body[:120]!r}") from error
+    if choice.finish_reason == "content_filter":
+        raise EndpointError(f"{asked.url} withheld the reply (content_filter)")
+    finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
+    text = _text(choice.message)
+    usage = reply.usage or _Usage()
+    if not text.strip():
+        if finish == "length":
+            raise EndpointError(
+                f"{asked.url} cut the reply off before its first word",
+                hint="raise max_new_tokens or the server's context",
+            )
+        raise EndpointError(
+            f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
+        )
+    return Reply(text, finish, usage.prompt_tokens, usage.completion_tokens)
+
+
+def _text(message: _Message) -> str:
+    content = message.content or ""
+    text = content if isinstance(content, str) else "".join(part.text for part in content)
+    thought = message.reasoning_content or message.reasoning
+    return f"<think>{thought}</think>{text}" if thought else text

@@ -1,0 +1,233 @@
+"""A checkpoint of the Qwen3-VL or Qwen2.5-VL family, run in this process by transformers.
+
+The stock weights and the stock model code; prompts, pixels and the generating loop are ours (`encoding`, `patches`,
+`generation`), so that pictures reach the model as they were sized and greedy decoding is greedy. Calls are
+asynchronous and batched by `batching`.
+
+This module and those it imports from here are the only ones that import torch; import it late.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from p2r.errors import ConfigError, ModelError, P2RError
+from p2r.models.batching import MicroBatcher, OutOfRoomError
+from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.profiles import profile_for
+from p2r.types import Completion, Decoding, ModelProfile, Prompt, Usage
+
+logger = logging.getLogger(__name__)
+
+
+def _hide_broken_torchvision() -> None:
+    """A torchvision that was built for another torch breaks transformers on import; nothing here needs it."""
+    if "transformers" in sys.modules or importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:
+        logger.info("torchvision does not fit this torch and is ignored: %s", error)
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+_hide_broken_torchvision()
+
+import torch  # noqa: E402
+from transformers import AutoModelForImageTextToText  # noqa: E402
+
+from p2r.models.encoding import EncodedPrompt, PromptEncoder, quiet_transformers  # noqa: E402
+from p2r.models.generation import Engine, Reply, fold_patch_embedding  # noqa: E402
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class LocalModel:
+    """A model in this process. Build it with `LocalModel.load`.
+
+    batch_size: most prompts generated together; halved when the device runs out of memory.
+    """
+
+    def __init__(
+        self, name: str, profile: ModelProfile, encoder: PromptEncoder, engine: Engine, *, batch_size: int = 16
+    ) -> None:
+        self._name = name
+        self._profile = profile
+        self._encoder = encoder
+        self._engine = engine
+        self._batches = MicroBatcher[Decoding, EncodedPrompt, Reply](
+            self._generate, length=lambda prompt: len(prompt.token_ids), batch_size=batch_size
+        )
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_pixels: int | None = None,
+        batch_size: int = 16,
+    ) -> LocalModel:
+        """Load a checkpoint.
+
+        Args:
+            source: a folder, or a hub id such as "hongxingli/P2R-4B".
+            name: what traces call the model; `source` by default.
+            device: "cpu", "cuda", "cuda:1", ...; a GPU when there is one.
+            dtype: "float32", "bfloat16" or "float16"; float32 on a CPU, bfloat16 on a GPU.
+            max_pixels: most pixels per image in place of the profile's.
+
+        Raises:
+            ModelError: no such checkpoint, of another family, incomplete, or too large for the device.
+            ConfigError: a device, dtype or pixel limit that is not usable.
+        """
+        folder = Path(source)
+        checkpoint = open_checkpoint(folder if folder.exists() else download(str(source)))
+        profile = profile_for(str(checkpoint.folder), max_pixels=max_pixels)
+        place, kind = _choose_device(device), None if dtype is None else _choose_dtype(dtype)
+        encoder = PromptEncoder(checkpoint)
+        engine = _load_engine(checkpoint, encoder, place, kind or _usual_dtype(place))
+        return cls(name or str(source), profile, encoder, engine, batch_size=batch_size)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._profile
+
+    @property
+    def device(self) -> str:
+        return str(self._engine.model.device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self._engine.model.dtype).removeprefix("torch.")
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Reply to a prompt; concurrent calls with the same decoding share a batch.
+
+        Raises:
+            ModelError: the prompt is too long, or the device has no room even for it alone.
+        """
+        started = time.perf_counter()
+        encoded: list[EncodedPrompt] = []
+
+        def prepare() -> EncodedPrompt:
+            encoded.append(self._encoder.encode(prompt))
+            return encoded[0]
+
+        reply = await self._batches.submit(decoding, prepare)
+        usage = Usage(
+            visual_tokens=encoded[0].visual_tokens,
+            prompt_tokens=len(encoded[0].token_ids),
+            generated_tokens=reply.num_generated,
+        )
+        return Completion(
+            text=self._encoder.decode(reply.token_ids),
+            finish_reason="stop" if reply.ended else "length",
+            model=self._name,
+            usage=usage,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _generate(
+        self, decoding: Decoding, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool]
+    ) -> list[Reply]:
+        try:
+            return self._engine.generate(prompts, decoding, abandoned)
+        except P2RError:
+            raise
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise ModelError(f"{self._name} failed while generating: {error}") from error
+            problem = error
+        # Outside of the handler, so that the failed batch's tensors are no longer held by the traceback.
+        problem = problem.with_traceback(None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(prompts) > 1:
+            logger.warning("%d prompts at once do not fit into memory; trying half of them", len(prompts))
+            raise OutOfRoomError
+        raise ModelError(
+            f"{self.device} has too little memory for one prompt of {len(prompts[0].token_ids)} tokens",
+            hint="lower max_pixels, or use a smaller model or a server",
+        ) from problem
+
+
+def _load_engine(checkpoint: Checkpoint, encoder: PromptEncoder, device: torch.device, dtype: torch.dtype) -> Engine:
+    try:
+        with quiet_transformers():
+            model, report = AutoModelForImageTextToText.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+                checkpoint.folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, JSON and torch all have their own ways to fail here
+        raise ModelError(f"the weights in {checkpoint.folder} cannot be loaded: {error}") from error
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
+        raise ModelError(
+            f"the weights in {checkpoint.folder} do not fit their config: {len(absent)} tensors are missing or of "
+            f"another shape, {absent[0]} among them",
+            hint="transformers would fill them with random numbers; get the checkpoint anew",
+        )
+    frames = fold_patch_embedding(model)
+    try:
+        model.eval().requires_grad_(False).to(device)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise ModelError(f"{checkpoint.folder} cannot be moved to {device}: {error}") from error
+        raise ModelError(
+            f"{checkpoint.folder} does not fit into the memory of {device}", hint="use a smaller model or a server"
+        ) from error
+    return Engine(
+        model=model,
+        patches=checkpoint.patches,
+        image_token_id=checkpoint.image_token_id,
+        end_token_ids=frozenset(encoder.end_token_ids),
+        max_positions=checkpoint.max_positions,
+        num_frames=frames,
+    )
+
+
+def _choose_device(name: str | None) -> torch.device:
+    if name is None or name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {name!r}", hint="cpu, cuda, cuda:1, ...") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {name!r} is asked for, but torch sees {torch.cuda.device_count()} GPUs",
+            hint="leave the device out, or install a torch built for your GPU",
+        )
+    return device
+
+
+def _choose_dtype(name: str) -> torch.dtype | None:
+    if name == "auto":
+        return None
+    if name not in DTYPES:
+        raise ConfigError(f"there is no dtype {name!r} here", hint=", ".join(DTYPES))
+    return DTYPES[name]
+
+
+def _usual_dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

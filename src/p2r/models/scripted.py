@@ -1,0 +1,91 @@
+"""Fixed replies in place of a model: for tests, for documentation, and to see the way work without any weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+from p2r.errors import ConfigError, ModelError
+from p2r.models.profiles import PROFILES
+from p2r.types import Completion, Decoding, ModelProfile, Prompt, Role, Usage, visual_tokens
+
+Replies = str | Sequence[str] | Callable[[Prompt], str]
+"""One reply for ever, replies in the order of the calls, or a function of the prompt."""
+
+
+class ScriptedModel:
+    """A model that says what it was told to say.
+
+    Args:
+        replies: by role. A role that is asked and has no reply (left) raises ModelError.
+        profile: frame and budget to pretend to; Qwen3-VL's by default.
+
+    Example:
+        >>> model = ScriptedModel({"perceiver": '[{"bbox_2d": [10, 20, 30, 40], "label": "sail"}]',
+        ...                        "reasoner": "<think>A star.</think><answer>A</answer>"})
+    """
+
+    def __init__(
+        self,
+        replies: Mapping[Role, Replies],
+        *,
+        name: str = "scripted",
+        profile: ModelProfile = PROFILES["qwen3_vl"],
+    ) -> None:
+        self._name = name
+        self._profile = profile
+        self._replies = dict(replies)
+        self._left: dict[Role, Iterator[str]] = {
+            role: iter(given) for role, given in replies.items() if not isinstance(given, str) and not callable(given)
+        }
+
+    @classmethod
+    def from_file(cls, path: Path) -> ScriptedModel:
+        """Read replies from JSON: `{"perceiver": "..." or ["...", ...], "reasoner": ..., "judge": ...}`.
+
+        Raises:
+            ConfigError: the file cannot be read, or holds anything else.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the replies in {path}: {error}") from error
+        hint = 'it should read like {"perceiver": ["[]"], "reasoner": "<answer>A</answer>"}'
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path} holds no JSON object", hint=hint)
+        for role, given in cast("dict[str, object]", content).items():
+            if role not in get_args(Role):
+                raise ConfigError(f"{path} has replies for {role!r}, which is no role", hint=hint)
+            if not isinstance(given, (str, list)) or not all(
+                isinstance(text, str) for text in cast("list[object]", given)
+            ):
+                raise ConfigError(f"{path}: the replies of {role!r} are neither a text nor a list of texts", hint=hint)
+        return cls(cast("dict[Role, Replies]", content), name=f"scripted:{path.name}")
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """The next reply for the prompt's role."""
+        usage = Usage(visual_tokens=visual_tokens(prompt.images, self._profile.budget.factor))
+        return Completion(text=self._next(prompt), finish_reason="stop", model=self._name, usage=usage)
+
+    def _next(self, prompt: Prompt) -> str:
+        given = self._replies.get(prompt.role)
+        if given is None:
+            raise ModelError(f"the script has no reply for the {prompt.role}", hint=f"it has {sorted(self._replies)}")
+        if isinstance(given, str):
+            return given
+        if callable(given):
+            return given(prompt)
+        text = next(self._left[prompt.role], None)
+        if text is None:
+            raise ModelError(f"the script's {len(given)} replies for the {prompt.role} are used up")
+        return text

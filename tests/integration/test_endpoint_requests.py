@@ -1,0 +1,235 @@
+"""What is sent to a server, and how a reply is read: against a real HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import threading
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from chat_server import Answer, Call, completion, refusal, serve
+from PIL import Image
+
+from p2r.models.endpoint import EndpointModel
+from p2r.models.transport import Transport
+from p2r.types import Completion, Decoding, Prompt
+
+SHORT = Decoding(max_new_tokens=16)
+
+
+def noise(width: int = 256, height: int = 288) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def connect(url: str, *, transport: Transport = "auto", concurrency: int = 16) -> EndpointModel:
+    return EndpointModel.connect(
+        f"{url}#Qwen3-VL-4B", transport=transport, concurrency=concurrency, api_key="", retry_wait_s=0.001
+    )
+
+
+def prompt(*images: Image.Image, text: str = "Where is the small red sail?") -> Prompt:
+    return Prompt("perceiver", "Be brief.", text, images, "test")
+
+
+def ask(model: EndpointModel, *images: Image.Image, decoding: Decoding = SHORT) -> Completion:
+    return asyncio.run(model.complete(prompt(*images), decoding))
+
+
+def sent_urls(call: Call) -> list[str]:
+    content = cast("list[dict[str, object]]", cast("list[dict[str, object]]", call.body["messages"])[-1]["content"])
+    assert [part["type"] for part in content][-1] == "text"
+    return [cast("dict[str, str]", part["image_url"])["url"] for part in content[:-1]]
+
+
+def decode(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+
+
+def same(first: Image.Image, second: Image.Image) -> bool:
+    return np.array_equal(np.asarray(first), np.asarray(second))
+
+
+@pytest.mark.parametrize(("transport", "kind"), [("auto", "bmp"), ("bmp", "bmp"), ("webp", "webp"), ("png", "png")])
+def test_pictures_arrive_bit_for_bit_and_in_order(transport: Transport, kind: str) -> None:
+    pictures = (noise(256, 288), noise(288, 256))
+    with serve(completion()) as server:
+        ask(connect(server.url, transport=transport), *pictures)
+        urls = sent_urls(server.chats[0])
+    assert all(url.startswith(f"data:image/{kind};base64,") for url in urls)
+    assert all(same(decode(url), picture) for url, picture in zip(urls, pictures, strict=True))
+
+
+def test_jpeg_is_sent_only_on_request() -> None:
+    with serve(completion()) as server:
+        ask(connect(server.url, transport="jpeg"), noise())
+        assert sent_urls(server.chats[0])[0].startswith("data:image/jpeg;base64,")
+
+
+def test_files_are_readable_while_the_server_answers_and_gone_afterwards() -> None:
+    seen: list[Path] = []
+    picture = noise()
+
+    def read(call: Call) -> Answer:
+        path = Path(unquote(urlsplit(sent_urls(call)[0]).path))
+        seen.append(path)
+        with Image.open(path) as image:
+            return completion(str(same(image.convert("RGB"), picture)))
+
+    with serve(read) as server:
+        assert ask(connect(server.url, transport="file"), picture).text == "True"
+    assert not seen[0].exists()
+
+
+def test_a_server_that_may_not_read_files_says_so() -> None:
+    message = "Cannot load local files without `--allowed-local-media-path`."
+    with serve(refusal(400, message)) as server, pytest.raises(Exception, match="does not read local files"):
+        ask(connect(server.url, transport="file"), noise())
+
+
+def test_the_request_holds_prompt_and_decoding() -> None:
+    decoding = Decoding(max_new_tokens=77, temperature=0.5, top_p=0.9, repetition_penalty=1.05, seed=3)
+    with serve(completion()) as server:
+        ask(connect(server.url), decoding=decoding)
+        body = server.chats[0].body
+    assert body["model"] == "Qwen3-VL-4B"
+    assert body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Where is the small red sail?"}]},
+    ]
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["seed"]) == (0.5, 0.9, 77, 3)
+    assert body["repetition_penalty"] == 1.05
+
+
+def test_greedy_decoding_says_so_and_leaves_optional_fields_out() -> None:
+    with serve(completion()) as server:
+        ask(connect(server.url))
+        body = server.chats[0].body
+    assert body["temperature"] == 0
+    assert not body.keys() & {"seed", "repetition_penalty", "frequency_penalty"}
+
+
+def test_the_key_is_sent_as_bearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-environment")
+    with serve(completion()) as server:
+        asyncio.run(EndpointModel.connect(f"{server.url}#m").complete(prompt(), SHORT))
+        asyncio.run(EndpointModel.connect(f"{server.url}#m", api_key="sk-argument").complete(prompt(), SHORT))
+        sent = [call.headers["authorization"] for call in server.chats]
+    assert sent == ["Bearer sk-from-environment", "Bearer sk-argument"]
+
+
+PENALTY = Decoding(max_new_tokens=16, repetition_penalty=1.05)
+
+
+def test_a_server_without_repetition_penalty_is_asked_without_it_from_then_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unknown = refusal(400, "Unrecognized request argument supplied: repetition_penalty")
+    with serve(unknown, completion("one"), completion("two")) as server:
+        model = connect(server.url)
+        assert ask(model, decoding=PENALTY).text == "one"
+        assert ask(model, decoding=PENALTY).text == "two"
+        assert len(server.chats) == 3
+        assert "repetition_penalty" not in server.chats[2].body
+    assert [record.levelname for record in caplog.records if "repetition penalty" in record.message] == ["WARNING"]
+
+
+def test_transformers_serve_gets_the_penalty_in_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+    unknown = Answer(422, '{"detail": "Unexpected fields in the request: {\'repetition_penalty\'}"}')
+    with serve(unknown, completion()) as server:
+        ask(connect(server.url), decoding=PENALTY)
+        assert 1.0 + cast(float, server.chats[1].body["frequency_penalty"]) == 1.05
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_server_that_wants_max_completion_tokens_gets_them() -> None:
+    message = (
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    )
+    with serve(refusal(400, message), completion()) as server:
+        ask(connect(server.url))
+        body = server.chats[1].body
+    assert body["max_completion_tokens"] == 16
+    assert "max_tokens" not in body
+
+
+def test_a_server_that_cannot_read_bmp_gets_webp_then_png() -> None:
+    refused = refusal(400, "Failed to load image: cannot identify image file")
+    with serve(refused, refused, completion()) as server:
+        model = connect(server.url)
+        ask(model, noise())
+        kinds = [sent_urls(call)[0].partition(";")[0] for call in server.chats]
+    assert kinds == ["data:image/bmp", "data:image/webp", "data:image/png"]
+    assert model.dialect.transport == "png"
+
+
+def test_usage_and_name_are_in_the_completion() -> None:
+    with serve(completion("fine", prompt_tokens=110)) as server:
+        done = ask(connect(server.url), noise(256, 288))
+    assert done.model == "Qwen3-VL-4B"
+    assert done.usage.visual_tokens == (72,)
+    assert (done.usage.prompt_tokens, done.usage.generated_tokens) == (110, 3)
+    assert done.seconds > 0
+
+
+def test_a_server_without_usage_is_fine() -> None:
+    with serve(completion("fine")) as server:
+        assert ask(connect(server.url), noise()).usage.prompt_tokens is None
+
+
+def test_a_thought_that_the_server_took_out_is_put_back() -> None:
+    with serve(completion("<answer>B</answer>", reasoning_content="It is blue.")) as server:
+        assert ask(connect(server.url)).text == "<think>It is blue.</think><answer>B</answer>"
+
+
+def test_no_more_requests_are_under_way_than_allowed() -> None:
+    gate, lock = threading.Event(), threading.Lock()
+    under_way: list[int] = [0]
+    most: list[int] = [0]
+
+    def slow(call: Call) -> Answer:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        return Answer(body=completion().body, gate=gate)
+
+    with serve(slow) as server:
+        model = connect(server.url, concurrency=3)
+
+        async def ask_all() -> None:
+            calls = [asyncio.create_task(model.complete(prompt(), SHORT)) for _ in range(8)]
+            while most[0] < 3:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.1)
+            assert len(server.chats) == 3
+            gate.set()
+            await asyncio.gather(*calls)
+
+        asyncio.run(ask_all())
+        assert len(server.chats) == 8
+
+
+def test_one_model_serves_several_event_loops() -> None:
+    with serve(completion("fine")) as server:
+        model = connect(server.url)
+        assert [ask(model).text for _ in range(3)] == ["fine"] * 3
+
+
+def test_a_shrunken_picture_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(completion("fine", prompt_tokens=90)) as server:
+        model = connect(server.url)
+        for _ in range(3):
+            ask(model, noise(512, 512))
+    told = [record for record in caplog.records if "shrinks pictures" in record.message]
+    assert len(told) == 1
+
+
+def test_an_untouched_picture_is_not_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(completion("fine", prompt_tokens=256 + 25)) as server:
+        ask(connect(server.url), noise(512, 512))
+    assert not caplog.records
