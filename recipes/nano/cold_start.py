@@ -71,7 +71,10 @@ def main() -> None:
         mine = [entry for entry in entries if entry.level == level]
         training += mine[:-count]
         held_out += mine[-count:]
-    cached = cache_features(model, training)
+    features = folder / "features.pt"
+    if not features.exists():
+        torch.save(cache_features(model, training), features)
+    cached = torch.load(features, weights_only=False)
     _tell("features", began)
     train_language(model, tokenizer, prompts, cached, held_out, LanguagePlan(**recipe["language"], seed=seed), folder)
     _tell("language", began)

@@ -139,6 +139,7 @@ def train_language(
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         log.step(step, figures)
+        saver.every(step, 50)
         if (step + 1) % plan.validate_every == 0 and step >= plan.warmup_steps:
             scores = validate(model, tokenizer, prompts, [entry for entry in held_out if entry.level == level])
             log.write({"step": step + 1, "level": level, **scores})
@@ -265,7 +266,7 @@ def validate(
     items = [(prompts.perceiver(sample), [entry.full]) for entry, sample in asked]
     replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=52)
     hit = [
-        float(np.mean([hits_any(parse_boxes(reply)[0], gold) for gold in sample.gold_boxes]))
+        localise(parse_boxes(reply)[0], sample.gold_boxes).hit_share_of_gold
         for (_, sample), reply in zip(asked, replies, strict=True)
     ]
     scores = {"hit": float(np.mean(hit))}

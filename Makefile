@@ -1,0 +1,48 @@
+# make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.13)
+# make test    all tests
+# make check   format, lint, types, direction of the rooms
+# make clean   remove what these made
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := src tests recipes benchmarks
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.local
+	$(BIN)/p2r demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "Python %d.%d does not fit: run e.g. `make PYTHON=python3.12 ...` with 3.10 to 3.13" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "installing p2r[local] into $(VENV) (torch included: a few minutes the first time)" >&2
+	$(PIP) -e '.[local]'
+	@touch $@
+
+# torchvision is a referee in tests, never a dependency: without its own dependencies it cannot replace torch.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "installing p2r[all,dev] into $(VENV) (torch included: a few minutes the first time)" >&2
+	$(PIP) -e '.[all,dev]'
+	$(PIP) --no-deps torchvision
+	@touch $@ $(VENV)/.local
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build

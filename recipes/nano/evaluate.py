@@ -1,0 +1,134 @@
+"""What a nano checkpoint can do on held-out needles, family by family, and whether stock transformers agrees with us.
+
+    python recipes/nano/evaluate.py --model nano --num-samples 600 --seed 9000
+    python recipes/nano/evaluate.py --model runs/nano/checkpoint --num-samples 300 --seed 7000     # for choosing
+
+Prints a Markdown table (accuracy with its 95% Wilson interval beside the chance level) and, with --agreement N, the share of
+questions on which `Qwen3VLForConditionalGeneration.generate`, one question at a time, gives the same two replies as ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from rich.progress import Progress
+from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
+
+from p2r import load_model
+from p2r.benchmarks.needles import Needles
+from p2r.evaluation.metrics import Run, summarise
+from p2r.evaluation.run import walk_all
+from p2r.evidence import gather
+from p2r.judges import judge_for
+from p2r.models.nano import CHECKPOINT
+from p2r.pipeline import walk
+from p2r.pixels import Picture
+from p2r.prompts import load_prompt_set
+from p2r.roles import EvidenceReasoner, ModelPerceiver, NoPerceiver, OraclePerceiver, PlainReasoner, RandomPerceiver
+from p2r.types import Model, Sample, Trace
+
+BATCH = 48
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="nano", help="nano, or a checkpoint folder")
+    parser.add_argument("--num-samples", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=9000)
+    parser.add_argument("--agreement", type=int, default=0, metavar="N", help="compare N questions with stock transformers")
+    arguments = parser.parse_args()
+    samples = list(Needles(seed=arguments.seed, num_samples=arguments.num_samples))
+    runs = asyncio.run(_run_modes(load_model(arguments.model, batch_size=BATCH), samples))
+    print(_table(samples, runs))
+    if arguments.agreement:
+        folder = str(CHECKPOINT) if arguments.model == "nano" else arguments.model
+        own = next(run for run in runs if run.name == "own boxes")
+        _print_agreement(folder, samples[: arguments.agreement], own.traces)
+
+
+async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
+    prompts = load_prompt_set("release")
+    reasoner = EvidenceReasoner(model, prompts)
+    ways = {
+        "direct": (NoPerceiver(), PlainReasoner(model, prompts, style="direct")),
+        "thinking": (NoPerceiver(), PlainReasoner(model, prompts, style="thinking")),
+        "random boxes": (RandomPerceiver(seed=0), reasoner),
+        "own boxes": (ModelPerceiver(model, prompts), reasoner),
+        "oracle boxes": (OraclePerceiver(), reasoner),
+    }
+    runs = []
+    with Progress() as progress:
+        for name, (perceiver, way) in ways.items():
+            task, traces, began = progress.add_task(name, total=len(samples)), {}, time.perf_counter()
+            everyone = walk_all(samples, lambda s, p=perceiver, w=way: walk(s, p, w, judge_for(s)), num_at_once=BATCH)
+            async for trace in everyone:
+                traces[trace.sample_id] = trace
+                progress.advance(task)
+            ordered = tuple(traces[sample.id] for sample in samples)
+            runs.append(Run(name, ordered, looks="boxes" in name, wall_s=time.perf_counter() - began))
+    return runs
+
+
+def _table(samples: list[Sample], runs: list[Run]) -> str:
+    lines = ["| mode | family | n | chance | accuracy | 95% interval | hit | IoU | boxes | s/sample |", "|---" * 10 + "|"]
+    for run in runs:
+        for family in ("all", "attribute", "relation", "pair"):
+            chosen = [k for k, sample in enumerate(samples) if family in ("all", sample.category)]
+            part = Run(run.name, tuple(run.traces[k] for k in chosen), looks=run.looks, wall_s=run.wall_s)
+            figures = summarise([samples[k] for k in chosen], part)
+            looked = [_show(value) for value in (figures.hit_rate, figures.mean_iou, figures.mean_boxes)]
+            seconds = f"{(run.wall_s or 0) / len(samples):.3f}" if family == "all" else ""
+            interval = f"[{figures.interval.low:.3f}, {figures.interval.high:.3f}]"
+            cells = [run.name, family, str(figures.num_judged), _show(figures.chance), _show(figures.accuracy), interval]
+            lines.append("| " + " | ".join([*cells, *looked, seconds]) + " |")
+        failed = sum(trace.failure is not None for trace in run.traces)
+        if failed:
+            lines.append(f"| {run.name}: {failed} failed |")
+    return "\n".join(lines)
+
+
+def _show(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+@torch.no_grad()
+def _print_agreement(folder: str, samples: list[Sample], traces: tuple[Trace, ...]) -> None:
+    """Both roles' replies by the stock model, processor and `generate`, from the same pictures, compared with the traces'."""
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    prompts, profile = load_prompt_set("release"), load_model(folder).profile
+
+    def reply(text: str, images: list, limit: int) -> str:
+        pixels = processor(images=images, return_tensors="pt")
+        content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
+        messages = [{"role": "system", "content": prompts.system}, {"role": "user", "content": content}]
+        turn = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        for rows, columns in pixels["image_grid_thw"][:, 1:].tolist():
+            turn = turn.replace("<|image_pad|>", "<|kept|>" * (rows * columns // 4), 1)
+        ids = tokenizer(turn.replace("<|kept|>", "<|image_pad|>"), return_tensors="pt", add_special_tokens=False)["input_ids"]
+        kinds = (ids == model.config.image_token_id).int()
+        output = model.generate(input_ids=ids, mm_token_type_ids=kinds, max_new_tokens=limit, do_sample=False, **pixels)
+        return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+    same = {"perceiver": 0, "reasoner": 0, "answer": 0}
+    for sample, trace in zip(samples, traces, strict=False):
+        picture = Picture(sample.image.load())
+        seen = reply(prompts.perceiver(sample), [picture.fitted(profile.budget)], 256)
+        evidence = gather(picture, trace.boxes)
+        wording = prompts.reasoner if evidence.record.annotated else prompts.reasoner_without_evidence
+        said = reply(wording(sample), list(evidence.sized(profile.budget)), 1024)
+        same["perceiver"] += seen == trace.perception.completion.text
+        same["reasoner"] += said == trace.reasoning.text
+        same["answer"] += seen == trace.perception.completion.text and said == trace.reasoning.text
+    count = len(samples)
+    print("agreement with stock transformers (float32): " + ", ".join(f"{name} {k}/{count}" for name, k in same.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Perceive-to-Reason: a vision-language model that looks first, then answers.
+
+    from p2r import P2R, load_model
+
+    trace = P2R(load_model("nano")).ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
+    print(trace.answer, trace.boxes)
+
+Names are imported when first used, so `import p2r` costs nothing and never needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from p2r.version import __version__
+
+if TYPE_CHECKING:
+    from p2r.api import P2R, make_sample
+    from p2r.errors import P2RError
+    from p2r.models.base import load_model
+    from p2r.pipeline import walk
+    from p2r.report.notebook import show
+    from p2r.types import Box, Sample, Trace
+
+__all__ = ["P2R", "Box", "P2RError", "Sample", "Trace", "__version__", "load_model", "make_sample", "show", "walk"]
+
+_HOMES = {
+    "P2R": "p2r.api",
+    "make_sample": "p2r.api",
+    "show": "p2r.report.notebook",
+    "P2RError": "p2r.errors",
+    "load_model": "p2r.models.base",
+    "walk": "p2r.pipeline",
+    "Box": "p2r.types",
+    "Sample": "p2r.types",
+    "Trace": "p2r.types",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'p2r' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,182 @@
+"""`p2r ask`: one question about one picture, or many, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2r.api import P2R, Mode, make_sample
+from p2r.cli.batch import ask_batch
+from p2r.cli.output import make_console, print_trace
+from p2r.cli.questions import is_batch, read_folder, read_rows
+from p2r.evaluation.store import Setting
+from p2r.models.base import load_model
+from p2r.models.transport import Transport
+from p2r.pixels import MAX_IMAGE_PIXELS, FileImage, MemoryImage
+from p2r.prompts import load_prompt_set
+from p2r.report.files import save_trace
+from p2r.types import AnswerForm, Model, Sample
+
+QUESTION, MODEL, FILES = "The question", "The model", "Files"
+
+EXAMPLES = """
+**Examples**
+
+- `p2r ask boat.jpg "What is on the sail?"`
+
+- `p2r ask boat.jpg "What is on the sail?" --options "a star,a fish" --save out`
+
+- `p2r ask boat.jpg "How many oars?" --answer-form number --model hongxingli/P2R-4B`
+
+- `p2r ask photos/ "Is there a person?" --options yes,no --save runs/people` (every picture of a folder)
+
+- `p2r ask questions.jsonl --model http://localhost:8000/v1#my-model` (a line: `{"image": "a.jpg", "question": "..."}`)
+"""
+
+
+def ask(
+    image: Annotated[Path, typer.Argument(help="A picture, a folder of pictures, or a .jsonl file of questions.")],
+    question: Annotated[str | None, typer.Argument(help="What you want to know. Not with a .jsonl file.")] = None,
+    options: Annotated[
+        str | None,
+        typer.Option(help='Answers to choose from, as "a,b,c".', show_default=False, rich_help_panel=QUESTION),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One answer to choose from; repeat it. For answers that hold a comma.", rich_help_panel=QUESTION
+        ),
+    ] = None,
+    answer_form: Annotated[
+        AnswerForm | None,
+        typer.Option(
+            help="Without it: choice when there are options, else free_form.",
+            show_default=False,
+            rich_help_panel=QUESTION,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="nano, a checkpoint folder, a hub id, or a server's URL with #model.", rich_help_panel=MODEL),
+    ] = "nano",
+    perceiver_model: Annotated[
+        str | None,
+        typer.Option(help="Another model that says where to look.", show_default=False, rich_help_panel=MODEL),
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option(help="p2r looks twice; direct and thinking look once.", rich_help_panel=MODEL)
+    ] = "p2r",
+    prompts: Annotated[
+        str, typer.Option(help="Wording: release, paper, or a folder of your own.", rich_help_panel=MODEL)
+    ] = "release",
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            help="Most pixels of a picture or crop the model is shown.", show_default=False, rich_help_panel=MODEL
+        ),
+    ] = None,
+    max_image_pixels: Annotated[
+        int,
+        typer.Option(help="Larger pictures are refused, in case they are decompression bombs.", rich_help_panel=FILES),
+    ] = MAX_IMAGE_PIXELS,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the annotated picture, the crops and the trace.", show_default=False, rich_help_panel=FILES
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the whole trace as one line of JSON.", rich_help_panel=FILES)
+    ] = False,
+    num_at_once: Annotated[
+        int, typer.Option(min=1, help="Most questions in flight, in a batch.", rich_help_panel=FILES)
+    ] = 8,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Of a local model, e.g. cpu or cuda:1.", show_default=False, rich_help_panel=MODEL),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of a local model, e.g. bfloat16.", show_default=False, rich_help_panel=MODEL)
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option(help="Longest wait for one reply of a server.", rich_help_panel=MODEL)
+    ] = 300.0,
+    transport: Annotated[
+        Transport, typer.Option(help="How pictures travel to a server.", rich_help_panel=MODEL)
+    ] = "auto",
+) -> None:
+    """Ask a question of a picture: prints the answer, and where it was found."""
+    answers = split_options(options, option)
+    wording = load_prompt_set(prompts)
+    if is_batch(image):
+        samples = _read_batch(image, question, answers, answer_form, max_image_pixels)
+    else:
+        samples = [_read_picture(image, _needed(question), answers, answer_form, max_image_pixels)]
+
+    def load(spec: str) -> Model:
+        return load_model(
+            spec, device=device, dtype=dtype, max_pixels=max_pixels, timeout_s=timeout_s, transport=transport
+        )
+
+    looker = load(perceiver_model) if perceiver_model else None
+    p2r = P2R(load(model), perceiver_model=looker, mode=mode, prompts=wording)
+    if is_batch(image):
+        settings: dict[str, Setting] = {
+            "model": model,
+            "perceiver_model": perceiver_model,
+            "mode": mode,
+            "prompts": prompts,
+            "prompt_fingerprint": wording.fingerprint,
+            "max_pixels": max_pixels,
+            "dtype": dtype,
+        }
+        folder = save or Path("runs") / image.resolve().stem
+        ask_batch(p2r, samples, folder, settings, as_json=json, num_at_once=num_at_once)
+    else:
+        _ask_one(p2r, samples[0], save, as_json=json)
+
+
+def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> None:
+    trace = p2r.ask(sample.image, sample.question, options=sample.options, answer_form=sample.answer_form)
+    if as_json:
+        typer.echo(trace.model_dump_json())
+    else:
+        print_trace(make_console(), trace)
+    if save:
+        paths = save_trace(save, trace, sample.image)
+        make_console(stderr=True).print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+
+
+def _read_picture(
+    path: Path, question: str, options: tuple[str, ...], answer_form: AnswerForm | None, max_image_pixels: int
+) -> Sample:
+    """Decode the picture before a model is loaded, so that a wrong path costs no time."""
+    picture = FileImage(path, max_image_pixels=max_image_pixels).load()
+    return make_sample(MemoryImage(picture, name=str(path)), question, options=options, answer_form=answer_form)
+
+
+def _read_batch(
+    path: Path,
+    question: str | None,
+    options: tuple[str, ...],
+    answer_form: AnswerForm | None,
+    max_image_pixels: int,
+) -> list[Sample]:
+    if path.is_dir():
+        return read_folder(path, _needed(question), options, answer_form, max_image_pixels)
+    if question is not None or options or answer_form is not None:
+        raise typer.BadParameter(f"{path} brings its own questions, options and answer forms")
+    return read_rows(path, max_image_pixels)
+
+
+def _needed(question: str | None) -> str:
+    if question is None:
+        raise typer.BadParameter('the question is missing: p2r ask IMAGE "QUESTION"')
+    return question
+
+
+def split_options(listed: str | None, repeated: list[str] | None) -> tuple[str, ...]:
+    """Both ways of giving options. Empty parts are kept, because leaving them out would shift the letters."""
+    return (*(part.strip() for part in (listed.split(",") if listed else ())), *(repeated or ()))

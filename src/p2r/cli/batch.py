@@ -1,0 +1,99 @@
+"""Many questions in one go: finished rows are on disk at once, and the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from p2r.api import P2R
+from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.output import make_console
+from p2r.evaluation.statistics import wilson
+from p2r.evaluation.store import Setting, TraceStore
+from p2r.report.cards import answer_text
+from p2r.types import Sample, Trace
+
+
+def ask_batch(
+    p2r: P2R,
+    samples: Sequence[Sample],
+    folder: Path,
+    settings: Mapping[str, Setting],
+    *,
+    as_json: bool,
+    num_at_once: int,
+) -> None:
+    """Ask what is not yet answered in `folder`, and print a line for each.
+
+    Raises:
+        typer.Exit: 1 when a question failed, 130 when interrupted.
+        StorageError: the folder holds another run, or cannot be written.
+    """
+    errors = make_console(stderr=True)
+    with TraceStore(folder, settings) as store:
+        waiting = [sample for sample in samples if store.find(sample) is None]
+        num_before = len(samples) - len(waiting)
+        if num_before:
+            errors.print(f"{num_before} of {len(samples)} are answered already; going on", markup=False)
+        try:
+            with _make_progress(errors) as progress, closing(p2r.ask_many(waiting, num_at_once=num_at_once)) as traces:
+                task = progress.add_task("asking", total=len(samples), completed=num_before)
+                for trace in traces:
+                    store.append(trace)
+                    typer.echo(trace.model_dump_json() if as_json else describe(trace))
+                    progress.advance(task)
+        except KeyboardInterrupt:
+            num_kept = sum(store.find(sample) is not None for sample in samples)
+            print_error(
+                f"interrupted; {num_kept} of {len(samples)} answers are kept in {store.path}",
+                "the same command goes on from there",
+            )
+            raise typer.Exit(INTERRUPTED) from None
+        finished = [trace for sample in samples if (trace := store.find(sample)) is not None]
+    num_failed = len(samples) - len(finished)
+    errors.print(f"{len(finished)} answered, {num_failed} failed: {store.path}", markup=False, soft_wrap=True)
+    _print_accuracy(errors, finished)
+    if num_failed:
+        print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only those again")
+        raise typer.Exit(1)
+
+
+def describe(trace: Trace) -> str:
+    """One line: whose question, and the answer or what went wrong."""
+    if trace.failure is not None:
+        return f"{trace.sample_id}\tfailed: {trace.failure.message}"
+    mark = "" if trace.verdict is None else "\tright" if trace.verdict.correct else "\twrong"
+    return f"{trace.sample_id}\t{answer_text(trace.answer, trace.options)}{mark}"
+
+
+def _print_accuracy(console: Console, traces: Sequence[Trace]) -> None:
+    """For questions whose right answer is known."""
+    verdicts = [trace.verdict for trace in traces if trace.verdict is not None]
+    if not verdicts:
+        return
+    num_correct = sum(verdict.correct for verdict in verdicts)
+    interval = wilson(num_correct, len(verdicts))
+    console.print(
+        f"accuracy {num_correct / len(verdicts):.1%} ({num_correct} of {len(verdicts)} with a target; "
+        f"95% interval {interval.low:.1%} to {interval.high:.1%})",
+        markup=False,
+    )
+
+
+def _make_progress(console: Console) -> Progress:
+    """A bar on stderr; answers printed above it when both go to a terminal."""
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,154 @@
+"""`p2r demo`: the same small model looks once, at random places, where it wants to, and where the evidence is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from p2r.benchmarks.needles import Needles
+from p2r.cli.guard import print_error
+from p2r.cli.output import make_console, make_table
+from p2r.evaluation.metrics import Run, summarise
+from p2r.evaluation.run import walk_all
+from p2r.judges import judge_for
+from p2r.models.base import load_model
+from p2r.pipeline import walk
+from p2r.prompts import load_prompt_set
+from p2r.report.build import Story, build_report, write_report
+from p2r.roles import (
+    EvidenceReasoner,
+    ModelPerceiver,
+    NoPerceiver,
+    OraclePerceiver,
+    Perceiver,
+    PlainReasoner,
+    RandomPerceiver,
+    Reasoner,
+)
+from p2r.types import Model, Sample, Trace
+
+NUM_AT_ONCE = 16
+TITLE = "One look, or two?"
+DIRECT, RANDOM, OWN, ORACLE = "direct", "random boxes", "own boxes (p2r)", "oracle boxes"
+CAPTIONS = {
+    DIRECT: "one look at the whole picture",
+    RANDOM: "as many and as large, anywhere",
+    OWN: "where the model says to look",
+    ORACLE: "where the evidence is",
+}
+
+Way = tuple[Perceiver, Reasoner]
+
+
+def demo(
+    num_samples: Annotated[int, typer.Option(min=1, help="How many questions.")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds make other pictures and questions.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/demo"),
+    model: Annotated[str, typer.Option(help="Another model, named as in `p2r ask`.")] = "nano",
+) -> None:
+    """Watch a small vision-language model fail with one look and answer with two. Writes one HTML file.
+
+    Questions are about *needles*: cluttered pictures made on the spot, in which small objects carry a pattern that is
+    too fine for the model's pixel budget and readable in a crop. Every question is asked four ways, which differ only
+    in where the boxes come from.
+
+    **Examples**
+
+    - `p2r demo`
+
+    - `p2r demo --num-samples 30 --seed 7 --out out/seven`
+    """
+    start = time.perf_counter()
+    messages = make_console(stderr=True)
+    samples = Needles(seed=seed, num_samples=num_samples)
+    messages.print(f"loading {model}", markup=False)
+    answerer = load_model(model)
+    ways = make_ways(answerer, seed)
+    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
+        runs = asyncio.run(_run_ways(ways, samples, progress))
+    console = make_console()
+    console.print(make_table([(run, summarise(samples, run)) for run in runs]))
+    command = f"p2r demo --num-samples {num_samples} --seed {seed}" + (f" --model {model}" if model != "nano" else "")
+    story = Story(
+        title=TITLE,
+        primary=OWN,
+        baseline=DIRECT,
+        budget=answerer.profile.budget,
+        facts=_list_facts(answerer, samples, seed),
+        footer=f"Made by `{command}` in {time.perf_counter() - start:.0f} seconds on {date.today().isoformat()}.",
+    )
+    path = out / "report.html"
+    write_report(path, build_report(samples, runs, story))
+    console.print(f"\nreport: {path}", markup=False, soft_wrap=True)
+    failures = [trace.failure for run in runs for trace in run.traces if trace.failure is not None]
+    if failures:
+        print_error(f"{len(failures)} answers failed, the first because {failures[0].message}", failures[0].hint)
+        raise typer.Exit(1)
+
+
+def make_ways(model: Model, seed: int) -> Mapping[str, Way]:
+    """Who looks and who answers, by name: four ways to ask the same model."""
+    prompts = load_prompt_set()
+    reasoner = EvidenceReasoner(model, prompts)
+    return {
+        DIRECT: (NoPerceiver(), PlainReasoner(model, prompts)),
+        RANDOM: (RandomPerceiver(seed), reasoner),
+        OWN: (ModelPerceiver(model, prompts), reasoner),
+        ORACLE: (OraclePerceiver(), reasoner),
+    }
+
+
+async def _run_ways(ways: Mapping[str, Way], samples: Sequence[Sample], progress: Progress) -> list[Run]:
+    """One after the other, so that each has the machine for itself."""
+    return [await run_way(name, samples, *way, progress) for name, way in ways.items()]
+
+
+async def run_way(
+    name: str, samples: Sequence[Sample], perceiver: Perceiver, reasoner: Reasoner, progress: Progress
+) -> Run:
+    """Ask every question in one way, and time it."""
+
+    async def walk_one(sample: Sample) -> Trace:
+        return await walk(sample, perceiver, reasoner, judge_for(sample))
+
+    task = progress.add_task(name, total=len(samples))
+    start = time.perf_counter()
+    traces: dict[str, Trace] = {}
+    async for trace in walk_all(samples, walk_one, num_at_once=NUM_AT_ONCE):
+        traces[trace.sample_id] = trace
+        progress.advance(task)
+    wall_s = time.perf_counter() - start
+    return Run(
+        name=name,
+        caption=CAPTIONS[name],
+        traces=tuple(traces[sample.id] for sample in samples),
+        looks=not isinstance(perceiver, NoPerceiver),
+        wall_s=wall_s,
+    )
+
+
+def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, str], ...]:
+    """What was measured, and on what."""
+    budget, side_px = model.profile.budget, samples.knobs.side_px
+    versions = [f"Python {platform.python_version()}"]
+    versions += [f"{name} {version(name)}" for name in ("torch", "transformers") if find_spec(name)]
+    return (
+        ("Model", model.name),
+        ("Questions", f"{len(samples)} needles, seed {seed}"),
+        ("Pictures", f"{side_px:,} × {side_px:,} pixels"),
+        ("Budget", f"{budget.max_pixels:,} pixels: {budget.max_pixels // budget.factor**2:,} visual tokens a picture"),
+        ("Machine", f"{os.cpu_count()} cores, {platform.machine()}"),
+        ("Versions", ", ".join(versions)),
+    )

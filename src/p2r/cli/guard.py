@@ -1,0 +1,60 @@
+"""What a user sees when something goes wrong: one sentence and a hint, never a traceback unless asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+from rich.console import Console
+
+from p2r.errors import P2RError
+
+Given = ParamSpec("Given")
+
+DEBUG_VARIABLE = "P2R_DEBUG"
+INTERRUPTED = 130
+
+
+def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
+    """A command whose errors are printed on stderr and become exit codes. With P2R_DEBUG=1 they are raised instead."""
+
+    @wraps(command)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError)):
+                raise
+            if os.environ.get(DEBUG_VARIABLE) == "1":
+                raise
+            raise typer.Exit(report(error)) from None
+
+    return run
+
+
+def report(error: BaseException) -> int:
+    """Say what happened; the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print_error("interrupted")
+        return INTERRUPTED
+    if isinstance(error, P2RError):
+        print_error(error.message, error.hint)
+        return 1
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    print_error(
+        f"sorry, something went wrong inside p2r ({what})",
+        f"run it again with {DEBUG_VARIABLE}=1 to see where, and please report that",
+    )
+    return 1
+
+
+def print_error(message: str, hint: str = "") -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(message, markup=False)
+    if hint:
+        console.print("[bold]hint:[/] ", end="")
+        console.print(hint, markup=False)

@@ -1,0 +1,122 @@
+"""What the command was pointed at: one picture, a folder of pictures, or a JSON-lines file of questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from p2r.api import make_sample
+from p2r.errors import DataError
+from p2r.types import LETTERS, AnswerForm, Frozen, Sample
+
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif", ".ppm", ".pgm"}
+)
+
+
+class Row(Frozen):
+    """A line of a questions file.
+
+    image: a path, relative to the file.
+    target: the right answer, if known; of a choice its letter or its text.
+    id: defaults to the number of the line.
+    """
+
+    image: str
+    question: str
+    options: tuple[str, ...] = ()
+    id: str | int | None = None
+    target: str | int | float | None = None
+    answer_form: AnswerForm | None = None
+
+
+def is_batch(image: Path) -> bool:
+    return image.suffix.lower() in (".jsonl", ".ndjson") or image.is_dir()
+
+
+def read_folder(
+    folder: Path, question: str, options: Sequence[str], answer_form: AnswerForm | None, max_image_pixels: int
+) -> list[Sample]:
+    """One sample per picture directly in the folder, by name. Raises DataError when there is none."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    if not paths:
+        raise DataError(
+            f"the folder {folder} holds no pictures", hint=f"looked for {', '.join(sorted(PICTURE_SUFFIXES))}"
+        )
+    return [
+        make_sample(
+            path,
+            question,
+            options=options,
+            answer_form=answer_form,
+            id=path.name,
+            max_image_pixels=max_image_pixels,
+        )
+        for path in paths
+    ]
+
+
+def read_rows(path: Path, max_image_pixels: int) -> list[Sample]:
+    """One sample per line.
+
+    Raises:
+        DataError: no such file, no rows, a line that is not a row, or an id that comes twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", hint="check the path and the working directory") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}", hint="it should be text in UTF-8, one JSON object a line"
+        ) from error
+    samples: dict[str, Sample] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            sample = _read_row(path, number, line, max_image_pixels)
+            if sample.id in samples:
+                raise DataError(
+                    f"line {number} of {path}: the id {sample.id!r} was used before", hint="ids must differ"
+                )
+            samples[sample.id] = sample
+    if not samples:
+        raise DataError(f"{path} holds no questions", hint='a line reads like {"image": "a.jpg", "question": "..."}')
+    return list(samples.values())
+
+
+def _read_row(path: Path, number: int, line: str, max_image_pixels: int) -> Sample:
+    try:
+        row = Row.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"line {number} of {path}: {f'{where}: ' if where else ''}{first['msg']}",
+            hint=f"a row has the keys {', '.join(Row.model_fields)}; image and question are needed",
+        ) from error
+    try:
+        return make_sample(
+            path.parent / row.image,
+            row.question,
+            options=row.options,
+            answer_form=row.answer_form,
+            target=_target(row),
+            id=str(number if row.id is None else row.id),
+            max_image_pixels=max_image_pixels,
+        )
+    except DataError as error:
+        raise DataError(f"line {number} of {path}: {error.message}", hint=error.hint) from error
+
+
+def _target(row: Row) -> str | None:
+    """As samples want it: of a choice the letter."""
+    if row.target is None:
+        return None
+    target = str(row.target)
+    if not row.options or target in LETTERS[: len(row.options)]:
+        return target
+    if target in row.options and row.options.index(target) < len(LETTERS):
+        return LETTERS[row.options.index(target)]
+    raise DataError(f"the target {target!r} is none of the options", hint="give its letter or its text")

@@ -1,0 +1,1 @@
+"""What many traces say together: intervals and figures."""

@@ -1,0 +1,1 @@
+"""Traces as pages: one HTML file that needs nothing else, and one trace for a notebook."""

@@ -1,0 +1,535 @@
+"""`p2r ask` as users meet it: what it prints, what it writes, and what it says about every kind of bad input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from chat_server import chat_reply, error_reply, serve
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from p2r.cli import app
+from p2r.evaluation.store import TraceStore, read_traces
+from p2r.types import Trace
+
+BOXES = '[{"bbox_2d": [100, 200, 300, 400], "label": "sail"}, {"bbox_2d": [500, 500, 600, 650], "label": "mast"}]'
+REPLY = "<think>On the sail there is a star.</think><answer>A</answer>"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a photo and a scripted model in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    Image.new("RGB", (800, 600), "navy").save("photo.png")
+    Path("replies.json").write_text(json.dumps({"perceiver": BOXES, "reasoner": REPLY}))
+    return tmp_path
+
+
+def ask(*arguments: str, model: str = "scripted:replies.json") -> Result:
+    return CliRunner().invoke(app, ["ask", *arguments, "--model", model])
+
+
+def assert_refused(result: Result, *parts: str, code: int = 1) -> None:
+    """One sentence with a hint, the right exit code, and no traceback."""
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("error: ")
+    assert "hint: " in result.stderr
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in result.stderr
+
+
+# --- what it prints and writes
+
+
+def test_it_prints_the_answer_the_evidence_in_pixels_and_the_cost(here: Path) -> None:
+    result = ask("photo.png", "What is on the sail?", "--options", "a star, a fish")
+    assert result.exit_code == 0
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert lines[0] == "answer     A. a star"
+    assert lines[1] == "looked at  x 80-240, y 120-240 px  sail  (crop 1)"
+    assert lines[2] == "           x 400-480, y 300-390 px  mast  (crop 2)"
+    assert lines[3].startswith("cost       1,086 visual tokens (475 | 475 + 80 + 56), ")
+    assert lines[4] == f"reply      {REPLY}"
+
+
+def test_options_may_be_repeated_when_they_hold_commas(here: Path) -> None:
+    result = ask("photo.png", "Where?", "--option", "left, above", "--option", "right, below")
+    assert "answer     A. left, above" in result.stdout
+
+
+def test_json_prints_the_whole_trace(here: Path) -> None:
+    result = ask("photo.png", "What?", "--options", "x,y", "--json")
+    trace = Trace.model_validate_json(result.stdout)
+    assert trace.answer is not None
+    assert trace.answer.letter == "A"
+    assert trace.image == "photo.png"
+
+
+def test_save_writes_the_annotated_picture_the_crops_and_the_trace(here: Path) -> None:
+    result = ask("photo.png", "What?", "--options", "x,y", "--save", "out")
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "annotated.png",
+        "crop_1.png",
+        "crop_2.png",
+        "trace.json",
+    ]
+    assert "saved out/annotated.png" in result.stderr
+
+
+def test_direct_mode_says_that_it_looked_once(here: Path) -> None:
+    result = ask("photo.png", "What?", "--options", "x,y", "--mode", "direct")
+    assert "looked at  the whole picture, once" in result.stdout
+
+
+def test_another_model_may_say_where_to_look(here: Path) -> None:
+    Path("looker.json").write_text(json.dumps({"perceiver": "[]"}))
+    result = ask("photo.png", "What?", "--options", "x,y", "--perceiver-model", "scripted:looker.json")
+    assert "looked at  the whole picture: no boxes (" in result.stdout
+
+
+def test_a_reply_that_holds_no_answer_is_shown_as_it_is(here: Path) -> None:
+    Path("replies.json").write_text(json.dumps({"perceiver": "[]", "reasoner": "I would rather not say."}))
+    result = ask("photo.png", "What?", "--options", "x,y")
+    assert result.exit_code == 0
+    assert "answer     no answer" in result.stdout
+    assert "reply      I would rather not say." in result.stdout
+
+
+# --- pictures that work
+
+
+def test_a_picture_of_one_pixel_works(here: Path) -> None:
+    Image.new("RGB", (1, 1)).save("dot.png")
+    assert ask("dot.png", "What?", "--options", "x,y", "--save", "out").exit_code == 0
+
+
+@pytest.mark.parametrize("mode", ["I;16", "CMYK", "P", "RGBA", "LA", "1", "L"])
+def test_every_pixel_format_works(here: Path, mode: str) -> None:
+    name = "photo.tiff" if mode == "CMYK" else "photo2.png"
+    Image.new(mode, (64, 48)).save(name)
+    assert ask(name, "What?", "--options", "x,y").exit_code == 0
+
+
+def test_the_first_frame_of_an_animation_is_asked_about(here: Path) -> None:
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    assert ask("moving.gif", "What?", "--options", "x,y").exit_code == 0
+
+
+def test_a_photo_on_its_side_is_turned_upright(here: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40)).save("phone.jpg", exif=exif)
+    trace = Trace.model_validate_json(ask("phone.jpg", "What?", "--options", "x,y", "--json").stdout)
+    assert trace.evidence is not None
+    assert trace.evidence.image_wh == (40, 80)
+
+
+@pytest.mark.slow
+def test_a_picture_of_20000_by_20000_pixels_works(here: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save("huge.png")
+    result = ask("huge.png", "What?", "--options", "x,y", "--json")
+    assert result.exit_code == 0, result.output
+    trace = Trace.model_validate_json(result.stdout)
+    assert trace.evidence is not None
+    assert trace.evidence.image_wh == (20_000, 20_000)
+
+
+# --- pictures that do not
+
+
+def test_a_missing_file_is_named(here: Path) -> None:
+    assert_refused(ask("nowhere.jpg", "What?"), "there is no file nowhere.jpg")
+
+
+def test_a_file_that_is_not_an_image_is_named(here: Path) -> None:
+    Path("notes.jpg").write_text("not a picture at all")
+    assert_refused(ask("notes.jpg", "What?"), "notes.jpg is not an image")
+
+
+def test_a_truncated_image_is_named(here: Path) -> None:
+    Image.effect_noise((300, 300), 50).save("cut.jpg")
+    Path("cut.jpg").write_bytes(Path("cut.jpg").read_bytes()[:3000])
+    assert_refused(ask("cut.jpg", "What?"), "cut.jpg is broken or cut off")
+
+
+def test_an_empty_file_is_named(here: Path) -> None:
+    Path("empty.png").touch()
+    assert_refused(ask("empty.png", "What?"), "empty.png is empty (0 bytes)")
+
+
+def test_a_decompression_bomb_is_refused_with_the_limit_and_the_limit_is_adjustable(here: Path) -> None:
+    Image.new("1", (3000, 2000)).save("bomb.png")
+    refused = ask("bomb.png", "What?", "--max-image-pixels", "1000000")
+    assert_refused(refused, "3000 x 2000", "1,000,000", "max")
+    allowed = ask("bomb.png", "What?", "--options", "x,y", "--max-image-pixels", "6000000")
+    assert allowed.exit_code == 0
+
+
+def test_a_bomb_beyond_the_default_limit_is_refused_before_it_is_decoded(here: Path) -> None:
+    Image.new("1", (30_000, 30_000)).save("bomb.png")
+    assert_refused(ask("bomb.png", "What?"), "30000 x 30000", "400,000,000")
+
+
+def test_a_picture_that_is_too_thin_is_refused(here: Path) -> None:
+    Image.new("RGB", (2010, 10)).save("thin.png")
+    assert_refused(ask("thin.png", "What?"), "2010 x 10", "200 times")
+
+
+# --- questions and options
+
+
+def test_an_empty_question_is_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "  "), "question", "empty")
+
+
+def test_a_missing_question_is_a_usage_error(here: Path) -> None:
+    result = ask("photo.png")
+    assert result.exit_code == 2
+    assert "the question is missing" in result.stderr
+
+
+def test_one_option_is_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "What?", "--options", "a star"), "a single option", "two or more")
+
+
+def test_thirty_options_are_refused(here: Path) -> None:
+    listed = ",".join(f"option {number}" for number in range(30))
+    assert_refused(ask("photo.png", "What?", "--options", listed), "30 options", "26")
+
+
+def test_duplicate_options_are_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "What?", "--options", "star,fish,star"), "'star'", "more than once")
+
+
+def test_an_empty_option_is_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "What?", "--options", "star,,fish"), "option B", "is empty")
+
+
+def test_options_with_a_number_as_answer_form_are_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "How many?", "--options", "1,2", "--answer-form", "number"), "does not go with")
+
+
+def test_an_unknown_prompt_set_is_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "What?", "--prompts", "poetry"), "'poetry'", "release")
+
+
+def test_an_unknown_mode_is_a_usage_error(here: Path) -> None:
+    assert ask("photo.png", "What?", "--mode", "guess").exit_code == 2
+
+
+# --- models and servers
+
+
+def test_an_unknown_model_is_refused(here: Path) -> None:
+    assert_refused(ask("photo.png", "What?", model="gpt-77"), "unknown model 'gpt-77'", "nano")
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(here: Path) -> None:
+    Path("empty").mkdir()
+    result = ask("photo.png", "What?", model="./empty")
+    assert result.exit_code == 1
+    assert "config.json" in result.stderr
+
+
+def test_a_hub_that_cannot_be_reached_is_said_so(here: Path) -> None:
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(here / "cache"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    command = [sys.executable, "-m", "p2r", "ask", "photo.png", "What?", "--model", "nobody/nothing"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "error: " in done.stderr
+    assert "nobody/nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_answers(here: Path) -> None:
+    with serve(lambda text, number: chat_reply(BOXES if "Locate" in text else REPLY)) as url:
+        result = ask("photo.png", "What?", "--options", "a star,a fish", model=f"{url}#stub")
+    assert result.exit_code == 0, result.output
+    assert "answer     A. a star" in result.stdout
+    assert "14 generated" in result.stdout
+
+
+def test_a_server_that_is_down_is_said_so(here: Path) -> None:
+    assert_refused(ask("photo.png", "What?", model="http://127.0.0.1:9/v1#stub"), "127.0.0.1:9")
+
+
+def test_a_wrong_path_on_a_server_is_said_so(here: Path) -> None:
+    with serve(lambda text, number: chat_reply(REPLY)) as url:
+        assert_refused(ask("photo.png", "What?", model=f"{url}/wrong#stub"), "/wrong")
+
+
+def test_a_slow_server_is_given_up_after_the_timeout(here: Path) -> None:
+    waiting = threading.Event()
+
+    def respond(text: str, number: int) -> tuple[int, str]:
+        waiting.wait(20)
+        return chat_reply(REPLY)
+
+    with serve(respond) as url:
+        result = ask("photo.png", "What?", "--timeout-s", "0.2", model=f"{url}#stub")
+        waiting.set()
+    assert_refused(result, "0.2 s")
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_server_that_keeps_refusing_is_said_so(here: Path, status: int) -> None:
+    with serve(lambda text, number: error_reply(status, "not now")) as url:
+        assert_refused(ask("photo.png", "What?", model=f"{url}#stub"), str(status))
+
+
+def test_malformed_json_from_a_server_is_said_so(here: Path) -> None:
+    with serve(lambda text, number: (200, '{"choices": [')) as url:
+        result = ask("photo.png", "What?", model=f"{url}#stub")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+
+
+def test_a_server_whose_model_cannot_see_is_said_so(here: Path) -> None:
+    message = "stub is not a multimodal model"
+    with serve(lambda text, number: error_reply(400, message)) as url:
+        assert_refused(ask("photo.png", "What?", model=f"{url}#stub"), "stub")
+
+
+# --- saving
+
+
+def test_a_full_disk_on_save_is_said_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    result = ask("photo.png", "What?", "--options", "x,y", "--save", "out")
+    assert result.exit_code == 1
+    assert "answer     A. x" in result.stdout
+    assert "error: out cannot be written: no space left on device\nhint: " in result.stderr
+
+
+def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(here: Path) -> None:
+    Path("pictures").mkdir()
+    shutil.copy("photo.png", "pictures/a.png")
+    Path("runs").mkdir()
+    Path("runs/traces.jsonl").symlink_to("/dev/full")
+    result = ask("pictures", "What?", "--options", "x,y", "--save", "runs")
+    assert_refused(result, "runs cannot be written: no space left on device")
+
+
+# --- many questions
+
+
+@pytest.fixture
+def pictures(here: Path) -> Path:
+    folder = here / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.jpg", "c.webp"):
+        Image.new("RGB", (64, 48)).save(folder / name)
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+def test_a_folder_asks_the_same_of_every_picture(pictures: Path) -> None:
+    result = ask("pictures", "What?", "--options", "x,y")
+    assert result.exit_code == 0, result.output
+    assert sorted(result.stdout.splitlines()) == ["a.png\tA. x", "b.jpg\tA. x", "c.webp\tA. x"]
+    assert "3 answered, 0 failed: runs/pictures/traces.jsonl" in result.stderr
+    assert len(read_traces(Path("runs/pictures/traces.jsonl"))) == 3
+
+
+def test_a_folder_without_pictures_is_refused(here: Path) -> None:
+    Path("bare").mkdir()
+    assert_refused(ask("bare", "What?"), "holds no pictures")
+
+
+def write_rows(*rows: dict[str, object]) -> None:
+    Path("questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_file_of_questions_is_asked_and_judged(pictures: Path) -> None:
+    write_rows(
+        {"image": "pictures/a.png", "question": "What?", "options": ["x", "y"], "target": "A", "id": "first"},
+        {"image": "pictures/b.jpg", "question": "Who?", "options": ["x", "y"], "target": "y", "id": 2},
+        {"image": "pictures/c.webp", "question": "Where?", "answer_form": "free_form"},
+    )
+    result = ask("questions.jsonl", "--save", "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(result.stdout.splitlines()) == ["2\tA. x\twrong", "3\tA", "first\tA. x\tright"]
+    assert "accuracy 50.0% (1 of 2 with a target; 95% interval 9.5% to 90.5%)" in result.stderr
+
+
+def test_paths_in_a_file_of_questions_are_relative_to_it(pictures: Path) -> None:
+    rows = pictures / "rows.jsonl"
+    rows.write_text('{"image": "a.png", "question": "What?"}\n\n')
+    assert ask("pictures/rows.jsonl").exit_code == 0
+
+
+def test_a_batch_prints_traces_as_json_lines(pictures: Path) -> None:
+    result = ask("pictures", "What?", "--options", "x,y", "--json")
+    traces = [Trace.model_validate_json(line) for line in result.stdout.splitlines()]
+    assert {trace.sample_id for trace in traces} == {"a.png", "b.jpg", "c.webp"}
+
+
+def test_a_batch_goes_on_past_failures_and_exits_with_their_count(pictures: Path) -> None:
+    (pictures / "d.png").touch()
+    result = ask("pictures", "What?", "--options", "x,y")
+    assert result.exit_code == 1
+    assert "d.png\tfailed: pictures/d.png is empty (0 bytes)" in result.stdout
+    assert "error: 1 of 4 questions failed" in result.stderr
+
+
+def test_a_second_run_asks_only_what_failed(pictures: Path) -> None:
+    (pictures / "d.png").touch()
+    ask("pictures", "What?", "--options", "x,y")
+    Image.new("RGB", (64, 48)).save(pictures / "d.png")
+    result = ask("pictures", "What?", "--options", "x,y")
+    assert result.exit_code == 0
+    assert result.stdout == "d.png\tA. x\n"
+    assert "3 of 4 are answered already" in result.stderr
+    assert len(read_traces(Path("runs/pictures/traces.jsonl"))) == 4
+
+
+def test_a_run_with_another_mode_in_the_same_folder_is_refused(pictures: Path) -> None:
+    ask("pictures", "What?", "--options", "x,y")
+    result = ask("pictures", "What?", "--options", "x,y", "--mode", "direct")
+    assert_refused(result, "mode was p2r, now direct")
+
+
+def test_edited_prompts_in_the_same_folder_are_noticed(pictures: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/base.txt").write_text("release")
+    ask("pictures", "What?", "--options", "x,y", "--prompts", "mine")
+    Path("mine/system.txt").write_text("You are terse.")
+    result = ask("pictures", "What?", "--options", "x,y", "--prompts", "mine")
+    assert_refused(result, "prompt_fingerprint was")
+
+
+def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, num_written = TraceStore.append, 0
+
+    def append_then_interrupt(store: TraceStore, trace: Trace) -> None:
+        nonlocal num_written
+        append(store, trace)
+        num_written += 1
+        if num_written == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStore, "append", append_then_interrupt)
+        result = ask("pictures", "What?", "--options", "x,y")
+    assert_refused(result, "interrupted; 2 of 3 answers are kept in runs/pictures/traces.jsonl", code=130)
+    again = ask("pictures", "What?", "--options", "x,y")
+    assert again.exit_code == 0
+    assert len(again.stdout.splitlines()) == 1
+
+
+def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:
+    never = threading.Event()
+
+    def respond(text: str, number: int) -> tuple[int, str]:
+        if number > 2:
+            never.wait(60)
+        return chat_reply(REPLY)
+
+    with serve(respond) as url:
+        command = [sys.executable, "-m", "p2r", "ask", "pictures", "What?", "--options", "x,y", "--mode", "direct"]
+        command += ["--model", f"{url}#stub", "--num-at-once", "1"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        never.set()
+    assert process.returncode == 130, errors
+    assert "2 of 3 answers are kept" in errors
+    assert len(read_traces(Path("runs/pictures/traces.jsonl"))) == 2
+
+
+def test_a_line_cut_short_by_a_kill_is_asked_again(pictures: Path) -> None:
+    ask("pictures", "What?", "--options", "x,y")
+    path = Path("runs/pictures/traces.jsonl")
+    path.write_bytes(path.read_bytes()[:-30])
+    result = ask("pictures", "What?", "--options", "x,y")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert len(read_traces(path)) == 3
+
+
+def test_rows_are_checked_before_anything_is_asked(here: Path) -> None:
+    write_rows({"image": "photo.png", "question": "What?"}, {"image": "photo.png", "query": "What?"})
+    assert_refused(ask("questions.jsonl"), "line 2 of questions.jsonl", "image, question, options")
+    Path("questions.jsonl").write_text("{broken\n")
+    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl")
+    write_rows({"image": "photo.png", "question": "What?", "options": ["x"]})
+    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl", "a single option")
+    write_rows({"image": "photo.png", "question": "What?", "options": ["x", "y"], "target": "z"})
+    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl", "the target 'z'")
+    write_rows({"image": "a", "question": "?", "id": 1}, {"image": "b", "question": "?", "id": "1"})
+    assert_refused(ask("questions.jsonl"), "line 2 of questions.jsonl", "used before")
+    Path("questions.jsonl").write_text("\n")
+    assert_refused(ask("questions.jsonl"), "holds no questions")
+
+
+def test_a_missing_file_of_questions_is_named(here: Path) -> None:
+    assert_refused(ask("nowhere.jsonl"), "there is no file nowhere.jsonl")
+
+
+def test_a_file_of_questions_with_a_question_is_a_usage_error(here: Path) -> None:
+    write_rows({"image": "photo.png", "question": "What?"})
+    result = ask("questions.jsonl", "What?")
+    assert result.exit_code == 2
+    assert "brings its own questions" in result.stderr
+
+
+# --- the command itself
+
+
+def test_the_version_is_printed() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout.split()[0]) == (0, "p2r")
+
+
+def test_help_teaches_by_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    for arguments in (["--help"], ["ask", "--help"], ["demo", "--help"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0
+        assert "p2r " in result.stdout
+    assert "photos/" in CliRunner().invoke(app, ["ask", "--help"]).stdout
+
+
+def test_a_bug_is_an_apology_and_a_traceback_only_on_request(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("p2r.cli.ask.load_model", fail)
+    assert_refused(ask("photo.png", "What?"), "something went wrong inside p2r", "ZeroDivisionError", "P2R_DEBUG=1")
+    monkeypatch.setenv("P2R_DEBUG", "1")
+    assert isinstance(ask("photo.png", "What?").exception, ZeroDivisionError)
+
+
+def test_ctrl_c_during_one_question_exits_with_130(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("p2r.cli.ask.load_model", interrupt)
+    result = ask("photo.png", "What?")
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted\n"

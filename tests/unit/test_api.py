@@ -1,0 +1,219 @@
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import p2r
+from p2r import P2R, make_sample
+from p2r.api import revive
+from p2r.errors import DataError, EndpointError, ImageError, ModelError, P2RError
+from p2r.models.scripted import ScriptedModel
+from p2r.prompts import load_prompt_set
+from p2r.types import AnswerForm, Completion, Decoding, Failure, ModelProfile, Prompt, Sample, Trace
+
+BOXES = '[{"bbox_2d": [100, 100, 300, 300], "label": "sail"}]'
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (320, 240), "navy").save(path)
+    return path
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    return ScriptedModel({"perceiver": BOXES, "reasoner": "<think>A star.</think><answer>A</answer>"})
+
+
+def test_ask_returns_a_trace_with_answer_and_boxes(photo: Path, model: ScriptedModel) -> None:
+    trace = P2R(model).ask(photo, "What is on the sail?", options=["a star", "a fish"])
+    assert trace.answer is not None
+    assert trace.answer.letter == "A"
+    assert [box.label for box in trace.boxes] == ["sail"]
+    assert trace.image == str(photo)
+    assert trace.verdict is None
+
+
+def test_ask_judges_when_the_right_answer_is_given(photo: Path, model: ScriptedModel) -> None:
+    trace = P2R(model).ask(photo, "What is on the sail?", options=["a star", "a fish"], target="B")
+    assert trace.verdict is not None
+    assert not trace.verdict.correct
+
+
+def test_ask_takes_a_picture_from_memory(model: ScriptedModel) -> None:
+    trace = P2R(model).ask(Image.new("L", (64, 64)), "What?", options=["x", "y"])
+    assert trace.evidence is not None
+    assert trace.evidence.image_wh == (64, 64)
+
+
+def test_ask_works_inside_a_running_event_loop_as_in_a_notebook(photo: Path, model: ScriptedModel) -> None:
+    async def cell() -> Trace:
+        return P2R(model).ask(photo, "What?", options=["x", "y"])
+
+    assert asyncio.run(cell()).answer is not None
+
+
+async def test_ask_async_runs_side_by_side(photo: Path, model: ScriptedModel) -> None:
+    asker = P2R(model)
+    traces = await asyncio.gather(*(asker.ask_async(photo, f"What {k}?", options=["x", "y"]) for k in range(5)))
+    assert [trace.question for trace in traces] == [f"What {k}?" for k in range(5)]
+
+
+def test_direct_mode_looks_nowhere(photo: Path, model: ScriptedModel) -> None:
+    trace = P2R(model, mode="direct").ask(photo, "What?", options=["x", "y"])
+    assert trace.boxes == ()
+    assert trace.evidence is not None
+    assert not trace.evidence.annotated
+
+
+def test_thinking_mode_asks_for_steps_without_boxes(photo: Path) -> None:
+    texts: list[str] = []
+
+    def reply(prompt: Prompt) -> str:
+        texts.append(prompt.text)
+        return "<answer>A</answer>"
+
+    P2R(ScriptedModel({"reasoner": reply}), mode="thinking").ask(photo, "What?", options=["x", "y"])
+    assert len(texts) == 1
+    assert "step by step" in texts[0]
+
+
+def test_perceiver_and_reasoner_may_be_two_models(photo: Path) -> None:
+    looker = ScriptedModel({"perceiver": BOXES}, name="looker")
+    thinker = ScriptedModel({"reasoner": "<answer>A</answer>"}, name="thinker")
+    trace = P2R(thinker, perceiver_model=looker).ask(photo, "What?", options=["x", "y"])
+    assert trace.perception is not None
+    assert trace.perception.source == "model:looker"
+    assert trace.reasoning is not None
+    assert trace.reasoning.model == "thinker"
+
+
+def test_the_fingerprint_tells_modes_and_wordings_apart(model: ScriptedModel) -> None:
+    askers = (P2R(model), P2R(model, mode="direct"), P2R(model, prompts="paper"))
+    assert len({asker.fingerprint for asker in askers}) == 3
+    assert P2R(model, prompts=load_prompt_set("release")).fingerprint == P2R(model).fingerprint
+
+
+def test_ask_raises_the_error_that_fits(tmp_path: Path, photo: Path, model: ScriptedModel) -> None:
+    with pytest.raises(ImageError, match="there is no file"):
+        P2R(model).ask(tmp_path / "missing.jpg", "What?")
+    with pytest.raises(DataError, match="empty"):
+        P2R(model).ask(photo, "  ")
+    with pytest.raises(ModelError, match="no reply for the reasoner"):
+        P2R(ScriptedModel({"perceiver": BOXES})).ask(photo, "What?")
+
+
+def test_the_size_limit_for_pictures_is_adjustable(photo: Path, model: ScriptedModel) -> None:
+    with pytest.raises(ImageError, match="the limit is 1,000"):
+        P2R(model, max_image_pixels=1000).ask(photo, "What?")
+
+
+@pytest.mark.parametrize(("options", "form"), [(("x", "y"), "number"), (("x", "y"), "free_form"), ((), "choice")])
+def test_options_and_answer_form_must_fit(photo: Path, options: tuple[str, ...], form: AnswerForm) -> None:
+    with pytest.raises(DataError, match="does not go with"):
+        make_sample(photo, "What?", options=options, answer_form=form)
+
+
+def test_ask_many_yields_every_trace_and_records_failures(tmp_path: Path, photo: Path, model: ScriptedModel) -> None:
+    samples = [make_sample(photo, "What?", options=["x", "y"], id=str(k)) for k in range(4)]
+    samples.append(make_sample(tmp_path / "missing.jpg", "What?", options=["x", "y"], id="broken"))
+    traces = {trace.sample_id: trace for trace in P2R(model).ask_many(samples, num_at_once=2)}
+    assert set(traces) == {"0", "1", "2", "3", "broken"}
+    failure = traces["broken"].failure
+    assert failure is not None
+    assert (failure.kind, failure.stage) == ("ImageError", "image")
+
+
+def test_leaving_ask_many_early_cancels_the_rest(photo: Path) -> None:
+    model = StuckAfter(2)
+    samples = [make_sample(photo, "What?", options=["x", "y"], id=str(k)) for k in range(6)]
+    traces = P2R(model, mode="direct").ask_many(samples, num_at_once=3)
+    next(traces)
+    next(traces)
+    traces.close()
+    assert model.num_waiting == model.num_cancelled
+
+
+def test_ask_many_raises_what_the_samples_raise(photo: Path, model: ScriptedModel) -> None:
+    def draw() -> Iterator[Sample]:
+        yield make_sample(photo, "What?", options=["x", "y"])
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="the source broke"):
+        list(P2R(model).ask_many(draw()))
+
+
+async def test_ask_many_async_yields_every_trace(photo: Path, model: ScriptedModel) -> None:
+    samples = [make_sample(photo, "What?", options=["x", "y"], id=str(k)) for k in range(3)]
+    assert {trace.sample_id async for trace in P2R(model).ask_many_async(samples)} == {"0", "1", "2"}
+
+
+def test_blocking_calls_from_several_threads_do_not_disturb_each_other(photo: Path, model: ScriptedModel) -> None:
+    asker, answers = P2R(model), list[str | None]()
+
+    def ask() -> None:
+        answer = asker.ask(photo, "What?", options=["x", "y"]).answer
+        answers.append(answer.letter if answer else None)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == ["A"] * 4
+
+
+def test_a_recorded_failure_comes_back_as_its_error() -> None:
+    failure = Failure(stage="reason", kind="EndpointError", message="gone", hint="start it")
+    error = revive(failure)
+    assert type(error) is EndpointError
+    assert (error.message, error.hint) == ("gone", "start it")
+    assert type(revive(failure.model_copy(update={"kind": "os"}))) is P2RError
+
+
+def test_the_public_names_are_there_and_torch_is_not_needed() -> None:
+    assert {name: getattr(p2r, name) is not None for name in p2r.__all__} == dict.fromkeys(p2r.__all__, True)
+    assert set(p2r.__all__) <= set(dir(p2r))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = p2r.nonsense
+
+
+def test_notebooks_learn_to_show_traces(monkeypatch: pytest.MonkeyPatch, model: ScriptedModel) -> None:
+    known: dict[type, Any] = {}
+    html = SimpleNamespace(for_type=known.__setitem__)
+    shell = SimpleNamespace(display_formatter=SimpleNamespace(formatters={"text/html": html}))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    trace = P2R(model).ask(Image.new("RGB", (64, 64)), "Is <b> shown?", options=["x", "y"])
+    assert "Is &lt;b&gt; shown?" in known[Trace](trace)
+
+
+class StuckAfter:
+    """Replies `count` times; later calls wait for ever, and count when they are cancelled."""
+
+    name = "stuck"
+
+    def __init__(self, count: int) -> None:
+        self.left, self.num_waiting, self.num_cancelled = count, 0, 0
+
+    @property
+    def profile(self) -> ModelProfile:
+        return ScriptedModel({}).profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        if self.left > 0:
+            self.left -= 1
+            return Completion(text="A", finish_reason="stop", model=self.name)
+        self.num_waiting += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+        raise AssertionError

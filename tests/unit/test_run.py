@@ -1,0 +1,106 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import pytest
+from PIL import Image
+
+from p2r.evaluation.run import walk_all
+from p2r.pixels import MemoryImage
+from p2r.types import Sample, Trace
+
+IMAGE = MemoryImage(Image.new("RGB", (8, 8)))
+
+
+def make_samples(count: int) -> list[Sample]:
+    return [Sample(id=str(number), image=IMAGE, question="?") for number in range(count)]
+
+
+def make_trace(sample: Sample) -> Trace:
+    return Trace(sample_id=sample.id, image="memory", question=sample.question)
+
+
+async def test_every_sample_is_walked_once() -> None:
+    async def walk_one(sample: Sample) -> Trace:
+        await asyncio.sleep(0)
+        return make_trace(sample)
+
+    traces = [trace async for trace in walk_all(make_samples(20), walk_one, num_at_once=3)]
+    assert sorted(int(trace.sample_id) for trace in traces) == list(range(20))
+
+
+async def test_traces_come_as_they_finish() -> None:
+    gates = {str(number): asyncio.Event() for number in range(3)}
+
+    async def walk_one(sample: Sample) -> Trace:
+        await gates[sample.id].wait()
+        return make_trace(sample)
+
+    order: list[str] = []
+    gates["1"].set()
+    async for trace in walk_all(make_samples(3), walk_one, num_at_once=3):
+        order.append(trace.sample_id)
+        gates["2" if trace.sample_id == "1" else "0"].set()
+    assert order == ["1", "2", "0"]
+
+
+async def test_no_more_than_the_given_number_are_in_flight_and_samples_are_drawn_lazily() -> None:
+    drawn = in_flight = most = 0
+
+    def draw() -> Iterator[Sample]:
+        nonlocal drawn
+        for sample in make_samples(10):
+            drawn += 1
+            yield sample
+
+    async def walk_one(sample: Sample) -> Trace:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0)
+        in_flight -= 1
+        return make_trace(sample)
+
+    async with aclosing(walk_all(draw(), walk_one, num_at_once=2)) as traces:
+        await anext(traces)
+        assert drawn <= 4
+        async for _ in traces:
+            pass
+    assert most == 2
+
+
+async def test_closing_cancels_what_is_in_flight() -> None:
+    cancelled: list[str] = []
+
+    async def walk_one(sample: Sample) -> Trace:
+        if sample.id == "0":
+            return make_trace(sample)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(sample.id)
+            raise
+        return make_trace(sample)
+
+    async with aclosing(walk_all(make_samples(3), walk_one, num_at_once=3)) as traces:
+        await anext(traces)
+    assert sorted(cancelled) == ["1", "2"]
+
+
+async def test_a_bug_in_one_walk_is_raised_and_ends_the_others() -> None:
+    async def walk_one(sample: Sample) -> Trace:
+        if sample.id == "1":
+            raise ZeroDivisionError
+        await asyncio.Event().wait()
+        return make_trace(sample)
+
+    with pytest.raises(ZeroDivisionError):
+        async for _ in walk_all(make_samples(4), walk_one, num_at_once=2):
+            pass
+
+
+async def test_no_samples_give_no_traces() -> None:
+    async def walk_one(sample: Sample) -> Trace:
+        return make_trace(sample)
+
+    assert [trace async for trace in walk_all([], walk_one)] == []
