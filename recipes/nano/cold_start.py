@@ -27,7 +27,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 from architecture import build_model, save_checkpoint
 from encode import install_fast_vision
-from language import LanguagePlan, cache_features, train_language
+from language import LanguagePlan, cache_features, load_features, train_language
 from p2r.prompts import load_prompt_set
 from pool import build_pool, load_pool
 from tokenizer import build_tokenizer
@@ -73,8 +73,9 @@ def main() -> None:
         held_out += mine[-count:]
     features = folder / "features.pt"
     if not features.exists():
-        torch.save(cache_features(model, training), features)
-    cached = torch.load(features, weights_only=False)
+        cache_features(model, training, features)
+    del entries, training
+    cached = load_features(features)
     _tell("features", began)
     train_language(model, tokenizer, prompts, cached, held_out, LanguagePlan(**recipe["language"], seed=seed), folder)
     _tell("language", began)

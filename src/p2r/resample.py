@@ -1,13 +1,14 @@
 """A window of a resized picture without resizing the rest, equal bit for bit to Pillow's bicubic resize.
 
 Used to redraw only what box lines touch of a picture that has already been sized. Pillow's own `resize(box=...)`
-cannot do it exactly: it keeps the corners of its box as 32-bit floats, so a window that begins between two source
-pixels gets other weights (up to 4 of 255 off on noise). Here the weights are Pillow's: computed in 64-bit floats from
-the whole picture's geometry, rounded to 22-bit fixed point, applied in Pillow's order of passes, each pass rounded to
-a byte. A pass is a few small matrix products of integers held as float64, which are exact in whatever order they are
-summed.
+cannot do it exactly: it keeps the corners of its box as 32-bit floats, so that a window which begins between two
+source pixels gets other weights, and Pillow 13 takes its order of passes from the window's shape (together up to 4 of
+255 off on noise). Here the weights are Pillow's: computed in 64-bit floats from the whole picture's geometry, rounded
+to 22-bit fixed point, applied in Pillow's order for the whole picture, each pass rounded to a byte. A pass is a few
+small matrix products of integers held as float64, which are exact in whatever order they are summed.
 
-Shapes: C bands, H rows, W columns; I pixels of the source and O of the result along the axis that is resized; K taps.
+Shapes: C bands, H rows, W columns; along the axis that is resized I pixels of the source, O of the result, K taps; M
+values across it.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ def resize_window(
     columns, rows = _Span(size[0], new_size[0], left, right), _Span(size[1], new_size[1], top, bottom)
     (x_start, x_stop), (y_start, y_stop) = columns.source_range(), rows.source_range()
     bytes_HWC = np.asarray(read((x_start, y_start, x_stop, y_stop)))
-    pixels_CHW = bytes_HWC.transpose(2, 0, 1).astype(np.float64, order="C")
+    pixels_HCW = bytes_HWC.transpose(0, 2, 1).astype(np.float64, order="C")
     if _runs_vertical_first(size, new_size):
-        pixels_CHW = _resample_columns(_resample_rows(pixels_CHW, rows), columns)
+        pixels_HCW = _resample_columns(_resample_rows(pixels_HCW, rows), columns)
     else:
-        pixels_CHW = _resample_rows(_resample_columns(pixels_CHW, columns), rows)
-    return Image.fromarray(pixels_CHW.transpose(1, 2, 0).astype(np.uint8, order="C"))
+        pixels_HCW = _resample_rows(_resample_columns(pixels_HCW, columns), rows)
+    return Image.fromarray(pixels_HCW.transpose(0, 2, 1).astype(np.uint8, order="C"))
 
 
 def touched_range(length: int, new_length: int, start: int, stop: int) -> tuple[int, int]:
@@ -114,18 +115,22 @@ class _Span(NamedTuple):
         return max(int(first - support + 0.5), 0), min(int(last + support + 0.5), self.length)
 
 
-def _resample_columns(pixels_CHW: Floats, span: _Span) -> Floats:
-    result_CHW = np.empty((*pixels_CHW.shape[:2], span.stop - span.start))
+def _resample_columns(pixels_HCW: Floats, span: _Span) -> Floats:
+    height, bands, width = pixels_HCW.shape
+    source_MI = pixels_HCW.reshape(height * bands, width)
+    result_MO = np.empty((height * bands, span.stop - span.start))
     for outputs, inputs, weights_OI in _products(span):
-        np.matmul(pixels_CHW[:, :, inputs], weights_OI.T, out=result_CHW[:, :, outputs])
-    return _round_to_bytes(result_CHW)
+        np.matmul(source_MI[:, inputs], weights_OI.T, out=result_MO[:, outputs])
+    return _round_to_bytes(result_MO).reshape(height, bands, -1)
 
 
-def _resample_rows(pixels_CHW: Floats, span: _Span) -> Floats:
-    result_CHW = np.empty((pixels_CHW.shape[0], span.stop - span.start, pixels_CHW.shape[2]))
+def _resample_rows(pixels_HCW: Floats, span: _Span) -> Floats:
+    height, bands, width = pixels_HCW.shape
+    source_IM = pixels_HCW.reshape(height, bands * width)
+    result_OM = np.empty((span.stop - span.start, bands * width))
     for outputs, inputs, weights_OI in _products(span):
-        np.matmul(weights_OI, pixels_CHW[:, inputs], out=result_CHW[:, outputs])
-    return _round_to_bytes(result_CHW)
+        np.matmul(weights_OI, source_IM[inputs], out=result_OM[outputs])
+    return _round_to_bytes(result_OM).reshape(-1, bands, width)
 
 
 def _products(span: _Span) -> Iterator[tuple[slice, slice, Floats]]:

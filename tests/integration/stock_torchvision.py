@@ -6,13 +6,27 @@ never call those operators; declaring their names is enough. Without torchvision
 
 import importlib
 import importlib.util
+import io
 
+import numpy as np
 import torch
+from PIL import Image
 
 FORWARD = ("nms", "qnms", "roi_align", "qroi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-BACKWARD = tuple(f"_{name}_backward" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"))
+BACKWARD = tuple(
+    f"_{name}_backward" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+)
 
 HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
+
+
+def _decode_image(data: torch.Tensor, mode: object = None, apply_exif_orientation: bool = False) -> torch.Tensor:
+    """Its image decoder does not load either: the same formats, by Pillow. It reads no BMP, nor does this."""
+    with Image.open(io.BytesIO(data.numpy().tobytes())) as image:
+        if image.format not in ("JPEG", "PNG", "GIF", "WEBP"):
+            raise RuntimeError("Unsupported image file. Only jpeg, png, webp and gif are currently supported.")
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
 
 if HAS_TORCHVISION:
     try:
@@ -22,3 +36,4 @@ if HAS_TORCHVISION:
         for _name in (*FORWARD, *BACKWARD):
             _library.define(f"{_name}(Tensor x) -> Tensor")
         importlib.import_module("torchvision")
+        importlib.import_module("torchvision.io").decode_image = _decode_image

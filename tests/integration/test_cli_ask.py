@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from chat_server import chat_reply, error_reply, serve
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from p2r.cli import app
+from p2r.cli.app import app
 from p2r.evaluation.store import TraceStore, read_traces
 from p2r.types import Trace
 
@@ -33,6 +33,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.new("RGB", (800, 600), "navy").save("photo.png")
     Path("replies.json").write_text(json.dumps({"perceiver": BOXES, "reasoner": REPLY}))
     return tmp_path
+
+
+@pytest.fixture
+def pictures(here: Path) -> Path:
+    folder = here / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.jpg", "c.webp"):
+        Image.new("RGB", (64, 48)).save(folder / name)
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
 
 
 def ask(*arguments: str, model: str = "scripted:replies.json") -> Result:
@@ -321,26 +331,23 @@ def test_a_full_disk_on_save_is_said_so(here: Path, monkeypatch: pytest.MonkeyPa
     assert "error: out cannot be written: no space left on device\nhint: " in result.stderr
 
 
-def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(here: Path) -> None:
-    Path("pictures").mkdir()
-    shutil.copy("photo.png", "pictures/a.png")
-    Path("runs").mkdir()
-    Path("runs/traces.jsonl").symlink_to("/dev/full")
-    result = ask("pictures", "What?", "--options", "x,y", "--save", "runs")
-    assert_refused(result, "runs cannot be written: no space left on device")
+def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full_disk, stack = Path("/dev/full"), ExitStack()
+
+    def enter_with_a_full_disk(store: TraceStore) -> TraceStore:
+        monkeypatch.setattr(store, "_file", stack.enter_context(full_disk.open("a")))
+        return store
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceStore, "__enter__", enter_with_a_full_disk)
+        result = ask("pictures", "What?", "--options", "x,y")
+    with suppress(OSError):
+        stack.close()
+    assert_refused(result, "runs/pictures cannot be written: no space left on device")
+    assert ask("pictures", "What?", "--options", "x,y").exit_code == 0
 
 
 # --- many questions
-
-
-@pytest.fixture
-def pictures(here: Path) -> Path:
-    folder = here / "pictures"
-    folder.mkdir()
-    for name in ("a.png", "b.jpg", "c.webp"):
-        Image.new("RGB", (64, 48)).save(folder / name)
-    (folder / "notes.txt").write_text("not looked at")
-    return folder
 
 
 def test_a_folder_asks_the_same_of_every_picture(pictures: Path) -> None:

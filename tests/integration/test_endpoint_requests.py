@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-from chat_server import Answer, Call, completion, refusal, serve
+from endpoint_server import Answer, Call, completion, refusal, serve
 from PIL import Image
 
+from p2r.errors import EndpointError
 from p2r.models.endpoint import EndpointModel
 from p2r.models.transport import Transport
 from p2r.types import Completion, Decoding, Prompt
@@ -106,12 +107,20 @@ def test_the_request_holds_prompt_and_decoding() -> None:
     assert body["repetition_penalty"] == 1.05
 
 
-def test_greedy_decoding_says_so_and_leaves_optional_fields_out() -> None:
+def test_greedy_decoding_leaves_nothing_to_the_models_defaults() -> None:
     with serve(completion()) as server:
         ask(connect(server.url))
         body = server.chats[0].body
     assert body["temperature"] == 0
-    assert not body.keys() & {"seed", "repetition_penalty", "frequency_penalty"}
+    assert body["repetition_penalty"] == body["repeat_penalty"] == 1.0
+    assert not body.keys() & {"seed", "frequency_penalty", "top_k"}
+
+
+def test_sampling_switches_the_models_own_cuts_off() -> None:
+    with serve(completion()) as server:
+        ask(connect(server.url), decoding=Decoding(max_new_tokens=8, temperature=1.0))
+        body = server.chats[0].body
+    assert (body["top_p"], body["top_k"], body["min_p"]) == (1.0, -1, 0.0)
 
 
 def test_the_key_is_sent_as_bearer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +143,9 @@ def test_a_server_without_repetition_penalty_is_asked_without_it_from_then_on(
         model = connect(server.url)
         assert ask(model, decoding=PENALTY).text == "one"
         assert ask(model, decoding=PENALTY).text == "two"
-        assert len(server.chats) == 3
-        assert "repetition_penalty" not in server.chats[2].body
+        assert ask(model, decoding=SHORT).text == "two"
+        assert len(server.chats) == 4
+        assert not any("penalty" in field for call in server.chats[1:] for field in call.body)
     assert [record.levelname for record in caplog.records if "repetition penalty" in record.message] == ["WARNING"]
 
 
@@ -233,3 +243,24 @@ def test_an_untouched_picture_is_not_warned_about(caplog: pytest.LogCaptureFixtu
     with serve(completion("fine", prompt_tokens=256 + 25)) as server:
         ask(connect(server.url), noise(512, 512))
     assert not caplog.records
+
+
+def test_a_server_that_breaks_on_a_format_without_saying_why_gets_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    broken = Answer(500, "Internal Server Error")
+    with serve(broken, completion("one"), broken, completion("two")) as server:
+        model = connect(server.url)
+        assert ask(model, noise()).text == "one"
+        assert ask(model, noise()).text == "two"  # now that it has read one, a 500 is a fault like any other
+        kinds = [sent_urls(call)[0].partition(";")[0] for call in server.chats]
+    assert kinds == ["data:image/bmp"] + ["data:image/webp"] * 3
+    assert not [record for record in caplog.records if record.name.startswith("p2r")]
+
+
+def test_a_server_that_breaks_on_every_format_is_asked_with_the_first_again() -> None:
+    with serve(Answer(500, "Internal Server Error")) as server:
+        model = connect(server.url)
+        with pytest.raises(EndpointError, match=r"failed \(500\)"):
+            ask(model, noise())
+        kinds = [sent_urls(call)[0].partition(";")[0].removeprefix("data:image/") for call in server.chats]
+    assert kinds == ["bmp", "webp", "png", "png", "png", "png"]
+    assert model.dialect.transport == "bmp"

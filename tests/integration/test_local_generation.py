@@ -186,7 +186,7 @@ def test_a_reply_that_ends_says_stop_and_leaves_the_end_token_out(tmp_path: Path
         for c, t in zip(reply_singly(model, prompts, decoding), together, strict=True)
     ]
     ended = [c for c in together if c.finish_reason == "stop"]
-    assert len({c.usage.generated_tokens for c in ended}) > 2
+    assert len({c.usage.generated_tokens for c in ended}) > 1
     for completion in ended:
         assert not any(encoder.decode([token]) in completion.text for token in letters)
 

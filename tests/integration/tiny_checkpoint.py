@@ -63,8 +63,8 @@ def make_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     tokens = _write_tokenizer(folder, newer_layout=newer_layout)
     model = _model(family, tokens, max_position_embeddings, seed)
-    with torch.no_grad():  # random weights would end most replies at once
-        model.get_input_embeddings().weight[[tokens["<|im_end|>"], tokens["<|endoftext|>"]]] = 0.0
+    with torch.no_grad():  # random weights would end most replies at once, and put markers into them
+        model.get_input_embeddings().weight[[tokens[name] for name in (*SPECIAL, *NOT_SPECIAL)]] = 0.0
     model.save_pretrained(folder, max_shard_size="150KB" if sharded else "1GB")
     _write(folder / "generation_config.json", _generation_config(tokens))
     _write(folder / "preprocessor_config.json", _preprocessor(family))

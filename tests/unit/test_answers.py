@@ -62,6 +62,7 @@ def test_letter_alone_is_read(reply: str) -> None:
         "&lt;answer&gt;C&lt;/answer&gt;",
         "<think>A or B?</think>\n<answer>\nC\n</answer><|im_end|>",
         "<think><answer>C</answer></think>",
+        "<think><tool_call></think><answer>C</answer>",
         "<think><answer>A</answer></think><answer>C</answer>",
         "<answer>The answer is C</answer>",
         "<answer>C. green</answer>",

@@ -192,6 +192,10 @@ def test_box_considered_while_thinking_is_not_chosen() -> None:
     assert parse_boxes(f"<think>maybe {GOOD}</think>[]")[1].step == "strict"
 
 
+def test_markup_in_a_label_is_a_label() -> None:
+    assert parse_boxes('[{"bbox_2d": [1, 2, 3, 4], "label": "</think>"}]')[0][0].label == "</think>"
+
+
 def test_absolute_frame_is_divided_by_the_resized_picture() -> None:
     boxes, parse = parse_boxes('[{"bbox_2d": [64, 48, 640, 480]}]', frame="absolute", image_wh=(640, 480))
     assert boxes[0].xyxy == (100, 100, 1000, 1000)

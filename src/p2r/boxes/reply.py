@@ -39,11 +39,15 @@ def read_reply(text: str, *, repair: bool, salvage: bool, literal: bool) -> tupl
     """
     if not text.strip(_EDGE):
         return "none", [], "the reply is empty"
-    whole = _load(text) if literal else _load_unwrapped(text := _after_thinking(text))
+    whole = _load(text if literal else text.strip(_EDGE))
+    if not literal and not isinstance(whole, (list, dict)):
+        text = _after_thinking(text)
+        whole = _load_unwrapped(text)
     if isinstance(whole, (list, dict)):
-        if entries := list(_outermost(whole) if literal else _anywhere(whole)):
+        value = cast(object, whole)
+        if entries := list(_outermost(value) if literal else _anywhere(value)):
             return "strict", entries, ""
-        if whole == []:
+        if value == []:
             return "strict", [], "the reply is an empty list"
         return "none", [], "the reply is JSON without bbox_2d"
     if literal:

@@ -15,13 +15,13 @@ import os
 import re
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import openai
 import stamina
 
 from p2r.errors import ConfigError, EndpointError
-from p2r.models.endpoint_dialect import Dialect, build_fields, build_messages, reword
+from p2r.models.endpoint_dialect import Dialect, build_fields, build_messages, offer_next_format, reword
 from p2r.models.endpoint_errors import Asked, explain, find_cause, message_of, wait_before_retry
 from p2r.models.endpoint_lookup import LOOKUP_TIMEOUT_S, find_model, model_names
 from p2r.models.endpoint_reply import Reply, read_reply
@@ -33,6 +33,7 @@ from p2r.types import Completion, Decoding, ModelProfile, Prompt, Usage, visual_
 ATTEMPTS = 4
 LONGEST_WAIT_S = 8.0
 
+logger = logging.getLogger(__name__)
 # A fault that retries do not cure is told in the error; without a handler each retry would print a bare line as well.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
@@ -67,7 +68,10 @@ class EndpointModel:
         self._concurrency = concurrency
         self._timeout_s = timeout_s
         self._retry_wait_s = retry_wait_s
-        self._dialect = Dialect(choose_transport(url, transport))
+        self._transport = choose_transport(url, transport)
+        self._dialect = Dialect(self._transport)
+        self._reads_pictures = False
+        self._told_of_penalty = False
         self._token_check = TokenCheck(url)
         self._lines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
 
@@ -167,24 +171,36 @@ class EndpointModel:
         """Send until the server understands the request."""
         while True:
             dialect = self._dialect
+            if dialect.sampling == "standard" and decoding.repetition_penalty != 1.0 and not self._told_of_penalty:
+                self._told_of_penalty = True
+                logger.warning("%s knows no repetition penalty; it is left out", self._url)
             try:
-                return read_reply(await self._send(client, prompt, decoding, dialect), asked)
+                body = await self._send(client, prompt, decoding, dialect)
+                self._reads_pictures |= bool(prompt.images)
+                return read_reply(body, asked)
             except openai.APIStatusError as error:
-                message = message_of(error)
-                if error.status_code not in (400, 422) or not self._learn(dialect, message):
-                    hint = await self._list_models(client) if find_cause(message) == "unknown model" else ""
-                    explained = explain(error, asked)
-                    raise EndpointError(explained.message, hint=hint or explained.hint) from error
+                if self._learn(dialect, error, bool(prompt.images)):
+                    continue
+                if not self._reads_pictures:  # then no format was the better one
+                    self._dialect = replace(self._dialect, transport=self._transport)
+                unknown = find_cause(message_of(error)) == "unknown model"
+                hint = await self._list_models(client) if unknown else ""
+                explained = explain(error, asked)
+                raise EndpointError(explained.message, hint=hint or explained.hint) from error
             except (openai.APIError, asyncio.TimeoutError) as error:
                 raise explain(error, asked) from error
 
     async def _send(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, dialect: Dialect) -> str:
         """The body of the response. Transport faults are retried; the last one is raised."""
+
+        def wait(error: Exception) -> bool | float:
+            return not self._may_be_the_format(error, dialect, bool(prompt.images)) and wait_before_retry(error)
+
         with contextlib.ExitStack() as stack:
             urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.images, dialect.transport))
             messages, fields = build_messages(prompt, urls), build_fields(decoding, dialect)
             async for attempt in stamina.retry_context(
-                on=wait_before_retry,
+                on=wait,
                 attempts=ATTEMPTS,
                 timeout=2 * self._timeout_s,
                 wait_initial=self._retry_wait_s,
@@ -198,13 +214,28 @@ class EndpointModel:
                     return response.http_response.text
         raise AssertionError("retrying ends with a response or an exception")
 
-    def _learn(self, dialect: Dialect, message: str) -> bool:
+    def _learn(self, dialect: Dialect, error: openai.APIStatusError, has_pictures: bool) -> bool:
         """Whether it is worth asking again, in other words than `dialect`'s, after a refusal."""
-        if self._dialect != dialect:  # another call was refused in the meantime and has found better words
-            return True
-        better = reword(dialect, message, self._url)
-        self._dialect = better or dialect
-        return better is not None
+        if error.status_code in (400, 422):
+            better = reword(dialect, message_of(error), self._url)
+        elif self._may_be_the_format(error, dialect, has_pictures):
+            better = offer_next_format(dialect)
+        else:
+            return False
+        if self._dialect == dialect and better is not None:  # else another call has found better words in the meantime
+            self._dialect = better
+        return self._dialect != dialect
+
+    def _may_be_the_format(self, error: Exception, dialect: Dialect, has_pictures: bool) -> bool:
+        """Whether a 500 may mean that the server cannot read the pictures: some break on a format and do not say so."""
+        return (
+            has_pictures
+            and not self._reads_pictures
+            and isinstance(error, openai.InternalServerError)
+            and error.status_code == 500
+            and find_cause(message_of(error)) is None
+            and offer_next_format(dialect) is not None
+        )
 
     async def _list_models(self, client: openai.AsyncOpenAI) -> str:
         """A hint with the models that there are; "" when the server does not say."""

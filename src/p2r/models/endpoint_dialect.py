@@ -27,12 +27,13 @@ class Dialect:
     """How a server words what is optional.
 
     limit: the field for the most new tokens.
-    penalty: the repetition penalty: by its own names, as OpenAI's frequency penalty, or not at all.
+    sampling: what OpenAI's own interface lacks (repetition penalty, top_k, min_p): "extended" by the names of vLLM,
+        SGLang and llama.cpp; "serve" as `transformers serve` has it; "standard" not at all.
     """
 
     transport: Transport
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    penalty: Literal["named", "frequency", "none"] = "named"
+    sampling: Literal["extended", "serve", "standard"] = "extended"
     seed: bool = True
 
 
@@ -47,7 +48,10 @@ def build_messages(prompt: Prompt, urls: Sequence[str]) -> list[ChatCompletionMe
 
 
 def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
-    """The fields of a request beside the model and the messages."""
+    """The fields of a request beside the model and the messages.
+
+    What changes nothing is sent as well: many servers fill gaps from the model's generation_config.json.
+    """
     fields: dict[str, float] = {
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
@@ -55,28 +59,30 @@ def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
     }
     if decoding.seed is not None and dialect.seed:
         fields["seed"] = decoding.seed
-    if decoding.repetition_penalty != 1.0 and dialect.penalty == "named":
+    if dialect.sampling == "extended":
         fields["repetition_penalty"] = decoding.repetition_penalty
         fields["repeat_penalty"] = decoding.repetition_penalty  # llama.cpp, LM Studio
-    if decoding.repetition_penalty != 1.0 and dialect.penalty == "frequency":
-        fields["frequency_penalty"] = decoding.repetition_penalty - 1.0
+        if decoding.temperature > 0:
+            fields |= {"top_k": -1, "min_p": 0.0}
+    if dialect.sampling == "serve":
+        fields["frequency_penalty"] = decoding.repetition_penalty - 1.0  # it makes 1 + this its repetition penalty
     return fields
+
+
+def offer_next_format(dialect: Dialect) -> Dialect | None:
+    """The next lossless picture format, for a server that cannot read this one; None after the last."""
+    if dialect.transport not in LOSSLESS[:-1]:
+        return None
+    return replace(dialect, transport=LOSSLESS[LOSSLESS.index(dialect.transport) + 1])
 
 
 def reword(dialect: Dialect, message: str, url: str) -> Dialect | None:
     """The next dialect to try after a server's refusal; None when its message is about something else."""
     cause = find_cause(message)
-    if cause == "unreadable picture" and dialect.transport in LOSSLESS[:-1]:
-        following = LOSSLESS[LOSSLESS.index(dialect.transport) + 1]
-        logger.info("%s cannot read %s pictures; sending %s", url, dialect.transport, following)
-        return replace(dialect, transport=following)
     if cause is not None:
-        return None
-    if re.search(r"repetition_penalty|repeat_penalty", message) and dialect.penalty == "named":
-        if "Unexpected fields in the request" in message:  # transformers serve, whose penalty is 1 + frequency_penalty
-            return replace(dialect, penalty="frequency")
-        logger.warning("%s knows no repetition penalty; it is left out", url)
-        return replace(dialect, penalty="none")
+        return offer_next_format(dialect) if cause == "unreadable picture" else None
+    if re.search(r"repetition_penalty|repeat_penalty|top_k|min_p", message) and dialect.sampling == "extended":
+        return replace(dialect, sampling="serve" if "Unexpected fields in the request" in message else "standard")
     if "max_tokens" in message and re.search(r"unsupported|not supported|unrecognized", message, re.IGNORECASE):
         return replace(dialect, limit="max_completion_tokens") if dialect.limit == "max_tokens" else None
     if re.search(r"\bseed\b", message) and dialect.seed:

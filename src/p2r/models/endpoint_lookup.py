@@ -32,6 +32,8 @@ def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> t
                 names = model_names(client.models.with_raw_response.list().http_response.text)
             except openai.NotFoundError:
                 continue
+            except openai.APIStatusError as error:
+                raise EndpointError(explain(error, asked).message, hint="name the model: URL#model") from error
             except openai.APIError as error:
                 raise explain(error, asked) from error
         if names is None:

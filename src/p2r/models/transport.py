@@ -27,8 +27,8 @@ from p2r.errors import ConfigError
 Transport = Literal["auto", "bmp", "webp", "png", "jpeg", "file"]
 """`auto`: BMP to a near server, WebP lossless to a far one. `file`: by path, for a server here that may read it."""
 
-LOSSLESS = ("bmp", "webp", "png")
-"""What a server that cannot read one format is offered next."""
+LOSSLESS: tuple[Transport, ...] = ("bmp", "webp", "png")
+"""What a server that cannot read one format is offered next: llama.cpp reads no WebP, `transformers serve` no BMP."""
 
 
 def choose_transport(url: str, wish: Transport) -> Transport:

@@ -1,0 +1,126 @@
+"""A small real HTTP server on 127.0.0.1 that answers as chat servers do or fail to; it keeps what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer. `gate` holds it back until the event is set; `hang_up` closes the connection instead."""
+
+    status: int = 200
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    gate: threading.Event | None = None
+    hang_up: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request as it came in."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, object]
+
+
+@dataclass
+class ChatServer:
+    """answers: to the chat calls, in turn, the last one for ever after; a function of the call may stand for one."""
+
+    answers: list[Answer | Callable[[Call], Answer]]
+    models: list[str] | None = None
+    calls: list[Call] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def chats(self) -> list[Call]:
+        return [call for call in self.calls if call.path.endswith("/chat/completions")]
+
+    def answer(self, call: Call) -> Answer:
+        if call.path == "/v1/models" and self.models is not None:
+            return Answer(body=json.dumps({"data": [{"id": name, "object": "model"} for name in self.models]}))
+        if call.path != "/v1/chat/completions":
+            return Answer(404, '{"detail": "Not Found"}')
+        given = self.answers[min(len(self.chats), len(self.answers)) - 1]
+        return given(call) if callable(given) else given
+
+
+def completion(
+    text: str | None = "<answer>A</answer>",
+    *,
+    finish_reason: str = "stop",
+    prompt_tokens: int | None = None,
+    reasoning_content: str | None = None,
+) -> Answer:
+    """A chat completion, without usage unless `prompt_tokens` is given."""
+    message = {"role": "assistant", "content": text, "reasoning_content": reasoning_content}
+    body: dict[str, object] = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
+    }
+    if prompt_tokens is not None:
+        body["usage"] = {"prompt_tokens": prompt_tokens, "completion_tokens": 3, "total_tokens": prompt_tokens + 3}
+    return Answer(body=json.dumps(body))
+
+
+def refusal(status: int, message: str, *, code: str | None = None) -> Answer:
+    return Answer(status, json.dumps({"error": {"message": message, "type": "BadRequestError", "code": code}}))
+
+
+@contextlib.contextmanager
+def serve(*answers: Answer | Callable[[Call], Answer], models: list[str] | None = None) -> Iterator[ChatServer]:
+    server = ChatServer(list(answers), models)
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self._serve(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+        def do_GET(self) -> None:
+            self._serve({})
+
+        def _serve(self, body: dict[str, object]) -> None:
+            with lock:
+                call = Call(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+                server.calls.append(call)
+                answer = server.answer(call)
+            if answer.gate is not None:
+                answer.gate.wait(30)
+            if answer.hang_up:
+                self.close_connection = True
+                return
+            content = answer.body.encode()
+            headers = {"content-type": "application/json", "content-length": str(len(content))} | dict(answer.headers)
+            with contextlib.suppress(OSError):  # the client may have gone
+                self.send_response(answer.status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.daemon_threads = True
+        server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()

@@ -1,0 +1,87 @@
+"""`p2r demo` with a scripted model: the table, the report, and what it says when things go wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from p2r.cli.app import app
+
+BOXES = '[{"bbox_2d": [400, 400, 600, 600], "label": "red star"}]'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    script = {"perceiver": BOXES, "reasoner": "<think>plain</think><answer>plain</answer>"}
+    Path("replies.json").write_text(json.dumps(script))
+    return tmp_path
+
+
+def demo(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["demo", "--model", "scripted:replies.json", *arguments])
+
+
+def test_the_demo_prints_one_row_per_way_of_looking(here: Path) -> None:
+    result = demo("--num-samples", "6")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == [
+        "boxes",
+        "from",
+        "n",
+        "chance",
+        "accuracy",
+        "95%",
+        "interval",
+        "hit",
+        "rate",
+        "IoU",
+        "boxes",
+        "s/sample",
+    ]
+    assert [row[0] for row in rows[1:5]] == ["direct", "random", "own", "oracle"]
+    oracle = next(row for row in rows if row[0] == "oracle")
+    assert oracle[oracle.index("boxes") + 1] == "6"
+    assert "100.0%" in oracle
+    assert "1.00" in oracle
+    assert max(len(line.rstrip()) for line in result.stdout.splitlines()) <= 90
+
+
+def test_the_demo_writes_one_report(here: Path) -> None:
+    result = demo("--num-samples", "4", "--out", "made")
+    assert "report: made/report.html" in result.stdout
+    html = (here / "made" / "report.html").read_text()
+    assert html.count("<article") == 4
+    assert "p2r demo --num-samples 4 --seed 0 --model scripted:replies.json" in html
+
+
+def test_the_same_seed_gives_the_same_figures(here: Path) -> None:
+    def figures(result: Result) -> list[list[str]]:
+        return [line.split()[:-1] for line in result.stdout.splitlines()[1:5]]
+
+    assert figures(demo("--num-samples", "6", "--seed", "3")) == figures(demo("--num-samples", "6", "--seed", "3"))
+
+
+def test_answers_that_failed_are_counted_and_explained(here: Path) -> None:
+    Path("replies.json").write_text(json.dumps({"perceiver": BOXES, "reasoner": ["<answer>plain</answer>"] * 5}))
+    result = demo("--num-samples", "2")
+    assert result.exit_code == 1
+    assert (
+        "error: 3 answers failed, the first because the script's 5 replies for the reasoner are used up"
+        in result.stderr
+    )
+
+
+def test_a_report_that_cannot_be_written_is_said_so(here: Path) -> None:
+    Path("taken").touch()
+    result = demo("--num-samples", "2", "--out", "taken")
+    assert result.exit_code == 1
+    assert "error: the report taken/report.html cannot be written" in result.stderr
+
+
+def test_no_samples_is_a_usage_error(here: Path) -> None:
+    assert demo("--num-samples", "0").exit_code == 2

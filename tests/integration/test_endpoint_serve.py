@@ -1,0 +1,129 @@
+"""The endpoint model against the real `transformers serve`, with a tiny random checkpoint and with the nano model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stock_torchvision
+from PIL import Image
+from tiny_checkpoint import make_checkpoint
+
+from p2r.errors import EndpointError
+from p2r.models.endpoint import EndpointModel
+from p2r.models.local import LocalModel
+from p2r.models.nano import CHECKPOINT as NANO
+from p2r.types import Completion, Decoding, Prompt
+
+NEEDED = ("fastapi", "uvicorn", "openai", "torchvision")
+
+pytestmark = pytest.mark.skipif(
+    any(find_spec(name) is None for name in NEEDED[:3]) or not stock_torchvision.HAS_TORCHVISION,
+    reason=f"`transformers serve` needs {', '.join(NEEDED)}",
+)
+
+START = "import stock_torchvision; from transformers.cli.transformers import main; main()"
+
+
+@contextmanager
+def serving(folder: Path, log: Path) -> Iterator[str]:
+    """Run the server on a free port until the block ends; yields the URL of its API."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), environment.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", START, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--device", "cpu", "--dtype", "float32"]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            assert process.poll() is None, log.read_text()[-3000:]
+            time.sleep(0.1)
+        else:
+            raise AssertionError(f"the server did not start: {log.read_text()[-3000:]}")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def noise(width: int, height: int, seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def make_prompts(num_prompts: int = 4) -> list[Prompt]:
+    return [
+        Prompt("perceiver", "Be brief.", f"Question {n}: Where is it?", (noise(256, 256, n),) * (1 + n % 2), "test")
+        for n in range(num_prompts)
+    ]
+
+
+def reply_all(model: EndpointModel | LocalModel, decoding: Decoding) -> list[Completion]:
+    async def ask() -> list[Completion]:
+        return list(await asyncio.gather(*(model.complete(prompt, decoding) for prompt in make_prompts())))
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("served") / "model")
+
+
+@pytest.fixture(scope="module")
+def url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(checkpoint, tmp_path_factory.mktemp("log") / "serve.log") as url:
+        yield url
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.05])
+def test_replies_are_those_of_the_local_model(
+    url: str, checkpoint: Path, penalty: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoding = Decoding(max_new_tokens=12, repetition_penalty=penalty)
+    served = EndpointModel.connect(f"{url}#{checkpoint}", retry_wait_s=0.01)
+    local = LocalModel.load(checkpoint, device="cpu")
+
+    there, here = reply_all(served, decoding), reply_all(local, decoding)
+
+    assert [c.text for c in there] == [c.text for c in here]
+    assert [c.finish_reason for c in there] == [c.finish_reason for c in here]
+    assert [c.usage for c in there] == [c.usage for c in here]
+    assert served.profile.frame == local.profile.frame
+    assert served.dialect.sampling == "serve"
+    assert served.dialect.transport == "webp"  # torchvision's decoder reads no BMP
+    assert not [record for record in caplog.records if record.name.startswith("p2r")]
+
+
+def test_an_unknown_model_is_told(url: str) -> None:
+    served = EndpointModel.connect(f"{url}#Qwen3-VL-of-someone-else", retry_wait_s=0.01)
+    with pytest.raises(EndpointError, match="has no model 'Qwen3-VL-of-someone-else'"):
+        reply_all(served, Decoding(max_new_tokens=4))
+
+
+@pytest.mark.skipif(not NANO.is_dir(), reason="the nano checkpoint is not there")
+def test_the_nano_model_replies_alike_here_and_there(tmp_path: Path) -> None:
+    decoding = Decoding(max_new_tokens=24)
+    with serving(NANO, tmp_path / "serve.log") as url:
+        there = reply_all(EndpointModel.connect(f"{url}#{NANO}", retry_wait_s=0.01), decoding)
+    here = reply_all(LocalModel.load(NANO, device="cpu"), decoding)
+    assert [c.text for c in there] == [c.text for c in here]
+    assert [c.usage.prompt_tokens for c in there] == [c.usage.prompt_tokens for c in here]
