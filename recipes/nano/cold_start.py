@@ -2,9 +2,10 @@
 
     python recipes/nano/cold_start.py --out runs/nano
 
-Stages: scenes are rendered (pool.py), the vision tower learns what is where (vision.py), its features are cached, a fresh
-language model learns both roles on them (language.py), and the checkpoint is written to OUT/checkpoint in the layout of its big
-siblings. Perception is left imperfect on purpose: reinforcement learning from answers is what comes next.
+Stages: scenes are rendered (pool.py), the vision tower learns what is where (vision.py), its features are cached, a
+fresh language model learns both roles on them (language.py), and the checkpoint is written to OUT/checkpoint in the
+layout of its big siblings. Perception is left imperfect on purpose: reinforcement learning from answers is what comes
+next.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ except ModuleNotFoundError:  # Python 3.10
 from architecture import build_model, save_checkpoint
 from encode import install_fast_vision
 from language import LanguagePlan, cache_features, load_features, train_language
-from p2r.prompts import load_prompt_set
 from pool import build_pool, load_pool
 from tokenizer import build_tokenizer
 from vision import VisionPlan, train_vision
+
+from p2r.prompts import load_prompt_set
 
 RECIPE = Path(__file__).with_suffix(".toml")
 
@@ -50,7 +52,7 @@ def main() -> None:
 
     prompts = load_prompt_set("release")
     tokenizer = build_tokenizer(prompts)
-    build_pool(folder / "pool", tuple(recipe["scenes"]), seed)
+    build_pool(folder / "pool", tuple(recipe["scenes"]["counts"]), recipe["scenes"]["seed"])
     entries = load_pool(folder / "pool")
     _tell("scenes", began)
 
@@ -67,10 +69,10 @@ def main() -> None:
     model.load_state_dict(torch.load(tower))
     model.model.visual.requires_grad_(False)
     training, held_out = [], []
-    for level, count in enumerate(recipe["held_out"]):
+    for level, count in enumerate(recipe["scenes"]["held_out"]):
         mine = [entry for entry in entries if entry.level == level]
         training += mine[:-count]
-        held_out += mine[-count:]
+        held_out = mine[-count:]
     features = folder / "features.pt"
     if not features.exists():
         cache_features(model, training, features)

@@ -1,8 +1,9 @@
-"""Views through the vision tower, quickly on a CPU: the same numbers as the stock forward to rounding, about five times faster.
+"""Views through the vision tower, quickly on a CPU: the same numbers as the stock forward to rounding, about five times
+faster.
 
-Two departures from the stock modules, both exact in real arithmetic: the patch embedding of a still picture (two equal frames)
-is one matrix product with summed frame weights instead of a Conv3d, and attention runs over all pictures of one size at once
-instead of one by one.
+Two departures from the stock modules, both exact in real arithmetic: the patch embedding of a still picture (two equal
+frames) is one matrix product with summed frame weights instead of a Conv3d, and attention runs over all pictures of one
+size at once instead of one by one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pool import View
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen
 
 from p2r.models.patches import normalise
-from pool import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,10 @@ def encode(model: Qwen3VLForConditionalGeneration, views: Sequence[View]) -> lis
     grids = torch.tensor([[1, 2 * views[index].grid[0], 2 * views[index].grid[1]] for index in order])
     output = model.model.visual(pixels, grid_thw=grids, return_dict=True)
     sizes = [views[index].grid[0] * views[index].grid[1] for index in order]
-    tokens = torch.split(output.pooler_output if isinstance(output.pooler_output, Tensor) else torch.cat(output.pooler_output), sizes)
-    deep = torch.split(torch.stack([level for level in output.deepstack_features]), sizes, dim=1)
+    tokens = torch.split(
+        output.pooler_output if isinstance(output.pooler_output, Tensor) else torch.cat(output.pooler_output), sizes
+    )
+    deep = torch.split(torch.stack(list(output.deepstack_features)), sizes, dim=1)
     features: list[Features | None] = [None] * len(views)
     for place, index in enumerate(order):
         features[index] = Features(tokens[place], deep[place])

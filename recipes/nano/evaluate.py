@@ -3,8 +3,9 @@
     python recipes/nano/evaluate.py --model nano --num-samples 600 --seed 9000
     python recipes/nano/evaluate.py --model runs/nano/checkpoint --num-samples 300 --seed 7000     # for choosing
 
-Prints a Markdown table (accuracy with its 95% Wilson interval beside the chance level) and, with --agreement N, the share of
-questions on which `Qwen3VLForConditionalGeneration.generate`, one question at a time, gives the same two replies as ours.
+Prints a Markdown table (accuracy with its 95% Wilson interval beside the chance level) and, with --agreement N, the
+share of questions on which `Qwen3VLForConditionalGeneration.generate`, one question at a time, gives the same two
+replies as ours.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="nano, or a checkpoint folder")
     parser.add_argument("--num-samples", type=int, default=600)
     parser.add_argument("--seed", type=int, default=9000)
-    parser.add_argument("--agreement", type=int, default=0, metavar="N", help="compare N questions with stock transformers")
+    parser.add_argument(
+        "--agreement", type=int, default=0, metavar="N", help="compare N questions with stock transformers"
+    )
     arguments = parser.parse_args()
     samples = list(Needles(seed=arguments.seed, num_samples=arguments.num_samples))
     runs = asyncio.run(_run_modes(load_model(arguments.model, batch_size=BATCH), samples))
@@ -76,7 +79,10 @@ async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
 
 
 def _table(samples: list[Sample], runs: list[Run]) -> str:
-    lines = ["| mode | family | n | chance | accuracy | 95% interval | hit | IoU | boxes | s/sample |", "|---" * 10 + "|"]
+    lines = [
+        "| mode | family | n | chance | accuracy | 95% interval | hit | IoU | boxes | s/sample |",
+        "|---" * 10 + "|",
+    ]
     for run in runs:
         for family in ("all", "attribute", "relation", "pair"):
             chosen = [k for k, sample in enumerate(samples) if family in ("all", sample.category)]
@@ -85,7 +91,14 @@ def _table(samples: list[Sample], runs: list[Run]) -> str:
             looked = [_show(value) for value in (figures.hit_rate, figures.mean_iou, figures.mean_boxes)]
             seconds = f"{(run.wall_s or 0) / len(samples):.3f}" if family == "all" else ""
             interval = f"[{figures.interval.low:.3f}, {figures.interval.high:.3f}]"
-            cells = [run.name, family, str(figures.num_judged), _show(figures.chance), _show(figures.accuracy), interval]
+            cells = [
+                run.name,
+                family,
+                str(figures.num_judged),
+                _show(figures.chance),
+                _show(figures.accuracy),
+                interval,
+            ]
             lines.append("| " + " | ".join([*cells, *looked, seconds]) + " |")
         failed = sum(trace.failure is not None for trace in run.traces)
         if failed:
@@ -99,7 +112,8 @@ def _show(value: float | None) -> str:
 
 @torch.no_grad()
 def _print_agreement(folder: str, samples: list[Sample], traces: tuple[Trace, ...]) -> None:
-    """Both roles' replies by the stock model, processor and `generate`, from the same pictures, compared with the traces'."""
+    """Both roles' replies by the stock model, processor and `generate`, from the same pictures, compared with the
+    traces'."""
     model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
     prompts, profile = load_prompt_set("release"), load_model(folder).profile
@@ -111,7 +125,9 @@ def _print_agreement(folder: str, samples: list[Sample], traces: tuple[Trace, ..
         turn = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         for rows, columns in pixels["image_grid_thw"][:, 1:].tolist():
             turn = turn.replace("<|image_pad|>", "<|kept|>" * (rows * columns // 4), 1)
-        ids = tokenizer(turn.replace("<|kept|>", "<|image_pad|>"), return_tensors="pt", add_special_tokens=False)["input_ids"]
+        ids = tokenizer(turn.replace("<|kept|>", "<|image_pad|>"), return_tensors="pt", add_special_tokens=False)[
+            "input_ids"
+        ]
         kinds = (ids == model.config.image_token_id).int()
         output = model.generate(input_ids=ids, mm_token_type_ids=kinds, max_new_tokens=limit, do_sample=False, **pixels)
         return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
@@ -127,7 +143,9 @@ def _print_agreement(folder: str, samples: list[Sample], traces: tuple[Trace, ..
         same["reasoner"] += said == trace.reasoning.text
         same["answer"] += seen == trace.perception.completion.text and said == trace.reasoning.text
     count = len(samples)
-    print("agreement with stock transformers (float32): " + ", ".join(f"{name} {k}/{count}" for name, k in same.items()))
+    print(
+        "agreement with stock transformers (float32): " + ", ".join(f"{name} {k}/{count}" for name, k in same.items())
+    )
 
 
 if __name__ == "__main__":

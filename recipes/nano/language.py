@@ -1,7 +1,7 @@
 """Stage 2: a fresh language model learns to perceive, to reason on evidence and to guess when it looks only once.
 
-The vision tower is frozen, its features are computed once. A text-only warm-up teaches the look-up of an option's letter, which
-hardly emerges otherwise. Then the number of objects grows (1, 2-3, 4-6), each level when the held-out hit rate passes its mark.
+The vision tower is frozen, its features are computed once. A short text-only warm-up teaches to look up an option's
+letter. Training ends on purpose before perception is good: the rate falls once the held-out hit rate passes `stop_hit`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from encode import Features, encode
+from pool import Entry, View, draw_family
+from progress import Log, Saver
+from replies import generate_replies
+from rows import DIRECT, PERCEIVE, POINTER_HEADS, POINTER_NAMES, REASON, Batch, Row, RowMaker, collate
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
-from encode import Features, encode
 from p2r.answers import extract_answer
 from p2r.benchmarks.needles import to_sample
 from p2r.benchmarks.needles.questions import Question, ask
 from p2r.benchmarks.needles.scene import Scene
 from p2r.boxes import localise, parse_boxes
 from p2r.prompts import PromptSet
-from pool import Entry, View, draw_family
-from progress import Log, Saver
-from replies import generate_replies
-from rows import DIRECT, PERCEIVE, POINTER_HEADS, REASON, Batch, Row, RowMaker, collate
 
 KIND_WEIGHTS = {PERCEIVE: 1.5, REASON: 1.0, DIRECT: 0.3}
 DIRECT_STYLES = ("direct", "thinking", "reasoner_without_evidence")
@@ -37,19 +37,20 @@ DIRECT_STYLES = ("direct", "thinking", "reasoner_without_evidence")
 class LanguagePlan:
     """How long and how hard.
 
-    warmup_steps: text-only steps first. steps: in all. decay_steps: of these, the last, in which the rate falls to 5%.
-    advance: held-out hit rate at which levels 0 and 1 are left. level_steps: steps after which a level is left anyway.
-    perceive_rows, reason_rows: rows a step. questions: perceiver questions a row.
+    warmup_steps: text-only steps first. steps: at most, in all.
+    stop_hit: held-out hit rate from which on the learning rate falls to 5% over decay_steps, which are the last.
+    perceive_rows, reason_rows, lookup_rows: rows a step.
+    questions: perceiver questions a row, and half of the look-ups a row.
     """
 
     warmup_steps: int
     steps: int
+    stop_hit: float
     decay_steps: int
     lr: float
-    advance: tuple[float, float]
-    level_steps: tuple[int, int]
     perceive_rows: int
     reason_rows: int
+    lookup_rows: int
     questions: int
     validate_every: int
     seed: int
@@ -65,8 +66,11 @@ class CachedEntry:
 
 
 @torch.no_grad()
-def cache_features(model: Qwen3VLForConditionalGeneration, entries: Sequence[Entry], path: Path, batch: int = 24) -> None:
-    """Write the features of all pictures, half precision, in two large tensors, beside the scenes without their pixels."""
+def cache_features(
+    model: Qwen3VLForConditionalGeneration, entries: Sequence[Entry], path: Path, batch: int = 24
+) -> None:
+    """Write the features of all pictures, half precision, in two large tensors, beside the scenes without their
+    pixels."""
     tokens, deep = [], []
     for start in range(0, len(entries), batch):
         views = [view for entry in entries[start : start + batch] for view in _pictures(entry)]
@@ -107,11 +111,11 @@ def _pictures(entry: Entry) -> list[View]:
 
 
 class Auxiliary(nn.Module):
-    """Reads the hundreds digits of a box at its name's token: the throw-away head of stage 2."""
+    """Reads the first two digits of a box's corners at its name's token: the throw-away head of stage 2."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.digits = nn.Linear(width, 40)
+        self.digits = nn.Linear(width, 80)
 
 
 class Attention:
@@ -122,8 +126,12 @@ class Attention:
         self.hidden = torch.zeros(())
         layers = model.model.language_model.layers
         for index in {layer for layer, _ in POINTER_HEADS.values()}:
-            layers[index].self_attn.register_forward_hook(lambda _m, _i, output, index=index: self.weights.__setitem__(index, output[1]))
-        layers[2].register_forward_hook(lambda _m, _i, output: setattr(self, "hidden", output[0] if isinstance(output, tuple) else output))
+            layers[index].self_attn.register_forward_hook(
+                lambda _m, _i, output, index=index: self.weights.__setitem__(index, output[1])
+            )
+        layers[2].register_forward_hook(
+            lambda _m, _i, output: setattr(self, "hidden", output[0] if isinstance(output, tuple) else output)
+        )
 
 
 def train_language(
@@ -137,54 +145,55 @@ def train_language(
 ) -> None:
     """Train the language model in place; resumes from `folder`."""
     model.model.language_model.config._attn_implementation = "eager"  # gives the attention weights
-    attention, heads, maker = Attention(model), Auxiliary(model.config.text_config.hidden_size), RowMaker(tokenizer, prompts)
+    attention, heads, maker = (
+        Attention(model),
+        Auxiliary(model.config.text_config.hidden_size),
+        RowMaker(tokenizer, prompts),
+    )
     weights = [p for name, p in model.named_parameters() if "visual" not in name] + list(heads.parameters())
     optimizer = torch.optim.AdamW(weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.02)
     rng = np.random.RandomState([plan.seed, 3])
-    saver, log = Saver(folder / "language_state.pt", model, heads, optimizer, rng), Log(folder / "language.jsonl", "language", plan.steps)
-    by_level = [[item for item in cached if item.entry.level == level] for level in range(3)]
-    saver.extra = {"level": 0, "level_since": plan.warmup_steps}
-    for step in range(saver.resume(), plan.steps):
-        level = int(saver.extra["level"])
+    saver, log = (
+        Saver(folder / "language_state.pt", model, heads, optimizer, rng),
+        Log(folder / "language.jsonl", "language", plan.steps),
+    )
+    evident = [item for item in cached if item.case]
+    saver.extra = {"decay_from": plan.steps - plan.decay_steps}
+    first = saver.resume()
+    for step in range(first, plan.steps):
+        decay_from = saver.extra["decay_from"]
+        if step >= decay_from + plan.decay_steps:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = plan.lr * _rate(step, plan)
+            group["lr"] = plan.lr * _rate(step, decay_from, plan.decay_steps)
         if step < plan.warmup_steps:
-            batches = [_lookup_rows(maker, rng, by_level[2], 6, plan.questions)]
+            batches = [_lookup_rows(maker, rng, evident, 6, plan.questions)]
         else:
             batches = [
-                _perceiver_rows(maker, rng, by_level, level, plan),
-                _reasoner_rows(maker, rng, by_level, level, plan.reason_rows),
+                _perceiver_rows(maker, rng, cached, plan),
+                _reasoner_rows(maker, rng, evident, plan.reason_rows),
+                _lookup_rows(maker, rng, evident, plan.lookup_rows, plan.questions),
             ]
-        loss, figures = torch.zeros(()), {"level": float(level)}
+        loss, figures = torch.zeros(()), {}
         for rows in batches:
             part, seen = _loss(model, heads, attention, _collate(model, rows))
-            loss, figures = loss + part, figures | seen
+            loss, figures = loss + part, seen | figures
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         log.step(step, figures)
-        saver.every(step, 50)
         if (step + 1) % plan.validate_every == 0 and step >= plan.warmup_steps:
-            scores = validate(model, tokenizer, prompts, [entry for entry in held_out if entry.level == level])
-            log.write({"step": step + 1, "level": level, **scores})
-            since = step + 1 - saver.extra["level_since"]
-            if level < 2 and (scores["hit"] >= plan.advance[level] or since >= plan.level_steps[level]):
-                saver.extra = {"level": level + 1, "level_since": step + 1}
-            saver.save(step + 1)
-    saver.save(plan.steps)
+            scores = validate(model, tokenizer, prompts, held_out)
+            log.write({"step": step + 1, **scores})
+            if scores["hit"] >= plan.stop_hit:
+                saver.extra["decay_from"] = min(saver.extra["decay_from"], step + 1)
+        saver.every(step, 50)
     log.close()
 
 
-def _rate(step: int, plan: LanguagePlan) -> float:
-    left = (plan.steps - step) / max(1, plan.decay_steps)
-    return min(1.0, (step + 1) / 30) * max(0.05, min(1.0, left))
-
-
-def _draw(rng: np.random.RandomState, by_level: list[list[CachedEntry]], level: int) -> CachedEntry:
-    """A scene of this level, one time in five of an easier one."""
-    chosen = level if level == 0 or rng.rand() < 0.8 else rng.randint(level)
-    return by_level[chosen][rng.randint(len(by_level[chosen]))]
+def _rate(step: int, decay_from: float, decay_steps: int) -> float:
+    return min(1.0, (step + 1) / 30) * max(0.05, min(1.0, 1 - (step - decay_from) / decay_steps))
 
 
 def _draw_question(rng: np.random.RandomState, scene: Scene) -> Question:
@@ -192,11 +201,11 @@ def _draw_question(rng: np.random.RandomState, scene: Scene) -> Question:
 
 
 def _perceiver_rows(
-    maker: RowMaker, rng: np.random.RandomState, by_level: list[list[CachedEntry]], level: int, plan: LanguagePlan
+    maker: RowMaker, rng: np.random.RandomState, items: Sequence[CachedEntry], plan: LanguagePlan
 ) -> list[Row]:
     rows = []
     for _ in range(plan.perceive_rows):
-        item = _draw(rng, by_level, level)
+        item = items[rng.randint(len(items))]
         scene = item.entry.scene
         row = maker.open_row([item.entry.full], [item.full])
         for _ in range(plan.questions):
@@ -206,15 +215,12 @@ def _perceiver_rows(
     return rows
 
 
-def _reasoner_rows(
-    maker: RowMaker, rng: np.random.RandomState, by_level: list[list[CachedEntry]], level: int, count: int
-) -> list[Row]:
+def _reasoner_rows(maker: RowMaker, rng: np.random.RandomState, items: Sequence[CachedEntry], count: int) -> list[Row]:
     rows = []
-    while len(rows) < count:
-        item = _draw(rng, by_level, max(1, level))
+    for _ in range(count):
+        item = items[rng.randint(len(items))]
         case = item.entry.case
-        if case is None:
-            continue
+        assert case is not None
         row = maker.open_row([case.annotated, *case.crops], item.case)
         for question in case.questions:
             maker.add_reasoner(row, item.entry.scene, question, case.crops)
@@ -223,7 +229,7 @@ def _reasoner_rows(
 
 
 def _lookup_rows(
-    maker: RowMaker, rng: np.random.RandomState, items: list[CachedEntry], count: int, questions: int
+    maker: RowMaker, rng: np.random.RandomState, items: Sequence[CachedEntry], count: int, questions: int
 ) -> list[Row]:
     rows = []
     for _ in range(count):
@@ -272,17 +278,24 @@ def _loss(
         mass = attention.weights[layer][row, which, query, key].mean(1)
         pointer = -(mass + 1e-5).log().mean()
         total = total + 0.5 * pointer
-        figures[("to_object", "to_crop", "to_name", "to_option")[slot]] = float(pointer.detach())
-    if batch.hundreds:
-        row, place, digits = batch.hundreds
-        read = heads.digits(attention.hidden[row, place]).reshape(-1, 10)
-        total = total + 0.5 * F.cross_entropy(read, digits.reshape(-1))
+        figures[POINTER_NAMES[slot]] = float(pointer.detach())
+    if batch.box_digits:
+        row, place, digits = batch.box_digits
+        read, digits = heads.digits(attention.hidden[row, place]).reshape(-1, 8, 10), digits.reshape(-1, 8)
+        figures["digits_right"] = float((read.argmax(-1) == digits)[:, :4].float().mean())
+        hundreds, tens = (
+            F.cross_entropy(read[:, k : k + 4].reshape(-1, 10), digits[:, k : k + 4].reshape(-1)) for k in (0, 4)
+        )
+        total = total + 0.5 * (hundreds + 0.4 * tens)
     return total, figures
 
 
 @torch.no_grad()
 def validate(
-    model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet, entries: Sequence[Entry]
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: PromptSet,
+    entries: Sequence[Entry],
 ) -> dict[str, float]:
     """Hit rate of greedy boxes, and accuracy on jittered gold evidence, on held-out scenes."""
     began, rng = time.perf_counter(), np.random.RandomState(5)
@@ -299,7 +312,8 @@ def validate(
     if cases:
         samples = [to_sample(entry.scene, case.questions[k % 2], "") for k, (entry, case) in enumerate(cases)]
         items = [
-            (prompts.reasoner(sample), [case.annotated, *case.crops]) for sample, (_, case) in zip(samples, cases, strict=True)
+            (prompts.reasoner(sample), [case.annotated, *case.crops])
+            for sample, (_, case) in zip(samples, cases, strict=True)
         ]
         replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=24)
         for form in ("free_form", "choice"):

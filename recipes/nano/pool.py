@@ -1,7 +1,8 @@
-"""The training scenes, rendered once by all cores: pictures as patches (bytes), with where everything is in each picture.
+"""The training scenes, rendered once by all cores: pictures as patches (bytes), with where everything is in each
+picture.
 
-Every picture goes through the product's own evidence and sizing code, so the model trains on the very pixels it will be shown.
-Scenes come in three levels (1, 2-3, 4-6 objects); only the last is what the benchmark asks.
+Every picture goes through the product's own evidence and sizing code, so the model trains on the very pixels it will be
+shown. Scenes come in three levels (1, 2-3, 4-6 objects); only the last is what the benchmark asks.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from architecture import MAX_PIXELS, MIN_PIXELS
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 
-from architecture import MAX_PIXELS, MIN_PIXELS
 from p2r.benchmarks.needles import TRAINING_SEEDS
 from p2r.benchmarks.needles.questions import Family, Question, ask, has_clear_sides
 from p2r.benchmarks.needles.render import render
@@ -77,7 +78,8 @@ def build_pool(folder: Path, counts: tuple[int, int, int], seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     levels = [level for level, count in enumerate(counts) for _ in range(count)]
     jobs = [
-        (folder / f"{start:06d}.pkl", seed, start, levels[start : start + SHARD]) for start in range(0, len(levels), SHARD)
+        (folder / f"{start:06d}.pkl", seed, start, levels[start : start + SHARD])
+        for start in range(0, len(levels), SHARD)
     ]
     jobs = [job for job in jobs if not job[0].exists()]
     with multiprocessing.Pool() as workers, Progress() as progress:
@@ -92,7 +94,9 @@ def load_pool(folder: Path) -> list[Entry]:
 
 def _write_shard(job: tuple[Path, int, int, list[int]]) -> None:
     path, seed, start, levels = job
-    entries = [_make_entry(np.random.RandomState([TRAINING_SEEDS + seed, start + k]), level) for k, level in enumerate(levels)]
+    entries = [
+        _make_entry(np.random.RandomState([TRAINING_SEEDS + seed, start + k]), level) for k, level in enumerate(levels)
+    ]
     part = path.with_suffix(".part")
     part.write_bytes(pickle.dumps(entries))
     part.rename(path)
@@ -118,9 +122,7 @@ def _make_case(rng: np.random.RandomState, scene: Scene, picture: Picture) -> Ca
     boxes = [jitter(rng, scene.objects[subject].box(scene.knobs.side_px)) for subject in opened.subjects]
     evidence = gather(picture, boxes)
     annotated, *crops = evidence.sized(BUDGET)
-    views = [
-        _part(crop, rect) for crop, rect in zip(crops, evidence.record.crops, strict=True)
-    ]
+    views = [_part(crop, rect) for crop, rect in zip(crops, evidence.record.crops, strict=True)]
     return Case((opened, choice), _whole(annotated, scene, tuple(boxes)), tuple(views))
 
 
@@ -136,7 +138,8 @@ def draw_family(rng: np.random.RandomState, scene: Scene) -> Family:
 
 
 def jitter(rng: np.random.RandomState, box: Box, *, shift: float = 16, stretch: float = 0.13) -> Box:
-    """The box moved by N(0, shift) per mille and its sides scaled by exp(N(0, stretch)): what a fair perceiver would draw."""
+    """The box moved by N(0, shift) per mille and its sides scaled by exp(N(0, stretch)): what a fair perceiver would
+    draw."""
     (x, y), width, height = box.center, box.x2 - box.x1, box.y2 - box.y1
     x, y = x + rng.randn() * shift, y + rng.randn() * shift
     width, height = width * np.exp(rng.randn() * stretch), height * np.exp(rng.randn() * stretch)

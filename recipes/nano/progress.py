@@ -46,7 +46,12 @@ class Saver:
     """Model, extra heads, optimiser and random stream in one file, written aside and renamed."""
 
     def __init__(
-        self, path: Path, model: nn.Module, heads: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.RandomState
+        self,
+        path: Path,
+        model: nn.Module,
+        heads: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rng: np.random.RandomState,
     ) -> None:
         self._path, self._model, self._heads, self._optimizer, self._rng = path, model, heads, optimizer, rng
         self.extra: dict[str, float] = {}

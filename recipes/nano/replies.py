@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pool import View
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
 from p2r.models.patches import normalise
-from pool import View
 
 
 @torch.no_grad()
@@ -25,8 +25,11 @@ def generate_replies(
     image_id = model.config.image_token_id
     prompts: list[list[int]] = []
     for text, views in items:
-        pictures = "".join("<|vision_start|>" + "<|image_pad|>" * (v.grid[0] * v.grid[1]) + "<|vision_end|>" for v in views)
-        turn = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{pictures}{text}<|im_end|>\n<|im_start|>assistant\n"
+        pictures = "".join(
+            "<|vision_start|>" + "<|image_pad|>" * (v.grid[0] * v.grid[1]) + "<|vision_end|>" for v in views
+        )
+        opening = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{pictures}{text}"
+        turn = opening + "<|im_end|>\n<|im_start|>assistant\n"
         prompts.append(tokenizer.encode(turn, add_special_tokens=False))
     order = sorted(range(len(items)), key=lambda index: len(prompts[index]))
     replies = [""] * len(items)

@@ -1,8 +1,8 @@
 """Training rows: several questions behind one shared prefix, [pictures | question, reply | question, reply | ...].
 
-Each question sees the prefix and itself, never its neighbours (`attention_bias`), and its positions go on where the prefix ends,
-so every question is computed exactly as if it stood alone, at about half the cost. A row also says where attention should point
-(`Pointer`): supervision that turns minutes of plateau into seconds.
+Each question sees the prefix and itself, never its neighbours (`attention_bias`), and its positions go on where the
+prefix ends, so every question is computed exactly as if it stood alone, at about half the cost. A row also says where
+attention should point (`Row.pointers`): supervision that turns minutes of plateau into seconds.
 
 Shapes: B rows, L tokens, N visual tokens, D width.
 """
@@ -11,32 +11,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
+from encode import Features
+from pool import View, jitter
+from tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from encode import Features
 from p2r.benchmarks.needles import to_sample
 from p2r.benchmarks.needles.questions import Question
 from p2r.benchmarks.needles.scene import PATTERNS, SHAPES, Scene
 from p2r.prompts import PromptSet
 from p2r.types import Box, Sample
-from pool import View, jitter
-from tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN
 
 END = "<|im_end|>"
 PERCEIVE, REASON, DIRECT = 0, 1, 2
 
-# Layer and heads whose attention is supervised. Heads 0-2 and 3-5 share one key head each.
-NAME_TO_OBJECT, PATTERN_TO_CROP, NUMBER_TO_NAME, LETTER_TO_OPTION = 0, 1, 2, 3
+# Attention that is supervised: what should look where, in which layer and heads (0-2 and 3-5 share one key head each).
+# Perceiving: the named object is found, its box is read from the name. Reasoning: the pattern is read from the crop.
+# Choosing: an option's words know their letter, a fact in the thought finds its option, the letter is read there.
+NAME_TO_OBJECT, FACT_TO_CROP, NUMBER_TO_NAME, WORD_TO_LETTER, FACT_TO_OPTION, LETTER_TO_FACT = range(6)
 POINTER_HEADS = {
     NAME_TO_OBJECT: (1, slice(0, 3)),
-    PATTERN_TO_CROP: (2, slice(0, 3)),
+    FACT_TO_CROP: (2, slice(0, 3)),
     NUMBER_TO_NAME: (3, slice(0, 3)),
-    LETTER_TO_OPTION: (3, slice(3, 6)),
+    WORD_TO_LETTER: (1, slice(3, 6)),
+    FACT_TO_OPTION: (2, slice(3, 6)),
+    LETTER_TO_FACT: (3, slice(3, 6)),
 }
+POINTER_NAMES = ("to_object", "to_crop", "to_name", "to_letter", "to_option", "to_fact")
 
 
 @dataclass(slots=True)
@@ -52,7 +58,7 @@ class Row:
     images: list[Features] = field(default_factory=list)
     image_starts: list[int] = field(default_factory=list)
     pointers: list[tuple[int, int, int]] = field(default_factory=list)
-    hundreds: list[tuple[int, list[int]]] = field(default_factory=list)
+    digits: list[tuple[int, list[int]]] = field(default_factory=list)
     next_position: int = 0
 
     def extend(self, ids: Sequence[int], segment: int, start: int) -> None:
@@ -72,8 +78,13 @@ class RowMaker:
         self._known: dict[str, list[int]] = {}
         self._shapes = {self.encode(" " + shape)[0] for shape in SHAPES}
         self._patterns = {self.encode(" " + pattern)[0] for pattern in PATTERNS}
+        self._sides = {self.encode(" left")[0], self.encode(" right")[0]}
+        self._facts = self._patterns | self._sides | {self.encode(pattern)[0] for pattern in PATTERNS}
         self._digits = {self.encode(str(digit))[0] for digit in range(10)}
-        self._box_starts, self._box_label = {self.encode(BOX_OPEN)[0], self.encode(BOX_NEXT)[0]}, self.encode(BOX_LABEL)[0]
+        self._box_starts, self._box_label = (
+            {self.encode(BOX_OPEN)[0], self.encode(BOX_NEXT)[0]},
+            self.encode(BOX_LABEL)[0],
+        )
         self._newline, self._options = self.encode("\n")[0], self.encode("Options")[0]
         self._answer_open, self._answer_close = self.encode("<answer>")[0], self.encode("</answer>")[0]
         self._image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
@@ -106,10 +117,13 @@ class RowMaker:
 
     def add_perceiver(self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, view: View) -> None:
         boxes = [
-            jitter(rng, scene.objects[subject].box(scene.knobs.side_px), shift=4, stretch=0.03) for subject in question.subjects
+            jitter(rng, scene.objects[subject].box(scene.knobs.side_px), shift=4, stretch=0.03)
+            for subject in question.subjects
         ]
         reply = self.encode(box_reply(boxes) + END)
-        asked, start = self._add(row, self._prompts.perceiver(to_sample(scene, question, "")), reply, PERCEIVE, self._digit_weights(reply))
+        asked, start = self._add(
+            row, self._prompts.perceiver(to_sample(scene, question, "")), reply, PERCEIVE, self._digit_weights(reply)
+        )
         names = [start + k for k, token in enumerate(asked) if token in self._shapes]
         for name, subject in zip(names, question.subjects, strict=True):
             item = scene.objects[subject]
@@ -117,7 +131,8 @@ class RowMaker:
             if token is not None:
                 row.pointers.append((NAME_TO_OBJECT, name, row.image_starts[0] + token))
             corners = item.box(scene.knobs.side_px).xyxy
-            row.hundreds.append((name, [min(9, int(value) // 100) for value in corners]))
+            whole = [min(999, int(value)) for value in corners]
+            row.digits.append((name, [value // 100 for value in whole] + [value // 10 % 10 for value in whole]))
         first_reply, box, inside = start + len(asked), -1, False
         for k, token in enumerate(reply):
             box += token in self._box_starts
@@ -130,16 +145,19 @@ class RowMaker:
         reply = self.encode(reasoner_reply(scene, question, sample) + END)
         asked, start = self._add(row, self._prompts.reasoner(sample), reply, REASON, self._answer_weights(reply, 1.5))
         first_reply = start + len(asked)
-        said = [first_reply + k - 1 for k, token in enumerate(reply) if token in self._patterns][: len(question.subjects)]
+        said = [first_reply + k - 1 for k, token in enumerate(reply) if token in self._patterns][
+            : len(question.subjects)
+        ]
         for number, (place, subject, crop) in enumerate(zip(said, question.subjects, crops, strict=False), start=1):
             item = scene.objects[subject]
             token = crop.token_at(item.x, item.y)
             if token is not None:
-                row.pointers.append((PATTERN_TO_CROP, place, row.image_starts[number] + token))
-        self._point_at_option(row, asked, start, question, first_reply + reply.index(self._answer_open))
+                row.pointers.append((FACT_TO_CROP, place, row.image_starts[number] + token))
+        self._point_at_option(row, asked, start, question, reply)
 
     def add_direct(self, row: Row, scene: Scene, question: Question, style: str) -> None:
-        """style: direct, thinking or reasoner_without_evidence. The details cannot be seen, so the answer is a guess."""
+        """style: direct, thinking or reasoner_without_evidence. The details cannot be seen, so the answer is a
+        guess."""
         sample = to_sample(scene, question, "")
         text = getattr(self._prompts, style)(sample)
         answer = sample.target or ""
@@ -152,11 +170,9 @@ class RowMaker:
         sample = to_sample(scene, question, "")
         reply = self.encode(reasoner_reply(scene, question, sample) + END)
         asked, start = self._add(row, self._prompts.reasoner(sample), reply, REASON, self._answer_weights(reply, 0.0))
-        self._point_at_option(row, asked, start, question, start + len(asked) + reply.index(self._answer_open))
+        self._point_at_option(row, asked, start, question, reply)
 
-    def _add(
-        self, row: Row, text: str, reply: list[int], kind: int, weights: Sequence[float]
-    ) -> tuple[list[int], int]:
+    def _add(self, row: Row, text: str, reply: list[int], kind: int, weights: Sequence[float]) -> tuple[list[int], int]:
         """Append question and reply as a new segment; the question's tokens and the index of the first of them."""
         asked = self.encode(f"{text}{END}\n<|im_start|>assistant\n")
         start, segment = len(row.ids), max(row.segments, default=0) + 1
@@ -166,13 +182,22 @@ class RowMaker:
             row.labels[first + k], row.weights[first + k], row.kinds[first + k] = token, weight, kind
         return asked, start
 
-    def _point_at_option(self, row: Row, asked: list[int], start: int, question: Question, letter_place: int) -> None:
+    def _point_at_option(self, row: Row, asked: list[int], start: int, question: Question, reply: list[int]) -> None:
+        """An option's words look at its letter, the facts at the right option, the letter at the facts."""
         if not question.options:
             return
         first = asked.index(self._options)
         ends = [k for k, token in enumerate(asked) if token == self._newline and k > first]
-        right = question.options.index(question.answer)
-        row.pointers.append((LETTER_TO_OPTION, letter_place, start + ends[right + 1] - 1))
+        lines = [range(begin + 1, end) for begin, end in pairwise(ends[: len(question.options) + 1])]
+        words = [[k for k in line if asked[k] in self._facts] for line in lines]
+        for line, places in zip(lines, words, strict=True):
+            row.pointers += [(WORD_TO_LETTER, start + place, start + line[0]) for place in places]
+        thought, known = reply[: reply.index(self._answer_open)], start + len(asked)
+        kind = self._sides if question.family == "relation" else self._patterns
+        facts = [known + k for k, token in enumerate(thought) if token in kind]
+        right = words[question.options.index(question.answer)]
+        row.pointers += [(FACT_TO_OPTION, fact, start + word) for fact, word in zip(facts, right, strict=True)]
+        row.pointers += [(LETTER_TO_FACT, known + len(thought), fact) for fact in facts]
 
     def _digit_weights(self, reply: list[int]) -> list[float]:
         """Hundreds decide where a box is, units hardly; ending a number too early turns 620 into 62."""
@@ -192,7 +217,12 @@ class RowMaker:
         weights, inside = [], False
         for token in reply:
             inside = inside and token != self._answer_close
-            weights.append(2.0 if inside else thought if token in self._patterns else 0.2)
+            if inside:
+                weights.append(2.0)
+            elif token in self._sides:  # follows from the patterns, seen or guessed
+                weights.append(1.5)
+            else:
+                weights.append(thought if token in self._facts else 0.2)
             inside = inside or token == self._answer_open
         return weights
 
@@ -204,11 +234,13 @@ def box_reply(boxes: Sequence[Box]) -> str:
 
 
 def reasoner_reply(scene: Scene, question: Question, sample: Sample) -> str:
-    """What is seen in each crop, then the answer."""
+    """What is seen in each crop, for a relation what follows from it, then the answer."""
     items = [scene.objects[subject] for subject in question.subjects]
     names = ["left", "right"] if question.family == "relation" else [item.name for item in items]
-    seen = ", ".join(f"{name}: {item.pattern}" for name, item in zip(names, items, strict=True))
-    return f"<think>{seen}</think><answer>{sample.target}</answer>"
+    seen = [f"{name}: {item.pattern}" for name, item in zip(names, items, strict=True)]
+    if question.family == "relation":
+        seen.append(f"{scene.objects[question.mentions[0]].pattern}: {question.answer}")
+    return f"<think>{', '.join(seen)}</think><answer>{sample.target}</answer>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +258,7 @@ class Batch:
     weights: Tensor
     kinds: Tensor
     pointers: dict[int, tuple[Tensor, Tensor, Tensor]]
-    hundreds: tuple[Tensor, Tensor, Tensor] | None
+    box_digits: tuple[Tensor, Tensor, Tensor] | None
 
 
 def collate(rows: Sequence[Row], pad_id: int, image_id: int, width: int, levels: int) -> Batch:
@@ -248,7 +280,7 @@ def collate(rows: Sequence[Row], pad_id: int, image_id: int, width: int, levels:
         found = [(b, query, key) for b, row in enumerate(rows) for kind, query, key in row.pointers if kind == slot]
         if found:
             pointers[slot] = tuple(torch.tensor(column) for column in zip(*found, strict=True))
-    digits = [(b, place, values) for b, row in enumerate(rows) for place, values in row.hundreds]
+    digits = [(b, place, values) for b, row in enumerate(rows) for place, values in row.digits]
     return Batch(
         ids_BL=ids,
         positions_3BL=positions,
@@ -261,12 +293,13 @@ def collate(rows: Sequence[Row], pad_id: int, image_id: int, width: int, levels:
         weights=torch.tensor([weight for _, weight, _ in pick]),
         kinds=torch.tensor([kind for _, _, kind in pick]),
         pointers=pointers,
-        hundreds=tuple(torch.tensor(column) for column in zip(*digits, strict=True)) if digits else None,
+        box_digits=tuple(torch.tensor(column) for column in zip(*digits, strict=True)) if digits else None,
     )
 
 
 def attention_bias(segments_BL: Tensor) -> Tensor:
-    """(B, 1, L, L): 0 where a token may look (earlier, and in the prefix or its own segment), a huge negative number elsewhere."""
+    """(B, 1, L, L): 0 where a token may look (earlier, and in the prefix or its own segment), a huge negative number
+    elsewhere."""
     length = segments_BL.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool).tril()
     same = segments_BL[:, :, None] == segments_BL[:, None, :]

@@ -1,7 +1,7 @@
 """The nano tokenizer: byte-level BPE of some 400 pieces that reads and writes exactly the prompts of its big siblings.
 
-Fixed sentences of the prompt set and pieces of the box JSON are single tokens, so a prompt is verbatim and short; digits are
-one token each, as in Qwen's own tokenizer; colours, shapes, patterns and sides are one token each.
+Fixed sentences of the prompt set and pieces of the box JSON are single tokens, so a prompt is verbatim and short;
+digits are one token each, as in Qwen's own tokenizer; colours, shapes, patterns and sides are one token each.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def fixed_sentences(prompts: PromptSet) -> list[str]:
 
 
 def _corpus() -> list[str]:
-    """Texts from which the pieces are learnt: each word often, with and without its blank, and the frames of the questions."""
+    """Texts from which the pieces are learnt: each word often, with and without its blank, and the frames of the
+    questions."""
     frames = [
         "Question: What pattern is on the?",
         "Question: What patterns are on the and the?",

@@ -1,9 +1,9 @@
 """Stage 1: teach the vision tower to say, token by token, what is where.
 
-Dense supervision with throw-away heads: is an object centred here, which colour and shape (scored against the language model's
-own word embeddings, so that the two spaces meet), which pattern (close views only), where within the token, which row and
-column, the digits of its box, which drawn box is centred here. Without the row and column loss the tower keeps no absolute
-position, and no language model can then write coordinates.
+Dense supervision with throw-away heads: is an object centred here, which colour and shape (scored against the language
+model's own word embeddings, so that the two spaces meet), which pattern (close views only), where within the token,
+which row and column, the digits of its box, which drawn box is centred here. Without the row and column loss the tower
+keeps no absolute position, and no language model can then write coordinates.
 """
 
 from __future__ import annotations
@@ -15,16 +15,25 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from encode import encode
 from numpy.typing import NDArray
+from pool import Entry, View
+from progress import Log, Saver
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
-from encode import encode
 from p2r.benchmarks.needles.scene import COLOURS, PATTERNS, SHAPES, Scene
-from pool import Entry, View
-from progress import Log, Saver
 
-HEADS = {"object": 1, "pattern": len(PATTERNS), "offset": 2, "row": 8, "column": 8, "hundreds": 40, "tens": 40, "drawn": 4}
+HEADS = {
+    "object": 1,
+    "pattern": len(PATTERNS),
+    "offset": 2,
+    "row": 8,
+    "column": 8,
+    "hundreds": 40,
+    "tens": 40,
+    "drawn": 4,
+}
 OBJECT, COLOUR, SHAPE, PATTERN, OFFSET, HUNDREDS, TENS, DRAWN = 0, 1, 2, 3, slice(4, 6), slice(6, 10), slice(10, 14), 14
 NUM_LABELS = 15
 FULL, ANNOTATED, CLOSE = 0, 1, 2
@@ -32,7 +41,8 @@ FULL, ANNOTATED, CLOSE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class VisionPlan:
-    """steps: optimiser steps. scenes: per step, each with all its pictures. lr: peak, cosine to 5%; positions get four times it."""
+    """steps: optimiser steps. scenes: per step, each with all its pictures. lr: peak, cosine to 5%; positions get four
+    times it."""
 
     steps: int
     scenes: int
@@ -54,7 +64,11 @@ class Heads(nn.Module):
 
 
 def train_vision(
-    model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, entries: list[Entry], plan: VisionPlan, folder: Path
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    entries: list[Entry],
+    plan: VisionPlan,
+    folder: Path,
 ) -> None:
     """Train the tower (and the word embeddings it is scored against) in place; resumes from `folder`."""
     heads = Heads(model.config.text_config.hidden_size)
@@ -62,10 +76,15 @@ def train_vision(
     embedding, positions = model.get_input_embeddings().weight, model.model.visual.pos_embed.weight
     others = [p for p in model.model.visual.parameters() if p is not positions] + [*heads.parameters(), embedding]
     optimizer = torch.optim.AdamW(
-        [{"params": others, "factor": 1.0}, {"params": [positions], "factor": 4.0}], betas=(0.9, 0.98), weight_decay=0.02
+        [{"params": others, "factor": 1.0}, {"params": [positions], "factor": 4.0}],
+        betas=(0.9, 0.98),
+        weight_decay=0.02,
     )
     rng = np.random.RandomState([plan.seed, 1])
-    saver, log = Saver(folder / "vision_state.pt", model, heads, optimizer, rng), Log(folder / "vision.jsonl", "vision", plan.steps)
+    saver, log = (
+        Saver(folder / "vision_state.pt", model, heads, optimizer, rng),
+        Log(folder / "vision.jsonl", "vision", plan.steps),
+    )
     order: list[int] = []
     first = saver.resume()
     for step in range(plan.steps):
@@ -112,10 +131,13 @@ def _loss(
             "shape": F.cross_entropy(names[here][:, 6:], y[here, SHAPE].long()),
             "pattern": 1.5 * F.cross_entropy(out["pattern"][close], y[close, PATTERN].long()),
             "offset": (out["offset"][here] - y[here, OFFSET].float()).abs().mean(),
-            "place": 0.5 * (F.cross_entropy(out["row"][whole], place // 8) + F.cross_entropy(out["column"][whole], place % 8)),
+            "place": 0.5
+            * (F.cross_entropy(out["row"][whole], place // 8) + F.cross_entropy(out["column"][whole], place % 8)),
             "hundreds": F.cross_entropy(out["hundreds"][both].reshape(-1, 10), y[both, HUNDREDS].reshape(-1).long()),
             "tens": 0.3 * F.cross_entropy(out["tens"][both].reshape(-1, 10), y[both, TENS].reshape(-1).long()),
-            "drawn": F.cross_entropy(out["drawn"][marked], y[marked, DRAWN].long(), weight=torch.tensor([0.1, 1.0, 1.0, 1.0])),
+            "drawn": F.cross_entropy(
+                out["drawn"][marked], y[marked, DRAWN].long(), weight=torch.tensor([0.1, 1.0, 1.0, 1.0])
+            ),
         }
         total = total + weight * torch.stack(list(parts.values())).sum()
         if weight == 1.0:
@@ -126,7 +148,9 @@ def _loss(
                 "hundreds_right": (out["hundreds"][both].reshape(-1, 10), y[both, HUNDREDS].reshape(-1)),
                 "drawn_right": (out["drawn"][marked & (y[:, DRAWN] > 0)], y[marked & (y[:, DRAWN] > 0), DRAWN]),
             }
-            figures = {name: float((logits.argmax(-1) == truth).float().mean()) for name, (logits, truth) in right.items()}
+            figures = {
+                name: float((logits.argmax(-1) == truth).float().mean()) for name, (logits, truth) in right.items()
+            }
     figures["loss"] = float(total.detach())
     return total, figures
 

@@ -1,7 +1,7 @@
 """What can go wrong, by cause.
 
-Every error that may reach a user is a `P2RError`: one sentence that names the value, and a hint that says what to do. Code
-raises at the cause; only `pipeline.walk` records an error on a trace, and only the command prints one.
+Every error that may reach a user is a `P2RError`: one sentence that names the value, and a hint that says what to do.
+Code raises at the cause; only `pipeline.walk` records an error on a trace, and only the command prints one.
 """
 
 

@@ -12,6 +12,7 @@ with published code.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from dataclasses import dataclass
@@ -85,6 +86,26 @@ class MemoryImage:
             return make_upright_rgb(self.image)
         except _DECODER_ERRORS as error:
             raise ImageError(f"the picture {self.name!r} cannot be decoded: {error}") from error
+
+
+def decode_image(data: bytes, name: str, *, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """The upright RGB picture in `data`, an image file's bytes. `name` stands for it in messages.
+
+    Raises:
+        ImageError: not an image, broken, cut off or larger than the limit.
+    """
+    return _decode(io.BytesIO(data), name, max_image_pixels)
+
+
+def read_image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels of the upright picture, read from the file's header alone.
+
+    Raises:
+        ImageError: empty, not an image, or a header that is broken or cut off.
+    """
+    image = _identify(file, file.read(16), name)
+    width, height = image.size
+    return (height, width) if _read_orientation(image) >= 5 else (width, height)
 
 
 def smart_resize(
@@ -179,11 +200,8 @@ _DECODER_ERRORS = (
 )
 
 
-def _decode(file: BinaryIO, path: Path, max_image_pixels: int) -> Image.Image:
-    prefix = file.read(16)
-    if not prefix:
-        raise ImageError(f"{path} is empty (0 bytes)", hint="copy or download it again")
-    image = _identify(file, prefix, path)
+def _decode(file: BinaryIO, path: str | Path, max_image_pixels: int) -> Image.Image:
+    image = _identify(file, file.read(16), path)
     num_pixels = image.width * image.height
     if num_pixels == 0:
         raise ImageError(f"{path} holds {image.width} x {image.height} pixels, none at all")
@@ -202,8 +220,10 @@ def _decode(file: BinaryIO, path: Path, max_image_pixels: int) -> Image.Image:
     return upright
 
 
-def _identify(file: BinaryIO, prefix: bytes, path: Path) -> ImageFile.ImageFile:
+def _identify(file: BinaryIO, prefix: bytes, path: str | Path) -> ImageFile.ImageFile:
     """Open the file with the plugin that knows it, as `Image.open` does but without its process-wide size limit."""
+    if not prefix:
+        raise ImageError(f"{path} is empty (0 bytes)", hint="copy or download it again")
     Image.init()
     reason = ""
     for name in FORMATS:

@@ -1,7 +1,9 @@
-"""The core types, and what a model, a perceiver, a reasoner and a judge are. No file, network or tensor is touched here.
+"""The core types, and what a model, a perceiver, a reasoner and a judge are. No file, network or tensor is touched
+here.
 
-Frozen pydantic models cross a file or a wire; frozen slotted dataclasses hold pixels. Boxes are per mille of the picture's
-width and height (Qwen3-VL's frame, 0 to 1000), everywhere: other frames are converted where a reply is parsed.
+Frozen pydantic models cross a file or a wire; frozen slotted dataclasses hold pixels. Boxes are per mille of the
+picture's width and height (Qwen3-VL's frame, 0 to 1000), everywhere: other frames are converted where a reply is
+parsed.
 """
 
 from __future__ import annotations
@@ -91,6 +93,8 @@ class Sample:
     target: the right answer: a letter for a choice, else a text; None when unknown.
     gold_boxes: where the evidence is, in the order in which the question needs it; () when unknown.
     chance: accuracy of blind guessing on this very sample, None when unknown.
+    cluster: samples that share it ask the same thing (the rotations of one HR-Bench question); "" when alone.
+    cycle: which rotation of its cluster this is, from 0; None without rotations.
     """
 
     id: str
@@ -104,6 +108,8 @@ class Sample:
     category: str = ""
     chance: float | None = None
     options_in_question: bool = False
+    cluster: str = ""
+    cycle: int | None = None
 
 
 class Budget(Frozen):
@@ -147,7 +153,8 @@ class Prompt:
 
 
 class Usage(Frozen):
-    """What a reply cost. `visual_tokens` is per image, computed from the sizes we sent; the rest is None when not reported."""
+    """What a reply cost. `visual_tokens` is per image, computed from the sizes we sent; the rest is None when not
+    reported."""
 
     visual_tokens: tuple[int, ...] = ()
     prompt_tokens: int | None = None

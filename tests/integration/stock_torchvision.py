@@ -36,4 +36,4 @@ if HAS_TORCHVISION:
         for _name in (*FORWARD, *BACKWARD):
             _library.define(f"{_name}(Tensor x) -> Tensor")
         importlib.import_module("torchvision")
-        importlib.import_module("torchvision.io").decode_image = _decode_image
+        vars(importlib.import_module("torchvision.io"))["decode_image"] = _decode_image

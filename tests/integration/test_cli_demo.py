@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def test_the_demo_writes_one_report(here: Path) -> None:
     assert "p2r demo --num-samples 4 --seed 0 --model scripted:replies.json" in html
 
 
+def test_the_demo_leaves_a_picture_and_says_how_to_ask_about_it(here: Path) -> None:
+    result = demo("--num-samples", "2", "--out", "made")
+    line = next(line for line in result.stdout.splitlines() if line.startswith("try:"))
+    arguments = shlex.split(line.removeprefix("try:"))
+    assert arguments[:3] == ["p2r", "ask", "made/picture.png"]
+    asked = CliRunner().invoke(app, [*arguments[1:], "--model", "scripted:replies.json"])
+    assert asked.exit_code == 0, asked.output
+
+
 def test_the_same_seed_gives_the_same_figures(here: Path) -> None:
     def figures(result: Result) -> list[list[str]]:
         return [line.split()[:-1] for line in result.stdout.splitlines()[1:5]]
@@ -80,7 +90,7 @@ def test_a_report_that_cannot_be_written_is_said_so(here: Path) -> None:
     Path("taken").touch()
     result = demo("--num-samples", "2", "--out", "taken")
     assert result.exit_code == 1
-    assert "error: the report taken/report.html cannot be written" in result.stderr
+    assert "error: taken/report.html cannot be written" in result.stderr
 
 
 def test_no_samples_is_a_usage_error(here: Path) -> None:

@@ -246,8 +246,9 @@ def test_it_works_beside_a_torchvision_that_does_not_fit(folder: Path, tmp_path:
     (tmp_path / "torchvision" / "__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
-    done = run(TRY.format(before=""), str(folder), path=tmp_path)
-    assert done.stdout.strip() == "4", done.stderr
+    for before in ("", "import transformers; transformers.utils.is_torchvision_available()"):
+        done = run(TRY.format(before=before), str(folder), path=tmp_path)
+        assert done.stdout.strip() == "4", done.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_told_in_one_sentence(tmp_path: Path) -> None:

@@ -105,6 +105,15 @@ def test_image_tokens_are_never_truncated_but_refused(tmp_path: Path) -> None:
     assert "max_pixels" in caught.value.hint
 
 
+def test_a_checkpoint_without_an_end_token_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path)
+    (folder / "generation_config.json").unlink()
+    settings = (folder / "tokenizer_config.json").read_text()
+    (folder / "tokenizer_config.json").write_text(settings.replace('"eos_token": "<|im_end|>"', '"eos_token": null'))
+    with pytest.raises(ModelError, match="names no token that ends a reply"):
+        PromptEncoder(open_checkpoint(folder))
+
+
 def test_a_checkpoint_without_chat_template_is_refused(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path)
     (folder / "chat_template.json").unlink()

@@ -64,7 +64,9 @@ def make_checkpoint(
     tokens = _write_tokenizer(folder, newer_layout=newer_layout)
     model = _model(family, tokens, max_position_embeddings, seed)
     with torch.no_grad():  # random weights would end most replies at once, and put markers into them
-        model.get_input_embeddings().weight[[tokens[name] for name in (*SPECIAL, *NOT_SPECIAL)]] = 0.0
+        weight = model.get_input_embeddings().weight
+        assert isinstance(weight, torch.Tensor)
+        weight[[tokens[name] for name in (*SPECIAL, *NOT_SPECIAL)]] = 0.0
     model.save_pretrained(folder, max_shard_size="150KB" if sharded else "1GB")
     _write(folder / "generation_config.json", _generation_config(tokens))
     _write(folder / "preprocessor_config.json", _preprocessor(family))
@@ -117,7 +119,7 @@ def _model(family: Family, tokens: dict[str, int], max_position_embeddings: int,
             "initializer_range": 0.2,
         }
         config = Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
-        return Qwen3VLForConditionalGeneration(config).to(torch.bfloat16).eval()
+        return Qwen3VLForConditionalGeneration(config).bfloat16().eval()
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     vision = {
         "depth": 2,
@@ -131,7 +133,7 @@ def _model(family: Family, tokens: dict[str, int], max_position_embeddings: int,
         "initializer_range": 0.2,
     }
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
-    return Qwen2_5_VLForConditionalGeneration(config).to(torch.bfloat16).eval()
+    return Qwen2_5_VLForConditionalGeneration(config).bfloat16().eval()
 
 
 def _write_tokenizer(folder: Path, *, newer_layout: bool) -> dict[str, int]:

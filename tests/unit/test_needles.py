@@ -87,7 +87,7 @@ def test_other_sizes_show_the_same_scene(side_px: int) -> None:
 
 
 def test_knobs_refuse_stripes_that_cannot_be_drawn() -> None:
-    with pytest.raises(ValidationError, match="2.5 px is the least"):
+    with pytest.raises(ValidationError, match=r"2\.5 px is the least"):
         Knobs(period_share=0.002)
 
 

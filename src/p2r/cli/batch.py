@@ -46,7 +46,7 @@ def ask_batch(
                 task = progress.add_task("asking", total=len(samples), completed=num_before)
                 for trace in traces:
                     store.append(trace)
-                    typer.echo(trace.model_dump_json() if as_json else describe(trace))
+                    print(trace.model_dump_json() if as_json else describe(trace), flush=True)
                     progress.advance(task)
         except KeyboardInterrupt:
             num_kept = sum(store.find(sample) is not None for sample in samples)

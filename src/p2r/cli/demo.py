@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -16,11 +17,12 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
 from p2r.cli.output import make_console, make_table
 from p2r.evaluation.metrics import Run, summarise
 from p2r.evaluation.run import walk_all
+from p2r.evaluation.store import explain_write_errors
 from p2r.judges import judge_for
 from p2r.models.base import load_model
 from p2r.pipeline import walk
@@ -40,6 +42,7 @@ from p2r.types import Model, Sample, Trace
 
 NUM_AT_ONCE = 16
 TITLE = "One look, or two?"
+REPORT_FILE, PICTURE_FILE = "report.html", "picture.png"
 DIRECT, RANDOM, OWN, ORACLE = "direct", "random boxes", "own boxes (p2r)", "oracle boxes"
 CAPTIONS = {
     DIRECT: "one look at the whole picture",
@@ -52,9 +55,11 @@ Way = tuple[Perceiver, Reasoner]
 
 
 def demo(
-    num_samples: Annotated[int, typer.Option(min=1, help="How many questions.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Other seeds make other pictures and questions.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/demo"),
+    num_samples: Annotated[int, typer.Option(min=1, help="How many questions.")] = 240,
+    seed: Annotated[
+        int, typer.Option(min=0, max=TRAINING_SEEDS - 1, help="Other seeds make other pictures and questions.")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the report and a picture to try.")] = Path("out/demo"),
     model: Annotated[str, typer.Option(help="Another model, named as in `p2r ask`.")] = "nano",
 ) -> None:
     """Watch a small vision-language model fail with one look and answer with two. Writes one HTML file.
@@ -89,9 +94,12 @@ def demo(
         facts=_list_facts(answerer, samples, seed),
         footer=f"Made by `{command}` in {time.perf_counter() - start:.0f} seconds on {date.today().isoformat()}.",
     )
-    path = out / "report.html"
-    write_report(path, build_report(samples, runs, story))
-    console.print(f"\nreport: {path}", markup=False, soft_wrap=True)
+    write_report(out / REPORT_FILE, build_report(samples, runs, story))
+    example = _find_example(samples, runs)
+    with explain_write_errors(out):
+        example.image.load().save(out / PICTURE_FILE)
+    console.print(f"\nreport: {out / REPORT_FILE}", markup=False, soft_wrap=True)
+    console.print(f"try:    {_write_ask_command(example, out / PICTURE_FILE)}", markup=False, soft_wrap=True)
     failures = [trace.failure for run in runs for trace in run.traces if trace.failure is not None]
     if failures:
         print_error(f"{len(failures)} answers failed, the first because {failures[0].message}", failures[0].hint)
@@ -111,7 +119,10 @@ def make_ways(model: Model, seed: int) -> Mapping[str, Way]:
 
 
 async def _run_ways(ways: Mapping[str, Way], samples: Sequence[Sample], progress: Progress) -> list[Run]:
-    """One after the other, so that each has the machine for itself."""
+    """One after the other, so that each has the machine for itself; after a few untimed questions to warm up."""
+    perceiver, reasoner = next(iter(ways.values()))
+    for sample in samples[:NUM_AT_ONCE]:
+        await walk(sample, perceiver, reasoner)
     return [await run_way(name, samples, *way, progress) for name, way in ways.items()]
 
 
@@ -137,6 +148,21 @@ async def run_way(
         looks=not isinstance(perceiver, NoPerceiver),
         wall_s=wall_s,
     )
+
+
+def _find_example(samples: Sequence[Sample], runs: Sequence[Run]) -> Sample:
+    """A short question that only the second look answers, or the first one when there is none."""
+    by_name = {run.name: run.traces for run in runs}
+    for sample, direct, own in zip(samples, by_name[DIRECT], by_name[OWN], strict=True):
+        if direct.verdict and own.verdict and own.verdict.correct > direct.verdict.correct and not sample.options:
+            return sample
+    return samples[0]
+
+
+def _write_ask_command(sample: Sample, picture: Path) -> str:
+    """How to ask that question oneself."""
+    options = ["--options", ",".join(sample.options)] if sample.options else []
+    return shlex.join(["p2r", "ask", str(picture), sample.question, *options])
 
 
 def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, str], ...]:

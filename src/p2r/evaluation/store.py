@@ -38,7 +38,7 @@ class TraceStore:
     def __init__(self, folder: Path, settings: Mapping[str, Setting]) -> None:
         self.folder = folder
         self.path = folder / TRACES_FILE
-        with _explain(folder):
+        with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             _check_settings(folder / SETTINGS_FILE, settings)
             kept, is_clean = _read(self.path)
@@ -57,7 +57,7 @@ class TraceStore:
 
     def append(self, trace: Trace) -> None:
         """Write one line, and hand it to the operating system at once."""
-        with _explain(self.folder):
+        with explain_write_errors(self.folder):
             self._file.write(trace.model_dump_json() + "\n")
             self._file.flush()
         if trace.failure is None:
@@ -69,7 +69,7 @@ class TraceStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with _explain(self.folder):
+        with explain_write_errors(self.folder):
             self._file.close()
 
 
@@ -84,6 +84,18 @@ def read_traces(path: Path) -> tuple[Trace, ...]:
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     return tuple(_parse_lines(path, text.removesuffix("\n").split("\n") if text else ()))
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Generator[None, None, None]:
+    """Turns what the operating system says about writing `path` into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(
+            f"{path} cannot be written: {reason}", hint="free some space, or choose another folder"
+        ) from error
 
 
 def _read(path: Path) -> tuple[list[Trace], bool]:
@@ -138,15 +150,3 @@ def _replace(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
-
-
-@contextmanager
-def _explain(path: Path) -> Generator[None, None, None]:
-    """Turns what the operating system says about `path` into a StorageError."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(
-            f"{path} cannot be written: {reason}", hint="free some space, or choose another folder"
-        ) from error

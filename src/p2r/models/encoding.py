@@ -66,6 +66,11 @@ class PromptEncoder:
                 f"the checkpoint {checkpoint.folder} has no chat template",
                 hint="add the chat_template.jinja or chat_template.json of the model it was made from",
             )
+        if not self.end_token_ids:
+            raise ModelError(
+                f"the checkpoint {checkpoint.folder} names no token that ends a reply",
+                hint="add eos_token_id to its generation_config.json",
+            )
         # The Rust tokenizer itself: the wrapper around it changes state at each call and is not safe in threads.
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()

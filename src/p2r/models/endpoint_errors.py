@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import openai
@@ -30,7 +30,7 @@ class Asked:
     num_images: int
     num_visual_tokens: int
     timeout_s: float
-    secret: str
+    secret: str = field(repr=False)
 
 
 CAUSES: tuple[tuple[str, str, str, str], ...] = (

@@ -92,4 +92,6 @@ def _text(message: _Message) -> str:
     content = message.content or ""
     text = content if isinstance(content, str) else "".join(part.text for part in content)
     thought = message.reasoning_content or message.reasoning
-    return f"<think>{thought}</think>{text}" if thought else text
+    if not thought:
+        return text
+    return f"<think>{thought}</think>{text}" if text else f"<think>{thought}"

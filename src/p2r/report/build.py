@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from p2r.boxes import hits
-from p2r.errors import StorageError
 from p2r.evaluation.metrics import Run, Summary, summarise
+from p2r.evaluation.store import explain_write_errors
 from p2r.report.cards import Card, build_card
 from p2r.types import Budget, Sample, Trace
 from p2r.version import __version__
@@ -87,12 +87,9 @@ def build_report(samples: Sequence[Sample], runs: Sequence[Run], story: Story, *
 
 def write_report(path: Path, html: str) -> None:
     """Raises StorageError when the file cannot be written."""
-    try:
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"the report {path} cannot be written: {reason}", hint="choose another folder") from error
 
 
 def _flags(sample: Sample, primary: Trace, baseline: Trace) -> tuple[str, ...]:

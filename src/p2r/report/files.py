@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2r.errors import StorageError
+from p2r.evaluation.store import explain_write_errors
 from p2r.evidence import gather
 from p2r.pixels import Picture
 from p2r.types import ImageSource, Trace
@@ -26,16 +26,11 @@ def save_trace(folder: Path, trace: Trace, image: ImageSource) -> tuple[Path, ..
     pictures = {f"crop_{number}.png": crop for number, crop in enumerate(evidence.crops, start=1)}
     if evidence.annotated is not None:
         pictures = {ANNOTATED_FILE: evidence.annotated, **pictures}
-    try:
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (folder / ANNOTATED_FILE, *folder.glob("crop_[0-9].png")):
             stale.unlink(missing_ok=True)
         for name, picture in pictures.items():
             picture.save(folder / name, compress_level=1)
         (folder / TRACE_FILE).write_text(trace.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(
-            f"{folder} cannot be written: {reason}", hint="free some space, or choose another folder"
-        ) from error
     return tuple(folder / name for name in (*pictures, TRACE_FILE))

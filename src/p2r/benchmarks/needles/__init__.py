@@ -1,8 +1,8 @@
 """Needles: a procedural benchmark in which one look cannot answer and a second, closer look can.
 
-`Needles(seed=0, num_samples=100)` is a sequence of samples, the same for ever for the same seed and knobs. Families and answer
-forms take turns: attribute, relation, pair, and choice or free form. Seeds from `TRAINING_SEEDS` on are reserved for training;
-the figures in the documentation use smaller ones.
+`Needles(seed=0, num_samples=100)` is a sequence of samples, the same for ever for the same seed and knobs. Families and
+answer forms take turns: attribute, relation, pair, and choice or free form. Seeds from `TRAINING_SEEDS` on are reserved
+for training; the figures in the documentation use smaller ones.
 """
 
 from __future__ import annotations

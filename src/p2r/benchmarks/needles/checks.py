@@ -1,7 +1,8 @@
 """What makes needles honest, measured: one look cannot show the details, options cannot be guessed.
 
-`measure_detail` renders a scene twice, with its patterns and with all badges plain, and compares what a model sees of the badges
-in the two: the difference is all that the details can tell. `guess_blindly` plays the best strategies that never look.
+`measure_detail` renders a scene twice, with its patterns and with all badges plain, and compares what a model sees of
+the badges in the two: the difference is all that the details can tell. `guess_blindly` plays the best strategies that
+never look.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Detail:
 
 
 def measure_detail(scene: Scene, budget: Budget) -> Detail:
-    """How much of the details a model with this budget is shown, by one look and by a crop with the release's margin."""
+    """How much of the details a model with this budget is shown, by one look and by a crop with the release's
+    margin."""
     blank = replace(scene, objects=tuple(replace(item, pattern="plain") for item in scene.objects))
     striped = [item for item in scene.objects if item.pattern != "plain"]
     with_details, without = render(scene), render(blank)
@@ -47,7 +49,8 @@ def measure_detail(scene: Scene, budget: Budget) -> Detail:
 
 
 def guess_blindly(samples: Sequence[Sample]) -> dict[str, float]:
-    """Accuracy of strategies that see neither picture nor training data, on the choice samples: each should be near chance.
+    """Accuracy of strategies that see neither picture nor training data, on the choice samples: each should be near
+    chance.
 
     "letter X": always the same letter. "most shared words": the option that has most words in common with the others.
     "rarest words": the option that has fewest.
@@ -76,7 +79,10 @@ def _badge_difference(
     drop = 0.08 * item.size if item.shape == "triangle" else 0.0
     top, bottom = ((item.y + drop - rect[1] + sign * reach) * scale_y for sign in (-1, 1))
     left, right = ((item.x - rect[0] + sign * reach) * scale_x for sign in (-1, 1))
-    window = (slice(round(top), max(round(bottom), round(top) + 1)), slice(round(left), max(round(right), round(left) + 1)))
+    window = (
+        slice(round(top), max(round(bottom), round(top) + 1)),
+        slice(round(left), max(round(right), round(left) + 1)),
+    )
     return seen[0][window] - seen[1][window]
 
 

@@ -14,7 +14,8 @@ VSTAR_TYPES = {"attribute": "direct_attributes", "relation": "relative_position"
 
 
 def export_vstar(samples: Iterable[Sample], folder: Path) -> int:
-    """Write `<type>/sa_N.jpg` and `sa_N.json` (boxes [x, y, w, h] in pixels, right option first) and `test_questions.jsonl`.
+    """Write `<type>/sa_N.jpg` and `sa_N.json` (boxes [x, y, w, h] in pixels, right option first) and
+    `test_questions.jsonl`.
 
     Pictures are JPEG as in V*, at quality 95 without colour subsampling, so that the details survive.
 
@@ -30,7 +31,8 @@ def export_vstar(samples: Iterable[Sample], folder: Path) -> int:
         for count, sample in enumerate(samples, start=1):
             if not sample.options or sample.target is None:
                 raise DataError(
-                    f"sample {sample.id!r} has no options, which V* needs", hint='export Needles(..., forms=("choice",))'
+                    f"sample {sample.id!r} has no options, which V* needs",
+                    hint='export Needles(..., forms=("choice",))',
                 )
             kind, name = VSTAR_TYPES[sample.category], f"sa_{count - 1}"
             place = folder / kind

@@ -1,13 +1,14 @@
 """Questions about a scene, balanced so that nothing but the details answers them.
 
 attribute: "What pattern is on the red star?" (one box; 6 patterns).
-relation:  "Is the checked red star to the left or right of the plain red star?" (two boxes, left one first). Both objects look
+relation:  "Is the checked red star to the left or right of the plain red star?" (two boxes, left one first). Both
+objects look
            the same until the badge is read, so one look finds them and cannot tell them apart.
 pair:      "What patterns are on the red star and the blue ring?" (two boxes in the order of the question; 36 answers).
 
-Options of a choice are exchangeable given the question, so blind guessing is right with probability 1 / number of options:
-attribute draws the wrong patterns uniformly; pair offers the grid {a, b} x {c, d} of two candidates per object, in which every
-option shares a word with two others; relation offers both sides.
+Options of a choice are exchangeable given the question, so blind guessing is right with probability 1 / number of
+options: attribute draws the wrong patterns uniformly; pair offers the grid {a, b} x {c, d} of two candidates per
+object, in which every option shares a word with two others; relation offers both sides.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def _ask_attribute(rng: np.random.RandomState, scene: Scene, *, choice: bool) ->
         kept = [item.pattern, *(wrong[index] for index in rng.permutation(len(wrong))[:3])]
         options = tuple(kept[index] for index in rng.permutation(4))
     text = f"What pattern is on the {item.name}?"
-    return Question("attribute", text, (subject,), (subject,), item.pattern, options, 1 / 4 if choice else 1 / len(PATTERNS))
+    return Question(
+        "attribute", text, (subject,), (subject,), item.pattern, options, 1 / 4 if choice else 1 / len(PATTERNS)
+    )
 
 
 def _ask_relation(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Question:

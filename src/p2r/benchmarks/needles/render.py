@@ -43,7 +43,9 @@ def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
     """A grey square of sine stripes with mean 128, whatever the pattern: averaged pixels do not tell it."""
     rows, columns = np.mgrid[:size, :size] * (2 * math.pi / period_px)
     shift_x, shift_y = item.phase
-    diagonal = 0.85  # between 0.71 (same period as the upright stripes) and 1: no alias is left after a bicubic reduction by 4
+    diagonal = (
+        0.85  # between 0.71 (same period as the upright stripes) and 1: no alias is left after a bicubic reduction by 4
+    )
     waves = {
         "horizontal": lambda: np.sin(rows + shift_y),
         "vertical": lambda: np.sin(columns + shift_x),

@@ -1,9 +1,9 @@
 """A needles scene: a cluttered picture with coloured shapes, each carrying a small badge whose pattern is the detail.
 
-A scene is a few numbers; pixels are made on demand (`render.py`). All sizes are shares of the picture's side, so one set of
-knobs describes 768 and 4096 pixel pictures alike. With the default knobs the pattern's period is 0.42% of the side: at a
-budget of 256 x 256 pixels that is 1.1 pixels, beyond the Nyquist limit of 2, whereas a full-resolution crop of the object with
-the release's margin shows it at 3.1 pixels. What one look cannot show, a second look can.
+A scene is a few numbers; pixels are made on demand (`render.py`). All sizes are shares of the picture's side, so one
+set of knobs describes 768 and 4096 pixel pictures alike. With the default knobs the pattern's period is 0.42% of the
+side: at a budget of 256 x 256 pixels that is 1.1 pixels, beyond the Nyquist limit of 2, whereas a full-resolution crop
+of the object with the release's margin shows it at 3.1 pixels. What one look cannot show, a second look can.
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ class Knobs(Frozen):
         if not 1 <= least <= most <= 12:
             raise ValueError(f"num_objects needs 1 <= least <= most <= 12, not {self.num_objects}")
         if self.detail_share > 0.5 * self.object_share[0]:
-            raise ValueError(f"detail_share {self.detail_share} is more than half of the smallest object {self.object_share[0]}")
+            raise ValueError(
+                f"detail_share {self.detail_share} is more than half of the smallest object {self.object_share[0]}"
+            )
         if self.period_share * self.side_px < 2.5:
-            raise ValueError(f"a stripe period of {self.period_share * self.side_px:.1f} px cannot be drawn; 2.5 px is the least")
+            raise ValueError(
+                f"a stripe period of {self.period_share * self.side_px:.1f} px cannot be drawn; 2.5 px is the least"
+            )
         return self
 
 
@@ -82,7 +86,8 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Objects on a piece of background. `background`, `offset` and `mirrored` choose the piece, `noise_offset` the grain."""
+    """Objects on a piece of background. `background`, `offset` and `mirrored` choose the piece, `noise_offset` the
+    grain."""
 
     knobs: Knobs
     objects: tuple[Object, ...]
@@ -144,7 +149,8 @@ def _draw_names(rng: np.random.RandomState, count: int) -> list[tuple[str, str]]
 
 
 def _draw_places(rng: np.random.RandomState, knobs: Knobs, count: int) -> list[tuple[int, int, int]]:
-    """(x, y, size) in pixels, centres at least 1.25 largest objects apart; starts again when the picture is too full."""
+    """(x, y, size) in pixels, centres at least 1.25 largest objects apart; starts again when the picture is too
+    full."""
     side = knobs.side_px
     apart = 1.25 * knobs.object_share[1] * side
     edge = max(2, side // 170)

@@ -1,0 +1,193 @@
+"""What a loaded benchmark is: samples with lazy pictures, what it should hold, and how it differs from that.
+
+A row that cannot be used stops the loading, unless as many bad rows are allowed; then each is listed. What a third
+party counted (rows, categories, rotations) never stops anything: a difference is reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar, overload, runtime_checkable
+
+from p2r.errors import DataError, P2RError
+from p2r.types import ImageSource, Sample
+
+ScoredBy = Literal["answer", "box"]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a benchmark before it is loaded. Counts come from papers and public code: to compare with.
+
+    num_samples: None when it depends on the data, as for one's own.
+    categories: name -> count, None for a count that is not known; {} when any category may come.
+    letters: those that the authors' release counts as answers.
+    scored_by: "box" when the boxes are judged (Acc@0.5), not the answer.
+    """
+
+    name: str
+    num_samples: int | None = None
+    categories: Mapping[str, int | None] = field(default_factory=dict[str, "int | None"])
+    letters: str = "ABCD"
+    scored_by: ScoredBy = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that was not usable: where it stands, and why."""
+
+    place: str
+    reason: str
+
+
+class Benchmark(Sequence[Sample]):
+    """Samples in the order of the file.
+
+    name: of the benchmark, "vstar", "hrbench_4k" and so on, also in each sample.
+    facts: what it should hold.
+    differences: sentences; how what was found differs from the facts. () when it does not.
+    notes: sentences that belong under a table: which annotation, which order of options.
+    left_out: bad rows, at most as many as were allowed.
+    source: the file or folder it was read from.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        facts: Facts,
+        *,
+        source: str = "",
+        differences: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        left_out: Sequence[LeftOut] = (),
+    ) -> None:
+        self.samples, self.facts, self.source = samples, facts, source
+        self.differences, self.notes, self.left_out = tuple(differences), tuple(notes), tuple(left_out)
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def scored_by(self) -> ScoredBy:
+        return self.facts.scored_by
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Samples in each category, by name."""
+        return dict(sorted(Counter(sample.category for sample in self.samples).items()))
+
+    @property
+    def chance(self) -> float | None:
+        """Mean accuracy of blind guessing; None unless every sample states its own."""
+        chances = [sample.chance for sample in self.samples if sample.chance is not None]
+        return sum(chances) / len(chances) if chances and len(chances) == len(self.samples) else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that is asked and of the right answers, without the pixels: the same for the same data."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            boxes = [box.xyxy for box in sample.gold_boxes]
+            digest.update(
+                json.dumps([sample.id, sample.question, sample.options, sample.target, sample.category, boxes]).encode()
+            )
+        return digest.hexdigest()[:12]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        return self.samples[index]
+
+
+@runtime_checkable
+class SizedSource(Protocol):
+    """An image source whose size can be read from the header, without decoding."""
+
+    def read_size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright. Raises ImageError."""
+        ...
+
+
+class Sieve:
+    """Turns rows into samples, one after the other, and says which rows are no good.
+
+    skip_bad: most bad rows that are left out; one more stops the loading.
+    check_images: read the header of every picture.
+    """
+
+    def __init__(self, *, skip_bad: int = 0, check_images: bool = True) -> None:
+        if skip_bad < 0:
+            raise DataError(f"skip_bad is {skip_bad}; it counts rows", hint="give 0 or more")
+        self.skip_bad, self.check_images = skip_bad, check_images
+        self.left_out: list[LeftOut] = []
+
+    def collect(
+        self, items: Iterable[Item], make: Callable[[Item], Sample], place: Callable[[Item], str]
+    ) -> list[Sample]:
+        """The samples of all good rows.
+
+        Args:
+            make: raises a P2RError for a row that is no good.
+            place: where a row stands, for messages.
+
+        Raises:
+            DataError: more bad rows than allowed, or no good one.
+        """
+        samples: dict[str, Sample] = {}
+        first_place: dict[str, str] = {}
+        for item in items:
+            try:
+                sample = make(item)
+                if sample.id in samples:
+                    raise DataError(f"the id {sample.id!r} was used before, by {first_place[sample.id]}")
+                if self.check_images:
+                    read_size(sample.image)
+            except P2RError as error:
+                self._leave_out(place(item), error)
+                continue
+            samples[sample.id] = sample
+            first_place[sample.id] = place(item)
+        if not samples and self.left_out:
+            first = self.left_out[0]
+            raise DataError(f"no row is usable; the first, {first.place}: {first.reason}")
+        return list(samples.values())
+
+    def _leave_out(self, place: str, error: P2RError) -> None:
+        if len(self.left_out) >= self.skip_bad:
+            more = f" (after {len(self.left_out)} other bad rows)" if self.left_out else ""
+            hints = [error.hint, f"skip_bad={len(self.left_out) + 1} would leave out this row"]
+            raise DataError(f"{place}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
+        self.left_out.append(LeftOut(place, error.message))
+
+
+def read_size(image: ImageSource) -> tuple[int, int]:
+    """(width, height) in pixels of the upright picture, from its header where the source can. Raises ImageError."""
+    return image.read_size() if isinstance(image, SizedSource) else image.load().size
+
+
+def compare_with_facts(samples: Sequence[Sample], facts: Facts) -> list[str]:
+    """How the counts differ from what is known, in sentences."""
+    differences: list[str] = []
+    if facts.num_samples is not None and len(samples) != facts.num_samples:
+        differences.append(f"{len(samples)} samples instead of {facts.num_samples}")
+    found = Counter(sample.category for sample in samples)
+    for category, expected in facts.categories.items():
+        if expected is not None and found[category] != expected:
+            differences.append(f"{found[category]} samples of the category {category!r} instead of {expected}")
+        elif not found[category]:
+            differences.append(f"no sample of the category {category!r}")
+    if facts.categories:
+        for category in sorted(set(found) - set(facts.categories)):
+            differences.append(f"{found[category]} samples of the unknown category {category!r}")
+    return differences

@@ -1,0 +1,98 @@
+"""Options as data sets write them, and in another order."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from p2r.benchmarks.rows import Row, shorten
+from p2r.errors import DataError
+from p2r.types import LETTERS, Sample
+
+_LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.*?)\s*$", re.DOTALL)
+_OPTION_LINE = re.compile(r"^\(([A-Z])\) (.*)$")
+
+
+def parse_lettered(texts: Sequence[object], field: str, row: Row) -> tuple[str, ...]:
+    """Options without their letters, from texts like "(A) red". Raises DataError unless they run A, B, C, ..."""
+    options: list[str] = []
+    for letter, text in zip(LETTERS, texts, strict=False):
+        match = _LETTERED.match(text) if isinstance(text, str) else None
+        if match is None or match[1] != letter:
+            raise row.fail(field, f"{shorten(text)} stands where option ({letter}) should")
+        options.append(match[2])
+    check_options(options, field, row)
+    return tuple(options)
+
+
+def read_letter_columns(row: Row) -> tuple[str, ...]:
+    """Options from the columns A, B, C, ..., up to the first empty one. Raises DataError."""
+    present = [letter for letter in LETTERS[:10] if row.has(letter)]
+    options = [row.text(letter) for letter in present]
+    if present != list(LETTERS[: len(present)]):
+        missing = next(letter for letter in LETTERS if letter not in present)
+        raise row.fail(missing, f"empty, though there is an option {present[-1]}")
+    check_options(options, "A", row)
+    return tuple(options)
+
+
+def check_options(options: Sequence[str], field: str, row: Row) -> None:
+    """Raises DataError for fewer than two, an empty one, or the same twice."""
+    if len(options) < 2:
+        raise row.fail(field, f"{len(options)} options; a choice needs two or more")
+    if "" in options:
+        raise row.fail(field, f"option {LETTERS[options.index('')]} is empty")
+    twice = next((option for option in options if options.count(option) > 1), None)
+    if twice is not None:
+        raise row.fail(field, f"the option {twice!r} stands there more than once")
+
+
+def split_question(text: str, row: Row, field: str = "text") -> tuple[str, tuple[str, ...]]:
+    """A text of a question and lines "(A) ...", as (question, options). Raises DataError."""
+    lines = text.split("\n")
+    first = next((k for k, line in enumerate(lines) if line.startswith("(A)")), None)
+    if first is None:
+        raise row.fail(field, "no line begins with (A)")
+    return "\n".join(lines[:first]).strip(), parse_lettered([line for line in lines[first:] if line], field, row)
+
+
+def join_question(question: str, options: Sequence[str], *, heading: str = "") -> str:
+    """The question with lines "(A) ...", under a heading like "Options:" if there is one."""
+    lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join([question, *([heading] if heading else []), *lines])
+
+
+def shuffle_order(num_options: int, seed: int, key: str) -> list[int]:
+    """An order of options, the same for ever for the same seed and key: entry k is the option that comes k-th."""
+    order = list(range(num_options))
+    random.Random(f"{seed}:{key}").shuffle(order)
+    return order
+
+
+def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
+    """The same question with its options in another order, also where the question's text states them.
+
+    Args:
+        order: entry k is the index, in the sample, of the option that comes k-th.
+
+    Raises:
+        DataError: `order` is no order of the options, or the question states them in a way that is not "(A) ...".
+    """
+    if sorted(order) != list(range(len(sample.options))):
+        raise DataError(f"{list(order)} is no order of the {len(sample.options)} options of sample {sample.id!r}")
+    options = tuple(sample.options[k] for k in order)
+    target = sample.target
+    if target in LETTERS[: len(options)] and target:
+        target = LETTERS[list(order).index(LETTERS.index(target))]
+    question = sample.question
+    if sample.options_in_question:
+        lines, stated = question.split("\n"), list[int]()
+        stated = [k for k, line in enumerate(lines) if _OPTION_LINE.match(line)][-len(options) :]
+        if [_OPTION_LINE.sub(r"\2", lines[k]) for k in stated] != list(sample.options):
+            raise DataError(f"the question of sample {sample.id!r} does not state its options as lines '(A) ...'")
+        for k, letter, option in zip(stated, LETTERS, options, strict=False):
+            lines[k] = f"({letter}) {option}"
+        question = "\n".join(lines)
+    return replace(sample, options=options, target=target, question=question)
