@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from encode import Features, encode
-from pool import Entry, View, draw_family
+from pool import Entry, View, can_relate, draw_family
 from progress import Log, Saver
 from replies import generate_replies
 from rows import DIRECT, PERCEIVE, POINTER_HEADS, POINTER_NAMES, REASON, Batch, Row, RowMaker, collate
@@ -236,7 +236,8 @@ def _lookup_rows(
         row = maker.open_row([], [])
         for _ in range(2 * questions):
             scene = items[rng.randint(len(items))].entry.scene
-            maker.add_lookup(row, scene, ask(rng, scene, draw_family(rng, scene), choice=bool(rng.rand() < 0.8)))
+            family = "relation" if rng.rand() < 0.7 and can_relate(scene) else draw_family(rng, scene)
+            maker.add_lookup(row, scene, ask(rng, scene, family, choice=bool(rng.rand() < 0.7)))
         rows.append(row)
     return rows
 

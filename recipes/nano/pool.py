@@ -127,14 +127,18 @@ def _make_case(rng: np.random.RandomState, scene: Scene, picture: Picture) -> Ca
 
 
 def draw_family(rng: np.random.RandomState, scene: Scene) -> Family:
-    """A family this scene can be asked about."""
+    """A family this scene can be asked about; relations count as much as the others together."""
     names = [item.name for item in scene.objects]
-    unique, twins = [name for name in names if names.count(name) == 1], len(set(names)) < len(names)
-    families: list[Family] = ["attribute"] if unique else []
-    families += ["pair"] if len(unique) > 1 else []
-    if twins and has_clear_sides(scene):
-        families += ["relation"] * max(1, len(families))
+    num_unique = sum(names.count(name) == 1 for name in names)
+    families: list[Family] = ["attribute"] if num_unique else []
+    families += ["pair"] if num_unique > 1 else []
+    families += ["relation"] * max(1, len(families)) if can_relate(scene) else []
     return families[rng.randint(len(families))] if families else "relation"
+
+
+def can_relate(scene: Scene) -> bool:
+    """Are there twins, one clearly left of the other?"""
+    return len({item.name for item in scene.objects}) < len(scene.objects) and has_clear_sides(scene)
 
 
 def jitter(rng: np.random.RandomState, box: Box, *, shift: float = 16, stretch: float = 0.13) -> Box:

@@ -183,7 +183,19 @@ class RowMaker:
         return asked, start
 
     def _point_at_option(self, row: Row, asked: list[int], start: int, question: Question, reply: list[int]) -> None:
-        """An option's words look at its letter, the facts at the right option, the letter at the facts."""
+        """An option's words look at its letter, the facts at the right option, the letter at the facts.
+
+        A relation is concluded in the same way: "left: plain, right: checked, checked: right" looks up the side of the
+        pattern that was asked for among the two that were seen.
+        """
+        thought, known = reply[: reply.index(self._answer_open)], start + len(asked)
+        facts = [known + k for k, token in enumerate(thought) if token in self._patterns]
+        if question.family == "relation":
+            row.pointers += [(WORD_TO_LETTER, fact, fact - 2) for fact in facts]
+            wanted = facts[question.subjects.index(question.mentions[0])]
+            side = known + next(k for k, token in enumerate(thought) if token in self._sides)
+            row.pointers += [(FACT_TO_OPTION, side - 2, wanted), (LETTER_TO_FACT, side - 1, side - 2)]
+            facts = [side]
         if not question.options:
             return
         first = asked.index(self._options)
@@ -192,9 +204,6 @@ class RowMaker:
         words = [[k for k in line if asked[k] in self._facts] for line in lines]
         for line, places in zip(lines, words, strict=True):
             row.pointers += [(WORD_TO_LETTER, start + place, start + line[0]) for place in places]
-        thought, known = reply[: reply.index(self._answer_open)], start + len(asked)
-        kind = self._sides if question.family == "relation" else self._patterns
-        facts = [known + k for k, token in enumerate(thought) if token in kind]
         right = words[question.options.index(question.answer)]
         row.pointers += [(FACT_TO_OPTION, fact, start + word) for fact, word in zip(facts, right, strict=True)]
         row.pointers += [(LETTER_TO_FACT, known + len(thought), fact) for fact in facts]
@@ -207,9 +216,9 @@ class RowMaker:
             while stop < len(reply) and reply[stop] in self._digits:
                 stop += 1
             for place in range(k, stop):
-                weights[place] = {1: 0.6, 2: 1.5}.get(stop - place, 4.0)
+                weights[place] = {1: 1.2, 2: 2.0}.get(stop - place, 4.0)
             if stop > k and stop < len(reply):
-                weights[stop] = 1.0
+                weights[stop] = 3.0
             k = max(stop, k + 1)
         return weights
 

@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from p2r.errors import ImageError
-from p2r.pixels import MAX_IMAGE_PIXELS, FileImage, MemoryImage, Picture, cut, fit, smart_resize
+from p2r.pixels import (
+    MAX_IMAGE_PIXELS,
+    FileImage,
+    MemoryImage,
+    Picture,
+    cut,
+    decode_image,
+    fit,
+    read_image_size,
+    smart_resize,
+)
 from p2r.types import Budget
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -287,3 +297,14 @@ def test_picture_is_sized_once_for_each_budget() -> None:
 @pytest.mark.parametrize("rect", [(0, 0, 60, 40), (3, 5, 4, 6), (10, 0, 60, 40)])
 def test_cut_gives_the_pixels_of_a_crop(rect: tuple[int, int, int, int]) -> None:
     assert cut(NOISE, rect).tobytes() == NOISE.crop(rect).tobytes()
+
+
+def test_the_size_of_a_turned_picture_is_read_from_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(path, exif=exif)
+    with path.open("rb") as file:
+        assert read_image_size(file, path) == (30, 40) == decode_image(path.read_bytes(), "turned").size
+    with pytest.raises(ImageError, match="nothing is empty"):
+        decode_image(b"", "nothing")

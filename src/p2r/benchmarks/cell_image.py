@@ -100,7 +100,9 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
         return data
     text = data.strip().strip(b'"')
     if b"\\" in text:
-        text = json.loads(b'"' + text + b'"').encode() if not cut_off else text.replace(b"\\/", b"/").replace(b"\\n", b"")
+        text = (
+            json.loads(b'"' + text + b'"').encode() if not cut_off else text.replace(b"\\/", b"/").replace(b"\\n", b"")
+        )
     if text.startswith(b"data:"):
         text = text.partition(b",")[2]
     text = b"".join(text.split())
@@ -110,6 +112,6 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise DataError(
-            f"is not base64: {str(error).lower()} ({len(text):,} characters, {text[:20].decode('ascii', 'replace')!r}...)",
+            f"is not base64: {str(error).lower()} ({len(text):,} characters, beginning with {text[:20].decode()!r})",
             hint="the field was cut off or altered; copy or download the file again",
         ) from error

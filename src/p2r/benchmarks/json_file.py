@@ -37,6 +37,15 @@ def read_json(path: Path) -> Table:
     return Table(path, frozenset(columns), rows)
 
 
+def read_first_fields(path: Path) -> frozenset[str]:
+    """The names in the first object; empty without one. Raises DataError as `read_json`."""
+    try:
+        row = next((_parse(path, 1, *found) for found in _find_objects(path)), None)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return frozenset((*row.values, *row.cells)) if row else frozenset()
+
+
 def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) -> Row:
     try:
         found: object = json.loads(text.decode("utf-8"))
@@ -82,9 +91,11 @@ def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
                     continue
                 match = _TOKEN.search(piece, at)
                 end = match.end() if match else len(piece)
-                depth += bool(match and match[0] == b"{")
                 if depth:
                     text += piece[at:end]
+                if match and match[0] == b"{":
+                    depth += 1
+                    text = text if depth > 1 else bytearray(b"{")
                 if match and match[0] == b'"':
                     string_start, string_at, escaped = offset + end, len(text), False
                 elif match and match[0] == b"}":

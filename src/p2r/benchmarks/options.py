@@ -39,14 +39,17 @@ def read_letter_columns(row: Row) -> tuple[str, ...]:
 
 
 def check_options(options: Sequence[str], field: str, row: Row) -> None:
-    """Raises DataError for fewer than two, an empty one, or the same twice."""
+    """Raises DataError for fewer than two, or an empty one. The same one twice is a difference, not an error."""
     if len(options) < 2:
         raise row.fail(field, f"{len(options)} options; a choice needs two or more")
     if "" in options:
         raise row.fail(field, f"option {LETTERS[options.index('')]} is empty")
-    twice = next((option for option in options if options.count(option) > 1), None)
-    if twice is not None:
-        raise row.fail(field, f"the option {twice!r} stands there more than once")
+
+
+def find_doubles(samples: Sequence[Sample]) -> list[str]:
+    """A sentence when questions state the same option twice."""
+    ids = [sample.id for sample in samples if len(set(sample.options)) < len(sample.options)]
+    return [f"{len(ids)} questions state the same option twice: {', '.join(ids[:5])}"] if ids else []
 
 
 def split_question(text: str, row: Row, field: str = "text") -> tuple[str, tuple[str, ...]]:
@@ -84,7 +87,7 @@ def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
         raise DataError(f"{list(order)} is no order of the {len(sample.options)} options of sample {sample.id!r}")
     options = tuple(sample.options[k] for k in order)
     target = sample.target
-    if target in LETTERS[: len(options)] and target:
+    if target and target in LETTERS[: len(options)]:
         target = LETTERS[list(order).index(LETTERS.index(target))]
     question = sample.question
     if sample.options_in_question:

@@ -1,7 +1,8 @@
 """Parquet files, with pictures and masks left in the file. Needs pyarrow (the extra `data`), imported when used.
 
-A column of pictures is read forwards in small batches, so that one batch is in memory however large a row group is.
-Rows asked for in order cost one pass over the file; a jump back reads its row group again from the start.
+A column of pictures is read forwards, value by value. Rows asked for in order cost one pass over the file; a jump back
+reads its row group again from the start. Memory is that of one page of the file, packed and unpacked, and pages are
+the writer's choice: pyarrow puts up to 1024 rows into one unless told otherwise (`row_group_size`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ROWS_AT_ONCE = 4
-RECENT_BYTES = 128 << 20
+RECENT_BYTES = 64 << 20
 """Encoded pictures kept in memory for each file, for rows that are asked for a little out of order."""
 
 
@@ -37,7 +38,8 @@ def read_parquet(path: Path, large: frozenset[str]) -> Table:
         columns = list(file.schema_arrow.names)
         small = [name for name in columns if name not in large]
         try:
-            values = cast("list[dict[str, object]]", file.read(columns=small).to_pylist()) if small else []
+            read = cast("list[dict[str, object]]", file.read(columns=small).to_pylist())
+            values: list[dict[str, object]] = read if small else [{} for _ in range(file.metadata.num_rows)]
         except (OSError, ValueError) as error:
             raise _broken(path, error) from error
     readers = {name: ColumnReader(path, name) for name in columns if name in large}
@@ -46,6 +48,12 @@ def read_parquet(path: Path, large: frozenset[str]) -> Table:
         for k, row in enumerate(values)
     ]
     return Table(path, frozenset(columns), rows)
+
+
+def read_parquet_columns(path: Path) -> frozenset[str]:
+    """Raises DataError as `read_parquet`."""
+    with _open(path) as file:
+        return frozenset(file.schema_arrow.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,8 @@ class ColumnReader:
     def __init__(self, path: Path, column: str) -> None:
         self.path, self.column = path, column
         self._lock = threading.Lock()
-        self._starts: list[int] | None = None
+        self._starts: list[int] = []
+        self._ends: list[int] = []
         self._group, self._next = -1, 0
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._file: pq.ParquetFile | None = None
@@ -102,20 +111,23 @@ class ColumnReader:
                 raise _broken(self.path, error) from error
 
     def _advance_to(self, index: int) -> pa.Scalar:
-        if self._file is None or self._starts is None:
+        if self._file is None:
             self._file = _open(self.path)
             metadata = self._file.metadata
             counts = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
-            self._starts = [sum(counts[:k]) for k in range(len(counts))]
+            self._ends = list(accumulate(counts))
+            self._starts = [0, *self._ends[:-1]]
         group = max(k for k, start in enumerate(self._starts) if start <= index)
         if group != self._group or index < self._next:
             self._group, self._next = group, self._starts[group]
             self._batches = self._file.iter_batches(
-                batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[self.column], use_threads=False
+                batch_size=1, row_groups=[group], columns=[self.column], use_threads=False
             )
         for batch in self._batches:
             start, self._next = self._next, self._next + batch.num_rows
             self._remember(start, batch)
+            if self._next == self._ends[group]:  # lets go of the page
+                self._group, self._batches = -1, iter(())
             if index < self._next:
                 return batch.column(0)[index - start]
         raise ValueError(f"row {index + 1} is not there")
@@ -150,5 +162,6 @@ def _open(path: Path) -> pq.ParquetFile:
 def _broken(path: Path, error: Exception) -> DataError:
     reason = str(error).split("\n")[0].rstrip(".")
     return DataError(
-        f"{path} is cut off or not a parquet file: {reason}", hint="compare its size with the original; download it again"
+        f"{path} is cut off or not a parquet file: {reason}",
+        hint="compare its size with the original; download it again",
     )

@@ -1,9 +1,11 @@
 """Polygons into masks, with exactly the pixels of OpenCV's `fillPoly` and `polylines`, and without OpenCV.
 
 ReasonSeg's masks are defined by those two calls, and the box around a mask is the gold box of Acc@0.5: a rasteriser
-with another idea of an edge moves boxes by a pixel. This is the scan-line rule OpenCV documents by its behaviour: an
-outline of 8-connected Bresenham lines cut to the picture, and between them the pixels between pairs of edges, whose
-x runs in fixed point with 16 bits after the point. Integer arithmetic throughout, so the same on every machine.
+with another idea of an edge moves boxes by a pixel. The rule: an outline of 8-connected Bresenham lines cut to the
+picture, and between them the pixels between pairs of edges, whose x runs in fixed point with 16 bits after the point.
+
+Source: written anew after OpenCV's algorithm (modules/imgproc, Apache-2.0), whose order of cuts and roundings counts to
+the pixel; which variant its version 5.0 uses was found by comparing its output on random polygons.
 """
 
 from __future__ import annotations

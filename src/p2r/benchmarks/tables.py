@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from p2r.benchmarks.json_file import read_json
-from p2r.benchmarks.parquet_file import join_tables, read_parquet
+from p2r.benchmarks.json_file import read_first_fields, read_json
+from p2r.benchmarks.parquet_file import join_tables, read_parquet, read_parquet_columns
 from p2r.benchmarks.rows import Table
-from p2r.benchmarks.tsv_file import read_tsv
+from p2r.benchmarks.tsv_file import read_tsv, read_tsv_header
 from p2r.errors import DataError
 
 SUFFIXES = (".parquet", ".tsv", ".json", ".jsonl")
@@ -29,6 +29,15 @@ def read_table(path: Path, *, split: str | None = None, containing: str = "") ->
     return join_tables(path, [_read_file(part) for part in find_parts(path, split=split, containing=containing)])
 
 
+def read_columns(path: Path) -> frozenset[str]:
+    """The columns of one file, from its beginning (JSON: the fields of its first object). Raises DataError."""
+    if path.suffix == ".parquet":
+        return read_parquet_columns(path)
+    if path.suffix == ".tsv":
+        return frozenset(read_tsv_header(path))
+    return read_first_fields(path) if path.suffix in (".json", ".jsonl") else frozenset()
+
+
 def find_parts(path: Path, *, split: str | None = None, containing: str = "") -> list[Path]:
     """The files that `read_table` reads, in order. Raises DataError as it does."""
     if path.is_file():
@@ -46,7 +55,7 @@ def find_parts(path: Path, *, split: str | None = None, containing: str = "") ->
         wanted = f" of the split {split!r}" if split else ""
         raise DataError(
             f"the folder {path} holds no data file{wanted}",
-            hint=f"looked for {', '.join(SUFFIXES)}; it holds {', '.join(file.name for file in files) or 'none of them'}",
+            hint=f"looked for {', '.join(SUFFIXES)}; there is {', '.join(file.name for file in files) or 'none'}",
         )
     if len(groups) > 1:
         raise DataError(

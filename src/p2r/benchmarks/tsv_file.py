@@ -17,6 +17,7 @@ from p2r.errors import DataError
 
 LONG_FIELD_BYTES = 2048
 MOST_LINES_IN_A_ROW = 1000
+RawRow = tuple[int, "list[bytes] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +46,33 @@ def read_tsv(path: Path, large: frozenset[str]) -> Table:
     try:
         with path.open("rb") as file:
             found = _split_rows(file)
-            header = _decode(next(found, (0, None))[1] or [], path, 0)
-            if not header:
-                raise DataError(f"{path} is empty or has no header", hint="copy or download it again")
-            header[0] = header[0].removeprefix("\ufeff")
+            header = _read_header(path, found)
             rows = [_read_row(path, k, header, start, raw, large) for k, (start, raw) in enumerate(found, start=1)]
             return Table(path, frozenset(header), rows)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _read_row(path: Path, number: int, header: list[str], start: int, fields: list[bytes] | None, large: frozenset[str]) -> Row:
+def read_tsv_header(path: Path) -> list[str]:
+    """The names of the columns. Raises DataError as `read_tsv`."""
+    try:
+        with path.open("rb") as file:
+            return _read_header(path, _split_rows(file))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_header(path: Path, rows: Iterator[RawRow]) -> list[str]:
+    header = _decode(next(rows, (0, None))[1] or [], path, 0)
+    if not header:
+        raise DataError(f"{path} is empty or has no header", hint="copy or download it again")
+    header[0] = header[0].removeprefix("\ufeff")
+    return header
+
+
+def _read_row(
+    path: Path, number: int, header: list[str], start: int, fields: list[bytes] | None, large: frozenset[str]
+) -> Row:
     if fields is None:
         return Row(path, number, {}, error="a quotation mark is opened and never closed")
     if len(fields) != len(header):
@@ -75,7 +92,7 @@ def _read_row(path: Path, number: int, header: list[str], start: int, fields: li
     return Row(path, number, dict(zip(values, texts, strict=True)), cells)
 
 
-def _split_rows(file: io.BufferedReader) -> Iterator[tuple[int, list[bytes] | None]]:
+def _split_rows(file: io.BufferedReader) -> Iterator[RawRow]:
     """(offset in the file, raw fields with their quotation marks) of each row; no fields when a quote stays open."""
     offset = 0
     line_start, pending, num_lines = 0, b"", 0

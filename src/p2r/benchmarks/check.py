@@ -1,0 +1,158 @@
+"""Is a benchmark fit to be run? Every right answer, given as a model would give it, has to score 1.0.
+
+For each sample an ideal reply is made and read back the way an evaluation does: by the robust extractor, by the one of
+the authors' release, for MME-RealWorld by its own script, and judged. Boxes go through the box parser and have to come
+out as they were. Every picture is decoded in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from p2r.answers import extract_answer, read_release
+from p2r.benchmarks.base import Benchmark, Facts, ScoredBy
+from p2r.benchmarks.hrbench import find_broken_rotations
+from p2r.boxes import parse_boxes
+from p2r.errors import P2RError
+from p2r.judges import BoxJudge, judge_for
+from p2r.pixels import is_too_thin
+from p2r.prompts import question_text
+from p2r.types import Answer, Judge, Sample, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was proved, and what was not.
+
+    num_answers: samples whose right answer scored 1.0 with every scorer.
+    num_boxes: gold boxes that came back as they were.
+    num_pictures: pictures decoded in full.
+    num_unjudged: samples without a right answer or a gold box, which nothing can score.
+    problems: sentences; () when the benchmark is fit to be run.
+    differences, left_out: what loading reported, as sentences.
+    """
+
+    name: str
+    num_samples: int
+    num_answers: int
+    num_boxes: int
+    num_pictures: int
+    num_unjudged: int
+    problems: tuple[str, ...]
+    differences: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+
+def check_benchmark(
+    benchmark: Benchmark, *, decode_images: bool = True, on_progress: Callable[[int], None] | None = None
+) -> CheckReport:
+    """Prove what can be proved without a model. Pictures are decoded one at a time.
+
+    Args:
+        decode_images: False leaves the pictures alone.
+        on_progress: called with the number of samples done so far.
+    """
+    problems: list[str] = []
+    num_answers = num_boxes = num_pictures = num_unjudged = 0
+    decoded: set[str] = set()
+    for count, sample in enumerate(benchmark, start=1):
+        found = [*_check_text(sample), *_check_boxes(sample)]
+        num_boxes += len(sample.gold_boxes)
+        if _is_judged(sample, benchmark.scored_by):
+            wrong = list(_check_answer(sample, benchmark.facts))
+            num_answers += not wrong
+            found += wrong
+        else:
+            num_unjudged += 1
+        if decode_images and sample.image.uri not in decoded:
+            broken = list(_check_picture(sample))
+            decoded.add(sample.image.uri)
+            num_pictures += not broken
+            found += broken
+        problems += [f"{sample.id}: {problem}" for problem in found]
+        if on_progress is not None:
+            on_progress(count)
+    return CheckReport(
+        name=benchmark.name,
+        num_samples=len(benchmark),
+        num_answers=num_answers,
+        num_boxes=num_boxes,
+        num_pictures=num_pictures,
+        num_unjudged=num_unjudged,
+        problems=(*problems, *find_broken_rotations(benchmark)),
+        differences=benchmark.differences,
+        left_out=tuple(f"{bad.place}: {bad.reason}" for bad in benchmark.left_out),
+    )
+
+
+def _is_judged(sample: Sample, scored_by: ScoredBy) -> bool:
+    return bool(sample.gold_boxes) if scored_by == "box" else sample.target is not None
+
+
+def _check_text(sample: Sample) -> Iterable[str]:
+    try:
+        text = question_text(sample)
+    except P2RError as error:
+        yield error.message
+        return
+    missing = [option for option in sample.options if option not in text]
+    if missing:
+        yield f"the prompt does not state the option {missing[0]!r}"
+
+
+def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
+    """What went wrong with the ideal reply, for each scorer."""
+    if facts.scored_by == "box":
+        score = _judge(sample, BoxJudge(), Answer(text=None))
+        if score != 1.0:
+            yield f"its gold box scores {score}"
+        return
+    target = sample.target or ""
+    reply = f"<think>I looked closely.</think><answer>{target}</answer>"
+    answers = {"robust": extract_answer(reply, sample.answer_form, sample.options)}
+    if sample.answer_form == "choice":
+        answers["release"] = read_release(reply, letters=facts.letters)
+        if facts.name.startswith("mme_realworld"):
+            answers["mme_official"] = extract_answer(target, "choice", sample.options, scorer="mme_official")
+    for scorer, answer in answers.items():
+        score = _judge(sample, judge_for(sample), answer)
+        if score != 1.0:
+            yield f"the right answer {target!r} scores {score} with the scorer {scorer}, which reads {answer.text!r}"
+
+
+def _judge(sample: Sample, judge: Judge, answer: Answer) -> float | str:
+    try:
+        return asyncio.run(_ask(judge, sample, answer)).score
+    except P2RError as error:
+        return error.message
+
+
+async def _ask(judge: Judge, sample: Sample, answer: Answer) -> Verdict:
+    return await judge(sample, answer, sample.gold_boxes)
+
+
+def _check_boxes(sample: Sample) -> Iterable[str]:
+    reply = json.dumps([{"bbox_2d": list(box.xyxy), "label": box.label or "evidence"} for box in sample.gold_boxes])
+    if not sample.gold_boxes:
+        return
+    corners = {box.xyxy for box in parse_boxes(reply)[0]}
+    for box in sample.gold_boxes:
+        if box.xyxy not in corners:
+            yield f"the gold box {box.xyxy} does not come back from a reply"
+
+
+def _check_picture(sample: Sample) -> Iterable[str]:
+    try:
+        width, height = sample.image.load().size
+    except P2RError as error:
+        yield f"its picture cannot be used: {error.message}"
+        return
+    if is_too_thin(width, height):
+        yield f"its picture is {width} x {height} pixels, too thin for the models' processors"

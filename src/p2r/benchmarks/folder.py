@@ -1,0 +1,171 @@
+"""Your own questions: JSON lines, one object a line, beside the pictures.
+
+    {"image": "a.jpg", "question": "What is on the sail?", "options": ["a star", "a fish"], "target": "B",
+     "boxes": [[120, 80, 300, 240]], "box_frame": "pixels"}
+
+Boxes are [x1, y1, x2, y2], or {"box": [...], "label": "sail"}; `box_frame` has to say whether they are "pixels" or
+"per_mille", because one mistaken for the other is wrong in silence. Boxes of a COCO or Label Studio file can be joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from p2r.benchmarks.base import Facts, read_size
+from p2r.benchmarks.box_files import BoxFile, read_box_file
+from p2r.benchmarks.cell_image import PathImage
+from p2r.benchmarks.gold_boxes import box_from_pixels, make_box
+from p2r.benchmarks.layout import Loaded, Source
+from p2r.errors import DataError
+from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
+
+FACTS = Facts("folder", letters=LETTERS)
+Corners = tuple[float, float, float, float]
+Line = tuple[int, str]
+
+
+class LabelledBox(Frozen):
+    box: Corners
+    label: str = ""
+
+
+class QuestionRow(Frozen):
+    """A line of the file.
+
+    image: a path, relative to the file.
+    target: the right answer, if known; of a choice its letter or its text.
+    id: the number of the line when it has none.
+    cluster: the same for rows that ask the same thing; intervals are computed over clusters.
+    """
+
+    image: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    options: tuple[str, ...] = ()
+    answer_form: AnswerForm | None = None
+    target: str | int | float | None = None
+    boxes: tuple[Corners | LabelledBox, ...] = ()
+    box_frame: Literal["pixels", "per_mille"] | None = None
+    id: str | int | None = None
+    category: str = ""
+    cluster: str = ""
+
+
+def load_folder(source: Source) -> Loaded:
+    """Raises DataError."""
+    path = _find_file(source)
+    lines = _read_lines(path)
+    joined = read_box_file(source.boxes) if source.boxes else None
+    samples = source.sieve.collect(lines, _make_reader(path, joined), lambda line: f"{path}, line {line[0]}")
+    differences: list[str] = []
+    if joined and (unused := joined.unused()):
+        differences.append(f"{len(unused)} pictures of {joined.path} belong to no question: {', '.join(unused[:5])}")
+    return Loaded(samples, FACTS, differences)
+
+
+def _find_file(source: Source) -> Path:
+    path = source.path
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"there is no file or folder {path}", hint="check the path and the working directory")
+    files = sorted(path.glob(f"{source.split or '*'}.jsonl"))
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise DataError(f"{path} should hold one .jsonl file; found: {found}", hint="name the file itself")
+    return files[0]
+
+
+def _read_lines(path: Path) -> list[Line]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="it should be JSON lines in UTF-8") from error
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise DataError(f"{path} holds no questions", hint='a line reads like {"image": "a.jpg", "question": "..."}')
+    return lines
+
+
+def _make_reader(path: Path, joined: BoxFile | None) -> Callable[[Line], Sample]:
+    def read(line: Line) -> Sample:
+        number, text = line
+        row = _parse(text)
+        image = PathImage(path.parent / row.image)
+        form: AnswerForm = row.answer_form or ("choice" if row.options else "free_form")
+        _check_options(row, form)
+        return Sample(
+            id=str(number if row.id is None else row.id),
+            image=image,
+            question=row.question,
+            options=row.options,
+            answer_form=form,
+            target=_read_target(row),
+            gold_boxes=_read_boxes(row, image) or (joined.find(row.image) if joined else ()),
+            benchmark=FACTS.name,
+            category=row.category,
+            chance=1 / len(row.options) if row.options else None,
+            cluster=row.cluster,
+        )
+
+    return read
+
+
+def _parse(text: str) -> QuestionRow:
+    try:
+        return QuestionRow.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else ""
+        raise DataError(
+            f"field {where!r}: {first['msg'].lower()}" if where else f"not a JSON object: {first['msg'].lower()}",
+            hint=f"a row has the fields {', '.join(QuestionRow.model_fields)}",
+        ) from error
+
+
+def _check_options(row: QuestionRow, form: AnswerForm) -> None:
+    if form == "choice" and len(row.options) < 2:
+        raise DataError(f"field 'options': {len(row.options)} options; a choice needs two or more")
+    if form != "choice" and row.options:
+        raise DataError(
+            f"field 'answer_form': {form!r} with options", hint="leave the options out, or make it a choice"
+        )
+    stripped = [option.strip() for option in row.options]
+    if "" in stripped or len(set(stripped)) < len(stripped) or len(stripped) > len(LETTERS):
+        raise DataError("field 'options': one is empty, comes twice, or there are more than letters")
+
+
+def _read_target(row: QuestionRow) -> str | None:
+    if row.target is None:
+        return None
+    target = str(row.target).strip()
+    if not target:
+        raise DataError("field 'target': empty", hint="leave it out when the answer is not known")
+    if not row.options:
+        return target
+    if target in row.options:
+        return LETTERS[row.options.index(target)]
+    if target not in LETTERS[: len(row.options)] or len(target) != 1:
+        letters = ", ".join(LETTERS[: len(row.options)])
+        raise DataError(f"field 'target': {target!r} is neither an option nor its letter ({letters})")
+    return target
+
+
+def _read_boxes(row: QuestionRow, image: PathImage) -> tuple[Box, ...]:
+    if not row.boxes:
+        return ()
+    if row.box_frame is None:
+        raise DataError(
+            "field 'box_frame': missing", hint='boxes need "box_frame": "pixels" or "box_frame": "per_mille"'
+        )
+    named = [item if isinstance(item, LabelledBox) else LabelledBox(box=item) for item in row.boxes]
+    try:
+        if row.box_frame == "per_mille":
+            return tuple(make_box(item.box, item.label) for item in named)
+        image_wh = read_size(image)
+        return tuple(box_from_pixels(item.box, image_wh, item.label) for item in named)
+    except DataError as error:
+        raise DataError(f"field 'boxes': {error.message}", hint=error.hint) from error

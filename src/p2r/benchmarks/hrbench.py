@@ -1,0 +1,119 @@
+"""HR-Bench 4K and 8K (Wang et al., 2025): 200 questions each, asked four times with the options rotated.
+
+Parquet or TSV with the columns of DreamMr/HR-Bench. In a TSV an image cell of at most 64 characters names the row whose
+picture it shares. Rotations of one question share `cluster`, and `cycle` says which one it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from p2r.benchmarks.base import Facts
+from p2r.benchmarks.cell_image import image_in
+from p2r.benchmarks.layout import Loaded, Source
+from p2r.benchmarks.options import find_doubles, read_letter_columns
+from p2r.benchmarks.rows import Row, Table
+from p2r.benchmarks.tables import read_table
+from p2r.types import LETTERS, ImageSource, Sample
+
+NUM_CYCLES = 4
+FACTS_4K = Facts("hrbench_4k", 800, {"single": 400, "cross": 400})
+FACTS_8K = Facts("hrbench_8k", 800, {"single": 400, "cross": 400})
+COLUMNS = ("index", "question", "answer", "category", "cycle_category", "image", "A", "B")
+LONGEST_POINTER = 64
+
+
+def load_hrbench(facts: Facts) -> Callable[[Source], Loaded]:
+    """The loader of one resolution."""
+
+    def load(source: Source) -> Loaded:
+        """Raises DataError."""
+        resolution = facts.name[-2:]
+        table = read_table(source.path, split=source.split, containing="" if source.split else resolution)
+        table.require(COLUMNS)
+        find_image = _link_images(table)
+
+        def make(row: Row) -> Sample:
+            row.check()
+            options = read_letter_columns(row)
+            return Sample(
+                id=row.text("index"),
+                image=find_image(row),
+                question=row.text("question"),
+                options=options,
+                answer_form="choice",
+                target=row.letter("answer", options),
+                benchmark=facts.name,
+                category=row.text("category"),
+                chance=1 / len(options),
+                cycle=row.integer("cycle_category"),
+            )
+
+        samples = source.sieve.collect(table.rows, make, lambda row: row.place)
+        clustered, differences = _cluster(samples)
+        other = "8k" if resolution == "4k" else "4k"
+        if other in source.path.name.lower():
+            differences.append(f"the name of {source.path.name} says {other}, loaded as {facts.name}")
+        return Loaded(clustered, facts, differences + find_doubles(samples) + find_broken_rotations(clustered))
+
+    return load
+
+
+def find_broken_rotations(samples: Sequence[Sample]) -> list[str]:
+    """What is wrong with the rotations, a sentence for each question: cycles missing or twice, options that differ, a
+    right answer that changes or comes at the same letter twice."""
+    clusters: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.cluster and sample.cycle is not None:
+            clusters[sample.cluster].append(sample)
+    problems: list[str] = []
+    for name, rotations in clusters.items():
+        cycles = sorted(sample.cycle for sample in rotations if sample.cycle is not None)
+        right = {s.options[LETTERS.index(s.target)] for s in rotations if s.target is not None}
+        if cycles != list(range(NUM_CYCLES)):
+            problems.append(f"question {name} has the cycles {cycles} instead of {list(range(NUM_CYCLES))}")
+        elif len({frozenset(sample.options) for sample in rotations}) > 1:
+            problems.append(f"question {name} has other options in some cycles")
+        elif len(right) > 1:
+            problems.append(f"question {name} has other right answers in some cycles: {', '.join(sorted(right))}")
+        elif len({sample.target for sample in rotations}) < NUM_CYCLES:
+            problems.append(f"question {name} has its right answer at the same letter in two cycles")
+    return problems
+
+
+def _link_images(table: Table) -> Callable[[Row], ImageSource]:
+    by_index = {row.text("index"): row for row in table.rows if not row.error and row.has("index")}
+
+    def find_image(row: Row) -> ImageSource:
+        if not _is_pointer(row):
+            return image_in(row, "image")
+        shown = by_index.get(row.text("image"))
+        if shown is None or _is_pointer(shown):
+            raise row.fail("image", f"{row.text('image')!r} is neither a picture nor the index of a row that has one")
+        return image_in(shown, "image")
+
+    return find_image
+
+
+def _is_pointer(row: Row) -> bool:
+    return "image" not in row.cells and len(str(row.values.get("image", ""))) <= LONGEST_POINTER
+
+
+def _cluster(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """Rotations together: by index where that fits, else by what they ask."""
+    try:
+        by_index = all(int(sample.id) % NUM_CYCLES == sample.cycle for sample in samples)
+    except ValueError:
+        by_index = False
+    if by_index:
+        return [replace(sample, cluster=str(int(sample.id) // NUM_CYCLES)) for sample in samples], []
+    names: dict[tuple[str, str, frozenset[str]], str] = {}
+    clustered = [
+        replace(
+            sample, cluster=names.setdefault((sample.category, sample.question, frozenset(sample.options)), sample.id)
+        )
+        for sample in samples
+    ]
+    return clustered, ["cycle_category is not index % 4; rotations were found by question and options"]

@@ -1,0 +1,65 @@
+"""Data sets of the Hugging Face hub, fetched only when an id is given. Needs huggingface_hub (the extra `data`).
+
+What is in the local cache already is taken from there, so that an offline machine can load it; without network the
+error comes within seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from p2r.errors import DataError
+
+HUB_IDS = {
+    "lmms-lab/vstar-bench": "vstar",
+    "craigwu/vstar_bench": "vstar",
+    "DreamMr/HR-Bench": "hrbench_4k",
+    "yifanzhang114/MME-RealWorld-Lmms-eval": "mme_realworld",
+    "yifanzhang114/MME-RealWorld-lite-lmms-eval": "mme_realworld_lite",
+    "Ricky06662/ReasonSeg_val": "reasonseg",
+    "Ricky06662/ReasonSeg_test": "reasonseg",
+}
+"""Known data sets, and the benchmark each one is. Others are loaded as NAME:owner/dataset."""
+
+TIMEOUT_S = 5.0
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+def is_hub_id(text: str) -> bool:
+    return bool(_HUB_ID.match(text))
+
+
+def fetch_dataset(hub_id: str) -> Path:
+    """The folder of a data set, downloaded unless it is in the cache.
+
+    Raises:
+        DataError: huggingface_hub is missing, no network, no such data set, or no access.
+    """
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise DataError(
+            f"{hub_id!r} is no local path, and huggingface_hub, which would fetch it, is not installed",
+            hint="pip install 'perceive-to-reason[data]', or name a local file",
+        ) from error
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, repo_type="dataset", local_files_only=True))
+    except (OSError, ValueError):
+        pass  # not in the cache
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, repo_type="dataset", etag_timeout=TIMEOUT_S))
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise DataError(
+            f"the hub refused the data set {hub_id!r} (HTTP {status})",
+            hint="is the name right, and has your account access? `hf auth login`"
+            if status in (401, 403, 404)
+            else "try later",
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"the data set {hub_id!r} is neither a local path nor in the cache, and the hub cannot be reached",
+            hint="download it on a machine with network and name the local folder",
+        ) from error

@@ -1,0 +1,40 @@
+"""What a loader is given, and what it hands back: the seam between the registry and the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p2r.benchmarks.base import Facts, Sieve
+from p2r.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to load.
+
+    path: a file, or the folder that holds it.
+    split: which part, where there are several.
+    seed: of the order of options where the data has none of its own (V*).
+    boxes: V*: the folder of the original release, whose JSON files have the boxes. Own data: a COCO or Label Studio
+        file.
+    images: MME-RealWorld: the folder that image paths start from.
+    """
+
+    path: Path
+    sieve: Sieve
+    split: str | None = None
+    seed: int = 0
+    boxes: Path | None = None
+    images: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Samples, and what has to be said about them. `differences` leaves out the counts, which the registry compares."""
+
+    samples: Sequence[Sample]
+    facts: Facts
+    differences: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])

@@ -1,0 +1,109 @@
+"""MME-RealWorld (Zhang et al., 2024) and its Lite selection: the original JSON with a folder of pictures, the base64
+JSON, lmms-eval's parquet and VLMEvalKit's TSV.
+
+The prompt is that of the authors' release from every layout: the question, "Options:", and lines "(A) ...".
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from p2r.benchmarks.base import Facts
+from p2r.benchmarks.cell_image import PathImage, image_in
+from p2r.benchmarks.layout import Loaded, Source
+from p2r.benchmarks.options import find_doubles, join_question, parse_lettered, read_letter_columns
+from p2r.benchmarks.rows import Row, shorten
+from p2r.benchmarks.tables import read_table
+from p2r.types import ImageSource, Sample
+
+LITE_CATEGORIES = {
+    "Perception/OCR with Complex Context": 250,
+    "Perception/Remote Sensing": 150,
+    "Perception/Diagram and Table": 100,
+    "Perception/Monitoring": 319,
+    "Perception/Autonomous_Driving": 350,
+    "Reasoning/OCR with Complex Context": 100,
+    "Reasoning/Diagram and Table": 100,
+    "Reasoning/Monitoring": 150,
+    "Reasoning/Autonomous_Driving": 400,
+}
+FACTS = Facts("mme_realworld", None, dict.fromkeys(LITE_CATEGORIES), letters="ABCDEF")
+FACTS_LITE = Facts("mme_realworld_lite", 1919, LITE_CATEGORIES, letters="ABCDEF")
+OPTIONS = "multi-choice options"
+
+
+def load_mme_realworld(facts: Facts) -> Callable[[Source], Loaded]:
+    """The loader of the whole benchmark or of Lite."""
+
+    def load(source: Source) -> Loaded:
+        """Raises DataError."""
+        table = read_table(source.path, split=source.split)
+        if "Question_id" in table.columns:
+            table.require(["Image", "Text", "Answer choices", "Ground truth", "Subtask", "Task"])
+            make = _from_original(facts, source)
+        else:
+            table.require(["index", "question", "answer", "category"])
+            table.require(["bytes" if "bytes" in table.columns else "image"])
+            table.require([OPTIONS if OPTIONS in table.columns else "A"])
+            make = _from_table(facts)
+        samples = source.sieve.collect(table.rows, make, lambda row: row.place)
+        return Loaded(samples, facts, find_doubles(samples))
+
+    return load
+
+
+def parse_options(row: Row, name: str = OPTIONS) -> tuple[str, ...]:
+    """A list of "(A) ...", also one that was written as a Python literal. Raises DataError."""
+    value = row.values.get(name)
+    if isinstance(value, str):
+        try:
+            value = cast("object", ast.literal_eval(value))
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise row.fail(name, f"{shorten(value)} is not a list") from error
+    if not isinstance(value, list | tuple):
+        raise row.fail(name, "missing" if value is None else f"{shorten(value)} is not a list")
+    return parse_lettered(cast("list[object]", value), name, row)
+
+
+def _from_original(facts: Facts, source: Source) -> Callable[[Row], Sample]:
+    root = source.images or (source.path if source.path.is_dir() else source.path.parent)
+
+    def make(row: Row) -> Sample:
+        row.check()
+        options = parse_options(row, "Answer choices")
+        image = PathImage(root / Path(row.text("Image")))
+        category = f"{row.text('Task')}/{row.text('Subtask')}"
+        return _make(facts, row, ("Question_id", "Text", "Ground truth"), image, options, category)
+
+    return make
+
+
+def _from_table(facts: Facts) -> Callable[[Row], Sample]:
+    def make(row: Row) -> Sample:
+        row.check()
+        options = parse_options(row) if row.has(OPTIONS) else read_letter_columns(row)
+        image = image_in(row, "bytes" if row.has("bytes") else "image")
+        return _make(facts, row, ("index", "question", "answer"), image, options, row.text("category"))
+
+    return make
+
+
+def _make(
+    facts: Facts, row: Row, names: tuple[str, str, str], image: ImageSource, options: tuple[str, ...], category: str
+) -> Sample:
+    key, question, answer = names
+    return Sample(
+        id=row.text(key),
+        image=image,
+        question=join_question(row.text(question), options, heading="Options:"),
+        options=options,
+        answer_form="choice",
+        target=row.letter(answer, options),
+        benchmark=facts.name,
+        category=category,
+        chance=1 / len(options),
+        options_in_question=True,
+    )

@@ -1,0 +1,258 @@
+"""V* Bench (Wu and Xie, 2024): 191 questions about small details, in the three layouts in which it is passed around.
+
+The original folder has the boxes, but always states the right option first: its options are shuffled by a seed. The
+layouts of lmms-eval and VLMEvalKit have an order of their own and no boxes, which are joined from the original folder
+when there is one. Prompts are the same from all three: the options stand in the question as lines "(A) ...", as in
+the authors' release, without the closing sentence that asks for a letter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from p2r.benchmarks.base import Facts, read_size
+from p2r.benchmarks.cell_image import PathImage, image_in
+from p2r.benchmarks.gold_boxes import box_from_pixels, clip_to_picture
+from p2r.benchmarks.layout import Loaded, Source
+from p2r.benchmarks.options import (
+    check_options,
+    find_doubles,
+    join_question,
+    read_letter_columns,
+    shuffle_order,
+    split_question,
+)
+from p2r.benchmarks.rows import Row, shorten
+from p2r.benchmarks.tables import read_table
+from p2r.errors import DataError
+from p2r.types import LETTERS, Box, Sample
+
+FACTS = Facts("vstar", 191, {"direct_attributes": 115, "relative_position": 76})
+_CLOSING = re.compile(r"\s*Answer with the option'?s letter from the given choices directly\.?\s*$")
+
+
+def load_vstar(source: Source) -> Loaded:
+    """Raises DataError."""
+    if is_original_folder(source.path):
+        return _load_original(source)
+    table = read_table(source.path, split=source.split)
+    table.require(["image"])
+    if "text" in table.columns:
+        table.require(["category", "label"])
+        make = _from_lmms
+    else:
+        table.require(["question", "A", "B", "answer"])
+        make = _from_tsv
+    samples = source.sieve.collect(table.rows, make, lambda row: row.place)
+    differences = find_doubles(samples)
+    if source.boxes is None:
+        notes = ["no boxes: hit rate, IoU and the oracle need the original folder (boxes=...)"]
+        return Loaded(samples, FACTS, differences, notes)
+    joined, missing = join_boxes(samples, source.boxes)
+    if missing:
+        differences.append(f"{len(missing)} samples found no boxes in {source.boxes}: {', '.join(missing[:5])}")
+    return Loaded(joined, FACTS, differences, [f"boxes joined from {source.boxes}"])
+
+
+def is_original_folder(path: Path) -> bool:
+    return any((path / category).is_dir() for category in FACTS.categories)
+
+
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    """One JSON file of the original release. boxes: corners in pixels."""
+
+    path: Path
+    question: str
+    options: tuple[str, ...]
+    labels: tuple[str, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+    @property
+    def image(self) -> PathImage:
+        pictures = [self.path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png")]
+        return PathImage(next((path for path in pictures if path.exists()), pictures[0]))
+
+    def states(self, options: Sequence[str]) -> bool:
+        """Whether each of these options is, or is part of, one of its own."""
+        own = [_normalise(option) for option in self.options]
+        return all(any(_normalise(option) in text for text in own) for option in options)
+
+    def gold_boxes(self) -> tuple[Box, ...]:
+        """Raises DataError, and ImageError when the picture's size cannot be read."""
+        image_wh = read_size(self.image)
+        return tuple(
+            box_from_pixels(clip_to_picture(corners, image_wh), image_wh, label)
+            for corners, label in zip(self.boxes, self.labels, strict=True)
+        )
+
+
+def _load_original(source: Source) -> Loaded:
+    paths = _find_annotations(source.path)
+
+    def make(path: Path) -> Sample:
+        annotation = _read_annotation(path)
+        name = f"{path.parent.name}/{path.stem}"
+        order = shuffle_order(len(annotation.options), source.seed, name)
+        options = tuple(annotation.options[k] for k in order)
+        return Sample(
+            id=name,
+            image=annotation.image,
+            question=join_question(annotation.question, options),
+            options=options,
+            answer_form="choice",
+            target=LETTERS[order.index(0)],
+            gold_boxes=annotation.gold_boxes(),
+            benchmark=FACTS.name,
+            category=path.parent.name,
+            chance=1 / len(options),
+            options_in_question=True,
+        )
+
+    samples = source.sieve.collect(paths, make, str)
+    differences = find_doubles(samples)
+    listed = _read_listing(source.path)
+    if listed and len(listed) != len(paths):
+        differences.append(f"{len(paths)} annotations, but test_questions.jsonl lists {len(listed)}")
+    notes = [f"options shuffled with seed {source.seed}: the data states the right one first"]
+    return Loaded(samples, FACTS, differences, notes)
+
+
+def join_boxes(samples: Sequence[Sample], folder: Path) -> tuple[list[Sample], list[str]]:
+    """The samples with the boxes of the original release, and the ids that found none.
+
+    A sample is found by its question; where several ask the same, by the place that test_questions.jsonl gives its id,
+    else by its options (whole sentences in some annotations). The picture's size has to agree in any case.
+
+    Raises:
+        DataError: no original release in the folder, or a broken annotation.
+    """
+    paths = _find_annotations(folder)
+    if not paths:
+        raise DataError(f"{folder} is not the original V* folder", hint=f"it holds {', '.join(FACTS.categories)}")
+    by_question: dict[str, list[_Annotation]] = defaultdict(list)
+    for path in paths:
+        try:
+            annotation = _read_annotation(path)
+        except DataError as error:
+            raise DataError(f"{path}: {error.message}", hint=error.hint) from error
+        by_question[_normalise(annotation.question)].append(annotation)
+    listed = _read_listing(folder)
+    joined: list[Sample] = []
+    missing: list[str] = []
+    for sample in samples:
+        candidates = by_question.get(_normalise(_stem(sample.question)), [])
+        listed_path = folder / listed[sample.id] if sample.id in listed else None
+        candidates = _narrow(candidates, lambda found: found.image.path == listed_path)  # noqa: B023
+        candidates = _narrow(candidates, lambda found: found.states(sample.options))  # noqa: B023
+        size = read_size(sample.image) if candidates else (0, 0)
+        candidates = [found for found in candidates if read_size(found.image) == size]
+        if len(candidates) != 1:
+            missing.append(sample.id)
+            joined.append(sample)
+        else:
+            joined.append(replace(sample, gold_boxes=candidates[0].gold_boxes()))
+    return joined, missing
+
+
+def _from_lmms(row: Row) -> Sample:
+    row.check()
+    text = _CLOSING.sub("", row.text("text")).strip()
+    _, options = split_question(text, row)
+    return _make(
+        row, row.text("question_id") if row.has("question_id") else str(row.number - 1), text, options, "label"
+    )
+
+
+def _from_tsv(row: Row) -> Sample:
+    row.check()
+    options = read_letter_columns(row)
+    text = join_question(_CLOSING.sub("", row.text("question")).strip(), options)
+    return _make(row, row.text("index") if row.has("index") else str(row.number - 1), text, options, "answer")
+
+
+def _make(row: Row, name: str, text: str, options: tuple[str, ...], target: str) -> Sample:
+    return Sample(
+        id=name,
+        image=image_in(row, "image"),
+        question=text,
+        options=options,
+        answer_form="choice",
+        target=row.letter(target, options),
+        benchmark=FACTS.name,
+        category=row.text("category") if row.has("category") else "",
+        chance=1 / len(options),
+        options_in_question=True,
+    )
+
+
+def _find_annotations(folder: Path) -> list[Path]:
+    """Those of the two types, by number. Other folders (OCR, GPT4V-hard) are no part of the benchmark."""
+    paths = [path for category in FACTS.categories for path in (folder / category).glob("*.json")]
+    return sorted(paths, key=lambda path: (path.parent.name, *_split_number(path.stem)))
+
+
+def _split_number(stem: str) -> tuple[int, str]:
+    digits = re.search(r"\d+$", stem)
+    return (int(digits[0]) if digits else -1, stem)
+
+
+def _read_annotation(path: Path) -> _Annotation:
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError("is not a JSON object")
+    values = cast("dict[str, object]", found)
+    row = Row(path, 1, values)
+    options = tuple(str(option).strip() for option in _list(row, "options"))
+    check_options(options, "options", row)
+    boxes = [_read_xywh(row, box) for box in _list(row, "bbox")]
+    labels = [str(label) for label in _list(row, "target_object")]
+    if len(labels) != len(boxes):
+        raise row.fail("bbox", f"{len(boxes)} boxes for {len(labels)} target objects")
+    return _Annotation(path, row.text("question"), options, tuple(labels), tuple(boxes))
+
+
+def _list(row: Row, name: str) -> list[object]:
+    value = row.values.get(name)
+    if not isinstance(value, list):
+        raise row.fail(name, "missing" if value is None else f"{shorten(value)} is not a list")
+    return cast("list[object]", value)
+
+
+def _read_xywh(row: Row, box: object) -> tuple[float, float, float, float]:
+    match box:
+        case [int() | float() as x, int() | float() as y, int() | float() as width, int() | float() as height]:
+            return (x, y, x + width, y + height)
+        case _:
+            raise row.fail("bbox", f"{shorten(box)} is not [x, y, width, height] in pixels")
+
+
+def _read_listing(folder: Path) -> dict[str, str]:
+    """question_id -> image path, from the optional test_questions.jsonl."""
+    path = folder / "test_questions.jsonl"
+    if not path.is_file():
+        return {}
+    rows = read_table(path).rows
+    return {row.text("question_id"): row.text("image") for row in rows if row.has("question_id") and row.has("image")}
+
+
+def _narrow(candidates: list[_Annotation], fits: Callable[[_Annotation], bool]) -> list[_Annotation]:
+    """Of several candidates those that fit, if any does."""
+    return [found for found in candidates if len(candidates) == 1 or fits(found)] or candidates
+
+
+def _normalise(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _stem(question: str) -> str:
+    return question.partition("\n(A)")[0]
