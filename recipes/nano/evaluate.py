@@ -14,10 +14,13 @@ import argparse
 import asyncio
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from PIL import Image
 from rich.progress import Progress
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
 
@@ -52,7 +55,9 @@ def main() -> None:
     if arguments.agreement:
         folder = str(CHECKPOINT) if arguments.model == "nano" else arguments.model
         own = next(run for run in runs if run.name == "own boxes")
-        _print_agreement(folder, samples[: arguments.agreement], own.traces)
+        same = compare_with_stock(folder, samples[: arguments.agreement], own.traces[: arguments.agreement])
+        print(f"\nsame replies as stock transformers, float32, of {same.count}:", end=" ")
+        print(f"perceiver {same.perceiver}, reasoner {same.reasoner}, both {same.both}")
 
 
 async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
@@ -110,42 +115,47 @@ def _show(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """On how many of `count` questions the stock path gives the same perceiver reply, reasoner reply, and both."""
+
+    count: int
+    perceiver: int
+    reasoner: int
+    both: int
+
+
 @torch.no_grad()
-def _print_agreement(folder: str, samples: list[Sample], traces: tuple[Trace, ...]) -> None:
-    """Both roles' replies by the stock model, processor and `generate`, from the same pictures, compared with the
-    traces'."""
+def compare_with_stock(folder: str, samples: Sequence[Sample], traces: Sequence[Trace]) -> Agreement:
+    """Both roles' replies by the stock model, processor and `generate`, one question at a time, against our traces."""
     model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
-    prompts, profile = load_prompt_set("release"), load_model(folder).profile
+    prompts, budget = load_prompt_set("release"), load_model(folder).profile.budget
 
-    def reply(text: str, images: list, limit: int) -> str:
-        pixels = processor(images=images, return_tensors="pt")
+    def reply(text: str, images: Sequence[Image.Image], limit: int) -> str:
+        pixels = processor(images=list(images), return_tensors="pt")
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": text}]
         messages = [{"role": "system", "content": prompts.system}, {"role": "user", "content": content}]
         turn = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         for rows, columns in pixels["image_grid_thw"][:, 1:].tolist():
             turn = turn.replace("<|image_pad|>", "<|kept|>" * (rows * columns // 4), 1)
-        ids = tokenizer(turn.replace("<|kept|>", "<|image_pad|>"), return_tensors="pt", add_special_tokens=False)[
-            "input_ids"
-        ]
+        turn = turn.replace("<|kept|>", "<|image_pad|>")
+        ids = tokenizer(turn, return_tensors="pt", add_special_tokens=False)["input_ids"]
         kinds = (ids == model.config.image_token_id).int()
         output = model.generate(input_ids=ids, mm_token_type_ids=kinds, max_new_tokens=limit, do_sample=False, **pixels)
         return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
 
-    same = {"perceiver": 0, "reasoner": 0, "answer": 0}
-    for sample, trace in zip(samples, traces, strict=False):
+    same = []
+    for sample, trace in zip(samples, traces, strict=True):
+        assert trace.perception and trace.perception.completion and trace.reasoning
         picture = Picture(sample.image.load())
-        seen = reply(prompts.perceiver(sample), [picture.fitted(profile.budget)], 256)
+        seen = reply(prompts.perceiver(sample), [picture.fitted(budget)], 256)
         evidence = gather(picture, trace.boxes)
         wording = prompts.reasoner if evidence.record.annotated else prompts.reasoner_without_evidence
-        said = reply(wording(sample), list(evidence.sized(profile.budget)), 1024)
-        same["perceiver"] += seen == trace.perception.completion.text
-        same["reasoner"] += said == trace.reasoning.text
-        same["answer"] += seen == trace.perception.completion.text and said == trace.reasoning.text
-    count = len(samples)
-    print(
-        "agreement with stock transformers (float32): " + ", ".join(f"{name} {k}/{count}" for name, k in same.items())
-    )
+        said = reply(wording(sample), evidence.sized(budget), 1024)
+        same.append((seen == trace.perception.completion.text, said == trace.reasoning.text))
+    perceiver, reasoner = (sum(pair[k] for pair in same) for k in (0, 1))
+    return Agreement(len(same), perceiver, reasoner, sum(all(pair) for pair in same))
 
 
 if __name__ == "__main__":

@@ -95,3 +95,13 @@ def test_a_report_that_cannot_be_written_is_said_so(here: Path) -> None:
 
 def test_no_samples_is_a_usage_error(here: Path) -> None:
     assert demo("--num-samples", "0").exit_code == 2
+
+
+def test_the_model_in_the_box_reads_in_crops_what_one_look_cannot_show(here: Path) -> None:
+    """A smoke test on twelve questions; the figures in the documentation come from many more."""
+    pytest.importorskip("torch")
+    result = CliRunner().invoke(app, ["demo", "--num-samples", "12"])
+    assert result.exit_code == 0, result.output
+    accuracy = {line.split()[0]: line.split("%")[1].split()[-1] for line in result.stdout.splitlines()[1:5]}
+    assert float(accuracy["oracle"]) >= 75
+    assert float(accuracy["direct"]) < float(accuracy["oracle"])
