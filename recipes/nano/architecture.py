@@ -77,6 +77,7 @@ def save_checkpoint(model: Qwen3VLForConditionalGeneration, tokenizer: PreTraine
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(folder, state_dict=weights)
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
     shared = {
         "size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS},

@@ -80,7 +80,8 @@ def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
         draw.rectangle((c - r, c - 0.34 * r, c + r, c + 0.34 * r), fill=255)
     else:
         draw.rectangle((c - r, c - 0.45 * r, c + r, c + 0.45 * r), fill=255)
-    return np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)[:, :, None] / 255
+    coverage = np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)[:, :, None]
+    return coverage / np.float32(255)
 
 
 @lru_cache(maxsize=16)

@@ -23,8 +23,8 @@ COLOURS = {
     "purple": (150, 50, 180),
     "orange": (240, 130, 30),
 }
-SHAPES = ("star", "ring", "square", "triangle", "cross", "bar")
-PATTERNS = ("horizontal", "vertical", "rising", "falling", "checked", "plain")
+SHAPES: tuple[str, ...] = ("star", "ring", "square", "triangle", "cross", "bar")
+PATTERNS: tuple[str, ...] = ("horizontal", "vertical", "rising", "falling", "checked", "plain")
 
 
 class Knobs(Frozen):
