@@ -59,6 +59,14 @@ UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind"})
 _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
 
 
+def read_mode(name: str) -> Mode:
+    """Raises ConfigError for a name that is no mode."""
+    mode = next((mode for mode in MODES if mode == name), None)
+    if mode is None:
+        raise ConfigError(f"there is no mode {name!r}", hint=f"modes: {', '.join(MODES)}")
+    return mode
+
+
 def make_way(
     mode: Mode, model: Model, prompts: PromptSet, *, perceiver_model: Model | None = None, seed: int = 0
 ) -> Way:

@@ -77,7 +77,10 @@ def mcnemar(num_gained: int, num_lost: int) -> float:
     if num_gained < 0 or num_lost < 0:
         raise ValueError(f"{num_gained} gained and {num_lost} lost are not possible")
     num_trials = num_gained + num_lost
-    tail = sum(math.comb(num_trials, k) for k in range(min(num_gained, num_lost) + 1))
+    tail = term = 1
+    for k in range(min(num_gained, num_lost)):
+        term = term * (num_trials - k) // (k + 1)
+        tail += term
     return min(1.0, float(2 * tail / 2**num_trials))
 
 
@@ -212,8 +215,9 @@ def _bootstrap(
     counts = np.array([len(group) for group in sums.values()])
     draw = np.random.default_rng(seed)
     means: list[float] = []
-    for start in range(0, num_draws, 500):
-        picked = draw.integers(len(totals), size=(min(500, num_draws - start), len(totals)))
+    num_at_once = max(1, 1_000_000 // len(totals))
+    for start in range(0, num_draws, num_at_once):
+        picked = draw.integers(len(totals), size=(min(num_at_once, num_draws - start), len(totals)))
         means += (totals[picked].sum(axis=1) / counts[picked].sum(axis=1)).tolist()
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
