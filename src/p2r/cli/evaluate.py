@@ -122,7 +122,7 @@ def evaluate_benchmarks(
 ) -> None:
     """Evaluate a model on benchmarks. The same command goes on where it was stopped."""
     messages = make_console(stderr=True)
-    modes = list(dict.fromkeys(map(read_mode, mode or ["p2r"])))
+    modes: list[Mode] = [read_mode(name) for name in dict.fromkeys(mode or ["p2r"])]
     loaded = [
         load_benchmark(
             spec,

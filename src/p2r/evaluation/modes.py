@@ -61,10 +61,10 @@ _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
 
 def read_mode(name: str) -> Mode:
     """Raises ConfigError for a name that is no mode."""
-    mode = next((mode for mode in MODES if mode == name), None)
-    if mode is None:
+    by_name: dict[str, Mode] = {mode: mode for mode in MODES}
+    if name not in by_name:
         raise ConfigError(f"there is no mode {name!r}", hint=f"modes: {', '.join(MODES)}")
-    return mode
+    return by_name[name]
 
 
 def make_way(

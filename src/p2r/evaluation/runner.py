@@ -146,12 +146,15 @@ def draw_limit(samples: Sequence[Sample], limit: int, seed: int) -> list[Sample]
 
     The first ones would be of one category in most benchmarks.
     """
-    groups = _group(samples)
-    random.Random(f"limit:{seed}").shuffle(groups)
+    questions: dict[tuple[str, str], set[str]] = {}
+    for sample in samples:
+        questions.setdefault((sample.cluster, "" if sample.cluster else sample.id), set()).add(sample.id)
+    drawn = list(questions.values())
+    random.Random(f"limit:{seed}").shuffle(drawn)
     kept: set[str] = set()
-    for group in groups:
-        if len(kept) + len(group) <= limit:
-            kept |= {sample.id for sample in group}
+    for ids in drawn:
+        if len(kept) + len(ids) <= limit:
+            kept |= ids
     return [sample for sample in samples if sample.id in kept]
 
 
