@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -87,3 +88,18 @@ def test_a_run_killed_ten_times_gives_the_same_table(questions: Path, tmp_path: 
 @pytest.mark.slow
 def test_a_hundred_kills_lose_and_repeat_nothing(questions: Path, tmp_path: Path) -> None:
     kill_many_times(questions, tmp_path, num_kills=100)
+
+
+def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(questions: Path, tmp_path: Path) -> None:
+    process = start(questions, tmp_path / "runs")
+    traces = tmp_path / "runs" / "folder" / "p2r" / "traces.jsonl"
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while not traces.exists() or traces.stat().st_size < 5_000:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LONGEST_WAIT_S)
+    assert process.returncode == 130
+    assert "interrupted; what was answered is kept" in errors and "the same command goes on" in errors
+    kept = [json.loads(line) for line in traces.read_text().splitlines()]
+    assert 0 < len(kept) < NUM_SAMPLES

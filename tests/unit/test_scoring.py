@@ -153,6 +153,12 @@ def test_rotations_give_the_official_score_the_strict_one_and_wider_intervals(tm
     assert interval.high - interval.low > 1.5 * (naive.high - naive.low)
 
 
+def test_clusters_that_are_all_right_are_not_certain(tmp_path: Path) -> None:
+    samples = [make_sample(f"{q}.{c}", cluster=str(q), cycle=c) for q in range(5) for c in range(4)]
+    run = store(tmp_path, [(s, make_trace(s, "<answer>B</answer>")) for s in samples], benchmark="hrbench_4k")
+    assert interval_of(run.rows, "robust") == wilson(5, 5)
+
+
 def test_troubles_are_counted_apart(tmp_path: Path) -> None:
     replies = {
         "fine": "<answer>B</answer>",

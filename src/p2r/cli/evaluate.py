@@ -139,7 +139,9 @@ def evaluate_benchmarks(
     for benchmark in loaded:
         _print_remarks(messages, benchmark)
     chosen = [(benchmark, _choose(benchmark, limit, seed, shard)) for benchmark in loaded]
-    prepared = [(b, m, prepare_samples(m, samples, seed)) for b, samples in chosen for m in modes]
+    prepared: list[tuple[Benchmark, Mode, list[Sample]]] = [
+        (benchmark, one, prepare_samples(one, samples, seed)) for benchmark, samples in chosen for one in modes
+    ]
     wording = load_prompt_set(prompts)
 
     def load(spec: str) -> Model:

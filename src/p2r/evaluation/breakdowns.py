@@ -8,8 +8,17 @@ from collections.abc import Callable, Sequence
 from p2r.boxes import hits, localise
 from p2r.evaluation.aggregate import aggregate_cycles
 from p2r.evaluation.counts import DEFINITIONS, count_troubles
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, interval_of, mean_of, share_of, to_scored
-from p2r.evaluation.statistics import Interval, bootstrap_mean, wilson
+from p2r.evaluation.scoring import (
+    ScoredRow,
+    ScoredRun,
+    chance_of,
+    interval_of,
+    interval_of_values,
+    mean_of,
+    share_of,
+    to_scored,
+)
+from p2r.evaluation.statistics import Interval, wilson
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
 from p2r.types import LETTERS, Completion
 
@@ -95,9 +104,14 @@ def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
         ("IoU, per box", "mean best IoU of a sample's boxes", [f.mean_iou_of_boxes for f in found]),
         ("IoU, best pair", "best IoU of any pair", [f.best_iou for f in found]),
     ]
-    clusters = [row.cluster for row in rows]
     body = [
-        (name, str(len(v)), show_number(mean_of(v), 3), _show_bounds(bootstrap_mean(v, clusters)), meaning)
+        (
+            name,
+            str(len(v)),
+            show_number(mean_of(v), 3),
+            _show_bounds(interval_of_values(list(map(float, v)), rows)),
+            meaning,
+        )
         for name, meaning, v in readings
     ]
     num_boxes = mean_of([len(row.trace.boxes) for row in rows])

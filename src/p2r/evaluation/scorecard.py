@@ -155,7 +155,7 @@ def _explain_power(run: ScoredRun) -> str:
         return "Nothing was judged."
     least = find_detectable_difference(num, 2 * accuracy * (1 - accuracy))
     if least is None:
-        return "No difference to another run could be found with these samples at 80% power."
+        return f"{num} independent questions are too few to show a difference to an unrelated run at 80% power."
     return (
         f"Smallest difference to an unrelated run of like accuracy that {num} independent questions show at 80% power: "
         f"{100 * least:.1f} points; paired runs that agree on more samples show smaller ones."

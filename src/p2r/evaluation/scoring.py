@@ -75,11 +75,20 @@ def read_answer(trace: Trace, scorer: Scorer, *, letters: str, tagged: bool) -> 
 
 
 def interval_of(rows: Sequence[ScoredRow], scorer: Scorer) -> Interval:
-    """95%: Wilson's where samples are independent, a bootstrap over clusters where several ask the same thing."""
-    scores = [float(row.verdicts[scorer].correct) for row in rows]
-    if has_clusters(rows):
-        return bootstrap_mean(scores, [row.cluster for row in rows])
-    return wilson(round(sum(scores)), len(scores))
+    """95%, of the share of right answers."""
+    return interval_of_values([float(row.verdicts[scorer].correct) for row in rows], rows)
+
+
+def interval_of_values(values: Sequence[float], rows: Sequence[ScoredRow]) -> Interval:
+    """95%, of the mean of a figure of each row, 0 to 1.
+
+    Wilson's for shares of independent samples; else a bootstrap over clusters. Where all values are 0 or all are 1 a
+    bootstrap would claim to be certain, and Wilson's interval over clusters stands in for it.
+    """
+    if set(values) <= {0.0, 1.0} and (not has_clusters(rows) or len(set(values)) == 1):
+        num = len({row.cluster or f"\0{row.facts.sample_id}" for row in rows})
+        return wilson(round(num * sum(values) / len(values)) if values else 0, num)
+    return bootstrap_mean(values, [row.cluster for row in rows])
 
 
 def has_clusters(rows: Sequence[ScoredRow]) -> bool:
