@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -86,6 +87,7 @@ def test_a_run_killed_ten_times_gives_the_same_table(questions: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="takes minutes; set P2R_SLOW=1")
 def test_a_hundred_kills_lose_and_repeat_nothing(questions: Path, tmp_path: Path) -> None:
     kill_many_times(questions, tmp_path, num_kills=100)
 

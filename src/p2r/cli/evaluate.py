@@ -104,7 +104,7 @@ def evaluate_benchmarks(
     max_error_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when a larger share of answers fails.", rich_help_panel=RUN)
     ] = 0.1,
-    num_at_once: Annotated[int, typer.Option(min=1, help="Most samples in flight.", rich_help_panel=RUN)] = 8,
+    num_at_once: Annotated[int, typer.Option(min=1, help="Most samples in flight.", rich_help_panel=RUN)] = 6,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)] = False,
     device: Annotated[
         str | None,
