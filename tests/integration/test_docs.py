@@ -71,7 +71,7 @@ def test_every_p2r_command_in_the_documentation_is_one() -> None:
     commands = {
         match for page in PAGES for match in re.findall(r"^\$? ?p2r (\w+)", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert commands <= {"ask", "demo"}
+    assert commands <= {"ask", "check", "compare", "demo", "eval", "merge", "score"}
 
 
 def normalise(text: str) -> list[str]:

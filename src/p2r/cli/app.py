@@ -10,8 +10,11 @@ from typing import Annotated
 import typer
 
 from p2r.cli.ask import EXAMPLES, ask
+from p2r.cli.check import check
 from p2r.cli.demo import demo
+from p2r.cli.evaluate import EVAL_EXAMPLES, evaluate_benchmarks
 from p2r.cli.guard import guarded
+from p2r.cli.runs import compare, merge, score
 from p2r.version import __version__
 
 HELP = """
@@ -42,6 +45,11 @@ app = typer.Typer(
 )
 app.command(epilog=EXAMPLES)(guarded(ask))
 app.command()(guarded(demo))
+app.command("eval", epilog=EVAL_EXAMPLES)(guarded(evaluate_benchmarks))
+app.command()(guarded(score))
+app.command()(guarded(compare))
+app.command()(guarded(merge))
+app.command()(guarded(check))
 
 
 def _print_version(wanted: bool) -> None:

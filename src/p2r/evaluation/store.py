@@ -2,12 +2,14 @@
 
 A line is written when its walk ends, so an interrupted run loses only what was in flight; opening the folder again
 goes on. A last line cut short by a kill or a full disk is dropped, and so are traces with a failure, because they are
-asked again.
+asked again. Lines are forced onto the disk in batches, for a machine that loses its power; a kill of the process loses
+none that was written. Two processes cannot write the same folder (POSIX only): one would ask what the other has asked.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2r.errors import StorageError
 from p2r.types import Sample, Trace
+
+if os.name == "posix":
+    import fcntl
 
 SETTINGS_FILE = "run.json"
 TRACES_FILE = "traces.jsonl"
@@ -30,22 +35,36 @@ class TraceStore:
 
     folder: made when missing.
     settings: everything that can change a result. A folder that was written with other settings is refused.
+    sync_every: lines that are forced onto the disk together.
 
     Raises:
-        StorageError: other settings, a broken line that is not the last, or the folder cannot be written.
+        StorageError: other settings, a broken line that is not the last, another process writes the folder, or it
+            cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Setting]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Setting], *, sync_every: int = 32) -> None:
         self.folder = folder
         self.path = folder / TRACES_FILE
+        self._sync_every, self._num_unsynced = sync_every, 0
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _check_settings(folder / SETTINGS_FILE, settings)
-            kept, is_clean = _read(self.path)
-            if not is_clean:
-                _replace(self.path, "".join(trace.model_dump_json() + "\n" for trace in kept))
-            self._file = self.path.open("a", encoding="utf-8")
+        self._lock = _lock(folder)
+        try:
+            with explain_write_errors(folder):
+                _check_settings(folder / SETTINGS_FILE, settings)
+                kept, is_clean = _read(self.path)
+                if not is_clean:
+                    replace_file(self.path, "".join(trace.model_dump_json() + "\n" for trace in kept))
+                self._file = self.path.open("a", encoding="utf-8")
+        except BaseException:
+            _unlock(self._lock)
+            raise
         self._finished = {trace.sample_id: trace for trace in kept}
+
+    @property
+    def finished(self) -> Mapping[str, Trace]:
+        """The traces without a failure, by sample id."""
+        return self._finished
 
     def find(self, sample: Sample) -> Trace | None:
         """The trace of this very question, when it was answered without a failure."""
@@ -60,6 +79,9 @@ class TraceStore:
         with explain_write_errors(self.folder):
             self._file.write(trace.model_dump_json() + "\n")
             self._file.flush()
+            self._num_unsynced += 1
+            if self._num_unsynced >= self._sync_every:
+                self._sync()
         if trace.failure is None:
             self._finished[trace.sample_id] = trace
 
@@ -69,20 +91,32 @@ class TraceStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with explain_write_errors(self.folder):
-            self._file.close()
+        try:
+            with explain_write_errors(self.folder), self._file:
+                self._sync()
+        finally:
+            _unlock(self._lock)
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._num_unsynced = 0
 
 
-def read_traces(path: Path) -> tuple[Trace, ...]:
+def read_traces(path: Path, *, allow_cut_end: bool = False) -> tuple[Trace, ...]:
     """The traces of a file in the order of their first line; of several lines about one sample the last counts.
+
+    Args:
+        allow_cut_end: leave out a last line that has no end yet: a run that goes on, or was killed.
 
     Raises:
         StorageError: the file is missing or a line is broken.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace" if allow_cut_end else "strict")
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if allow_cut_end:
+        text = text[: text.rfind("\n") + 1]
     return tuple(_parse_lines(path, text.removesuffix("\n").split("\n") if text else ()))
 
 
@@ -121,14 +155,52 @@ def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:
     return list(traces.values())
 
 
-def _check_settings(path: Path, settings: Mapping[str, Setting]) -> None:
-    if not path.exists():
-        _replace(path, json.dumps(dict(settings), indent=2) + "\n")
-        return
+def _lock(folder: Path) -> int | None:
+    """A hold on the folder that ends with the process, however it ends."""
+    if os.name != "posix":
+        return None
+    with explain_write_errors(folder):
+        handle = os.open(folder, os.O_RDONLY)
     try:
-        before = _SETTINGS.validate_json(path.read_text(encoding="utf-8"))
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise StorageError(
+            f"another process is writing {folder}", hint="wait for it, or save into another folder"
+        ) from error
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+def read_settings(folder: Path) -> dict[str, Setting]:
+    """The settings of a run's folder.
+
+    Raises:
+        StorageError: the folder holds no run.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        return _SETTINGS.validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(
+            f"{folder} holds no run: {path} cannot be read", hint="give the folder that `p2r eval` wrote"
+        ) from error
     except ValidationError as error:
         raise StorageError(f"{path} does not hold the settings of a run", hint="save into another folder") from error
+
+
+def _check_settings(path: Path, settings: Mapping[str, Setting]) -> None:
+    if not path.exists():
+        replace_file(path, json.dumps(dict(settings), indent=2) + "\n")
+        return
+    before = read_settings(path.parent)
     changed = [
         f"{key} was {_show(before.get(key))}, now {_show(settings.get(key))}"
         for key in sorted({*before, *settings})
@@ -145,8 +217,11 @@ def _show(value: Setting) -> str:
     return "not set" if value is None else str(value)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never half of it."""
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a kill or a loss of power leaves the old one or the new one, never half of it."""
     draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text, encoding="utf-8")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)

@@ -1,0 +1,62 @@
+"""`p2r check`: is a benchmark fit to be run?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from p2r.benchmarks import check_benchmark, load_benchmark
+from p2r.cli.guard import print_error
+from p2r.cli.output import make_console
+
+MOST_SHOWN = 20
+
+
+def check(
+    benchmark: Annotated[str, typer.Argument(help="needles, NAME:PATH, a path, or a known hub id.")],
+    split: Annotated[str | None, typer.Option(help="Which part.", show_default=False)] = None,
+    boxes: Annotated[Path | None, typer.Option(help="V*: the original release. Own data: a COCO file.")] = None,
+    images: Annotated[Path | None, typer.Option(help="MME-RealWorld: where image paths start.")] = None,
+    skip_bad: Annotated[int, typer.Option(min=0, help="Most unusable rows that are left out.")] = 0,
+    decode_images: Annotated[bool, typer.Option(help="Decode every picture in full.")] = True,
+) -> None:
+    """Prove that a benchmark is fit to be run: every right answer scores 1.0, every rotation is complete.
+
+    Exit code 1 when something is wrong. Counts that differ from the published ones are reported and stop nothing.
+    """
+    messages = make_console(stderr=True)
+    loaded = load_benchmark(benchmark, split=split, boxes=boxes, images=images, skip_bad=skip_bad)
+    with Progress(console=messages, disable=not messages.is_terminal) as progress:
+        task = progress.add_task(loaded.name, total=len(loaded))
+        report = check_benchmark(
+            loaded, decode_images=decode_images, on_progress=lambda done: progress.update(task, completed=done)
+        )
+    console = make_console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    say(f"{report.name}: {report.num_samples} samples from {loaded.source}")
+    for category, count in loaded.categories.items():
+        if category:
+            say(f"  {category}: {count}")
+    say(f"right answers that score 1.0: {report.num_answers}")
+    say(f"boxes that come back as they were: {report.num_boxes}")
+    say(f"pictures decoded: {report.num_pictures}")
+    if report.num_unjudged:
+        say(f"without a right answer: {report.num_unjudged}")
+    for name, sentences in (("differs", report.differences), ("note", loaded.notes), ("left out", report.left_out)):
+        for sentence in sentences:
+            say(f"{name}: {sentence}")
+    if report.passed:
+        say("fit to be run")
+        return
+    for problem in report.problems[:MOST_SHOWN]:
+        say(f"problem: {problem}")
+    if len(report.problems) > MOST_SHOWN:
+        say(f"... and {len(report.problems) - MOST_SHOWN} more")
+    print_error(f"{loaded.source} is not fit to be run: {len(report.problems)} problems")
+    raise typer.Exit(1)

@@ -1,0 +1,80 @@
+"""`p2r score`, `p2r merge` and `p2r compare`: what stored runs say, without asking anything again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2r.answers import Scorer
+from p2r.cli.output import make_console
+from p2r.cli.tables import print_tables
+from p2r.errors import ConfigError
+from p2r.evaluation.compare import compare_runs, name_runs, tabulate_contrasts, tabulate_runs
+from p2r.evaluation.scorecard import find_disagreements, make_scorecard
+from p2r.evaluation.scoring import score_run
+from p2r.evaluation.store import explain_write_errors, replace_file
+from p2r.evaluation.stored import merge_runs, read_run
+from p2r.evaluation.tables import write_markdown
+
+SCORES_FILE, MARKDOWN_FILE = "scores.json", "scores.md"
+
+
+def score(
+    run: Annotated[Path, typer.Argument(help="A folder that `p2r eval` or `p2r merge` wrote.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Score a run again from its stored replies: every scorer, rotations, boxes, what went wrong, cost.
+
+    Writes scores.json and scores.md into the run's folder.
+    """
+    scored = score_run(read_run(run))
+    tables = make_scorecard(scored)
+    content = {
+        "run": dict(scored.run.settings),
+        "tables": [table.model_dump(mode="json") for table in tables],
+        "disagreements": find_disagreements(scored),
+    }
+    with explain_write_errors(run):
+        replace_file(run / SCORES_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        replace_file(run / MARKDOWN_FILE, write_markdown(tables))
+    print_tables(tables, markdown=markdown)
+
+
+def merge(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of shards.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the whole.")],
+) -> None:
+    """Join shards of one run into a new folder."""
+    if len(runs) < 2:
+        raise ConfigError("one run cannot be merged", hint="give two or more: p2r merge RUN RUN --out WHOLE")
+    messages = make_console(stderr=True)
+    for note in merge_runs([read_run(folder) for folder in runs], out):
+        messages.print(note, markup=False, soft_wrap=True)
+    print(out)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders; the first is compared with.")],
+    scorer: Annotated[Scorer, typer.Option(help="Who reads the answers.")] = "robust",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Do runs differ? Paired on the same samples, with exact tests and a verdict in words."""
+    if len(runs) < 2:
+        raise ConfigError("one run cannot be compared", hint="give two or more: p2r compare RUN RUN")
+    scored = [score_run(read_run(folder)) for folder in runs]
+    lacking = next((run for run in scored if scorer not in run.scorers), None)
+    if lacking is not None:
+        raise ConfigError(
+            f"the scorer {scorer!r} does not apply to {lacking.run.folder}",
+            hint=f"use {' or '.join(lacking.scorers)}",
+        )
+    names = name_runs(scored)
+    contrasts, notes = compare_runs(scored, scorer=scorer, names=names)
+    tables = [tabulate_runs(scored, scorer=scorer, names=names), tabulate_contrasts(contrasts, notes)]
+    print_tables(tables, markdown=markdown)
+    print()
+    for contrast in contrasts:
+        print(f"{contrast.second} against {contrast.first}, {contrast.column}: {contrast.verdict}")

@@ -1,0 +1,192 @@
+"""What stands behind an accuracy: rotations, letters, boxes, what went wrong, and cost. A table each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from p2r.boxes import hits, localise
+from p2r.evaluation.aggregate import aggregate_cycles
+from p2r.evaluation.counts import DEFINITIONS, count_troubles
+from p2r.evaluation.scoring import (
+    ScoredRow,
+    ScoredRun,
+    chance_of,
+    interval_of,
+    interval_of_values,
+    mean_of,
+    share_of,
+    to_scored,
+)
+from p2r.evaluation.statistics import Interval, wilson
+from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
+from p2r.types import LETTERS, Completion
+
+
+def tabulate_rotations(run: ScoredRun) -> Table:
+    """HR-Bench: the strict score, and how far the cycles lie apart."""
+    rows: list[tuple[str, ...]] = []
+    incomplete = 0
+    scored = [to_scored(row, "robust") for row in run.judged("robust")]
+    for name, table in aggregate_cycles(scored).items():
+        percents = [share.percent for share in table.cycles.values() if share.percent is not None]
+        strict = table.strict
+        interval = wilson(round(strict.sum_scores), strict.num_samples) if strict.num_samples else None
+        rows.append(
+            (
+                name,
+                str(strict.num_samples),
+                show_share(share_of(strict.percent)),
+                show_interval(interval),
+                show_share(share_of(table.rows.percent)),
+                *(show_share(share_of(table.cycles[k].percent) if k in table.cycles else None) for k in range(4)),
+                show_share((max(percents) - min(percents)) / 100 if percents else None),
+            )
+        )
+        incomplete = max(incomplete, table.num_incomplete)
+    cycles = tuple(f"cycle {k}" for k in range(4))
+    notes = ["all: questions that are right in each of their four rotations; n counts questions."]
+    if incomplete:
+        notes.append(f"{incomplete} questions lack a rotation and are not among them.")
+    return Table(
+        title="Rotations (robust)",
+        columns=("", "n", "all", "95% interval", "mean of rows", *cycles, "spread"),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def tabulate_letters(rows: Sequence[ScoredRow]) -> Table:
+    """Which letters are chosen, and which are right."""
+    choices = [row for row in rows if row.trace.options and row.trace.target]
+    right = Counter((row.trace.target or "").upper() for row in choices)
+    chosen = Counter(row.answers["robust"].letter or MISSING for row in choices)
+    num_read = sum(count for letter, count in chosen.items() if letter != MISSING)
+    body: list[tuple[str, ...]] = []
+    moved = 0.0
+    for letter in [letter for letter in LETTERS if right[letter] or chosen[letter]]:
+        group = [row for row in choices if (row.trace.target or "").upper() == letter]
+        correct = sum(row.verdicts["robust"].correct for row in group)
+        share_right = right[letter] / len(choices)
+        share_chosen = chosen[letter] / num_read if num_read else 0.0
+        moved += abs(share_chosen - share_right) / 2
+        body.append(
+            (
+                letter,
+                str(right[letter]),
+                str(chosen[letter]),
+                show_share(share_right),
+                show_share(share_chosen),
+                show_share(correct / len(group) if group else None),
+                show_interval(wilson(correct, len(group))) if group else MISSING,
+            )
+        )
+    return Table(
+        title="Letters (robust)",
+        columns=("letter", "n right", "n chosen", "right", "chosen", "accuracy", "95% interval"),
+        rows=tuple(body),
+        notes=(
+            f"Position bias {show_share(moved)}: half the sum of |chosen - right|, 0 without bias; "
+            f"{chosen[MISSING]} of {len(choices)} answers have no letter.",
+        ),
+    )
+
+
+def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
+    """Every reading of how well boxes fit the gold boxes."""
+    found = [localise(row.trace.boxes, row.facts.gold_boxes) for row in rows]
+    readings: list[tuple[str, str, list[float]]] = [
+        ("hit rate, any", "the centre of some box lies in some gold box (the paper's)", [f.hit_any for f in found]),
+        ("hit rate, all", "every gold box is hit", [f.hit_all for f in found]),
+        ("gold boxes hit", "share of a sample's gold boxes", [f.hit_share_of_gold for f in found]),
+        ("boxes that hit", "share of a sample's boxes", [f.hit_share_of_boxes for f in found]),
+        ("IoU, per gold box", "mean best IoU of a sample's gold boxes", [f.mean_iou_of_gold for f in found]),
+        ("IoU, per box", "mean best IoU of a sample's boxes", [f.mean_iou_of_boxes for f in found]),
+        ("IoU, best pair", "best IoU of any pair", [f.best_iou for f in found]),
+    ]
+    body = [
+        (
+            name,
+            str(len(v)),
+            show_number(mean_of(v), 3),
+            _show_bounds(interval_of_values(list(map(float, v)), rows)),
+            meaning,
+        )
+        for name, meaning, v in readings
+    ]
+    num_boxes = mean_of([len(row.trace.boxes) for row in rows])
+    areas = [box.area for row in rows for box in row.trace.boxes]
+    return Table(
+        title="Boxes",
+        columns=("", "n", "mean", "95% interval", "per sample, 0 without boxes"),
+        rows=tuple(body),
+        notes=(f"{show_number(num_boxes)} boxes a sample, of {show_share(mean_of(areas))} of the picture on average.",),
+    )
+
+
+def tabulate_hits(rows: Sequence[ScoredRow]) -> Table:
+    """Errors of perception and errors of reasoning, apart."""
+    groups = {
+        "hit": [row for row in rows if hits(row.trace.boxes, row.facts.gold_boxes)],
+        "miss": [row for row in rows if not hits(row.trace.boxes, row.facts.gold_boxes)],
+    }
+    return Table(
+        title="Accuracy by hit or miss (robust)",
+        columns=("boxes", "n", "chance", "accuracy", "95% interval"),
+        rows=tuple(
+            (
+                name,
+                str(len(group)),
+                show_share(chance_of(group)),
+                show_share(mean_of([float(row.verdicts["robust"].correct) for row in group])),
+                show_interval(interval_of(group, "robust")) if group else MISSING,
+            )
+            for name, group in groups.items()
+        ),
+        notes=("Wrong after a hit is an error of reasoning, wrong after a miss most likely one of perception.",),
+    )
+
+
+def tabulate_troubles(run: ScoredRun) -> Table:
+    """What went wrong between the model and the figure."""
+    counts = count_troubles(run)
+    return Table(
+        title="Counted apart",
+        columns=("", "samples", "of", "meaning"),
+        rows=tuple((name, str(count), str(len(run.rows)), DEFINITIONS[name]) for name, count in counts.items()),
+    )
+
+
+def tabulate_cost(run: ScoredRun) -> Table:
+    """Calls, tokens and seconds of each stage."""
+    rows = [row.trace for row in run.rows if row.trace.failure is None]
+    looks = [trace.perception.completion if trace.perception else None for trace in rows]
+    answers = [trace.reasoning for trace in rows]
+    per_stage = [("perceiver", looks), ("reasoner", answers)]
+    body: list[tuple[str, ...]] = []
+    for name, steps in per_stage:
+        made = [step for step in steps if step is not None]
+        body.append(
+            (
+                name,
+                str(len(made)),
+                _mean_text(made, lambda step: sum(step.usage.visual_tokens)),
+                _mean_text(made, lambda step: step.usage.prompt_tokens),
+                _mean_text(made, lambda step: step.usage.generated_tokens),
+                _mean_text(made, lambda step: step.seconds, digits=2),
+            )
+        )
+    return Table(
+        title="Cost",
+        columns=("stage", "calls", "visual tokens", "prompt tokens", "generated tokens", "seconds"),
+        rows=tuple(body),
+        notes=("Means per call. Seconds are as the model reports them; side by side they include waiting.",),
+    )
+
+
+def _mean_text(steps: Sequence[Completion], read: Callable[[Completion], float | None], *, digits: int = 0) -> str:
+    return show_number(mean_of([value for step in steps if (value := read(step)) is not None]), digits)
+
+
+def _show_bounds(interval: Interval) -> str:
+    return f"{interval.low:.3f} - {interval.high:.3f}"

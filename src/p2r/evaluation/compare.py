@@ -1,0 +1,207 @@
+"""Do runs differ? The same samples, paired: exact tests, intervals of the difference, and a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from p2r.answers import Scorer
+from p2r.errors import StorageError
+from p2r.evaluation.scorecard import group_rows
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, has_clusters, interval_of, mean_of
+from p2r.evaluation.statistics import (
+    Difference,
+    bootstrap_difference,
+    correct_holm,
+    find_detectable_difference,
+    mcnemar,
+    permute_clusters,
+)
+from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Two runs on the samples of one column that both have judged.
+
+    num_gained, num_lost: samples that only the second, only the first run has right.
+    p_mcnemar: as if all samples were independent.
+    p_value: the same test with whole clusters; equal to it where no sample shares one.
+    p_corrected: `p_value` after Holm's correction over all contrasts of the comparison.
+    """
+
+    first: str
+    second: str
+    column: str
+    num_samples: int
+    num_gained: int
+    num_lost: int
+    difference: Difference
+    p_mcnemar: float
+    p_value: float
+    p_corrected: float = 1.0
+
+    @property
+    def verdict(self) -> str:
+        """In words, for the whole: which is better, or how little speaks for it."""
+        num_differ = self.num_gained + self.num_lost
+        differ = f"{num_differ} of {self.num_samples} samples differ"
+        if self.p_corrected >= ALPHA:
+            return f"no evidence of a difference: {differ}"
+        better, worse = (self.second, self.first) if self.difference.mean > 0 else (self.first, self.second)
+        points = sorted(abs(100 * value) for value in (self.difference.low, self.difference.high))
+        return (
+            f"{better} is better than {worse} by {abs(100 * self.difference.mean):.1f} points "
+            f"(95% interval {points[0]:.1f} to {points[1]:.1f}): {differ}"
+        )
+
+
+def compare_runs(
+    runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names: Sequence[str] = ()
+) -> tuple[list[Contrast], list[str]]:
+    """Every later run against the first, in every column of the benchmark.
+
+    Args:
+        names: of the runs; by default what their settings do not share.
+
+    Returns:
+        The contrasts, corrected for being several, and sentences that limit them.
+
+    Raises:
+        StorageError: runs of different benchmarks, or without a sample that both have judged.
+    """
+    names = names or name_runs(runs)
+    first, notes = runs[0], list[str]()
+    contrasts: list[Contrast] = []
+    columns = group_rows(first, scorer)
+    for run, name in zip(runs[1:], names[1:], strict=True):
+        _check_pair(first, run)
+        others = {row.facts.sample_id: row for row in run.judged(scorer)}
+        shared = {row.facts.sample_id for row in first.judged(scorer)} & set(others)
+        if not shared:
+            raise StorageError(
+                f"{first.run.folder} and {run.run.folder} share no judged sample",
+                hint="compare runs of the same benchmark with the same --limit and --seed",
+            )
+        num_unpaired = len({*first.run.facts, *run.run.facts} - shared)
+        if num_unpaired:
+            notes.append(f"{num_unpaired} samples are not judged in both {names[0]} and {name}, and left out")
+        for column, rows in columns.items():
+            pairs = [(row, others[row.facts.sample_id]) for row in rows if row.facts.sample_id in shared]
+            if pairs:
+                contrasts.append(_contrast(names[0], name, column, pairs, scorer))
+    corrected = correct_holm([contrast.p_value for contrast in contrasts])
+    return [replace(contrast, p_corrected=p) for contrast, p in zip(contrasts, corrected, strict=True)], notes
+
+
+def tabulate_runs(runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names: Sequence[str] = ()) -> Table:
+    """Each run by itself, with n, chance and interval."""
+    names = names or name_runs(runs)
+    body: list[tuple[str, ...]] = []
+    for run, name in zip(runs, names, strict=True):
+        rows = run.judged(scorer)
+        accuracy = mean_of([float(row.verdicts[scorer].correct) for row in rows])
+        interval = show_interval(interval_of(rows, scorer)) if rows else MISSING
+        body.append((name, str(len(rows)), show_share(chance_of(rows)), show_share(accuracy), interval))
+    return Table(title=f"Runs ({scorer})", columns=("run", "n", "chance", "accuracy", "95% interval"), rows=tuple(body))
+
+
+def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ()) -> Table:
+    """The paired table."""
+    rows = tuple(
+        (
+            f"{c.second} - {c.first}",
+            c.column,
+            str(c.num_samples),
+            str(c.num_gained),
+            str(c.num_lost),
+            f"{100 * c.difference.mean:+.1f}",
+            f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}",
+            _show_p(c.p_mcnemar),
+            _show_p(c.p_value),
+            _show_p(c.p_corrected),
+        )
+        for c in contrasts
+    )
+    return Table(
+        title="Paired differences, in points",
+        columns=(
+            "second - first", "column", "n", "gained", "lost", "difference",
+            "95% interval", "McNemar", "clusters", "Holm",
+        ),
+        rows=rows,
+        notes=(
+            "gained, lost: samples that only the second, only the first run has right. Interval: paired bootstrap over "
+            "questions. p-values: McNemar's exact test over rows; the exact test over whole questions, the one to read "
+            "where rotations share one; that after Holm's correction over this table.",
+            *(_explain_power(c) for c in contrasts[:1]),
+            *(f"{note}." for note in notes),
+        ),
+    )  # fmt: skip
+
+
+def name_runs(runs: Sequence[ScoredRun]) -> list[str]:
+    """What tells the runs apart: the settings they do not share, else their folders."""
+    keys = ("benchmark", "mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")
+    differing = [key for key in keys if len({run.run.settings.get(key) for run in runs}) > 1]
+    names = [" ".join(str(run.run.settings.get(key)) for key in differing) for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.run.folder) for run in runs]
+
+
+def _contrast(
+    first: str, second: str, column: str, pairs: Sequence[tuple[ScoredRow, ScoredRow]], scorer: Scorer
+) -> Contrast:
+    before = [float(row.verdicts[scorer].correct) for row, _ in pairs]
+    after = [float(row.verdicts[scorer].correct) for _, row in pairs]
+    num_gained = sum(b < a for b, a in zip(before, after, strict=True))
+    num_lost = sum(b > a for b, a in zip(before, after, strict=True))
+    p_mcnemar = p_value = mcnemar(num_gained, num_lost)
+    if has_clusters([row for row, _ in pairs]):
+        sums: dict[str, int] = {}
+        for (row, _), b, a in zip(pairs, before, after, strict=True):
+            name = row.cluster or f"\0{row.facts.sample_id}"
+            sums[name] = sums.get(name, 0) + int(a - b)
+        p_value = permute_clusters(list(sums.values()))
+    return Contrast(
+        first=first,
+        second=second,
+        column=column,
+        num_samples=len(pairs),
+        num_gained=num_gained,
+        num_lost=num_lost,
+        difference=bootstrap_difference(before, after, [row.cluster for row, _ in pairs]),
+        p_mcnemar=p_mcnemar,
+        p_value=p_value,
+    )
+
+
+def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
+    """Raises StorageError for different benchmarks or questions."""
+    a, b = first.run.settings, second.run.settings
+    if a.get("benchmark") != b.get("benchmark"):
+        raise StorageError(
+            f"{first.run.folder} is a run of {a.get('benchmark')}, {second.run.folder} one of {b.get('benchmark')}",
+            hint="compare runs of the same benchmark",
+        )
+    texts: Mapping[str, str] = {id: trace.question for id, trace in first.run.traces.items()}
+    asked_else = [id for id, trace in second.run.traces.items() if texts.get(id, trace.question) != trace.question]
+    if asked_else and "shuffled" not in (a.get("mode"), b.get("mode")):
+        raise StorageError(
+            f"{len(asked_else)} samples of {first.run.folder} and {second.run.folder} have the same id and another "
+            f"question, the first {asked_else[0]!r}",
+            hint="compare runs of the same data, and of needles with the same --seed",
+        )
+
+
+def _explain_power(contrast: Contrast) -> str:
+    share = (contrast.num_gained + contrast.num_lost) / contrast.num_samples
+    least = find_detectable_difference(contrast.num_samples, share)
+    if least is None:
+        return f"With so few samples that differ, no difference in {contrast.column} could be found at 80% power."
+    return f"Smallest difference in {contrast.column} that such a pair shows at 80% power: {100 * least:.1f} points."
+
+
+def _show_p(p_value: float) -> str:
+    return "<0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

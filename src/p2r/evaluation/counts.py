@@ -1,0 +1,104 @@
+"""What went wrong between a model and a figure, counted apart: a wrong answer is one thing, an unread one another.
+
+A sample may be in several counts. None of them is a verdict: an answer read from an untagged reply still counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from p2r.answers.region import find_region
+from p2r.evaluation.modes import UNTAGGED
+from p2r.evaluation.scoring import ScoredRow, ScoredRun
+from p2r.types import Trace
+
+_REFUSAL = re.compile(
+    r"\b(?:i(?:['’]m| am)? (?:sorry|unable|not able)|i (?:can(?:not|['’]t|not)|could ?n['o]t|won['’]t) "
+    r"(?:answer|help|assist|see|determine|tell|identify|provide|make out)|as an ai\b|(?:cannot|can['’]t|unable to|"
+    r"impossible to|not possible to) (?:be )?(?:determine|answer|tell|identif))",
+    re.IGNORECASE,
+)
+
+DEFINITIONS: Mapping[str, str] = {
+    "error": "the walk failed; neither right nor wrong, asked again by the same command",
+    "empty": "the reply has no text",
+    "truncated": "the reply ended at the token limit",
+    "box reply truncated": "the perceiver's reply ended at the token limit",
+    "no tag": "no closed answer tag with something in it, though the wording asks for one",
+    "refusal": "nothing could be read, and the reply says that it cannot answer",
+    "ambiguous": "nothing could be read without guessing from a reply that is none of empty, truncated or refusal",
+    "not an option": "the answer names something that is no option",
+    "box parse failure": "no box could be read from the perceiver's reply, which is not the empty list",
+    "clipped box": "some box reached beyond the picture and was cut at its edge",
+    "fall-back": "no usable box: the picture alone was shown",
+}
+
+
+def count_troubles(run: ScoredRun) -> dict[str, int]:
+    """Samples in each count, in the order of DEFINITIONS; counts that cannot occur in the run's mode are left out."""
+    mode = run.run.settings.get("mode")
+    looked = any(row.trace.perception and row.trace.perception.source != "none" for row in run.rows)
+    counted: dict[str, Callable[[ScoredRow], bool]] = {
+        "error": lambda row: row.trace.failure is not None,
+        "empty": lambda row: _is_empty(row.trace),
+        "truncated": lambda row: _is_cut(row.trace),
+        "no tag": lambda row: row.trace.reasoning is not None and not _is_tagged(row.trace.reasoning.text),
+        "refusal": _is_refusal,
+        "ambiguous": _is_ambiguous,
+        "not an option": _is_no_option,
+        "box reply truncated": lambda row: _is_looking_cut(row.trace),
+        "box parse failure": lambda row: _is_unparsed(row.trace),
+        "clipped box": lambda row: _count_clipped(row.trace) > 0,
+        "fall-back": lambda row: row.trace.evidence is not None and not row.trace.evidence.annotated,
+    }
+    left_out = {"no tag"} if mode in UNTAGGED else set[str]()
+    if not looked:
+        left_out |= {"box reply truncated", "box parse failure", "clipped box", "fall-back"}
+    return {name: sum(map(counted[name], run.rows)) for name in DEFINITIONS if name not in left_out}
+
+
+def _is_empty(trace: Trace) -> bool:
+    return trace.reasoning is not None and not trace.reasoning.text.strip()
+
+
+def _is_cut(trace: Trace) -> bool:
+    return trace.reasoning is not None and trace.reasoning.finish_reason == "length"
+
+
+def _is_tagged(reply: str) -> bool:
+    return find_region(reply).where == "tag"
+
+
+def _is_unread(row: ScoredRow) -> bool:
+    answer = row.answers.get("robust")
+    return answer is not None and answer.text is None
+
+
+def _is_refusal(row: ScoredRow) -> bool:
+    reply = row.trace.reasoning.text if row.trace.reasoning else ""
+    return _is_unread(row) and _REFUSAL.search(reply) is not None
+
+
+def _is_ambiguous(row: ScoredRow) -> bool:
+    return _is_unread(row) and not (_is_empty(row.trace) or _is_cut(row.trace) or _is_refusal(row))
+
+
+def _is_no_option(row: ScoredRow) -> bool:
+    answer = row.answers.get("robust")
+    return row.trace.answer_form == "choice" and answer is not None and bool(answer.text) and answer.letter is None
+
+
+def _is_looking_cut(trace: Trace) -> bool:
+    looking = trace.perception.completion if trace.perception else None
+    return looking is not None and looking.finish_reason == "length"
+
+
+def _is_unparsed(trace: Trace) -> bool:
+    parse = trace.perception.parse if trace.perception else None
+    return parse is not None and not trace.boxes and (parse.step == "none" or parse.num_invalid > 0)
+
+
+def _count_clipped(trace: Trace) -> int:
+    parse = trace.perception.parse if trace.perception else None
+    return parse.num_clipped if parse else 0

@@ -1,0 +1,128 @@
+"""Every mode sends the pictures and the wording that its name says."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from p2r.errors import ConfigError
+from p2r.evaluation.modes import CAPTIONS, LOOKING, MODES, Mode, make_way, prepare_samples
+from p2r.judges import judge_for
+from p2r.models.scripted import ScriptedModel
+from p2r.pipeline import hash_roles, walk
+from p2r.pixels import MemoryImage
+from p2r.prompts import load_prompt_set
+from p2r.types import Box, Prompt, Sample, Trace
+
+PROMPTS = load_prompt_set()
+GOLD = Box(x1=100, y1=100, x2=200, y2=200)
+SAMPLE = Sample(
+    id="one",
+    image=MemoryImage(Image.new("RGB", (640, 480), "navy")),
+    question="What is on the sail?",
+    options=("a star", "a fish", "a sun"),
+    answer_form="choice",
+    target="A",
+    gold_boxes=(GOLD,),
+)
+
+
+class Recorder:
+    """A scripted model that keeps every prompt."""
+
+    def __init__(self, name: str = "scripted") -> None:
+        self.prompts: list[Prompt] = []
+        self.model = ScriptedModel({"perceiver": self._look, "reasoner": self._answer}, name=name)
+
+    def _look(self, prompt: Prompt) -> str:
+        self.prompts.append(prompt)
+        return '[{"bbox_2d": [500, 500, 600, 600], "label": "sail"}, {"bbox_2d": [10, 10, 60, 60], "label": "mast"}]'
+
+    def _answer(self, prompt: Prompt) -> str:
+        self.prompts.append(prompt)
+        return "<answer>A</answer>"
+
+
+async def run(mode: Mode, recorder: Recorder, looker: Recorder | None = None, sample: Sample = SAMPLE) -> Trace:
+    perceiver, reasoner = make_way(
+        mode, recorder.model, PROMPTS, perceiver_model=looker.model if looker else None, seed=1
+    )
+    trace = await walk(sample, perceiver, reasoner, judge_for(sample))
+    assert trace.failure is None
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("mode", "num_images", "num_prompts"),
+    [
+        ("direct", 1, 1),
+        ("thinking", 1, 1),
+        ("p2r", 3, 2),
+        ("oracle", 2, 1),
+        ("random", 2, 1),
+        ("none", 1, 1),
+        ("blind", 0, 1),
+        ("annotate-only", 1, 2),
+        ("crop-only", 2, 2),
+        ("shuffled", 3, 2),
+    ],
+)
+async def test_the_reasoner_sees_as_many_pictures_as_the_mode_says(
+    mode: Mode, num_images: int, num_prompts: int
+) -> None:
+    recorder = Recorder()
+    await run(mode, recorder)
+    assert (len(recorder.prompts[-1].images), len(recorder.prompts)) == (num_images, num_prompts)
+
+
+def test_every_mode_has_a_caption_and_is_told_apart() -> None:
+    assert set(CAPTIONS) == set(MODES)
+    model = Recorder().model
+    hashes = {mode: hash_roles(*make_way(mode, model, PROMPTS)) for mode in MODES if mode != "shuffled"}
+    assert len(set(hashes.values())) == len(hashes)
+
+
+async def test_crops_alone_are_the_crops_of_p2r() -> None:
+    whole, crops, annotated = Recorder(), Recorder(), Recorder()
+    await run("p2r", whole)
+    await run("crop-only", crops)
+    await run("annotate-only", annotated)
+    full = [image.tobytes() for image in whole.prompts[-1].images]
+    assert [image.tobytes() for image in crops.prompts[-1].images] == full[1:]
+    assert [image.tobytes() for image in annotated.prompts[-1].images] == full[:1]
+    assert crops.prompts[-1].text == annotated.prompts[-1].text == whole.prompts[-1].text
+
+
+async def test_another_model_may_look() -> None:
+    looker, reasoner = Recorder("looker"), Recorder("reasoner")
+    trace = await run("p2r", reasoner, looker)
+    assert [prompt.role for prompt in looker.prompts] == ["perceiver"]
+    assert [prompt.role for prompt in reasoner.prompts] == ["reasoner"]
+    assert trace.perception is not None and trace.perception.source == "model:looker"
+
+
+async def test_the_oracle_looks_at_the_gold_boxes() -> None:
+    assert (await run("oracle", Recorder())).boxes == (GOLD,)
+    assert "oracle" in LOOKING and "blind" not in LOOKING
+
+
+def test_shuffling_moves_the_right_letter_with_its_option_and_is_the_same_for_a_seed() -> None:
+    samples = prepare_samples("shuffled", [SAMPLE], seed=5)
+    assert samples == prepare_samples("shuffled", [SAMPLE], seed=5)
+    orders = {prepare_samples("shuffled", [SAMPLE], seed=seed)[0].options for seed in range(20)}
+    assert len(orders) > 3
+    for seed in range(20):
+        (shuffled,) = prepare_samples("shuffled", [SAMPLE], seed=seed)
+        assert shuffled.options["ABC".index(shuffled.target or "")] == "a star"
+
+
+@pytest.mark.parametrize("mode", ["oracle", "random"])
+def test_a_mode_that_needs_gold_boxes_says_so_before_anything_is_asked(mode: Mode) -> None:
+    bare = Sample(id="two", image=SAMPLE.image, question="?")
+    with pytest.raises(ConfigError, match=r"needs gold boxes, which 1 of 2 samples lack \(two\)"):
+        prepare_samples(mode, [SAMPLE, bare])
+
+
+def test_open_questions_cannot_be_shuffled() -> None:
+    with pytest.raises(ConfigError, match="needs questions with options"):
+        prepare_samples("shuffled", [Sample(id="two", image=SAMPLE.image, question="?")])
