@@ -446,6 +446,11 @@ def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(
     assert len(again.stdout.splitlines()) == 1
 
 
+def heed_ctrl_c() -> None:
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:
     never = threading.Event()
 
@@ -457,7 +462,9 @@ def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:
     with serve(respond) as url:
         command = [sys.executable, "-m", "p2r", "ask", "pictures", "What?", "--options", "x,y", "--mode", "direct"]
         command += ["--model", f"{url}#stub", "--num-at-once", "1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+        )
         assert process.stdout is not None
         for _ in range(2):
             process.stdout.readline()
