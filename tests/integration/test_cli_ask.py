@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from chat_server import chat_reply, error_reply, serve
 from PIL import Image
+from processes import heed_ctrl_c
 from typer.testing import CliRunner, Result
 
 from p2r.cli.app import app
@@ -444,11 +445,6 @@ def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(
     again = ask("pictures", "What?", "--options", "x,y")
     assert again.exit_code == 0
     assert len(again.stdout.splitlines()) == 1
-
-
-def heed_ctrl_c() -> None:
-    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import heed_ctrl_c
 
 DRIVER = Path(__file__).with_name("slow_eval.py")
 NUM_SAMPLES = 150
@@ -46,7 +47,7 @@ def questions(tmp_path: Path) -> Path:
 
 def start(questions: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(DRIVER), "eval", f"folder:{questions}", "--out", str(out), "--num-at-once", "3"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
