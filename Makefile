@@ -37,11 +37,12 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) -e '.[local]'
 	@touch $@
 
-# torchvision is a referee in tests, never a dependency: without its own dependencies it cannot replace torch.
+# torchvision is a referee in tests, never a dependency. Its wheel does not fit a CPU build of torch and would stop
+# transformers from importing, so it lies where only tests/integration/stock_torchvision.py looks.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "installing p2r[all,dev] into $(VENV) (torch included: a few minutes the first time)" >&2
 	$(PIP) -e '.[all,dev]'
-	$(PIP) --no-deps torchvision
+	$(PIP) --no-deps --upgrade --target $(VENV)/referee torchvision
 	@touch $@ $(VENV)/.local
 
 clean:
