@@ -81,7 +81,7 @@ def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
     else:
         draw.rectangle((c - r, c - 0.45 * r, c + r, c + 0.45 * r), fill=255)
     coverage = np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)[:, :, None]
-    return coverage / np.float32(255)
+    return (coverage / 255).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
