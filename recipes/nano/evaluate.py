@@ -27,6 +27,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditiona
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
 from p2r.evaluation.metrics import Run, summarise
+from p2r.evaluation.modes import Mode, make_way
 from p2r.evaluation.run import walk_all
 from p2r.evidence import gather
 from p2r.judges import judge_for
@@ -34,7 +35,6 @@ from p2r.models.nano import CHECKPOINT
 from p2r.pipeline import walk
 from p2r.pixels import Picture
 from p2r.prompts import load_prompt_set
-from p2r.roles import EvidenceReasoner, ModelPerceiver, NoPerceiver, OraclePerceiver, PlainReasoner, RandomPerceiver
 from p2r.types import Model, Sample, Trace
 
 BATCH = 48
@@ -62,14 +62,14 @@ def main() -> None:
 
 async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
     prompts = load_prompt_set("release")
-    reasoner = EvidenceReasoner(model, prompts)
-    ways = {
-        "direct": (NoPerceiver(), PlainReasoner(model, prompts, style="direct")),
-        "thinking": (NoPerceiver(), PlainReasoner(model, prompts, style="thinking")),
-        "random boxes": (RandomPerceiver(seed=0), reasoner),
-        "own boxes": (ModelPerceiver(model, prompts), reasoner),
-        "oracle boxes": (OraclePerceiver(), reasoner),
+    modes: dict[str, Mode] = {
+        "direct": "direct",
+        "thinking": "thinking",
+        "random boxes": "random",
+        "own boxes": "p2r",
+        "oracle boxes": "oracle",
     }
+    ways = {name: make_way(mode, model, prompts) for name, mode in modes.items()}
     runs = []
     with Progress() as progress:
         for name, (perceiver, way) in ways.items():

@@ -21,6 +21,7 @@ from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
 from p2r.cli.output import make_console, make_table
 from p2r.evaluation.metrics import Run, summarise
+from p2r.evaluation.modes import Mode, Way, make_way
 from p2r.evaluation.run import walk_all
 from p2r.evaluation.store import explain_write_errors
 from p2r.judges import judge_for
@@ -28,16 +29,7 @@ from p2r.models.base import load_model
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.report.build import Story, build_report, write_report
-from p2r.roles import (
-    EvidenceReasoner,
-    ModelPerceiver,
-    NoPerceiver,
-    OraclePerceiver,
-    Perceiver,
-    PlainReasoner,
-    RandomPerceiver,
-    Reasoner,
-)
+from p2r.roles import NoPerceiver, Perceiver, Reasoner
 from p2r.types import Model, Sample, Trace
 
 NUM_AT_ONCE = 16
@@ -50,8 +42,6 @@ CAPTIONS = {
     OWN: "where the model says to look",
     ORACLE: "where the evidence is",
 }
-
-Way = tuple[Perceiver, Reasoner]
 
 
 def demo(
@@ -109,13 +99,8 @@ def demo(
 def make_ways(model: Model, seed: int) -> Mapping[str, Way]:
     """Who looks and who answers, by name: four ways to ask the same model."""
     prompts = load_prompt_set()
-    reasoner = EvidenceReasoner(model, prompts)
-    return {
-        DIRECT: (NoPerceiver(), PlainReasoner(model, prompts)),
-        RANDOM: (RandomPerceiver(seed), reasoner),
-        OWN: (ModelPerceiver(model, prompts), reasoner),
-        ORACLE: (OraclePerceiver(), reasoner),
-    }
+    modes: dict[str, Mode] = {DIRECT: "direct", RANDOM: "random", OWN: "p2r", ORACLE: "oracle"}
+    return {name: make_way(mode, model, prompts, seed=seed) for name, mode in modes.items()}
 
 
 async def _run_ways(ways: Mapping[str, Way], samples: Sequence[Sample], progress: Progress) -> list[Run]:
