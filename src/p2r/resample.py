@@ -94,9 +94,11 @@ def _equals_pillow(size: tuple[int, int], new_size: tuple[int, int]) -> bool:
 
 
 def _runs_vertical_first(size: tuple[int, int], new_size: tuple[int, int]) -> bool:
-    """Pillow 13 shrinks the height first where it loses more than twice as much; before, the width came first."""
+    """Pillow 13 shrinks the height first where it loses more than twice as much; before, only of very tall pictures."""
     lost_rows, lost_columns = size[1] - new_size[1], size[0] - new_size[0]
-    return _PILLOW_CHOOSES_ORDER and lost_rows > 0 and lost_rows > 2 * lost_columns
+    if not _PILLOW_CHOOSES_ORDER:
+        return lost_rows > 0 and size[1] > 100 * size[0]
+    return lost_rows > 0 and lost_rows > 2 * lost_columns
 
 
 class _Span(NamedTuple):

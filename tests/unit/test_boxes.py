@@ -227,10 +227,12 @@ def test_looping_megabyte_is_read_in_seconds(loop: str, rules: ParseRules) -> No
 
 numbers = st.one_of(st.integers(0, 1000), st.floats(0, 1000))
 labels = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
-plain_boxes = (
-    st.tuples(numbers, numbers, numbers, numbers, labels)
-    .filter(lambda parts: parts[0] < parts[2] and parts[1] < parts[3])
-    .map(lambda parts: Box(x1=parts[0], y1=parts[1], x2=parts[2], y2=parts[3], label=parts[4]))
+spans = st.lists(numbers, min_size=2, max_size=2, unique=True).map(sorted)
+plain_boxes = st.builds(
+    lambda across, down, label: Box(x1=across[0], y1=down[0], x2=across[1], y2=down[1], label=label),
+    spans,
+    spans,
+    labels,
 )
 
 

@@ -37,7 +37,7 @@ def test_window_equals_the_whole_resize(case: tuple[tuple[int, int], tuple[int, 
     assert ours.tobytes() == resize_plainly(picture, new_size, window).tobytes()
 
 
-@pytest.mark.parametrize("size", [(100, 400), (400, 100), (60, 61)])
+@pytest.mark.parametrize("size", [(100, 400), (400, 100), (60, 61), (4, 399), (4, 401)])
 @pytest.mark.parametrize("new_size", [(90, 90), (100, 50), (30, 400), (200, 33)])
 def test_order_of_passes_is_that_of_pillow(size: tuple[int, int], new_size: tuple[int, int]) -> None:
     picture, window = make_noise(*size), (3, 2, new_size[0] - 1, new_size[1])
