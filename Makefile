@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+GUESTS := $(VENV)/guests
+GUEST  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target
 SOURCES := src tests recipes benchmarks
 
 .PHONY: demo test check format clean
@@ -14,7 +16,7 @@ SOURCES := src tests recipes benchmarks
 demo: $(VENV)/.local
 	$(BIN)/p2r demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.guests
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev
@@ -44,6 +46,15 @@ $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(VENV)/.made
 	$(PIP) -e '.[all,dev]'
 	$(PIP) --no-deps --upgrade --target $(VENV)/referee torchvision
 	@touch $@ $(VENV)/.local
+
+# Tools that p2r is a part of, never dependencies. They bring many packages, some in other versions than ours, so each lies
+# where only its test looks. Inspect needs Python 3.11.
+$(VENV)/.guests: $(wildcard tests/integration/guests/*.txt) | $(VENV)/.made
+	@echo "installing lmms-eval and inspect_ai into $(GUESTS), for their tests" >&2
+	rm -rf $(GUESTS)
+	$(GUEST) $(GUESTS)/lmms_eval -r tests/integration/guests/lmms_eval.txt
+	$(GUEST) $(GUESTS)/inspect_ai -r tests/integration/guests/inspect_ai.txt
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build

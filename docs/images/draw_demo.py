@@ -20,7 +20,7 @@ TARGET = Path(__file__).parent / "demo.webp"
 WIDTH_PX = 1240
 FOCUS = """<style>
 html, body { background: #fff !important; }
-header.page, footer.page, section[aria-labelledby=figures], .bar-top, .card:not(#q%d) { display: none !important; }
+header.page, footer.page, .chapter, .bar-top, .card:not(#q%d) { display: none !important; }
 main { padding: 0 !important; max-width: none !important; }
 section { margin: 0 !important; }
 .card { margin: 0 !important; box-shadow: none !important; background: #fff !important; }

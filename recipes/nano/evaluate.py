@@ -26,9 +26,11 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditiona
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.evaluation.metrics import Run, summarise
+from p2r.evaluation.metrics import summarise
 from p2r.evaluation.modes import Mode, make_way
 from p2r.evaluation.run import walk_all
+from p2r.evaluation.scoring import score_run
+from p2r.evaluation.stored import make_run
 from p2r.evidence import gather
 from p2r.judges import judge_for
 from p2r.models.nano import CHECKPOINT
@@ -79,7 +81,7 @@ async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
                 traces[trace.sample_id] = trace
                 progress.advance(task)
             ordered = tuple(traces[sample.id] for sample in samples)
-            runs.append(Run(name, ordered, looks="boxes" in name, wall_s=time.perf_counter() - began))
+            runs.append(Run(name, modes[name], ordered, time.perf_counter() - began))
     return runs
 
 
@@ -91,10 +93,10 @@ def _table(samples: list[Sample], runs: list[Run]) -> str:
     for run in runs:
         for family in ("all", "attribute", "relation", "pair"):
             chosen = [k for k, sample in enumerate(samples) if family in ("all", sample.category)]
-            part = Run(run.name, tuple(run.traces[k] for k in chosen), looks=run.looks, wall_s=run.wall_s)
-            figures = summarise([samples[k] for k in chosen], part)
+            part = make_run([samples[k] for k in chosen], [run.traces[k] for k in chosen], {"mode": run.mode})
+            figures = summarise(score_run(part))
             looked = [_show(value) for value in (figures.hit_rate, figures.mean_iou, figures.mean_boxes)]
-            seconds = f"{(run.wall_s or 0) / len(samples):.3f}" if family == "all" else ""
+            seconds = f"{run.wall_s / len(samples):.3f}" if family == "all" else ""
             interval = f"[{figures.interval.low:.3f}, {figures.interval.high:.3f}]"
             cells = [
                 run.name,
@@ -113,6 +115,16 @@ def _table(samples: list[Sample], runs: list[Run]) -> str:
 
 def _show(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A mode's traces, in the order of the samples, and the seconds it took."""
+
+    name: str
+    mode: Mode
+    traces: tuple[Trace, ...]
+    wall_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,22 +15,21 @@ from contextlib import aclosing
 from functools import cache
 from pathlib import Path
 from queue import Queue
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 
 from p2r import errors
 from p2r.errors import DataError, P2RError
+from p2r.evaluation.modes import AskMode, make_way
 from p2r.evaluation.run import walk_all
 from p2r.judges import judge_for
 from p2r.pipeline import hash_roles, walk
 from p2r.pixels import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.prompts import PromptSet, load_prompt_set, question_text
 from p2r.report.notebook import show_traces_in_notebooks
-from p2r.roles import EvidenceReasoner, ModelPerceiver, NoPerceiver, Perceiver, PlainReasoner, Reasoner
-from p2r.types import AnswerForm, Failure, ImageSource, Model, Sample, Trace
+from p2r.types import AnswerForm, Budget, Failure, ImageSource, Model, Sample, Trace
 
-Mode = Literal["p2r", "direct", "thinking"]
 AnyImage = str | Path | Image.Image | ImageSource
 Result = TypeVar("Result")
 
@@ -41,8 +40,10 @@ class P2R:
     Args:
         model: answers, and says where to look.
         perceiver_model: says where to look instead of `model`.
-        mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step.
+        mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools"
+            is a chat in which the model zooms in, "zoom" a search over parts of the picture.
         prompts: a shipped set ("release", "paper"), a folder of one's own, or a loaded set.
+        budget: of pixels, for pictures and crops; None for each model's own.
         max_image_pixels: larger files are refused before they are decoded.
 
     Raises:
@@ -54,19 +55,14 @@ class P2R:
         model: Model,
         *,
         perceiver_model: Model | None = None,
-        mode: Mode = "p2r",
+        mode: AskMode = "p2r",
         prompts: str | Path | PromptSet = "release",
+        budget: Budget | None = None,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
         wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
         self.max_image_pixels = max_image_pixels
-        self.perceiver: Perceiver = NoPerceiver()
-        self.reasoner: Reasoner
-        if mode == "p2r":
-            self.perceiver = ModelPerceiver(perceiver_model or model, wording)
-            self.reasoner = EvidenceReasoner(model, wording)
-        else:
-            self.reasoner = PlainReasoner(model, wording, style=mode)
+        self.perceiver, self.reasoner = make_way(mode, model, wording, perceiver_model=perceiver_model, budget=budget)
         show_traces_in_notebooks()
 
     @property
@@ -187,7 +183,7 @@ def make_sample(
         max_image_pixels: a larger file is refused when it is loaded.
 
     Raises:
-        DataError: an empty question, or options that cannot be asked.
+        DataError: an empty question, or options that cannot be asked or are not all different.
     """
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
     if (form == "choice") != bool(options):
@@ -209,6 +205,12 @@ def make_sample(
         target=target,
     )
     question_text(sample)
+    stripped = [option.strip() for option in options]
+    twice = next((option for option in stripped if stripped.count(option) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"sample {sample.id!r} has the option {twice!r} more than once", hint="each option must be different"
+        )
     return sample
 
 

@@ -41,8 +41,16 @@ class EndpointError(ModelError):
     """A server did not give a usable reply (unreachable, refused, malformed, cut off)."""
 
 
+class ToolError(P2RError):
+    """A model's call of a tool is not usable; it is told so and goes on."""
+
+
 class JudgeError(P2RError):
     """An answer could not be judged; it is neither right nor wrong."""
+
+
+class TrainingError(P2RError):
+    """Training cannot go on: numbers that are none, too little memory, a guard, or too many failures."""
 
 
 class StorageError(P2RError):

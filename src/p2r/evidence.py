@@ -68,11 +68,17 @@ def gather(picture: Picture, boxes: Sequence[Box], *, limit: int = 3) -> Evidenc
         boxes: per mille of the picture; () gives the picture alone.
         limit: most crops, 3 in the paper.
     """
+    record = plan_crops(picture.size, boxes, limit=limit)
+    return Evidence(picture, tuple(boxes), tuple(cut(picture.image, rect) for rect in record.crops), record)
+
+
+def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = 3) -> EvidenceRecord:
+    """What `gather` will cut out, without touching a pixel."""
     rects: list[Rect] = []
     skipped: list[int] = []
     for index, box in enumerate(boxes[:limit]):
         try:
-            rect = crop_rect(box, *picture.size)
+            rect = crop_rect(box, *image_wh)
         except EmptyCropError:
             skipped.append(index)
             continue
@@ -80,8 +86,7 @@ def gather(picture: Picture, boxes: Sequence[Box], *, limit: int = 3) -> Evidenc
             skipped.append(index)
         else:
             rects.append(rect)
-    record = EvidenceRecord(image_wh=picture.size, crops=tuple(rects), skipped=tuple(skipped), annotated=bool(rects))
-    return Evidence(picture, tuple(boxes), tuple(cut(picture.image, rect) for rect in rects), record)
+    return EvidenceRecord(image_wh=image_wh, crops=tuple(rects), skipped=tuple(skipped), annotated=bool(rects))
 
 
 def annotate(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:

@@ -18,11 +18,25 @@ from p2r.pixels import Picture
 from p2r.roles import Perceiver, Reasoner
 from p2r.types import Answer, Completion, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
 
+NOTHING_SAID = Answer(text=None)
+"""What a judge is given where nobody was asked for an answer."""
 
-async def walk(sample: Sample, perceiver: Perceiver, reasoner: Reasoner, judge: Judge | None = None) -> Trace:
-    """Answer one sample, and judge the answer when there is a judge.
+
+async def walk(
+    sample: Sample,
+    perceiver: Perceiver,
+    reasoner: Reasoner | None,
+    judge: Judge | None = None,
+    *,
+    picture: Picture | None = None,
+) -> Trace:
+    """Answer one sample, and judge the answer when there is a judge. Without a reasoner it ends with the evidence, and
+    the judge sees the boxes alone.
 
     Pictures are decoded, cut and sized in threads, so that walks side by side keep the event loop free.
+
+    Args:
+        picture: the sample's, where it is decoded already: walks of one sample share it.
 
     Returns:
         The trace of everything that was seen, said and judged; `failure` says why it is incomplete, if it is.
@@ -36,16 +50,16 @@ async def walk(sample: Sample, perceiver: Perceiver, reasoner: Reasoner, judge: 
     failure: Failure | None = None
     stage: Stage = "image"
     try:
-        picture = Picture(await asyncio.to_thread(sample.image.load))
+        picture = picture or Picture(await asyncio.to_thread(sample.image.load))
         stage = "perceive"
         perception = await perceiver(sample, picture)
         stage = "gather"
         evidence = await asyncio.to_thread(gather, picture, perception.boxes)
         stage = "reason"
-        reasoning = await reasoner(sample, evidence)
-        answer = extract_answer(reasoning.text, sample.answer_form, sample.options)
+        reasoning = await reasoner(sample, evidence) if reasoner else None
+        answer = extract_answer(reasoning.text, sample.answer_form, sample.options) if reasoning else None
         stage = "judge"
-        verdict = await judge(sample, answer, perception.boxes) if judge else None
+        verdict = await judge(sample, answer or NOTHING_SAID, perception.boxes) if judge else None
     except P2RError as error:
         failure = Failure(stage=stage, kind=type(error).__name__, message=error.message, hint=error.hint)
     return Trace(
@@ -68,6 +82,7 @@ async def walk(sample: Sample, perceiver: Perceiver, reasoner: Reasoner, judge: 
     )
 
 
-def hash_roles(perceiver: Perceiver, reasoner: Reasoner) -> str:
+def hash_roles(perceiver: Perceiver, reasoner: Reasoner | None) -> str:
     """Short hash of everything about both roles that can change a result: prompts, models, budgets, decoding."""
-    return hashlib.sha256(f"{perceiver.fingerprint} {reasoner.fingerprint}".encode()).hexdigest()[:12]
+    parts = f"{perceiver.fingerprint} {reasoner.fingerprint if reasoner else 'nobody'}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]

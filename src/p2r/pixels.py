@@ -121,7 +121,12 @@ def smart_resize(
             f"the picture is {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other",
             hint="cut it into pieces that are less thin",
         )
-    factor, least = budget.factor, (budget.factor if variant == "qwen_vl_utils" else 0)
+    return round_to_budget(height, width, budget, least=budget.factor if variant == "qwen_vl_utils" else 0)
+
+
+def round_to_budget(height: float, width: float, budget: Budget, *, least: int) -> tuple[int, int]:
+    """`smart_resize` for any shape; `least`: what the sides are raised to before their area is looked at."""
+    factor = budget.factor
     fit_height = max(least, round(height / factor) * factor)
     fit_width = max(least, round(width / factor) * factor)
     if fit_height * fit_width > budget.max_pixels:

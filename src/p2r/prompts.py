@@ -33,6 +33,13 @@ PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "thinking": frozenset({"question", "answer_form"}),
     "direct": frozenset({"question", "direct_form"}),
     "judge": frozenset({"question", "target", "answer"}),
+    "tools": frozenset(),
+    "zoom_cues": frozenset({"question"}),
+    "zoom_view": frozenset(),
+    "zoom_answerable": frozenset({"question"}),
+    "zoom_clear": frozenset({"cue"}),
+    "zoom_exists": frozenset({"cue"}),
+    "zoom_likely": frozenset({"cue"}),
     "answer_choice": frozenset(),
     "answer_number": frozenset(),
     "answer_free_form": frozenset(),
@@ -90,6 +97,36 @@ class PromptSet:
             raise DataError(f"sample {sample.id!r} has no target to judge an answer by")
         return self._fill("judge", {"question": question_text(sample), "target": sample.target, "answer": answer})
 
+    @property
+    def tools(self) -> str:
+        """What tool there is and how it is called; follows the system's words."""
+        return self.texts["tools"]
+
+    @property
+    def zoom_view(self) -> str:
+        """What the two pictures of a searched part are; stands before the question about it."""
+        return self.texts["zoom_view"]
+
+    def zoom_cues(self, sample: Sample) -> str:
+        """What has to be seen? Asked without the picture."""
+        return self._fill("zoom_cues", {"question": question_text(sample)})
+
+    def zoom_answerable(self, sample: Sample) -> str:
+        """Is enough seen to answer?"""
+        return self._fill("zoom_answerable", {"question": question_text(sample)})
+
+    def zoom_clear(self, cue: str) -> str:
+        """Is `cue` seen well enough?"""
+        return self._fill("zoom_clear", {"cue": cue})
+
+    def zoom_exists(self, cue: str) -> str:
+        """Is `cue` seen?"""
+        return self._fill("zoom_exists", {"cue": cue})
+
+    def zoom_likely(self, cue: str) -> str:
+        """May `cue` be seen on a closer look?"""
+        return self._fill("zoom_likely", {"cue": cue})
+
     def _ask(self, key: str, sample: Sample) -> str:
         return self._fill(
             key,
@@ -122,7 +159,7 @@ def question_text(sample: Sample) -> str:
     """The question, with the options appended in HR-Bench's layout (`A. ...`) unless it already states them.
 
     Raises:
-        DataError: an empty question, or options that letters cannot name (one, more than 26, empty, twice the same).
+        DataError: an empty question, or options that letters cannot name (one, more than 26, empty).
     """
     if not sample.question.strip():
         raise DataError(f"the question of sample {sample.id!r} is empty", hint="write what you want to know")
@@ -147,11 +184,6 @@ def _check_options(sample: Sample) -> None:
     if "" in stripped:
         letter = LETTERS[stripped.index("")]
         raise DataError(f"option {letter} of sample {sample.id!r} is empty", hint="write it or leave it out")
-    twice = next((option for option in stripped if stripped.count(option) > 1), None)
-    if twice is not None:
-        raise DataError(
-            f"sample {sample.id!r} has the option {twice!r} more than once", hint="each option must be different"
-        )
 
 
 def _find_folder(name_or_path: str | Path) -> Path:

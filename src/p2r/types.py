@@ -129,13 +129,33 @@ class ModelProfile(Frozen):
 
 
 class Decoding(Frozen):
-    """How tokens are drawn. Temperature 0 is greedy."""
+    """How tokens are drawn. Temperature 0 is greedy.
+
+    first_words: words whose probability of beginning the reply is wanted as well: `Completion.first_probs`.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    first_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a chat: texts and pictures (already sized), as they follow each other."""
+
+    role: Literal["user", "assistant"]
+    parts: tuple[str | Image.Image, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        return tuple(part for part in self.parts if not isinstance(part, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +163,8 @@ class Prompt:
     """What a model is asked: images first (already sized to its budget), then the text.
 
     fingerprint: short hash of the prompt set the wording comes from.
+    later: what was said since, in a chat of several turns: a reply, what was said to it, and so on. The last turn is
+        the user's.
     """
 
     role: Role
@@ -150,6 +172,17 @@ class Prompt:
     text: str
     images: tuple[Image.Image, ...]
     fingerprint: str
+    later: tuple[Turn, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The whole chat, without the system's words."""
+        return (Turn("user", (*self.images, self.text)), *self.later)
+
+    @property
+    def all_images(self) -> tuple[Image.Image, ...]:
+        """The images of every turn."""
+        return tuple(image for turn in self.turns for image in turn.images)
 
 
 class Usage(Frozen):
@@ -161,14 +194,37 @@ class Usage(Frozen):
     generated_tokens: int | None = None
 
 
+class ToolUse(Frozen):
+    """What a reply's tool calls came to: the places that were shown, and what was wrong with the other calls."""
+
+    boxes: tuple[Box, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
 class Completion(Frozen):
-    """A model's reply. `finish_reason` is "length" when it was cut off at the token limit."""
+    """A model's reply. `finish_reason` is "length" when it was cut off at the token limit, or a chat at its limit.
+
+    first_probs: for each of `Decoding.first_words`, its probability of beginning the reply.
+    tool_use: when the reply calls a tool.
+    earlier: the calls that led to this one, in order.
+    reused: "" when the model was asked for it; "cache" when it had replied to the very same before, "shared" when it
+        was asked for another sample of the run. Usage and seconds are those of the asking, then.
+    """
 
     text: str
     finish_reason: Literal["stop", "length"]
     model: str
     usage: Usage = Usage()
     seconds: float = 0.0
+    reused: Literal["", "cache", "shared"] = ""
+    first_probs: tuple[float, ...] = ()
+    tool_use: ToolUse | None = None
+    earlier: tuple[Completion, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Completion, ...]:
+        """Every call it took, this one last."""
+        return (*self.earlier, self)
 
 
 class BoxParse(Frozen):
@@ -183,7 +239,11 @@ class BoxParse(Frozen):
 
 
 class Perception(Frozen):
-    """Where to look. `source` names the perceiver; completion and parse are None when no model was asked."""
+    """Where to look. `source` names the perceiver.
+
+    completion: the model's reply, the last one of a search that asks often; None when no model was asked.
+    parse: how boxes were read out of it; None when they are not written in it.
+    """
 
     source: str
     boxes: tuple[Box, ...]
@@ -213,12 +273,14 @@ class Answer(Frozen):
 
 
 class Verdict(Frozen):
-    """A judgement. An answer that could not be judged has no verdict but a failure."""
+    """A judgement. An answer that could not be judged has no verdict but a failure. `completion` is that of a judging
+    model, None when none was asked."""
 
     correct: bool
     score: float
     judge: str
     reason: str = ""
+    completion: Completion | None = None
 
 
 class Failure(Frozen):
@@ -252,7 +314,10 @@ class Trace(Frozen):
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        return self.perception.boxes if self.perception else ()
+        """Where was looked: the perceiver's boxes, then the places that the reasoner had a tool show it."""
+        perceived = self.perception.boxes if self.perception else ()
+        uses = [call.tool_use for call in self.reasoning.calls] if self.reasoning else []
+        return (*perceived, *(box for use in uses if use is not None for box in use.boxes))
 
 
 class Model(Protocol):

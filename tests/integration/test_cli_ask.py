@@ -400,6 +400,38 @@ def test_a_batch_goes_on_past_failures_and_exits_with_their_count(pictures: Path
     assert "error: 1 of 4 questions failed" in result.stderr
 
 
+def test_a_saved_batch_has_the_pictures_of_every_question(pictures: Path) -> None:
+    write_rows(
+        {"image": "pictures/a.png", "question": "What?", "options": ["x", "y"], "id": "../up"},
+        {"image": "pictures/b.jpg", "question": "Who?", "options": ["x", "y"]},
+        {"image": "gone.png", "question": "Where?"},
+    )
+    assert ask("questions.jsonl", "--save", "out").exit_code == 1
+    folders = sorted(Path("out/pictures").iterdir())
+    assert [folder.name.partition("-")[0] for folder in folders] == ["2", "_up"]
+    for folder in folders:
+        assert {path.name for path in folder.iterdir()} == {"annotated.png", "crop_1.png", "crop_2.png", "trace.json"}
+
+
+def test_pictures_that_a_kill_left_out_are_saved_by_the_next_run(pictures: Path) -> None:
+    ask("pictures", "What?", "--options", "x,y", "--save", "out")
+    Path("out/pictures/a.png/trace.json").unlink()
+    (pictures / "b.jpg").unlink()
+    result = ask("pictures", "What?", "--options", "x,y", "--save", "out")
+    assert result.exit_code == 0, result.output
+    assert Path("out/pictures/a.png/trace.json").exists()
+
+
+def test_a_batch_without_save_writes_no_pictures(pictures: Path) -> None:
+    ask("pictures", "What?", "--options", "x,y")
+    assert not Path("runs/pictures/pictures").exists()
+
+
+def test_a_pixel_limit_holds_for_a_script_too(here: Path) -> None:
+    result = ask("photo.png", "What?", "--options", "x,y", "--max-pixels", "65536")
+    assert "visual tokens (54 | 54 + 54 + 56)" in result.stdout
+
+
 def test_a_second_run_asks_only_what_failed(pictures: Path) -> None:
     (pictures / "d.png").touch()
     ask("pictures", "What?", "--options", "x,y")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from p2r.cli.app import app
+from p2r.evaluation.store import read_traces
 
 BOXES = '[{"bbox_2d": [100, 100, 400, 400], "label": "it"}]'
 
@@ -83,6 +85,64 @@ def test_changed_data_are_refused(here: Path) -> None:
     evaluate()
     write_questions(target="B")
     assert "benchmark_fingerprint was" in evaluate().stderr
+
+
+def test_replies_are_shared_by_runs_and_modes_through_a_cache(here: Path) -> None:
+    first = evaluate("--cache", "cache", "--mode", "p2r", "--mode", "annotate-only")
+    assert first.exit_code == 0, first.output
+    Path("replies.json").write_text(Path("replies.json").read_text())
+    evaluate("--cache", "cache", out="again")
+    traces = {path: read_traces(path) for path in here.glob("*/folder/*/traces.jsonl")}
+    assert len(traces) == 3
+    reused = {
+        path.relative_to(here).parts[::2][:2]: [
+            (trace.perception.completion.reused, trace.reasoning.reused)
+            for trace in found
+            if trace.perception and trace.perception.completion and trace.reasoning
+        ]
+        for path, found in traces.items()
+    }
+    assert reused["runs", "p2r"] == [("", "")] * 30
+    assert reused["runs", "annotate-only"] == [("cache", "")] * 30
+    assert reused["again", "p2r"] == [("cache", "cache")] * 30
+
+
+def test_what_is_asked_twice_is_looked_at_once_and_said_in_the_costs(here: Path) -> None:
+    write_questions(question="What is it?", image="0.png")
+    shared = evaluate()
+    apart = evaluate("--share-perception", "never", out="apart")
+    assert (shared.exit_code, shared.stdout) == (0, apart.stdout.replace("apart/", "runs/"))
+
+    def count_shared(out: str) -> int:
+        looks = [t.perception.completion for t in read_traces(Path(out, "folder/p2r/traces.jsonl")) if t.perception]
+        return sum(look is not None and look.reused == "shared" for look in looks)
+
+    assert (count_shared("runs"), count_shared("apart")) == (29, 0)
+    costs = p2r("score", "runs/folder/p2r").stdout.partition("Cost")[2]
+    assert next(line.split() for line in costs.splitlines() if "perceiver" in line)[1:3] == ["30", "29"]
+    result = evaluate("--share-perception", "across-rotations")
+    assert "share_perception was not set, now across-rotations" in result.stderr
+
+
+def test_free_answers_may_be_judged_by_a_model_which_the_settings_name(here: Path) -> None:
+    write_questions(options=[], target="the brightest star", answer_form="free_form")
+    Path("judge.json").write_text(json.dumps({"judge": "yes"}))
+    Path("replies.json").write_text(json.dumps({"perceiver": BOXES, "reasoner": "<answer>Sirius</answer>"}))
+    by_words, by_model = evaluate(), evaluate("--judge-model", "scripted:judge.json", out="judged")
+    assert (row_of(by_words, "overall")[3], row_of(by_model, "overall")[3]) == ("0.0%", "100.0%")
+    Path("judge.json").unlink()
+    assert row_of(p2r("score", "judged/folder/p2r"), "overall")[3] == "100.0%"
+    assert "judge_model was scripted:judge.json, now not set" in evaluate(out="judged").stderr
+
+
+def test_options_that_say_the_same_do_not_stop_published_data(here: Path) -> None:
+    picture = base64.b64encode(Path("0.png").read_bytes()).decode()
+    header = "index\timage\tquestion\tA\tB\tC\tD\tanswer\tcategory\tl2-category\n"
+    row = f"0\t{picture}\tWhich?\tred\tblue\tred\tgreen\tA\tPerception/OCR\tx\n"
+    Path("mme.tsv").write_text(header + row)
+    result = p2r("eval", "mme_realworld_lite:mme.tsv", "--model", "scripted:replies.json")
+    assert result.exit_code == 0, result.output
+    assert "1 questions state the same option twice: 0" in result.stderr
 
 
 def test_a_run_is_scored_again_without_the_data_or_a_model(here: Path) -> None:

@@ -71,9 +71,9 @@ def test_every_p2r_command_in_the_documentation_is_one() -> None:
     commands = {
         match for page in PAGES for match in re.findall(r"^\$? ?p2r (\w+)", page.read_text("utf-8"), re.MULTILINE)
     }
-    assert commands <= {"ask", "check", "compare", "demo", "eval", "merge", "score"}
+    assert commands <= {"ask", "check", "compare", "demo", "eval", "merge", "report", "score"}
 
 
 def normalise(text: str) -> list[str]:
     """Lines without trailing blanks, with seconds made equal."""
-    return [re.sub(r"\d+\.\d+ s\b", "N s", line.rstrip()) for line in text.splitlines()]
+    return [re.sub(r"\d+\.\d+ (s|samples/s)(?!\w)", r"N \1", line.rstrip()) for line in text.splitlines()]

@@ -17,9 +17,9 @@ from transformers.generation.logits_process import TopPLogitsWarper
 
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.encoding import EncodedPrompt, PromptEncoder
-from p2r.models.generation import _keep_top_p, _Sampler
 from p2r.models.local import LocalModel
 from p2r.models.patches import normalise
+from p2r.models.sampling import Sampler, keep_top_p
 from p2r.types import Completion, Decoding, Prompt
 
 FAMILIES: tuple[Family, ...] = ("qwen3_vl", "qwen2_5_vl")
@@ -139,12 +139,10 @@ def test_sampling_without_a_seed_varies(models: dict[Family, LocalModel]) -> Non
 def test_draws_follow_the_softmax_at_the_temperature() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     decoding = Decoding(max_new_tokens=1, temperature=1.5)
-    ids, mask = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.long)
     num_draws = 4000
-    drawn: Counter[int] = Counter()
-    for seed in range(num_draws):
-        sampler = _Sampler(decoding.model_copy(update={"seed": seed}), ids, mask, 4)
-        drawn[int(sampler.choose(logits))] += 1
+    ids, mask = torch.zeros(num_draws, 1, dtype=torch.long), torch.ones(num_draws, 1, dtype=torch.long)
+    sampler = Sampler(decoding, ids, mask, 4, seeds=range(num_draws), num_steps=1)
+    drawn = Counter(sampler.choose(logits.expand(num_draws, -1)).tolist())
     for token, share in enumerate((logits[0] / 1.5).softmax(-1).tolist()):
         deviation = math.sqrt(share * (1 - share) / num_draws)
         assert abs(drawn[token] / num_draws - share) < 4 * deviation
@@ -154,7 +152,7 @@ def test_draws_follow_the_softmax_at_the_temperature() -> None:
 def test_top_p_keeps_what_transformers_keeps(top_p: float) -> None:
     logits = torch.randn(5, 50, generator=torch.Generator().manual_seed(0))
     stock = TopPLogitsWarper(top_p)(torch.empty(5, 0), logits)  # pyright: ignore[reportArgumentType]
-    assert torch.equal(_keep_top_p(logits, top_p), stock)
+    assert torch.equal(keep_top_p(logits, top_p), stock)
 
 
 def test_usage_counts_prompt_tokens_without_padding(models: dict[Family, LocalModel]) -> None:
@@ -198,3 +196,25 @@ def test_generation_stops_at_the_last_position_of_the_model(tmp_path: Path) -> N
     assert completion.usage.prompt_tokens is not None and completion.usage.generated_tokens is not None
     assert completion.usage.prompt_tokens + completion.usage.generated_tokens == 100
     assert completion.finish_reason == "length"
+
+
+def test_tokens_without_probability_are_never_drawn() -> None:
+    """The highest of 2 ** 24 uniforms, and cumulated probabilities whose rounding may fall short of it."""
+    logits = torch.randn(64, 999, generator=torch.Generator().manual_seed(0))
+    logits[:, 900:] = -torch.inf
+    ids, mask = torch.zeros(64, 1, dtype=torch.long), torch.ones(64, 1, dtype=torch.long)
+    sampler = Sampler(Decoding(max_new_tokens=1, temperature=1.0), ids, mask, 999, seeds=range(64), num_steps=1)
+    sampler._uniforms_BT = torch.full((64, 1), 1 - 2**-24)
+    assert int(sampler.choose(logits).max()) < 900
+
+
+def test_the_token_that_stands_for_an_image_is_never_drawn(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path)
+    token = open_checkpoint(folder).image_token_id
+    model = LocalModel.load(folder, device="cpu")
+    with torch.no_grad():
+        weight = model._engine.model.lm_head.weight
+        weight[token] = 4 * weight[:token].sum(0)
+    hot = Decoding(max_new_tokens=24, temperature=5.0, seed=1)
+    replies = model._engine.generate([model._encoder.encode(prompt) for prompt in make_prompts(32)], hot)
+    assert all(token not in reply.token_ids for reply in replies)

@@ -134,7 +134,7 @@ def test_generation_stops_when_its_caller_leaves(folder: Path, monkeypatch: pyte
     generate = Engine.generate
 
     def until_end(
-        engine: Engine, prompts: Sequence[EncodedPrompt], decoding: Decoding, abandoned: Callable[[], bool]
+        engine: Engine, prompts: Sequence[EncodedPrompt], decoding: Decoding, abandoned: Callable[[], bool], *_: object
     ) -> list[Reply]:
         replies = generate(engine, prompts, decoding, abandoned)
         assert replies[0].num_generated < decoding.max_new_tokens

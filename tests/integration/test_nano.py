@@ -12,7 +12,9 @@ pytest.importorskip("torch")
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.evaluation.metrics import Run, summarise
+from p2r.evaluation.metrics import summarise
+from p2r.evaluation.scoring import score_run
+from p2r.evaluation.stored import make_run
 from p2r.judges import judge_for
 from p2r.models.nano import CHECKPOINT
 from p2r.pipeline import walk
@@ -52,7 +54,9 @@ def test_the_checkpoint_is_at_most_16_megabytes() -> None:
 
 
 def test_one_look_is_a_guess_and_the_right_crops_are_read(runs: dict[str, tuple[Trace, ...]]) -> None:
-    direct, own, oracle = (summarise(SAMPLES, Run(name, runs[name])) for name in ("direct", "own", "oracle"))
+    modes = {"direct": "direct", "own": "p2r", "oracle": "oracle"}
+    scored = (score_run(make_run(SAMPLES, runs[name], {"mode": mode})) for name, mode in modes.items())
+    direct, own, oracle = map(summarise, scored)
     assert direct.num_failed == own.num_failed == oracle.num_failed == 0
     assert direct.chance is not None and direct.interval.low < direct.chance + 0.1
     assert oracle.accuracy is not None and oracle.accuracy >= 0.9

@@ -13,10 +13,12 @@ import p2r
 from p2r import P2R, make_sample
 from p2r.api import revive
 from p2r.errors import DataError, EndpointError, ImageError, ModelError, P2RError
+from p2r.evaluation.modes import AskMode
 from p2r.models.scripted import ScriptedModel
 from p2r.prompts import load_prompt_set
-from p2r.types import AnswerForm, Completion, Decoding, Failure, ModelProfile, Prompt, Sample, Trace
+from p2r.types import AnswerForm, Budget, Completion, Decoding, Failure, ModelProfile, Prompt, Sample, Trace
 
+MODES: tuple[AskMode, ...] = ("p2r", "direct", "thinking")
 BOXES = '[{"bbox_2d": [100, 100, 300, 300], "label": "sail"}]'
 
 
@@ -99,6 +101,25 @@ def test_the_fingerprint_tells_modes_and_wordings_apart(model: ScriptedModel) ->
     askers = (P2R(model), P2R(model, mode="direct"), P2R(model, prompts="paper"))
     assert len({asker.fingerprint for asker in askers}) == 3
     assert P2R(model, prompts=load_prompt_set("release")).fingerprint == P2R(model).fingerprint
+
+
+def test_a_budget_bounds_what_the_model_is_shown(photo: Path) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def reply(prompt: Prompt) -> str:
+        sizes.extend(image.size for image in prompt.images)
+        return BOXES if prompt.role == "perceiver" else "<answer>A</answer>"
+
+    model = ScriptedModel({"perceiver": reply, "reasoner": reply})
+    budget = Budget(factor=32, min_pixels=32 * 32, max_pixels=64 * 64)
+    for mode in MODES:
+        P2R(model, mode=mode, budget=budget).ask(photo, "What?", options=["x", "y"])
+    assert sizes and all(width * height <= 64 * 64 for width, height in sizes)
+
+
+def test_options_that_say_the_same_are_refused_for_a_question_of_ones_own(photo: Path) -> None:
+    with pytest.raises(DataError, match="'red' more than once"):
+        make_sample(photo, "What?", options=["red", "blue", " red"])
 
 
 def test_ask_raises_the_error_that_fits(tmp_path: Path, photo: Path, model: ScriptedModel) -> None:

@@ -217,6 +217,12 @@ def test_model_is_asked_with_the_words_of_the_prompt_set() -> None:
     assert (prompt.role, prompt.images) == ("judge", ())
 
 
+def test_model_is_not_asked_about_the_very_words_of_the_target() -> None:
+    model = Oracle("no")
+    verdict = judge(ModelJudge(model), make_sample("a fish"), "The fish.")
+    assert (verdict.correct, verdict.judge, model.asked) == (True, "text", [])
+
+
 def test_box_is_right_from_an_overlap_of_one_half() -> None:
     sample = make_sample(None, gold=(make_box(0, 0, 10, 10),))
     assert judge(BoxJudge(), sample, None, (make_box(0, 0, 10, 5),)).score == 0.5

@@ -175,3 +175,11 @@ async def test_an_idle_worker_ends_and_is_replaced(monkeypatch: pytest.MonkeyPat
     assert await batcher.submit("k", identity("a")) == "A"
     await until(lambda: batcher._worker is None)
     assert await batcher.submit("k", identity("b")) == "B"
+
+
+def test_jobs_run_at_once_are_batched_by_length_alone_and_keep_their_places() -> None:
+    recorder = Recorder(lambda jobs: ValueError("bad") if "bad" in jobs else None)
+    results = make(recorder, batch_size=2).run_all("key", ["a", "bad", "long job", "bb"])
+    assert recorder.batches[0][1] == ["long job", "bad"]
+    assert [results[0], results[2], results[3]] == ["A", "LONG JOB", "BB"]
+    assert isinstance(results[1], ValueError)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
+from PIL import Image
 
 from p2r.errors import EndpointError
 from p2r.models.endpoint_dialect import Dialect, build_fields, build_messages, offer_next_format, reword
 from p2r.models.endpoint_errors import Asked, explain_message, find_cause, message_in
 from p2r.models.endpoint_reply import read_reply
-from p2r.types import Decoding, Prompt
+from p2r.types import Decoding, Prompt, Turn
 
 ASKED = Asked("http://host/v1", "m", 2, 100, 30.0, "sk-secret")
 START = Dialect("bmp")
+PIXEL = Image.new("RGB", (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +136,54 @@ def test_rewording_ends() -> None:
 
 
 def test_pictures_come_first_and_an_empty_system_is_left_out() -> None:
-    (message,) = build_messages(Prompt("judge", "", "Same?", (), "f"), ["data:1", "data:2"])
+    (message,) = build_messages(Prompt("judge", "", "Same?", (PIXEL, PIXEL), "f"), ["data:1", "data:2"])
     assert [part["type"] for part in message["content"]] == ["image_url", "image_url", "text"]  # type: ignore[typeddict-item,index,union-attr]
+
+
+def test_later_turns_keep_the_order_of_words_and_pictures() -> None:
+    later = (Turn("assistant", ("Closer.",)), Turn("user", ("here: ", PIXEL, " so")))
+    messages = build_messages(Prompt("reasoner", "Be brief.", "What?", (PIXEL,), "f", later), ["data:1", "data:2"])
+    assert messages == [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": "data:1"}}, {"type": "text", "text": "What?"}],
+        },
+        {"role": "assistant", "content": "Closer."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "here: "},
+                {"type": "image_url", "image_url": {"url": "data:2"}},
+                {"type": "text", "text": " so"},
+            ],
+        },
+    ]
+
+
+def test_probabilities_of_first_words_are_asked_for_only_when_wanted() -> None:
+    assert "logprobs" not in build_fields(Decoding(max_new_tokens=1), START)
+    fields = build_fields(Decoding(max_new_tokens=1, first_words=("Yes", "No")), START)
+    assert (fields["logprobs"], fields["top_logprobs"]) == (True, 20)
+
+
+def test_probabilities_of_first_words_are_those_of_the_first_token() -> None:
+    likeliest = [{"token": "Yes", "logprob": math.log(0.6)}, {"token": " yes", "logprob": math.log(0.3)}]
+    later = [{"token": "No", "logprob": 0.0}]
+    positions = [{"token": "Yes", "logprob": 0.0, "top_logprobs": top} for top in (likeliest, later)]
+    choice = {"message": {"content": "Yes."}, "finish_reason": "stop", "logprobs": {"content": positions}}
+    reply = read_reply(json.dumps({"choices": [choice]}), ASKED, ("Yes", "No"))
+    assert reply.first_probs == pytest.approx((0.6, 0.0))
+
+
+@pytest.mark.parametrize("logprobs", [None, {"content": None}, {"content": []}, {"content": [{"top_logprobs": []}]}])
+def test_a_server_without_probabilities_is_an_error_only_when_they_are_wanted(logprobs: object) -> None:
+    choice = {"message": {"content": "Yes"}, "finish_reason": "stop", "logprobs": logprobs}
+    body = json.dumps({"choices": [choice]})
+    assert read_reply(body, ASKED).first_probs == ()
+    with pytest.raises(EndpointError, match="sent no log-probabilities") as caught:
+        read_reply(body, ASKED, ("Yes", "No"))
+    assert caught.value.hint
 
 
 def test_serve_gets_the_penalty_as_a_difference() -> None:

@@ -57,6 +57,14 @@ async def test_replies_are_read_from_a_file(tmp_path: Path) -> None:
     assert model.name == "scripted:replies.json"
 
 
+def test_a_pixel_limit_is_kept_by_a_script_too(tmp_path: Path) -> None:
+    path = tmp_path / "replies.json"
+    path.write_text('{"reasoner": "B"}')
+    assert load_model(f"scripted:{path}", max_pixels=200704).profile.budget.max_pixels == 200704
+    with pytest.raises(ConfigError, match="less than one visual token"):
+        load_model(f"scripted:{path}", max_pixels=10)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"painter": "x"}', '{"perceiver": 3}', '{"perceiver": [3]}'])
 def test_a_file_with_anything_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "replies.json").write_text(text)

@@ -36,6 +36,8 @@ class Recorder:
 
     def _look(self, prompt: Prompt) -> str:
         self.prompts.append(prompt)
+        if "Answer Yes or No" in prompt.text:
+            return "Yes"
         return '[{"bbox_2d": [500, 500, 600, 600], "label": "sail"}, {"bbox_2d": [10, 10, 60, 60], "label": "mast"}]'
 
     def _answer(self, prompt: Prompt) -> str:
@@ -58,6 +60,8 @@ async def run(mode: Mode, recorder: Recorder, looker: Recorder | None = None, sa
         ("direct", 1, 1),
         ("thinking", 1, 1),
         ("p2r", 3, 2),
+        ("tools", 1, 1),
+        ("zoom", 1, 3),
         ("oracle", 2, 1),
         ("random", 2, 1),
         ("none", 1, 1),

@@ -80,6 +80,14 @@ async def test_without_a_judge_there_is_an_answer_and_no_verdict() -> None:
     assert trace.failure is None
 
 
+async def test_without_a_reasoner_the_walk_ends_with_the_evidence_and_the_judge_sees_boxes() -> None:
+    trace = await walk(SAMPLE, PERCEIVER, None, judge)
+    assert (trace.reasoning, trace.answer, trace.failure) == (None, None, None)
+    assert trace.evidence is not None and trace.evidence.annotated
+    assert trace.verdict is not None and trace.verdict.reason == "1 boxes"
+    assert hash_roles(PERCEIVER, None) != hash_roles(PERCEIVER, REASONER)
+
+
 async def test_truncated_reply_is_answered_all_the_same() -> None:
     class Truncated(ScriptedModel):
         async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:

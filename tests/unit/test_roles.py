@@ -17,13 +17,17 @@ from p2r.roles import (
     RELEASE_DECODING,
     EvidenceReasoner,
     FixedPerceiver,
+    GivenPerceiver,
     ModelPerceiver,
     NoPerceiver,
     OraclePerceiver,
     PlainReasoner,
     RandomPerceiver,
+    Search,
+    ToolReasoner,
+    ZoomPerceiver,
 )
-from p2r.types import Box, Budget, Completion, Decoding, Frame, ModelProfile, Prompt, Sample, Usage
+from p2r.types import Box, Budget, Completion, Decoding, Frame, ModelProfile, Perception, Prompt, Sample, Usage
 
 PROMPTS = load_prompt_set("release")
 PICTURE = Picture(Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)))
@@ -153,6 +157,11 @@ async def test_no_perceiver_and_fixed_perceiver() -> None:
     assert (await FixedPerceiver(GOLD[:1])(SAMPLE, PICTURE)).boxes == GOLD[:1]
 
 
+async def test_what_was_perceived_before_is_handed_over_with_its_reply() -> None:
+    before = await ModelPerceiver(Listener(), PROMPTS)(SAMPLE, PICTURE)
+    assert await GivenPerceiver(before)(SAMPLE, PICTURE) is before
+
+
 async def test_random_boxes_have_the_gold_sizes_at_other_places() -> None:
     boxes = (await RandomPerceiver(seed=3)(SAMPLE, PICTURE)).boxes
     sizes = [(box.x2 - box.x1, box.y2 - box.y1) for box in boxes]
@@ -217,11 +226,15 @@ def test_fingerprint_changes_with_all_that_can_change_a_result() -> None:
         RandomPerceiver(),
         RandomPerceiver(seed=1),
         FixedPerceiver(GOLD),
+        GivenPerceiver(Perception(source="fixed", boxes=GOLD)),
+        ZoomPerceiver(model, PROMPTS),
+        ZoomPerceiver(model, PROMPTS, Search(enough=0.5)),
     ]
     reasoners = [
         EvidenceReasoner(model, PROMPTS),
         PlainReasoner(model, PROMPTS),
         PlainReasoner(model, PROMPTS, "thinking"),
+        ToolReasoner(model, PROMPTS),
     ]
     assert len({role.fingerprint for role in (*perceivers, *reasoners)}) == len(perceivers) + len(reasoners)
     assert ModelPerceiver(Listener(), PROMPTS).fingerprint == perceivers[0].fingerprint

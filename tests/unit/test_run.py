@@ -1,11 +1,13 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import pytest
 from PIL import Image
 
-from p2r.evaluation.run import walk_all
+from p2r.errors import ImageError
+from p2r.evaluation.run import estimate_bytes, walk_all
 from p2r.pixels import MemoryImage
 from p2r.types import Sample, Trace
 
@@ -104,3 +106,50 @@ async def test_no_samples_give_no_traces() -> None:
         return make_trace(sample)
 
     assert [trace async for trace in walk_all([], walk_one)] == []
+
+
+@dataclass(frozen=True)
+class SizedImage:
+    """A picture of which only the size matters."""
+
+    size: tuple[int, int]
+    uri: str = "sized"
+
+    def load(self) -> Image.Image:
+        raise NotImplementedError
+
+    def read_size(self) -> tuple[int, int]:
+        if 0 in self.size:
+            raise ImageError("broken")
+        return self.size
+
+
+@pytest.mark.parametrize(("size", "expected"), [((7680, 4320), 6), ((1000, 1000), 20), ((40_000, 40_000), 1)])
+async def test_fewer_large_pictures_are_under_way(size: tuple[int, int], expected: int) -> None:
+    in_flight = 0
+    go_on = asyncio.Event()
+
+    async def walk_one(sample: Sample) -> Trace:
+        nonlocal in_flight
+        in_flight += 1
+        await go_on.wait()
+        return make_trace(sample)
+
+    samples = [Sample(id=str(number), image=SizedImage(size), question="?") for number in range(40)]
+    budget = 6 * estimate_bytes(Sample(id="8K", image=SizedImage((7680, 4320)), question="?"))
+
+    async def walk() -> list[Trace]:
+        return [trace async for trace in walk_all(samples, walk_one, num_at_once=20, most_picture_bytes=budget)]
+
+    walking = asyncio.ensure_future(walk())
+    while in_flight < expected:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)  # time for one too many
+    assert in_flight == expected
+    go_on.set()
+    assert sorted(int(trace.sample_id) for trace in await walking) == list(range(40))
+
+
+def test_a_picture_of_unknown_size_weighs_nothing() -> None:
+    assert estimate_bytes(make_samples(1)[0]) == 0
+    assert estimate_bytes(Sample(id="0", image=SizedImage((0, 0)), question="?")) == 0

@@ -69,15 +69,51 @@ async def test_few_failures_do_not_stop_a_run_and_are_neither_right_nor_wrong(tm
     assert tally.explain().startswith("5 of 10 answers failed, all because")
 
 
-async def test_boxes_are_judged_where_a_benchmark_is_scored_by_them(tmp_path: Path) -> None:
+async def test_boxes_are_judged_and_no_answer_is_asked_for_where_a_benchmark_is_scored_by_boxes(tmp_path: Path) -> None:
     gold = Box(x1=100, y1=100, x2=300, y2=300)
     sample = Sample(id="a", image=PICTURES[0], question="the star", gold_boxes=(gold,))
-    model = ScriptedModel({"perceiver": '[{"bbox_2d": [100, 100, 300, 290], "label": "x"}]', "reasoner": "there"})
+    model = ScriptedModel({"perceiver": '[{"bbox_2d": [100, 100, 300, 290], "label": "x"}]'})
     with TraceStore(tmp_path, {}) as store:
         tally = await evaluate([sample], make_way("p2r", model, PROMPTS), store, scored_by="box")
         assert tally.num_correct == 1
         trace = store.find(sample)
     assert trace is not None and trace.verdict is not None and trace.verdict.judge == "box@0.5"
+    assert (trace.reasoning, trace.answer) == (None, None) and trace.evidence is not None
+
+
+async def test_a_judging_model_is_asked_where_the_words_of_a_free_answer_differ(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def judge(prompt: Prompt) -> str:
+        asked.append(prompt.text)
+        return "yes" if "boat" in prompt.text else "no"
+
+    samples = [Sample(id=target, image=PICTURES[0], question="?", target=target) for target in ("boat", "car", "ship")]
+    model = ScriptedModel({"reasoner": "<answer>The ship.</answer>", "judge": judge}, name="judge")
+    with TraceStore(tmp_path, {}) as store:
+        way = make_way("thinking", model, PROMPTS)
+        tally = await evaluate(samples, way, store, judge_model=model, judge_prompts=PROMPTS)
+        verdicts = {sample.id: trace.verdict for sample in samples if (trace := store.find(sample))}
+    assert (tally.num_judged, tally.num_correct, len(asked)) == (3, 2, 2)
+    assert {id: verdict.judge for id, verdict in verdicts.items() if verdict} == {
+        "boat": "model:judge",
+        "car": "model:judge",
+        "ship": "text",
+    }
+    assert {id: verdict.completion is not None for id, verdict in verdicts.items() if verdict} == {
+        "boat": True,
+        "car": True,
+        "ship": False,
+    }
+
+
+async def test_a_judging_model_that_says_neither_is_a_failure_and_no_wrong_answer(tmp_path: Path) -> None:
+    model = ScriptedModel({"reasoner": "<answer>ship</answer>", "judge": "perhaps"})
+    sample = Sample(id="a", image=PICTURES[0], question="?", target="boat")
+    with TraceStore(tmp_path, {}) as store:
+        tally = await evaluate([sample], make_way("thinking", model, PROMPTS), store, judge_model=model)
+    assert (tally.num_judged, tally.num_failed) == (0, 1)
+    assert "neither yes nor no" in tally.explain()
 
 
 def test_two_processes_cannot_write_the_same_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from p2r.errors import StorageError
 from p2r.evaluation.compare import compare_runs, tabulate_contrasts
+from p2r.evaluation.cost import measure_cost
 from p2r.evaluation.counts import count_troubles
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard
 from p2r.evaluation.scoring import ScoredRun, interval_of, score_run
@@ -26,7 +28,10 @@ from p2r.types import (
     Failure,
     Perception,
     Sample,
+    ToolUse,
     Trace,
+    Usage,
+    Verdict,
 )
 
 IMAGE = MemoryImage(Image.new("RGB", (64, 64)), name="picture")
@@ -195,6 +200,38 @@ def test_troubles_are_counted_apart(tmp_path: Path) -> None:
     }
 
 
+def test_a_chat_with_a_tool_is_counted_call_by_call_and_so_are_its_errors(tmp_path: Path) -> None:
+    rows: list[tuple[Sample, Trace]] = []
+    for id, errors in {"a": (), "b": ("Tool paint does not exists.",)}.items():
+        sample = make_sample(id)
+        use = ToolUse(boxes=(GOLD,), errors=errors)
+        calling = Completion(text="", finish_reason="stop", model="m", usage=Usage(visual_tokens=(9,)), tool_use=use)
+        trace = make_trace(sample, "<answer>B</answer>")
+        assert trace.reasoning is not None
+        said = trace.reasoning.model_copy(update={"usage": Usage(visual_tokens=(9, 4)), "earlier": (calling,)})
+        looked = Perception(source="none", boxes=())
+        rows.append((sample, trace.model_copy(update={"reasoning": said, "perception": looked})))
+    run = store(tmp_path, rows, mode="tools")
+    counts = count_troubles(run)
+    assert counts["tool error"] == 1
+    assert "box parse failure" not in counts and "box reply truncated" not in counts
+    cost = measure_cost(run.rows)
+    assert (cost.num_calls, cost.visual_tokens) == (4, 22)
+    assert run.rows[0].trace.boxes == (GOLD,)
+
+
+def test_a_search_of_one_token_a_question_is_not_a_truncated_box_reply(tmp_path: Path) -> None:
+    sample = make_sample("a")
+    asked = Completion(text="Yes", finish_reason="length", model="m")
+    looked = asked.model_copy(update={"earlier": (asked, asked)})
+    perception = Perception(source="zoom:m", boxes=(GOLD,), completion=looked)
+    trace = make_trace(sample, "<answer>B</answer>").model_copy(update={"perception": perception})
+    run = store(tmp_path, [(sample, trace)], mode="zoom")
+    counts = count_troubles(run)
+    assert "box reply truncated" not in counts and counts["fall-back"] == 0
+    assert (measure_cost(run.rows, "perceiver").num_calls, measure_cost(run.rows).num_calls) == (3, 4)
+
+
 def test_a_failed_sample_is_neither_right_nor_wrong(tmp_path: Path) -> None:
     sample = make_sample("a")
     failure = Failure(stage="image", kind="ImageError", message="gone")
@@ -221,6 +258,32 @@ def test_boxes_are_what_is_scored_where_the_benchmark_says_so(tmp_path: Path) ->
     run = store(tmp_path, [(sample, make_trace(sample, "whatever"))], scored_by="box", benchmark="reasonseg")
     table = make_scorecard(run)[0]
     assert table.title.startswith("Acc@0.5") and find_row(table, "overall")["robust"] == "100.0%"
+
+
+def test_boxes_are_scored_without_a_reply_of_the_reasoner(tmp_path: Path) -> None:
+    sample = replace(make_sample("a"), options=(), answer_form="free_form", target=None)
+    trace = make_trace(sample, "").model_copy(update={"reasoning": None, "answer": None})
+    run = store(tmp_path, [(sample, trace)], scored_by="box", benchmark="reasonseg")
+    assert find_row(make_scorecard(run)[0], "overall")["robust"] == "100.0%"
+    assert run.rows[0].answers == {}
+    assert "no tag" not in count_troubles(run) and "box parse failure" in count_troubles(run)
+
+
+def test_what_a_judging_model_said_is_kept_and_it_is_not_asked_again(tmp_path: Path) -> None:
+    said = {"a": ("a boat", True), "b": ("a ship", False), "c": ("a sail", False)}
+    rows: list[tuple[Sample, Trace]] = []
+    for id, (reply, correct) in said.items():
+        sample = replace(make_sample(id), options=(), answer_form="free_form", target="the sail")
+        verdict = Verdict(correct=correct, score=float(correct), judge="model:m")
+        trace = make_trace(sample, f"<answer>{reply}</answer>")
+        rows.append((sample, trace.model_copy(update={"answer": Answer(text=reply), "verdict": verdict})))
+    judged = store(tmp_path / "judged", rows, judge_model="m")
+    plain = store(tmp_path / "plain", rows)
+    assert [row.verdicts["robust"].correct for row in judged.rows] == [True, False, True]
+    assert [row.verdicts["robust"].correct for row in plain.rows] == [False, False, True]
+    other = rows[0][1].model_copy(update={"answer": Answer(text="another reading")})
+    run = store(tmp_path / "other", [(rows[0][0], other)], judge_model="m")
+    assert run.rows[0].verdicts == {}
 
 
 def test_a_run_is_read_while_its_last_line_is_being_written(tmp_path: Path) -> None:

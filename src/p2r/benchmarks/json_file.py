@@ -54,12 +54,25 @@ def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) 
     values: dict[str, object] = {}
     cells: dict[str, FileRange] = {}
     for name, value in cast("dict[str, object]", found).items():
-        if isinstance(value, str) and value.startswith(_MARK):
-            start, num_bytes = ranges[int(value.removeprefix(_MARK))]
-            cells[name] = FileRange(path, start, num_bytes)
+        value = _place(value, path, ranges)
+        if isinstance(value, FileRange):
+            cells[name] = value
         else:
             values[name] = value
     return Row(path, number, values, cells)
+
+
+def _place(value: object, path: Path, ranges: list[tuple[int, int]]) -> object:
+    """The value with each mark, also inside lists and objects, as the stretch of the file that it stands for."""
+    match value:
+        case str() if value.startswith(_MARK):
+            return FileRange(path, *ranges[int(value.removeprefix(_MARK))])
+        case list():
+            return [_place(item, path, ranges) for item in cast("list[object]", value)]
+        case dict():
+            return {name: _place(item, path, ranges) for name, item in cast("dict[str, object]", value).items()}
+        case _:
+            return value
 
 
 def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:

@@ -19,7 +19,7 @@ class Source:
     seed: of the order of options where the data has none of its own (V*).
     boxes: V*: the folder of the original release, whose JSON files have the boxes. Own data: a COCO or Label Studio
         file.
-    images: MME-RealWorld: the folder that image paths start from.
+    images: MME-RealWorld, P2R-10k: the folder that image paths start from.
     """
 
     path: Path

@@ -29,13 +29,14 @@ RECENT_BYTES = 64 << 20
 
 
 def read_parquet(path: Path, large: frozenset[str]) -> Table:
-    """All rows; the columns `large` stay in the file.
+    """All rows; the columns `large` stay in the file, unless they are lists of texts (paths).
 
     Raises:
         DataError: pyarrow is missing; the file is not whole, or not parquet.
     """
     with _open(path) as file:
         columns = list(file.schema_arrow.names)
+        large = frozenset(name for name in large & set(columns) if not _is_list_of_texts(file, name))
         small = [name for name in columns if name not in large]
         try:
             read = cast("list[dict[str, object]]", file.read(columns=small).to_pylist())
@@ -63,8 +64,12 @@ class ParquetCell:
     reader: ColumnReader
     index: int
 
+    def read_value(self) -> object:
+        """The value as it is: a struct as a dictionary, a list as a list. Raises DataError."""
+        return self.reader.read(self.index).as_py()
+
     def read(self, limit: int | None = None) -> bytes:
-        value = self.reader.read(self.index).as_py()
+        value = self.read_value()
         if isinstance(value, Mapping):  # the `datasets` library's Image: {"bytes": ..., "path": ...}
             value = cast("Mapping[str, object]", value).get("bytes")
         if isinstance(value, str):
@@ -157,6 +162,11 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, memory_map=False)
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error
+
+
+def _is_list_of_texts(file: pq.ParquetFile, name: str) -> bool:
+    kind = file.schema_arrow.field(name).type
+    return str(kind).startswith(("list<", "large_list<")) and str(kind.value_type) in ("string", "large_string")
 
 
 def _broken(path: Path, error: Exception) -> DataError:

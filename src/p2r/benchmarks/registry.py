@@ -19,6 +19,7 @@ from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.mme_realworld import FACTS as FACTS_MME
 from p2r.benchmarks.mme_realworld import FACTS_LITE, load_mme_realworld
 from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.p2r10k import load_p2r10k
 from p2r.benchmarks.reasonseg import load_reasonseg
 from p2r.benchmarks.recognise import recognise
 from p2r.benchmarks.vstar import load_vstar
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
     "mme_realworld": load_mme_realworld(FACTS_MME),
     "mme_realworld_lite": load_mme_realworld(FACTS_LITE),
     "reasonseg": load_reasonseg,
+    "p2r10k": load_p2r10k,
     "folder": load_folder,
 }
 """Loaders of the benchmarks that lie in files. `needles` is made on the spot."""
@@ -58,7 +60,7 @@ def load_benchmark(
         num_samples: of needles.
         skip_bad: most unusable rows that are left out and listed in `left_out`.
         boxes: V*: the folder of the original release. Own data: a COCO or Label Studio file.
-        images: MME-RealWorld's original layout: the folder that image paths start from.
+        images: MME-RealWorld's original layout, P2R-10k: the folder that image paths start from.
         check_images: read the header of every picture. A parquet file is read once in whole for it.
 
     Raises:

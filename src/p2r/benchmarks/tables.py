@@ -12,7 +12,7 @@ from p2r.benchmarks.tsv_file import read_tsv, read_tsv_header
 from p2r.errors import DataError
 
 SUFFIXES = (".parquet", ".tsv", ".json", ".jsonl")
-LARGE_COLUMNS = frozenset({"image", "bytes", "mask"})
+LARGE_COLUMNS = frozenset({"image", "images", "bytes", "mask"})
 _PART = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 
 

@@ -14,7 +14,10 @@ from p2r.cli.check import check
 from p2r.cli.demo import demo
 from p2r.cli.evaluate import EVAL_EXAMPLES, evaluate_benchmarks
 from p2r.cli.guard import guarded
+from p2r.cli.leakage import LEAKAGE_EXAMPLES, leakage
+from p2r.cli.report import REPORT_EXAMPLES, report
 from p2r.cli.runs import compare, merge, score
+from p2r.cli.train import TRAIN_EXAMPLES, train
 from p2r.version import __version__
 
 HELP = """
@@ -46,10 +49,13 @@ app = typer.Typer(
 app.command(epilog=EXAMPLES)(guarded(ask))
 app.command()(guarded(demo))
 app.command("eval", epilog=EVAL_EXAMPLES)(guarded(evaluate_benchmarks))
+app.command(epilog=TRAIN_EXAMPLES)(guarded(train))
 app.command()(guarded(score))
 app.command()(guarded(compare))
+app.command(epilog=REPORT_EXAMPLES)(guarded(report))
 app.command()(guarded(merge))
 app.command()(guarded(check))
+app.command(epilog=LEAKAGE_EXAMPLES)(guarded(leakage))
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,19 +7,30 @@ from typing import Annotated
 
 import typer
 
-from p2r.api import P2R, Mode, make_sample
-from p2r.cli.batch import ask_batch
+from p2r.api import P2R, AskMode, make_sample
+from p2r.cli.batch import PICTURES_FOLDER, ask_batch
+from p2r.cli.model_options import (
+    DEFAULT_TIMEOUT_S,
+    MODEL,
+    Device,
+    Dtype,
+    MaxPixels,
+    ModelSpec,
+    PerceiverSpec,
+    PictureTransport,
+    TimeoutS,
+    Wording,
+)
 from p2r.cli.output import make_console, print_trace
 from p2r.cli.questions import is_batch, read_folder, read_rows
 from p2r.evaluation.store import Setting
 from p2r.models.base import load_model
-from p2r.models.transport import Transport
 from p2r.pixels import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.prompts import load_prompt_set
 from p2r.report.files import save_trace
 from p2r.types import AnswerForm, Model, Sample
 
-QUESTION, MODEL, FILES = "The question", "The model", "Files"
+QUESTION, FILES = "The question", "Files"
 
 EXAMPLES = """
 **Examples**
@@ -57,26 +68,17 @@ def ask(
             rich_help_panel=QUESTION,
         ),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(help="nano, a checkpoint folder, a hub id, or a server's URL with #model.", rich_help_panel=MODEL),
-    ] = "nano",
-    perceiver_model: Annotated[
-        str | None,
-        typer.Option(help="Another model that says where to look.", show_default=False, rich_help_panel=MODEL),
-    ] = None,
+    model: ModelSpec = "nano",
+    perceiver_model: PerceiverSpec = None,
     mode: Annotated[
-        Mode, typer.Option(help="p2r looks twice; direct and thinking look once.", rich_help_panel=MODEL)
-    ] = "p2r",
-    prompts: Annotated[
-        str, typer.Option(help="Wording: release, paper, or a folder of your own.", rich_help_panel=MODEL)
-    ] = "release",
-    max_pixels: Annotated[
-        int | None,
+        AskMode,
         typer.Option(
-            help="Most pixels of a picture or crop the model is shown.", show_default=False, rich_help_panel=MODEL
+            help="p2r looks twice; direct and thinking once; tools and zoom as often as they like.",
+            rich_help_panel=MODEL,
         ),
-    ] = None,
+    ] = "p2r",
+    prompts: Wording = "release",
+    max_pixels: MaxPixels = None,
     max_image_pixels: Annotated[
         int,
         typer.Option(help="Larger pictures are refused, in case they are decompression bombs.", rich_help_panel=FILES),
@@ -93,19 +95,10 @@ def ask(
     num_at_once: Annotated[
         int, typer.Option(min=1, help="Most questions in flight, in a batch.", rich_help_panel=FILES)
     ] = 8,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Of a local model, e.g. cpu or cuda:1.", show_default=False, rich_help_panel=MODEL),
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Of a local model, e.g. bfloat16.", show_default=False, rich_help_panel=MODEL)
-    ] = None,
-    timeout_s: Annotated[
-        float, typer.Option(help="Longest wait for one reply of a server.", rich_help_panel=MODEL)
-    ] = 300.0,
-    transport: Annotated[
-        Transport, typer.Option(help="How pictures travel to a server.", rich_help_panel=MODEL)
-    ] = "auto",
+    device: Device = None,
+    dtype: Dtype = None,
+    timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
+    transport: PictureTransport = "auto",
 ) -> None:
     """Ask a question of a picture: prints the answer, and where it was found."""
     answers = split_options(options, option)
@@ -133,7 +126,8 @@ def ask(
             "dtype": dtype,
         }
         folder = save or Path("runs") / image.resolve().stem
-        ask_batch(p2r, samples, folder, settings, as_json=json, num_at_once=num_at_once)
+        pictures = save / PICTURES_FOLDER if save else None
+        ask_batch(p2r, samples, folder, settings, pictures=pictures, as_json=json, num_at_once=num_at_once)
     else:
         _ask_one(p2r, samples[0], save, as_json=json)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -17,7 +19,10 @@ from p2r.cli.output import make_console
 from p2r.evaluation.statistics import wilson
 from p2r.evaluation.store import Setting, TraceStore
 from p2r.report.cards import answer_text
+from p2r.report.files import holds_trace, save_trace
 from p2r.types import Sample, Trace
+
+PICTURES_FOLDER = "pictures"
 
 
 def ask_batch(
@@ -26,26 +31,42 @@ def ask_batch(
     folder: Path,
     settings: Mapping[str, Setting],
     *,
+    pictures: Path | None,
     as_json: bool,
     num_at_once: int,
 ) -> None:
     """Ask what is not yet answered in `folder`, and print a line for each.
+
+    Args:
+        pictures: a folder for the annotated picture and the crops of each question, in a folder of its own.
 
     Raises:
         typer.Exit: 1 when a question failed, 130 when interrupted.
         StorageError: the folder holds another run, or cannot be written.
     """
     errors = make_console(stderr=True)
+    images = {sample.id: sample.image for sample in samples}
+
+    def save_pictures(trace: Trace) -> None:
+        if pictures is None or trace.failure is not None:
+            return
+        place = pictures / name_folder(trace.sample_id)
+        if not holds_trace(place, trace):
+            save_trace(place, trace, images[trace.sample_id])
+
     with TraceStore(folder, settings) as store:
         waiting = [sample for sample in samples if store.find(sample) is None]
         num_before = len(samples) - len(waiting)
         if num_before:
             errors.print(f"{num_before} of {len(samples)} are answered already; going on", markup=False)
+        for trace in filter(None, map(store.find, samples)):
+            save_pictures(trace)
         try:
             with _make_progress(errors) as progress, closing(p2r.ask_many(waiting, num_at_once=num_at_once)) as traces:
                 task = progress.add_task("asking", total=len(samples), completed=num_before)
                 for trace in traces:
                     store.append(trace)
+                    save_pictures(trace)
                     print(trace.model_dump_json() if as_json else describe(trace), flush=True)
                     progress.advance(task)
         except KeyboardInterrupt:
@@ -62,6 +83,14 @@ def ask_batch(
     if num_failed:
         print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only those again")
         raise typer.Exit(1)
+
+
+def name_folder(sample_id: str) -> str:
+    """The id where it can be a folder's name; else what of it can, and a hash that tells it from its like."""
+    kept = re.sub(r"[^\w.-]", "_", sample_id)[:80]
+    if kept == sample_id and kept.strip("."):
+        return kept
+    return f"{kept.strip('.')}-{hashlib.sha256(sample_id.encode()).hexdigest()[:8]}"
 
 
 def describe(trace: Trace) -> str:

@@ -20,28 +20,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
 from p2r.cli.output import make_console, make_table
-from p2r.evaluation.metrics import Run, summarise
-from p2r.evaluation.modes import Mode, Way, make_way
+from p2r.evaluation.metrics import Summary, summarise
+from p2r.evaluation.modes import Mode, make_way
 from p2r.evaluation.run import walk_all
+from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.evaluation.store import explain_write_errors
+from p2r.evaluation.stored import StoredRun, make_run
+from p2r.evaluation.tables import show_share
 from p2r.judges import judge_for
 from p2r.models.base import load_model
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
-from p2r.report.build import Story, build_report, write_report
-from p2r.roles import NoPerceiver, Perceiver, Reasoner
+from p2r.report.build import Story, build_report
+from p2r.report.chapters import Chapter
+from p2r.report.page import write_page
+from p2r.roles import Perceiver, Reasoner
 from p2r.types import Model, Sample, Trace
 
 NUM_AT_ONCE = 16
 TITLE = "One look, or two?"
 REPORT_FILE, PICTURE_FILE = "report.html", "picture.png"
 DIRECT, RANDOM, OWN, ORACLE = "direct", "random boxes", "own boxes (p2r)", "oracle boxes"
-CAPTIONS = {
-    DIRECT: "one look at the whole picture",
-    RANDOM: "as many and as large, anywhere",
-    OWN: "where the model says to look",
-    ORACLE: "where the evidence is",
-}
+MODES: Mapping[str, Mode] = {DIRECT: "direct", RANDOM: "random", OWN: "p2r", ORACLE: "oracle"}
+MAX_CARDS = 120
 
 
 def demo(
@@ -69,51 +70,52 @@ def demo(
     samples = Needles(seed=seed, num_samples=num_samples)
     messages.print(f"loading {model}", markup=False)
     answerer = load_model(model)
-    ways = make_ways(answerer, seed)
     columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
-        runs = asyncio.run(_run_ways(ways, samples, progress))
+        stored = asyncio.run(_run_ways(answerer, samples, seed, progress))
+    runs = {name: score_run(run) for name, run in zip(MODES, stored, strict=True)}
     console = make_console()
-    console.print(make_table([(run, summarise(samples, run)) for run in runs]))
+    console.print(make_table([(name, summarise(run)) for name, run in runs.items()]))
+    chapter = Chapter(
+        benchmark="needles",
+        runs=tuple(runs.values()),
+        names=tuple(runs),
+        primary=list(runs).index(OWN),
+        images={sample.id: sample.image for sample in samples},
+        budget=answerer.profile.budget,
+    )
     command = f"p2r demo --num-samples {num_samples} --seed {seed}" + (f" --model {model}" if model != "nano" else "")
     story = Story(
         title=TITLE,
-        primary=OWN,
-        baseline=DIRECT,
-        budget=answerer.profile.budget,
+        lede=_write_lede(summarise(runs[OWN]), summarise(runs[DIRECT])),
         facts=_list_facts(answerer, samples, seed),
         footer=f"Made by `{command}` in {time.perf_counter() - start:.0f} seconds on {date.today().isoformat()}.",
+        head="Boxes from",
     )
-    write_report(out / REPORT_FILE, build_report(samples, runs, story))
+    write_page(out / REPORT_FILE, build_report([chapter], story, max_cards=MAX_CARDS))
     example = _find_example(samples, runs)
     with explain_write_errors(out):
         example.image.load().save(out / PICTURE_FILE)
     console.print(f"\nreport: {out / REPORT_FILE}", markup=False, soft_wrap=True)
     console.print(f"try:    {_write_ask_command(example, out / PICTURE_FILE)}", markup=False, soft_wrap=True)
-    failures = [trace.failure for run in runs for trace in run.traces if trace.failure is not None]
+    failures = [row.trace.failure for run in runs.values() for row in run.rows if row.trace.failure is not None]
     if failures:
         print_error(f"{len(failures)} answers failed, the first because {failures[0].message}", failures[0].hint)
         raise typer.Exit(1)
 
 
-def make_ways(model: Model, seed: int) -> Mapping[str, Way]:
-    """Who looks and who answers, by name: four ways to ask the same model."""
-    prompts = load_prompt_set()
-    modes: dict[str, Mode] = {DIRECT: "direct", RANDOM: "random", OWN: "p2r", ORACLE: "oracle"}
-    return {name: make_way(mode, model, prompts, seed=seed) for name, mode in modes.items()}
-
-
-async def _run_ways(ways: Mapping[str, Way], samples: Sequence[Sample], progress: Progress) -> list[Run]:
+async def _run_ways(model: Model, samples: Sequence[Sample], seed: int, progress: Progress) -> list[StoredRun]:
     """One after the other, so that each has the machine for itself; after a few untimed questions to warm up."""
-    perceiver, reasoner = next(iter(ways.values()))
+    prompts = load_prompt_set()
+    ways = {name: make_way(mode, model, prompts, seed=seed) for name, mode in MODES.items()}
     for sample in samples[:NUM_AT_ONCE]:
-        await walk(sample, perceiver, reasoner)
-    return [await run_way(name, samples, *way, progress) for name, way in ways.items()]
+        await walk(sample, *ways[DIRECT])
+    return [await _run_way(name, samples, *way, progress) for name, way in ways.items()]
 
 
-async def run_way(
-    name: str, samples: Sequence[Sample], perceiver: Perceiver, reasoner: Reasoner, progress: Progress
-) -> Run:
+async def _run_way(
+    name: str, samples: Sequence[Sample], perceiver: Perceiver, reasoner: Reasoner | None, progress: Progress
+) -> StoredRun:
     """Ask every question in one way, and time it."""
 
     async def walk_one(sample: Sample) -> Trace:
@@ -121,25 +123,30 @@ async def run_way(
 
     task = progress.add_task(name, total=len(samples))
     start = time.perf_counter()
-    traces: dict[str, Trace] = {}
+    traces: list[Trace] = []
     async for trace in walk_all(samples, walk_one, num_at_once=NUM_AT_ONCE):
-        traces[trace.sample_id] = trace
+        traces.append(trace)
         progress.advance(task)
-    wall_s = time.perf_counter() - start
-    return Run(
-        name=name,
-        caption=CAPTIONS[name],
-        traces=tuple(traces[sample.id] for sample in samples),
-        looks=not isinstance(perceiver, NoPerceiver),
-        wall_s=wall_s,
+    return make_run(samples, traces, {"benchmark": "needles", "mode": MODES[name]}, wall_s=time.perf_counter() - start)
+
+
+def _write_lede(own: Summary, direct: Summary) -> str:
+    """The result in words, straight from the figures."""
+    if own.accuracy is None or direct.accuracy is None:
+        return "No question could be judged; the cards below say why."
+    chance = f" Blind guessing reaches {show_share(own.chance)}." if own.chance is not None else ""
+    return (
+        f"Asked with one look at the whole picture, the model answers {show_share(direct.accuracy)} of "
+        f"{direct.num_judged} questions. When it first says where to look and then reads what it boxed at full "
+        f"resolution, it answers {show_share(own.accuracy)}.{chance}"
     )
 
 
-def _find_example(samples: Sequence[Sample], runs: Sequence[Run]) -> Sample:
+def _find_example(samples: Sequence[Sample], runs: Mapping[str, ScoredRun]) -> Sample:
     """A short question that only the second look answers, or the first one when there is none."""
-    by_name = {run.name: run.traces for run in runs}
-    for sample, direct, own in zip(samples, by_name[DIRECT], by_name[OWN], strict=True):
-        if direct.verdict and own.verdict and own.verdict.correct > direct.verdict.correct and not sample.options:
+    for sample, direct, own in zip(samples, runs[DIRECT].rows, runs[OWN].rows, strict=True):
+        before, after = direct.verdicts.get("robust"), own.verdicts.get("robust")
+        if before and after and after.correct > before.correct and not sample.options:
             return sample
     return samples[0]
 

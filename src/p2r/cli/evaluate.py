@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.jobs import Job, run_jobs
+from p2r.cli.model_options import (
+    DEFAULT_TIMEOUT_S,
+    MODEL,
+    Device,
+    Dtype,
+    MaxPixels,
+    ModelSpec,
+    PerceiverSpec,
+    PictureTransport,
+    TimeoutS,
+    Wording,
+)
 from p2r.cli.output import make_console
 from p2r.cli.tables import print_tables
 from p2r.errors import ConfigError
-from p2r.evaluation.modes import LOOKING, MODES, Mode, Way, make_way, prepare_samples, read_mode
-from p2r.evaluation.runner import Tally, draw_limit, evaluate, take_shard
+from p2r.evaluation.modes import LOOKING, MODES, PERCEIVING, Mode, make_way, prepare_samples, read_mode
+from p2r.evaluation.origin import make_origin
+from p2r.evaluation.runner import draw_limit, take_shard
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import score_run
-from p2r.evaluation.store import Setting, TraceStore
-from p2r.evaluation.stored import read_run, write_facts
+from p2r.evaluation.sharing import Sharing, share_perception_of
+from p2r.evaluation.store import Setting
+from p2r.evaluation.stored import read_run
 from p2r.models.base import load_model
-from p2r.models.transport import Transport
 from p2r.pipeline import hash_roles
 from p2r.prompts import load_prompt_set
 from p2r.types import Model, Sample
 
-DATA, MODEL, RUN = "The benchmark", "The model", "The run"
+DATA, RUN = "The benchmark", "The run"
 WHOLE_NEEDLES = 400
 
 EVAL_EXAMPLES = """
@@ -44,42 +56,23 @@ EVAL_EXAMPLES = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One benchmark in one mode, ready to be asked."""
-
-    name: str
-    folder: Path
-    benchmark: Benchmark
-    samples: list[Sample]
-    way: Way
-    settings: dict[str, Setting]
-
-
 def evaluate_benchmarks(
     benchmarks: Annotated[
         list[str], typer.Argument(metavar="BENCHMARK...", help="needles, NAME:PATH, a path, or a known hub id.")
     ],
-    model: Annotated[
-        str,
-        typer.Option(help="nano, a checkpoint folder, a hub id, or a server's URL with #model.", rich_help_panel=MODEL),
-    ] = "nano",
-    perceiver_model: Annotated[
+    model: ModelSpec = "nano",
+    perceiver_model: PerceiverSpec = None,
+    judge_model: Annotated[
         str | None,
-        typer.Option(help="Another model that says where to look.", show_default=False, rich_help_panel=MODEL),
+        typer.Option(
+            help="Judges free answers that are not in the target's words.", show_default=False, rich_help_panel=MODEL
+        ),
     ] = None,
     mode: Annotated[
         list[str] | None, typer.Option(help=f"Repeat it. One of {', '.join(MODES)}. Default: p2r.", show_default=False)
     ] = None,
-    prompts: Annotated[
-        str, typer.Option(help="Wording: release, paper, or a folder of your own.", rich_help_panel=MODEL)
-    ] = "release",
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            help="Most pixels of a picture or crop the model is shown.", show_default=False, rich_help_panel=MODEL
-        ),
-    ] = None,
+    prompts: Wording = "release",
+    max_pixels: MaxPixels = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="At most so many samples, drawn by --seed.", show_default=False, rich_help_panel=DATA),
@@ -101,24 +94,26 @@ def evaluate_benchmarks(
     shard: Annotated[
         str | None, typer.Option(help="i/n: only the i-th of n parts.", show_default=False, rich_help_panel=RUN)
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of replies that are not asked for again, shared by runs.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    share_perception: Annotated[
+        Sharing, typer.Option(help="Which samples are looked at once for all of them.", rich_help_panel=RUN)
+    ] = "same-prompt",
     max_error_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when a larger share of answers fails.", rich_help_panel=RUN)
     ] = 0.1,
     num_at_once: Annotated[int, typer.Option(min=1, help="Most samples in flight.", rich_help_panel=RUN)] = 6,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Of a local model, e.g. cpu or cuda:1.", show_default=False, rich_help_panel=MODEL),
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Of a local model, e.g. bfloat16.", show_default=False, rich_help_panel=MODEL)
-    ] = None,
-    timeout_s: Annotated[
-        float, typer.Option(help="Longest wait for one reply of a server.", rich_help_panel=MODEL)
-    ] = 300.0,
-    transport: Annotated[
-        Transport, typer.Option(help="How pictures travel to a server.", rich_help_panel=MODEL)
-    ] = "auto",
+    device: Device = None,
+    dtype: Dtype = None,
+    timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
+    transport: PictureTransport = "auto",
 ) -> None:
     """Evaluate a model on benchmarks. The same command goes on where it was stopped."""
     messages = make_console(stderr=True)
@@ -136,6 +131,7 @@ def evaluate_benchmarks(
         for spec in benchmarks
     ]
     _check(loaded, modes)
+    specs = {benchmark.name: spec for benchmark, spec in zip(loaded, benchmarks, strict=True)}
     for benchmark in loaded:
         _print_remarks(messages, benchmark)
     chosen = [(benchmark, _choose(benchmark, limit, seed, shard)) for benchmark in loaded]
@@ -146,15 +142,24 @@ def evaluate_benchmarks(
 
     def load(spec: str) -> Model:
         return load_model(
-            spec, device=device, dtype=dtype, max_pixels=max_pixels, timeout_s=timeout_s, transport=transport
+            spec,
+            device=device,
+            dtype=dtype,
+            max_pixels=max_pixels,
+            timeout_s=timeout_s,
+            transport=transport,
+            cache=cache,
         )
 
     messages.print(f"loading {model}", markup=False)
     answerer = load(model)
     looker = load(perceiver_model) if perceiver_model and LOOKING & {*modes} else None
+    judged = {benchmark.name for benchmark, samples in chosen if any(s.answer_form == "free_form" for s in samples)}
+    judge = load(judge_model) if judge_model and judged else None
     jobs: list[Job] = []
     for benchmark, one, samples in prepared:
-        way = make_way(one, answerer, wording, perceiver_model=looker, seed=seed)
+        perceiver, reasoner = make_way(one, answerer, wording, perceiver_model=looker, seed=seed)
+        way = share_perception_of(perceiver, share_perception, samples), reasoner
         settings: dict[str, Setting] = {
             "benchmark": benchmark.name,
             "benchmark_fingerprint": benchmark.fingerprint,
@@ -164,6 +169,7 @@ def evaluate_benchmarks(
             "model": model,
             "perceiver_model": perceiver_model if one in LOOKING else None,
             "prompts": prompts,
+            "judge_model": judge_model if benchmark.name in judged else None,
             "prompt_fingerprint": wording.fingerprint,
             "roles": hash_roles(*way),
             "max_pixels": max_pixels,
@@ -171,11 +177,22 @@ def evaluate_benchmarks(
             "limit": limit,
             "seed": seed,
             "shard": shard,
+            "share_perception": share_perception if way[0].fingerprint != perceiver.fingerprint else None,
         }
         folder = out / benchmark.name / (one + (f".{shard.replace('/', '-of-')}" if shard else ""))
-        jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings))
+        origin = make_origin(
+            specs[benchmark.name],
+            split=split,
+            boxes=boxes,
+            images=images,
+            seed=seed,
+            num_samples=limit or WHOLE_NEEDLES,
+            skip_bad=skip_bad,
+            budget=answerer.profile.budget,
+        )
+        jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings, origin))
     try:
-        tallies = asyncio.run(_run(jobs, messages, num_at_once, max_error_rate))
+        tallies = asyncio.run(run_jobs(jobs, messages, judge, wording, num_at_once, max_error_rate))
     except KeyboardInterrupt:
         print_error(f"interrupted; what was answered is kept in {out}", "the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
@@ -190,50 +207,16 @@ def evaluate_benchmarks(
         raise typer.Exit(1)
 
 
-async def _run(jobs: list[Job], console: Console, num_at_once: int, max_error_rate: float) -> list[Tally]:
-    """One job after the other, in one event loop, to which connections of a model belong."""
-    tallies: list[Tally] = []
-    with _make_progress(console) as progress:
-        for job in jobs:
-            task = progress.add_task(job.name, total=len(job.samples), accuracy="")
-
-            def show(tally: Tally, task: object = task) -> None:
-                accuracy = "" if tally.accuracy is None else f"{tally.accuracy:.1%} of {tally.num_judged}"
-                failed = f", {tally.num_failed} failed" if tally.num_failed else ""
-                done = tally.num_kept + tally.num_tried
-                progress.update(task, completed=done, accuracy=accuracy + failed)  # type: ignore[arg-type]
-
-            with TraceStore(job.folder, job.settings) as store:
-                write_facts(job.folder, job.samples)
-                num_kept = sum(store.find(sample) is not None for sample in job.samples)
-                if num_kept:
-                    console.print(
-                        f"{job.name}: {num_kept} of {len(job.samples)} are answered already; going on", markup=False
-                    )
-                tallies.append(
-                    await evaluate(
-                        job.samples,
-                        job.way,
-                        store,
-                        scored_by=job.benchmark.scored_by,
-                        num_at_once=num_at_once,
-                        max_error_rate=max_error_rate,
-                        on_progress=show,
-                    )
-                )
-    return tallies
-
-
 def _check(loaded: list[Benchmark], modes: list[Mode]) -> None:
     names = [benchmark.name for benchmark in loaded]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"{twice} is given twice", hint="evaluate each in a call of its own, with another --out")
     for benchmark in loaded:
-        blind = [mode for mode in modes if mode not in LOOKING]
+        blind = [mode for mode in modes if mode not in PERCEIVING]
         if benchmark.scored_by == "box" and blind:
             raise ConfigError(
-                f"{benchmark.name} is scored by its boxes, and the mode {blind[0]!r} makes none",
+                f"{benchmark.name} is scored by the perceiver's boxes, and the mode {blind[0]!r} has none",
                 hint="use --mode p2r, or oracle and random as references",
             )
 
@@ -259,17 +242,3 @@ def _print_remarks(console: Console, benchmark: Benchmark) -> None:
         console.print(f"{benchmark.name}: {difference}", markup=False, soft_wrap=True)
     for bad in benchmark.left_out:
         console.print(f"{benchmark.name}: left out {bad.place}: {bad.reason}", markup=False, soft_wrap=True)
-
-
-def _make_progress(console: Console) -> Progress:
-    """A bar on stderr with the accuracy so far and the time left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from p2r.evaluation.metrics import Run, Summary
+from p2r.evaluation.metrics import Summary
+from p2r.evaluation.tables import MISSING, show_interval, show_number, show_share
 from p2r.report.cards import answer_text
 from p2r.types import Completion, Trace
 
@@ -59,7 +60,7 @@ def describe_boxes(trace: Trace) -> list[str]:
 def describe_cost(trace: Trace) -> str:
     """Tokens and seconds."""
     looking = trace.perception.completion if trace.perception else None
-    steps = [step for step in (looking, trace.reasoning) if step is not None]
+    steps = [call for step in (looking, trace.reasoning) if step is not None for call in step.calls]
     visual = sum(sum(step.usage.visual_tokens) for step in steps)
     generated = [step.usage.generated_tokens for step in steps if step.usage.generated_tokens is not None]
     parts = [f"{visual:,} visual tokens ({_list_tokens(steps)})"]
@@ -73,31 +74,23 @@ def _list_tokens(steps: Sequence[Completion]) -> str:
     return " | ".join(" + ".join(f"{tokens:,}" for tokens in step.usage.visual_tokens) for step in steps)
 
 
-def make_table(runs: Sequence[tuple[Run, Summary]]) -> Table:
+def make_table(runs: Sequence[tuple[str, Summary]]) -> Table:
     """One row per run, narrow enough for 80 columns."""
     table = Table(box=None, padding=(0, 1), collapse_padding=True, header_style="bold")
     table.add_column("boxes from", no_wrap=True)
     for name in ("n", "chance", "accuracy", "95% interval", "hit rate", "IoU", "boxes", "s/sample"):
         table.add_column(name, justify="right", no_wrap=True)
-    for run, summary in runs:
-        low, high = 100 * summary.interval.low, 100 * summary.interval.high
+    for name, summary in runs:
+        speed = summary.samples_per_second
         table.add_row(
-            run.name,
+            name,
             str(summary.num_judged),
-            _percent(summary.chance),
-            Text(_percent(summary.accuracy), style="bold"),
-            f"{low:.1f} - {high:.1f}%" if summary.num_judged else "-",
-            _percent(summary.hit_rate),
-            _number(summary.mean_iou),
-            _number(summary.mean_boxes),
-            _number(summary.seconds_per_sample),
+            show_share(summary.chance),
+            Text(show_share(summary.accuracy), style="bold"),
+            show_interval(summary.interval) if summary.num_judged else MISSING,
+            show_share(summary.hit_rate),
+            show_number(summary.mean_iou),
+            show_number(summary.mean_boxes),
+            show_number(1 / speed if speed else None),
         )
     return table
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
+from pydantic import JsonValue
 
 from p2r.answers import Scorer
 from p2r.cli.output import make_console
@@ -15,11 +15,10 @@ from p2r.errors import ConfigError
 from p2r.evaluation.compare import compare_runs, name_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard
 from p2r.evaluation.scoring import score_run
-from p2r.evaluation.store import explain_write_errors, replace_file
 from p2r.evaluation.stored import merge_runs, read_run
-from p2r.evaluation.tables import write_markdown
+from p2r.evaluation.tables import write_tables
 
-SCORES_FILE, MARKDOWN_FILE = "scores.json", "scores.md"
+SCORES_NAME = "scores"
 
 
 def score(
@@ -28,18 +27,12 @@ def score(
 ) -> None:
     """Score a run again from its stored replies: every scorer, rotations, boxes, what went wrong, cost.
 
-    Writes scores.json and scores.md into the run's folder.
+    Writes scores.md, scores.tex and scores.json into the run's folder.
     """
     scored = score_run(read_run(run))
     tables = make_scorecard(scored)
-    content = {
-        "run": dict(scored.run.settings),
-        "tables": [table.model_dump(mode="json") for table in tables],
-        "disagreements": find_disagreements(scored),
-    }
-    with explain_write_errors(run):
-        replace_file(run / SCORES_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        replace_file(run / MARKDOWN_FILE, write_markdown(tables))
+    facts = {"run": dict(scored.run.settings), "disagreements": find_disagreements(scored)}
+    write_tables(run, SCORES_NAME, tables, cast("dict[str, JsonValue]", facts))
     print_tables(tables, markdown=markdown)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from p2r.cli.output import make_console
-from p2r.evaluation.tables import Table, write_markdown
+from p2r.evaluation.tables import Table, find_text_columns, write_markdown
 
 
 def print_tables(tables: Sequence[Table], *, markdown: bool = False) -> None:
@@ -27,8 +27,7 @@ def print_tables(tables: Sequence[Table], *, markdown: bool = False) -> None:
 def _print(console: Console, table: Table) -> None:
     console.print(Text(table.title, style="bold"))
     shown = RichTable(box=None, padding=(0, 1), collapse_padding=True, header_style="cyan")
-    for index, column in enumerate(table.columns):
-        is_text = index == 0 or any(" " in row[index] and not row[index][:1].isdigit() for row in table.rows)
+    for column, is_text in zip(table.columns, find_text_columns(table), strict=True):
         shown.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell) for cell in row))

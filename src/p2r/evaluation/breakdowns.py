@@ -1,9 +1,9 @@
-"""What stands behind an accuracy: rotations, letters, boxes, what went wrong, and cost. A table each."""
+"""What stands behind an accuracy: rotations, letters, boxes, and what went wrong. A table each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from p2r.boxes import hits, localise
 from p2r.evaluation.aggregate import aggregate_cycles
@@ -20,7 +20,7 @@ from p2r.evaluation.scoring import (
 )
 from p2r.evaluation.statistics import Interval, wilson
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
-from p2r.types import LETTERS, Completion
+from p2r.types import LETTERS
 
 
 def tabulate_rotations(run: ScoredRun) -> Table:
@@ -155,37 +155,6 @@ def tabulate_troubles(run: ScoredRun) -> Table:
         columns=("", "samples", "of", "meaning"),
         rows=tuple((name, str(count), str(len(run.rows)), DEFINITIONS[name]) for name, count in counts.items()),
     )
-
-
-def tabulate_cost(run: ScoredRun) -> Table:
-    """Calls, tokens and seconds of each stage."""
-    rows = [row.trace for row in run.rows if row.trace.failure is None]
-    looks = [trace.perception.completion if trace.perception else None for trace in rows]
-    answers = [trace.reasoning for trace in rows]
-    per_stage = [("perceiver", looks), ("reasoner", answers)]
-    body: list[tuple[str, ...]] = []
-    for name, steps in per_stage:
-        made = [step for step in steps if step is not None]
-        body.append(
-            (
-                name,
-                str(len(made)),
-                _mean_text(made, lambda step: sum(step.usage.visual_tokens)),
-                _mean_text(made, lambda step: step.usage.prompt_tokens),
-                _mean_text(made, lambda step: step.usage.generated_tokens),
-                _mean_text(made, lambda step: step.seconds, digits=2),
-            )
-        )
-    return Table(
-        title="Cost",
-        columns=("stage", "calls", "visual tokens", "prompt tokens", "generated tokens", "seconds"),
-        rows=tuple(body),
-        notes=("Means per call. Seconds are as the model reports them; side by side they include waiting.",),
-    )
-
-
-def _mean_text(steps: Sequence[Completion], read: Callable[[Completion], float | None], *, digits: int = 0) -> str:
-    return show_number(mean_of([value for step in steps if (value := read(step)) is not None]), digits)
 
 
 def _show_bounds(interval: Interval) -> str:

@@ -20,6 +20,7 @@ from p2r.evaluation.statistics import (
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
 
 ALPHA = 0.05
+_NAMING = ("mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +144,13 @@ def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ())
 
 
 def name_runs(runs: Sequence[ScoredRun]) -> list[str]:
-    """What tells the runs apart: the settings they do not share, else their folders."""
-    keys = ("benchmark", "mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")
-    differing = [key for key in keys if len({run.run.settings.get(key) for run in runs}) > 1]
-    names = [" ".join(str(run.run.settings.get(key)) for key in differing) for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.run.folder) for run in runs]
+    """What tells runs of one benchmark apart: the settings not all share, else the mode; their folders if that does
+    not tell them apart."""
+    differing = [key for key in _NAMING if len({run.run.settings.get(key) for run in runs}) > 1] or ["mode"]
+    found = [[run.run.settings.get(key) for key in differing] for run in runs]
+    names = [" ".join(str(value) for value in values if value is not None) for values in found]
+    keys = {(run.run.settings.get("benchmark"), name) for run, name in zip(runs, names, strict=True)}
+    return names if len(keys) == len(runs) else [str(run.run.folder) for run in runs]
 
 
 def _contrast(

@@ -23,13 +23,14 @@ _REFUSAL = re.compile(
 DEFINITIONS: Mapping[str, str] = {
     "error": "the walk failed; neither right nor wrong, asked again by the same command",
     "empty": "the reply has no text",
-    "truncated": "the reply ended at the token limit",
+    "truncated": "the reply ended at the token limit, or the chat at its limit of calls",
     "box reply truncated": "the perceiver's reply ended at the token limit",
     "no tag": "no closed answer tag with something in it, though the wording asks for one",
     "refusal": "nothing could be read, and the reply says that it cannot answer",
     "ambiguous": "nothing could be read without guessing from a reply that is none of empty, truncated or refusal",
     "not an option": "the answer names something that is no option",
     "box parse failure": "no box could be read from the perceiver's reply, which is not the empty list",
+    "tool error": "the reasoner called a tool in a way that could not be carried out, and was told so",
     "clipped box": "some box reached beyond the picture and was cut at its edge",
     "fall-back": "no usable box: the picture alone was shown",
 }
@@ -39,6 +40,7 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
     """Samples in each count, in the order of DEFINITIONS; counts that cannot occur in the run's mode are left out."""
     mode = run.run.settings.get("mode")
     looked = any(row.trace.perception and row.trace.perception.source != "none" for row in run.rows)
+    wrote_boxes = any(_writes_boxes(row.trace) for row in run.rows)
     counted: dict[str, Callable[[ScoredRow], bool]] = {
         "error": lambda row: row.trace.failure is not None,
         "empty": lambda row: _is_empty(row.trace),
@@ -49,12 +51,19 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
         "not an option": _is_no_option,
         "box reply truncated": lambda row: _is_looking_cut(row.trace),
         "box parse failure": lambda row: _is_unparsed(row.trace),
+        "tool error": lambda row: _is_tool_misused(row.trace),
         "clipped box": lambda row: _count_clipped(row.trace) > 0,
         "fall-back": lambda row: row.trace.evidence is not None and not row.trace.evidence.annotated,
     }
     left_out = {"no tag"} if mode in UNTAGGED else set[str]()
+    if run.run.settings.get("scored_by") == "box":
+        left_out |= {"empty", "truncated", "no tag", "refusal", "ambiguous", "not an option", "fall-back"}
     if not looked:
-        left_out |= {"box reply truncated", "box parse failure", "clipped box", "fall-back"}
+        left_out |= {"fall-back"}
+    if not wrote_boxes:
+        left_out |= {"box reply truncated", "box parse failure", "clipped box"}
+    if not any(_calls_tools(row.trace) for row in run.rows):
+        left_out |= {"tool error"}
     return {name: sum(map(counted[name], run.rows)) for name in DEFINITIONS if name not in left_out}
 
 
@@ -91,12 +100,25 @@ def _is_no_option(row: ScoredRow) -> bool:
 
 def _is_looking_cut(trace: Trace) -> bool:
     looking = trace.perception.completion if trace.perception else None
-    return looking is not None and looking.finish_reason == "length"
+    return looking is not None and looking.finish_reason == "length" and _writes_boxes(trace)
+
+
+def _writes_boxes(trace: Trace) -> bool:
+    """Whether boxes were read out of a reply; a search asks for yes or no."""
+    return trace.perception is not None and trace.perception.parse is not None
 
 
 def _is_unparsed(trace: Trace) -> bool:
     parse = trace.perception.parse if trace.perception else None
     return parse is not None and not trace.boxes and (parse.step == "none" or parse.num_invalid > 0)
+
+
+def _calls_tools(trace: Trace) -> bool:
+    return any(call.tool_use for call in trace.reasoning.calls) if trace.reasoning else False
+
+
+def _is_tool_misused(trace: Trace) -> bool:
+    return any(call.tool_use and call.tool_use.errors for call in trace.reasoning.calls) if trace.reasoning else False
 
 
 def _count_clipped(trace: Trace) -> int:

@@ -1,4 +1,4 @@
-"""Figures of a run: what share was right, how sure that is, and whether the boxes were where the evidence is.
+"""A run in one line of figures: what share was right, how sure that is, where it looked, and what it cost.
 
 Paper: section 4.4 for hit rate and IoU. Departures: the paper does not say how IoU is averaged over several gold
 boxes; here it is the mean over the gold boxes of the best IoU, then the mean over samples. `seen_rate` is not in the
@@ -9,24 +9,31 @@ than the crops do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from p2r.boxes import hits, mean_best_iou, target_inside_crop
-from p2r.evaluation.statistics import Interval, wilson
-from p2r.types import Frozen, Sample, Trace
+from p2r.evaluation.compare import name_runs
+from p2r.evaluation.cost import Cost, find_speed, measure_cost
+from p2r.evaluation.modes import LOOKING
+from p2r.evaluation.scorecard import score_columns
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, mean_of
+from p2r.evaluation.statistics import Interval
+from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
+from p2r.types import Frozen
 
 
 class Summary(Frozen):
     """A run in figures; None where nothing is known.
 
-    num_judged: traces with a verdict; accuracy and its 95% interval are shares of these.
-    num_failed: traces with a failure: neither right nor wrong.
+    num_samples: samples that were asked.
+    num_judged: answers with a verdict; accuracy and its 95% interval are shares of these.
+    num_failed: neither right nor wrong.
+    accuracy: by the benchmark's own aggregation; `num_correct` of `num_judged` where that is a plain share.
     chance: mean accuracy of blind guessing on these samples, None unless every one states it.
     hit_rate: share of samples with gold boxes in which the centre of some box lies in some gold box.
     mean_iou: mean over samples of the mean over gold boxes of the best IoU.
     seen_rate: share of samples whose every gold box lies wholly inside some crop.
     mean_boxes: boxes per sample.
-    seconds_per_sample: wall time of the run over all samples, walks side by side.
+    samples_per_second: by the wall clock, walks side by side.
     """
 
     num_samples: int
@@ -40,66 +47,80 @@ class Summary(Frozen):
     mean_iou: float | None
     seen_rate: float | None
     mean_boxes: float | None
-    seconds_per_sample: float | None
+    cost: Cost
+    samples_per_second: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One way of answering a list of samples.
-
-    name, caption: for tables: what it is called, and what it does.
-    looks: whether boxes are part of it; without them there is nothing to say about hits.
-    traces: one per sample, in the order of the samples.
-    wall_s: seconds from the first question to the last answer, None when not measured.
-    """
-
-    name: str
-    traces: tuple[Trace, ...]
-    caption: str = ""
-    looks: bool = True
-    wall_s: float | None = None
-
-
-def summarise(samples: Sequence[Sample], run: Run) -> Summary:
-    """Count a run.
-
-    Raises:
-        ValueError: the traces are not those of the samples, in their order.
-    """
-    if [sample.id for sample in samples] != [trace.sample_id for trace in run.traces]:
-        raise ValueError(f"the traces of {run.name!r} do not belong to these samples")
-    verdicts = [trace.verdict for trace in run.traces if trace.verdict is not None]
-    num_correct = sum(verdict.correct for verdict in verdicts)
-    chances = [sample.chance for sample in samples if sample.chance is not None]
-    looked = [
-        (sample, trace)
-        for sample, trace in zip(samples, run.traces, strict=True)
-        if run.looks and trace.perception is not None
-    ]
-    findable = [(sample, trace) for sample, trace in looked if sample.gold_boxes]
+def summarise(run: ScoredRun) -> Summary:
+    """Count a run, by its default scorer. In modes that do not look there is nothing to say about hits."""
+    whole = next(iter(score_columns(run).values()))
+    looked = list_looked(run)
+    findable = [row for row in looked if row.facts.gold_boxes]
     return Summary(
-        num_samples=len(samples),
-        num_judged=len(verdicts),
-        num_correct=num_correct,
-        num_failed=sum(trace.failure is not None for trace in run.traces),
-        accuracy=num_correct / len(verdicts) if verdicts else None,
-        interval=wilson(num_correct, len(verdicts)),
-        chance=_mean(chances) if len(chances) == len(samples) else None,
-        hit_rate=_mean([hits(trace.boxes, sample.gold_boxes) for sample, trace in findable]),
-        mean_iou=_mean([mean_best_iou(trace.boxes, sample.gold_boxes) for sample, trace in findable]),
-        seen_rate=_mean([saw_all_evidence(sample, trace) for sample, trace in findable]),
-        mean_boxes=_mean([len(trace.boxes) for _, trace in looked]),
-        seconds_per_sample=run.wall_s / len(samples) if run.wall_s is not None and samples else None,
+        num_samples=len(run.rows),
+        num_judged=len(whole.rows),
+        num_correct=whole.num_correct,
+        num_failed=sum(row.trace.failure is not None for row in run.rows),
+        accuracy=whole.score,
+        interval=whole.interval or Interval(low=0.0, high=1.0),
+        chance=whole.chance,
+        hit_rate=mean_of([hits(row.trace.boxes, row.facts.gold_boxes) for row in findable]),
+        mean_iou=mean_of([mean_best_iou(row.trace.boxes, row.facts.gold_boxes) for row in findable]),
+        seen_rate=mean_of([saw_all_evidence(row) for row in findable]),
+        mean_boxes=mean_of([len(row.trace.boxes) for row in looked]),
+        cost=measure_cost(run.rows),
+        samples_per_second=find_speed(run),
     )
 
 
-def saw_all_evidence(sample: Sample, trace: Trace) -> bool:
+def list_looked(run: ScoredRun) -> list[ScoredRow]:
+    """Samples in which something was looked for; none in modes that do not look."""
+    looks = run.run.settings.get("mode") in LOOKING
+    return [row for row in run.rows if looks and row.trace.perception is not None]
+
+
+def saw_all_evidence(row: ScoredRow) -> bool:
     """Whether every gold box lies wholly inside some crop, so that the reasoner saw all of it at full resolution."""
-    record = trace.evidence
+    record = row.trace.evidence
     return record is not None and all(
-        target_inside_crop(gold, record.crops, record.image_wh) for gold in sample.gold_boxes
+        target_inside_crop(gold, record.crops, record.image_wh) for gold in row.facts.gold_boxes
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def tabulate_summaries(runs: Sequence[ScoredRun], *, names: Sequence[str] = ()) -> Table:
+    """A line per run: accuracy, where it looked, and what an answer cost."""
+    body: list[tuple[str, ...]] = []
+    for run, name in zip(runs, names or name_runs(runs), strict=True):
+        summary = summarise(run)
+        cost, judged = summary.cost, summary.num_judged
+        body.append(
+            (
+                name,
+                str(judged),
+                str(summary.num_correct),
+                str(summary.num_failed),
+                show_share(summary.chance),
+                show_share(summary.accuracy),
+                show_interval(summary.interval) if judged else MISSING,
+                show_share(summary.hit_rate),
+                show_share(summary.seen_rate),
+                show_number(summary.mean_iou),
+                show_number(summary.mean_boxes),
+                show_number(cost.num_calls / cost.num_samples if cost.num_samples else None, 1),
+                show_number(cost.tokens, 0),
+                show_number(summary.samples_per_second),
+            )
+        )
+    return Table(
+        title="Runs, with what an answer cost",
+        columns=(
+            "run", "n", "right", "failed", "chance", "accuracy", "95% interval", "hit rate", "in crops", "IoU", "boxes",
+            "calls", "tokens", "samples/s",
+        ),
+        rows=tuple(body),
+        notes=(
+            "n: judged answers; failed ones are neither right nor wrong. Hit rate: the centre of some box lies in some "
+            "gold box; in crops: every gold box lies wholly in some crop; IoU: best per gold box. Boxes, calls and "
+            "tokens (read and written) per sample; samples/s by the wall clock.",
+        ),
+    )  # fmt: skip

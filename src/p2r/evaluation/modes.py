@@ -31,19 +31,36 @@ from p2r.roles import (
     PlainReasoner,
     RandomPerceiver,
     Reasoner,
+    ToolReasoner,
+    ZoomPerceiver,
 )
 from p2r.types import Budget, Completion, Decoding, Model, Prompt, Sample
 
 Mode = Literal[
-    "direct", "thinking", "p2r", "oracle", "random", "none", "blind", "annotate-only", "crop-only", "shuffled"
+    "direct",
+    "thinking",
+    "p2r",
+    "tools",
+    "zoom",
+    "oracle",
+    "random",
+    "none",
+    "blind",
+    "annotate-only",
+    "crop-only",
+    "shuffled",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
+AskMode = Literal["p2r", "direct", "thinking", "tools", "zoom"]
+"""Those for a question of one's own; the others compare ways on a benchmark."""
 Way = tuple[Perceiver, Reasoner]
 
 CAPTIONS: dict[Mode, str] = {
     "direct": "one look at the whole picture, answered at once",
     "thinking": "one look at the whole picture, step by step",
     "p2r": "boxes where the model says to look, then crops",
+    "tools": "a chat in which the model may zoom in",
+    "zoom": "boxes found by a search over parts of the picture",
     "oracle": "boxes where the evidence is",
     "random": "as many boxes and as large, anywhere",
     "none": "the reasoner of p2r, without evidence",
@@ -52,8 +69,12 @@ CAPTIONS: dict[Mode, str] = {
     "crop-only": "crops of own boxes, without the whole picture",
     "shuffled": "as p2r, options in another order",
 }
-LOOKING: frozenset[Mode] = frozenset({"p2r", "oracle", "random", "annotate-only", "crop-only", "shuffled"})
+LOOKING: frozenset[Mode] = frozenset(
+    {"p2r", "tools", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled"}
+)
 """Modes in which boxes are part of it; in the others there is nothing to say about hits."""
+PERCEIVING: frozenset[Mode] = LOOKING - {"tools"}
+"""Modes in which boxes are there before the reasoner is asked."""
 UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind"})
 """Modes whose wording asks for the bare answer, without a tag."""
 _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
@@ -68,20 +89,29 @@ def read_mode(name: str) -> Mode:
 
 
 def make_way(
-    mode: Mode, model: Model, prompts: PromptSet, *, perceiver_model: Model | None = None, seed: int = 0
+    mode: Mode,
+    model: Model,
+    prompts: PromptSet,
+    *,
+    perceiver_model: Model | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
 ) -> Way:
     """Who looks and who answers.
 
     Args:
         perceiver_model: says where to look in place of `model`.
+        budget: of pixels, for both; None for each model's own.
         seed: of random boxes.
     """
-    looker = ModelPerceiver(perceiver_model or model, prompts)
-    reasoner = EvidenceReasoner(model, prompts)
+    looker = ModelPerceiver(perceiver_model or model, prompts, budget=budget)
+    reasoner = EvidenceReasoner(model, prompts, budget=budget)
     ways: dict[Mode, Way] = {
-        "direct": (NoPerceiver(), PlainReasoner(model, prompts, style="direct")),
-        "thinking": (NoPerceiver(), PlainReasoner(model, prompts, style="thinking")),
+        "direct": (NoPerceiver(), PlainReasoner(model, prompts, style="direct", budget=budget)),
+        "thinking": (NoPerceiver(), PlainReasoner(model, prompts, style="thinking", budget=budget)),
         "p2r": (looker, reasoner),
+        "tools": (NoPerceiver(), ToolReasoner(model, prompts, budget=budget)),
+        "zoom": (ZoomPerceiver(perceiver_model or model, prompts, budget=budget), reasoner),
         "oracle": (OraclePerceiver(), reasoner),
         "random": (RandomPerceiver(seed), reasoner),
         "none": (NoPerceiver(), reasoner),

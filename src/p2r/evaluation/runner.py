@@ -1,7 +1,7 @@
 """Ask a benchmark in one mode and keep every trace: streaming, resumable, and stopped when too much fails.
 
-Both stages stream: a sample's second question goes out when its first is answered, whatever the others do, and only
-`num_at_once` samples are in memory. Rows of the same picture or question stand next to each other, so that a server's
+Both stages stream: a sample's second question goes out when its first is answered, whatever the others do, and the
+pictures in memory are bounded. Rows of the same picture or question stand next to each other, so that a server's
 cache of images meets them again.
 """
 
@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from p2r.benchmarks.base import ScoredBy
 from p2r.errors import ConfigError, P2RError
 from p2r.evaluation.modes import Way
-from p2r.evaluation.run import walk_all
+from p2r.evaluation.run import MOST_PICTURE_BYTES, walk_all
 from p2r.evaluation.store import TraceStore
 from p2r.judges import BoxJudge, judge_for
 from p2r.pipeline import walk
-from p2r.types import Judge, Sample, Trace
+from p2r.prompts import PromptSet
+from p2r.types import Judge, Model, Sample, Trace
 
 MIN_TRIED = 20
 """Answers before the share of failures means anything."""
@@ -72,13 +73,19 @@ async def evaluate(
     store: TraceStore,
     *,
     scored_by: ScoredBy = "answer",
+    judge_model: Model | None = None,
+    judge_prompts: PromptSet | None = None,
     num_at_once: int = 8,
+    most_picture_bytes: int = MOST_PICTURE_BYTES,
     max_error_rate: float = 0.1,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> Tally:
     """Ask what `store` has no answer to yet. What fails is neither right nor wrong, and is asked again next time.
 
     Args:
+        scored_by: with "box" the reasoner is not asked, because nobody reads its answer.
+        judge_model, judge_prompts: judges free answers whose words are not the target's, asked in this wording.
+        num_at_once, most_picture_bytes: samples under way, and the memory of their pictures; see `walk_all`.
         max_error_rate: share of failures, 0 to 1, above which the run stops once MIN_TRIED answers are there.
         on_progress: called after every answer.
 
@@ -86,7 +93,7 @@ async def evaluate(
         TooManyErrors: with the most frequent cause.
         StorageError: a trace cannot be written.
     """
-    perceiver, reasoner = way
+    perceiver, reasoner = way[0], None if scored_by == "box" else way[1]
     tally = Tally(num_samples=len(samples))
     waiting: list[Sample] = []
     for sample in group_neighbours(samples):
@@ -97,11 +104,12 @@ async def evaluate(
             tally.count(trace)
 
     async def walk_one(sample: Sample) -> Trace:
-        return await walk(sample, perceiver, reasoner, choose_judge(sample, scored_by))
+        return await walk(sample, perceiver, reasoner, choose_judge(sample, scored_by, judge_model, judge_prompts))
 
     if on_progress is not None:
         on_progress(tally)
-    async with aclosing(walk_all(waiting, walk_one, num_at_once=num_at_once)) as traces:
+    walks = walk_all(waiting, walk_one, num_at_once=num_at_once, most_picture_bytes=most_picture_bytes)
+    async with aclosing(walks) as traces:
         async for trace in traces:
             store.append(trace)
             tally.num_tried += 1
@@ -116,11 +124,13 @@ async def evaluate(
     return tally
 
 
-def choose_judge(sample: Sample, scored_by: ScoredBy) -> Judge | None:
+def choose_judge(
+    sample: Sample, scored_by: ScoredBy, model: Model | None = None, prompts: PromptSet | None = None
+) -> Judge | None:
     """The judge of a sample, None when it says neither the right answer nor where the evidence is."""
     if scored_by == "box":
         return BoxJudge() if sample.gold_boxes else None
-    return judge_for(sample) if sample.target is not None else None
+    return judge_for(sample, model, prompts) if sample.target is not None else None
 
 
 def group_neighbours(samples: Sequence[Sample]) -> list[Sample]:

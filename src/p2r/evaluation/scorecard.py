@@ -7,6 +7,7 @@ guessing and a 95% interval.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from p2r.answers import Scorer
 from p2r.evaluation.aggregate import (
@@ -17,12 +18,12 @@ from p2r.evaluation.aggregate import (
 )
 from p2r.evaluation.breakdowns import (
     tabulate_boxes,
-    tabulate_cost,
     tabulate_hits,
     tabulate_letters,
     tabulate_rotations,
     tabulate_troubles,
 )
+from p2r.evaluation.cost import tabulate_cost
 from p2r.evaluation.modes import LOOKING
 from p2r.evaluation.scoring import (
     ScoredRow,
@@ -34,8 +35,23 @@ from p2r.evaluation.scoring import (
     share_of,
     to_scored,
 )
-from p2r.evaluation.statistics import find_detectable_difference
-from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
+from p2r.evaluation.statistics import Interval, find_detectable_difference
+from p2r.evaluation.tables import Table, show_interval, show_share
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a benchmark: all its samples, or one category.
+
+    rows: what was judged.
+    score: by the benchmark's own aggregation, 0 to 1; None without a judged sample.
+    """
+
+    rows: tuple[ScoredRow, ...]
+    num_correct: int
+    chance: float | None
+    score: float | None
+    interval: Interval | None
 
 
 def make_scorecard(run: ScoredRun) -> list[Table]:
@@ -89,26 +105,38 @@ def group_rows(run: ScoredRun, scorer: Scorer) -> dict[str, list[ScoredRow]]:
     return groups
 
 
+def score_columns(run: ScoredRun, scorer: Scorer = "robust") -> dict[str, Column]:
+    """The benchmark's columns with their scores, the whole first."""
+    shares = _aggregate(run, scorer)
+    return {
+        name: Column(
+            rows=tuple(rows),
+            num_correct=sum(row.verdicts[scorer].correct for row in rows),
+            chance=chance_of(rows),
+            score=shares.get(name) if rows else None,
+            interval=interval_of(rows, scorer) if rows else None,
+        )
+        for name, rows in group_rows(run, scorer).items()
+    }
+
+
 def _tabulate_accuracy(run: ScoredRun) -> Table:
-    by_scorer = {scorer: group_rows(run, scorer) for scorer in run.scorers}
-    percents = {scorer: _aggregate(run, scorer) for scorer in run.scorers}
+    by_scorer = {scorer: score_columns(run, scorer) for scorer in run.scorers}
     main = by_scorer[run.scorers[0]]
     disagreements = find_disagreements(run)
     columns = ["", "n", "chance"]
     for scorer in run.scorers:
         columns += [scorer, "95% interval"]
     rows: list[tuple[str, ...]] = []
-    for name, group in main.items():
-        cells = [name, str(len(group)), show_share(chance_of(group))]
+    for name, column in main.items():
+        cells = [name, str(len(column.rows)), show_share(column.chance)]
         for scorer in run.scorers:
-            found = by_scorer[scorer].get(name, [])
-            cells += [
-                show_share(percents[scorer].get(name) if found else None),
-                show_interval(interval_of(found, scorer)) if found else MISSING,
-            ]
-        rows.append((*cells, str(sum(row.facts.sample_id in disagreements for row in group))))
-    num_open = len(run.run.facts) - len(next(iter(main.values())))
-    notes = [_explain_interval(main), _explain_power(run)]
+            found = by_scorer[scorer].get(name)
+            cells += [show_share(found.score if found else None), show_interval(found.interval if found else None)]
+        rows.append((*cells, str(sum(row.facts.sample_id in disagreements for row in column.rows))))
+    whole = next(iter(main.values())).rows
+    num_open = len(run.run.facts) - len(whole)
+    notes = [_explain_interval(whole), _explain_power(run)]
     if num_open:
         notes.append(f"{num_open} of {len(run.run.facts)} samples have no verdict and are not counted.")
     if disagreements:
@@ -140,8 +168,8 @@ def _aggregate(run: ScoredRun, scorer: Scorer) -> Mapping[str, float | None]:
     return {name: share_of(share.percent) for name, share in aggregate_categories(scored).items()}
 
 
-def _explain_interval(groups: Mapping[str, Sequence[ScoredRow]]) -> str:
-    if has_clusters(next(iter(groups.values()))):
+def _explain_interval(rows: Sequence[ScoredRow]) -> str:
+    if has_clusters(rows):
         return "Intervals: bootstrap over questions, whose rotations are not independent (10,000 draws, seed 0)."
     return "Intervals: Wilson."
 

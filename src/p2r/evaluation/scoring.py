@@ -17,7 +17,9 @@ from p2r.evaluation.modes import UNTAGGED
 from p2r.evaluation.runner import choose_judge
 from p2r.evaluation.statistics import Interval, bootstrap_mean, wilson
 from p2r.evaluation.stored import SampleFacts, StoredRun, to_sample
-from p2r.types import Answer, Trace, Verdict
+from p2r.judges import TextJudge
+from p2r.pipeline import NOTHING_SAID
+from p2r.types import Answer, Box, Sample, Trace, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,26 @@ class ScoredRun:
 
     def judged(self, scorer: Scorer) -> list[ScoredRow]:
         return [row for row in self.rows if scorer in row.verdicts]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJudge:
+    """What a judging model said during the run about the answer in `trace`; it is not asked again."""
+
+    trace: Trace
+
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Raises JudgeError when the model was asked about another reading of the reply than `answer`."""
+        by_words = await TextJudge()(sample, answer, boxes)
+        if by_words.correct or answer.text is None:
+            return by_words
+        asked = self.trace.answer
+        if asked is None or asked.text != answer.text or self.trace.verdict is None:
+            raise JudgeError(
+                f"the judging model was not asked about {answer.text!r} of sample {sample.id!r}",
+                hint="it judged the robust reading; ask the model again in another folder",
+            )
+        return self.trace.verdict
 
 
 def score_run(run: StoredRun) -> ScoredRun:
@@ -80,15 +102,20 @@ def interval_of(rows: Sequence[ScoredRow], scorer: Scorer) -> Interval:
 
 
 def interval_of_values(values: Sequence[float], rows: Sequence[ScoredRow]) -> Interval:
-    """95%, of the mean of a figure of each row, 0 to 1.
+    """95%, of the mean of a figure of each row, 0 to 1; see `bound_mean`."""
+    return bound_mean(values, [row.cluster or f"\0{row.facts.sample_id}" for row in rows])
+
+
+def bound_mean(values: Sequence[float], clusters: Sequence[str]) -> Interval:
+    """95%, of a mean of values from 0 to 1.
 
     Wilson's for shares of independent samples; else a bootstrap over clusters. Where all values are 0 or all are 1 a
     bootstrap would claim to be certain, and Wilson's interval over clusters stands in for it.
     """
-    if set(values) <= {0.0, 1.0} and (not has_clusters(rows) or len(set(values)) == 1):
-        num = len({row.cluster or f"\0{row.facts.sample_id}" for row in rows})
+    num = len(set(clusters))
+    if set(values) <= {0.0, 1.0} and (num == len(clusters) or len(set(values)) == 1):
         return wilson(round(num * sum(values) / len(values)) if values else 0, num)
-    return bootstrap_mean(values, [row.cluster for row in rows])
+    return bootstrap_mean(values, clusters)
 
 
 def has_clusters(rows: Sequence[ScoredRow]) -> bool:
@@ -124,6 +151,7 @@ def mean_of(values: Sequence[float]) -> float | None:
 
 async def _score_rows(run: StoredRun, scorers: tuple[Scorer, ...]) -> tuple[ScoredRow, ...]:
     letters, tagged = str(run.settings.get("letters") or "ABCD"), run.settings.get("mode") not in UNTAGGED
+    by_box = run.settings.get("scored_by") == "box"
     rows: list[ScoredRow] = []
     for id, facts in run.facts.items():
         trace = run.traces.get(id)
@@ -131,12 +159,16 @@ async def _score_rows(run: StoredRun, scorers: tuple[Scorer, ...]) -> tuple[Scor
             continue
         answers: dict[Scorer, Answer] = {}
         verdicts: dict[Scorer, Verdict] = {}
-        judge = choose_judge(to_sample(trace, facts), "box" if run.settings.get("scored_by") == "box" else "answer")
-        for scorer in scorers if trace.failure is None and trace.reasoning is not None else ():
-            answers[scorer] = read_answer(trace, scorer, letters=letters, tagged=tagged)
+        sample = to_sample(trace, facts)
+        judge = choose_judge(sample, "box" if by_box else "answer")
+        if judge is not None and run.settings.get("judge_model") and trace.answer_form == "free_form":
+            judge = StoredJudge(trace)
+        for scorer in scorers if trace.failure is None and (by_box or trace.reasoning is not None) else ():
+            if trace.reasoning is not None:
+                answers[scorer] = read_answer(trace, scorer, letters=letters, tagged=tagged)
             if judge is not None:
                 try:
-                    verdicts[scorer] = await judge(to_sample(trace, facts), answers[scorer], trace.boxes)
+                    verdicts[scorer] = await judge(sample, answers.get(scorer, NOTHING_SAID), trace.boxes)
                 except JudgeError:
                     continue
         rows.append(ScoredRow(facts, trace, answers, verdicts))

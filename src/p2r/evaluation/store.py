@@ -48,7 +48,7 @@ class TraceStore:
         self._sync_every, self._num_unsynced = sync_every, 0
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         try:
             with explain_write_errors(folder):
                 _check_settings(folder / SETTINGS_FILE, settings)
@@ -57,7 +57,7 @@ class TraceStore:
                     replace_file(self.path, "".join(trace.model_dump_json() + "\n" for trace in kept))
                 self._file = self.path.open("a", encoding="utf-8")
         except BaseException:
-            _unlock(self._lock)
+            unlock_folder(self._lock)
             raise
         self._finished = {trace.sample_id: trace for trace in kept}
 
@@ -95,7 +95,7 @@ class TraceStore:
             with explain_write_errors(self.folder), self._file:
                 self._sync()
         finally:
-            _unlock(self._lock)
+            unlock_folder(self._lock)
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
@@ -155,7 +155,7 @@ def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:
     return list(traces.values())
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """A hold on the folder that ends with the process, however it ends."""
     if os.name != "posix":
         return None
@@ -174,7 +174,7 @@ def _lock(folder: Path) -> int | None:
     return handle
 
 
-def _unlock(handle: int | None) -> None:
+def unlock_folder(handle: int | None) -> None:
     if handle is not None:
         os.close(handle)
 

@@ -13,6 +13,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from p2r.errors import ImageError, StorageError
+from p2r.evaluation.clock import Session, read_sessions, write_sessions
+from p2r.evaluation.origin import Origin, read_origin, write_origin
 from p2r.evaluation.store import (
     TRACES_FILE,
     Setting,
@@ -44,12 +46,16 @@ class StoredRun:
 
     facts: every sample that was to be asked, by id, in the order of the benchmark.
     traces: one per sample that was asked, by id; with a failure where it failed.
+    sessions: how long each call of the command took; () when that was not kept.
+    origin: where the data lay, None when that was not kept.
     """
 
     folder: Path
     settings: Mapping[str, Setting]
     facts: Mapping[str, SampleFacts]
     traces: Mapping[str, Trace]
+    sessions: tuple[Session, ...] = ()
+    origin: Origin | None = None
 
     @property
     def name(self) -> str:
@@ -70,18 +76,18 @@ class _NoImage:
 
 def write_facts(folder: Path, samples: Iterable[Sample]) -> None:
     """Raises StorageError when the folder cannot be written."""
-    facts = [
-        SampleFacts(
-            sample_id=sample.id,
-            category=sample.category,
-            gold_boxes=sample.gold_boxes,
-            chance=sample.chance,
-            cluster=sample.cluster,
-            cycle=sample.cycle,
-        )
-        for sample in samples
-    ]
-    _write(folder, facts)
+    _write(folder, map(to_facts, samples))
+
+
+def to_facts(sample: Sample) -> SampleFacts:
+    return SampleFacts(
+        sample_id=sample.id,
+        category=sample.category,
+        gold_boxes=sample.gold_boxes,
+        chance=sample.chance,
+        cluster=sample.cluster,
+        cycle=sample.cycle,
+    )
 
 
 def read_run(folder: Path) -> StoredRun:
@@ -106,7 +112,23 @@ def read_run(folder: Path) -> StoredRun:
             raise StorageError(f"line {number} of {path} says nothing of a sample") from error
         facts[fact.sample_id] = fact
     found = read_traces(folder / TRACES_FILE, allow_cut_end=True)
-    return StoredRun(folder, settings, facts, {t.sample_id: t for t in found if t.sample_id in facts})
+    traces = {trace.sample_id: trace for trace in found if trace.sample_id in facts}
+    return StoredRun(folder, settings, facts, traces, read_sessions(folder), read_origin(folder))
+
+
+def make_run(
+    samples: Sequence[Sample], traces: Iterable[Trace], settings: Mapping[str, Setting], *, wall_s: float | None = None
+) -> StoredRun:
+    """A run that was never on a disk.
+
+    Args:
+        traces: in any order.
+        settings: as in `run.json`; "mode" says whether boxes are part of it.
+        wall_s: seconds from the first question to the last answer.
+    """
+    answered = {trace.sample_id: trace for trace in traces}
+    sessions = () if wall_s is None else (Session(started="", seconds=wall_s, num_asked=len(answered)),)
+    return StoredRun(Path(), settings, {sample.id: to_facts(sample) for sample in samples}, answered, sessions)
 
 
 def to_sample(trace: Trace, facts: SampleFacts) -> Sample:
@@ -128,7 +150,7 @@ def to_sample(trace: Trace, facts: SampleFacts) -> Sample:
 
 
 def merge_runs(runs: Sequence[StoredRun], out: Path) -> list[str]:
-    """Join shards of one run into a new folder.
+    """Join shards of one run into a new folder. Its wall time is that of all shards, one after the other.
 
     Returns:
         Sentences: which shards are missing, and how many samples have no answer.
@@ -167,6 +189,9 @@ def merge_runs(runs: Sequence[StoredRun], out: Path) -> list[str]:
         _write(out, facts.values())
         for trace in traces.values():
             store.append(trace)
+    write_sessions(out, [session for run in runs for session in run.sessions])
+    if first.origin is not None:
+        write_origin(out, first.origin)
     num_open = sum(1 for id in facts if id not in traces or traces[id].failure is not None)
     return [*notes, *([f"{num_open} of {len(facts)} samples have no answer"] if num_open else [])]
 

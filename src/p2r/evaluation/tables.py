@@ -1,8 +1,19 @@
-"""Tables of figures, and how they are written: as Markdown here, on a terminal by the command."""
+"""Tables of figures, and how they are written: as Markdown, LaTeX and JSON here, on a terminal by the command.
+
+LaTeX needs the package booktabs and nothing else; every table is an environment of its own with a caption.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+
 from p2r.evaluation.statistics import Interval
+from p2r.evaluation.store import explain_write_errors, replace_file
 from p2r.types import Frozen
 
 MISSING = "-"
@@ -20,7 +31,7 @@ class Table(Frozen):
     notes: tuple[str, ...] = ()
 
 
-def write_markdown(tables: list[Table]) -> str:
+def write_markdown(tables: Sequence[Table]) -> str:
     """Tables one below the other, as GitHub shows them."""
     blocks: list[str] = []
     for table in tables:
@@ -33,6 +44,61 @@ def write_markdown(tables: list[Table]) -> str:
     return "\n".join(blocks)
 
 
+def write_latex(tables: Sequence[Table]) -> str:
+    """Tables one below the other, for papers."""
+    blocks = ["% needs \\usepackage{booktabs}"]
+    for table in tables:
+        alignment = "".join("l" if is_text else "r" for is_text in find_text_columns(table))
+        lines = [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{_escape_latex(table.title)}}}",
+            f"\\begin{{tabular}}{{{alignment}}}",
+            "\\toprule",
+            _latex_line(table.columns),
+            "\\midrule",
+            *map(_latex_line, table.rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            *(f"\\par\\smallskip\\footnotesize {_escape_latex(note)}" for note in table.notes),
+            "\\end{table}",
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def write_tables(
+    folder: Path, name: str, tables: Sequence[Table], facts: Mapping[str, JsonValue] | None = None
+) -> list[Path]:
+    """NAME.md, NAME.tex and NAME.json in `folder`, which is made when missing.
+
+    Args:
+        facts: what else stands in the JSON, beside "tables".
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    content = {**(facts or {}), "tables": [table.model_dump(mode="json") for table in tables]}
+    texts = {
+        ".md": write_markdown(tables),
+        ".tex": write_latex(tables),
+        ".json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+    }
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix, text in texts.items():
+            replace_file(folder / (name + suffix), text)
+    return [folder / (name + suffix) for suffix in texts]
+
+
+def find_text_columns(table: Table) -> list[bool]:
+    """For each column, whether it holds words: the first one, and those with a cell of several words."""
+    return [
+        index == 0 or any(" " in row[index] and not row[index][:1].isdigit() for row in table.rows)
+        for index in range(len(table.columns))
+    ]
+
+
 def show_share(share: float | None) -> str:
     return MISSING if share is None else f"{100 * share:.1f}%"
 
@@ -43,6 +109,24 @@ def show_interval(interval: Interval | None) -> str:
 
 def show_number(value: float | None, digits: int = 2) -> str:
     return MISSING if value is None else f"{value:,.{digits}f}"
+
+
+_LATEX = {
+    "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}",
+    "|": "\\textbar{}", '"': "''", "±": "\\ensuremath{\\pm}", "×": "\\ensuremath{\\times}",
+}  # fmt: skip
+
+
+def _escape_latex(text: str) -> str:
+    escaped = re.sub(r"\s+", " ", "".join(_LATEX.get(sign, sign) for sign in text))
+    return re.sub(r"^-(?=\d)", "$-$", escaped.replace(" - ", " -- "))
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    """A row. A bracket at its beginning would be read as an argument of the line break before it."""
+    line = " & ".join(map(_escape_latex, cells))
+    return ("{}" if line.startswith(("[", "*")) else "") + line + " \\\\"
 
 
 def _line(cells: tuple[str, ...]) -> str:

@@ -16,7 +16,8 @@ __all__ = ["BoxJudge", "ChoiceJudge", "ModelJudge", "NumberJudge", "TextJudge", 
 
 
 def judge_for(sample: Sample, model: Model | None = None, prompts: PromptSet | None = None) -> Judge:
-    """The judge for a sample's answer form. A free-form answer is judged by `model` if there is one, else by its words.
+    """The judge for a sample's answer form. A free-form answer is judged by its words and, where these differ from the
+    target's and there is a `model`, by that.
 
     Args:
         prompts: how a model is asked; the set `release` when None.

@@ -1,11 +1,11 @@
-"""A free-form answer judged by a model, which has to say yes or no."""
+"""A free-form answer judged by a model, which has to say yes or no. Equal words are right without asking it."""
 
 from __future__ import annotations
 
 import re
 
 from p2r.errors import JudgeError
-from p2r.judges.rules import NO_ANSWER, target_of
+from p2r.judges.rules import NO_ANSWER, TextJudge, target_of
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.types import Answer, Box, Completion, Decoding, Model, Prompt, Sample, Verdict
 
@@ -13,7 +13,8 @@ DECODING = Decoding(max_new_tokens=512)
 
 
 class ModelJudge:
-    """Asks `model` whether the answer means the same as the target. It sees the question, not the picture.
+    """Asks `model` whether the answer means the same as the target, where the words differ. It sees the question, not
+    the picture.
 
     prompts: the wording, its file judge.txt; the set `release` when None.
     """
@@ -29,6 +30,9 @@ class ModelJudge:
         target_of(sample)
         if answer.text is None:
             return Verdict(correct=False, score=0.0, judge=judge, reason=NO_ANSWER)
+        by_words = await TextJudge()(sample, answer, boxes)
+        if by_words.correct:
+            return by_words
         prompt = Prompt(
             role="judge",
             system=self._prompts.system,
@@ -39,7 +43,11 @@ class ModelJudge:
         completion = await self._model.complete(prompt, self._decoding)
         correct = read_yes_or_no(completion)
         return Verdict(
-            correct=correct, score=float(correct), judge=judge, reason=f"replied {completion.text.strip()[:80]!r}"
+            correct=correct,
+            score=float(correct),
+            judge=judge,
+            reason=f"replied {completion.text.strip()[:80]!r}",
+            completion=completion,
         )
 
 

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from p2r.errors import DataError, ModelError
 from p2r.models.checkpoint import Checkpoint
 from p2r.models.patches import patchify
-from p2r.types import Prompt
+from p2r.types import Prompt, Turn
 
 Bytes: TypeAlias = NDArray[np.uint8]
 ChatTurn: TypeAlias = dict[str, str | list[dict[str, str]]]
@@ -91,7 +91,7 @@ class PromptEncoder:
             ModelError: the prompt is longer than the model can take.
         """
         patches, grids = [], []
-        for image in prompt.images:
+        for image in prompt.all_images:
             rows, grid = patchify(image, self._checkpoint.patches)
             patches.append(rows)
             grids.append(grid)
@@ -108,10 +108,8 @@ class PromptEncoder:
 
     def render(self, prompt: Prompt) -> str:
         """The chat text up to where the reply begins, with one placeholder per image."""
-        content = [{"type": "image"} for _ in prompt.images]
-        turns: list[ChatTurn] = [{"role": "user", "content": [*content, {"type": "text", "text": prompt.text}]}]
-        if prompt.system:
-            turns.insert(0, {"role": "system", "content": prompt.system})
+        turns: list[ChatTurn] = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        turns += [{"role": turn.role, "content": _content(turn)} for turn in prompt.turns]
         try:
             text = self._tokenizer.apply_chat_template(
                 turns,  # pyright: ignore[reportArgumentType]  # its annotation knows text-only chats
@@ -126,6 +124,19 @@ class PromptEncoder:
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a reply, without special tokens."""
         return self._backend.decode(list(token_ids), skip_special_tokens=True)
+
+    def first_ids(self, words: Sequence[str]) -> tuple[int, ...]:
+        """The token that each word begins with.
+
+        Raises:
+            ModelError: two of the words begin with the same token, or one of them has none.
+        """
+        tokens = [self._tokenise(word)[:1] for word in words]
+        if [] in tokens or len({token[0] for token in tokens}) < len(words):
+            raise ModelError(
+                f"the tokenizer of {self._checkpoint.folder} cannot tell the beginnings of {', '.join(words)} apart"
+            )
+        return tuple(token[0] for token in tokens)
 
     def _tokenise(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -145,6 +156,13 @@ class PromptEncoder:
         for token in token_ids:
             expanded.extend([token] * next(counts) if token == placeholder else (token,))
         return tuple(expanded)
+
+
+def _content(turn: Turn) -> str | list[dict[str, str]]:
+    """A reply as its text, which all templates take; a question in parts."""
+    if turn.role == "assistant":
+        return turn.text
+    return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts]
 
 
 def _chat_template(folder: Path) -> str | None:

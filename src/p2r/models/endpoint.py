@@ -149,14 +149,15 @@ class EndpointModel:
         Raises:
             EndpointError: no usable reply; the message says why, in the server's words where it gave any.
         """
-        tokens = visual_tokens(prompt.images, self._profile.budget.factor)
-        asked = Asked(self._url, self._name, len(prompt.images), sum(tokens), self._timeout_s, self._api_key)
+        tokens = visual_tokens(prompt.all_images, self._profile.budget.factor)
+        asked = Asked(self._url, self._name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
         line = self._line()
         async with line.slots:
             started = time.perf_counter()
             reply = await self._ask(line.client, prompt, decoding, asked)
             seconds = time.perf_counter() - started
-        self._token_check.compare(prompt.system + prompt.text, tokens, reply.prompt_tokens)
+        text = prompt.system + "".join(turn.text for turn in prompt.turns)
+        self._token_check.compare(text, tokens, reply.prompt_tokens)
         return Completion(
             text=reply.text,
             finish_reason=reply.finish_reason,
@@ -165,6 +166,7 @@ class EndpointModel:
                 visual_tokens=tokens, prompt_tokens=reply.prompt_tokens, generated_tokens=reply.generated_tokens
             ),
             seconds=seconds,
+            first_probs=reply.first_probs,
         )
 
     async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: Asked) -> Reply:
@@ -176,10 +178,10 @@ class EndpointModel:
                 logger.warning("%s knows no repetition penalty; it is left out", self._url)
             try:
                 body = await self._send(client, prompt, decoding, dialect)
-                self._reads_pictures |= bool(prompt.images)
-                return read_reply(body, asked)
+                self._reads_pictures |= bool(prompt.all_images)
+                return read_reply(body, asked, decoding.first_words)
             except openai.APIStatusError as error:
-                if self._learn(dialect, error, bool(prompt.images)):
+                if self._learn(dialect, error, bool(prompt.all_images)):
                     continue
                 if not self._reads_pictures:  # then no format was the better one
                     self._dialect = replace(self._dialect, transport=self._transport)
@@ -194,10 +196,10 @@ class EndpointModel:
         """The body of the response. Transport faults are retried; the last one is raised."""
 
         def wait(error: Exception) -> bool | float:
-            return not self._may_be_the_format(error, dialect, bool(prompt.images)) and wait_before_retry(error)
+            return not self._may_be_the_format(error, dialect, bool(prompt.all_images)) and wait_before_retry(error)
 
         with contextlib.ExitStack() as stack:
-            urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.images, dialect.transport))
+            urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.all_images, dialect.transport))
             messages, fields = build_messages(prompt, urls), build_fields(decoding, dialect)
             async for attempt in stamina.retry_context(
                 on=wait,

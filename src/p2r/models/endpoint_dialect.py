@@ -19,6 +19,9 @@ from p2r.models.endpoint_errors import find_cause
 from p2r.models.transport import LOSSLESS, Transport
 from p2r.types import Decoding, Prompt
 
+MOST_TOP_LOGPROBS = 20
+"""As many of the likeliest tokens as OpenAI's interface and vLLM's default allow to ask for."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,12 +41,26 @@ class Dialect:
 
 
 def build_messages(prompt: Prompt, urls: Sequence[str]) -> list[ChatCompletionMessageParam]:
-    """The chat: pictures first, then the text, as the models were trained."""
-    content: list[ChatCompletionContentPartParam] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-    content.append({"type": "text", "text": prompt.text})
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": content}]
+    """The chat: pictures first, then the text, as the models were trained; then the later turns.
+
+    Args:
+        urls: of all images of all turns, in order.
+    """
+    messages: list[ChatCompletionMessageParam] = []
     if prompt.system:
-        messages.insert(0, {"role": "system", "content": prompt.system})
+        messages.append({"role": "system", "content": prompt.system})
+    urls_left = iter(urls)
+    for turn in prompt.turns:
+        if turn.role == "assistant":
+            messages.append({"role": "assistant", "content": turn.text})
+            continue
+        content: list[ChatCompletionContentPartParam] = [
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": next(urls_left)}}
+            for part in turn.parts
+        ]
+        messages.append({"role": "user", "content": content})
     return messages
 
 
@@ -57,6 +74,8 @@ def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
         "top_p": decoding.top_p,
         dialect.limit: decoding.max_new_tokens,
     }
+    if decoding.first_words:
+        fields |= {"logprobs": True, "top_logprobs": MOST_TOP_LOGPROBS}
     if decoding.seed is not None and dialect.seed:
         fields["seed"] = decoding.seed
     if dialect.sampling == "extended":

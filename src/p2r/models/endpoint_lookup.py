@@ -25,6 +25,19 @@ def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> t
     Raises:
         EndpointError: no answer, or not exactly one model.
     """
+    base, names = list_models(url, api_key, timeout_s)
+    if len(names) != 1:
+        have = f"has {len(names)} models: {', '.join(names[:20])}" if names else "lists no model"
+        raise EndpointError(f"{url} {have}", hint="name one behind a #: URL#model")
+    return base, names[0]
+
+
+def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, list[str]]:
+    """The URL below which a server's API lies, and the names of its models.
+
+    Raises:
+        EndpointError: no answer.
+    """
     asked = Asked(url, "", 0, 0, timeout_s, api_key)
     for candidate in [url] if url.endswith("/v1") else [f"{url}/v1", url]:
         with openai.OpenAI(base_url=candidate, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client:
@@ -36,12 +49,8 @@ def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> t
                 raise EndpointError(explain(error, asked).message, hint="name the model: URL#model") from error
             except openai.APIError as error:
                 raise explain(error, asked) from error
-        if names is None:
-            continue
-        if len(names) != 1:
-            have = f"has {len(names)} models: {', '.join(names[:20])}" if names else "lists no model"
-            raise EndpointError(f"{url} {have}", hint="name one behind a #: URL#model")
-        return candidate, names[0]
+        if names is not None:
+            return candidate, names
     raise EndpointError(
         f"{url} lists no models, as an OpenAI-compatible server would",
         hint="check the URL (it mostly ends in /v1), or name the model: URL#model",

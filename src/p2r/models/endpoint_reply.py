@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -22,9 +24,23 @@ class _Message(BaseModel):
     reasoning: str | None = None
 
 
+class _Token(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_Token] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Position] | None = None
+
+
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Usage(BaseModel):
@@ -39,22 +55,31 @@ class _Body(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server replied; token counts are None when it reports none."""
+    """What a server replied; token counts are None when it reports none.
+
+    first_probs: for each word that was asked about, its probability of beginning the reply.
+    """
 
     text: str
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int | None
     generated_tokens: int | None
+    first_probs: tuple[float, ...] = ()
 
 
-def read_reply(body: str, asked: Asked) -> Reply:
+def read_reply(body: str, asked: Asked, first_words: Sequence[str] = ()) -> Reply:
     """Parse the body of a 200 response.
+
+    Args:
+        first_words: words whose probability of beginning the reply is wanted; 0 where the server does not list one
+            among its likeliest tokens.
 
     A thought that the server has taken out of the text (`reasoning_content`) is put back in front, in its tags, so that
     a reply reads the same whichever server sent it.
 
     Raises:
-        EndpointError: not JSON, not a chat completion, an error in disguise, empty, or cut off before the first token.
+        EndpointError: not JSON, not a chat completion, an error in disguise, empty, or cut off before the first token;
+            without the probabilities that were asked for.
     """
     try:
         content = json.loads(body)
@@ -85,7 +110,19 @@ def read_reply(body: str, asked: Asked) -> Reply:
         raise EndpointError(
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
         )
-    return Reply(text, finish, usage.prompt_tokens, usage.completion_tokens)
+    first_probs = _first_probs(choice, first_words, asked) if first_words else ()
+    return Reply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
+
+
+def _first_probs(choice: _Choice, words: Sequence[str], asked: Asked) -> tuple[float, ...]:
+    positions = (choice.logprobs.content if choice.logprobs else None) or []
+    if not positions or not positions[0].top_logprobs:
+        raise EndpointError(
+            f"{asked.url} sent no log-probabilities, from which a yes or no is weighed",
+            hint="use a server that gives them (vLLM, SGLang, llama.cpp) or a local model",
+        )
+    probs = {token.token: math.exp(token.logprob) for token in positions[0].top_logprobs}
+    return tuple(probs.get(word, 0.0) for word in words)
 
 
 def _text(message: _Message) -> str:

@@ -2,9 +2,10 @@
 
 A loop of our own in place of `generate`, for what that does not give: nothing is inherited from
 generation_config.json (greedy is greedy); each row has its own limit; a seeded row draws the same tokens whatever
-shares its batch, and the global random state is left alone; the repetition penalty does not see padding; a batch
-whose callers have left stops. Rows that have ended leave the batch when half of them have. Tests hold it equal to
-`generate` where both can do the same.
+shares its batch, and the global random state is left alone; the repetition penalty does not see padding; the token
+that stands for an image is never drawn; a batch whose callers have left stops. Rows that have ended leave the batch
+when half of them have. Tests hold it equal to `generate` where both can do the same. `training.group_generation` has
+the same prefill, limits and sampler for many rollouts of one prompt.
 
 Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabulary.
 """
@@ -21,6 +22,7 @@ from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration, Qwen3
 from p2r.models.encoding import EncodedPrompt
 from p2r.models.patches import normalise
 from p2r.models.profiles import PatchFormat
+from p2r.models.sampling import Sampler
 from p2r.types import Decoding
 
 VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration
@@ -28,11 +30,33 @@ VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditional
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Generated tokens, the end token left out; `ended` is False when the limit cut the reply off."""
+    """Generated tokens, the end token left out; `ended` is False when the limit cut the reply off.
+
+    first_probs: of the tokens that were asked for, the probability of being the first.
+    """
 
     token_ids: tuple[int, ...]
     ended: bool
     num_generated: int
+    first_probs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Prompts that the model has read.
+
+    cache: keys and values, (B, heads, P, channels) in each layer.
+    logits_BV: for each row's first token.
+    length_B1: tokens of each prompt. shift_B1: what a token's place has to be shifted by on the rotary axes, since an
+        image takes fewer positions than tokens.
+    """
+
+    cache: DynamicCache
+    logits_BV: torch.Tensor
+    ids_BP: torch.Tensor
+    mask_BP: torch.Tensor
+    length_B1: torch.Tensor
+    shift_B1: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +75,55 @@ class Engine:
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, abandoned: Callable[[], bool] = lambda: False
+        self,
+        prompts: Sequence[EncodedPrompt],
+        decoding: Decoding,
+        abandoned: Callable[[], bool] = lambda: False,
+        first_ids: Sequence[int] = (),
     ) -> list[Reply]:
         """Reply to each prompt.
 
         Args:
+            first_ids: tokens whose probability of being the first is wanted, before penalty and temperature.
             abandoned: asked at each step; when it says yes, what is there so far is returned.
         """
+        prefill = self.prefill(prompts)
+        cache, logits_BV, mask_BP = prefill.cache, prefill.logits_BV, prefill.mask_BP
+        length_B1, shift_B1 = prefill.length_B1, prefill.shift_B1
+        first_probs_BF: list[list[float]] = logits_BV.softmax(-1)[:, list(first_ids)].tolist()
+        limits = [self.limit(prompt, decoding) for prompt in prompts]
+        seeds = [secrets.randbits(62) if decoding.seed is None else decoding.seed for _ in prompts]
+        sampler = Sampler(decoding, prefill.ids_BP, mask_BP, logits_BV.shape[-1], seeds, max(limits))
+
+        tokens: list[list[int]] = [[] for _ in prompts]
+        ended = [False] * len(prompts)
+        rows = list(range(len(prompts)))
+        for step in range(max(limits)):
+            next_B = sampler.choose(logits_BV)
+            for row, token in zip(rows, next_B.tolist(), strict=True):
+                if not ended[row] and len(tokens[row]) < limits[row]:
+                    tokens[row].append(token)
+                    ended[row] = token in self.end_token_ids
+            going = [slot for slot, row in enumerate(rows) if not ended[row] and len(tokens[row]) < limits[row]]
+            if not going or abandoned():
+                break
+            if len(going) <= len(rows) // 2:
+                keep = torch.tensor(going, device=mask_BP.device)
+                cache.batch_select_indices(keep)
+                sampler.keep(keep)
+                mask_BP, length_B1, shift_B1, next_B = mask_BP[keep], length_B1[keep], shift_B1[keep], next_B[keep]
+                rows = [rows[slot] for slot in going]
+            mask_BP = torch.cat([mask_BP, mask_BP.new_ones(len(rows), 1)], dim=1)
+            place_B1 = length_B1 + step
+            axes_3B1 = (place_B1 + shift_B1)[None].expand(3, -1, -1)
+            logits_BV = self._step(cache, next_B[:, None], mask_BP, torch.cat([place_B1[None], axes_3B1]))
+        return [
+            Reply(tuple(chosen[:-1] if has_ended else chosen), has_ended, len(chosen), tuple(first_probs))
+            for chosen, has_ended, first_probs in zip(tokens, ended, first_probs_BF, strict=True)
+        ]
+
+    def prefill(self, prompts: Sequence[EncodedPrompt]) -> Prefill:
+        """Read prompts, those of different lengths together."""
         ids_BP, mask_BP = self._pad([prompt.token_ids for prompt in prompts])
         types_BP = (ids_BP == self.image_token_id).int() * mask_BP.int()
         pictures = self._pictures(prompts)
@@ -71,36 +137,19 @@ class Engine:
         order_BP = (mask_BP.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config.get_text_config())
         logits_BV = self._step(cache, ids_BP, mask_BP, torch.cat([order_BP[None], axes_3BP]), types_BP, pictures)
-        sampler = _Sampler(decoding, ids_BP, mask_BP, logits_BV.shape[-1])
-        length_B1 = mask_BP.sum(-1, keepdim=True)
+        return Prefill(cache, logits_BV, ids_BP, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
 
-        tokens: list[list[int]] = [[] for _ in prompts]
-        ended = [False] * len(prompts)
-        limits = [self._limit(prompt, decoding) for prompt in prompts]
-        rows = list(range(len(prompts)))
-        for step in range(max(limits)):
-            next_B = sampler.choose(logits_BV)
-            for row, token in zip(rows, next_B.tolist(), strict=True):
-                if not ended[row] and len(tokens[row]) < limits[row]:
-                    tokens[row].append(token)
-                    ended[row] = token in self.end_token_ids
-            going = [slot for slot, row in enumerate(rows) if not ended[row] and len(tokens[row]) < limits[row]]
-            if not going or abandoned():
-                break
-            if len(going) <= len(rows) // 2:
-                keep = torch.tensor(going, device=ids_BP.device)
-                cache.batch_select_indices(keep)
-                sampler.keep(going, keep)
-                mask_BP, length_B1, shift_B1, next_B = mask_BP[keep], length_B1[keep], shift_B1[keep], next_B[keep]
-                rows = [rows[slot] for slot in going]
-            mask_BP = torch.cat([mask_BP, mask_BP.new_ones(len(rows), 1)], dim=1)
-            place_B1 = length_B1 + step
-            axes_3B1 = (place_B1 + shift_B1)[None].expand(3, -1, -1)
-            logits_BV = self._step(cache, next_B[:, None], mask_BP, torch.cat([place_B1[None], axes_3B1]))
-        return [
-            Reply(tuple(chosen[:-1] if has_ended else chosen), has_ended, len(chosen))
-            for chosen, has_ended in zip(tokens, ended, strict=True)
-        ]
+    def limit(self, prompt: EncodedPrompt, decoding: Decoding) -> int:
+        """Most tokens of a reply: as asked for, and within the model's positions."""
+        if self.max_positions is None:
+            return decoding.max_new_tokens
+        return max(1, min(decoding.max_new_tokens, self.max_positions - len(prompt.token_ids)))
+
+    def allow(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (..., V) in float32 without the token that stands for an image: in a reply it would stand for none."""
+        logits = logits.float()
+        logits[..., self.image_token_id] = -torch.inf
+        return logits
 
     def _step(
         self,
@@ -122,7 +171,7 @@ class Engine:
             logits_to_keep=1,
             **(pictures or {}),
         )
-        return output.logits[:, -1].float()
+        return self.allow(output.logits[:, -1])
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask, (B, P), filled on the left: every row's last token is in the last column."""
@@ -143,78 +192,22 @@ class Engine:
         )
         return {"pixel_values": pixels, "image_grid_thw": grids}
 
-    def _limit(self, prompt: EncodedPrompt, decoding: Decoding) -> int:
-        if self.max_positions is None:
-            return decoding.max_new_tokens
-        return max(1, min(decoding.max_new_tokens, self.max_positions - len(prompt.token_ids)))
 
-
-class _Sampler:
-    """Chooses each row's next token."""
-
-    def __init__(self, decoding: Decoding, ids_BP: torch.Tensor, mask_BP: torch.Tensor, vocabulary: int) -> None:
-        self._decoding = decoding
-        self._seen_BV: torch.Tensor | None = None
-        if decoding.repetition_penalty != 1.0:
-            real_BP = mask_BP.bool()
-            self._seen_BV = torch.zeros(len(ids_BP), vocabulary + 1, dtype=torch.bool, device=ids_BP.device)
-            self._seen_BV.scatter_(1, torch.where(real_BP, ids_BP, vocabulary), True)
-            self._seen_BV = self._seen_BV[:, :vocabulary]
-        self._generators: list[torch.Generator] = []
-        if decoding.temperature > 0:
-            for _ in range(len(ids_BP)):
-                seed = secrets.randbits(62) if decoding.seed is None else decoding.seed
-                self._generators.append(torch.Generator(device=ids_BP.device).manual_seed(seed))
-
-    def choose(self, logits_BV: torch.Tensor) -> torch.Tensor:
-        """(B,) token ids: the likeliest, or drawn when the temperature is above zero."""
-        if self._seen_BV is not None:
-            penalty = self._decoding.repetition_penalty
-            punished_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
-            logits_BV = torch.where(self._seen_BV, punished_BV, logits_BV)
-        if self._decoding.temperature > 0:
-            logits_BV = _keep_top_p(logits_BV / self._decoding.temperature, self._decoding.top_p)
-            # The likeliest after adding Gumbel noise is a draw from the softmax.
-            noise_BV = torch.stack(
-                [
-                    torch.empty_like(row).exponential_(generator=each)
-                    for row, each in zip(logits_BV, self._generators, strict=True)
-                ]
-            )
-            logits_BV = logits_BV - noise_BV.log()
-        chosen_B = logits_BV.argmax(-1)
-        if self._seen_BV is not None:
-            self._seen_BV.scatter_(1, chosen_B[:, None], True)
-        return chosen_B
-
-    def keep(self, slots: Sequence[int], index: torch.Tensor) -> None:
-        if self._seen_BV is not None:
-            self._seen_BV = self._seen_BV[index]
-        self._generators = [self._generators[slot] for slot in slots] if self._generators else []
-
-
-def _keep_top_p(logits_BV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Leave out the least likely tokens that together have at most 1 - top_p; the likeliest always stays."""
-    if top_p >= 1.0:
-        return logits_BV
-    ordered_BV, index_BV = logits_BV.sort(dim=-1)
-    tail_BV = ordered_BV.softmax(-1).cumsum(-1) <= 1 - top_p
-    tail_BV[:, -1] = False
-    return logits_BV.masked_fill(tail_BV.scatter(1, index_BV, tail_BV), -torch.inf)
-
-
-def fold_patch_embedding(model: VisionLanguageModel) -> int:
+def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = False) -> int:
     """Make the patch embedding a matrix product, which it is; its 3-D convolution is several times slower.
 
     In float32 the weights of the two (equal) frames are summed as well, which changes rounding only and halves the
     pixels. In 16 bits the sum would be rounded, so both frames stay and every product is that of the convolution.
+
+    Args:
+        keep_frames: both frames stay in float32 as well, for a model whose weights are to be trained and saved.
 
     Returns:
         Frames per patch that the vision tower now takes.
     """
     embed = model.model.visual.patch_embed
     weight = embed.proj.weight.detach()
-    if weight.dtype == torch.float32:
+    if weight.dtype == torch.float32 and not keep_frames:
         weight = weight.sum(dim=2, keepdim=True)
         embed.temporal_patch_size = 1
     embed.proj = _PatchProjection(weight, embed.proj.bias)  # pyright: ignore[reportAttributeAccessIssue]

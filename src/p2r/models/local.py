@@ -96,9 +96,10 @@ class LocalModel:
         folder = Path(source)
         checkpoint = open_checkpoint(folder if folder.exists() else download(str(source)))
         profile = profile_for(str(checkpoint.folder), max_pixels=max_pixels)
-        place, kind = _choose_device(device), None if dtype is None else _choose_dtype(dtype)
+        place = choose_device(device)
+        kind = choose_dtype(dtype, place)
         encoder = PromptEncoder(checkpoint)
-        engine = _load_engine(checkpoint, encoder, place, kind or _usual_dtype(place))
+        engine = load_engine(checkpoint, encoder, place, kind)
         return cls(name or str(source), profile, encoder, engine, batch_size=batch_size)
 
     @property
@@ -131,9 +132,37 @@ class LocalModel:
             return encoded[0]
 
         reply = await self._batches.submit(decoding, prepare)
+        return self._make_completion(encoded[0], reply, time.perf_counter() - started)
+
+    def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
+        """Reply to prompts at once, in batches that depend on nothing but the prompts, so that the same ones are
+        answered the same way to the bit; what cannot be answered has its error. Not to be mixed with `complete`."""
+        started = time.perf_counter()
+        encoded = [self._try_encode(prompt) for prompt in prompts]
+        usable = [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
+        replies = iter(self._batches.run_all(decoding, usable))
+        seconds = time.perf_counter() - started
+        results: list[Completion | P2RError] = []
+        for prompt in encoded:
+            reply = prompt if isinstance(prompt, P2RError) else next(replies)
+            if isinstance(prompt, EncodedPrompt) and isinstance(reply, Reply):
+                results.append(self._make_completion(prompt, reply, seconds))
+            elif isinstance(reply, P2RError):
+                results.append(reply)
+            elif isinstance(reply, BaseException):
+                raise reply
+        return results
+
+    def _try_encode(self, prompt: Prompt) -> EncodedPrompt | P2RError:
+        try:
+            return self._encoder.encode(prompt)
+        except P2RError as error:
+            return error
+
+    def _make_completion(self, prompt: EncodedPrompt, reply: Reply, seconds: float) -> Completion:
         usage = Usage(
-            visual_tokens=encoded[0].visual_tokens,
-            prompt_tokens=len(encoded[0].token_ids),
+            visual_tokens=prompt.visual_tokens,
+            prompt_tokens=len(prompt.token_ids),
             generated_tokens=reply.num_generated,
         )
         return Completion(
@@ -141,18 +170,20 @@ class LocalModel:
             finish_reason="stop" if reply.ended else "length",
             model=self._name,
             usage=usage,
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
+            first_probs=reply.first_probs,
         )
 
     def _generate(
         self, decoding: Decoding, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool]
     ) -> list[Reply]:
         try:
-            return self._engine.generate(prompts, decoding, abandoned)
+            first_ids = self._encoder.first_ids(decoding.first_words)
+            return self._engine.generate(prompts, decoding, abandoned, first_ids)
         except P2RError:
             raise
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise ModelError(f"{self._name} failed while generating: {error}") from error
             problem = error
         # Outside of the handler, so that the failed batch's tensors are no longer held by the traceback.
@@ -168,7 +199,22 @@ class LocalModel:
         ) from problem
 
 
-def _load_engine(checkpoint: Checkpoint, encoder: PromptEncoder, device: torch.device, dtype: torch.dtype) -> Engine:
+def load_engine(
+    checkpoint: Checkpoint,
+    encoder: PromptEncoder,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    keep_frames: bool = False,
+) -> Engine:
+    """The weights of a checkpoint on a device, frozen, ready to generate with.
+
+    Args:
+        keep_frames: see `fold_patch_embedding`; a model that is trained keeps them.
+
+    Raises:
+        ModelError: the weights are incomplete or broken, or too large for the device.
+    """
     try:
         with quiet_transformers():
             model, report = AutoModelForImageTextToText.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
@@ -187,11 +233,11 @@ def _load_engine(checkpoint: Checkpoint, encoder: PromptEncoder, device: torch.d
             f"another shape, {absent[0]} among them",
             hint="transformers would fill them with random numbers; get the checkpoint anew",
         )
-    frames = fold_patch_embedding(model)
+    frames = fold_patch_embedding(model, keep_frames=keep_frames)
     try:
         model.eval().requires_grad_(False).to(device)
     except Exception as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise ModelError(f"{checkpoint.folder} cannot be moved to {device}: {error}") from error
         raise ModelError(
             f"{checkpoint.folder} does not fit into the memory of {device}", hint="use a smaller model or a server"
@@ -206,7 +252,8 @@ def _load_engine(checkpoint: Checkpoint, encoder: PromptEncoder, device: torch.d
     )
 
 
-def _choose_device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None or "auto": a GPU when there is one. Raises ConfigError for one that is not there."""
     if name is None or name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -221,17 +268,15 @@ def _choose_device(name: str | None) -> torch.device:
     return device
 
 
-def _choose_dtype(name: str) -> torch.dtype | None:
-    if name == "auto":
-        return None
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The dtype of that name; None or "auto": bfloat16 on a GPU, float32 on a CPU. Raises ConfigError for another."""
+    if name is None or name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise ConfigError(f"there is no dtype {name!r} here", hint=", ".join(DTYPES))
     return DTYPES[name]
 
 
-def _usual_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
-
-
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the machine, had no room for it."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

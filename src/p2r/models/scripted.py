@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from p2r.errors import ConfigError, ModelError
-from p2r.models.profiles import PROFILES
+from p2r.models.profiles import PROFILES, profile_for
 from p2r.types import Completion, Decoding, ModelProfile, Prompt, Role, Usage, visual_tokens
 
 Replies = str | Sequence[str] | Callable[[Prompt], str]
@@ -42,11 +42,14 @@ class ScriptedModel:
         }
 
     @classmethod
-    def from_file(cls, path: Path) -> ScriptedModel:
+    def from_file(cls, path: Path, *, max_pixels: int | None = None) -> ScriptedModel:
         """Read replies from JSON: `{"perceiver": "..." or ["...", ...], "reasoner": ..., "judge": ...}`.
 
+        Args:
+            max_pixels: most pixels per picture of the model that it pretends to be.
+
         Raises:
-            ConfigError: the file cannot be read, or holds anything else.
+            ConfigError: the file cannot be read, or holds anything else; or `max_pixels` is not usable.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +65,8 @@ class ScriptedModel:
                 isinstance(text, str) for text in cast("list[object]", given)
             ):
                 raise ConfigError(f"{path}: the replies of {role!r} are neither a text nor a list of texts", hint=hint)
-        return cls(cast("dict[Role, Replies]", content), name=f"scripted:{path.name}")
+        profile = profile_for("qwen3-vl", max_pixels=max_pixels)
+        return cls(cast("dict[Role, Replies]", content), name=f"scripted:{path.name}", profile=profile)
 
     @property
     def name(self) -> str:
@@ -73,9 +77,16 @@ class ScriptedModel:
         return self._profile
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """The next reply for the prompt's role."""
-        usage = Usage(visual_tokens=visual_tokens(prompt.images, self._profile.budget.factor))
-        return Completion(text=self._next(prompt), finish_reason="stop", model=self._name, usage=usage)
+        """The next reply for the prompt's role, of whose first word it is certain."""
+        usage = Usage(visual_tokens=visual_tokens(prompt.all_images, self._profile.budget.factor))
+        text = self._next(prompt)
+        return Completion(
+            text=text,
+            finish_reason="stop",
+            model=self._name,
+            usage=usage,
+            first_probs=tuple(float(text.startswith(word)) for word in decoding.first_words),
+        )
 
     def _next(self, prompt: Prompt) -> str:
         given = self._replies.get(prompt.role)

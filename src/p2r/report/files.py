@@ -13,6 +13,12 @@ ANNOTATED_FILE = "annotated.png"
 TRACE_FILE = "trace.json"
 
 
+def holds_trace(folder: Path, trace: Trace) -> bool:
+    """Whether `save_trace` has written this very trace into the folder, wholly: trace.json comes last."""
+    path = folder / TRACE_FILE
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == _write(trace)
+
+
 def save_trace(folder: Path, trace: Trace, image: ImageSource) -> tuple[Path, ...]:
     """Write trace.json and, when there was evidence, annotated.png and crop_1.png to crop_3.png, all losslessly.
 
@@ -32,5 +38,9 @@ def save_trace(folder: Path, trace: Trace, image: ImageSource) -> tuple[Path, ..
             stale.unlink(missing_ok=True)
         for name, picture in pictures.items():
             picture.save(folder / name, compress_level=1)
-        (folder / TRACE_FILE).write_text(trace.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / TRACE_FILE).write_text(_write(trace), encoding="utf-8")
     return tuple(folder / name for name in (*pictures, TRACE_FILE))
+
+
+def _write(trace: Trace) -> str:
+    return trace.model_dump_json(indent=2) + "\n"

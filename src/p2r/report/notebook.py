@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from p2r.errors import P2RError
+from p2r.evaluation.scoring import ScoredRow
+from p2r.evaluation.stored import SampleFacts
 from p2r.pixels import FileImage
-from p2r.report.build import environment, read_template
-from p2r.report.cards import Looks, answer_text, view_looks, view_reply
+from p2r.report.cards import answer_text, view_reply
+from p2r.report.looks import Looks, Sight, load_scene, view_looks
+from p2r.report.page import environment, read_template
 from p2r.types import ImageSource, Trace
 
 
@@ -68,11 +71,11 @@ def _render_html(trace: Trace, image: ImageSource | None) -> str:
     source = image or (FileImage(trace.image) if Path(trace.image).is_file() else None)
     problem = "" if source else f"the picture {trace.image!r} is not at hand: give it with show(trace, image=...)"
     try:
-        looks = view_looks(source, trace.boxes, (), None) if source else None
+        looks = view_looks(load_scene(source, [Sight(0, "", trace.boxes)], None)) if source else None
     except P2RError as error:
         problem = error.message
     template = environment().get_template("trace.html.j2")
-    reply = view_reply("", trace, is_primary=True)
+    reply = view_reply("", ScoredRow(SampleFacts(sample_id=trace.sample_id), trace), is_primary=True)
     return template.render(trace=trace, looks_view=looks, reply=reply, problem=problem, css=read_template("looks.css"))
 
 

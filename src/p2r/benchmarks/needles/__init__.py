@@ -32,6 +32,9 @@ class SceneImage:
     def load(self) -> Image.Image:
         return render(self.scene)
 
+    def read_size(self) -> tuple[int, int]:
+        return self.scene.knobs.side_px, self.scene.knobs.side_px
+
 
 class Needles(Sequence[Sample]):
     """`num_samples` questions, each about a picture of its own. Sample k depends on (seed, k) alone."""

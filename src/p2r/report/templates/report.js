@@ -1,22 +1,53 @@
 "use strict";
 (() => {
   const group = document.querySelector(".filters");
-  const cards = [...document.querySelectorAll(".card")];
+  const cards = [...document.querySelectorAll(".card")].map((element) => ({ element, flags: new Set(element.dataset.flags.split(" ")) }));
   const none = document.querySelector(".none");
   if (!group) return;
   group.hidden = false;
+  const buttons = [...group.querySelectorAll("button")];
+  const chosen = (what) => group.querySelector(`[data-choose="${what}"]`)?.value ?? "";
+  let flag = "asked";
+
+  // Boxes of the chosen run; its crops where the card has them, else those it came with, under their own name.
+  const look = (card, run) => {
+    const boxes = [...card.querySelectorAll(".box[data-run]")];
+    for (const box of boxes) box.hidden = box.dataset.run !== run;
+    const num = boxes.filter((box) => !box.hidden).length;
+    const count = card.querySelector(".looked .count");
+    if (count) count.textContent = `${num} ${num === 1 ? "box" : "boxes"}`;
+    const crops = [...card.querySelectorAll(".crops")];
+    const own = crops.find((figure) => figure.dataset.run === run) ?? crops[0];
+    for (const figure of crops) figure.hidden = figure !== own;
+  };
+
+  const show = () => {
+    const run = chosen("run") || "0";
+    const [benchmark, category] = [chosen("benchmark"), chosen("category")];
+    const counts = Object.fromEntries(buttons.map((button) => [button.dataset.filter, 0]));
+    for (const { element, flags } of cards) {
+      const fits = (!benchmark || element.dataset.benchmark === benchmark) && (!category || element.dataset.category === category);
+      for (const key in counts) counts[key] += fits && flags.has(`${run}:${key}`) ? 1 : 0;
+      element.hidden = !fits || !flags.has(`${run}:${flag}`);
+    }
+    for (const button of buttons) {
+      button.setAttribute("aria-pressed", String(button.dataset.filter === flag));
+      button.querySelector("span").textContent = counts[button.dataset.filter];
+    }
+    document.querySelector(".shown").textContent = counts[flag];
+    none.hidden = counts[flag] > 0;
+  };
+
   group.addEventListener("click", (event) => {
-    const chosen = event.target.closest("button");
-    if (!chosen) return;
-    for (const button of group.querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(button === chosen));
+    const button = event.target.closest("button");
+    if (!button) return;
+    flag = button.dataset.filter;
+    show();
+  });
+  group.addEventListener("change", (event) => {
+    if (event.target.dataset.choose === "run") {
+      for (const { element } of cards) look(element, event.target.value);
     }
-    const flag = chosen.dataset.filter;
-    let shown = 0;
-    for (const card of cards) {
-      card.hidden = flag !== "all" && !card.dataset.flags.split(" ").includes(flag);
-      shown += card.hidden ? 0 : 1;
-    }
-    none.hidden = shown > 0;
+    show();
   });
 })();

@@ -1,0 +1,340 @@
+"""B1: log-probs and gradients of a group of rollouts, ours beside the repeated rows that TRL trains.
+
+    python benchmarks/speed_training.py [--prompts 512,1024,2560] [--responses 64,256] [--group 8] [--runs 3]
+        [--size tiny|2b|4b] [--device cpu|cuda] [--dtype float32] [--checkpointing] [--peer trl|stock]
+
+A random Qwen3-VL, one prompt with one picture, a group of responses of equal length (the peer's best case: no padding).
+Each measurement runs in a process of its own, for its peak memory; the time is the median of the runs after a first
+one, on a CPU that of the process, so that neighbours do not count. The peer is
+`GRPOTrainer._get_per_token_logps_and_entropies` of the installed trl, the whole group in one batch; without trl it is
+the same rows through stock transformers, and the output says so. The peer gets its pixels as ready floats, ours makes
+them from bytes within the time.
+
+Beside each ratio stands that of the floating-point operations (matrix products and attention, forward and backward),
+and how far the two sides are apart: the largest distance of a log-prob, and of the gradient of all parameters in
+proportion to its length. In float64 against stock transformers (`--dtype float64 --peer stock`) the distances show the
+method; in float32 they show rounding, and trl's own head rounds to float32 always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeAlias
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from p2r.models import local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
+
+# isort: split
+import transformers
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from p2r.models.encoding import EncodedPrompt
+from p2r.models.patches import normalise
+from p2r.training.attention import install
+from p2r.training.logprobs import compute_logprobs
+from p2r.training.packing import pack
+
+Compute: TypeAlias = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One side at one size."""
+
+    seconds: float
+    peak_mb: float
+    logprobs: torch.Tensor
+    gradient: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a Qwen3-VL: of its language part, then of its vision tower."""
+
+    hidden: int
+    layers: int
+    heads: int
+    key_heads: int
+    channels: int
+    inner: int
+    vocabulary: int
+    vision_hidden: int
+    vision_depth: int
+    vision_heads: int
+
+    @property
+    def token_flops(self) -> int:
+        """Of the matrix products of one token through the layers."""
+        attention = self.hidden * self.channels * 2 * (self.heads + self.key_heads)
+        return 2 * self.layers * (attention + 3 * self.hidden * self.inner)
+
+    def attention_flops(self, num_pairs: float) -> float:
+        return 4 * self.layers * self.heads * self.channels * num_pairs
+
+    def vision_flops(self, num_tokens: int) -> float:
+        """One picture: four patches per token, full attention, twelve times the square of the width per layer."""
+        patches, width = 4 * num_tokens, self.vision_hidden
+        mergers = 4 * num_tokens * (4 * width) * (4 * width + self.hidden)
+        return self.vision_depth * (24 * width**2 * patches + 4 * width * patches**2) + mergers
+
+
+SIZES = {
+    "tiny": Shape(384, 4, 6, 2, 64, 1024, 2000, 192, 3, 3),
+    "2b": Shape(2048, 28, 16, 8, 128, 6144, 151936, 1024, 24, 16),
+    "4b": Shape(2560, 36, 32, 8, 128, 9728, 151936, 1024, 24, 16),
+}
+TEXT = 32  # tokens of a prompt that are no picture, at least
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--prompts", default="512,1024,2560", help="tokens of the prompt")
+    parser.add_argument("--responses", default="64,256", help="tokens of a response")
+    parser.add_argument("--group", type=int, default=8, help="responses of the prompt")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each side")
+    parser.add_argument("--size", choices=SIZES, default="tiny", help="of the model")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--checkpointing", action="store_true", help="layers are computed again during backward")
+    parser.add_argument("--peer", choices=["trl", "stock"], default="trl" if find_spec("trl") else "stock")
+    parser.add_argument("--side", choices=["ours", "trl", "stock"], help=argparse.SUPPRESS)  # one measurement
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        measure(arguments)
+    else:
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    print_circumstances(arguments)
+    print(f"{'P':>6}{'R':>6}{'peer s':>10}{'ours s':>10}{'ratio':>8}{'FLOPs':>8}{'of it':>7}", end="")
+    print(f"{'peer MB':>10}{'ours MB':>10}{'ratio':>8}{'log-probs':>12}{'gradient':>12}")
+    for num_prompt in map(int, arguments.prompts.split(",")):
+        for num_response in map(int, arguments.responses.split(",")):
+            theirs, ours = (
+                measure_apart(arguments, side, num_prompt, num_response) for side in (arguments.peer, "ours")
+            )
+            farthest = float((theirs.logprobs - ours.logprobs).abs().max())
+            turn = float((theirs.gradient - ours.gradient).norm() / theirs.gradient.norm())
+            ratio, theory = theirs.seconds / ours.seconds, flop_ratio(arguments, num_prompt, num_response)
+            print(f"{num_prompt:>6}{num_response:>6}{theirs.seconds:>10.2f}{ours.seconds:>10.2f}", end="")
+            print(
+                f"{ratio:>7.1f}x{theory:>7.1f}x{ratio / theory:>7.0%}{theirs.peak_mb:>10.0f}{ours.peak_mb:>10.0f}",
+                end="",
+            )
+            print(f"{theirs.peak_mb / ours.peak_mb:>7.1f}x", end="")
+            print(f"{farthest:>12.1e}{turn:>12.1e}", flush=True)
+
+
+def measure_apart(arguments: argparse.Namespace, side: str, num_prompt: int, num_response: int) -> Measured:
+    """In a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.pt"
+        command = [sys.executable, __file__, "--side", side, "--results", str(results)]
+        command += ["--prompts", str(num_prompt), "--responses", str(num_response), "--group", str(arguments.group)]
+        command += ["--runs", str(arguments.runs), "--size", arguments.size, "--device", arguments.device]
+        command += ["--dtype", arguments.dtype, *(["--checkpointing"] if arguments.checkpointing else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{side} at {num_prompt} + {num_response} failed:\n{done.stderr[-2000:]}")
+        return Measured(**json.loads(done.stdout.splitlines()[-1]), **torch.load(results))
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Print seconds and MB as JSON; log-probs and gradient go into a file."""
+    torch.manual_seed(0)
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    model = make_model(SIZES[arguments.size]).to(device=device, dtype=dtype).train()
+    if arguments.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    prompt = make_prompt(int(arguments.prompts))
+    responses_GR = torch.randint(0, 1000, (arguments.group, int(arguments.responses)))
+    weights_GR = torch.randn(responses_GR.shape).to(device)
+    compute = {"ours": compute_ours, "trl": compute_by_trl, "stock": compute_by_stock}[arguments.side]
+    logprobs = compute(model, prompt, responses_GR)
+
+    def run() -> torch.Tensor:
+        model.zero_grad(set_to_none=True)
+        result_GR = logprobs()
+        (result_GR * weights_GR).sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return result_GR.detach()
+
+    before_mb = read_memory_mb(device)
+    result_GR = run()  # also warms up
+    peak_mb = read_memory_mb(device, peak=True)
+    seconds: list[float] = []
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    for _ in range(arguments.runs):
+        start = clock()
+        run()
+        seconds.append(clock() - start)
+    gradient = torch.cat([weight.grad.flatten().cpu() for weight in model.parameters() if weight.grad is not None])
+    torch.save({"logprobs": result_GR.cpu(), "gradient": gradient}, arguments.results)
+    print(json.dumps({"seconds": statistics.median(seconds), "peak_mb": peak_mb - before_mb}))
+
+
+def compute_ours(model: Qwen3VLForConditionalGeneration, prompt: EncodedPrompt, responses_GR: torch.Tensor) -> Compute:
+    install(model)
+    return lambda: compute_logprobs(model, pack(model, [(prompt, responses_GR.tolist())])).logprobs_BT
+
+
+def compute_by_trl(
+    model: Qwen3VLForConditionalGeneration, prompt: EncodedPrompt, responses_GR: torch.Tensor
+) -> Compute:
+    from trl.trainer.grpo_trainer import GRPOTrainer
+    from trl.trainer.utils import add_fused_lm_head
+
+    add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext))
+    compute = inspect.unwrap(GRPOTrainer._get_per_token_logps_and_entropies)  # without its stopwatch
+    rows, group, num_response = repeat_rows(model, prompt, responses_GR), *responses_GR.shape
+    return lambda: compute(trainer, model, logits_to_keep=num_response, num_images=[1] * group, **rows)[0]
+
+
+def compute_by_stock(
+    model: Qwen3VLForConditionalGeneration, prompt: EncodedPrompt, responses_GR: torch.Tensor
+) -> Compute:
+    rows, num_response = repeat_rows(model, prompt, responses_GR), responses_GR.shape[1]
+    targets_GR = responses_GR.to(model.device)
+
+    def compute() -> torch.Tensor:
+        logits = model(**rows, use_cache=False, logits_to_keep=num_response + 1).logits[:, :-1]
+        chosen_GR = logits.gather(-1, targets_GR[..., None])[..., 0]
+        return chosen_GR - torch.stack([row.logsumexp(-1) for row in logits])  # row by row, as trl does
+
+    return compute
+
+
+def repeat_rows(
+    model: Qwen3VLForConditionalGeneration, prompt: EncodedPrompt, responses_GR: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What a trainer that repeats the prompt hands to the model."""
+    group = len(responses_GR)
+    ids = torch.cat([torch.tensor(prompt.token_ids).expand(group, -1), responses_GR], dim=1).to(model.device)
+    pixels = normalise(prompt.patches, device=model.device, dtype=model.dtype)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == model.config.image_token_id).int(),
+        "pixel_values": pixels.repeat(group, 1),
+        "image_grid_thw": torch.tensor(prompt.grids, device=model.device).repeat(group, 1),
+    }
+
+
+def make_model(shape: Shape) -> Qwen3VLForConditionalGeneration:
+    half = shape.channels // 2
+    side = half * 5 // 16  # 20 of 64 in the published models
+    config = Qwen3VLConfig(
+        text_config={
+            "vocab_size": shape.vocabulary,
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.inner,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.key_heads,
+            "head_dim": shape.channels,
+            "max_position_embeddings": 262144,
+            "initializer_range": shape.hidden**-0.5,  # attention is far from even, as in a trained model
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5e6,
+                "mrope_section": [half - 2 * side, side, side],
+                "mrope_interleaved": True,
+            },
+        },
+        vision_config={
+            "depth": shape.vision_depth,
+            "hidden_size": shape.vision_hidden,
+            "intermediate_size": 4 * shape.vision_hidden,
+            "num_heads": shape.vision_heads,
+            "out_hidden_size": shape.hidden,
+            "initializer_range": shape.vision_hidden**-0.5,
+            "deepstack_visual_indexes": [shape.vision_depth * n // 4 - (n == 4) for n in (1, 2, 3)],
+        },
+        image_token_id=1900,
+        vision_start_token_id=1901,
+        vision_end_token_id=1902,
+        video_token_id=1903,
+        tie_word_embeddings=True,
+    )
+    config._attn_implementation = "sdpa"
+    return Qwen3VLForConditionalGeneration(config)
+
+
+def make_prompt(num_prompt: int) -> EncodedPrompt:
+    """One picture, as square as it goes, and text around it."""
+    rows, columns = picture_size(num_prompt)
+    random = np.random.default_rng(0)
+    text = random.integers(0, 1000, num_prompt - rows * columns - 2).tolist()
+    ids = [*text[:8], 1901, *[1900] * (rows * columns), 1902, *text[8:]]
+    patches = random.integers(0, 256, (4 * rows * columns, 3 * 16 * 16), dtype=np.uint8)
+    return EncodedPrompt(tuple(ids), (patches,), ((1, 2 * rows, 2 * columns),), (rows * columns,))
+
+
+def picture_size(num_prompt: int) -> tuple[int, int]:
+    rows = int((num_prompt - TEXT) ** 0.5)
+    return rows, (num_prompt - TEXT) // rows
+
+
+def flop_ratio(arguments: argparse.Namespace, num_prompt: int, num_response: int) -> float:
+    """Of the repeated rows to ours; backward is twice forward on both sides."""
+    shape, group = SIZES[arguments.size], arguments.group
+    rows, columns = picture_size(num_prompt)
+    vision, head = shape.vision_flops(rows * columns), 2 * shape.hidden * shape.vocabulary
+    length, own = num_prompt + num_response, num_response - 1
+    theirs = group * (vision + length * shape.token_flops + shape.attention_flops(length**2 / 2) + num_response * head)
+    pairs = num_prompt**2 / 2 + group * (own * num_prompt + own**2 / 2)
+    ours = vision + (num_prompt + group * own) * shape.token_flops + shape.attention_flops(pairs)
+    return theirs / (ours + (1 + group * own) * head)
+
+
+def read_memory_mb(device: torch.device, *, peak: bool = False) -> float:
+    """Of the GPU's tensors, or of this process."""
+    if device.type == "cuda":
+        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6
+    if peak:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return resident_pages * resource.getpagesize() / 1e6
+
+
+def print_circumstances(arguments: argparse.Namespace) -> None:
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    place = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.processor() or "CPU"
+    print(f"{date}, {place}, {os.environ['OMP_NUM_THREADS']} thread(s), medians of {arguments.runs} runs")
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, model {arguments.size}", end="")
+    print(f", {arguments.dtype}, G = {arguments.group}{', checkpointing' if arguments.checkpointing else ''}")
+    if arguments.peer == "trl":
+        import trl
+
+        print(f"peer: trl {trl.__version__}, its per-token log-probs")
+    else:
+        print("peer: the repeated rows through stock transformers, as trl sends them")
+
+
+if __name__ == "__main__":
+    main()

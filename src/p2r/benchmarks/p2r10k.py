@@ -1,0 +1,297 @@
+"""P2R-10k and other training data of its layout, as samples; and the raw layout of Mini-o3 (VisualProbe).
+
+    {"prompt": [{"role": "user", "content": "<image>\\nWhat ...?\\nA. red\\nB. blue"}], "images": ["a.jpg"],
+     "data_source": "...", "reward_model": {"ground_truth": "A"}, "extra_info": {"answer_form": "mca", "index": 7}}
+    {"images": ["a.jpg"], "problem": "<image>\\nWhat ...?", "solution": "a kite", "doc_id": 7}
+
+The question is the user's text without `<image>`, otherwise word for word, because it is what the published
+checkpoints were trained with; options are read out of it and not appended again. A choice whose options cannot be read
+stays a choice of unknown options. Rows of the raw layout state no answer form: one that states options and has the
+letter of one as its solution is a choice, the others are free.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from PIL import Image
+
+from p2r.benchmarks.base import Facts, read_size
+from p2r.benchmarks.cell_image import CellImage, PathImage, ShortCell
+from p2r.benchmarks.layout import Loaded, Source
+from p2r.benchmarks.parquet_file import ParquetCell
+from p2r.benchmarks.rows import Cell, Row, Table, shorten
+from p2r.benchmarks.tables import read_table
+from p2r.benchmarks.tsv_file import FileRange
+from p2r.errors import DataError, ImageError
+from p2r.types import LETTERS, AnswerForm, ImageSource, Sample
+
+FACTS = Facts("p2r10k", letters="ABCDE")
+LICENCE_NOTE = (
+    "licence of P2R-10k: its card says Apache-2.0, but one of its sources is CC BY-NC 4.0 (no commercial use); "
+    "check the sources you train on"
+)
+FORMS: dict[str, AnswerForm] = {"mca": "choice", "na": "number", "free_form": "free_form"}
+"""The data's names of the answer forms."""
+
+COLUMNS = frozenset({"prompt", "images", "reward_model"})
+RAW_COLUMNS = frozenset({"images", "problem", "solution"})
+_PLACEHOLDER = "<image>"
+_OPTION_LINE = re.compile(r"\s*\(?([A-Z])[).:]\s*(\S.*?)\s*")
+_INLINE_OPTION = re.compile(r"\(([A-Z])\)\s*")
+
+
+def load_p2r10k(source: Source) -> Loaded:
+    """Raises DataError."""
+    table = read_table(source.path, split=source.split)
+    is_raw = "problem" in table.columns
+    table.require(sorted(RAW_COLUMNS if is_raw else COLUMNS))
+    root = source.images or (source.path if source.path.is_dir() else source.path.parent)
+    name, differences = _choose_names(table)
+    read = _read_raw if is_raw else _read_row
+
+    def make(row: Row) -> Sample:
+        row.check()
+        sample = read(row, find_image(row, root))
+        return replace(sample, id=name(row))
+
+    samples = source.sieve.collect(table.rows, make, lambda row: row.place)
+    unread = [sample.id for sample in samples if sample.answer_form == "choice" and not sample.options]
+    if unread:
+        differences.append(f"{len(unread)} choices state no options that can be read: {', '.join(unread[:5])}")
+    return Loaded(samples, FACTS, differences, notes=[LICENCE_NOTE])
+
+
+def parse_question_options(question: str) -> tuple[str, ...]:
+    """The options that a question states, on lines `A. ...`, `(A) ...` or `A) ...`, or inline as `(A) ... (B) ...`.
+
+    () unless they run A, B, C, ... and are two or more. Of several lists the last counts.
+    """
+    found: list[str] = []
+    best: list[str] = []
+    for line in filter(str.strip, question.split("\n")):
+        match = _OPTION_LINE.fullmatch(line)
+        if match and match[1] == LETTERS[len(found) % len(LETTERS)]:
+            found.append(match[2])
+        else:
+            found = [match[2]] if match and match[1] == "A" else []
+        best = found if len(found) >= 2 else best
+    if best and not any(_INLINE_OPTION.search(option) for option in best):
+        return tuple(best)
+    parts = _INLINE_OPTION.split(question)
+    letters, texts = parts[1::2], [text.strip(" \n\t,;") for text in parts[2::2]]
+    if len(letters) >= 2 and letters == list(LETTERS[: len(letters)]) and all(texts):
+        return tuple(texts)
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """The one picture in a list of a parquet file: its bytes, or a path relative to `root`."""
+
+    uri: str
+    cell: ParquetCell
+    root: Path
+
+    def load(self) -> Image.Image:
+        """Raises ImageError."""
+        return self._find().load()
+
+    def read_size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright, from the header. Raises ImageError."""
+        return read_size(self._find())
+
+    def _find(self) -> ImageSource:
+        try:
+            return _make_image(_take_one(self.cell.read_value()), self.uri, self.root)
+        except DataError as error:
+            raise ImageError(f"{self.uri}: {error.message}", hint=error.hint) from error
+
+
+@dataclass(frozen=True, slots=True)
+class BytesCell:
+    """A picture's bytes that are in memory already."""
+
+    data: bytes
+
+    def read(self, limit: int | None = None) -> bytes:
+        return self.data[:limit]
+
+
+def find_image(row: Row, root: Path) -> ImageSource:
+    """The picture of a row. Raises DataError when there is none, or more than one."""
+    uri = f"{row.path}#{row.number}/images"
+    cell = row.cells.get("images")
+    if isinstance(cell, ParquetCell):
+        return ListedImage(uri, cell, root)
+    if cell is not None:
+        return CellImage(uri, cell)
+    try:
+        return _make_image(_take_one(row.values.get("images")), uri, root)
+    except DataError as error:
+        raise row.fail("images", error.message, error.hint) from error
+
+
+def _take_one(value: object) -> object:
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
+    if value is None or not items:
+        raise DataError("no picture")
+    if len(items) > 1:
+        raise DataError(f"{len(items)} pictures", hint="a question is about one picture")
+    return items[0]
+
+
+def _make_image(value: object, uri: str, root: Path) -> ImageSource:
+    match value:
+        case str() if value.strip():
+            return PathImage(root / value)
+        case {"bytes": bytes() as data} if data:
+            return CellImage(uri, BytesCell(data))
+        case {"bytes": str() as text} if text:
+            return CellImage(uri, ShortCell(text))
+        case {"bytes": FileRange() as stretch}:
+            return CellImage(uri, stretch)
+        case {"path": str() as path} | {"image": str() as path} if path.strip():
+            return PathImage(root / path)
+        case _:
+            raise DataError(
+                f"{shorten(value)} is neither a path nor bytes", hint='write "a.jpg", {"path": ...} or {"bytes": ...}'
+            )
+
+
+def _read_row(row: Row, image: ImageSource) -> Sample:
+    question = _read_question(row)
+    target, form = _read_target(row), _read_form(row)
+    options = parse_question_options(question) if form == "choice" else ()
+    return _make(
+        image,
+        question,
+        form=form,
+        options=options,
+        target=_letter_of(row, target, options) if form == "choice" else target,
+        category=row.text("data_source") if row.has("data_source") else "",
+    )
+
+
+def _read_raw(row: Row, image: ImageSource) -> Sample:
+    question, target = _strip_placeholder(_text_of(row, "problem")), row.text("solution")
+    options = parse_question_options(question)
+    letter = target.strip("(). ").upper()
+    if options and len(letter) == 1 and letter in LETTERS[: len(options)]:
+        return _make(image, question, form="choice", options=options, target=letter)
+    return _make(image, question, form="free_form", target=target)
+
+
+def _make(
+    image: ImageSource,
+    question: str,
+    *,
+    form: AnswerForm,
+    target: str,
+    options: tuple[str, ...] = (),
+    category: str = "",
+) -> Sample:
+    if not question:
+        raise DataError("the question is empty")
+    return Sample(
+        id="",
+        image=image,
+        question=question,
+        options=options,
+        answer_form=form,
+        target=target,
+        benchmark=FACTS.name,
+        category=category,
+        chance=1 / len(options) if options else None,
+        options_in_question=True,
+    )
+
+
+def _read_question(row: Row) -> str:
+    """The last text of the user."""
+    value = row.values.get("prompt")
+    if not isinstance(value, list | tuple):
+        raise row.fail("prompt", "missing" if value is None else f"{shorten(value)} is not a list of messages")
+    for message in reversed(cast("Sequence[object]", value)):
+        match message:
+            case {"role": "user", "content": str() as text}:
+                return _strip_placeholder(text)
+            case {"role": "user", "content": FileRange() as stretch}:
+                return _strip_placeholder(_read_text(stretch))
+            case _:
+                continue
+    raise row.fail("prompt", f"{shorten(cast('object', value))} has no text of the user")
+
+
+def _strip_placeholder(text: str) -> str:
+    return text.replace(_PLACEHOLDER, "").strip()
+
+
+def _text_of(row: Row, name: str) -> str:
+    return _read_text(row.cells[name]) if name in row.cells else row.text(name)
+
+
+def _read_text(cell: Cell) -> str:
+    """A long text that was left in a JSON file."""
+    return cast("str", json.loads(b'"' + cell.read() + b'"'))
+
+
+def _read_target(row: Row) -> str:
+    match row.values.get("reward_model"):
+        case {"ground_truth": bool()}:
+            pass
+        case {"ground_truth": str() | int() | float() as target} if str(target).strip():
+            return str(target).strip()
+        case _:
+            pass
+    raise row.fail("reward_model.ground_truth", f"no answer in {shorten(row.values.get('reward_model'))}")
+
+
+def _read_form(row: Row) -> AnswerForm:
+    match row.values.get("extra_info"):
+        case {"answer_form": str() as name} if name not in FORMS:
+            raise row.fail("extra_info.answer_form", f"{name!r} is none of {', '.join(FORMS)}")
+        case {"answer_form": str() as name}:
+            return FORMS[name]
+        case _:
+            return "free_form"
+
+
+def _letter_of(row: Row, target: str, options: Sequence[str]) -> str:
+    letters = LETTERS[: len(options)] if options else LETTERS
+    letter = target.strip("(). ").upper()
+    if len(letter) == 1 and letter in letters:
+        return letter
+    if list(options).count(target) == 1:
+        return LETTERS[options.index(target)]
+    what = f"({', '.join(letters)})" if options else "(the question states no options that can be read)"
+    raise row.fail("reward_model.ground_truth", f"{target!r} is not the letter of an option {what}")
+
+
+def _choose_names(table: Table) -> tuple[Callable[[Row], str], list[str]]:
+    """How rows are named: by their index where every row has another one, else by their number."""
+    found = list(_find_indices(table))
+    if found and None not in found and len(set(found)) == len(found):
+        names = dict(zip((id(row) for row in table.rows), cast("list[str]", found), strict=True))
+        return lambda row: names[id(row)], []
+    repeated = len(found) - found.count(None) - len(set(found) - {None})
+    sentences = [f"{repeated} rows repeat an index; rows are named by their number"] if repeated else []
+    return _name_by_place, sentences
+
+
+def _name_by_place(row: Row) -> str:
+    return f"{row.path.stem}/{row.number}"
+
+
+def _find_indices(table: Table) -> Iterator[str | None]:
+    for row in table.rows:
+        match row.values.get("extra_info"), row.values.get("doc_id"):
+            case ({"index": int() | str() as index}, _) | (_, int() | str() as index):
+                yield str(index)
+            case _:
+                yield None

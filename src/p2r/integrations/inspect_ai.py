@@ -1,0 +1,250 @@
+# pyright: reportMissingImports=false
+# Inspect is installed beside p2r by those who use it, not by p2r; it needs Python 3.11
+"""Tasks of Inspect (inspect_ai) over p2r's benchmarks: a solver that walks, and a scorer that asks p2r's judge.
+
+    inspect eval p2r/needles -T mode=direct
+    inspect eval p2r/benchmark -T spec=vstar:data/vstar_bench -T model=http://localhost:8000/v1#P2R-4B
+
+Inspect finds them by the entry point `inspect_ai`. p2r's model is the argument `model`; Inspect's own is not asked. The
+whole trace, boxes and crops included, stands in a sample's metadata; pictures do not.
+
+Failed is not wrong: a walk that fails is an error of its sample, which Inspect counts apart, may try again
+(`--retry-on-error`, `inspect eval-retry`) and stops for when it is a tenth of all. An answer that cannot be judged is
+unscored. Neither is part of the accuracy.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+
+from click import ClickException
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset
+from inspect_ai.dataset import Sample as InspectSample
+from inspect_ai.model import ModelOutput, ModelUsage
+from inspect_ai.scorer import CORRECT, INCORRECT, Score, Scorer, Target, accuracy, grouped, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from p2r.api import revive
+from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.errors import JudgeError, P2RError
+from p2r.evaluation.cost import ANSWERING, list_calls
+from p2r.evaluation.modes import make_way, prepare_samples, read_mode
+from p2r.evaluation.runner import choose_judge
+from p2r.models.base import load_model
+from p2r.pipeline import NOTHING_SAID, walk
+from p2r.pixels import FileImage
+from p2r.prompts import load_prompt_set, question_text
+from p2r.types import Box, Sample, Trace
+
+MAX_ERROR_RATE = 0.1
+TRACE, GOLD_BOXES, SCORED_BY = "trace", "gold_boxes", "scored_by"
+"""Keys of a sample's metadata."""
+
+
+def is_installed_editable() -> bool:
+    try:
+        direct_url = distribution("perceive-to-reason").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return False
+    return bool(direct_url and json.loads(direct_url).get("dir_info", {}).get("editable"))
+
+
+PREFIX = "p2r/" if is_installed_editable() else ""
+"""Inspect puts the package before the names of what it finds in site-packages, but not of an editable install."""
+
+
+@task(name=f"{PREFIX}needles")
+def needles(
+    num_samples: int = 400,
+    seed: int = 0,
+    model: str = "nano",
+    mode: str = "p2r",
+    perceiver_model: str | None = None,
+    prompts: str = "release",
+    max_pixels: int | None = None,
+) -> Task:
+    """Needles: tiny details in large pictures, made on the spot. Arguments as of `benchmark`."""
+    return benchmark(
+        "needles",
+        num_samples=num_samples,
+        seed=seed,
+        model=model,
+        mode=mode,
+        perceiver_model=perceiver_model,
+        prompts=prompts,
+        max_pixels=max_pixels,
+    )
+
+
+@task(name=f"{PREFIX}benchmark")
+def benchmark(
+    spec: str,
+    split: str | None = None,
+    boxes: str | None = None,
+    images: str | None = None,
+    num_samples: int = 400,
+    seed: int = 0,
+    model: str = "nano",
+    mode: str = "p2r",
+    perceiver_model: str | None = None,
+    prompts: str = "release",
+    max_pixels: int | None = None,
+) -> Task:
+    """Any benchmark that `p2r eval` takes.
+
+    Args:
+        spec, split, boxes, images: which one; as of `load_benchmark`.
+        num_samples: of needles.
+        seed: of needles, random boxes and orders of options.
+        model, mode, perceiver_model, prompts, max_pixels: as of `p2r eval`.
+
+    Raises:
+        ClickException: an argument is not usable. Inspect's command prints it as one line.
+    """
+    try:
+        found, samples = load_samples(spec, split, boxes, images, num_samples, seed, mode)
+        walks = look_and_answer(
+            spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels
+        )
+    except P2RError as error:
+        raise ClickException(str(error)) from error
+    return Task(
+        dataset=MemoryDataset([to_inspect(sample, found) for sample in samples.values()], name=found.name),
+        solver=walks,
+        scorer=verdict(),
+        fail_on_error=MAX_ERROR_RATE,
+        metadata={"benchmark": found.name, "benchmark_fingerprint": found.fingerprint},
+    )
+
+
+@solver(name=f"{PREFIX}look_and_answer")
+def look_and_answer(
+    spec: str,
+    split: str | None,
+    boxes: str | None,
+    images: str | None,
+    num_samples: int,
+    seed: int,
+    model: str,
+    mode: str,
+    perceiver_model: str | None,
+    prompts: str,
+    max_pixels: int | None,
+) -> Solver:
+    """One walk per sample, unjudged; without a reasoner where only boxes are scored. Arguments as of `benchmark`."""
+    found, samples = load_samples(spec, split, boxes, images, num_samples, seed, mode)
+    perceiver, reasoner = make_way(
+        read_mode(mode),
+        load_model(model, max_pixels=max_pixels),
+        load_prompt_set(prompts),
+        perceiver_model=load_model(perceiver_model, max_pixels=max_pixels) if perceiver_model else None,
+        seed=seed,
+    )
+    if found.scored_by == "box":
+        reasoner = None
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        trace = await walk(samples[str(state.sample_id)], perceiver, reasoner)
+        state.metadata[TRACE] = trace.model_dump(mode="json")
+        if trace.failure is not None:
+            raise revive(trace.failure)
+        state.output = to_output(trace)
+        if not state.output.empty:
+            state.messages.append(state.output.message)
+        return state
+
+    return solve
+
+
+@scorer(
+    metrics=[accuracy(), stderr(cluster="question"), grouped(accuracy(), "category", all=False)],
+    name=f"{PREFIX}verdict",
+)
+def verdict() -> Scorer:
+    """Right or wrong by the judge of the sample's answer form, or of its boxes where those are scored."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        trace = Trace.model_validate(state.metadata[TRACE]) if TRACE in state.metadata else None
+        if trace is None or trace.failure is not None:
+            return Score.unscored(reason="scoring_failed", explanation="the walk failed")
+        sample = to_judge(trace, state.metadata[GOLD_BOXES])
+        judge = choose_judge(sample, state.metadata[SCORED_BY])
+        if judge is None:
+            return Score.unscored(reason="scoring_failed", explanation="the right answer is not known")
+        answer = trace.answer or NOTHING_SAID
+        try:
+            found = await judge(sample, answer, trace.boxes)
+        except JudgeError as error:
+            return Score.unscored(reason="scoring_failed", answer=answer.text, explanation=str(error))
+        return Score(
+            value=CORRECT if found.correct else INCORRECT,
+            answer=answer.letter or answer.text,
+            explanation=found.reason,
+            metadata={"judge": found.judge, "score": found.score, "rule": answer.rule},
+        )
+
+    return score
+
+
+@cache
+def load_samples(
+    spec: str, split: str | None, boxes: str | None, images: str | None, num_samples: int, seed: int, mode: str
+) -> tuple[Benchmark, dict[str, Sample]]:
+    """The benchmark, and its samples by id as the mode asks them. Task and solver share what was loaded."""
+    found = load_benchmark(spec, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images)
+    return found, {sample.id: sample for sample in prepare_samples(read_mode(mode), list(found), seed)}
+
+
+def to_inspect(sample: Sample, found: Benchmark) -> InspectSample:
+    """A sample as Inspect shows it: the question with its options, without the picture.
+
+    question: what samples share that ask the same thing, the rotations of HR-Bench; the standard error goes by it.
+    """
+    return InspectSample(
+        id=sample.id,
+        input=question_text(sample),
+        target=sample.target or "",
+        metadata={
+            "image": sample.image.uri,
+            "category": sample.category,
+            "question": sample.cluster or sample.id,
+            SCORED_BY: found.scored_by,
+            GOLD_BOXES: [box.model_dump() for box in sample.gold_boxes],
+        },
+    )
+
+
+def to_output(trace: Trace) -> ModelOutput:
+    """The last reply as Inspect shows it, with the tokens of all calls where the model reports them."""
+    calls = [call for stage in ANSWERING for call in list_calls(trace, stage)]
+    if not calls:
+        return ModelOutput(time=trace.seconds)
+    last = calls[-1]
+    stop_reason = "max_tokens" if last.finish_reason == "length" else "stop"
+    output = ModelOutput.from_content(last.model, last.text, stop_reason=stop_reason)
+    output.time = trace.seconds
+    read = [call.usage.prompt_tokens for call in calls if call.usage.prompt_tokens is not None]
+    written = [call.usage.generated_tokens for call in calls if call.usage.generated_tokens is not None]
+    if len(read) == len(written) == len(calls):
+        output.usage = ModelUsage(
+            input_tokens=sum(read), output_tokens=sum(written), total_tokens=sum(read) + sum(written)
+        )
+    return output
+
+
+def to_judge(trace: Trace, gold_boxes: list[dict[str, object]]) -> Sample:
+    """The sample again, from what the log holds, so that `inspect score` needs no benchmark. Judges see no picture."""
+    return Sample(
+        id=trace.sample_id,
+        image=FileImage(trace.image),
+        question=trace.question,
+        options=trace.options,
+        answer_form=trace.answer_form,
+        target=trace.target,
+        gold_boxes=tuple(Box.model_validate(box) for box in gold_boxes),
+        benchmark=trace.benchmark,
+        category=trace.category,
+    )

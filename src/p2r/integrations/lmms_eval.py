@@ -1,0 +1,247 @@
+# pyright: reportMissingImports=false
+# lmms-eval is installed beside p2r by those who use it, not by p2r
+"""p2r as a model of lmms-eval: each question of its image tasks takes the one walk.
+
+    python -m lmms_eval --model p2r --model_args model=nano,mode=p2r,out=runs/vstar --tasks vstar_bench
+
+lmms-eval finds the model by the entry point `lmms_eval.models`. The question is asked in the task's words, options
+included, inside of p2r's own prompts; lmms-eval gets what p2r read out of the reply, a letter where there are options,
+and scores it by its own rules. The task's generation arguments are not used: they are made for bare answers and would
+cut the reasoning off.
+
+Failed is not wrong, but lmms-eval knows no failure: whatever it gets, it scores. So a failure stops the run, unless
+`max_failed` allows for it; then lmms-eval gets an empty reply, counts it as wrong, and the log says how many.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn, cast
+
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.models.registry_v2 import ModelManifest
+from loguru import logger
+from PIL import Image
+
+from p2r.api import run_blocking
+from p2r.benchmarks.p2r10k import parse_question_options
+from p2r.errors import ConfigError, DataError
+from p2r.evaluation.cost import ANSWERING, list_calls
+from p2r.evaluation.modes import MODES, Mode, make_way, read_mode
+from p2r.evaluation.run import walk_all
+from p2r.evaluation.runner import TooManyErrors
+from p2r.evaluation.store import Setting, TraceStore
+from p2r.models.base import load_model
+from p2r.pipeline import hash_roles, walk
+from p2r.pixels import MemoryImage
+from p2r.prompts import load_prompt_set
+from p2r.types import LETTERS, Sample, Trace
+
+MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
+"""What the entry point hands to lmms-eval."""
+
+NOT_OFFERED: frozenset[Mode] = frozenset({"oracle", "random", "shuffled"})
+"""Modes that need gold boxes, which lmms-eval's tasks do not state, or that would move the right letter."""
+
+
+class P2RModel(lmms):
+    """A model of lmms-eval that answers questions about one picture. Its arguments are those of `--model_args`.
+
+    Args:
+        model, perceiver_model, max_pixels, device, dtype: as of `p2r eval`.
+        mode: any of `p2r eval` but NOT_OFFERED.
+        prompts: release, paper, or a folder.
+        closing: "drop" leaves away what the task says after the last option ("Answer with the option's letter ...
+            directly"), because p2r's prompts say themselves how to answer, and it would keep a model from looking and
+            reasoning. "keep" does not. A question without options stays whole: nothing says where it ends.
+        num_at_once: most questions in flight, and pictures in memory.
+        max_failed: most questions that may fail; one more stops the run.
+        out: a folder for the traces. The same command with the same folder asks only what is missing or failed.
+        batch_size, max_batch_size: given to every model by lmms-eval. Not used: models batch themselves.
+
+    Raises:
+        ConfigError, ModelError: an argument is not usable.
+    """
+
+    def __init__(
+        self,
+        model: str = "nano",
+        mode: str = "p2r",
+        perceiver_model: str | None = None,
+        prompts: str = "release",
+        closing: str = "drop",
+        max_pixels: int | None = None,
+        num_at_once: int = 8,
+        max_failed: int = 0,
+        out: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | str | None = None,
+    ) -> None:
+        super().__init__()
+        if (num_processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+            raise ConfigError(
+                f"lmms-eval runs in {num_processes} processes", hint="start one; for several GPUs, ask a server"
+            )
+        chosen = read_mode(mode)
+        if chosen in NOT_OFFERED:
+            offered = ", ".join(name for name in MODES if name not in NOT_OFFERED)
+            raise ConfigError(f"lmms-eval cannot be answered in the mode {mode!r}", hint=f"modes: {offered}")
+        if closing not in ("keep", "drop"):
+            raise ConfigError(f"closing is {closing!r}", hint="write closing=keep or closing=drop")
+        if num_at_once < 1 or max_failed < 0:
+            raise ConfigError(
+                f"num_at_once is {num_at_once} and max_failed is {max_failed}", hint="at least 1, and at least 0"
+            )
+        answerer = load_model(model, device=device, dtype=dtype, max_pixels=max_pixels)
+        looker = perceiver_model and load_model(perceiver_model, device=device, dtype=dtype, max_pixels=max_pixels)
+        self._way = make_way(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker or None)
+        self._closing = cast(Literal["keep", "drop"], closing)
+        self._num_at_once, self._max_failed = num_at_once, max_failed
+        self._out = None if out is None else Path(out).expanduser()
+        self._settings: dict[str, Setting] = {
+            "asked_by": "lmms-eval",
+            "mode": chosen,
+            "model": model,
+            "perceiver_model": perceiver_model,
+            "prompts": prompts,
+            "roles": hash_roles(*self._way),
+            "closing": closing,
+            "max_pixels": max_pixels,
+            "dtype": dtype,
+        }
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """One reply per request, in their order; requests that repeat a question share one.
+
+        Raises:
+            TooManyErrors: more questions failed than `max_failed`.
+            StorageError: `out` cannot be written, or holds another run.
+        """
+        samples = [self._to_sample(request) for request in requests]
+        traces = run_blocking(self._walk_all({sample.id: sample for sample in samples}))
+        return [to_result(traces[sample.id]) for sample in samples]
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        raise _refuse("log-likelihoods, because p2r answers in words")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
+        raise _refuse("several rounds, because p2r answers one question about one picture")
+
+    def _to_sample(self, request: Instance) -> Sample:
+        """`doc_to_visual` reads the picture when the walk loads it."""
+        text, _, doc_to_visual, doc_id, task, split = request.args
+        name = f"{task}/{split}/{doc_id}" + (f"/{request.idx}" if request.idx else "")
+        image = TaskImage(name, doc_to_visual, self.task_dict[task][split], doc_id)
+        options = parse_question_options(text)
+        return Sample(
+            id=name,
+            image=image,
+            question=drop_closing(text, options) if options and self._closing == "drop" else text,
+            options=options,
+            options_in_question=bool(options),
+            answer_form="choice" if options else "free_form",
+            benchmark=task,
+        )
+
+    async def _walk_all(self, samples: Mapping[str, Sample]) -> dict[str, Trace]:
+        traces: dict[str, Trace] = {}
+        failed: list[Trace] = []
+        with nullcontext() if self._out is None else TraceStore(self._out, self._settings) as store:
+            for sample in samples.values():
+                if store is not None and (trace := store.find(sample)) is not None:
+                    traces[sample.id] = trace
+            if traces:
+                logger.info(f"p2r: {len(traces)} of {len(samples)} questions are answered already in {self._out}")
+            waiting = [sample for sample in samples.values() if sample.id not in traces]
+            async with aclosing(
+                walk_all(waiting, lambda sample: walk(sample, *self._way), num_at_once=self._num_at_once)
+            ) as walks:
+                async for trace in walks:
+                    traces[trace.sample_id] = trace
+                    if store is not None:
+                        store.append(trace)
+                    if trace.failure is not None:
+                        failed.append(trace)
+                        logger.error(f"p2r: no answer to {trace.sample_id}: {trace.failure.message}")
+                    if len(failed) > self._max_failed:
+                        raise TooManyErrors(f"stopped: {_explain(failed, len(samples))}", hint=self._hint())
+        if failed:
+            logger.warning(f"p2r: {_explain(failed, len(samples))}; lmms-eval gets empty replies and counts them wrong")
+        return traces
+
+    def _hint(self) -> str:
+        goes_on = "the same command goes on from there" if self._out else "give out=FOLDER to keep what was answered"
+        return f"remove the cause ({goes_on}), or raise max_failed, by which lmms-eval counts failures as wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskImage:
+    """The one picture of a task's document, read when asked for."""
+
+    uri: str
+    doc_to_visual: Callable[[object], Sequence[object]]
+    docs: Sequence[object]
+    doc_id: int
+
+    def load(self) -> Image.Image:
+        """The upright RGB picture.
+
+        Raises:
+            DataError: the document has no picture, several, or something else.
+            ImageError: it cannot be decoded.
+        """
+        visuals = self.doc_to_visual(self.docs[self.doc_id]) or ()
+        if len(visuals) != 1 or not isinstance(visuals[0], Image.Image):
+            kinds = ", ".join(type(visual).__name__ for visual in visuals) or "nothing"
+            raise DataError(
+                f"{self.uri} shows {kinds}, and p2r looks at one picture",
+                hint="choose a task with one image a question",
+            )
+        return MemoryImage(visuals[0], self.uri).load()
+
+
+def drop_closing(text: str, options: Sequence[str]) -> str:
+    """The text of a question up to its last option; `options` were read out of it."""
+    letter = LETTERS[len(options) - 1]
+    found = list(re.finditer(rf"\b{letter}[).:]\s*{re.escape(options[-1])}", text))
+    return text[: found[-1].end()] if found else text
+
+
+def to_result(trace: Trace) -> GenerationResult:
+    """What lmms-eval gets: the letter, else the text, that was read out of the reply; the whole reply where nothing
+    could be read; an empty one for a failure. Tokens are those of all calls.
+    """
+    answer, reply = trace.answer, trace.reasoning.text if trace.reasoning else ""
+    text = "" if trace.failure or answer is None else answer.letter or answer.text or reply
+    usages = [call.usage for stage in ANSWERING for call in list_calls(trace, stage)]
+    return GenerationResult(
+        text,
+        TokenCounts(
+            input_tokens=_add([usage.prompt_tokens for usage in usages]),
+            output_tokens=_add([usage.generated_tokens for usage in usages]),
+        ),
+    )
+
+
+def _add(counts: Sequence[int | None]) -> int | None:
+    """None when some count is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if counts and len(known) == len(counts) else None
+
+
+def _explain(failed: Sequence[Trace], num_questions: int) -> str:
+    first = failed[0]
+    cause = first.failure.message if first.failure else ""
+    return f"{len(failed)} of {num_questions} questions failed, the first, {first.sample_id}, because {cause}"
+
+
+def _refuse(what: str) -> ConfigError:
+    return ConfigError(f"this lmms-eval task wants {what}", hint="choose a task whose output_type is generate_until")

@@ -1,0 +1,142 @@
+"""Replies kept on disk by what was asked: the very same prompt to the very same model is not asked twice.
+
+A key is a hash of everything that can change a reply: the model, and every picture's pixels, all texts, the role and
+the decoding of the prompt. The pixel budget is in it, because pictures are sized before they are asked about. Drawn
+replies (a temperature without a seed) are never kept, because each is one draw of many; neither is what failed.
+
+The replies lie in one SQLite file that several runs and processes may use at the same time. A kill loses at most the
+reply that was being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import threading
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from pydantic import ValidationError
+
+from p2r.errors import StorageError
+from p2r.types import Completion, Decoding, Model, ModelProfile, Prompt
+
+CACHE_FILE = "replies.sqlite"
+LONGEST_WAIT_S = 60.0
+"""For another process that is writing."""
+
+
+class CachedModel:
+    """A model that is asked only what it has not replied to before. A kept reply is marked: `reused` is "cache".
+
+    identity: what the model is, beyond its name: another model must not have the same one.
+    """
+
+    def __init__(self, model: Model, identity: str, cache: ReplyCache) -> None:
+        self._model, self._identity, self._cache = model, identity, cache
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._model.profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """The kept reply, else the model's.
+
+        Raises:
+            StorageError: the cache cannot be read or written.
+            ModelError: no usable reply comes.
+        """
+        if is_drawn(decoding):
+            return await self._model.complete(prompt, decoding)
+        key = await asyncio.to_thread(make_key, self._identity, prompt, decoding)
+        kept = await asyncio.to_thread(self._cache.find, key)
+        if kept is not None:
+            return kept.model_copy(update={"reused": "cache"})
+        completion = await self._model.complete(prompt, decoding)
+        await asyncio.to_thread(self._cache.keep, key, completion)
+        return completion
+
+
+class ReplyCache:
+    """Replies by key, in a file of a folder that is made when missing. For use from any thread.
+
+    Raises:
+        StorageError: the folder cannot be written, or the file is no cache.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / CACHE_FILE
+        self._lock = threading.Lock()
+        with self._explain():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(
+                self._path, timeout=LONGEST_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+        weakref.finalize(self, self._file.close)
+        with self._explain():
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute("PRAGMA synchronous = NORMAL")
+            self._file.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT) WITHOUT ROWID")
+
+    def find(self, key: str) -> Completion | None:
+        """The reply that is kept under `key`."""
+        with self._lock, self._explain():
+            row = self._file.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return Completion.model_validate_json(row[0])
+        except ValidationError as error:
+            raise StorageError(
+                f"{self._path} holds a reply that cannot be read", hint="give another folder, or remove that file"
+            ) from error
+
+    def keep(self, key: str, completion: Completion) -> None:
+        """Keep a reply; the first one under a key stays."""
+        with self._lock, self._explain():
+            self._file.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, completion.model_dump_json()))
+
+    @contextmanager
+    def _explain(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"the cache {self._path} cannot be used: {error}", hint="give another folder, or remove that file"
+            ) from error
+
+
+def is_drawn(decoding: Decoding) -> bool:
+    """Whether the same prompt may be replied to otherwise the next time."""
+    return decoding.temperature > 0 and decoding.seed is None
+
+
+def make_key(identity: str, prompt: Prompt, decoding: Decoding) -> str:
+    """A hash of all that a reply depends on."""
+    parts = {
+        "model": identity,
+        "role": prompt.role,
+        "system": prompt.system,
+        "turns": [
+            [turn.role, *([part] if isinstance(part, str) else hash_picture(part) for part in turn.parts)]
+            for turn in prompt.turns
+        ],
+        "decoding": decoding.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hash_picture(image: Image.Image) -> str:
+    """A hash of a picture's size and pixels."""
+    digest = hashlib.sha256(f"{image.mode} {image.size} ".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,221 @@
+"""A checkpoint run by vLLM in this process: its continuous batching and prefix cache without a server beside it.
+
+Pictures are sized on our side, within the limits of the checkpoint's own processor, and vLLM is told the same limits,
+so that it resizes nothing; the tokens that it counts are compared with those that were sent. The chat text is rendered
+here, as for a local model. vLLM's engine belongs to one event loop, so it gets one of its own, in a thread; callers
+may live in any.
+
+Written against the public interface of vLLM's V1 engine (`AsyncEngineArgs`, `AsyncLLMEngine`, `SamplingParams`, from
+0.11 on). Tests run it against a stand-in with that interface, not against vLLM itself, which needs a GPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from p2r.errors import ModelError
+from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.endpoint_dialect import MOST_TOP_LOGPROBS
+from p2r.models.profiles import profile_for
+from p2r.models.token_check import TokenCheck
+from p2r.types import Completion, Decoding, ModelProfile, Prompt, Usage, visual_tokens
+
+MOST_IMAGES = 8
+"""Pictures in one prompt. The reasoner of p2r is sent four."""
+TEXT_TOKENS = 8192
+"""Room for the text and the reply beside the pictures; what vLLM keeps free for each prompt grows with it."""
+
+Result = TypeVar("Result")
+
+
+class Renderer(Protocol):
+    """Makes the chat text of a prompt; `encoding.PromptEncoder` is one."""
+
+    def render(self, prompt: Prompt) -> str: ...
+
+
+class Logprob(Protocol):
+    """vLLM's class of this name, as far as it is used here."""
+
+    logprob: float
+    decoded_token: str | None
+
+
+class CompletionOutput(Protocol):
+    """vLLM's class of this name, as far as it is used here. `logprobs`: by token id, for each position."""
+
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: str | None
+    logprobs: Sequence[Mapping[int, Logprob]] | None
+
+
+class RequestOutput(Protocol):
+    """vLLM's class of this name, as far as it is used here. `prompt_token_ids` has a token per visual token."""
+
+    prompt_token_ids: Sequence[int]
+    outputs: Sequence[CompletionOutput]
+
+
+class Engine(Protocol):
+    """vLLM's AsyncLLMEngine, as far as it is used here."""
+
+    def generate(
+        self, prompt: Mapping[str, object], sampling_params: object, request_id: str
+    ) -> AsyncIterator[RequestOutput]: ...
+
+
+class VllmModel:
+    """A model in vLLM's engine. Build it with `VllmModel.load`."""
+
+    def __init__(self, name: str, profile: ModelProfile, renderer: Renderer, engine_args: Mapping[str, object]) -> None:
+        self._name, self._profile, self._renderer = name, profile, renderer
+        self._vllm = import_module("vllm")
+        import_module("vllm.sampling_params")
+        self._token_check = TokenCheck(name)
+        self._ids = itertools.count()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="p2r-vllm", daemon=True).start()
+        self.dtype = str(engine_args["dtype"])
+        try:
+            self._engine = self._submit(self._start(engine_args)).result()
+        except Exception as error:  # CUDA, Ray and vLLM all have their own ways to fail here
+            raise ModelError(
+                f"vLLM cannot run {engine_args['model']}: {_first_line(error)}",
+                hint="its own messages above say more; the model must fit the GPU's memory",
+            ) from error
+
+    @classmethod
+    def load(
+        cls, source: str, *, name: str | None = None, dtype: str | None = None, max_pixels: int | None = None
+    ) -> VllmModel:
+        """Start an engine.
+
+        Args:
+            source: a folder, or a hub id such as "hongxingli/P2R-4B".
+            name: what traces call the model; `source` by default.
+            dtype: "bfloat16", ...; the checkpoint's own by default.
+            max_pixels: most pixels per image in place of the profile's.
+
+        Raises:
+            ModelError: vLLM is not installed or cannot run the model, or there is no such checkpoint.
+            ConfigError: a pixel limit that is not usable.
+        """
+        if find_spec("vllm") is None:
+            raise ModelError(
+                f"the model {name or source!r} needs vLLM, which is not installed",
+                hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
+            )
+        from p2r.models.encoding import PromptEncoder
+
+        folder = Path(source)
+        checkpoint = open_checkpoint(folder if folder.exists() else download(source))
+        profile = profile_for(str(checkpoint.folder), max_pixels=max_pixels, for_server=True)
+        return cls(name or source, profile, PromptEncoder(checkpoint), make_engine_args(checkpoint, profile, dtype))
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Reply to a prompt. vLLM batches concurrent calls; one that is cancelled is aborted there.
+
+        Raises:
+            ModelError: too many pictures, or vLLM gives no reply.
+        """
+        images = prompt.all_images
+        if len(images) > MOST_IMAGES:
+            raise ModelError(f"a prompt holds {len(images)} pictures; vLLM is set to at most {MOST_IMAGES}")
+        started = time.perf_counter()
+        request: dict[str, object] = {"prompt": self._renderer.render(prompt)}
+        if images:
+            request["multi_modal_data"] = {"image": list(images)}
+        try:
+            output = await asyncio.wrap_future(self._submit(self._generate(request, make_sampling_args(decoding))))
+        except Exception as error:  # vLLM's errors have no common ancestor
+            raise ModelError(f"{self._name} failed while generating: {_first_line(error)}") from error
+        reply = output.outputs[0]
+        if reply.finish_reason not in ("stop", "length"):
+            raise ModelError(f"{self._name} gave up on a reply: {reply.finish_reason}")
+        tokens = visual_tokens(images, self._profile.budget.factor)
+        num_prompt = len(output.prompt_token_ids)
+        text = prompt.system + "".join(turn.text for turn in prompt.turns)
+        self._token_check.compare(text, tokens, num_prompt)
+        return Completion(
+            text=reply.text,
+            finish_reason="stop" if reply.finish_reason == "stop" else "length",
+            model=self._name,
+            usage=Usage(visual_tokens=tokens, prompt_tokens=num_prompt, generated_tokens=len(reply.token_ids)),
+            seconds=time.perf_counter() - started,
+            first_probs=_first_probs(reply, decoding.first_words),
+        )
+
+    async def _start(self, engine_args: Mapping[str, object]) -> Engine:
+        """On the engine's own loop, to which it then belongs."""
+        return self._vllm.AsyncLLMEngine.from_engine_args(self._vllm.AsyncEngineArgs(**engine_args))
+
+    async def _generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
+        """The one output that vLLM yields at the end."""
+        whole = self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY
+        sampling = self._vllm.SamplingParams(**sampling_args, output_kind=whole)
+        last: RequestOutput | None = None
+        async for output in self._engine.generate(request, sampling, f"p2r-{next(self._ids)}"):
+            last = output
+        if last is None:
+            raise ModelError("no output")
+        return last
+
+    def _submit(self, work: Coroutine[object, object, Result]) -> Future[Result]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def make_engine_args(checkpoint: Checkpoint, profile: ModelProfile, dtype: str | None) -> dict[str, object]:
+    """How the engine is started: prefixes cached, pictures left at their size, room for MOST_IMAGES of the largest."""
+    budget = profile.budget
+    wanted = MOST_IMAGES * (budget.max_pixels // budget.factor**2) + TEXT_TOKENS
+    return {
+        "model": str(checkpoint.folder),
+        "dtype": dtype or "auto",
+        "max_model_len": min(wanted, checkpoint.max_positions or wanted),
+        "limit_mm_per_prompt": {"image": MOST_IMAGES, "video": 0},
+        "mm_processor_kwargs": {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels},
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+
+
+def make_sampling_args(decoding: Decoding) -> dict[str, object]:
+    """How tokens are drawn."""
+    return {
+        "max_tokens": decoding.max_new_tokens,
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "repetition_penalty": decoding.repetition_penalty,
+        "seed": decoding.seed,
+        "logprobs": MOST_TOP_LOGPROBS if decoding.first_words else None,
+    }
+
+
+def _first_probs(reply: CompletionOutput, words: Sequence[str]) -> tuple[float, ...]:
+    """Of each word to begin the reply; 0 for one that is not among the likeliest."""
+    likeliest = reply.logprobs[0].values() if words and reply.logprobs else ()
+    probs = {token.decoded_token: math.exp(token.logprob) for token in likeliest}
+    return tuple(probs.get(word, 0.0) for word in words)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

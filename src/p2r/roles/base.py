@@ -1,0 +1,87 @@
+"""What a perceiver and a reasoner are, how their tokens are drawn, and what all of them need.
+
+Departure: greedy decoding without the release's repetition penalty of 1.05, which the paper does not mention;
+RELEASE_DECODING has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from p2r.evidence import Evidence
+from p2r.pixels import Picture
+from p2r.prompts import PromptSet
+from p2r.types import Box, Budget, Completion, Decoding, Frozen, Model, Perception, Prompt, Sample, visual_tokens
+
+
+class DecodingPreset(Frozen):
+    """How each role's tokens are drawn."""
+
+    perceiver: Decoding
+    reasoner: Decoding
+
+
+DEFAULT_DECODING = DecodingPreset(
+    perceiver=Decoding(max_new_tokens=256),
+    reasoner=Decoding(max_new_tokens=1024),
+)
+RELEASE_DECODING = DecodingPreset(
+    perceiver=Decoding(max_new_tokens=256, repetition_penalty=1.05),
+    reasoner=Decoding(max_new_tokens=1024, repetition_penalty=1.05),
+)
+
+WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
+"""The whole picture."""
+
+
+class Perceiver(Protocol):
+    """Says where to look. Raises a P2RError when it cannot."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of everything that can change a result."""
+        ...
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception: ...
+
+
+class Reasoner(Protocol):
+    """Answers from evidence. Raises a P2RError when it cannot."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of everything that can change a result."""
+        ...
+
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion: ...
+
+
+async def complete(model: Model, prompt: Prompt, decoding: Decoding, budget: Budget) -> Completion:
+    """The model's reply, with the visual tokens of each image noted even by a model that does not report them."""
+    completion = await model.complete(prompt, decoding)
+    if completion.usage.visual_tokens:
+        return completion
+    usage = completion.usage.model_copy(update={"visual_tokens": visual_tokens(prompt.all_images, budget.factor)})
+    return completion.model_copy(update={"usage": usage})
+
+
+def hash_role(model: Model, prompts: PromptSet, decoding: Decoding, budget: Budget | None, extra: str) -> str:
+    """The fingerprint of a role that asks a model."""
+    return hash_parts(
+        {
+            "model": model.name,
+            "prompts": prompts.fingerprint,
+            "decoding": decoding.model_dump(mode="json"),
+            "budget": (budget or model.profile.budget).model_dump(mode="json"),
+            "extra": extra,
+        }
+    )
+
+
+def hash_parts(parts: Mapping[str, JsonValue]) -> str:
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:12]

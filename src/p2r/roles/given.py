@@ -1,0 +1,126 @@
+"""Perceivers that ask no model: gold boxes, random ones, none, or what they were given.
+
+What is known of a picture is compared with what a model finds in it (the paper's Figure 12), and what was perceived
+once is handed on as often as wanted.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from p2r.errors import ConfigError, DataError
+from p2r.pixels import Picture
+from p2r.roles.base import hash_parts
+from p2r.types import Box, Perception, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class OraclePerceiver:
+    """Looks where the evidence is: at the sample's gold boxes."""
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_parts({"source": "oracle"})
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        return Perception(source="oracle", boxes=_gold_boxes(sample, "the oracle"))
+
+
+@dataclass(frozen=True, slots=True)
+class RandomPerceiver:
+    """Looks at uniformly random places inside the picture: what evidence is worth when it is not the right one.
+
+    A sample's boxes depend on the seed and the sample's id alone.
+
+    num_boxes: how many; None for as many as there are sizes.
+    sizes: (width, height) of boxes in per mille, None for those of the sample's gold boxes. With `num_boxes` given,
+        each box draws one of them; else each is used once.
+    """
+
+    seed: int = 0
+    num_boxes: int | None = None
+    sizes: tuple[tuple[float, float], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_boxes is not None and self.num_boxes < 0:
+            raise ConfigError(f"a random perceiver cannot place {self.num_boxes} boxes", hint="give 0 or more")
+        bad = next((size for size in self.sizes or () if not (0 < size[0] <= 1000 and 0 < size[1] <= 1000)), None)
+        if bad is not None or self.sizes == ():
+            raise ConfigError(
+                f"{bad or 'an empty list'} is no size of a random box",
+                hint="width and height lie in (0, 1000] per mille",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        sizes: JsonValue = None if self.sizes is None else [list(size) for size in self.sizes]
+        return hash_parts({"source": "random", "seed": self.seed, "num_boxes": self.num_boxes, "sizes": sizes})
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        draw = random.Random(f"{self.seed}/{sample.id}")
+        sizes = self.sizes or tuple(_size_in_frame(box) for box in _gold_boxes(sample, "random boxes without sizes"))
+        if self.num_boxes is not None:
+            sizes = tuple(draw.choice(sizes) for _ in range(self.num_boxes))
+        return Perception(source=f"random:{self.seed}", boxes=tuple(_place(size, draw) for size in sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class NoPerceiver:
+    """Looks nowhere in particular: the reasoner gets the picture alone."""
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_parts({"source": "none"})
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        return Perception(source="none", boxes=())
+
+
+@dataclass(frozen=True, slots=True)
+class FixedPerceiver:
+    """Looks at the boxes it is given, whatever the question."""
+
+    boxes: tuple[Box, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_parts({"source": "fixed", "boxes": [box.model_dump(mode="json") for box in self.boxes]})
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        return Perception(source="fixed", boxes=self.boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenPerceiver:
+    """Hands over what was perceived before, whatever the question: its boxes, and the reply they came from."""
+
+    perception: Perception
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_parts({"source": "given", "perception": self.perception.model_dump(mode="json")})
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        return self.perception
+
+
+def _gold_boxes(sample: Sample, who: str) -> tuple[Box, ...]:
+    if not sample.gold_boxes:
+        raise DataError(
+            f"sample {sample.id!r} has no gold boxes, which {who} needs",
+            hint="use samples that say where the evidence is, or another perceiver",
+        )
+    return sample.gold_boxes
+
+
+def _size_in_frame(box: Box) -> tuple[float, float]:
+    return min(box.x2 - box.x1, 1000.0), min(box.y2 - box.y1, 1000.0)
+
+
+def _place(size: tuple[float, float], draw: random.Random) -> Box:
+    width, height = size
+    x, y = draw.uniform(0, 1000 - width), draw.uniform(0, 1000 - height)
+    return Box(x1=x, y1=y, x2=min(x + width, 1000), y2=min(y + height, 1000))

@@ -1,0 +1,105 @@
+"""A model looks, and a model answers: one reply each.
+
+Paper: section 3.2, B.1. Departure: a perceiver's reply that was cut off at the token limit is still read: whole boxes
+in it count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from p2r.boxes import ROBUST, ParseRules, parse_boxes
+from p2r.evidence import Evidence
+from p2r.pixels import Picture
+from p2r.prompts import PromptSet
+from p2r.roles.base import DEFAULT_DECODING, complete, hash_role
+from p2r.types import Budget, Completion, Decoding, Frame, Model, Perception, Prompt, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPerceiver:
+    """Asks a model for boxes.
+
+    budget: pixel budget, None for the model profile's own.
+    rules: how boxes are read out of the reply.
+    """
+
+    model: Model
+    prompts: PromptSet
+    decoding: Decoding = DEFAULT_DECODING.perceiver
+    budget: Budget | None = None
+    rules: ParseRules = ROBUST
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_role(self.model, self.prompts, self.decoding, self.budget, repr(self.rules))
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        budget = self.budget or self.model.profile.budget
+        prompt = await asyncio.to_thread(perceiver_prompt, self.prompts, sample, picture, budget)
+        completion = await complete(self.model, prompt, self.decoding, budget)
+        return read_perception(self.model.name, completion, prompt, self.model.profile.frame, self.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceReasoner:
+    """Answers from the annotated picture and the crops; without evidence, from the picture alone (release rule)."""
+
+    model: Model
+    prompts: PromptSet
+    decoding: Decoding = DEFAULT_DECODING.reasoner
+    budget: Budget | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_role(self.model, self.prompts, self.decoding, self.budget, "evidence")
+
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
+        budget = self.budget or self.model.profile.budget
+        prompt = await asyncio.to_thread(reasoner_prompt, self.prompts, sample, evidence, budget)
+        return await complete(self.model, prompt, self.decoding, budget)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainReasoner:
+    """Answers from the whole picture, whatever was perceived: at once ("direct") or step by step ("thinking")."""
+
+    model: Model
+    prompts: PromptSet
+    style: Literal["direct", "thinking"] = "direct"
+    decoding: Decoding = DEFAULT_DECODING.reasoner
+    budget: Budget | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_role(self.model, self.prompts, self.decoding, self.budget, self.style)
+
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
+        text = self.prompts.direct(sample) if self.style == "direct" else self.prompts.thinking(sample)
+        budget = self.budget or self.model.profile.budget
+        image = await asyncio.to_thread(evidence.picture.fitted, budget)
+        prompt = Prompt("reasoner", self.prompts.system, text, (image,), self.prompts.fingerprint)
+        return await complete(self.model, prompt, self.decoding, budget)
+
+
+def perceiver_prompt(prompts: PromptSet, sample: Sample, picture: Picture, budget: Budget) -> Prompt:
+    """Where to look: the picture as a model with this budget sees it, and the question."""
+    text = prompts.perceiver(sample)
+    return Prompt("perceiver", prompts.system, text, (picture.fitted(budget),), prompts.fingerprint)
+
+
+def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budget: Budget) -> Prompt:
+    """What the answer is: the annotated picture, the crops and the question; without evidence the picture alone."""
+    found = evidence.record.annotated
+    text = prompts.reasoner(sample) if found else prompts.reasoner_without_evidence(sample)
+    return Prompt("reasoner", prompts.system, text, evidence.sized(budget), prompts.fingerprint)
+
+
+def read_perception(
+    name: str, completion: Completion, prompt: Prompt, frame: Frame, rules: ParseRules = ROBUST
+) -> Perception:
+    """The boxes in the reply of the model `name` to `prompt`, written in `frame`."""
+    boxes, parse = parse_boxes(completion.text, rules=rules, frame=frame, image_wh=prompt.images[0].size)
+    return Perception(source=f"model:{name}", boxes=boxes, completion=completion, parse=parse)

@@ -1,0 +1,231 @@
+"""Look closer and closer where the answer is likely to be: a search over parts of parts of the picture, by yes-no
+questions alone.
+
+A training-free visual search in the manner of ZoomEye (Shen et al., 2025), one of the paper's baselines. The picture
+is quartered, and each quarter again. Of every part the model is asked whether the thing in question is in it and
+whether it may show on a closer look; the most promising part is opened next, until the question can be answered from
+one. Only how likely "Yes" is against "No" as first word is read. Limits and weights are those of ZoomEye's published
+settings for Qwen2.5-VL; where it is done otherwise is said in docs/deviations.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from p2r.errors import ModelError
+from p2r.evidence import annotate_fitted
+from p2r.pixels import Picture, cut, fit
+from p2r.prompts import PromptSet
+from p2r.roles.base import WHOLE, complete, hash_role
+from p2r.roles.parts import count_levels, longer_side_px, split
+from p2r.types import Box, Budget, Completion, Decoding, Model, Perception, Prompt, Sample
+
+CUES = Decoding(max_new_tokens=64)
+YES_OR_NO = Decoding(max_new_tokens=1, first_words=("Yes", "No"))
+OVERVIEW_TOKENS = 256
+"""Visual tokens at most of the whole picture beside a part of it."""
+SURROUNDINGS = 0.1
+"""Of a part, the share of its width or height that is shown on each side of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How far to look. Confidences go from -1, surely not, to 1, surely.
+
+    enough: a part from which the question can be answered with this confidence ends the search.
+    least: below it nothing is believed.
+    steps: by how much less is enough, each time that patience runs out; the last one again and again.
+    patience: parts to open before that, per level of the search; afterwards two at a time.
+    max_levels: how often a quarter is quartered.
+    smallest_px: parts whose longer side is shorter are not quartered.
+    sight: weight, at the top, of what is seen against what may show on a closer look; it grows to 1 at the bottom.
+    max_cues: most things to look for; each has a search of its own.
+    """
+
+    enough: float = 0.6
+    least: float = 0.0
+    steps: tuple[float, ...] = (0.1, 0.1, 0.2)
+    patience: int = 3
+    max_levels: int = 5
+    smallest_px: int = 448
+    sight: float = 0.6
+    max_cues: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the picture. level: 0 for the whole. promise: confidence that opening it is worth it."""
+
+    box: Box
+    level: int
+    promise: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ZoomPerceiver:
+    """Searches for what the question is about, part by part. Every question that it asks is kept with its perception.
+
+    No boxes mean that nothing was found, or that the whole picture is enough.
+    """
+
+    model: Model
+    prompts: PromptSet
+    search: Search = Search()
+    budget: Budget | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_role(self.model, self.prompts, YES_OR_NO, self.budget, f"{CUES} {self.search}")
+
+    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+        hunt = _Hunt(self, sample, picture)
+        boxes: list[Box] = []
+        if hunt.num_levels:
+            cues = await hunt.name_cues()
+            for cue in cues:
+                found = await hunt.find(cue, alone=len(cues) == 1)
+                if found is not None and found.xyxy not in [box.xyxy for box in boxes]:
+                    boxes.append(found)
+        last = hunt.calls[-1].model_copy(update={"earlier": tuple(hunt.calls[:-1])}) if hunt.calls else None
+        return Perception(source=f"zoom:{self.model.name}", boxes=tuple(boxes), completion=last)
+
+
+class _Hunt:
+    """One picture, one question, and the calls it takes."""
+
+    def __init__(self, perceiver: ZoomPerceiver, sample: Sample, picture: Picture) -> None:
+        self._model, self._prompts, self._search = perceiver.model, perceiver.prompts, perceiver.search
+        self._sample, self._picture = sample, picture
+        self._budget = perceiver.budget or perceiver.model.profile.budget
+        overview_px = OVERVIEW_TOKENS * self._budget.factor**2
+        self._overview = self._budget.model_copy(update={"max_pixels": min(self._budget.max_pixels, overview_px)})
+        self.num_levels = count_levels(picture.size, smallest_px=self._search.smallest_px, most=self._search.max_levels)
+        self.calls: list[Completion] = []
+
+    async def name_cues(self) -> list[str]:
+        """What has to be seen, in the model's words."""
+        prompts = self._prompts
+        prompt = Prompt("perceiver", prompts.system, prompts.zoom_cues(self._sample), (), prompts.fingerprint)
+        completion = await complete(self._model, prompt, CUES, self._budget)
+        self.calls.append(completion)
+        return read_cues(completion.text)[: self._search.max_cues]
+
+    async def find(self, cue: str, *, alone: bool) -> Box | None:
+        """The part to look at for `cue`; None when there is none, or when it is the whole picture.
+
+        Args:
+            alone: nothing else is looked for, so that the question itself decides, and the whole picture may do.
+        """
+        enough, patience = self._search.enough, self._search.patience * self.num_levels
+        steps = itertools.chain(self._search.steps, itertools.repeat(self._search.steps[-1]))
+        waiting = [Part(WHOLE, level=0)]
+        opened: list[tuple[float, Part]] = []
+        while waiting:
+            part = waiting.pop(0)
+            opened.append((await self._weigh_enough(part, cue, alone=alone), part))
+            if opened[-1][0] >= enough:
+                return _name(part, cue)
+            if len(opened) >= patience:
+                enough, patience = enough - next(steps), patience + 2
+                confidence, best = max(opened, key=lambda each: each[0])
+                if confidence >= enough:
+                    return _name(best, cue)
+                if enough < self._search.least:
+                    return None
+            if (
+                part.level < self.num_levels
+                and longer_side_px(part.box, self._picture.size) >= self._search.smallest_px
+            ):
+                waiting += await self._look_into(part, cue)
+                waiting.sort(key=lambda each: each.promise, reverse=True)
+        return None
+
+    async def _weigh_enough(self, part: Part, cue: str, *, alone: bool) -> float:
+        """Can the question be answered from this part?"""
+        if alone:
+            text = self._prompts.zoom_answerable(self._sample)
+        elif part.level:
+            text = self._prompts.zoom_clear(cue)
+        else:
+            return -1.0
+        return (await self._weigh([part], [text]))[0]
+
+    async def _look_into(self, part: Part, cue: str) -> list[Part]:
+        """The quarters of a part, and what they promise."""
+        quarters = [Part(box, part.level + 1) for box in split(part.box, self._picture.size)]
+        weighed = await self._weigh(quarters, [self._prompts.zoom_exists(cue), self._prompts.zoom_likely(cue)])
+        sight = self._search.sight + (1 - self._search.sight) * (part.level + 1) ** 2 / self.num_levels**2
+        return [
+            replace(quarter, promise=sight * seen + (1 - sight) * likely)
+            for quarter, seen, likely in zip(quarters, weighed[::2], weighed[1::2], strict=True)
+        ]
+
+    async def _weigh(self, parts: Sequence[Part], texts: Sequence[str]) -> list[float]:
+        """Confidence that the answer is yes, to each question about each part; all are asked at once."""
+        views = await asyncio.gather(*(asyncio.to_thread(self._show, part) for part in parts))
+        completions = await asyncio.gather(*(self._ask(view, text) for view in views for text in texts))
+        self.calls += completions
+        return [read_confidence(completion) for completion in completions]
+
+    async def _ask(self, view: tuple[Image.Image, ...], text: str) -> Completion:
+        prompts = self._prompts
+        words = f"{prompts.zoom_view}\n{text}" if len(view) > 1 else text
+        prompt = Prompt("perceiver", prompts.system, words, view, prompts.fingerprint)
+        return await complete(self._model, prompt, YES_OR_NO, self._budget)
+
+    def _show(self, part: Part) -> tuple[Image.Image, ...]:
+        """The whole picture; else it, small and with the part marked, and the part."""
+        if part.level == 0:
+            return (self._picture.fitted(self._budget),)
+        left, top, right, bottom = part.box.to_pixels(*self._picture.size)
+        margin_x, margin_y = self._margin_px(right - left), self._margin_px(bottom - top)
+        width, height = self._picture.size
+        rect = (
+            max(0, left - margin_x),
+            max(0, top - margin_y),
+            min(width, right + margin_x),
+            min(height, bottom + margin_y),
+        )
+        return (
+            annotate_fitted(self._picture, (part.box,), self._overview),
+            fit(cut(self._picture.image, rect), self._budget),
+        )
+
+    def _margin_px(self, side_px: int) -> int:
+        """What is shown of the surroundings on each side: more of them around what is small."""
+        return int(max(SURROUNDINGS * side_px, (self._search.smallest_px - side_px) / 2))
+
+
+def read_confidence(completion: Completion) -> float:
+    """How much likelier "Yes" is than "No", from -1 to 1.
+
+    Raises:
+        ModelError: neither can be the reply's first word.
+    """
+    yes, no = completion.first_probs
+    if yes + no == 0:
+        raise ModelError(
+            f"{completion.model} answers neither Yes nor No, but {completion.text[:40]!r}",
+            hint="a search needs a model that answers yes-no questions",
+        )
+    return (yes - no) / (yes + no)
+
+
+_LIST_MARK = re.compile(r"^\s{0,64}(?:[-*•]|\d{1,3}[.)](?=\s))")
+
+
+def read_cues(reply: str) -> list[str]:
+    """What a reply names, each once."""
+    said = reply.rsplit("</think>", 1)[-1]
+    named = [_LIST_MARK.sub("", cue).strip(" \t\r.,:\"'") for cue in re.split(r"[;\n]", said)]
+    return list(dict.fromkeys(cue for cue in named if cue))
+
+
+def _name(part: Part, cue: str) -> Box | None:
+    return part.box.model_copy(update={"label": cue}) if part.level else None

@@ -1,0 +1,194 @@
+"""The zoom-in tool that Qwen3-VL is trained to call: what a call says, which part of which picture it means, and how
+large that part is shown.
+
+Source: `image_zoom_in_tool` of Qwen-Agent 0.0.34, the tool of Qwen's own "think with images" cookbook: its arithmetic,
+its limits and its words. A call it cannot carry out is answered with a sentence, and the model goes on.
+
+Departures: a call is JSON, not JSON5; no traceback is shown to the model; a part that no model can see (one side more
+than 200 times the other) is refused here, where the official tool leaves it to the model's processor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from PIL import Image
+
+from p2r.errors import ToolError
+from p2r.pixels import MAX_ASPECT_RATIO, cut, is_too_thin, round_to_budget
+from p2r.types import Box, Budget
+
+TOOL_NAME = "image_zoom_in_tool"
+MIN_SIDE_PX = 32
+"""A smaller part is enlarged around its middle, where the picture has room for it."""
+SHOWN = Budget(factor=32, min_pixels=256 * 32 * 32, max_pixels=12_845_056)
+"""Sizes at which parts are shown; the model's own budget comes after it."""
+LARGEST_NUMBER = 1e9
+"""Of a box in a call; far beyond any picture, and far from where numbers overflow."""
+
+Window = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model wrote it. arguments: any JSON; None when it cannot be read."""
+
+    name: str
+    arguments: object
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture of the chat, at full resolution. region: the part of the whole picture that it shows."""
+
+    image: Image.Image
+    region: Box
+
+
+def read_calls(reply: str) -> list[ToolCall]:
+    """The calls in a reply, those in its thoughts left out."""
+    said = reply.rsplit("</think>", 1)[-1]
+    if "<think>" in said:
+        return []
+    bodies = [part.split("</tool_call>", 1)[0].strip() for part in said.split("<tool_call>")[1:]]
+    return [_read_call(body) for body in bodies if body]
+
+
+def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
+    """What a call asks to see.
+
+    Args:
+        views: the chat's pictures so far, which `img_idx` counts from 0.
+
+    Raises:
+        ToolError: it cannot be shown; the message is for the model.
+    """
+    if call.name != TOOL_NAME:
+        raise ToolError(f"Tool {call.name} does not exists.")
+    corners, label, index = _read_arguments(call.arguments)
+    if not isinstance(index, int) or not -len(views) <= index < len(views):
+        raise ToolError(f"Error: Invalid input image {[f'image {number}' for number in range(len(views))]}")
+    view = views[index]
+    window = find_window(corners, view.image.size)
+    size = find_size(window)
+    if is_too_thin(*size):
+        ratio = max(size) / min(size)
+        raise ToolError(
+            f"Tool Execution Error absolute aspect ratio must be smaller than {MAX_ASPECT_RATIO}, got {ratio:g}"
+        )
+    left, top, right, bottom = (round(side) for side in window)
+    shown = cut(view.image, (left, top, right, bottom)).resize(size, Image.Resampling.BICUBIC)
+    return View(shown, _place(window, view, label))
+
+
+def find_window(corners: Sequence[float], image_wh: tuple[int, int]) -> Window:
+    """The part (left, top, right, bottom) of a picture, in pixels, that a box in per mille means.
+
+    Raises:
+        ToolError: the box has no width or no height inside the picture.
+    """
+    width_px, height_px = image_wh
+    x1, y1, x2, y2 = corners
+    left, top = max(0, x1 / 1000 * width_px), max(0, y1 / 1000 * height_px)
+    right, bottom = min(width_px, x2 / 1000 * width_px), min(height_px, y2 / 1000 * height_px)
+    width, height = right - left, bottom - top
+    if min(width, height) >= MIN_SIDE_PX:
+        return left, top, right, bottom
+    if min(width, height) == 0:
+        raise ToolError("Tool Execution Error float division by zero")
+    enlarge = MIN_SIDE_PX / min(width, height)
+    half_width, half_height = math.ceil(width * enlarge * 0.5), math.ceil(height * enlarge * 0.5)
+    middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
+    grown = (
+        max(0, math.floor(middle_x - half_width)),
+        max(0, math.floor(middle_y - half_height)),
+        min(width_px, math.ceil(middle_x + half_width)),
+        min(height_px, math.ceil(middle_y + half_height)),
+    )
+    if min(grown[2] - grown[0], grown[3] - grown[1]) > MIN_SIDE_PX:
+        return grown
+    return left, top, right, bottom
+
+
+def find_size(window: Window) -> tuple[int, int]:
+    """The (width, height) in pixels at which a part is shown.
+
+    Raises:
+        ToolError: its corners are the wrong way round.
+    """
+    left, top, right, bottom = window
+    if right < left:
+        raise ToolError("Tool Execution Error Coordinate 'right' is less than 'left'")
+    if bottom < top:
+        raise ToolError("Tool Execution Error Coordinate 'lower' is less than 'upper'")
+    height, width = round_to_budget(bottom - top, right - left, SHOWN, least=SHOWN.factor)
+    return width, height
+
+
+_NAME = re.compile(r'"name"\s{0,8}:\s{0,8}"([^"]{1,200})"')
+
+
+def _read_call(body: str) -> ToolCall:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        found = _NAME.search(body)
+        return ToolCall(found[1] if found else "", None)
+    call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    return ToolCall(str(call.get("name", "")), call.get("arguments", {}))
+
+
+def _read_arguments(arguments: object) -> tuple[list[float], str, object]:
+    """Box, label and index of the picture, checked as the tool's description asks."""
+    if arguments is None:
+        raise _refuse("ValueError", "Parameters must be formatted as a valid JSON!")
+    if not isinstance(arguments, dict):
+        raise _refuse("ValidationError", f"{arguments!r} is not of type 'object'")
+    given = cast("dict[str, object]", arguments)
+    for name in ("bbox_2d", "label", "img_idx"):
+        if name not in given:
+            raise _refuse("ValidationError", f"{name!r} is a required property")
+    corners, label, index = given["bbox_2d"], given["label"], given["img_idx"]
+    if not isinstance(corners, list):
+        raise _refuse("ValidationError", f"{corners!r} is not of type 'array'")
+    numbers = cast("list[object]", corners)
+    wrong = next((number for number in numbers if not _is_number(number)), None)
+    if wrong is not None or None in numbers:
+        raise _refuse("ValidationError", f"{wrong!r} is not of type 'number'")
+    if len(numbers) != 4:
+        raise _refuse("ValidationError", f"{numbers!r} is too {'short' if len(numbers) < 4 else 'long'}")
+    if not isinstance(label, str):
+        raise _refuse("ValidationError", f"{label!r} is not of type 'string'")
+    if not _is_number(index):
+        raise _refuse("ValidationError", f"{index!r} is not of type 'number'")
+    sizes = cast("list[float]", numbers)
+    if not all(-LARGEST_NUMBER <= number <= LARGEST_NUMBER for number in sizes):  # NaN is not, either
+        raise ToolError("Tool Execution Error a number of bbox_2d is too large")
+    return sizes, label, index
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _refuse(kind: str, problem: str) -> ToolError:
+    return ToolError(f"An error occurred when calling tool `{TOOL_NAME}`:\n{kind}: {problem[:500]}")
+
+
+def _place(window: Window, view: View, label: str) -> Box:
+    """A part of a view as a box of the whole picture."""
+    region, (width_px, height_px) = view.region, view.image.size
+    across, down = region.x2 - region.x1, region.y2 - region.y1
+    left, top, right, bottom = window
+    return Box(
+        x1=region.x1 + left / width_px * across,
+        y1=region.y1 + top / height_px * down,
+        x2=region.x1 + right / width_px * across,
+        y2=region.y1 + bottom / height_px * down,
+        label=label,
+    )

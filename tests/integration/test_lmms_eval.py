@@ -1,0 +1,162 @@
+"""The real `lmms_eval` command with p2r as its model, over a task of Needles in lmms-eval's own format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import guest_tools
+import pytest
+
+from p2r.benchmarks.needles import Needles
+from p2r.evaluation.store import read_traces
+from p2r.prompts import question_text
+
+pytestmark = pytest.mark.slow
+
+CLOSING = "Answer with the option's letter from the given choices directly."
+BOXES = '[{"bbox_2d": [400, 400, 600, 600], "label": "it"}]'
+NUM_SAMPLES = 6
+
+TASK = """
+task: {task}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {rows}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function functions.{task}
+doc_to_text: !function functions.doc_to_text
+doc_to_target: target
+process_results: !function functions.process_results
+generation_kwargs:
+  max_new_tokens: 16
+  temperature: 0
+metric_list:
+  - metric: right
+    aggregation: mean
+    higher_is_better: true
+lmms_eval_specific_kwargs:
+  default:
+    post_prompt: "\\n{closing}"
+"""
+FUNCTIONS = """
+from PIL import Image
+
+def one_picture(doc):
+    return [Image.open(doc["image"])]
+
+def two_pictures(doc):
+    return one_picture(doc) * 2
+
+def doc_to_text(doc, lmms_eval_specific_kwargs):
+    return doc["text"] + (lmms_eval_specific_kwargs["post_prompt"] if "A." in doc["text"] else "")
+
+def process_results(doc, results):
+    return {"right": float(results[0] == doc["target"])}
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one call of lmms-eval said and wrote; without a result it was stopped."""
+
+    said: str
+    right: float | None
+    samples: list[dict[str, Any]]
+
+    @property
+    def replies(self) -> list[str]:
+        return [sample["filtered_resps"] for sample in self.samples]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    guest_tools.require("lmms_eval", "lmms_eval.models")
+    (tmp_path / "tasks").mkdir()
+    rows: list[dict[str, str | None]] = []
+    for number, sample in enumerate(Needles(num_samples=NUM_SAMPLES)):
+        path = tmp_path / f"{number}.png"
+        sample.image.load().save(path)
+        rows.append({"text": question_text(sample), "image": str(path), "target": sample.target})
+    path = tmp_path / "needles.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for task in ("one_picture", "two_pictures"):
+        (tmp_path / "tasks" / f"{task}.yaml").write_text(TASK.format(task=task, rows=path, closing=CLOSING))
+    (tmp_path / "tasks" / "functions.py").write_text(FUNCTIONS)
+    return tmp_path
+
+
+def lmms_eval(here: Path, *model_args: str, task: str = "one_picture", out: str = "out") -> Run:
+    done = guest_tools.run(
+        "lmms_eval",
+        *("--model", "p2r", "--model_args", ",".join(model_args), "--tasks", task, "--include_path", "tasks"),
+        *("--output_path", out, "--log_samples"),
+        cwd=here,
+    )
+    results = list((here / out).rglob("*_results.json"))
+    if not results:
+        return Run(done.stdout, None, [])
+    lines = next((here / out).rglob("*_samples_*.jsonl")).read_text().splitlines()
+    return Run(
+        done.stdout,
+        json.loads(results[0].read_text())["results"][task]["right,none"],
+        sorted(map(json.loads, lines), key=lambda sample: sample["doc_id"]),
+    )
+
+
+def write_script(here: Path, reasoner: str | list[str]) -> str:
+    path = here / "replies.json"
+    path.write_text(json.dumps({"perceiver": BOXES, "reasoner": reasoner}))
+    return f"model=scripted:{path}"
+
+
+def test_nano_walks_and_lmms_eval_scores_what_was_read(here: Path) -> None:
+    run = lmms_eval(here, "model=nano", "out=run")
+    assert len(run.replies) == NUM_SAMPLES, run.said
+    traces = {trace.sample_id: trace for trace in read_traces(here / "run" / "traces.jsonl")}
+    needles = Needles(num_samples=NUM_SAMPLES)
+    for number, (reply, needle) in enumerate(zip(run.replies, needles, strict=True)):
+        trace = traces[f"one_picture/test/{number}"]
+        assert trace.evidence and trace.evidence.image_wh == needle.image.load().size
+        assert trace.answer and reply == (trace.answer.letter or trace.answer.text)
+        assert trace.options == needle.options
+        assert trace.question == question_text(needle)
+        assert run.samples[number]["token_counts"][0]["output_tokens"] > 0
+    right = [reply == needle.target for reply, needle in zip(run.replies, needles, strict=True)]
+    assert run.right == pytest.approx(sum(right) / NUM_SAMPLES)
+
+
+def test_failure_stops_the_run_and_the_same_command_goes_on(here: Path) -> None:
+    model = write_script(here, ["<answer>B</answer>"] * 4)
+    run = lmms_eval(here, model, "out=run", "num_at_once=1")
+    assert run.right is None
+    assert "1 of 6 questions failed" in run.said and "used up" in run.said and "the same command goes on" in run.said
+    run = lmms_eval(here, model, "out=run", "num_at_once=1")
+    assert "4 of 6 questions are answered already" in run.said
+    assert run.replies == ["B"] * NUM_SAMPLES
+
+
+def test_allowed_failure_is_an_empty_reply_and_is_said(here: Path) -> None:
+    run = lmms_eval(
+        here, write_script(here, ["<answer>B</answer>"] * 4), "out=run", "closing=keep", "num_at_once=1", "max_failed=2"
+    )
+    assert run.replies == ["B"] * 4 + [""] * 2
+    assert "2 of 6 questions failed" in run.said and "counts them wrong" in run.said
+    questions = {trace.sample_id: trace.question for trace in read_traces(here / "run" / "traces.jsonl")}
+    assert questions["one_picture/test/3"].endswith(f"\n{CLOSING}")
+
+
+def test_task_with_two_pictures_is_refused(here: Path) -> None:
+    run = lmms_eval(here, write_script(here, "B"), task="two_pictures")
+    assert run.right is None
+    assert "p2r looks at one picture" in run.said
+
+
+def test_mode_that_needs_gold_boxes_is_refused(here: Path) -> None:
+    run = lmms_eval(here, write_script(here, "B"), "mode=oracle")
+    assert run.right is None
+    assert "cannot be answered in the mode 'oracle'" in run.said
