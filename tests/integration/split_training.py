@@ -61,9 +61,7 @@ class Recorder(Optimiser):
 
     def step(self, rate: float) -> float:
         self.gradients = {
-            name: whole_tensor(weight.grad).clone()
-            for name, weight in self._weights.items()
-            if weight.grad is not None
+            name: whole_tensor(weight.grad).clone() for name, weight in self._weights.items() if weight.grad is not None
         }
         return super().step(rate)
 

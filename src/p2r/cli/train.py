@@ -1,0 +1,147 @@
+"""`p2r train`: PRA-GRPO from a recipe, resumable."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import JsonValue
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.output import make_console
+from p2r.config import Phase, Recipe, load_recipe
+from p2r.errors import ConfigError
+
+if TYPE_CHECKING:
+    from p2r.training.dynamics import Figures
+
+TRAIN_EXAMPLES = """
+**Examples**
+
+- `p2r train recipes/nano/pra_grpo.toml` (on two cores, with the small model that ships with p2r)
+
+- `p2r train recipes/nano/pra_grpo.toml --resume` goes on after a kill
+
+- `p2r train recipes/qwen3_vl_4b/pra_grpo.toml --set data.source=data/P2R-10k --plan`
+
+- `torchrun --nproc-per-node 8 -m p2r train recipes/qwen3_vl_8b/pra_grpo.toml`
+"""
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to do; recipes/ holds some.")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeat it.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the recipe's folder.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would happen, and what it would take; train nothing.")
+    ] = False,
+) -> None:
+    """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
+    settings = load_recipe(recipe, change or ())
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise ConfigError(
+            "training needs torch and transformers, which are not installed",
+            hint="pip install 'perceive-to-reason[train]'",
+        )
+    if plan:
+        _plan(settings)
+        return
+    try:
+        _train(settings, resume=resume)
+    except KeyboardInterrupt:
+        print_error(f"interrupted; the last checkpoint is kept in {settings.out}", "--resume goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _plan(settings: Recipe) -> None:
+    from p2r.training.plan import describe_plan
+
+    for line in describe_plan(settings):
+        print(line)
+
+
+def _train(settings: Recipe, *, resume: bool) -> None:
+    from p2r.training.distributed import join_world
+    from p2r.training.train import Watcher
+    from p2r.training.train import train as run
+
+    console = make_console(stderr=True)
+    with join_world() as world, _make_progress(console, shown=world.is_first) as progress:
+        lines = _Lines(console, progress)
+        watcher = Watcher(say=lines.say, step=lines.step, probe=lines.probe)
+        asyncio.run(run(settings, watcher, resume=resume, world=world))
+    if world.is_first:
+        for phase in settings.phases():
+            print(settings.out / phase.name)
+
+
+class _Lines:
+    """A bar per phase on a terminal; a line per step where there is none."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console, self._progress = console, progress
+        self._bars: dict[str, TaskID] = {}
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def step(self, phase: Phase, done: int, num_steps: int, figures: Figures) -> None:
+        shown = {
+            "reward": figures["reward"],
+            "KL": figures["kl"],
+            "entropy": figures["entropy"],
+            "dead": figures["dead_groups"],
+            "boxes": figures["mean_boxes"],
+        }
+        text = "  ".join(f"{name} {_show(value)}" for name, value in shown.items() if value is not None)
+        if not self._console.is_terminal:
+            self.say(f"{phase.name} {done}/{num_steps}  {text}")
+            return
+        if phase.name not in self._bars:
+            self._bars[phase.name] = self._progress.add_task(phase.name, total=num_steps, figures="")
+        self._progress.update(self._bars[phase.name], completed=done, figures=text)
+
+    def probe(self, figures: Figures) -> None:
+        shown = {
+            "p2r": figures["accuracy_p2r"],
+            "direct": figures["accuracy_direct"],
+            "hit rate": figures["hit_rate"],
+            "in crops": figures["seen_rate"],
+            "IoU": figures["mean_iou"],
+            "boxes": figures["mean_boxes"],
+        }
+        text = "  ".join(f"{name} {_show(value)}" for name, value in shown.items() if value is not None)
+        self.say(f"{figures['phase']} probe after {figures['step']} steps: {text}")
+
+
+def _show(value: JsonValue) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _make_progress(console: Console, *, shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        disable=not (shown and console.is_terminal),
+    )

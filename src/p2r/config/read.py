@@ -1,0 +1,160 @@
+"""From a TOML file and `--set a.b=c` to a checked recipe, and from a recipe to JSON.
+
+Every complaint names the setting and its value; an unknown one is refused with the nearest known name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, cast, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from p2r.config.recipe import Recipe
+from p2r.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+Table: TypeAlias = dict[str, object]
+
+_load_toml = cast("Callable[[str], Table]", tomllib.loads)  # pyright: ignore[reportUnknownMemberType]
+
+HINTS = {
+    "rollout.group_size": "replies are compared within their group: 8 in the paper, at least 2",
+    "rollout.temperature": "replies of a group have to differ: 1.0 is usual, and it has to be above 0",
+    "out": 'name the folder of the run, such as out = "runs/first"',
+}
+
+
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a TOML file; JSON as `save_recipe` writes it is read too.
+        changes: "a.b=c" each, c as TOML would have it; a text needs no quotes.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown setting, or a value that is not usable.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise ConfigError(
+            f"the recipe {path} cannot be read: {reason.lower()}", hint="recipes/ holds some to start from"
+        ) from error
+    try:
+        table = cast("Table", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
+    except ValueError as error:
+        raise ConfigError(f"the recipe {path} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+    return parse_recipe(table, changes, where=str(path))
+
+
+def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, where: str = "the recipe") -> Recipe:
+    """Check the tables of a recipe.
+
+    Args:
+        changes: see `load_recipe`.
+        where: what messages call it.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that is not usable.
+    """
+    merged = cast("Table", json.loads(json.dumps(dict(table), default=str)))
+    for change in changes:
+        _apply(merged, change)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(error, where) from None
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every setting, defaults included, as JSON that `load_recipe` reads. Raises OSError."""
+    path.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _apply(table: Table, change: str) -> None:
+    name, equals, text = change.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise ConfigError(f"{change!r} sets nothing", hint="write it like --set rollout.group_size=4")
+    *parents, last = name.split(".")
+    place: object = table
+    for parent in parents:
+        place = _step_into(place, parent, name)
+    value = _read_value(text.strip())
+    if isinstance(place, list):
+        items = cast("list[object]", place)
+        items[_index(items, last, name)] = value
+    else:
+        cast("Table", place)[last] = value
+
+
+def _step_into(place: object, key: str, name: str) -> object:
+    if isinstance(place, list):
+        items = cast("list[object]", place)
+        return items[_index(items, key, name)]
+    inner = cast("Table", place).setdefault(key, {})
+    if not isinstance(inner, (dict, list)):
+        raise ConfigError(f"--set {name}: {key} is {inner!r}, which has no settings in it", hint="see the recipe")
+    return cast(object, inner)
+
+
+def _index(items: list[object], key: str, name: str) -> int:
+    if not key.isdigit() or int(key) >= len(items):
+        raise ConfigError(
+            f"--set {name}: {key!r} is not the number of an entry", hint=f"there are {len(items)}, counted from 0"
+        )
+    return int(key)
+
+
+def _read_value(text: str) -> object:
+    try:
+        return _load_toml(f"value = {text}")["value"]
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    name = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        known = _names_beside(place)
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*place[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
+        return ConfigError(f"{where} has the unknown setting {name}", hint=hint)
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    if not name:
+        return ConfigError(f"{where}: {message}")
+    given = "" if first["type"] == "missing" else f" is {_shorten(first['input'])}"
+    return ConfigError(f"{where}: {name}{given}: {message[0].lower()}{message[1:]}", hint=HINTS.get(name, ""))
+
+
+def _names_beside(place: Sequence[str]) -> list[str]:
+    """The settings that may stand where an unknown one was found."""
+    model: type[BaseModel] = Recipe
+    for part in place[:-1]:
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The model in an annotation such as `X`, `X | None` or `tuple[X, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,174 @@
+"""Many walks, one frozen model, and the same batches every time.
+
+Rounding depends on which prompts share a batch, and a near tie between two tokens can hang on it. Calls that are
+batched as they happen to arrive would make a resumed run differ from the uninterrupted one. So walks are started in
+rounds of a fixed size, run until each of them waits for the model or has ended, and are then answered together. To a
+server, which batches as it likes, walks are sent freely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from p2r.errors import P2RError
+from p2r.types import Completion, Decoding, Model, ModelProfile, Prompt
+
+Result = TypeVar("Result")
+Walk = Callable[[], Awaitable[Result]]
+
+_index: ContextVar[int] = ContextVar("index of the walk that asks")
+
+
+class Partner(Protocol):
+    """The frozen role, and how walks that ask it are run."""
+
+    @property
+    def model(self) -> Model:
+        """For the roles that ask it; only within `run`."""
+        ...
+
+    async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
+        """Run walks to their ends; results in their order. An exception ends all of them and is raised."""
+        ...
+
+
+class BatchModel(Protocol):
+    """A model that replies to many prompts at once, the same way whenever they are the same."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def profile(self) -> ModelProfile: ...
+
+    def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> Sequence[Completion | P2RError]: ...
+
+
+class FreePartner:
+    """A model that batches or bounds its calls itself: a server.
+
+    num_at_once: most walks under way, each of which holds its pictures.
+    """
+
+    def __init__(self, model: Model, *, num_at_once: int) -> None:
+        self._model = model
+        self._num_at_once = num_at_once
+
+    @property
+    def model(self) -> Model:
+        return self._model
+
+    async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
+        slots = asyncio.Semaphore(self._num_at_once)
+
+        async def run_one(walk: Walk[Result]) -> Result:
+            async with slots:
+                return await walk()
+
+        return await _finish([asyncio.ensure_future(run_one(walk)) for walk in walks])
+
+
+class LockstepPartner:
+    """A local model, whose calls are answered in batches that depend on the walks alone.
+
+    num_at_once: walks in a round.
+    """
+
+    def __init__(self, model: BatchModel, *, num_at_once: int = 64) -> None:
+        self._model = model
+        self._num_at_once = num_at_once
+        self._waiting: list[_Call] = []
+        self._num_running = 0
+        self._nobody_runs = asyncio.Event()
+
+    @property
+    def model(self) -> Model:
+        return self
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._model.profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Wait for the next batch. Raises what the model raises for this prompt."""
+        call = _Call(_index.get(), prompt, decoding, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._leave()
+        return await call.reply
+
+    async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
+        results: list[Result] = []
+        for start in range(0, len(walks), self._num_at_once):
+            results += await self._run_round(walks[start : start + self._num_at_once])
+        return results
+
+    async def _run_round(self, walks: Sequence[Walk[Result]]) -> list[Result]:
+        async def run_one(index: int, walk: Walk[Result]) -> Result:
+            _index.set(index)
+            try:
+                return await walk()
+            finally:
+                self._leave()
+
+        self._waiting, self._num_running, self._nobody_runs = [], len(walks), asyncio.Event()
+        tasks = [asyncio.ensure_future(run_one(index, walk)) for index, walk in enumerate(walks)]
+        try:
+            while await self._nobody_runs.wait() and self._waiting:
+                await self._answer()
+        except BaseException:
+            await _cancel(tasks)
+            raise
+        return await _finish(tasks)
+
+    def _leave(self) -> None:
+        """A walk waits for the model, or has ended."""
+        self._num_running -= 1
+        if self._num_running == 0:
+            self._nobody_runs.set()
+
+    async def _answer(self) -> None:
+        """Answer all walks that wait, those with the same decoding together."""
+        calls, self._waiting = sorted(self._waiting, key=lambda call: call.index), []
+        self._num_running = len(calls)
+        self._nobody_runs.clear()
+        for decoding in dict.fromkeys(call.decoding for call in calls):
+            asked = [call for call in calls if call.decoding == decoding]
+            replies = await asyncio.to_thread(self._model.complete_all, [call.prompt for call in asked], decoding)
+            for call, reply in zip(asked, replies, strict=True):
+                if isinstance(reply, P2RError):
+                    call.reply.set_exception(reply)
+                else:
+                    call.reply.set_result(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A prompt that waits; `index` is that of its walk in the round."""
+
+    index: int
+    prompt: Prompt
+    decoding: Decoding
+    reply: asyncio.Future[Completion]
+
+
+async def _finish(tasks: Sequence[asyncio.Future[Result]]) -> list[Result]:
+    """All results, or the first exception, with nothing left running."""
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        await _cancel(tasks)
+        raise
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[Result]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,28 @@
+"""How many pixels a model looks at while it is trained: half of what it looks at later, as in the paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2r.models.profiles import profile_for
+from p2r.types import ModelProfile
+
+PAPER_VISUAL_TOKENS = 2048
+"""Most visual tokens of an image in training (paper, appendix C.2)."""
+
+
+def training_profile(folder: Path, max_pixels: int | None) -> ModelProfile:
+    """The profile of a checkpoint in training.
+
+    Args:
+        max_pixels: None for the paper's, or the checkpoint's own where that is lower.
+
+    Raises:
+        ConfigError: less than one visual token.
+    """
+    profile = profile_for(str(folder), max_pixels=max_pixels)
+    if max_pixels is not None:
+        return profile
+    budget = profile.budget
+    most = min(budget.max_pixels, PAPER_VISUAL_TOKENS * budget.factor**2)
+    return profile.model_copy(update={"budget": budget.model_copy(update={"max_pixels": most})})

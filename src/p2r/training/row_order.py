@@ -1,0 +1,49 @@
+"""Which rows come next: every pass shuffles them anew, and any place in any pass can be found again from its number.
+
+The last rows of a pass that do not fill a step are left for the next shuffle, as in the release, so that a step never
+asks a row twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """An endless order of the numbers 0 to num_rows - 1.
+
+    weights: how much more often than others a row comes early in a pass; equal when None.
+    """
+
+    num_rows: int
+    seed: int
+    weights: tuple[float, ...] | None = None
+
+    def take(self, position: int, count: int) -> tuple[list[int], int]:
+        """The next `count` rows (fewer only where there are fewer at all), and the position after them.
+
+        Args:
+            position: 0 at first, then what the last call returned.
+        """
+        count = min(count, self.num_rows)
+        number, place = divmod(position, self.num_rows)
+        if place + count > self.num_rows:
+            number, place = number + 1, 0
+        rows = list(_shuffle(self, number)[place : place + count])
+        return rows, number * self.num_rows + place + count
+
+
+@lru_cache(maxsize=4)
+def _shuffle(order: RowOrder, number: int) -> Sequence[int]:
+    draw = random.Random(f"rows/{order.seed}/{number}")
+    rows = list(range(order.num_rows))
+    if order.weights is None:
+        draw.shuffle(rows)
+        return rows
+    # Drawing without replacement, each time in proportion to the weights (Efraimidis and Spirakis 2006).
+    keys = [draw.random() ** (1 / weight) for weight in order.weights]
+    return sorted(rows, key=lambda row: -keys[row])

@@ -1,0 +1,97 @@
+"""A training run that is cut off goes on as if nothing had happened, to the last bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import make_recipe, read_figures, run
+
+from p2r.errors import StorageError
+from p2r.models.local import LocalModel
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    run(make_recipe(out))
+    return out
+
+
+def assert_same(out: Path, whole: Path) -> None:
+    for file in ("metrics.jsonl", "probes.jsonl"):
+        assert read_figures(out, file) == read_figures(whole, file)
+    for phase in ("0-perceiver", "1-reasoner"):
+        ours, theirs = (load_file(folder / phase / "model.safetensors") for folder in (out, whole))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_equal_parts(*(folder / "checkpoints" / "001-000002" / "part-0.pt" for folder in (out, whole)))
+
+
+def assert_equal_parts(ours: Path, theirs: Path) -> None:
+    """The float32 weights and Adam's moments; what is saved as a checkpoint is rounded."""
+    one, other = (torch.load(path, weights_only=True) for path in (ours, theirs))
+    assert all(torch.equal(weight, other["weights"][name]) for name, weight in one["weights"].items())
+    for key, state in one["optimiser"]["adam"]["state"].items():
+        assert all(torch.equal(value, other["optimiser"]["adam"]["state"][key][name]) for name, value in state.items())
+    assert torch.equal(one["random"]["torch"], other["random"]["torch"])
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
+def test_a_crashed_run_resumes_to_the_same_figures_and_weights(tmp_path: Path, whole: Path, stop_after: int) -> None:
+    """Before the first checkpoint, at the end of a phase, and within the second phase."""
+    recipe = make_recipe(tmp_path / "run")
+    with pytest.raises(KeyError):
+        run(recipe, stop_after=stop_after)
+    run(recipe, resume=True)
+    assert_same(tmp_path / "run", whole)
+
+
+def test_each_phase_leaves_a_checkpoint_that_can_be_asked(whole: Path) -> None:
+    assert LocalModel.load(whole / "1-reasoner").profile.family == "qwen3_vl"
+    assert (whole / "0-perceiver" / "chat_template.jinja").is_file()
+
+
+def test_training_moves_the_weights_of_the_language_model_alone(whole: Path) -> None:
+    from p2r.models.nano import CHECKPOINT
+
+    before, after = load_file(CHECKPOINT / "model.safetensors"), load_file(whole / "1-reasoner" / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("model.language_model.") for name in moved)
+
+
+def test_only_the_last_checkpoints_are_kept(whole: Path) -> None:
+    kept = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert kept == ["000-000003", "001-000002"]
+
+
+def test_a_finished_run_is_not_trained_again(whole: Path) -> None:
+    before = read_figures(whole)
+    said = run(make_recipe(whole), resume=True)
+    assert read_figures(whole) == before
+    assert not any(line.startswith("phase") for line in said)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(whole: Path) -> None:
+    with pytest.raises(StorageError, match="holds a run already") as caught:
+        run(make_recipe(whole))
+    assert "--resume" in caught.value.hint
+
+
+def test_a_changed_recipe_is_refused_with_the_differences(whole: Path) -> None:
+    changed = make_recipe(whole, ["loss.kl_coef=0.5", "rollout.group_size=4", "checkpoint.every=1"])
+    with pytest.raises(
+        StorageError, match=r"recipe: rollout.group_size was 3, now 4; loss.kl_coef was 0.01, now 0.5\n"
+    ):
+        run(changed, resume=True)
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="holds no run"):
+        run(make_recipe(tmp_path / "run"), resume=True)

@@ -1,0 +1,69 @@
+"""Two processes learn what one does: the same loss and gradients, with weights and gradients split by FSDP2."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import read_figures
+
+pytestmark = pytest.mark.slow
+
+DRIVER = Path(__file__).with_name("split_training.py")
+LONGEST_WAIT_S = 300.0
+
+
+def start(out: Path, *launcher: str) -> Path:
+    out.mkdir()
+    command = [sys.executable, *launcher, str(DRIVER), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT_S, env=environment)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return start(tmp_path_factory.mktemp("split") / "alone")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    return start(tmp_path_factory.mktemp("split") / "pair", *launcher)
+
+
+def test_two_processes_have_the_loss_of_one(alone: Path, pair: Path) -> None:
+    one, two = (json.loads((folder / "report.json").read_text()) for folder in (alone, pair))
+    for name in ("loss", "policy", "kl", "entropy", "grad_norm"):
+        assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-7), name
+    assert two["num_tokens"] == one["num_tokens"]
+    assert one["kl"] > 0
+
+
+def test_two_processes_have_the_gradients_of_one(alone: Path, pair: Path) -> None:
+    one, two = (torch.load(folder / "gradients.pt", weights_only=True) for folder in (alone, pair))
+    assert one.keys() == two.keys()
+    largest = max(float(gradient.abs().max()) for gradient in one.values())
+    assert largest > 0
+    apart = {name: float((two[name] - gradient).abs().max()) for name, gradient in one.items()}
+    assert max(apart.values()) < 1e-5 * largest
+
+
+def test_a_run_of_two_processes_rolls_out_and_rewards_as_that_of_one(alone: Path, pair: Path) -> None:
+    one, two = read_figures(alone / "run")[0], read_figures(pair / "run")[0]
+    for name in ("reward", "accuracy", "num_rollouts", "num_generated_tokens", "unique_evidence", "mean_boxes"):
+        assert two[name] == one[name], name
+    for name in ("loss", "grad_norm", "entropy"):
+        assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
+
+
+def test_a_run_of_two_processes_leaves_whole_checkpoints(pair: Path) -> None:
+    assert (pair / "run" / "1-reasoner" / "model.safetensors").is_file()
+    parts = sorted(path.name for path in (pair / "run" / "checkpoints" / "001-000001").iterdir())
+    assert parts == ["part-0.pt", "part-1.pt", "state.json"]

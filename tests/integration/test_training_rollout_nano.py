@@ -1,0 +1,103 @@
+"""Rolling out with the model in the box: real tokens, the same whatever shares the batch; the plan of its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+
+from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
+from p2r.cli.app import app
+from p2r.config import Recipe, load_recipe
+from p2r.errors import DataError
+from p2r.models.local import LocalModel
+from p2r.models.nano import CHECKPOINT
+from p2r.prompts import load_prompt_set
+from p2r.roles import ModelPerceiver
+from p2r.training.actor import EngineActor
+from p2r.training.evidence_store import EvidenceStore
+from p2r.training.partner import open_partner
+from p2r.training.plan import describe_plan
+from p2r.training.policy import Frozen, Policy, freeze, load_policy
+from p2r.training.rolled import Rolled
+from p2r.training.rollout import Roller
+from p2r.types import Decoding, Prompt
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "nano" / "pra_grpo.toml"
+CHANGES = ["rollout.group_size=4", "rollout.prompts_per_step=4", "data.num_rows=4", "probe.source=needles"]
+PROMPTS = load_prompt_set("release")
+ROWS = list(Needles(seed=TRAINING_SEEDS, num_samples=4))
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[Policy, Frozen]:
+    recipe = load_recipe(RECIPE, CHANGES)
+    policy = load_policy(recipe.model)
+    return policy, freeze(policy, batch_size=8, dtype=policy.model.dtype)
+
+
+@asynccontextmanager
+async def start(
+    recipe: Recipe, index: int, models: tuple[Policy, Frozen], folder: Path
+) -> AsyncGenerator[Roller, None]:
+    policy, frozen = models
+    async with open_partner(recipe.partner, frozen.partner, CHECKPOINT, folder) as partner:
+        perceiver = ModelPerceiver(partner.model, PROMPTS, Decoding(max_new_tokens=64))
+        actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
+        with EvidenceStore(folder, partner, perceiver, {"weights": "nano"}) as evidence:
+            yield Roller(recipe, recipe.phases()[index], actor, partner, PROMPTS, evidence=evidence)
+
+
+def outcome(rolled: Rolled) -> list[tuple[str, list[tuple[tuple[int, ...], float | None]]]]:
+    return [(group.sample.id, [(one.token_ids, one.reward) for one in group.rollouts]) for group in rolled.groups]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+async def test_rollouts_and_rewards_do_not_depend_on_the_batch(
+    models: tuple[Policy, Frozen], tmp_path: Path, index: int
+) -> None:
+    together, apart = (load_recipe(RECIPE, [*CHANGES, f"rollout.prompts_at_once={count}"]) for count in (4, 1))
+    async with start(together, index, models, tmp_path / "together") as roller:
+        first = await roller.roll_out(ROWS, step=0)
+    async with start(apart, index, models, tmp_path / "apart") as roller:
+        second = await roller.roll_out(ROWS[::-1], step=0)
+    assert outcome(first) == outcome(second)[::-1]
+    rewards = [rollout.reward for group in first.groups for rollout in group.rollouts]
+    assert None not in rewards
+    assert 1.0 in rewards
+    assert first.stats.num_rollouts == 16
+
+
+def test_many_prompts_at_once_are_answered_as_one_by_one_and_errors_stay_apart(models: tuple[Policy, Frozen]) -> None:
+    model: LocalModel = models[1].partner
+    texts = ["What is the red star?", "<|image_pad|>", "Where is the blue circle, then?"]
+    prompts = [Prompt("reasoner", PROMPTS.system, text, (), PROMPTS.fingerprint) for text in texts]
+    first, error, last = model.complete_all(prompts, Decoding(max_new_tokens=8))
+    assert isinstance(error, DataError)
+    alone = model.complete_all(prompts[:1], Decoding(max_new_tokens=8))[0]
+    assert not isinstance(first, Exception)
+    assert not isinstance(last, Exception)
+    assert not isinstance(alone, Exception)
+    assert first.text == alone.text
+    assert first.usage.prompt_tokens != last.usage.prompt_tokens
+
+
+def test_the_plan_says_what_a_recipe_would_do() -> None:
+    lines = "\n".join(describe_plan(load_recipe(RECIPE, CHANGES), probe=False))
+    assert "4 of 4 rows of needles:1000000 are used" in lines
+    assert "phase 0-perceiver: 60 steps of 4 rows, 16 rollouts each" in lines
+    assert "1,280 rollouts (control: none)" in lines
+    assert "GiB on the device at most" in lines
+
+
+def test_the_command_prints_the_plan_with_measured_seconds() -> None:
+    small = ["rollout.group_size=2", "rollout.prompts_per_step=2", "data.num_rows=2"]
+    result = CliRunner().invoke(app, ["train", str(RECIPE), "--plan", *(f"--set={change}" for change in small)])
+    assert result.exit_code == 0, result.output
+    assert "seconds a reasoner step, scaled up from 2 rows" in result.stdout
+    assert "minutes in all" in result.stdout

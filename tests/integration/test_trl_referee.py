@@ -1,0 +1,251 @@
+"""TRL's GRPOTrainer as the referee of our update: on the same rollouts it finds the same loss and gradient norm.
+
+Both sides get the same weights (a tiny random Qwen3-VL in float32), another model as reference so that the KL term
+counts, prompts with one and with two pictures, ragged replies and their rewards. TRL tokenises and sees the pictures by
+the stock processor, pads, repeats each prompt for each reply, and takes the batch at once; ours packs, a group at a
+time. Two optimiser steps follow the batch, so that in the second one ratios differ from 1 and some are clipped.
+
+TRL divides by (std + 1e-4), which cannot be set; ours is told to do the same. All else that the two would choose
+differently is set on TRL's side, by name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stock_torchvision  # before transformers
+
+# isort: split
+import torch
+from PIL import Image
+from tiny_checkpoint import make_checkpoint
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from p2r.config import ModelSettings, OptimizerSettings
+from p2r.models.encoding import EncodedPrompt
+from p2r.pixels import MemoryImage
+from p2r.training.advantage import Std
+from p2r.training.distributed import World
+from p2r.training.groups import Group, Rollout
+from p2r.training.loss import LossConfig
+from p2r.training.optimiser import Optimiser
+from p2r.training.policy import Policy, freeze, load_policy
+from p2r.training.update import UpdateReport, judge_groups, update_policy
+from p2r.types import Prompt, Sample
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:You are using 'rollout_func'"),
+    pytest.mark.skipif(not find_spec("trl"), reason="trl is not installed: pip install trl==1.16.0"),
+    pytest.mark.skipif(not stock_torchvision.HAS_TORCHVISION, reason="TRL's stock processor needs torchvision"),
+]
+
+RATE, GRAD_CLIP = 1e-3, 1.0
+MAX_NEW_TOKENS = 12
+TRL_EPS = 1e-4
+SYSTEM = "You are a helpful assistant."
+REWARDS = ((1.0, 0.0, 1.0, 0.0), (0.0, 0.5, 0.0, 1.0))
+LENGTHS = ((5, 12, 1, 7), (3, 4, 9, 12))
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator by our names and by TRL's."""
+
+    name: str
+    ours: LossConfig
+    trl: Mapping[str, object]
+    std: Std = "sample"
+
+
+CASES = (
+    Case("release", LossConfig(), {"loss_type": "dapo"}),
+    Case("paper", LossConfig(reduction="sequence-mean"), {"loss_type": "grpo"}),
+    Case("strong KL", LossConfig(kl_coef=0.5, reduction="sequence-mean"), {"loss_type": "grpo"}),
+    Case("DAPO", LossConfig(kl_coef=0.0, clip_high=0.28), {"loss_type": "dapo", "epsilon_high": 0.28}),
+    Case(
+        "Dr.GRPO",
+        LossConfig(kl_coef=0.0, reduction="dr-grpo", max_response_tokens=MAX_NEW_TOKENS),
+        {"loss_type": "dr_grpo", "scale_rewards": "none"},
+        std="none",
+    ),
+    Case(
+        "GSPO",
+        LossConfig(kl_coef=0.0, reduction="sequence-mean", ratio="sequence", clip_low=0.05, clip_high=0.05),
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.05},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """What both sides learn from: for each prompt its pictures, its text, and its replies."""
+
+    pictures: Sequence[Sequence[Image.Image]]
+    texts: Sequence[str]
+    replies: Sequence[Sequence[tuple[int, ...]]]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Checkpoints of the reference, and of the policy: the same with some noise on it."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    reference = make_checkpoint(root / "reference")
+    policy = Path(shutil.copytree(reference, root / "policy"))
+    model = Qwen3VLForConditionalGeneration.from_pretrained(reference, dtype=torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.02)
+    model.save_pretrained(policy)
+    return reference, policy
+
+
+@pytest.fixture(scope="module")
+def rolled() -> Rolled:
+    random = np.random.default_rng(0)
+
+    def draw(width: int, height: int) -> Image.Image:
+        return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+    return Rolled(
+        pictures=((draw(256, 256),), (draw(288, 256), draw(256, 320))),
+        texts=("What is on the sail?", "Which of the two boats is the nearer one?"),
+        replies=[[tuple(random.integers(30, 250, length).tolist()) for length in row] for row in LENGTHS],
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_loss_and_gradient_norm_are_those_of_trl(
+    case: Case, folders: tuple[Path, Path], rolled: Rolled, tmp_path: Path
+) -> None:
+    first, second = train_by_trl(case, folders, rolled, tmp_path)
+    report = train_ours(case, folders, rolled, num_updates=1)
+    assert report.loss == pytest.approx(first["loss"], rel=2e-5, abs=1e-6)
+    assert report.grad_norm == pytest.approx(first["grad_norm"], rel=2e-5)
+    assert report.entropy == pytest.approx(first["entropy"], rel=2e-5)
+    assert report.clip_share == first["clip_ratio/region_mean"] == 0.0
+    if case.ours.kl_coef:
+        assert report.kl > 1e-3
+        assert report.kl == pytest.approx(first["kl"], rel=2e-5)
+
+    both = train_ours(case, folders, rolled, num_updates=2)
+    assert both.loss == pytest.approx((first["loss"] + second["loss"]) / 2, rel=1e-4, abs=1e-5)
+    assert both.grad_norm == pytest.approx((first["grad_norm"] + second["grad_norm"]) / 2, rel=1e-4)
+    assert both.clip_share > 0
+    if case.ours.ratio == "token":  # of sequence ratios, TRL counts sequences and ours their tokens
+        assert both.clip_share == pytest.approx(second["clip_ratio/region_mean"] / 2, rel=1e-6)
+
+
+def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_updates: int) -> UpdateReport:
+    reference, policy = (
+        load_policy(ModelSettings(source=str(folder), device="cpu", dtype="float32", gradient_checkpointing=False))
+        for folder in folders
+    )
+    groups = [
+        Group(
+            sample=Sample(id=text, image=MemoryImage(pictures[0]), question=text),
+            role="reasoner",
+            prompt=encode(policy, text, pictures),
+            rollouts=tuple(
+                Rollout(token_ids, ended=True, text="", trace=None, reward=reward, terms={})
+                for token_ids, reward in zip(replies, rewards, strict=True)
+            ),
+        )
+        for text, pictures, replies, rewards in zip(rolled.texts, rolled.pictures, rolled.replies, REWARDS, strict=True)
+    ]
+    settings = OptimizerSettings(lr=RATE, weight_decay=0.0, grad_clip=GRAD_CLIP)
+    report = update_policy(
+        policy,
+        freeze(reference, batch_size=1, dtype=torch.float32),
+        judge_groups(groups, std=case.std, eps=TRL_EPS),
+        Optimiser(policy.trainable, settings, World()),
+        RATE,
+        loss=case.ours,
+        num_updates=num_updates,
+    )
+    assert report is not None
+    return report
+
+
+def encode(policy: Policy, text: str, pictures: Sequence[Image.Image]) -> EncodedPrompt:
+    return policy.encoder.encode(Prompt("reasoner", SYSTEM, text, tuple(pictures), "none"))
+
+
+def train_by_trl(case: Case, folders: tuple[Path, Path], rolled: Rolled, output: Path) -> tuple[Figures, Figures]:
+    """What TRL logs of two optimiser steps on one batch."""
+    import datasets
+    from trl import GRPOConfig, GRPOTrainer
+
+    reference, policy = folders
+    group_size = len(REWARDS[0])
+    settings: dict[str, object] = {
+        "beta": case.ours.kl_coef,
+        "use_bias_correction_kl": False,
+        "epsilon": case.ours.clip_low,
+        "scale_rewards": "group",
+        "max_completion_length": MAX_NEW_TOKENS,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "max_grad_norm": GRAD_CLIP,
+        "optim": "adamw_torch",
+        **case.trl,
+    }
+    config = GRPOConfig(
+        output_dir=str(output),
+        num_generations=group_size,
+        per_device_train_batch_size=len(REWARDS) * group_size,
+        num_iterations=2,
+        max_steps=2,
+        shuffle_dataset=False,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )
+    model = Qwen3VLForConditionalGeneration.from_pretrained(policy, dtype=torch.float32)
+    model.config._name_or_path = str(reference)  # where TRL loads the reference from
+    rows = {
+        "prompt": [[{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}] for text in rolled.texts],
+        "images": [list(pictures) for pictures in rolled.pictures],
+    }
+    encoder = load_policy(ModelSettings(source=str(policy), device="cpu", dtype="float32"))
+    prompt_ids = [
+        list(encode(encoder, text, pictures).token_ids)
+        for text, pictures in zip(rolled.texts, rolled.pictures, strict=True)
+    ]
+
+    def give_replies(prompts: Sequence[object], trainer: GRPOTrainer) -> dict[str, object]:
+        assert len(prompts) == len(REWARDS) * group_size
+        return {
+            "prompt_ids": [ids for ids in prompt_ids for _ in range(group_size)],
+            "completion_ids": [list(reply) for replies in rolled.replies for reply in replies],
+            "logprobs": None,
+        }
+
+    def give_rewards(completions: Sequence[object], **_: object) -> list[float]:
+        return [reward for rewards in REWARDS for reward in rewards]
+
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=give_rewards,
+        args=config,
+        train_dataset=datasets.Dataset.from_dict(rows).cast_column("images", datasets.Sequence(datasets.Image())),
+        processing_class=AutoProcessor.from_pretrained(policy, padding_side="left"),
+        rollout_func=give_replies,
+    )
+    trainer.train()
+    first, second = (row for row in trainer.state.log_history if "grad_norm" in row)
+    return first, second
