@@ -30,6 +30,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from PIL import Image
 
@@ -171,7 +173,7 @@ def read_parts(messages: Sequence[dict[str, object]], patch_tokens: int) -> tupl
                 text = str(piece["text"])
                 parts.append(Part(_hash(text), max(1, len(text) // 4), False))
             else:
-                data = base64.b64decode(piece["image_url"]["url"].partition(",")[2])
+                data = _read(piece["image_url"]["url"])
                 width, height = Image.open(io.BytesIO(data)).size
                 parts.append(Part(_hash(data), width // 32 * (height // 32) * patch_tokens, True))
     return tuple(parts)
@@ -264,6 +266,13 @@ class ChatApp:
             await asyncio.sleep(max(0.0, until - time.monotonic()))
             for job in ended:
                 self._ended[job].set()
+
+
+def _read(url: str) -> bytes:
+    """What a data URL holds, or the file that a file URL names."""
+    if url.startswith("file:"):
+        return Path(urlsplit(url).path).read_bytes()
+    return base64.b64decode(url.partition(",")[2])
 
 
 def _hash(content: str | bytes) -> str:

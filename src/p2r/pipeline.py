@@ -13,10 +13,10 @@ import time
 
 from p2r.answers import extract_answer
 from p2r.errors import P2RError
-from p2r.evidence import Evidence, gather
+from p2r.evidence import gather
 from p2r.pixels import Picture
 from p2r.roles import Perceiver, Reasoner
-from p2r.types import Answer, Completion, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
+from p2r.types import Answer, Completion, EvidenceRecord, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
 
 NOTHING_SAID = Answer(text=None)
 """What a judge is given where nobody was asked for an answer."""
@@ -43,7 +43,7 @@ async def walk(
     """
     start = time.perf_counter()
     perception: Perception | None = None
-    evidence: Evidence | None = None
+    record: EvidenceRecord | None = None
     reasoning: Completion | None = None
     answer: Answer | None = None
     verdict: Verdict | None = None
@@ -55,8 +55,12 @@ async def walk(
         perception = await perceiver(sample, picture)
         stage = "gather"
         evidence = await asyncio.to_thread(gather, picture, perception.boxes)
+        record = evidence.record
         stage = "reason"
-        reasoning = await reasoner(sample, evidence) if reasoner else None
+        if reasoner is not None:
+            reply = reasoner(sample, evidence)
+            del evidence, picture  # pixels at full resolution are gone as soon as the reasoner has no more use for them
+            reasoning = await reply
         answer = extract_answer(reasoning.text, sample.answer_form, sample.options) if reasoning else None
         stage = "judge"
         verdict = await judge(sample, answer or NOTHING_SAID, perception.boxes) if judge else None
@@ -72,7 +76,7 @@ async def walk(
         benchmark=sample.benchmark,
         category=sample.category,
         perception=perception,
-        evidence=evidence.record if evidence else None,
+        evidence=record,
         reasoning=reasoning,
         answer=answer,
         verdict=verdict,

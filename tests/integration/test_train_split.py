@@ -15,7 +15,7 @@ from tiny_training import read_figures
 pytestmark = pytest.mark.slow
 
 DRIVER = Path(__file__).with_name("split_training.py")
-LONGEST_WAIT_S = 300.0
+LONGEST_WAIT_S = 900.0
 
 
 def start(out: Path, *launcher: str) -> Path:

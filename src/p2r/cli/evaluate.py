@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.cli.allocator import return_large_blocks
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.jobs import Job, run_jobs
 from p2r.cli.model_options import (
@@ -29,6 +30,7 @@ from p2r.cli.tables import print_tables
 from p2r.errors import ConfigError
 from p2r.evaluation.modes import LOOKING, MODES, PERCEIVING, Mode, make_way, prepare_samples, read_mode
 from p2r.evaluation.origin import make_origin
+from p2r.evaluation.run import MOST_PICTURE_BYTES
 from p2r.evaluation.runner import draw_limit, take_shard
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import score_run
@@ -108,7 +110,10 @@ def evaluate_benchmarks(
     max_error_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when a larger share of answers fails.", rich_help_panel=RUN)
     ] = 0.1,
-    num_at_once: Annotated[int, typer.Option(min=1, help="Most samples in flight.", rich_help_panel=RUN)] = 6,
+    num_at_once: Annotated[int, typer.Option(min=1, help="Most samples in flight.", rich_help_panel=RUN)] = 16,
+    picture_memory_gb: Annotated[
+        float, typer.Option(min=0, help="With less, fewer large pictures are in flight.", rich_help_panel=RUN)
+    ] = MOST_PICTURE_BYTES / 1e9,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)] = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -116,6 +121,7 @@ def evaluate_benchmarks(
     transport: PictureTransport = "auto",
 ) -> None:
     """Evaluate a model on benchmarks. The same command goes on where it was stopped."""
+    return_large_blocks()
     messages = make_console(stderr=True)
     modes: list[Mode] = [read_mode(name) for name in dict.fromkeys(mode or ["p2r"])]
     loaded = [
@@ -148,6 +154,7 @@ def evaluate_benchmarks(
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
+            concurrency=num_at_once,
             cache=cache,
         )
 
@@ -192,7 +199,9 @@ def evaluate_benchmarks(
         )
         jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings, origin))
     try:
-        tallies = asyncio.run(run_jobs(jobs, messages, judge, wording, num_at_once, max_error_rate))
+        tallies = asyncio.run(
+            run_jobs(jobs, messages, judge, wording, num_at_once, round(picture_memory_gb * 1e9), max_error_rate)
+        )
     except KeyboardInterrupt:
         print_error(f"interrupted; what was answered is kept in {out}", "the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None

@@ -38,6 +38,7 @@ async def run_jobs(
     judge: Model | None,
     wording: PromptSet,
     num_at_once: int,
+    most_picture_bytes: int,
     max_error_rate: float,
 ) -> list[Tally]:
     """One job after the other, in one event loop, to which connections of a model belong.
@@ -80,6 +81,7 @@ async def run_jobs(
                         judge_model=judge,
                         judge_prompts=wording,
                         num_at_once=num_at_once,
+                        most_picture_bytes=most_picture_bytes,
                         max_error_rate=max_error_rate,
                         on_progress=show,
                     )

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.output import make_console
+from p2r.config import DataSettings
 from p2r.errors import ConfigError
 from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.evaluation.stored import read_run
-from p2r.evaluation.tables import write_tables
+from p2r.evaluation.tables import Table, write_tables
 from p2r.report.build import Story, build_report, write_lede
-from p2r.report.chapters import Chapter, find_run_folders, list_tables, make_chapters
+from p2r.report.chapters import Chapter, find_run_folders, list_run_folders, list_tables, make_chapters
 from p2r.report.gallery import MAX_CARDS
 from p2r.report.page import write_page
+from p2r.report.rollouts import MAX_GROUPS
+from p2r.report.training_page import build_training_report, list_training_facts, write_training_lede
+from p2r.report.training_run import TrainingRun, find_training_folders, name_training_runs, read_training_run
+from p2r.report.training_tables import list_training_tables
 
 PICTURES = "Where the pictures are"
-TABLES_NAME = "tables"
+TABLES_NAME, TRAINING_NAME = "tables", "training"
 
 REPORT_EXAMPLES = """
 **Examples**
@@ -30,6 +35,8 @@ REPORT_EXAMPLES = """
 - `p2r report runs` (every run below that folder)
 
 - `p2r report runs/vstar/direct runs/vstar/p2r --out vstar.html --tables paper/`
+
+- `p2r report runs/seed0 runs/seed1 runs/seed2` (training runs: their curves in the same charts)
 
 - `p2r report runs/hrbench_4k --benchmark hrbench_4k:/data/hr_bench_4k.parquet` (the data have moved)
 """
@@ -39,7 +46,8 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Folders that `p2r eval` wrote, or one above them. The first is compared with."
+            metavar="RUN...",
+            help="Folders that `p2r eval` or `p2r train` wrote, or one above them. The first is compared with.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
@@ -64,27 +72,47 @@ def report(
     ] = None,
 ) -> None:
     """Runs side by side as one HTML file that opens anywhere: figures, charts, and every question with its pictures."""
-    messages = make_console(stderr=True)
-    scored = [score_run(read_run(folder)) for folder in find_run_folders(runs)]
-    found = _load_benchmarks(benchmark or [], scored, split, images)
-    chapters = make_chapters(scored, benchmarks=found, primary=show)
-    for chapter in chapters:
-        if chapter.problem:
-            messages.print(chapter.problem, markup=False, soft_wrap=True)
-    with _make_progress(messages) as progress:
-        task = progress.add_task("pictures", total=None)
-        html = build_report(
-            chapters,
-            _make_story(chapters, title),
-            max_cards=max_cards,
-            on_card=lambda done, total: progress.update(task, completed=done, total=total),
+    evaluated, trained = _sort_places(runs)
+    if evaluated:
+        scored = [score_run(read_run(folder)) for folder in evaluated]
+        chapters = make_chapters(
+            scored, benchmarks=_load_benchmarks(benchmark or [], scored, split, images), primary=show
         )
-    write_page(out, html)
-    print(out)
-    if tables is not None:
-        for path in write_tables(
-            tables, TABLES_NAME, [table for chapter in chapters for table in list_tables(chapter)]
-        ):
+        problems = [chapter.problem for chapter in chapters if chapter.problem]
+        with _show_progress() as on_card:
+            html = build_report(chapters, _make_story(chapters, title), max_cards=max_cards, on_card=on_card)
+        _write(out, html, problems, tables, TABLES_NAME, [table for each in chapters for table in list_tables(each)])
+    if trained:
+        training = [read_training_run(folder) for folder in trained]
+        data = _move_rows(training, [] if evaluated else benchmark or [], split, images)
+        story = _make_training_story(training, title)
+        with _show_progress() as on_card:
+            html, problems = build_training_report(
+                training, story, data=data, max_groups=min(max_cards, MAX_GROUPS), on_card=on_card
+            )
+        page = out.with_name(f"{out.stem}-{TRAINING_NAME}{out.suffix}") if evaluated else out
+        _write(page, html, problems, tables, TRAINING_NAME, list_training_tables(training))
+
+
+def _sort_places(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Folders of evaluations, and of training runs. Raises StorageError for a place that holds neither."""
+    below = {place: find_training_folders(place) for place in places}
+    others = [place for place in places if list_run_folders(place) or not below[place]]
+    trained = [folder for found in below.values() for folder in found]
+    return find_run_folders(others), list(dict.fromkeys(trained))
+
+
+def _write(
+    page: Path, html: str, problems: Sequence[str], folder: Path | None, name: str, tables: Sequence[Table]
+) -> None:
+    """The page and its tables, and what is wrong with its pictures."""
+    messages = make_console(stderr=True)
+    for problem in problems:
+        messages.print(problem, markup=False, soft_wrap=True)
+    write_page(page, html)
+    print(page)
+    if folder is not None:
+        for path in write_tables(folder, name, tables):
             print(path)
 
 
@@ -114,6 +142,30 @@ def _load_benchmarks(
     return found
 
 
+def _move_rows(
+    runs: Sequence[TrainingRun], specs: Sequence[str], split: str | None, images: Path | None
+) -> DataSettings | None:
+    """Where the rows of all runs lie now; None for where their recipes say."""
+    if not specs:
+        return None
+    if len(specs) > 1:
+        raise ConfigError(
+            f"{', '.join(specs)}: a training run has its rows from one place", hint="give --benchmark once"
+        )
+    before = runs[0].recipe.data
+    moved = {"source": specs[0], "split": split or before.split, "images": images or before.images}
+    return before.model_copy(update=moved)
+
+
+def _make_training_story(runs: Sequence[TrainingRun], title: str | None) -> Story:
+    return Story(
+        title=title or f"Training: {', '.join(name_training_runs(runs)) if len(runs) < 4 else f'{len(runs)} runs'}",
+        lede=write_training_lede(runs),
+        facts=list_training_facts(runs),
+        footer=f"Made by `p2r report` from {' '.join(str(run.folder) for run in runs)}.",
+    )
+
+
 def _make_story(chapters: Sequence[Chapter], title: str | None) -> Story:
     runs = [run.run for chapter in chapters for run in chapter.runs]
     days = sorted(session.started[:10] for run in runs for session in run.sessions)
@@ -137,12 +189,11 @@ def _make_story(chapters: Sequence[Chapter], title: str | None) -> Story:
     )
 
 
-def _make_progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+@contextmanager
+def _show_progress() -> Generator[Callable[[int, int], None], None, None]:
+    """A bar of the pictures; what is called with how many of how many are done."""
+    console = make_console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("pictures", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

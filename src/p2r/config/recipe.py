@@ -209,6 +209,8 @@ class PartnerSettings(Frozen):
     url: of an endpoint that serves it; with `launch` the trainer starts that command at each phase, waits until it is
         healthy, and ends it. "{checkpoint}" in the command stands for the folder of the frozen weights, "{port}" for
         the port in the URL.
+    transport: how pictures travel to it, without loss. "auto" is BMP to a server near by, WebP to one far away; "file",
+        the cheapest, names files to a server on this machine that may read them (vLLM: --allowed-local-media-path).
     max_error_rate: the run stops when a larger share of the latest answers could not be judged.
     memo: ask nothing twice.
     """
@@ -217,6 +219,7 @@ class PartnerSettings(Frozen):
     url: str | None = None
     launch: str | None = None
     launch_timeout_s: float = Field(default=900.0, gt=0)
+    transport: Literal["auto", "bmp", "webp", "png", "file"] = "auto"
     concurrency: PositiveInt = 32
     timeout_s: float = Field(default=300.0, gt=0)
     max_new_tokens: PositiveInt = 2048

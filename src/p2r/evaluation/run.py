@@ -15,8 +15,8 @@ MOST_PICTURE_BYTES = 1_300_000_000
 FULL_BYTES_PER_PIXEL = 4
 """Pillow keeps RGB in four bytes."""
 
-SIZED_BYTES_PER_PIXEL, SIZED_PIXELS = 40, 4096 * 32 * 32
-"""Sized, drawn on, cut out three times, encoded, as base64 and as a request's body, at a model's usual pixel budget."""
+SIZED_BYTES_PER_PIXEL, SIZED_PIXELS = 24, 4096 * 32 * 32
+"""Sized, drawn on, cut out, encoded, as base64 and as a request's body, at a model's usual pixel budget; measured."""
 
 
 async def walk_all(

@@ -102,7 +102,7 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
     num_missing = 0
     for row in {row.facts.sample_id: row for run in runs for row in run.rows}.values():
         sample, path = known.get(row.facts.sample_id), Path(row.trace.image)
-        if sample is not None and _asks_same(sample, row.trace):
+        if sample is not None and asks_same(sample, row.trace):
             images[row.facts.sample_id] = sample.image
         elif path.is_file():
             images[row.facts.sample_id] = FileImage(path)
@@ -121,18 +121,22 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
     """
     folders: list[Path] = []
     for place in places:
-        if (place / SETTINGS_FILE).exists():
-            found = [place]
-        else:
-            below = [
-                path.parent for path in sorted(place.rglob(SAMPLES_FILE)) if (path.parent / SETTINGS_FILE).exists()
-            ]
-            modes = [str(mode) for mode in MODES]
-            found = sorted(below, key=lambda path: (str(path.parent), _rank(path.name, modes), path.name))
+        found = list_run_folders(place)
         if not found:
-            raise StorageError(f"{place} holds no run", hint="give folders that `p2r eval` wrote, or one above them")
+            raise StorageError(
+                f"{place} holds no run", hint="give folders that `p2r eval` or `p2r train` wrote, or one above them"
+            )
         folders += [folder for folder in found if folder not in folders]
     return folders
+
+
+def list_run_folders(place: Path) -> list[Path]:
+    """The folder itself, or all runs below it in the order of the modes; [] where there is none."""
+    if (place / SETTINGS_FILE).exists():
+        return [place]
+    below = [path.parent for path in sorted(place.rglob(SAMPLES_FILE)) if (path.parent / SETTINGS_FILE).exists()]
+    modes = [str(mode) for mode in MODES]
+    return sorted(below, key=lambda path: (str(path.parent), _rank(path.name, modes), path.name))
 
 
 def compare_chapter(chapter: Chapter) -> tuple[list[Contrast], list[str]]:
@@ -162,7 +166,7 @@ def _rank(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _asks_same(sample: Sample, trace: Trace) -> bool:
+def asks_same(sample: Sample, trace: Trace) -> bool:
     """Also with the options in another order, which may stand in the question."""
     return sample.question == trace.question or (
         bool(trace.options) and sorted(sample.options) == sorted(trace.options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from p2r.boxes import hits
 from p2r.errors import P2RError
@@ -22,6 +23,8 @@ from p2r.report.looks import FULL_DETAIL, Detail, Looks, Scene, Sight, load_scen
 MAX_BYTES = 30_000_000
 """Largest report."""
 MAX_CARDS = 2000
+
+Item = TypeVar("Item")
 
 DETAILS = (
     FULL_DETAIL,
@@ -102,7 +105,7 @@ def list_entries(chapter: Chapter) -> list[Entry]:
     ]
 
 
-def draw_evenly(entries: Sequence[Entry], most: int) -> list[Entry]:
+def draw_evenly(entries: Sequence[Item], most: int) -> list[Item]:
     """All, or `most` of them at equal distances."""
     count = min(most, len(entries))
     return [entries[k * len(entries) // count] for k in range(count)]

@@ -138,9 +138,9 @@ def view_looks(scene: Scene, gold: Sequence[Box] = (), *, detail: Detail = FULL_
         else None,
         full=embed(picture.image, max_side_px=detail.picture_px, quality=detail.quality),
         boxes=(
-            *(_view_box(box, "", "", None) for box in gold),
+            *(view_box(box, "", "", None) for box in gold),
             *(
-                _view_box(box, box.label, colour_of(index), sight.run)
+                view_box(box, box.label, colour_of(index), sight.run)
                 for sight in scene.sights
                 for index, box in enumerate(sight.boxes)
             ),
@@ -188,7 +188,7 @@ def colour_of(index: int) -> str:
     return BOX_COLOURS[index % len(BOX_COLOURS)]
 
 
-def _view_box(box: Box, label: str, colour: str, run: int | None) -> BoxView:
+def view_box(box: Box, label: str, colour: str, run: int | None) -> BoxView:
     left, top, right, bottom = (round(min(max(value / 10, 0), 100), 2) for value in box.xyxy)
     return BoxView(left, top, round(right - left, 2), round(bottom - top, 2), label, colour, run)
 

@@ -149,14 +149,15 @@ def find_alarms(run: TrainingRun) -> list[Alarm]:
     return alarms
 
 
-def align_phases(runs: Sequence[TrainingRun]) -> dict[str, int]:
-    """By name, the steps before each phase that some run has begun, so that the same phases lie one below the other."""
+def align_phases(runs: Sequence[TrainingRun]) -> dict[str, tuple[int, int]]:
+    """By name, from which step to which each phase lies that some run has begun: the same phases at the same place."""
     lengths: dict[str, int] = {}
     for run in runs:
         for phase in run.phases:
             lengths[phase.name] = max(lengths.get(phase.name, 0), *map(step_of, (*phase.steps, *phase.probes)), 0)
     names = sorted(lengths, key=_natural)
-    return dict(zip(names, accumulate((lengths[name] for name in names), initial=0), strict=False))
+    ends = list(accumulate(lengths[name] for name in names))
+    return {name: (end - lengths[name], end) for name, end in zip(names, ends, strict=True)}
 
 
 def name_training_runs(runs: Sequence[TrainingRun]) -> list[str]:
@@ -171,6 +172,16 @@ def value_of(row: Row, name: str) -> float | None:
     for part in name.split("/"):
         value = value.get(part) if isinstance(value, dict) else None
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def interval_of(row: Row, name: str) -> tuple[float, float] | None:
+    """From where to where a figure of a probe may lie (95%); None where that is not known."""
+    intervals = row.get("intervals")
+    match intervals.get(name) if isinstance(intervals, dict) else None:
+        case [int() | float() as low, int() | float() as high]:
+            return float(low), float(high)
+        case _:
+            return None
 
 
 def step_of(row: Row) -> int:

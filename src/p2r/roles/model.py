@@ -59,6 +59,7 @@ class EvidenceReasoner:
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
         budget = self.budget or self.model.profile.budget
         prompt = await asyncio.to_thread(reasoner_prompt, self.prompts, sample, evidence, budget)
+        del evidence  # large, and not needed while the model is waited for
         return await complete(self.model, prompt, self.decoding, budget)
 
 
@@ -80,6 +81,7 @@ class PlainReasoner:
         text = self.prompts.direct(sample) if self.style == "direct" else self.prompts.thinking(sample)
         budget = self.budget or self.model.profile.budget
         image = await asyncio.to_thread(evidence.picture.fitted, budget)
+        del evidence  # as above
         prompt = Prompt("reasoner", self.prompts.system, text, (image,), self.prompts.fingerprint)
         return await complete(self.model, prompt, self.decoding, budget)
 

@@ -80,7 +80,8 @@ def adapter_changes(
 
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            down, up = (whole(part[ADAPTER].weight.detach()).float() for part in (module.lora_A, module.lora_B))
+            parts = (module.lora_A, module.lora_B)
+            down, up = (whole(part[ADAPTER].weight.detach()).float() for part in parts)  # pyright: ignore[reportCallIssue]
             yield f"{name}.weight", up @ down * module.scaling[ADAPTER]
 
 

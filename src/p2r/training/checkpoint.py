@@ -5,8 +5,8 @@ what each process knew: weights that learn, optimiser, random states, the partne
 forced onto the disk and renamed, so that one with a name is whole. The logs' lengths are part of it: lines that were
 written after it are cut off on resume and written again, the same on a CPU to the last bit.
 
-What seeds rollouts and chooses rows depends on the step alone; random states are kept for what a tracker or a library
-may draw.
+What seeds rollouts and chooses rows depends on the step alone; random states are seeded at a phase's start and kept for
+what a library may draw.
 """
 
 from __future__ import annotations
@@ -165,6 +165,13 @@ class Checkpoints:
         optimiser.load(part["optimiser"])
         _set_random_states(part["random"])
         return part["memo"]
+
+
+def seed_random_states(seed: int) -> None:
+    """Python's, numpy's and torch's."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _part_name(world: World) -> str:

@@ -63,6 +63,7 @@ async def open_partner(
             api_key=_api_key(),
             concurrency=settings.concurrency,
             timeout_s=settings.timeout_s,
+            transport=settings.transport,
         )
         yield FreePartner(model, num_at_once=2 * settings.concurrency)
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from p2r.config import ModelSettings
@@ -26,7 +26,7 @@ from p2r.models.base import find_source
 from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
 from p2r.models.encoding import PromptEncoder, quiet_transformers
 from p2r.models.generation import Engine, VisionLanguageModel
-from p2r.models.local import DTYPES, LocalModel, choose_device, choose_dtype, load_engine
+from p2r.models.local import LocalModel, choose_device, choose_dtype, load_engine
 from p2r.training import attention
 from p2r.training.adapters import adapter_changes, adapters_off, add_adapters, is_adapter, without_adapters
 from p2r.training.distributed import World
@@ -35,6 +35,7 @@ from p2r.training.profile import training_profile
 from p2r.types import ModelProfile
 
 PATCH_EMBEDDING = "model.visual.patch_embed.proj.weight"
+STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
 """Files of a checkpoint that are not true of what was trained from it."""
 
@@ -188,14 +189,10 @@ def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]
 
 
 def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
-    """The dtype a checkpoint's weights are stored in, as its config says."""
-    text = checkpoint.config.get("text_config")
-    nested = cast("Mapping[str, object]", text if isinstance(text, dict) else {})
-    for config in (checkpoint.config, nested):
-        name = config.get("dtype") or config.get("torch_dtype")
-        if isinstance(name, str) and name in DTYPES:
-            return DTYPES[name]
-    return torch.bfloat16
+    """The dtype a checkpoint's weights are stored in, as their file says; its config may say something else."""
+    path = min(checkpoint.folder.glob("*.safetensors"))
+    with safe_open(path, "pt") as weights:
+        return STORED_DTYPES.get(weights.get_slice(min(weights.keys())).get_dtype(), torch.bfloat16)
 
 
 def describe_weights(policy: Policy) -> str:

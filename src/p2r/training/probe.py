@@ -38,8 +38,7 @@ async def measure_probe(
         samples: of all processes; each asks its share.
 
     Returns:
-        The figures over all samples, None where nothing is known; under "intervals" from where to where each may lie
-        (95%, over samples).
+        See `describe_probe`.
     """
     model = LocalModel("policy", policy.profile, policy.encoder, policy.engine, batch_size=batch_size)
     partner = LockstepPartner(model)
@@ -49,12 +48,22 @@ async def measure_probe(
         perceiver, reasoner = make_way(mode, partner.model, prompts)
         walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in own]
         traces[mode] = world.gather(await partner.run(walks))
-    looked = list(zip(samples, traces["p2r"], strict=True))
+    return describe_probe(samples, traces["p2r"], traces["direct"])
+
+
+def describe_probe(samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequence[Trace]) -> Figures:
+    """The figures over all samples, None where nothing is known; under "intervals" from where to where each may lie
+    (95%, over samples).
+
+    Args:
+        p2r, direct: what became of each sample in these modes.
+    """
+    looked = list(zip(samples, p2r, strict=True))
     boxed = [(sample, trace.boxes) for sample, trace in looked if trace.perception is not None]
     findable = [(sample, trace) for sample, trace in looked if sample.gold_boxes and trace.perception is not None]
     measured: dict[str, list[Value]] = {
         "accuracy_p2r": _judge(looked),
-        "accuracy_direct": _judge(list(zip(samples, traces["direct"], strict=True))),
+        "accuracy_direct": _judge(list(zip(samples, direct, strict=True))),
         "hit_rate": [(sample, hits(trace.boxes, sample.gold_boxes)) for sample, trace in findable],
         "mean_iou": [(sample, mean_best_iou(trace.boxes, sample.gold_boxes)) for sample, trace in findable],
         "seen_rate": [(sample, _saw_all(sample, trace)) for sample, trace in findable],
@@ -64,7 +73,7 @@ async def measure_probe(
     }
     return {
         "num_samples": len(samples),
-        "num_failed": sum(trace.failure is not None for each in traces.values() for trace in each),
+        "num_failed": sum(trace.failure is not None for trace in (*p2r, *direct)),
         "num_findable": len(findable),
         **{name: mean_of([value for _, value in values]) for name, values in measured.items()},
         "intervals": {name: _bound(values) for name, values in measured.items()},

@@ -16,7 +16,7 @@ from p2r.config import Phase, Recipe
 from p2r.errors import ConfigError, TrainingError
 from p2r.models.local import is_out_of_memory
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.training.checkpoint import Position
+from p2r.training.checkpoint import Position, seed_random_states
 from p2r.training.difficulty import Choice
 from p2r.training.distributed import World, whole_weights
 from p2r.training.dynamics import Figures, describe_groups, measure_step, quote_group, sum_stats, time_step
@@ -149,6 +149,7 @@ def _go_on(training: Training, stage: Stage) -> int:
     run.recall(stage.phase)
     training.row_position, training.alarms = 0, set()
     if done is None or done.phase != stage.phase.index:
+        seed_random_states(training.recipe.seed + stage.phase.index)
         return 0
     training.row_position = done.row_position
     training.alarms = set(find_collapse(run.steps, run.probes, training.recipe.guards))

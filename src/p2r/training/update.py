@@ -1,8 +1,9 @@
 """From judged groups to changed weights: advantages, log-probs, loss, backward, optimiser.
 
 Paper: equations 4 to 6. One optimiser step follows one batch unless told otherwise. Then the policy that learns is the
-one that sampled, every ratio is 1, and no pass for old log-probs is needed (the release makes one). With several
-updates a batch, the old log-probs are those of the first pass, taken along. The reference's are computed once a batch.
+one that sampled, every ratio is 1, and no pass for old log-probs is needed (the framework of the release makes one).
+With several updates a batch, the old log-probs are those of the first pass, taken along. The reference's are computed
+once a batch.
 
 A batch runs through the model in micro-batches of groups, in the order of the groups; what losses are divided by is
 that of the whole batch and of all processes.

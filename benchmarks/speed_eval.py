@@ -1,0 +1,236 @@
+"""How long a two-stage evaluation takes: our runner beside batches of 256 with a barrier between the stages.
+
+    python benchmarks/speed_eval.py [--num-samples 256] [--slowdown 0.25] [--num-at-once 64]
+
+Both sides send real requests through EndpointModel to one mock_server.py, which takes the time of a 4B model on one
+H200, `slowdown` times as long (below 1: faster), and both have four cores' worth of image work for 8K pictures: a
+picture takes its time asleep on one of four places, so that this machine's own cores do not matter. What that work
+costs on each side is measured by speed_images.py (docs/performance.md).
+
+    barrier  the release's way: prepare 256 pictures, ask for all boxes, wait, draw and size 256 pictures as plain
+             Pillow does, ask for all answers, wait; prefix cache off
+    ours     `evaluate`, which streams both stages, prefix cache on
+
+in two orders: each picture once, and HR-Bench's, where four rotations of a question share a picture. Boxes differ from
+rotation to rotation, so that only the first stage has a prefix in common. Our side's limit on picture memory does not
+bind here: 64 pictures of 8K under way take about 14 GB. The answers of both sides are compared, and
+the times are printed in the device's seconds beside what a simulation without a clock, network or Python predicts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from memory_eval import serve
+from mock_server import MODELS, make_reply, read_parts
+from PIL import Image
+from simulate_eval import BATCH_SIZE, NUM_CORES, ImageWork, Request, Walk, simulate_barrier, simulate_stream
+
+from p2r.answers import extract_answer
+from p2r.evaluation.modes import Way, make_way
+from p2r.evaluation.runner import evaluate
+from p2r.evaluation.store import TraceStore
+from p2r.evidence import Evidence, gather
+from p2r.models.endpoint import EndpointModel
+from p2r.models.endpoint_dialect import build_messages
+from p2r.models.transport import image_urls
+from p2r.pixels import Picture
+from p2r.prompts import PromptSet, load_prompt_set
+from p2r.roles.model import perceiver_prompt, read_perception, reasoner_prompt
+from p2r.types import Budget, Completion, ModelProfile, Perception, Prompt, Sample
+
+SHRINK = 8
+"""A picture's sides are those of an 8K picture divided by this, so that a patch stands for its square of tokens."""
+SIZE = (7680 // SHRINK, 4320 // SHRINK)
+PROFILE = ModelProfile(
+    family="mock",
+    frame="per_mille",
+    budget=Budget(min_pixels=4 * 32 * 32, max_pixels=4096 * 32 * 32 // SHRINK**2),
+)
+ORDERS = {"each picture once": 1, "HR-Bench order": 4}
+MUST = {"each picture once": 1.5, "HR-Bench order": 1.7}
+NO_ANSWER = "-"
+
+
+# Decoding and sizing an 8K picture, then drawing two boxes and sizing it again (docs/performance.md).
+OURS = ImageWork(first_s=0.23 + 0.33, second_s=0.01)
+PLAIN = ImageWork(first_s=0.33 + 0.33, second_s=0.45)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--num-samples", type=int, default=256, help="questions in each order (default 256)")
+    parser.add_argument("--slowdown", type=float, default=0.25, help="seconds here for one of the device (1/4)")
+    parser.add_argument("--num-at-once", type=int, default=64, help="of our runner (default 64)")
+    arguments = parser.parse_args()
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    print(f"{date}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ", end="")
+    print(f"{arguments.num_samples} questions, slowdown {arguments.slowdown}, {arguments.num_at_once} at once\n")
+    print(
+        f"{'seconds of the device':24}{'barrier':>9}{'ours':>8}{'ratio':>8}{'simulated: barrier':>22}{'ours':>8}",
+        end="",
+    )
+    print(f"{'ratio':>8}{'ratio at equal image work':>28}")
+    failed: list[str] = []
+    with serve("--slowdown", str(arguments.slowdown), "--patch-tokens", str(SHRINK**2)) as url:
+        for order, num_rotations in ORDERS.items():
+            ratio = asyncio.run(compare(url, order, num_rotations, arguments))
+            if ratio < MUST[order]:
+                failed.append(f"{order}: {ratio:.2f}x, must be {MUST[order]}x")
+    if failed:
+        sys.exit("too slow: " + "; ".join(failed))
+
+
+async def compare(url: str, order: str, num_rotations: int, arguments: argparse.Namespace) -> float:
+    """Run both sides, print a line; how many times faster ours is."""
+    cores, prompts = Cores(arguments.slowdown), load_prompt_set()
+    ours, theirs = (EndpointModel(url, name, PROFILE, concurrency=BATCH_SIZE, transport="bmp") for name in MODELS)
+    plain = make_samples(arguments.num_samples, num_rotations, cores, PLAIN)
+    samples = make_samples(arguments.num_samples, num_rotations, cores, OURS)
+    walks = plan_walks(samples, prompts)
+    began = time.perf_counter()
+    expected = await run_barrier(plain, make_way("p2r", theirs, prompts), cores, PLAIN)
+    barrier_s = (time.perf_counter() - began) / arguments.slowdown
+    began = time.perf_counter()
+    found = await run_ours(samples, make_way("p2r", ours, prompts), arguments.num_at_once)
+    ours_s = (time.perf_counter() - began) / arguments.slowdown
+    different = [name for name, letter in expected.items() if found.get(name, NO_ANSWER) != letter]
+    if different or len(expected) != arguments.num_samples:
+        sys.exit(f"{order}: {len(different)} of {len(expected)} answers differ, such as {different[:3]}")
+    barrier, stream = simulate_barrier(walks, PLAIN), simulate_stream(walks, OURS, arguments.num_at_once)
+    print(f"{order:24}{barrier_s:>9.0f}{ours_s:>8.0f}{barrier_s / ours_s:>7.2f}x", end="")
+    print(f"{barrier:>22.0f}{stream:>8.0f}{barrier / stream:>7.2f}x", end="")
+    print(f"{simulate_barrier(walks, OURS) / stream:>27.2f}x   {len(found)} answers, all equal", flush=True)
+    return barrier_s / ours_s
+
+
+def plan_walks(samples: Sequence[Sample], prompts: PromptSet) -> list[Walk]:
+    """The requests that both sides will make, for the simulation."""
+    walks: list[Walk] = []
+    for sample in samples:
+        assert isinstance(sample.image, SlowImage)
+        picture = Picture(draw_picture(sample.image.number))
+        looking = perceiver_prompt(prompts, sample, picture, PROFILE.budget)
+        completion = Completion(text=make_reply(looking.text)[0], finish_reason="stop", model=MODELS[0])
+        perception = read_perception(MODELS[0], completion, looking, PROFILE.frame)
+        answering = reasoner_prompt(prompts, sample, gather(picture, perception.boxes), PROFILE.budget)
+        walks.append(Walk(plan_request(looking), plan_request(answering)))
+    return walks
+
+
+def plan_request(prompt: Prompt) -> Request:
+    with image_urls(prompt.images, "bmp") as urls:
+        messages: list[dict[str, object]] = [dict(message) for message in build_messages(prompt, urls)]
+    return Request(read_parts(messages, SHRINK**2), make_reply(prompt.text)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """NUM_CORES places on which image work takes its time."""
+
+    slowdown: float
+    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(NUM_CORES))
+
+    def work(self, seconds: float) -> None:
+        with self.places:
+            time.sleep(seconds * self.slowdown)
+
+
+@dataclass(frozen=True, slots=True)
+class SlowImage:
+    """A small picture that takes as long as an 8K one."""
+
+    number: int
+    cores: Cores
+    work: ImageWork
+
+    @property
+    def uri(self) -> str:
+        return f"picture {self.number}"
+
+    def load(self) -> Image.Image:
+        self.cores.work(self.work.first_s)
+        return draw_picture(self.number)
+
+
+def draw_picture(number: int) -> Image.Image:
+    """Another one for each number, drawn quickly."""
+    picture = _draw_ground(number % 16).copy()
+    picture.paste(tuple(number // 256**k % 256 for k in range(3)), (0, 0, 64, 64))
+    return picture
+
+
+@cache
+def _draw_ground(number: int) -> Image.Image:
+    soft = np.random.default_rng(number).integers(0, 256, (9, 16, 3), dtype=np.uint8)
+    return Image.fromarray(soft).resize(SIZE, Image.Resampling.BILINEAR)
+
+
+def make_samples(num_samples: int, num_rotations: int, cores: Cores, work: ImageWork) -> list[Sample]:
+    """Questions with four options, `num_rotations` of each about one picture."""
+    words = ["red", "green", "blue", "white"]
+    samples: list[Sample] = []
+    for number in range(num_samples):
+        question, cycle = divmod(number, num_rotations)
+        samples.append(
+            Sample(
+                id=str(number),
+                image=SlowImage(question, cores, work),
+                question=f"What is the color of thing {question} on the far side of the street?",
+                options=tuple(words[-cycle:] + words[:-cycle] if cycle else words),
+                answer_form="choice",
+                target="A",
+                cluster=str(question) if num_rotations > 1 else "",
+                cycle=cycle if num_rotations > 1 else None,
+            )
+        )
+    return samples
+
+
+async def run_ours(samples: Sequence[Sample], way: Way, num_at_once: int) -> dict[str, str | None]:
+    """Answers by sample."""
+    with tempfile.TemporaryDirectory() as folder, TraceStore(Path(folder) / "run", {}) as store:
+        await evaluate(samples, way, store, num_at_once=num_at_once)
+        return {name: trace.answer.letter if trace.answer else None for name, trace in store.finished.items()}
+
+
+async def run_barrier(samples: Sequence[Sample], way: Way, cores: Cores, work: ImageWork) -> dict[str, str | None]:
+    """The release's way, with our roles' prompts. Answers by sample."""
+    perceiver, reasoner = way
+    perceptions: dict[str, Perception] = {}
+    answers: dict[str, str | None] = {}
+
+    async def prepare(sample: Sample) -> Picture:
+        return Picture(await asyncio.to_thread(sample.image.load))
+
+    async def draw(sample: Sample, picture: Picture) -> Evidence:
+        await asyncio.to_thread(cores.work, work.second_s)
+        return await asyncio.to_thread(gather, picture, perceptions[sample.id].boxes)
+
+    for start in range(0, len(samples), BATCH_SIZE):
+        batch = samples[start : start + BATCH_SIZE]
+        pictures = await asyncio.gather(*map(prepare, batch))
+        found = await asyncio.gather(*map(perceiver, batch, pictures))
+        perceptions |= {sample.id: perception for sample, perception in zip(batch, found, strict=True)}
+        evidence = await asyncio.gather(*map(draw, batch, pictures))
+        replies = await asyncio.gather(*map(reasoner, batch, evidence))
+        for sample, reply in zip(batch, replies, strict=True):
+            answers[sample.id] = extract_answer(reply.text, sample.answer_form, sample.options).letter
+    return answers
+
+
+if __name__ == "__main__":
+    main()

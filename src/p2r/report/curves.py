@@ -1,0 +1,166 @@
+"""Which curves a training report shows, and where their figures stand in the logs (paper: Figures 6, 9 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from p2r.report.line_chart import Curve, CurvePoint, Part, draw_curves, smooth, thin
+from p2r.report.training_run import TrainingRun, align_phases, interval_of, step_of, value_of
+from p2r.training.trackers import Row
+
+SMOOTHED_SHARE = 20
+"""A mean goes over this part of a phase's steps."""
+MOST_POINTS = 400
+"""Of a curve, drawn."""
+GENERATED, TRAINED = "timing/generated_tokens_per_second", "timing/trained_tokens_per_second"
+SHARES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "unjudged": ("num_unjudged", ("num_rollouts",)),
+    "truncated": ("num_truncated", ("num_rollouts",)),
+    "failed_rows": ("num_failed_rows", ("num_failed_rows", "num_groups")),
+}
+"""Shares that are logged as counts: of what, and of which sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart of one figure of the logs, drawn solid, or of two, the second dashed.
+
+    note: what the two are, or what the figure is.
+    is_share: 0 to 1, drawn in per cent.
+    from_zero: its axis begins at 0.
+    """
+
+    title: str
+    figure: str
+    note: str = ""
+    second: str = ""
+    is_share: bool = False
+    from_zero: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChartView:
+    """A chart, ready for the page."""
+
+    title: str
+    note: str
+    drawing: Markup
+
+
+PROBE_CHARTS = (
+    Chart("Accuracy, %", "accuracy_p2r", "solid p2r, dashed direct", "accuracy_direct", True, False),
+    Chart("Hit rate, %", "hit_rate", "the centre of a box lies in a gold box", "", True, False),
+    Chart("Evidence in the crops, %", "seen_rate", "every gold box lies wholly in a crop", "", True, False),
+    Chart("IoU", "mean_iou", "of the best box for each gold box", from_zero=False),
+    Chart("Boxes a question", "mean_boxes"),
+    Chart("Size of a box, % of the picture", "mean_box_area", is_share=True),
+)
+
+STEP_CHARTS = (
+    Chart("Reward", "reward"),
+    Chart("Right answers, %", "accuracy", "of the rollouts that were judged", is_share=True),
+    Chart("Hit rate of rollouts, %", "hit_rate", "where the data has boxes", is_share=True),
+    Chart("KL divergence, nats a token", "kl", "from where the phase began"),
+    Chart("Entropy, nats a token", "entropy"),
+    Chart("Clipped, % of the tokens", "clip_share", is_share=True),
+    Chart("Gradient norm", "grad_norm", "before it is clipped"),
+    Chart("Length of a reply, tokens", "mean_length", "solid the mean, dashed the longest", "max_length"),
+    Chart("Dead groups, %", "dead_groups", "rewards all alike; dashed: under two judged", "dropped_groups", True),
+    Chart("Unique evidence, %", "unique_replies", "replies that differ within their group", is_share=True),
+    Chart("Not judged, % of the rollouts", "unjudged", "dashed: rows without a group", "failed_rows", True),
+    Chart("Cut off, % of the rollouts", "truncated", "at the limit of tokens", is_share=True),
+    Chart("Boxes a rollout", "mean_boxes"),
+    Chart("Size of a box, % of the picture", "mean_box_area", is_share=True),
+    Chart("Learning rate", "lr"),
+    Chart("Tokens a second", GENERATED, "solid generated, dashed learnt from", TRAINED),
+    Chart("Seconds a step", "timing/seconds"),
+    Chart("MFU, %", "timing/mfu", "of the update", is_share=True),
+)
+
+
+def draw_probe_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
+    """What was seen on the probe's questions, with intervals where they are known. [] without a probe."""
+    parts = _list_parts(runs)
+    views: list[ChartView] = []
+    for chart in PROBE_CHARTS:
+        curves: list[Curve] = []
+        for place, (run, name) in enumerate(zip(runs, names, strict=True)):
+            for phase in run.phases:
+                for figure, style in _list_figures(chart):
+                    points = _find_points(phase.probes, figure, parts[phase.name].begin, is_share=chart.is_share)
+                    if points:
+                        curves.append(Curve(name, place, points, style, has_dots=True))
+        if curves:
+            views.append(_view(chart, curves, list(parts.values())))
+    return views
+
+
+def draw_step_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
+    """What each step looked like; a chart that has nothing to show is left out."""
+    parts = _list_parts(runs)
+    views: list[ChartView] = []
+    for chart in (*STEP_CHARTS, *_list_terms(runs)):
+        curves: list[Curve] = []
+        for place, (run, name) in enumerate(zip(runs, names, strict=True)):
+            for phase in run.phases:
+                for figure, style in _list_figures(chart):
+                    points = _find_points(phase.steps, figure, parts[phase.name].begin, is_share=chart.is_share)
+                    curves += _smooth_curve(name, place, points, style, is_alone=len(runs) == 1)
+        if curves:
+            views.append(_view(chart, curves, list(parts.values())))
+    return views
+
+
+def _smooth_curve(name: str, place: int, points: Sequence[CurvePoint], style: str, *, is_alone: bool) -> list[Curve]:
+    """The mean, and behind it, where it is alone, what it is the mean of."""
+    if not points:
+        return []
+    window = 2 * (len(points) // SMOOTHED_SHARE // 2) + 1
+    mean = Curve(name, place, thin(smooth(points, window), MOST_POINTS), style)
+    shows_all = is_alone and window > 1 and style == "solid"
+    return [*([Curve(name, place, thin(points, MOST_POINTS), "faint")] if shows_all else []), mean]
+
+
+def _view(chart: Chart, curves: Sequence[Curve], parts: Sequence[Part]) -> ChartView:
+    drawing = draw_curves(curves, parts, f"{chart.title} over the steps", from_zero=chart.from_zero)
+    return ChartView(chart.title, chart.note, drawing)
+
+
+def _list_figures(chart: Chart) -> list[tuple[str, str]]:
+    """With how each is drawn."""
+    return [(chart.figure, "solid"), *([(chart.second, "dashed")] if chart.second else [])]
+
+
+def _find_points(rows: Sequence[Row], figure: str, begin: float, *, is_share: bool) -> list[CurvePoint]:
+    factor = 100 if is_share else 1
+    points: list[CurvePoint] = []
+    for row in rows:
+        value, interval = _read(row, figure), interval_of(row, figure)
+        if value is not None:
+            low, high = (factor * interval[0], factor * interval[1]) if interval else (None, None)
+            points.append(CurvePoint(begin + step_of(row), factor * value, low, high))
+    return points
+
+
+def _read(row: Row, figure: str) -> float | None:
+    if figure not in SHARES:
+        return value_of(row, figure)
+    part, parts = SHARES[figure]
+    num, nums = value_of(row, part), [value_of(row, name) or 0 for name in parts]
+    return num / sum(nums) if num is not None and sum(nums) else None
+
+
+def _list_terms(runs: Sequence[TrainingRun]) -> list[Chart]:
+    """Terms of the reward besides its first, the answer; those that are 0 in every step are left out."""
+    rows = [row for run in runs for phase in run.phases for row in phase.steps]
+    names = {name for row in rows if isinstance(terms := row.get("terms"), dict) for name in terms}
+    shown = [name for name in sorted(names - {"correct"}) if any(value_of(row, f"terms/{name}") for row in rows)]
+    return [Chart(f"Reward term: {name.replace('_', ' ')}", f"terms/{name}") for name in shown]
+
+
+def _list_parts(runs: Sequence[TrainingRun]) -> Mapping[str, Part]:
+    """Phases along the x axis."""
+    return {name: Part(name, begin, end) for name, (begin, end) in align_phases(runs).items()}
