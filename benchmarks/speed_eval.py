@@ -84,14 +84,14 @@ def main() -> None:
         end="",
     )
     print(f"{'ratio':>8}{'ratio at equal image work':>28}")
-    failed: list[str] = []
     with serve("--slowdown", str(arguments.slowdown), "--patch-tokens", str(SHRINK**2)) as url:
-        for order, num_rotations in ORDERS.items():
-            ratio = asyncio.run(compare(url, order, num_rotations, arguments))
-            if ratio < MUST[order]:
-                failed.append(f"{order}: {ratio:.2f}x, must be {MUST[order]}x")
-    if failed:
+        ratios = asyncio.run(compare_orders(url, arguments))
+    if failed := [f"{order}: {ratio:.2f}x, must be {MUST[order]}x" for order, ratio in ratios if ratio < MUST[order]]:
         sys.exit("too slow: " + "; ".join(failed))
+
+
+async def compare_orders(url: str, arguments: argparse.Namespace) -> list[tuple[str, float]]:
+    return [(order, await compare(url, order, num_rotations, arguments)) for order, num_rotations in ORDERS.items()]
 
 
 async def compare(url: str, order: str, num_rotations: int, arguments: argparse.Namespace) -> float:

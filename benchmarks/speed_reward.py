@@ -4,12 +4,11 @@
         [--transport auto|bmp|webp|file]
 
 Given are questions about JPEG files and a group of box sets for each; wanted is for each box set whether the frozen
-reasoner answers right on its evidence. The release's way, for each box set: decode the file, draw on the full picture,
-cut out crops, size all to the training budget (2048 tokens an image), write them as JPEG of default quality, and wait
-for the reply, 16 at a time in threads. Ours is the stage as `p2r train` runs it (`training.rollout.Roller` with a
-server as partner): a picture is decoded once, box sets that show the same pixels are asked once, pictures travel
-without loss, requests are asynchronous, 32 at a time. Ours also sizes the picture that the perceiver saw, which the
-release does elsewhere.
+reasoner answers right on its evidence. The release's way: decode and size each picture for the perceiver; then, for
+each box set, decode the file again, draw on the full picture, cut out crops, size all to the training budget (2048
+tokens an image), write them as JPEG of default quality, and wait for the reply, 16 at a time in threads. Ours is the
+stage as `p2r train` runs it (`training.rollout.Roller` with a server as partner): a picture is decoded once, box sets
+that show the same pixels are asked once, pictures travel without loss, requests are asynchronous, 32 at a time.
 
 The server (benchmarks/mock_server.py) takes the time of a 4B model on one H200 and replies by the question alone, so
 both sides must find the same rewards; it shares this machine's cores with them. Each side runs in a process of its own
@@ -189,6 +188,7 @@ def measure_release(arguments: argparse.Namespace) -> Measured:
 
     wall, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(POOL) as pool:
+        list(pool.map(lambda sample: fit(read_plainly(sample), training_budget()).size, rows))  # for the perceiver
         pairs = [(sample, text) for sample, group in zip(rows, replies, strict=True) for text in group]
         judged = list(pool.map(lambda pair: judge(*pair), pairs))
     wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
@@ -207,12 +207,16 @@ def measure_release(arguments: argparse.Namespace) -> Measured:
 
 def show_plainly(sample: Sample, text: str) -> tuple[list[Image.Image], bool]:
     """The evidence of a reply as a model in training sees it, everything anew; whether there is any."""
-    image = Image.open(sample.image.uri).convert("RGB")
+    image = read_plainly(sample)
     boxes = read_boxes(text, image.size)
     evidence, budget = gather(Picture(image), boxes), training_budget()
     if not evidence.record.annotated:
         return [fit(image, budget)], False
     return [fit(annotate(image, boxes), budget), *(fit(crop, budget) for crop in evidence.crops)], True
+
+
+def read_plainly(sample: Sample) -> Image.Image:
+    return Image.open(sample.image.uri).convert("RGB")
 
 
 def read_boxes(text: str, image_wh: tuple[int, int]) -> tuple[Box, ...]:

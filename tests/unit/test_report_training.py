@@ -29,10 +29,10 @@ from p2r.report.rollouts import build_group_cards
 from p2r.report.training_page import build_training_report, write_alarms, write_training_lede
 from p2r.report.training_run import (
     TrainingRun,
-    align_phases,
     find_alarms,
     find_training_folders,
     interval_of,
+    place_phases,
     read_training_run,
     value_of,
 )
@@ -173,7 +173,16 @@ def test_the_same_phases_of_several_runs_lie_one_below_the_other(tmp_path: Path)
     names = ("0-perceiver", "1-reasoner")
     long = write_run(tmp_path / "a", [make_step(name, step) for name in names for step in (1, 2, 3)])
     short = write_run(tmp_path / "b", [make_step("0-perceiver", 1)])
-    assert align_phases([short, long]) == {"0-perceiver": (0, 3), "1-reasoner": (3, 6)}
+    assert place_phases([short, long]) == {"0-perceiver": (0, 3), "1-reasoner": (3, 6)}
+
+
+def test_a_control_lies_over_the_schedule_from_its_first_step(run: TrainingRun, tmp_path: Path) -> None:
+    steps = [make_step("0-joint", step) for step in (1, 2, 3, 4, 5)]
+    control = write_run(tmp_path / "joint", steps, changes=["control=joint"])
+    reward = draw_step_charts([run, control], ["run", "joint"])[0].drawing
+    lines = re.findall(r'class="line" d="M([\d.]+) ', reward)
+    assert len(lines) == 2 and lines[0] == lines[1]
+    assert "0-perceiver" not in reward and 'class="between"' not in reward
 
 
 def test_every_chart_draws_a_figure_that_is_logged(run: TrainingRun) -> None:

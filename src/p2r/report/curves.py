@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from p2r.report.line_chart import Curve, CurvePoint, Part, draw_curves, smooth, thin
-from p2r.report.training_run import TrainingRun, align_phases, interval_of, step_of, value_of
+from p2r.report.training_run import TrainingRun, have_same_phases, interval_of, place_phases, step_of, value_of
 from p2r.training.trackers import Row
 
 SMOOTHED_SHARE = 20
@@ -83,34 +83,34 @@ STEP_CHARTS = (
 
 def draw_probe_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
     """What was seen on the probe's questions, with intervals where they are known. [] without a probe."""
-    parts = _list_parts(runs)
+    begins, parts = _lay_out(runs)
     views: list[ChartView] = []
     for chart in PROBE_CHARTS:
         curves: list[Curve] = []
         for place, (run, name) in enumerate(zip(runs, names, strict=True)):
             for phase in run.phases:
                 for figure, style in _list_figures(chart):
-                    points = _find_points(phase.probes, figure, parts[phase.name].begin, is_share=chart.is_share)
+                    points = _find_points(phase.probes, figure, begins[place][phase.name], is_share=chart.is_share)
                     if points:
                         curves.append(Curve(name, place, points, style, has_dots=True))
         if curves:
-            views.append(_view(chart, curves, list(parts.values())))
+            views.append(_view(chart, curves, parts))
     return views
 
 
 def draw_step_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
     """What each step looked like; a chart that has nothing to show is left out."""
-    parts = _list_parts(runs)
+    begins, parts = _lay_out(runs)
     views: list[ChartView] = []
     for chart in (*STEP_CHARTS, *_list_terms(runs)):
         curves: list[Curve] = []
         for place, (run, name) in enumerate(zip(runs, names, strict=True)):
             for phase in run.phases:
                 for figure, style in _list_figures(chart):
-                    points = _find_points(phase.steps, figure, parts[phase.name].begin, is_share=chart.is_share)
+                    points = _find_points(phase.steps, figure, begins[place][phase.name], is_share=chart.is_share)
                     curves += _smooth_curve(name, place, points, style, is_alone=len(runs) == 1)
         if curves:
-            views.append(_view(chart, curves, list(parts.values())))
+            views.append(_view(chart, curves, parts))
     return views
 
 
@@ -161,6 +161,16 @@ def _list_terms(runs: Sequence[TrainingRun]) -> list[Chart]:
     return [Chart(f"Reward term: {name.replace('_', ' ')}", f"terms/{name}") for name in shown]
 
 
-def _list_parts(runs: Sequence[TrainingRun]) -> Mapping[str, Part]:
-    """Phases along the x axis."""
-    return {name: Part(name, begin, end) for name, (begin, end) in align_phases(runs).items()}
+def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[Part]]:
+    """For each run the steps before each of its phases, and the parts of the x axis.
+
+    The same phases lie one below the other; runs with other phases, such as controls, are laid over each other from
+    their first steps.
+    """
+    if have_same_phases(runs):
+        places = place_phases(runs)
+        begins = [{name: begin for name, (begin, _) in places.items()}] * len(runs)
+        return begins, [Part(name, begin, end) for name, (begin, end) in places.items()]
+    own = [place_phases([run]) for run in runs]
+    end = max((end for places in own for _, end in places.values()), default=0)
+    return [{name: begin for name, (begin, _) in places.items()} for places in own], [Part("", 0, end)]

@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 400, 210
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 20, 36
 NUM_STEPS = 4
 """Between the ticks of an axis, about."""
+LEAST_SPAN = 1e-12
+"""What is closer together is drawn as one."""
 NUM_COLOURS = 6
 
 
@@ -111,8 +113,10 @@ def draw_curves(curves: Sequence[Curve], parts: Sequence[Part], label: str, *, f
 
 
 def find_even_ticks(least: float, most: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, from one at or below `least` to one at or above `most`."""
-    span = (most - least) or abs(most) or 1.0
+    """Multiples of 1, 2 or 5 times a power of ten, from one at or below `least` to one at or above `most`; two or more,
+    also when the two are alike."""
+    size = max(abs(least), abs(most))
+    span = next(each for each in (most - least, size, 1.0) if each > max(LEAST_SPAN, 1e-9 * size))
     rough = span / NUM_STEPS
     power = 10.0 ** math.floor(math.log10(rough))
     stride = next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
@@ -122,8 +126,8 @@ def find_even_ticks(least: float, most: float) -> list[float]:
 
 def show_even_tick(value: float, ticks: Sequence[float]) -> str:
     """With as many digits as the ticks need to differ."""
-    stride = ticks[1] - ticks[0]
-    if stride < 1e-3 or stride >= 1e5:
+    stride, size = ticks[1] - ticks[0], max(map(abs, ticks))
+    if size < 1e-3 or stride >= 1e5:
         return f"{value:.3g}"
     digits = max(0, -math.floor(math.log10(stride) + 1e-9))
     return f"{value:,.{digits}f}"

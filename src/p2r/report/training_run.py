@@ -149,7 +149,12 @@ def find_alarms(run: TrainingRun) -> list[Alarm]:
     return alarms
 
 
-def align_phases(runs: Sequence[TrainingRun]) -> dict[str, tuple[int, int]]:
+def have_same_phases(runs: Sequence[TrainingRun]) -> bool:
+    """Whether they are seeds of one schedule, say, and not a schedule and its control."""
+    return len({tuple(phase.name for phase in run.recipe.phases()) for run in runs}) == 1
+
+
+def place_phases(runs: Sequence[TrainingRun]) -> dict[str, tuple[int, int]]:
     """By name, from which step to which each phase lies that some run has begun: the same phases at the same place."""
     lengths: dict[str, int] = {}
     for run in runs:
