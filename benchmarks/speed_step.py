@@ -36,7 +36,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "integration"))  # the tiny checkpoint, torchvision
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # torchvision
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "integration"))  # the tiny checkpoint
 
 import stock_torchvision  # before transformers
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stock_torchvision
 from PIL import Image
 from tiny_checkpoint import make_checkpoint
 
+import stock_torchvision
 from p2r.errors import EndpointError
 from p2r.models.endpoint import EndpointModel
 from p2r.models.local import LocalModel
@@ -46,7 +46,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", START, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--device", "cpu", "--dtype", "float32"]
     with log.open("w") as output:

@@ -253,7 +253,7 @@ def load_engine(
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None or "auto": a GPU when there is one. Raises ConfigError for one that is not there."""
+    """The device of that name; None or "auto": a GPU when there is one. ConfigError for one that is not there."""
     if name is None or name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
