@@ -24,6 +24,11 @@ def mock_server() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
+def mock_device(mock_server: ModuleType) -> ModuleType:
+    return import_module("mock_device")
+
+
+@pytest.fixture(scope="module")
 def simulate_eval(mock_server: ModuleType) -> ModuleType:
     return import_module("simulate_eval")
 
@@ -41,8 +46,8 @@ def make_job(server: ModuleType, picture: str, text: str, num_output: int, **opt
     return server.Job(parts, num_output, **options)
 
 
-def test_arithmetic_is_that_of_the_model(mock_server: ModuleType) -> None:
-    hardware = mock_server.Hardware()
+def test_arithmetic_is_that_of_the_model(mock_device: ModuleType) -> None:
+    hardware = mock_device.Hardware()
     for num_tokens, vision_tflop, language_tflop in ((2048, 12, 16), (4096, 37, 35)):
         assert hardware.vision_s(num_tokens) * hardware.flops_per_s / 1e12 == pytest.approx(vision_tflop, rel=0.01)
         assert hardware.prefill_s(num_tokens) * hardware.flops_per_s / 1e12 == pytest.approx(language_tflop, rel=0.01)
@@ -50,46 +55,46 @@ def test_arithmetic_is_that_of_the_model(mock_server: ModuleType) -> None:
     assert split == pytest.approx(hardware.prefill_s(1500))
 
 
-def test_a_request_costs_its_prompt_once_and_then_its_keys_and_values(mock_server: ModuleType) -> None:
-    device, hardware = mock_server.Device(), mock_server.Hardware()
+def test_a_request_costs_its_prompt_once_and_then_its_keys_and_values(mock_device: ModuleType) -> None:
+    device, hardware = mock_device.Device(), mock_device.Hardware()
     assert device.step() == (0.0, [])
-    device.add(make_job(mock_server, "a", "t", 3))
+    device.add(make_job(mock_device, "a", "t", 3))
     first = hardware.vision_s(4096) + hardware.prefill_s(4183)
     later = [hardware.weights_s + hardware.decode_s(4183 + made) for made in (1, 2)]
     assert run(device) == (pytest.approx(first + sum(later)), 3)
 
 
-def test_running_requests_share_the_reading_of_the_weights(mock_server: ModuleType) -> None:
+def test_running_requests_share_the_reading_of_the_weights(mock_device: ModuleType) -> None:
     def decode(count: int) -> float:
-        device = mock_server.Device()
+        device = mock_device.Device()
         for number in range(count):
-            device.add(mock_server.Job((mock_server.Part(str(number), 10, False),), 200))
+            device.add(mock_device.Job((mock_device.Part(str(number), 10, False),), 200))
         return run(device)[0]
 
     assert decode(1) < decode(64) < 2 * decode(1)
 
 
-def test_prompts_wait_for_a_slot_and_for_room_in_a_step(mock_server: ModuleType) -> None:
-    device = mock_server.Device(mock_server.Hardware(num_slots=2))
+def test_prompts_wait_for_a_slot_and_for_room_in_a_step(mock_device: ModuleType) -> None:
+    device = mock_device.Device(mock_device.Hardware(num_slots=2))
     for number in range(3):
-        device.add(make_job(mock_server, str(number), "t", 1 if number else 5, may_share=False))
+        device.add(make_job(mock_device, str(number), "t", 1 if number else 5, may_share=False))
     device.step()
     assert (len(device.running), len(device.waiting)) == (1, 2)  # 8,192 tokens have room for one prompt of 4,183
     device.step()
     assert (len(device.running), len(device.waiting)) == (1, 1)
-    full = mock_server.Device(mock_server.Hardware(num_slots=2))
+    full = mock_device.Device(mock_device.Hardware(num_slots=2))
     for number in range(3):
-        full.add(mock_server.Job((mock_server.Part(str(number), 10, False),), 5))
+        full.add(mock_device.Job((mock_device.Part(str(number), 10, False),), 5))
     full.step()
     assert (len(full.running), len(full.waiting)) == (2, 1)
 
 
-def test_a_known_prefix_costs_nothing_and_its_last_part_is_computed(mock_server: ModuleType) -> None:
-    device, hardware = mock_server.Device(), mock_server.Hardware()
-    device.add(make_job(mock_server, "a", "t", 1))
+def test_a_known_prefix_costs_nothing_and_its_last_part_is_computed(mock_device: ModuleType) -> None:
+    device, hardware = mock_device.Device(), mock_device.Hardware()
+    device.add(make_job(mock_device, "a", "t", 1))
     device.step()
     for text in ("u", "t"):
-        device.add(make_job(mock_server, "a", text, 1))
+        device.add(make_job(mock_device, "a", text, 1))
         seconds, (job,) = device.step()
         assert job.num_cached == 4103
         assert seconds == pytest.approx(max(hardware.prefill_s(80, 4103), hardware.weights_s))
@@ -97,22 +102,22 @@ def test_a_known_prefix_costs_nothing_and_its_last_part_is_computed(mock_server:
 
 @pytest.mark.parametrize(("picture", "may_share"), [("b", True), ("a", False)])
 def test_another_picture_and_a_switched_off_cache_cost_all(
-    mock_server: ModuleType, picture: str, may_share: bool
+    mock_device: ModuleType, picture: str, may_share: bool
 ) -> None:
-    device, hardware = mock_server.Device(), mock_server.Hardware()
-    device.add(make_job(mock_server, "a", "t", 1))
+    device, hardware = mock_device.Device(), mock_device.Hardware()
+    device.add(make_job(mock_device, "a", "t", 1))
     device.step()
-    device.add(make_job(mock_server, picture, "u", 1, may_share=may_share))
+    device.add(make_job(mock_device, picture, "u", 1, may_share=may_share))
     assert device.step()[0] >= hardware.vision_s(4096) + hardware.prefill_s(4096)
 
 
-def test_old_prefixes_are_pushed_out(mock_server: ModuleType) -> None:
-    device = mock_server.Device(mock_server.Hardware(kv_tokens=2 * 4183))
+def test_old_prefixes_are_pushed_out(mock_device: ModuleType) -> None:
+    device = mock_device.Device(mock_device.Hardware(kv_tokens=2 * 4183))
     for picture in ("a", "b", "c"):
-        device.add(make_job(mock_server, picture, "t", 1))
+        device.add(make_job(mock_device, picture, "t", 1))
         device.step()
     assert device.num_prefix_tokens <= 2 * 4183
-    device.add(make_job(mock_server, "a", "u", 1))
+    device.add(make_job(mock_device, "a", "u", 1))
     assert device.step()[1][0].num_cached <= 7
 
 
@@ -134,14 +139,14 @@ def test_replies_depend_on_the_prompt_alone_and_have_a_long_tail(mock_server: Mo
 
 
 def test_streaming_is_faster_than_the_barrier_and_shared_pictures_help(
-    mock_server: ModuleType, simulate_eval: ModuleType
+    mock_server: ModuleType, mock_device: ModuleType, simulate_eval: ModuleType
 ) -> None:
     def make_walks(num_rotations: int) -> list[object]:
         walks: list[object] = []
         for number in range(128):
-            place, picture = f"p{number}", mock_server.Part(f"i{number // num_rotations}", 4080, True)
-            drawn = mock_server.Part(f"d{number}", 4080, True)
-            words = mock_server.Part(place, 80, False)
+            place, picture = f"p{number}", mock_device.Part(f"i{number // num_rotations}", 4080, True)
+            drawn = mock_device.Part(f"d{number}", 4080, True)
+            words = mock_device.Part(place, 80, False)
             perceive = simulate_eval.Request((picture, words), 45)
             reason = simulate_eval.Request((drawn, words), mock_server.make_reply(place)[1])
             walks.append(simulate_eval.Walk(perceive, reason))

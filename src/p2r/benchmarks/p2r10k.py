@@ -15,20 +15,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import cast
 
-from PIL import Image
-
-from p2r.benchmarks.base import Facts, read_size
-from p2r.benchmarks.cell_image import CellImage, PathImage, ShortCell
+from p2r.benchmarks.base import Facts
 from p2r.benchmarks.layout import Loaded, Source
-from p2r.benchmarks.parquet_file import ParquetCell
+from p2r.benchmarks.listed_image import find_image
 from p2r.benchmarks.rows import Cell, Row, Table, shorten
 from p2r.benchmarks.tables import read_table
 from p2r.benchmarks.tsv_file import FileRange
-from p2r.errors import DataError, ImageError
+from p2r.errors import DataError
 from p2r.types import LETTERS, AnswerForm, ImageSource, Sample
 
 FACTS = Facts("p2r10k", letters="ABCDE")
@@ -88,80 +84,6 @@ def parse_question_options(question: str) -> tuple[str, ...]:
     if len(letters) >= 2 and letters == list(LETTERS[: len(letters)]) and all(texts):
         return tuple(texts)
     return ()
-
-
-@dataclass(frozen=True, slots=True)
-class ListedImage:
-    """The one picture in a list of a parquet file: its bytes, or a path relative to `root`."""
-
-    uri: str
-    cell: ParquetCell
-    root: Path
-
-    def load(self) -> Image.Image:
-        """Raises ImageError."""
-        return self._find().load()
-
-    def read_size(self) -> tuple[int, int]:
-        """(width, height) in pixels, upright, from the header. Raises ImageError."""
-        return read_size(self._find())
-
-    def _find(self) -> ImageSource:
-        try:
-            return _make_image(_take_one(self.cell.read_value()), self.uri, self.root)
-        except DataError as error:
-            raise ImageError(f"{self.uri}: {error.message}", hint=error.hint) from error
-
-
-@dataclass(frozen=True, slots=True)
-class BytesCell:
-    """A picture's bytes that are in memory already."""
-
-    data: bytes
-
-    def read(self, limit: int | None = None) -> bytes:
-        return self.data[:limit]
-
-
-def find_image(row: Row, root: Path) -> ImageSource:
-    """The picture of a row. Raises DataError when there is none, or more than one."""
-    uri = f"{row.path}#{row.number}/images"
-    cell = row.cells.get("images")
-    if isinstance(cell, ParquetCell):
-        return ListedImage(uri, cell, root)
-    if cell is not None:
-        return CellImage(uri, cell)
-    try:
-        return _make_image(_take_one(row.values.get("images")), uri, root)
-    except DataError as error:
-        raise row.fail("images", error.message, error.hint) from error
-
-
-def _take_one(value: object) -> object:
-    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
-    if value is None or not items:
-        raise DataError("no picture")
-    if len(items) > 1:
-        raise DataError(f"{len(items)} pictures", hint="a question is about one picture")
-    return items[0]
-
-
-def _make_image(value: object, uri: str, root: Path) -> ImageSource:
-    match value:
-        case str() if value.strip():
-            return PathImage(root / value)
-        case {"bytes": bytes() as data} if data:
-            return CellImage(uri, BytesCell(data))
-        case {"bytes": str() as text} if text:
-            return CellImage(uri, ShortCell(text))
-        case {"bytes": FileRange() as stretch}:
-            return CellImage(uri, stretch)
-        case {"path": str() as path} | {"image": str() as path} if path.strip():
-            return PathImage(root / path)
-        case _:
-            raise DataError(
-                f"{shorten(value)} is neither a path nor bytes", hint='write "a.jpg", {"path": ...} or {"bytes": ...}'
-            )
 
 
 def _read_row(row: Row, image: ImageSource) -> Sample:
