@@ -1,8 +1,8 @@
 """A 4B model on one H200, in arithmetic: what the mock server takes its time from.
 
-A `Device` is advanced step by step like an engine with continuous batching: prompts wait for one of the
-slots; a step takes waiting prompts up to a number of tokens and gives every running request one more token. A step
-costs the arithmetic of its prompts (vision tower and language model, figures of docs/performance.md) or the reading of the
+A `Device` is advanced step by step like an engine with continuous batching: prompts wait for one of the slots; a step
+takes waiting prompts up to a number of tokens and gives every running request one more token. A step costs the
+arithmetic of its prompts (vision tower and language model, figures of docs/performance.md) or the reading of the
 weights, whichever is longer, and then the reading of all running requests' keys and values. With the prefix cache on,
 the part of a prompt (system, pictures in order, text) that an earlier prompt began with costs nothing, vision tower
 included, until newer prompts push it out of memory.
