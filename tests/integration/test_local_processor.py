@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stock_torchvision
 import torch
 from PIL import Image
 from tiny_checkpoint import Family, make_checkpoint
 from transformers import AutoProcessor
 
+import stock_torchvision
 from p2r.errors import DataError, ModelError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.encoding import PromptEncoder

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 import stock_torchvision
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import stock_torchvision  # before transformers
 
 # isort: split

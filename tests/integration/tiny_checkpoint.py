@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Literal
 
-import stock_torchvision  # noqa: F401  # before transformers
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
