@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ def find_row(lines: list[str], name: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="half a minute; set P2R_SLOW=1")
 @pytest.mark.skipif(
     not (find_spec("trl") and stock_torchvision.HAS_TORCHVISION), reason="the peer needs trl and torchvision"
 )
@@ -40,6 +42,7 @@ def test_the_step_that_is_timed_has_the_same_loss_and_gradient_norm_in_trl() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="half a minute; set P2R_SLOW=1")
 def test_the_reward_stage_that_is_timed_is_exact_and_asks_each_box_set_once() -> None:
     lines = run("speed_reward.py", "--sizes=4K", "--rows=2", "--group=4", "--unique=0.5", "--slowdown=0.05")
     assert any("same rewards" in line for line in lines)
