@@ -12,6 +12,7 @@ with published code.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import struct
@@ -160,6 +161,15 @@ def cut(image: Image.Image, rect: tuple[int, int, int, int]) -> Image.Image:
     part = Image.new(image.mode, (right - left, bottom - top))
     part.paste(image, (-left, -top))
     return part
+
+
+def hash_pixels(image: Image.Image) -> str:
+    """Of mode, size and values, in strips, so that no second copy of a large picture is made."""
+    digest = hashlib.blake2b(f"{image.mode} {image.size} ".encode(), digest_size=16)
+    rows = max(1, (1 << 22) // max(1, image.width))
+    for top in range(0, image.height, rows):
+        digest.update(image.crop((0, top, image.width, min(image.height, top + rows))).tobytes())
+    return digest.hexdigest()
 
 
 def make_upright_rgb(image: Image.Image) -> Image.Image:

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from processes import heed_ctrl_c
+from processes import finish, kill_many_times, start_command
 
 DRIVER = Path(__file__).with_name("slow_eval.py")
 NUM_SAMPLES = 150
@@ -47,55 +49,50 @@ def questions(tmp_path: Path) -> Path:
 
 def start(questions: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(DRIVER), "eval", f"folder:{questions}", "--out", str(out), "--num-at-once", "3"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
+    return start_command(command)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    stdout, stderr = process.communicate(timeout=LONGEST_WAIT_S)
-    assert process.returncode == 0, stderr
-    return stdout
+def find_traces(out: Path) -> Path:
+    return out / "folder" / "p2r" / "traces.jsonl"
 
 
-def kill_many_times(questions: Path, tmp_path: Path, *, num_kills: int) -> None:
-    whole = finish(start(questions, tmp_path / "whole"))
-    draw = random.Random(num_kills)
-    num_killed = rounds = 0
-    while num_killed < num_kills:
-        rounds += 1
-        out = tmp_path / f"killed{rounds}"
-        traces = out / "folder" / "p2r" / "traces.jsonl"
-        for _ in range(min(MOST_KILLS_A_RUN, num_kills - num_killed)):
-            process = start(questions, out)
-            before = traces.stat().st_size if traces.exists() else 0
-            wanted = before + draw.randrange(MOST_BYTES)
-            deadline = time.monotonic() + LONGEST_WAIT_S
-            while process.poll() is None and (not traces.exists() or traces.stat().st_size <= wanted):
-                assert time.monotonic() < deadline
-                time.sleep(0.0005)
-            time.sleep(draw.random() * 0.004)
-            process.kill()
-            process.communicate()
-            if process.returncode == 0:  # it was done before the moment came
-                break
-            num_killed += 1
-        assert finish(start(questions, out)) == whole
-        lines = [json.loads(line) for line in traces.read_text().splitlines()]
+def draw_moment(out: Path, draw: random.Random) -> Callable[[], bool]:
+    """After so many further bytes of traces."""
+    traces = find_traces(out)
+    wanted = (traces.stat().st_size if traces.exists() else 0) + draw.randrange(MOST_BYTES)
+    return lambda: traces.exists() and traces.stat().st_size > wanted
+
+
+def compare_killed_runs(questions: Path, tmp_path: Path, *, num_kills: int) -> None:
+    whole = finish(start(questions, tmp_path / "whole"), longest_wait_s=LONGEST_WAIT_S)
+    killed = kill_many_times(
+        tmp_path,
+        partial(start, questions),
+        draw_moment,
+        num_kills=num_kills,
+        most_kills_a_run=MOST_KILLS_A_RUN,
+        longest_delay_s=0.004,
+        longest_wait_s=LONGEST_WAIT_S,
+    )
+    for out, table in killed:
+        assert table == whole
+        lines = [json.loads(line) for line in find_traces(out).read_text().splitlines()]
         assert sorted(line["sample_id"] for line in lines) == sorted(f"q{k}" for k in range(NUM_SAMPLES))
 
 
 def test_a_run_killed_ten_times_gives_the_same_table(questions: Path, tmp_path: Path) -> None:
-    kill_many_times(questions, tmp_path, num_kills=10)
+    compare_killed_runs(questions, tmp_path, num_kills=10)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="takes minutes; set P2R_SLOW=1")
 def test_a_hundred_kills_lose_and_repeat_nothing(questions: Path, tmp_path: Path) -> None:
-    kill_many_times(questions, tmp_path, num_kills=100)
+    compare_killed_runs(questions, tmp_path, num_kills=100)
 
 
 def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(questions: Path, tmp_path: Path) -> None:
     process = start(questions, tmp_path / "runs")
-    traces = tmp_path / "runs" / "folder" / "p2r" / "traces.jsonl"
+    traces = find_traces(tmp_path / "runs")
     deadline = time.monotonic() + LONGEST_WAIT_S
     while not traces.exists() or traces.stat().st_size < 5_000:
         assert process.poll() is None and time.monotonic() < deadline

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from p2r.cli.app import app
 from p2r.errors import ImageError
-from p2r.evaluation.image_hash import hash_picture, hash_pixels
+from p2r.evaluation.image_hash import hash_picture
 from p2r.evaluation.leakage import BOTH, LeakageReport, find_leakage, tabulate
 from p2r.evaluation.question_grams import make_grams, normalise_question
-from p2r.pixels import MemoryImage
+from p2r.pixels import MemoryImage, hash_pixels
 from p2r.types import ImageSource, Sample
 
 SIZE = (640, 480)

@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 
 from p2r.evaluation.metrics import Summary, saw_all_evidence, summarise, tabulate_summaries
-from p2r.evaluation.scoring import ScoredRow, score_run
-from p2r.evaluation.stored import make_run, to_facts
+from p2r.evaluation.scoring import score_run
+from p2r.evaluation.stored import make_run
 from p2r.pixels import MemoryImage
 from p2r.types import Box, Completion, EvidenceRecord, Failure, ImageSource, Perception, Sample, Trace
 
@@ -83,7 +83,7 @@ def test_a_run_that_does_not_look_has_nothing_to_say_about_boxes() -> None:
 
 def test_a_crop_around_the_gold_box_shows_it_and_one_through_it_does_not() -> None:
     def saw(crop: tuple[int, int, int, int] | None) -> bool:
-        return saw_all_evidence(ScoredRow(to_facts(make_sample("a")), make_trace("a", crop=crop)))
+        return saw_all_evidence(make_trace("a", crop=crop), make_sample("a").gold_boxes)
 
     assert saw((50, 50, 400, 400))
     assert not saw((200, 200, 400, 400))

@@ -99,7 +99,7 @@ async def test_a_question_that_comes_once_costs_no_comparison(monkeypatch: pytes
     def compare(image: Image.Image) -> str:
         raise AssertionError("a picture was compared")
 
-    monkeypatch.setattr("p2r.evaluation.sharing.hash_picture", compare)
+    monkeypatch.setattr("p2r.evaluation.sharing.hash_pixels", compare)
     traces = await look(Looker(), ROTATIONS)
     assert reuses(traces) == [""] * 4
     with pytest.raises(AssertionError, match="was compared"):

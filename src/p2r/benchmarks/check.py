@@ -114,8 +114,7 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
         if score != 1.0:
             yield f"its gold box scores {score}"
         return
-    target = sample.target or ""
-    reply = f"<think>I looked closely.</think><answer>{target}</answer>"
+    target, reply = sample.target or "", make_ideal_reply(sample)
     answers = {"robust": extract_answer(reply, sample.answer_form, sample.options)}
     if sample.answer_form == "choice":
         answers["release"] = read_release(reply, letters=facts.letters)
@@ -127,15 +126,25 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
             yield f"the right answer {target!r} scores {score} with the scorer {scorer}, which reads {answer.text!r}"
 
 
+def make_ideal_reply(sample: Sample) -> str:
+    """The right answer as a model would give it."""
+    return f"<think>I looked closely.</think><answer>{sample.target or ''}</answer>"
+
+
+def judge_now(sample: Sample, judge: Judge, answer: Answer) -> Verdict:
+    """A judge's verdict on an answer and the gold boxes, outside of an event loop. Raises what the judge raises."""
+
+    async def ask() -> Verdict:
+        return await judge(sample, answer, sample.gold_boxes)
+
+    return asyncio.run(ask())
+
+
 def _judge(sample: Sample, judge: Judge, answer: Answer) -> float | str:
     try:
-        return asyncio.run(_ask(judge, sample, answer)).score
+        return judge_now(sample, judge, answer).score
     except P2RError as error:
         return error.message
-
-
-async def _ask(judge: Judge, sample: Sample, answer: Answer) -> Verdict:
-    return await judge(sample, answer, sample.gold_boxes)
 
 
 def _check_boxes(sample: Sample) -> Iterable[str]:

@@ -11,7 +11,6 @@ Nothing else is kept: at most 21 kB a picture. Mirrored and turned pictures are 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from p2r.pixels import hash_pixels
 
 WORK_SIDE_PX = 768
 """Longest side of the grey picture in which look and spots are found."""
@@ -51,7 +52,7 @@ class PictureHash:
     """look: 512 truth values, where it rises, then where it falls."""
 
     size: tuple[int, int]
-    pixels: bytes
+    pixels: str
     look: NDArray[np.bool_]
     spots: Spots
 
@@ -62,15 +63,6 @@ def hash_picture(image: Image.Image) -> PictureHash:
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
     grey = np.asarray(image.resize(size, Image.Resampling.BOX).convert("L"), dtype=np.float32)
     return PictureHash(image.size, hash_pixels(image), find_look(grey), find_spots(grey, image.size))
-
-
-def hash_pixels(image: Image.Image) -> bytes:
-    """Of size and RGB values, in strips, so that no second copy of a large picture is made."""
-    digest = hashlib.blake2b(f"{image.size}".encode(), digest_size=16)
-    rows = max(1, (1 << 22) // max(1, image.width))
-    for top in range(0, image.height, rows):
-        digest.update(image.crop((0, top, image.width, min(image.height, top + rows))).tobytes())
-    return digest.digest()
 
 
 def find_look(grey: Floats) -> NDArray[np.bool_]:

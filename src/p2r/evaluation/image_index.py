@@ -53,7 +53,7 @@ class PictureIndex:
     """Known pictures by number, in the order of `hashes`."""
 
     def __init__(self, hashes: Sequence[PictureHash]) -> None:
-        self._by_pixels: dict[bytes, list[int]] = {}
+        self._by_pixels: dict[str, list[int]] = {}
         for index, known in enumerate(hashes):
             self._by_pixels.setdefault(known.pixels, []).append(index)
         self._looks = np.stack([known.look for known in hashes]).astype(np.float32)

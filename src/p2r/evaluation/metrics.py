@@ -18,7 +18,7 @@ from p2r.evaluation.scorecard import score_columns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, mean_of
 from p2r.evaluation.statistics import Interval
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
-from p2r.types import Frozen
+from p2r.types import Box, Frozen, Trace
 
 
 class Summary(Frozen):
@@ -66,7 +66,7 @@ def summarise(run: ScoredRun) -> Summary:
         chance=whole.chance,
         hit_rate=mean_of([hits(row.trace.boxes, row.facts.gold_boxes) for row in findable]),
         mean_iou=mean_of([mean_best_iou(row.trace.boxes, row.facts.gold_boxes) for row in findable]),
-        seen_rate=mean_of([saw_all_evidence(row) for row in findable]),
+        seen_rate=mean_of([saw_all_evidence(row.trace, row.facts.gold_boxes) for row in findable]),
         mean_boxes=mean_of([len(row.trace.boxes) for row in looked]),
         cost=measure_cost(run.rows),
         samples_per_second=find_speed(run),
@@ -79,12 +79,10 @@ def list_looked(run: ScoredRun) -> list[ScoredRow]:
     return [row for row in run.rows if looks and row.trace.perception is not None]
 
 
-def saw_all_evidence(row: ScoredRow) -> bool:
+def saw_all_evidence(trace: Trace, gold_boxes: Sequence[Box]) -> bool:
     """Whether every gold box lies wholly inside some crop, so that the reasoner saw all of it at full resolution."""
-    record = row.trace.evidence
-    return record is not None and all(
-        target_inside_crop(gold, record.crops, record.image_wh) for gold in row.facts.gold_boxes
-    )
+    record = trace.evidence
+    return record is not None and all(target_inside_crop(gold, record.crops, record.image_wh) for gold in gold_boxes)
 
 
 def tabulate_summaries(runs: Sequence[ScoredRun], *, names: Sequence[str] = ()) -> Table:

@@ -58,9 +58,14 @@ class Tally:
 
     def explain(self) -> str:
         """How many failed, and why most of them did."""
-        cause, count = self.causes.most_common(1)[0]
-        which = "all" if count == self.num_failed else f"{count} of them"
-        return f"{self.num_failed} of {self.num_tried} answers failed, {which} because {cause}"
+        return f"{self.num_failed} of {self.num_tried} answers failed, {explain_causes(self.causes)}"
+
+
+def explain_causes(causes: Counter[str]) -> str:
+    """Why most of what failed did; `causes` counts each."""
+    cause, count = causes.most_common(1)[0]
+    which = "all" if count == causes.total() else f"{count} of them"
+    return f"{which} because {cause}"
 
 
 class TooManyErrors(P2RError):

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from p2r.models.cached import hash_picture, is_drawn
-from p2r.pixels import Picture
+from p2r.models.cached import is_drawn
+from p2r.pixels import Picture, hash_pixels
 from p2r.roles import ModelPerceiver, Perceiver
 from p2r.types import Perception, Sample
 
@@ -70,7 +70,7 @@ class SharedPerceiver:
 
     def _make_key(self, question: Question, picture: Picture) -> Key:
         budget = self._perceiver.budget or self._perceiver.model.profile.budget
-        return question, hash_picture(picture.fitted(budget))
+        return question, hash_pixels(picture.fitted(budget))
 
     def _keep(self, key: Key, perception: Perception) -> None:
         if len(self._kept) >= MOST_KEPT:

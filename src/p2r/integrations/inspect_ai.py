@@ -33,9 +33,9 @@ from p2r.errors import JudgeError, P2RError
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.evaluation.modes import make_way, prepare_samples, read_mode
 from p2r.evaluation.runner import choose_judge
+from p2r.evaluation.stored import SampleFacts, to_sample
 from p2r.models.base import load_model
 from p2r.pipeline import NOTHING_SAID, walk
-from p2r.pixels import FileImage
 from p2r.prompts import load_prompt_set, question_text
 from p2r.types import Box, Sample, Trace
 
@@ -170,7 +170,9 @@ def verdict() -> Scorer:
         trace = Trace.model_validate(state.metadata[TRACE]) if TRACE in state.metadata else None
         if trace is None or trace.failure is not None:
             return Score.unscored(reason="scoring_failed", explanation="the walk failed")
-        sample = to_judge(trace, state.metadata[GOLD_BOXES])
+        # From what the log holds, so that `inspect score` needs no benchmark.
+        boxes = tuple(Box.model_validate(box) for box in state.metadata[GOLD_BOXES])
+        sample = to_sample(trace, SampleFacts(sample_id=trace.sample_id, category=trace.category, gold_boxes=boxes))
         judge = choose_judge(sample, state.metadata[SCORED_BY])
         if judge is None:
             return Score.unscored(reason="scoring_failed", explanation="the right answer is not known")
@@ -233,18 +235,3 @@ def to_output(trace: Trace) -> ModelOutput:
             input_tokens=sum(read), output_tokens=sum(written), total_tokens=sum(read) + sum(written)
         )
     return output
-
-
-def to_judge(trace: Trace, gold_boxes: list[dict[str, object]]) -> Sample:
-    """The sample again, from what the log holds, so that `inspect score` needs no benchmark. Judges see no picture."""
-    return Sample(
-        id=trace.sample_id,
-        image=FileImage(trace.image),
-        question=trace.question,
-        options=trace.options,
-        answer_form=trace.answer_form,
-        target=trace.target,
-        gold_boxes=tuple(Box.model_validate(box) for box in gold_boxes),
-        benchmark=trace.benchmark,
-        category=trace.category,
-    )

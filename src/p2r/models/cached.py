@@ -20,10 +20,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
 from pydantic import ValidationError
 
 from p2r.errors import StorageError
+from p2r.pixels import hash_pixels
 from p2r.types import Completion, Decoding, Model, ModelProfile, Prompt
 
 CACHE_FILE = "replies.sqlite"
@@ -127,16 +127,9 @@ def make_key(identity: str, prompt: Prompt, decoding: Decoding) -> str:
         "role": prompt.role,
         "system": prompt.system,
         "turns": [
-            [turn.role, *([part] if isinstance(part, str) else hash_picture(part) for part in turn.parts)]
+            [turn.role, *([part] if isinstance(part, str) else hash_pixels(part) for part in turn.parts)]
             for turn in prompt.turns
         ],
         "decoding": decoding.model_dump(mode="json"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def hash_picture(image: Image.Image) -> str:
-    """A hash of a picture's size and pixels."""
-    digest = hashlib.sha256(f"{image.mode} {image.size} ".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()

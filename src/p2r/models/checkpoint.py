@@ -115,7 +115,7 @@ def download(hub_id: str) -> Path:
             hint="check the network, or give the folder of a downloaded copy (`hf download` on another machine)",
         ) from error
     except (OSError, HfHubHTTPError) as error:
-        raise ModelError(f"downloading {hub_id!r} from the Hugging Face hub failed: {_first_line(error)}") from error
+        raise ModelError(f"downloading {hub_id!r} from the Hugging Face hub failed: {first_line(error)}") from error
 
 
 def _needed_files(folder: Path) -> list[str]:
@@ -130,5 +130,5 @@ def _needed_files(folder: Path) -> list[str]:
     return [*weights, "tokenizer.json"]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__

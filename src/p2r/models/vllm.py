@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from p2r.errors import ModelError
-from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.checkpoint import Checkpoint, download, first_line, open_checkpoint
 from p2r.models.endpoint_dialect import MOST_TOP_LOGPROBS
 from p2r.models.profiles import profile_for
 from p2r.models.token_check import TokenCheck
@@ -91,7 +91,7 @@ class VllmModel:
             self._engine = self._submit(self._start(engine_args)).result()
         except Exception as error:  # CUDA, Ray and vLLM all have their own ways to fail here
             raise ModelError(
-                f"vLLM cannot run {engine_args['model']}: {_first_line(error)}",
+                f"vLLM cannot run {engine_args['model']}: {first_line(error)}",
                 hint="its own messages above say more; the model must fit the GPU's memory",
             ) from error
 
@@ -147,7 +147,7 @@ class VllmModel:
         try:
             output = await asyncio.wrap_future(self._submit(self._generate(request, make_sampling_args(decoding))))
         except Exception as error:  # vLLM's errors have no common ancestor
-            raise ModelError(f"{self._name} failed while generating: {_first_line(error)}") from error
+            raise ModelError(f"{self._name} failed while generating: {first_line(error)}") from error
         reply = output.outputs[0]
         if reply.finish_reason not in ("stop", "length"):
             raise ModelError(f"{self._name} gave up on a reply: {reply.finish_reason}")
@@ -215,7 +215,3 @@ def _first_probs(reply: CompletionOutput, words: Sequence[str]) -> tuple[float, 
     likeliest = reply.logprobs[0].values() if words and reply.logprobs else ()
     probs = {token.decoded_token: math.exp(token.logprob) for token in likeliest}
     return tuple(probs.get(word, 0.0) for word in words)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

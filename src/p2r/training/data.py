@@ -11,7 +11,6 @@ training. Boxes that the data has are for probes and reports alone; nothing is l
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 from collections import Counter
@@ -23,8 +22,8 @@ from PIL import Image
 
 from p2r.answers import extract_answer
 from p2r.benchmarks.base import LeftOut, read_size
-from p2r.config import DataSettings
-from p2r.config.recipe import ActiveRole
+from p2r.benchmarks.check import judge_now, make_ideal_reply
+from p2r.config import ActiveRole, DataSettings
 from p2r.errors import DataError, P2RError
 from p2r.judges import judge_for
 from p2r.models.encoding import PromptEncoder
@@ -32,7 +31,7 @@ from p2r.pixels import MAX_ASPECT_RATIO, smart_resize
 from p2r.prompts import PromptSet
 from p2r.training.reward import MOST_CROPS
 from p2r.training.source import load_source
-from p2r.types import Answer, Budget, ModelProfile, Prompt, Sample
+from p2r.types import Budget, ModelProfile, Prompt, Sample
 
 MOST_LISTED = 20
 
@@ -172,22 +171,17 @@ def _check_answer(sample: Sample) -> P2RError | None:
     """Whether the right answer would be judged right."""
     if sample.target is None:
         return DataError("it has no right answer", hint="training learns from right answers: give each row a target")
-    reply = f"<think>I looked closely.</think><answer>{sample.target}</answer>"
-    answer = extract_answer(reply, sample.answer_form, sample.options)
+    answer = extract_answer(make_ideal_reply(sample), sample.answer_form, sample.options)
     try:
-        verdict = asyncio.run(_judge(sample, answer))
+        verdict = judge_now(sample, judge_for(sample), answer)
     except P2RError as error:
         return error
-    if verdict:
+    if verdict.correct:
         return None
     return DataError(
         f"its right answer {sample.target!r} would not be judged right as {sample.answer_form}",
         hint="check the target and the answer form",
     )
-
-
-async def _judge(sample: Sample, answer: Answer) -> bool:
-    return (await judge_for(sample)(sample, answer, ())).correct
 
 
 def _leave_out(sample: Sample, error: P2RError, left_out: list[LeftOut], skip_bad: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from p2r.evaluation.runner import MIN_TRIED, TooManyErrors
+from p2r.evaluation.runner import MIN_TRIED, TooManyErrors, explain_causes
 
 WINDOW = 200
 """Latest outcomes that are looked at, so that what breaks late is noticed as soon as what breaks at once."""
@@ -28,12 +28,10 @@ class FailureGauge:
     def check(self) -> None:
         """Raises TooManyErrors, with the most frequent cause."""
         causes = Counter(cause for cause in self._latest if cause)
-        num_tried, num_failed = len(self._latest), sum(causes.values())
+        num_tried, num_failed = len(self._latest), causes.total()
         if num_tried < MIN_TRIED or num_failed <= self._max_error_rate * num_tried:
             return
-        cause, count = causes.most_common(1)[0]
-        which = "all" if count == num_failed else f"{count} of them"
         raise TooManyErrors(
-            f"stopped: {num_failed} of the latest {num_tried} answers could not be judged, {which} because {cause}",
+            f"stopped: {num_failed} of the latest {num_tried} answers could not be judged, {explain_causes(causes)}",
             hint="remove the cause and run the same command with --resume; or raise partner.max_error_rate",
         )

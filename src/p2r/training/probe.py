@@ -11,7 +11,8 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from p2r.boxes import hits, mean_best_iou, target_inside_crop
+from p2r.boxes import hits, mean_best_iou
+from p2r.evaluation.metrics import saw_all_evidence
 from p2r.evaluation.modes import Mode, make_way
 from p2r.evaluation.scoring import bound_mean, mean_of
 from p2r.judges import judge_for
@@ -66,7 +67,7 @@ def describe_probe(samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequ
         "accuracy_direct": _judge(list(zip(samples, direct, strict=True))),
         "hit_rate": [(sample, hits(trace.boxes, sample.gold_boxes)) for sample, trace in findable],
         "mean_iou": [(sample, mean_best_iou(trace.boxes, sample.gold_boxes)) for sample, trace in findable],
-        "seen_rate": [(sample, _saw_all(sample, trace)) for sample, trace in findable],
+        "seen_rate": [(sample, saw_all_evidence(trace, sample.gold_boxes)) for sample, trace in findable],
         "mean_boxes": [(sample, len(boxes)) for sample, boxes in boxed],
         "one_box": [(sample, len(boxes) == 1) for sample, boxes in boxed],
         "mean_box_area": [(sample, box.area) for sample, boxes in boxed for box in boxes],
@@ -78,14 +79,6 @@ def describe_probe(samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequ
         **{name: mean_of([value for _, value in values]) for name, values in measured.items()},
         "intervals": {name: _bound(values) for name, values in measured.items()},
     }
-
-
-def _saw_all(sample: Sample, trace: Trace) -> bool:
-    """Whether every gold box lies wholly inside some crop."""
-    record = trace.evidence
-    return record is not None and all(
-        target_inside_crop(gold, record.crops, record.image_wh) for gold in sample.gold_boxes
-    )
 
 
 def _judge(asked: Sequence[tuple[Sample, Trace]]) -> list[Value]:
