@@ -1,7 +1,9 @@
 """Recipes: what a training run is asked to do, as TOML that is checked before anything is loaded. No torch here."""
 
 from p2r.config.read import load_recipe, parse_recipe, save_recipe
-from p2r.config.recipe import (
+from p2r.config.recipe import Phase, PhaseKind, Recipe
+from p2r.config.tables import (
+    ActiveRole,
     AdvantageSettings,
     CheckpointSettings,
     DataSettings,
@@ -13,11 +15,8 @@ from p2r.config.recipe import (
     OptimizerSettings,
     PartnerSettings,
     PerRole,
-    Phase,
-    PhaseKind,
     PhaseSettings,
     ProbeSettings,
-    Recipe,
     RewardSettings,
     RolloutSettings,
     Term,
@@ -25,6 +24,7 @@ from p2r.config.recipe import (
 )
 
 __all__ = [
+    "ActiveRole",
     "AdvantageSettings",
     "CheckpointSettings",
     "DataSettings",

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2r.boxes import hits
-from p2r.config import DataSettings
-from p2r.config.recipe import ActiveRole
+from p2r.config import ActiveRole, DataSettings
 from p2r.errors import P2RError
 from p2r.evaluation.scoring import ScoredRow
 from p2r.evaluation.stored import SampleFacts

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from p2r.config import Recipe, load_recipe
-from p2r.config.recipe import ActiveRole
+from p2r.config import ActiveRole, Recipe, load_recipe
 from p2r.errors import StorageError
 from p2r.training.guards import find_collapse
 from p2r.training.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Row, read_log

@@ -12,10 +12,11 @@ from dataclasses import dataclass, fields
 from pydantic import JsonValue
 
 from p2r.boxes import hits
+from p2r.config import ActiveRole
 from p2r.evaluation.scoring import mean_of
 from p2r.training.distributed import World
 from p2r.training.flops import count_update_flops, peak_flops
-from p2r.training.groups import ActiveRole, Rollout
+from p2r.training.groups import Rollout
 from p2r.training.policy import Policy
 from p2r.training.rolled import RolloutStats
 from p2r.training.stopwatch import Stopwatch

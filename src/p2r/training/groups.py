@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from p2r.config import ActiveRole
 from p2r.models.encoding import EncodedPrompt
 from p2r.types import Sample, Trace
-
-ActiveRole = Literal["perceiver", "reasoner"]
 
 
 @dataclass(frozen=True, slots=True)

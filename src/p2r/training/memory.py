@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import cast
 
-from p2r.config import LoraSettings, Recipe
-from p2r.config.recipe import ActiveRole
+from p2r.config import ActiveRole, LoraSettings, Recipe
 from p2r.errors import ModelError
 from p2r.models.checkpoint import Checkpoint
 from p2r.training.logprobs import MAX_LOGITS

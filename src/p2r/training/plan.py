@@ -13,8 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from p2r.config import Phase, Recipe
-from p2r.config.recipe import ActiveRole
+from p2r.config import ActiveRole, Phase, Recipe
 from p2r.models.checkpoint import Checkpoint
 from p2r.models.encoding import PromptEncoder
 from p2r.models.local import choose_device, choose_dtype

@@ -1,0 +1,272 @@
+"""The tables of a recipe: every setting once, with the value of the paper's Table 6 where the paper gives one.
+
+What Table 6 leaves open follows the authors' release, or the defaults of the framework it runs on (verl): clip range,
+standard deviation, betas, weight decay, gradient clipping. What neither has is named at the field.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from p2r.config.presets import Estimator
+from p2r.types import Frozen
+
+ActiveRole = Literal["perceiver", "reasoner"]
+Term = Literal["correct", "format", "count", "overlap_penalty", "label_penalty"]
+Share = float
+
+
+class PerRole(Frozen):
+    """A number of tokens for each role."""
+
+    perceiver: PositiveInt
+    reasoner: PositiveInt
+
+    def of(self, role: ActiveRole) -> int:
+        return self.perceiver if role == "perceiver" else self.reasoner
+
+
+class LoraSettings(Frozen):
+    """Train adapters instead of the weights. Not in the paper.
+
+    targets: names of the language model's linear layers that get one; all of them by default.
+    """
+
+    rank: PositiveInt = 32
+    alpha: PositiveInt = 64
+    targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    )
+
+
+class ModelSettings(Frozen):
+    """What is trained, and where.
+
+    source: nano, a checkpoint folder or a hub id.
+    device, dtype: None chooses: a GPU when there is one; float32 on a CPU, bfloat16 on a GPU.
+    max_pixels: most pixels an image. None for 2048 visual tokens as in the paper (appendix C.2), or for the
+        checkpoint's own limit where that is lower.
+    """
+
+    source: str = "nano"
+    device: str | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
+    gradient_checkpointing: bool = True
+    freeze_vision: bool = False
+    lora: LoraSettings | None = None
+    max_pixels: PositiveInt | None = None
+
+
+class DifficultySettings(Frozen):
+    """Pre-rollouts that say which rows can teach anything. Off unless the recipe has this section; not in the paper.
+
+    num_rollouts: a row.
+    rule: "drop" leaves out rows that are always right or always wrong; "weight" draws rows by the variance of their
+        reward, which leaves those out too.
+    """
+
+    num_rollouts: int = Field(default=4, ge=2)
+    rule: Literal["drop", "weight"] = "drop"
+
+
+class DataSettings(Frozen):
+    """Questions and right answers. Boxes are not needed, and not looked at.
+
+    source: "needles" (made on the spot, from seeds that are reserved for training), a P2R-10k folder or file, own JSON
+        lines, or any benchmark's spec.
+    seed: of needles, and of the order of rows.
+    num_rows: the first so many; all when None. Needles need it.
+    max_prompt_tokens: rows whose final prompt may be longer are left out.
+    skip_bad: most unusable rows that are left out and listed.
+    check_images: decode every picture before the first step, or read the header only.
+    """
+
+    source: str = "needles"
+    split: str | None = None
+    images: Path | None = None
+    seed: int = Field(default=0, ge=0)
+    num_rows: PositiveInt | None = None
+    max_prompt_tokens: PerRole = PerRole(perceiver=2560, reasoner=8704)
+    skip_bad: int = Field(default=0, ge=0)
+    check_images: Literal["decode", "header"] = "decode"
+    difficulty: DifficultySettings | None = None
+
+
+class PhaseSettings(Frozen):
+    """A phase of the schedule.
+
+    steps: None for one pass over the rows, as in the paper.
+    lr: None for the optimiser's.
+    """
+
+    role: ActiveRole
+    steps: PositiveInt | None = None
+    lr: float | None = Field(default=None, gt=0)
+
+
+class PhaseDefaults(Frozen):
+    """What a phase of the schedule does not say itself."""
+
+    steps: PositiveInt | None = None
+    lr: float | None = Field(default=None, gt=0)
+
+
+class RolloutSettings(Frozen):
+    """How the active role's replies are sampled.
+
+    prompts: a prompt set's name or folder.
+    prompts_at_once: prompts whose groups are generated together; results do not depend on it.
+    dynamic_sampling: draw rows until `prompts_per_step` groups are alive (DAPO), for at most `max_rounds` rounds.
+    """
+
+    group_size: int = Field(default=8, ge=2)
+    prompts_per_step: PositiveInt = 64
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: PerRole = PerRole(perceiver=1024, reasoner=2048)
+    prompts: str = "release"
+    prompts_at_once: PositiveInt = 8
+    dynamic_sampling: bool = False
+    max_rounds: PositiveInt = 3
+
+
+class RewardSettings(Frozen):
+    """What is rewarded: the weighted sum of terms, or zero where a veto holds.
+
+    set: "release" has the authors' two penalties as vetoes, "paper" is answer correctness alone (equation 3).
+    weights, vetoes: in place of the set's.
+    judge: of free answers: their words, or the frozen role where the words differ.
+    overlong: weight of DAPO's soft punishment of replies that come near the limit; 0 for none.
+    overlong_buffer: how near, as a share of the limit.
+    """
+
+    set: Literal["release", "paper"] = "release"
+    weights: dict[Term, float] | None = None
+    vetoes: tuple[Term, ...] | None = None
+    judge: Literal["words", "partner"] = "words"
+    overlong: float = Field(default=0.0, ge=0)
+    overlong_buffer: Share = Field(default=0.2, gt=0, le=1)
+
+
+class AdvantageSettings(Frozen):
+    """(reward - mean) / (std + eps).
+
+    std: "sample" is the n - 1 one, as in the release; "none" divides by nothing (Dr.GRPO).
+    """
+
+    std: Literal["sample", "population", "none"] = "sample"
+    eps: float = Field(default=1e-6, gt=0)
+
+
+class LossSettings(Frozen):
+    """The objective.
+
+    estimator: a preset by name; it fills in what the recipe does not say: see `presets`.
+    clip_low, clip_high: the ratio stays within 1 - clip_low and 1 + clip_high.
+    kl_coef: weight of the k3 divergence from the phase's start.
+    reduction: "token-mean" over the batch as in the release; "sequence-mean" as in the paper's equation 5; "dr-grpo"
+        by a constant length.
+    ratio: per token, or one for the whole sequence (GSPO).
+    """
+
+    estimator: Estimator = "grpo"
+    clip_low: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.2, gt=0)
+    kl_coef: float = Field(default=0.01, ge=0)
+    reduction: Literal["token-mean", "sequence-mean", "dr-grpo"] = "token-mean"
+    ratio: Literal["token", "sequence"] = "token"
+
+
+class OptimizerSettings(Frozen):
+    """The update.
+
+    kind: "adamw8bit" keeps 8-bit moments, "offload" keeps them in host memory.
+    updates_per_batch: above 1, clipped against the log-probabilities of the first.
+    micro_batch_groups: groups that are packed into one forward pass; results do not depend on it.
+    """
+
+    kind: Literal["adamw", "adamw8bit", "offload"] = "adamw"
+    lr: float = Field(default=1e-6, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    grad_clip: float = Field(default=1.0, gt=0)
+    updates_per_batch: PositiveInt = 1
+    micro_batch_groups: PositiveInt = 1
+
+
+class PartnerSettings(Frozen):
+    """The frozen role.
+
+    url: of an endpoint that serves it; with `launch` the trainer starts that command at each phase, waits until it is
+        healthy, and ends it. "{checkpoint}" in the command stands for the folder of the frozen weights, "{port}" for
+        the port in the URL.
+    transport: how pictures travel to it, without loss. "auto" is BMP to a server near by, WebP to one far away; "file",
+        the cheapest, names files to a server on this machine that may read them (vLLM: --allowed-local-media-path).
+    max_error_rate: the run stops when a larger share of the latest answers could not be judged.
+    memo: ask nothing twice.
+    """
+
+    kind: Literal["local", "endpoint"] = "local"
+    url: str | None = None
+    launch: str | None = None
+    launch_timeout_s: float = Field(default=900.0, gt=0)
+    transport: Literal["auto", "bmp", "webp", "png", "file"] = "auto"
+    concurrency: PositiveInt = 32
+    timeout_s: float = Field(default=300.0, gt=0)
+    max_new_tokens: PositiveInt = 2048
+    max_error_rate: Share = Field(default=0.1, ge=0, le=1)
+    memo: bool = True
+
+    @model_validator(mode="after")
+    def _says_where_the_endpoint_is(self) -> PartnerSettings:
+        if self.kind == "endpoint" and not self.url:
+            raise ValueError("an endpoint needs url, such as http://localhost:8000/v1#model")
+        if self.kind == "local" and (self.url or self.launch):
+            raise ValueError('url and launch belong to kind = "endpoint"')
+        return self
+
+
+class CheckpointSettings(Frozen):
+    """every: steps between checkpoints to resume from. keep_last: how many of them stay; the best one stays as well."""
+
+    every: PositiveInt = 20
+    keep_last: PositiveInt = 2
+
+
+class ProbeSettings(Frozen):
+    """A look at other questions every so often. source: as of the data; None for no probe. every: steps between."""
+
+    source: str | None = None
+    every: PositiveInt = 20
+    num: PositiveInt = 64
+    seed: int = Field(default=0, ge=0)
+
+
+class GuardSettings(Frozen):
+    """When a run has collapsed, judged over the last `patience` steps.
+
+    entropy_floor, kl_ceiling: per token, in nats.
+    box_count: warn when nearly every reply has one box where it began with more.
+    reward_without_hit: warn when the reward rises while the probe's hit rate falls.
+    """
+
+    action: Literal["warn", "stop"] = "warn"
+    patience: PositiveInt = 20
+    entropy_floor: float = Field(default=0.005, ge=0)
+    kl_ceiling: float = Field(default=1.0, gt=0)
+    box_count: bool = True
+    reward_without_hit: bool = True
+
+
+class TrackerSettings(Frozen):
+    """Where metrics go besides the JSON lines, which are always written."""
+
+    tensorboard: bool = False
+    trackio: bool = False
+    wandb: bool = False
+    project: str = "p2r"
