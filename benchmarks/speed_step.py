@@ -128,7 +128,7 @@ def measure_apart(arguments: argparse.Namespace, side: str) -> Measured:
 def measure_ours(arguments: argparse.Namespace) -> Measured:
     recipe = make_recipe(arguments)
     policy = load_policy(recipe.model)
-    frozen = freeze(policy, batch_size=recipe.partner.concurrency, dtype=torch.float32)
+    frozen = freeze(policy, batch_size=recipe.partner.concurrency)
     optimiser = Optimiser(policy.trainable, recipe.optimizer, World())
     actor = AnsweringActor("policy", policy.profile, policy.encoder, policy.engine)
     phase, prompts = recipe.phases()[0], load_prompt_set(recipe.rollout.prompts)

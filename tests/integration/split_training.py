@@ -69,7 +69,7 @@ class Recorder(Optimiser):
 def update_once(out: Path, world: World) -> None:
     """One update, vision tower included, with a reference that is not the policy."""
     policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
-    frozen = freeze(policy, batch_size=4, dtype=torch.float32)
+    frozen = freeze(policy, batch_size=4)
     judged = judge_groups(make_groups(policy), std="sample")
     with torch.no_grad():
         for weight in policy.trainable.values():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +39,7 @@ def learn(
     policy: Policy, groups: list[Group], *, loss: LossConfig | None = None, frozen: Frozen | None = None, **options: int
 ) -> UpdateReport | None:
     optimiser = Optimiser(policy.trainable, OptimizerSettings(), World())
-    frozen = frozen or freeze(policy, batch_size=4, dtype=torch.float32)
+    frozen = frozen or freeze(policy, batch_size=4)
     return update_policy(policy, frozen, judge(groups), optimiser, 1e-4, loss=loss or LossConfig(), **options)
 
 
@@ -118,25 +120,42 @@ def test_a_reward_that_is_no_number_stops_with_the_weights_as_they_were() -> Non
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(policy).items())
 
 
-def test_a_saved_policy_is_a_standard_checkpoint_of_the_same_dtype(tmp_path: Path) -> None:
+def test_a_saved_policy_is_a_standard_checkpoint_that_holds_all_that_was_learnt(tmp_path: Path) -> None:
     policy = load()
     assert learn(policy, make_groups(policy)) is not None
     save_policy(policy, gather_weights(policy, whole_tensor), tmp_path / "saved")
     source, saved = (load_file(folder / "model.safetensors") for folder in (CHECKPOINT, tmp_path / "saved"))
-    assert {name: (tensor.shape, tensor.dtype) for name, tensor in saved.items()} == {
-        name: (tensor.shape, tensor.dtype) for name, tensor in source.items()
-    }
-    assert (tmp_path / "saved" / "config.json").read_bytes() == (CHECKPOINT / "config.json").read_bytes()
+    assert {name: tensor.shape for name, tensor in saved.items()} == {n: tensor.shape for n, tensor in source.items()}
     assert not (tmp_path / "saved" / "README.md").exists()
-    stock = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype=torch.float32)
-    name = "model.language_model.layers.0.mlp.up_proj.weight"
-    assert torch.equal(stock.state_dict()[name], policy.model.state_dict()[name].to(torch.bfloat16).float())
+    stock = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype="auto")
+    learnt = policy.model.state_dict()
+    assert stock.dtype == torch.float32
+    assert all(torch.equal(tensor.view_as(learnt[name]), learnt[name]) for name, tensor in stock.state_dict().items())
 
 
-def test_an_untouched_policy_is_saved_as_it_was_loaded(tmp_path: Path) -> None:
-    save_policy(policy := load(), gather_weights(policy, whole_tensor), tmp_path / "saved")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_untouched_policy_is_saved_as_it_was_loaded_in_the_dtype_it_computes_in(tmp_path: Path, dtype: str) -> None:
+    policy = load(dtype=dtype)
+    save_policy(policy, gather_weights(policy, whole_tensor), tmp_path / "saved")
     source, saved = (load_file(folder / "model.safetensors") for folder in (CHECKPOINT, tmp_path / "saved"))
-    assert all(torch.equal(tensor, saved[name]) for name, tensor in source.items())
+    assert {str(tensor.dtype) for tensor in saved.values()} == {f"torch.{dtype}"}
+    assert all(torch.equal(tensor.to(saved[name].dtype), saved[name]) for name, tensor in source.items())
+    told = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert told == {**json.loads((CHECKPOINT / "config.json").read_text()), "dtype": dtype}
+
+
+def test_a_config_says_the_dtype_wherever_the_source_said_one(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(CHECKPOINT, source)
+    config = json.loads((source / "config.json").read_text())
+    config["text_config"]["dtype"] = "bfloat16"
+    config["torch_dtype"] = "bfloat16"
+    (source / "config.json").write_text(json.dumps(config))
+    policy = load_policy(ModelSettings(source=str(source), device="cpu"))
+    save_policy(policy, gather_weights(policy, whole_tensor), tmp_path / "saved")
+    told = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert (told["dtype"], told["torch_dtype"], told["text_config"]["dtype"]) == ("float32",) * 3
+    assert "dtype" not in told["vision_config"]
 
 
 def test_a_frozen_vision_tower_does_not_learn() -> None:
@@ -167,7 +186,7 @@ def test_adapters_alone_learn_and_switched_off_leave_the_reference(tmp_path: Pat
     policy = load(lora={"rank": 4, "alpha": 8})
     assert all(".lora_" in name and ".language_model." in name for name in policy.trainable)
     before = weights_of(policy)
-    frozen = freeze(policy, batch_size=4, dtype=torch.float32)
+    frozen = freeze(policy, batch_size=4)
     first = learn(policy, make_groups(policy), frozen=frozen)
     second = learn(policy, make_groups(policy), frozen=frozen)
     assert first is not None and second is not None

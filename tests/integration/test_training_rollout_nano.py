@@ -38,7 +38,7 @@ ROWS = list(Needles(seed=TRAINING_SEEDS, num_samples=4))
 def models() -> tuple[Policy, Frozen]:
     recipe = load_recipe(RECIPE, CHANGES)
     policy = load_policy(recipe.model)
-    return policy, freeze(policy, batch_size=8, dtype=policy.model.dtype)
+    return policy, freeze(policy, batch_size=8)
 
 
 @asynccontextmanager

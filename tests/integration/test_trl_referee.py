@@ -165,7 +165,7 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
     settings = OptimizerSettings(lr=RATE, weight_decay=0.0, grad_clip=GRAD_CLIP)
     report = update_policy(
         policy,
-        freeze(reference, batch_size=1, dtype=torch.float32),
+        freeze(reference, batch_size=1),
         judge_groups(groups, std=case.std, eps=TRL_EPS),
         Optimiser(policy.trainable, settings, World()),
         RATE,

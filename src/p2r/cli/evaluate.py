@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from p2r.benchmarks import Benchmark, load_benchmark
-from p2r.cli.allocator import return_large_blocks
+from p2r.cli.allocator import return_large_blocks, share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.jobs import Job, run_jobs
 from p2r.cli.model_options import (
@@ -37,7 +37,7 @@ from p2r.evaluation.scoring import score_run
 from p2r.evaluation.sharing import Sharing, share_perception_of
 from p2r.evaluation.store import Setting
 from p2r.evaluation.stored import read_run
-from p2r.models.base import load_model
+from p2r.models.base import load_model, runs_on_torch
 from p2r.pipeline import hash_roles
 from p2r.prompts import load_prompt_set
 from p2r.types import Model, Sample
@@ -121,7 +121,7 @@ def evaluate_benchmarks(
     transport: PictureTransport = "auto",
 ) -> None:
     """Evaluate a model on benchmarks. The same command goes on where it was stopped."""
-    return_large_blocks()
+    share_heaps() if runs_on_torch(model) else return_large_blocks()
     messages = make_console(stderr=True)
     modes: list[Mode] = [read_mode(name) for name in dict.fromkeys(mode or ["p2r"])]
     loaded = [
@@ -137,7 +137,6 @@ def evaluate_benchmarks(
         for spec in benchmarks
     ]
     _check(loaded, modes)
-    specs = {benchmark.name: spec for benchmark, spec in zip(loaded, benchmarks, strict=True)}
     for benchmark in loaded:
         _print_remarks(messages, benchmark)
     chosen = [(benchmark, _choose(benchmark, limit, seed, shard)) for benchmark in loaded]
@@ -163,6 +162,19 @@ def evaluate_benchmarks(
     looker = load(perceiver_model) if perceiver_model and LOOKING & {*modes} else None
     judged = {benchmark.name for benchmark, samples in chosen if any(s.answer_form == "free_form" for s in samples)}
     judge = load(judge_model) if judge_model and judged else None
+    origins = {
+        benchmark.name: make_origin(
+            spec,
+            split=split,
+            boxes=boxes,
+            images=images,
+            seed=seed,
+            num_samples=limit or WHOLE_NEEDLES,
+            skip_bad=skip_bad,
+            budget=answerer.profile.budget,
+        )
+        for benchmark, spec in zip(loaded, benchmarks, strict=True)
+    }
     jobs: list[Job] = []
     for benchmark, one, samples in prepared:
         perceiver, reasoner = make_way(one, answerer, wording, perceiver_model=looker, seed=seed)
@@ -187,17 +199,7 @@ def evaluate_benchmarks(
             "share_perception": share_perception if way[0].fingerprint != perceiver.fingerprint else None,
         }
         folder = out / benchmark.name / (one + (f".{shard.replace('/', '-of-')}" if shard else ""))
-        origin = make_origin(
-            specs[benchmark.name],
-            split=split,
-            boxes=boxes,
-            images=images,
-            seed=seed,
-            num_samples=limit or WHOLE_NEEDLES,
-            skip_bad=skip_bad,
-            budget=answerer.profile.budget,
-        )
-        jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings, origin))
+        jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings, origins[benchmark.name]))
     try:
         tallies = asyncio.run(
             run_jobs(jobs, messages, judge, wording, num_at_once, round(picture_memory_gb * 1e9), max_error_rate)

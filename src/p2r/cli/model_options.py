@@ -14,7 +14,7 @@ DEFAULT_TIMEOUT_S = 300.0
 ModelSpec = Annotated[
     str,
     typer.Option(
-        help="nano, a checkpoint folder, a hub id, vllm: before these, or a server's URL with #model.",
+        help="nano, nano-base, a checkpoint folder, a hub id, vllm: before these, or a server's URL with #model.",
         rich_help_panel=MODEL,
     ),
 ]

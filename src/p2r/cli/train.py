@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from p2r.cli.allocator import LARGE_TENSOR_BYTES, return_large_blocks
+from p2r.cli.allocator import share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.output import make_console
 from p2r.config import Phase, Recipe, load_recipe
@@ -54,7 +54,7 @@ def train(
     ] = False,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
-    return_large_blocks(LARGE_TENSOR_BYTES)
+    share_heaps()
     settings = load_recipe(recipe, change or ())
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ConfigError(

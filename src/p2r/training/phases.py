@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2r.config import Phase, Recipe
-from p2r.models.local import choose_dtype
 from p2r.prompts import PromptSet
 from p2r.roles import ModelPerceiver
 from p2r.training.actor import EngineActor
@@ -61,8 +60,7 @@ async def open_stage(
         StorageError: the evidence of the phase belongs to other weights.
     """
     policy = load_policy(recipe.model, source, world=world)
-    dtype = choose_dtype(recipe.model.dtype, policy.model.device)
-    frozen = freeze(policy, batch_size=recipe.partner.concurrency, dtype=dtype)
+    frozen = freeze(policy, batch_size=recipe.partner.concurrency)
     split_model(policy.model, world)
     optimiser = Optimiser(policy.trainable, recipe.optimizer, world)
     async with AsyncExitStack() as closing:

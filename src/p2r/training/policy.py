@@ -11,14 +11,15 @@ them in float32 (`optimiser`); split over several processes they are float32, an
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from p2r.config import ModelSettings
@@ -27,6 +28,7 @@ from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
 from p2r.models.encoding import PromptEncoder, quiet_transformers
 from p2r.models.generation import Engine, VisionLanguageModel
 from p2r.models.local import LocalModel, choose_device, choose_dtype, load_engine
+from p2r.models.profiles import read_json
 from p2r.training import attention
 from p2r.training.adapters import adapter_changes, adapters_off, add_adapters, is_adapter, without_adapters
 from p2r.training.distributed import World
@@ -35,20 +37,23 @@ from p2r.training.profile import training_profile
 from p2r.types import ModelProfile
 
 PATCH_EMBEDDING = "model.visual.patch_embed.proj.weight"
-STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
 """Files of a checkpoint that are not true of what was trained from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What learns. `engine.model` is an ordinary transformers model, in evaluation mode but for `training`."""
+    """What learns. `engine.model` is an ordinary transformers model, in evaluation mode but for `training`.
+
+    dtype: that it computes in, and in which it is saved, so that nothing is rounded from one phase to the next.
+    """
 
     checkpoint: Checkpoint
     profile: ModelProfile
     encoder: PromptEncoder
     engine: Engine
     has_adapters: bool
+    dtype: torch.dtype
 
     @property
     def model(self) -> VisionLanguageModel:
@@ -116,7 +121,7 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
     profile = training_profile(checkpoint.folder, settings.max_pixels)
-    return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None)
+    return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None, dtype=dtype)
 
 
 def find_checkpoint(source: str) -> Checkpoint:
@@ -126,25 +131,24 @@ def find_checkpoint(source: str) -> Checkpoint:
     return open_checkpoint(folder if folder.exists() else download(named))
 
 
-def freeze(policy: Policy, *, batch_size: int, dtype: torch.dtype) -> Frozen:
+def freeze(policy: Policy, *, batch_size: int) -> Frozen:
     """The policy as it is now, for good. Called before it is split.
 
     Args:
         batch_size: most prompts that the other role replies to together.
-        dtype: of the copy.
     """
     if policy.has_adapters:
         engine = without_adapters(policy.engine)
     else:
         model = copy.deepcopy(policy.model).eval().requires_grad_(False)
-        engine = replace(policy.engine, model=model.to(dtype=dtype))  # pyright: ignore[reportCallIssue]
+        engine = replace(policy.engine, model=model.to(dtype=policy.dtype))  # pyright: ignore[reportCallIssue]
     name = f"frozen:{policy.checkpoint.folder.name}"
     partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
     return Frozen(engine, partner, shares_weights=policy.has_adapters)
 
 
 def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Write a standard checkpoint: the layout, the dtype and all other files of the one that the policy came from.
+    """Write a standard checkpoint: the layout and all other files of the one that the policy came from.
 
     Args:
         weights: of `gather_weights`.
@@ -152,10 +156,9 @@ def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Pat
     Raises:
         StorageError: it cannot be written.
     """
-    dtype = stored_dtype(policy.checkpoint)
     patches = policy.checkpoint.patches
     kernel = (3, patches.temporal_patch_size, patches.patch_size, patches.patch_size)
-    stored = {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
+    stored = {name: tensor.to(policy.dtype).contiguous() for name, tensor in weights.items()}
     stored[PATCH_EMBEDDING] = stored[PATCH_EMBEDDING].view(-1, *kernel)
     if policy.model.config.tie_word_embeddings:
         stored.pop("lm_head.weight", None)
@@ -168,6 +171,7 @@ def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Pat
             is_weight = path.suffix in (".safetensors", ".bin", ".pt") or path.name == "model.safetensors.index.json"
             if path.is_file() and not is_weight and path.name not in ABOUT_THE_SOURCE:
                 shutil.copyfile(path, draft / path.name)
+        _write_dtype(draft / "config.json", policy.dtype)
 
 
 def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -188,19 +192,24 @@ def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]
     return weights
 
 
-def stored_dtype(checkpoint: Checkpoint) -> torch.dtype:
-    """The dtype a checkpoint's weights are stored in, as their file says; its config may say something else."""
-    path = min(checkpoint.folder.glob("*.safetensors"))
-    with safe_open(path, "pt") as weights:
-        return STORED_DTYPES.get(weights.get_slice(min(weights.keys())).get_dtype(), torch.bfloat16)
-
-
 def describe_weights(policy: Policy) -> str:
     """What tells one model from another: family, numbers of tensors and weights."""
     weights = list(policy.model.parameters())
     num_trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total = sum(weight.numel() for weight in weights)
     return f"{policy.checkpoint.family}, {len(weights)} tensors, {total:,} weights, {num_trained:,} of them trained"
+
+
+def _write_dtype(path: Path, dtype: torch.dtype) -> None:
+    """Let a checkpoint's config say what its weights are, wherever it says so: others load them by that."""
+    config = read_json(path)
+    name = str(dtype).removeprefix("torch.")
+    keys = {"dtype", "torch_dtype"}
+    told: dict[str, object] = {"dtype": name}
+    for key, value in config.items():
+        part = cast("dict[str, object]", value) if isinstance(value, dict) else None
+        told[key] = name if key in keys else value if part is None else {**part, **dict.fromkeys(keys & {*part}, name)}
+    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _checkpoint_activations(model: VisionLanguageModel) -> None:
