@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ from p2r.pixels import Picture
 from p2r.roles import ModelPerceiver
 from p2r.training.evidence_store import EvidenceStore
 from p2r.training.groups import Group
-from p2r.training.lockstep import LockstepPartner
+from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.rollout import Roller
-from p2r.types import Prompt
+from p2r.types import Completion, Decoding, Prompt
 
 
 def make_roller(
@@ -174,6 +175,32 @@ async def test_seeds_depend_on_phase_step_row_and_rollout_but_not_on_the_batch()
     assert (await draw(["s2"], step=1))["s2"] != alone["s2"]
     assert (await draw(["s2"], index=1))["s2"] != alone["s2"]
     assert max(alone["s2"]) < 2**63
+
+
+async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_next() -> None:
+    names = [f"s{number}" for number in range(6)]
+    recipe = make_recipe(["rollout.prompts_at_once=2"])
+
+    async def roll(partner: LockstepPartner | FreePartner, actor: FakeActor) -> list[list[float | None]]:
+        roller = Roller(recipe, make_phase("perceiver"), actor, partner, PROMPTS)
+        rolled = await roller.roll_out([make_sample(name) for name in names], step=0)
+        assert [group.sample.id for group in rolled.groups] == names
+        return [rewards(group) for group in rolled.groups]
+
+    class WaitingModel(BatchScript):
+        """Does not answer on the first lot before the second one was sampled."""
+
+        async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+            while len(actor.seeds) < 4:
+                await asyncio.sleep(0)
+            reply = self.complete_all([prompt], decoding)[0]
+            assert isinstance(reply, Completion)
+            return reply
+
+    say = in_turn(BOX, "[]", OTHER_BOX, "no idea")
+    at_once = await roll(LockstepPartner(BatchScript(answer_by_crop)), FakeActor(say))
+    actor = FakeActor(say)
+    assert await roll(FreePartner(WaitingModel(answer_by_crop), num_at_once=64), actor) == at_once
 
 
 async def test_reasoners_answer_on_evidence_that_is_looked_up_once(tmp_path: Path) -> None:

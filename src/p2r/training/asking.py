@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from p2r.config import Recipe
+from p2r.config import ActiveRole, Recipe
 from p2r.errors import P2RError
 from p2r.evidence import gather
 from p2r.models.encoding import EncodedPrompt
@@ -17,7 +17,6 @@ from p2r.roles import perceiver_prompt, reasoner_prompt
 from p2r.training.actor import Actor
 from p2r.training.failures import FailureGauge
 from p2r.training.group_generation import Generated
-from p2r.training.groups import ActiveRole
 from p2r.training.seeds import seed_rollouts
 from p2r.types import Decoding, Perception, Prompt, Sample
 

@@ -54,8 +54,8 @@ class EvidenceStore:
             return lambda: walk_twice(rows[place], self._perceiver, picture=pictures[place])
 
         found = dict(zip(missing, await self._partner.run([look(place) for place in missing]), strict=True))
-        for trace in found.values():
-            if trace.failure is None:
+        for place, trace in found.items():
+            if trace.failure is None and self._store.find(rows[place]) is None:  # not by another call in the meantime
                 self._store.append(trace)
         if found:
             with explain_write_errors(self._whole):

@@ -9,7 +9,7 @@ server, which batches as it likes, walks are sent freely.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -29,6 +29,11 @@ class Partner(Protocol):
     @property
     def model(self) -> Model:
         """For the roles that ask it; only within `run`."""
+        ...
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it answers while this process does other work, and several `run` may be under way."""
         ...
 
     async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
@@ -54,22 +59,22 @@ class FreePartner:
     num_at_once: most walks under way, each of which holds its pictures.
     """
 
+    is_elsewhere = True
+
     def __init__(self, model: Model, *, num_at_once: int) -> None:
         self._model = model
-        self._num_at_once = num_at_once
+        self._slots = asyncio.Semaphore(num_at_once)
 
     @property
     def model(self) -> Model:
         return self._model
 
     async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
-        slots = asyncio.Semaphore(self._num_at_once)
-
         async def run_one(walk: Walk[Result]) -> Result:
-            async with slots:
+            async with self._slots:
                 return await walk()
 
-        return await _finish([asyncio.ensure_future(run_one(walk)) for walk in walks])
+        return await finish_all([run_one(walk) for walk in walks])
 
 
 class LockstepPartner:
@@ -77,6 +82,8 @@ class LockstepPartner:
 
     num_at_once: walks in a round.
     """
+
+    is_elsewhere = False
 
     def __init__(self, model: BatchModel, *, num_at_once: int = 64) -> None:
         self._model = model
@@ -126,7 +133,7 @@ class LockstepPartner:
         except BaseException:
             await _cancel(tasks)
             raise
-        return await _finish(tasks)
+        return await finish_all(tasks)
 
     def _leave(self) -> None:
         """A walk waits for the model, or has ended."""
@@ -159,8 +166,9 @@ class _Call:
     reply: asyncio.Future[Completion]
 
 
-async def _finish(tasks: Sequence[asyncio.Future[Result]]) -> list[Result]:
+async def finish_all(work: Iterable[Awaitable[Result]]) -> list[Result]:
     """All results, or the first exception, with nothing left running."""
+    tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:

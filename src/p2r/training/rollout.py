@@ -10,10 +10,14 @@ Everything is done once: a picture is decoded and encoded once a row; box sets o
 
 Failed is not wrong: what fails twice has the reward None and is masked out of its group. A row whose picture, evidence
 or prompt fails has no group at all. Both are counted, and too many of them stop the run.
+
+Rows are rolled out `prompts_at_once` at a time. A frozen role behind a server answers on the evidence of one lot while
+the policy samples the next.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -26,7 +30,7 @@ from p2r.training.evidence_store import EvidenceStore
 from p2r.training.failures import FailureGauge
 from p2r.training.groups import Group, Rollout
 from p2r.training.judging import Attempt, Referee
-from p2r.training.lockstep import Partner
+from p2r.training.lockstep import Partner, finish_all
 from p2r.training.memo import Memo
 from p2r.training.rolled import Rolled, RolloutStats
 from p2r.types import Perception, Sample
@@ -35,6 +39,8 @@ Item = TypeVar("Item")
 
 NOWHERE = Perception(source="none", boxes=())
 """What `single-stage` perceives: the whole picture."""
+LOTS_AT_ONCE = 2
+"""Of rows, whose pictures are held; with a frozen role elsewhere."""
 
 
 class Roller:
@@ -64,6 +70,8 @@ class Roller:
         self._group_size = group_size or recipe.rollout.group_size
         self._failures = FailureGauge(recipe.partner.max_error_rate)
         self.memo = Memo() if memo is None else memo
+        self._lots = asyncio.Semaphore(LOTS_AT_ONCE if partner.is_elsewhere else 1)
+        self._sampling = asyncio.Lock()
         self._asker = Asker(recipe, actor, prompts, self._failures, purpose=purpose or phase.name)
         self._referee = Referee(recipe, actor, partner, prompts, self._failures, self.memo)
 
@@ -74,11 +82,11 @@ class Roller:
             TooManyErrors: more of the latest answers could not be judged than the recipe allows.
             ModelError: the policy cannot sample.
         """
-        rolled, memo = Rolled(), self.memo
+        rolled, memo, size = Rolled(), self.memo, self._recipe.rollout.prompts_at_once
         num_asked, num_reused = memo.num_asked, memo.num_reused
-        for start in range(0, len(rows), self._recipe.rollout.prompts_at_once):
-            chunk = rows[start : start + self._recipe.rollout.prompts_at_once]
-            rolled.extend(await self._roll_chunk(chunk, step))
+        lots = [rows[start : start + size] for start in range(0, len(rows), size)]
+        for lot in await finish_all(self._roll_lot(lot, step) for lot in lots):
+            rolled.extend(lot)
         self._failures.check()
         rolled.stats.num_partner_calls += memo.num_asked - num_asked
         rolled.stats.num_reused += memo.num_reused - num_reused
@@ -103,7 +111,11 @@ class Roller:
                 break
         return rolled
 
-    async def _roll_chunk(self, rows: Sequence[Sample], step: int) -> Rolled:
+    async def _roll_lot(self, rows: Sequence[Sample], step: int) -> Rolled:
+        async with self._lots:
+            return await self._roll(rows, step)
+
+    async def _roll(self, rows: Sequence[Sample], step: int) -> Rolled:
         stats, kind = RolloutStats(num_rows=len(rows)), self._phase.kind
         with stats.timing("prepare"):
             opened = _present(await self._asker.open_rows(rows))
@@ -166,8 +178,9 @@ class Roller:
 
     async def _sample(self, asked: Sequence[Asked], num_rollouts: int, step: int, stats: RolloutStats) -> list[Attempt]:
         """`num_rollouts` attempts at each, in order."""
-        with stats.timing("sample"):
-            sampled = await self._asker.sample(asked, num_rollouts, step)
+        async with self._sampling:
+            with stats.timing("sample"):
+                sampled = await self._asker.sample(asked, num_rollouts, step)
         stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
         return [self._referee.attempt(one, generated) for one, generated in sampled]
 
