@@ -33,7 +33,7 @@ from p2r.evaluation.scoring import score_run
 from p2r.evaluation.stored import make_run
 from p2r.evidence import gather
 from p2r.judges import judge_for
-from p2r.models.nano import CHECKPOINT
+from p2r.models.base import find_source
 from p2r.pipeline import walk
 from p2r.pixels import Picture
 from p2r.prompts import load_prompt_set
@@ -44,7 +44,7 @@ BATCH = 48
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="nano", help="nano, or a checkpoint folder")
+    parser.add_argument("--model", default="nano", help="nano, nano-base, or a checkpoint folder")
     parser.add_argument("--num-samples", type=int, default=600)
     parser.add_argument("--seed", type=int, default=9000)
     parser.add_argument(
@@ -55,7 +55,7 @@ def main() -> None:
     runs = asyncio.run(_run_modes(load_model(arguments.model, batch_size=BATCH), samples))
     print(_table(samples, runs))
     if arguments.agreement:
-        folder = str(CHECKPOINT) if arguments.model == "nano" else arguments.model
+        folder = find_source(arguments.model)
         own = next(run for run in runs if run.name == "own boxes")
         same = compare_with_stock(folder, samples[: arguments.agreement], own.traces[: arguments.agreement])
         print(f"\nsame replies as stock transformers, float32, of {same.count}:", end=" ")

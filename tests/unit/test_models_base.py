@@ -29,10 +29,13 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(spec: str) -> None:
         load_model(spec)
 
 
-def test_a_nano_model_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nano, "CHECKPOINT", tmp_path / "checkpoint")
-    with pytest.raises(ModelError, match="the nano model is not where it should be"):
-        load_model("nano")
+@pytest.mark.parametrize(("spec", "place"), [("nano", "CHECKPOINT"), ("nano-base", "BASE_CHECKPOINT")])
+def test_a_shipped_model_that_is_not_there_is_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spec: str, place: str
+) -> None:
+    monkeypatch.setattr(nano, place, tmp_path / "checkpoint")
+    with pytest.raises(ModelError, match=f"the {spec} model is not where it should be"):
+        load_model(spec)
 
 
 def test_without_torch_a_local_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

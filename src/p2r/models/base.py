@@ -1,6 +1,7 @@
 """One way to name a model: `nano`, a folder, a hub id, a server's URL, or a script of replies.
 
-    nano                              the small model that ships with this package
+    nano                              the small model that ships with this package, trained with PRA-GRPO
+    nano-base                         the same before that training
     path/to/checkpoint                a folder with config.json and safetensors
     hongxingli/P2R-4B                 a checkpoint on the Hugging Face hub
     vllm:hongxingli/P2R-4B            the same, or a folder, run by vLLM in this process (`pip install vllm`)
@@ -24,9 +25,15 @@ from p2r.models.transport import Transport
 from p2r.types import Model
 
 KINDS = (
-    "nano, a checkpoint folder, a hub id such as hongxingli/P2R-4B, vllm:CHECKPOINT, http(s)://host:port/v1#model, "
-    "scripted:FILE"
+    "nano, nano-base, a checkpoint folder, a hub id such as hongxingli/P2R-4B, vllm:CHECKPOINT, "
+    "http(s)://host:port/v1#model, scripted:FILE"
 )
+ELSEWHERE = ("http://", "https://", "scripted:", "vllm:")
+
+
+def runs_on_torch(spec: str) -> bool:
+    """Whether it means a model that this process runs by itself."""
+    return not spec.strip().startswith(ELSEWHERE)
 
 
 def load_model(
@@ -119,15 +126,16 @@ def _keep_replies(model: Model, identify: Callable[[], str], replies: ReplyCache
 def find_source(spec: str) -> str:
     """The folder or hub id of a local model that `spec` means; what is wrong with a folder is said before torch is
     imported."""
-    if spec == "nano":
-        from p2r.models.nano import CHECKPOINT
+    if spec in ("nano", "nano-base"):
+        from p2r.models import nano
 
-        if not CHECKPOINT.is_dir():
+        shipped = nano.CHECKPOINT if spec == "nano" else nano.BASE_CHECKPOINT
+        if not shipped.is_dir():
             raise ModelError(
-                f"the nano model is not where it should be: {CHECKPOINT}",
+                f"the {spec} model is not where it should be: {shipped}",
                 hint="reinstall the package, or train it anew with recipes/nano",
             )
-        return str(CHECKPOINT)
+        return str(shipped)
     folder = Path(spec).expanduser()
     if spec and folder.exists():
         open_checkpoint(folder)

@@ -1,6 +1,10 @@
-"""The model in the box: a 3.6M-parameter Qwen3-VL trained on needles by `recipes/nano`. See MODEL_CARD.md beside this
-file."""
+"""The models in the box: a 3.6M-parameter Qwen3-VL for needles, before and after PRA-GRPO. `recipes/nano` makes both;
+see MODEL_CARD.md beside this file."""
 
 from pathlib import Path
 
+BASE_CHECKPOINT = Path(__file__).parent / "base"
+"""`nano-base`: the cold start, supervised."""
+
 CHECKPOINT = Path(__file__).parent / "checkpoint"
+"""`nano`: trained from it with PRA-GRPO, from right and wrong answers alone."""

@@ -1,0 +1,99 @@
+"""A training run that is killed again and again, beside one that was left alone: the same to the bit, or not.
+
+    p2r train recipes/nano/pra_grpo.toml --set out=runs/whole
+    python benchmarks/kill_training.py recipes/nano/pra_grpo.toml --whole runs/whole --out runs/killed --kills 30
+
+The second command starts the same recipe, saving every step, and ends it with SIGKILL after a random number of steps
+and a random part of one (loading, probing and saving among them), then resumes it, until it was killed so often; then
+it lets it end. Compared are every figure of every step and probe but the clock's, and all weights that each phase
+leaves. Threads must be as many in both (OMP_NUM_THREADS), since sums are rounded in another order otherwise. Exit 1:
+they differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+LOGS = ("metrics.jsonl", "probes.jsonl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--whole", type=Path, required=True, help="a finished run of the recipe")
+    parser.add_argument("--out", type=Path, required=True, help="where the killed run goes")
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as the whole run had them")
+    arguments = parser.parse_args()
+    num_steps = len(read_log(arguments.whole / LOGS[0]))
+    command = [sys.executable, "-m", "p2r", "train", str(arguments.recipe), f"--set=out={arguments.out}"]
+    command += ["--set=checkpoint.every=1", *(f"--set={change}" for change in arguments.set)]
+    started = time.monotonic()
+    moments = kill_many_times(command, arguments.out, num_steps, arguments.kills, random.Random(arguments.seed))
+    subprocess.run(resuming(command, arguments.out), check=True, stdout=subprocess.DEVNULL)
+    print(f"{len(moments)} kills in {(time.monotonic() - started) / 60:.0f} minutes; steps done at each: ", end="")
+    print(*moments)
+    differing = compare(arguments.out, arguments.whole)
+    print(f"{num_steps} steps: " + ("; ".join(differing) or "every figure and all weights are equal to the bit"))
+    sys.exit(1 if differing else 0)
+
+
+def kill_many_times(command: list[str], out: Path, num_steps: int, num_kills: int, draw: random.Random) -> list[int]:
+    """How many steps were done when each kill came."""
+    moments: list[int] = []
+    while len(moments) < num_kills:
+        left = num_kills - len(moments)
+        done = count_steps(out)
+        wanted = done + draw.randrange(1 + max(1, 2 * (num_steps - 1 - done) // (left + 1)))
+        process = subprocess.Popen(resuming(command, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None and count_steps(out) < wanted:
+            time.sleep(0.01)
+        deadline = time.monotonic() + 20 * draw.random()
+        while process.poll() is None and time.monotonic() < deadline and count_steps(out) < num_steps - 1:
+            time.sleep(0.01)
+        process.kill()
+        _, said = process.communicate()
+        if process.returncode >= 0:
+            raise SystemExit(f"the run ended by itself, after {len(moments)} kills: {said.decode()[-2000:]}")
+        moments.append(count_steps(out))
+        print(f"kill {len(moments)} of {num_kills}, {moments[-1]} steps done", file=sys.stderr, flush=True)
+    return moments
+
+
+def resuming(command: list[str], out: Path) -> list[str]:
+    return [*command, "--resume"] if (out / "recipe.json").exists() else command
+
+
+def count_steps(out: Path) -> int:
+    path = out / LOGS[0]
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def read_log(path: Path) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{name: value for name, value in row.items() if name != "timing"} for row in rows]
+
+
+def compare(out: Path, whole: Path) -> list[str]:
+    """What differs."""
+    differing = [f"{name} differs" for name in LOGS if read_log(out / name) != read_log(whole / name)]
+    folders = sorted(path.parent.name for path in whole.glob("[0-9]*-*/model.safetensors"))
+    for folder in folders:
+        ours, theirs = (load_file(run / folder / "model.safetensors") for run in (out, whole))
+        same = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+        differing += [] if same else [f"the weights of {folder} differ"]
+    return differing if folders else [f"{whole} has no finished phase"]
+
+
+if __name__ == "__main__":
+    main()
