@@ -1,6 +1,6 @@
 """Cut one question out of a demo report, as the picture at the top of the README.
 
-    p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 9
+    p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 65
 
 Needs Chromium. Without --question it takes the first open question with two crops that the own and the oracle boxes
 answered, and one look and random boxes did not.
