@@ -8,13 +8,14 @@ reasoner answers right on its evidence. The release's way: decode and size each 
 each box set, decode the file again, draw on the full picture, cut out crops, size all to the training budget (2048
 tokens an image), write them as JPEG of default quality, and wait for the reply, 16 at a time in threads. Ours is the
 stage as `p2r train` runs it (`training.rollout.Roller` with a server as partner): a picture is decoded once, box sets
-that show the same pixels are asked once, pictures travel without loss, requests are asynchronous, 32 at a time.
+that show the same pixels are asked once, pictures travel without loss, requests are asynchronous, 64 at a time.
 
 The server (benchmarks/mock_server.py) takes the time of a 4B model on one H200 and replies by the question alone, so
 both sides must find the same rewards; it shares this machine's cores with them. Each side runs in a process of its own
 with a server of its own. `unique` is the share of a group's box sets that differ; it is measured in training as
-unique_evidence. "CPU" is the side's own processor time, without the server's. PSNR compares the pictures as the server
-decodes them with the evidence drawn plainly and sized.
+unique_evidence. "CPU" is the side's own processor time, without the server's. "Device" is what the device would need
+for our calls if all came at once: no client can be faster, and --slowdown 0.1 shows what the client itself can do. PSNR
+compares the pictures as the server decodes them with the evidence drawn plainly and sized.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ import numpy as np
 import openai
 import PIL
 from memory_eval import serve
+from mock_device import Device, Job, Part
 from PIL import Image
 from speed_images import SIZES, find_cpu, make_jpeg
 
@@ -63,9 +65,9 @@ from p2r.prompts import load_prompt_set
 from p2r.training.group_generation import Generated
 from p2r.training.lockstep import FreePartner
 from p2r.training.rollout import Roller
-from p2r.types import Box, Budget, Decoding, ModelProfile, Prompt, Sample
+from p2r.types import Box, Budget, Decoding, ModelProfile, Prompt, Sample, Usage
 
-POOL, CONCURRENCY = 16, 32
+POOL, CONCURRENCY = 16, 64
 MAX_NEW_TOKENS = 2048
 NUM_FILES = 4
 """Different files; the rows are links to them."""
@@ -74,7 +76,11 @@ PROMPTS = load_prompt_set("release")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One side at one size. psnr_db: the lowest of the pictures that were looked at; infinite when all are equal."""
+    """One side at one size.
+
+    psnr_db: the lowest of the pictures that were looked at; infinite when all are equal.
+    device_s: what the device needs for these calls, all at once, at a slowdown of 1; 0 where it was not computed.
+    """
 
     wall_s: float
     cpu_s: float
@@ -84,6 +90,7 @@ class Measured:
     unique: float
     psnr_db: float
     rewards: list[list[float]]
+    device_s: float = 0.0
 
 
 def main() -> None:
@@ -120,7 +127,7 @@ def compare(arguments: argparse.Namespace) -> None:
             write_pictures(arguments, SIZES[name])
             for unique in arguments.unique.split(","):
                 theirs, ours = (measure_apart(arguments, side, unique) for side in ("release", "ours"))
-                print_result(f"{name}, unique {ours.unique:.2f}", theirs, ours)
+                print_result(f"{name}, unique {ours.unique:.2f}", theirs, ours, arguments.slowdown)
 
 
 def measure_apart(arguments: argparse.Namespace, side: str, unique: str) -> Measured:
@@ -143,12 +150,12 @@ def measure_ours(arguments: argparse.Namespace) -> Measured:
     )
     rows, replies = make_rows(arguments), make_replies(arguments)
     actor = Script("policy", model.profile, replies)
-    roller = Roller(recipe, recipe.phases()[0], actor, FreePartner(model, num_at_once=2 * CONCURRENCY), PROMPTS)
+    roller = Roller(recipe, recipe.phases()[0], actor, FreePartner(model, num_at_once=CONCURRENCY + 8), PROMPTS)
     wall, cpu = time.perf_counter(), time.process_time()
     rolled = asyncio.run(roller.roll_out(rows, step=0))
     wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    traces = {
-        id(rollout.trace.reasoning): rollout.trace.reasoning.usage.prompt_tokens or 0
+    usages = {
+        id(rollout.trace.reasoning): rollout.trace.reasoning.usage
         for group in rolled.groups
         for rollout in group.rollouts
         if rollout.trace and rollout.trace.reasoning and rollout.trace.reasoning.usage
@@ -159,11 +166,24 @@ def measure_ours(arguments: argparse.Namespace) -> Measured:
         cpu_s,
         read_peak_mb(),
         rolled.stats.num_partner_calls,
-        sum(traces.values()),
+        sum(usage.prompt_tokens or 0 for usage in usages.values()),
         rolled.stats.unique_share or 0.0,
         min(psnr_of_ours(rows[0], text, arguments.transport) for text in replies[0]),
         [[rollout.reward or 0.0 for rollout in group.rollouts] for group in rolled.groups],
+        time_device(list(usages.values())),
     )
+
+
+def time_device(usages: Sequence[Usage]) -> float:
+    """Seconds of the mock's device for these calls, all at once."""
+    device, seconds = Device(), 0.0
+    for usage in usages:
+        num_text = (usage.prompt_tokens or 0) - sum(usage.visual_tokens)
+        parts = [Part("", tokens, is_picture=True) for tokens in usage.visual_tokens]
+        device.add(Job((*parts, Part("", num_text, is_picture=False)), usage.generated_tokens or 1, may_share=False))
+    while (taken := device.step()[0]) > 0:
+        seconds += taken
+    return seconds
 
 
 def measure_release(arguments: argparse.Namespace) -> Measured:
@@ -344,7 +364,7 @@ def read_peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def print_result(title: str, theirs: Measured, ours: Measured) -> None:
+def print_result(title: str, theirs: Measured, ours: Measured, slowdown: float) -> None:
     if theirs.rewards != ours.rewards:
         raise SystemExit(f"{title}: the two sides found other rewards; the comparison is void")
     print(f"\n{title}; same rewards, {np.mean(ours.rewards):.2f} right")
@@ -361,6 +381,7 @@ def print_result(title: str, theirs: Measured, ours: Measured) -> None:
         digits = 1 if unit == "s" else 0
         label = f"{label}{', ' if unit else ''}{unit}"
         print(f"{label:16}{their_value:>12.{digits}f}{our_value:>12.{digits}f}{their_value / our_value:>7.1f}x")
+    print(f"{'device, s':16}{'':>12}{ours.device_s * slowdown:>12.1f}")
     print(
         f"{'PSNR, dB':16}{theirs.psnr_db:>12.1f}{'exact' if math.isinf(ours.psnr_db) else f'{ours.psnr_db:.1f}':>12}",
         flush=True,

@@ -31,6 +31,8 @@ Listing = tuple[str, list[str]]
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 15.0
 """How long a server may take to end before it is killed."""
+SPARE_WALKS = 8
+"""Beyond the requests under way: their pictures are made while those wait."""
 LOG_FILE = "partner.log"
 LAST_CHARS = 600
 
@@ -65,7 +67,7 @@ async def open_partner(
             timeout_s=settings.timeout_s,
             transport=settings.transport,
         )
-        yield FreePartner(model, num_at_once=2 * settings.concurrency)
+        yield FreePartner(model, num_at_once=settings.concurrency + SPARE_WALKS)
 
 
 @asynccontextmanager
