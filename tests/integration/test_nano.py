@@ -61,7 +61,8 @@ def test_one_look_is_a_guess_and_the_right_crops_are_read(runs: dict[str, tuple[
     assert direct.chance is not None and direct.interval.low < direct.chance + 0.1
     assert oracle.accuracy is not None and oracle.accuracy >= 0.9
     assert own.interval.low > direct.chance
-    assert own.hit_rate is not None and own.hit_rate > 0.4
+    assert own.hit_rate is not None and own.hit_rate > 0.6
+    assert own.accuracy is not None and own.accuracy > 0.75
 
 
 def test_stock_transformers_gives_the_same_replies(runs: dict[str, tuple[Trace, ...]]) -> None:
