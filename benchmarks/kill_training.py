@@ -13,7 +13,6 @@ they differ.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import subprocess
 import sys
@@ -23,7 +22,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-LOGS = ("metrics.jsonl", "probes.jsonl")
+from p2r.cli.guard import report
+from p2r.errors import P2RError
+from p2r.training.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, read_log
+
+LOGS = (METRICS_FILE, PROBES_FILE)
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as the whole run had them")
     arguments = parser.parse_args()
-    num_steps = len(read_log(arguments.whole / LOGS[0]))
+    num_steps = len(read_log(arguments.whole / METRICS_FILE))
     command = [sys.executable, "-m", "p2r", "train", str(arguments.recipe), f"--set=out={arguments.out}"]
     command += ["--set=checkpoint.every=1", *(f"--set={change}" for change in arguments.set)]
     started = time.monotonic()
@@ -71,22 +74,22 @@ def kill_many_times(command: list[str], out: Path, num_steps: int, num_kills: in
 
 
 def resuming(command: list[str], out: Path) -> list[str]:
-    return [*command, "--resume"] if (out / "recipe.json").exists() else command
+    return [*command, "--resume"] if (out / RECIPE_FILE).exists() else command
 
 
 def count_steps(out: Path) -> int:
-    path = out / LOGS[0]
+    path = out / METRICS_FILE
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def read_log(path: Path) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in row.items() if name != "timing"} for row in rows]
+def read_figures(path: Path) -> list[dict[str, object]]:
+    """The rows of a log, without what the clock said."""
+    return [{name: value for name, value in row.items() if name != "timing"} for row in read_log(path)]
 
 
 def compare(out: Path, whole: Path) -> list[str]:
     """What differs."""
-    differing = [f"{name} differs" for name in LOGS if read_log(out / name) != read_log(whole / name)]
+    differing = [f"{name} differs" for name in LOGS if read_figures(out / name) != read_figures(whole / name)]
     folders = sorted(path.parent.name for path in whole.glob("[0-9]*-*/model.safetensors"))
     for folder in folders:
         ours, theirs = (load_file(run / folder / "model.safetensors") for run in (out, whole))
@@ -96,4 +99,7 @@ def compare(out: Path, whole: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except P2RError as error:
+        sys.exit(report(error))

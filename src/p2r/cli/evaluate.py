@@ -121,7 +121,10 @@ def evaluate_benchmarks(
     transport: PictureTransport = "auto",
 ) -> None:
     """Evaluate a model on benchmarks. The same command goes on where it was stopped."""
-    share_heaps() if runs_on_torch(model) else return_large_blocks()
+    if runs_on_torch(model):
+        share_heaps()
+    else:
+        return_large_blocks()
     messages = make_console(stderr=True)
     modes: list[Mode] = [read_mode(name) for name in dict.fromkeys(mode or ["p2r"])]
     loaded = [

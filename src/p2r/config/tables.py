@@ -45,7 +45,7 @@ class LoraSettings(Frozen):
 class ModelSettings(Frozen):
     """What is trained, and where.
 
-    source: nano, a checkpoint folder or a hub id.
+    source: nano, nano-base, a checkpoint folder or a hub id.
     device, dtype: None chooses: a GPU when there is one; float32 on a CPU, bfloat16 on a GPU.
     max_pixels: most pixels an image. None for 2048 visual tokens as in the paper (appendix C.2), or for the
         checkpoint's own limit where that is lower.

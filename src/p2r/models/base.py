@@ -28,12 +28,12 @@ KINDS = (
     "nano, nano-base, a checkpoint folder, a hub id such as hongxingli/P2R-4B, vllm:CHECKPOINT, "
     "http(s)://host:port/v1#model, scripted:FILE"
 )
-ELSEWHERE = ("http://", "https://", "scripted:", "vllm:")
+SERVERS, SCRIPTED, VLLM = ("http://", "https://"), "scripted:", "vllm:"
 
 
 def runs_on_torch(spec: str) -> bool:
     """Whether it means a model that this process runs by itself."""
-    return not spec.strip().startswith(ELSEWHERE)
+    return not spec.strip().startswith((*SERVERS, SCRIPTED, VLLM))
 
 
 def load_model(
@@ -70,7 +70,7 @@ def load_model(
         if value <= 0:
             raise ConfigError(f"{name} must be above zero, not {value}")
     replies = None if cache is None else ReplyCache(cache)
-    if spec.startswith(("http://", "https://")):
+    if spec.startswith(SERVERS):
         from p2r.models.endpoint import EndpointModel
 
         server = EndpointModel.connect(
@@ -83,11 +83,11 @@ def load_model(
         )
         kind = "jpeg" if transport == "jpeg" else "lossless"
         return _keep_replies(server, lambda: f"{server.url}#{server.name} {kind}", replies)
-    if spec.startswith("scripted:"):
-        path = Path(spec.removeprefix("scripted:")).expanduser()
+    if spec.startswith(SCRIPTED):
+        path = Path(spec.removeprefix(SCRIPTED)).expanduser()
         scripted = ScriptedModel.from_file(path, max_pixels=max_pixels)
         return _keep_replies(scripted, lambda: f"scripted {path.read_text(encoding='utf-8')}", replies)
-    if spec.startswith("vllm:"):
+    if spec.startswith(VLLM):
         from p2r.models.vllm import VllmModel
 
         if device is not None:
@@ -95,7 +95,7 @@ def load_model(
                 f"the device {device!r} is asked for, but vLLM chooses its GPU itself",
                 hint="leave it out; CUDA_VISIBLE_DEVICES=1 shows vLLM the second GPU alone",
             )
-        source = find_source(spec.removeprefix("vllm:"))
+        source = find_source(spec.removeprefix(VLLM))
         engine = VllmModel.load(source, name=spec, dtype=dtype, max_pixels=max_pixels)
         return _keep_replies(engine, lambda: f"vllm {engine.dtype} {identify_checkpoint(source)}", replies)
     source = find_source(spec)

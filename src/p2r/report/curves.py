@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from p2r.report.line_chart import Curve, CurvePoint, Part, draw_curves, smooth, thin
-from p2r.report.training_run import TrainingRun, have_same_phases, interval_of, place_phases, step_of, value_of
+from p2r.report.training_run import (
+    PhaseRecord,
+    TrainingRun,
+    have_same_phases,
+    interval_of,
+    place_phases,
+    step_of,
+    value_of,
+)
 from p2r.training.trackers import Row
 
 SMOOTHED_SHARE = 20
@@ -39,6 +47,16 @@ class Chart:
     second: str = ""
     is_share: bool = False
     from_zero: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a chart in one phase. begin: steps before the phase. factor: from the log to the axis."""
+
+    name: str
+    style: str
+    begin: int
+    factor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +101,44 @@ STEP_CHARTS = (
 
 def draw_probe_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
     """What was seen on the probe's questions, with intervals where they are known. [] without a probe."""
-    begins, parts = _lay_out(runs)
-    views: list[ChartView] = []
-    for chart in PROBE_CHARTS:
-        curves: list[Curve] = []
-        for place, (run, name) in enumerate(zip(runs, names, strict=True)):
-            for phase in run.phases:
-                for figure, style in _list_figures(chart):
-                    points = _find_points(phase.probes, figure, begins[place][phase.name], is_share=chart.is_share)
-                    if points:
-                        curves.append(Curve(name, place, points, style, has_dots=True))
-        if curves:
-            views.append(_view(chart, curves, parts))
-    return views
+
+    def dot(name: str, place: int, phase: PhaseRecord, figure: Figure) -> list[Curve]:
+        points = _find_points(phase.probes, figure)
+        return [Curve(name, place, points, figure.style, has_dots=True)] if points else []
+
+    return _draw(PROBE_CHARTS, runs, names, dot)
 
 
 def draw_step_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
     """What each step looked like; a chart that has nothing to show is left out."""
+
+    def smooth_out(name: str, place: int, phase: PhaseRecord, figure: Figure) -> list[Curve]:
+        points = _find_points(phase.steps, figure)
+        return _smooth_curve(name, place, points, figure.style, is_alone=len(runs) == 1)
+
+    return _draw((*STEP_CHARTS, *_list_terms(runs)), runs, names, smooth_out)
+
+
+def _draw(
+    charts: Sequence[Chart],
+    runs: Sequence[TrainingRun],
+    names: Sequence[str],
+    make: Callable[[str, int, PhaseRecord, Figure], list[Curve]],
+) -> list[ChartView]:
+    """Each chart that has a curve. make: the curves of one figure in one phase of one run (its name, its place)."""
     begins, parts = _lay_out(runs)
     views: list[ChartView] = []
-    for chart in (*STEP_CHARTS, *_list_terms(runs)):
-        curves: list[Curve] = []
-        for place, (run, name) in enumerate(zip(runs, names, strict=True)):
-            for phase in run.phases:
-                for figure, style in _list_figures(chart):
-                    points = _find_points(phase.steps, figure, begins[place][phase.name], is_share=chart.is_share)
-                    curves += _smooth_curve(name, place, points, style, is_alone=len(runs) == 1)
+    for chart in charts:
+        curves = [
+            curve
+            for place, (run, name) in enumerate(zip(runs, names, strict=True))
+            for phase in run.phases
+            for figure in _list_figures(chart, begins[place][phase.name])
+            for curve in make(name, place, phase, figure)
+        ]
         if curves:
-            views.append(_view(chart, curves, parts))
+            drawing = draw_curves(curves, parts, f"{chart.title} over the steps", from_zero=chart.from_zero)
+            views.append(ChartView(chart.title, chart.note, drawing))
     return views
 
 
@@ -124,24 +152,18 @@ def _smooth_curve(name: str, place: int, points: Sequence[CurvePoint], style: st
     return [*([Curve(name, place, thin(points, MOST_POINTS), "faint")] if shows_all else []), mean]
 
 
-def _view(chart: Chart, curves: Sequence[Curve], parts: Sequence[Part]) -> ChartView:
-    drawing = draw_curves(curves, parts, f"{chart.title} over the steps", from_zero=chart.from_zero)
-    return ChartView(chart.title, chart.note, drawing)
+def _list_figures(chart: Chart, begin: int) -> list[Figure]:
+    names = [(chart.figure, "solid"), *([(chart.second, "dashed")] if chart.second else [])]
+    return [Figure(name, style, begin, 100 if chart.is_share else 1) for name, style in names]
 
 
-def _list_figures(chart: Chart) -> list[tuple[str, str]]:
-    """With how each is drawn."""
-    return [(chart.figure, "solid"), *([(chart.second, "dashed")] if chart.second else [])]
-
-
-def _find_points(rows: Sequence[Row], figure: str, begin: float, *, is_share: bool) -> list[CurvePoint]:
-    factor = 100 if is_share else 1
+def _find_points(rows: Sequence[Row], figure: Figure) -> list[CurvePoint]:
     points: list[CurvePoint] = []
     for row in rows:
-        value, interval = _read(row, figure), interval_of(row, figure)
+        value, interval = _read(row, figure.name), interval_of(row, figure.name)
         if value is not None:
-            low, high = (factor * interval[0], factor * interval[1]) if interval else (None, None)
-            points.append(CurvePoint(begin + step_of(row), factor * value, low, high))
+            low, high = (figure.factor * interval[0], figure.factor * interval[1]) if interval else (None, None)
+            points.append(CurvePoint(figure.begin + step_of(row), figure.factor * value, low, high))
     return points
 
 
