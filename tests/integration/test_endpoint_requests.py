@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import logging
 import threading
@@ -224,10 +225,17 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
         assert len(server.chats) == 8
 
 
-def test_one_model_serves_several_event_loops() -> None:
+def test_one_model_serves_several_event_loops_and_leaves_nothing_open_in_any(caplog: pytest.LogCaptureFixture) -> None:
+    async def collect() -> None:
+        gc.collect()
+        await asyncio.sleep(0)
+
     with serve(completion("fine")) as server:
         model = connect(server.url)
-        assert [ask(model).text for _ in range(3)] == ["fine"] * 3
+        for _ in range(3):
+            assert ask(model).text == "fine"
+            asyncio.run(collect())  # what a loop left open would be closed here, in the wrong loop
+    assert not caplog.records
 
 
 def test_a_shrunken_picture_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import time
-import weakref
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
 import openai
@@ -73,7 +73,7 @@ class EndpointModel:
         self._reads_pictures = False
         self._told_of_penalty = False
         self._token_check = TokenCheck(url)
-        self._lines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = weakref.WeakKeyDictionary()
+        self._lines: dict[asyncio.AbstractEventLoop, tuple[_Line, AsyncGenerator[_Line, None]]] = {}
 
     @classmethod
     def connect(
@@ -151,7 +151,7 @@ class EndpointModel:
         """
         tokens = visual_tokens(prompt.all_images, self._profile.budget.factor)
         asked = Asked(self._url, self._name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
-        line = self._line()
+        line = await self._line()
         async with line.slots:
             started = time.perf_counter()
             reply = await self._ask(line.client, prompt, decoding, asked)
@@ -247,13 +247,21 @@ class EndpointModel:
                 return f"it has {', '.join(names[:20])}"
         return ""
 
-    def _line(self) -> _Line:
+    async def _line(self) -> _Line:
         """The client of the running event loop: connections cannot move from one loop to another."""
         loop = asyncio.get_running_loop()
         if loop not in self._lines:
-            timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
-            client = openai.AsyncOpenAI(
-                base_url=self._url, api_key=self._api_key or "none", max_retries=0, timeout=timeout
-            )
-            self._lines[loop] = _Line(client, asyncio.Semaphore(self._concurrency))
-        return self._lines[loop]
+            held = self._hold_line(loop)
+            self._lines[loop] = await anext(held), held
+        return self._lines[loop][0]
+
+    async def _hold_line(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Line, None]:
+        """A line that is closed with its loop: `asyncio.run` ends every open generator before it closes the loop."""
+        timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
+        async with openai.AsyncOpenAI(
+            base_url=self._url, api_key=self._api_key or "none", max_retries=0, timeout=timeout
+        ) as client:
+            try:
+                yield _Line(client, asyncio.Semaphore(self._concurrency))
+            finally:
+                del self._lines[loop]
