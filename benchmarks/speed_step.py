@@ -37,7 +37,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # torchvision
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "integration"))  # the tiny checkpoint
 
 import stock_torchvision  # before transformers
 
@@ -46,12 +45,10 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from speed_training import SIZES, Shape, make_model
-from tiny_checkpoint import make_checkpoint
-from transformers import AutoConfig, GenerationConfig, TrainerState
+from random_model import SIZES, write_checkpoint
+from transformers import TrainerState
 
 from p2r.config import Recipe, parse_recipe
-from p2r.models.encoding import quiet_transformers
 from p2r.pixels import FileImage
 from p2r.prompts import load_prompt_set
 from p2r.training.actor import EngineActor
@@ -68,7 +65,6 @@ from p2r.types import Sample
 
 KL, RATE, EPS = 0.01, 1e-6, 1e-4  # TRL adds 1e-4 to the standard deviation, always
 PARTS = ("prepare", "sample", "judge", "reference", "forward", "backward", "optimiser")
-TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 FIRST, RESULT = "first.json", "result.json"
 
 
@@ -351,19 +347,6 @@ def write_pictures(arguments: argparse.Namespace) -> None:
     for row in (row for step in draw_rows(arguments) for row in step):
         coarse = Image.fromarray(draw.integers(0, 256, (24, 24, 3), dtype=np.uint8))
         coarse.resize((side_px, side_px), Image.Resampling.BICUBIC).save(row.image.uri)
-
-
-def write_checkpoint(folder: Path, shape: Shape) -> None:
-    """The tiny tokenizer and a random model of this size; tokens beyond the tokenizer's are no text."""
-    with quiet_transformers():
-        make_checkpoint(folder)
-        tokens, generation = AutoConfig.from_pretrained(folder), GenerationConfig.from_pretrained(folder)
-        torch.manual_seed(0)
-        model = make_model(shape)
-        for name in TOKEN_IDS:
-            setattr(model.config, name, getattr(tokens, name))
-        model.generation_config = generation
-        model.save_pretrained(folder)
 
 
 def summarise(

@@ -23,7 +23,6 @@ import inspect
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -40,17 +39,16 @@ from typing import TypeAlias
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import torch
 
 from p2r.models import local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
 
 # isort: split
 import transformers
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from random_model import SIZES, make_model, make_prompt, picture_size, read_memory_mb, repeat_rows
+from transformers import Qwen3VLForConditionalGeneration
 
 from p2r.models.encoding import EncodedPrompt
-from p2r.models.patches import normalise
 from p2r.training.attention import install
 from p2r.training.logprobs import compute_logprobs
 from p2r.training.packing import pack
@@ -66,45 +64,6 @@ class Measured:
     peak_mb: float
     logprobs: torch.Tensor
     gradient: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes of a Qwen3-VL: of its language part, then of its vision tower."""
-
-    hidden: int
-    layers: int
-    heads: int
-    key_heads: int
-    channels: int
-    inner: int
-    vocabulary: int
-    vision_hidden: int
-    vision_depth: int
-    vision_heads: int
-
-    @property
-    def token_flops(self) -> int:
-        """Of the matrix products of one token through the layers."""
-        attention = self.hidden * self.channels * 2 * (self.heads + self.key_heads)
-        return 2 * self.layers * (attention + 3 * self.hidden * self.inner)
-
-    def attention_flops(self, num_pairs: float) -> float:
-        return 4 * self.layers * self.heads * self.channels * num_pairs
-
-    def vision_flops(self, num_tokens: int) -> float:
-        """One picture: four patches per token, full attention, twelve times the square of the width per layer."""
-        patches, width = 4 * num_tokens, self.vision_hidden
-        mergers = 4 * num_tokens * (4 * width) * (4 * width + self.hidden)
-        return self.vision_depth * (24 * width**2 * patches + 4 * width * patches**2) + mergers
-
-
-SIZES = {
-    "tiny": Shape(384, 4, 6, 2, 64, 1024, 2000, 192, 3, 3),
-    "2b": Shape(2048, 28, 16, 8, 128, 6144, 151936, 1024, 24, 16),
-    "4b": Shape(2560, 36, 32, 8, 128, 9728, 151936, 1024, 24, 16),
-}
-TEXT = 32  # tokens of a prompt that are no picture, at least
 
 
 def main() -> None:
@@ -166,7 +125,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """Print seconds and MB as JSON; log-probs and gradient go into a file."""
     torch.manual_seed(0)
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    model = make_model(SIZES[arguments.size]).to(device=device, dtype=dtype).train()
+    model = make_model(SIZES[arguments.size], device=device, dtype=dtype).train()
     if arguments.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     prompt = make_prompt(int(arguments.prompts))
@@ -211,14 +170,15 @@ def compute_by_trl(
     add_fused_lm_head(model, temperature=1.0, outputs=("log_probs", "entropy"))
     trainer = SimpleNamespace(accelerator=SimpleNamespace(autocast=nullcontext))
     compute = inspect.unwrap(GRPOTrainer._get_per_token_logps_and_entropies)  # without its stopwatch
-    rows, group, num_response = repeat_rows(model, prompt, responses_GR), *responses_GR.shape
+    group, num_response = responses_GR.shape
+    rows = repeat_rows(model, [prompt] * group, responses_GR)
     return lambda: compute(trainer, model, logits_to_keep=num_response, num_images=[1] * group, **rows)[0]
 
 
 def compute_by_stock(
     model: Qwen3VLForConditionalGeneration, prompt: EncodedPrompt, responses_GR: torch.Tensor
 ) -> Compute:
-    rows, num_response = repeat_rows(model, prompt, responses_GR), responses_GR.shape[1]
+    rows, num_response = repeat_rows(model, [prompt] * len(responses_GR), responses_GR), responses_GR.shape[1]
     targets_GR = responses_GR.to(model.device)
 
     def compute() -> torch.Tensor:
@@ -227,77 +187,6 @@ def compute_by_stock(
         return chosen_GR - torch.stack([row.logsumexp(-1) for row in logits])  # row by row, as trl does
 
     return compute
-
-
-def repeat_rows(
-    model: Qwen3VLForConditionalGeneration, prompt: EncodedPrompt, responses_GR: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """What a trainer that repeats the prompt hands to the model."""
-    group = len(responses_GR)
-    ids = torch.cat([torch.tensor(prompt.token_ids).expand(group, -1), responses_GR], dim=1).to(model.device)
-    pixels = normalise(prompt.patches, device=model.device, dtype=model.dtype)
-    return {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "mm_token_type_ids": (ids == model.config.image_token_id).int(),
-        "pixel_values": pixels.repeat(group, 1),
-        "image_grid_thw": torch.tensor(prompt.grids, device=model.device).repeat(group, 1),
-    }
-
-
-def make_model(shape: Shape) -> Qwen3VLForConditionalGeneration:
-    half = shape.channels // 2
-    side = half * 5 // 16  # 20 of 64 in the published models
-    config = Qwen3VLConfig(
-        text_config={
-            "vocab_size": shape.vocabulary,
-            "hidden_size": shape.hidden,
-            "intermediate_size": shape.inner,
-            "num_hidden_layers": shape.layers,
-            "num_attention_heads": shape.heads,
-            "num_key_value_heads": shape.key_heads,
-            "head_dim": shape.channels,
-            "max_position_embeddings": 262144,
-            "initializer_range": shape.hidden**-0.5,  # attention is far from even, as in a trained model
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5e6,
-                "mrope_section": [half - 2 * side, side, side],
-                "mrope_interleaved": True,
-            },
-        },
-        vision_config={
-            "depth": shape.vision_depth,
-            "hidden_size": shape.vision_hidden,
-            "intermediate_size": 4 * shape.vision_hidden,
-            "num_heads": shape.vision_heads,
-            "out_hidden_size": shape.hidden,
-            "initializer_range": shape.vision_hidden**-0.5,
-            "deepstack_visual_indexes": [shape.vision_depth * n // 4 - (n == 4) for n in (1, 2, 3)],
-        },
-        image_token_id=1900,
-        vision_start_token_id=1901,
-        vision_end_token_id=1902,
-        video_token_id=1903,
-        tie_word_embeddings=True,
-    )
-    config._attn_implementation = "sdpa"
-    return Qwen3VLForConditionalGeneration(config)
-
-
-def make_prompt(num_prompt: int) -> EncodedPrompt:
-    """One picture, as square as it goes, and text around it."""
-    rows, columns = picture_size(num_prompt)
-    random = np.random.default_rng(0)
-    text = random.integers(0, 1000, num_prompt - rows * columns - 2).tolist()
-    ids = [*text[:8], 1901, *[1900] * (rows * columns), 1902, *text[8:]]
-    patches = random.integers(0, 256, (4 * rows * columns, 3 * 16 * 16), dtype=np.uint8)
-    return EncodedPrompt(tuple(ids), (patches,), ((1, 2 * rows, 2 * columns),), (rows * columns,))
-
-
-def picture_size(num_prompt: int) -> tuple[int, int]:
-    rows = int((num_prompt - TEXT) ** 0.5)
-    return rows, (num_prompt - TEXT) // rows
 
 
 def flop_ratio(arguments: argparse.Namespace, num_prompt: int, num_response: int) -> float:
@@ -310,16 +199,6 @@ def flop_ratio(arguments: argparse.Namespace, num_prompt: int, num_response: int
     pairs = num_prompt**2 / 2 + group * (own * num_prompt + own**2 / 2)
     ours = vision + (num_prompt + group * own) * shape.token_flops + shape.attention_flops(pairs)
     return theirs / (ours + (1 + group * own) * head)
-
-
-def read_memory_mb(device: torch.device, *, peak: bool = False) -> float:
-    """Of the GPU's tensors, or of this process."""
-    if device.type == "cuda":
-        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return resident_pages * resource.getpagesize() / 1e6
 
 
 def print_circumstances(arguments: argparse.Namespace) -> None:

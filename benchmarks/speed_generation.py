@@ -1,0 +1,161 @@
+"""B6: a group of rollouts, ours (the prompt once, G tokens a step) beside transformers' generate on repeated rows.
+
+    python benchmarks/speed_generation.py [--size tiny|2b|4b] [--prompt 1024] [--rollouts 8] [--tokens 64] [--prompts 1]
+        [--device cpu|cuda] [--dtype float32] [--runs 3]
+
+A random Qwen3-VL, prompts with one picture each. Both sides choose the likeliest token, so that their replies can be
+compared (in 16 bits, ties fall either way). Prefill is the time to the first token, a step what each further one takes:
+(time to the last - time to the first) / (tokens - 1). On a CPU it is processor time of one thread. Each side runs in a
+process of its own, for its peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+from p2r.models import local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
+
+# isort: split
+import transformers
+from random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
+from transformers import Qwen3VLForConditionalGeneration
+
+from p2r.models.encoding import EncodedPrompt
+from p2r.models.generation import Engine, fold_patch_embedding
+from p2r.models.profiles import QWEN3_VL
+from p2r.training.attention import install
+from p2r.training.group_generation import generate_groups
+from p2r.types import Decoding
+
+Replies = list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One side. replies: of all rollouts, prompt by prompt."""
+
+    prefill_s: float
+    step_s: float
+    peak_mb: float
+    replies: Replies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--size", choices=SIZES, default="tiny", help="of the model")
+    parser.add_argument("--prompt", type=int, default=1024, help="tokens of a prompt")
+    parser.add_argument("--prompts", type=int, default=1, help="prompts generated together")
+    parser.add_argument("--rollouts", type=int, default=8, help="of each prompt")
+    parser.add_argument("--tokens", type=int, default=64, help="of a rollout")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--runs", type=int, default=3, help="counted runs of each side")
+    parser.add_argument("--side", choices=["ours", "stock"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(json.dumps(asdict(measure(arguments))))
+    else:
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    place = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.machine()
+    print(f"{date}, {place}; torch {torch.__version__}, transformers {transformers.__version__}")
+    print(
+        f"model {arguments.size}, {arguments.dtype}; {arguments.prompts} prompts of {arguments.prompt} tokens,", end=" "
+    )
+    print(f"{arguments.rollouts} rollouts of {arguments.tokens} to each\n")
+    stock, ours = measure_apart(arguments, "stock"), measure_apart(arguments, "ours")
+    print(f"{'':<14}{'stock':>10}{'ours':>10}{'ratio':>8}{'FLOPs':>8}")
+    print_pair("prefill, s", stock.prefill_s, ours.prefill_s, 3, f"{arguments.rollouts:>7.1f}x")
+    print_pair("a step, ms", 1000 * stock.step_s, 1000 * ours.step_s, 1)
+    print_pair("peak, MB", stock.peak_mb, ours.peak_mb, 0)
+    same = sum(mine == theirs for mine, theirs in zip(ours.replies, stock.replies, strict=True))
+    print(f"{same} of {len(ours.replies)} replies are equal")
+
+
+def measure_apart(arguments: argparse.Namespace, side: str) -> Measured:
+    names = ("size", "prompt", "prompts", "rollouts", "tokens", "device", "dtype", "runs")
+    command = [sys.executable, __file__, f"--side={side}", *(f"--{name}={getattr(arguments, name)}" for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(arguments: argparse.Namespace) -> Measured:
+    torch.manual_seed(0)
+    device = torch.device(arguments.device)
+    model = make_model(SIZES[arguments.size], device=device, dtype=getattr(torch, arguments.dtype)).eval()
+    prompts = [make_prompt(arguments.prompt, seed) for seed in range(arguments.prompts)]
+    generate = {"ours": by_groups, "stock": by_transformers}[arguments.side](model, prompts, arguments.rollouts)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+
+    def run(num_tokens: int) -> tuple[float, Replies]:
+        start = clock()
+        replies = generate(num_tokens)
+        return clock() - start, replies
+
+    before_mb = read_memory_mb(device)
+    replies = run(arguments.tokens)[1]  # also warms up
+    peak_mb = read_memory_mb(device, peak=True) - before_mb
+    first = statistics.median(run(1)[0] for _ in range(arguments.runs))
+    last = statistics.median(run(arguments.tokens)[0] for _ in range(arguments.runs))
+    return Measured(first, (last - first) / (arguments.tokens - 1), peak_mb, replies)
+
+
+def by_groups(
+    model: Qwen3VLForConditionalGeneration, prompts: Sequence[EncodedPrompt], num_rollouts: int
+) -> Callable[[int], Replies]:
+    install(model)
+    frames = fold_patch_embedding(model)
+    engine = Engine(model, QWEN3_VL, model.config.image_token_id, frozenset(), None, frames)
+    seeds = [range(num_rollouts)] * len(prompts)
+
+    def generate(num_tokens: int) -> Replies:
+        groups = generate_groups(engine, prompts, num_rollouts, Decoding(max_new_tokens=num_tokens), seeds)
+        return [list(rollout.token_ids) for group in groups for rollout in group]
+
+    return generate
+
+
+def by_transformers(
+    model: Qwen3VLForConditionalGeneration, prompts: Sequence[EncodedPrompt], num_rollouts: int
+) -> Callable[[int], Replies]:
+    repeated = [prompt for prompt in prompts for _ in range(num_rollouts)]
+    rows = repeat_rows(model, repeated, torch.empty(len(repeated), 0, dtype=torch.long))
+
+    def generate(num_tokens: int) -> Replies:
+        whole = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            **rows,
+            max_new_tokens=num_tokens,
+            do_sample=False,
+            eos_token_id=-1,  # none: replies are as long as they may be
+            suppress_tokens=[model.config.image_token_id],  # as on our side
+        )
+        return whole[:, rows["input_ids"].shape[1] :].tolist()
+
+    return generate
+
+
+def print_pair(name: str, stock: float, ours: float, digits: int, theory: str = "") -> None:
+    print(f"{name:<14}{stock:>10.{digits}f}{ours:>10.{digits}f}{stock / ours:>7.1f}x{theory}")
+
+
+if __name__ == "__main__":
+    main()

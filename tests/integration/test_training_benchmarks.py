@@ -1,0 +1,81 @@
+"""The training benchmarks (B1, B2, B3, B6, B7) at a small size: they run, and what they time finds the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import stock_torchvision
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="half a minute each; set P2R_SLOW=1"),
+]
+
+
+def run(benchmark: str, *options: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / benchmark), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def find_row(lines: list[str], name: str) -> list[str]:
+    return next(line for line in lines if line.startswith(name)).removeprefix(name).split()
+
+
+def test_packed_rows_and_repeated_ones_have_the_same_log_probs_and_gradients() -> None:
+    options = ["--prompts=96", "--responses=6", "--group=3", "--runs=1", "--peer=stock", "--dtype=float64"]
+    header, figures = run("speed_training.py", *options)[-2:]
+    logprobs, gradient = map(float, figures.split()[-2:])
+    assert header.split()[-2:] == ["log-probs", "gradient"]
+    assert 0 <= logprobs < 1e-10
+    assert 0 < gradient < 1e-6
+
+
+@pytest.mark.skipif(
+    not (find_spec("trl") and stock_torchvision.HAS_TORCHVISION), reason="the peer needs trl and torchvision"
+)
+def test_the_step_that_is_timed_has_the_same_loss_and_gradient_norm_in_trl() -> None:
+    lines = run("speed_step.py", "--prompts=1", "--group=8", "--visual=64", "--response=6", "--steps=1")
+    theirs, ours = map(float, find_row(lines, "loss"))
+    assert abs(theirs) > 1e-4
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    theirs, ours = map(float, find_row(lines, "gradient norm"))
+    assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_the_reward_stage_that_is_timed_is_exact_and_asks_each_box_set_once() -> None:
+    lines = run("speed_reward.py", "--sizes=4K", "--rows=2", "--group=4", "--unique=0.5", "--slowdown=0.05")
+    assert any("same rewards" in line for line in lines)
+    assert find_row(lines, "calls")[:2] == ["8", "4"]
+    lossy, exact = find_row(lines, "PSNR, dB")
+    assert exact == "exact"
+    assert float(lossy) < 50
+
+
+def test_a_group_that_shares_its_prefill_has_the_replies_of_repeated_rows() -> None:
+    options = ["--prompt=96", "--prompts=2", "--rollouts=3", "--tokens=8", "--runs=1", "--dtype=float64"]
+    assert run("speed_generation.py", *options)[-1] == "6 of 6 replies are equal"
+
+
+def test_both_phases_of_a_recipe_run_at_a_models_size_without_its_weights() -> None:
+    recipe = str(ROOT / "recipes" / "qwen3_vl_4b" / "pra_grpo_lora.toml")
+    options = ["--rows=1", "--steps=1", "--perceiver-tokens=4", "--reasoner-tokens=4", "--set=model.max_pixels=65536"]
+    lines = run("speed_phases.py", recipe, "--size=tiny", *options)
+    for phase, part in (("perceiver", "judge"), ("reasoner", "perceive")):
+        assert any(line.startswith(f"{phase}: ") for line in lines)
+        assert any(f"{part} " in line and "backward " in line for line in lines)
+    assert lines[-1].startswith("both phases on 10,000 rows: ")
