@@ -38,8 +38,8 @@ import transformers
 from random_model import SIZES, write_checkpoint
 
 from p2r.config import Phase, Recipe, load_recipe
+from p2r.models.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.encoding import EncodedPrompt, PromptEncoder
-from p2r.models.local import choose_device, choose_dtype, is_out_of_memory
 from p2r.pixels import FileImage
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver

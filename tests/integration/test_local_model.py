@@ -246,7 +246,11 @@ def test_it_works_beside_a_torchvision_that_does_not_fit(folder: Path, tmp_path:
     (tmp_path / "torchvision" / "__init__.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
-    for before in ("", "import transformers; transformers.utils.is_torchvision_available()"):
+    for before in (
+        "",
+        "import transformers; transformers.utils.is_torchvision_available()",
+        "import p2r.training.policy",
+    ):
         done = run(TRY.format(before=before), str(folder), path=tmp_path)
         assert done.stdout.strip() == "4", done.stderr
 

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+from transformers import DynamicCache
 
+from p2r.models.backend import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 from p2r.models.encoding import EncodedPrompt
 from p2r.models.patches import normalise
 from p2r.models.profiles import PatchFormat

@@ -4,52 +4,29 @@ The stock weights and the stock model code; prompts, pixels and the generating l
 `generation`), so that pictures reach the model as they were sized and greedy decoding is greedy. Calls are
 asynchronous and batched by `batching`.
 
-This module and those it imports from here are the only ones that import torch; import it late.
+This module and those it imports are the only ones here that import torch; import it late.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from p2r.errors import ConfigError, ModelError, P2RError
+import torch
+
+from p2r.errors import ModelError, P2RError
+from p2r.models.backend import AutoModelForImageTextToText
 from p2r.models.batching import MicroBatcher, OutOfRoomError
 from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.devices import choose_device, choose_dtype, is_out_of_memory
+from p2r.models.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
+from p2r.models.generation import Engine, Reply, fold_patch_embedding
 from p2r.models.profiles import profile_for
 from p2r.types import Completion, Decoding, ModelProfile, Prompt, Usage
 
 logger = logging.getLogger(__name__)
-
-
-def _hide_broken_torchvision() -> None:
-    """A torchvision that was built for another torch breaks transformers on import; nothing here needs it."""
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
-        return
-    try:
-        importlib.import_module("torchvision")
-    except Exception as error:
-        logger.info("torchvision does not fit this torch and is ignored: %s", error)
-        sys.modules["torchvision"] = None  # type: ignore[assignment]
-        answer = getattr(sys.modules.get("transformers.utils.import_utils"), "is_torchvision_available", None)
-        forget = getattr(answer, "cache_clear", None)
-        if forget is not None:
-            forget()
-
-
-_hide_broken_torchvision()
-
-import torch  # noqa: E402
-from transformers import AutoModelForImageTextToText  # noqa: E402
-
-from p2r.models.encoding import EncodedPrompt, PromptEncoder, quiet_transformers  # noqa: E402
-from p2r.models.generation import Engine, Reply, fold_patch_embedding  # noqa: E402
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class LocalModel:
@@ -250,33 +227,3 @@ def load_engine(
         max_positions=checkpoint.max_positions,
         num_frames=frames,
     )
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None or "auto": a GPU when there is one. ConfigError for one that is not there."""
-    if name is None or name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"there is no device {name!r}", hint="cpu, cuda, cuda:1, ...") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device {name!r} is asked for, but torch sees {torch.cuda.device_count()} GPUs",
-            hint="leave the device out, or install a torch built for your GPU",
-        )
-    return device
-
-
-def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The dtype of that name; None or "auto": bfloat16 on a GPU, float32 on a CPU. Raises ConfigError for another."""
-    if name is None or name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise ConfigError(f"there is no dtype {name!r} here", hint=", ".join(DTYPES))
-    return DTYPES[name]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the machine, had no room for it."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

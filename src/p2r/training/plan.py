@@ -15,8 +15,8 @@ from pathlib import Path
 
 from p2r.config import ActiveRole, Phase, Recipe
 from p2r.models.checkpoint import Checkpoint
+from p2r.models.devices import choose_device, choose_dtype
 from p2r.models.encoding import PromptEncoder
-from p2r.models.local import choose_device, choose_dtype
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.training.data import TrainingData, load_training_data
 from p2r.training.distributed import World

@@ -25,9 +25,10 @@ from torch import nn
 from p2r.config import ModelSettings
 from p2r.models.base import find_source
 from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.devices import choose_device, choose_dtype
 from p2r.models.encoding import PromptEncoder, quiet_transformers
 from p2r.models.generation import Engine, VisionLanguageModel
-from p2r.models.local import LocalModel, choose_device, choose_dtype, load_engine
+from p2r.models.local import LocalModel, load_engine
 from p2r.models.profiles import read_json
 from p2r.training import attention
 from p2r.training.adapters import adapter_changes, adapters_off, add_adapters, is_adapter, without_adapters

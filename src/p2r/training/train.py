@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from p2r.config import Phase, Recipe
 from p2r.errors import ConfigError, TrainingError
-from p2r.models.local import is_out_of_memory
+from p2r.models.devices import is_out_of_memory
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.training.checkpoint import Position, seed_random_states
 from p2r.training.difficulty import Choice

@@ -1,0 +1,39 @@
+"""Which device, which dtype, and whether a failure means that there was no room."""
+
+from __future__ import annotations
+
+import torch
+
+from p2r.errors import ConfigError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None or "auto": a GPU when there is one. ConfigError for one that is not there."""
+    if name is None or name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {name!r}", hint="cpu, cuda, cuda:1, ...") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {name!r} is asked for, but torch sees {torch.cuda.device_count()} GPUs",
+            hint="leave the device out, or install a torch built for your GPU",
+        )
+    return device
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The dtype of that name; None or "auto": bfloat16 on a GPU, float32 on a CPU. Raises ConfigError for another."""
+    if name is None or name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ConfigError(f"there is no dtype {name!r} here", hint=", ".join(DTYPES))
+    return DTYPES[name]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the machine, had no room for it."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
