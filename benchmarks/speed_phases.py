@@ -175,25 +175,27 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
             figures[-1]["evidence that differs"] = rolled.stats.unique_share or 0.0
             peaks.append((rollout_gb, read_peak_gb()))
     prompt = max((group.prompt for group in rolled.groups), key=lambda each: len(each.token_ids))
-    most = find_most_rollouts(policy, prompt, recipe) if policy.model.device.type == "cuda" else None
+    length = recipe.rollout.max_new_tokens.of(phase.roles[0])
+    is_gpu = policy.model.device.type == "cuda"
+    most = find_most_rollouts(policy, prompt, recipe.rollout.group_size, length) if is_gpu else None
     largest = (max(rollout for rollout, _ in peaks), max(update for _, update in peaks))
     return PhaseCost(mean_of(parts[1:]), mean_of(figures[1:]), largest, most)
 
 
-def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, recipe: Recipe) -> int:
+def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, group_size: int, length: int) -> int:
     """At once, beside weights, copies and Adam's states: doubled until the memory ends."""
-    group, fits = recipe.rollout.group_size, 0
-    decoding = Decoding(max_new_tokens=max(recipe.rollout.max_new_tokens.perceiver, 1), temperature=1.0)
-    num_prompts = 1
+    decoding = Decoding(max_new_tokens=length, temperature=1.0)
+    fits, num_prompts = 0, 1
     while True:
+        seeds = [range(group_size)] * num_prompts
         try:
-            generate_groups(policy.engine, [prompt] * num_prompts, group, decoding, [range(group)] * num_prompts)
+            generate_groups(policy.engine, [prompt] * num_prompts, group_size, decoding, seeds)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             return fits
-        fits, num_prompts = num_prompts * group, 2 * num_prompts
+        fits, num_prompts = num_prompts * group_size, 2 * num_prompts
 
 
 def write_rows(folder: Path, count: int) -> list[Sample]:
