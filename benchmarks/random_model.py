@@ -10,6 +10,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "integration"))  # the tiny checkpoint
 
+from p2r.models import backend  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
+
+# isort: split
 import numpy as np
 import torch
 from tiny_checkpoint import make_checkpoint

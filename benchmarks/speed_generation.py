@@ -26,10 +26,6 @@ from datetime import datetime, timezone
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-
-from p2r.models import local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
-
-# isort: split
 import transformers
 from random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
 from transformers import Qwen3VLForConditionalGeneration

@@ -19,23 +19,19 @@ import argparse
 import asyncio
 import platform
 import random
-import resource
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import fmean
 from typing import cast
 
 import numpy as np
 import torch
-from PIL import Image
-
-from p2r.models import local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
-
-# isort: split
 import transformers
-from random_model import SIZES, write_checkpoint
+from PIL import Image
+from random_model import SIZES, read_memory_mb, write_checkpoint
 
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.models.devices import choose_device, choose_dtype, is_out_of_memory
@@ -144,6 +140,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     partner, prompts = LockstepPartner(frozen.partner), load_prompt_set(recipe.rollout.prompts)
     looking = Decoding(max_new_tokens=recipe.rollout.max_new_tokens.perceiver)
     perceiver = ModelPerceiver(frozen.partner, prompts, looking)
+    device = policy.model.device
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
     peaks: list[tuple[float, float]] = []
@@ -154,7 +151,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
             watch, here = Stopwatch(), rows[step * recipe.prompts_per_step :][: recipe.prompts_per_step]
             with watch.part("rollout"):
                 rolled = asyncio.run(roller.roll_out(here, step))
-            rollout_gb = read_peak_gb()
+            rollout_gb = read_peak_gb(device)
             judged = judge_groups(rolled.groups, std=recipe.advantage.std, eps=recipe.advantage.eps)
             report = update_policy(
                 policy,
@@ -173,13 +170,12 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
             parts.append({part: seconds[part] / len(here) for part in seconds})
             figures.append({name: timing[name] for name in timing if name == "mfu" or "per_second" in name})
             figures[-1]["evidence that differs"] = rolled.stats.unique_share or 0.0
-            peaks.append((rollout_gb, read_peak_gb()))
+            peaks.append((rollout_gb, read_peak_gb(device)))
     prompt = max((group.prompt for group in rolled.groups), key=lambda each: len(each.token_ids))
     length = recipe.rollout.max_new_tokens.of(phase.roles[0])
-    is_gpu = policy.model.device.type == "cuda"
-    most = find_most_rollouts(policy, prompt, recipe.rollout.group_size, length) if is_gpu else None
+    most = find_most_rollouts(policy, prompt, recipe.rollout.group_size, length) if device.type == "cuda" else None
     largest = (max(rollout for rollout, _ in peaks), max(update for _, update in peaks))
-    return PhaseCost(mean_of(parts[1:]), mean_of(figures[1:]), largest, most)
+    return PhaseCost(average(parts[1:]), average(figures[1:]), largest, most)
 
 
 def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, group_size: int, length: int) -> int:
@@ -212,17 +208,16 @@ def write_rows(folder: Path, count: int) -> list[Sample]:
     return rows
 
 
-def read_peak_gb() -> float:
+def read_peak_gb(device: torch.device) -> float:
     """Since it was last asked on a GPU; of the process so far on a CPU."""
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 1e9
+    peak_mb = read_memory_mb(device, peak=True)
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        return peak
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_mb / 1e3
 
 
-def mean_of(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
+def average(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(step[name] for step in steps) for name in steps[0]}
 
 
 def print_circumstances(arguments: argparse.Namespace) -> None:

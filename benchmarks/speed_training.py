@@ -40,10 +40,6 @@ from typing import TypeAlias
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-
-from p2r.models import local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
-
-# isort: split
 import transformers
 from random_model import SIZES, make_model, make_prompt, picture_size, read_memory_mb, repeat_rows
 from transformers import Qwen3VLForConditionalGeneration
