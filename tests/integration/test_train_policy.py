@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import math
 import shutil
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +51,20 @@ def judge(groups: list[Group]) -> list[Judged]:
 
 def weights_of(policy: Policy) -> Mapping[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in gather_weights(policy, whole_tensor).items()}
+
+
+@pytest.mark.parametrize("settings", [{}, pytest.param({"lora": {"rank": 4}}, marks=needs_peft)])
+def test_a_phase_is_gone_when_the_next_one_loads(settings: dict[str, object]) -> None:
+    gc.disable()  # so that only what is asked for is collected
+    try:
+        policy = load(**settings)
+        frozen = freeze(policy, batch_size=4)
+        left = [weakref.ref(policy.model), weakref.ref(frozen.engine.model)]
+        del policy, frozen
+        load(**settings)
+        assert [model() for model in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_what_could_not_be_judged_is_left_out_of_its_group() -> None:

@@ -11,6 +11,7 @@ them in float32 (`optimiser`); split over several processes they are float32, an
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import shutil
 from collections.abc import Callable, Generator, Mapping
@@ -104,6 +105,7 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
         ModelError: no such checkpoint, it is broken, or too large for the device.
         ConfigError: the device or dtype is not usable here, peft is missing, or nothing is left to train.
     """
+    gc.collect()  # what an earlier phase has frozen lies in a cycle: without this it stays beside what is loaded now
     world = world or World()
     checkpoint = find_checkpoint(source or settings.source)
     device = choose_device(settings.device)
