@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from p2r.cli.guard import report
-from p2r.errors import P2RError
+from p2r.cli.guard import run_script
 from p2r.training.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, read_log
 
 LOGS = (METRICS_FILE, PROBES_FILE)
@@ -99,7 +98,4 @@ def compare(out: Path, whole: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except P2RError as error:
-        sys.exit(report(error))
+    run_script(main)

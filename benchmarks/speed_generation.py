@@ -30,6 +30,8 @@ import transformers
 from random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
 from transformers import Qwen3VLForConditionalGeneration
 
+from p2r.cli.guard import run_script
+from p2r.models.devices import choose_device
 from p2r.models.encoding import EncodedPrompt
 from p2r.models.generation import Engine, fold_patch_embedding
 from p2r.models.profiles import QWEN3_VL
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=8, help="of each prompt")
     parser.add_argument("--tokens", type=int, default=64, help="of a rollout")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", choices=["float64", "float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each side")
     parser.add_argument("--side", choices=["ours", "stock"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -69,6 +71,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
+    choose_device(arguments.device)
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     place = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.machine()
     print(f"{date}, {place}; torch {torch.__version__}, transformers {transformers.__version__}")
@@ -154,4 +157,4 @@ def print_pair(name: str, stock: float, ours: float, digits: int, theory: str = 
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

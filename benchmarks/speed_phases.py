@@ -33,6 +33,7 @@ import transformers
 from PIL import Image
 from random_model import SIZES, read_memory_mb, write_checkpoint
 
+from p2r.cli.guard import run_script
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.models.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.encoding import EncodedPrompt, PromptEncoder
@@ -241,4 +242,4 @@ def print_cost(kind: str, cost: PhaseCost) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

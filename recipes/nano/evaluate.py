@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +26,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditiona
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.cli.guard import report
-from p2r.errors import P2RError
+from p2r.cli.guard import run_script
 from p2r.evaluation.metrics import summarise
 from p2r.evaluation.modes import Mode, make_way
 from p2r.evaluation.run import walk_all
@@ -174,7 +172,4 @@ def compare_with_stock(folder: str, samples: Sequence[Sample], traces: Sequence[
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except P2RError as error:
-        sys.exit(report(error))
+    run_script(main)

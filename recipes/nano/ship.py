@@ -9,15 +9,13 @@ read.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from p2r.cli.guard import report
+from p2r.cli.guard import run_script
 from p2r.config import ModelSettings
-from p2r.errors import P2RError
 from p2r.training.distributed import whole_tensor
 from p2r.training.policy import gather_weights, load_policy, save_policy
 
@@ -33,7 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except P2RError as error:
-        sys.exit(report(error))
+    run_script(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
@@ -33,6 +34,14 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
             raise typer.Exit(report(error)) from None
 
     return run
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """A script beside the package, with the command's errors."""
+    try:
+        main()
+    except (P2RError, KeyboardInterrupt) as error:
+        sys.exit(report(error))
 
 
 def report(error: BaseException) -> int:
