@@ -23,7 +23,8 @@ import torch
 from safetensors.torch import load_file
 
 from p2r.cli.guard import run_script
-from p2r.training.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, read_log
+from p2r.files import read_log
+from p2r.training.watch.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE
 
 LOGS = (METRICS_FILE, PROBES_FILE)
 

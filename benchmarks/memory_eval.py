@@ -1,9 +1,9 @@
-"""The peak memory of `p2r eval` on many 8K pictures.
+"""The peak memory of `p2r eval` on many 8K images.
 
-    python benchmarks/memory_eval.py [--num-pictures 200] [--server] [--num-at-once 32]
+    python benchmarks/memory_eval.py [--num-images 200] [--server] [--num-at-once 32]
 
 Writes synthetic 8K JPEGs, each another, and runs the command in a process of its own over them: with a scripted model,
-or with --server through HTTP against benchmarks/mock_server.py, where pictures are encoded and sent as well. Prints the
+or with --server through HTTP against benchmarks/mock_server.py, where images are encoded and sent as well. Prints the
 process's peak resident memory and fails when it is 2 GB or more.
 """
 
@@ -34,12 +34,12 @@ REPLIES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--num-pictures", type=int, default=200, help="pictures, each asked about once (default 200)")
+    parser.add_argument("--num-images", type=int, default=200, help="images, each asked about once (default 200)")
     parser.add_argument("--server", action="store_true", help="through HTTP, against the mock server")
     parser.add_argument("--num-at-once", type=int, default=None, help="as of `p2r eval`; its default if not given")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        questions = write_questions(Path(folder), arguments.num_pictures)
+        questions = write_questions(Path(folder), arguments.num_images)
         replies = Path(folder) / "replies.json"
         replies.write_text(json.dumps(REPLIES))
         model = f"scripted:{replies}"
@@ -75,16 +75,16 @@ def measure_peak(command: list[str]) -> int:
     return usage.ru_maxrss * 1024
 
 
-def write_questions(folder: Path, num_pictures: int) -> Path:
-    """One question about each of many pictures that differ."""
+def write_questions(folder: Path, num_images: int) -> Path:
+    """One question about each of many images that differ."""
     rng = np.random.default_rng(0)
     soft = rng.integers(0, 256, (54, 96, 3), dtype=np.uint8)
-    picture = Image.fromarray(soft).resize(SIZE, Image.Resampling.BICUBIC)
+    image = Image.fromarray(soft).resize(SIZE, Image.Resampling.BICUBIC)
     rows: list[str] = []
-    for number in range(num_pictures):
+    for number in range(num_images):
         patch = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).resize((640, 640), 0)
-        picture.paste(patch, tuple(int(v) for v in rng.integers(0, (SIZE[0] - 640, SIZE[1] - 640))))
-        picture.save(folder / f"{number}.jpg", quality=85)
+        image.paste(patch, tuple(int(v) for v in rng.integers(0, (SIZE[0] - 640, SIZE[1] - 640))))
+        image.save(folder / f"{number}.jpg", quality=85)
         row = {"image": f"{number}.jpg", "question": f"What is it, number {number}?", "options": ["a", "b", "c", "d"]}
         rows.append(json.dumps(row | {"target": "A"}))
     path = folder / "questions.jsonl"
@@ -95,7 +95,7 @@ def write_questions(folder: Path, num_pictures: int) -> Path:
 @contextmanager
 def serve(*options: str) -> Iterator[str]:
     """The mock server in a process of its own; its URL."""
-    command = [sys.executable, str(Path(__file__).with_name("mock_server.py")), *options]
+    command = [sys.executable, "-m", "tests.fakes.mock_server", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

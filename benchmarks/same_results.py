@@ -5,8 +5,8 @@
 
 What is recorded: Needles in six modes with nano (every trace and every score), the readings of the golden fixtures, and
 five steps of both phases of PRA-GRPO and of the control `joint` (metrics, probes, rollouts and the weights' hashes).
-Times are left out. Everything goes through the command or through `p2r.answers` and `p2r.boxes`, so that the script runs
-on any state of the code that has them.
+Times are left out. Everything goes through the command, or through `p2r.answers` and `p2r.boxes`, so the script runs on
+any state of the code that has them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 MODES = ("direct", "thinking", "random", "p2r", "oracle", "shuffled")
-CLOCK = frozenset({"seconds", "timing"})
+LEFT_OUT = frozenset({"seconds", "timing", "reason"})
+"""The clock's, and explanations in words. A rollout's fingerprint is left out too: it covers a reply with its seconds."""
 SMALL = (
     "data.num_rows=64",
     "rollout.prompts_per_step=4",
@@ -60,9 +62,9 @@ def main() -> None:
         sys.exit(compare_records(before, after))
 
 
-def record_all() -> dict[str, Any]:
+def record_all() -> dict[str, JsonValue]:
     """Every result by name; a hash where it is long."""
-    results: dict[str, Any] = {}
+    results: dict[str, JsonValue] = {}
     with tempfile.TemporaryDirectory(prefix="p2r-same-") as folder:
         results |= _record_evaluation(Path(folder) / "eval")
         results |= _record_fixtures()
@@ -71,7 +73,7 @@ def record_all() -> dict[str, Any]:
     return results
 
 
-def compare_records(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
+def compare_records(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> int:
     """Print what differs, and how much was compared; 0 when nothing differs."""
     differing = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     for name in differing:
@@ -84,15 +86,15 @@ def compare_records(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
     return 1 if differing else 0
 
 
-def _record_evaluation(out: Path) -> dict[str, Any]:
+def _record_evaluation(out: Path) -> dict[str, JsonValue]:
     modes = [part for mode in MODES for part in ("--mode", mode)]
     _run("eval", "needles", "--limit", "60", "--seed", "7", *modes, "--out", str(out))
-    results: dict[str, Any] = {}
+    results: dict[str, JsonValue] = {}
     for mode in MODES:
         folder = out / "needles" / mode
         for line in (folder / "traces.jsonl").read_text(encoding="utf-8").splitlines():
             trace = json.loads(line)
-            results[f"traces/{mode}/{trace['sample_id']}"] = _hash(_without_clock(trace))
+            results[f"traces/{mode}/{trace['sample_id']}"] = _hash(_strip(trace))
         _run("score", str(folder))
         tables = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["tables"]
         for place, table in enumerate(tables[:-1]):  # the last one is of seconds
@@ -101,11 +103,11 @@ def _record_evaluation(out: Path) -> dict[str, Any]:
     return results
 
 
-def _record_fixtures() -> dict[str, Any]:
+def _record_fixtures() -> dict[str, JsonValue]:
     from p2r.answers import extract_answer
     from p2r.boxes import RELEASE, ROBUST, parse_boxes
 
-    results: dict[str, Any] = {}
+    results: dict[str, JsonValue] = {}
     for path in sorted(GOLDEN.glob("answers_*.jsonl")):
         for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             reply, options = str(row.get("response", row.get("reply", ""))), row.get("options") or {}
@@ -117,17 +119,19 @@ def _record_fixtures() -> dict[str, Any]:
     for row in map(json.loads, (GOLDEN / "bbox_parse_authors.jsonl").read_text(encoding="utf-8").splitlines()):
         for name, rules in (("release", RELEASE), ("robust", ROBUST)):
             found = parse_boxes(row["text"], rules=rules)
-            results[f"boxes/{row['id']}/{name}"] = _hash([repr(part) for part in found])
+            results[f"boxes/{row['id']}/{name}"] = _hash(
+                [repr(found[0]), repr(found[1].model_copy(update={"reason": ""}))]
+            )
     return results
 
 
-def _record_training(out: Path, name: str, settings: tuple[str, ...]) -> dict[str, Any]:
+def _record_training(out: Path, name: str, settings: tuple[str, ...]) -> dict[str, JsonValue]:
     changes = [part for setting in (*SMALL, *settings, f"out={json.dumps(str(out))}") for part in ("--set", setting)]
     _run("train", str(ROOT / "recipes" / "nano" / "pra_grpo.toml"), *changes)
-    results: dict[str, Any] = {}
+    results: dict[str, JsonValue] = {}
     for log in ("metrics", "probes", "rollouts"):
         for place, line in enumerate((out / f"{log}.jsonl").read_text(encoding="utf-8").splitlines()):
-            row = _without_clock(json.loads(line))
+            row = _strip(json.loads(line), *(("fingerprint",) if log == "rollouts" else ()))
             results[f"{log}/{name}/{place}"] = row if log == "metrics" else _hash(row)
     for path in sorted(out.glob("[0-9]-*/model.safetensors")):
         results[f"weights/{name}/{path.parent.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -138,13 +142,15 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "p2r", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def _without_clock(value: Any) -> Any:
+def _strip(value: JsonValue, *names: str) -> JsonValue:
+    """`value` without the keys that are left out, and without `names`."""
     if isinstance(value, dict):
-        return {key: _without_clock(part) for key, part in value.items() if key not in CLOCK}
-    return [_without_clock(part) for part in value] if isinstance(value, list) else value
+        kept = {key: part for key, part in value.items() if key not in LEFT_OUT and key not in names}
+        return {key: _strip(part, *names) for key, part in kept.items()}
+    return [_strip(part, *names) for part in value] if isinstance(value, list) else value
 
 
-def _hash(value: Any) -> str:
+def _hash(value: JsonValue) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from mock_device import Device, Job, Part
+from tests.fakes.mock_device import Device, Job, Part
 
 BATCH_SIZE, NUM_CORES = 256, 4
 

@@ -3,17 +3,17 @@
     python benchmarks/speed_eval.py [--num-samples 256] [--slowdown 0.25] [--num-at-once 64]
 
 Both sides send real requests through EndpointModel to one mock_server.py, which takes the time of a 4B model on one
-H200, `slowdown` times as long (below 1: faster), and both have four cores' worth of image work for 8K pictures: a
-picture takes its time asleep on one of four places, so that this machine's own cores do not matter. What that work
+H200, `slowdown` times as long (below 1: faster), and both have four cores' worth of image work for 8K images: a
+image takes its time asleep on one of four places, so that this machine's own cores do not matter. What that work
 costs on each side is measured by speed_images.py (docs/performance.md).
 
-    barrier  the release's way: prepare 256 pictures, ask for all boxes, wait, draw and size 256 pictures as plain
+    barrier  the release's way: prepare 256 images, ask for all boxes, wait, draw and size 256 images as plain
              Pillow does, ask for all answers, wait; prefix cache off
     ours     `evaluate`, which streams both stages, prefix cache on
 
-in two orders: each picture once, and HR-Bench's, where four rotations of a question share a picture. Boxes differ from
-rotation to rotation, so that only the first stage has a prefix in common. Our side's limit on picture memory does not
-bind here: 64 pictures of 8K under way take about 14 GB. The answers of both sides are compared, and
+in two orders: each image once, and HR-Bench's, where four rotations of a question share an image. Boxes differ from
+rotation to rotation, so that only the first stage has a prefix in common. Our side's limit on image memory does not
+bind here: 64 images of 8K under way take about 14 GB. The answers of both sides are compared, and
 the times are printed in the device's seconds beside what a simulation without a clock, network or Python predicts.
 """
 
@@ -34,38 +34,39 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from memory_eval import serve
-from mock_server import MODELS, make_reply, read_parts
 from PIL import Image
-from simulate_eval import BATCH_SIZE, NUM_CORES, ImageWork, Request, Walk, simulate_barrier, simulate_stream
 
+from benchmarks.memory_eval import serve
+from benchmarks.simulate_eval import BATCH_SIZE, NUM_CORES, ImageWork, Request, Walk, simulate_barrier, simulate_stream
 from p2r.answers import extract_answer
-from p2r.evaluation.modes import Way, make_way
-from p2r.evaluation.runner import evaluate
-from p2r.evaluation.store import TraceStore
+from p2r.dialogue import Budget, ModelProfile, Prompt
+from p2r.evaluation.evaluate import evaluate
 from p2r.evidence import Evidence, gather
-from p2r.models.endpoint import EndpointModel
-from p2r.models.endpoint_dialect import build_messages
-from p2r.models.transport import image_urls
-from p2r.pixels import Picture
+from p2r.images.budget import FullImage
+from p2r.models.server.dialect import build_messages
+from p2r.models.server.model import EndpointModel
+from p2r.models.server.transport import image_urls
+from p2r.modes import Way, make_way
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles.model import perceiver_prompt, read_perception, reasoner_prompt
-from p2r.types import Budget, Completion, ModelProfile, Perception, Prompt, Sample
+from p2r.runs.store import TraceStore
+from p2r.types import Completion, Perception, Sample
+from tests.fakes.mock_server import MODELS, make_reply, read_parts
 
 SHRINK = 8
-"""A picture's sides are those of an 8K picture divided by this, so that a patch stands for its square of tokens."""
+"""An image's sides are those of an 8K image divided by this, so that a patch stands for its square of tokens."""
 SIZE = (7680 // SHRINK, 4320 // SHRINK)
 PROFILE = ModelProfile(
     family="mock",
     frame="per_mille",
     budget=Budget(min_pixels=4 * 32 * 32, max_pixels=4096 * 32 * 32 // SHRINK**2),
 )
-ORDERS = {"each picture once": 1, "HR-Bench order": 4}
-MUST = {"each picture once": 1.5, "HR-Bench order": 1.7}
+ORDERS = {"each image once": 1, "HR-Bench order": 4}
+MUST = {"each image once": 1.5, "HR-Bench order": 1.7}
 NO_ANSWER = "-"
 
 
-# Decoding and sizing an 8K picture, then drawing two boxes and sizing it again (docs/performance.md).
+# Decoding and sizing an 8K image, then drawing two boxes and sizing it again (docs/performance.md).
 OURS = ImageWork(first_s=0.23 + 0.33, second_s=0.01)
 PLAIN = ImageWork(first_s=0.33 + 0.33, second_s=0.45)
 
@@ -122,11 +123,11 @@ def plan_walks(samples: Sequence[Sample], prompts: PromptSet) -> list[Walk]:
     walks: list[Walk] = []
     for sample in samples:
         assert isinstance(sample.image, SlowImage)
-        picture = Picture(draw_picture(sample.image.number))
-        looking = perceiver_prompt(prompts, sample, picture, PROFILE.budget)
+        full_image = FullImage(draw_image(sample.image.number))
+        looking = perceiver_prompt(prompts, sample, full_image, PROFILE.budget)
         completion = Completion(text=make_reply(looking.text)[0], finish_reason="stop", model=MODELS[0])
         perception = read_perception(MODELS[0], completion, looking, PROFILE.frame)
-        answering = reasoner_prompt(prompts, sample, gather(picture, perception.boxes), PROFILE.budget)
+        answering = reasoner_prompt(prompts, sample, gather(full_image, perception.boxes), PROFILE.budget)
         walks.append(Walk(plan_request(looking), plan_request(answering)))
     return walks
 
@@ -151,7 +152,7 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class SlowImage:
-    """A small picture that takes as long as an 8K one."""
+    """A small image that takes as long as an 8K one."""
 
     number: int
     cores: Cores
@@ -159,18 +160,18 @@ class SlowImage:
 
     @property
     def uri(self) -> str:
-        return f"picture {self.number}"
+        return f"image {self.number}"
 
     def load(self) -> Image.Image:
         self.cores.work(self.work.first_s)
-        return draw_picture(self.number)
+        return draw_image(self.number)
 
 
-def draw_picture(number: int) -> Image.Image:
+def draw_image(number: int) -> Image.Image:
     """Another one for each number, drawn quickly."""
-    picture = _draw_ground(number % 16).copy()
-    picture.paste(tuple(number // 256**k % 256 for k in range(3)), (0, 0, 64, 64))
-    return picture
+    full_image = _draw_ground(number % 16).copy()
+    full_image.paste(tuple(number // 256**k % 256 for k in range(3)), (0, 0, 64, 64))
+    return full_image
 
 
 @cache
@@ -180,7 +181,7 @@ def _draw_ground(number: int) -> Image.Image:
 
 
 def make_samples(num_samples: int, num_rotations: int, cores: Cores, work: ImageWork) -> list[Sample]:
-    """Questions with four options, `num_rotations` of each about one picture."""
+    """Questions with four options, `num_rotations` of each about one image."""
     words = ["red", "green", "blue", "white"]
     samples: list[Sample] = []
     for number in range(num_samples):
@@ -213,19 +214,19 @@ async def run_barrier(samples: Sequence[Sample], way: Way, cores: Cores, work: I
     perceptions: dict[str, Perception] = {}
     answers: dict[str, str | None] = {}
 
-    async def prepare(sample: Sample) -> Picture:
-        return Picture(await asyncio.to_thread(sample.image.load))
+    async def prepare(sample: Sample) -> FullImage:
+        return FullImage(await asyncio.to_thread(sample.image.load))
 
-    async def draw(sample: Sample, picture: Picture) -> Evidence:
+    async def draw(sample: Sample, full_image: FullImage) -> Evidence:
         await asyncio.to_thread(cores.work, work.second_s)
-        return await asyncio.to_thread(gather, picture, perceptions[sample.id].boxes)
+        return await asyncio.to_thread(gather, full_image, perceptions[sample.id].boxes)
 
     for start in range(0, len(samples), BATCH_SIZE):
         batch = samples[start : start + BATCH_SIZE]
-        pictures = await asyncio.gather(*map(prepare, batch))
-        found = await asyncio.gather(*map(perceiver, batch, pictures))
+        full_images = await asyncio.gather(*map(prepare, batch))
+        found = await asyncio.gather(*map(perceiver, batch, full_images))
         perceptions |= {sample.id: perception for sample, perception in zip(batch, found, strict=True)}
-        evidence = await asyncio.gather(*map(draw, batch, pictures))
+        evidence = await asyncio.gather(*map(draw, batch, full_images))
         replies = await asyncio.gather(*map(reasoner, batch, evidence))
         for sample, reply in zip(batch, replies, strict=True):
             answers[sample.id] = extract_answer(reply.text, sample.answer_form, sample.options).letter

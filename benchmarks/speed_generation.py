@@ -3,7 +3,7 @@
     python benchmarks/speed_generation.py [--size tiny|2b|4b] [--prompt 1024] [--rollouts 8] [--tokens 64] [--prompts 1]
         [--device cpu|cuda] [--dtype float32] [--runs 3]
 
-A random Qwen3-VL, prompts with one picture each. Both sides choose the likeliest token, so that their replies can be
+A random Qwen3-VL, prompts with one image each. Both sides choose the likeliest token, so that their replies can be
 compared (in 16 bits, ties fall either way). Prefill is the time to the first token, a step what each further one takes:
 (time to the last - time to the first) / (tokens - 1). On a CPU it is processor time of one thread. Each side runs in a
 process of its own, for its peak memory.
@@ -27,17 +27,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import transformers
-from random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
 from transformers import Qwen3VLForConditionalGeneration
 
 from p2r.cli.guard import run_script
-from p2r.models.devices import choose_device
-from p2r.models.encoding import EncodedPrompt
-from p2r.models.generation import Engine, fold_patch_embedding
+from p2r.dialogue import Decoding
+from p2r.models.local.devices import choose_device
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.engine import Engine, fold_patch_embedding
 from p2r.models.profiles import QWEN3_VL
-from p2r.training.attention import install
-from p2r.training.group_generation import generate_groups
-from p2r.types import Decoding
+from p2r.training.engines.local.attention import install
+from p2r.training.engines.local.generate import generate_groups
+from tests.fakes.random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
 
 Replies = list[list[int]]
 
@@ -90,7 +90,13 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def measure_apart(arguments: argparse.Namespace, side: str) -> Measured:
     names = ("size", "prompt", "prompts", "rollouts", "tokens", "device", "dtype", "runs")
-    command = [sys.executable, __file__, f"--side={side}", *(f"--{name}={getattr(arguments, name)}" for name in names)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed_generation",
+        f"--side={side}",
+        *(f"--{name}={getattr(arguments, name)}" for name in names),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")

@@ -3,12 +3,12 @@
     python benchmarks/speed_images.py [--runs 9] [--max-tokens 4096]
 
 Both sides run in turn in one process on JPEGs made here, one thread each; the table gives medians, their ratio, and
-how far the results are apart (largest difference of a colour value in 0..255; of the model's input for patchify). The
-plain side is what the release and common evaluation code do: draw on the full picture, resize it whole, let the
+how far the results are apart (largest difference of a color value in 0..255; of the model's input for patchify). The
+plain side is what the release and common evaluation code do: draw on the full image, resize it whole, let the
 processor make floats.
 
-annotate starts from the sized picture, which the perceiver has needed before; "first of its size" includes computing
-the filter weights, which are kept for pictures of the same size. "patchify to bytes" is the host's share when a GPU
+annotate starts from the sized image, which the perceiver has needed before; "first of its size" includes computing
+the filter weights, which are kept for images of the same size. "patchify to bytes" is the host's share when a GPU
 makes the floats; "patchify to floats" makes them on this CPU.
 """
 
@@ -33,10 +33,12 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from p2r import resample
+from p2r.dialogue import Budget
 from p2r.evidence import annotate, annotate_fitted
-from p2r.pixels import FileImage, Picture, fit
-from p2r.types import Box, Budget
+from p2r.images import resample
+from p2r.images.budget import FullImage, fit
+from p2r.images.load import FileImage
+from p2r.types import Box
 
 SIZES = {"4K": (3840, 2160), "8K": (7680, 4320)}
 BOXES = (Box(x1=300, y1=300, x2=380, y2=400), Box(x1=600, y1=500, x2=650, y2=600), Box(x1=80, y1=700, x2=200, y2=790))
@@ -62,30 +64,30 @@ def main() -> None:
     for name, size in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
             path = make_jpeg(Path(folder) / f"{name}.jpg", size)
-            picture = Picture(FileImage(path).load())
-            sized = picture.fitted(budget)
+            full_image = FullImage(FileImage(path).load())
+            sized = full_image.fitted(budget)
             print(
                 f"\n{name}: {size[0]} x {size[1]} JPEG, {path.stat().st_size / 1e6:.1f} MB, "
                 f"sized to {sized.width} x {sized.height} = {sized.width * sized.height // 1024} tokens"
             )
             print(f"{'':34}{'plain ms':>10}{'ours ms':>10}{'ratio':>8}{'largest difference':>22}")
-            for row in (*image_rows(path, picture, budget), *patch_rows(sized)):
+            for row in (*image_rows(path, full_image, budget), *patch_rows(sized)):
                 print_row(row, arguments.runs)
 
 
-def image_rows(path: Path, picture: Picture, budget: Budget) -> Iterator[Row]:
-    image = picture.image
+def image_rows(path: Path, full_image: FullImage, budget: Budget) -> Iterator[Row]:
+    image = full_image.image
 
     def annotate_new_size(count: int) -> Image.Image:
         resample.forget_weights()
-        return annotate_fitted(picture, BOXES[:count], budget)
+        return annotate_fitted(full_image, BOXES[:count], budget)
 
     def both_stages_plainly() -> Image.Image:
         fit(image, budget)
         return fit(annotate(image, BOXES[:2]), budget)
 
     def both_stages() -> Image.Image:
-        fresh = Picture(image)
+        fresh = FullImage(image)
         fresh.fitted(budget)
         return annotate_fitted(fresh, BOXES[:2], budget)
 
@@ -95,14 +97,14 @@ def image_rows(path: Path, picture: Picture, budget: Budget) -> Iterator[Row]:
         lambda: FileImage(path).load(),
         lambda: diff(Image.open(path).convert("RGB"), FileImage(path).load()),
     )
-    yield Row("resize", lambda: fit(image, budget), lambda: Picture(image).fitted(budget))
+    yield Row("resize", lambda: fit(image, budget), lambda: FullImage(image).fitted(budget))
     for count in (1, 2, 3):
         yield Row(
             f"annotate + resize, {count} box{'es' * (count > 1)}",
             lambda count=count: fit(annotate(image, BOXES[:count]), budget),
-            lambda count=count: annotate_fitted(picture, BOXES[:count], budget),
+            lambda count=count: annotate_fitted(full_image, BOXES[:count], budget),
             lambda count=count: diff(
-                fit(annotate(image, BOXES[:count]), budget), annotate_fitted(picture, BOXES[:count], budget)
+                fit(annotate(image, BOXES[:count]), budget), annotate_fitted(full_image, BOXES[:count], budget)
             ),
         )
     yield Row(
@@ -124,7 +126,7 @@ def patch_rows(sized: Image.Image) -> Iterator[Row]:
     import torch
     from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
 
-    from p2r.models.patches import normalise, patchify
+    from p2r.models.local.patches import normalize, patchify
 
     torch.set_num_threads(1)
     stock = Qwen2VLImageProcessorPil(
@@ -135,7 +137,7 @@ def patch_rows(sized: Image.Image) -> Iterator[Row]:
         return stock(sized, return_tensors="pt")["pixel_values"]
 
     def patchify_to_floats() -> torch.Tensor:
-        return normalise(patchify(sized)[0])
+        return normalize(patchify(sized)[0])
 
     def difference() -> float:
         return float((patchify_plainly() - patchify_to_floats()).abs().max())

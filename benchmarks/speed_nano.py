@@ -2,7 +2,7 @@
 
     python benchmarks/speed_nano.py [--num-samples 32] [--runs 3]
 
-Everything counts that a user waits for: decoding, resizing, drawing, cropping, both roles' replies. Pictures are
+Everything counts that a user waits for: decoding, resizing, drawing, cropping, both roles' replies. Images are
 rendered before the clock starts. Printed: samples a second, median of the runs, and the lowest and highest.
 """
 
@@ -23,12 +23,12 @@ import transformers
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.evaluation.run import walk_all
+from p2r.images.load import MemoryImage
 from p2r.pipeline import walk
-from p2r.pixels import MemoryImage
 from p2r.prompts import load_prompt_set
 from p2r.roles import EvidenceReasoner, ModelPerceiver, NoPerceiver, Perceiver, PlainReasoner, Reasoner
 from p2r.types import Sample
+from p2r.walks import walk_all
 
 SEED = 9000
 

@@ -5,11 +5,11 @@
 
 Nothing is downloaded. What runs is the trainer's own step with the recipe's settings, on 4K JPEGs of noise. Random
 weights do not end a reply, so all are as long as the two options say, and they write no boxes, so each reply is read as
-one to three boxes and a letter that follow from its tokens: the frozen reasoner gets pictures, crops and as many calls
+one to three boxes and a letter that follow from its tokens: the frozen reasoner gets images, crops and as many calls
 as in a real run. The first step of a phase warms up and is not counted.
 
 Printed for each phase: seconds a row by part, tokens a second, MFU (products with weights alone, see
-`p2r.training.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows; on a GPU
+`p2r.training.watch.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows; on a GPU
 also how many rollouts fit at once beside what training holds.
 """
 
@@ -31,32 +31,33 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from random_model import SIZES, read_memory_mb, write_checkpoint
 
 from p2r.cli.guard import run_script
 from p2r.config import Phase, Recipe, load_recipe
-from p2r.models.devices import choose_device, choose_dtype, is_out_of_memory
-from p2r.models.encoding import EncodedPrompt, PromptEncoder
-from p2r.pixels import FileImage
+from p2r.dialogue import Decoding
+from p2r.images.load import FileImage
+from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
+from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
-from p2r.training.actor import EngineActor
-from p2r.training.distributed import World
-from p2r.training.dynamics import time_step
+from p2r.training.engines.base import EngineActor
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.generate import generate_groups
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import Policy, freeze, load_policy
 from p2r.training.evidence_store import EvidenceStore
-from p2r.training.group_generation import generate_groups
 from p2r.training.lockstep import LockstepPartner
-from p2r.training.optimiser import Optimiser
-from p2r.training.policy import Policy, freeze, load_policy
 from p2r.training.rollout import Roller
-from p2r.training.stopwatch import Stopwatch
 from p2r.training.train import loss_of
 from p2r.training.update import judge_groups, update_policy
-from p2r.types import Decoding, Sample
+from p2r.training.watch.metrics import time_step
+from p2r.training.watch.stopwatch import Stopwatch
+from p2r.types import Sample
+from tests.fakes.random_model import SIZES, read_memory_mb, write_checkpoint
 
 ROWS_OF_THE_PAPER = 10_000
-PICTURE_WH = (3840, 2160)
-UPDATE_PARTS = ("reference", "forward", "backward", "optimiser")
+IMAGE_WH = (3840, 2160)
+UPDATE_PARTS = ("reference", "forward", "backward", "optimizer")
 
 
 class Scribe(PromptEncoder):
@@ -137,7 +138,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     policy = load_policy(recipe.model)
     policy = replace(policy, encoder=Scribe(policy.checkpoint))
     frozen = freeze(policy, batch_size=recipe.partner.concurrency)
-    optimiser = Optimiser(policy.trainable, recipe.optimizer, World())
+    optimizer = Optimizer(policy.trainable, recipe.optimizer, World())
     partner, prompts = LockstepPartner(frozen.partner), load_prompt_set(recipe.rollout.prompts)
     looking = Decoding(max_new_tokens=recipe.rollout.max_new_tokens.perceiver)
     perceiver = ModelPerceiver(frozen.partner, prompts, looking)
@@ -158,7 +159,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
                 policy,
                 frozen,
                 judged,
-                optimiser,
+                optimizer,
                 phase.lr,
                 loss=loss_of(recipe, phase),
                 micro_batch_groups=recipe.optimizer.micro_batch_groups,
@@ -202,7 +203,7 @@ def write_rows(folder: Path, count: int) -> list[Sample]:
     for number in range(count):
         coarse = Image.fromarray(draw.integers(0, 256, (108, 192, 3), dtype=np.uint8))
         path = folder / f"{number}.jpg"
-        coarse.resize(PICTURE_WH, Image.Resampling.BICUBIC).save(path, quality=90)
+        coarse.resize(IMAGE_WH, Image.Resampling.BICUBIC).save(path, quality=90)
         question = f"Which of the two boats is nearer to the buoy with the number {number}?"
         options = ("the left one", "the right one")
         rows.append(Sample(str(number), FileImage(path), question, options=options, answer_form="choice", target="A"))

@@ -4,18 +4,18 @@
         [--transport auto|bmp|webp|file]
 
 Given are questions about JPEG files and a group of box sets for each; wanted is for each box set whether the frozen
-reasoner answers right on its evidence. The release's way: decode and size each picture for the perceiver; then, for
-each box set, decode the file again, draw on the full picture, cut out crops, size all to the training budget (2048
+reasoner answers right on its evidence. The release's way: decode and size each image for the perceiver; then, for
+each box set, decode the file again, draw on the full image, cut out crops, size all to the training budget (2048
 tokens an image), write them as JPEG of default quality, and wait for the reply, 16 at a time in threads. Ours is the
-stage as `p2r train` runs it (`training.rollout.Roller` with a server as partner): a picture is decoded once, box sets
-that show the same pixels are asked once, pictures travel without loss, requests are asynchronous, 64 at a time.
+stage as `p2r train` runs it (`training.rollout.Roller` with a server as partner): an image is decoded once, box sets
+that show the same pixels are asked once, images travel without loss, requests are asynchronous, 64 at a time.
 
 The server (benchmarks/mock_server.py) takes the time of a 4B model on one H200 and replies by the question alone, so
 both sides must find the same rewards; it shares this machine's cores with them. Each side runs in a process of its own
 with a server of its own. `unique` is the share of a group's box sets that differ; it is measured in training as
 unique_evidence. "CPU" is the side's own processor time, without the server's. "Device" is what the device would need
 for our calls if all came at once: no client can be faster, and --slowdown 0.1 shows what the client itself can do. PSNR
-compares the pictures as the server decodes them with the evidence drawn plainly and sized.
+compares the images as the server decodes them with the evidence drawn plainly and sized.
 """
 
 from __future__ import annotations
@@ -47,25 +47,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import openai
 import PIL
-from memory_eval import serve
-from mock_device import Device, Job, Part
 from PIL import Image
-from speed_images import SIZES, find_cpu, make_jpeg
 
+from benchmarks.memory_eval import serve
+from benchmarks.speed_images import SIZES, find_cpu, make_jpeg
 from p2r.answers import extract_answer
 from p2r.boxes import parse_boxes
 from p2r.config import Recipe, parse_recipe
+from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
 from p2r.evidence import annotate, gather
-from p2r.models.encoding import EncodedPrompt
-from p2r.models.endpoint import EndpointModel
+from p2r.images.budget import FullImage, fit
+from p2r.images.load import FileImage
+from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.profiles import PROFILES
-from p2r.models.transport import choose_transport, image_urls
-from p2r.pixels import FileImage, Picture, fit
+from p2r.models.server.model import EndpointModel
+from p2r.models.server.transport import choose_transport, image_urls
 from p2r.prompts import load_prompt_set
-from p2r.training.group_generation import Generated
+from p2r.training.engines.local.generate import Generated
 from p2r.training.lockstep import FreePartner
 from p2r.training.rollout import Roller
-from p2r.types import Box, Budget, Decoding, ModelProfile, Prompt, Sample, Usage
+from p2r.types import Box, Sample, Usage
+from tests.fakes.mock_device import Device, Job, Part
 
 POOL, CONCURRENCY = 16, 64
 MAX_NEW_TOKENS = 2048
@@ -78,7 +80,7 @@ PROMPTS = load_prompt_set("release")
 class Measured:
     """One side at one size.
 
-    psnr_db: the lowest of the pictures that were looked at; infinite when all are equal.
+    psnr_db: the lowest of the images that were looked at; infinite when all are equal.
     device_s: what the device needs for these calls, all at once, at a slowdown of 1; 0 where it was not computed.
     """
 
@@ -95,12 +97,12 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--sizes", default="4K,8K", help="of the pictures")
+    parser.add_argument("--sizes", default="4K,8K", help="of the images")
     parser.add_argument("--rows", type=int, default=64, help="questions of a step")
     parser.add_argument("--group", type=int, default=8, help="box sets of each")
     parser.add_argument("--unique", default="1.0,0.5", help="shares of the box sets of a group that differ")
     parser.add_argument("--slowdown", type=float, default=1.0, help="seconds of this machine for one of the server's")
-    parser.add_argument("--transport", default="auto", help="how our pictures travel")
+    parser.add_argument("--transport", default="auto", help="how our images travel")
     parser.add_argument("--side", choices=["ours", "release"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -120,11 +122,11 @@ def compare(arguments: argparse.Namespace) -> None:
     )
     print(f"Pillow {PIL.__version__}")
     print(f"{arguments.rows} rows x {arguments.group} box sets, slowdown {arguments.slowdown}, ", end="")
-    print(f"our pictures as {choose_transport('http://127.0.0.1', arguments.transport)}")
+    print(f"our images as {choose_transport('http://127.0.0.1', arguments.transport)}")
     for name in arguments.sizes.split(","):
         with tempfile.TemporaryDirectory() as folder:
             arguments.folder = Path(folder)
-            write_pictures(arguments, SIZES[name])
+            write_images(arguments, SIZES[name])
             for unique in arguments.unique.split(","):
                 theirs, ours = (measure_apart(arguments, side, unique) for side in ("release", "ours"))
                 print_result(f"{name}, unique {ours.unique:.2f}", theirs, ours, arguments.slowdown)
@@ -133,7 +135,15 @@ def compare(arguments: argparse.Namespace) -> None:
 def measure_apart(arguments: argparse.Namespace, side: str, unique: str) -> Measured:
     options = [f"--{name}={getattr(arguments, name)}" for name in ("rows", "group", "transport", "folder")]
     with serve("--slowdown", str(arguments.slowdown)) as url:
-        command = [sys.executable, __file__, f"--side={side}", f"--url={url}", f"--unique={unique}", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.speed_reward",
+            f"--side={side}",
+            f"--url={url}",
+            f"--unique={unique}",
+            *options,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
@@ -179,8 +189,8 @@ def time_device(usages: Sequence[Usage]) -> float:
     device, seconds = Device(), 0.0
     for usage in usages:
         num_text = (usage.prompt_tokens or 0) - sum(usage.visual_tokens)
-        parts = [Part("", tokens, is_picture=True) for tokens in usage.visual_tokens]
-        device.add(Job((*parts, Part("", num_text, is_picture=False)), usage.generated_tokens or 1, may_share=False))
+        parts = [Part("", tokens, is_image=True) for tokens in usage.visual_tokens]
+        device.add(Job((*parts, Part("", num_text, is_image=False)), usage.generated_tokens or 1, may_share=False))
     while (taken := device.step()[0]) > 0:
         seconds += taken
     return seconds
@@ -229,7 +239,7 @@ def show_plainly(sample: Sample, text: str) -> tuple[list[Image.Image], bool]:
     """The evidence of a reply as a model in training sees it, everything anew; whether there is any."""
     image = read_plainly(sample)
     boxes = read_boxes(text, image.size)
-    evidence, budget = gather(Picture(image), boxes), training_budget()
+    evidence, budget = gather(FullImage(image), boxes), training_budget()
     if not evidence.record.annotated:
         return [fit(image, budget)], False
     return [fit(annotate(image, boxes), budget), *(fit(crop, budget) for crop in evidence.crops)], True
@@ -255,8 +265,8 @@ def psnr_of_release(sample: Sample, text: str) -> float:
 
 def psnr_of_ours(sample: Sample, text: str, transport: str) -> float:
     """Of what our fast way draws and sends, beside the plain way."""
-    picture = Picture(sample.image.load())
-    evidence = gather(picture, read_boxes(text, picture.size))
+    full_image = FullImage(sample.image.load())
+    evidence = gather(full_image, read_boxes(text, full_image.size))
     with image_urls(evidence.sized(training_budget()), choose_transport("http://127.0.0.1", transport)) as urls:  # type: ignore[arg-type]
         pairs = zip(show_plainly(sample, text)[0], urls, strict=True)
         return min(psnr(image, read_url(url)) for image, url in pairs)
@@ -339,7 +349,7 @@ def make_replies(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def draw_boxes(draw: random.Random) -> list[list[int]]:
-    """One to three boxes in columns of their own, each up to a tenth of the picture wide and high."""
+    """One to three boxes in columns of their own, each up to a tenth of the image wide and high."""
     if draw.random() < 1 / 16:
         return []
     boxes: list[list[int]] = []
@@ -354,7 +364,7 @@ def training_budget() -> Budget:
     return budget.model_copy(update={"max_pixels": 2048 * budget.factor**2})
 
 
-def write_pictures(arguments: argparse.Namespace, size: tuple[int, int]) -> None:
+def write_images(arguments: argparse.Namespace, size: tuple[int, int]) -> None:
     files = [make_jpeg(arguments.folder / f"file{number}.jpg", size) for number in range(NUM_FILES)]
     for row in range(arguments.rows):
         (arguments.folder / f"{row}.jpg").symlink_to(files[row % NUM_FILES])

@@ -1,18 +1,18 @@
-"""B2: a whole GRPO step, ours beside TRL's GRPOTrainer: the same tiny Qwen3-VL, pictures, questions and settings.
+"""B2: a whole GRPO step, ours beside TRL's GRPOTrainer: the same tiny Qwen3-VL, images, questions and settings.
 
     python benchmarks/speed_step.py [--prompts 4] [--group 8] [--visual 576] [--response 64] [--steps 2]
         [--size tiny|2b|4b] [--checkpointing]
 
-A step is what a trainer does with a batch of rows: open and encode the pictures, sample a group of replies to each
-prompt, reward them, compute the reference's log-probs (KL 0.01), the policy's with gradient, and take an optimiser
-step. Ours is the control `single-stage` of `p2r train`, which is what TRL does: replies to the whole picture, rewarded
+A step is what a trainer does with a batch of rows: open and encode the images, sample a group of replies to each
+prompt, reward them, compute the reference's log-probs (KL 0.01), the policy's with gradient, and take an optimizer
+step. Ours is the control `single-stage` of `p2r train`, which is what TRL does: replies to the whole image, rewarded
 for their answer. The first token of a reply stands for its answer, so that random weights are right now and then.
 
 The first step is not timed. In it both learn from the same rollouts, ours, cut to random lengths, and what they make
 of them is printed: equal losses and gradient norms say that the two do the same. Then each samples its own. Each side
 runs in a process of its own, float32, one thread, a group at a time through the model; TRL needs torchvision.
 
-"CPU" is the processor time of the steps, which neighbours do not change; the seconds by part are wall time. Beside the
+"CPU" is the processor time of the steps, which neighbors do not change; the seconds by part are wall time. Beside the
 ratios stand those of the floating-point operations.
 """
 
@@ -36,35 +36,33 @@ from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.append(str(Path(__file__).parents[1] / "tests"))  # torchvision
-
-import stock_torchvision  # before transformers
+from tests.fakes import stock_torchvision  # before transformers
 
 # isort: split
 import numpy as np
 import torch
 import transformers
 from PIL import Image
-from random_model import SIZES, write_checkpoint
 from transformers import TrainerState
 
 from p2r.config import Recipe, parse_recipe
-from p2r.pixels import FileImage
+from p2r.images.load import FileImage
 from p2r.prompts import load_prompt_set
-from p2r.training.actor import EngineActor
-from p2r.training.distributed import World
+from p2r.training.engines.base import EngineActor
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import freeze, load_policy
 from p2r.training.groups import Group
 from p2r.training.lockstep import LockstepPartner
-from p2r.training.optimiser import Optimiser
-from p2r.training.policy import freeze, load_policy
 from p2r.training.rollout import Roller
-from p2r.training.stopwatch import Stopwatch
 from p2r.training.train import loss_of
 from p2r.training.update import judge_groups, update_policy
+from p2r.training.watch.stopwatch import Stopwatch
 from p2r.types import Sample
+from tests.fakes.random_model import SIZES, write_checkpoint
 
 KL, RATE, EPS = 0.01, 1e-6, 1e-4  # TRL adds 1e-4 to the standard deviation, always
-PARTS = ("prepare", "sample", "judge", "reference", "forward", "backward", "optimiser")
+PARTS = ("prepare", "sample", "judge", "reference", "forward", "backward", "optimizer")
 FIRST, RESULT = "first.json", "result.json"
 
 
@@ -84,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--prompts", type=int, default=4, help="prompts of a step")
     parser.add_argument("--group", type=int, default=8, help="replies to each")
-    parser.add_argument("--visual", type=int, default=576, help="tokens of the picture, a square number")
+    parser.add_argument("--visual", type=int, default=576, help="tokens of the image, a square number")
     parser.add_argument("--response", type=int, default=64, help="most tokens of a reply")
     parser.add_argument("--steps", type=int, default=2, help="timed steps")
     parser.add_argument("--size", choices=SIZES, default="tiny", help="of the model")
@@ -105,7 +103,7 @@ def compare(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         arguments.folder = Path(name)
         write_checkpoint(arguments.folder / "model", SIZES[arguments.size])
-        write_pictures(arguments)
+        write_images(arguments)
         ours, theirs = measure_apart(arguments, "ours"), measure_apart(arguments, "trl")
     print_result(arguments, ours, theirs)
 
@@ -114,7 +112,14 @@ def measure_apart(arguments: argparse.Namespace, side: str) -> Measured:
     """In a process of its own. Ours is first: it leaves the rollouts of the first step."""
     options = [f"--{name}={getattr(arguments, name)}" for name in ("prompts", "group", "visual", "response", "steps")]
     options += [f"--size={arguments.size}", *(["--checkpointing"] if arguments.checkpointing else [])]
-    command = [sys.executable, __file__, f"--side={side}", f"--folder={arguments.folder}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed_step",
+        f"--side={side}",
+        f"--folder={arguments.folder}",
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
@@ -125,7 +130,7 @@ def measure_ours(arguments: argparse.Namespace) -> Measured:
     recipe = make_recipe(arguments)
     policy = load_policy(recipe.model)
     frozen = freeze(policy, batch_size=recipe.partner.concurrency)
-    optimiser = Optimiser(policy.trainable, recipe.optimizer, World())
+    optimizer = Optimizer(policy.trainable, recipe.optimizer, World())
     actor = AnsweringActor("policy", policy.profile, policy.encoder, policy.engine)
     phase, prompts = recipe.phases()[0], load_prompt_set(recipe.rollout.prompts)
     roller = Roller(recipe, phase, actor, LockstepPartner(frozen.partner), prompts)
@@ -138,7 +143,7 @@ def measure_ours(arguments: argparse.Namespace) -> Measured:
         rolled = asyncio.run(roller.roll_out(rows, step))
         groups = rolled.groups if step else cut_and_keep(rolled.groups, arguments)
         judged = judge_groups(groups, std=recipe.advantage.std, eps=recipe.advantage.eps)
-        report = update_policy(policy, frozen, judged, optimiser, RATE, loss=loss_of(recipe, phase), watch=watch)
+        report = update_policy(policy, frozen, judged, optimizer, RATE, loss=loss_of(recipe, phase), watch=watch)
         assert report is not None and not rolled.stats.num_failed
         if step == 0:
             loss, grad_norm = report.loss, report.grad_norm
@@ -147,7 +152,7 @@ def measure_ours(arguments: argparse.Namespace) -> Measured:
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
         parts.append({**rolled.stats.seconds, **watch.seconds})
-    return summarise(walls, cpus, parts, loss, grad_norm, round(num_prompt))
+    return summarize(walls, cpus, parts, loss, grad_norm, round(num_prompt))
 
 
 def measure_trl(arguments: argparse.Namespace) -> Measured:
@@ -186,16 +191,16 @@ def measure_trl(arguments: argparse.Namespace) -> Measured:
                 return super()._compute_loss(*inputs)
 
     class StepClock(TrainerCallback):
-        """Marks where optimiser and steps begin and end; the first step is left out."""
+        """Marks where optimizer and steps begin and end; the first step is left out."""
 
         def on_train_begin(self, *_: object, **__: object) -> None:
             self.step_began = (time.perf_counter(), time.process_time())
 
         def on_pre_optimizer_step(self, *_: object, **__: object) -> None:
-            self.optimiser_began = time.perf_counter()
+            self.optimizer_began = time.perf_counter()
 
         def on_optimizer_step(self, *_: object, **__: object) -> None:
-            watch.seconds["optimiser"] = time.perf_counter() - self.optimiser_began
+            watch.seconds["optimizer"] = time.perf_counter() - self.optimizer_began
 
         def on_step_end(self, _: object, state: TrainerState, *__: object, **___: object) -> None:
             wall, cpu = time.perf_counter(), time.process_time()
@@ -258,7 +263,7 @@ def measure_trl(arguments: argparse.Namespace) -> Measured:
     trainer.accelerator.backward = timed_backward
     trainer.train()
     first = next(row for row in trainer.state.log_history if "grad_norm" in row)
-    return summarise(walls, cpus, parts, first["loss"], first["grad_norm"], 0)
+    return summarize(walls, cpus, parts, first["loss"], first["grad_norm"], 0)
 
 
 class AnsweringActor(EngineActor):
@@ -341,7 +346,7 @@ def draw_rows(arguments: argparse.Namespace) -> list[list[Sample]]:
     ]
 
 
-def write_pictures(arguments: argparse.Namespace) -> None:
+def write_images(arguments: argparse.Namespace) -> None:
     """Squares that neither side has to resize."""
     side_px, draw = 32 * round(arguments.visual**0.5), np.random.default_rng(0)
     for row in (row for step in draw_rows(arguments) for row in step):
@@ -349,7 +354,7 @@ def write_pictures(arguments: argparse.Namespace) -> None:
         coarse.resize((side_px, side_px), Image.Resampling.BICUBIC).save(row.image.uri)
 
 
-def summarise(
+def summarize(
     walls: Sequence[float],
     cpus: Sequence[float],
     parts: Sequence[Mapping[str, float]],
@@ -362,13 +367,13 @@ def summarise(
 
 
 def count_flops(arguments: argparse.Namespace, num_prompt: int, *, shared: bool) -> dict[str, float]:
-    """Of a step, by part; backward is twice forward. Shared: each prompt and each picture once a group."""
+    """Of a step, by part; backward is twice forward. Shared: each prompt and each image once a group."""
     shape, group, own = SIZES[arguments.size], arguments.group, arguments.response
     head, vision = 2 * shape.hidden * shape.vocabulary, shape.vision_flops(arguments.visual)
     prompt = vision + num_prompt * shape.token_flops + shape.attention_flops(num_prompt**2 / 2)
     decode = own * (shape.token_flops + head) + shape.attention_flops(own * num_prompt + own**2 / 2)
     times = 1 if shared else group
-    forward = times * prompt + group * decode  # the same tokens pass when they are sampled and when they are learnt
+    forward = times * prompt + group * decode  # the same tokens pass when they are sampled and when they are learned
     flops = {"sample": forward, "reference": forward, "forward": forward, "backward": 2 * forward}
     return {name: arguments.prompts * number for name, number in flops.items()}
 

@@ -3,9 +3,9 @@
     python benchmarks/speed_training.py [--prompts 512,1024,2560] [--responses 64,256] [--group 8] [--runs 3]
         [--size tiny|2b|4b] [--device cpu|cuda] [--dtype float32] [--checkpointing] [--peer trl|stock]
 
-A random Qwen3-VL, one prompt with one picture, a group of responses of equal length (the peer's best case: no padding).
+A random Qwen3-VL, one prompt with one image, a group of responses of equal length (the peer's best case: no padding).
 Each measurement runs in a process of its own, for its peak memory; the time is the median of the runs after a first
-one, on a CPU that of the process, so that neighbours do not count. The peer is
+one, on a CPU that of the process, so that neighbors do not count. The peer is
 `GRPOTrainer._get_per_token_logps_and_entropies` of the installed trl, the whole group in one batch; without trl it is
 the same rows through stock transformers, and the output says so. The peer gets its pixels as ready floats, ours makes
 them from bytes within the time.
@@ -41,13 +41,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import transformers
-from random_model import SIZES, make_model, make_prompt, picture_size, read_memory_mb, repeat_rows
 from transformers import Qwen3VLForConditionalGeneration
 
-from p2r.models.encoding import EncodedPrompt
-from p2r.training.attention import install
-from p2r.training.logprobs import compute_logprobs
-from p2r.training.packing import pack
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.training.engines.local.attention import install
+from p2r.training.engines.local.logprobs import compute_logprobs
+from p2r.training.engines.local.packing import pack
+from tests.fakes.random_model import SIZES, image_size, make_model, make_prompt, read_memory_mb, repeat_rows
 
 Compute: TypeAlias = Callable[[], torch.Tensor]
 
@@ -107,7 +107,7 @@ def measure_apart(arguments: argparse.Namespace, side: str, num_prompt: int, num
     """In a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.pt"
-        command = [sys.executable, __file__, "--side", side, "--results", str(results)]
+        command = [sys.executable, "-m", "benchmarks.speed_training", "--side", side, "--results", str(results)]
         command += ["--prompts", str(num_prompt), "--responses", str(num_response), "--group", str(arguments.group)]
         command += ["--runs", str(arguments.runs), "--size", arguments.size, "--device", arguments.device]
         command += ["--dtype", arguments.dtype, *(["--checkpointing"] if arguments.checkpointing else [])]
@@ -188,7 +188,7 @@ def compute_by_stock(
 def flop_ratio(arguments: argparse.Namespace, num_prompt: int, num_response: int) -> float:
     """Of the repeated rows to ours; backward is twice forward on both sides."""
     shape, group = SIZES[arguments.size], arguments.group
-    rows, columns = picture_size(num_prompt)
+    rows, columns = image_size(num_prompt)
     vision, head = shape.vision_flops(rows * columns), 2 * shape.hidden * shape.vocabulary
     length, own = num_prompt + num_response, num_response - 1
     theirs = group * (vision + length * shape.token_flops + shape.attention_flops(length**2 / 2) + num_response * head)

@@ -1,3 +1,3 @@
 """Before any test module: stock processors, referees of some tests, need torchvision when transformers is imported."""
 
-import stock_torchvision  # noqa: F401
+from tests.fakes import stock_torchvision  # noqa: F401

@@ -1,4 +1,4 @@
-"""Cut one question out of a demo report, as the picture at the top of the README.
+"""Cut one question out of a demo report, as the image at the top of the README.
 
     p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 65
 
@@ -41,9 +41,9 @@ def main() -> None:
         command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
         command += [f"--window-size={WIDTH_PX},1400", "--force-device-scale-factor=1.5", f"--screenshot={shot}"]
         subprocess.run([*command, page.as_uri()], check=True, capture_output=True)
-        picture = Image.open(shot).convert("RGB")
-    box = ImageChops.difference(picture, Image.new("RGB", picture.size, "white")).getbbox()
-    picture.crop(box).save(TARGET, quality=88, method=6)
+        image = Image.open(shot).convert("RGB")
+    box = ImageChops.difference(image, Image.new("RGB", image.size, "white")).getbbox()
+    image.crop(box).save(TARGET, quality=88, method=6)
     print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB")
 
 

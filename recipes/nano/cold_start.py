@@ -26,14 +26,13 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-from architecture import build_model, save_checkpoint
-from encode import install_fast_vision
-from language import LanguagePlan, cache_features, load_features, train_language
-from pool import build_pool, load_pool
-from tokenizer import build_tokenizer
-from vision import VisionPlan, train_vision
-
 from p2r.prompts import load_prompt_set
+from recipes.nano.architecture import build_model, save_checkpoint
+from recipes.nano.encode import install_fast_vision
+from recipes.nano.language import LanguagePlan, cache_features, load_features, train_language
+from recipes.nano.pool import build_pool, load_pool
+from recipes.nano.tokenizer import build_tokenizer
+from recipes.nano.vision import VisionPlan, train_vision
 
 RECIPE = Path(__file__).with_suffix(".toml")
 

@@ -12,7 +12,7 @@ PANELS = (
     (
         "vision.jsonl",
         "stage 1: read off one visual token",
-        ("colour_right", "shape_right", "pattern_right", "hundreds_right"),
+        ("color_right", "shape_right", "pattern_right", "hundreds_right"),
     ),
     ("language.jsonl", "stage 2: attention on its target (loss)", ("to_object", "to_crop", "to_name", "to_option")),
     ("language.jsonl", "stage 2: held-out scenes", ("hit", "right_free_form", "right_choice")),

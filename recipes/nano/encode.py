@@ -1,8 +1,8 @@
 """Views through the vision tower, quickly on a CPU: the same numbers as the stock forward to rounding, about five times
 faster.
 
-Two departures from the stock modules, both exact in real arithmetic: the patch embedding of a still picture (two equal
-frames) is one matrix product with summed frame weights instead of a Conv3d, and attention runs over all pictures of one
+Two departures from the stock modules, both exact in real arithmetic: the patch embedding of a still image (two equal
+frames) is one matrix product with summed frame weights instead of a Conv3d, and attention runs over all images of one
 size at once instead of one by one.
 """
 
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pool import View
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen
 
-from p2r.models.patches import normalise
+from p2r.models.local.patches import normalize
+from recipes.nano.pool import View
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One picture: visual tokens (N, D) and the same per deepstack level (levels, N, D)."""
+    """One image: visual tokens (N, D) and the same per deepstack level (levels, N, D)."""
 
     tokens: Tensor
     deep: Tensor
@@ -38,7 +38,7 @@ def install_fast_vision() -> None:
 def encode(model: Qwen3VLForConditionalGeneration, views: Sequence[View]) -> list[Features]:
     """Features of each view, in order. Views of one size are processed side by side."""
     order = sorted(range(len(views)), key=lambda index: views[index].grid)
-    pixels = normalise([views[index].patches for index in order], frames=1)
+    pixels = normalize([views[index].patches for index in order], frames=1)
     grids = torch.tensor([[1, 2 * views[index].grid[0], 2 * views[index].grid[1]] for index in order])
     output = model.model.visual(pixels, grid_thw=grids, return_dict=True)
     sizes = [views[index].grid[0] * views[index].grid[1] for index in order]

@@ -27,18 +27,19 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditiona
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
 from p2r.cli.guard import run_script
-from p2r.evaluation.metrics import summarise
-from p2r.evaluation.modes import Mode, make_way
-from p2r.evaluation.run import walk_all
+from p2r.dialogue import Model
+from p2r.evaluation.metrics import summarize
 from p2r.evaluation.scoring import score_run
-from p2r.evaluation.stored import make_run
 from p2r.evidence import gather
+from p2r.images.budget import FullImage
 from p2r.judges import judge_for
-from p2r.models.base import find_source
+from p2r.models.load import find_source
+from p2r.modes import Mode, make_way
 from p2r.pipeline import walk
-from p2r.pixels import Picture
 from p2r.prompts import load_prompt_set
-from p2r.types import Model, Sample, Trace
+from p2r.runs.evaluation import make_run
+from p2r.types import Sample, Trace
+from p2r.walks import walk_all
 
 BATCH = 48
 
@@ -95,7 +96,7 @@ def _table(samples: list[Sample], runs: list[Run]) -> str:
         for family in ("all", "attribute", "relation", "pair"):
             chosen = [k for k, sample in enumerate(samples) if family in ("all", sample.category)]
             part = make_run([samples[k] for k in chosen], [run.traces[k] for k in chosen], {"mode": run.mode})
-            figures = summarise(score_run(part))
+            figures = summarize(score_run(part))
             looked = [_show(value) for value in (figures.hit_rate, figures.mean_iou, figures.mean_boxes)]
             seconds = f"{run.wall_s / len(samples):.3f}" if family == "all" else ""
             interval = f"[{figures.interval.low:.3f}, {figures.interval.high:.3f}]"
@@ -161,9 +162,9 @@ def compare_with_stock(folder: str, samples: Sequence[Sample], traces: Sequence[
     same = []
     for sample, trace in zip(samples, traces, strict=True):
         assert trace.perception and trace.perception.completion and trace.reasoning
-        picture = Picture(sample.image.load())
-        seen = reply(prompts.perceiver(sample), [picture.fitted(budget)], 256)
-        evidence = gather(picture, trace.boxes)
+        full_image = FullImage(sample.image.load())
+        seen = reply(prompts.perceiver(sample), [full_image.fitted(budget)], 256)
+        evidence = gather(full_image, trace.boxes)
         wording = prompts.reasoner if evidence.record.annotated else prompts.reasoner_without_evidence
         said = reply(wording(sample), evidence.sized(budget), 1024)
         same.append((seen == trace.perception.completion.text, said == trace.reasoning.text))

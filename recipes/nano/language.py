@@ -14,11 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from encode import Features, encode
-from pool import Entry, View, can_relate, draw_family
-from progress import Log, Saver
-from replies import generate_replies
-from rows import DIRECT, PERCEIVE, POINTER_HEADS, POINTER_NAMES, REASON, Batch, Row, RowMaker, collate
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
@@ -26,8 +21,13 @@ from p2r.answers import extract_answer
 from p2r.benchmarks.needles import to_sample
 from p2r.benchmarks.needles.questions import Question, ask
 from p2r.benchmarks.needles.scene import Scene
-from p2r.boxes import localise, parse_boxes
+from p2r.boxes import localize, parse_boxes
 from p2r.prompts import PromptSet
+from recipes.nano.encode import Features, encode
+from recipes.nano.pool import Entry, View, can_relate, draw_family
+from recipes.nano.progress import Log, Saver
+from recipes.nano.replies import generate_replies
+from recipes.nano.rows import DIRECT, PERCEIVE, POINTER_HEADS, POINTER_NAMES, REASON, Batch, Row, RowMaker, collate
 
 KIND_WEIGHTS = {PERCEIVE: 1.5, REASON: 1.0, DIRECT: 0.3}
 DIRECT_STYLES = ("direct", "thinking", "reasoner_without_evidence")
@@ -58,7 +58,7 @@ class LanguagePlan:
 
 @dataclass(frozen=True, slots=True)
 class CachedEntry:
-    """A scene and the features of its pictures; the pixels are gone."""
+    """A scene and the features of its images; the pixels are gone."""
 
     entry: Entry
     full: Features
@@ -69,11 +69,11 @@ class CachedEntry:
 def cache_features(
     model: Qwen3VLForConditionalGeneration, entries: Sequence[Entry], path: Path, batch: int = 24
 ) -> None:
-    """Write the features of all pictures, half precision, in two large tensors, beside the scenes without their
+    """Write the features of all images, half precision, in two large tensors, beside the scenes without their
     pixels."""
     tokens, deep = [], []
     for start in range(0, len(entries), batch):
-        views = [view for entry in entries[start : start + batch] for view in _pictures(entry)]
+        views = [view for entry in entries[start : start + batch] for view in _images(entry)]
         for feature in encode(model, views):
             tokens.append(feature.tokens.half())
             deep.append(feature.deep.half())
@@ -88,7 +88,7 @@ def load_features(path: Path) -> list[CachedEntry]:
     cached, start = [], 0
     for entry in saved["entries"]:
         features = []
-        for view in _pictures(entry):
+        for view in _images(entry):
             stop = start + view.grid[0] * view.grid[1]
             features.append(Features(saved["tokens"][start:stop], saved["deep"][:, start:stop]))
             start = stop
@@ -106,7 +106,7 @@ def _without_pixels(entry: Entry) -> Entry:
     return replace(entry, full=strip(entry.full), case=case, zooms=())
 
 
-def _pictures(entry: Entry) -> list[View]:
+def _images(entry: Entry) -> list[View]:
     return [entry.full, *((entry.case.annotated, *entry.case.crops) if entry.case else ())]
 
 
@@ -305,7 +305,7 @@ def validate(
     items = [(prompts.perceiver(sample), [entry.full]) for entry, sample in asked]
     replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=52)
     hit = [
-        localise(parse_boxes(reply)[0], sample.gold_boxes).hit_share_of_gold
+        localize(parse_boxes(reply)[0], sample.gold_boxes).hit_share_of_gold
         for (_, sample), reply in zip(asked, replies, strict=True)
     ]
     scores = {"hit": float(np.mean(hit))}

@@ -1,7 +1,7 @@
-"""The training scenes, rendered once by all cores: pictures as patches (bytes), with where everything is in each
-picture.
+"""The training scenes, rendered once by all cores: images as patches (bytes), with where everything is in each
+image.
 
-Every picture goes through the product's own evidence and sizing code, so the model trains on the very pixels it will be
+Every image goes through the product's own evidence and sizing code, so the model trains on the very pixels it will be
 shown. Scenes come in three levels (1, 2-3, 4-6 objects); only the last is what the benchmark asks.
 """
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from architecture import MAX_PIXELS, MIN_PIXELS
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
@@ -22,10 +21,12 @@ from p2r.benchmarks.needles import TRAINING_SEEDS
 from p2r.benchmarks.needles.questions import Family, Question, ask, has_clear_sides
 from p2r.benchmarks.needles.render import render
 from p2r.benchmarks.needles.scene import Knobs, Scene, draw_scene
+from p2r.dialogue import Budget
 from p2r.evidence import gather
-from p2r.models.patches import patchify
-from p2r.pixels import Picture, fit
-from p2r.types import Box, Budget
+from p2r.images.budget import FullImage, fit
+from p2r.models.local.patches import patchify
+from p2r.types import Box
+from recipes.nano.architecture import MAX_PIXELS, MIN_PIXELS
 
 BUDGET = Budget(factor=32, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
 LEVELS = (Knobs(num_objects=(1, 1)), Knobs(num_objects=(2, 3)), Knobs())
@@ -34,9 +35,9 @@ SHARD = 100
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A sized picture: patches (N, 768) bytes, merged grid (rows, columns), and where it lies in the scene.
+    """A sized image: patches (N, 768) bytes, merged grid (rows, columns), and where it lies in the scene.
 
-    origin, scale: scene pixel p is at ((p - origin) * scale) in this picture, per axis (x, y).
+    origin, scale: scene pixel p is at ((p - origin) * scale) in this image, per axis (x, y).
     drawn: boxes outlined on it.
     """
 
@@ -55,7 +56,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One set of evidence: the same question as an open one and as a choice, annotated picture, crops."""
+    """One set of evidence: the same question as an open one and as a choice, annotated image, crops."""
 
     questions: tuple[Question, Question]
     annotated: View
@@ -64,7 +65,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One scene with all its pictures."""
+    """One scene with all its images."""
 
     level: int
     scene: Scene
@@ -106,21 +107,21 @@ def _make_entry(rng: np.random.RandomState, level: int) -> Entry:
     knobs = LEVELS[level]
     twins = level > 0 and bool(rng.rand() < 0.5)
     scene = draw_scene(rng, knobs, twins=twins)
-    picture = Picture(render(scene))
-    full = _whole(picture.fitted(BUDGET), scene, ())
-    case = _make_case(rng, scene, picture) if level > 0 else None
-    zooms = tuple(_zoom(rng, scene, picture.image) for _ in range(2))
+    full_image = FullImage(render(scene))
+    full = _whole(full_image.fitted(BUDGET), scene, ())
+    case = _make_case(rng, scene, full_image) if level > 0 else None
+    zooms = tuple(_zoom(rng, scene, full_image.image) for _ in range(2))
     return Entry(level, scene, full, case, zooms)
 
 
-def _make_case(rng: np.random.RandomState, scene: Scene, picture: Picture) -> Case:
+def _make_case(rng: np.random.RandomState, scene: Scene, full_image: FullImage) -> Case:
     family = draw_family(rng, scene)
     state = rng.get_state()
     opened = ask(rng, scene, family, choice=False)
     rng.set_state(state)
     choice = ask(rng, scene, family, choice=True)
     boxes = [jitter(rng, scene.objects[subject].box(scene.knobs.side_px)) for subject in opened.subjects]
-    evidence = gather(picture, boxes)
+    evidence = gather(full_image, boxes)
     annotated, *crops = evidence.sized(BUDGET)
     views = [_part(crop, rect) for crop, rect in zip(crops, evidence.record.crops, strict=True)]
     return Case((opened, choice), _whole(annotated, scene, tuple(boxes)), tuple(views))
@@ -163,7 +164,7 @@ def _part(image: Image.Image, rect: tuple[int, int, int, int]) -> View:
 
 
 def _zoom(rng: np.random.RandomState, scene: Scene, image: Image.Image) -> View:
-    """A closer look at some object than any crop gives: where patterns are learnt first."""
+    """A closer look at some object than any crop gives: where patterns are learned first."""
     item, side = scene.objects[rng.randint(len(scene.objects))], scene.knobs.side_px
     reach = int(rng.randint(80, 172))
     x, y = item.x + rng.randint(-reach // 3, reach // 3), item.y + rng.randint(-reach // 3, reach // 3)

@@ -43,7 +43,7 @@ class Log:
 
 
 class Saver:
-    """Model, extra heads, optimiser and random stream in one file, written aside and renamed."""
+    """Model, extra heads, optimizer and random stream in one file, written aside and renamed."""
 
     def __init__(
         self,

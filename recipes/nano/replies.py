@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pool import View
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
-from p2r.models.patches import normalise
+from p2r.models.local.patches import normalize
+from recipes.nano.pool import View
 
 
 @torch.no_grad()
@@ -21,14 +21,14 @@ def generate_replies(
     max_new_tokens: int,
     batch: int = 48,
 ) -> list[str]:
-    """One reply per (user text, pictures), in order."""
+    """One reply per (user text, images), in order."""
     image_id = model.config.image_token_id
     prompts: list[list[int]] = []
     for text, views in items:
-        pictures = "".join(
+        images = "".join(
             "<|vision_start|>" + "<|image_pad|>" * (v.grid[0] * v.grid[1]) + "<|vision_end|>" for v in views
         )
-        opening = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{pictures}{text}"
+        opening = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{images}{text}"
         turn = opening + "<|im_end|>\n<|im_start|>assistant\n"
         prompts.append(tokenizer.encode(turn, add_special_tokens=False))
     order = sorted(range(len(items)), key=lambda index: len(prompts[index]))
@@ -43,7 +43,7 @@ def generate_replies(
             input_ids=ids,
             attention_mask=mask,
             mm_token_type_ids=(ids == image_id).int(),
-            pixel_values=normalise([view.patches for view in views], frames=1),
+            pixel_values=normalize([view.patches for view in views], frames=1),
             image_grid_thw=torch.tensor([[1, 2 * view.grid[0], 2 * view.grid[1]] for view in views]),
             max_new_tokens=max_new_tokens,
             do_sample=False,

@@ -1,6 +1,6 @@
-"""Training rows: several questions behind one shared prefix, [pictures | question, reply | question, reply | ...].
+"""Training rows: several questions behind one shared prefix, [images | question, reply | question, reply | ...].
 
-Each question sees the prefix and itself, never its neighbours (`attention_bias`), and its positions go on where the
+Each question sees the prefix and itself, never its neighbors (`attention_bias`), and its positions go on where the
 prefix ends, so every question is computed exactly as if it stood alone, at about half the cost. A row also says where
 attention should point (`Row.pointers`): supervision that turns minutes of plateau into seconds.
 
@@ -15,9 +15,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from encode import Features
-from pool import View, jitter
-from tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -26,6 +23,9 @@ from p2r.benchmarks.needles.questions import Question
 from p2r.benchmarks.needles.scene import PATTERNS, SHAPES, Scene
 from p2r.prompts import PromptSet
 from p2r.types import Box, Sample
+from recipes.nano.encode import Features
+from recipes.nano.pool import View, jitter
+from recipes.nano.tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN
 
 END = "<|im_end|>"
 PERCEIVE, REASON, DIRECT = 0, 1, 2
@@ -97,7 +97,7 @@ class RowMaker:
         return self._known[text]
 
     def open_row(self, views: Sequence[View], features: Sequence[Features]) -> Row:
-        """The shared prefix: system turn and pictures."""
+        """The shared prefix: system turn and images."""
         row = Row(images=list(features))
         opening = self.encode(f"<|im_start|>system\n{self._prompts.system}{END}\n<|im_start|>user\n")
         row.extend(opening, 0, 0)
@@ -166,7 +166,7 @@ class RowMaker:
         self._add(row, text, reply, DIRECT, weights)
 
     def add_lookup(self, row: Row, scene: Scene, question: Question) -> None:
-        """Text alone: the thought is given, only the answer that follows from it is to be learnt."""
+        """Text alone: the thought is given, only the answer that follows from it is to be learned."""
         sample = to_sample(scene, question, "")
         reply = self.encode(reasoner_reply(scene, question, sample) + END)
         asked, start = self._add(row, self._prompts.reasoner(sample), reply, REASON, self._answer_weights(reply, 0.0))

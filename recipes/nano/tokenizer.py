@@ -1,7 +1,7 @@
 """The nano tokenizer: byte-level BPE of some 400 pieces that reads and writes exactly the prompts of its big siblings.
 
 Fixed sentences of the prompt set and pieces of the box JSON are single tokens, so a prompt is verbatim and short;
-digits are one token each, as in Qwen's own tokenizer; colours, shapes, patterns and sides are one token each.
+digits are one token each, as in Qwen's own tokenizer; colors, shapes, patterns and sides are one token each.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from p2r.benchmarks.needles.scene import COLOURS, PATTERNS, SHAPES
+from p2r.benchmarks.needles.scene import COLORS, PATTERNS, SHAPES
 from p2r.prompts import PromptSet
 
 SPECIAL = (
@@ -23,7 +23,7 @@ SPECIAL = (
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 BOX_OPEN, BOX_NEXT, BOX_LABEL, BOX_CLOSE, COMMA = '[{"bbox_2d": [', '"}, {"bbox_2d": [', '], "label": "', '"}]', ", "
-WORDS = (*COLOURS, *SHAPES, *PATTERNS, "left", "right")
+WORDS = (*COLORS, *SHAPES, *PATTERNS, "left", "right")
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -90,7 +90,7 @@ def fixed_sentences(prompts: PromptSet) -> list[str]:
 
 
 def _corpus() -> list[str]:
-    """Texts from which the pieces are learnt: each word often, with and without its blank, and the frames of the
+    """Texts from which the pieces are learned: each word often, with and without its blank, and the frames of the
     questions."""
     frames = [
         "Question: What pattern is on the?",

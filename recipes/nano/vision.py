@@ -1,8 +1,8 @@
 """Stage 1: teach the vision tower to say, token by token, what is where.
 
-Dense supervision with throw-away heads: is an object centred here, which colour and shape (scored against the language
+Dense supervision with throw-away heads: is an object centered here, which color and shape (scored against the language
 model's own word embeddings, so that the two spaces meet), which pattern (close views only), where within the token,
-which row and column, the digits of its box, which drawn box is centred here. Without the row and column loss the tower
+which row and column, the digits of its box, which drawn box is centered here. Without the row and column loss the tower
 keeps no absolute position, and no language model can then write coordinates.
 """
 
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from encode import encode
 from numpy.typing import NDArray
-from pool import Entry, View
-from progress import Log, Saver
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
-from p2r.benchmarks.needles.scene import COLOURS, PATTERNS, SHAPES, Scene
+from p2r.benchmarks.needles.scene import COLORS, PATTERNS, SHAPES, Scene
+from recipes.nano.encode import encode
+from recipes.nano.pool import Entry, View
+from recipes.nano.progress import Log, Saver
 
 HEADS = {
     "object": 1,
@@ -34,14 +34,14 @@ HEADS = {
     "tens": 40,
     "drawn": 4,
 }
-OBJECT, COLOUR, SHAPE, PATTERN, OFFSET, HUNDREDS, TENS, DRAWN = 0, 1, 2, 3, slice(4, 6), slice(6, 10), slice(10, 14), 14
+OBJECT, COLOR, SHAPE, PATTERN, OFFSET, HUNDREDS, TENS, DRAWN = 0, 1, 2, 3, slice(4, 6), slice(6, 10), slice(10, 14), 14
 NUM_LABELS = 15
 FULL, ANNOTATED, CLOSE = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class VisionPlan:
-    """steps: optimiser steps. scenes: per step, each with all its pictures. lr: peak, cosine to 5%; positions get four
+    """steps: optimizer steps. scenes: per step, each with all its images. lr: peak, cosine to 5%; positions get four
     times it."""
 
     steps: int
@@ -72,7 +72,7 @@ def train_vision(
 ) -> None:
     """Train the tower (and the word embeddings it is scored against) in place; resumes from `folder`."""
     heads = Heads(model.config.text_config.hidden_size)
-    words = torch.tensor([tokenizer.encode(" " + word)[0] for word in (*COLOURS, *SHAPES)])
+    words = torch.tensor([tokenizer.encode(" " + word)[0] for word in (*COLORS, *SHAPES)])
     embedding, positions = model.get_input_embeddings().weight, model.model.visual.pos_embed.weight
     others = [p for p in model.model.visual.parameters() if p is not positions] + [*heads.parameters(), embedding]
     optimizer = torch.optim.AdamW(
@@ -127,7 +127,7 @@ def _loss(
         names = F.linear(tokens, words_WD) * heads.scale
         parts = {
             "object": 3 * F.binary_cross_entropy_with_logits(out["object"][:, 0], here.float()),
-            "colour": F.cross_entropy(names[here][:, :6], y[here, COLOUR].long()),
+            "color": F.cross_entropy(names[here][:, :6], y[here, COLOR].long()),
             "shape": F.cross_entropy(names[here][:, 6:], y[here, SHAPE].long()),
             "pattern": 1.5 * F.cross_entropy(out["pattern"][close], y[close, PATTERN].long()),
             "offset": (out["offset"][here] - y[here, OFFSET].float()).abs().mean(),
@@ -142,7 +142,7 @@ def _loss(
         total = total + weight * torch.stack(list(parts.values())).sum()
         if weight == 1.0:
             right = {
-                "colour_right": (names[both][:, :6], y[both, COLOUR]),
+                "color_right": (names[both][:, :6], y[both, COLOR]),
                 "shape_right": (names[both][:, 6:], y[both, SHAPE]),
                 "pattern_right": (out["pattern"][close], y[close, PATTERN]),
                 "hundreds_right": (out["hundreds"][both].reshape(-1, 10), y[both, HUNDREDS].reshape(-1)),
@@ -158,10 +158,10 @@ def _loss(
 def _gather_views(entries: list[Entry]) -> tuple[list[View], list[NDArray[np.float64]], list[int]]:
     views, labels, kinds = [], [], []
     for entry in entries:
-        pictures = [(entry.full, FULL), *((view, CLOSE) for view in entry.zooms)]
+        images = [(entry.full, FULL), *((view, CLOSE) for view in entry.zooms)]
         if entry.case:
-            pictures += [(entry.case.annotated, ANNOTATED), *((view, CLOSE) for view in entry.case.crops)]
-        for view, kind in pictures:
+            images += [(entry.case.annotated, ANNOTATED), *((view, CLOSE) for view in entry.case.crops)]
+        for view, kind in images:
             views.append(view)
             labels.append(_label(entry.scene, view))
             kinds.append(kind)
@@ -169,7 +169,7 @@ def _gather_views(entries: list[Entry]) -> tuple[list[View], list[NDArray[np.flo
 
 
 def _label(scene: Scene, view: View) -> NDArray[np.float64]:
-    """(tokens, NUM_LABELS): zeros where no object is centred."""
+    """(tokens, NUM_LABELS): zeros where no object is centered."""
     rows, columns = view.grid
     label = np.zeros((rows * columns, NUM_LABELS))
     for item in scene.objects:
@@ -179,7 +179,7 @@ def _label(scene: Scene, view: View) -> NDArray[np.float64]:
         u = (item.x - view.origin[0]) * view.scale[0] / 32
         v = (item.y - view.origin[1]) * view.scale[1] / 32
         corners = [min(999, int(value)) for value in item.box(scene.knobs.side_px).xyxy]
-        names = [1, list(COLOURS).index(item.colour), SHAPES.index(item.shape), PATTERNS.index(item.pattern)]
+        names = [1, list(COLORS).index(item.color), SHAPES.index(item.shape), PATTERNS.index(item.pattern)]
         digits = [value // 100 for value in corners] + [value // 10 % 10 for value in corners]
         label[token, :14] = [*names, u - int(u), v - int(v), *digits]
     for number, box in enumerate(view.drawn, start=1):

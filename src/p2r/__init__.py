@@ -18,9 +18,9 @@ from p2r.version import __version__
 if TYPE_CHECKING:
     from p2r.api import P2R, make_sample
     from p2r.errors import P2RError
-    from p2r.models.base import load_model
+    from p2r.models.load import load_model
     from p2r.pipeline import walk
-    from p2r.report.notebook import show
+    from p2r.report.trace import show
     from p2r.types import Box, Sample, Trace
 
 __all__ = ["P2R", "Box", "P2RError", "Sample", "Trace", "__version__", "load_model", "make_sample", "show", "walk"]
@@ -28,9 +28,9 @@ __all__ = ["P2R", "Box", "P2RError", "Sample", "Trace", "__version__", "load_mod
 _HOMES = {
     "P2R": "p2r.api",
     "make_sample": "p2r.api",
-    "show": "p2r.report.notebook",
+    "show": "p2r.report.trace",
     "P2RError": "p2r.errors",
-    "load_model": "p2r.models.base",
+    "load_model": "p2r.models.load",
     "walk": "p2r.pipeline",
     "Box": "p2r.types",
     "Sample": "p2r.types",

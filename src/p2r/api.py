@@ -1,4 +1,4 @@
-"""Questions about pictures from Python: one, many, or from inside an event loop.
+"""Questions about images from Python: one, many, or from inside an event loop.
 
     p2r = P2R(load_model("nano"))
     trace = p2r.ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import aclosing
-from functools import cache
 from pathlib import Path
 from queue import Queue
 from typing import TypeVar
@@ -20,15 +19,17 @@ from typing import TypeVar
 from PIL import Image
 
 from p2r import errors
+from p2r.dialogue import Budget, Model
 from p2r.errors import DataError, P2RError
-from p2r.evaluation.modes import AskMode, make_way
-from p2r.evaluation.run import walk_all
+from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.judges import judge_for
+from p2r.loop import blocking_loop, run_blocking
+from p2r.modes import AskMode, make_way
 from p2r.pipeline import hash_roles, walk
-from p2r.pixels import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.prompts import PromptSet, load_prompt_set, question_text
-from p2r.report.notebook import show_traces_in_notebooks
-from p2r.types import AnswerForm, Budget, Failure, ImageSource, Model, Sample, Trace
+from p2r.report.trace import show_traces_in_notebooks
+from p2r.types import AnswerForm, Failure, ImageSource, Sample, Trace
+from p2r.walks import walk_all
 
 AnyImage = str | Path | Image.Image | ImageSource
 Result = TypeVar("Result")
@@ -41,9 +42,9 @@ class P2R:
         model: answers, and says where to look.
         perceiver_model: says where to look instead of `model`.
         mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools"
-            is a chat in which the model zooms in, "zoom" a search over parts of the picture.
+            is a chat in which the model zooms in, "zoom" a search over parts of the image.
         prompts: a shipped set ("release", "paper"), a folder of one's own, or a loaded set.
-        budget: of pixels, for pictures and crops; None for each model's own.
+        budget: of pixels, for images and crops; None for each model's own.
         max_image_pixels: larger files are refused before they are decoded.
 
     Raises:
@@ -120,7 +121,7 @@ class P2R:
         says whose they are.
 
         A question that fails gives a trace with `failure` and does not stop the others. Samples are drawn as places
-        become free, and at most `num_at_once` pictures are in memory. Leaving the loop early cancels what is in
+        become free, and at most `num_at_once` images are in memory. Leaving the loop early cancels what is in
         flight.
         """
         inbox: Queue[Trace | BaseException | None] = Queue()
@@ -146,7 +147,7 @@ class P2R:
                     raise item
                 yield item
         finally:
-            _loop().call_soon_threadsafe(task.cancel)
+            blocking_loop().call_soon_threadsafe(task.cancel)
             stopped.wait()
 
     async def ask_many_async(self, samples: Iterable[Sample], *, num_at_once: int = 8) -> AsyncGenerator[Trace, None]:
@@ -172,14 +173,14 @@ def make_sample(
     id: str | None = None,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Sample:
-    """One question about one picture, checked.
+    """One question about one image, checked.
 
     Args:
         image: a path, a PIL image or an image source.
         options: answers to choose from, without letters; () for an open question.
         answer_form: "choice" with options, else "free_form", unless said otherwise.
         target: the right answer, if known: of a choice the letter, else a text.
-        id: how its trace is known; the picture's name by default.
+        id: how its trace is known; the image's name by default.
         max_image_pixels: a larger file is refused when it is loaded.
 
     Raises:
@@ -220,21 +221,3 @@ def revive(failure: Failure) -> P2RError:
     if isinstance(kind, type) and issubclass(kind, P2RError):
         return kind(failure.message, hint=failure.hint)
     return P2RError(failure.message, hint=failure.hint)
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """The event loop of blocking calls: one for the process, in a daemon thread."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="p2r-loop", daemon=True).start()
-    return loop
-
-
-def run_blocking(work: Coroutine[object, object, Result]) -> Result:
-    """Wait for `work` from code that is not asynchronous; also where an event loop is running, as in a notebook."""
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise

@@ -18,7 +18,7 @@ class P2RError(Exception):
 
 
 class ImageError(P2RError):
-    """A picture is missing, broken, too large or of an impossible shape."""
+    """An image is missing, broken, too large or of an impossible shape."""
 
 
 class DataError(P2RError):
@@ -30,7 +30,7 @@ class ConfigError(P2RError):
 
 
 class EmptyCropError(P2RError):
-    """A box covers no whole pixel of the picture."""
+    """A box covers no whole pixel of the image."""
 
 
 class ModelError(P2RError):
@@ -55,3 +55,7 @@ class TrainingError(P2RError):
 
 class StorageError(P2RError):
     """Results cannot be written or read back, or belong to another run."""
+
+
+class TooManyErrors(P2RError):
+    """A run was stopped because too large a share of its answers failed."""

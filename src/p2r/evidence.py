@@ -1,11 +1,11 @@
-"""Boxes become evidence: all of them drawn on the picture, the first three cut out of it at full resolution.
+"""Boxes become evidence: all of them drawn on the image, the first three cut out of it at full resolution.
 
-Paper: section 3.2 and appendix B.2 (three crops). Colours, line width, margin and the skip rules are those of the
+Paper: section 3.2 and appendix B.2 (three crops). Colors, line width, margin and the skip rules are those of the
 authors' release (evaluation/p2r_utils.py); the paper does not state them. Geometry agrees with the release to the
 pixel.
 
-A model sees the annotated picture sized to its budget. Drawing on a whole 8K picture and sizing it again takes many
-times longer than the lines are worth. So the sized picture that the perceiver saw is copied, and only what the lines
+A model sees the annotated image sized to its budget. Drawing on a whole 8K image and sizing it again takes many
+times longer than the lines are worth. So the sized image that the perceiver saw is copied, and only what the lines
 touch is made anew from full resolution: the same pixels to the bit. Where the lines touch a large part, the plain way
 is taken.
 """
@@ -18,14 +18,15 @@ from functools import cached_property
 
 from PIL import Image, ImageDraw
 
+from p2r.dialogue import Budget
 from p2r.errors import EmptyCropError
-from p2r.pixels import Picture, cut, fit, is_too_thin
-from p2r.resample import Rect, agrees_with_pillow, resize_window, touched_range
-from p2r.types import Box, Budget, EvidenceRecord
+from p2r.images.budget import FullImage, cut, fit, is_too_thin
+from p2r.images.resample import Rect, agrees_with_pillow, resize_window, touched_range
+from p2r.types import Box, EvidenceRecord
 
-BOX_COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "magenta")
+BOX_COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "magenta")
 
-# Making a pixel of the sized picture anew costs about this many times what it costs within one whole resize.
+# Making a pixel of the sized image anew costs about this many times what it costs within one whole resize.
 REDRAW_COST = 4
 
 
@@ -33,43 +34,43 @@ REDRAW_COST = 4
 class Evidence:
     """What the reasoner sees.
 
-    picture: the whole picture.
+    image: the whole image.
     boxes: all boxes, drawn in this order.
     crops: full-resolution cut-outs of the first boxes; () when there is no usable box.
     """
 
-    picture: Picture
+    full_image: FullImage
     boxes: tuple[Box, ...]
     crops: tuple[Image.Image, ...]
     record: EvidenceRecord
 
     @cached_property
     def annotated(self) -> Image.Image | None:
-        """`picture` at full resolution with the boxes drawn, made when first asked for; None without a usable box."""
-        return annotate(self.picture.image, self.boxes) if self.record.annotated else None
+        """`image` at full resolution with the boxes drawn, made when first asked for; None without a usable box."""
+        return annotate(self.full_image.image, self.boxes) if self.record.annotated else None
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
-        """The annotated picture and the crops; without evidence the picture alone. Full resolution."""
-        return (self.picture.image,) if self.annotated is None else (self.annotated, *self.crops)
+        """The annotated image and the crops; without evidence the image alone. Full resolution."""
+        return (self.full_image.image,) if self.annotated is None else (self.annotated, *self.crops)
 
     def sized(self, budget: Budget) -> tuple[Image.Image, ...]:
-        """`images` as a model with this budget sees them. No annotated picture at full resolution is made for it."""
+        """`images` as a model with this budget sees them. No annotated image at full resolution is made for it."""
         if not self.record.annotated:
-            return (self.picture.fitted(budget),)
-        return annotate_fitted(self.picture, self.boxes, budget), *(fit(crop, budget) for crop in self.crops)
+            return (self.full_image.fitted(budget),)
+        return annotate_fitted(self.full_image, self.boxes, budget), *(fit(crop, budget) for crop in self.crops)
 
 
-def gather(picture: Picture, boxes: Sequence[Box], *, limit: int = 3) -> Evidence:
+def gather(full_image: FullImage, boxes: Sequence[Box], *, limit: int = 3) -> Evidence:
     """Draw `boxes` and cut out the first `limit`. A crop no model can see is skipped; with none left, no evidence.
 
     Args:
-        picture: at full resolution; not modified.
-        boxes: per mille of the picture; () gives the picture alone.
+        image: at full resolution; not modified.
+        boxes: per mille of the image; () gives the image alone.
         limit: most crops, 3 in the paper.
     """
-    record = plan_crops(picture.size, boxes, limit=limit)
-    return Evidence(picture, tuple(boxes), tuple(cut(picture.image, rect) for rect in record.crops), record)
+    record = plan_crops(full_image.size, boxes, limit=limit)
+    return Evidence(full_image, tuple(boxes), tuple(cut(full_image.image, rect) for rect in record.crops), record)
 
 
 def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = 3) -> EvidenceRecord:
@@ -89,26 +90,26 @@ def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = 
     return EvidenceRecord(image_wh=image_wh, crops=tuple(rects), skipped=tuple(skipped), annotated=bool(rects))
 
 
-def annotate(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """A copy of `picture` with every box outlined; colours in turn, lines max(3, 0.3% of the width) pixels wide."""
-    annotated = picture.copy()
-    _draw(annotated, boxes, picture.size, (0, 0))
+def annotate(full_image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """A copy of `image` with every box outlined; colors in turn, lines max(3, 0.3% of the width) pixels wide."""
+    annotated = full_image.copy()
+    _draw(annotated, boxes, full_image.size, (0, 0))
     return annotated
 
 
-def annotate_fitted(picture: Picture, boxes: Sequence[Box], budget: Budget) -> Image.Image:
-    """`fit(annotate(picture.image, boxes), budget)` to the bit, without drawing on and sizing the whole picture."""
-    fitted, size = picture.fitted(budget), picture.size
+def annotate_fitted(full_image: FullImage, boxes: Sequence[Box], budget: Budget) -> Image.Image:
+    """`fit(annotate(image.image, boxes), budget)` to the bit, without drawing on and sizing the whole image."""
+    fitted, size = full_image.fitted(budget), full_image.size
     if fitted.size == size:
         return annotate(fitted, boxes)
     rects = [rect for box in boxes for rect in _line_rects(box, size)]
     windows = [window for rect in rects if (window := _touched(rect, size, fitted.size))]
     num_redrawn_px = sum((right - left) * (bottom - top) for left, top, right, bottom in windows)
     if num_redrawn_px * REDRAW_COST > fitted.width * fitted.height or not agrees_with_pillow():
-        return fit(annotate(picture.image, boxes), budget)
+        return fit(annotate(full_image.image, boxes), budget)
 
     def read_annotated(rect: Rect) -> Image.Image:
-        part = cut(picture.image, rect)
+        part = cut(full_image.image, rect)
         _draw(part, boxes, size, rect[:2])
         return part
 
@@ -118,17 +119,17 @@ def annotate_fitted(picture: Picture, boxes: Sequence[Box], budget: Budget) -> I
     return annotated
 
 
-def line_width(picture_width: int) -> int:
-    return max(3, int(0.003 * picture_width))
+def line_width(image_width: int) -> int:
+    return max(3, int(0.003 * image_width))
 
 
 def crop_rect(
     box: Box, width: int, height: int, *, margin: float | tuple[float, float] = 0.1, max_margin_px: int = 600
 ) -> Rect:
-    """The pixels to cut out for `box`, margins included, clipped to a width x height picture.
+    """The pixels to cut out for `box`, margins included, clipped to a width x height image.
 
     Args:
-        margin: added per side, as a fraction of the picture (not of the box); (x, y) where they differ.
+        margin: added per side, as a fraction of the image (not of the box); (x, y) where they differ.
         max_margin_px: upper bound on that margin, in pixels.
 
     Raises:
@@ -141,12 +142,12 @@ def crop_rect(
     right = int(min(1, box.x2 / 1000 + pad_x) * width)
     bottom = int(min(1, box.y2 / 1000 + pad_y) * height)
     if left >= right or top >= bottom:
-        raise EmptyCropError(f"box {box.xyxy} covers no pixel of a {width} x {height} picture")
+        raise EmptyCropError(f"box {box.xyxy} covers no pixel of a {width} x {height} image")
     return left, top, right, bottom
 
 
 def _draw(part: Image.Image, boxes: Sequence[Box], size: tuple[int, int], origin: tuple[int, int]) -> None:
-    """Outline the boxes on `part`, which begins at `origin` of a picture of `size`."""
+    """Outline the boxes on `part`, which begins at `origin` of an image of `size`."""
     draw, line_px = ImageDraw.Draw(part), line_width(size[0])
     reach_px = 2 * line_px  # a side that far outside cannot be seen; without the limit Pillow walks along all of it
     for index, box in enumerate(boxes):
@@ -157,7 +158,7 @@ def _draw(part: Image.Image, boxes: Sequence[Box], size: tuple[int, int], origin
             _clamp(right - origin[0], -reach_px, part.width + reach_px),
             _clamp(bottom - origin[1], -reach_px, part.height + reach_px),
         )
-        draw.rectangle(corners, outline=BOX_COLOURS[index % len(BOX_COLOURS)], width=line_px)
+        draw.rectangle(corners, outline=BOX_COLORS[index % len(BOX_COLORS)], width=line_px)
 
 
 def _clamp(value: int, least: int, most: int) -> int:
@@ -165,10 +166,10 @@ def _clamp(value: int, least: int, most: int) -> int:
 
 
 def _line_rects(box: Box, size: tuple[int, int]) -> list[Rect]:
-    """Rectangles that hold every pixel that `box` colours: its four sides, or all of it where the sides meet."""
+    """Rectangles that hold every pixel that `box` colors: its four sides, or all of it where the sides meet."""
     left, top, right, bottom = box.to_pixels(*size)
     right, bottom, line_px = right + 1, bottom + 1, line_width(size[0])
-    if right - left <= 3 * line_px or bottom - top <= 3 * line_px:  # a thin box is coloured beyond its own corners
+    if right - left <= 3 * line_px or bottom - top <= 3 * line_px:  # a thin box is colored beyond its own corners
         widest = (min(left, right - line_px), max(right, left + line_px))
         tallest = (min(top, bottom - line_px), max(bottom, top + line_px + 1))
         return [(widest[0], tallest[0], widest[1], tallest[1])]
@@ -181,7 +182,7 @@ def _line_rects(box: Box, size: tuple[int, int]) -> list[Rect]:
 
 
 def _touched(rect: Rect, size: tuple[int, int], new_size: tuple[int, int]) -> Rect | None:
-    """The window of the sized picture that depends on `rect` of the full one; None when it lies outside."""
+    """The window of the sized image that depends on `rect` of the full one; None when it lies outside."""
     left, right = touched_range(size[0], new_size[0], rect[0], rect[2])
     top, bottom = touched_range(size[1], new_size[1], rect[1], rect[3])
     return (left, top, right, bottom) if left < right and top < bottom else None

@@ -14,7 +14,7 @@ import time
 from p2r.answers import extract_answer
 from p2r.errors import P2RError
 from p2r.evidence import gather
-from p2r.pixels import Picture
+from p2r.images.budget import FullImage
 from p2r.roles import Perceiver, Reasoner
 from p2r.types import Answer, Completion, EvidenceRecord, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
 
@@ -28,15 +28,15 @@ async def walk(
     reasoner: Reasoner | None,
     judge: Judge | None = None,
     *,
-    picture: Picture | None = None,
+    full_image: FullImage | None = None,
 ) -> Trace:
     """Answer one sample, and judge the answer when there is a judge. Without a reasoner it ends with the evidence, and
     the judge sees the boxes alone.
 
-    Pictures are decoded, cut and sized in threads, so that walks side by side keep the event loop free.
+    Images are decoded, cut and sized in threads, so that walks side by side keep the event loop free.
 
     Args:
-        picture: the sample's, where it is decoded already: walks of one sample share it.
+        image: the sample's, where it is decoded already: walks of one sample share it.
 
     Returns:
         The trace of everything that was seen, said and judged; `failure` says why it is incomplete, if it is.
@@ -50,16 +50,19 @@ async def walk(
     failure: Failure | None = None
     stage: Stage = "image"
     try:
-        picture = picture or Picture(await asyncio.to_thread(sample.image.load))
+        full_image = full_image or FullImage(await asyncio.to_thread(sample.image.load))
         stage = "perceive"
-        perception = await perceiver(sample, picture)
+        perception = await perceiver(sample, full_image)
         stage = "gather"
-        evidence = await asyncio.to_thread(gather, picture, perception.boxes)
+        evidence = await asyncio.to_thread(gather, full_image, perception.boxes)
         record = evidence.record
         stage = "reason"
         if reasoner is not None:
             reply = reasoner(sample, evidence)
-            del evidence, picture  # pixels at full resolution are gone as soon as the reasoner has no more use for them
+            del (
+                evidence,
+                full_image,
+            )  # pixels at full resolution are gone as soon as the reasoner has no more use for them
             reasoning = await reply
         answer = extract_answer(reasoning.text, sample.answer_form, sample.options) if reasoning else None
         stage = "judge"
@@ -90,3 +93,18 @@ def hash_roles(perceiver: Perceiver, reasoner: Reasoner | None) -> str:
     """Short hash of everything about both roles that can change a result: prompts, models, budgets, decoding."""
     parts = f"{perceiver.fingerprint} {reasoner.fingerprint if reasoner else 'nobody'}"
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
+async def walk_twice(
+    sample: Sample,
+    perceiver: Perceiver,
+    reasoner: Reasoner | None = None,
+    judge: Judge | None = None,
+    *,
+    full_image: FullImage,
+) -> Trace:
+    """`walk`, and once more if that fails: a server that was restarting, a judge that was cut off."""
+    trace = await walk(sample, perceiver, reasoner, judge, full_image=full_image)
+    if trace.failure is None:
+        return trace
+    return await walk(sample, perceiver, reasoner, judge, full_image=full_image)

@@ -72,11 +72,11 @@ class PromptSet:
         return self._fill("perceiver", {"question": question_text(sample)})
 
     def reasoner(self, sample: Sample) -> str:
-        """Answer from the annotated picture and the crops."""
+        """Answer from the annotated image and the crops."""
         return self._ask("reasoner", sample)
 
     def reasoner_without_evidence(self, sample: Sample) -> str:
-        """Answer from the picture alone, because the perceiver found nothing to show."""
+        """Answer from the image alone, because the perceiver found nothing to show."""
         return self._ask("reasoner_without_evidence", sample)
 
     def direct(self, sample: Sample) -> str:
@@ -104,11 +104,11 @@ class PromptSet:
 
     @property
     def zoom_view(self) -> str:
-        """What the two pictures of a searched part are; stands before the question about it."""
+        """What the two images of a searched part are; stands before the question about it."""
         return self.texts["zoom_view"]
 
     def zoom_cues(self, sample: Sample) -> str:
-        """What has to be seen? Asked without the picture."""
+        """What has to be seen? Asked without the image."""
         return self._fill("zoom_cues", {"question": question_text(sample)})
 
     def zoom_answerable(self, sample: Sample) -> str:

@@ -2,14 +2,13 @@
 here.
 
 Frozen pydantic models cross a file or a wire; frozen slotted dataclasses hold pixels. Boxes are per mille of the
-picture's width and height (Qwen3-VL's frame, 0 to 1000), everywhere: other frames are converted where a reply is
+image's width and height (Qwen3-VL's frame, 0 to 1000), everywhere: other frames are converted where a reply is
 parsed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -18,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 AnswerForm = Literal["choice", "number", "free_form"]
 Frame = Literal["per_mille", "absolute", "unit"]
-Role = Literal["perceiver", "reasoner", "judge"]
 Stage = Literal["image", "perceive", "gather", "reason", "judge"]
 ParseStep = Literal["strict", "repaired", "salvaged", "none"]
 
@@ -32,7 +30,7 @@ class Frozen(BaseModel):
 
 
 class Box(Frozen):
-    """A rectangle in per mille of the picture's width (x) and height (y). May reach beyond 0..1000 when not clipped."""
+    """A rectangle in per mille of the image's width (x) and height (y). May reach beyond 0..1000 when not clipped."""
 
     x1: float
     y1: float
@@ -58,11 +56,11 @@ class Box(Frozen):
 
     @property
     def area(self) -> float:
-        """Share of the picture, 0 to 1 for a box inside it."""
+        """Share of the image, 0 to 1 for a box inside it."""
         return (self.x2 - self.x1) * (self.y2 - self.y1) / 1e6
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Corners in pixels of a `width` x `height` picture, truncated towards zero as in the authors' release."""
+        """Corners in pixels of a `width` x `height` image, truncated toward zero as in the authors' release."""
         return (
             int(self.x1 / 1000 * width),
             int(self.y1 / 1000 * height),
@@ -72,7 +70,7 @@ class Box(Frozen):
 
 
 class ImageSource(Protocol):
-    """Where a picture comes from. Pixels are made when asked for and not kept."""
+    """Where an image comes from. Pixels are made when asked for and not kept."""
 
     @property
     def uri(self) -> str:
@@ -80,13 +78,13 @@ class ImageSource(Protocol):
         ...
 
     def load(self) -> Image.Image:
-        """The upright RGB picture at full resolution. Raises ImageError."""
+        """The upright RGB image at full resolution. Raises ImageError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question about one picture.
+    """One question about one image.
 
     options: texts without letters, () for an open question; option k has the letter LETTERS[k].
     options_in_question: the question's text already states the options, so that no prompt appends them.
@@ -110,79 +108,6 @@ class Sample:
     options_in_question: bool = False
     cluster: str = ""
     cycle: int | None = None
-
-
-class Budget(Frozen):
-    """How many pixels a model looks at: sides are multiples of `factor`, the area lies in [min_pixels, max_pixels]."""
-
-    factor: int = 32
-    min_pixels: int = 16 * 32 * 32
-    max_pixels: int = 4096 * 32 * 32
-
-
-class ModelProfile(Frozen):
-    """What a model family expects: the frame its boxes are written in, and its pixel budget."""
-
-    family: str
-    frame: Frame
-    budget: Budget
-
-
-class Decoding(Frozen):
-    """How tokens are drawn. Temperature 0 is greedy.
-
-    first_words: words whose probability of beginning the reply is wanted as well: `Completion.first_probs`.
-    """
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    first_words: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of a chat: texts and pictures (already sized), as they follow each other."""
-
-    role: Literal["user", "assistant"]
-    parts: tuple[str | Image.Image, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(part for part in self.parts if isinstance(part, str))
-
-    @property
-    def images(self) -> tuple[Image.Image, ...]:
-        return tuple(part for part in self.parts if not isinstance(part, str))
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What a model is asked: images first (already sized to its budget), then the text.
-
-    fingerprint: short hash of the prompt set the wording comes from.
-    later: what was said since, in a chat of several turns: a reply, what was said to it, and so on. The last turn is
-        the user's.
-    """
-
-    role: Role
-    system: str
-    text: str
-    images: tuple[Image.Image, ...]
-    fingerprint: str
-    later: tuple[Turn, ...] = ()
-
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """The whole chat, without the system's words."""
-        return (Turn("user", (*self.images, self.text)), *self.later)
-
-    @property
-    def all_images(self) -> tuple[Image.Image, ...]:
-        """The images of every turn."""
-        return tuple(image for turn in self.turns for image in turn.images)
 
 
 class Usage(Frozen):
@@ -252,7 +177,7 @@ class Perception(Frozen):
 
 
 class EvidenceRecord(Frozen):
-    """What the evidence was made of: crop rectangles in pixels of the full picture, and the boxes that gave none."""
+    """What the evidence was made of: crop rectangles in pixels of the full image, and the boxes that gave none."""
 
     image_wh: tuple[int, int]
     crops: tuple[tuple[int, int, int, int], ...] = ()
@@ -273,7 +198,7 @@ class Answer(Frozen):
 
 
 class Verdict(Frozen):
-    """A judgement. An answer that could not be judged has no verdict but a failure. `completion` is that of a judging
+    """A judgment. An answer that could not be judged has no verdict but a failure. `completion` is that of a judging
     model, None when none was asked."""
 
     correct: bool
@@ -320,26 +245,7 @@ class Trace(Frozen):
         return (*perceived, *(box for use in uses if use is not None for box in use.boxes))
 
 
-class Model(Protocol):
-    """Anything that replies to a prompt. Concurrent calls are welcome; a model batches or bounds them itself."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def profile(self) -> ModelProfile: ...
-
-    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """Raises ModelError or EndpointError when no usable reply comes."""
-        ...
-
-
 class Judge(Protocol):
     """Compares an answer (or the boxes) with the sample's target. Raises JudgeError when it cannot tell."""
 
     async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict: ...
-
-
-def visual_tokens(images: Sequence[Image.Image], factor: int) -> tuple[int, ...]:
-    """Tokens each image costs a model whose merged patch covers factor x factor pixels."""
-    return tuple((image.width // factor) * (image.height // factor) for image in images)

@@ -17,7 +17,7 @@ def read_rows(name: str) -> list[dict[str, Any]]:
 
 
 def make_background(width: int, height: int) -> Image.Image:
-    """The synthetic picture of the fixtures: R=(7x+3y)%256, G=(5x+11y)%256, B=(x+2y)%256."""
+    """The synthetic image of the fixtures: R=(7x+3y)%256, G=(5x+11y)%256, B=(x+2y)%256."""
     y, x = np.mgrid[:height, :width]
     bands = [(7 * x + 3 * y) % 256, (5 * x + 11 * y) % 256, (x + 2 * y) % 256]
     return Image.fromarray(np.stack(bands, axis=-1).astype(np.uint8))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rows import read_rows
 
 from p2r.answers import read_release
 from p2r.evaluation.aggregate import Scored, aggregate_categories, make_release_table
+from tests.golden.rows import read_rows
 
 ROWS = read_rows("aggregates")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rows import read_rows
 
 from p2r.answers import extract_answer, read_mme_official, read_release
+from tests.golden.rows import read_rows
 
 AUTHORS = read_rows("answers_authors")
 MME_OFFICIAL = read_rows("answers_mme_official")

@@ -1,4 +1,4 @@
-"""Boxes agree with the public code: kept boxes, IoU, pixels, and our seven readings of localisation."""
+"""Boxes agree with the public code: kept boxes, IoU, pixels, and our seven readings of localization."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from math import isfinite
 from typing import Any
 
 import pytest
-from rows import read_rows
 
-from p2r.boxes import RELEASE, iou, localise, parse_boxes
+from p2r.boxes import RELEASE, iou, localize, parse_boxes
 from p2r.types import Box
+from tests.golden.rows import read_rows
 
 REPLIES = read_rows("bbox_parse_authors")
 OPERATIONS = read_rows("box_ops_authors")
-LOCALISATIONS = read_rows("localisation_reference")
+LOCALIZATIONS = read_rows("localization_reference")
 
 
 def make_box(corners: list[float]) -> Box:
@@ -46,7 +46,7 @@ def test_release_rules_keep_the_labels_of_the_release(row: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("row", REPLIES, ids=lambda row: row["id"])
-def test_robust_rules_lose_no_box_of_the_release_that_reaches_into_the_picture(row: dict[str, Any]) -> None:
+def test_robust_rules_lose_no_box_of_the_release_that_reaches_into_the_image(row: dict[str, Any]) -> None:
     boxes, _ = parse_boxes(row["text"])
     corners = {box.xyxy for box in boxes}
     for x1, y1, x2, y2 in expected_boxes(row):
@@ -64,7 +64,7 @@ def test_robust_rules_read_clearly_more_of_the_broken_replies() -> None:
 
 @pytest.mark.parametrize("row", REPLIES, ids=lambda row: row["id"])
 def test_robust_rules_invent_no_corner(row: dict[str, Any]) -> None:
-    """Every corner stands in the reply, or is the picture's edge."""
+    """Every corner stands in the reply, or is the image's edge."""
     for box in parse_boxes(row["text"])[0]:
         for value in box.xyxy:
             assert value in (0, 1000) or f"{value:g}" in row["text"] or repr(value) in row["text"]
@@ -90,14 +90,14 @@ def test_pixels_agree(row: dict[str, Any]) -> None:
     assert list(make_box(corners).to_pixels(width, height)) == row["expected"]
 
 
-@pytest.mark.parametrize("row", LOCALISATIONS, ids=lambda row: row["id"])
-def test_localisation_agrees_in_all_seven_readings(row: dict[str, Any]) -> None:
+@pytest.mark.parametrize("row", LOCALIZATIONS, ids=lambda row: row["id"])
+def test_localization_agrees_in_all_seven_readings(row: dict[str, Any]) -> None:
     width, height = row["image_size"]
     gold = [
         make_box([x / width * 1000, y / height * 1000, (x + w) / width * 1000, (y + h) / height * 1000])
         for x, y, w, h in row["gt_xywh"]
     ]
-    found = localise([make_box(corners) for corners in row["pred_bbox_2d"]], gold)
+    found = localize([make_box(corners) for corners in row["pred_bbox_2d"]], gold)
     expected = row["expected"]
     assert found.hit_any == bool(expected["any_box_hits_any_gt"])
     assert found.hit_all == bool(expected["all_gt_hit"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from rows import hash_pixels, make_background, read_rows
 
+from p2r.dialogue import Budget
 from p2r.errors import EmptyCropError, ImageError
-from p2r.evidence import BOX_COLOURS, annotate, crop_rect, line_width
-from p2r.pixels import smart_resize
-from p2r.types import Box, Budget
+from p2r.evidence import BOX_COLORS, annotate, crop_rect, line_width
+from p2r.images.budget import smart_resize
+from p2r.types import Box
+from tests.golden.rows import hash_pixels, make_background, read_rows
 
 CROPS, DRAWINGS, SIZES = (
     read_rows(name) for name in ("crop_geometry_authors", "draw_geometry_authors", "smart_resize")
@@ -48,7 +49,7 @@ def test_rectangles_are_those_of_the_release(row: dict[str, Any]) -> None:
     drawn = [
         {
             "xy": [list(box.to_pixels(width, height)[:2]), list(box.to_pixels(width, height)[2:])],
-            "outline": BOX_COLOURS[index % len(BOX_COLOURS)],
+            "outline": BOX_COLORS[index % len(BOX_COLORS)],
             "width": line_width(width),
         }
         for index, box in enumerate(boxes)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rows import hash_pixels, make_background, read_rows
 
 from p2r.boxes import RELEASE
+from p2r.dialogue import Budget, Decoding, Prompt
 from p2r.evidence import gather
+from p2r.images.budget import FullImage, fit
+from p2r.images.load import MemoryImage
 from p2r.models.scripted import ScriptedModel
-from p2r.pixels import MemoryImage, Picture, fit
 from p2r.prompts import load_prompt_set
 from p2r.roles import EvidenceReasoner, ModelPerceiver, PlainReasoner
-from p2r.types import Budget, Completion, Decoding, Prompt, Sample
+from p2r.types import Completion, Sample
+from tests.golden.rows import hash_pixels, make_background, read_rows
 
 CLOSING_SENTENCE = "Answer with the option's letter from the given choices directly."
 PROMPTS = load_prompt_set("release")
@@ -63,12 +65,12 @@ def check(prompt: Prompt, expected: dict[str, Any], originals: tuple[Any, ...]) 
 async def test_both_stages_ask_what_the_release_asks(row: dict[str, Any]) -> None:
     sample, expected = make_sample(row), row["expected"]
     model = Listener(row["perceive_output"] or "")
-    picture = Picture(sample.image.load())
-    evidence = gather(picture, ())
+    full_image = FullImage(sample.image.load())
+    evidence = gather(full_image, ())
     if expected["perceive"]:
-        perception = await ModelPerceiver(model, PROMPTS, rules=RELEASE)(sample, picture)
-        check(model.asked[-1], expected["perceive"], (picture.image,))
-        evidence = gather(picture, perception.boxes)
+        perception = await ModelPerceiver(model, PROMPTS, rules=RELEASE)(sample, full_image)
+        check(model.asked[-1], expected["perceive"], (full_image.image,))
+        evidence = gather(full_image, perception.boxes)
         assert len(perception.boxes) == (expected["result"]["bbox_count"] or 0)
         await EvidenceReasoner(model, PROMPTS)(sample, evidence)
     else:
@@ -79,8 +81,8 @@ async def test_both_stages_ask_what_the_release_asks(row: dict[str, Any]) -> Non
 
 def test_hr_bench_options_are_appended_as_lettered_lines() -> None:
     image = MemoryImage(make_background(64, 48))
-    sample = Sample("0", image, "What colour is the sail?", options=("red", "blue"), answer_form="choice")
+    sample = Sample("0", image, "What color is the sail?", options=("red", "blue"), answer_form="choice")
     assert PROMPTS.direct(sample) == (
-        "Question: What colour is the sail?\nOptions:\nA. red\nB. blue\n"
+        "Question: What color is the sail?\nOptions:\nA. red\nB. blue\n"
         "Answer the question with the option's letter from the given choices (e.g., A, B, etc.) directly.\n"
     )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rows import read_rows
 
-from p2r.benchmarks.polygons import draw_polygon
+from p2r.benchmarks.annotations.polygons import draw_polygon
 from p2r.benchmarks.reasonseg import IGNORE, TARGET, box_around, draw_mask, read_annotation
+from tests.golden.rows import read_rows
 
 ROWS = read_rows("reasonseg_masks")
 
@@ -41,7 +41,7 @@ def test_the_hugging_face_conversion_merges_what_is_to_be_ignored(row: dict[str,
 
 
 @pytest.mark.parametrize("row", read_rows("polygons_opencv"), ids=lambda row: row["id"])
-def test_polygons_agree_with_opencv_also_outside_the_picture(row: dict[str, Any]) -> None:
+def test_polygons_agree_with_opencv_also_outside_the_image(row: dict[str, Any]) -> None:
     mask = np.zeros((row["height"], row["width"]), np.uint8)
     draw_polygon(mask, [(x, y) for x, y in row["points"]], 1)
     assert int(mask.sum()) == row["expected"]["area"]

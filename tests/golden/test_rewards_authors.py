@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from rows import read_rows
-
-sys.path.append(str(Path(__file__).parent.parent / "unit"))
-
-from training_fakes import BatchScript, FakeActor, in_turn, make_phase, make_recipe
 
 from p2r.answers import extract_answer
-from p2r.pixels import MemoryImage
+from p2r.dialogue import Prompt
+from p2r.images.load import MemoryImage
 from p2r.prompts import load_prompt_set
+from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
-from p2r.training.rolled import Rolled
 from p2r.training.rollout import Roller
-from p2r.types import Prompt, Sample
+from p2r.types import Sample
+from tests.fakes.training import BatchScript, FakeActor, in_turn, make_phase, make_recipe
+from tests.golden.rows import read_rows
 
 PERCEIVER = read_rows("rewards_authors_perceiver")
 JUDGED = [row for row in PERCEIVER if row["expected"]["error"] is None]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rows import make_background, read_rows
 
-from p2r.pixels import MemoryImage
+from p2r.images.load import MemoryImage
 from p2r.prompts import load_prompt_set
 from p2r.types import Sample
+from tests.golden.rows import make_background, read_rows
 
 ROWS = [row for row in read_rows("train_prompts_authors") if row["fn"].startswith("_build")]
 TRAINING_FREE_FORM = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rows import read_rows
 
 from p2r.errors import ToolError
 from p2r.roles.zoom_tool import find_size, find_window
+from tests.golden.rows import read_rows
 
 ROWS = read_rows("qwen_zoom_tool")
 

@@ -1,4 +1,4 @@
-"""Large pictures stay on disk: loading a benchmark costs the memory of a row, not of the file."""
+"""Large images stay on disk: loading a benchmark costs the memory of a row, not of the file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pytest
 
 from p2r.benchmarks import load_benchmark
 
-PICTURE_BYTES, NUM_QUESTIONS = 1_500_000, 6
+IMAGE_BYTES, NUM_QUESTIONS = 1_500_000, 6
 
 
 def write_rows(path: Path) -> Path:
-    """HR-Bench rows whose pictures are far larger than everything else (a BMP header, then noise)."""
+    """HR-Bench rows whose images are far larger than everything else (a BMP header, then noise)."""
     names = ["index", "question", "answer", "category", "A", "B", "C", "D", "cycle_category", "image"]
-    side = int((PICTURE_BYTES / 3) ** 0.5) // 4 * 4
+    side = int((IMAGE_BYTES / 3) ** 0.5) // 4 * 4
     header = b"BM" + (54 + side * side * 3).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little")
     header += (40).to_bytes(4, "little") + side.to_bytes(4, "little") * 2 + b"\1\0\x18\0" + bytes(24)
     rows: list[dict[str, object]] = []
     for index in range(4 * NUM_QUESTIONS):
-        picture = base64.b64encode(header + os.urandom(side * side * 3)).decode()
+        full_image = base64.b64encode(header + os.urandom(side * side * 3)).decode()
         options = [f"{letter}{index // 4}" for letter in "wxyz"]
         turned = options[-(index % 4) :] + options[: -(index % 4)] if index % 4 else options
-        values = [index, "Where?", "ABCD"[index % 4], "single", *turned, index % 4, picture]
+        values = [index, "Where?", "ABCD"[index % 4], "single", *turned, index % 4, full_image]
         rows.append(dict(zip(names, values, strict=True)))
     with path.open("w") as file:
         if path.suffix == ".json":
@@ -44,8 +44,8 @@ def test_loading_costs_the_memory_of_a_few_rows(tmp_path: Path, kind: str) -> No
     assert file_bytes > 40e6
     tracemalloc.start()
     benchmark = load_benchmark(f"hrbench_8k:{path}")
-    picture = benchmark[17].image.load()
+    full_image = benchmark[17].image.load()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(benchmark) == 4 * NUM_QUESTIONS and picture.width > 500
-    assert peak < 8 * PICTURE_BYTES < file_bytes / 3
+    assert len(benchmark) == 4 * NUM_QUESTIONS and full_image.width > 500
+    assert peak < 8 * IMAGE_BYTES < file_bytes / 3

@@ -16,23 +16,24 @@ from PIL import Image
 pytest.importorskip("torch")
 
 import torch
-from endpoint_server import Answer, serve
-from tiny_checkpoint import make_checkpoint
 from transformers import Qwen3VLForConditionalGeneration
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.evaluation.modes import Mode, make_way
+from p2r.dialogue import Decoding, Prompt, Turn
 from p2r.judges import judge_for
 from p2r.models.checkpoint import open_checkpoint
-from p2r.models.encoding import PromptEncoder
-from p2r.models.endpoint import EndpointModel
-from p2r.models.local import LocalModel
-from p2r.models.patches import normalise
+from p2r.models.local.encoding import PromptEncoder
+from p2r.models.local.model import LocalModel
+from p2r.models.local.patches import normalize
+from p2r.models.server.model import EndpointModel
+from p2r.modes import Mode, make_way
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import ToolReasoner
-from p2r.types import Completion, Decoding, Prompt, Trace, Turn
+from p2r.types import Completion, Trace
+from tests.fakes.endpoint_server import Answer, serve
+from tests.fakes.tiny_checkpoint import make_checkpoint
 
 PROMPTS = load_prompt_set()
 FIRST_WORD = Decoding(max_new_tokens=1, first_words=("Yes", "No"))
@@ -64,17 +65,17 @@ async def reply_all(model: LocalModel, prompts: list[Prompt], decoding: Decoding
 
 
 def test_a_chat_is_written_as_the_models_own_template_writes_tools(folder: Path) -> None:
-    picture = "<|vision_start|><|image_pad|><|vision_end|>"
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
     assert PromptEncoder(open_checkpoint(folder)).render(make_chat()) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
-        f"<|im_start|>user\n{picture}What is on the sail?<|im_end|>\n"
+        f"<|im_start|>user\n{image}What is on the sail?<|im_end|>\n"
         f"<|im_start|>assistant\nCloser.\n{CALL}<|im_end|>\n"
-        f"<|im_start|>user\n<tool_response>\n{picture}\n</tool_response><|im_end|>\n"
+        f"<|im_start|>user\n<tool_response>\n{image}\n</tool_response><|im_end|>\n"
         "<|im_start|>assistant\n"
     )
 
 
-def test_pictures_of_later_turns_are_seen_where_they_stand(folder: Path, model: LocalModel) -> None:
+def test_images_of_later_turns_are_seen_where_they_stand(folder: Path, model: LocalModel) -> None:
     encoded = PromptEncoder(open_checkpoint(folder)).encode(make_chat())
     assert encoded.visual_tokens == (6, 6)
     assert [grid[1:] for grid in encoded.grids] == [(4, 6), (6, 4)]
@@ -96,7 +97,7 @@ def test_odds_of_the_first_word_are_those_of_the_stock_model(folder: Path, model
             logits = stock(
                 input_ids=ids,
                 mm_token_type_ids=(ids == checkpoint.image_token_id).int(),
-                pixel_values=normalise(
+                pixel_values=normalize(
                     list(encoded.patches), checkpoint.patches, device=ids.device, dtype=torch.float32, frames=2
                 ),
                 image_grid_thw=torch.tensor(encoded.grids),

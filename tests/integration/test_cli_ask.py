@@ -13,14 +13,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from chat_server import chat_reply, error_reply, serve
 from PIL import Image
-from processes import heed_ctrl_c
 from typer.testing import CliRunner, Result
 
 from p2r.cli.app import app
-from p2r.evaluation.store import TraceStore, read_traces
+from p2r.runs.store import TraceStore, read_traces
 from p2r.types import Trace
+from tests.fakes.chat_server import chat_reply, error_reply, serve
+from tests.fakes.processes import heed_ctrl_c
 
 BOXES = '[{"bbox_2d": [100, 200, 300, 400], "label": "sail"}, {"bbox_2d": [500, 500, 600, 650], "label": "mast"}]'
 REPLY = "<think>On the sail there is a star.</think><answer>A</answer>"
@@ -37,8 +37,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def pictures(here: Path) -> Path:
-    folder = here / "pictures"
+def images(here: Path) -> Path:
+    folder = here / "images"
     folder.mkdir()
     for name in ("a.png", "b.jpg", "c.webp"):
         Image.new("RGB", (64, 48)).save(folder / name)
@@ -87,7 +87,7 @@ def test_json_prints_the_whole_trace(here: Path) -> None:
     assert trace.image == "photo.png"
 
 
-def test_save_writes_the_annotated_picture_the_crops_and_the_trace(here: Path) -> None:
+def test_save_writes_the_annotated_image_the_crops_and_the_trace(here: Path) -> None:
     result = ask("photo.png", "What?", "--options", "x,y", "--save", "out")
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "annotated.png",
@@ -100,13 +100,13 @@ def test_save_writes_the_annotated_picture_the_crops_and_the_trace(here: Path) -
 
 def test_direct_mode_says_that_it_looked_once(here: Path) -> None:
     result = ask("photo.png", "What?", "--options", "x,y", "--mode", "direct")
-    assert "looked at  the whole picture, once" in result.stdout
+    assert "looked at  the whole image, once" in result.stdout
 
 
 def test_another_model_may_say_where_to_look(here: Path) -> None:
     Path("looker.json").write_text(json.dumps({"perceiver": "[]"}))
     result = ask("photo.png", "What?", "--options", "x,y", "--perceiver-model", "scripted:looker.json")
-    assert "looked at  the whole picture: no boxes (" in result.stdout
+    assert "looked at  the whole image: no boxes (" in result.stdout
 
 
 def test_a_reply_that_holds_no_answer_is_shown_as_it_is(here: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_reply_that_holds_no_answer_is_shown_as_it_is(here: Path) -> None:
     assert "reply      I would rather not say." in result.stdout
 
 
-# --- pictures that work
+# --- images that work
 
 
-def test_a_picture_of_one_pixel_works(here: Path) -> None:
+def test_a_image_of_one_pixel_works(here: Path) -> None:
     Image.new("RGB", (1, 1)).save("dot.png")
     assert ask("dot.png", "What?", "--options", "x,y", "--save", "out").exit_code == 0
 
@@ -133,7 +133,7 @@ def test_every_pixel_format_works(here: Path, mode: str) -> None:
 
 
 def test_the_first_frame_of_an_animation_is_asked_about(here: Path) -> None:
-    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
     frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
     assert ask("moving.gif", "What?", "--options", "x,y").exit_code == 0
 
@@ -148,7 +148,7 @@ def test_a_photo_on_its_side_is_turned_upright(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_picture_of_20000_by_20000_pixels_works(here: Path) -> None:
+def test_a_image_of_20000_by_20000_pixels_works(here: Path) -> None:
     Image.new("1", (20_000, 20_000)).save("huge.png")
     result = ask("huge.png", "What?", "--options", "x,y", "--json")
     assert result.exit_code == 0, result.output
@@ -157,7 +157,7 @@ def test_a_picture_of_20000_by_20000_pixels_works(here: Path) -> None:
     assert trace.evidence.image_wh == (20_000, 20_000)
 
 
-# --- pictures that do not
+# --- images that do not
 
 
 def test_a_missing_file_is_named(here: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_missing_file_is_named(here: Path) -> None:
 
 
 def test_a_file_that_is_not_an_image_is_named(here: Path) -> None:
-    Path("notes.jpg").write_text("not a picture at all")
+    Path("notes.jpg").write_text("not an image at all")
     assert_refused(ask("notes.jpg", "What?"), "notes.jpg is not an image")
 
 
@@ -193,7 +193,7 @@ def test_a_bomb_beyond_the_default_limit_is_refused_before_it_is_decoded(here: P
     assert_refused(ask("bomb.png", "What?"), "30000 x 30000", "400,000,000")
 
 
-def test_a_picture_that_is_too_thin_is_refused(here: Path) -> None:
+def test_a_image_that_is_too_thin_is_refused(here: Path) -> None:
     Image.new("RGB", (2010, 10)).save("thin.png")
     assert_refused(ask("thin.png", "What?"), "2010 x 10", "200 times")
 
@@ -332,7 +332,7 @@ def test_a_full_disk_on_save_is_said_so(here: Path, monkeypatch: pytest.MonkeyPa
     assert "error: out cannot be written: no space left on device\nhint: " in result.stderr
 
 
-def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full_disk, stack = Path("/dev/full"), ExitStack()
 
     def enter_with_a_full_disk(store: TraceStore) -> TraceStore:
@@ -341,38 +341,38 @@ def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(pictures: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(TraceStore, "__enter__", enter_with_a_full_disk)
-        result = ask("pictures", "What?", "--options", "x,y")
+        result = ask("images", "What?", "--options", "x,y")
     with suppress(OSError):
         stack.close()
-    assert_refused(result, "runs/pictures cannot be written: no space left on device")
-    assert ask("pictures", "What?", "--options", "x,y").exit_code == 0
+    assert_refused(result, "runs/images cannot be written: no space left on device")
+    assert ask("images", "What?", "--options", "x,y").exit_code == 0
 
 
 # --- many questions
 
 
-def test_a_folder_asks_the_same_of_every_picture(pictures: Path) -> None:
-    result = ask("pictures", "What?", "--options", "x,y")
+def test_a_folder_asks_the_same_of_every_image(images: Path) -> None:
+    result = ask("images", "What?", "--options", "x,y")
     assert result.exit_code == 0, result.output
     assert sorted(result.stdout.splitlines()) == ["a.png\tA. x", "b.jpg\tA. x", "c.webp\tA. x"]
-    assert "3 answered, 0 failed: runs/pictures/traces.jsonl" in result.stderr
-    assert len(read_traces(Path("runs/pictures/traces.jsonl"))) == 3
+    assert "3 answered, 0 failed: runs/images/traces.jsonl" in result.stderr
+    assert len(read_traces(Path("runs/images/traces.jsonl"))) == 3
 
 
-def test_a_folder_without_pictures_is_refused(here: Path) -> None:
+def test_a_folder_without_images_is_refused(here: Path) -> None:
     Path("bare").mkdir()
-    assert_refused(ask("bare", "What?"), "holds no pictures")
+    assert_refused(ask("bare", "What?"), "holds no images")
 
 
 def write_rows(*rows: dict[str, object]) -> None:
     Path("questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_file_of_questions_is_asked_and_judged(pictures: Path) -> None:
+def test_a_file_of_questions_is_asked_and_judged(images: Path) -> None:
     write_rows(
-        {"image": "pictures/a.png", "question": "What?", "options": ["x", "y"], "target": "A", "id": "first"},
-        {"image": "pictures/b.jpg", "question": "Who?", "options": ["x", "y"], "target": "y", "id": 2},
-        {"image": "pictures/c.webp", "question": "Where?", "answer_form": "free_form"},
+        {"image": "images/a.png", "question": "What?", "options": ["x", "y"], "target": "A", "id": "first"},
+        {"image": "images/b.jpg", "question": "Who?", "options": ["x", "y"], "target": "y", "id": 2},
+        {"image": "images/c.webp", "question": "Where?", "answer_form": "free_form"},
     )
     result = ask("questions.jsonl", "--save", "out")
     assert result.exit_code == 0, result.output
@@ -380,51 +380,51 @@ def test_a_file_of_questions_is_asked_and_judged(pictures: Path) -> None:
     assert "accuracy 50.0% (1 of 2 with a target; 95% interval 9.5% to 90.5%)" in result.stderr
 
 
-def test_paths_in_a_file_of_questions_are_relative_to_it(pictures: Path) -> None:
-    rows = pictures / "rows.jsonl"
+def test_paths_in_a_file_of_questions_are_relative_to_it(images: Path) -> None:
+    rows = images / "rows.jsonl"
     rows.write_text('{"image": "a.png", "question": "What?"}\n\n')
-    assert ask("pictures/rows.jsonl").exit_code == 0
+    assert ask("images/rows.jsonl").exit_code == 0
 
 
-def test_a_batch_prints_traces_as_json_lines(pictures: Path) -> None:
-    result = ask("pictures", "What?", "--options", "x,y", "--json")
+def test_a_batch_prints_traces_as_json_lines(images: Path) -> None:
+    result = ask("images", "What?", "--options", "x,y", "--json")
     traces = [Trace.model_validate_json(line) for line in result.stdout.splitlines()]
     assert {trace.sample_id for trace in traces} == {"a.png", "b.jpg", "c.webp"}
 
 
-def test_a_batch_goes_on_past_failures_and_exits_with_their_count(pictures: Path) -> None:
-    (pictures / "d.png").touch()
-    result = ask("pictures", "What?", "--options", "x,y")
+def test_a_batch_goes_on_past_failures_and_exits_with_their_count(images: Path) -> None:
+    (images / "d.png").touch()
+    result = ask("images", "What?", "--options", "x,y")
     assert result.exit_code == 1
-    assert "d.png\tfailed: pictures/d.png is empty (0 bytes)" in result.stdout
+    assert "d.png\tfailed: images/d.png is empty (0 bytes)" in result.stdout
     assert "error: 1 of 4 questions failed" in result.stderr
 
 
-def test_a_saved_batch_has_the_pictures_of_every_question(pictures: Path) -> None:
+def test_a_saved_batch_has_the_images_of_every_question(images: Path) -> None:
     write_rows(
-        {"image": "pictures/a.png", "question": "What?", "options": ["x", "y"], "id": "../up"},
-        {"image": "pictures/b.jpg", "question": "Who?", "options": ["x", "y"]},
+        {"image": "images/a.png", "question": "What?", "options": ["x", "y"], "id": "../up"},
+        {"image": "images/b.jpg", "question": "Who?", "options": ["x", "y"]},
         {"image": "gone.png", "question": "Where?"},
     )
     assert ask("questions.jsonl", "--save", "out").exit_code == 1
-    folders = sorted(Path("out/pictures").iterdir())
+    folders = sorted(Path("out/images").iterdir())
     assert [folder.name.partition("-")[0] for folder in folders] == ["2", "_up"]
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == {"annotated.png", "crop_1.png", "crop_2.png", "trace.json"}
 
 
-def test_pictures_that_a_kill_left_out_are_saved_by_the_next_run(pictures: Path) -> None:
-    ask("pictures", "What?", "--options", "x,y", "--save", "out")
-    Path("out/pictures/a.png/trace.json").unlink()
-    (pictures / "b.jpg").unlink()
-    result = ask("pictures", "What?", "--options", "x,y", "--save", "out")
+def test_images_that_a_kill_left_out_are_saved_by_the_next_run(images: Path) -> None:
+    ask("images", "What?", "--options", "x,y", "--save", "out")
+    Path("out/images/a.png/trace.json").unlink()
+    (images / "b.jpg").unlink()
+    result = ask("images", "What?", "--options", "x,y", "--save", "out")
     assert result.exit_code == 0, result.output
-    assert Path("out/pictures/a.png/trace.json").exists()
+    assert Path("out/images/a.png/trace.json").exists()
 
 
-def test_a_batch_without_save_writes_no_pictures(pictures: Path) -> None:
-    ask("pictures", "What?", "--options", "x,y")
-    assert not Path("runs/pictures/pictures").exists()
+def test_a_batch_without_save_writes_no_images(images: Path) -> None:
+    ask("images", "What?", "--options", "x,y")
+    assert not Path("runs/images/images").exists()
 
 
 def test_a_pixel_limit_holds_for_a_script_too(here: Path) -> None:
@@ -432,34 +432,34 @@ def test_a_pixel_limit_holds_for_a_script_too(here: Path) -> None:
     assert "visual tokens (54 | 54 + 54 + 56)" in result.stdout
 
 
-def test_a_second_run_asks_only_what_failed(pictures: Path) -> None:
-    (pictures / "d.png").touch()
-    ask("pictures", "What?", "--options", "x,y")
-    Image.new("RGB", (64, 48)).save(pictures / "d.png")
-    result = ask("pictures", "What?", "--options", "x,y")
+def test_a_second_run_asks_only_what_failed(images: Path) -> None:
+    (images / "d.png").touch()
+    ask("images", "What?", "--options", "x,y")
+    Image.new("RGB", (64, 48)).save(images / "d.png")
+    result = ask("images", "What?", "--options", "x,y")
     assert result.exit_code == 0
     assert result.stdout == "d.png\tA. x\n"
     assert "3 of 4 are answered already" in result.stderr
-    assert len(read_traces(Path("runs/pictures/traces.jsonl"))) == 4
+    assert len(read_traces(Path("runs/images/traces.jsonl"))) == 4
 
 
-def test_a_run_with_another_mode_in_the_same_folder_is_refused(pictures: Path) -> None:
-    ask("pictures", "What?", "--options", "x,y")
-    result = ask("pictures", "What?", "--options", "x,y", "--mode", "direct")
+def test_a_run_with_another_mode_in_the_same_folder_is_refused(images: Path) -> None:
+    ask("images", "What?", "--options", "x,y")
+    result = ask("images", "What?", "--options", "x,y", "--mode", "direct")
     assert_refused(result, "mode was p2r, now direct")
 
 
-def test_edited_prompts_in_the_same_folder_are_noticed(pictures: Path) -> None:
+def test_edited_prompts_in_the_same_folder_are_noticed(images: Path) -> None:
     Path("mine").mkdir()
     Path("mine/base.txt").write_text("release")
-    ask("pictures", "What?", "--options", "x,y", "--prompts", "mine")
+    ask("images", "What?", "--options", "x,y", "--prompts", "mine")
     Path("mine/system.txt").write_text("You are terse.")
-    result = ask("pictures", "What?", "--options", "x,y", "--prompts", "mine")
+    result = ask("images", "What?", "--options", "x,y", "--prompts", "mine")
     assert_refused(result, "prompt_fingerprint was")
 
 
 def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, num_written = TraceStore.append, 0
 
@@ -472,14 +472,14 @@ def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(TraceStore, "append", append_then_interrupt)
-        result = ask("pictures", "What?", "--options", "x,y")
-    assert_refused(result, "interrupted; 2 of 3 answers are kept in runs/pictures/traces.jsonl", code=130)
-    again = ask("pictures", "What?", "--options", "x,y")
+        result = ask("images", "What?", "--options", "x,y")
+    assert_refused(result, "interrupted; 2 of 3 answers are kept in runs/images/traces.jsonl", code=130)
+    again = ask("images", "What?", "--options", "x,y")
     assert again.exit_code == 0
     assert len(again.stdout.splitlines()) == 1
 
 
-def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:
+def test_a_real_ctrl_c_ends_the_command_at_once(images: Path) -> None:
     never = threading.Event()
 
     def respond(text: str, number: int) -> tuple[int, str]:
@@ -488,7 +488,7 @@ def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:
         return chat_reply(REPLY)
 
     with serve(respond) as url:
-        command = [sys.executable, "-m", "p2r", "ask", "pictures", "What?", "--options", "x,y", "--mode", "direct"]
+        command = [sys.executable, "-m", "p2r", "ask", "images", "What?", "--options", "x,y", "--mode", "direct"]
         command += ["--model", f"{url}#stub", "--num-at-once", "1"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
@@ -501,14 +501,14 @@ def test_a_real_ctrl_c_ends_the_command_at_once(pictures: Path) -> None:
         never.set()
     assert process.returncode == 130, errors
     assert "2 of 3 answers are kept" in errors
-    assert len(read_traces(Path("runs/pictures/traces.jsonl"))) == 2
+    assert len(read_traces(Path("runs/images/traces.jsonl"))) == 2
 
 
-def test_a_line_cut_short_by_a_kill_is_asked_again(pictures: Path) -> None:
-    ask("pictures", "What?", "--options", "x,y")
-    path = Path("runs/pictures/traces.jsonl")
+def test_a_line_cut_short_by_a_kill_is_asked_again(images: Path) -> None:
+    ask("images", "What?", "--options", "x,y")
+    path = Path("runs/images/traces.jsonl")
     path.write_bytes(path.read_bytes()[:-30])
-    result = ask("pictures", "What?", "--options", "x,y")
+    result = ask("images", "What?", "--options", "x,y")
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 1
     assert len(read_traces(path)) == 3

@@ -60,11 +60,11 @@ def test_the_demo_writes_one_report(here: Path) -> None:
     assert "p2r demo --num-samples 4 --seed 0 --model scripted:replies.json" in html
 
 
-def test_the_demo_leaves_a_picture_and_says_how_to_ask_about_it(here: Path) -> None:
+def test_the_demo_leaves_a_image_and_says_how_to_ask_about_it(here: Path) -> None:
     result = demo("--num-samples", "2", "--out", "made")
     line = next(line for line in result.stdout.splitlines() if line.startswith("try:"))
     arguments = shlex.split(line.removeprefix("try:"))
-    assert arguments[:3] == ["p2r", "ask", "made/picture.png"]
+    assert arguments[:3] == ["p2r", "ask", "made/image.png"]
     asked = CliRunner().invoke(app, [*arguments[1:], "--model", "scripted:replies.json"])
     assert asked.exit_code == 0, asked.output
 

@@ -1,4 +1,4 @@
-"""`p2r report` over runs of needles with scripted replies, and where it finds their pictures."""
+"""`p2r report` over runs of needles with scripted replies, and where it finds their images."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_questions(folder: Path) -> None:
     (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_moved_data_leave_cards_without_pictures_until_they_are_named(here: Path) -> None:
+def test_moved_data_leave_cards_without_images_until_they_are_named(here: Path) -> None:
     write_questions(here / "data")
     evaluate("folder:data/questions.jsonl")
     assert p2r("report", "runs").exit_code == 0
@@ -65,7 +65,7 @@ def test_moved_data_leave_cards_without_pictures_until_they_are_named(here: Path
     shutil.move("data", "elsewhere")
     result = p2r("report", "runs")
     assert result.exit_code == 0, result.output
-    assert "The pictures of folder were not found" in result.stderr
+    assert "The images of folder were not found" in result.stderr
     assert "data:image/webp" not in Path("report.html").read_text()
     assert p2r("report", "runs", "--benchmark", "folder:elsewhere/questions.jsonl").exit_code == 0
     assert Path("report.html").read_text().count("data:image/webp") == 4 * 4

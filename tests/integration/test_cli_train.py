@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_training import make_recipe
 from typer.testing import CliRunner, Result
 
 from p2r.cli.app import app
+from tests.fakes.tiny_training import make_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

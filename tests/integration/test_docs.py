@@ -1,7 +1,7 @@
 """What the documentation shows is what happens: every block marked `console` is run and its output compared.
 
 In a block, lines that start with `$ ` are commands and the lines below them their output, stdout and stderr together.
-`$ cat NAME` does not run but makes the file: what is shown below it is what is in it. Seconds may differ. A picture
+`$ cat NAME` does not run but makes the file: what is shown below it is what is in it. Seconds may differ. An image
 photo.png of 800 x 600 pixels is at hand.
 """
 
@@ -37,7 +37,7 @@ def read_steps(page: Path) -> Iterator[Step]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a picture, and `p2r` on the path."""
+    """A working directory with an image, and `p2r` on the path."""
     command = tmp_path / "bin" / "p2r"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m p2r "$@"\n')
@@ -59,7 +59,7 @@ def test_commands_print_what_the_page_shows(page: Path, place: Path) -> None:
         done = subprocess.run(
             command, shell=True, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
         )
-        assert normalise(done.stdout) == normalise(shown), command
+        assert normalize(done.stdout) == normalize(shown), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -77,6 +77,6 @@ def test_every_p2r_command_in_the_documentation_is_one() -> None:
     assert commands <= set(get_group(app).commands)
 
 
-def normalise(text: str) -> list[str]:
+def normalize(text: str) -> list[str]:
     """Lines without trailing blanks, with seconds made equal."""
     return [re.sub(r"\d+\.\d+ (s|samples/s)(?!\w)", r"N \1", line.rstrip()) for line in text.splitlines()]

@@ -7,16 +7,17 @@ import socket
 import threading
 
 import pytest
-from endpoint_server import Answer, completion, refusal, serve
 from PIL import Image
 
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ConfigError, EndpointError
-from p2r.models.base import load_model
-from p2r.models.endpoint import ATTEMPTS, EndpointModel
-from p2r.types import Completion, Decoding, Prompt
+from p2r.models.load import load_model
+from p2r.models.server.model import ATTEMPTS, EndpointModel
+from p2r.types import Completion
+from tests.fakes.endpoint_server import Answer, completion, refusal, serve
 
 SHORT = Decoding(max_new_tokens=16)
-PICTURE = Image.new("RGB", (128, 128), "red")
+IMAGE = Image.new("RGB", (128, 128), "red")
 KEY = "sk-secret-0123456789"
 
 
@@ -25,7 +26,7 @@ def connect(url: str, *, timeout_s: float = 10.0, name: str = "qwen3-vl") -> End
 
 
 def ask(model: EndpointModel, *images: Image.Image) -> Completion:
-    prompt = Prompt("perceiver", "Be brief.", "Where is the cat?", images or (PICTURE,), "test")
+    prompt = Prompt("perceiver", "Be brief.", "Where is the cat?", images or (IMAGE,), "test")
     return asyncio.run(model.complete(prompt, SHORT))
 
 
@@ -110,7 +111,7 @@ def test_an_exhausted_account_is_not_retried() -> None:
 
 @pytest.mark.parametrize(("status", "num_formats"), [(500, 3), (502, 1), (503, 1)])
 def test_a_server_that_always_fails_is_asked_a_few_times_only(status: int, num_formats: int) -> None:
-    """A 500 may be about the picture's format, so the first prompt with pictures also tries the other formats."""
+    """A 500 may be about the image's format, so the first prompt with images also tries the other formats."""
     with serve(Answer(status, "Internal Server Error")) as server:
         error = fail(connect(server.url))
         assert len(server.chats) == ATTEMPTS + num_formats - 1
@@ -197,9 +198,9 @@ def test_a_refused_key_is_told_without_showing_it() -> None:
 )
 def test_too_many_images_are_told(message: str) -> None:
     with serve(refusal(400, message)) as server:
-        error = fail(connect(server.url), PICTURE, PICTURE, PICTURE)
+        error = fail(connect(server.url), IMAGE, IMAGE, IMAGE)
         assert len(server.chats) == 1
-    assert "fewer than the 3 pictures" in error.message
+    assert "fewer than the 3 images" in error.message
     assert "--limit-mm-per-prompt" in error.hint
 
 
@@ -236,7 +237,7 @@ def test_a_model_without_eyes_is_told_and_not_retried(answer: Answer) -> None:
     with serve(answer) as server:
         error = fail(connect(server.url))
         assert len(server.chats) == 1
-    assert "takes no pictures" in error.message
+    assert "takes no images" in error.message
     assert "vision" in error.hint
 
 

@@ -14,13 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-from endpoint_server import Answer, Call, completion, refusal, serve
 from PIL import Image
 
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError
-from p2r.models.endpoint import EndpointModel
-from p2r.models.transport import Transport
-from p2r.types import Completion, Decoding, Prompt
+from p2r.models.server.model import EndpointModel
+from p2r.models.server.transport import Transport
+from p2r.types import Completion
+from tests.fakes.endpoint_server import Answer, Call, completion, refusal, serve
 
 SHORT = Decoding(max_new_tokens=16)
 
@@ -58,13 +59,13 @@ def same(first: Image.Image, second: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize(("transport", "kind"), [("auto", "bmp"), ("bmp", "bmp"), ("webp", "webp"), ("png", "png")])
-def test_pictures_arrive_bit_for_bit_and_in_order(transport: Transport, kind: str) -> None:
-    pictures = (noise(256, 288), noise(288, 256))
+def test_images_arrive_bit_for_bit_and_in_order(transport: Transport, kind: str) -> None:
+    shown_images = (noise(256, 288), noise(288, 256))
     with serve(completion()) as server:
-        ask(connect(server.url, transport=transport), *pictures)
+        ask(connect(server.url, transport=transport), *shown_images)
         urls = sent_urls(server.chats[0])
     assert all(url.startswith(f"data:image/{kind};base64,") for url in urls)
-    assert all(same(decode(url), picture) for url, picture in zip(urls, pictures, strict=True))
+    assert all(same(decode(url), full_image) for url, full_image in zip(urls, shown_images, strict=True))
 
 
 def test_jpeg_is_sent_only_on_request() -> None:
@@ -75,16 +76,16 @@ def test_jpeg_is_sent_only_on_request() -> None:
 
 def test_files_are_readable_while_the_server_answers_and_gone_afterwards() -> None:
     seen: list[Path] = []
-    picture = noise()
+    full_image = noise()
 
     def read(call: Call) -> Answer:
         path = Path(unquote(urlsplit(sent_urls(call)[0]).path))
         seen.append(path)
         with Image.open(path) as image:
-            return completion(str(same(image.convert("RGB"), picture)))
+            return completion(str(same(image.convert("RGB"), full_image)))
 
     with serve(read) as server:
-        assert ask(connect(server.url, transport="file"), picture).text == "True"
+        assert ask(connect(server.url, transport="file"), full_image).text == "True"
     assert not seen[0].exists()
 
 
@@ -238,16 +239,16 @@ def test_one_model_serves_several_event_loops_and_leaves_nothing_open_in_any(cap
     assert not caplog.records
 
 
-def test_a_shrunken_picture_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shrunken_image_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
     with serve(completion("fine", prompt_tokens=90)) as server:
         model = connect(server.url)
         for _ in range(3):
             ask(model, noise(512, 512))
-    told = [record for record in caplog.records if "shrinks pictures" in record.message]
+    told = [record for record in caplog.records if "shrinks images" in record.message]
     assert len(told) == 1
 
 
-def test_an_untouched_picture_is_not_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_untouched_image_is_not_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     with serve(completion("fine", prompt_tokens=256 + 25)) as server:
         ask(connect(server.url), noise(512, 512))
     assert not caplog.records

@@ -18,16 +18,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_checkpoint import make_checkpoint
 
-import stock_torchvision
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError
-from p2r.models.endpoint import EndpointModel
-from p2r.models.local import LocalModel
+from p2r.images.load import MemoryImage
+from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT as NANO
-from p2r.pixels import MemoryImage
+from p2r.models.server.model import EndpointModel
 from p2r.prompts import load_prompt_set
-from p2r.types import Completion, Decoding, Prompt, Sample
+from p2r.types import Completion, Sample
+from tests.fakes import stock_torchvision
+from tests.fakes.tiny_checkpoint import make_checkpoint
 
 NEEDED = ("fastapi", "uvicorn", "openai", "torchvision")
 
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.skipif(
     reason=f"`transformers serve` needs {', '.join(NEEDED)}",
 )
 
-START = "import stock_torchvision; from transformers.cli.transformers import main; main()"
+START = "import tests.fakes.stock_torchvision; from transformers.cli.transformers import main; main()"
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", START, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--device", "cpu", "--dtype", "float32"]
     with log.open("w") as output:

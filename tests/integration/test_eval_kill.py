@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from processes import finish, kill_many_times, start_command
 
-DRIVER = Path(__file__).with_name("slow_eval.py")
+from tests.fakes.processes import finish, kill_many_times, start_command
+
 NUM_SAMPLES = 150
 LONGEST_WAIT_S = 60.0
 MOST_KILLS_A_RUN = 10
@@ -48,7 +48,17 @@ def questions(tmp_path: Path) -> Path:
 
 
 def start(questions: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(DRIVER), "eval", f"folder:{questions}", "--out", str(out), "--num-at-once", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fakes.slow_eval",
+        "eval",
+        f"folder:{questions}",
+        "--out",
+        str(out),
+        "--num-at-once",
+        "3",
+    ]
     return start_command(command)
 
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import guest_tools
 import pytest
 
 from p2r.benchmarks.needles import Needles
 from p2r.types import Trace
+from tests.fakes import guest_tools
 
 pytestmark = pytest.mark.slow
 

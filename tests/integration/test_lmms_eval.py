@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import guest_tools
 import pytest
 
 from p2r.benchmarks.needles import Needles
-from p2r.evaluation.store import read_traces
 from p2r.prompts import question_text
+from p2r.runs.store import read_traces
+from tests.fakes import guest_tools
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +46,11 @@ lmms_eval_specific_kwargs:
 FUNCTIONS = """
 from PIL import Image
 
-def one_picture(doc):
+def one_image(doc):
     return [Image.open(doc["image"])]
 
-def two_pictures(doc):
-    return one_picture(doc) * 2
+def two_images(doc):
+    return one_image(doc) * 2
 
 def doc_to_text(doc, lmms_eval_specific_kwargs):
     return doc["text"] + (lmms_eval_specific_kwargs["post_prompt"] if "A." in doc["text"] else "")
@@ -84,13 +84,13 @@ def here(tmp_path: Path) -> Path:
         rows.append({"text": question_text(sample), "image": str(path), "target": sample.target})
     path = tmp_path / "needles.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for task in ("one_picture", "two_pictures"):
+    for task in ("one_image", "two_images"):
         (tmp_path / "tasks" / f"{task}.yaml").write_text(TASK.format(task=task, rows=path, closing=CLOSING))
     (tmp_path / "tasks" / "functions.py").write_text(FUNCTIONS)
     return tmp_path
 
 
-def lmms_eval(here: Path, *model_args: str, task: str = "one_picture", out: str = "out") -> Run:
+def lmms_eval(here: Path, *model_args: str, task: str = "one_image", out: str = "out") -> Run:
     done = guest_tools.run(
         "lmms_eval",
         *("--model", "p2r", "--model_args", ",".join(model_args), "--tasks", task, "--include_path", "tasks"),
@@ -120,7 +120,7 @@ def test_nano_walks_and_lmms_eval_scores_what_was_read(here: Path) -> None:
     traces = {trace.sample_id: trace for trace in read_traces(here / "run" / "traces.jsonl")}
     needles = Needles(num_samples=NUM_SAMPLES)
     for number, (reply, needle) in enumerate(zip(run.replies, needles, strict=True)):
-        trace = traces[f"one_picture/test/{number}"]
+        trace = traces[f"one_image/test/{number}"]
         assert trace.evidence and trace.evidence.image_wh == needle.image.load().size
         assert trace.answer and reply == (trace.answer.letter or trace.answer.text)
         assert trace.options == needle.options
@@ -147,13 +147,13 @@ def test_allowed_failure_is_an_empty_reply_and_is_said(here: Path) -> None:
     assert run.replies == ["B"] * 4 + [""] * 2
     assert "2 of 6 questions failed" in run.said and "counts them wrong" in run.said
     questions = {trace.sample_id: trace.question for trace in read_traces(here / "run" / "traces.jsonl")}
-    assert questions["one_picture/test/3"].endswith(f"\n{CLOSING}")
+    assert questions["one_image/test/3"].endswith(f"\n{CLOSING}")
 
 
-def test_task_with_two_pictures_is_refused(here: Path) -> None:
-    run = lmms_eval(here, write_script(here, "B"), task="two_pictures")
+def test_task_with_two_images_is_refused(here: Path) -> None:
+    run = lmms_eval(here, write_script(here, "B"), task="two_images")
     assert run.right is None
-    assert "p2r looks at one picture" in run.said
+    assert "p2r looks at one image" in run.said
 
 
 def test_mode_that_needs_gold_boxes_is_refused(here: Path) -> None:

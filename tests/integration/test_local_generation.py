@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import Family, make_checkpoint
 from transformers import AutoModelForImageTextToText, GenerationConfig
 from transformers.generation.logits_process import TopPLogitsWarper
 
+from p2r.dialogue import Decoding, Prompt
 from p2r.models.checkpoint import open_checkpoint
-from p2r.models.encoding import EncodedPrompt, PromptEncoder
-from p2r.models.local import LocalModel
-from p2r.models.patches import normalise
-from p2r.models.sampling import Sampler, keep_top_p
-from p2r.types import Completion, Decoding, Prompt
+from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
+from p2r.models.local.model import LocalModel
+from p2r.models.local.patches import normalize
+from p2r.models.local.sampling import Sampler, keep_top_p
+from p2r.types import Completion
+from tests.fakes.tiny_checkpoint import Family, make_checkpoint
 
 FAMILIES: tuple[Family, ...] = ("qwen3_vl", "qwen2_5_vl")
 GREEDY = Decoding(max_new_tokens=12)
@@ -68,10 +69,10 @@ def stock_reply(folder: Path, encoded: EncodedPrompt, decoding: Decoding) -> str
     checkpoint = open_checkpoint(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     ids = torch.tensor([encoded.token_ids])
-    pictures = {}
+    images = {}
     if encoded.patches:
-        pictures = {
-            "pixel_values": normalise(encoded.patches, checkpoint.patches),
+        images = {
+            "pixel_values": normalize(encoded.patches, checkpoint.patches),
             "image_grid_thw": torch.tensor(encoded.grids),
             "mm_token_type_ids": (ids == checkpoint.image_token_id).int(),
         }
@@ -79,7 +80,7 @@ def stock_reply(folder: Path, encoded: EncodedPrompt, decoding: Decoding) -> str
     out = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        **pictures,
+        **images,
         generation_config=GenerationConfig(
             max_new_tokens=decoding.max_new_tokens,
             do_sample=False,
@@ -174,7 +175,7 @@ def test_a_reply_that_ends_says_stop_and_leaves_the_end_token_out(tmp_path: Path
     """Every letter ends a reply here, so replies end at different steps and rows leave the batch early."""
     folder = make_checkpoint(tmp_path)
     encoder = PromptEncoder(open_checkpoint(folder))
-    letters = sorted({token for text in ("aeiou", "TNRS", "0123") for token in encoder._tokenise(text)})
+    letters = sorted({token for text in ("aeiou", "TNRS", "0123") for token in encoder._tokenize(text)})
     (folder / "generation_config.json").write_text(f'{{"eos_token_id": {letters}}}')
     decoding = Decoding(max_new_tokens=40, temperature=1.0, seed=3)
     prompts = make_prompts(32) * 2

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import make_checkpoint
 
-from p2r.models.local import LocalModel
-from p2r.types import Completion, Decoding, Prompt
+from p2r.dialogue import Decoding, Prompt
+from p2r.models.local.model import LocalModel
+from p2r.types import Completion
+from tests.fakes.tiny_checkpoint import make_checkpoint
 
 pytestmark = [
     pytest.mark.gpu,

@@ -16,15 +16,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_checkpoint import make_checkpoint
 
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ConfigError, ImageError, ModelError
-from p2r.models.base import load_model
 from p2r.models.checkpoint import open_checkpoint
-from p2r.models.encoding import EncodedPrompt
-from p2r.models.generation import Engine, Reply
-from p2r.models.local import LocalModel
-from p2r.types import Completion, Decoding, Prompt
+from p2r.models.load import load_model
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.engine import Engine, Reply
+from p2r.models.local.model import LocalModel
+from p2r.types import Completion
+from tests.fakes.tiny_checkpoint import make_checkpoint
 
 SHORT = Decoding(max_new_tokens=4)
 
@@ -219,8 +220,8 @@ TRY = """
 import asyncio, sys
 {before}
 from PIL import Image
-from p2r.models.base import load_model
-from p2r.types import Decoding, Prompt
+from p2r.models.load import load_model
+from p2r.dialogue import Decoding, Prompt
 prompt = Prompt("perceiver", "", "Where?", (Image.new("RGB", (64, 64)),), "t")
 print(asyncio.run(load_model(sys.argv[1]).complete(prompt, Decoding(max_new_tokens=4))).usage.generated_tokens)
 """
@@ -249,7 +250,7 @@ def test_it_works_beside_a_torchvision_that_does_not_fit(folder: Path, tmp_path:
     for before in (
         "",
         "import transformers; transformers.utils.is_torchvision_available()",
-        "import p2r.training.policy",
+        "import p2r.training.engines.local.policy",
     ):
         done = run(TRY.format(before=before), str(folder), path=tmp_path)
         assert done.stdout.strip() == "4", done.stderr
@@ -259,7 +260,7 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_sentence(tmp_path: Path) ->
     code = """
 import time
 from p2r.errors import ModelError
-from p2r.models.base import load_model
+from p2r.models.load import load_model
 started = time.monotonic()
 try:
     load_model("hongxingli/P2R-4B")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_checkpoint import Family, make_checkpoint
 from transformers import AutoProcessor
 
-import stock_torchvision
+from p2r.dialogue import Prompt
 from p2r.errors import DataError, ModelError
 from p2r.models.checkpoint import open_checkpoint
-from p2r.models.encoding import PromptEncoder
-from p2r.models.patches import normalise
-from p2r.types import Prompt
+from p2r.models.local.encoding import PromptEncoder
+from p2r.models.local.patches import normalize
+from tests.fakes import stock_torchvision
+from tests.fakes.tiny_checkpoint import Family, make_checkpoint
 
 FACTORS: dict[Family, int] = {"qwen3_vl": 32, "qwen2_5_vl": 28}
 
@@ -61,7 +61,7 @@ def test_sized_images_and_text_are_encoded_as_by_the_stock_processor(
 
     assert list(ours.token_ids) == stock["input_ids"][0].tolist()
     assert [list(grid) for grid in ours.grids] == stock["image_grid_thw"].tolist()
-    assert torch.equal(normalise(ours.patches, checkpoint.patches), stock["pixel_values"])
+    assert torch.equal(normalize(ours.patches, checkpoint.patches), stock["pixel_values"])
     image_places = torch.tensor(ours.token_ids) == checkpoint.image_token_id
     assert torch.equal(image_places.int(), stock["mm_token_type_ids"][0].int())
     assert ours.visual_tokens == tuple(w * h for w, h in sides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,8 @@ pytest.importorskip("torch")
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.evaluation.metrics import summarise
+from p2r.evaluation.metrics import summarize
 from p2r.evaluation.scoring import score_run
-from p2r.evaluation.stored import make_run
 from p2r.judges import judge_for
 from p2r.models.nano import CHECKPOINT
 from p2r.pipeline import walk
@@ -28,6 +26,7 @@ from p2r.roles import (
     PlainReasoner,
     Reasoner,
 )
+from p2r.runs.evaluation import make_run
 from p2r.types import Trace
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
@@ -56,7 +55,7 @@ def test_the_checkpoint_is_at_most_16_megabytes() -> None:
 def test_one_look_is_a_guess_and_the_right_crops_are_read(runs: dict[str, tuple[Trace, ...]]) -> None:
     modes = {"direct": "direct", "own": "p2r", "oracle": "oracle"}
     scored = (score_run(make_run(SAMPLES, runs[name], {"mode": mode})) for name, mode in modes.items())
-    direct, own, oracle = map(summarise, scored)
+    direct, own, oracle = map(summarize, scored)
     assert direct.num_failed == own.num_failed == oracle.num_failed == 0
     assert direct.chance is not None and direct.interval.low < direct.chance + 0.1
     assert oracle.accuracy is not None and oracle.accuracy >= 0.9
@@ -66,8 +65,7 @@ def test_one_look_is_a_guess_and_the_right_crops_are_read(runs: dict[str, tuple[
 
 
 def test_stock_transformers_gives_the_same_replies(runs: dict[str, tuple[Trace, ...]]) -> None:
-    sys.path.insert(0, str(RECIPE))
-    from evaluate import compare_with_stock
+    from recipes.nano.evaluate import compare_with_stock
 
     agreement = compare_with_stock(str(CHECKPOINT), SAMPLES[:12], runs["own"][:12])
     assert agreement.both >= 11

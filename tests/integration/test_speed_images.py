@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from importlib import import_module
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "speed_images.py"
 
 
 def test_speed_script_prints_a_row_for_each_step(
@@ -16,12 +13,7 @@ def test_speed_script_prints_a_row_for_each_step(
 ) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # the script sets them for its own process
         monkeypatch.setenv(name, "1")
-    spec = spec_from_file_location("speed_images", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "speed_images", script)
-    spec.loader.exec_module(script)
+    script = import_module("benchmarks.speed_images")
     monkeypatch.setattr(script, "SIZES", {"small": (1200, 900)})
     monkeypatch.setattr(script, "find_spec", lambda name: None)  # leave the patchify rows out, they need torch
     monkeypatch.setattr(sys, "argv", ["speed_images.py", "--runs", "1", "--max-tokens", "256"])

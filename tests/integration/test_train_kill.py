@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import finish, kill_many_times, start_command
-from test_train_resume import assert_same
-from tiny_training import PERCEIVER_STEPS, REASONER_STEPS, make_recipe
+
+from tests.fakes.processes import finish, kill_many_times, start_command
+from tests.fakes.tiny_training import PERCEIVER_STEPS, REASONER_STEPS, make_recipe
+from tests.integration.test_train_resume import assert_same
 
 pytestmark = pytest.mark.slow
 

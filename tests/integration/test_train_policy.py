@@ -15,20 +15,28 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from split_training import make_groups
-from tiny_checkpoint import make_checkpoint
 from transformers import Qwen3VLForConditionalGeneration
 
 from p2r.config import LoraSettings, ModelSettings, OptimizerSettings
 from p2r.errors import ConfigError, ModelError, TrainingError
 from p2r.models.nano import CHECKPOINT
-from p2r.training.checkpoint import Checkpoints, Position
-from p2r.training.distributed import World, whole_tensor
+from p2r.training.engines.local.distributed import World, whole_tensor
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import (
+    Frozen,
+    Policy,
+    describe_weights,
+    freeze,
+    gather_weights,
+    load_policy,
+    save_policy,
+)
 from p2r.training.groups import Group
 from p2r.training.loss import LossConfig
-from p2r.training.optimiser import Optimiser
-from p2r.training.policy import Frozen, Policy, describe_weights, freeze, gather_weights, load_policy, save_policy
+from p2r.training.state.checkpoint import Checkpoints, Position
 from p2r.training.update import Judged, UpdateReport, judge_groups, update_policy
+from tests.fakes.split_training import make_groups
+from tests.fakes.tiny_checkpoint import make_checkpoint
 
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
 
@@ -40,9 +48,9 @@ def load(**settings: object) -> Policy:
 def learn(
     policy: Policy, groups: list[Group], *, loss: LossConfig | None = None, frozen: Frozen | None = None, **options: int
 ) -> UpdateReport | None:
-    optimiser = Optimiser(policy.trainable, OptimizerSettings(), World())
+    optimizer = Optimizer(policy.trainable, OptimizerSettings(), World())
     frozen = frozen or freeze(policy, batch_size=4)
-    return update_policy(policy, frozen, judge(groups), optimiser, 1e-4, loss=loss or LossConfig(), **options)
+    return update_policy(policy, frozen, judge(groups), optimizer, 1e-4, loss=loss or LossConfig(), **options)
 
 
 def judge(groups: list[Group]) -> list[Judged]:
@@ -115,7 +123,7 @@ def test_several_updates_clip_against_the_first_log_probabilities() -> None:
     assert report.ratio != 1.0 and report.kl > 0.0
 
 
-def test_nothing_is_learnt_when_nothing_could_be_judged() -> None:
+def test_nothing_is_learned_when_nothing_could_be_judged() -> None:
     policy = load()
     before = weights_of(policy)
     groups = [
@@ -136,7 +144,7 @@ def test_a_reward_that_is_no_number_stops_with_the_weights_as_they_were() -> Non
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(policy).items())
 
 
-def test_a_saved_policy_is_a_standard_checkpoint_that_holds_all_that_was_learnt(tmp_path: Path) -> None:
+def test_a_saved_policy_is_a_standard_checkpoint_that_holds_all_that_was_learned(tmp_path: Path) -> None:
     policy = load()
     assert learn(policy, make_groups(policy)) is not None
     save_policy(policy, gather_weights(policy, whole_tensor), tmp_path / "saved")
@@ -144,9 +152,9 @@ def test_a_saved_policy_is_a_standard_checkpoint_that_holds_all_that_was_learnt(
     assert {name: tensor.shape for name, tensor in saved.items()} == {n: tensor.shape for n, tensor in source.items()}
     assert not (tmp_path / "saved" / "README.md").exists()
     stock = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype="auto")
-    learnt = policy.model.state_dict()
+    learned = policy.model.state_dict()
     assert stock.dtype == torch.float32
-    assert all(torch.equal(tensor.view_as(learnt[name]), learnt[name]) for name, tensor in stock.state_dict().items())
+    assert all(torch.equal(tensor.view_as(learned[name]), learned[name]) for name, tensor in stock.state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -187,14 +195,14 @@ def test_recomputing_activations_changes_no_gradient() -> None:
 
 def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     policy, checkpoints = load(freeze_vision=True), Checkpoints(tmp_path, 1, World())
-    optimiser = Optimiser(policy.trainable, OptimizerSettings(), World())
+    optimizer = Optimizer(policy.trainable, OptimizerSettings(), World())
     position = Position(
         phase=0, step=1, run_step=1, row_position=0, model=describe_weights(policy), num_processes=1, log_bytes={}
     )
-    checkpoints.save(position, policy, optimiser, "{}")
+    checkpoints.save(position, policy, optimizer, "{}")
     other = load_policy(ModelSettings(source=str(make_checkpoint(tmp_path / "other")), device="cpu"))
     with pytest.raises(ModelError, match="of another model: qwen3_vl, "):
-        checkpoints.restore(position, other, Optimiser(other.trainable, OptimizerSettings(), World()))
+        checkpoints.restore(position, other, Optimizer(other.trainable, OptimizerSettings(), World()))
 
 
 @needs_peft

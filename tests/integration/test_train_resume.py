@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import make_recipe, read_figures, run
 
 from p2r.errors import StorageError
-from p2r.models.local import LocalModel
+from p2r.models.local.model import LocalModel
+from tests.fakes.tiny_training import make_recipe, read_figures, run
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +37,8 @@ def assert_equal_parts(ours: Path, theirs: Path) -> None:
     """The float32 weights and Adam's moments; what is saved as a checkpoint is rounded."""
     one, other = (torch.load(path, weights_only=True) for path in (ours, theirs))
     assert all(torch.equal(weight, other["weights"][name]) for name, weight in one["weights"].items())
-    for key, state in one["optimiser"]["adam"]["state"].items():
-        assert all(torch.equal(value, other["optimiser"]["adam"]["state"][key][name]) for name, value in state.items())
+    for key, state in one["optimizer"]["adam"]["state"].items():
+        assert all(torch.equal(value, other["optimizer"]["adam"]["state"][key][name]) for name, value in state.items())
     assert torch.equal(one["random"]["torch"], other["random"]["torch"])
 
 

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import read_figures
+
+from tests.fakes.tiny_training import read_figures
 
 pytestmark = pytest.mark.slow
 
-DRIVER = Path(__file__).with_name("split_training.py")
+ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_S = 900.0
 
 
 def start(out: Path, *launcher: str) -> Path:
     out.mkdir()
-    command = [sys.executable, *launcher, str(DRIVER), str(out)]
+    command = [sys.executable, *launcher, "-m", "tests.fakes.split_training", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT_S, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT_S, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     return out
 

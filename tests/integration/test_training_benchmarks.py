@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import stock_torchvision
+from tests.fakes import stock_torchvision
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -26,7 +26,11 @@ pytestmark = [
 
 def run(benchmark: str, *options: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / benchmark), *options], capture_output=True, text=True, check=False
+        [sys.executable, "-m", f"benchmarks.{benchmark.removesuffix('.py')}", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -14,19 +14,19 @@ pytest.importorskip("torch")
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.app import app
 from p2r.config import Recipe, load_recipe
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import DataError
-from p2r.models.local import LocalModel
+from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
-from p2r.training.actor import EngineActor
+from p2r.training.engines.base import EngineActor
+from p2r.training.engines.local.policy import Frozen, Policy, freeze, load_policy
 from p2r.training.evidence_store import EvidenceStore
+from p2r.training.groups import Rolled
 from p2r.training.partner import open_partner
-from p2r.training.plan import describe_plan
-from p2r.training.policy import Frozen, Policy, freeze, load_policy
-from p2r.training.rolled import Rolled
+from p2r.training.plan.plan import describe_plan
 from p2r.training.rollout import Roller
-from p2r.types import Decoding, Prompt
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano" / "pra_grpo.toml"
 CHANGES = ["rollout.group_size=4", "rollout.prompts_per_step=4", "data.num_rows=4", "probe.source=needles"]

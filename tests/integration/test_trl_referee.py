@@ -1,9 +1,9 @@
 """TRL's GRPOTrainer as the referee of our update: on the same rollouts it finds the same loss and gradient norm.
 
 Both sides get the same weights (a tiny random Qwen3-VL in float32), another model as reference so that the KL term
-counts, prompts with one and with two pictures, ragged replies and their rewards. TRL tokenises and sees the pictures by
+counts, prompts with one and with two images, ragged replies and their rewards. TRL tokenizes and sees the images by
 the stock processor, pads, repeats each prompt for each reply, and takes the batch at once; ours packs, a group at a
-time. Two optimiser steps follow the batch, so that in the second one ratios differ from 1 and some are clipped.
+time. Two optimizer steps follow the batch, so that in the second one ratios differ from 1 and some are clipped.
 
 TRL divides by (std + 1e-4), which cannot be set; ours is told to do the same. All else that the two would choose
 differently is set on TRL's side, by name.
@@ -20,25 +20,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stock_torchvision  # before transformers
+from tests.fakes import stock_torchvision  # before transformers
 
 # isort: split
 import torch
 from PIL import Image
-from tiny_checkpoint import make_checkpoint
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from p2r.config import ModelSettings, OptimizerSettings
-from p2r.models.encoding import EncodedPrompt
-from p2r.pixels import MemoryImage
+from p2r.dialogue import Prompt
+from p2r.images.load import MemoryImage
+from p2r.models.local.encoding import EncodedPrompt
 from p2r.training.advantage import Std
-from p2r.training.distributed import World
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import Policy, freeze, load_policy
 from p2r.training.groups import Group, Rollout
 from p2r.training.loss import LossConfig
-from p2r.training.optimiser import Optimiser
-from p2r.training.policy import Policy, freeze, load_policy
 from p2r.training.update import UpdateReport, judge_groups, update_policy
-from p2r.types import Prompt, Sample
+from p2r.types import Sample
+from tests.fakes.tiny_checkpoint import make_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -87,9 +88,9 @@ CASES = (
 
 @dataclass(frozen=True)
 class Rolled:
-    """What both sides learn from: for each prompt its pictures, its text, and its replies."""
+    """What both sides learn from: for each prompt its images, its text, and its replies."""
 
-    pictures: Sequence[Sequence[Image.Image]]
+    shown_images: Sequence[Sequence[Image.Image]]
     texts: Sequence[str]
     replies: Sequence[Sequence[tuple[int, ...]]]
 
@@ -117,7 +118,7 @@ def rolled() -> Rolled:
         return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
     return Rolled(
-        pictures=((draw(256, 256),), (draw(288, 256), draw(256, 320))),
+        shown_images=((draw(256, 256),), (draw(288, 256), draw(256, 320))),
         texts=("What is on the sail?", "Which of the two boats is the nearer one?"),
         replies=[[tuple(random.integers(30, 250, length).tolist()) for length in row] for row in LENGTHS],
     )
@@ -152,22 +153,24 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
     )
     groups = [
         Group(
-            sample=Sample(id=text, image=MemoryImage(pictures[0]), question=text),
+            sample=Sample(id=text, image=MemoryImage(shown_images[0]), question=text),
             role="reasoner",
-            prompt=encode(policy, text, pictures),
+            prompt=encode(policy, text, shown_images),
             rollouts=tuple(
                 Rollout(token_ids, ended=True, text="", trace=None, reward=reward, terms={})
                 for token_ids, reward in zip(replies, rewards, strict=True)
             ),
         )
-        for text, pictures, replies, rewards in zip(rolled.texts, rolled.pictures, rolled.replies, REWARDS, strict=True)
+        for text, shown_images, replies, rewards in zip(
+            rolled.texts, rolled.images, rolled.replies, REWARDS, strict=True
+        )
     ]
     settings = OptimizerSettings(lr=RATE, weight_decay=0.0, grad_clip=GRAD_CLIP)
     report = update_policy(
         policy,
         freeze(reference, batch_size=1),
         judge_groups(groups, std=case.std, eps=TRL_EPS),
-        Optimiser(policy.trainable, settings, World()),
+        Optimizer(policy.trainable, settings, World()),
         RATE,
         loss=case.ours,
         num_updates=num_updates,
@@ -176,12 +179,12 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
     return report
 
 
-def encode(policy: Policy, text: str, pictures: Sequence[Image.Image]) -> EncodedPrompt:
-    return policy.encoder.encode(Prompt("reasoner", SYSTEM, text, tuple(pictures), "none"))
+def encode(policy: Policy, text: str, shown_images: Sequence[Image.Image]) -> EncodedPrompt:
+    return policy.encoder.encode(Prompt("reasoner", SYSTEM, text, tuple(shown_images), "none"))
 
 
 def train_by_trl(case: Case, folders: tuple[Path, Path], rolled: Rolled, output: Path) -> tuple[Figures, Figures]:
-    """What TRL logs of two optimiser steps on one batch."""
+    """What TRL logs of two optimizer steps on one batch."""
     import datasets
     from trl import GRPOConfig, GRPOTrainer
 
@@ -220,12 +223,12 @@ def train_by_trl(case: Case, folders: tuple[Path, Path], rolled: Rolled, output:
     model.config._name_or_path = str(reference)  # where TRL loads the reference from
     rows = {
         "prompt": [[{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}] for text in rolled.texts],
-        "images": [list(pictures) for pictures in rolled.pictures],
+        "images": [list(shown_images) for shown_images in rolled.images],
     }
     encoder = load_policy(ModelSettings(source=str(policy), device="cpu", dtype="float32"))
     prompt_ids = [
-        list(encode(encoder, text, pictures).token_ids)
-        for text, pictures in zip(rolled.texts, rolled.pictures, strict=True)
+        list(encode(encoder, text, shown_images).token_ids)
+        for text, shown_images in zip(rolled.texts, rolled.images, strict=True)
     ]
 
     def give_replies(prompts: Sequence[object], trainer: GRPOTrainer) -> dict[str, object]:

@@ -12,11 +12,12 @@ from PIL import Image
 import p2r
 from p2r import P2R, make_sample
 from p2r.api import revive
+from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
 from p2r.errors import DataError, EndpointError, ImageError, ModelError, P2RError
-from p2r.evaluation.modes import AskMode
 from p2r.models.scripted import ScriptedModel
+from p2r.modes import AskMode
 from p2r.prompts import load_prompt_set
-from p2r.types import AnswerForm, Budget, Completion, Decoding, Failure, ModelProfile, Prompt, Sample, Trace
+from p2r.types import AnswerForm, Completion, Failure, Sample, Trace
 
 MODES: tuple[AskMode, ...] = ("p2r", "direct", "thinking")
 BOXES = '[{"bbox_2d": [100, 100, 300, 300], "label": "sail"}]'
@@ -49,7 +50,7 @@ def test_ask_judges_when_the_right_answer_is_given(photo: Path, model: ScriptedM
     assert not trace.verdict.correct
 
 
-def test_ask_takes_a_picture_from_memory(model: ScriptedModel) -> None:
+def test_ask_takes_a_image_from_memory(model: ScriptedModel) -> None:
     trace = P2R(model).ask(Image.new("L", (64, 64)), "What?", options=["x", "y"])
     assert trace.evidence is not None
     assert trace.evidence.image_wh == (64, 64)
@@ -131,7 +132,7 @@ def test_ask_raises_the_error_that_fits(tmp_path: Path, photo: Path, model: Scri
         P2R(ScriptedModel({"perceiver": BOXES})).ask(photo, "What?")
 
 
-def test_the_size_limit_for_pictures_is_adjustable(photo: Path, model: ScriptedModel) -> None:
+def test_the_size_limit_for_images_is_adjustable(photo: Path, model: ScriptedModel) -> None:
     with pytest.raises(ImageError, match="the limit is 1,000"):
         P2R(model, max_image_pixels=1000).ask(photo, "What?")
 

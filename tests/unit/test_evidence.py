@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from p2r import evidence as evidence_module
+from p2r.dialogue import Budget
 from p2r.errors import EmptyCropError
-from p2r.evidence import BOX_COLOURS, Evidence, annotate, annotate_fitted, crop_rect, gather, line_width
-from p2r.pixels import Picture, fit
-from p2r.types import Box, Budget
+from p2r.evidence import BOX_COLORS, Evidence, annotate, annotate_fitted, crop_rect, gather, line_width
+from p2r.images.budget import FullImage, fit
+from p2r.types import Box
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
-PICTURE = Picture(NOISE)
+IMAGE = FullImage(NOISE)
 
 
 def make_box(x1: float, y1: float, x2: float, y2: float) -> Box:
@@ -34,21 +35,21 @@ def boxes(draw: st.DrawFn) -> Box:
     return make_box(x1, y1, x1 + draw(side), y1 + draw(side))
 
 
-def draw_plainly(picture: Image.Image, drawn: list[Box]) -> Image.Image:
-    """As the release draws: every rectangle on the whole picture, coordinates as they come."""
-    copy = picture.copy()
+def draw_plainly(full_image: Image.Image, drawn: list[Box]) -> Image.Image:
+    """As the release draws: every rectangle on the whole image, coordinates as they come."""
+    copy = full_image.copy()
     pen = ImageDraw.Draw(copy)
     for index, box in enumerate(drawn):
-        colour = BOX_COLOURS[index % len(BOX_COLOURS)]
-        pen.rectangle(box.to_pixels(*picture.size), outline=colour, width=line_width(picture.width))
+        color = BOX_COLORS[index % len(BOX_COLORS)]
+        pen.rectangle(box.to_pixels(*full_image.size), outline=color, width=line_width(full_image.width))
     return copy
 
 
 @given(st.lists(boxes(), max_size=10), st.integers(20, 900), st.integers(20, 300))
 @settings(max_examples=150, deadline=None)
 def test_annotating_draws_what_plain_drawing_draws(drawn: list[Box], width: int, height: int) -> None:
-    picture = Image.new("RGB", (width, height), "white")
-    assert annotate(picture, drawn).tobytes() == draw_plainly(picture, drawn).tobytes()
+    full_image = Image.new("RGB", (width, height), "white")
+    assert annotate(full_image, drawn).tobytes() == draw_plainly(full_image, drawn).tobytes()
 
 
 @given(
@@ -63,25 +64,25 @@ def test_fast_way_equals_plain_way_to_the_bit(
     drawn: list[Box], size: tuple[int, int], factor: int, max_tokens: int
 ) -> None:
     noise = np.random.default_rng(size[0]).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    picture = Picture(Image.fromarray(noise))
+    full_image = FullImage(Image.fromarray(noise))
     budget = Budget(factor=factor, min_pixels=4 * factor**2, max_pixels=max_tokens * factor**2)
-    plain = fit(draw_plainly(picture.image, drawn), budget)
+    plain = fit(draw_plainly(full_image.image, drawn), budget)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence_module, "REDRAW_COST", 0)  # never fall back
-        assert annotate_fitted(picture, drawn, budget).tobytes() == plain.tobytes()
-    assert annotate_fitted(picture, drawn, budget).tobytes() == plain.tobytes()
+        assert annotate_fitted(full_image, drawn, budget).tobytes() == plain.tobytes()
+    assert annotate_fitted(full_image, drawn, budget).tobytes() == plain.tobytes()
 
 
-def test_fast_way_leaves_the_perceiver_s_picture_alone() -> None:
-    picture, budget = Picture(NOISE), Budget(max_pixels=64 * 32 * 32)
-    before = picture.fitted(budget).tobytes()
-    annotate_fitted(picture, [SAIL], budget)
-    assert picture.fitted(budget).tobytes() == before
-    assert picture.image.tobytes() == NOISE.tobytes()
+def test_fast_way_leaves_the_perceiver_s_image_alone() -> None:
+    full_image, budget = FullImage(NOISE), Budget(max_pixels=64 * 32 * 32)
+    before = full_image.fitted(budget).tobytes()
+    annotate_fitted(full_image, [SAIL], budget)
+    assert full_image.fitted(budget).tobytes() == before
+    assert full_image.image.tobytes() == NOISE.tobytes()
 
 
 def test_small_lines_are_redrawn_and_many_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture, budget = Picture(NOISE.resize((1600, 1200))), Budget(max_pixels=1024 * 32 * 32)
+    full_image, budget = FullImage(NOISE.resize((1600, 1200))), Budget(max_pixels=1024 * 32 * 32)
     whole_resizes: list[object] = []
 
     def count(image: Image.Image, wanted: Budget) -> Image.Image:
@@ -89,31 +90,33 @@ def test_small_lines_are_redrawn_and_many_fall_back(monkeypatch: pytest.MonkeyPa
         return fit(image, wanted)
 
     monkeypatch.setattr(evidence_module, "fit", count)
-    annotate_fitted(picture, [make_box(100, 100, 140, 140)], budget)
+    annotate_fitted(full_image, [make_box(100, 100, 140, 140)], budget)
     assert len(whole_resizes) == 0
-    annotate_fitted(picture, [make_box(10 * k, 10 * k, 900, 900) for k in range(40)], budget)
+    annotate_fitted(full_image, [make_box(10 * k, 10 * k, 900, 900) for k in range(40)], budget)
     assert len(whole_resizes) == 1
 
 
 def test_pillow_that_computes_otherwise_is_used_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence_module, "agrees_with_pillow", lambda: False)
     monkeypatch.setattr(evidence_module, "resize_window", None)
-    picture, budget = Picture(NOISE.resize((1600, 1200))), Budget(max_pixels=1024 * 32 * 32)
+    full_image, budget = FullImage(NOISE.resize((1600, 1200))), Budget(max_pixels=1024 * 32 * 32)
     drawn = [make_box(100, 100, 140, 140)]
-    assert annotate_fitted(picture, drawn, budget).tobytes() == fit(annotate(picture.image, drawn), budget).tobytes()
+    assert (
+        annotate_fitted(full_image, drawn, budget).tobytes() == fit(annotate(full_image.image, drawn), budget).tobytes()
+    )
 
 
 def test_sized_evidence_is_the_sized_images() -> None:
     budget = Budget(max_pixels=64 * 32 * 32)
-    evidence = gather(PICTURE, [SAIL, make_box(500, 500, 600, 900)])
+    evidence = gather(IMAGE, [SAIL, make_box(500, 500, 600, 900)])
     plain = [fit(image, budget).tobytes() for image in evidence.images]
     assert [image.tobytes() for image in evidence.sized(budget)] == plain
     assert len(plain) == 3
 
 
 def test_full_resolution_annotation_is_made_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = Picture(NOISE.resize((1600, 1200)))
-    evidence = gather(picture, [make_box(100, 100, 140, 140)])
+    full_image = FullImage(NOISE.resize((1600, 1200)))
+    evidence = gather(full_image, [make_box(100, 100, 140, 140)])
     monkeypatch.setattr(evidence_module, "annotate", None)
     assert len(evidence.sized(Budget(max_pixels=1024 * 32 * 32))) == 2
     monkeypatch.undo()
@@ -122,17 +125,17 @@ def test_full_resolution_annotation_is_made_only_when_asked_for(monkeypatch: pyt
     assert evidence.annotated.size == (1600, 1200)
 
 
-def test_no_boxes_give_the_picture_alone() -> None:
-    evidence = gather(PICTURE, ())
+def test_no_boxes_give_the_image_alone() -> None:
+    evidence = gather(IMAGE, ())
     assert evidence.annotated is None
     assert evidence.images == (NOISE,)
-    assert evidence.sized(Budget()) == (PICTURE.fitted(Budget()),)
+    assert evidence.sized(Budget()) == (IMAGE.fitted(Budget()),)
     assert not evidence.record.annotated
 
 
 def test_all_boxes_are_drawn_and_the_first_three_cropped() -> None:
     drawn = [make_box(100 * k, 0, 100 * k + 50, 100) for k in range(5)]
-    evidence = gather(PICTURE, drawn)
+    evidence = gather(IMAGE, drawn)
     assert evidence.boxes == tuple(drawn)
     assert len(evidence.crops) == len(evidence.record.crops) == 3
     assert evidence.annotated is not None
@@ -140,33 +143,33 @@ def test_all_boxes_are_drawn_and_the_first_three_cropped() -> None:
 
 
 def test_crops_are_cut_from_the_original_without_lines() -> None:
-    evidence = gather(PICTURE, [SAIL])
+    evidence = gather(IMAGE, [SAIL])
     assert evidence.record.crops == ((0, 30, 160, 150),)
     assert evidence.crops[0].tobytes() == NOISE.crop((0, 30, 160, 150)).tobytes()
 
 
-def test_box_outside_the_picture_is_skipped_and_the_others_stay() -> None:
-    evidence = gather(PICTURE, [make_box(1200, 100, 1300, 200), SAIL])
+def test_box_outside_the_image_is_skipped_and_the_others_stay() -> None:
+    evidence = gather(IMAGE, [make_box(1200, 100, 1300, 200), SAIL])
     assert evidence.record.skipped == (0,)
     assert len(evidence.crops) == 1
     assert evidence.record.annotated
 
 
 def test_only_boxes_outside_give_no_evidence() -> None:
-    evidence = gather(PICTURE, [make_box(1200, 100, 1300, 200)])
+    evidence = gather(IMAGE, [make_box(1200, 100, 1300, 200)])
     assert evidence.annotated is None
     assert evidence.crops == ()
     assert evidence.record.skipped == (0,)
 
 
 def test_crop_too_thin_for_any_model_is_skipped() -> None:
-    thin = Picture(Image.new("RGB", (40, 7000)))
+    thin = FullImage(Image.new("RGB", (40, 7000)))
     evidence = gather(thin, [make_box(0, 0, 1, 1000), make_box(0, 0, 1000, 500)])
     assert evidence.record.skipped == (0,)
     assert [image.size[0] % 32 for image in evidence.sized(Budget())] == [0, 0]
 
 
-def test_crop_margin_is_a_tenth_of_the_picture_up_to_600_pixels() -> None:
+def test_crop_margin_is_a_tenth_of_the_image_up_to_600_pixels() -> None:
     assert crop_rect(make_box(500, 500, 510, 510), 1000, 1000) == (400, 400, 610, 610)
     assert crop_rect(make_box(500, 500, 510, 510), 10_000, 10_000) == (4400, 4400, 5700, 5700)
 
@@ -185,9 +188,9 @@ def test_line_is_three_per_mille_of_the_width_and_at_least_three(width: int, lin
     assert line_width(width) == line_px
 
 
-def test_colours_come_in_turn_and_start_again() -> None:
-    picture = Image.new("RGB", (1000, 100), "white")
-    annotated = annotate(picture, [make_box(100 * k, 100, 100 * k + 50, 900) for k in range(9)])
+def test_colors_come_in_turn_and_start_again() -> None:
+    full_image = Image.new("RGB", (1000, 100), "white")
+    annotated = annotate(full_image, [make_box(100 * k, 100, 100 * k + 50, 900) for k in range(9)])
     seen = [annotated.getpixel((100 * k, 50)) for k in range(9)]
     assert len(set(seen)) == 8
     assert seen[0] == seen[8] == (255, 0, 0)
@@ -200,8 +203,8 @@ def test_boxes_far_out_of_frame_are_drawn_in_no_time() -> None:
     assert annotated.getpixel((200 - 1, 299)) == (0, 0, 255)
 
 
-def test_whole_picture_may_be_a_crop_beyond_pillow_s_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_image_may_be_a_crop_beyond_pillow_s_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    evidence = gather(PICTURE, [make_box(0, 0, 999, 999)])
+    evidence = gather(IMAGE, [make_box(0, 0, 999, 999)])
     assert isinstance(evidence, Evidence)
     assert evidence.crops[0].size == (400, 300)

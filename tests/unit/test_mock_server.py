@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
-from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+@pytest.fixture(scope="module")
+def mock_server() -> ModuleType:
+    return import_module("tests.fakes.mock_server")
 
 
 @pytest.fixture(scope="module")
-def mock_server() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    yield import_module("mock_server")
-    sys.path.remove(str(BENCHMARKS))
+def mock_device() -> ModuleType:
+    return import_module("tests.fakes.mock_device")
 
 
 @pytest.fixture(scope="module")
-def mock_device(mock_server: ModuleType) -> ModuleType:
-    return import_module("mock_device")
-
-
-@pytest.fixture(scope="module")
-def simulate_eval(mock_server: ModuleType) -> ModuleType:
-    return import_module("simulate_eval")
+def simulate_eval() -> ModuleType:
+    return import_module("benchmarks.simulate_eval")
 
 
 def run(device: object) -> tuple[float, int]:
@@ -41,8 +34,8 @@ def run(device: object) -> tuple[float, int]:
     return seconds, steps
 
 
-def make_job(server: ModuleType, picture: str, text: str, num_output: int, **options: bool) -> object:
-    parts = (server.Part("system", 7, False), server.Part(picture, 4096, True), server.Part(text, 80, False))
+def make_job(server: ModuleType, image: str, text: str, num_output: int, **options: bool) -> object:
+    parts = (server.Part("system", 7, False), server.Part(image, 4096, True), server.Part(text, 80, False))
     return server.Job(parts, num_output, **options)
 
 
@@ -100,21 +93,19 @@ def test_a_known_prefix_costs_nothing_and_its_last_part_is_computed(mock_device:
         assert seconds == pytest.approx(max(hardware.prefill_s(80, 4103), hardware.weights_s))
 
 
-@pytest.mark.parametrize(("picture", "may_share"), [("b", True), ("a", False)])
-def test_another_picture_and_a_switched_off_cache_cost_all(
-    mock_device: ModuleType, picture: str, may_share: bool
-) -> None:
+@pytest.mark.parametrize(("image", "may_share"), [("b", True), ("a", False)])
+def test_another_image_and_a_switched_off_cache_cost_all(mock_device: ModuleType, image: str, may_share: bool) -> None:
     device, hardware = mock_device.Device(), mock_device.Hardware()
     device.add(make_job(mock_device, "a", "t", 1))
     device.step()
-    device.add(make_job(mock_device, picture, "u", 1, may_share=may_share))
+    device.add(make_job(mock_device, image, "u", 1, may_share=may_share))
     assert device.step()[0] >= hardware.vision_s(4096) + hardware.prefill_s(4096)
 
 
 def test_old_prefixes_are_pushed_out(mock_device: ModuleType) -> None:
     device = mock_device.Device(mock_device.Hardware(kv_tokens=2 * 4183))
-    for picture in ("a", "b", "c"):
-        device.add(make_job(mock_device, picture, "t", 1))
+    for image in ("a", "b", "c"):
+        device.add(make_job(mock_device, image, "t", 1))
         device.step()
     assert device.num_prefix_tokens <= 2 * 4183
     device.add(make_job(mock_device, "a", "u", 1))
@@ -128,7 +119,7 @@ def test_a_chat_is_read_into_parts(mock_server: ModuleType) -> None:
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What? " * 10}]
     messages = [{"role": "system", "content": "You help."}, {"role": "user", "content": content}]
     parts = mock_server.read_parts(messages, 64)
-    assert [(part.num_tokens, part.is_picture) for part in parts] == [(2, False), (60 * 64, True), (15, False)]
+    assert [(part.num_tokens, part.is_image) for part in parts] == [(2, False), (60 * 64, True), (15, False)]
 
 
 def test_replies_depend_on_the_prompt_alone_and_have_a_long_tail(mock_server: ModuleType) -> None:
@@ -138,16 +129,16 @@ def test_replies_depend_on_the_prompt_alone_and_have_a_long_tail(mock_server: Mo
     assert "bbox_2d" in mock_server.make_reply('Report "bbox_2d"')[0]
 
 
-def test_streaming_is_faster_than_the_barrier_and_shared_pictures_help(
+def test_streaming_is_faster_than_the_barrier_and_shared_images_help(
     mock_server: ModuleType, mock_device: ModuleType, simulate_eval: ModuleType
 ) -> None:
     def make_walks(num_rotations: int) -> list[object]:
         walks: list[object] = []
         for number in range(128):
-            place, picture = f"p{number}", mock_device.Part(f"i{number // num_rotations}", 4080, True)
+            place, image = f"p{number}", mock_device.Part(f"i{number // num_rotations}", 4080, True)
             drawn = mock_device.Part(f"d{number}", 4080, True)
             words = mock_device.Part(place, 80, False)
-            perceive = simulate_eval.Request((picture, words), 45)
+            perceive = simulate_eval.Request((image, words), 45)
             reason = simulate_eval.Request((drawn, words), mock_server.make_reply(place)[1])
             walks.append(simulate_eval.Walk(perceive, reason))
         return walks

@@ -1,18 +1,19 @@
-"""Every mode sends the pictures and the wording that its name says."""
+"""Every mode sends the images and the wording that its name says."""
 
 from __future__ import annotations
 
 import pytest
 from PIL import Image
 
+from p2r.dialogue import Prompt
 from p2r.errors import ConfigError
-from p2r.evaluation.modes import CAPTIONS, LOOKING, MODES, Mode, make_way, prepare_samples
+from p2r.images.load import MemoryImage
 from p2r.judges import judge_for
 from p2r.models.scripted import ScriptedModel
+from p2r.modes import CAPTIONS, LOOKING, MODES, Mode, make_way, prepare_samples
 from p2r.pipeline import hash_roles, walk
-from p2r.pixels import MemoryImage
 from p2r.prompts import load_prompt_set
-from p2r.types import Box, Prompt, Sample, Trace
+from p2r.types import Box, Sample, Trace
 
 PROMPTS = load_prompt_set()
 GOLD = Box(x1=100, y1=100, x2=200, y2=200)
@@ -71,9 +72,7 @@ async def run(mode: Mode, recorder: Recorder, looker: Recorder | None = None, sa
         ("shuffled", 3, 2),
     ],
 )
-async def test_the_reasoner_sees_as_many_pictures_as_the_mode_says(
-    mode: Mode, num_images: int, num_prompts: int
-) -> None:
+async def test_the_reasoner_sees_as_many_images_as_the_mode_says(mode: Mode, num_images: int, num_prompts: int) -> None:
     recorder = Recorder()
     await run(mode, recorder)
     assert (len(recorder.prompts[-1].images), len(recorder.prompts)) == (num_images, num_prompts)

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError, JudgeError
 from p2r.evidence import Evidence
+from p2r.images.budget import FullImage
+from p2r.images.load import FileImage, MemoryImage
 from p2r.models.scripted import ScriptedModel
 from p2r.pipeline import hash_roles, walk
-from p2r.pixels import FileImage, MemoryImage, Picture
 from p2r.prompts import load_prompt_set
 from p2r.roles import EvidenceReasoner, FixedPerceiver, ModelPerceiver, NoPerceiver, OraclePerceiver, PlainReasoner
-from p2r.types import Answer, Box, Completion, Decoding, Perception, Prompt, Sample, Trace, Verdict
+from p2r.types import Answer, Box, Completion, Perception, Sample, Trace, Verdict
 
 PROMPTS = load_prompt_set("release")
 IMAGE = MemoryImage(Image.new("RGB", (200, 150), "white"), name="white.png")
@@ -56,7 +58,7 @@ class Broken:
         raise self.error
 
 
-async def test_walk_records_everything_from_picture_to_verdict() -> None:
+async def test_walk_records_everything_from_image_to_verdict() -> None:
     trace = await walk(SAMPLE, PERCEIVER, REASONER, judge)
     assert (trace.sample_id, trace.image, trace.target) == ("s1", "white.png", "B")
     assert (trace.benchmark, trace.category, trace.options) == ("boats", "attribute", SAMPLE.options)
@@ -100,7 +102,7 @@ async def test_truncated_reply_is_answered_all_the_same() -> None:
     assert trace.verdict.correct
 
 
-async def test_missing_picture_fails_at_the_image_stage(tmp_path: Path) -> None:
+async def test_missing_image_fails_at_the_image_stage(tmp_path: Path) -> None:
     sample = replace(SAMPLE, image=FileImage(tmp_path / "gone.png"))
     trace = await walk(sample, PERCEIVER, REASONER, judge)
     assert trace.failure is not None
@@ -206,7 +208,7 @@ async def test_fingerprint_is_of_both_roles_and_not_of_the_sample() -> None:
     assert hash_roles(PERCEIVER, PlainReasoner(MODEL, PROMPTS)) != first.fingerprint
 
 
-async def test_picture_is_loaded_once_and_not_changed() -> None:
+async def test_image_is_loaded_once_and_not_changed() -> None:
     class Counting:
         uri = "counting"
         loads = 0
@@ -231,7 +233,7 @@ async def test_same_boxes_in_order_reach_the_evidence() -> None:
 
         async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
             seen.append(evidence.boxes)
-            assert isinstance(evidence.picture, Picture)
+            assert isinstance(evidence.full_image, FullImage)
             return Completion(text="", finish_reason="stop", model="m")
 
     boxes = tuple(Box(x1=10 * k, y1=0, x2=10 * k + 5, y2=50) for k in range(5))

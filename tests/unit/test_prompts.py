@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from p2r.errors import ConfigError, DataError
-from p2r.pixels import MemoryImage
+from p2r.images.load import MemoryImage
 from p2r.prompts import PLACEHOLDERS, SHIPPED_SETS, load_prompt_set, question_text
 from p2r.types import AnswerForm, Sample
 
@@ -175,7 +175,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{question} {colour}", r"unknown placeholder \{colour\}"), ("Look.", r"lacks the placeholder \{question\}")],
+    [("{question} {color}", r"unknown placeholder \{color\}"), ("Look.", r"lacks the placeholder \{question\}")],
 )
 def test_wrong_placeholders_are_refused(text: str, message: str, tmp_path: Path) -> None:
     folder = copy_set(tmp_path)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2r.evaluation.statistics import (
+from p2r.statistics import (
     Interval,
     bootstrap_difference,
     bootstrap_mean,

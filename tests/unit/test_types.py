@@ -10,19 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from p2r.types import (
-    Answer,
-    Box,
-    BoxParse,
-    Completion,
-    EvidenceRecord,
-    Failure,
-    Perception,
-    Trace,
-    Usage,
-    Verdict,
-    visual_tokens,
-)
+from p2r.dialogue import visual_tokens
+from p2r.types import Answer, Box, BoxParse, Completion, EvidenceRecord, Failure, Perception, Trace, Usage, Verdict
 
 texts = st.text(max_size=20)
 numbers = st.floats(-2000, 2000, allow_nan=False)
@@ -132,7 +121,7 @@ def test_box_corner_that_is_not_finite_is_refused(value: float) -> None:
         Box(x1=0, y1=0, x2=10, y2=value)
 
 
-def test_box_corners_in_pixels_are_truncated_towards_zero() -> None:
+def test_box_corners_in_pixels_are_truncated_toward_zero() -> None:
     assert Box(x1=-10, y1=333, x2=999, y2=1000).to_pixels(333, 777) == (-3, 258, 332, 777)
 
 

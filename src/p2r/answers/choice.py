@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from p2r.answers import phrases
-from p2r.answers.option_text import find_option, match_option, normalise
+from p2r.answers.option_text import find_option, match_option, normalize
 from p2r.types import LETTERS
 
 
@@ -174,7 +174,7 @@ class _Reader:
         known = self.known(letter)
         if known is None or not self.options:
             return False
-        own, following = normalise(self.options[LETTERS.index(known)]), normalise(after)
+        own, following = normalize(self.options[LETTERS.index(known)]), normalize(after)
         rest = following[len(own) :].lstrip(" .*_")
         return bool(own) and following.startswith(own) and not rest[:1].isalnum()
 

@@ -15,10 +15,10 @@ from p2r.types import LETTERS
 def match_option(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that `text` is. A letter alone is no option text here."""
     text = text.strip(_SPACE)
-    if len(normalise(text)) < 2 and not normalise(text).isdigit():
+    if len(normalize(text)) < 2 and not normalize(text).isdigit():
         return None
     exact = [letter for letter, option in zip(LETTERS, options, strict=False) if option.strip() == text]
-    return _only(exact) or _only(_equal(normalise(text), options))
+    return _only(exact) or _only(_equal(normalize(text), options))
 
 
 def find_option(text: str, options: Sequence[str], *, committed: bool) -> str | None:
@@ -49,12 +49,12 @@ def find_option(text: str, options: Sequence[str], *, committed: bool) -> str | 
     opening, _, rest = last.partition(",")
     if rest:
         return match_option(opening, options) if not _named(rest, options) else None
-    words = normalise(remainder).removeprefix("the ")
+    words = normalize(remainder).removeprefix("the ")
     named = _named(words, options) if len(words.split()) <= 3 else []
-    return _only([letter for letter in named if words.startswith(normalise(options[LETTERS.index(letter)]))] and named)
+    return _only([letter for letter in named if words.startswith(normalize(options[LETTERS.index(letter)]))] and named)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Small letters, single blanks, no punctuation or markup around."""
     return " ".join(text.casefold().split()).strip(_AROUND)
 
@@ -74,18 +74,18 @@ _DENIAL = re.compile(r",?\s*\bnot\b[^.,;!?\n]*?(?:\bbut\b|\brather\b|(?=[.,;!?\n
 
 
 def _equal(text: str, options: Sequence[str]) -> list[str]:
-    return [letter for letter, option in zip(LETTERS, options, strict=False) if text and normalise(option) == text]
+    return [letter for letter, option in zip(LETTERS, options, strict=False) if text and normalize(option) == text]
 
 
 def _named(text: str, options: Sequence[str]) -> list[str]:
     """Letters of the options whose words stand in the text; of two that overlap the longer one."""
-    remaining, found = normalise(text), list[str]()
+    remaining, found = normalize(text), list[str]()
     ordered = sorted(zip(LETTERS, options, strict=False), key=lambda pair: len(pair[1]), reverse=True)
     for letter, option in ordered:
-        pattern = _as_words(normalise(option))
+        pattern = _as_words(normalize(option))
         if pattern.search(remaining):
             found.append(letter)
-            twins = _equal(normalise(option), options)
+            twins = _equal(normalize(option), options)
             found.extend(twin for twin in twins if twin != letter)
             remaining = pattern.sub("\0", remaining)
     return found
@@ -93,11 +93,11 @@ def _named(text: str, options: Sequence[str]) -> list[str]:
 
 def _naming(text: str, options: Sequence[str]) -> list[str]:
     """Letters of the options in which the words of the text stand: "12:00" for "Approximately 12:00"."""
-    words = normalise(text)
+    words = normalize(text)
     if len(words) < 3:
         return []
     return [
-        letter for letter, option in zip(LETTERS, options, strict=False) if _as_words(words).search(normalise(option))
+        letter for letter, option in zip(LETTERS, options, strict=False) if _as_words(words).search(normalize(option))
     ]
 
 

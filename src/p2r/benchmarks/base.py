@@ -1,4 +1,4 @@
-"""What a loaded benchmark is: samples with lazy pictures, what it should hold, and how it differs from that.
+"""What a loaded benchmark is: samples with lazy images, what it should hold, and how it differs from that.
 
 A row that cannot be used stops the loading, unless as many bad rows are allowed; then each is listed. What a third
 party counted (rows, categories, rotations) never stops anything: a difference is reported.
@@ -123,7 +123,7 @@ class Sieve:
     """Turns rows into samples, one after the other, and says which rows are no good.
 
     skip_bad: most bad rows that are left out; one more stops the loading.
-    check_images: read the header of every picture.
+    check_images: read the header of every image.
     """
 
     def __init__(self, *, skip_bad: int = 0, check_images: bool = True) -> None:
@@ -172,7 +172,7 @@ class Sieve:
 
 
 def read_size(image: ImageSource) -> tuple[int, int]:
-    """(width, height) in pixels of the upright picture, from its header where the source can. Raises ImageError."""
+    """(width, height) in pixels of the upright image, from its header where the source can. Raises ImageError."""
     return image.read_size() if isinstance(image, SizedSource) else image.load().size
 
 

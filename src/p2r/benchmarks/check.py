@@ -2,7 +2,7 @@
 
 For each sample an ideal reply is made and read back the way an evaluation does: by the robust extractor, by the one of
 the authors' release, for MME-RealWorld by its own script, and judged. Boxes go through the box parser and have to come
-out as they were. Every picture is decoded in full.
+out as they were. Every image is decoded in full.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from p2r.benchmarks.base import Benchmark, Facts, ScoredBy
 from p2r.benchmarks.hrbench import find_broken_rotations
 from p2r.boxes import parse_boxes
 from p2r.errors import P2RError
+from p2r.images.budget import is_too_thin
 from p2r.judges import BoxJudge, judge_for
-from p2r.pixels import is_too_thin
 from p2r.prompts import question_text
 from p2r.types import Answer, Judge, Sample, Verdict
 
@@ -29,7 +29,7 @@ class CheckReport:
 
     num_answers: samples whose right answer scored 1.0 with every scorer.
     num_boxes: gold boxes that came back as they were.
-    num_pictures: pictures decoded in full.
+    num_images: images decoded in full.
     num_unjudged: samples without a right answer or a gold box, which nothing can score.
     problems: sentences; () when the benchmark is fit to be run.
     differences, left_out: what loading reported, as sentences.
@@ -39,7 +39,7 @@ class CheckReport:
     num_samples: int
     num_answers: int
     num_boxes: int
-    num_pictures: int
+    num_images: int
     num_unjudged: int
     problems: tuple[str, ...]
     differences: tuple[str, ...]
@@ -53,14 +53,14 @@ class CheckReport:
 def check_benchmark(
     benchmark: Benchmark, *, decode_images: bool = True, on_progress: Callable[[int], None] | None = None
 ) -> CheckReport:
-    """Prove what can be proved without a model. Pictures are decoded one at a time.
+    """Prove what can be proved without a model. Images are decoded one at a time.
 
     Args:
-        decode_images: False leaves the pictures alone.
+        decode_images: False leaves the images alone.
         on_progress: called with the number of samples done so far.
     """
     problems: list[str] = []
-    num_answers = num_boxes = num_pictures = num_unjudged = 0
+    num_answers = num_boxes = num_images = num_unjudged = 0
     decoded: set[str] = set()
     for count, sample in enumerate(benchmark, start=1):
         found = [*_check_text(sample), *_check_boxes(sample)]
@@ -72,9 +72,9 @@ def check_benchmark(
         else:
             num_unjudged += 1
         if decode_images and sample.image.uri not in decoded:
-            broken = list(_check_picture(sample))
+            broken = list(_check_image(sample))
             decoded.add(sample.image.uri)
-            num_pictures += not broken
+            num_images += not broken
             found += broken
         problems += [f"{sample.id}: {problem}" for problem in found]
         if on_progress is not None:
@@ -84,7 +84,7 @@ def check_benchmark(
         num_samples=len(benchmark),
         num_answers=num_answers,
         num_boxes=num_boxes,
-        num_pictures=num_pictures,
+        num_images=num_images,
         num_unjudged=num_unjudged,
         problems=(*problems, *find_broken_rotations(benchmark)),
         differences=benchmark.differences,
@@ -157,11 +157,11 @@ def _check_boxes(sample: Sample) -> Iterable[str]:
             yield f"the gold box {box.xyxy} does not come back from a reply"
 
 
-def _check_picture(sample: Sample) -> Iterable[str]:
+def _check_image(sample: Sample) -> Iterable[str]:
     try:
         width, height = sample.image.load().size
     except P2RError as error:
-        yield f"its picture cannot be used: {error.message}"
+        yield f"its image cannot be used: {error.message}"
         return
     if is_too_thin(width, height):
-        yield f"its picture is {width} x {height} pixels, too thin for the models' processors"
+        yield f"its image is {width} x {height} pixels, too thin for the models' processors"

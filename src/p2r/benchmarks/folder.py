@@ -1,4 +1,4 @@
-"""Your own questions: JSON lines, one object a line, beside the pictures.
+"""Your own questions: JSON lines, one object a line, beside the images.
 
     {"image": "a.jpg", "question": "What is on the sail?", "options": ["a star", "a fish"], "target": "B",
      "boxes": [[120, 80, 300, 240]], "box_frame": "pixels"}
@@ -15,10 +15,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from p2r.benchmarks.annotations.box_files import BoxFile, read_box_file
+from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
 from p2r.benchmarks.base import Facts, read_size
-from p2r.benchmarks.box_files import BoxFile, read_box_file
-from p2r.benchmarks.cell_image import PathImage
-from p2r.benchmarks.gold_boxes import box_from_pixels, make_box
+from p2r.benchmarks.files.cell_image import PathImage
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.errors import DataError
 from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
@@ -28,7 +28,7 @@ Corners = tuple[float, float, float, float]
 Line = tuple[int, str]
 
 
-class LabelledBox(Frozen):
+class LabeledBox(Frozen):
     box: Corners
     label: str = ""
 
@@ -47,7 +47,7 @@ class QuestionRow(Frozen):
     options: tuple[str, ...] = ()
     answer_form: AnswerForm | None = None
     target: str | int | float | None = None
-    boxes: tuple[Corners | LabelledBox, ...] = ()
+    boxes: tuple[Corners | LabeledBox, ...] = ()
     box_frame: Literal["pixels", "per_mille"] | None = None
     id: str | int | None = None
     category: str = ""
@@ -62,7 +62,7 @@ def load_folder(source: Source) -> Loaded:
     samples = source.sieve.collect(lines, _make_reader(path, joined), lambda line: f"{path}, line {line[0]}")
     differences: list[str] = []
     if joined and (unused := joined.unused()):
-        differences.append(f"{len(unused)} pictures of {joined.path} belong to no question: {', '.join(unused[:5])}")
+        differences.append(f"{len(unused)} images of {joined.path} belong to no question: {', '.join(unused[:5])}")
     return Loaded(samples, FACTS, differences)
 
 
@@ -161,7 +161,7 @@ def _read_boxes(row: QuestionRow, image: PathImage) -> tuple[Box, ...]:
         raise DataError(
             "field 'box_frame': missing", hint='boxes need "box_frame": "pixels" or "box_frame": "per_mille"'
         )
-    named = [item if isinstance(item, LabelledBox) else LabelledBox(box=item) for item in row.boxes]
+    named = [item if isinstance(item, LabeledBox) else LabeledBox(box=item) for item in row.boxes]
     try:
         if row.box_frame == "per_mille":
             return tuple(make_box(item.box, item.label) for item in named)

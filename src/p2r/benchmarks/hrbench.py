@@ -1,7 +1,7 @@
 """HR-Bench 4K and 8K (Wang et al., 2025): 200 questions each, asked four times with the options rotated.
 
 Parquet or TSV with the columns of DreamMr/HR-Bench. In a TSV an image cell of at most 64 characters names the row whose
-picture it shares. Rotations of one question share `cluster`, and `cycle` says which one it is.
+image it shares. Rotations of one question share `cluster`, and `cycle` says which one it is.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.cell_image import image_in
+from p2r.benchmarks.files.cell_image import image_in
+from p2r.benchmarks.files.rows import Row, Table
+from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, read_letter_columns
-from p2r.benchmarks.rows import Row, Table
-from p2r.benchmarks.tables import read_table
 from p2r.types import LETTERS, ImageSource, Sample
 
 NUM_CYCLES = 4
@@ -91,7 +91,7 @@ def _link_images(table: Table) -> Callable[[Row], ImageSource]:
             return image_in(row, "image")
         shown = by_index.get(row.text("image"))
         if shown is None or _is_pointer(shown):
-            raise row.fail("image", f"{row.text('image')!r} is neither a picture nor the index of a row that has one")
+            raise row.fail("image", f"{row.text('image')!r} is neither an image nor the index of a row that has one")
         return image_in(shown, "image")
 
     return find_image

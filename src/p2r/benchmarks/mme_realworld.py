@@ -1,4 +1,4 @@
-"""MME-RealWorld (Zhang et al., 2024) and its Lite selection: the original JSON with a folder of pictures, the base64
+"""MME-RealWorld (Zhang et al., 2024) and its Lite selection: the original JSON with a folder of images, the base64
 JSON, lmms-eval's parquet and VLMEvalKit's TSV.
 
 The prompt is that of the authors' release from every layout: the question, "Options:", and lines "(A) ...".
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import cast
 
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.cell_image import PathImage, image_in
+from p2r.benchmarks.files.cell_image import PathImage, image_in
+from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, join_question, parse_lettered, read_letter_columns
-from p2r.benchmarks.rows import Row, shorten
-from p2r.benchmarks.tables import read_table
 from p2r.types import ImageSource, Sample
 
 LITE_CATEGORIES = {

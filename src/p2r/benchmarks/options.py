@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from p2r.benchmarks.rows import Row, shorten
+from p2r.benchmarks.files.rows import Row, shorten
 from p2r.errors import DataError
 from p2r.types import LETTERS, Sample
 

@@ -19,17 +19,17 @@ from dataclasses import replace
 from typing import cast
 
 from p2r.benchmarks.base import Facts
+from p2r.benchmarks.files.listed_image import find_image
+from p2r.benchmarks.files.rows import Cell, Row, Table, shorten
+from p2r.benchmarks.files.tables import read_table
+from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.benchmarks.layout import Loaded, Source
-from p2r.benchmarks.listed_image import find_image
-from p2r.benchmarks.rows import Cell, Row, Table, shorten
-from p2r.benchmarks.tables import read_table
-from p2r.benchmarks.tsv_file import FileRange
 from p2r.errors import DataError
 from p2r.types import LETTERS, AnswerForm, ImageSource, Sample
 
 FACTS = Facts("p2r10k", letters="ABCDE")
-LICENCE_NOTE = (
-    "licence of P2R-10k: its card says Apache-2.0, but one of its sources is CC BY-NC 4.0 (no commercial use); "
+LICENSE_NOTE = (
+    "license of P2R-10k: its card says Apache-2.0, but one of its sources is CC BY-NC 4.0 (no commercial use); "
     "check the sources you train on"
 )
 FORMS: dict[str, AnswerForm] = {"mca": "choice", "na": "number", "free_form": "free_form"}
@@ -60,7 +60,7 @@ def load_p2r10k(source: Source) -> Loaded:
     unread = [sample.id for sample in samples if sample.answer_form == "choice" and not sample.options]
     if unread:
         differences.append(f"{len(unread)} choices state no options that can be read: {', '.join(unread[:5])}")
-    return Loaded(samples, FACTS, differences, notes=[LICENCE_NOTE])
+    return Loaded(samples, FACTS, differences, notes=[LICENSE_NOTE])
 
 
 def parse_question_options(question: str) -> tuple[str, ...]:

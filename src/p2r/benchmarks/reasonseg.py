@@ -2,7 +2,7 @@
 
 Two sources that differ: the original annotations are polygons, some of which mark areas to ignore; the conversion on
 Hugging Face (Seg-Zero) holds masks in which those areas have become part of the target, so that its boxes differ. A
-note says which was used. One sample per picture with its first text, as in the official validation.
+note says which was used. One sample per image with its first text, as in the official validation.
 
 A gold box covers whole pixels: from the left edge of the first to the right edge of the last pixel of the mask.
 """
@@ -17,14 +17,14 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from p2r.benchmarks.annotations.gold_boxes import box_from_pixels
+from p2r.benchmarks.annotations.polygons import Point, draw_polygon
 from p2r.benchmarks.base import Facts, read_size
-from p2r.benchmarks.cell_image import PathImage, image_in
-from p2r.benchmarks.gold_boxes import box_from_pixels
+from p2r.benchmarks.files.cell_image import PathImage, image_in
+from p2r.benchmarks.files.parquet_file import ParquetCell
+from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
-from p2r.benchmarks.parquet_file import ParquetCell
-from p2r.benchmarks.polygons import Point, draw_polygon
-from p2r.benchmarks.rows import Row, shorten
-from p2r.benchmarks.tables import read_table
 from p2r.errors import DataError
 from p2r.types import ImageSource, Sample
 
@@ -36,7 +36,7 @@ Kind = Literal["target", "ignore"]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A polygon in whole pixels of the picture."""
+    """A polygon in whole pixels of the image."""
 
     kind: Kind
     points: tuple[Point, ...]
@@ -44,7 +44,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a JSON file of the original release says, without the shapes labelled "flag"."""
+    """What a JSON file of the original release says, without the shapes labeled "flag"."""
 
     texts: tuple[str, ...]
     is_sentence: bool
@@ -67,7 +67,7 @@ def load_reasonseg(source: Source) -> Loaded:
 
 
 def read_annotation(text: str) -> Annotation:
-    """Parse the JSON of one picture.
+    """Parse the JSON of one image.
 
     Raises:
         DataError: not JSON, no text, or a shape that is not a polygon.
@@ -131,7 +131,7 @@ def _make_converted(row: Row) -> Sample:
     image_wh = (mask.shape[1], mask.shape[0])
     if row.has("img_width") and (row.integer("img_width"), row.integer("img_height")) != image_wh:
         size = f"{row.text('img_width')} x {row.text('img_height')}"
-        raise row.fail("mask", f"{image_wh[0]} x {image_wh[1]} pixels for a picture of {size}")
+        raise row.fail("mask", f"{image_wh[0]} x {image_wh[1]} pixels for an image of {size}")
     name = f"{row.text('image_id')}/{row.text('ann_id')}" if row.has("ann_id") else row.text("image_id")
     return _make(name, image, row.text("text"), mask, image_wh)
 
@@ -141,7 +141,7 @@ def _make(name: str, image: ImageSource, text: str, mask: NDArray[np.bool_], ima
         raise DataError("field 'text': empty")
     found = box_around(mask)
     if found is None:
-        raise DataError("no target area in the picture")
+        raise DataError("no target area in the image")
     x1, y1, x2, y2 = found
     return Sample(
         id=name,

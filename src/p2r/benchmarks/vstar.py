@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, clip_to_image
 from p2r.benchmarks.base import Facts, read_size
-from p2r.benchmarks.cell_image import PathImage, image_in
-from p2r.benchmarks.gold_boxes import box_from_pixels, clip_to_picture
+from p2r.benchmarks.files.cell_image import PathImage, image_in
+from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import (
     check_options,
@@ -28,8 +30,6 @@ from p2r.benchmarks.options import (
     shuffle_order,
     split_question,
 )
-from p2r.benchmarks.rows import Row, shorten
-from p2r.benchmarks.tables import read_table
 from p2r.errors import DataError
 from p2r.types import LETTERS, Box, Sample
 
@@ -76,19 +76,19 @@ class _Annotation:
 
     @property
     def image(self) -> PathImage:
-        pictures = [self.path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png")]
-        return PathImage(next((path for path in pictures if path.exists()), pictures[0]))
+        images = [self.path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png")]
+        return PathImage(next((path for path in images if path.exists()), images[0]))
 
     def states(self, options: Sequence[str]) -> bool:
         """Whether each of these options is, or is part of, one of its own."""
-        own = [_normalise(option) for option in self.options]
-        return all(any(_normalise(option) in text for text in own) for option in options)
+        own = [_normalize(option) for option in self.options]
+        return all(any(_normalize(option) in text for text in own) for option in options)
 
     def gold_boxes(self) -> tuple[Box, ...]:
-        """Raises DataError, and ImageError when the picture's size cannot be read."""
+        """Raises DataError, and ImageError when the image's size cannot be read."""
         image_wh = read_size(self.image)
         return tuple(
-            box_from_pixels(clip_to_picture(corners, image_wh), image_wh, label)
+            box_from_pixels(clip_to_image(corners, image_wh), image_wh, label)
             for corners, label in zip(self.boxes, self.labels, strict=True)
         )
 
@@ -128,7 +128,7 @@ def join_boxes(samples: Sequence[Sample], folder: Path) -> tuple[list[Sample], l
     """The samples with the boxes of the original release, and the ids that found none.
 
     A sample is found by its question; where several ask the same, by the place that test_questions.jsonl gives its id,
-    else by its options (whole sentences in some annotations). The picture's size has to agree in any case.
+    else by its options (whole sentences in some annotations). The image's size has to agree in any case.
 
     Raises:
         DataError: no original release in the folder, or a broken annotation.
@@ -142,12 +142,12 @@ def join_boxes(samples: Sequence[Sample], folder: Path) -> tuple[list[Sample], l
             annotation = _read_annotation(path)
         except DataError as error:
             raise DataError(f"{path}: {error.message}", hint=error.hint) from error
-        by_question[_normalise(annotation.question)].append(annotation)
+        by_question[_normalize(annotation.question)].append(annotation)
     listed = _read_listing(folder)
     joined: list[Sample] = []
     missing: list[str] = []
     for sample in samples:
-        candidates = by_question.get(_normalise(_stem(sample.question)), [])
+        candidates = by_question.get(_normalize(_stem(sample.question)), [])
         listed_path = folder / listed[sample.id] if sample.id in listed else None
         candidates = _narrow(candidates, lambda found: found.image.path == listed_path)  # noqa: B023
         candidates = _narrow(candidates, lambda found: found.states(sample.options))  # noqa: B023
@@ -250,7 +250,7 @@ def _narrow(candidates: list[_Annotation], fits: Callable[[_Annotation], bool]) 
     return [found for found in candidates if len(candidates) == 1 or fits(found)] or candidates
 
 
-def _normalise(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.casefold().split())
 
 

@@ -1,17 +1,17 @@
 """Boxes out of a perceiver's reply, and how well they fit the gold boxes."""
 
-from p2r.boxes.fit import Localisation, hits, iou, is_hit, localise, mean_best_iou, target_inside_crop
+from p2r.boxes.fit import Localization, hits, iou, is_hit, localize, mean_best_iou, target_inside_crop
 from p2r.boxes.parse import RELEASE, ROBUST, ParseRules, parse_boxes
 
 __all__ = [
     "RELEASE",
     "ROBUST",
-    "Localisation",
+    "Localization",
     "ParseRules",
     "hits",
     "iou",
     "is_hit",
-    "localise",
+    "localize",
     "mean_best_iou",
     "parse_boxes",
     "target_inside_crop",

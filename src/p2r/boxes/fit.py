@@ -1,6 +1,6 @@
 """How well boxes fit the gold boxes: hits and intersection over union.
 
-Paper: section 4.4 calls it a hit when the centre of a predicted box lies inside the gold box. It does not say how
+Paper: section 4.4 calls it a hit when the center of a predicted box lies inside the gold box. It does not say how
 several boxes or several gold boxes count, so every reading is here under its own name.
 """
 
@@ -23,7 +23,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def is_hit(box: Box, gold: Box) -> bool:
-    """Whether the centre of `box` lies inside `gold`, its edge included."""
+    """Whether the center of `box` lies inside `gold`, its edge included."""
     x, y = box.center
     return gold.x1 <= x <= gold.x2 and gold.y1 <= y <= gold.y2
 
@@ -39,7 +39,7 @@ def mean_best_iou(boxes: Sequence[Box], gold: Sequence[Box]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Localisation:
+class Localization:
     """Seven readings of how well the boxes of one sample fit its gold boxes.
 
     hit_any: some box hits some gold box.
@@ -58,11 +58,11 @@ class Localisation:
     best_iou: float
 
 
-def localise(boxes: Sequence[Box], gold: Sequence[Box]) -> Localisation:
+def localize(boxes: Sequence[Box], gold: Sequence[Box]) -> Localization:
     """All readings at once; everything is 0 without boxes or gold boxes."""
     gold_hit = [any(is_hit(box, target) for box in boxes) for target in gold]
     boxes_hit = [any(is_hit(box, target) for target in gold) for box in boxes]
-    return Localisation(
+    return Localization(
         hit_any=any(gold_hit),
         hit_all=bool(gold_hit) and all(gold_hit),
         hit_share_of_gold=_mean(gold_hit),
@@ -79,8 +79,8 @@ def target_inside_crop(
     """Whether one of the crops holds the whole gold box, so that the reasoner saw all of it at full resolution.
 
     Args:
-        crops: (left, top, right, bottom) in pixels of the full picture, as in EvidenceRecord.
-        image_wh: (width, height) in pixels of the full picture.
+        crops: (left, top, right, bottom) in pixels of the full image, as in EvidenceRecord.
+        image_wh: (width, height) in pixels of the full image.
         tolerance_px: how far the box may reach out, since crops end on whole pixels.
     """
     width, height = image_wh

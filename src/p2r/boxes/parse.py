@@ -1,4 +1,4 @@
-"""From a perceiver's reply to boxes per mille of the picture: `parse_boxes`, and the rules it follows.
+"""From a perceiver's reply to boxes per mille of the image: `parse_boxes`, and the rules it follows.
 
 Paper: section 3.1 and the prompt of appendix B.1 give the format, `[{"bbox_2d": [x1, y1, x2, y2], "label": ...}]`;
 how a broken reply is read is ours. RELEASE keeps exactly what the authors' release keeps of every well-formed reply;
@@ -20,7 +20,7 @@ class ParseRules:
     """How forgiving a reply is read.
 
     repair, salvage: take the second and the third step of reading a broken reply.
-    clip: cut boxes at the picture's edge; one that lies outside is unusable.
+    clip: cut boxes at the image's edge; one that lies outside is unusable.
     dedupe: keep the first of boxes with equal corners.
     cap: most boxes kept; None for no limit.
     literal: take the reply at its word, as the release does: see `reply.read_reply`.
@@ -46,10 +46,10 @@ def parse_boxes(
     Args:
         text: the reply.
         frame: what the reply's numbers mean: 0-1000, pixels, or 0-1.
-        image_wh: (width, height) in pixels of the *resized* picture the model saw; needed for frame "absolute".
+        image_wh: (width, height) in pixels of the *resized* image the model saw; needed for frame "absolute".
 
     Returns:
-        Boxes per mille of the picture, in reading order, and the record: an empty list is step "strict" without boxes.
+        Boxes per mille of the image, in reading order, and the record: an empty list is step "strict" without boxes.
 
     Raises:
         ConfigError: frame "absolute" without image_wh.
@@ -90,21 +90,21 @@ def parse_boxes(
 
 
 def _units_per_side(frame: Frame, image_wh: tuple[int, int] | None) -> tuple[float, float]:
-    """How many of the frame's units the picture is wide and high."""
+    """How many of the frame's units the image is wide and high."""
     if frame == "per_mille":
         return 1000.0, 1000.0
     if frame == "unit":
         return 1.0, 1.0
     if image_wh is None or min(image_wh) < 1:
         raise ConfigError(
-            f"boxes in pixels cannot be placed on a picture of size {image_wh}",
-            hint="pass image_wh, the width and height of the resized picture the model saw",
+            f"boxes in pixels cannot be placed on an image of size {image_wh}",
+            hint="pass image_wh, the width and height of the resized image the model saw",
         )
     return float(image_wh[0]), float(image_wh[1])
 
 
 def _place(corners: Corners | Fault, units_x: float, units_y: float) -> Corners | Fault:
-    """The corners per mille of the picture. A fault stays what it is."""
+    """The corners per mille of the image. A fault stays what it is."""
     if isinstance(corners, str):
         return corners
     x1, y1, x2, y2 = corners
@@ -121,4 +121,4 @@ def _clip(corners: Corners | Fault) -> Corners | Fault:
     if isinstance(corners, str):
         return corners
     x1, y1, x2, y2 = (min(max(value, 0.0), 1000.0) for value in corners)
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else f"lies outside the picture: {list(corners)}"
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else f"lies outside the image: {list(corners)}"

@@ -1,4 +1,4 @@
-"""What a perceiver's reply says about boxes, before they are placed on a picture: four numbers and a label each.
+"""What a perceiver's reply says about boxes, before they are placed on an image: four numbers and a label each.
 
 The first of three steps that finds a box is taken: strict JSON (the reply, or the one code block in it); json_repair,
 believed only where the numbers stand complete and closed in the reply; salvage of each complete list on its own. A

@@ -1,4 +1,4 @@
-"""Give the memory of pictures back when they are gone."""
+"""Give the memory of images back when they are gone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ctypes
 import sys
 
 LARGE_BYTES = 1 << 20
-"""Pictures lie in blocks of 16 MB, what is sent of them in pieces of any size."""
+"""Images lie in blocks of 16 MB, what is sent of them in pieces of any size."""
 
 NUM_ARENAS = 2
 """Heaps that threads share. With one each, what every thread holds adds up: training nano took 6 GB instead of 2.5."""
@@ -25,7 +25,7 @@ def return_large_blocks() -> None:
     """Let glibc also return each large block to the system when it is freed.
 
     By itself glibc takes blocks of up to 32 MB from its heaps after the first one was freed, where small ones left
-    between them keep them. Sixteen 8K pictures through a server, four at a time, peaked at 1.0 GB instead of 1.8 GB;
+    between them keep them. Sixteen 8K images through a server, four at a time, peaked at 1.0 GB instead of 1.8 GB;
     it costs some time of the kernel, which hands out fresh pages (CPU time up 13%).
     """
     share_heaps()

@@ -23,13 +23,13 @@ from p2r.version import __version__
 HELP = """
 A vision-language model that looks first, then answers.
 
-It says where the evidence is, the boxes are cut out of the full-resolution picture, and it answers from those crops.
+It says where the evidence is, the boxes are cut out of the full-resolution image, and it answers from those crops.
 
 **Start here**
 
-- `p2r demo` makes pictures, lets the small model that ships with p2r answer, and writes a report.
+- `p2r demo` makes images, lets the small model that ships with p2r answer, and writes a report.
 
-- `p2r ask photo.jpg "What is on the sail?" --options "a star,a fish"` asks about a picture of yours.
+- `p2r ask photo.jpg "What is on the sail?" --options "a star,a fish"` asks about an image of yours.
 
 **Then a real model**
 

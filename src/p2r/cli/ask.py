@@ -1,4 +1,4 @@
-"""`p2r ask`: one question about one picture, or many, resumable."""
+"""`p2r ask`: one question about one image, or many, resumable."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import Annotated
 import typer
 
 from p2r.api import P2R, AskMode, make_sample
-from p2r.cli.batch import PICTURES_FOLDER, ask_batch
-from p2r.cli.model_options import (
+from p2r.cli.batch import IMAGES_FOLDER, ask_batch
+from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
     Device,
     Dtype,
+    ImageTransport,
     MaxPixels,
     ModelSpec,
     PerceiverSpec,
-    PictureTransport,
     TimeoutS,
     Wording,
 )
 from p2r.cli.output import make_console, print_trace
 from p2r.cli.questions import is_batch, read_folder, read_rows
-from p2r.evaluation.store import Setting
-from p2r.models.base import load_model
-from p2r.pixels import MAX_IMAGE_PIXELS, FileImage, MemoryImage
+from p2r.dialogue import Model
+from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
+from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
-from p2r.report.files import save_trace
-from p2r.types import AnswerForm, Model, Sample
+from p2r.report.trace_files import save_trace
+from p2r.runs.store import Setting
+from p2r.types import AnswerForm, Sample
 
 QUESTION, FILES = "The question", "Files"
 
@@ -41,14 +42,14 @@ EXAMPLES = """
 
 - `p2r ask boat.jpg "How many oars?" --answer-form number --model hongxingli/P2R-4B`
 
-- `p2r ask photos/ "Is there a person?" --options yes,no --save runs/people` (every picture of a folder)
+- `p2r ask photos/ "Is there a person?" --options yes,no --save runs/people` (every image of a folder)
 
 - `p2r ask questions.jsonl --model http://localhost:8000/v1#my-model` (a line: `{"image": "a.jpg", "question": "..."}`)
 """
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="A picture, a folder of pictures, or a .jsonl file of questions.")],
+    image: Annotated[Path, typer.Argument(help="An image, a folder of images, or a .jsonl file of questions.")],
     question: Annotated[str | None, typer.Argument(help="What you want to know. Not with a .jsonl file.")] = None,
     options: Annotated[
         str | None,
@@ -81,12 +82,12 @@ def ask(
     max_pixels: MaxPixels = None,
     max_image_pixels: Annotated[
         int,
-        typer.Option(help="Larger pictures are refused, in case they are decompression bombs.", rich_help_panel=FILES),
+        typer.Option(help="Larger images are refused, in case they are decompression bombs.", rich_help_panel=FILES),
     ] = MAX_IMAGE_PIXELS,
     save: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the annotated picture, the crops and the trace.", show_default=False, rich_help_panel=FILES
+            help="Folder for the annotated image, the crops and the trace.", show_default=False, rich_help_panel=FILES
         ),
     ] = None,
     json: Annotated[
@@ -98,15 +99,15 @@ def ask(
     device: Device = None,
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
-    transport: PictureTransport = "auto",
+    transport: ImageTransport = "auto",
 ) -> None:
-    """Ask a question of a picture: prints the answer, and where it was found."""
+    """Ask a question of an image: prints the answer, and where it was found."""
     answers = split_options(options, option)
     wording = load_prompt_set(prompts)
     if is_batch(image):
         samples = _read_batch(image, question, answers, answer_form, max_image_pixels)
     else:
-        samples = [_read_picture(image, _needed(question), answers, answer_form, max_image_pixels)]
+        samples = [_read_image(image, _needed(question), answers, answer_form, max_image_pixels)]
 
     def load(spec: str) -> Model:
         return load_model(
@@ -126,8 +127,8 @@ def ask(
             "dtype": dtype,
         }
         folder = save or Path("runs") / image.resolve().stem
-        pictures = save / PICTURES_FOLDER if save else None
-        ask_batch(p2r, samples, folder, settings, pictures=pictures, as_json=json, num_at_once=num_at_once)
+        shown_images = save / IMAGES_FOLDER if save else None
+        ask_batch(p2r, samples, folder, settings, shown_images=shown_images, as_json=json, num_at_once=num_at_once)
     else:
         _ask_one(p2r, samples[0], save, as_json=json)
 
@@ -143,12 +144,12 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> N
         make_console(stderr=True).print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
 
 
-def _read_picture(
+def _read_image(
     path: Path, question: str, options: tuple[str, ...], answer_form: AnswerForm | None, max_image_pixels: int
 ) -> Sample:
-    """Decode the picture before a model is loaded, so that a wrong path costs no time."""
-    picture = FileImage(path, max_image_pixels=max_image_pixels).load()
-    return make_sample(MemoryImage(picture, name=str(path)), question, options=options, answer_form=answer_form)
+    """Decode the image before a model is loaded, so that a wrong path costs no time."""
+    full_image = FileImage(path, max_image_pixels=max_image_pixels).load()
+    return make_sample(MemoryImage(full_image, name=str(path)), question, options=options, answer_form=answer_form)
 
 
 def _read_batch(

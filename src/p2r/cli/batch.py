@@ -16,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from p2r.api import P2R
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.output import make_console
-from p2r.evaluation.statistics import wilson
-from p2r.evaluation.store import Setting, TraceStore
-from p2r.report.cards import answer_text
-from p2r.report.files import holds_trace, save_trace
+from p2r.report.kit.cards import answer_text
+from p2r.report.trace_files import holds_trace, save_trace
+from p2r.runs.store import Setting, TraceStore
+from p2r.statistics import wilson
 from p2r.types import Sample, Trace
 
-PICTURES_FOLDER = "pictures"
+IMAGES_FOLDER = "images"
 
 
 def ask_batch(
@@ -31,14 +31,14 @@ def ask_batch(
     folder: Path,
     settings: Mapping[str, Setting],
     *,
-    pictures: Path | None,
+    shown_images: Path | None,
     as_json: bool,
     num_at_once: int,
 ) -> None:
     """Ask what is not yet answered in `folder`, and print a line for each.
 
     Args:
-        pictures: a folder for the annotated picture and the crops of each question, in a folder of its own.
+        images: a folder for the annotated image and the crops of each question, in a folder of its own.
 
     Raises:
         typer.Exit: 1 when a question failed, 130 when interrupted.
@@ -47,10 +47,10 @@ def ask_batch(
     errors = make_console(stderr=True)
     images = {sample.id: sample.image for sample in samples}
 
-    def save_pictures(trace: Trace) -> None:
-        if pictures is None or trace.failure is not None:
+    def save_images(trace: Trace) -> None:
+        if shown_images is None or trace.failure is not None:
             return
-        place = pictures / name_folder(trace.sample_id)
+        place = shown_images / name_folder(trace.sample_id)
         if not holds_trace(place, trace):
             save_trace(place, trace, images[trace.sample_id])
 
@@ -60,13 +60,13 @@ def ask_batch(
         if num_before:
             errors.print(f"{num_before} of {len(samples)} are answered already; going on", markup=False)
         for trace in filter(None, map(store.find, samples)):
-            save_pictures(trace)
+            save_images(trace)
         try:
             with _make_progress(errors) as progress, closing(p2r.ask_many(waiting, num_at_once=num_at_once)) as traces:
                 task = progress.add_task("asking", total=len(samples), completed=num_before)
                 for trace in traces:
                     store.append(trace)
-                    save_pictures(trace)
+                    save_images(trace)
                     print(trace.model_dump_json() if as_json else describe(trace), flush=True)
                     progress.advance(task)
         except KeyboardInterrupt:

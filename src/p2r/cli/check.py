@@ -21,7 +21,7 @@ def check(
     boxes: Annotated[Path | None, typer.Option(help="V*: the original release. Own data: a COCO file.")] = None,
     images: Annotated[Path | None, typer.Option(help="MME-RealWorld: where image paths start.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Most unusable rows that are left out.")] = 0,
-    decode_images: Annotated[bool, typer.Option(help="Decode every picture in full.")] = True,
+    decode_images: Annotated[bool, typer.Option(help="Decode every image in full.")] = True,
 ) -> None:
     """Prove that a benchmark is fit to be run: every right answer scores 1.0, every rotation is complete.
 
@@ -45,7 +45,7 @@ def check(
             say(f"  {category}: {count}")
     say(f"right answers that score 1.0: {report.num_answers}")
     say(f"boxes that come back as they were: {report.num_boxes}")
-    say(f"pictures decoded: {report.num_pictures}")
+    say(f"images decoded: {report.num_images}")
     if report.num_unjudged:
         say(f"without a right answer: {report.num_unjudged}")
     for name, sentences in (("differs", report.differences), ("note", loaded.notes), ("left out", report.left_out)):

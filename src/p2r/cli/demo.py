@@ -20,26 +20,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
 from p2r.cli.output import make_console, make_table
-from p2r.evaluation.metrics import Summary, summarise
-from p2r.evaluation.modes import Mode, make_way
-from p2r.evaluation.run import walk_all
+from p2r.dialogue import Model
+from p2r.evaluation.metrics import Summary, summarize
 from p2r.evaluation.scoring import ScoredRun, score_run
-from p2r.evaluation.store import explain_write_errors
-from p2r.evaluation.stored import StoredRun, make_run
 from p2r.evaluation.tables import show_share
+from p2r.files import explain_write_errors
 from p2r.judges import judge_for
-from p2r.models.base import load_model
+from p2r.models.load import load_model
+from p2r.modes import Mode, make_way
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
-from p2r.report.build import Story, build_report
-from p2r.report.chapters import Chapter
-from p2r.report.page import write_page
+from p2r.report.evaluation.chapters import Chapter
+from p2r.report.evaluation.page import Story, build_report
+from p2r.report.kit.page import write_page
 from p2r.roles import Perceiver, Reasoner
-from p2r.types import Model, Sample, Trace
+from p2r.runs.evaluation import StoredRun, make_run
+from p2r.types import Sample, Trace
+from p2r.walks import walk_all
 
 NUM_AT_ONCE = 16
 TITLE = "One look, or two?"
-REPORT_FILE, PICTURE_FILE = "report.html", "picture.png"
+REPORT_FILE, IMAGE_FILE = "report.html", "image.png"
 DIRECT, RANDOM, OWN, ORACLE = "direct", "random boxes", "own boxes (p2r)", "oracle boxes"
 MODES: Mapping[str, Mode] = {DIRECT: "direct", RANDOM: "random", OWN: "p2r", ORACLE: "oracle"}
 MAX_CARDS = 120
@@ -48,14 +49,14 @@ MAX_CARDS = 120
 def demo(
     num_samples: Annotated[int, typer.Option(min=1, help="How many questions.")] = 240,
     seed: Annotated[
-        int, typer.Option(min=0, max=TRAINING_SEEDS - 1, help="Other seeds make other pictures and questions.")
+        int, typer.Option(min=0, max=TRAINING_SEEDS - 1, help="Other seeds make other images and questions.")
     ] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the report and a picture to try.")] = Path("out/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the report and an image to try.")] = Path("out/demo"),
     model: Annotated[str, typer.Option(help="Another model, named as in `p2r ask`.")] = "nano",
 ) -> None:
     """Watch a small vision-language model fail with one look and answer with two. Writes one HTML file.
 
-    Questions are about *needles*: cluttered pictures made on the spot, in which small objects carry a pattern that is
+    Questions are about *needles*: cluttered images made on the spot, in which small objects carry a pattern that is
     too fine for the model's pixel budget and readable in a crop. Every question is asked four ways, which differ only
     in where the boxes come from.
 
@@ -75,7 +76,7 @@ def demo(
         stored = asyncio.run(_run_ways(answerer, samples, seed, progress))
     runs = {name: score_run(run) for name, run in zip(MODES, stored, strict=True)}
     console = make_console()
-    console.print(make_table([(name, summarise(run)) for name, run in runs.items()]))
+    console.print(make_table([(name, summarize(run)) for name, run in runs.items()]))
     chapter = Chapter(
         benchmark="needles",
         runs=tuple(runs.values()),
@@ -87,7 +88,7 @@ def demo(
     command = f"p2r demo --num-samples {num_samples} --seed {seed}" + (f" --model {model}" if model != "nano" else "")
     story = Story(
         title=TITLE,
-        lede=_write_lede(summarise(runs[OWN]), summarise(runs[DIRECT])),
+        lede=_write_lede(summarize(runs[OWN]), summarize(runs[DIRECT])),
         facts=_list_facts(answerer, samples, seed),
         footer=f"Made by `{command}` in {time.perf_counter() - start:.0f} seconds on {date.today().isoformat()}.",
         head="Boxes from",
@@ -95,9 +96,9 @@ def demo(
     write_page(out / REPORT_FILE, build_report([chapter], story, max_cards=MAX_CARDS))
     example = _find_example(samples, runs)
     with explain_write_errors(out):
-        example.image.load().save(out / PICTURE_FILE)
+        example.image.load().save(out / IMAGE_FILE)
     console.print(f"\nreport: {out / REPORT_FILE}", markup=False, soft_wrap=True)
-    console.print(f"try:    {_write_ask_command(example, out / PICTURE_FILE)}", markup=False, soft_wrap=True)
+    console.print(f"try:    {_write_ask_command(example, out / IMAGE_FILE)}", markup=False, soft_wrap=True)
     failures = [row.trace.failure for run in runs.values() for row in run.rows if row.trace.failure is not None]
     if failures:
         print_error(f"{len(failures)} answers failed, the first because {failures[0].message}", failures[0].hint)
@@ -136,7 +137,7 @@ def _write_lede(own: Summary, direct: Summary) -> str:
         return "No question could be judged; the cards below say why."
     chance = f" Blind guessing reaches {show_share(own.chance)}." if own.chance is not None else ""
     return (
-        f"Asked with one look at the whole picture, the model answers {show_share(direct.accuracy)} of "
+        f"Asked with one look at the whole image, the model answers {show_share(direct.accuracy)} of "
         f"{direct.num_judged} questions. When it first says where to look and then reads what it boxed at full "
         f"resolution, it answers {show_share(own.accuracy)}.{chance}"
     )
@@ -151,10 +152,10 @@ def _find_example(samples: Sequence[Sample], runs: Mapping[str, ScoredRun]) -> S
     return samples[0]
 
 
-def _write_ask_command(sample: Sample, picture: Path) -> str:
+def _write_ask_command(sample: Sample, full_image: Path) -> str:
     """How to ask that question oneself."""
     options = ["--options", ",".join(sample.options)] if sample.options else []
-    return shlex.join(["p2r", "ask", str(picture), sample.question, *options])
+    return shlex.join(["p2r", "ask", str(full_image), sample.question, *options])
 
 
 def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, str], ...]:
@@ -165,8 +166,8 @@ def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, s
     return (
         ("Model", model.name),
         ("Questions", f"{len(samples)} needles, seed {seed}"),
-        ("Pictures", f"{side_px:,} × {side_px:,} pixels"),
-        ("Budget", f"{budget.max_pixels:,} pixels: {budget.max_pixels // budget.factor**2:,} visual tokens a picture"),
+        ("Images", f"{side_px:,} × {side_px:,} pixels"),
+        ("Budget", f"{budget.max_pixels:,} pixels: {budget.max_pixels // budget.factor**2:,} visual tokens an image"),
         ("Machine", f"{os.cpu_count()} cores, {platform.machine()}"),
         ("Versions", ", ".join(versions)),
     )

@@ -13,34 +13,34 @@ from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.allocator import return_large_blocks, share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.jobs import Job, run_jobs
-from p2r.cli.model_options import (
+from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
     Device,
     Dtype,
+    ImageTransport,
     MaxPixels,
     ModelSpec,
     PerceiverSpec,
-    PictureTransport,
     TimeoutS,
     Wording,
 )
 from p2r.cli.output import make_console
 from p2r.cli.tables import print_tables
+from p2r.dialogue import Model
 from p2r.errors import ConfigError
-from p2r.evaluation.modes import LOOKING, MODES, PERCEIVING, Mode, make_way, prepare_samples, read_mode
-from p2r.evaluation.origin import make_origin
-from p2r.evaluation.run import MOST_PICTURE_BYTES
-from p2r.evaluation.runner import draw_limit, take_shard
+from p2r.evaluation.evaluate import draw_limit, take_shard
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import score_run
-from p2r.evaluation.sharing import Sharing, share_perception_of
-from p2r.evaluation.store import Setting
-from p2r.evaluation.stored import read_run
-from p2r.models.base import load_model, runs_on_torch
+from p2r.models.load import load_model, runs_on_torch
+from p2r.modes import LOOKING, MODES, PERCEIVING, Mode, make_way, prepare_samples, read_mode
 from p2r.pipeline import hash_roles
 from p2r.prompts import load_prompt_set
-from p2r.types import Model, Sample
+from p2r.runs.evaluation import read_run
+from p2r.runs.origin import make_origin
+from p2r.runs.store import Setting
+from p2r.types import Sample
+from p2r.walks import MOST_IMAGE_BYTES, Sharing, share_perception_of
 
 DATA, RUN = "The benchmark", "The run"
 WHOLE_NEEDLES = 400
@@ -111,14 +111,14 @@ def evaluate_benchmarks(
         float, typer.Option(min=0, max=1, help="Stop when a larger share of answers fails.", rich_help_panel=RUN)
     ] = 0.1,
     num_at_once: Annotated[int, typer.Option(min=1, help="Most samples in flight.", rich_help_panel=RUN)] = 16,
-    picture_memory_gb: Annotated[
-        float, typer.Option(min=0, help="With less, fewer large pictures are in flight.", rich_help_panel=RUN)
-    ] = MOST_PICTURE_BYTES / 1e9,
+    image_memory_gb: Annotated[
+        float, typer.Option(min=0, help="With less, fewer large images are in flight.", rich_help_panel=RUN)
+    ] = MOST_IMAGE_BYTES / 1e9,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)] = False,
     device: Device = None,
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
-    transport: PictureTransport = "auto",
+    transport: ImageTransport = "auto",
 ) -> None:
     """Evaluate a model on benchmarks. The same command goes on where it was stopped."""
     if runs_on_torch(model):
@@ -205,7 +205,7 @@ def evaluate_benchmarks(
         jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings, origins[benchmark.name]))
     try:
         tallies = asyncio.run(
-            run_jobs(jobs, messages, judge, wording, num_at_once, round(picture_memory_gb * 1e9), max_error_rate)
+            run_jobs(jobs, messages, judge, wording, num_at_once, round(image_memory_gb * 1e9), max_error_rate)
         )
     except KeyboardInterrupt:
         print_error(f"interrupted; what was answered is kept in {out}", "the same command goes on from there")

@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from p2r.benchmarks import Benchmark
-from p2r.evaluation.clock import RunClock
-from p2r.evaluation.modes import Way
-from p2r.evaluation.origin import Origin, write_origin
-from p2r.evaluation.runner import Tally, evaluate
-from p2r.evaluation.store import Setting, TraceStore
-from p2r.evaluation.stored import write_facts
+from p2r.dialogue import Model
+from p2r.evaluation.evaluate import Tally, evaluate
+from p2r.modes import Way
 from p2r.prompts import PromptSet
-from p2r.types import Model, Sample
+from p2r.runs.clock import RunClock
+from p2r.runs.evaluation import write_facts
+from p2r.runs.origin import Origin, write_origin
+from p2r.runs.store import Setting, TraceStore
+from p2r.types import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ async def run_jobs(
     judge: Model | None,
     wording: PromptSet,
     num_at_once: int,
-    most_picture_bytes: int,
+    most_image_bytes: int,
     max_error_rate: float,
 ) -> list[Tally]:
     """One job after the other, in one event loop, to which connections of a model belong.
@@ -81,7 +82,7 @@ async def run_jobs(
                         judge_model=judge,
                         judge_prompts=wording,
                         num_at_once=num_at_once,
-                        most_picture_bytes=most_picture_bytes,
+                        most_image_bytes=most_image_bytes,
                         max_error_rate=max_error_rate,
                         on_progress=show,
                     )

@@ -12,9 +12,9 @@ from rich.progress import Progress
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.output import make_console
 from p2r.cli.tables import print_tables
-from p2r.evaluation.leakage import LeakageReport, find_leakage, tabulate
-from p2r.evaluation.store import explain_write_errors, replace_file
 from p2r.evaluation.tables import Table
+from p2r.files import explain_write_errors, replace_file
+from p2r.leakage.find import LeakageReport, find_leakage, tabulate
 
 FOUND = 3
 """Exit code when anything is shared; 1 is an error."""
@@ -39,24 +39,24 @@ def leakage(
     images: Annotated[Path | None, typer.Option(help="Where BENCH's image paths start.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Most unusable rows of each that are left out.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Pictures hashed at a time. Default: one a core.", show_default=False)
+        int | None, typer.Option(min=1, help="Images hashed at a time. Default: one a core.", show_default=False)
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the whole report there, as JSON.", show_default=False)] = None,
 ) -> None:
-    """Find what TRAIN and BENCH share: the same pictures, look-alikes, crops, and questions.
+    """Find what TRAIN and BENCH share: the same images, look-alikes, crops, and questions.
 
     Exit code 0 when nothing is shared, 3 when something is, 1 on an error.
     """
     messages = make_console(stderr=True)
-    # pictures are opened once, below; those that do not open are listed
+    # images are opened once, below; those that do not open are listed
     first = load_benchmark(train, split=train_split, images=train_images, skip_bad=skip_bad, check_images=False)
     second = load_benchmark(bench, split=split, images=images, skip_bad=skip_bad, check_images=False)
     for loaded in (first, second):
         for remark in (*loaded.notes, *(f"left out {bad.place}: {bad.reason}" for bad in loaded.left_out)):
             messages.print(f"{loaded.name}: {remark}", markup=False, soft_wrap=True)
     with Progress(console=messages, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("pictures and questions", total=None)
+        task = progress.add_task("images and questions", total=None)
         report = find_leakage(
             first,
             second,
@@ -85,7 +85,7 @@ def _show(report: LeakageReport) -> None:
         tables.append(Table(title="Pairs", columns=("kind", "train", "bench", "score"), rows=tuple(rows), notes=notes))
     if report.unread:
         unread = [(entry.side, entry.image, entry.reason) for entry in report.unread[:MOST_SHOWN]]
-        tables.append(Table(title="Not compared", columns=("side", "picture", "reason"), rows=tuple(unread)))
+        tables.append(Table(title="Not compared", columns=("side", "image", "reason"), rows=tuple(unread)))
     print_tables(tables)
 
 

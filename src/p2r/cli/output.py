@@ -1,4 +1,4 @@
-"""What the commands print: coloured on a terminal, plain when piped."""
+"""What the commands print: colored on a terminal, plain when piped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.text import Text
 
 from p2r.evaluation.metrics import Summary
 from p2r.evaluation.tables import MISSING, show_interval, show_number, show_share
-from p2r.report.cards import answer_text
+from p2r.report.kit.cards import answer_text
 from p2r.types import Completion, Trace
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that never colours numbers on its own, and folds nothing when piped."""
+    """A console that never colors numbers on its own, and folds nothing when piped."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=120)
 
@@ -37,12 +37,12 @@ def print_trace(console: Console, trace: Trace) -> None:
 
 
 def describe_boxes(trace: Trace) -> list[str]:
-    """A line per box: its corners in pixels of the full picture, its label, and which crop it became."""
+    """A line per box: its corners in pixels of the full image, its label, and which crop it became."""
     if trace.evidence is None or trace.perception is None or trace.perception.source == "none":
-        return ["the whole picture, once"]
+        return ["the whole image, once"]
     if not trace.boxes:
         reason = trace.perception.parse.reason if trace.perception.parse else ""
-        return [f"the whole picture: no boxes{f' ({reason})' if reason else ''}"]
+        return [f"the whole image: no boxes{f' ({reason})' if reason else ''}"]
     lines: list[str] = []
     crop = 0
     for index, box in enumerate(trace.boxes):
@@ -70,7 +70,7 @@ def describe_cost(trace: Trace) -> str:
 
 
 def _list_tokens(steps: Sequence[Completion]) -> str:
-    """What each picture cost, by step: `64 | 64 + 49`."""
+    """What each image cost, by step: `64 | 64 + 49`."""
     return " | ".join(" + ".join(f"{tokens:,}" for tokens in step.usage.visual_tokens) for step in steps)
 
 

@@ -1,4 +1,4 @@
-"""What the command was pointed at: one picture, a folder of pictures, or a JSON-lines file of questions."""
+"""What the command was pointed at: one image, a folder of images, or a JSON-lines file of questions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2r.api import make_sample
 from p2r.errors import DataError
 from p2r.types import LETTERS, AnswerForm, Frozen, Sample
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif", ".ppm", ".pgm"}
 )
 
@@ -39,12 +39,10 @@ def is_batch(image: Path) -> bool:
 def read_folder(
     folder: Path, question: str, options: Sequence[str], answer_form: AnswerForm | None, max_image_pixels: int
 ) -> list[Sample]:
-    """One sample per picture directly in the folder, by name. Raises DataError when there is none."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    """One sample per image directly in the folder, by name. Raises DataError when there is none."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
-        raise DataError(
-            f"the folder {folder} holds no pictures", hint=f"looked for {', '.join(sorted(PICTURE_SUFFIXES))}"
-        )
+        raise DataError(f"the folder {folder} holds no images", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     return [
         make_sample(
             path,

@@ -15,18 +15,18 @@ from p2r.cli.output import make_console
 from p2r.config import DataSettings
 from p2r.errors import ConfigError
 from p2r.evaluation.scoring import ScoredRun, score_run
-from p2r.evaluation.stored import read_run
 from p2r.evaluation.tables import Table, write_tables
-from p2r.report.build import Story, build_report, write_lede
-from p2r.report.chapters import Chapter, find_run_folders, list_run_folders, list_tables, make_chapters
-from p2r.report.gallery import MAX_CARDS
-from p2r.report.page import write_page
-from p2r.report.rollouts import MAX_GROUPS
-from p2r.report.training_page import build_training_report, list_training_facts, write_training_lede
-from p2r.report.training_run import TrainingRun, find_training_folders, name_training_runs, read_training_run
-from p2r.report.training_tables import list_training_tables
+from p2r.report.evaluation.chapters import Chapter, find_run_folders, list_run_folders, list_tables, make_chapters
+from p2r.report.evaluation.gallery import MAX_CARDS
+from p2r.report.evaluation.page import Story, build_report, write_lede
+from p2r.report.kit.page import write_page
+from p2r.report.training.groups import MAX_GROUPS
+from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
+from p2r.report.training.run import TrainingRun, find_training_folders, name_training_runs, read_training_run
+from p2r.report.training.tables import list_training_tables
+from p2r.runs.evaluation import read_run
 
-PICTURES = "Where the pictures are"
+IMAGES = "Where the images are"
 TABLES_NAME, TRAINING_NAME = "tables", "training"
 
 REPORT_EXAMPLES = """
@@ -59,19 +59,19 @@ def report(
         str | None,
         typer.Option(help="Name of the run whose boxes and crops come first. Default: p2r.", show_default=False),
     ] = None,
-    max_cards: Annotated[int, typer.Option(min=0, help="Most questions with pictures; figures count all.")] = MAX_CARDS,
+    max_cards: Annotated[int, typer.Option(min=0, help="Most questions with images; figures count all.")] = MAX_CARDS,
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME:PATH, when the data lie elsewhere now. Repeat it.", show_default=False, rich_help_panel=PICTURES
+            help="NAME:PATH, when the data lie elsewhere now. Repeat it.", show_default=False, rich_help_panel=IMAGES
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Which part.", show_default=False, rich_help_panel=PICTURES)] = None,
+    split: Annotated[str | None, typer.Option(help="Which part.", show_default=False, rich_help_panel=IMAGES)] = None,
     images: Annotated[
-        Path | None, typer.Option(help="MME-RealWorld: where image paths start.", rich_help_panel=PICTURES)
+        Path | None, typer.Option(help="MME-RealWorld: where image paths start.", rich_help_panel=IMAGES)
     ] = None,
 ) -> None:
-    """Runs side by side as one HTML file that opens anywhere: figures, charts, and every question with its pictures."""
+    """Runs side by side as one HTML file that opens anywhere: figures, charts, and every question with its images."""
     evaluated, trained = _sort_places(runs)
     if evaluated:
         scored = [score_run(read_run(folder)) for folder in evaluated]
@@ -105,7 +105,7 @@ def _sort_places(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _write(
     page: Path, html: str, problems: Sequence[str], folder: Path | None, name: str, tables: Sequence[Table]
 ) -> None:
-    """The page and its tables, and what is wrong with its pictures."""
+    """The page and its tables, and what is wrong with its images."""
     messages = make_console(stderr=True)
     for problem in problems:
         messages.print(problem, markup=False, soft_wrap=True)
@@ -191,9 +191,9 @@ def _make_story(chapters: Sequence[Chapter], title: str | None) -> Story:
 
 @contextmanager
 def _show_progress() -> Generator[Callable[[int, int], None], None, None]:
-    """A bar of the pictures; what is called with how many of how many are done."""
+    """A bar of the images; what is called with how many of how many are done."""
     console = make_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("pictures", total=None)
+        task = progress.add_task("images", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

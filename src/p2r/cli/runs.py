@@ -15,8 +15,8 @@ from p2r.errors import ConfigError
 from p2r.evaluation.compare import compare_runs, name_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard
 from p2r.evaluation.scoring import score_run
-from p2r.evaluation.stored import merge_runs, read_run
 from p2r.evaluation.tables import write_tables
+from p2r.runs.evaluation import merge_runs, read_run
 
 SCORES_NAME = "scores"
 

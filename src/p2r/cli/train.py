@@ -27,7 +27,7 @@ from p2r.config import Phase, Recipe, load_recipe
 from p2r.errors import ConfigError
 
 if TYPE_CHECKING:
-    from p2r.training.dynamics import Figures
+    from p2r.training.watch.metrics import Figures
 
 TRAIN_EXAMPLES = """
 **Examples**
@@ -72,14 +72,14 @@ def train(
 
 
 def _plan(settings: Recipe) -> None:
-    from p2r.training.plan import describe_plan
+    from p2r.training.plan.plan import describe_plan
 
     for line in describe_plan(settings):
         print(line)
 
 
 def _train(settings: Recipe, *, resume: bool) -> None:
-    from p2r.training.distributed import join_world
+    from p2r.training.engines.local.distributed import join_world
     from p2r.training.train import Watcher
     from p2r.training.train import train as run
 

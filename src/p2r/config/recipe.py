@@ -53,7 +53,7 @@ class Phase(Frozen):
 
     @property
     def roles(self) -> tuple[ActiveRole, ...]:
-        """The roles whose replies are sampled and learnt from."""
+        """The roles whose replies are sampled and learned from."""
         if self.kind == "joint":
             return ("perceiver", "reasoner")
         return ("perceiver",) if self.kind == "perceiver" else ("reasoner",)
@@ -69,7 +69,7 @@ class Recipe(Frozen):
     out: the folder of the run.
     schedule: the phases of one iteration, in order; `phase` says what they leave open.
     control: "joint" updates both roles from one reward without phases; "single-stage" is plain GRPO on answers to the
-        whole picture. Both run as many steps, with as many rollouts, as the schedule has.
+        whole image. Both run as many steps, with as many rollouts, as the schedule has.
     """
 
     out: Path

@@ -81,7 +81,7 @@ class DataSettings(Frozen):
     num_rows: the first so many; all when None. Needles need it.
     max_prompt_tokens: rows whose final prompt may be longer are left out.
     skip_bad: most unusable rows that are left out and listed.
-    check_images: decode every picture before the first step, or read the header only.
+    check_images: decode every image before the first step, or read the header only.
     """
 
     source: str = "needles"
@@ -99,7 +99,7 @@ class PhaseSettings(Frozen):
     """A phase of the schedule.
 
     steps: None for one pass over the rows, as in the paper.
-    lr: None for the optimiser's.
+    lr: None for the optimizer's.
     """
 
     role: ActiveRole
@@ -205,7 +205,7 @@ class PartnerSettings(Frozen):
     url: of an endpoint that serves it; with `launch` the trainer starts that command at each phase, waits until it is
         healthy, and ends it. "{checkpoint}" in the command stands for the folder of the frozen weights, "{port}" for
         the port in the URL.
-    transport: how pictures travel to it, without loss. "auto" is BMP to a server near by, WebP to one far away; "file",
+    transport: how images travel to it, without loss. "auto" is BMP to a server near by, WebP to one far away; "file",
         the cheapest, names files to a server on this machine that may read them (vLLM: --allowed-local-media-path).
     max_error_rate: the run stops when a larger share of the latest answers could not be judged.
     memo: ask nothing twice.

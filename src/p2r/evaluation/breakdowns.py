@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from p2r.boxes import hits, localise
+from p2r.boxes import hits, localize
 from p2r.evaluation.aggregate import aggregate_cycles
 from p2r.evaluation.counts import DEFINITIONS, count_troubles
-from p2r.evaluation.scoring import (
-    ScoredRow,
-    ScoredRun,
-    chance_of,
-    interval_of,
-    interval_of_values,
-    mean_of,
-    share_of,
-    to_scored,
-)
-from p2r.evaluation.statistics import Interval, wilson
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, interval_of, interval_of_values, share_of, to_scored
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
+from p2r.statistics import Interval, mean_of, wilson
 from p2r.types import LETTERS
 
 
@@ -94,9 +85,9 @@ def tabulate_letters(rows: Sequence[ScoredRow]) -> Table:
 
 def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
     """Every reading of how well boxes fit the gold boxes."""
-    found = [localise(row.trace.boxes, row.facts.gold_boxes) for row in rows]
+    found = [localize(row.trace.boxes, row.facts.gold_boxes) for row in rows]
     readings: list[tuple[str, str, list[float]]] = [
-        ("hit rate, any", "the centre of some box lies in some gold box (the paper's)", [f.hit_any for f in found]),
+        ("hit rate, any", "the center of some box lies in some gold box (the paper's)", [f.hit_any for f in found]),
         ("hit rate, all", "every gold box is hit", [f.hit_all for f in found]),
         ("gold boxes hit", "share of a sample's gold boxes", [f.hit_share_of_gold for f in found]),
         ("boxes that hit", "share of a sample's boxes", [f.hit_share_of_boxes for f in found]),
@@ -120,7 +111,7 @@ def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
         title="Boxes",
         columns=("", "n", "mean", "95% interval", "per sample, 0 without boxes"),
         rows=tuple(body),
-        notes=(f"{show_number(num_boxes)} boxes a sample, of {show_share(mean_of(areas))} of the picture on average.",),
+        notes=(f"{show_number(num_boxes)} boxes a sample, of {show_share(mean_of(areas))} of the image on average.",),
     )
 
 

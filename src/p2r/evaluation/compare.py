@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from p2r.answers import Scorer
 from p2r.errors import StorageError
 from p2r.evaluation.scorecard import group_rows
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, has_clusters, interval_of, mean_of
-from p2r.evaluation.statistics import (
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, has_clusters, interval_of
+from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
+from p2r.statistics import (
     Difference,
     bootstrap_difference,
     correct_holm,
     find_detectable_difference,
     mcnemar,
+    mean_of,
     permute_clusters,
 )
-from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
 
 ALPHA = 0.05
 _NAMING = ("mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")

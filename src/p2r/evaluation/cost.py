@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, mean_of
+from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import Table, show_number
+from p2r.statistics import mean_of
 from p2r.types import Completion, Frozen, Trace
 
 Stage = Literal["perceiver", "reasoner", "judge"]

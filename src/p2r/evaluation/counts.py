@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from p2r.answers.region import find_region
-from p2r.evaluation.modes import UNTAGGED
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
+from p2r.modes import UNTAGGED
 from p2r.types import Trace
 
 _REFUSAL = re.compile(
@@ -31,8 +31,8 @@ DEFINITIONS: Mapping[str, str] = {
     "not an option": "the answer names something that is no option",
     "box parse failure": "no box could be read from the perceiver's reply, which is not the empty list",
     "tool error": "the reasoner called a tool in a way that could not be carried out, and was told so",
-    "clipped box": "some box reached beyond the picture and was cut at its edge",
-    "fall-back": "no usable box: the picture alone was shown",
+    "clipped box": "some box reached beyond the image and was cut at its edge",
+    "fall-back": "no usable box: the image alone was shown",
 }
 
 

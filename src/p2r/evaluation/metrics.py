@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from p2r.boxes import hits, mean_best_iou, target_inside_crop
 from p2r.evaluation.compare import name_runs
 from p2r.evaluation.cost import Cost, find_speed, measure_cost
-from p2r.evaluation.modes import LOOKING
 from p2r.evaluation.scorecard import score_columns
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, mean_of
-from p2r.evaluation.statistics import Interval
+from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
+from p2r.modes import LOOKING
+from p2r.statistics import Interval, mean_of
 from p2r.types import Box, Frozen, Trace
 
 
@@ -29,7 +29,7 @@ class Summary(Frozen):
     num_failed: neither right nor wrong.
     accuracy: by the benchmark's own aggregation; `num_correct` of `num_judged` where that is a plain share.
     chance: mean accuracy of blind guessing on these samples, None unless every one states it.
-    hit_rate: share of samples with gold boxes in which the centre of some box lies in some gold box.
+    hit_rate: share of samples with gold boxes in which the center of some box lies in some gold box.
     mean_iou: mean over samples of the mean over gold boxes of the best IoU.
     seen_rate: share of samples whose every gold box lies wholly inside some crop.
     mean_boxes: boxes per sample.
@@ -51,7 +51,7 @@ class Summary(Frozen):
     samples_per_second: float | None
 
 
-def summarise(run: ScoredRun) -> Summary:
+def summarize(run: ScoredRun) -> Summary:
     """Count a run, by its default scorer. In modes that do not look there is nothing to say about hits."""
     whole = next(iter(score_columns(run).values()))
     looked = list_looked(run)
@@ -89,7 +89,7 @@ def tabulate_summaries(runs: Sequence[ScoredRun], *, names: Sequence[str] = ()) 
     """A line per run: accuracy, where it looked, and what an answer cost."""
     body: list[tuple[str, ...]] = []
     for run, name in zip(runs, names or name_runs(runs), strict=True):
-        summary = summarise(run)
+        summary = summarize(run)
         cost, judged = summary.cost, summary.num_judged
         body.append(
             (
@@ -117,7 +117,7 @@ def tabulate_summaries(runs: Sequence[ScoredRun], *, names: Sequence[str] = ()) 
         ),
         rows=tuple(body),
         notes=(
-            "n: judged answers; failed ones are neither right nor wrong. Hit rate: the centre of some box lies in some "
+            "n: judged answers; failed ones are neither right nor wrong. Hit rate: the center of some box lies in some "
             "gold box; in crops: every gold box lies wholly in some crop; IoU: best per gold box. Boxes, calls and "
             "tokens (read and written) per sample; samples/s by the wall clock.",
         ),

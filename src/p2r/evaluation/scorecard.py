@@ -24,19 +24,10 @@ from p2r.evaluation.breakdowns import (
     tabulate_troubles,
 )
 from p2r.evaluation.cost import tabulate_cost
-from p2r.evaluation.modes import LOOKING
-from p2r.evaluation.scoring import (
-    ScoredRow,
-    ScoredRun,
-    chance_of,
-    has_clusters,
-    interval_of,
-    mean_of,
-    share_of,
-    to_scored,
-)
-from p2r.evaluation.statistics import Interval, find_detectable_difference
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, has_clusters, interval_of, share_of, to_scored
 from p2r.evaluation.tables import Table, show_interval, show_share
+from p2r.modes import LOOKING
+from p2r.statistics import Interval, find_detectable_difference, mean_of
 
 
 @dataclass(frozen=True, slots=True)

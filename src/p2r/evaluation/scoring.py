@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from p2r.answers import Scorer, extract_answer, read_release
 from p2r.errors import JudgeError
 from p2r.evaluation.aggregate import Scored
-from p2r.evaluation.modes import UNTAGGED
-from p2r.evaluation.runner import choose_judge
-from p2r.evaluation.statistics import Interval, bootstrap_mean, wilson
-from p2r.evaluation.stored import SampleFacts, StoredRun, to_sample
+from p2r.evaluation.evaluate import choose_judge
 from p2r.judges import TextJudge
+from p2r.modes import UNTAGGED
 from p2r.pipeline import NOTHING_SAID
+from p2r.runs.evaluation import SampleFacts, StoredRun, to_sample
+from p2r.statistics import Interval, bound_mean, mean_of
 from p2r.types import Answer, Box, Sample, Trace, Verdict
 
 
@@ -106,18 +106,6 @@ def interval_of_values(values: Sequence[float], rows: Sequence[ScoredRow]) -> In
     return bound_mean(values, [row.cluster or f"\0{row.facts.sample_id}" for row in rows])
 
 
-def bound_mean(values: Sequence[float], clusters: Sequence[str]) -> Interval:
-    """95%, of a mean of values from 0 to 1.
-
-    Wilson's for shares of independent samples; else a bootstrap over clusters. Where all values are 0 or all are 1 a
-    bootstrap would claim to be certain, and Wilson's interval over clusters stands in for it.
-    """
-    num = len(set(clusters))
-    if set(values) <= {0.0, 1.0} and (num == len(clusters) or len(set(values)) == 1):
-        return wilson(round(num * sum(values) / len(values)) if values else 0, num)
-    return bootstrap_mean(values, clusters)
-
-
 def has_clusters(rows: Sequence[ScoredRow]) -> bool:
     names = [row.cluster for row in rows if row.cluster]
     return len(set(names)) < len(names)
@@ -142,11 +130,6 @@ def chance_of(rows: Sequence[ScoredRow]) -> float | None:
 def share_of(percent: float | None) -> float | None:
     """0 to 1."""
     return None if percent is None else percent / 100
-
-
-def mean_of(values: Sequence[float]) -> float | None:
-    """None of nothing."""
-    return sum(values) / len(values) if values else None
 
 
 async def _score_rows(run: StoredRun, scorers: tuple[Scorer, ...]) -> tuple[ScoredRow, ...]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from p2r.evaluation.statistics import Interval
-from p2r.evaluation.store import explain_write_errors, replace_file
+from p2r.files import explain_write_errors, replace_file
+from p2r.statistics import Interval
 from p2r.types import Frozen
 
 MISSING = "-"

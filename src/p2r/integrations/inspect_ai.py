@@ -6,7 +6,7 @@
     inspect eval p2r/benchmark -T spec=vstar:data/vstar_bench -T model=http://localhost:8000/v1#P2R-4B
 
 Inspect finds them by the entry point `inspect_ai`. p2r's model is the argument `model`; Inspect's own is not asked. The
-whole trace, boxes and crops included, stands in a sample's metadata; pictures do not.
+whole trace, boxes and crops included, stands in a sample's metadata; images do not.
 
 Failed is not wrong: a walk that fails is an error of its sample, which Inspect counts apart, may try again
 (`--retry-on-error`, `inspect eval-retry`) and stops for when it is a tenth of all. An answer that cannot be judged is
@@ -31,12 +31,12 @@ from p2r.api import revive
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.errors import JudgeError, P2RError
 from p2r.evaluation.cost import ANSWERING, list_calls
-from p2r.evaluation.modes import make_way, prepare_samples, read_mode
-from p2r.evaluation.runner import choose_judge
-from p2r.evaluation.stored import SampleFacts, to_sample
-from p2r.models.base import load_model
+from p2r.evaluation.evaluate import choose_judge
+from p2r.models.load import load_model
+from p2r.modes import make_way, prepare_samples, read_mode
 from p2r.pipeline import NOTHING_SAID, walk
 from p2r.prompts import load_prompt_set, question_text
+from p2r.runs.evaluation import SampleFacts, to_sample
 from p2r.types import Box, Sample, Trace
 
 MAX_ERROR_RATE = 0.1
@@ -66,7 +66,7 @@ def needles(
     prompts: str = "release",
     max_pixels: int | None = None,
 ) -> Task:
-    """Needles: tiny details in large pictures, made on the spot. Arguments as of `benchmark`."""
+    """Needles: tiny details in large images, made on the spot. Arguments as of `benchmark`."""
     return benchmark(
         "needles",
         num_samples=num_samples,
@@ -201,7 +201,7 @@ def load_samples(
 
 
 def to_inspect(sample: Sample, found: Benchmark) -> InspectSample:
-    """A sample as Inspect shows it: the question with its options, without the picture.
+    """A sample as Inspect shows it: the question with its options, without the image.
 
     question: what samples share that ask the same thing, the rotations of HR-Bench; the standard error goes by it.
     """

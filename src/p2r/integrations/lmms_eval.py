@@ -29,19 +29,18 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from loguru import logger
 from PIL import Image
 
-from p2r.api import run_blocking
 from p2r.benchmarks.p2r10k import parse_question_options
-from p2r.errors import ConfigError, DataError
+from p2r.errors import ConfigError, DataError, TooManyErrors
 from p2r.evaluation.cost import ANSWERING, list_calls
-from p2r.evaluation.modes import MODES, Mode, make_way, read_mode
-from p2r.evaluation.run import walk_all
-from p2r.evaluation.runner import TooManyErrors
-from p2r.evaluation.store import Setting, TraceStore
-from p2r.models.base import load_model
+from p2r.images.load import MemoryImage
+from p2r.loop import run_blocking
+from p2r.models.load import load_model
+from p2r.modes import MODES, Mode, make_way, read_mode
 from p2r.pipeline import hash_roles, walk
-from p2r.pixels import MemoryImage
 from p2r.prompts import load_prompt_set
+from p2r.runs.store import Setting, TraceStore
 from p2r.types import LETTERS, Sample, Trace
+from p2r.walks import walk_all
 
 MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
 """What the entry point hands to lmms-eval."""
@@ -51,7 +50,7 @@ NOT_OFFERED: frozenset[Mode] = frozenset({"oracle", "random", "shuffled"})
 
 
 class P2RModel(lmms):
-    """A model of lmms-eval that answers questions about one picture. Its arguments are those of `--model_args`.
+    """A model of lmms-eval that answers questions about one image. Its arguments are those of `--model_args`.
 
     Args:
         model, perceiver_model, max_pixels, device, dtype: as of `p2r eval`.
@@ -60,7 +59,7 @@ class P2RModel(lmms):
         closing: "drop" leaves away what the task says after the last option ("Answer with the option's letter ...
             directly"), because p2r's prompts say themselves how to answer, and it would keep a model from looking and
             reasoning. "keep" does not. A question without options stays whole: nothing says where it ends.
-        num_at_once: most questions in flight, and pictures in memory.
+        num_at_once: most questions in flight, and images in memory.
         max_failed: most questions that may fail; one more stops the run.
         out: a folder for the traces. The same command with the same folder asks only what is missing or failed.
         batch_size, max_batch_size: given to every model by lmms-eval. Not used: models batch themselves.
@@ -133,10 +132,10 @@ class P2RModel(lmms):
         raise _refuse("log-likelihoods, because p2r answers in words")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
-        raise _refuse("several rounds, because p2r answers one question about one picture")
+        raise _refuse("several rounds, because p2r answers one question about one image")
 
     def _to_sample(self, request: Instance) -> Sample:
-        """`doc_to_visual` reads the picture when the walk loads it."""
+        """`doc_to_visual` reads the image when the walk loads it."""
         text, _, doc_to_visual, doc_id, task, split = request.args
         name = f"{task}/{split}/{doc_id}" + (f"/{request.idx}" if request.idx else "")
         image = TaskImage(name, doc_to_visual, self.task_dict[task][split], doc_id)
@@ -184,7 +183,7 @@ class P2RModel(lmms):
 
 @dataclass(frozen=True, slots=True)
 class TaskImage:
-    """The one picture of a task's document, read when asked for."""
+    """The one image of a task's document, read when asked for."""
 
     uri: str
     doc_to_visual: Callable[[object], Sequence[object]]
@@ -192,17 +191,17 @@ class TaskImage:
     doc_id: int
 
     def load(self) -> Image.Image:
-        """The upright RGB picture.
+        """The upright RGB image.
 
         Raises:
-            DataError: the document has no picture, several, or something else.
+            DataError: the document has no image, several, or something else.
             ImageError: it cannot be decoded.
         """
         visuals = self.doc_to_visual(self.docs[self.doc_id]) or ()
         if len(visuals) != 1 or not isinstance(visuals[0], Image.Image):
             kinds = ", ".join(type(visual).__name__ for visual in visuals) or "nothing"
             raise DataError(
-                f"{self.uri} shows {kinds}, and p2r looks at one picture",
+                f"{self.uri} shows {kinds}, and p2r looks at one image",
                 hint="choose a task with one image a question",
             )
         return MemoryImage(visuals[0], self.uri).load()

@@ -6,11 +6,12 @@ model that says neither yes nor no, are errors: failed is not wrong.
 
 from __future__ import annotations
 
+from p2r.dialogue import Model
 from p2r.judges.model import ModelJudge
 from p2r.judges.number import NumberJudge
 from p2r.judges.rules import BoxJudge, ChoiceJudge, TextJudge
 from p2r.prompts import PromptSet
-from p2r.types import Judge, Model, Sample
+from p2r.types import Judge, Sample
 
 __all__ = ["BoxJudge", "ChoiceJudge", "ModelJudge", "NumberJudge", "TextJudge", "judge_for"]
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
+from p2r.dialogue import Decoding, Model, Prompt
 from p2r.errors import JudgeError
 from p2r.judges.rules import NO_ANSWER, TextJudge, target_of
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.types import Answer, Box, Completion, Decoding, Model, Prompt, Sample, Verdict
+from p2r.types import Answer, Box, Completion, Sample, Verdict
 
 DECODING = Decoding(max_new_tokens=512)
 
 
 class ModelJudge:
     """Asks `model` whether the answer means the same as the target, where the words differ. It sees the question, not
-    the picture.
+    the image.
 
     prompts: the wording, its file judge.txt; the set `release` when None.
     """

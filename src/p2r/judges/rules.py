@@ -56,7 +56,7 @@ class TextJudge:
         target = target_of(sample)
         if answer.text is None:
             return _verdict("text", correct=False, reason=NO_ANSWER)
-        correct = normalise_text(answer.text) == normalise_text(target)
+        correct = normalize_text(answer.text) == normalize_text(target)
         reason = "" if correct else f"{_excerpt(answer.text)} instead of {_excerpt(target)}"
         return _verdict("text", correct=correct, reason=reason)
 
@@ -86,7 +86,7 @@ class BoxJudge:
         return Verdict(correct=overlap >= self.iou, score=overlap, judge=judge, reason=f"IoU {overlap:.3f}")
 
 
-def normalise_text(text: str) -> str:
+def normalize_text(text: str) -> str:
     """The words that count, in small letters with single blanks."""
     words = text.casefold().translate(_QUOTES).split()
     kept = [word for word in words if word not in _ARTICLES] or words

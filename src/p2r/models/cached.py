@@ -1,7 +1,7 @@
 """Replies kept on disk by what was asked: the very same prompt to the very same model is not asked twice.
 
-A key is a hash of everything that can change a reply: the model, and every picture's pixels, all texts, the role and
-the decoding of the prompt. The pixel budget is in it, because pictures are sized before they are asked about. Drawn
+A key is a hash of everything that can change a reply: the model, and every image's pixels, all texts, the role and
+the decoding of the prompt. The pixel budget is in it, because images are sized before they are asked about. Drawn
 replies (a temperature without a seed) are never kept, because each is one draw of many; neither is what failed.
 
 The replies lie in one SQLite file that several runs and processes may use at the same time. A kill loses at most the
@@ -22,9 +22,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.errors import StorageError
-from p2r.pixels import hash_pixels
-from p2r.types import Completion, Decoding, Model, ModelProfile, Prompt
+from p2r.images.budget import hash_pixels
+from p2r.types import Completion
 
 CACHE_FILE = "replies.sqlite"
 LONGEST_WAIT_S = 60.0

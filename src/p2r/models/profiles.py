@@ -5,7 +5,7 @@ once. Source: the published config.json and preprocessor_config.json of the fami
 authors'     evaluation (16 to 4096 visual tokens an image; absent from the paper's text, appendix B.2 has the
 training figures).
 
-A trap: the processor published with Qwen3-VL enlarges pictures below 65,536 pixels (64 tokens). A server that runs it
+A trap: the processor published with Qwen3-VL enlarges images below 65,536 pixels (64 tokens). A server that runs it
 would resize small crops a second time, so for servers the budget starts there; locally nothing resizes after us.
 """
 
@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from p2r.dialogue import Budget, ModelProfile
 from p2r.errors import ConfigError, ModelError
-from p2r.types import Budget, Frame, ModelProfile
+from p2r.types import Frame
 
 MIN_TOKENS, MAX_TOKENS = 16, 4096
 """Visual tokens per image in the authors' evaluation."""
@@ -58,7 +59,7 @@ class Family:
     """A model family.
 
     names: a pattern that its models' names match, derived models included.
-    processor_min_pixels: below this, the processor published with the family enlarges a picture.
+    processor_min_pixels: below this, the processor published with the family enlarges an image.
     """
 
     frame: Frame
@@ -107,7 +108,7 @@ def profile_for(
         name = family_of(source)
     if name is None:
         logger.warning(
-            "unknown model family of %s: boxes are read as 0-1000, pictures sized for 32-pixel tokens, as for Qwen3-VL",
+            "unknown model family of %s: boxes are read as 0-1000, images sized for 32-pixel tokens, as for Qwen3-VL",
             repr(source) if isinstance(source, str) else f"model_type {source.get('model_type')!r}",
         )
     profile = PROFILES[name] if name else UNKNOWN

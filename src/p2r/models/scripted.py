@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
+from p2r.dialogue import Decoding, ModelProfile, Prompt, Role, visual_tokens
 from p2r.errors import ConfigError, ModelError
 from p2r.models.profiles import PROFILES, profile_for
-from p2r.types import Completion, Decoding, ModelProfile, Prompt, Role, Usage, visual_tokens
+from p2r.types import Completion, Usage
 
 Replies = str | Sequence[str] | Callable[[Prompt], str]
 """One reply for ever, replies in the order of the calls, or a function of the prompt."""
@@ -46,7 +47,7 @@ class ScriptedModel:
         """Read replies from JSON: `{"perceiver": "..." or ["...", ...], "reasoner": ..., "judge": ...}`.
 
         Args:
-            max_pixels: most pixels per picture of the model that it pretends to be.
+            max_pixels: most pixels per image of the model that it pretends to be.
 
         Raises:
             ConfigError: the file cannot be read, or holds anything else; or `max_pixels` is not usable.

@@ -1,6 +1,6 @@
 """A checkpoint run by vLLM in this process: its continuous batching and prefix cache without a server beside it.
 
-Pictures are sized on our side, within the limits of the checkpoint's own processor, and vLLM is told the same limits,
+Images are sized on our side, within the limits of the checkpoint's own processor, and vLLM is told the same limits,
 so that it resizes nothing; the tokens that it counts are compared with those that were sent. The chat text is rendered
 here, as for a local model. vLLM's engine belongs to one event loop, so it gets one of its own, in a thread; callers
 may live in any.
@@ -23,17 +23,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
 from p2r.errors import ModelError
 from p2r.models.checkpoint import Checkpoint, download, first_line, open_checkpoint
-from p2r.models.endpoint_dialect import MOST_TOP_LOGPROBS
 from p2r.models.profiles import profile_for
-from p2r.models.token_check import TokenCheck
-from p2r.types import Completion, Decoding, ModelProfile, Prompt, Usage, visual_tokens
+from p2r.models.server.dialect import MOST_TOP_LOGPROBS
+from p2r.models.server.token_check import TokenCheck
+from p2r.types import Completion, Usage
 
 MOST_IMAGES = 8
-"""Pictures in one prompt. The reasoner of p2r is sent four."""
+"""Images in one prompt. The reasoner of p2r is sent four."""
 TEXT_TOKENS = 8192
-"""Room for the text and the reply beside the pictures; what vLLM keeps free for each prompt grows with it."""
+"""Room for the text and the reply beside the images; what vLLM keeps free for each prompt grows with it."""
 
 Result = TypeVar("Result")
 
@@ -116,7 +117,7 @@ class VllmModel:
                 f"the model {name or source!r} needs vLLM, which is not installed",
                 hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
             )
-        from p2r.models.encoding import PromptEncoder
+        from p2r.models.local.encoding import PromptEncoder
 
         folder = Path(source)
         checkpoint = open_checkpoint(folder if folder.exists() else download(source))
@@ -135,11 +136,11 @@ class VllmModel:
         """Reply to a prompt. vLLM batches concurrent calls; one that is cancelled is aborted there.
 
         Raises:
-            ModelError: too many pictures, or vLLM gives no reply.
+            ModelError: too many images, or vLLM gives no reply.
         """
         images = prompt.all_images
         if len(images) > MOST_IMAGES:
-            raise ModelError(f"a prompt holds {len(images)} pictures; vLLM is set to at most {MOST_IMAGES}")
+            raise ModelError(f"a prompt holds {len(images)} images; vLLM is set to at most {MOST_IMAGES}")
         started = time.perf_counter()
         request: dict[str, object] = {"prompt": self._renderer.render(prompt)}
         if images:
@@ -184,7 +185,7 @@ class VllmModel:
 
 
 def make_engine_args(checkpoint: Checkpoint, profile: ModelProfile, dtype: str | None) -> dict[str, object]:
-    """How the engine is started: prefixes cached, pictures left at their size, room for MOST_IMAGES of the largest."""
+    """How the engine is started: prefixes cached, images left at their size, room for MOST_IMAGES of the largest."""
     budget = profile.budget
     wanted = MOST_IMAGES * (budget.max_pixels // budget.factor**2) + TEXT_TOKENS
     return {

@@ -13,10 +13,11 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from p2r.dialogue import Budget, Decoding, Model, Prompt, visual_tokens
 from p2r.evidence import Evidence
-from p2r.pixels import Picture
+from p2r.images.budget import FullImage
 from p2r.prompts import PromptSet
-from p2r.types import Box, Budget, Completion, Decoding, Frozen, Model, Perception, Prompt, Sample, visual_tokens
+from p2r.types import Box, Completion, Frozen, Perception, Sample
 
 
 class DecodingPreset(Frozen):
@@ -36,7 +37,7 @@ RELEASE_DECODING = DecodingPreset(
 )
 
 WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
-"""The whole picture."""
+"""The whole image."""
 
 
 class Perceiver(Protocol):
@@ -47,7 +48,7 @@ class Perceiver(Protocol):
         """Short hash of everything that can change a result."""
         ...
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception: ...
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception: ...
 
 
 class Reasoner(Protocol):

@@ -1,6 +1,6 @@
 """Perceivers that ask no model: gold boxes, random ones, none, or what they were given.
 
-What is known of a picture is compared with what a model finds in it (the paper's Figure 12), and what was perceived
+What is known of an image is compared with what a model finds in it (the paper's Figure 12), and what was perceived
 once is handed on as often as wanted.
 """
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from p2r.errors import ConfigError, DataError
-from p2r.pixels import Picture
+from p2r.evidence import Evidence
+from p2r.images.budget import FullImage
 from p2r.roles.base import hash_parts
-from p2r.types import Box, Perception, Sample
+from p2r.types import Box, Completion, Perception, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,13 @@ class OraclePerceiver:
     def fingerprint(self) -> str:
         return hash_parts({"source": "oracle"})
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         return Perception(source="oracle", boxes=_gold_boxes(sample, "the oracle"))
 
 
 @dataclass(frozen=True, slots=True)
 class RandomPerceiver:
-    """Looks at uniformly random places inside the picture: what evidence is worth when it is not the right one.
+    """Looks at uniformly random places inside the image: what evidence is worth when it is not the right one.
 
     A sample's boxes depend on the seed and the sample's id alone.
 
@@ -59,7 +60,7 @@ class RandomPerceiver:
         sizes: JsonValue = None if self.sizes is None else [list(size) for size in self.sizes]
         return hash_parts({"source": "random", "seed": self.seed, "num_boxes": self.num_boxes, "sizes": sizes})
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         draw = random.Random(f"{self.seed}/{sample.id}")
         sizes = self.sizes or tuple(_size_in_frame(box) for box in _gold_boxes(sample, "random boxes without sizes"))
         if self.num_boxes is not None:
@@ -69,13 +70,13 @@ class RandomPerceiver:
 
 @dataclass(frozen=True, slots=True)
 class NoPerceiver:
-    """Looks nowhere in particular: the reasoner gets the picture alone."""
+    """Looks nowhere in particular: the reasoner gets the image alone."""
 
     @property
     def fingerprint(self) -> str:
         return hash_parts({"source": "none"})
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         return Perception(source="none", boxes=())
 
 
@@ -89,7 +90,7 @@ class FixedPerceiver:
     def fingerprint(self) -> str:
         return hash_parts({"source": "fixed", "boxes": [box.model_dump(mode="json") for box in self.boxes]})
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         return Perception(source="fixed", boxes=self.boxes)
 
 
@@ -103,7 +104,7 @@ class GivenPerceiver:
     def fingerprint(self) -> str:
         return hash_parts({"source": "given", "perception": self.perception.model_dump(mode="json")})
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         return self.perception
 
 
@@ -124,3 +125,17 @@ def _place(size: tuple[float, float], draw: random.Random) -> Box:
     width, height = size
     x, y = draw.uniform(0, 1000 - width), draw.uniform(0, 1000 - height)
     return Box(x1=x, y1=y, x2=min(x + width, 1000), y2=min(y + height, 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReasoner:
+    """Says what it was given: a reply that the policy has sampled."""
+
+    completion: Completion
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_parts({"source": "given", "model": self.completion.model})
+
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
+        return self.completion

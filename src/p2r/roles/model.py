@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2r.boxes import ROBUST, ParseRules, parse_boxes
+from p2r.dialogue import Budget, Decoding, Model, Prompt
 from p2r.evidence import Evidence
-from p2r.pixels import Picture
+from p2r.images.budget import FullImage
 from p2r.prompts import PromptSet
 from p2r.roles.base import DEFAULT_DECODING, complete, hash_role
-from p2r.types import Budget, Completion, Decoding, Frame, Model, Perception, Prompt, Sample
+from p2r.types import Completion, Frame, Perception, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,16 @@ class ModelPerceiver:
     def fingerprint(self) -> str:
         return hash_role(self.model, self.prompts, self.decoding, self.budget, repr(self.rules))
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         budget = self.budget or self.model.profile.budget
-        prompt = await asyncio.to_thread(perceiver_prompt, self.prompts, sample, picture, budget)
+        prompt = await asyncio.to_thread(perceiver_prompt, self.prompts, sample, full_image, budget)
         completion = await complete(self.model, prompt, self.decoding, budget)
         return read_perception(self.model.name, completion, prompt, self.model.profile.frame, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceReasoner:
-    """Answers from the annotated picture and the crops; without evidence, from the picture alone (release rule)."""
+    """Answers from the annotated image and the crops; without evidence, from the image alone (release rule)."""
 
     model: Model
     prompts: PromptSet
@@ -65,7 +66,7 @@ class EvidenceReasoner:
 
 @dataclass(frozen=True, slots=True)
 class PlainReasoner:
-    """Answers from the whole picture, whatever was perceived: at once ("direct") or step by step ("thinking")."""
+    """Answers from the whole image, whatever was perceived: at once ("direct") or step by step ("thinking")."""
 
     model: Model
     prompts: PromptSet
@@ -80,20 +81,20 @@ class PlainReasoner:
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
         text = self.prompts.direct(sample) if self.style == "direct" else self.prompts.thinking(sample)
         budget = self.budget or self.model.profile.budget
-        image = await asyncio.to_thread(evidence.picture.fitted, budget)
+        image = await asyncio.to_thread(evidence.full_image.fitted, budget)
         del evidence  # as above
         prompt = Prompt("reasoner", self.prompts.system, text, (image,), self.prompts.fingerprint)
         return await complete(self.model, prompt, self.decoding, budget)
 
 
-def perceiver_prompt(prompts: PromptSet, sample: Sample, picture: Picture, budget: Budget) -> Prompt:
-    """Where to look: the picture as a model with this budget sees it, and the question."""
+def perceiver_prompt(prompts: PromptSet, sample: Sample, full_image: FullImage, budget: Budget) -> Prompt:
+    """Where to look: the image as a model with this budget sees it, and the question."""
     text = prompts.perceiver(sample)
-    return Prompt("perceiver", prompts.system, text, (picture.fitted(budget),), prompts.fingerprint)
+    return Prompt("perceiver", prompts.system, text, (full_image.fitted(budget),), prompts.fingerprint)
 
 
 def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budget: Budget) -> Prompt:
-    """What the answer is: the annotated picture, the crops and the question; without evidence the picture alone."""
+    """What the answer is: the annotated image, the crops and the question; without evidence the image alone."""
     found = evidence.record.annotated
     text = prompts.reasoner(sample) if found else prompts.reasoner_without_evidence(sample)
     return Prompt("reasoner", prompts.system, text, evidence.sized(budget), prompts.fingerprint)

@@ -1,6 +1,6 @@
-"""A picture quartered, and its quarters quartered again: where the search of `zoom` can look.
+"""An image quartered, and its quarters quartered again: where the search of `zoom` can look.
 
-As in ZoomEye, parts are the shape of the picture; a long one is cut along its length.
+As in ZoomEye, parts are the shape of the image; a long one is cut along its length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def split(box: Box, image_wh: tuple[int, int]) -> list[Box]:
 
 
 def count_levels(image_wh: tuple[int, int], *, smallest_px: int, most: int) -> int:
-    """How often a picture is quartered when parts whose longer side is shorter than `smallest_px` are not."""
+    """How often an image is quartered when parts whose longer side is shorter than `smallest_px` are not."""
     box = WHOLE
     for level in range(most):
         if longer_side_px(box, image_wh) < smallest_px:
@@ -37,5 +37,5 @@ def count_levels(image_wh: tuple[int, int], *, smallest_px: int, most: int) -> i
 
 
 def longer_side_px(box: Box, image_wh: tuple[int, int]) -> float:
-    """The longer side of a box, in pixels of the picture."""
+    """The longer side of a box, in pixels of the image."""
     return max((box.x2 - box.x1) * image_wh[0], (box.y2 - box.y1) * image_wh[1]) / 1000

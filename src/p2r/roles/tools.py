@@ -1,4 +1,4 @@
-"""A model answers in a chat in which it may ask to see a part of the picture larger, as often as it likes.
+"""A model answers in a chat in which it may ask to see a part of the image larger, as often as it likes.
 
 This is the "thinking with images" baseline: Qwen3-VL's official zoom-in tool loop (the paper's "official tool use",
 appendix E.2 and Figure 11), as Qwen-Agent runs it. The tool is described in the system's words, in the form of the
@@ -6,7 +6,7 @@ model's own chat template; what it shows comes back in the user's turn. So any m
 a chat.
 
 The question is worded as for "thinking", so that only the tool makes the difference. Departures: greedy decoding, and
-a limit on pictures; a chat that reaches its limit of calls ends truncated, with its last reply.
+a limit on images; a chat that reaches its limit of calls ends truncated, with its last reply.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from p2r.dialogue import Budget, Decoding, Model, Prompt, Turn
 from p2r.errors import ConfigError, ToolError
 from p2r.evidence import Evidence
-from p2r.pixels import fit
+from p2r.images.budget import fit
 from p2r.prompts import PromptSet
 from p2r.roles.base import DEFAULT_DECODING, WHOLE, complete, hash_role
 from p2r.roles.zoom_tool import ToolCall, View, read_calls, zoom_in
-from p2r.types import Box, Budget, Completion, Decoding, Model, Prompt, Sample, ToolUse, Turn
+from p2r.types import Box, Completion, Sample, ToolUse
 
 
 @dataclass(frozen=True, slots=True)
 class ToolReasoner:
-    """Answers from the whole picture and from what it asks to see of it, whatever was perceived.
+    """Answers from the whole image and from what it asks to see of it, whatever was perceived.
 
     decoding: of each reply.
     max_calls: most replies, Qwen-Agent's limit by default.
-    max_images: most pictures in the chat, the whole one included.
+    max_images: most images in the chat, the whole one included.
     """
 
     model: Model
@@ -55,10 +56,10 @@ class ToolReasoner:
                 hint="use a model of the Qwen3-VL family, or another mode",
             )
         budget = self.budget or self.model.profile.budget
-        image = await asyncio.to_thread(evidence.picture.fitted, budget)
+        image = await asyncio.to_thread(evidence.full_image.fitted, budget)
         system = "\n\n".join(filter(None, (self.prompts.system, self.prompts.tools)))
         prompt = Prompt("reasoner", system, self.prompts.thinking(sample), (image,), self.prompts.fingerprint)
-        views = [View(evidence.picture.image, WHOLE)]
+        views = [View(evidence.full_image.image, WHOLE)]
         earlier: list[Completion] = []
         while True:
             reply = await complete(self.model, prompt, self.decoding, budget)

@@ -1,7 +1,7 @@
-"""Look closer and closer where the answer is likely to be: a search over parts of parts of the picture, by yes-no
+"""Look closer and closer where the answer is likely to be: a search over parts of parts of the image, by yes-no
 questions alone.
 
-A training-free visual search in the manner of ZoomEye (Shen et al., 2025), one of the paper's baselines. The picture
+A training-free visual search in the manner of ZoomEye (Shen et al., 2025), one of the paper's baselines. The image
 is quartered, and each quarter again. Of every part the model is asked whether the thing in question is in it and
 whether it may show on a closer look; the most promising part is opened next, until the question can be answered from
 one. Only how likely "Yes" is against "No" as first word is read. Limits and weights are those of ZoomEye's published
@@ -18,18 +18,19 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from p2r.dialogue import Budget, Decoding, Model, Prompt
 from p2r.errors import ModelError
 from p2r.evidence import annotate_fitted
-from p2r.pixels import Picture, cut, fit
+from p2r.images.budget import FullImage, cut, fit
 from p2r.prompts import PromptSet
 from p2r.roles.base import WHOLE, complete, hash_role
 from p2r.roles.parts import count_levels, longer_side_px, split
-from p2r.types import Box, Budget, Completion, Decoding, Model, Perception, Prompt, Sample
+from p2r.types import Box, Completion, Perception, Sample
 
 CUES = Decoding(max_new_tokens=64)
 YES_OR_NO = Decoding(max_new_tokens=1, first_words=("Yes", "No"))
 OVERVIEW_TOKENS = 256
-"""Visual tokens at most of the whole picture beside a part of it."""
+"""Visual tokens at most of the whole image beside a part of it."""
 SURROUNDINGS = 0.1
 """Of a part, the share of its width or height that is shown on each side of it."""
 
@@ -60,7 +61,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the picture. level: 0 for the whole. promise: confidence that opening it is worth it."""
+    """A part of the image. level: 0 for the whole. promise: confidence that opening it is worth it."""
 
     box: Box
     level: int
@@ -71,7 +72,7 @@ class Part:
 class ZoomPerceiver:
     """Searches for what the question is about, part by part. Every question that it asks is kept with its perception.
 
-    No boxes mean that nothing was found, or that the whole picture is enough.
+    No boxes mean that nothing was found, or that the whole image is enough.
     """
 
     model: Model
@@ -83,8 +84,8 @@ class ZoomPerceiver:
     def fingerprint(self) -> str:
         return hash_role(self.model, self.prompts, YES_OR_NO, self.budget, f"{CUES} {self.search}")
 
-    async def __call__(self, sample: Sample, picture: Picture) -> Perception:
-        hunt = _Hunt(self, sample, picture)
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
+        hunt = _Hunt(self, sample, full_image)
         boxes: list[Box] = []
         if hunt.num_levels:
             cues = await hunt.name_cues()
@@ -97,15 +98,17 @@ class ZoomPerceiver:
 
 
 class _Hunt:
-    """One picture, one question, and the calls it takes."""
+    """One image, one question, and the calls it takes."""
 
-    def __init__(self, perceiver: ZoomPerceiver, sample: Sample, picture: Picture) -> None:
+    def __init__(self, perceiver: ZoomPerceiver, sample: Sample, full_image: FullImage) -> None:
         self._model, self._prompts, self._search = perceiver.model, perceiver.prompts, perceiver.search
-        self._sample, self._picture = sample, picture
+        self._sample, self._image = sample, full_image
         self._budget = perceiver.budget or perceiver.model.profile.budget
         overview_px = OVERVIEW_TOKENS * self._budget.factor**2
         self._overview = self._budget.model_copy(update={"max_pixels": min(self._budget.max_pixels, overview_px)})
-        self.num_levels = count_levels(picture.size, smallest_px=self._search.smallest_px, most=self._search.max_levels)
+        self.num_levels = count_levels(
+            full_image.size, smallest_px=self._search.smallest_px, most=self._search.max_levels
+        )
         self.calls: list[Completion] = []
 
     async def name_cues(self) -> list[str]:
@@ -117,10 +120,10 @@ class _Hunt:
         return read_cues(completion.text)[: self._search.max_cues]
 
     async def find(self, cue: str, *, alone: bool) -> Box | None:
-        """The part to look at for `cue`; None when there is none, or when it is the whole picture.
+        """The part to look at for `cue`; None when there is none, or when it is the whole image.
 
         Args:
-            alone: nothing else is looked for, so that the question itself decides, and the whole picture may do.
+            alone: nothing else is looked for, so that the question itself decides, and the whole image may do.
         """
         enough, patience = self._search.enough, self._search.patience * self.num_levels
         steps = itertools.chain(self._search.steps, itertools.repeat(self._search.steps[-1]))
@@ -138,10 +141,7 @@ class _Hunt:
                     return _name(best, cue)
                 if enough < self._search.least:
                     return None
-            if (
-                part.level < self.num_levels
-                and longer_side_px(part.box, self._picture.size) >= self._search.smallest_px
-            ):
+            if part.level < self.num_levels and longer_side_px(part.box, self._image.size) >= self._search.smallest_px:
                 waiting += await self._look_into(part, cue)
                 waiting.sort(key=lambda each: each.promise, reverse=True)
         return None
@@ -158,7 +158,7 @@ class _Hunt:
 
     async def _look_into(self, part: Part, cue: str) -> list[Part]:
         """The quarters of a part, and what they promise."""
-        quarters = [Part(box, part.level + 1) for box in split(part.box, self._picture.size)]
+        quarters = [Part(box, part.level + 1) for box in split(part.box, self._image.size)]
         weighed = await self._weigh(quarters, [self._prompts.zoom_exists(cue), self._prompts.zoom_likely(cue)])
         sight = self._search.sight + (1 - self._search.sight) * (part.level + 1) ** 2 / self.num_levels**2
         return [
@@ -180,12 +180,12 @@ class _Hunt:
         return await complete(self._model, prompt, YES_OR_NO, self._budget)
 
     def _show(self, part: Part) -> tuple[Image.Image, ...]:
-        """The whole picture; else it, small and with the part marked, and the part."""
+        """The whole image; else it, small and with the part marked, and the part."""
         if part.level == 0:
-            return (self._picture.fitted(self._budget),)
-        left, top, right, bottom = part.box.to_pixels(*self._picture.size)
+            return (self._image.fitted(self._budget),)
+        left, top, right, bottom = part.box.to_pixels(*self._image.size)
         margin_x, margin_y = self._margin_px(right - left), self._margin_px(bottom - top)
-        width, height = self._picture.size
+        width, height = self._image.size
         rect = (
             max(0, left - margin_x),
             max(0, top - margin_y),
@@ -193,8 +193,8 @@ class _Hunt:
             min(height, bottom + margin_y),
         )
         return (
-            annotate_fitted(self._picture, (part.box,), self._overview),
-            fit(cut(self._picture.image, rect), self._budget),
+            annotate_fitted(self._image, (part.box,), self._overview),
+            fit(cut(self._image.image, rect), self._budget),
         )
 
     def _margin_px(self, side_px: int) -> int:

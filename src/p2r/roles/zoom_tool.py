@@ -1,4 +1,4 @@
-"""The zoom-in tool that Qwen3-VL is trained to call: what a call says, which part of which picture it means, and how
+"""The zoom-in tool that Qwen3-VL is trained to call: what a call says, which part of which image it means, and how
 large that part is shown.
 
 Source: `image_zoom_in_tool` of Qwen-Agent 0.0.34, the tool of Qwen's own "think with images" cookbook: its arithmetic,
@@ -19,17 +19,18 @@ from typing import cast
 
 from PIL import Image
 
+from p2r.dialogue import Budget
 from p2r.errors import ToolError
-from p2r.pixels import MAX_ASPECT_RATIO, cut, is_too_thin, round_to_budget
-from p2r.types import Box, Budget
+from p2r.images.budget import MAX_ASPECT_RATIO, cut, is_too_thin, round_to_budget
+from p2r.types import Box
 
 TOOL_NAME = "image_zoom_in_tool"
 MIN_SIDE_PX = 32
-"""A smaller part is enlarged around its middle, where the picture has room for it."""
+"""A smaller part is enlarged around its middle, where the image has room for it."""
 SHOWN = Budget(factor=32, min_pixels=256 * 32 * 32, max_pixels=12_845_056)
 """Sizes at which parts are shown; the model's own budget comes after it."""
 LARGEST_NUMBER = 1e9
-"""Of a box in a call; far beyond any picture, and far from where numbers overflow."""
+"""Of a box in a call; far beyond any image, and far from where numbers overflow."""
 
 Window = tuple[float, float, float, float]
 
@@ -44,7 +45,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A picture of the chat, at full resolution. region: the part of the whole picture that it shows."""
+    """An image of the chat, at full resolution. region: the part of the whole image that it shows."""
 
     image: Image.Image
     region: Box
@@ -63,7 +64,7 @@ def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
     """What a call asks to see.
 
     Args:
-        views: the chat's pictures so far, which `img_idx` counts from 0.
+        views: the chat's images so far, which `img_idx` counts from 0.
 
     Raises:
         ToolError: it cannot be shown; the message is for the model.
@@ -87,10 +88,10 @@ def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
 
 
 def find_window(corners: Sequence[float], image_wh: tuple[int, int]) -> Window:
-    """The part (left, top, right, bottom) of a picture, in pixels, that a box in per mille means.
+    """The part (left, top, right, bottom) of an image, in pixels, that a box in per mille means.
 
     Raises:
-        ToolError: the box has no width or no height inside the picture.
+        ToolError: the box has no width or no height inside the image.
     """
     width_px, height_px = image_wh
     x1, y1, x2, y2 = corners
@@ -144,7 +145,7 @@ def _read_call(body: str) -> ToolCall:
 
 
 def _read_arguments(arguments: object) -> tuple[list[float], str, object]:
-    """Box, label and index of the picture, checked as the tool's description asks."""
+    """Box, label and index of the image, checked as the tool's description asks."""
     if arguments is None:
         raise _refuse("ValueError", "Parameters must be formatted as a valid JSON!")
     if not isinstance(arguments, dict):
@@ -181,7 +182,7 @@ def _refuse(kind: str, problem: str) -> ToolError:
 
 
 def _place(window: Window, view: View, label: str) -> Box:
-    """A part of a view as a box of the whole picture."""
+    """A part of a view as a box of the whole image."""
     region, (width_px, height_px) = view.region, view.image.size
     across, down = region.x2 - region.x1, region.y2 - region.y1
     left, top, right, bottom = window

@@ -1,4 +1,4 @@
-"""What the policy is asked: pictures opened, prompts made and encoded, each once; then groups of replies sampled."""
+"""What the policy is asked: images opened, prompts made and encoded, each once; then groups of replies sampled."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from p2r.config import ActiveRole, Recipe
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import P2RError
 from p2r.evidence import gather
-from p2r.models.encoding import EncodedPrompt
-from p2r.pixels import Picture
+from p2r.images.budget import FullImage
+from p2r.models.local.encoding import EncodedPrompt
 from p2r.prompts import PromptSet
 from p2r.roles import perceiver_prompt, reasoner_prompt
-from p2r.training.actor import Actor
+from p2r.training.engines.base import Actor
+from p2r.training.engines.local.generate import Generated
 from p2r.training.failures import FailureGauge
-from p2r.training.group_generation import Generated
 from p2r.training.seeds import seed_rollouts
-from p2r.types import Decoding, Perception, Prompt, Sample
+from p2r.types import Perception, Sample
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -26,10 +27,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A row and its decoded picture."""
+    """A row and its decoded image."""
 
     sample: Sample
-    picture: Picture
+    full_image: FullImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Looked:
 
     name: str
     sample: Sample
-    picture: Picture
+    full_image: FullImage
     perception: Perception
 
 
@@ -52,7 +53,7 @@ class Asked:
 
     name: str
     sample: Sample
-    picture: Picture
+    full_image: FullImage
     prompt: Prompt
     encoded: EncodedPrompt
     perception: Perception | None = None
@@ -75,15 +76,15 @@ class Asker:
         self._purpose = purpose
 
     async def open_rows(self, rows: Sequence[Sample]) -> list[Opened | None]:
-        """Decode the picture of each row."""
-        return await self._try_each(rows, lambda row: Opened(row, Picture(row.image.load())))
+        """Decode the image of each row."""
+        return await self._try_each(rows, lambda row: Opened(row, FullImage(row.image.load())))
 
     async def ask_where(self, opened: Sequence[Opened]) -> list[Asked | None]:
         """Prompts of the perceiver."""
 
         def ask(one: Opened) -> Asked:
-            prompt = perceiver_prompt(self._prompts, one.sample, one.picture, self._actor.profile.budget)
-            return Asked(one.sample.id, one.sample, one.picture, prompt, self._actor.encode(prompt))
+            prompt = perceiver_prompt(self._prompts, one.sample, one.full_image, self._actor.profile.budget)
+            return Asked(one.sample.id, one.sample, one.full_image, prompt, self._actor.encode(prompt))
 
         return await self._try_each(opened, ask)
 
@@ -91,9 +92,9 @@ class Asker:
         """Prompts of the reasoner."""
 
         def ask(one: Looked) -> Asked:
-            evidence = gather(one.picture, one.perception.boxes)
+            evidence = gather(one.full_image, one.perception.boxes)
             prompt = reasoner_prompt(self._prompts, one.sample, evidence, self._actor.profile.budget)
-            return Asked(one.name, one.sample, one.picture, prompt, self._actor.encode(prompt), one.perception)
+            return Asked(one.name, one.sample, one.full_image, prompt, self._actor.encode(prompt), one.perception)
 
         return await self._try_each(looked, ask)
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from p2r.evaluation.store import TRACES_FILE, Setting, TraceStore, explain_write_errors, replace_file
-from p2r.pixels import Picture
+from p2r.files import explain_write_errors, replace_file
+from p2r.images.budget import FullImage
+from p2r.pipeline import walk_twice
 from p2r.roles import Perceiver
+from p2r.runs.store import TRACES_FILE, Setting, TraceStore
 from p2r.training.lockstep import Partner, Walk
-from p2r.training.walks import walk_twice
 from p2r.types import Sample, Trace
 
 WHOLE_FILE = "whole.txt"
@@ -42,16 +43,16 @@ class EvidenceStore:
         self._whole = folder / WHOLE_FILE
         self._store = TraceStore(folder, {**identity, "perceiver": perceiver.fingerprint})
 
-    async def perceive(self, rows: Sequence[Sample], pictures: Sequence[Picture]) -> list[Trace]:
+    async def perceive(self, rows: Sequence[Sample], full_images: Sequence[FullImage]) -> list[Trace]:
         """The trace of each row's perception; one with a failure where it could not be had, even at a second try.
 
         Args:
-            pictures: of the rows, decoded.
+            images: of the rows, decoded.
         """
         missing = [place for place, row in enumerate(rows) if self._store.find(row) is None]
 
         def look(place: int) -> Walk[Trace]:
-            return lambda: walk_twice(rows[place], self._perceiver, picture=pictures[place])
+            return lambda: walk_twice(rows[place], self._perceiver, full_image=full_images[place])
 
         found = dict(zip(missing, await self._partner.run([look(place) for place in missing]), strict=True))
         for place, trace in found.items():

@@ -6,20 +6,21 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2r.config import Recipe
+from p2r.dialogue import Decoding
 from p2r.judges import judge_for
+from p2r.pipeline import walk_twice
 from p2r.prompts import PromptSet
 from p2r.roles import EvidenceReasoner, GivenPerceiver, read_perception
-from p2r.training.actor import Actor, as_completion
+from p2r.roles.given import GivenReasoner
 from p2r.training.asking import Asked
+from p2r.training.engines.base import Actor, as_completion
+from p2r.training.engines.local.generate import Generated
 from p2r.training.failures import FailureGauge
-from p2r.training.group_generation import Generated
-from p2r.training.groups import Rollout
+from p2r.training.groups import Rollout, RolloutStats
 from p2r.training.lockstep import Partner, Walk
 from p2r.training.memo import Memo, MemoReasoner, evidence_key
 from p2r.training.reward import build_reward, judge_perception, judge_reply
-from p2r.training.rolled import RolloutStats
-from p2r.training.walks import GivenReasoner, walk_twice
-from p2r.types import Completion, Decoding, Judge, Perception, Sample, Trace
+from p2r.types import Completion, Judge, Perception, Sample, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,11 @@ class Referee:
         reasoner, judge = (None, None) if vetoed else (self._reasoner, self._judge_for(asked.sample))
 
         async def walk() -> Trace:
-            return await walk_twice(asked.sample, GivenPerceiver(perception), reasoner, judge, picture=asked.picture)
+            return await walk_twice(
+                asked.sample, GivenPerceiver(perception), reasoner, judge, full_image=asked.full_image
+            )
 
-        key = (asked.name, vetoed, evidence_key(asked.picture.size, perception.boxes))
+        key = (asked.name, vetoed, evidence_key(asked.full_image.size, perception.boxes))
         return Attempt(asked, generated, completion, perception, terms, key, walk)
 
     def _attempt_answer(
@@ -93,7 +96,7 @@ class Referee:
 
         async def walk() -> Trace:
             seeing, saying = GivenPerceiver(perception), GivenReasoner(completion)
-            return await walk_twice(asked.sample, seeing, saying, judge, picture=asked.picture)
+            return await walk_twice(asked.sample, seeing, saying, judge, full_image=asked.full_image)
 
         terms, key = judge_reply(completion.text), (asked.name, completion.text)
         return Attempt(asked, generated, completion, perception, terms, key, walk)

@@ -14,8 +14,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.errors import P2RError
-from p2r.types import Completion, Decoding, Model, ModelProfile, Prompt
+from p2r.types import Completion
 
 Result = TypeVar("Result")
 Walk = Callable[[], Awaitable[Result]]
@@ -56,7 +57,7 @@ class BatchModel(Protocol):
 class FreePartner:
     """A model that batches or bounds its calls itself: a server.
 
-    num_at_once: most walks under way, each of which holds its pictures.
+    num_at_once: most walks under way, each of which holds its images.
     """
 
     is_elsewhere = True

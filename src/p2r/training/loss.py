@@ -47,7 +47,7 @@ class LossConfig:
 
 @dataclass(frozen=True, slots=True)
 class BatchSize:
-    """Rollouts, and response tokens, of the whole batch that the optimiser steps on (of all processes)."""
+    """Rollouts, and response tokens, of the whole batch that the optimizer steps on (of all processes)."""
 
     num_rollouts: int
     num_tokens: int

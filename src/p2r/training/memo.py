@@ -1,8 +1,8 @@
 """What the frozen reasoner has said, so that nothing is asked twice: within a group, within a step, across epochs.
 
-Two calls are the same when the reasoner sees and reads the same: the same picture, the same boxes in the same order to
+Two calls are the same when the reasoner sees and reads the same: the same image, the same boxes in the same order to
 the pixel, the same crops, the same question. Labels are not drawn, so they do not count; replies without a usable box
-all show the picture alone. What the frozen role would say does not change within a phase, and a memo belongs to one.
+all show the image alone. What the frozen role would say does not change within a phase, and a memo belongs to one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EvidenceKey: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 
 def evidence_key(image_wh: tuple[int, int], boxes: Sequence[Box], record: EvidenceRecord | None = None) -> EvidenceKey:
-    """What tells the evidence of one box set from that of another, for the same picture.
+    """What tells the evidence of one box set from that of another, for the same image.
 
     Corners of all boxes and of the crops, in pixels; () without evidence.
 
@@ -102,6 +102,6 @@ class MemoReasoner:
 
 
 def _hash_call(sample: Sample, evidence: Evidence) -> str:
-    seen = evidence_key(evidence.picture.size, evidence.boxes, evidence.record)
+    seen = evidence_key(evidence.full_image.size, evidence.boxes, evidence.record)
     read = [sample.image.uri, sample.question, sample.options, sample.options_in_question, sample.answer_form]
     return hashlib.sha256(json.dumps([seen, read]).encode()).hexdigest()[:24]

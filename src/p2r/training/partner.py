@@ -1,6 +1,6 @@
 """The frozen role of a phase: in this process, or behind a server that the trainer starts, watches and ends.
 
-A server is asked over HTTP like any other; pictures travel without loss. With `partner.launch` the recipe's command is
+A server is asked over HTTP like any other; images travel without loss. With `partner.launch` the recipe's command is
 run at the phase's start with the frozen checkpoint's folder in it, and ended with the phase. Whatever answers at the
 URL before that is not ours, and would quietly play another role's part: it is refused.
 """
@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from p2r.config import PartnerSettings
 from p2r.errors import ConfigError, EndpointError
-from p2r.models.endpoint import EndpointModel
-from p2r.models.endpoint_lookup import list_models
 from p2r.models.profiles import profile_for
+from p2r.models.server.lookup import list_models
+from p2r.models.server.model import EndpointModel
 from p2r.training.lockstep import BatchModel, FreePartner, LockstepPartner, Partner
 
 Listing = tuple[str, list[str]]
@@ -32,7 +32,7 @@ LOOK_EVERY_S = 1.0
 PATIENCE_S = 15.0
 """How long a server may take to end before it is killed."""
 SPARE_WALKS = 8
-"""Beyond the requests under way: their pictures are made while those wait."""
+"""Beyond the requests under way: their images are made while those wait."""
 LOG_FILE = "partner.log"
 LAST_CHARS = 600
 

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2r.config import Phase, Recipe
+from p2r.dialogue import Decoding
 from p2r.prompts import PromptSet
 from p2r.roles import ModelPerceiver
-from p2r.training.actor import EngineActor
-from p2r.training.distributed import World, split_model, whole_tensor
+from p2r.training.engines.base import EngineActor
+from p2r.training.engines.local.distributed import World, split_model, whole_tensor
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import Frozen, Policy, freeze, gather_weights, load_policy, save_policy
 from p2r.training.evidence_store import EvidenceStore
 from p2r.training.lockstep import Partner
 from p2r.training.memo import Memo
-from p2r.training.optimiser import Optimiser
 from p2r.training.partner import open_partner
-from p2r.training.policy import Frozen, Policy, freeze, gather_weights, load_policy, save_policy
 from p2r.training.rollout import Roller
-from p2r.training.run_folder import RunFolder
-from p2r.types import Decoding
+from p2r.training.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Stage:
     phase: Phase
     policy: Policy
     frozen: Frozen
-    optimiser: Optimiser
+    optimizer: Optimizer
     partner: Partner
     evidence: EvidenceStore | None
     memo: Memo
@@ -62,13 +62,13 @@ async def open_stage(
     policy = load_policy(recipe.model, source, world=world)
     frozen = freeze(policy, batch_size=recipe.partner.concurrency)
     split_model(policy.model, world)
-    optimiser = Optimiser(policy.trainable, recipe.optimizer, world)
+    optimizer = Optimizer(policy.trainable, recipe.optimizer, world)
     async with AsyncExitStack() as closing:
         partner = await closing.enter_async_context(_open_partner(recipe, frozen, policy, run, world))
         evidence = None
         if phase.kind == "reasoner":
             evidence = closing.enter_context(_open_evidence(recipe, phase, policy, partner, prompts, run, world))
-        yield Stage(phase, policy, frozen, optimiser, partner, evidence, Memo())
+        yield Stage(phase, policy, frozen, optimizer, partner, evidence, Memo())
 
 
 def make_roller(

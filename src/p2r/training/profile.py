@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from p2r.dialogue import ModelProfile
 from p2r.models.profiles import profile_for
-from p2r.types import ModelProfile
 
 PAPER_VISUAL_TOKENS = 2048
 """Most visual tokens of an image in training (paper, appendix C.2)."""

@@ -93,10 +93,10 @@ def judge_perception(perception: Perception) -> dict[str, float]:
     parse, boxes = perception.parse, perception.boxes
     num_equal = parse.num_duplicates if parse else 0
     overlap = num_equal > 0 or any(iou(a, b) > MOST_OVERLAP for a, b in combinations(boxes, 2))
-    unlabelled = any(box.label.strip().lower() in PLACEHOLDER_LABELS for box in boxes)
+    unlabeled = any(box.label.strip().lower() in PLACEHOLDER_LABELS for box in boxes)
     return {
         "overlap_penalty": float(overlap),
-        "label_penalty": float(unlabelled),
+        "label_penalty": float(unlabeled),
         "format": float(parse is not None and parse.step == "strict"),
         "count": float(1 <= len(boxes) <= MOST_CROPS),
     }

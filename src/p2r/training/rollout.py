@@ -3,12 +3,12 @@
 Paper: section 3.3, algorithm 1. Perceiver phase: G box sets a row; the frozen reasoner answers on the evidence of each,
 and a right answer is the reward. Reasoner phase: evidence from the frozen perceiver, computed once; G answers on it.
 The controls that the literature asks for are the same halves put together otherwise: `joint` samples both roles and
-rewards both with the one answer; `single-stage` samples answers to the whole picture.
+rewards both with the one answer; `single-stage` samples answers to the whole image.
 
-Everything is done once: a picture is decoded and encoded once a row; box sets of a group that show the same pixels
+Everything is done once: an image is decoded and encoded once a row; box sets of a group that show the same pixels
 (whatever their labels) are walked once; nothing that the frozen role has answered is asked again.
 
-Failed is not wrong: what fails twice has the reward None and is masked out of its group. A row whose picture, evidence
+Failed is not wrong: what fails twice has the reward None and is masked out of its group. A row whose image, evidence
 or prompt fails has no group at all. Both are counted, and too many of them stop the run.
 
 Rows are rolled out `prompts_at_once` at a time. A frozen role behind a server answers on the evidence of one lot while
@@ -24,23 +24,22 @@ from typing import TypeVar
 
 from p2r.config import Phase, Recipe
 from p2r.prompts import PromptSet
-from p2r.training.actor import Actor
 from p2r.training.asking import Asked, Asker, Looked, Opened
+from p2r.training.engines.base import Actor
 from p2r.training.evidence_store import EvidenceStore
 from p2r.training.failures import FailureGauge
-from p2r.training.groups import Group, Rollout
+from p2r.training.groups import Group, Rolled, Rollout, RolloutStats
 from p2r.training.judging import Attempt, Referee
 from p2r.training.lockstep import Partner, finish_all
 from p2r.training.memo import Memo
-from p2r.training.rolled import Rolled, RolloutStats
 from p2r.types import Perception, Sample
 
 Item = TypeVar("Item")
 
 NOWHERE = Perception(source="none", boxes=())
-"""What `single-stage` perceives: the whole picture."""
+"""What `single-stage` perceives: the whole image."""
 LOTS_AT_ONCE = 2
-"""Of rows, whose pictures are held; with a frozen role elsewhere."""
+"""Of rows, whose images are held; with a frozen role elsewhere."""
 
 
 class Roller:
@@ -144,7 +143,9 @@ class Roller:
         with stats.timing("prepare"):
             answering = await self._asker.ask_what(
                 [
-                    Looked(f"{look.asked.name}/{place % size}", look.asked.sample, look.asked.picture, look.perception)
+                    Looked(
+                        f"{look.asked.name}/{place % size}", look.asked.sample, look.asked.full_image, look.perception
+                    )
                     for place, look in counting.items()
                 ]
             )
@@ -172,7 +173,7 @@ class Roller:
     async def _look(self, opened: Sequence[Opened]) -> list[Looked]:
         """Where the frozen perceiver looks; rows in which that fails are left out and counted."""
         assert self._evidence is not None, "a reasoner phase needs an evidence store"
-        traces = await self._evidence.perceive([one.sample for one in opened], [one.picture for one in opened])
+        traces = await self._evidence.perceive([one.sample for one in opened], [one.full_image for one in opened])
         self._failures.count(trace.failure.message if trace.failure else "" for trace in traces)
         return [_look_at(one, trace.perception) for one, trace in zip(opened, traces, strict=True) if trace.perception]
 
@@ -193,7 +194,7 @@ def _group(asked: Sequence[Asked], rollouts: Sequence[Rollout], size: int) -> li
 
 
 def _look_at(opened: Opened, perception: Perception) -> Looked:
-    return Looked(opened.sample.id, opened.sample, opened.picture, perception)
+    return Looked(opened.sample.id, opened.sample, opened.full_image, perception)
 
 
 def _present(items: Sequence[Item | None]) -> list[Item]:

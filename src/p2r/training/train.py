@@ -14,25 +14,25 @@ from dataclasses import dataclass, field
 
 from p2r.config import Phase, Recipe
 from p2r.errors import ConfigError, TrainingError
-from p2r.models.devices import is_out_of_memory
+from p2r.models.local.devices import is_out_of_memory
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.training.checkpoint import Position, seed_random_states
-from p2r.training.difficulty import Choice
-from p2r.training.distributed import World, whole_weights
-from p2r.training.dynamics import Figures, describe_groups, measure_step, quote_group, sum_stats, time_step
-from p2r.training.guards import find_collapse
+from p2r.training.engines.local.distributed import World, whole_weights
+from p2r.training.engines.local.optimizer import rate_at
+from p2r.training.engines.local.policy import describe_weights
+from p2r.training.groups import Rolled
 from p2r.training.loss import LossConfig
-from p2r.training.optimiser import rate_at
 from p2r.training.phases import Stage, make_roller, open_stage, save_stage
-from p2r.training.policy import describe_weights
-from p2r.training.probe import measure_probe
-from p2r.training.rolled import Rolled
 from p2r.training.rollout import Roller
-from p2r.training.rows import choose_phase_rows, load_probe, load_rows
-from p2r.training.run_folder import BEST_FOLDER, RunFolder, open_run
-from p2r.training.stopwatch import Stopwatch
-from p2r.training.trackers import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE, Trackers
+from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows
+from p2r.training.rows.difficulty import Choice
+from p2r.training.state.checkpoint import Position, seed_random_states
+from p2r.training.state.run_folder import BEST_FOLDER, RunFolder, open_run
 from p2r.training.update import judge_groups, update_policy
+from p2r.training.watch.guards import find_collapse
+from p2r.training.watch.metrics import Figures, describe_groups, measure_step, quote_group, sum_stats, time_step
+from p2r.training.watch.probe import measure_probe
+from p2r.training.watch.stopwatch import Stopwatch
+from p2r.training.watch.trackers import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE, Trackers
 from p2r.types import Sample
 
 
@@ -153,7 +153,7 @@ def _go_on(training: Training, stage: Stage) -> int:
         return 0
     training.row_position = done.row_position
     training.alarms = set(find_collapse(run.steps, run.probes, training.recipe.guards))
-    stage.memo.load(json.loads(run.checkpoints.restore(done, stage.policy, stage.optimiser)))
+    stage.memo.load(json.loads(run.checkpoints.restore(done, stage.policy, stage.optimizer)))
     return done.step
 
 
@@ -171,7 +171,7 @@ async def _take_step(
         stage.policy,
         stage.frozen,
         judged,
-        stage.optimiser,
+        stage.optimizer,
         rate,
         loss=loss_of(recipe, stage.phase),
         num_updates=num_updates,
@@ -253,7 +253,7 @@ def _save(training: Training, stage: Stage, step: int) -> None:
         log_bytes=training.run.log_bytes(),
         best=training.best,
     )
-    training.run.checkpoints.save(position, stage.policy, stage.optimiser, json.dumps(stage.memo.dump()))
+    training.run.checkpoints.save(position, stage.policy, stage.optimizer, json.dumps(stage.memo.dump()))
 
 
 def loss_of(recipe: Recipe, phase: Phase) -> LossConfig:

@@ -1,6 +1,6 @@
-"""From judged groups to changed weights: advantages, log-probs, loss, backward, optimiser.
+"""From judged groups to changed weights: advantages, log-probs, loss, backward, optimizer.
 
-Paper: equations 4 to 6. One optimiser step follows one batch unless told otherwise. Then the policy that learns is the
+Paper: equations 4 to 6. One optimizer step follows one batch unless told otherwise. Then the policy that learns is the
 one that sampled, every ratio is 1, and no pass for old log-probs is needed (the framework of the release makes one).
 With several updates a batch, the old log-probs are those of the first pass, taken along. The reference's are computed
 once a batch.
@@ -16,17 +16,17 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from p2r.models.encoding import EncodedPrompt
-from p2r.models.generation import VisionLanguageModel
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.engine import VisionLanguageModel
 from p2r.training.advantage import Std, compute_advantages
-from p2r.training.distributed import World, run_as_forward
+from p2r.training.engines.local.distributed import World, run_as_forward
+from p2r.training.engines.local.logprobs import compute_logprobs
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.packing import Packed, pack
+from p2r.training.engines.local.policy import Frozen, Policy
 from p2r.training.groups import Group
-from p2r.training.logprobs import compute_logprobs
 from p2r.training.loss import BatchSize, LossConfig, LossReport, policy_loss
-from p2r.training.optimiser import Optimiser
-from p2r.training.packing import Packed, pack
-from p2r.training.policy import Frozen, Policy
-from p2r.training.stopwatch import Stopwatch
+from p2r.training.watch.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def update_policy(
     policy: Policy,
     frozen: Frozen,
     judged: Sequence[Judged],
-    optimiser: Optimiser,
+    optimizer: Optimizer,
     rate: float,
     *,
     loss: LossConfig,
@@ -150,8 +150,8 @@ def update_policy(
                     (report.loss * world.size).backward()
                 for name in _SUMMED:
                     totals[name] += float(getattr(report, name).detach()) / num_updates
-            with watch.part("optimiser"):
-                totals["grad_norm"] += optimiser.step(rate) / num_updates
+            with watch.part("optimizer"):
+                totals["grad_norm"] += optimizer.step(rate) / num_updates
     summed = dict(zip(_SUMMED, world.add_up([totals[name] for name in _SUMMED]), strict=True))
     packed = [each.packed for each in passes]
     sizes = [sum(each.ids_1N.shape[1] for each in packed), sum(_count_patches(each) for each in packed)]

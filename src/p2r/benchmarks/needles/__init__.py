@@ -37,7 +37,7 @@ class SceneImage:
 
 
 class Needles(Sequence[Sample]):
-    """`num_samples` questions, each about a picture of its own. Sample k depends on (seed, k) alone."""
+    """`num_samples` questions, each about an image of its own. Sample k depends on (seed, k) alone."""
 
     def __init__(
         self,

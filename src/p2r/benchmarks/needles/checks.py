@@ -17,16 +17,17 @@ from PIL import Image
 
 from p2r.benchmarks.needles.render import render
 from p2r.benchmarks.needles.scene import Object, Scene
+from p2r.dialogue import Budget
 from p2r.evidence import crop_rect
-from p2r.pixels import fit
-from p2r.types import LETTERS, Budget, Sample
+from p2r.images.budget import fit
+from p2r.types import LETTERS, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """Root mean square of what the details change in the middle of the badges, in grey levels of 255.
+    """Root mean square of what the details change in the middle of the badges, in gray levels of 255.
 
-    one_look: in the whole picture at the budget. crop: in a crop of the object at the same budget.
+    one_look: in the whole image at the budget. crop: in a crop of the object at the same budget.
     """
 
     one_look: float
@@ -49,7 +50,7 @@ def measure_detail(scene: Scene, budget: Budget) -> Detail:
 
 
 def guess_blindly(samples: Sequence[Sample]) -> dict[str, float]:
-    """Accuracy of strategies that see neither picture nor training data, on the choice samples: each should be near
+    """Accuracy of strategies that see neither image nor training data, on the choice samples: each should be near
     chance.
 
     "letter X": always the same letter. "most shared words": the option that has most words in common with the others.
@@ -72,8 +73,8 @@ def _by_shared_words(options: tuple[str, ...], sign: int) -> str:
 def _badge_difference(
     one: Image.Image, other: Image.Image, rect: tuple[int, int, int, int], item: Object, scene: Scene, budget: Budget
 ) -> NDArray[np.float64]:
-    """What differs in the middle half of one badge, as a model sees this part of the picture."""
-    seen = [np.asarray(fit(picture.crop(rect), budget), np.float64) for picture in (one, other)]
+    """What differs in the middle half of one badge, as a model sees this part of the image."""
+    seen = [np.asarray(fit(image.crop(rect), budget), np.float64) for image in (one, other)]
     scale_y, scale_x = seen[0].shape[0] / (rect[3] - rect[1]), seen[0].shape[1] / (rect[2] - rect[0])
     reach = scene.knobs.detail_share * scene.knobs.side_px / 4
     drop = 0.08 * item.size if item.shape == "triangle" else 0.0

@@ -17,7 +17,7 @@ def export_vstar(samples: Iterable[Sample], folder: Path) -> int:
     """Write `<type>/sa_N.jpg` and `sa_N.json` (boxes [x, y, w, h] in pixels, right option first) and
     `test_questions.jsonl`.
 
-    Pictures are JPEG as in V*, at quality 95 without colour subsampling, so that the details survive.
+    Images are JPEG as in V*, at quality 95 without color subsampling, so that the details survive.
 
     Returns:
         The number of samples written.
@@ -37,10 +37,10 @@ def export_vstar(samples: Iterable[Sample], folder: Path) -> int:
             kind, name = VSTAR_TYPES[sample.category], f"sa_{count - 1}"
             place = folder / kind
             place.mkdir(exist_ok=True)
-            picture = sample.image.load()
-            picture.save(place / f"{name}.jpg", quality=95, subsampling=0)
+            full_image = sample.image.load()
+            full_image.save(place / f"{name}.jpg", quality=95, subsampling=0)
             right = LETTERS.index(sample.target)
-            corners = [box.to_pixels(*picture.size) for box in sample.gold_boxes]
+            corners = [box.to_pixels(*full_image.size) for box in sample.gold_boxes]
             annotation = {
                 "target_object": [box.label for box in sample.gold_boxes],
                 "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in corners],

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from p2r.benchmarks.needles.scene import COLOURS, SPARE_SHARE, Knobs, Object, Scene
+from p2r.benchmarks.needles.scene import COLORS, SPARE_SHARE, Knobs, Object, Scene
 
 STRIPE_AMPLITUDE = 105
 SUPERSAMPLING = 4
 
 
 def render(scene: Scene) -> Image.Image:
-    """The scene as an RGB picture, side_px x side_px."""
+    """The scene as an RGB image, side_px x side_px."""
     knobs, side = scene.knobs, scene.knobs.side_px
     top, left = scene.offset
     piece = _background(scene.background, side, knobs.texture)[top : top + side, left : left + side]
@@ -32,7 +32,7 @@ def _paste(pixels: NDArray[np.uint8], item: Object, knobs: Knobs) -> None:
     mask, size = _shape_mask(item.shape, item.size), item.size
     top, left = item.y - size // 2, item.x - size // 2
     patch = pixels[top : top + size, left : left + size]
-    patch[:] = patch * (1 - mask) + np.array(COLOURS[item.colour], np.float32) * mask
+    patch[:] = patch * (1 - mask) + np.array(COLORS[item.color], np.float32) * mask
     detail = round(knobs.detail_share * knobs.side_px)
     drop = round(0.08 * size) if item.shape == "triangle" else 0
     top, left = item.y - detail // 2 + drop, item.x - detail // 2
@@ -40,7 +40,7 @@ def _paste(pixels: NDArray[np.uint8], item: Object, knobs: Knobs) -> None:
 
 
 def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
-    """A grey square of sine stripes with mean 128, whatever the pattern: averaged pixels do not tell it."""
+    """A gray square of sine stripes with mean 128, whatever the pattern: averaged pixels do not tell it."""
     rows, columns = np.mgrid[:size, :size] * (2 * math.pi / period_px)
     shift_x, shift_y = item.phase
     diagonal = (
@@ -54,8 +54,8 @@ def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
         "checked": lambda: np.sin(columns + shift_x) * np.sin(rows + shift_y),
         "plain": lambda: np.zeros_like(rows),
     }
-    grey = np.round(128 + STRIPE_AMPLITUDE * waves[item.pattern]()).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    gray = np.round(128 + STRIPE_AMPLITUDE * waves[item.pattern]()).astype(np.uint8)
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 @lru_cache(maxsize=512)
@@ -86,7 +86,7 @@ def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=16)
 def _background(index: int, side: int, texture: float) -> NDArray[np.uint8]:
-    """A soft field of colour under many short strokes, a quarter larger than the picture so that it can be shifted."""
+    """A soft field of color under many short strokes, a quarter larger than the image so that it can be shifted."""
     rng, size = np.random.RandomState([7, index]), side + int(SPARE_SHARE * side)
     field = rng.rand(8, 8, 3) * 50 + rng.rand(1, 1, 3) * 70 + 70
     image = Image.fromarray(field.astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
@@ -94,9 +94,9 @@ def _background(index: int, side: int, texture: float) -> NDArray[np.uint8]:
     for _ in range(round(140 * texture)):
         x, y = rng.randint(0, size, 2)
         length, angle = rng.randint(12, 110) * scale, rng.rand() * 2 * math.pi
-        colour = tuple(int(value) for value in rng.randint(60, 170, 3) * 0.5 + 55)
+        color = tuple(int(value) for value in rng.randint(60, 170, 3) * 0.5 + 55)
         end = (x + length * math.cos(angle), y + length * math.sin(angle))
-        draw.line((x, y, *end), fill=colour, width=max(1, round(rng.randint(1, 6) * scale)))
+        draw.line((x, y, *end), fill=color, width=max(1, round(rng.randint(1, 6) * scale)))
     return np.asarray(image)
 
 

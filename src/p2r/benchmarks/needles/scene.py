@@ -1,7 +1,7 @@
-"""A needles scene: a cluttered picture with coloured shapes, each carrying a small badge whose pattern is the detail.
+"""A needles scene: a cluttered image with colored shapes, each carrying a small badge whose pattern is the detail.
 
-A scene is a few numbers; pixels are made on demand (`render.py`). All sizes are shares of the picture's side, so one
-set of knobs describes 768 and 4096 pixel pictures alike. With the default knobs the pattern's period is 0.42% of the
+A scene is a few numbers; pixels are made on demand (`render.py`). All sizes are shares of the image's side, so one
+set of knobs describes 768 and 4096 pixel images alike. With the default knobs the pattern's period is 0.42% of the
 side: at a budget of 256 x 256 pixels that is 1.1 pixels, beyond the Nyquist limit of 2, whereas a full-resolution crop
 of the object with the release's margin shows it at 3.1 pixels. What one look cannot show, a second look can.
 """
@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from p2r.types import Box, Frozen
 
-COLOURS = {
+COLORS = {
     "red": (215, 40, 40),
     "green": (40, 165, 60),
     "blue": (45, 80, 215),
@@ -28,14 +28,14 @@ PATTERNS: tuple[str, ...] = ("horizontal", "vertical", "rising", "falling", "che
 
 
 class Knobs(Frozen):
-    """How hard the search is. Shares are of the picture's side.
+    """How hard the search is. Shares are of the image's side.
 
     num_objects: least and most objects in a scene.
     object_share: smallest and largest object.
     detail_share: side of the badge.
     period_share: period of its stripes.
     texture: clutter strokes, 1 is the default density.
-    noise: standard deviation of the photographic noise, in grey levels.
+    noise: standard deviation of the photographic noise, in gray levels.
     """
 
     side_px: int = Field(default=1024, ge=768, le=4096)
@@ -64,9 +64,9 @@ class Knobs(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One shape. Centre and size in pixels of the full picture; `phase` shifts the stripes (radians, x and y)."""
+    """One shape. Center and size in pixels of the full image; `phase` shifts the stripes (radians, x and y)."""
 
-    colour: str
+    color: str
     shape: str
     pattern: str
     x: int
@@ -76,7 +76,7 @@ class Object:
 
     @property
     def name(self) -> str:
-        return f"{self.colour} {self.shape}"
+        return f"{self.color} {self.shape}"
 
     def box(self, side_px: int) -> Box:
         left, top = self.x - self.size // 2, self.y - self.size // 2
@@ -102,7 +102,7 @@ SPARE_SHARE = 0.25
 
 
 def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scene:
-    """Place objects at random. Distractors share the first object's colour or shape, so a name needs both words.
+    """Place objects at random. Distractors share the first object's color or shape, so a name needs both words.
 
     Args:
         rng: its stream is frozen by NumPy's compatibility policy, so a seed means the same scene for ever.
@@ -119,9 +119,9 @@ def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scen
         others = [pattern for pattern in PATTERNS if pattern != patterns[0]]
         patterns[1] = others[rng.randint(len(others))]
     objects: list[Object] = []
-    for (colour, shape), (x, y, size), pattern in zip(names, placed, patterns, strict=True):
+    for (color, shape), (x, y, size), pattern in zip(names, placed, patterns, strict=True):
         phase = (float(rng.rand() * 2 * np.pi), float(rng.rand() * 2 * np.pi))
-        objects.append(Object(colour, shape, pattern, x, y, size, phase))
+        objects.append(Object(color, shape, pattern, x, y, size, phase))
     spare = int(SPARE_SHARE * side)
     return Scene(
         knobs=knobs,
@@ -134,22 +134,22 @@ def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scen
 
 
 def _draw_names(rng: np.random.RandomState, count: int) -> list[tuple[str, str]]:
-    colours = list(COLOURS)
-    first = (colours[rng.randint(len(colours))], SHAPES[rng.randint(len(SHAPES))])
+    colors = list(COLORS)
+    first = (colors[rng.randint(len(colors))], SHAPES[rng.randint(len(SHAPES))])
     names = [first]
     while len(names) < count:
-        colour, shape = colours[rng.randint(len(colours))], SHAPES[rng.randint(len(SHAPES))]
+        color, shape = colors[rng.randint(len(colors))], SHAPES[rng.randint(len(SHAPES))]
         if len(names) == 1:
-            colour = first[0]
+            color = first[0]
         elif len(names) == 2:
             shape = first[1]
-        if (colour, shape) not in names:
-            names.append((colour, shape))
+        if (color, shape) not in names:
+            names.append((color, shape))
     return names
 
 
 def _draw_places(rng: np.random.RandomState, knobs: Knobs, count: int) -> list[tuple[int, int, int]]:
-    """(x, y, size) in pixels, centres at least 1.25 largest objects apart; starts again when the picture is too
+    """(x, y, size) in pixels, centers at least 1.25 largest objects apart; starts again when the image is too
     full."""
     side = knobs.side_px
     apart = 1.25 * knobs.object_share[1] * side
@@ -164,4 +164,4 @@ def _draw_places(rng: np.random.RandomState, knobs: Knobs, count: int) -> list[t
                 places.append((x, y, size))
                 if len(places) == count:
                     return places
-    raise ValueError(f"{count} objects of {knobs.object_share[1]:.0%} of the side do not fit into one picture")
+    raise ValueError(f"{count} objects of {knobs.object_share[1]:.0%} of the side do not fit into one image")

@@ -1,0 +1,124 @@
+"""A JSON file that is one list of objects, or JSON lines, with long texts (base64 images) left in the file.
+
+The file is read once, in pieces; a long string is remembered by its place, so that a list of gigabytes costs little
+memory. Everything else of an object goes through the standard parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from p2r.benchmarks.files.rows import Row, Table
+from p2r.benchmarks.files.tsv_file import FileRange
+from p2r.errors import DataError
+
+LONG_STRING_BYTES = 4096
+_PIECE_BYTES = 1 << 20
+_TOKEN = re.compile(rb'["{}]')
+_STRING_END = re.compile(rb'["\\]')
+_MARK = "\u0000cell "
+
+
+def read_json(path: Path) -> Table:
+    """All objects of the list, or of the lines.
+
+    Raises:
+        DataError: the file cannot be read, or is neither a list of objects nor JSON lines.
+    """
+    try:
+        rows = [_parse(path, number, *found) for number, found in enumerate(_find_objects(path), start=1)]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    columns = {name for row in rows for name in (*row.values, *row.cells)}
+    return Table(path, frozenset(columns), rows)
+
+
+def read_first_fields(path: Path) -> frozenset[str]:
+    """The names in the first object; empty without one. Raises DataError as `read_json`."""
+    try:
+        row = next((_parse(path, 1, *found) for found in _find_objects(path)), None)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return frozenset((*row.values, *row.cells)) if row else frozenset()
+
+
+def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) -> Row:
+    try:
+        found: object = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return Row(path, number, {}, error=f"not a JSON object: {error}")
+    values: dict[str, object] = {}
+    cells: dict[str, FileRange] = {}
+    for name, value in cast("dict[str, object]", found).items():
+        value = _place(value, path, ranges)
+        if isinstance(value, FileRange):
+            cells[name] = value
+        else:
+            values[name] = value
+    return Row(path, number, values, cells)
+
+
+def _place(value: object, path: Path, ranges: list[tuple[int, int]]) -> object:
+    """The value with each mark, also inside lists and objects, as the stretch of the file that it stands for."""
+    match value:
+        case str() if value.startswith(_MARK):
+            return FileRange(path, *ranges[int(value.removeprefix(_MARK))])
+        case list():
+            return [_place(item, path, ranges) for item in cast("list[object]", value)]
+        case dict():
+            return {name: _place(item, path, ranges) for name, item in cast("dict[str, object]", value).items()}
+        case _:
+            return value
+
+
+def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
+    """The text of each outermost object, long strings replaced by marks, and (offset, bytes) of these."""
+    text, ranges, depth = bytearray(), list[tuple[int, int]](), 0
+    string_start = -1  # offset of the first byte inside the current string, -1 outside strings
+    string_at, escaped, offset = 0, False, 0
+    with path.open("rb") as file:
+        first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if first and first[:1] not in b"[{":
+            raise DataError(f"{path} is not a JSON list of objects: it starts with {first[:20]!r}")
+        file.seek(0)
+        while piece := file.read(_PIECE_BYTES):
+            at = 0
+            while at < len(piece):
+                if string_start >= 0:
+                    match = None if escaped else _STRING_END.search(piece, at)
+                    end = at + 1 if escaped else match.end() if match else len(piece)
+                    escaped = bool(match and match[0] == b"\\")
+                    if depth and len(text) - string_at <= LONG_STRING_BYTES:
+                        text += piece[at:end]
+                    if match and match[0] == b'"':
+                        length = offset + end - 1 - string_start
+                        if depth and length > LONG_STRING_BYTES:
+                            text[string_at:] = json.dumps(f"{_MARK}{len(ranges)}")[1:].encode()
+                            ranges.append((string_start, length))
+                        string_start = -1
+                    at = end
+                    continue
+                match = _TOKEN.search(piece, at)
+                end = match.end() if match else len(piece)
+                if depth:
+                    text += piece[at:end]
+                if match and match[0] == b"{":
+                    depth += 1
+                    text = text if depth > 1 else bytearray(b"{")
+                if match and match[0] == b'"':
+                    string_start, string_at, escaped = offset + end, len(text), False
+                elif match and match[0] == b"}":
+                    depth -= 1
+                    if depth == 0:
+                        yield bytes(text), ranges
+                        text, ranges = bytearray(), []
+                    elif depth < 0:
+                        raise DataError(f"{path} is not JSON: a }} too many near byte {offset + at}")
+                at = end
+            offset += len(piece)
+    if depth or string_start >= 0:
+        yield bytes(text[:200]), []

@@ -1,0 +1,92 @@
+"""The one image in a row's list: a path, or bytes in the row, in the ways in which training data writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from PIL import Image
+
+from p2r.benchmarks.base import read_size
+from p2r.benchmarks.files.cell_image import CellImage, PathImage, ShortCell
+from p2r.benchmarks.files.parquet_file import ParquetCell
+from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.tsv_file import FileRange
+from p2r.errors import DataError, ImageError
+from p2r.types import ImageSource
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """The one image in a list of a parquet file: its bytes, or a path relative to `root`."""
+
+    uri: str
+    cell: ParquetCell
+    root: Path
+
+    def load(self) -> Image.Image:
+        """Raises ImageError."""
+        return self._find().load()
+
+    def read_size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright, from the header. Raises ImageError."""
+        return read_size(self._find())
+
+    def _find(self) -> ImageSource:
+        try:
+            return _make_image(_take_one(self.cell.read_value()), self.uri, self.root)
+        except DataError as error:
+            raise ImageError(f"{self.uri}: {error.message}", hint=error.hint) from error
+
+
+@dataclass(frozen=True, slots=True)
+class BytesCell:
+    """An image's bytes that are in memory already."""
+
+    data: bytes
+
+    def read(self, limit: int | None = None) -> bytes:
+        return self.data[:limit]
+
+
+def find_image(row: Row, root: Path) -> ImageSource:
+    """The image of a row. Raises DataError when there is none, or more than one."""
+    uri = f"{row.path}#{row.number}/images"
+    cell = row.cells.get("images")
+    if isinstance(cell, ParquetCell):
+        return ListedImage(uri, cell, root)
+    if cell is not None:
+        return CellImage(uri, cell)
+    try:
+        return _make_image(_take_one(row.values.get("images")), uri, root)
+    except DataError as error:
+        raise row.fail("images", error.message, error.hint) from error
+
+
+def _take_one(value: object) -> object:
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
+    if value is None or not items:
+        raise DataError("no image")
+    if len(items) > 1:
+        raise DataError(f"{len(items)} images", hint="a question is about one image")
+    return items[0]
+
+
+def _make_image(value: object, uri: str, root: Path) -> ImageSource:
+    match value:
+        case str() if value.strip():
+            return PathImage(root / value)
+        case {"bytes": bytes() as data} if data:
+            return CellImage(uri, BytesCell(data))
+        case {"bytes": str() as text} if text:
+            return CellImage(uri, ShortCell(text))
+        case {"bytes": FileRange() as stretch}:
+            return CellImage(uri, stretch)
+        case {"path": str() as path} | {"image": str() as path} if path.strip():
+            return PathImage(root / path)
+        case _:
+            raise DataError(
+                f"{shorten(value)} is neither a path nor bytes", hint='write "a.jpg", {"path": ...} or {"bytes": ...}'
+            )

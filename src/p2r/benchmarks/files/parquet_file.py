@@ -1,0 +1,177 @@
+"""Parquet files, with images and masks left in the file. Needs pyarrow (the extra `data`), imported when used.
+
+A column of images is read forwards, value by value. Rows asked for in order cost one pass over the file; a jump back
+reads its row group again from the start. Memory is that of one page of the file, packed and unpacked, and pages are
+the writer's choice: pyarrow puts up to 1024 rows into one unless told otherwise (`row_group_size`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2r.benchmarks.files.rows import Row, Table
+from p2r.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+RECENT_BYTES = 64 << 20
+"""Encoded images kept in memory for each file, for rows that are asked for a little out of order."""
+
+
+def read_parquet(path: Path, large: frozenset[str]) -> Table:
+    """All rows; the columns `large` stay in the file, unless they are lists of texts (paths).
+
+    Raises:
+        DataError: pyarrow is missing; the file is not whole, or not parquet.
+    """
+    with _open(path) as file:
+        columns = list(file.schema_arrow.names)
+        large = frozenset(name for name in large & set(columns) if not _is_list_of_texts(file, name))
+        small = [name for name in columns if name not in large]
+        try:
+            read = cast("list[dict[str, object]]", file.read(columns=small).to_pylist())
+            values: list[dict[str, object]] = read if small else [{} for _ in range(file.metadata.num_rows)]
+        except (OSError, ValueError) as error:
+            raise _broken(path, error) from error
+    readers = {name: ColumnReader(path, name) for name in columns if name in large}
+    rows = [
+        Row(path, k + 1, row, {name: ParquetCell(reader, k) for name, reader in readers.items()})
+        for k, row in enumerate(values)
+    ]
+    return Table(path, frozenset(columns), rows)
+
+
+def read_parquet_columns(path: Path) -> frozenset[str]:
+    """Raises DataError as `read_parquet`."""
+    with _open(path) as file:
+        return frozenset(file.schema_arrow.names)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetCell:
+    """One large value of a parquet file: an image's bytes, their base64 text, or a mask."""
+
+    reader: ColumnReader
+    index: int
+
+    def read_value(self) -> object:
+        """The value as it is: a struct as a dictionary, a list as a list. Raises DataError."""
+        return self.reader.read(self.index).as_py()
+
+    def read(self, limit: int | None = None) -> bytes:
+        value = self.read_value()
+        if isinstance(value, Mapping):  # the `datasets` library's Image: {"bytes": ..., "path": ...}
+            value = cast("Mapping[str, object]", value).get("bytes")
+        if isinstance(value, str):
+            value = value.encode()
+        if not isinstance(value, bytes) or not value:
+            raise DataError("holds no bytes", hint="the image itself has to be in the file, not only its path")
+        return value if limit is None else value[:limit]
+
+    def read_mask(self) -> NDArray[np.bool_]:
+        """A list of rows of truth values, as (H, W)."""
+        rows = self.reader.read(self.index)
+        try:
+            height = len(rows.values)
+            return np.asarray(rows.values.flatten().to_numpy(zero_copy_only=False), dtype=bool).reshape(height, -1)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"is not a mask of rows of equal length: {error}") from error
+
+
+class ColumnReader:
+    """Values of one column by row number, read forwards. Safe to share between threads; pickles by its path."""
+
+    def __init__(self, path: Path, column: str) -> None:
+        self.path, self.column = path, column
+        self._lock = threading.Lock()
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._group, self._next = -1, 0
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._file: pq.ParquetFile | None = None
+        self._recent: list[tuple[int, pa.RecordBatch]] = []
+
+    def __reduce__(self) -> tuple[type[ColumnReader], tuple[Path, str]]:
+        return ColumnReader, (self.path, self.column)
+
+    def read(self, index: int) -> pa.Scalar:
+        """Raises DataError when the file is not whole."""
+        with self._lock:
+            for start, batch in self._recent:
+                if start <= index < start + batch.num_rows:
+                    return batch.column(0)[index - start]
+            try:
+                return self._advance_to(index)
+            except (OSError, ValueError) as error:
+                raise _broken(self.path, error) from error
+
+    def _advance_to(self, index: int) -> pa.Scalar:
+        if self._file is None:
+            self._file = _open(self.path)
+            metadata = self._file.metadata
+            counts = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
+            self._ends = list(accumulate(counts))
+            self._starts = [0, *self._ends[:-1]]
+        group = max(k for k, start in enumerate(self._starts) if start <= index)
+        if group != self._group or index < self._next:
+            self._group, self._next = group, self._starts[group]
+            self._batches = self._file.iter_batches(
+                batch_size=1, row_groups=[group], columns=[self.column], use_threads=False
+            )
+        for batch in self._batches:
+            start, self._next = self._next, self._next + batch.num_rows
+            self._remember(start, batch)
+            if self._next == self._ends[group]:  # lets go of the page
+                self._group, self._batches = -1, iter(())
+            if index < self._next:
+                return batch.column(0)[index - start]
+        raise ValueError(f"row {index + 1} is not there")
+
+    def _remember(self, start: int, batch: pa.RecordBatch) -> None:
+        self._recent.append((start, batch))
+        while len(self._recent) > 1 and sum(batch.nbytes for _, batch in self._recent) > RECENT_BYTES:
+            self._recent.pop(0)
+
+
+def join_tables(path: Path, tables: Sequence[Table]) -> Table:
+    """The parts of one split as one table."""
+    if len(tables) == 1:
+        return tables[0]
+    columns = frozenset.intersection(*(table.columns for table in tables))
+    return Table(path, columns, [row for table in tables for row in table.rows])
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DataError(
+            f"{path} is a parquet file, and pyarrow is not installed", hint="pip install 'perceive-to-reason[data]'"
+        ) from error
+    try:
+        return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, memory_map=False)
+    except (OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _is_list_of_texts(file: pq.ParquetFile, name: str) -> bool:
+    kind = file.schema_arrow.field(name).type
+    return str(kind).startswith(("list<", "large_list<")) and str(kind.value_type) in ("string", "large_string")
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    reason = str(error).split("\n")[0].rstrip(".")
+    return DataError(
+        f"{path} is cut off or not a parquet file: {reason}",
+        hint="compare its size with the original; download it again",
+    )

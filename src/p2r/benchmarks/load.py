@@ -1,0 +1,169 @@
+"""Every benchmark by name, and `load_benchmark`, which finds, reads and checks one.
+
+load_benchmark("needles", num_samples=400)
+load_benchmark("vstar:~/data/vstar_bench")            # the benchmark and where it lies
+load_benchmark("~/data/hr_bench_4k.parquet")          # told by its columns
+load_benchmark("DreamMr/HR-Bench", split="hr_bench_8k")  # from the hub
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from p2r.benchmarks.base import Benchmark, Facts, Sieve, compare_with_facts
+from p2r.benchmarks.files.tables import find_parts, read_columns
+from p2r.benchmarks.folder import load_folder
+from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
+from p2r.benchmarks.hub import HUB_IDS, fetch_dataset, is_hub_id
+from p2r.benchmarks.layout import Loaded, Source
+from p2r.benchmarks.mme_realworld import FACTS as FACTS_MME
+from p2r.benchmarks.mme_realworld import FACTS_LITE, load_mme_realworld
+from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.p2r10k import COLUMNS, RAW_COLUMNS, load_p2r10k
+from p2r.benchmarks.reasonseg import SPLITS, load_reasonseg
+from p2r.benchmarks.vstar import is_original_folder, load_vstar
+from p2r.errors import DataError
+
+BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
+    "vstar": load_vstar,
+    "hrbench_4k": load_hrbench(FACTS_4K),
+    "hrbench_8k": load_hrbench(FACTS_8K),
+    "mme_realworld": load_mme_realworld(FACTS_MME),
+    "mme_realworld_lite": load_mme_realworld(FACTS_LITE),
+    "reasonseg": load_reasonseg,
+    "p2r10k": load_p2r10k,
+    "folder": load_folder,
+}
+"""Loaders of the benchmarks that lie in files. `needles` is made on the spot."""
+
+NAMES = ("needles", *BENCHMARKS)
+
+
+def load_benchmark(
+    spec: str | Path,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    num_samples: int = 100,
+    skip_bad: int = 0,
+    boxes: str | Path | None = None,
+    images: str | Path | None = None,
+    check_images: bool = True,
+) -> Benchmark:
+    """Load a benchmark. Rows are checked, images stay where they are until a sample's image is loaded.
+
+    Args:
+        spec: "needles", NAME:PATH, NAME:owner/dataset, a path, or a known id of the Hugging Face hub.
+        split: which part, where there are several: files whose names begin with it, or a folder.
+        seed: of needles; and of the order of options in V*'s original layout, which has none of its own.
+        num_samples: of needles.
+        skip_bad: most unusable rows that are left out and listed in `left_out`.
+        boxes: V*: the folder of the original release. Own data: a COCO or Label Studio file.
+        images: MME-RealWorld's original layout, P2R-10k: the folder that image paths start from.
+        check_images: read the header of every image. A parquet file is read once in whole for it.
+
+    Raises:
+        DataError: nothing there, not the layout, more unusable rows than allowed, or no usable one.
+    """
+    name, place = split_spec(str(spec))
+    if name == "needles":
+        samples = Needles(seed=seed, num_samples=num_samples)
+        return Benchmark(samples, Facts("needles", num_samples), source=f"needles:{seed}")
+    path = _locate(place)
+    if not name:
+        name = recognize(path, split)
+    if place == "DreamMr/HR-Bench" and split and "8k" in split:
+        name = "hrbench_8k"
+    sieve = Sieve(skip_bad=skip_bad, check_images=check_images)
+    source = Source(path, sieve, split, seed, _as_path(boxes), _as_path(images))
+    loaded = BENCHMARKS[name](source)
+    if not loaded.samples:
+        raise DataError(f"{path} holds no samples of {name}", hint="is it the right folder, and wholly downloaded?")
+    return Benchmark(
+        loaded.samples,
+        loaded.facts,
+        source=str(path),
+        differences=[*compare_with_facts(loaded.samples, loaded.facts), *loaded.differences],
+        notes=loaded.notes,
+        left_out=sieve.left_out,
+    )
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """(name, place) of a spec. The name is "" when it has to be told from the files.
+
+    Raises:
+        DataError: a name without a place, or a name that is none.
+    """
+    name, colon, place = spec.partition(":")
+    if name == "needles":
+        if place:
+            raise DataError(f"{spec!r}: needles is made, not read", hint="give seed=... and num_samples=...")
+        return name, ""
+    if name in BENCHMARKS and colon and place:
+        return name, place
+    if name in BENCHMARKS and not Path(spec).exists():
+        known = ", ".join(hub_id for hub_id, benchmark in HUB_IDS.items() if benchmark == name)
+        raise DataError(
+            f"where does {name} lie?", hint=f"write {name}:PATH" + (f", or an id of the hub: {known}" if known else "")
+        )
+    if spec in HUB_IDS and not Path(spec).exists():
+        return HUB_IDS[spec], spec
+    if not Path(spec).expanduser().exists():
+        raise DataError(
+            f"{spec!r} is no benchmark, no file and no known data set of the hub",
+            hint=f"benchmarks: {', '.join(NAMES)}; files as PATH or NAME:PATH; NAME:owner/dataset for any of the hub",
+        )
+    return "", spec
+
+
+def _locate(place: str) -> Path:
+    path = Path(place).expanduser()
+    if path.exists() or not is_hub_id(place) or path.suffix in (".parquet", ".tsv", ".json", ".jsonl"):
+        return path
+    return fetch_dataset(place)
+
+
+def _as_path(place: str | Path | None) -> Path | None:
+    return None if place is None else Path(place).expanduser()
+
+
+def recognize(path: Path, split: str | None = None) -> str:
+    """The benchmark's name. Raises DataError when none or more than one fits."""
+    if path.is_dir() and is_original_folder(path):
+        return "vstar"
+    if path.is_dir() and any((path / name).is_dir() for name in SPLITS):
+        return "reasonseg"
+    if (
+        path.is_dir()
+        and (annotation := next(iter(path.glob("*.json")), None))
+        and annotation.with_suffix(".jpg").exists()
+    ):
+        return "reasonseg"
+    if path.suffix == ".jsonl" or (path.is_dir() and not _has_tables(path) and any(path.glob("*.jsonl"))):
+        return "p2r10k" if path.is_file() and _is_training_data(read_columns(path)) else "folder"
+    file = find_parts(path, split=split)[0]
+    columns = read_columns(file)
+    if _is_training_data(columns):
+        return "p2r10k"
+    if "cycle_category" in columns:
+        return "hrbench_8k" if "8k" in file.name.lower() else "hrbench_4k"
+    if columns >= {"Question_id", "Answer choices"} or "multi-choice options" in columns or "l2-category" in columns:
+        return "mme_realworld_lite" if "lite" in str(file).lower() else "mme_realworld"
+    if columns >= {"image", "mask", "image_id"}:
+        return "reasonseg"
+    if columns >= {"image", "text", "label"} or "vstar" in file.name.lower():
+        return "vstar"
+    raise DataError(
+        f"{path} is none of the known layouts; its columns are {', '.join(sorted(columns))}",
+        hint="say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists the layouts",
+    )
+
+
+def _is_training_data(columns: frozenset[str]) -> bool:
+    return columns >= COLUMNS or columns >= RAW_COLUMNS
+
+
+def _has_tables(folder: Path) -> bool:
+    return any(file.suffix in (".parquet", ".tsv", ".json") for file in folder.iterdir())

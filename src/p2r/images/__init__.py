@@ -1,0 +1,1 @@
+"""Images: loaded upright and bounded, sized to a pixel budget, resized exactly."""

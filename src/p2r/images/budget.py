@@ -1,0 +1,107 @@
+"""Sizing images to a model's pixel budget, so that no later resize changes them.
+
+Source: the budget rule is the smart resize of the Qwen-VL family. It exists in two published variants that differ on
+thin images (`transformers`: floor may reach one factor only after rounding; `qwen_vl_utils`: sides are at least one
+factor first). Ours is the one inside the model family's own processor, `transformers`; the other is kept to compare
+with published code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Literal
+
+from PIL import Image
+
+from p2r.dialogue import Budget
+from p2r.errors import ImageError
+
+MAX_ASPECT_RATIO = 200
+
+
+def smart_resize(
+    height: int, width: int, budget: Budget, *, variant: Literal["transformers", "qwen_vl_utils"] = "transformers"
+) -> tuple[int, int]:
+    """The (height, width) in pixels at which a model with this budget sees a height x width image.
+
+    Raises:
+        ImageError: one side is more than 200 times the other.
+    """
+    if is_too_thin(width, height):
+        raise ImageError(
+            f"the image is {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other",
+            hint="cut it into pieces that are less thin",
+        )
+    return round_to_budget(height, width, budget, least=budget.factor if variant == "qwen_vl_utils" else 0)
+
+
+def round_to_budget(height: float, width: float, budget: Budget, *, least: int) -> tuple[int, int]:
+    """`smart_resize` for any shape; `least`: what the sides are raised to before their area is looked at."""
+    factor = budget.factor
+    fit_height = max(least, round(height / factor) * factor)
+    fit_width = max(least, round(width / factor) * factor)
+    if fit_height * fit_width > budget.max_pixels:
+        shrink = math.sqrt(height * width / budget.max_pixels)
+        fit_height = max(factor, math.floor(height / shrink / factor) * factor)
+        fit_width = max(factor, math.floor(width / shrink / factor) * factor)
+    elif fit_height * fit_width < budget.min_pixels:
+        enlarge = math.sqrt(budget.min_pixels / (height * width))
+        fit_height = math.ceil(height * enlarge / factor) * factor
+        fit_width = math.ceil(width * enlarge / factor) * factor
+    return fit_height, fit_width
+
+
+def is_too_thin(width: int, height: int) -> bool:
+    """Whether the family's processors refuse an image of this shape."""
+    return max(height, width) / min(height, width) > MAX_ASPECT_RATIO
+
+
+def fit(image: Image.Image, budget: Budget) -> Image.Image:
+    """`image` at the size at which a model with this budget sees it (bicubic, as in the family's processor)."""
+    height, width = smart_resize(image.height, image.width, budget)
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def cut(image: Image.Image, rect: tuple[int, int, int, int]) -> Image.Image:
+    """The pixels (left, top, right, bottom) of `image`, copied.
+
+    Unlike `image.crop`, which refuses parts as large as a decompression bomb even of an image that is already decoded.
+    """
+    left, top, right, bottom = rect
+    part = Image.new(image.mode, (right - left, bottom - top))
+    part.paste(image, (-left, -top))
+    return part
+
+
+def hash_pixels(image: Image.Image) -> str:
+    """Of mode, size and values, in strips, so that no second copy of a large image is made."""
+    digest = hashlib.blake2b(f"{image.mode} {image.size} ".encode(), digest_size=16)
+    rows = max(1, (1 << 22) // max(1, image.width))
+    for top in range(0, image.height, rows):
+        digest.update(image.crop((0, top, image.width, min(image.height, top + rows))).tobytes())
+    return digest.hexdigest()
+
+
+class FullImage:
+    """A decoded image, with its sized version kept so that perceiver and evidence share one resize.
+
+    image: upright RGB at full resolution; never modified.
+    """
+
+    __slots__ = ("_fitted", "image")
+
+    def __init__(self, image: Image.Image) -> None:
+        self.image = image
+        self._fitted: dict[Budget, Image.Image] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.image.size
+
+    def fitted(self, budget: Budget) -> Image.Image:
+        """The whole image as a model with this budget sees it."""
+        if budget not in self._fitted:
+            self._fitted[budget] = fit(self.image, budget)
+        return self._fitted[budget]

@@ -1,0 +1,189 @@
+"""A prompt becomes token ids and patches, exactly as the family's own processor would make them, and a reply becomes
+text.
+
+A thin processor of our own: the checkpoint's tokenizer and chat template, and `patches.patchify`. It needs no
+torchvision, never resizes, and never truncates: a prompt is passed on whole or refused. Each placeholder for an image
+becomes as many tokens as the vision tower will deliver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from p2r.dialogue import Prompt, Turn
+from p2r.errors import DataError, ModelError
+from p2r.models.checkpoint import Checkpoint
+from p2r.models.local.patches import patchify
+
+Bytes: TypeAlias = NDArray[np.uint8]
+ChatTurn: TypeAlias = dict[str, str | list[dict[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as the model takes it.
+
+    token_ids: with one token per visual token where the images stand.
+    patches: (N, 3 * P * P) bytes per image.
+    grids: (1, rows, columns) in patches, per image.
+    visual_tokens: per image.
+    """
+
+    token_ids: tuple[int, ...]
+    patches: tuple[Bytes, ...]
+    grids: tuple[tuple[int, int, int], ...]
+    visual_tokens: tuple[int, ...]
+
+
+class PromptEncoder:
+    """Encodes prompts for one checkpoint; safe to use from several threads.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded, or the checkpoint has no chat template.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        try:
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        except Exception as error:  # tokenizer files fail in many ways, none of them documented
+            raise ModelError(f"the tokenizer in {checkpoint.folder} cannot be loaded: {error}") from error
+        self._tokenizer: PreTrainedTokenizerBase = tokenizer
+        self._template = _chat_template(checkpoint.folder) or tokenizer.chat_template
+        if not isinstance(self._template, str):
+            raise ModelError(
+                f"the checkpoint {checkpoint.folder} has no chat template",
+                hint="add the chat_template.jinja or chat_template.json of the model it was made from",
+            )
+        if not self.end_token_ids:
+            raise ModelError(
+                f"the checkpoint {checkpoint.folder} names no token that ends a reply",
+                hint="add eos_token_id to its generation_config.json",
+            )
+        # The Rust tokenizer itself: the wrapper around it changes state at each call and is not safe in threads.
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end a reply: those of generation_config.json, else the tokenizer's."""
+        own = self._tokenizer.eos_token_id
+        return self._checkpoint.end_token_ids or ((own,) if isinstance(own, int) else ())
+
+    def encode(self, prompt: Prompt) -> EncodedPrompt:
+        """Make token ids and patches.
+
+        Raises:
+            DataError: the text itself holds the placeholder for an image.
+            ImageError: an image's sides are not multiples of the patch factor.
+            ModelError: the prompt is longer than the model can take.
+        """
+        patches, grids = [], []
+        for image in prompt.all_images:
+            rows, grid = patchify(image, self._checkpoint.patches)
+            patches.append(rows)
+            grids.append(grid)
+        merged = self._checkpoint.patches.merge_size**2
+        visual_tokens = tuple(rows * columns // merged for _, rows, columns in grids)
+        token_ids = self._expand(self._tokenize(self.render(prompt)), visual_tokens)
+        limit = self._checkpoint.max_positions
+        if limit is not None and len(token_ids) > limit:
+            raise ModelError(
+                f"the prompt has {len(token_ids)} tokens ({sum(visual_tokens)} visual), more than the model's {limit}",
+                hint="lower max_pixels or send fewer images",
+            )
+        return EncodedPrompt(token_ids, tuple(patches), tuple(grids), visual_tokens)
+
+    def render(self, prompt: Prompt) -> str:
+        """The chat text up to where the reply begins, with one placeholder per image."""
+        turns: list[ChatTurn] = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        turns += [{"role": turn.role, "content": _content(turn)} for turn in prompt.turns]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns,  # pyright: ignore[reportArgumentType]  # its annotation knows text-only chats
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except Exception as error:  # a template is a program: it fails as it likes
+            raise ModelError(f"the chat template of {self._checkpoint.folder} failed: {error}") from error
+        return str(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a reply, without special tokens."""
+        return self._backend.decode(list(token_ids), skip_special_tokens=True)
+
+    def first_ids(self, words: Sequence[str]) -> tuple[int, ...]:
+        """The token that each word begins with.
+
+        Raises:
+            ModelError: two of the words begin with the same token, or one of them has none.
+        """
+        tokens = [self._tokenize(word)[:1] for word in words]
+        if [] in tokens or len({token[0] for token in tokens}) < len(words):
+            raise ModelError(
+                f"the tokenizer of {self._checkpoint.folder} cannot tell the beginnings of {', '.join(words)} apart"
+            )
+        return tuple(token[0] for token in tokens)
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def _expand(self, token_ids: Sequence[int], visual_tokens: Sequence[int]) -> tuple[int, ...]:
+        placeholder = self._checkpoint.image_token_id
+        num_found = sum(token == placeholder for token in token_ids)
+        if num_found > len(visual_tokens):
+            name = self._backend.id_to_token(placeholder)
+            raise DataError(f"the question holds {name}, which stands for an image", hint="take it out of the text")
+        if num_found < len(visual_tokens):
+            raise ModelError(
+                f"the chat template of {self._checkpoint.folder} places {num_found} of {len(visual_tokens)} images"
+            )
+        counts = iter(visual_tokens)
+        expanded: list[int] = []
+        for token in token_ids:
+            expanded.extend([token] * next(counts) if token == placeholder else (token,))
+        return tuple(expanded)
+
+
+def _content(turn: Turn) -> str | list[dict[str, str]]:
+    """A reply as its text, which all templates take; a question in parts."""
+    if turn.role == "assistant":
+        return turn.text
+    return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts]
+
+
+def _chat_template(folder: Path) -> str | None:
+    """The template that a processor would use: chat_template.jinja, else chat_template.json; None: the tokenizer's."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    if (folder / "chat_template.json").is_file():
+        content = json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))
+        return content.get("chat_template")
+    return None
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Generator[None, None, None]:
+    """Without the bars and warnings that `from_pretrained` writes to stderr; what matters in them is checked here."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

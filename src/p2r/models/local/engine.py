@@ -1,0 +1,227 @@
+"""Replies from a Qwen-VL model, a batch at a time: one prefill, then a token per row and step.
+
+A loop of our own in place of `generate`, for what that does not give: nothing is inherited from
+generation_config.json (greedy is greedy); each row has its own limit; a seeded row draws the same tokens whatever
+shares its batch, and the global random state is left alone; the repetition penalty does not see padding; the token
+that stands for an image is never drawn; a batch whose callers have left stops. Rows that have ended leave the batch
+when half of them have. Tests hold it equal to `generate` where both can do the same. `training.group_generation` has
+the same prefill, limits and sampler for many rollouts of one prompt.
+
+Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabulary.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import DynamicCache
+
+from p2r.dialogue import Decoding
+from p2r.models.local.backend import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.patches import normalize
+from p2r.models.local.sampling import Sampler
+from p2r.models.profiles import PatchFormat
+
+VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Generated tokens, the end token left out; `ended` is False when the limit cut the reply off.
+
+    first_probs: of the tokens that were asked for, the probability of being the first.
+    """
+
+    token_ids: tuple[int, ...]
+    ended: bool
+    num_generated: int
+    first_probs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Prompts that the model has read.
+
+    cache: keys and values, (B, heads, P, channels) in each layer.
+    logits_BV: for each row's first token.
+    length_B1: tokens of each prompt. shift_B1: what a token's place has to be shifted by on the rotary axes, since an
+        image takes fewer positions than tokens.
+    """
+
+    cache: DynamicCache
+    logits_BV: torch.Tensor
+    ids_BP: torch.Tensor
+    mask_BP: torch.Tensor
+    length_B1: torch.Tensor
+    shift_B1: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A loaded model and what generating with it needs.
+
+    num_frames: how often a patch is repeated for the vision tower: see `fold_patch_embedding`.
+    """
+
+    model: VisionLanguageModel
+    patches: PatchFormat
+    image_token_id: int
+    end_token_ids: frozenset[int]
+    max_positions: int | None
+    num_frames: int
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        decoding: Decoding,
+        abandoned: Callable[[], bool] = lambda: False,
+        first_ids: Sequence[int] = (),
+    ) -> list[Reply]:
+        """Reply to each prompt.
+
+        Args:
+            first_ids: tokens whose probability of being the first is wanted, before penalty and temperature.
+            abandoned: asked at each step; when it says yes, what is there so far is returned.
+        """
+        prefill = self.prefill(prompts)
+        cache, logits_BV, mask_BP = prefill.cache, prefill.logits_BV, prefill.mask_BP
+        length_B1, shift_B1 = prefill.length_B1, prefill.shift_B1
+        first_probs_BF: list[list[float]] = logits_BV.softmax(-1)[:, list(first_ids)].tolist()
+        limits = [self.limit(prompt, decoding) for prompt in prompts]
+        seeds = [secrets.randbits(62) if decoding.seed is None else decoding.seed for _ in prompts]
+        sampler = Sampler(decoding, prefill.ids_BP, mask_BP, logits_BV.shape[-1], seeds, max(limits))
+
+        tokens: list[list[int]] = [[] for _ in prompts]
+        ended = [False] * len(prompts)
+        rows = list(range(len(prompts)))
+        for step in range(max(limits)):
+            next_B = sampler.choose(logits_BV)
+            for row, token in zip(rows, next_B.tolist(), strict=True):
+                if not ended[row] and len(tokens[row]) < limits[row]:
+                    tokens[row].append(token)
+                    ended[row] = token in self.end_token_ids
+            going = [slot for slot, row in enumerate(rows) if not ended[row] and len(tokens[row]) < limits[row]]
+            if not going or abandoned():
+                break
+            if len(going) <= len(rows) // 2:
+                keep = torch.tensor(going, device=mask_BP.device)
+                cache.batch_select_indices(keep)
+                sampler.keep(keep)
+                mask_BP, length_B1, shift_B1, next_B = mask_BP[keep], length_B1[keep], shift_B1[keep], next_B[keep]
+                rows = [rows[slot] for slot in going]
+            mask_BP = torch.cat([mask_BP, mask_BP.new_ones(len(rows), 1)], dim=1)
+            place_B1 = length_B1 + step
+            axes_3B1 = (place_B1 + shift_B1)[None].expand(3, -1, -1)
+            logits_BV = self._step(cache, next_B[:, None], mask_BP, torch.cat([place_B1[None], axes_3B1]))
+        return [
+            Reply(tuple(chosen[:-1] if has_ended else chosen), has_ended, len(chosen), tuple(first_probs))
+            for chosen, has_ended, first_probs in zip(tokens, ended, first_probs_BF, strict=True)
+        ]
+
+    def prefill(self, prompts: Sequence[EncodedPrompt]) -> Prefill:
+        """Read prompts, those of different lengths together."""
+        ids_BP, mask_BP = self._pad([prompt.token_ids for prompt in prompts])
+        types_BP = (ids_BP == self.image_token_id).int() * mask_BP.int()
+        images = self._images(prompts)
+        grid = images.get("image_grid_thw")
+        axes_3BP, shift_B1 = self.model.model.get_rope_index(
+            ids_BP,  # pyright: ignore[reportArgumentType]  # any tensor will do, here and below
+            mm_token_type_ids=types_BP,  # pyright: ignore[reportArgumentType]
+            image_grid_thw=grid,  # pyright: ignore[reportArgumentType]
+            attention_mask=mask_BP,
+        )
+        order_BP = (mask_BP.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        logits_BV = self._step(cache, ids_BP, mask_BP, torch.cat([order_BP[None], axes_3BP]), types_BP, images)
+        return Prefill(cache, logits_BV, ids_BP, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
+
+    def limit(self, prompt: EncodedPrompt, decoding: Decoding) -> int:
+        """Most tokens of a reply: as asked for, and within the model's positions."""
+        if self.max_positions is None:
+            return decoding.max_new_tokens
+        return max(1, min(decoding.max_new_tokens, self.max_positions - len(prompt.token_ids)))
+
+    def allow(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (..., V) in float32 without the token that stands for an image: in a reply it would stand for none."""
+        logits = logits.float()
+        logits[..., self.image_token_id] = -torch.inf
+        return logits
+
+    def _step(
+        self,
+        cache: DynamicCache,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        types: torch.Tensor | None = None,
+        images: dict[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Logits (B, V) after the last token of `ids`; `cache` grows by `ids`."""
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            mm_token_type_ids=types,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **(images or {}),
+        )
+        return self.allow(output.logits[:, -1])
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, (B, P), filled on the left: every row's last token is in the last column."""
+        longest = max(map(len, rows))
+        filler = min(self.end_token_ids, default=0)
+        ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=self.model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
+        assert bool(mask[:, -1].all()), "prompts are padded on the left"
+        return ids, mask
+
+    def _images(self, prompts: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+        patches = [rows for prompt in prompts for rows in prompt.patches]
+        if not patches:
+            return {}
+        grids = torch.tensor([grid for prompt in prompts for grid in prompt.grids], device=self.model.device)
+        pixels = normalize(
+            patches, self.patches, device=self.model.device, dtype=self.model.dtype, frames=self.num_frames
+        )
+        return {"pixel_values": pixels, "image_grid_thw": grids}
+
+
+def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = False) -> int:
+    """Make the patch embedding a matrix product, which it is; its 3-D convolution is several times slower.
+
+    In float32 the weights of the two (equal) frames are summed as well, which changes rounding only and halves the
+    pixels. In 16 bits the sum would be rounded, so both frames stay and every product is that of the convolution.
+
+    Args:
+        keep_frames: both frames stay in float32 as well, for a model whose weights are to be trained and saved.
+
+    Returns:
+        Frames per patch that the vision tower now takes.
+    """
+    embed = model.model.visual.patch_embed
+    weight = embed.proj.weight.detach()
+    if weight.dtype == torch.float32 and not keep_frames:
+        weight = weight.sum(dim=2, keepdim=True)
+        embed.temporal_patch_size = 1
+    embed.proj = _PatchProjection(weight, embed.proj.bias)  # pyright: ignore[reportAttributeAccessIssue]
+    return int(weight.shape[2])
+
+
+class _PatchProjection(torch.nn.Module):
+    """Stands in for the Conv3d whose kernel is as large as its input."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight.flatten(1).contiguous(), requires_grad=False)
+        self.bias = bias
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(patches.flatten(1), self.weight, self.bias)

@@ -1,0 +1,230 @@
+"""A checkpoint of the Qwen3-VL or Qwen2.5-VL family, run in this process by transformers.
+
+The stock weights and the stock model code; prompts, pixels and the generating loop are ours (`encoding`, `patches`,
+`generation`), so that images reach the model as they were sized and greedy decoding is greedy. Calls are
+asynchronous and batched by `batching`.
+
+This module and those it imports are the only ones here that import torch; import it late.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from p2r.dialogue import Decoding, ModelProfile, Prompt
+from p2r.errors import ModelError, P2RError
+from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.local.backend import AutoModelForImageTextToText
+from p2r.models.local.batching import MicroBatcher, OutOfRoomError
+from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
+from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
+from p2r.models.local.engine import Engine, Reply, fold_patch_embedding
+from p2r.models.profiles import profile_for
+from p2r.types import Completion, Usage
+
+logger = logging.getLogger(__name__)
+
+
+class LocalModel:
+    """A model in this process. Build it with `LocalModel.load`.
+
+    batch_size: most prompts generated together; halved when the device runs out of memory.
+    """
+
+    def __init__(
+        self, name: str, profile: ModelProfile, encoder: PromptEncoder, engine: Engine, *, batch_size: int = 16
+    ) -> None:
+        self._name = name
+        self._profile = profile
+        self._encoder = encoder
+        self._engine = engine
+        self._batches = MicroBatcher[Decoding, EncodedPrompt, Reply](
+            self._generate, length=lambda prompt: len(prompt.token_ids), batch_size=batch_size
+        )
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_pixels: int | None = None,
+        batch_size: int = 16,
+    ) -> LocalModel:
+        """Load a checkpoint.
+
+        Args:
+            source: a folder, or a hub id such as "hongxingli/P2R-4B".
+            name: what traces call the model; `source` by default.
+            device: "cpu", "cuda", "cuda:1", ...; a GPU when there is one.
+            dtype: "float32", "bfloat16" or "float16"; float32 on a CPU, bfloat16 on a GPU.
+            max_pixels: most pixels per image in place of the profile's.
+
+        Raises:
+            ModelError: no such checkpoint, of another family, incomplete, or too large for the device.
+            ConfigError: a device, dtype or pixel limit that is not usable.
+        """
+        folder = Path(source)
+        checkpoint = open_checkpoint(folder if folder.exists() else download(str(source)))
+        profile = profile_for(str(checkpoint.folder), max_pixels=max_pixels)
+        place = choose_device(device)
+        kind = choose_dtype(dtype, place)
+        encoder = PromptEncoder(checkpoint)
+        engine = load_engine(checkpoint, encoder, place, kind)
+        return cls(name or str(source), profile, encoder, engine, batch_size=batch_size)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._profile
+
+    @property
+    def device(self) -> str:
+        return str(self._engine.model.device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self._engine.model.dtype).removeprefix("torch.")
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Reply to a prompt; concurrent calls with the same decoding share a batch.
+
+        Raises:
+            ModelError: the prompt is too long, or the device has no room even for it alone.
+        """
+        started = time.perf_counter()
+        encoded: list[EncodedPrompt] = []
+
+        def prepare() -> EncodedPrompt:
+            encoded.append(self._encoder.encode(prompt))
+            return encoded[0]
+
+        reply = await self._batches.submit(decoding, prepare)
+        return self._make_completion(encoded[0], reply, time.perf_counter() - started)
+
+    def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
+        """Reply to prompts at once, in batches that depend on nothing but the prompts, so that the same ones are
+        answered the same way to the bit; what cannot be answered has its error. Not to be mixed with `complete`."""
+        started = time.perf_counter()
+        encoded = [self._try_encode(prompt) for prompt in prompts]
+        usable = [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
+        replies = iter(self._batches.run_all(decoding, usable))
+        seconds = time.perf_counter() - started
+        results: list[Completion | P2RError] = []
+        for prompt in encoded:
+            reply = prompt if isinstance(prompt, P2RError) else next(replies)
+            if isinstance(prompt, EncodedPrompt) and isinstance(reply, Reply):
+                results.append(self._make_completion(prompt, reply, seconds))
+            elif isinstance(reply, P2RError):
+                results.append(reply)
+            elif isinstance(reply, BaseException):
+                raise reply
+        return results
+
+    def _try_encode(self, prompt: Prompt) -> EncodedPrompt | P2RError:
+        try:
+            return self._encoder.encode(prompt)
+        except P2RError as error:
+            return error
+
+    def _make_completion(self, prompt: EncodedPrompt, reply: Reply, seconds: float) -> Completion:
+        usage = Usage(
+            visual_tokens=prompt.visual_tokens,
+            prompt_tokens=len(prompt.token_ids),
+            generated_tokens=reply.num_generated,
+        )
+        return Completion(
+            text=self._encoder.decode(reply.token_ids),
+            finish_reason="stop" if reply.ended else "length",
+            model=self._name,
+            usage=usage,
+            seconds=seconds,
+            first_probs=reply.first_probs,
+        )
+
+    def _generate(
+        self, decoding: Decoding, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool]
+    ) -> list[Reply]:
+        try:
+            first_ids = self._encoder.first_ids(decoding.first_words)
+            return self._engine.generate(prompts, decoding, abandoned, first_ids)
+        except P2RError:
+            raise
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise ModelError(f"{self._name} failed while generating: {error}") from error
+            problem = error
+        # Outside of the handler, so that the failed batch's tensors are no longer held by the traceback.
+        problem = problem.with_traceback(None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(prompts) > 1:
+            logger.warning("%d prompts at once do not fit into memory; trying half of them", len(prompts))
+            raise OutOfRoomError
+        raise ModelError(
+            f"{self.device} has too little memory for one prompt of {len(prompts[0].token_ids)} tokens",
+            hint="lower max_pixels, or use a smaller model or a server",
+        ) from problem
+
+
+def load_engine(
+    checkpoint: Checkpoint,
+    encoder: PromptEncoder,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    keep_frames: bool = False,
+) -> Engine:
+    """The weights of a checkpoint on a device, frozen, ready to generate with.
+
+    Args:
+        keep_frames: see `fold_patch_embedding`; a model that is trained keeps them.
+
+    Raises:
+        ModelError: the weights are incomplete or broken, or too large for the device.
+    """
+    try:
+        with quiet_transformers():
+            model, report = AutoModelForImageTextToText.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+                checkpoint.folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, JSON and torch all have their own ways to fail here
+        raise ModelError(f"the weights in {checkpoint.folder} cannot be loaded: {error}") from error
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
+        raise ModelError(
+            f"the weights in {checkpoint.folder} do not fit their config: {len(absent)} tensors are missing or of "
+            f"another shape, {absent[0]} among them",
+            hint="transformers would fill them with random numbers; get the checkpoint anew",
+        )
+    frames = fold_patch_embedding(model, keep_frames=keep_frames)
+    try:
+        model.eval().requires_grad_(False).to(device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise ModelError(f"{checkpoint.folder} cannot be moved to {device}: {error}") from error
+        raise ModelError(
+            f"{checkpoint.folder} does not fit into the memory of {device}", hint="use a smaller model or a server"
+        ) from error
+    return Engine(
+        model=model,
+        patches=checkpoint.patches,
+        image_token_id=checkpoint.image_token_id,
+        end_token_ids=frozenset(encoder.end_token_ids),
+        max_positions=checkpoint.max_positions,
+        num_frames=frames,
+    )

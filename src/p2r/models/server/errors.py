@@ -1,0 +1,186 @@
+"""What a server's refusal means, in one sentence with a hint, and whether asking again can help.
+
+Servers word the same cause differently and some choose odd status codes (llama.cpp answers an image it cannot see
+with 500, LM Studio an error with 200), so causes are recognized by wording first and by status after that. The
+wordings are those of vLLM, SGLang, llama.cpp, LM Studio, `transformers serve` and OpenAI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass, field
+from typing import cast
+
+import openai
+
+from p2r.errors import EndpointError
+
+LONGEST_QUOTE = 300
+LONGEST_RETRY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of whom: the values that an error message names."""
+
+    url: str
+    model: str
+    num_images: int
+    num_visual_tokens: int
+    timeout_s: float
+    secret: str = field(repr=False)
+
+
+CAUSES: tuple[tuple[str, str, str, str], ...] = (
+    # cause, pattern in the server's message, sentence, hint
+    (
+        "no vision",
+        r"not a multimodal model|not support (image|vision|multimodal)|image input is not supported|mmproj"
+        r"|vision add-on|image_url is only supported|at most 0 image|unknown (part|content) type:? '?\"?image",
+        "the model {model!r} at {url} takes no images",
+        "serve a vision-language model (with llama.cpp: add its --mmproj file)",
+    ),
+    (
+        "too many images",
+        r"at most \d+ image|limit[-_]mm[-_]per[-_]prompt|too many images",
+        "{url} takes fewer than the {num_images} images of this prompt",
+        "raise the server's limit (vLLM: --limit-mm-per-prompt '{{\"image\": 4}}')",
+    ),
+    (
+        "context too long",
+        r"maximum (context|model) length|context[_ ](length|size|window)|max_model_len|too long to fit"
+        r"|prompt is too long",
+        "the prompt ({num_visual_tokens} visual tokens) does not fit the context of {model!r} at {url}",
+        "lower max_pixels, or raise the server's context (vLLM: --max-model-len, llama.cpp: -c)",
+    ),
+    (
+        "local files",
+        r"allowed[-_]local[-_]media[-_]path|local (media )?files?",
+        "{url} does not read local files",
+        "start vLLM with --allowed-local-media-path, or leave the image transport at auto",
+    ),
+    (
+        "unknown model",
+        r"model\b.{0,200}(does not exist|not found|not available|unknown)|unknown model|model_not_found|pinned to"
+        r"|invalid model",
+        "{url} has no model {model!r}",
+        "put the right name behind the #",
+    ),
+    (
+        "unreadable image",
+        r"cannot identify image|failed to (load|decode) image|invalid image|unsupported image|base64 encoded image"
+        r"|image (format|type).{0,40}not supported|could not (load|decode|process) .{0,20}image",
+        "{url} cannot read the images as they were sent",
+        "choose another image transport: webp, png or jpeg",
+    ),
+)
+
+
+def explain(error: Exception, asked: Asked) -> EndpointError:
+    """The error to raise in place of a client's exception."""
+    if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
+        return EndpointError(
+            f"{asked.url} did not reply within {asked.timeout_s:g} seconds",
+            hint="raise timeout_s, lower the concurrency, or look at the server's load",
+        )
+    if isinstance(error, openai.APIConnectionError):
+        reason = _root(error)
+        return EndpointError(
+            f"cannot reach {asked.url}: {reason}", hint="is the server up, and are host and port right?"
+        )
+    if not isinstance(error, openai.APIStatusError):
+        return EndpointError(f"{asked.url}: {_quote(str(error), asked)}")
+    return explain_message(message_of(error), error.status_code, asked)
+
+
+def explain_message(message: str, status: int, asked: Asked) -> EndpointError:
+    """The error for a server's own words; `status` is its HTTP status."""
+    quote = _quote(message, asked)
+    cause = find_cause(message)
+    for name, _, sentence, hint in CAUSES:
+        if name == cause:
+            return EndpointError(f"{_fill(sentence, asked)}: {quote}", hint=_fill(hint, asked))
+    if status in (401, 403):
+        return EndpointError(
+            f"{asked.url} refused the API key ({status}): {quote}", hint="set OPENAI_API_KEY to a key of this server"
+        )
+    if status == 404:
+        return EndpointError(
+            f"{asked.url} has no chat completions (404): {quote}",
+            hint="the URL mostly ends in /v1: http://host:port/v1",
+        )
+    if status == 413:
+        return EndpointError(
+            f"the images are too large for {asked.url} (413): {quote}", hint="choose the image transport webp"
+        )
+    if status == 429:
+        return EndpointError(f"{asked.url} is asked too often (429): {quote}", hint="lower the concurrency")
+    if status >= 500:
+        return EndpointError(f"{asked.url} failed ({status}): {quote}", hint="the server's own log says why")
+    return EndpointError(f"{asked.url} refused the request ({status}): {quote}")
+
+
+def find_cause(message: str) -> str | None:
+    """The first of CAUSES that a server's message speaks of."""
+    return next(
+        (name for name, pattern, _, _ in CAUSES if re.search(pattern, message, re.IGNORECASE | re.DOTALL)), None
+    )
+
+
+def wait_before_retry(error: Exception) -> bool | float:
+    """Whether the fault is one of transport, so that asking again may help; seconds where the server names them.
+
+    Connection faults, time-outs, 429 and 5xx are; 4xx never, nor a 5xx whose message names a lasting cause.
+    """
+    if isinstance(error, (openai.APIConnectionError, asyncio.TimeoutError)):
+        return True
+    if not isinstance(error, openai.APIStatusError) or not (error.status_code == 429 or error.status_code >= 500):
+        return False
+    message = message_of(error)
+    if find_cause(message) or "insufficient_quota" in message:
+        return False
+    try:
+        seconds = float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return True
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def message_of(error: openai.APIStatusError) -> str:
+    """What the server said, out of the shapes in which servers say it."""
+    return message_in(error.body) or error.response.text or error.message
+
+
+def message_in(body: object) -> str:
+    """The message in an error's JSON: {"message"}, {"error": {"message"}}, {"error": "..."} or {"detail"}; else ""."""
+    if isinstance(body, str):
+        return body
+    if isinstance(body, dict):
+        content = cast("dict[str, object]", body)
+        code = content.get("code")
+        for key in ("message", "error", "detail"):
+            if found := content.get(key):
+                text = message_in(found) or json.dumps(found)
+                return f"{text} ({code})" if isinstance(code, str) and code not in text else text
+    return ""
+
+
+def _fill(sentence: str, asked: Asked) -> str:
+    return sentence.format(
+        url=asked.url, model=asked.model, num_images=asked.num_images, num_visual_tokens=asked.num_visual_tokens
+    )
+
+
+def _quote(message: str, asked: Asked) -> str:
+    text = " ".join(message.split())
+    if asked.secret:
+        text = text.replace(asked.secret, "***")
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + " ..."
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__

@@ -1,0 +1,64 @@
+"""Ask a server which models it has."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import openai
+
+from p2r.errors import EndpointError
+from p2r.models.server.errors import Asked, explain
+
+LOOKUP_TIMEOUT_S = 10.0
+
+
+def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, str]:
+    """Find the only model of a server.
+
+    Args:
+        url: with or without /v1 at its end; both are tried.
+
+    Returns:
+        (the URL below which the API lies, the model's name).
+
+    Raises:
+        EndpointError: no answer, or not exactly one model.
+    """
+    base, names = list_models(url, api_key, timeout_s)
+    if len(names) != 1:
+        have = f"has {len(names)} models: {', '.join(names[:20])}" if names else "lists no model"
+        raise EndpointError(f"{url} {have}", hint="name one behind a #: URL#model")
+    return base, names[0]
+
+
+def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, list[str]]:
+    """The URL below which a server's API lies, and the names of its models.
+
+    Raises:
+        EndpointError: no answer.
+    """
+    asked = Asked(url, "", 0, 0, timeout_s, api_key)
+    for candidate in [url] if url.endswith("/v1") else [f"{url}/v1", url]:
+        with openai.OpenAI(base_url=candidate, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client:
+            try:
+                names = model_names(client.models.with_raw_response.list().http_response.text)
+            except openai.NotFoundError:
+                continue
+            except openai.APIStatusError as error:
+                raise EndpointError(explain(error, asked).message, hint="name the model: URL#model") from error
+            except openai.APIError as error:
+                raise explain(error, asked) from error
+        if names is not None:
+            return candidate, names
+    raise EndpointError(
+        f"{url} lists no models, as an OpenAI-compatible server would",
+        hint="check the URL (it mostly ends in /v1), or name the model: URL#model",
+    )
+
+
+def model_names(body: str) -> list[str] | None:
+    """The names in the answer to GET /models; None when it is something else."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return [str(entry["id"]) for entry in json.loads(body)["data"]]
+    return None

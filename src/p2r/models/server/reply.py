@@ -1,0 +1,134 @@
+"""Read a chat completion off the wire, strictly about what is needed and tolerant about the rest."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from pydantic import BaseModel, ValidationError
+
+from p2r.errors import EndpointError
+from p2r.models.server.errors import Asked, explain_message, message_in
+
+
+class _Part(BaseModel):
+    text: str = ""
+
+
+class _Message(BaseModel):
+    content: str | list[_Part] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_Token] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Position] | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Body(BaseModel):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server replied; token counts are None when it reports none.
+
+    first_probs: for each word that was asked about, its probability of beginning the reply.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int | None
+    generated_tokens: int | None
+    first_probs: tuple[float, ...] = ()
+
+
+def read_reply(body: str, asked: Asked, first_words: Sequence[str] = ()) -> Reply:
+    """Parse the body of a 200 response.
+
+    Args:
+        first_words: words whose probability of beginning the reply is wanted; 0 where the server does not list one
+            among its likeliest tokens.
+
+    A thought that the server has taken out of the text (`reasoning_content`) is put back in front, in its tags, so that
+    a reply reads the same whichever server sent it.
+
+    Raises:
+        EndpointError: not JSON, not a chat completion, an error in disguise, empty, or cut off before the first token;
+            without the probabilities that were asked for.
+    """
+    try:
+        content = json.loads(body)
+    except ValueError as error:
+        start = " ".join(body[:80].split())
+        raise EndpointError(
+            f"{asked.url} sent something that is not JSON: {start!r}",
+            hint="is this the URL of an OpenAI-compatible API?",
+        ) from error
+    if isinstance(content, dict) and "choices" not in content and (message := message_in(cast("object", content))):
+        raise explain_message(message, 200, asked)
+    try:
+        reply = _Body.model_validate(content)
+        choice = reply.choices[0]
+    except (ValidationError, IndexError) as error:
+        raise EndpointError(f"{asked.url} sent JSON that is no chat completion: {body[:120]!r}") from error
+    if choice.finish_reason == "content_filter":
+        raise EndpointError(f"{asked.url} withheld the reply (content_filter)")
+    finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
+    text = _text(choice.message)
+    usage = reply.usage or _Usage()
+    if not text.strip():
+        if finish == "length":
+            raise EndpointError(
+                f"{asked.url} cut the reply off before its first word",
+                hint="raise max_new_tokens or the server's context",
+            )
+        raise EndpointError(
+            f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
+        )
+    first_probs = _first_probs(choice, first_words, asked) if first_words else ()
+    return Reply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
+
+
+def _first_probs(choice: _Choice, words: Sequence[str], asked: Asked) -> tuple[float, ...]:
+    positions = (choice.logprobs.content if choice.logprobs else None) or []
+    if not positions or not positions[0].top_logprobs:
+        raise EndpointError(
+            f"{asked.url} sent no log-probabilities, from which a yes or no is weighed",
+            hint="use a server that gives them (vLLM, SGLang, llama.cpp) or a local model",
+        )
+    probs = {token.token: math.exp(token.logprob) for token in positions[0].top_logprobs}
+    return tuple(probs.get(word, 0.0) for word in words)
+
+
+def _text(message: _Message) -> str:
+    content = message.content or ""
+    text = content if isinstance(content, str) else "".join(part.text for part in content)
+    thought = message.reasoning_content or message.reasoning
+    if not thought:
+        return text
+    return f"<think>{thought}</think>{text}" if text else f"<think>{thought}"

@@ -1,0 +1,82 @@
+"""How an image travels to a server: as it is, to the last bit, unless JPEG is asked for.
+
+Measured on a 2048 x 2048 photograph-like image (Pillow 13, one core): BMP 8 ms to write, 8 ms to read, 12.6 MB;
+WebP lossless 220 ms, 110 ms, 7.3 MB; PNG 580 to 1400 ms, 100 ms, 6.7 to 7.7 MB. So BMP to a server that is near, WebP
+to one that is far. JPEG at default quality costs 32 to 37 dB and shows the model other pixels than were sized for it.
+
+Departure: the authors' release sends JPEG to its frozen model in training.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import ipaddress
+import tempfile
+import uuid
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from p2r.errors import ConfigError
+
+Transport = Literal["auto", "bmp", "webp", "png", "jpeg", "file"]
+"""`auto`: BMP to a near server, WebP lossless to a far one. `file`: by path, for a server here that may read it."""
+
+LOSSLESS: tuple[Transport, ...] = ("bmp", "webp", "png")
+"""What a server that cannot read one format is offered next: llama.cpp reads no WebP, `transformers serve` no BMP."""
+
+
+def choose_transport(url: str, wish: Transport) -> Transport:
+    """The format for a server. Raises ConfigError when `wish` is no transport."""
+    if wish not in get_args(Transport):
+        raise ConfigError(f"there is no image transport {wish!r}", hint=", ".join(get_args(Transport)))
+    if wish != "auto":
+        return wish
+    return "bmp" if _is_near(urlsplit(url).hostname or "") else "webp"
+
+
+@contextlib.contextmanager
+def image_urls(images: Sequence[Image.Image], transport: Transport) -> Generator[list[str], None, None]:
+    """URLs that show the images to a server: data URLs, or file URLs that are good inside the `with` block."""
+    if transport != "file":
+        yield [_data_url(image, transport) for image in images]
+        return
+    paths: list[Path] = []
+    try:
+        for image in images:
+            paths.append(Path(tempfile.gettempdir()) / f"p2r-{uuid.uuid4().hex}.bmp")
+            image.save(paths[-1], "BMP")
+        yield [path.as_uri() for path in paths]
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _data_url(image: Image.Image, transport: Transport) -> str:
+    buffer = io.BytesIO()
+    if transport == "webp":
+        image.save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    elif transport == "png":
+        image.save(buffer, "PNG", compress_level=1)
+    elif transport == "jpeg":
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        image.save(buffer, "BMP")
+    kind = transport if transport in ("webp", "png", "jpeg") else "bmp"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getbuffer()).decode('ascii')}"
+
+
+def _is_near(host: str) -> bool:
+    """This machine or its local network."""
+    if host == "localhost" or ("." not in host and ":" not in host) or host.endswith((".local", ".lan", ".internal")):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_link_local

@@ -1,0 +1,181 @@
+"""Runs sorted by benchmark, named, and joined with the images they were asked about.
+
+A run's folder holds no images. They are found again where the run says its data lay, or where the caller says;
+a single image that is not there is said on its card and stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2r.benchmarks import Benchmark
+from p2r.dialogue import Budget
+from p2r.errors import P2RError, StorageError
+from p2r.evaluation.compare import Contrast, compare_runs, name_runs, tabulate_contrasts
+from p2r.evaluation.metrics import tabulate_summaries
+from p2r.evaluation.scorecard import make_scorecard
+from p2r.evaluation.scoring import ScoredRun
+from p2r.evaluation.tables import Table
+from p2r.images.load import FileImage
+from p2r.modes import LOOKING, MODES
+from p2r.report.evaluation.published import tabulate_beside_paper
+from p2r.runs.evaluation import SAMPLES_FILE
+from p2r.runs.store import SETTINGS_FILE
+from p2r.types import ImageSource, Sample, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """Runs of one benchmark, side by side.
+
+    runs, names: the first is the one the others are compared with.
+    primary: the run whose boxes and crops are shown first, by its place.
+    images: images by sample id; `problem` says why some are missing.
+    budget: the pixel budget of the models, which sets what one look shows; None when not known.
+    """
+
+    benchmark: str
+    runs: tuple[ScoredRun, ...]
+    names: tuple[str, ...]
+    primary: int
+    images: Mapping[str, ImageSource]
+    problem: str = ""
+    budget: Budget | None = None
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """Samples that some run was asked, in the order of the benchmark."""
+        return list(dict.fromkeys(row.facts.sample_id for run in self.runs for row in run.rows))
+
+
+def make_chapters(
+    runs: Sequence[ScoredRun], *, benchmarks: Mapping[str, Benchmark] | None = None, primary: str | None = None
+) -> list[Chapter]:
+    """One chapter per benchmark, in the order of the runs.
+
+    Args:
+        benchmarks: by name; where the images are, in place of where the runs say.
+        primary: name of the run whose boxes are shown first; by default one of the mode p2r, else one that looks.
+
+    Raises:
+        StorageError: no run of that name.
+    """
+    names = name_runs(runs)
+    if primary is not None and primary not in names:
+        raise StorageError(f"no run is called {primary!r}", hint=f"runs: {', '.join(dict.fromkeys(names))}")
+    chapters: list[Chapter] = []
+    for benchmark in dict.fromkeys(str(run.run.settings.get("benchmark")) for run in runs):
+        chosen = [k for k, run in enumerate(runs) if str(run.run.settings.get("benchmark")) == benchmark]
+        own, own_names = tuple(runs[k] for k in chosen), tuple(names[k] for k in chosen)
+        images, problem = find_images(own, (benchmarks or {}).get(benchmark))
+        chapters.append(
+            Chapter(
+                benchmark=benchmark,
+                runs=own,
+                names=own_names,
+                primary=own_names.index(primary) if primary in own_names else _choose_primary(own),
+                images=images,
+                problem=problem,
+                budget=next((run.run.origin.budget for run in own if run.run.origin), None),
+            )
+        )
+    return chapters
+
+
+def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple[dict[str, ImageSource], str]:
+    """Images of runs of one benchmark by sample id, and why some are missing.
+
+    An image is taken from the benchmark when that asks the same question of it, else from the file the trace names.
+    """
+    problem = ""
+    origin = next((run.run.origin for run in runs if run.run.origin), None)
+    if benchmark is None and origin is not None:
+        try:
+            benchmark = origin.load()
+        except P2RError as error:
+            problem = f"The images of {runs[0].run.settings.get('benchmark')} were not found: {error.message}"
+    elif benchmark is None:
+        problem = "The runs do not say where their data lay."
+    known = {sample.id: sample for sample in benchmark or ()}
+    images: dict[str, ImageSource] = {}
+    num_missing = 0
+    for row in {row.facts.sample_id: row for run in runs for row in run.rows}.values():
+        sample, path = known.get(row.facts.sample_id), Path(row.trace.image)
+        if sample is not None and asks_same(sample, row.trace):
+            images[row.facts.sample_id] = sample.image
+        elif path.is_file():
+            images[row.facts.sample_id] = FileImage(path)
+        else:
+            num_missing += 1
+    if num_missing and benchmark is not None:
+        problem = f"{num_missing} images are not in {benchmark.source or benchmark.name}."
+    return images, problem if num_missing else ""
+
+
+def find_run_folders(places: Sequence[Path]) -> list[Path]:
+    """Folders of runs: each place, or all below it in the order of the modes.
+
+    Raises:
+        StorageError: there is no run.
+    """
+    folders: list[Path] = []
+    for place in places:
+        found = list_run_folders(place)
+        if not found:
+            raise StorageError(
+                f"{place} holds no run", hint="give folders that `p2r eval` or `p2r train` wrote, or one above them"
+            )
+        folders += [folder for folder in found if folder not in folders]
+    return folders
+
+
+def list_run_folders(place: Path) -> list[Path]:
+    """The folder itself, or all runs below it in the order of the modes; [] where there is none."""
+    if (place / SETTINGS_FILE).exists():
+        return [place]
+    below = [path.parent for path in sorted(place.rglob(SAMPLES_FILE)) if (path.parent / SETTINGS_FILE).exists()]
+    modes = [str(mode) for mode in MODES]
+    return sorted(below, key=lambda path: (str(path.parent), _rank(path.name, modes), path.name))
+
+
+def compare_chapter(chapter: Chapter) -> tuple[list[Contrast], list[str]]:
+    """Every later run against the first; nothing where there is one run, or no sample that both have judged."""
+    if len(chapter.runs) < 2:
+        return [], []
+    try:
+        return compare_runs(chapter.runs, names=chapter.names)
+    except StorageError as error:
+        return [], [error.message]
+
+
+def list_tables(chapter: Chapter) -> list[Table]:
+    """Every table of a chapter, for files."""
+    contrasts, notes = compare_chapter(chapter)
+    beside = tabulate_beside_paper(chapter.runs, chapter.names)
+    summaries = tabulate_summaries(chapter.runs, names=chapter.names)
+    return [
+        summaries.model_copy(update={"title": f"{summaries.title}: {chapter.benchmark}"}),
+        *([beside] if beside else []),
+        *([tabulate_contrasts(contrasts, notes)] if contrasts else []),
+        *(table for run in chapter.runs for table in make_scorecard(run)),
+    ]
+
+
+def _rank(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def asks_same(sample: Sample, trace: Trace) -> bool:
+    """Also with the options in another order, which may stand in the question."""
+    return sample.question == trace.question or (
+        bool(trace.options) and sorted(sample.options) == sorted(trace.options)
+    )
+
+
+def _choose_primary(runs: Sequence[ScoredRun]) -> int:
+    modes = [run.run.settings.get("mode") for run in runs]
+    if "p2r" in modes:
+        return modes.index("p2r")
+    return next((k for k, mode in enumerate(modes) if mode in LOOKING), len(runs) - 1)

@@ -1,0 +1,213 @@
+"""What a report shows of a chapter besides its cards: a line for each run, categories, charts, where it looked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from p2r.boxes import hits
+from p2r.evaluation.compare import tabulate_contrasts
+from p2r.evaluation.metrics import Summary, list_looked, summarize
+from p2r.evaluation.scorecard import Column, make_scorecard, score_columns
+from p2r.evaluation.scoring import ScoredRow, interval_of_values
+from p2r.evaluation.tables import Table, show_interval, show_number, show_share
+from p2r.modes import CAPTIONS
+from p2r.report.evaluation.chapters import Chapter, compare_chapter
+from p2r.report.evaluation.published import tabulate_beside_paper
+from p2r.report.kit.scatter_chart import Point, draw_scatter
+from p2r.statistics import Interval, mean_of
+from p2r.types import Box
+
+AREA_EDGES = (0.0001, 0.001, 0.01, 0.1)
+"""Shares of the image between the bars of box sizes."""
+AREA_NAMES = ("<0.01%", "<0.1%", "<1%", "<10%", "more")
+MOST_COUNTED = 5
+COUNT_NAMES = (*map(str, range(MOST_COUNTED)), f"{MOST_COUNTED}+")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A share with its interval, in per cent, for a line of dots."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryCell:
+    percent: float
+    text: str
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run's line in the table of figures."""
+
+    name: str
+    caption: str
+    is_primary: bool
+    mark: Mark | None
+    chance: float | None
+    summary: Summary
+    accuracy_text: str
+    interval_text: str
+    hit_text: str
+    seen_text: str
+    iou_text: str
+    boxes_text: str
+    tokens_text: str
+    speed_text: str
+    categories: tuple[CategoryCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookRow:
+    """Where a run looked, or where the evidence is. Bars are shares, 0 to 1."""
+
+    name: str
+    is_primary: bool
+    hit: Mark | None
+    hit_text: str
+    counts: tuple[float, ...]
+    counts_text: str
+    areas: tuple[float, ...]
+    areas_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChapterView:
+    """A chapter, ready for the page."""
+
+    benchmark: str
+    rows: tuple[RunRow, ...]
+    categories: tuple[tuple[str, int, str], ...]
+    chance_text: str
+    has_failures: bool
+    charts: tuple[Markup, ...]
+    looks: tuple[LookRow, ...]
+    verdicts: tuple[str, ...]
+    contrasts: Table | None
+    beside: Table | None
+    details: tuple[tuple[str, tuple[Table, ...]], ...]
+    problem: str
+
+
+def view_chapter(chapter: Chapter) -> ChapterView:
+    columns = [score_columns(run) for run in chapter.runs]
+    summaries = [summarize(run) for run in chapter.runs]
+    whole, *rest = next(iter(columns)).items()
+    contrasts, notes = compare_chapter(chapter)
+    return ChapterView(
+        benchmark=chapter.benchmark,
+        rows=tuple(
+            _view_run(chapter, k, summary, [found.get(name) for name, _ in rest])
+            for k, (summary, found) in enumerate(zip(summaries, columns, strict=True))
+        ),
+        categories=tuple((name, len(column.rows), show_share(column.chance)) for name, column in rest),
+        chance_text=show_share(whole[1].chance),
+        has_failures=any(summary.num_failed for summary in summaries),
+        charts=draw_costs(chapter.names, summaries, chapter.primary),
+        looks=view_looking(chapter),
+        verdicts=tuple(f"{c.second} and {c.first}: {c.verdict}." for c in contrasts if c.column == whole[0]),
+        contrasts=tabulate_contrasts(contrasts, notes) if contrasts else None,
+        beside=tabulate_beside_paper(chapter.runs, chapter.names),
+        details=tuple(
+            (name, tuple(make_scorecard(run))) for name, run in zip(chapter.names, chapter.runs, strict=True)
+        ),
+        problem=" ".join(filter(None, [chapter.problem, *([] if contrasts else notes)])),
+    )
+
+
+def draw_costs(names: Sequence[str], summaries: Sequence[Summary], primary: int) -> tuple[Markup, ...]:
+    """Accuracy against tokens, and against speed as in the paper's Figure 11; where two runs or more say it."""
+    costs = [
+        ("tokens a sample, read and written", [summary.cost.tokens for summary in summaries]),
+        ("samples a second", [summary.samples_per_second for summary in summaries]),
+    ]
+    charts: list[Markup] = []
+    for label, values in costs:
+        points = [
+            Point(name, value, summary.accuracy, summary.interval.low, summary.interval.high, k == primary)
+            for k, (name, summary, value) in enumerate(zip(names, summaries, values, strict=True))
+            if value and summary.accuracy is not None
+        ]
+        if len(points) > 1:
+            charts.append(draw_scatter(points, label, "accuracy, %", reference=summaries[0].chance))
+    return tuple(charts)
+
+
+def view_looking(chapter: Chapter) -> tuple[LookRow, ...]:
+    """Hit rate, and how many and how large boxes are, of runs that look; below them the gold boxes."""
+    looked = {k: rows for k, run in enumerate(chapter.runs) if (rows := list_looked(run))}
+    rows = [
+        _view_look(chapter.names[k], k == chapter.primary, [row.trace.boxes for row in found], _find_hits(found))
+        for k, found in looked.items()
+    ]
+    known = {row.facts.sample_id: row.facts.gold_boxes for found in looked.values() for row in found}
+    gold = [boxes for boxes in known.values() if boxes]
+    return (*rows, _view_look("gold boxes", False, gold, None)) if rows and gold else tuple(rows)
+
+
+def _view_run(chapter: Chapter, k: int, summary: Summary, categories: Sequence[Column | None]) -> RunRow:
+    mode = str(chapter.runs[k].run.settings.get("mode"))
+    is_known = summary.accuracy is not None
+    return RunRow(
+        name=chapter.names[k],
+        caption={str(name): text for name, text in CAPTIONS.items()}.get(mode, ""),
+        is_primary=k == chapter.primary,
+        mark=_mark(summary.accuracy, summary.interval) if summary.accuracy is not None else None,
+        chance=None if summary.chance is None else round(100 * summary.chance, 2),
+        summary=summary,
+        accuracy_text=show_share(summary.accuracy),
+        interval_text=show_interval(summary.interval) if is_known else "-",
+        hit_text=show_share(summary.hit_rate),
+        seen_text=show_share(summary.seen_rate),
+        iou_text=show_number(summary.mean_iou),
+        boxes_text=show_number(summary.mean_boxes),
+        tokens_text=show_number(summary.cost.tokens, 0),
+        speed_text=show_number(summary.samples_per_second),
+        categories=tuple(_view_category(column) for column in categories),
+    )
+
+
+def _view_category(column: Column | None) -> CategoryCell:
+    if column is None or column.score is None:
+        return CategoryCell(0, "-", "nothing judged")
+    return CategoryCell(
+        round(100 * column.score, 1), f"{100 * column.score:.0f}%", f"{column.num_correct} of {len(column.rows)}"
+    )
+
+
+def _view_look(
+    name: str, is_primary: bool, boxes: Sequence[Sequence[Box]], hit: tuple[float, Interval] | None
+) -> LookRow:
+    areas = [box.area for found in boxes for box in found]
+    mean_count = mean_of([len(found) for found in boxes])
+    return LookRow(
+        name=name,
+        is_primary=is_primary,
+        hit=_mark(*hit) if hit else None,
+        hit_text=show_share(hit[0]) if hit else "-",
+        counts=_share_bins([min(len(found), MOST_COUNTED) for found in boxes], len(COUNT_NAMES)),
+        counts_text=show_number(mean_count),
+        areas=_share_bins([sum(area >= edge for edge in AREA_EDGES) for area in areas], len(AREA_NAMES)),
+        areas_text=show_share(mean_of(areas)),
+    )
+
+
+def _find_hits(rows: Sequence[ScoredRow]) -> tuple[float, Interval] | None:
+    findable = [row for row in rows if row.facts.gold_boxes]
+    values = [float(hits(row.trace.boxes, row.facts.gold_boxes)) for row in findable]
+    return (sum(values) / len(values), interval_of_values(values, findable)) if values else None
+
+
+def _share_bins(places: Sequence[int], num_bins: int) -> tuple[float, ...]:
+    return tuple(places.count(k) / len(places) if places else 0.0 for k in range(num_bins))
+
+
+def _mark(value: float, interval: Interval) -> Mark:
+    return Mark(round(100 * value, 2), round(100 * interval.low, 2), round(100 * interval.high, 2))

@@ -1,0 +1,100 @@
+"""What the paper prints, beside what was measured here: Tables 1 to 5, and where its figures cannot be right.
+
+`published.json` is the one place of these figures. A slip is said wherever arithmetic shows one: a score that is no
+multiple of one sample, an overall that is not the mean of its halves. Intervals are ours, of the printed share and the
+benchmark's size; none where the rotations of a question are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from p2r.benchmarks import hrbench, mme_realworld, vstar
+from p2r.benchmarks.reasonseg import SPLITS
+from p2r.evaluation.scorecard import score_columns
+from p2r.evaluation.scoring import ScoredRun
+from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
+from p2r.statistics import wilson
+from p2r.types import Frozen
+
+PUBLISHED_FILE = Path(__file__).parent / "published.json"
+NUM_SAMPLES: Mapping[str, int | None] = {
+    facts.name: facts.num_samples
+    for facts in (vstar.FACTS, hrbench.FACTS_4K, hrbench.FACTS_8K, mme_realworld.FACTS_LITE)
+}
+_WITH_ROTATIONS = (hrbench.FACTS_4K.name, hrbench.FACTS_8K.name)
+
+
+class PublishedRow(Frozen):
+    """One line of a table of the paper on one benchmark.
+
+    values: per cent, by the benchmark's columns; the whole first.
+    slips: column -> why its value cannot be right.
+    """
+
+    table: str
+    method: str
+    benchmark: str
+    values: Mapping[str, float]
+    slips: Mapping[str, str] = {}
+
+
+class Published(Frozen):
+    paper: str
+    rows: tuple[PublishedRow, ...]
+
+
+def read_published() -> Published:
+    return TypeAdapter(Published).validate_json(PUBLISHED_FILE.read_text(encoding="utf-8"))
+
+
+def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Table | None:
+    """Runs of one benchmark above the paper's lines about it; None when the paper says nothing of it.
+
+    Runs are read by the scorer `release` where it applies, as the paper's were.
+    """
+    published = read_published()
+    rows = [row for row in published.rows if row.benchmark == runs[0].run.settings.get("benchmark")]
+    if not rows:
+        return None
+    columns = list(max((row.values for row in rows), key=len))
+    body: list[tuple[str, ...]] = []
+    for run, name in zip(runs, names, strict=True):
+        scored = score_columns(run, "release" if "release" in run.scorers else run.scorers[0])
+        whole = next(iter(scored.values()))
+        cells = [show_share(scored[column].score if column in scored else None) for column in columns]
+        body.append((name, "here", str(len(whole.rows)), cells[0], show_interval(whole.interval), *cells[1:]))
+    notes: list[str] = []
+    for row in rows:
+        for column, reason in row.slips.items():
+            notes.append(f"* {row.table}, {row.method}, {column}: {reason}.")
+        num = SPLITS.get(row.method.split(", ")[-1]) or NUM_SAMPLES.get(row.benchmark)
+        cells = [_show_value(row, column) for column in columns]
+        body.append(
+            (row.method, row.table, MISSING if num is None else str(num), cells[0], _bound(row, num), *cells[1:])
+        )
+    return Table(
+        title=f"Beside the paper: {runs[0].run.settings.get('benchmark')}",
+        columns=("", "from", "n", columns[0], "95% interval", *columns[1:]),
+        rows=tuple(body),
+        notes=(
+            f"{published.paper}. Its own lines give no n and no interval: n is the benchmark's size, and the interval "
+            "Wilson's for that share of it, where samples are independent. Lines of ours are read as the authors' "
+            "release reads replies.",
+            *notes,
+        ),
+    )
+
+
+def _show_value(row: PublishedRow, column: str) -> str:
+    value = row.values.get(column)
+    return MISSING if value is None else f"{value:.1f}%{'*' if column in row.slips else ''}"
+
+
+def _bound(row: PublishedRow, num: int | None) -> str:
+    if num is None or row.benchmark in _WITH_ROTATIONS:
+        return MISSING
+    return show_interval(wilson(round(num * next(iter(row.values.values())) / 100), num))

@@ -1,0 +1,217 @@
+"""Groups of a training run as cards: one question, and what the rollouts made of it.
+
+The perceiver's rollouts look at different places, so each has the image with its own boxes; the reasoner's all see
+the same evidence, which is shown once. A log holds no images: they are found again through the recipe's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2r.boxes import hits
+from p2r.config import ActiveRole, DataSettings
+from p2r.errors import P2RError
+from p2r.evaluation.scoring import ScoredRow
+from p2r.images.load import FileImage
+from p2r.report.evaluation.chapters import asks_same
+from p2r.report.evaluation.gallery import draw_evenly
+from p2r.report.kit.cards import OptionView, ReplyView, shorten, view_options, view_reply
+from p2r.report.kit.embed import Embedded, embed
+from p2r.report.kit.looks import BoxView, Detail, Looks, Sight, color_of, load_scene, view_box, view_looks
+from p2r.report.training.run import QuotedGroup, QuotedRollout, TrainingRun, parse_group
+from p2r.runs.evaluation import SampleFacts
+from p2r.training.rows.source import load_source
+from p2r.types import ImageSource, Sample, Trace
+
+MAX_GROUPS = 120
+"""Most groups shown; they are drawn evenly from all steps. With their images they take about 50 kB each."""
+GROUP_DETAIL = Detail(560, 360, False, 74)
+MOST_CHARS = 1200
+"""Of a reply."""
+FILTERS: Mapping[str, str] = {
+    "asked": "All",
+    "mixed": "Right and wrong",
+    "right": "All right",
+    "wrong": "All wrong",
+    "missed": "No box hits",
+    "failed": "With failures",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """One rollout. boxes: of the perceiver. reply: the answer that it led to; None where nobody was asked."""
+
+    number: int
+    verdict: str
+    text: str
+    boxes: tuple[BoxView, ...]
+    boxes_text: str
+    reward_text: str
+    advantage_text: str
+    terms_text: str
+    reply: ReplyView | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCard:
+    """A group. image: under the perceiver's boxes. looks: what the reasoner saw. problem: why there is neither."""
+
+    number: int
+    sample_id: str
+    run: str
+    phase: str
+    step: int
+    role: ActiveRole
+    question: str
+    options: tuple[OptionView, ...]
+    target: str
+    flags: tuple[str, ...]
+    rollouts: tuple[RolloutView, ...]
+    gold: tuple[BoxView, ...]
+    image: Embedded | None
+    looks: Looks | None
+    problem: str
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.run, f"{self.phase}, step {self.step}")))
+
+
+def build_group_cards(
+    runs: Sequence[TrainingRun],
+    names: Sequence[str],
+    *,
+    data: DataSettings | None = None,
+    max_groups: int = MAX_GROUPS,
+    on_card: Callable[[int, int], None] | None = None,
+) -> tuple[list[GroupCard], list[str]]:
+    """Cards of groups drawn evenly from the steps of all runs, and sentences about images that are not there.
+
+    Args:
+        data: where the rows are now, in place of where the recipes say.
+        on_card: called with how many cards of how many are made.
+    """
+    share = max_groups // len(runs)
+    chosen = [
+        (place, parse_group(run, row)) for place, run in enumerate(runs) for row in draw_evenly(run.groups, share)
+    ]
+    needed: dict[DataSettings, set[str]] = {}
+    for place, group in chosen:
+        needed.setdefault(data or runs[place].recipe.data, set()).add(group.sample_id)
+    found = {settings: find_samples(settings, ids) for settings, ids in needed.items()}
+    cards: list[GroupCard] = []
+    for number, (place, group) in enumerate(chosen, start=1):
+        samples, _ = found[data or runs[place].recipe.data]
+        name = names[place] if len(runs) > 1 else ""
+        cards.append(_build_card(number, name, group, samples.get(group.sample_id)))
+        if on_card is not None:
+            on_card(number, len(chosen))
+    return cards, [problem for _, problem in found.values() if problem]
+
+
+def find_samples(data: DataSettings, ids: set[str]) -> tuple[dict[str, Sample], str]:
+    """Rows by their ids, and why some are missing."""
+    try:
+        source = load_source(data)
+    except P2RError as error:
+        return {}, f"The images were not found: {error.message}"
+    found: dict[str, Sample] = {}
+    for sample in source:
+        if sample.id in ids:
+            found[sample.id] = sample
+        if len(found) == len(ids):
+            break
+    missing = len(ids) - len(found)
+    return found, f"{missing} of {len(ids)} questions are not in {source.source}." if missing else ""
+
+
+def _build_card(number: int, run: str, group: QuotedGroup, sample: Sample | None) -> GroupCard:
+    trace = next((rollout.trace for rollout in group.rollouts if rollout.trace is not None), None)
+    if sample is not None and trace is not None and not asks_same(sample, trace):
+        sample = None
+    image, looks, problem = _look(group, trace, sample)
+    rollouts = tuple(_view_rollout(k, group, rollout) for k, rollout in enumerate(group.rollouts, start=1))
+    gold = tuple(view_box(box, "", "", None) for box in sample.gold_boxes) if sample else ()
+    return GroupCard(
+        number=number,
+        sample_id=group.sample_id,
+        run=run,
+        phase=group.phase,
+        step=group.step,
+        role=group.role,
+        question=sample.question if sample else trace.question if trace else group.sample_id,
+        options=view_options(trace) if trace else (),
+        target=(sample.target if sample else trace.target if trace else "") or "",
+        flags=tuple(f"0:{name}" for name in _flag(group, sample)),
+        rollouts=rollouts,
+        gold=gold,
+        image=image,
+        looks=looks,
+        problem=problem,
+    )
+
+
+def _look(group: QuotedGroup, trace: Trace | None, sample: Sample | None) -> tuple[Embedded | None, Looks | None, str]:
+    source: ImageSource | None = sample.image if sample else None
+    if source is None and trace is not None and Path(trace.image).is_file():
+        source = FileImage(trace.image)
+    if source is None:
+        return None, None, f"the image {trace.image if trace else group.sample_id!r} was not found"
+    try:
+        if group.role == "perceiver":
+            image = embed(source.load(), max_side_px=GROUP_DETAIL.image_px, quality=GROUP_DETAIL.quality)
+            return image, None, ""
+        scene = load_scene(source, [Sight(0, "", trace.boxes if trace else ())], None)
+    except P2RError as error:
+        return None, None, error.message
+    return None, view_looks(scene, sample.gold_boxes if sample else (), detail=GROUP_DETAIL), ""
+
+
+def _view_rollout(number: int, group: QuotedGroup, rollout: QuotedRollout) -> RolloutView:
+    trace = rollout.trace
+    boxes = trace.boxes if trace is not None and group.role == "perceiver" else ()
+    was_asked = trace is not None and (trace.reasoning is not None or trace.failure is not None)
+    facts = SampleFacts(sample_id=group.sample_id)
+    reply = (
+        view_reply("", ScoredRow(facts, trace), is_primary=False, most_chars=MOST_CHARS)
+        if trace is not None and was_asked
+        else None
+    )
+    if rollout.reward is None:
+        verdict = "failed"
+    else:
+        verdict = reply.verdict if reply else "unjudged"
+    return RolloutView(
+        number=number,
+        verdict=verdict,
+        text=shorten(rollout.text, MOST_CHARS),
+        boxes=tuple(view_box(box, box.label, color_of(index), 0) for index, box in enumerate(boxes)),
+        boxes_text=", ".join(box.label or "no label" for box in boxes) or "no box",
+        reward_text="masked" if rollout.reward is None else f"{rollout.reward:.3g}",
+        advantage_text=f"{rollout.advantage:+.2f}",
+        terms_text=", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in sorted(rollout.terms.items())),
+        reply=reply,
+    )
+
+
+def _flag(group: QuotedGroup, sample: Sample | None) -> list[str]:
+    """The filters that a group falls under."""
+    verdicts = [
+        rollout.trace.verdict.correct
+        for rollout in group.rollouts
+        if rollout.trace is not None and rollout.trace.verdict is not None
+    ]
+    looked = [rollout.trace.boxes for rollout in group.rollouts if rollout.trace is not None]
+    gold = sample.gold_boxes if sample else ()
+    flags = {
+        "asked": True,
+        "mixed": len(set(verdicts)) == 2,
+        "right": bool(verdicts) and all(verdicts),
+        "wrong": bool(verdicts) and not any(verdicts),
+        "missed": bool(gold) and bool(looked) and not any(hits(boxes, gold) for boxes in looked),
+        "failed": any(rollout.reward is None for rollout in group.rollouts),
+    }
+    return [name for name, holds in flags.items() if holds]

@@ -1,0 +1,148 @@
+"""Training runs as one self-contained HTML file: how far they are, their curves, and what their rollouts looked at.
+
+Several runs, such as three seeds, are drawn into the same charts. A run that still goes on, or was killed, is shown as
+far as it has come. The looks, cards and images are those of the report on evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from p2r.config import DataSettings
+from p2r.evaluation.tables import find_text_columns, show_share
+from p2r.report.evaluation.page import Story
+from p2r.report.kit.line_chart import NUM_COLORS
+from p2r.report.kit.page import environment, read_template
+from p2r.report.training.curves import draw_probe_charts, draw_step_charts
+from p2r.report.training.groups import FILTERS, MAX_GROUPS, GroupCard, build_group_cards
+from p2r.report.training.run import TrainingRun, find_alarms, name_training_runs, value_of
+from p2r.report.training.tables import (
+    show_count,
+    show_probed,
+    tabulate_phases,
+    tabulate_probes,
+    tabulate_recipes,
+    tabulate_seconds,
+)
+from p2r.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """A run's name and the place of its color."""
+
+    name: str
+    place: int
+
+
+def build_training_report(
+    runs: Sequence[TrainingRun],
+    story: Story,
+    *,
+    data: DataSettings | None = None,
+    max_groups: int = MAX_GROUPS,
+    on_card: Callable[[int, int], None] | None = None,
+) -> tuple[str, list[str]]:
+    """The report as HTML, and sentences about images that were not found.
+
+    Args:
+        data, max_groups, on_card: see `build_group_cards`.
+    """
+    names = name_training_runs(runs)
+    cards, problems = build_group_cards(runs, names, data=data, max_groups=max_groups, on_card=on_card)
+    page = {
+        "story": story,
+        "runs": names,
+        "legend": [Legend(name, place % NUM_COLORS) for place, name in enumerate(names)] if len(runs) > 1 else [],
+        "phases": tabulate_phases(runs, names),
+        "alarms": write_alarms(runs, names),
+        "probe_charts": draw_probe_charts(runs, names),
+        "step_charts": draw_step_charts(runs, names),
+        "seconds": tabulate_seconds(runs, names),
+        "probes": tabulate_probes(runs, names),
+        "recipe": tabulate_recipes(runs, names),
+        "cards": cards,
+        "phase_names": list(dict.fromkeys(card.phase for card in cards)),
+        "num_groups": sum(len(run.groups) for run in runs),
+        "filters": _list_filters(cards),
+        "problems": problems,
+    }
+    template = environment().get_template("training.html.j2")
+    return (
+        template.render(
+            page=page,
+            find_text_columns=find_text_columns,
+            version=__version__,
+            css=read_template("looks.css") + read_template("report.css"),
+            js=read_template("report.js"),
+        ),
+        problems,
+    )
+
+
+def write_training_lede(runs: Sequence[TrainingRun]) -> str:
+    """How far each run is, and what its first and its last probe said."""
+    has_intervals = False
+    sentences: list[str] = []
+    for run, name in zip(runs, name_training_runs(runs), strict=True):
+        begin = f"{name} has finished: {run.num_steps} steps." if run.is_finished else f"{name}: {write_state(run)}."
+        sentences.append(begin)
+        if len(run.probes) > 1:
+            first, last = run.probes[0], run.probes[-1]
+            found = [
+                f"{text} {show_probed(last, key)}, at first {show_share(value_of(first, key))}"
+                for text, key in (("p2r accuracy", "accuracy_p2r"), ("hit rate", "hit_rate"))
+                if value_of(first, key) is not None and value_of(last, key) is not None
+            ]
+            num = value_of(last, "num_samples")
+            if found and num:
+                has_intervals = has_intervals or "intervals" in last
+                sentences.append(f"On the {num:.0f} questions of its probe: {'; '.join(found)}.")
+    return " ".join([*sentences, *(["In brackets: 95% intervals."] if has_intervals else [])])
+
+
+def write_state(run: TrainingRun) -> str:
+    """Where a run stands that has not finished."""
+    if not run.phases:
+        return "no step yet"
+    phase = run.phases[-1]
+    when = f", the last one at {run.written:%Y-%m-%d %H:%M}" if run.written else ""
+    return f"step {show_count(phase)} of phase {phase.name}{when}; it goes on, or waits for --resume"
+
+
+def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], ...]:
+    """What was trained, on what, and how."""
+    recipes = [run.recipe for run in runs]
+    facts = {
+        "Model": [recipe.model.source for recipe in recipes],
+        "Data": [recipe.data.source for recipe in recipes],
+        "Control": [recipe.control for recipe in recipes if recipe.control != "none"],
+        "Rollouts a step": [f"{recipe.prompts_per_step} × {recipe.rollout.group_size}" for recipe in recipes],
+        "Reward": [recipe.reward.set for recipe in recipes],
+        "Estimator": [f"{recipe.loss.estimator}, KL {recipe.loss.kl_coef:g}" for recipe in recipes],
+        "Seeds": [str(recipe.seed) for recipe in recipes],
+        "Last step": [f"{run.written:%Y-%m-%d %H:%M}" for run in runs if run.written],
+    }
+    return tuple((name, ", ".join(dict.fromkeys(values))) for name, values in facts.items() if values)
+
+
+def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]:
+    """What the guards said, in sentences."""
+    return [
+        f"{f'{name}, ' if len(runs) > 1 else ''}{alarm.phase}, "
+        + (f"step {alarm.first}" if alarm.first == alarm.last else f"steps {alarm.first} to {alarm.last}")
+        + f": {alarm.text}."
+        for run, name in zip(runs, names, strict=True)
+        for alarm in find_alarms(run)
+    ]
+
+
+def _list_filters(cards: Sequence[GroupCard]) -> list[dict[str, str | int]]:
+    """Buttons, with how many cards of the first run fall under them; those that never apply are left out."""
+    used = {flag.partition(":")[2] for card in cards for flag in card.flags}
+    return [
+        {"key": key, "name": name, "count": sum(f"0:{key}" in card.flags for card in cards)}
+        for key, name in FILTERS.items()
+        if key in used
+    ]

@@ -1,0 +1,172 @@
+"""The tables of a training report: phases, probes, where the seconds go, and the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from p2r.evaluation.tables import MISSING, Table, show_number, show_share
+from p2r.report.training.run import (
+    PhaseRecord,
+    TrainingRun,
+    interval_of,
+    name_training_runs,
+    step_of,
+    value_of,
+)
+from p2r.statistics import mean_of
+from p2r.training.watch.trackers import Row
+
+PROBE_COLUMNS: Mapping[str, str] = {
+    "p2r": "accuracy_p2r",
+    "direct": "accuracy_direct",
+    "hit rate": "hit_rate",
+    "in crops": "seen_rate",
+    "IoU": "mean_iou",
+    "boxes": "mean_boxes",
+    "one box": "one_box",
+    "size": "mean_box_area",
+}
+AS_NUMBERS = frozenset({"mean_iou", "mean_boxes"})
+"""The others are shares."""
+
+
+def list_training_tables(runs: Sequence[TrainingRun]) -> list[Table]:
+    """Every table, for files."""
+    names = name_training_runs(runs)
+    tables = (tabulate_phases, tabulate_probes, tabulate_seconds, tabulate_recipes)
+    return [table for make in tables if (table := make(runs, names)).rows]
+
+
+def tabulate_phases(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
+    """A line for each phase of each run."""
+    rows: list[tuple[str, ...]] = []
+    for run, name in zip(runs, names, strict=True):
+        for phase in run.phases:
+            tenth = max(1, len(phase.steps) // 10)
+            rows.append(
+                (
+                    f"{name}, {phase.name}" if len(runs) > 1 else phase.name,
+                    show_count(phase),
+                    f"{phase.lr:g}",
+                    _change(phase.steps[:tenth], phase.steps[-tenth:], "reward", show_number),
+                    *(
+                        _change(phase.probes[:1], phase.probes[-1:], key, show_share)
+                        for key in ("accuracy_p2r", "accuracy_direct", "hit_rate")
+                    ),
+                    _sum(phase.steps, "num_rollouts"),
+                    _sum(phase.steps, "num_generated_tokens"),
+                    _sum(phase.steps, "num_unjudged"),
+                    show_number(_mean(phase.steps, "timing/seconds"), 1),
+                )
+            )
+    return Table(
+        title="Phases",
+        columns=(
+            "phase", "steps", "rate", "reward", "p2r", "direct", "hit rate", "rollouts", "tokens", "not judged",
+            "s a step",
+        ),
+        rows=tuple(rows),
+        notes=(
+            "Reward: means over the first and over the last tenth of the steps. p2r, direct, hit rate: the first and "
+            "the last probe. What could not be judged is left out of its group, and counts for nothing.",
+        ),
+    )  # fmt: skip
+
+
+def tabulate_probes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
+    """Every probe with its intervals; the one that `best` keeps is marked."""
+    rows: list[tuple[str, ...]] = []
+    for run, name in zip(runs, names, strict=True):
+        best = max((value_of(probe, "accuracy_p2r") or 0.0 for probe in run.probes), default=0.0)
+        marked = False
+        for probe in run.probes:
+            is_best = not marked and value_of(probe, "accuracy_p2r") == best
+            marked = marked or is_best
+            where = f"{probe['phase']} after {step_of(probe)}{' *' if is_best else ''}"
+            cells = [show_probed(probe, key) for key in PROBE_COLUMNS.values()]
+            rows.append((f"{name}, {where}" if len(runs) > 1 else where, str(probe.get("num_samples")), *cells))
+    notes = (
+        "In brackets 95% intervals over the probe's questions. * the best, kept in the folder `best`. A probe is "
+        "looked at while training goes on, so it is no held-out result: ask `p2r eval` other questions for that.",
+    )
+    return Table(title="Probes", columns=("after", "n", *PROBE_COLUMNS), rows=tuple(rows), notes=notes)
+
+
+def tabulate_seconds(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
+    """Mean seconds of a step by part."""
+    timings = [timing for run in runs for phase in run.phases for row in phase.steps if (timing := row.get("timing"))]
+    keys = dict.fromkeys(key for timing in timings if isinstance(timing, dict) for key in timing)
+    shown = [key for key in keys if "per_second" not in key and key not in ("mfu", "seconds")]
+    inner = [key for key in shown if key.startswith("rollout_")]
+    columns = ["rollout", *inner, *(key for key in shown if key != "rollout" and key not in inner), "seconds"]
+    rows = [
+        (
+            f"{name}, {phase.name}" if len(runs) > 1 else phase.name,
+            *(show_number(_mean(phase.steps, f"timing/{key}")) for key in columns),
+        )
+        for run, name in zip(runs, names, strict=True)
+        for phase in run.phases
+        if phase.steps
+    ]
+    return Table(
+        title="Seconds of a step, by part",
+        columns=(
+            "phase",
+            *(f"- {key.removeprefix('rollout_')}" if key in inner else key for key in columns[:-1]),
+            "all",
+        ),
+        rows=tuple(rows),
+        notes=("Means over the steps. Parts with a dash belong to the rollout; some of them overlap.",),
+    )
+
+
+def tabulate_recipes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
+    """Every setting, defaults included; a setting that differs is in the first lines."""
+    recipes = [dict(_flatten(run.recipe.model_dump(mode="json"))) for run in runs]
+    keys = list(dict.fromkeys(key for recipe in recipes for key in recipe))
+    lines = [(key, *(recipe.get(key, MISSING) for recipe in recipes)) for key in keys]
+    lines.sort(key=lambda line: len(set(line[1:])) == 1)
+    return Table(title="Recipe", columns=("setting", *names), rows=tuple(lines))
+
+
+def _flatten(value: JsonValue, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for key, each in value.items() for pair in _flatten(each, f"{name}.{key}" if name else key)]
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return [pair for place, each in enumerate(value) for pair in _flatten(each, f"{name}.{place}")]
+    if isinstance(value, list):
+        return [(name, ", ".join(map(str, value)))]
+    return [(name, "not set" if value is None else str(value).lower() if isinstance(value, bool) else str(value))]
+
+
+def show_count(phase: PhaseRecord) -> str:
+    done = len(phase.steps)
+    return str(done) if phase.num_planned is None or done == phase.num_planned else f"{done} of {phase.num_planned}"
+
+
+def show_probed(probe: Row, key: str) -> str:
+    """A figure with its interval."""
+    show = show_number if key in AS_NUMBERS else show_share
+    value, interval = value_of(probe, key), interval_of(probe, key)
+    if value is None or interval is None:
+        return show(value)
+    low, high = (show(end).removesuffix("%") for end in interval)
+    return f"{show(value)} ({low} - {high})"
+
+
+def _change(first: Sequence[Row], last: Sequence[Row], key: str, show: Callable[[float | None], str]) -> str:
+    """From what to what; one value where there is one row."""
+    before, after = _mean(first, key), _mean(last, key)
+    if before is None or after is None:
+        return MISSING
+    return show(after) if first == last else f"{show(before)} → {show(after)}"
+
+
+def _mean(rows: Sequence[Row], key: str) -> float | None:
+    return mean_of([value for row in rows if (value := value_of(row, key)) is not None])
+
+
+def _sum(rows: Sequence[Row], key: str) -> str:
+    return f"{sum(value_of(row, key) or 0 for row in rows):,.0f}"

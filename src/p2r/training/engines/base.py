@@ -1,0 +1,70 @@
+"""The policy as rollouts see it: it encodes prompts and samples groups of replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2r.dialogue import Decoding, ModelProfile, Prompt
+from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
+from p2r.models.local.engine import Engine
+from p2r.training.engines.local.generate import Generated, generate_groups
+from p2r.types import Completion, Usage
+
+
+class Actor(Protocol):
+    """What samples replies."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def profile(self) -> ModelProfile: ...
+
+    def encode(self, prompt: Prompt) -> EncodedPrompt:
+        """Raises a P2RError for a prompt that the model cannot take."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+    def sample(
+        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
+    ) -> list[list[Generated]]:
+        """As many replies to each prompt as it has seeds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineActor:
+    """A policy in this process, with the weights that it has at the moment of each call."""
+
+    name: str
+    profile: ModelProfile
+    encoder: PromptEncoder
+    engine: Engine
+
+    def encode(self, prompt: Prompt) -> EncodedPrompt:
+        return self.encoder.encode(prompt)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.encoder.decode(token_ids)
+
+    def sample(
+        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
+    ) -> list[list[Generated]]:
+        return generate_groups(self.engine, prompts, len(seeds_PG[0]), decoding, seeds_PG)
+
+
+def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> Completion:
+    """A sampled reply as traces and roles know replies."""
+    return Completion(
+        text=actor.decode(generated.token_ids),
+        finish_reason="stop" if generated.ended else "length",
+        model=actor.name,
+        usage=Usage(
+            visual_tokens=prompt.visual_tokens,
+            prompt_tokens=len(prompt.token_ids),
+            generated_tokens=len(generated.token_ids),
+        ),
+    )

@@ -1,0 +1,152 @@
+"""One run over several processes: `torchrun --nproc-per-node 8 -m p2r train RECIPE.toml`.
+
+Each process rolls out and learns from its own rows of a batch; weights, gradients and optimizer states are split by
+FSDP2 (`fully_shard`), layer by layer. What a batch is divided by is that of all processes, so that loss and gradients
+are those of one process. While rollouts are drawn, every process holds the whole weights (in bfloat16 on GPUs), since
+gathering each layer for each token would take longer than the token.
+
+Without torchrun there is one process, and nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MethodType
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from p2r.models.local.engine import VisionLanguageModel
+
+Item = TypeVar("Item")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_AS_FORWARD = "run_as_forward"
+PATIENCE = timedelta(hours=1)
+"""How long processes wait for each other: one may be launching a server or writing a large checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of a run. `rank` is this one's number; number 0 writes and prints."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """This process's part of what all processes hold: every `size`-th item."""
+        return list(items[self.rank :: self.size])
+
+    def gather(self, own: Sequence[Item]) -> list[Item]:
+        """All items, in the order they had before `share`; the same in every process."""
+        if self.size == 1:
+            return list(own)
+        parts: list[list[Item]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(parts, list(own))
+        return [part[k] for k in range(max(map(len, parts))) for part in parts if k < len(part)]
+
+    def add_up(self, values: Sequence[float]) -> list[float]:
+        """The sum over the processes of each value."""
+        if self.size == 1:
+            return list(values)
+        parts = [[0.0]] * self.size
+        dist.all_gather_object(parts, list(values))
+        return [sum(column) for column in zip(*parts, strict=True)]
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_world() -> Generator[World, None, None]:
+    """The processes that torchrun started, or this one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World()
+        return
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=torch.device("cuda", local_rank))
+    else:
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), local_rank)
+    finally:
+        dist.destroy_process_group()
+
+
+def split_model(model: VisionLanguageModel, world: World) -> None:
+    """Split the weights over the processes; nothing to do for one.
+
+    Each layer is a unit. What is left (embeddings, which may be tied to the head, norms, mergers) is the outermost.
+    """
+    if world.size == 1:
+        return
+    kind = model.device.type
+    mesh = init_device_mesh(kind, (world.size,))
+    precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if kind == "cuda" else None, reduce_dtype=torch.float32)
+    for unit in (*model.model.language_model.layers, *model.model.visual.blocks, model):
+        fully_shard(unit, mesh=mesh, mp_policy=precision)
+    setattr(model, _AS_FORWARD, MethodType(_run, model))
+    register_fsdp_forward_method(model, _AS_FORWARD)
+
+
+def run_as_forward(
+    model: VisionLanguageModel,
+    function: Callable[Concatenate[VisionLanguageModel, Given], Result],
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> Result:
+    """`function(model, ...)` with the outermost weights gathered, as they are within the model's own forward.
+
+    For functions that call parts of the model. Gradients are seen of tensors that are returned alone or in a tuple.
+    """
+    if not isinstance(model, FSDPModule):
+        return function(model, *args, **kwargs)
+    return getattr(model, _AS_FORWARD)(function, *args, **kwargs)
+
+
+def _run(model: nn.Module, function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
+    return function(model, *args, **kwargs)
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Generator[None, None, None]:
+    """Every process holds all weights, so that each may call the model as often as it likes. All must enter."""
+    units = [unit for unit in model.modules() if isinstance(unit, FSDPModule)]
+    for unit in units:
+        unit.unshard()
+        unit.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.set_reshard_after_forward(unit is not model, recurse=False)
+            unit.reshard()
+
+
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """On the CPU, gathered when it is split. All processes must call."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor that may be split."""
+    return cast(torch.Tensor, tensor.to_local()) if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,130 @@
+"""Groups of rollouts: each prompt is read once, and its G rollouts grow as G tokens a step of one row.
+
+`Engine.generate` for training. Keys and values of a prompt are computed, stored and read once per group instead of G
+times; a rollout sees its prompt and its own tokens alone. Prefill, limits, end tokens and sampling are the engine's.
+A rollout's tokens depend on its own seed, not on which prompts or rollouts share the batch (up to rounding, which is
+the device's own for each shape). Rollouts that have ended leave when half of the groups, or half of the largest group,
+have.
+
+Background: PERFORMANCE, redundancy 3.
+
+Shapes: P prompts, G rollouts per prompt, B = P * G, V vocabulary, S longest prompt (shorter ones are padded on the
+left), L places in the cache, K key heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from p2r.dialogue import Decoding
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.engine import Engine
+from p2r.models.local.sampling import Sampler
+from p2r.training.engines.local.group_cache import GroupCache
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A rollout: its tokens, the end token included; `ended` is False when the limit cut it off."""
+
+    token_ids: tuple[int, ...]
+    ended: bool
+
+
+def generate_groups(
+    engine: Engine,
+    prompts: Sequence[EncodedPrompt],
+    num_rollouts: int,
+    decoding: Decoding,
+    seeds_PG: Sequence[Sequence[int]],
+) -> list[list[Generated]]:
+    """Draw `num_rollouts` replies to each prompt.
+
+    Args:
+        engine: whose model `attention.install` has been called on; it may be in training mode.
+        seeds_PG: one per rollout; `decoding.seed` is not read.
+
+    Returns:
+        For each prompt its rollouts, in the order of the seeds.
+    """
+    was_training = engine.model.training
+    engine.model.eval()  # in training mode, a model that checkpoints its layers drops the cache
+    try:
+        return _generate(engine, prompts, num_rollouts, decoding, seeds_PG)
+    finally:
+        engine.model.train(was_training)
+
+
+@torch.inference_mode()
+def _generate(
+    engine: Engine,
+    prompts: Sequence[EncodedPrompt],
+    num_rollouts: int,
+    decoding: Decoding,
+    seeds_PG: Sequence[Sequence[int]],
+) -> list[list[Generated]]:
+    prefill = engine.prefill(prompts)
+    limits = [engine.limit(prompt, decoding) for prompt in prompts]
+    logits_BV = prefill.logits_BV.repeat_interleave(num_rollouts, dim=0)
+    sampler = Sampler(
+        decoding,
+        prefill.ids_BP.repeat_interleave(num_rollouts, dim=0),
+        prefill.mask_BP.repeat_interleave(num_rollouts, dim=0),
+        logits_BV.shape[-1],
+        [seed for seeds in seeds_PG for seed in seeds],
+        max(limits),
+    )
+    config = engine.model.config.get_text_config()
+    cache = GroupCache(prefill.cache, prefill.mask_BP, num_rollouts, max(limits) - 1, config)
+    place_P1 = prefill.length_B1 + prefill.shift_B1
+    del prefill
+
+    rollouts = [[_Growing(limit) for _ in range(num_rollouts)] for limit in limits]
+    slots_PG = rollouts  # who sits where in the batch
+    for step in range(max(limits)):
+        next_B = sampler.choose(logits_BV)
+        for rollout, token in zip((each for row in slots_PG for each in row), next_B.tolist(), strict=True):
+            if rollout.going:
+                rollout.grow(token, engine.end_token_ids)
+        num_going = [sum(rollout.going for rollout in row) for row in slots_PG]
+        if not any(num_going):
+            break
+        next_PG = next_B.view(len(slots_PG), -1)
+        if 2 * sum(map(bool, num_going)) <= len(slots_PG) or 2 * max(num_going) <= len(slots_PG[0]):
+            keep_P, keep_PG = _who_stays(slots_PG, max(num_going))
+            slots_PG = [[slots_PG[p][g] for g in row] for p, row in zip(keep_P, keep_PG, strict=True)]
+            rows_P, rows_PG = torch.tensor(keep_P, device=next_B.device), torch.tensor(keep_PG, device=next_B.device)
+            sampler.keep((rows_P[:, None] * next_PG.shape[1] + rows_PG).flatten())
+            cache.keep(rows_P, rows_PG)
+            next_PG, place_P1 = next_PG[rows_P].gather(1, rows_PG), place_P1[rows_P]
+        axes_3PG = (place_P1 + step).expand(3, -1, next_PG.shape[1])
+        output = engine.model(input_ids=next_PG, position_ids=axes_3PG, use_cache=False, layout=cache.next_step())
+        logits_BV = engine.allow(output.logits.flatten(0, 1))
+    return [[Generated(tuple(rollout.tokens), rollout.ended) for rollout in row] for row in rollouts]
+
+
+def _who_stays(slots_PG: Sequence[Sequence[_Growing]], width: int) -> tuple[list[int], list[list[int]]]:
+    """Groups that go on, and `width` rollouts of each: those that go on first, filled up with ended ones."""
+    keep_P = [p for p, row in enumerate(slots_PG) if any(rollout.going for rollout in row)]
+    keep_PG = [sorted(range(len(slots_PG[p])), key=lambda g: not slots_PG[p][g].going)[:width] for p in keep_P]
+    return keep_P, keep_PG
+
+
+class _Growing:
+    """A rollout on its way."""
+
+    def __init__(self, limit: int) -> None:
+        self.tokens: list[int] = []
+        self.ended = False
+        self._limit = limit
+
+    @property
+    def going(self) -> bool:
+        return not self.ended and len(self.tokens) < self._limit
+
+    def grow(self, token: int, end_token_ids: frozenset[int]) -> None:
+        self.tokens.append(token)
+        self.ended = token in end_token_ids

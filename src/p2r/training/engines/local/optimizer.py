@@ -1,0 +1,143 @@
+"""AdamW on float32 weights, whatever the policy's own dtype and device.
+
+The optimizer changes *masters*. Of a float32 policy a master is the weight itself. Of a bfloat16 policy it is a float32
+copy, because a learning rate of 1e-6 is lost in eight bits; gradients go over to it as soon as backward has made them,
+so that those of several micro-batches add up in float32 and never lie there twice. With kind "offload" masters and
+Adam's states stay in the CPU's memory.
+
+The rate is a function of the step alone, so there is no scheduler whose state could be lost.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import TypedDict
+
+import torch
+from torch import nn
+
+from p2r.config import OptimizerSettings
+from p2r.errors import ConfigError, TrainingError
+from p2r.training.engines.local.distributed import World, own_part
+
+
+class OptimizerState(TypedDict):
+    """What a resumed run needs: Adam's own state, and the masters that are not the weights themselves."""
+
+    adam: dict[str, object]
+    masters: dict[str, torch.Tensor]
+
+
+class Optimizer:
+    """Updates `weights` by their gradients.
+
+    Raises:
+        ConfigError: the kind is not usable here.
+    """
+
+    def __init__(self, weights: Mapping[str, nn.Parameter], settings: OptimizerSettings, world: World) -> None:
+        self._settings, self._world = settings, world
+        self._weights = dict(weights)
+        self._masters: dict[str, torch.Tensor] = {}
+        for name, weight in self._weights.items():
+            own = own_part(weight.detach())
+            self._masters[name] = own.to("cpu" if settings.kind == "offload" else own.device, torch.float32)
+            if self._is_copy(name):
+                weight.register_post_accumulate_grad_hook(partial(_move_gradient, self._masters[name]))
+        self._adam = _make_adam(list(self._masters.values()), settings)
+
+    def step(self, rate: float) -> float:
+        """One update; gradients are used up.
+
+        Returns:
+            The gradient's norm before it was clipped.
+
+        Raises:
+            TrainingError: the norm is no number; nothing was changed.
+        """
+        for name, weight in self._weights.items():
+            if weight.grad is not None:
+                _move_gradient(self._masters[name], weight)
+        gradients = [master.grad for master in self._masters.values() if master.grad is not None]
+        squares = sum(float(gradient.double().square().sum()) for gradient in gradients)
+        norm = math.sqrt(self._world.add_up([squares])[0])
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"the gradient's norm is {norm}",
+                hint="the last checkpoint is whole: lower optimizer.lr, raise loss.kl_coef, or train in float32, and "
+                "start anew from it",
+            )
+        limit = self._settings.grad_clip
+        if limit is not None and norm > limit:
+            for gradient in gradients:
+                gradient.mul_(limit / (norm + 1e-6))
+        for each in self._adam.param_groups:
+            each["lr"] = rate
+        self._adam.step()
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                master = self._masters[name]
+                master.grad = None
+                if self._is_copy(name):
+                    own_part(weight.detach()).copy_(master)
+        return norm
+
+    def state(self) -> OptimizerState:
+        copies = {name: master for name, master in self._masters.items() if self._is_copy(name)}
+        return {"adam": self._adam.state_dict(), "masters": copies}
+
+    def load(self, state: OptimizerState) -> None:
+        self._adam.load_state_dict(state["adam"])
+        with torch.no_grad():
+            for name, saved in state["masters"].items():
+                self._masters[name].copy_(saved)
+
+    def _is_copy(self, name: str) -> bool:
+        return self._masters[name].data_ptr() != own_part(self._weights[name].detach()).data_ptr()
+
+
+def rate_at(settings: OptimizerSettings, peak: float, step: int, num_steps: int) -> float:
+    """The learning rate of a phase's step, counted from 0."""
+    if step < settings.warmup_steps:
+        return peak * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, num_steps - settings.warmup_steps)
+    if settings.scheduler == "linear":
+        return peak * (1 - done)
+    if settings.scheduler == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * done))
+    return peak
+
+
+def _move_gradient(master: torch.Tensor, weight: torch.Tensor) -> None:
+    """Hand a weight's gradient over to its master."""
+    assert weight.grad is not None
+    gradient = own_part(weight.grad).to(master.device, torch.float32)
+    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+    weight.grad = None
+
+
+def _make_adam(masters: list[torch.Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    kwargs = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(masters, **kwargs)
+    if settings.kind == "offload":
+        return torch.optim.AdamW(masters, fused=True, **kwargs)
+    if not masters[0].is_cuda:
+        raise ConfigError(
+            "optimizer.kind 'adamw8bit' needs an NVIDIA GPU", hint="optimizer.kind is 'adamw' or 'offload' on a CPU"
+        )
+    if importlib.util.find_spec("torchao") is not None:
+        from torchao.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
+
+        return AdamW8bit(masters, **kwargs)
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
+
+        return AdamW8bit(masters, **kwargs)
+    raise ConfigError(
+        "optimizer.kind 'adamw8bit' needs torchao or bitsandbytes, and neither is installed",
+        hint="pip install torchao, or optimizer.kind = 'offload'",
+    )

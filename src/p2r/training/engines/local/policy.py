@@ -1,0 +1,227 @@
+"""The model that learns, and the frozen copy of it that a phase needs.
+
+Paper: section 3.3: at a phase's start its checkpoint is frozen. The one copy serves twice, as the reference of the KL
+term and as the other role; with LoRA there is no copy at all, the adapters are switched off instead.
+
+A policy is loaded as `LocalModel` loads a model, so that what is trained is what is asked later; only the two frames
+of the patch embedding stay apart, because both are saved. On a GPU its weights are bfloat16 and the optimizer keeps
+them in float32 (`optimizer`); split over several processes they are float32, and FSDP computes in bfloat16.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import shutil
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from p2r.config import ModelSettings
+from p2r.dialogue import ModelProfile
+from p2r.files import replace_folder
+from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.load import find_source
+from p2r.models.local.devices import choose_device, choose_dtype
+from p2r.models.local.encoding import PromptEncoder, quiet_transformers
+from p2r.models.local.engine import Engine, VisionLanguageModel
+from p2r.models.local.model import LocalModel, load_engine
+from p2r.models.profiles import read_json
+from p2r.training.engines.local import attention
+from p2r.training.engines.local.adapters import (
+    adapter_changes,
+    adapters_off,
+    add_adapters,
+    is_adapter,
+    without_adapters,
+)
+from p2r.training.engines.local.distributed import World
+from p2r.training.profile import training_profile
+
+PATCH_EMBEDDING = "model.visual.patch_embed.proj.weight"
+ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
+"""Files of a checkpoint that are not true of what was trained from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What learns. `engine.model` is an ordinary transformers model, in evaluation mode but for `training`.
+
+    dtype: that it computes in, and in which it is saved, so that nothing is rounded from one phase to the next.
+    """
+
+    checkpoint: Checkpoint
+    profile: ModelProfile
+    encoder: PromptEncoder
+    engine: Engine
+    has_adapters: bool
+    dtype: torch.dtype
+
+    @property
+    def model(self) -> VisionLanguageModel:
+        return self.engine.model
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What the optimizer changes, by name."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+    @contextmanager
+    def training(self) -> Generator[None, None, None]:
+        """In training mode, in which alone activations are recomputed; generating needs the other one."""
+        self.model.train()
+        try:
+            yield
+        finally:
+            self.model.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The policy as it was at the phase's start: reference of the KL term, and the other role."""
+
+    engine: Engine
+    partner: LocalModel
+    shares_weights: bool
+
+    @contextmanager
+    def reference(self) -> Generator[Engine, None, None]:
+        """Its engine, for log-probabilities."""
+        if not self.shares_weights:
+            yield self.engine
+            return
+        with adapters_off(self.engine.model):
+            yield self.engine
+
+
+def load_policy(settings: ModelSettings, source: str | None = None, *, world: World | None = None) -> Policy:
+    """Load what is to learn.
+
+    Args:
+        source: a checkpoint in place of the recipe's: what an earlier phase has left.
+        world: several processes, over which the weights will be split.
+
+    Raises:
+        ModelError: no such checkpoint, it is broken, or too large for the device.
+        ConfigError: the device or dtype is not usable here, peft is missing, or nothing is left to train.
+    """
+    gc.collect()  # what an earlier phase has frozen lies in a cycle: without this it stays beside what is loaded now
+    world = world or World()
+    checkpoint = find_checkpoint(source or settings.source)
+    device = choose_device(settings.device)
+    if world.size > 1 and device.type == "cuda":
+        device = torch.device("cuda", world.local_rank)
+    dtype = choose_dtype(settings.dtype, device)
+    encoder = PromptEncoder(checkpoint)
+    engine = load_engine(checkpoint, encoder, device, torch.float32 if world.size > 1 else dtype, keep_frames=True)
+    model = engine.model
+    attention.install(model)
+    if settings.lora is not None:
+        add_adapters(model, settings.lora)
+    else:
+        model.requires_grad_(True)
+        model.model.visual.requires_grad_(not settings.freeze_vision)
+    if settings.gradient_checkpointing:
+        _checkpoint_activations(model)
+    profile = training_profile(checkpoint.folder, settings.max_pixels)
+    return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None, dtype=dtype)
+
+
+def find_checkpoint(source: str) -> Checkpoint:
+    """The checkpoint that a recipe's `model.source` means. Raises ModelError."""
+    named = find_source(source)
+    folder = Path(named)
+    return open_checkpoint(folder if folder.exists() else download(named))
+
+
+def freeze(policy: Policy, *, batch_size: int) -> Frozen:
+    """The policy as it is now, for good. Called before it is split.
+
+    Args:
+        batch_size: most prompts that the other role replies to together.
+    """
+    if policy.has_adapters:
+        engine = without_adapters(policy.engine)
+    else:
+        model = copy.deepcopy(policy.model).eval().requires_grad_(False)
+        engine = replace(policy.engine, model=model.to(dtype=policy.dtype))  # pyright: ignore[reportCallIssue]
+    name = f"frozen:{policy.checkpoint.folder.name}"
+    partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
+    return Frozen(engine, partner, shares_weights=policy.has_adapters)
+
+
+def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write a standard checkpoint: the layout and all other files of the one that the policy came from.
+
+    Args:
+        weights: of `gather_weights`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    patches = policy.checkpoint.patches
+    kernel = (3, patches.temporal_patch_size, patches.patch_size, patches.patch_size)
+    stored = {name: tensor.to(policy.dtype).contiguous() for name, tensor in weights.items()}
+    stored[PATCH_EMBEDDING] = stored[PATCH_EMBEDDING].view(-1, *kernel)
+    if policy.model.config.tie_word_embeddings:
+        stored.pop("lm_head.weight", None)
+    with replace_folder(folder) as draft:
+        with quiet_transformers():
+            policy.model.save_pretrained(draft, state_dict=stored)
+        for path in draft.glob("*.safetensors"):
+            path.chmod(0o644)
+        for path in policy.checkpoint.folder.iterdir():
+            is_weight = path.suffix in (".safetensors", ".bin", ".pt") or path.name == "model.safetensors.index.json"
+            if path.is_file() and not is_weight and path.name not in ABOUT_THE_SOURCE:
+                shutil.copyfile(path, draft / path.name)
+        _write_dtype(draft / "config.json", policy.dtype)
+
+
+def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All weights by their standard names, adapters added to what they adapt.
+
+    Args:
+        whole: makes a whole tensor of one that is split over processes.
+    """
+    if not policy.has_adapters:
+        return {name: whole(tensor.detach()) for name, tensor in policy.model.state_dict().items()}
+    weights = {
+        name.replace(".base_layer.", "."): whole(tensor.detach())
+        for name, tensor in policy.model.state_dict().items()
+        if not is_adapter(name)
+    }
+    for name, change in adapter_changes(policy.model, whole):
+        weights[name] = (weights[name].float() + change).to(weights[name].dtype)
+    return weights
+
+
+def describe_weights(policy: Policy) -> str:
+    """What tells one model from another: family, numbers of tensors and weights."""
+    weights = list(policy.model.parameters())
+    num_trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    total = sum(weight.numel() for weight in weights)
+    return f"{policy.checkpoint.family}, {len(weights)} tensors, {total:,} weights, {num_trained:,} of them trained"
+
+
+def _write_dtype(path: Path, dtype: torch.dtype) -> None:
+    """Let a checkpoint's config say what its weights are, wherever it says so: others load them by that."""
+    config = read_json(path)
+    name = str(dtype).removeprefix("torch.")
+    keys = {"dtype", "torch_dtype"}
+    told: dict[str, object] = {"dtype": name}
+    for key, value in config.items():
+        part = cast("dict[str, object]", value) if isinstance(value, dict) else None
+        told[key] = name if key in keys else value if part is None else {**part, **dict.fromkeys(keys & {*part}, name)}
+    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _checkpoint_activations(model: VisionLanguageModel) -> None:
+    """Recompute activations in backward, in training mode. The method's name changed in transformers 5.2x."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

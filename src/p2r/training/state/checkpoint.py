@@ -1,0 +1,201 @@
+"""The state of a run, so that a killed one goes on as if nothing had happened.
+
+A checkpoint is a folder OUT/checkpoints/<phase>-<step>: `state.json` says where the run stood, `part-<rank>.pt` holds
+what each process knew: weights that learn, optimizer, random states, the partner's memo. It is written beside,
+forced onto the disk and renamed, so that one with a name is whole. The logs' lengths are part of it: lines that were
+written after it are cut off on resume and written again, the same on a CPU to the last bit.
+
+What seeds rollouts and chooses rows depends on the step alone; random states are seeded at a phase's start and kept for
+what a library may draw.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from p2r.errors import ModelError, StorageError
+from p2r.files import replace_folder
+from p2r.training.engines.local.distributed import World, own_part
+from p2r.training.engines.local.optimizer import Optimizer, OptimizerState
+from p2r.training.engines.local.policy import Policy, describe_weights
+from p2r.types import Frozen
+
+STATE_FILE = "state.json"
+
+
+class Position(Frozen):
+    """Where a run stands: `step` steps of phase number `phase` (both from 0) are done.
+
+    run_step: steps done in all phases.
+    row_position: what comes next in the phase's order of rows: see `row_order`.
+    model: what tells the model from another.
+    num_processes: over which the weights are split.
+    log_bytes: length of each log.
+    best: the best probe so far, None before the first.
+    """
+
+    phase: int
+    step: int
+    run_step: int
+    row_position: int
+    model: str
+    num_processes: int
+    log_bytes: dict[str, int]
+    best: float | None = None
+
+
+class Part(TypedDict):
+    """What one process knew."""
+
+    weights: dict[str, torch.Tensor]
+    optimizer: OptimizerState
+    random: dict[str, object]
+    memo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of a run's folder.
+
+    keep_last: as many are kept, at least one.
+    """
+
+    folder: Path
+    keep_last: int
+    world: World
+
+    def save(self, position: Position, policy: Policy, optimizer: Optimizer, memo: str) -> None:
+        """Write one, and remove those that are too old.
+
+        Raises:
+            StorageError: it cannot be written; those before it are whole.
+        """
+        part: Part = {
+            "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
+            "optimizer": optimizer.state(),
+            "random": _random_states(),
+            "memo": memo,
+        }
+        target = self.folder / f"{position.phase:03d}-{position.step:06d}"
+        if self.world.size == 1:
+            with replace_folder(target) as draft:
+                torch.save(part, draft / _part_name(self.world))
+                (draft / STATE_FILE).write_text(position.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        else:
+            self._save_together(target, position, part)
+        if self.world.is_first:
+            for old in self.all()[: -max(1, self.keep_last)]:
+                shutil.rmtree(old)
+
+    def _save_together(self, target: Path, position: Position, part: Part) -> None:
+        """Every process writes its part into a common draft, which the first one puts in place."""
+        own = self.folder / f"{target.name}.part-{self.world.rank}"
+        with replace_folder(own) as draft:
+            torch.save(part, draft / _part_name(self.world))
+        self.world.wait()
+        if self.world.is_first:
+            with replace_folder(target) as draft:
+                for rank in range(self.world.size):
+                    name = _part_name(World(rank, self.world.size))
+                    (self.folder / f"{target.name}.part-{rank}" / name).rename(draft / name)
+                (draft / STATE_FILE).write_text(position.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            for leftover in self.folder.glob("*.part-*"):
+                shutil.rmtree(leftover)
+        self.world.wait()
+
+    def all(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        found = self.folder.glob("[0-9]*-[0-9]*") if self.folder.is_dir() else ()
+        return sorted(path for path in found if path.suffix == "" and (path / STATE_FILE).is_file())
+
+    def last_position(self) -> Position | None:
+        """Where the last checkpoint stands; None when there is none.
+
+        Raises:
+            StorageError: its state cannot be read, or it was written by another number of processes.
+        """
+        folders = self.all()
+        if not folders:
+            return None
+        path = folders[-1] / STATE_FILE
+        try:
+            position = Position.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise StorageError(
+                f"{path} does not hold the state of a run", hint=f"remove {folders[-1]}: the one before it counts then"
+            ) from error
+        if position.num_processes != self.world.size:
+            raise StorageError(
+                f"{folders[-1]} was written by {position.num_processes} processes, and there are {self.world.size} now",
+                hint=f"resume with torchrun --nproc-per-node {position.num_processes}",
+            )
+        return position
+
+    def restore(self, position: Position, policy: Policy, optimizer: Optimizer) -> str:
+        """Bring everything to where `position` was saved; the memo.
+
+        Raises:
+            ModelError: it is the state of another model.
+            StorageError: it cannot be read.
+        """
+        own = describe_weights(policy)
+        if own != position.model:
+            raise ModelError(
+                f"the saved state is of another model: {position.model}; this one is {own}",
+                hint="resume with the model that the run was started with, or choose another out",
+            )
+        path = self.folder / f"{position.phase:03d}-{position.step:06d}" / _part_name(self.world)
+        try:
+            part: Part = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # what pickle and zip say of a damaged file
+            raise StorageError(
+                f"{path} cannot be read: {error}", hint=f"remove {path.parent}: the one before it counts then"
+            ) from error
+        with torch.no_grad():
+            for name, weight in policy.trainable.items():
+                own_part(weight.detach()).copy_(part["weights"][name])
+        optimizer.load(part["optimizer"])
+        _set_random_states(part["random"])
+        return part["memo"]
+
+
+def seed_random_states(seed: int) -> None:
+    """Python's, numpy's and torch's."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _part_name(world: World) -> str:
+    return f"part-{world.rank}.pt"
+
+
+def _random_states() -> dict[str, object]:
+    name, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    version, words, following = random.getstate()
+    return {
+        "python": [version, list(words), following],
+        "numpy": [str(name), torch.from_numpy(np.array(keys)), int(place), int(has_gauss), float(gauss)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_states(states: dict[str, object]) -> None:
+    python, numpy_state, cuda = states["python"], states["numpy"], states["cuda"]
+    assert isinstance(python, list) and isinstance(numpy_state, list) and isinstance(cuda, list)
+    random.setstate((python[0], tuple(python[1]), python[2]))
+    np.random.set_state((numpy_state[0], numpy_state[1].numpy(), *numpy_state[2:]))
+    torch_state = states["torch"]
+    assert isinstance(torch_state, torch.Tensor)
+    torch.set_rng_state(torch_state)
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,151 @@
+"""A run's folder: whose it is, where it stands, and what is written into it.
+
+recipe.json            every setting, defaults included
+metrics.jsonl          a row per step        probes.jsonl    a row per probe
+rollouts.jsonl         one group of each step, word by word
+checkpoints/           to resume from: the last few
+best/                  the standard checkpoint with the best probe
+0-perceiver/, ...      a standard checkpoint after each phase
+evidence/              where the frozen perceiver looked, per reasoner phase
+    difficulty/            what pre-rollouts found, per phase
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from p2r.config import Phase, Recipe
+from p2r.errors import StorageError
+from p2r.files import Log, explain_write_errors, lock_folder, read_log, replace_file, unlock_folder
+from p2r.training.engines.local.distributed import World
+from p2r.training.state.checkpoint import Checkpoints, Position
+from p2r.training.watch.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Row
+
+BEST_FOLDER = "best"
+LOG_FILES = (METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE)
+FREE_SETTINGS = frozenset(
+    {
+        "out",
+        "trackers",
+        "checkpoint",
+        "model.device",
+        "model.gradient_checkpointing",
+        "optimizer.micro_batch_groups",
+        "rollout.prompts_at_once",
+        "partner.concurrency",
+        "partner.timeout_s",
+        "partner.launch_timeout_s",
+        "partner.max_error_rate",
+    }
+)
+"""Settings that change no result, but for rounding, so that a resumed run may have others."""
+
+
+@dataclass(slots=True)
+class RunFolder:
+    """An open run.
+
+    position: where its last checkpoint stands; None at the beginning.
+    logs: by file name; only the first process writes.
+    steps, probes: rows of the current phase so far.
+    """
+
+    folder: Path
+    checkpoints: Checkpoints
+    position: Position | None
+    logs: Mapping[str, Log]
+    steps: list[Row] = field(default_factory=list[Row])
+    probes: list[Row] = field(default_factory=list[Row])
+
+    def write(self, file: str, row: Row) -> None:
+        if file in self.logs:
+            self.logs[file].write(row)
+
+    def log_bytes(self) -> dict[str, int]:
+        return {file: log.sync() for file, log in self.logs.items()}
+
+    def recall(self, phase: Phase) -> None:
+        """Make `steps` and `probes` those of a phase."""
+        for file, rows in ((METRICS_FILE, self.steps), (PROBES_FILE, self.probes)):
+            path = self.folder / file
+            rows[:] = [row for row in read_log(path) if row.get("phase") == phase.name] if path.exists() else []
+
+    def has_finished(self, phase: Phase) -> bool:
+        """Whether an earlier call has left the phase's checkpoint."""
+        return self.position is not None and (self.folder / phase.name).is_dir()
+
+    def process_folder(self, kind: str, phase: Phase, world: World) -> Path:
+        """Where this process keeps what it finds out about its own rows."""
+        return self.folder / kind / (phase.name if world.size == 1 else f"{phase.name}.{world.rank}")
+
+
+@contextmanager
+def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFolder, None, None]:
+    """Take hold of the recipe's folder.
+
+    Raises:
+        StorageError: it holds a run and `resume` is off, or another recipe's run, or nothing to resume; another process
+            is writing it, or it cannot be written.
+    """
+    folder = recipe.out
+    checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint.keep_last, world)
+    with ExitStack() as closing:
+        if world.is_first:
+            with explain_write_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            closing.callback(unlock_folder, lock_folder(folder))
+            _check_recipe(folder, recipe, resume=resume)
+        world.wait()
+        position = checkpoints.last_position() if resume else None
+        logs: dict[str, Log] = {}
+        if world.is_first:
+            kept = position.log_bytes if position is not None else {}
+            logs = {file: closing.enter_context(Log(folder / file, kept.get(file, 0))) for file in LOG_FILES}
+        world.wait()
+        yield RunFolder(folder, checkpoints, position, logs)
+
+
+def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    path = folder / RECIPE_FILE
+    metrics = folder / METRICS_FILE
+    if not path.exists() or not metrics.exists() or metrics.stat().st_size == 0:
+        if resume and not path.exists():
+            raise StorageError(f"{folder} holds no run that could be resumed", hint="leave out --resume to start one")
+        with explain_write_errors(folder):
+            replace_file(path, recipe.model_dump_json(indent=2) + "\n")
+        return
+    if not resume:
+        raise StorageError(f"{folder} holds a run already", hint="go on with --resume, or choose another out")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} is no recipe: {error}", hint="choose another out") from error
+    changed = list_changes(before, recipe.model_dump(mode="json"))
+    if changed:
+        raise StorageError(
+            f"{folder} was trained with another recipe: {'; '.join(changed)}",
+            hint="resume with the recipe of the run, or choose another out",
+        )
+
+
+def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:
+    """What differs between two recipes, by the names of settings; those that change no result are left out."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = {key: f"{name}.{key}" if name else key for key in [*before, *now]}
+        return [
+            change
+            for key, full in names.items()
+            if full not in FREE_SETTINGS
+            for change in list_changes(before.get(key), now.get(key), full)
+        ]
+    return [] if before == now else [f"{name} was {_show(before)}, now {_show(now)}"]
+
+
+def _show(value: JsonValue) -> str:
+    return "not set" if value is None else json.dumps(value)

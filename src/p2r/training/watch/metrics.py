@@ -1,0 +1,189 @@
+"""What a step looked like, in figures (paper: Figures 6, 9 and 10).
+
+A row of metrics.jsonl holds what follows from the rollouts and the update, which a resumed run repeats to the last bit,
+and apart from it, under "timing", what the clock said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+from pydantic import JsonValue
+
+from p2r.boxes import hits
+from p2r.config import ActiveRole
+from p2r.statistics import mean_of
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.policy import Policy
+from p2r.training.groups import Rollout, RolloutStats
+from p2r.training.update import Judged, UpdateReport
+from p2r.training.watch.flops import count_update_flops, peak_flops
+from p2r.training.watch.stopwatch import Stopwatch
+
+Figures = dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFacts:
+    """What is counted of a rollout; small enough to be gathered from all processes.
+
+    hit: whether a box hit, None where nobody knows where the evidence is.
+    """
+
+    role: ActiveRole
+    reward: float | None
+    correct: bool | None
+    num_tokens: int
+    ended: bool
+    terms: tuple[tuple[str, float], ...]
+    num_boxes: int | None
+    box_area: float | None
+    hit: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What is counted of a group."""
+
+    sample_id: str
+    is_dropped: bool
+    is_dead: bool
+    rollouts: tuple[RolloutFacts, ...]
+
+
+def describe_groups(judged: Sequence[Judged]) -> list[GroupFacts]:
+    """The facts of judged groups."""
+    return [
+        GroupFacts(
+            each.group.sample.id,
+            each.is_dropped,
+            each.is_dead,
+            tuple(_describe(each, rollout) for rollout in each.group.rollouts),
+        )
+        for each in judged
+    ]
+
+
+def measure_step(
+    groups: Sequence[GroupFacts], stats: RolloutStats, report: UpdateReport | None, rate: float
+) -> Figures:
+    """The figures of a step; None where nothing is known.
+
+    Args:
+        groups, stats: of all processes.
+        report: None when nothing could be learned.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    judged = [rollout for rollout in rollouts if rollout.reward is not None]
+    boxed = [rollout for rollout in rollouts if rollout.num_boxes is not None]
+    figures: Figures = {
+        "reward": mean_of([rollout.reward for rollout in judged if rollout.reward is not None]),
+        "accuracy": _mean(judged, lambda rollout: rollout.correct),
+        "num_groups": len(groups),
+        "num_failed_rows": stats.num_failed_rows,
+        "num_rollouts": len(rollouts),
+        "num_unjudged": len(rollouts) - len(judged),
+        "num_truncated": sum(not rollout.ended for rollout in rollouts),
+        "num_generated_tokens": sum(rollout.num_tokens for rollout in rollouts),
+        "mean_length": mean_of([rollout.num_tokens for rollout in rollouts]),
+        "max_length": max((rollout.num_tokens for rollout in rollouts), default=0),
+        "dead_groups": mean_of([group.is_dead for group in groups]),
+        "dropped_groups": mean_of([group.is_dropped for group in groups]),
+        "unique_evidence": stats.unique_share if boxed else None,
+        "unique_replies": stats.unique_share,
+        "num_partner_calls": stats.num_partner_calls,
+        "num_reused": stats.num_reused,
+        "mean_boxes": _mean(boxed, lambda rollout: rollout.num_boxes),
+        "one_box": mean_of([rollout.num_boxes == 1 for rollout in boxed]),
+        "mean_box_area": _mean(boxed, lambda rollout: rollout.box_area),
+        "hit_rate": _mean(boxed, lambda rollout: rollout.hit),
+        "lr": rate,
+    }
+    names = sorted({name for rollout in judged for name, _ in rollout.terms})
+    figures["terms"] = {name: _mean(judged, lambda rollout, name=name: dict(rollout.terms).get(name)) for name in names}
+    for name in ("loss", "policy", "kl", "entropy", "clip_share", "ratio", "grad_norm"):
+        figures[name] = None if report is None else getattr(report, name)
+    return figures
+
+
+def quote_group(judged: Judged) -> Figures:
+    """A group word by word, for the report."""
+    return {
+        "sample_id": judged.group.sample.id,
+        "role": judged.group.role,
+        "rollouts": [
+            {
+                "text": rollout.text,
+                "reward": rollout.reward,
+                "advantage": advantage,
+                "terms": dict(rollout.terms),
+                "trace": None if rollout.trace is None else rollout.trace.model_dump(mode="json"),
+            }
+            for rollout, advantage in zip(judged.group.rollouts, judged.advantages, strict=True)
+        ],
+    }
+
+
+def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
+    """What rolling out took in all processes; seconds are this one's."""
+    names = [field.name for field in fields(RolloutStats) if field.name != "seconds"]
+    sums = world.add_up([float(getattr(stats, name)) for name in names])
+    summed = RolloutStats(seconds=stats.seconds)
+    for name, value in zip(names, sums, strict=True):
+        setattr(summed, name, int(value))
+    return summed
+
+
+def time_step(
+    policy: Policy,
+    watch: Stopwatch,
+    stats: RolloutStats,
+    report: UpdateReport | None,
+    world: World,
+    *,
+    num_updates: int,
+) -> Figures:
+    """What the clock says of a step: seconds by part, tokens per second, and the share of the GPUs' arithmetic that the
+    update used. Parts of the rollout are named rollout_*."""
+    timing: Figures = {name: round(seconds, 4) for name, seconds in watch.seconds.items()}
+    timing |= {f"rollout_{name}": round(seconds, 4) for name, seconds in stats.seconds.items()}
+    timing["seconds"] = round(watch.total, 4)
+    timing["generated_tokens_per_second"] = round(stats.num_tokens / max(watch.seconds["rollout"], 1e-9), 1)
+    peak = peak_flops()
+    if report is None:
+        return timing
+    learning = watch.total - watch.seconds["rollout"]
+    timing["trained_tokens_per_second"] = round(num_updates * report.num_packed_tokens / max(learning, 1e-9), 1)
+    if peak is not None:
+        done = count_update_flops(
+            policy,
+            num_tokens=report.num_packed_tokens,
+            num_predictors=report.num_tokens,
+            num_patches=report.num_patches,
+            num_updates=num_updates,
+            has_reference="reference" in watch.seconds,
+        )
+        timing["mfu"] = round(done / (learning * peak * world.size), 4)
+    return timing
+
+
+def _describe(judged: Judged, rollout: Rollout) -> RolloutFacts:
+    trace, gold = rollout.trace, judged.group.sample.gold_boxes
+    looked = trace is not None and trace.perception is not None and judged.group.role == "perceiver"
+    boxes = trace.boxes if trace is not None and looked else ()
+    return RolloutFacts(
+        role=judged.group.role,
+        reward=rollout.reward,
+        correct=trace.verdict.correct if trace is not None and trace.verdict is not None else None,
+        num_tokens=len(rollout.token_ids),
+        ended=rollout.ended,
+        terms=tuple(sorted(rollout.terms.items())),
+        num_boxes=len(boxes) if looked else None,
+        box_area=mean_of([box.area for box in boxes]),
+        hit=hits(boxes, gold) if looked and gold else None,
+    )
+
+
+def _mean(rollouts: Sequence[RolloutFacts], value: Callable[[RolloutFacts], float | None]) -> float | None:
+    return mean_of([known for rollout in rollouts if (known := value(rollout)) is not None])

@@ -1,0 +1,99 @@
+"""Started by torchrun: one update on given rollouts, and one step of a whole run, over as many processes as there are.
+
+    python split_training.py OUT             one process
+    torchrun --nproc-per-node 2 split_training.py OUT
+
+Writes OUT/gradients.pt, OUT/report.json and a run into OUT/run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from p2r.config import ModelSettings, OptimizerSettings
+from p2r.dialogue import Prompt
+from p2r.training.engines.local.distributed import World, join_world, split_model, whole_tensor
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import Policy, freeze, load_policy
+from p2r.training.groups import Group, Rollout
+from p2r.training.loss import LossConfig
+from p2r.training.train import Watcher, train
+from p2r.training.update import judge_groups, update_policy
+from p2r.types import Sample
+from tests.fakes.tiny_training import make_recipe
+
+REWARDS = ((1.0, 0.0, 0.0), (0.0, 1.0, None), (1.0, 1.0, 1.0), (0.5, 0.0, 1.0))
+"""Of four groups: one rollout could not be judged, one group is dead."""
+
+
+class Canvas:
+    """An image of one color."""
+
+    uri = "canvas"
+
+    def load(self) -> Image.Image:
+        return Image.new("RGB", (96, 64), (30, 90, 150))
+
+
+def make_groups(policy: Policy) -> list[Group]:
+    groups: list[Group] = []
+    for row, rewards in enumerate(REWARDS):
+        prompt = policy.encoder.encode(Prompt("perceiver", "", f"Where is number {row}?", (Canvas().load(),), "test"))
+        replies = [policy.encoder.encode(Prompt("perceiver", "", f"[{row}{k}" * (1 + k), (), "t")) for k in range(3)]
+        rollouts = [
+            Rollout(reply.token_ids[4 : 9 + row + k], True, "", None, reward, {})
+            for k, (reply, reward) in enumerate(zip(replies, rewards, strict=True))
+        ]
+        groups.append(Group(Sample(str(row), Canvas(), "?"), "perceiver", prompt, tuple(rollouts)))
+    return groups
+
+
+class Recorder(Optimizer):
+    """Keeps the gradients, whole, as they are before they are clipped."""
+
+    gradients: dict[str, torch.Tensor]
+
+    def step(self, rate: float) -> float:
+        self.gradients = {
+            name: whole_tensor(weight.grad).clone() for name, weight in self._weights.items() if weight.grad is not None
+        }
+        return super().step(rate)
+
+
+def update_once(out: Path, world: World) -> None:
+    """One update, vision tower included, with a reference that is not the policy."""
+    policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
+    frozen = freeze(policy, batch_size=4)
+    judged = judge_groups(make_groups(policy), std="sample")
+    with torch.no_grad():
+        for weight in policy.trainable.values():
+            weight.mul_(1.01)
+    split_model(policy.model, world)
+    recorder = Recorder(policy.trainable, OptimizerSettings(), world)
+    report = update_policy(
+        policy, frozen, world.share(judged), recorder, 1e-4, loss=LossConfig(), micro_batch_groups=1, world=world
+    )
+    if world.is_first and report is not None:
+        torch.save(recorder.gradients, out / "gradients.pt")
+        (out / "report.json").write_text(json.dumps(asdict(report)))
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    with join_world() as world:
+        update_once(out, world)
+        steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
+        recipe = make_recipe(out / "run", [f"schedule={steps}"])
+        silent = Watcher(say=lambda _: None, step=lambda *_: None, probe=lambda _: None)
+        asyncio.run(train(recipe, silent, world=world))
+
+
+if __name__ == "__main__":
+    main()

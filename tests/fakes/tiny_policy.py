@@ -1,0 +1,120 @@
+"""A tiny random Qwen-VL model and prompts for it, without checkpoint or tokenizer, and the plain way to train it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from p2r.models.local import model as local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
+
+# isort: split
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.engine import Engine, VisionLanguageModel
+from p2r.models.local.patches import normalize
+from p2r.models.profiles import QWEN2_5_VL, QWEN3_VL, PatchFormat
+from p2r.training.engines.local.attention import install
+
+Family = Literal["qwen3_vl", "qwen2_5_vl"]
+FORMATS: dict[Family, PatchFormat] = {"qwen3_vl": QWEN3_VL, "qwen2_5_vl": QWEN2_5_VL}
+VOCABULARY, IMAGE = 120, 110
+END = frozenset(range(102, 110))  # many, so that replies end at all lengths
+
+
+def make_model(family: Family = "qwen3_vl", dtype: torch.dtype = torch.float64, seed: int = 0) -> VisionLanguageModel:
+    """Weights large enough that attention is far from even."""
+    torch.manual_seed(seed)
+    common = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+    }
+    ids = {
+        "image_token_id": IMAGE,
+        "video_token_id": IMAGE + 1,
+        "vision_start_token_id": IMAGE + 2,
+        "vision_end_token_id": IMAGE + 3,
+        "tie_word_embeddings": True,
+    }
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32}
+    if family == "qwen3_vl":
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+        text = common | {"head_dim": 8, "rope_parameters": rope}
+        vision |= {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
+        config = Qwen3VLConfig(text_config=text, vision_config=vision | {"initializer_range": 0.3}, **ids)
+        model: VisionLanguageModel = Qwen3VLForConditionalGeneration(config)
+    else:
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+        vision |= {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]}
+        config = Qwen2_5_VLConfig(
+            text_config=common | {"rope_parameters": rope}, vision_config=vision | {"initializer_range": 0.3}, **ids
+        )
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    model = model.to(dtype).train()
+    install(model)
+    return model
+
+
+def make_engine(model: VisionLanguageModel, family: Family = "qwen3_vl") -> Engine:
+    return Engine(model, FORMATS[family], IMAGE, END, max_positions=512, num_frames=2)
+
+
+def make_prompt(
+    grids: Sequence[tuple[int, int]], num_text: int = 7, seed: int = 1, family: Family = "qwen3_vl"
+) -> EncodedPrompt:
+    """grids: rows and columns of each image, in visual tokens."""
+    random = np.random.default_rng(seed)
+    ids: list[int] = random.integers(5, 100, 3).tolist()
+    for rows, columns in grids:
+        ids += [IMAGE + 2, *[IMAGE] * (rows * columns), IMAGE + 3]
+    ids += random.integers(5, 100, num_text).tolist()
+    values = 3 * FORMATS[family].patch_size ** 2
+    return EncodedPrompt(
+        tuple(ids),
+        tuple(random.integers(0, 256, (4 * rows * columns, values), dtype=np.uint8) for rows, columns in grids),
+        tuple((1, 2 * rows, 2 * columns) for rows, columns in grids),
+        tuple(rows * columns for rows, columns in grids),
+    )
+
+
+def make_responses(lengths: Sequence[int], seed: int = 2) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    return [random.integers(5, 100, length).tolist() for length in lengths]
+
+
+def repeated_logprobs(
+    model: VisionLanguageModel,
+    groups: Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]],
+    family: Family = "qwen3_vl",
+) -> list[torch.Tensor]:
+    """The plain way: for each response a row of its own through the stock model, prompt and images anew."""
+    logprobs = []
+    for prompt, responses in groups:
+        for response in responses:
+            ids = torch.tensor([[*prompt.token_ids, *response]])
+            images = {}
+            if prompt.grids:
+                images = {
+                    "pixel_values": normalize(prompt.patches, FORMATS[family], dtype=model.dtype),
+                    "image_grid_thw": torch.tensor(prompt.grids),
+                    "mm_token_type_ids": (ids == IMAGE).int(),
+                }
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **images).logits
+            first = len(prompt.token_ids) - 1
+            chosen = logits[0, first:-1].log_softmax(-1)
+            logprobs.append(chosen.gather(1, torch.tensor(response)[:, None])[:, 0])
+    return logprobs

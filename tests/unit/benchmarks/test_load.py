@@ -1,0 +1,92 @@
+"""`load_benchmark`: one door for every name, path and data set, and a clear sentence for all others."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from p2r.benchmarks import BENCHMARKS, check_benchmark, load_benchmark
+from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles.export import export_vstar
+from p2r.errors import DataError
+from tests.fakes.benchmark_files import write_parquet, write_reasonseg, write_vstar
+
+
+def test_needles_come_through_the_same_door() -> None:
+    benchmark = load_benchmark("needles", seed=3, num_samples=6)
+    assert [sample.id for sample in benchmark] == [f"needles:3/{k}" for k in range(6)]
+    assert (benchmark.name, benchmark.differences, benchmark.source) == ("needles", (), "needles:3")
+    report = check_benchmark(benchmark)
+    assert report.passed and report.num_answers == 6 and report.num_unjudged == 0
+
+
+def test_needles_exported_as_vstar_are_read_back(tmp_path: Path) -> None:
+    needles = Needles(seed=1, num_samples=3, forms=("choice",))
+    export_vstar(needles, tmp_path / "v")
+    read_back = load_benchmark(tmp_path / "v")
+    assert {sample.question.split("\n")[0] for sample in read_back} == {sample.question for sample in needles}
+    assert check_benchmark(read_back).passed
+
+
+def test_a_fingerprint_tells_data_apart_and_not_places(tmp_path: Path) -> None:
+    first = load_benchmark(write_vstar(tmp_path / "a"))
+    assert first.fingerprint == load_benchmark(write_vstar(tmp_path / "b")).fingerprint
+    assert first.fingerprint != load_benchmark(tmp_path / "a", seed=1).fingerprint
+
+
+def test_layouts_are_recognized(tmp_path: Path) -> None:
+    assert load_benchmark(write_vstar(tmp_path / "some data")).name == "vstar"
+    assert load_benchmark(write_reasonseg(tmp_path / "val")).name == "reasonseg"
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "folder"])
+def test_a_name_alone_asks_where_the_data_lies(name: str) -> None:
+    with pytest.raises(DataError, match=f"where does {name} lie") as error:
+        load_benchmark(name)
+    assert f"{name}:PATH" in error.value.hint
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_a_path_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        load_benchmark(f"{name}:{tmp_path / 'nowhere'}")
+
+
+@pytest.mark.parametrize("spec", ["vstars", "/no/where", "some/dataset", "needles:7"])
+def test_a_spec_that_is_nothing_is_refused(spec: str) -> None:
+    with pytest.raises(DataError, match=spec):
+        load_benchmark(spec)
+
+
+def test_columns_of_no_known_layout_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its columns are bird, fish"):
+        load_benchmark(write_parquet(tmp_path / "data.parquet", [{"fish": 1, "bird": 2}]))
+
+
+def test_an_id_of_the_hub_without_network_is_one_sentence_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _refuse)
+    start = time.monotonic()
+    with pytest.raises(DataError, match="the hub cannot be reached") as error:
+        load_benchmark("lmms-lab/vstar-bench")
+    assert "local folder" in error.value.hint
+    assert time.monotonic() - start < 5
+
+
+def test_an_id_of_the_hub_is_loaded_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    folder = write_vstar(tmp_path / "snapshot")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
+    assert len(load_benchmark("craigwu/vstar_bench")) == 5
+    assert load_benchmark("vstar:somebody/a_copy").name == "vstar"
+
+
+def _refuse(hub_id: str, *, local_files_only: bool = False, **_: object) -> str:
+    raise FileNotFoundError(hub_id) if local_files_only else ConnectionError("no route")
+
+
+def test_skip_bad_counts_rows() -> None:
+    with pytest.raises(DataError, match="skip_bad is -1"):
+        load_benchmark("vstar:x", skip_bad=-1)

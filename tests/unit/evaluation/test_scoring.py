@@ -1,0 +1,366 @@
+"""Stored replies become figures: scorers side by side, the benchmark's own aggregation, what went wrong apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.errors import StorageError
+from p2r.evaluation.compare import compare_runs, tabulate_contrasts
+from p2r.evaluation.cost import measure_cost
+from p2r.evaluation.counts import count_troubles
+from p2r.evaluation.scorecard import find_disagreements, make_scorecard
+from p2r.evaluation.scoring import ScoredRun, interval_of, score_run
+from p2r.evaluation.tables import Table, write_markdown
+from p2r.images.load import MemoryImage
+from p2r.runs.evaluation import merge_runs, read_run, write_facts
+from p2r.runs.store import Setting, TraceStore
+from p2r.statistics import wilson
+from p2r.types import (
+    Answer,
+    Box,
+    BoxParse,
+    Completion,
+    EvidenceRecord,
+    Failure,
+    Perception,
+    Sample,
+    ToolUse,
+    Trace,
+    Usage,
+    Verdict,
+)
+
+IMAGE = MemoryImage(Image.new("RGB", (64, 64)), name="image")
+SETTINGS: dict[str, Setting] = {
+    "benchmark": "folder",
+    "mode": "p2r",
+    "model": "m",
+    "letters": "ABCD",
+    "scored_by": "answer",
+    "shard": None,
+}
+GOLD = Box(x1=100, y1=100, x2=300, y2=300)
+FAR = Box(x1=800, y1=800, x2=900, y2=900)
+
+
+def make_sample(id: str, *, cluster: str = "", cycle: int | None = None, category: str = "x") -> Sample:
+    return Sample(
+        id=id,
+        image=IMAGE,
+        question=f"What is {id}?",
+        options=("a star", "a fish", "a sun", "a moon"),
+        answer_form="choice",
+        target="B",
+        gold_boxes=(GOLD,),
+        chance=0.25,
+        cluster=cluster,
+        cycle=cycle,
+        category=category,
+    )
+
+
+def make_trace(
+    sample: Sample,
+    reply: str,
+    *,
+    boxes: tuple[Box, ...] = (GOLD,),
+    cut: bool = False,
+    looking: str = "x",
+    parse: BoxParse | None = None,
+) -> Trace:
+    said = Completion(text=reply, finish_reason="length" if cut else "stop", model="m")
+    looked = Completion(text=looking, finish_reason="stop", model="m")
+    return Trace(
+        sample_id=sample.id,
+        image="image",
+        question=sample.question,
+        options=sample.options,
+        answer_form=sample.answer_form,
+        target=sample.target,
+        category=sample.category,
+        perception=Perception(source="model:m", boxes=boxes, completion=looked, parse=parse or BoxParse(step="strict")),
+        evidence=EvidenceRecord(image_wh=(64, 64), annotated=bool(boxes)),
+        reasoning=said,
+        answer=Answer(text="ignored"),
+    )
+
+
+def store(folder: Path, rows: list[tuple[Sample, Trace]], **changed: Setting) -> ScoredRun:
+    with TraceStore(folder, {**SETTINGS, **changed}) as kept:
+        write_facts(folder, [sample for sample, _ in rows])
+        for _, trace in rows:
+            kept.append(trace)
+    return score_run(read_run(folder))
+
+
+def answer_all(folder: Path, replies: dict[str, str], **changed: Setting) -> ScoredRun:
+    samples = {id: make_sample(id) for id in replies}
+    return store(folder, [(samples[id], make_trace(samples[id], reply)) for id, reply in replies.items()], **changed)
+
+
+def find_row(table: Table, name: str) -> dict[str, str]:
+    row = next(row for row in table.rows if row[0] == name)
+    return dict(zip(table.columns, row, strict=True))
+
+
+def test_scorers_read_the_same_replies_side_by_side(tmp_path: Path) -> None:
+    run = answer_all(
+        tmp_path,
+        {"a": "<answer>B</answer>", "b": "The answer is B.", "c": "<ANSWER>B</ANSWER>", "d": "<answer>C</answer>"},
+    )
+    table = make_scorecard(run)[0]
+    assert find_row(table, "overall")["robust"] == "75.0%"
+    assert find_row(table, "overall")["release"] == "25.0%"
+    assert find_row(table, "overall")["chance"] == "25.0%"
+    assert find_row(table, "overall")["differ"] == "2"
+    assert find_disagreements(run) == {"b": {"robust": "B", "release": None}, "c": {"robust": "B", "release": None}}
+
+
+def test_the_release_reads_the_whole_reply_in_modes_without_a_tag(tmp_path: Path) -> None:
+    run = answer_all(tmp_path, {"a": "The answer is B."}, mode="direct")
+    assert run.rows[0].verdicts["release"].correct
+
+
+def test_mme_has_a_third_scorer_and_the_columns_of_the_paper(tmp_path: Path) -> None:
+    samples = [
+        make_sample("a", category="Perception/Remote Sensing"),
+        make_sample("b", category="Reasoning/Monitoring"),
+    ]
+    rows = [(samples[0], make_trace(samples[0], "<answer>B</answer>")), (samples[1], make_trace(samples[1], "b"))]
+    run = store(tmp_path, rows, benchmark="mme_realworld_lite")
+    assert run.scorers == ("robust", "release", "mme_official")
+    assert [row[0] for row in make_scorecard(run)[0].rows] == [
+        "Overall",
+        "Perception RS",
+        "Reasoning MO",
+        "Perception",
+        "Reasoning",
+    ]
+
+
+def test_rotations_give_the_official_score_the_strict_one_and_wider_intervals(tmp_path: Path) -> None:
+    rows: list[tuple[Sample, Trace]] = []
+    for question in range(20):
+        for cycle in range(4):
+            sample = make_sample(f"{question}.{cycle}", cluster=str(question), cycle=cycle)
+            letter = "B" if question % 2 or (question == 0 and cycle) else "C"
+            rows.append((sample, make_trace(sample, f"<answer>{letter}</answer>")))
+    run = store(tmp_path, rows, benchmark="hrbench_4k")
+    accuracy, rotations, *_ = make_scorecard(run)
+    assert find_row(accuracy, "overall")["robust"] == "53.8%"
+    strict = find_row(rotations, "overall")
+    assert (strict["n"], strict["all"], strict["cycle 0"], strict["spread"]) == ("20", "50.0%", "50.0%", "5.0%")
+    interval, naive = interval_of(run.rows, "robust"), wilson(43, 80)
+    assert interval.high - interval.low > 1.5 * (naive.high - naive.low)
+
+
+def test_clusters_that_are_all_right_are_not_certain(tmp_path: Path) -> None:
+    samples = [make_sample(f"{q}.{c}", cluster=str(q), cycle=c) for q in range(5) for c in range(4)]
+    run = store(tmp_path, [(s, make_trace(s, "<answer>B</answer>")) for s in samples], benchmark="hrbench_4k")
+    assert interval_of(run.rows, "robust") == wilson(5, 5)
+
+
+def test_troubles_are_counted_apart(tmp_path: Path) -> None:
+    replies = {
+        "fine": "<answer>B</answer>",
+        "untagged": "The answer is B.",
+        "empty": "",
+        "refusal": "<think>hm</think>I cannot determine that from the image.",
+        "ambiguous": "<answer>it is either the star or the fish</answer>",
+        "none": "<answer>G</answer>",
+    }
+    rows = [(make_sample(id), make_trace(make_sample(id), reply)) for id, reply in replies.items()]
+    cut = make_sample("cut")
+    rows.append((cut, make_trace(cut, "<think>Let me see", cut=True)))
+    lost = make_sample("lost")
+    failed = BoxParse(step="none", reason="no list")
+    rows.append((lost, make_trace(lost, "<answer>B</answer>", boxes=(), parse=failed)))
+    wide = make_sample("wide")
+    rows.append((wide, make_trace(wide, "<answer>B</answer>", parse=BoxParse(step="strict", num_clipped=1))))
+    broken = make_sample("broken")
+    failure = Failure(stage="reason", kind="EndpointError", message="gone")
+    rows.append((broken, Trace(sample_id="broken", image="image", question=broken.question, failure=failure)))
+    counts = count_troubles(store(tmp_path, rows))
+    assert counts == {
+        "error": 1,
+        "empty": 1,
+        "truncated": 1,
+        "box reply truncated": 0,
+        "no tag": 4,
+        "refusal": 1,
+        "ambiguous": 1,
+        "not an option": 1,
+        "box parse failure": 1,
+        "clipped box": 1,
+        "fall-back": 1,
+    }
+
+
+def test_a_chat_with_a_tool_is_counted_call_by_call_and_so_are_its_errors(tmp_path: Path) -> None:
+    rows: list[tuple[Sample, Trace]] = []
+    for id, errors in {"a": (), "b": ("Tool paint does not exists.",)}.items():
+        sample = make_sample(id)
+        use = ToolUse(boxes=(GOLD,), errors=errors)
+        calling = Completion(text="", finish_reason="stop", model="m", usage=Usage(visual_tokens=(9,)), tool_use=use)
+        trace = make_trace(sample, "<answer>B</answer>")
+        assert trace.reasoning is not None
+        said = trace.reasoning.model_copy(update={"usage": Usage(visual_tokens=(9, 4)), "earlier": (calling,)})
+        looked = Perception(source="none", boxes=())
+        rows.append((sample, trace.model_copy(update={"reasoning": said, "perception": looked})))
+    run = store(tmp_path, rows, mode="tools")
+    counts = count_troubles(run)
+    assert counts["tool error"] == 1
+    assert "box parse failure" not in counts and "box reply truncated" not in counts
+    cost = measure_cost(run.rows)
+    assert (cost.num_calls, cost.visual_tokens) == (4, 22)
+    assert run.rows[0].trace.boxes == (GOLD,)
+
+
+def test_a_search_of_one_token_a_question_is_not_a_truncated_box_reply(tmp_path: Path) -> None:
+    sample = make_sample("a")
+    asked = Completion(text="Yes", finish_reason="length", model="m")
+    looked = asked.model_copy(update={"earlier": (asked, asked)})
+    perception = Perception(source="zoom:m", boxes=(GOLD,), completion=looked)
+    trace = make_trace(sample, "<answer>B</answer>").model_copy(update={"perception": perception})
+    run = store(tmp_path, [(sample, trace)], mode="zoom")
+    counts = count_troubles(run)
+    assert "box reply truncated" not in counts and counts["fall-back"] == 0
+    assert (measure_cost(run.rows, "perceiver").num_calls, measure_cost(run.rows).num_calls) == (3, 4)
+
+
+def test_a_failed_sample_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    sample = make_sample("a")
+    failure = Failure(stage="image", kind="ImageError", message="gone")
+    run = store(tmp_path, [(sample, Trace(sample_id="a", image="p", question=sample.question, failure=failure))])
+    table = make_scorecard(run)[0]
+    assert find_row(table, "overall")["n"] == "0"
+    assert any("1 of 1 samples have no verdict" in note for note in table.notes)
+
+
+def test_accuracy_is_split_by_hit_and_miss(tmp_path: Path) -> None:
+    samples = [make_sample(str(k)) for k in range(4)]
+    rows = [
+        (s, make_trace(s, f"<answer>{'B' if k < 3 else 'A'}</answer>", boxes=(GOLD,) if k < 2 else (FAR,)))
+        for k, s in enumerate(samples)
+    ]
+    tables = make_scorecard(store(tmp_path, rows))
+    table = next(table for table in tables if table.title.startswith("Accuracy by hit"))
+    assert (find_row(table, "hit")["n"], find_row(table, "hit")["accuracy"]) == ("2", "100.0%")
+    assert (find_row(table, "miss")["n"], find_row(table, "miss")["accuracy"]) == ("2", "50.0%")
+
+
+def test_boxes_are_what_is_scored_where_the_benchmark_says_so(tmp_path: Path) -> None:
+    sample = make_sample("a")
+    run = store(tmp_path, [(sample, make_trace(sample, "whatever"))], scored_by="box", benchmark="reasonseg")
+    table = make_scorecard(run)[0]
+    assert table.title.startswith("Acc@0.5") and find_row(table, "overall")["robust"] == "100.0%"
+
+
+def test_boxes_are_scored_without_a_reply_of_the_reasoner(tmp_path: Path) -> None:
+    sample = replace(make_sample("a"), options=(), answer_form="free_form", target=None)
+    trace = make_trace(sample, "").model_copy(update={"reasoning": None, "answer": None})
+    run = store(tmp_path, [(sample, trace)], scored_by="box", benchmark="reasonseg")
+    assert find_row(make_scorecard(run)[0], "overall")["robust"] == "100.0%"
+    assert run.rows[0].answers == {}
+    assert "no tag" not in count_troubles(run) and "box parse failure" in count_troubles(run)
+
+
+def test_what_a_judging_model_said_is_kept_and_it_is_not_asked_again(tmp_path: Path) -> None:
+    said = {"a": ("a boat", True), "b": ("a ship", False), "c": ("a sail", False)}
+    rows: list[tuple[Sample, Trace]] = []
+    for id, (reply, correct) in said.items():
+        sample = replace(make_sample(id), options=(), answer_form="free_form", target="the sail")
+        verdict = Verdict(correct=correct, score=float(correct), judge="model:m")
+        trace = make_trace(sample, f"<answer>{reply}</answer>")
+        rows.append((sample, trace.model_copy(update={"answer": Answer(text=reply), "verdict": verdict})))
+    judged = store(tmp_path / "judged", rows, judge_model="m")
+    plain = store(tmp_path / "plain", rows)
+    assert [row.verdicts["robust"].correct for row in judged.rows] == [True, False, True]
+    assert [row.verdicts["robust"].correct for row in plain.rows] == [False, False, True]
+    other = rows[0][1].model_copy(update={"answer": Answer(text="another reading")})
+    run = store(tmp_path / "other", [(rows[0][0], other)], judge_model="m")
+    assert run.rows[0].verdicts == {}
+
+
+def test_a_run_is_read_while_its_last_line_is_being_written(tmp_path: Path) -> None:
+    answer_all(tmp_path, {"a": "<answer>B</answer>", "b": "<answer>B</answer>"})
+    path = tmp_path / "traces.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert set(read_run(tmp_path).traces) == {"a"}
+
+
+def test_shards_merge_into_the_whole(tmp_path: Path) -> None:
+    first = answer_all(tmp_path / "1", {"a": "<answer>B</answer>"}, shard="1/2")
+    second = answer_all(tmp_path / "2", {"b": "<answer>A</answer>"}, shard="2/2")
+    assert merge_runs([first.run, second.run], tmp_path / "whole") == []
+    whole = read_run(tmp_path / "whole")
+    assert set(whole.traces) == set(whole.facts) == {"a", "b"} and whole.settings["shard"] is None
+    assert merge_runs([first.run], tmp_path / "part") == ["the shards 2/2 are missing"]
+    with pytest.raises(StorageError, match="holds a run already"):
+        merge_runs([first.run, second.run], tmp_path / "whole")
+    with pytest.raises(StorageError, match="answers sample 'a'"):
+        merge_runs([first.run, first.run], tmp_path / "twice")
+
+
+def test_runs_of_other_models_do_not_merge(tmp_path: Path) -> None:
+    first = answer_all(tmp_path / "1", {"a": ""}, shard="1/2")
+    second = answer_all(tmp_path / "2", {"b": ""}, shard="2/2", model="other")
+    with pytest.raises(StorageError, match="model is m in one and other in the other"):
+        merge_runs([first.run, second.run], tmp_path / "whole")
+
+
+def test_five_samples_that_differ_are_no_evidence(tmp_path: Path) -> None:
+    def run(folder: str, wrong: tuple[int, ...]) -> ScoredRun:
+        replies = {str(k): f"<answer>{'A' if k in wrong else 'B'}</answer>" for k in range(191)}
+        return answer_all(tmp_path / folder, replies, model=folder)
+
+    first, second = run("m", (0, 1, 2)), run("n", (3, 4))
+    (contrast,), notes = compare_runs([first, second])
+    assert contrast.verdict == "no evidence of a difference: 5 of 191 samples differ"
+    assert (contrast.num_gained, contrast.num_lost, contrast.p_mcnemar, notes) == (3, 2, 1.0, [])
+
+
+def test_a_clear_difference_is_said_with_its_interval(tmp_path: Path) -> None:
+    ids = [str(k) for k in range(40)]
+    first = answer_all(tmp_path / "1", dict.fromkeys(ids, "<answer>A</answer>"))
+    second = answer_all(tmp_path / "2", {id: f"<answer>{'AB'[int(id) % 2]}</answer>" for id in ids}, model="n")
+    (contrast,), _ = compare_runs([first, second])
+    assert contrast.verdict.startswith("n is better than m by 50.0 points (95% interval 3")
+    ((reverse,), _) = compare_runs([second, first])
+    assert reverse.verdict == contrast.verdict
+    assert tabulate_contrasts([contrast]).rows[0][:6] == ("n - m", "overall", "40", "20", "0", "+50.0")
+
+
+def test_rotations_of_few_questions_do_not_pass_for_many_samples(tmp_path: Path) -> None:
+    def run(folder: str, letter: str) -> ScoredRun:
+        samples = [make_sample(f"{q}.{c}", cluster=str(q), cycle=c) for q in range(4) for c in range(4)]
+        rows = [(s, make_trace(s, f"<answer>{letter}</answer>")) for s in samples]
+        return store(tmp_path / folder, rows, benchmark="hrbench_4k", model=folder)
+
+    (contrast,), _ = compare_runs([run("one", "A"), run("two", "B")])
+    assert contrast.p_mcnemar < 0.001 and contrast.p_value == 0.125
+    assert contrast.verdict == "no evidence of a difference: 16 of 16 samples differ"
+
+
+def test_runs_of_other_benchmarks_and_questions_are_not_compared(tmp_path: Path) -> None:
+    first = answer_all(tmp_path / "1", {"a": ""})
+    with pytest.raises(StorageError, match="is a run of folder"):
+        compare_runs([first, answer_all(tmp_path / "2", {"a": ""}, benchmark="vstar")])
+    with pytest.raises(StorageError, match="share no judged sample"):
+        compare_runs([first, answer_all(tmp_path / "3", {"b": ""}, model="n")])
+
+
+def test_samples_judged_in_one_run_only_are_left_out_and_said(tmp_path: Path) -> None:
+    first = answer_all(tmp_path / "1", {"a": "", "b": ""})
+    (contrast,), notes = compare_runs([first, answer_all(tmp_path / "2", {"a": ""}, model="n")])
+    assert contrast.num_samples == 1
+    assert notes == ["1 samples are not judged in both m and n, and left out"]
+
+
+def test_markdown_holds_every_cell_and_note() -> None:
+    table = Table(title="T", columns=("", "n"), rows=(("a|b", "1"),), notes=("Why.",))
+    assert write_markdown([table]) == "### T\n\n|  | n |\n|---|---:|\n| a\\|b | 1 |\n\nWhy.\n"

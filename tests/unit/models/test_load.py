@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2r.errors import ConfigError, ModelError
+from p2r.models import load as base
+from p2r.models import nano
+from p2r.models.load import load_model
+
+
+@pytest.mark.parametrize("spec", ["foo", "", "a/b/c", "my model"])
+def test_a_spec_that_names_nothing_is_refused(spec: str) -> None:
+    with pytest.raises(ModelError):
+        load_model(spec)
+
+
+def test_an_unknown_word_is_told_what_a_model_may_be() -> None:
+    with pytest.raises(ModelError, match="unknown model 'foo'") as caught:
+        load_model("foo")
+    assert "hongxingli/P2R-4B" in caught.value.hint
+
+
+@pytest.mark.parametrize("spec", ["./nowhere", "/nowhere/model", "~/nowhere-at-all", "../a/b"])
+def test_a_folder_that_is_not_there_is_said_to_be_missing(spec: str) -> None:
+    with pytest.raises(ModelError, match="no checkpoint folder"):
+        load_model(spec)
+
+
+@pytest.mark.parametrize(("spec", "place"), [("nano", "CHECKPOINT"), ("nano-base", "BASE_CHECKPOINT")])
+def test_a_shipped_model_that_is_not_there_is_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spec: str, place: str
+) -> None:
+    monkeypatch.setattr(nano, place, tmp_path / "checkpoint")
+    with pytest.raises(ModelError, match=f"the {spec} model is not where it should be"):
+        load_model(spec)
+
+
+def test_without_torch_a_local_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="needs torch") as caught:
+        load_model("hongxingli/P2R-4B")
+    assert "pip install 'perceive-to-reason[local]'" in caught.value.hint
+
+
+@pytest.mark.parametrize("setting", [{"batch_size": 0}, {"concurrency": 0}, {"timeout_s": 0.0}])
+def test_numbers_that_must_be_above_zero_are_checked(setting: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="must be above zero"):
+        load_model("nano", **setting)  # type: ignore[arg-type]
+
+
+def test_an_unknown_transport_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no image transport 'tiff'"):
+        load_model("http://localhost:8000/v1#m", transport="tiff")  # type: ignore[arg-type]
+
+
+def test_naming_models_imports_neither_torch_nor_a_client() -> None:
+    code = (
+        "import sys, p2r.models.load, p2r.models.scripted, p2r.models.profiles\n"
+        "print([name for name in ('torch', 'transformers', 'openai', 'stamina') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

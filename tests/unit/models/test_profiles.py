@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2r.dialogue import Budget
+from p2r.errors import ConfigError, ModelError
+from p2r.models.profiles import (
+    PROFILES,
+    QWEN2_5_VL,
+    QWEN3_VL,
+    PatchFormat,
+    family_of,
+    patch_format,
+    processor_limits,
+    profile_for,
+)
+
+
+def write(folder: Path, name: str, content: object) -> Path:
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl"),
+        ("qwen3_vl_8b", "qwen3_vl"),
+        ("hongxingli/P2R-4B", "qwen3_vl"),
+        ("Qwen/Qwen3-VL-30B-A3B-Instruct", "qwen3_vl"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl"),
+        ("qwen2.5vl:7b", "qwen2_5_vl"),
+        ("ChenShawn/DeepEyes-7B", "qwen2_5_vl"),
+        ("Mini-o3/Mini-o3-7B-v1", "qwen2_5_vl"),
+        ("gpt-4o", None),
+        ("Qwen/Qwen3-4B", None),
+        ("Qwen/Qwen2-VL-7B-Instruct", None),
+    ],
+)
+def test_a_family_is_known_by_the_models_name(name: str, family: str | None) -> None:
+    assert family_of(name) == family
+
+
+def test_a_family_is_known_by_its_config() -> None:
+    assert family_of({"model_type": "qwen3_vl"}) == "qwen3_vl"
+    assert family_of({"model_type": "qwen3_vl_moe"}) == "qwen3_vl"
+    assert family_of({"model_type": "qwen2_5_vl"}) == "qwen2_5_vl"
+    assert family_of({"model_type": "llama"}) is None
+    assert family_of({}) is None
+
+
+def test_qwen3_vl_writes_boxes_in_per_mille_and_sees_16_to_4096_tokens_of_32_pixels() -> None:
+    assert PROFILES["qwen3_vl"].frame == "per_mille"
+    assert PROFILES["qwen3_vl"].budget == Budget(factor=32, min_pixels=16 * 32 * 32, max_pixels=4096 * 32 * 32)
+
+
+def test_qwen2_5_vl_writes_boxes_in_pixels_and_sees_as_many_tokens_of_28_pixels() -> None:
+    assert PROFILES["qwen2_5_vl"].frame == "absolute"
+    assert PROFILES["qwen2_5_vl"].budget == Budget(factor=28, min_pixels=16 * 28 * 28, max_pixels=4096 * 28 * 28)
+
+
+def test_an_unknown_model_gets_qwen3_vls_profile_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    profile = profile_for("my-model")
+    assert (profile.family, profile.frame, profile.budget) == ("unknown", "per_mille", PROFILES["qwen3_vl"].budget)
+    assert "unknown model family of 'my-model'" in caplog.text
+
+
+def test_a_known_model_gives_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert profile_for("Qwen3-VL-2B") == PROFILES["qwen3_vl"]
+    assert not caplog.records
+
+
+def test_max_pixels_override_the_budget() -> None:
+    assert profile_for("qwen3-vl", max_pixels=256 * 1024).budget.max_pixels == 256 * 1024
+
+
+def test_max_pixels_below_the_least_lower_the_least_too() -> None:
+    assert profile_for("qwen3-vl", max_pixels=4 * 1024).budget.min_pixels == 4 * 1024
+
+
+def test_max_pixels_below_one_token_are_refused() -> None:
+    with pytest.raises(ConfigError, match="max_pixels 500 is less than one visual token"):
+        profile_for("qwen3-vl", max_pixels=500)
+
+
+def test_behind_a_server_no_image_is_smaller_than_the_published_processor_leaves_alone() -> None:
+    assert profile_for("qwen3-vl", for_server=True).budget.min_pixels == 65536
+    assert profile_for("qwen2.5-vl", for_server=True).budget.min_pixels == 16 * 28 * 28
+
+
+def test_a_folder_is_known_by_its_config_and_keeps_its_own_smaller_limit(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", {"model_type": "qwen3_vl"})
+    write(tmp_path, "preprocessor_config.json", {"size": {"shortest_edge": 4096, "longest_edge": 65536}})
+    budget = profile_for(str(tmp_path)).budget
+    assert (budget.min_pixels, budget.max_pixels) == (16 * 1024, 65536)
+    assert profile_for(str(tmp_path), for_server=True).budget.min_pixels == 16 * 1024
+    assert profile_for(str(tmp_path), max_pixels=131072).budget.max_pixels == 131072
+
+
+def test_a_folder_with_a_larger_limit_keeps_the_evaluations() -> None:
+    assert PROFILES["qwen3_vl"].budget.max_pixels == 4096 * 32 * 32
+
+
+def test_a_larger_own_limit_does_not_raise_the_budget(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", {"model_type": "qwen2_5_vl"})
+    write(tmp_path, "preprocessor_config.json", {"min_pixels": 3136, "max_pixels": 12845056})
+    assert profile_for(str(tmp_path)) == PROFILES["qwen2_5_vl"]
+
+
+def test_limits_are_read_from_both_spellings() -> None:
+    assert processor_limits({"size": {"shortest_edge": 1, "longest_edge": 2}}) == (1, 2)
+    assert processor_limits({"min_pixels": 3, "max_pixels": 4}) == (3, 4)
+    assert processor_limits({"size": None}) == (None, None)
+
+
+def test_patches_are_as_the_preprocessor_says(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", {"model_type": "qwen3_vl", "vision_config": {"patch_size": 8}})
+    settings = {"patch_size": 8, "merge_size": 4, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}
+    write(tmp_path, "preprocessor_config.json", settings)
+    assert patch_format(tmp_path, "qwen3_vl") == PatchFormat(8, 4, 2, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    assert patch_format(tmp_path, "qwen3_vl").factor == 32
+
+
+def test_patches_are_found_in_the_newer_processor_file(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", {"model_type": "qwen3_vl", "vision_config": {"patch_size": 8}})
+    write(tmp_path, "processor_config.json", {"image_processor": {"patch_size": 8}})
+    assert patch_format(tmp_path, "qwen3_vl").patch_size == 8
+
+
+def test_without_settings_the_familys_patches_hold(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", {"model_type": "qwen3_vl"})
+    assert patch_format(tmp_path, "qwen3_vl") == QWEN3_VL
+    assert patch_format(tmp_path, "qwen2_5_vl") == QWEN2_5_VL
+
+
+@pytest.mark.parametrize("settings", [{"image_mean": [0.5]}, {"patch_size": "large"}, {"image_std": None}])
+def test_malformed_settings_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
+    write(tmp_path, "config.json", {"model_type": "qwen3_vl"})
+    write(tmp_path, "preprocessor_config.json", settings)
+    with pytest.raises(ModelError, match="malformed"):
+        patch_format(tmp_path, "qwen3_vl")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        profile_for(str(tmp_path))

@@ -1,0 +1,145 @@
+"""Groups that share a prefill against rollouts drawn one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from p2r.dialogue import Decoding
+from p2r.models.local.engine import Engine  # noqa: E402
+from p2r.training.engines.local import group_cache  # noqa: E402
+from p2r.training.engines.local.generate import Generated, generate_groups  # noqa: E402
+from tests.fakes.tiny_policy import END, make_engine, make_model, make_prompt, repeated_logprobs  # noqa: E402
+
+WARM = Decoding(max_new_tokens=28, temperature=1.3)
+GREEDY = Decoding(max_new_tokens=8)
+PROMPTS = [
+    make_prompt([(2, 3)], seed=1),
+    make_prompt([], num_text=3, seed=2),
+    make_prompt([(2, 2), (3, 2), (2, 4)], seed=3),
+    make_prompt([(4, 2), (2, 2)], num_text=12, seed=4),
+]
+SEEDS = [[100 * p + g for g in range(6)] for p in range(4)]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return make_engine(make_model())
+
+
+def one_by_one(engine: Engine, decoding: Decoding, seeds: Sequence[Sequence[int]] = SEEDS) -> list[list[Generated]]:
+    """Each rollout in a batch of its own, through `Engine.generate`."""
+    engine.model.eval()
+    drawn = []
+    for prompt, row in zip(PROMPTS, seeds, strict=True):
+        replies = [engine.generate([prompt], decoding.model_copy(update={"seed": seed}))[0] for seed in row]
+        drawn.append(replies)
+    engine.model.train()
+    return drawn
+
+
+def same(groups: list[list[Generated]], singly: list[list[object]]) -> bool:
+    """A reply of the engine leaves its end token out."""
+    for row, replies in zip(groups, singly, strict=True):
+        for ours, theirs in zip(row, replies, strict=True):
+            without_end = ours.token_ids[:-1] if ours.ended else ours.token_ids
+            if (without_end, ours.ended, len(ours.token_ids)) != (theirs.token_ids, theirs.ended, theirs.num_generated):  # type: ignore[attr-defined]
+                return False
+    return True
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+def test_groups_are_drawn_as_one_by_one_with_the_same_seeds(engine: Engine, top_p: float, penalty: float) -> None:
+    decoding = WARM.model_copy(update={"top_p": top_p, "repetition_penalty": penalty})
+    groups = generate_groups(engine, PROMPTS, 6, decoding, SEEDS)
+    assert same(groups, one_by_one(engine, decoding))
+    rollouts = [rollout for row in groups for rollout in row]
+    assert len({rollout.token_ids for rollout in rollouts}) > 16
+    # Some end early and some are cut off, so that slots and groups have left on the way.
+    lengths = [len(rollout.token_ids) for rollout in rollouts]
+    assert min(lengths) < 8 and max(lengths) == 28
+    assert {rollout.ended for rollout in rollouts} == {True, False}
+
+
+def test_draws_do_not_depend_on_what_shares_the_batch(engine: Engine) -> None:
+    together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
+    backwards = generate_groups(engine, PROMPTS[::-1], 6, WARM, [row[::-1] for row in SEEDS[::-1]])
+    assert [row[::-1] for row in backwards[::-1]] == together
+    assert generate_groups(engine, PROMPTS[2:3], 2, WARM, [SEEDS[2][3:5]]) == [together[2][3:5]]
+
+
+def test_a_cache_that_has_to_grow_draws_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
+    monkeypatch.setattr(group_cache, "STEPS_AHEAD", 3)
+    assert generate_groups(engine, PROMPTS, 6, WARM, SEEDS) == together
+
+
+def test_greedy_rollouts_of_a_group_are_all_the_engine_s_reply(engine: Engine) -> None:
+    groups = generate_groups(engine, PROMPTS, 2, GREEDY, [[0, 1]] * 4)
+    assert same(groups, one_by_one(engine, GREEDY, [[0, 0]] * 4))
+    assert all(row[0] == row[1] for row in groups)
+
+
+def test_a_rollout_ends_with_its_end_token_and_is_cut_off_without(engine: Engine) -> None:
+    for rollout in (rollout for row in generate_groups(engine, PROMPTS, 6, WARM, SEEDS) for rollout in row):
+        assert rollout.ended == (rollout.token_ids[-1] in END)
+        assert not END & set(rollout.token_ids[:-1])
+
+
+def test_each_prompt_has_its_own_limit() -> None:
+    model = make_model()
+    longest = max(len(prompt.token_ids) for prompt in PROMPTS)
+    engine = Engine(model, make_engine(model).patches, 110, frozenset(), longest + 2, num_frames=2)
+    groups = generate_groups(engine, PROMPTS, 2, WARM, [[1, 2]] * 4)
+    limits = [min(28, longest + 2 - len(prompt.token_ids)) for prompt in PROMPTS]
+    assert [[len(rollout.token_ids) for rollout in row] for row in groups] == [[limit] * 2 for limit in limits]
+    assert min(limits) == 2 < max(limits)
+
+
+def test_ended_rollouts_cost_nothing_any_more(engine: Engine) -> None:
+    """Tokens computed, step by step: when half of the groups or of a group have ended, they are left out."""
+    computed: list[int] = []
+    hook = engine.model.model.language_model.layers[0].register_forward_pre_hook(
+        lambda _, args: computed.append(args[0].shape[0] * args[0].shape[1])
+    )
+    groups = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
+    hook.remove()
+    for step, num_tokens in enumerate(computed[1:], start=1):
+        going = [sum(len(rollout.token_ids) > step for rollout in row) for row in groups]
+        # A slot is given back only by halves: never four times what goes on at its widest.
+        assert num_tokens < 4 * max(going) * sum(map(bool, going))
+    assert computed[1] == 24 > computed[-1]
+    assert len(computed) == max(len(rollout.token_ids) for row in groups for rollout in row)
+
+
+def test_a_model_in_training_with_checkpointed_layers_draws_the_same(engine: Engine) -> None:
+    model = make_model()
+    model.gradient_checkpointing_enable()
+    assert generate_groups(make_engine(model), PROMPTS, 6, WARM, SEEDS) == generate_groups(
+        engine, PROMPTS, 6, WARM, SEEDS
+    )
+    assert model.training
+
+
+def test_the_global_random_state_is_left_alone(engine: Engine) -> None:
+    state = torch.random.get_rng_state()
+    generate_groups(engine, PROMPTS[:1], 2, WARM, [[1, 2]])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_rollouts_are_likely_where_they_are_drawn_often(engine: Engine) -> None:
+    """First tokens of 4,000 rollouts against the model's own probabilities."""
+    prompt, num_rollouts = PROMPTS[0], 5000
+    one = Decoding(max_new_tokens=1, temperature=1.0)
+    drawn = generate_groups(engine, [prompt], num_rollouts, one, [range(num_rollouts)])[0]
+    tokens = [rollout.token_ids[0] for rollout in drawn]
+    with torch.no_grad():
+        shares = [float(row[0].exp()) for row in repeated_logprobs(engine.model, [(prompt, [[t] for t in range(110)])])]
+    for token, share in enumerate(shares):
+        deviation = (share * (1 - share) / num_rollouts) ** 0.5
+        assert abs(tokens.count(token) / num_rollouts - share) < 4.5 * deviation + 1e-3

@@ -1,0 +1,115 @@
+"""AdamW on float32 masters."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from p2r.config import OptimizerSettings
+from p2r.errors import ConfigError, TrainingError
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.optimizer import Optimizer, rate_at
+
+
+def make(weight: nn.Parameter, **settings: object) -> Optimizer:
+    chosen = OptimizerSettings.model_validate({"weight_decay": 0.0, "grad_clip": 1e9, **settings})
+    return Optimizer({"weight": weight}, chosen, World())
+
+
+def follow(weight: nn.Parameter, optimizer: Optimizer, rate: float, num_steps: int) -> None:
+    for _ in range(num_steps):
+        (weight.float() ** 2).sum().backward()
+        optimizer.step(rate)
+
+
+def test_float32_weights_move_as_by_plain_adamw() -> None:
+    ours, theirs = nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.tensor([1.0, -2.0]))
+    plain = torch.optim.AdamW([theirs], lr=0.1, betas=(0.9, 0.999), weight_decay=0.0)
+    follow(ours, make(ours), 0.1, 3)
+    for _ in range(3):
+        plain.zero_grad()
+        (theirs**2).sum().backward()
+        plain.step()
+    assert torch.equal(ours, theirs)
+
+
+def test_bfloat16_weights_add_up_steps_that_are_too_small_for_them() -> None:
+    weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    follow(weight, make(weight), 1e-3, 20)
+    assert float(weight.detach()) == pytest.approx(0.98, abs=0.004)
+    alone = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    plain = torch.optim.AdamW([alone], lr=1e-3, weight_decay=0.0)
+    for _ in range(20):
+        plain.zero_grad()
+        (alone**2).sum().backward()
+        plain.step()
+    assert float(alone.detach()) == 1.0
+
+
+def test_gradients_of_several_micro_batches_add_up_in_float32() -> None:
+    weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    optimizer = make(weight)
+    for _ in range(300):
+        (weight * 1.0).sum().backward()
+    assert weight.grad is None
+    assert optimizer.step(0.0) == 300.0
+
+
+def test_offloaded_masters_move_the_weights_too() -> None:
+    ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.bfloat16)) for _ in range(2))
+    follow(ours, make(ours, kind="offload"), 0.1, 3)
+    follow(theirs, make(theirs), 0.1, 3)
+    assert torch.equal(ours, theirs)
+
+
+def test_gradients_are_clipped_by_their_norm_and_the_norm_is_told() -> None:
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = make(weight, grad_clip=1.0, betas=(0.0, 0.0))
+    (weight**2).sum().backward()
+    assert optimizer.step(0.1) == pytest.approx(10.0)
+    # Without memory Adam divides each gradient by itself, so that only the sign is left.
+    assert torch.allclose(weight.detach(), torch.tensor([2.9, 3.9]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_no_number_stops_and_changes_nothing(bad: float) -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = make(weight)
+    (weight * bad).sum().backward()
+    with pytest.raises(TrainingError, match="norm is") as caught:
+        optimizer.step(0.1)
+    assert float(weight.detach()) == 1.0
+    assert "optimizer.lr" in caught.value.hint
+
+
+def test_a_resumed_optimizer_goes_on_to_the_bit() -> None:
+    weights = [nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.bfloat16)) for _ in range(2)]
+    first = make(weights[0])
+    follow(weights[0], first, 0.01, 3)
+    with torch.no_grad():
+        weights[1].copy_(weights[0])
+    second = make(weights[1])
+    second.load(copy.deepcopy(first.state()))
+    for weight, optimizer in zip(weights, (first, second), strict=True):
+        follow(weight, optimizer, 0.01, 3)
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(first.state()["masters"]["weight"], second.state()["masters"]["weight"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_eight_bit_states_need_a_gpu() -> None:
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
+        make(nn.Parameter(torch.ones(1)), kind="adamw8bit")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [("constant", [0.5, 1.0, 1.0, 1.0]), ("linear", [0.5, 1.0, 1.0, 0.5]), ("cosine", [0.5, 1.0, 1.0, 0.5])],
+)
+def test_the_rate_warms_up_and_falls(scheduler: str, rates: list[float]) -> None:
+    settings = OptimizerSettings.model_validate({"warmup_steps": 2, "scheduler": scheduler})
+    assert [rate_at(settings, 1.0, step, 4) for step in range(4)] == pytest.approx(rates)

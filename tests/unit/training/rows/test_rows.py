@@ -1,0 +1,186 @@
+"""Rows are checked before the first step, counted, and come in an order that can be found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.benchmarks.needles import TRAINING_SEEDS
+from p2r.config import DataSettings, DifficultySettings, PerRole
+from p2r.dialogue import Prompt
+from p2r.errors import DataError, StorageError
+from p2r.evidence import gather
+from p2r.images.budget import FullImage
+from p2r.models.checkpoint import open_checkpoint
+from p2r.models.local.encoding import PromptEncoder
+from p2r.models.nano import CHECKPOINT
+from p2r.roles import perceiver_prompt, reasoner_prompt
+from p2r.training.lockstep import LockstepPartner
+from p2r.training.plan.memory import count_weights, estimate_memory
+from p2r.training.profile import training_profile
+from p2r.training.rollout import Roller
+from p2r.training.rows.check import TrainingData, count_tokens, load_training_data
+from p2r.training.rows.difficulty import choose_rows, measure_difficulty
+from p2r.training.rows.order import RowOrder
+from p2r.types import Box
+from tests.fakes.training import PROMPTS, BatchScript, CountingImage, FakeActor, make_phase, make_recipe, make_sample
+
+ROLES = ("perceiver", "reasoner")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PromptEncoder:
+    return PromptEncoder(open_checkpoint(CHECKPOINT))
+
+
+def load(settings: DataSettings, encoder: PromptEncoder) -> TrainingData:
+    return load_training_data(settings, ROLES, encoder, training_profile(CHECKPOINT, None), PROMPTS)
+
+
+def write_rows(folder: Path, *rows: dict[str, object], image: str = "a.png") -> Path:
+    Image.new("RGB", (640, 480)).save(folder / "a.png")
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps({"image": image, "question": "What?", **row}) + "\n" for row in rows))
+    return path
+
+
+def test_needles_come_from_seeds_that_are_reserved_for_training(encoder: PromptEncoder) -> None:
+    data = load(DataSettings(num_rows=6, seed=3), encoder)
+    assert len(data.rows) == 6
+    assert all(row.id.startswith(f"needles:{TRAINING_SEEDS + 3}/") for row in data.rows)
+    assert set(data.longest_prompt) == set(ROLES)
+
+
+def test_own_rows_are_read_and_bad_ones_named(tmp_path: Path, encoder: PromptEncoder) -> None:
+    path = write_rows(tmp_path, {"target": "a kite", "id": "good"}, {"id": "bare"})
+    with pytest.raises(DataError, match="row 'bare' cannot be trained on: it has no right answer") as caught:
+        load(DataSettings(source=str(path)), encoder)
+    assert "data.skip_bad = 1" in caught.value.hint
+    data = load(DataSettings(source=str(path), skip_bad=1), encoder)
+    assert [row.id for row in data.rows] == ["good"]
+    assert "left out, bare: it has no right answer" in list(data.explain())
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"options": ["a", "b"], "target": "C"}, "neither an option nor its letter"),
+        ({"answer_form": "number", "target": "several"}, "not a number"),
+        ({"answer_form": "essay", "target": "x"}, "answer_form"),
+        ({"image": "none.png", "target": "x"}, "there is no file"),
+        ({"target": "x", "question": "Is <|image_pad|> here?"}, "stands for an image"),
+    ],
+)
+def test_rows_that_would_fail_later_are_found_first(
+    tmp_path: Path, encoder: PromptEncoder, row: dict[str, object], message: str
+) -> None:
+    path = write_rows(tmp_path, row)
+    with pytest.raises(DataError, match=message):
+        load(DataSettings(source=str(path)), encoder)
+
+
+def test_a_image_that_is_cut_off_is_found_by_decoding(tmp_path: Path, encoder: PromptEncoder) -> None:
+    path = write_rows(tmp_path, {"target": "x"}, image="cut.png")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
+    assert len(load(DataSettings(source=str(path), check_images="header"), encoder).rows) == 1
+    with pytest.raises(DataError, match="broken or cut off"):
+        load(DataSettings(source=str(path)), encoder)
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, encoder: PromptEncoder) -> None:
+    path = write_rows(tmp_path, {"target": "x"}, {"target": "x", "question": "Where is the kite? " * 100})
+    data = load(DataSettings(source=str(path), max_prompt_tokens=PerRole(perceiver=400, reasoner=8704)), encoder)
+    assert len(data.rows) == 1
+    assert "1 left out: the perceiver's prompt can be longer than 400 tokens" in list(data.explain())
+    with pytest.raises(DataError, match=r"no row of .* is left to train on"):
+        load(DataSettings(source=str(path), max_prompt_tokens=PerRole(perceiver=4, reasoner=8704)), encoder)
+
+
+@pytest.mark.parametrize("wh", [(1024, 1024), (4000, 700), (300, 200), (2000, 30)])
+def test_lengths_are_those_of_the_final_prompts(encoder: PromptEncoder, wh: tuple[int, int]) -> None:
+    sample = make_sample(image=CountingImage("x", wh=wh))
+    budget = training_profile(CHECKPOINT, 200 * 32 * 32).budget
+    full_image = FullImage(Image.new("RGB", wh))
+    prompt = perceiver_prompt(PROMPTS, sample, full_image, budget)
+    assert count_tokens(sample, "perceiver", encoder, budget, PROMPTS) == len(encoder.encode(prompt).token_ids)
+    worst = count_tokens(sample, "reasoner", encoder, budget, PROMPTS)
+    for corners in [(0, 0, 1000, 1000), (0, 0, 400, 900), (450, 0, 470, 1000), (0, 490, 1000, 495), (5, 5, 9, 9)]:
+        box = Box(x1=corners[0], y1=corners[1], x2=corners[2], y2=corners[3])
+        prompt = reasoner_prompt(PROMPTS, sample, gather(full_image, [box] * 3), budget)
+        assert len(encoder.encode(prompt).token_ids) <= worst
+
+
+def test_training_looks_at_the_papers_pixels_or_at_the_checkpoints_own_limit() -> None:
+    own = training_profile(CHECKPOINT, None).budget.max_pixels
+    assert own <= 2048 * 32 * 32
+    assert training_profile(CHECKPOINT, 4096).budget.max_pixels == 4096
+
+
+def test_every_pass_has_every_row_and_any_place_can_be_found_again() -> None:
+    order = RowOrder(10, seed=1)
+    first, position = order.take(0, 5)
+    second, position = order.take(position, 5)
+    assert sorted(first + second) == list(range(10))
+    third, position = order.take(position, 4)
+    assert RowOrder(10, seed=1).take(10, 4) == (third, position)
+    assert len(order.take(position, 8)[0]) == 8
+    assert order.take(position, 8)[1] == 28
+    assert RowOrder(10, seed=2).take(0, 10) != order.take(0, 10)
+    assert len(order.take(0, 99)[0]) == 10
+
+
+def test_weights_bring_rows_to_the_front() -> None:
+    weights = (0.25, 0.05, 0.05, 0.05)
+    firsts = [RowOrder(4, seed, weights).take(0, 1)[0][0] for seed in range(300)]
+    assert 0.5 < firsts.count(0) / 300 < 0.75  # 0.625 is expected
+
+
+async def test_rows_that_teach_nothing_are_left_out_and_the_measurement_is_kept(tmp_path: Path) -> None:
+    def say(prompt: Prompt, seed: int) -> str:
+        name = prompt.text
+        right = "easy" in name or ("mixed" in name and seed % 2)
+        return "<answer>B</answer>" if right else "<answer>A</answer>"
+
+    rows = [make_sample(name, question=f"{name}?") for name in ("easy", "hard", "mixed1", "mixed2")]
+    recipe, partner = make_recipe(), LockstepPartner(BatchScript(lambda prompt: ""))
+    roller = Roller(
+        recipe, make_phase("single-stage"), FakeActor(say), partner, PROMPTS, group_size=12, purpose="difficulty"
+    )
+    difficulty = await measure_difficulty(roller, rows, tmp_path, "weights 1")
+    assert (difficulty.means["easy"], difficulty.means["hard"]) == (1.0, 0.0)
+    choice = choose_rows(rows, difficulty, DifficultySettings(rule="drop"), seed=0)
+    assert [row.id for row in choice.rows] == ["mixed1", "mixed2"]
+    assert choice.num_left_out == 2
+    weighted = choose_rows(rows, difficulty, DifficultySettings(rule="weight"), seed=0)
+    assert weighted.order.weights is not None
+    assert all(0 < weight <= 0.25 for weight in weighted.order.weights)
+    again = await measure_difficulty(roller, rows[:1], tmp_path, "weights 1")
+    assert again == difficulty
+    with pytest.raises(StorageError, match="was measured with weights 1, not weights 2"):
+        await measure_difficulty(roller, rows, tmp_path, "weights 2")
+    with pytest.raises(DataError, match="all 2 rows are always right or always wrong"):
+        choose_rows(rows[:2], difficulty, DifficultySettings(), seed=0)
+
+
+def test_memory_follows_from_the_weights() -> None:
+    checkpoint = open_checkpoint(CHECKPOINT)
+    weights = count_weights(checkpoint, None)
+    recipe = make_recipe()
+    parts = {
+        part.name: part.num_bytes for part in estimate_memory(checkpoint, recipe, "perceiver", 100, in_bfloat16=True)
+    }
+    assert parts["policy"] == 2 * weights.total
+    assert parts["Adam's states"] == 8 * weights.total
+    assert parts["float32 masters"] == parts["gradients"] == 4 * weights.total
+    lora = make_recipe(["model.lora.rank=4"])
+    adapted = estimate_memory(checkpoint, lora, "perceiver", 100, in_bfloat16=True)
+    assert not any("frozen" in part.name for part in adapted)
+    trained = count_weights(checkpoint, lora.model.lora).adapters
+    assert 0 < trained < weights.language / 5
+    assert {part.name: part.num_bytes for part in adapted}["Adam's states"] == 8 * trained
+    offload = estimate_memory(checkpoint, make_recipe(["optimizer.kind=offload"]), "perceiver", 100, in_bfloat16=True)
+    assert [part.name for part in offload if not part.on_device] == ["float32 masters", "gradients", "Adam's states"]

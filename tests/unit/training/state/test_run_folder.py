@@ -1,0 +1,121 @@
+"""Folders that are whole or not there, logs cut where a checkpoint stands, and recipes that must not differ."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from p2r.config import TrackerSettings, parse_recipe
+from p2r.errors import ConfigError, StorageError
+from p2r.files import Log, read_log, replace_folder
+from p2r.training.engines.local.distributed import World
+from p2r.training.state.run_folder import METRICS_FILE, list_changes, open_run
+from p2r.training.watch.trackers import Trackers
+
+
+def test_a_folder_appears_when_all_is_written(tmp_path: Path) -> None:
+    with replace_folder(tmp_path / "new") as draft:
+        (draft / "part").write_text("whole")
+        assert not (tmp_path / "new").exists()
+    assert (tmp_path / "new" / "part").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with replace_folder(tmp_path / "folder") as draft:
+            (draft / text).write_text(text)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_full_disk_leaves_the_old_folder_and_says_what_to_do(tmp_path: Path) -> None:
+    with replace_folder(tmp_path / "folder") as draft:
+        (draft / "part").write_text("old")
+    with (
+        pytest.raises(StorageError, match="no space left on device") as caught,
+        replace_folder(tmp_path / "folder") as draft,
+    ):
+        (draft / "part").write_text("half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "folder" / "part").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert "--resume" in caught.value.hint
+
+
+def test_a_draft_that_a_kill_left_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "folder.tmp").mkdir()
+    (tmp_path / "folder.tmp" / "rest").write_text("of a killed process")
+    with replace_folder(tmp_path / "folder") as draft:
+        (draft / "part").write_text("whole")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["part"]
+
+
+def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    with Log(tmp_path / "log.jsonl") as log:
+        log.write({"step": 1})
+        kept = log.sync()
+        log.write({"step": 2})
+    with Log(tmp_path / "log.jsonl", kept) as log:
+        log.write({"step": 2, "again": True})
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1}, {"step": 2, "again": True}]
+
+
+def test_a_log_that_lost_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    with pytest.raises(StorageError, match="has 3 bytes, and had 99"):
+        Log(tmp_path / "log.jsonl", 99)
+
+
+def test_a_line_without_an_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"st')
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1}]
+
+
+@pytest.mark.parametrize("name", ["trackio", "wandb"])
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, name: str) -> None:
+    if importlib.util.find_spec(name) is not None:
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(ConfigError, match=f"trackers.{name} is on") as caught:
+        Trackers(TrackerSettings.model_validate({name: True}), tmp_path, first_step=0)
+    assert f"pip install {name}" in caught.value.hint
+
+
+def test_changes_are_listed_by_the_names_of_settings() -> None:
+    before = {"seed": 0, "loss": {"kl_coef": 0.01, "clip_low": 0.2}, "checkpoint": {"every": 1}, "schedule": [1]}
+    now = {"seed": 1, "loss": {"kl_coef": None, "clip_low": 0.2}, "checkpoint": {"every": 9}, "schedule": [2]}
+    assert list_changes(before, now) == [
+        "seed was 0, now 1",
+        "loss.kl_coef was 0.01, now not set",
+        "schedule was [1], now [2]",
+    ]
+
+
+def test_settings_that_change_no_result_may_change() -> None:
+    before = {"optimizer": {"micro_batch_groups": 4}, "partner": {"concurrency": 8}, "out": "a"}
+    now = {"optimizer": {"micro_batch_groups": 1}, "partner": {"concurrency": 4}, "out": "b"}
+    assert list_changes(before, now) == []
+
+
+def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
+    recipe = parse_recipe({"out": str(tmp_path / "run"), "data": {"num_rows": 64}})
+    with (
+        open_run(recipe, resume=False, world=World()),
+        pytest.raises(StorageError, match="another process is writing"),
+        open_run(recipe, resume=True, world=World()),
+    ):
+        pass
+
+
+def test_a_run_that_never_took_a_step_may_begin_with_another_recipe(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        recipe = parse_recipe({"out": str(tmp_path / "run"), "seed": seed, "data": {"num_rows": 64}})
+        with open_run(recipe, resume=False, world=World()) as run:
+            assert run.position is None
+            if seed:
+                run.write(METRICS_FILE, {"step": 1})
+    with pytest.raises(StorageError, match="holds a run already"), open_run(recipe, resume=False, world=World()):
+        pass

@@ -1,0 +1,226 @@
+"""The frozen role: the same batches every time, nothing asked twice, a server that is started and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.config import PartnerSettings
+from p2r.dialogue import Decoding, Prompt
+from p2r.errors import ConfigError, EndpointError
+from p2r.evidence import gather
+from p2r.images.budget import FullImage
+from p2r.models.nano import CHECKPOINT
+from p2r.models.scripted import ScriptedModel
+from p2r.training import partner as partner_module
+from p2r.training.lockstep import FreePartner, LockstepPartner
+from p2r.training.memo import Memo, MemoReasoner, evidence_key
+from p2r.training.partner import open_partner
+from p2r.types import Box, Completion
+from tests.fakes.training import BatchScript, CountingImage, dead, make_sample
+
+GREEDY = Decoding(max_new_tokens=9)
+
+
+def prompt(text: str) -> Prompt:
+    return Prompt("reasoner", "", text, (), "x")
+
+
+async def ask_in_random_order(seed: int, *, fails: str = "") -> tuple[list[list[str]], list[str]]:
+    """Twelve walks that dawdle for random times, and ask once or twice."""
+    draw = random.Random(seed)
+    model = BatchScript(lambda asked: dead(asked) if asked.text == fails else asked.text.upper())
+    partner = LockstepPartner(model, num_at_once=5)
+
+    def make(number: int) -> Callable[[], asyncio.Future[str]]:
+        async def walk() -> str:
+            await asyncio.sleep(draw.random() / 100)
+            try:
+                first = await partner.complete(prompt(f"walk {number}"), GREEDY)
+            except EndpointError:
+                return "failed"
+            await asyncio.sleep(draw.random() / 100)
+            if number % 3:
+                return first.text
+            return (await partner.complete(prompt(f"again {number}"), GREEDY)).text
+
+        return lambda: asyncio.ensure_future(walk())
+
+    return model.batches, await partner.run([make(number) for number in range(12)])
+
+
+async def test_batches_depend_on_the_walks_and_not_on_who_comes_first() -> None:
+    batches, results = await ask_in_random_order(1)
+    assert (await ask_in_random_order(2)) == (batches, results)
+    assert batches[0] == [f"walk {number}" for number in range(5)]
+    assert batches[1] == ["again 0", "again 3"]
+    assert results[:4] == ["AGAIN 0", "WALK 1", "WALK 2", "AGAIN 3"]
+
+
+async def test_a_prompt_that_fails_reaches_its_own_walk_alone() -> None:
+    batches, results = await ask_in_random_order(3, fails="walk 1")
+    assert results[1] == "failed"
+    assert "failed" not in [*results[:1], *results[2:]]
+    assert len(batches) > 2
+
+
+async def test_walks_that_ask_nothing_and_bugs_do_not_hang() -> None:
+    partner = LockstepPartner(BatchScript(lambda asked: "yes"))
+
+    async def quiet() -> str:
+        return "quiet"
+
+    async def ask() -> str:
+        return (await partner.complete(prompt("?"), GREEDY)).text
+
+    async def bug() -> str:
+        raise ZeroDivisionError
+
+    assert await partner.run([quiet, ask, quiet]) == ["quiet", "yes", "quiet"]
+    assert await partner.run([]) == []
+    with pytest.raises(ZeroDivisionError):
+        await partner.run([ask, bug])
+
+
+async def test_a_server_gets_only_so_many_walks_at_once() -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    async def walk() -> int:
+        running.append(1)
+        most.append(len(running))
+        await asyncio.sleep(0)
+        running.pop()
+        return 1
+
+    assert await FreePartner(ScriptedModel({}), num_at_once=3).run([walk] * 10) == [1] * 10
+    assert max(most) == 3
+
+
+def boxes(*corners: tuple[float, float, float, float], label: str = "") -> tuple[Box, ...]:
+    return tuple(Box(x1=x1, y1=y1, x2=x2, y2=y2, label=label) for x1, y1, x2, y2 in corners)
+
+
+def test_evidence_is_the_same_when_its_pixels_are() -> None:
+    first, second = (100.0, 100.0, 200.0, 200.0), (300.0, 300.0, 400.0, 400.0)
+    key = evidence_key((1000, 1000), boxes(first, second))
+    assert evidence_key((1000, 1000), boxes(first, second, label="sail")) == key
+    assert evidence_key((1000, 1000), boxes(second, first)) != key
+    assert evidence_key((1000, 1000), boxes(first)) != key
+    assert evidence_key((100, 100), boxes((100, 100, 209, 209))) == evidence_key(
+        (100, 100), boxes((100, 100, 201, 201))
+    )
+    nothing = evidence_key((1000, 1000), ())
+    assert evidence_key((1000, 1000), boxes((1200, 1200, 1300, 1300))) == nothing == ()
+
+
+async def test_the_memo_answers_what_was_answered_and_forgets_failures() -> None:
+    class Reasoner:
+        fingerprint = "r"
+        num_asked = 0
+
+        async def __call__(self, sample: object, evidence: object) -> Completion:
+            self.num_asked += 1
+            if self.num_asked == 1:
+                raise EndpointError("busy")
+            return Completion(text="A", finish_reason="stop", model="m")
+
+    inner, memo = Reasoner(), Memo()
+    reasoner = MemoReasoner(inner, memo)
+    full_image = FullImage(Image.new("RGB", (100, 100)))
+    evidence, sample = gather(full_image, boxes((100, 100, 400, 400))), make_sample()
+    with pytest.raises(EndpointError):
+        await reasoner(sample, evidence)
+    first = await reasoner(sample, evidence)
+    assert (await reasoner(sample, evidence)).reused == "cache"
+    assert inner.num_asked == 2
+    await reasoner(make_sample(question="What else?"), evidence)
+    await reasoner(make_sample(image=CountingImage("other.png")), evidence)
+    assert inner.num_asked == 4
+    assert (memo.num_asked, memo.num_reused, len(memo)) == (3, 1, 3)
+    restored = Memo()
+    restored.load(json.loads(json.dumps(memo.dump())))
+    assert (await MemoReasoner(inner, restored)(sample, evidence)).text == first.text
+    assert (inner.num_asked, restored.num_asked, restored.num_reused) == (4, 3, 2)
+
+
+SERVER = """
+import http.server, json, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"data": [{"id": "frozen"}]}).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+print("serving", sys.argv[1], flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+
+
+def settings(url: str, script: Path, text: str, timeout_s: float = 30) -> PartnerSettings:
+    script.write_text(text)
+    launch = f"{sys.executable} {script} {{checkpoint}} {{port}}"
+    return PartnerSettings(kind="endpoint", url=url, launch=launch, launch_timeout_s=timeout_s)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partner_module, "LOOK_EVERY_S", 0.05)
+
+
+async def test_a_server_is_started_with_the_checkpoint_and_ended(tmp_path: Path, url: str) -> None:
+    partner = settings(url, tmp_path / "server.py", SERVER)
+    async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path) as opened:
+        assert opened.model.name == "frozen"
+        assert opened.model.profile.family == "qwen3_vl"
+        with pytest.raises(ConfigError, match="something answers at"):
+            async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+                pass
+    assert (tmp_path / "partner.log").read_text().splitlines()[0] == f"serving {CHECKPOINT}"
+    with pytest.raises(EndpointError, match="cannot reach"):
+        async with open_partner(partner.model_copy(update={"launch": None}), BatchScript(dead), CHECKPOINT, tmp_path):
+            pass
+
+
+async def test_a_model_that_the_server_does_not_have_is_refused(tmp_path: Path, url: str) -> None:
+    partner = settings(f"{url}#other", tmp_path / "server.py", SERVER)
+    with pytest.raises(EndpointError, match="has no model 'other'") as caught:
+        async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+            pass
+    assert "frozen" in caught.value.hint
+
+
+async def test_a_server_that_dies_at_once_says_why(tmp_path: Path, url: str) -> None:
+    partner = settings(url, tmp_path / "server.py", "raise SystemExit('no such GPU')")
+    with pytest.raises(EndpointError, match="ended with code 1: no such GPU"):
+        async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+            pass
+
+
+async def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path: Path, url: str) -> None:
+    partner = settings(url, tmp_path / "server.py", "import time; print('loading', flush=True); time.sleep(600)", 0.5)
+    with pytest.raises(EndpointError, match=r"not healthy within 0\.5 seconds") as caught:
+        async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+            pass
+    assert "launch_timeout_s" in caught.value.hint
+
+
+async def test_a_command_that_is_not_there_says_so(tmp_path: Path, url: str) -> None:
+    partner = PartnerSettings(kind="endpoint", url=url, launch="no-such-program --port {port}")
+    with pytest.raises(ConfigError, match="no-such-program"):
+        async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+            pass

@@ -1,0 +1,310 @@
+"""Rolling out: what is judged, what is masked, what is done once, and what seeds depend on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from p2r.config import PhaseKind, Recipe
+from p2r.dialogue import Decoding, Prompt
+from p2r.errors import ImageError, TooManyErrors
+from p2r.images.budget import FullImage
+from p2r.roles import ModelPerceiver
+from p2r.training.evidence_store import EvidenceStore
+from p2r.training.groups import Group
+from p2r.training.lockstep import FreePartner, LockstepPartner
+from p2r.training.rollout import Roller
+from p2r.types import Completion
+from tests.fakes.training import (
+    BOX,
+    OTHER_BOX,
+    PROMPTS,
+    RIGHT,
+    SAME_BOX,
+    TWICE,
+    UNLABELLED,
+    WRONG,
+    BatchScript,
+    CountingImage,
+    FakeActor,
+    dead,
+    in_turn,
+    make_phase,
+    make_recipe,
+    make_sample,
+)
+
+
+def make_roller(
+    actor: FakeActor, partner: BatchScript, recipe: Recipe | None = None, kind: PhaseKind = "perceiver", index: int = 0
+) -> Roller:
+    return Roller(recipe or make_recipe(), make_phase(kind, index), actor, LockstepPartner(partner), PROMPTS)
+
+
+def answer_by_crop(prompt: Prompt) -> str:
+    """Right when the evidence is the box that begins at 100 per mille."""
+    return RIGHT if len(prompt.images) == 2 and prompt.images[1].width > 200 else WRONG
+
+
+def rewards(group: Group) -> list[float | None]:
+    return [rollout.reward for rollout in group.rollouts]
+
+
+async def test_a_box_set_is_rewarded_when_the_frozen_reasoner_answers_right_on_it() -> None:
+    partner = BatchScript(lambda prompt: RIGHT if len(prompt.images) == 2 else WRONG)
+    roller = make_roller(FakeActor(in_turn(BOX, "[]", OTHER_BOX, "no idea")), partner)
+    rolled = await roller.roll_out([make_sample()], step=0)
+    assert rewards(rolled.groups[0]) == [1.0, 0.0, 1.0, 0.0]
+    assert [rollout.terms["correct"] for rollout in rolled.groups[0].rollouts] == [1.0, 0.0, 1.0, 0.0]
+
+
+async def test_box_sets_that_show_the_same_pixels_are_answered_once_and_keep_their_own_words() -> None:
+    partner = BatchScript(lambda prompt: RIGHT)
+    rolled = await make_roller(FakeActor(in_turn(BOX, SAME_BOX, "[]", "nothing there")), partner).roll_out(
+        [make_sample()], step=0
+    )
+    assert partner.num_calls == 2
+    assert (rolled.stats.num_walked, rolled.stats.num_unique, rolled.stats.unique_share) == (4, 2, 0.5)
+    traces = [rollout.trace for rollout in rolled.groups[0].rollouts]
+    assert [trace.boxes[0].label for trace in traces[:2] if trace] == ["sail", "the sail"]
+    assert [rollout.text for rollout in rolled.groups[0].rollouts] == [BOX, SAME_BOX, "[]", "nothing there"]
+
+
+async def test_vetoed_box_sets_are_worth_nothing_and_nobody_is_asked() -> None:
+    partner = BatchScript(lambda prompt: RIGHT)
+    rolled = await make_roller(FakeActor(in_turn(BOX, TWICE, UNLABELLED, OTHER_BOX)), partner).roll_out(
+        [make_sample()], step=0
+    )
+    assert rewards(rolled.groups[0]) == [1.0, 0.0, 0.0, 1.0]
+    assert partner.num_calls == 2
+    assert "correct" not in rolled.groups[0].rollouts[1].terms
+
+
+async def test_the_paper_rewards_them_by_the_answer_alone() -> None:
+    partner = BatchScript(lambda prompt: RIGHT)
+    recipe = make_recipe(["reward.set=paper"])
+    rolled = await make_roller(FakeActor(in_turn(TWICE, UNLABELLED)), partner, recipe).roll_out([make_sample()], step=0)
+    assert rewards(rolled.groups[0]) == [1.0, 1.0, 1.0, 1.0]
+
+
+async def test_what_the_partner_cannot_answer_is_masked_and_never_a_zero() -> None:
+    fails = [True, True]
+    partner = BatchScript(lambda prompt: dead(prompt) if len(prompt.images) == 2 and fails else RIGHT)
+    rolled = await make_roller(FakeActor(in_turn(BOX, "[]")), partner).roll_out([make_sample()], step=0)
+    assert rewards(rolled.groups[0]) == [None, 1.0, None, 1.0]
+    assert rolled.stats.num_failed == 2
+    failed = rolled.groups[0].rollouts[0].trace
+    assert failed is not None
+    assert failed.failure is not None
+    assert failed.failure.message == "the server has gone"
+
+
+async def test_a_failure_is_tried_a_second_time() -> None:
+    said = iter([dead])
+    partner = BatchScript(lambda prompt: next(said, lambda prompt: RIGHT)(prompt))
+    rolled = await make_roller(FakeActor(in_turn(BOX)), partner).roll_out([make_sample()], step=0)
+    assert rewards(rolled.groups[0]) == [1.0] * 4
+    assert rolled.stats.num_failed == 0
+
+
+async def test_a_judge_that_fails_masks_its_rollout() -> None:
+    partner = BatchScript(lambda prompt: "<answer>2</answer>")
+    sample = make_sample(options=(), answer_form="number", target="a few")
+    rolled = await make_roller(FakeActor(in_turn(BOX)), partner).roll_out([sample], step=0)
+    assert rewards(rolled.groups[0]) == [None] * 4
+
+
+async def test_a_partner_that_is_dead_stops_the_run_with_the_cause() -> None:
+    roller = make_roller(FakeActor(in_turn(BOX, OTHER_BOX)), BatchScript(dead))
+    samples = [make_sample(f"s{number}") for number in range(10)]
+    with pytest.raises(TooManyErrors, match="all because the server has gone") as caught:
+        await roller.roll_out(samples, step=0)
+    assert "--resume" in caught.value.hint
+
+
+async def test_a_image_is_decoded_once_a_row() -> None:
+    sample = make_sample()
+    partner = BatchScript(lambda prompt: RIGHT)
+    await make_roller(FakeActor(in_turn(BOX, OTHER_BOX, "[]")), partner).roll_out([sample], step=0)
+    assert isinstance(sample.image, CountingImage)
+    assert sample.image.num_loads == 1
+
+
+async def test_a_row_whose_image_fails_twice_has_no_group_and_is_counted() -> None:
+    broken = CountingImage("broken.png", fault=ImageError("broken.png is broken"), num_faults=2)
+    samples = [make_sample("s1", image=broken), make_sample("s2")]
+    rolled = await make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT)).roll_out(samples, step=0)
+    assert [group.sample.id for group in rolled.groups] == ["s2"]
+    assert rolled.stats.num_failed_rows == 1
+
+
+async def test_nothing_that_was_answered_is_asked_again_in_later_steps() -> None:
+    partner = BatchScript(lambda prompt: RIGHT)
+    roller = make_roller(FakeActor(in_turn(BOX)), partner)
+    first = await roller.roll_out([make_sample()], step=0)
+    second = await roller.roll_out([make_sample()], step=1)
+    assert partner.num_calls == 1
+    assert (first.stats.num_partner_calls, first.stats.num_reused) == (1, 0)
+    assert (second.stats.num_partner_calls, second.stats.num_reused) == (0, 1)
+    assert rewards(second.groups[0]) == [1.0] * 4
+
+
+async def test_truncated_replies_are_counted_apart_and_judged() -> None:
+    recipe = make_recipe(["rollout.max_new_tokens={perceiver=10, reasoner=10}"])
+    rolled = await make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT), recipe).roll_out(
+        [make_sample()], step=0
+    )
+    assert rolled.stats.num_truncated == 4
+    assert not rolled.groups[0].rollouts[0].ended
+    assert rolled.stats.num_tokens == 40
+
+
+async def test_seeds_depend_on_phase_step_row_and_rollout_but_not_on_the_batch() -> None:
+    async def draw(names: list[str], step: int = 0, index: int = 0, at_once: int = 8) -> dict[str, list[int]]:
+        actor = FakeActor(in_turn(BOX))
+        recipe = make_recipe([f"rollout.prompts_at_once={at_once}"])
+        roller = make_roller(actor, BatchScript(lambda prompt: RIGHT), recipe, index=index)
+        await roller.roll_out([make_sample(name) for name in names], step)
+        return dict(zip(names, actor.seeds, strict=True))
+
+    alone, together = await draw(["s2"]), await draw(["s1", "s2", "s3"], at_once=2)
+    assert alone["s2"] == together["s2"]
+    assert len({seed for seeds in together.values() for seed in seeds}) == 12
+    assert (await draw(["s2"], step=1))["s2"] != alone["s2"]
+    assert (await draw(["s2"], index=1))["s2"] != alone["s2"]
+    assert max(alone["s2"]) < 2**63
+
+
+async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_next() -> None:
+    names = [f"s{number}" for number in range(6)]
+    recipe = make_recipe(["rollout.prompts_at_once=2"])
+
+    async def roll(partner: LockstepPartner | FreePartner, actor: FakeActor) -> list[list[float | None]]:
+        roller = Roller(recipe, make_phase("perceiver"), actor, partner, PROMPTS)
+        rolled = await roller.roll_out([make_sample(name) for name in names], step=0)
+        assert [group.sample.id for group in rolled.groups] == names
+        return [rewards(group) for group in rolled.groups]
+
+    class WaitingModel(BatchScript):
+        """Does not answer on the first lot before the second one was sampled."""
+
+        async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+            while len(actor.seeds) < 4:
+                await asyncio.sleep(0)
+            reply = self.complete_all([prompt], decoding)[0]
+            assert isinstance(reply, Completion)
+            return reply
+
+    say = in_turn(BOX, "[]", OTHER_BOX, "no idea")
+    at_once = await roll(LockstepPartner(BatchScript(answer_by_crop)), FakeActor(say))
+    actor = FakeActor(say)
+    assert await roll(FreePartner(WaitingModel(answer_by_crop), num_at_once=64), actor) == at_once
+
+
+async def test_reasoners_answer_on_evidence_that_is_looked_up_once(tmp_path: Path) -> None:
+    def start(partner: BatchScript) -> Roller:
+        lockstep = LockstepPartner(partner)
+        store = EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), {"weights": "w"})
+        stores.append(store)
+        actor = FakeActor(in_turn(RIGHT, WRONG, "no idea", RIGHT))
+        return Roller(make_recipe(), make_phase("reasoner"), actor, lockstep, PROMPTS, evidence=store)
+
+    stores: list[EvidenceStore] = []
+    looking = BatchScript(lambda prompt: BOX)
+    roller = start(looking)
+    rolled = await roller.roll_out([make_sample()], step=0)
+    assert rewards(rolled.groups[0]) == [1.0, 0.0, 0.0, 1.0]
+    assert rolled.groups[0].role == "reasoner"
+    trace = rolled.groups[0].rollouts[0].trace
+    assert trace is not None
+    assert trace.evidence is not None
+    assert trace.evidence.annotated
+    await roller.roll_out([make_sample()], step=1)
+    assert looking.num_calls == 1
+    stores[0].__exit__(None, None, None)
+    resumed = BatchScript(dead)
+    again = await start(resumed).roll_out([make_sample()], step=1)
+    assert resumed.num_calls == 0
+    assert rewards(again.groups[0]) == [1.0, 0.0, 0.0, 1.0]
+    stores[1].__exit__(None, None, None)
+
+
+async def test_what_a_kill_left_of_a_batch_is_looked_at_again(tmp_path: Path) -> None:
+    async def look(names: list[str]) -> int:
+        model = BatchScript(lambda prompt: BOX)
+        lockstep = LockstepPartner(model)
+        rows = [make_sample(name) for name in names]
+        full_images = [FullImage(row.image.load()) for row in rows]
+        with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), {"weights": "w"}) as store:
+            await store.perceive(rows, full_images)
+        return model.num_calls
+
+    assert await look(["s1"]) == 1
+    whole = (tmp_path / "whole.txt").read_text()
+    assert await look(["s2", "s3"]) == 2
+    (tmp_path / "whole.txt").write_text(whole)  # as if killed while the second batch was written
+    assert await look(["s2", "s3"]) == 2
+    assert await look(["s1", "s2", "s3"]) == 0
+
+
+async def test_a_row_that_the_frozen_perceiver_cannot_see_has_no_group(tmp_path: Path) -> None:
+    lockstep = LockstepPartner(BatchScript(dead))
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), {"weights": "w"}) as store:
+        roller = Roller(
+            make_recipe(), make_phase("reasoner"), FakeActor(in_turn(RIGHT)), lockstep, PROMPTS, evidence=store
+        )
+        rolled = await roller.roll_out([make_sample()], step=0)
+    assert rolled.groups == []
+    assert rolled.stats.num_failed_rows == 1
+
+
+async def test_single_stage_answers_on_the_whole_image_and_asks_nobody() -> None:
+    actor, partner = FakeActor(in_turn(RIGHT, WRONG)), BatchScript(dead)
+    rolled = await make_roller(actor, partner, kind="single-stage").roll_out([make_sample()], step=0)
+    assert rewards(rolled.groups[0]) == [1.0, 0.0, 1.0, 0.0]
+    assert [len(prompt.images) for prompt in actor.prompts] == [1]
+    assert partner.num_calls == 0
+
+
+async def test_joint_rewards_both_roles_with_one_answer() -> None:
+    def say(prompt: Prompt, seed: int) -> str:
+        return next(boxes) if prompt.role == "perceiver" else answer_by_crop(prompt)
+
+    boxes = iter([BOX, OTHER_BOX, TWICE, BOX])
+    partner = BatchScript(dead)
+    recipe = make_recipe(["control=joint"])
+    rolled = await make_roller(FakeActor(say), partner, recipe, kind="joint").roll_out([make_sample()], step=0)
+    looks, *answers = rolled.groups
+    assert rewards(looks) == [1.0, 0.0, 0.0, 1.0]
+    assert [group.parent for group in answers] == [(0, 0), (0, 1), (0, 3)]
+    assert [rewards(group) for group in answers] == [[1.0], [0.0], [1.0]]
+    assert partner.num_calls == 0
+    assert rolled.stats.num_rollouts == 7
+
+
+async def test_dynamic_sampling_draws_on_until_enough_groups_are_alive() -> None:
+    drawn: list[int] = []
+
+    def draw(count: int) -> list:
+        drawn.append(count)
+        return [make_sample(f"s{len(drawn)}{number}") for number in range(count)]
+
+    def say(prompt: Prompt, seed: int) -> str:
+        return BOX if len(drawn) == 1 or seed % 2 else "[]"
+
+    partner = BatchScript(lambda prompt: RIGHT if len(prompt.images) == 2 else WRONG)
+    roller = make_roller(FakeActor(say), partner)
+    rolled = await roller.roll_out_alive(draw, 3, step=0, max_rounds=4)
+    assert len(rolled.groups) == 3
+    assert drawn[0] == 3
+    assert len(drawn) > 1
+    assert all(len(set(rewards(group))) == 2 for group in rolled.groups)
+
+
+async def test_dynamic_sampling_gives_up_after_its_rounds() -> None:
+    roller = make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT))
+    rolled = await roller.roll_out_alive(lambda count: [make_sample()], 1, step=0, max_rounds=3)
+    assert rolled.groups == []
+    assert rolled.stats.num_rows == 3

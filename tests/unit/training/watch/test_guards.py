@@ -1,0 +1,64 @@
+"""What looks like a collapse, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import JsonValue
+
+from p2r.config import GuardSettings
+from p2r.training.watch.guards import find_collapse
+
+GUARDS = GuardSettings(patience=4)
+HEALTHY: dict[str, JsonValue] = {"entropy": 0.8, "kl": 0.01, "one_box": 0.5, "reward": 0.5}
+
+
+def make_steps(num: int = 8, **last: JsonValue) -> list[dict[str, JsonValue]]:
+    """Healthy steps, the last four of which have other figures."""
+    return [{**HEALTHY, **(last if step >= num - 4 else {})} for step in range(num)]
+
+
+def make_probes(*hit_rates: float, num: int = 200) -> list[dict[str, JsonValue]]:
+    return [{"hit_rate": rate, "num_findable": num} for rate in hit_rates]
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("entropy_floor", {"entropy": 0.001}),
+        ("kl_ceiling", {"kl": 1.5}),
+        ("box_count", {"one_box": 1.0}),
+    ],
+)
+def test_a_collapse_is_found_and_named(name: str, figures: dict[str, JsonValue]) -> None:
+    found = find_collapse(make_steps(**figures), [], GUARDS)
+    assert list(found) == [name]
+
+
+def test_a_healthy_run_alarms_nobody() -> None:
+    assert find_collapse(make_steps(), make_probes(0.5, 0.55), GUARDS) == {}
+
+
+def test_one_box_from_the_beginning_is_no_collapse() -> None:
+    assert find_collapse([{**HEALTHY, "one_box": 1.0}] * 8, [], GUARDS) == {}
+
+
+def test_nothing_is_said_before_there_are_enough_steps() -> None:
+    assert find_collapse([{**HEALTHY, "entropy": 0.0}] * 3, [], GUARDS) == {}
+
+
+def test_figures_that_are_not_known_alarm_nobody() -> None:
+    assert find_collapse([{"entropy": None, "kl": None, "one_box": None, "reward": None}] * 8, [], GUARDS) == {}
+
+
+def test_a_reward_that_rises_while_the_boxes_hit_less_is_told() -> None:
+    found = find_collapse(make_steps(reward=0.7), make_probes(0.6, 0.4), GUARDS)
+    assert found == {"reward_without_hit": "the reward rose by 0.200 while the probe's hit rate fell by 0.200"}
+
+
+def test_a_fall_within_chance_is_not_told() -> None:
+    assert find_collapse(make_steps(reward=0.7), make_probes(0.6, 0.55), GUARDS) == {}
+
+
+def test_guards_can_be_switched_off() -> None:
+    settings = GuardSettings(patience=4, box_count=False, reward_without_hit=False)
+    assert find_collapse(make_steps(one_box=1.0, reward=0.7), make_probes(0.6, 0.2), settings) == {}
