@@ -46,7 +46,7 @@ from p2r.images.budget import FullImage
 from p2r.models.server.dialect import build_messages
 from p2r.models.server.model import EndpointModel
 from p2r.models.server.transport import image_urls
-from p2r.modes import Way, make_way
+from p2r.modes import Roles, make_roles
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles.model import perceiver_prompt, read_perception, reasoner_prompt
 from p2r.runs.store import TraceStore
@@ -103,10 +103,10 @@ async def compare(url: str, order: str, num_rotations: int, arguments: argparse.
     samples = make_samples(arguments.num_samples, num_rotations, cores, OURS)
     walks = plan_walks(samples, prompts)
     began = time.perf_counter()
-    expected = await run_barrier(plain, make_way("p2r", theirs, prompts), cores, PLAIN)
+    expected = await run_barrier(plain, make_roles("p2r", theirs, prompts), cores, PLAIN)
     barrier_s = (time.perf_counter() - began) / arguments.slowdown
     began = time.perf_counter()
-    found = await run_ours(samples, make_way("p2r", ours, prompts), arguments.num_at_once)
+    found = await run_ours(samples, make_roles("p2r", ours, prompts), arguments.num_at_once)
     ours_s = (time.perf_counter() - began) / arguments.slowdown
     different = [name for name, letter in expected.items() if found.get(name, NO_ANSWER) != letter]
     if different or len(expected) != arguments.num_samples:
@@ -201,16 +201,16 @@ def make_samples(num_samples: int, num_rotations: int, cores: Cores, work: Image
     return samples
 
 
-async def run_ours(samples: Sequence[Sample], way: Way, num_at_once: int) -> dict[str, str | None]:
+async def run_ours(samples: Sequence[Sample], roles: Roles, num_at_once: int) -> dict[str, str | None]:
     """Answers by sample."""
     with tempfile.TemporaryDirectory() as folder, TraceStore(Path(folder) / "run", {}) as store:
-        await evaluate(samples, way, store, num_at_once=num_at_once)
+        await evaluate(samples, roles, store, num_at_once=num_at_once)
         return {name: trace.answer.letter if trace.answer else None for name, trace in store.finished.items()}
 
 
-async def run_barrier(samples: Sequence[Sample], way: Way, cores: Cores, work: ImageWork) -> dict[str, str | None]:
+async def run_barrier(samples: Sequence[Sample], roles: Roles, cores: Cores, work: ImageWork) -> dict[str, str | None]:
     """The release's way, with our roles' prompts. Answers by sample."""
-    perceiver, reasoner = way
+    perceiver, reasoner = roles
     perceptions: dict[str, Perception] = {}
     answers: dict[str, str | None] = {}
 

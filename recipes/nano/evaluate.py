@@ -34,7 +34,7 @@ from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.judges import judge_for
 from p2r.models.load import find_source
-from p2r.modes import Mode, make_way
+from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.runs.evaluation import make_run
@@ -73,13 +73,13 @@ async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
         "own boxes": "p2r",
         "oracle boxes": "oracle",
     }
-    ways = {name: make_way(mode, model, prompts) for name, mode in modes.items()}
+    roles = {name: make_roles(mode, model, prompts) for name, mode in modes.items()}
     runs = []
     with Progress() as progress:
-        for name, (perceiver, way) in ways.items():
+        for name, (perceiver, reasoner) in roles.items():
             task, traces, began = progress.add_task(name, total=len(samples)), {}, time.perf_counter()
-            everyone = walk_all(samples, lambda s, p=perceiver, w=way: walk(s, p, w, judge_for(s)), num_at_once=BATCH)
-            async for trace in everyone:
+            walks = walk_all(samples, lambda s, p=perceiver, r=reasoner: walk(s, p, r, judge_for(s)), num_at_once=BATCH)
+            async for trace in walks:
                 traces[trace.sample_id] = trace
                 progress.advance(task)
             ordered = tuple(traces[sample.id] for sample in samples)

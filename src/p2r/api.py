@@ -9,6 +9,7 @@ Blocking calls run on an event loop in a thread of its own, so they work in note
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import aclosing
@@ -24,10 +25,10 @@ from p2r.errors import DataError, P2RError
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.judges import judge_for
 from p2r.loop import blocking_loop, run_blocking
-from p2r.modes import AskMode, make_way
-from p2r.pipeline import hash_roles, walk
+from p2r.modes import AskMode, make_roles
+from p2r.pipeline import walk
 from p2r.prompts import PromptSet, load_prompt_set, question_text
-from p2r.report.trace import show_traces_in_notebooks
+from p2r.roles import hash_roles
 from p2r.types import AnswerForm, Failure, ImageSource, Sample, Trace
 from p2r.walks import walk_all
 
@@ -63,8 +64,11 @@ class P2R:
     ) -> None:
         wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
         self.max_image_pixels = max_image_pixels
-        self.perceiver, self.reasoner = make_way(mode, model, wording, perceiver_model=perceiver_model, budget=budget)
-        show_traces_in_notebooks()
+        self.perceiver, self.reasoner = make_roles(mode, model, wording, perceiver_model=perceiver_model, budget=budget)
+        if "IPython" in sys.modules:  # only notebooks need the report room, which loads slowly
+            from p2r.report.trace import show_traces_in_notebooks
+
+            show_traces_in_notebooks()
 
     @property
     def fingerprint(self) -> str:

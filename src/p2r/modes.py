@@ -1,18 +1,18 @@
-"""Every way of asking by name: who looks, and who answers.
+"""The modes: named pairs of a perceiver and a reasoner.
 
-The walk knows nothing of modes: each is a pair of a perceiver and a reasoner, and "shuffled" besides puts the options
-of every question in another order. Paper: Table 3 for a perceiver and a reasoner from different checkpoints.
+The walk knows nothing about modes. "shuffled" also changes the order of every question's options. Paper: Table 3 for a
+perceiver and a reasoner from different checkpoints.
 
-The reasoners of "annotate-only" and "crop-only" leave away a part of the evidence and keep the wording, so that only
-the images differ; the trace still records all that was gathered.
+The reasoners of "annotate-only" and "crop-only" leave out part of the evidence and keep the wording, so that only the
+images differ; the trace still records everything that was gathered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-from p2r.benchmarks.options import reorder_options, shuffle_order
+from p2r.choices import reorder_options, shuffle_order
 from p2r.dialogue import Budget, Model
 from p2r.errors import ConfigError
 from p2r.prompts import PromptSet
@@ -47,8 +47,15 @@ Mode = Literal[
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
 AskMode = Literal["p2r", "direct", "thinking", "tools", "zoom"]
-"""Those for a question of one's own; the others compare ways on a benchmark."""
-Way = tuple[Perceiver, Reasoner]
+"""Modes for a question of your own; the others compare modes on a benchmark."""
+
+
+class Roles(NamedTuple):
+    """Who perceives and who reasons."""
+
+    perceiver: Perceiver
+    reasoner: Reasoner
+
 
 CAPTIONS: dict[Mode, str] = {
     "direct": "one look at the whole image, answered at once",
@@ -67,23 +74,23 @@ CAPTIONS: dict[Mode, str] = {
 LOOKING: frozenset[Mode] = frozenset(
     {"p2r", "tools", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled"}
 )
-"""Modes in which boxes are part of it; in the others there is nothing to say about hits."""
+"""Modes that use boxes; in the others there are no hits to count."""
 PERCEIVING: frozenset[Mode] = LOOKING - {"tools"}
-"""Modes in which boxes are there before the reasoner is asked."""
+"""Modes that have boxes before the reasoner is asked."""
 UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind"})
-"""Modes whose wording asks for the bare answer, without a tag."""
+"""Modes whose prompt asks for the bare answer, without a tag."""
 _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
 
 
 def read_mode(name: str) -> Mode:
-    """Raises ConfigError for a name that is no mode."""
+    """Return `name` as a mode. Raises ConfigError when there is no such mode."""
     by_name: dict[str, Mode] = {mode: mode for mode in MODES}
     if name not in by_name:
         raise ConfigError(f"there is no mode {name!r}", hint=f"modes: {', '.join(MODES)}")
     return by_name[name]
 
 
-def make_way(
+def make_roles(
     mode: Mode,
     model: Model,
     prompts: PromptSet,
@@ -91,38 +98,25 @@ def make_way(
     perceiver_model: Model | None = None,
     budget: Budget | None = None,
     seed: int = 0,
-) -> Way:
-    """Who looks and who answers.
+) -> Roles:
+    """Make the perceiver and the reasoner of a mode.
 
     Args:
-        perceiver_model: says where to look in place of `model`.
-        budget: of pixels, for both; None for each model's own.
-        seed: of random boxes.
+        perceiver_model: perceives in place of `model`.
+        budget: pixels for both roles; None for each model's own budget.
+        seed: for random boxes.
     """
-    looker = ModelPerceiver(perceiver_model or model, prompts, budget=budget)
-    reasoner = EvidenceReasoner(model, prompts, budget=budget)
-    ways: dict[Mode, Way] = {
-        "direct": (NoPerceiver(), PlainReasoner(model, prompts, style="direct", budget=budget)),
-        "thinking": (NoPerceiver(), PlainReasoner(model, prompts, style="thinking", budget=budget)),
-        "p2r": (looker, reasoner),
-        "tools": (NoPerceiver(), ToolReasoner(model, prompts, budget=budget)),
-        "zoom": (ZoomPerceiver(perceiver_model or model, prompts, budget=budget), reasoner),
-        "oracle": (OraclePerceiver(), reasoner),
-        "random": (RandomPerceiver(seed), reasoner),
-        "none": (NoPerceiver(), reasoner),
-        "blind": (NoPerceiver(), BlindReasoner(model, prompts)),
-        "annotate-only": (looker, PartialReasoner(reasoner, "annotated")),
-        "crop-only": (looker, PartialReasoner(reasoner, "crops")),
-        "shuffled": (looker, reasoner),
-    }
-    return ways[mode]
+    return Roles(
+        _make_perceiver(mode, perceiver_model or model, prompts, budget, seed),
+        _make_reasoner(mode, model, prompts, budget),
+    )
 
 
 def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> list[Sample]:
-    """The samples as this mode asks them.
+    """Return the samples as this mode asks them.
 
     Raises:
-        ConfigError: the mode needs gold boxes, and a sample has none; or nothing can be shuffled.
+        ConfigError: the mode needs gold boxes and a sample has none, or no sample has options to shuffle.
     """
     if mode in _NEEDING_GOLD:
         bare = [sample.id for sample in samples if not sample.gold_boxes]
@@ -130,7 +124,7 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
             raise ConfigError(
                 f"the mode {mode!r} needs gold boxes, which {len(bare)} of {len(samples)} samples lack "
                 f"({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''})",
-                hint="V* joins those of its original release with --boxes; or leave this mode out",
+                hint="V* takes the boxes of its original release with --boxes; or leave this mode out",
             )
     if mode != "shuffled":
         return list(samples)
@@ -140,3 +134,33 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
         reorder_options(sample, shuffle_order(len(sample.options), seed, sample.id)) if sample.options else sample
         for sample in samples
     ]
+
+
+def _make_perceiver(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, seed: int) -> Perceiver:
+    match mode:
+        case "p2r" | "annotate-only" | "crop-only" | "shuffled":
+            return ModelPerceiver(model, prompts, budget=budget)
+        case "zoom":
+            return ZoomPerceiver(model, prompts, budget=budget)
+        case "oracle":
+            return OraclePerceiver()
+        case "random":
+            return RandomPerceiver(seed)
+        case "direct" | "thinking" | "tools" | "none" | "blind":
+            return NoPerceiver()
+
+
+def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None) -> Reasoner:
+    match mode:
+        case "direct" | "thinking":
+            return PlainReasoner(model, prompts, style=mode, budget=budget)
+        case "tools":
+            return ToolReasoner(model, prompts, budget=budget)
+        case "blind":
+            return BlindReasoner(model, prompts)
+        case "annotate-only":
+            return PartialReasoner(EvidenceReasoner(model, prompts, budget=budget), "annotated")
+        case "crop-only":
+            return PartialReasoner(EvidenceReasoner(model, prompts, budget=budget), "crops")
+        case "p2r" | "zoom" | "oracle" | "random" | "none" | "shuffled":
+            return EvidenceReasoner(model, prompts, budget=budget)

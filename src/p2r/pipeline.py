@@ -8,14 +8,13 @@ nor wrong. Any other exception is a bug and is raised.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 
 from p2r.answers import extract_answer
 from p2r.errors import P2RError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
-from p2r.roles import Perceiver, Reasoner
+from p2r.roles import Perceiver, Reasoner, hash_roles
 from p2r.types import Answer, Completion, EvidenceRecord, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
 
 NOTHING_SAID = Answer(text=None)
@@ -87,12 +86,6 @@ async def walk(
         fingerprint=hash_roles(perceiver, reasoner),
         seconds=time.perf_counter() - start,
     )
-
-
-def hash_roles(perceiver: Perceiver, reasoner: Reasoner | None) -> str:
-    """Short hash of everything about both roles that can change a result: prompts, models, budgets, decoding."""
-    parts = f"{perceiver.fingerprint} {reasoner.fingerprint if reasoner else 'nobody'}"
-    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 async def walk_twice(

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
-from p2r.benchmarks.base import SizedSource
 from p2r.errors import P2RError
 from p2r.images.budget import FullImage, hash_pixels
+from p2r.images.load import SizedSource
 from p2r.models.cached import is_drawn
 from p2r.roles import ModelPerceiver, Perceiver
 from p2r.types import Perception, Sample, Trace

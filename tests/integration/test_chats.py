@@ -27,7 +27,7 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.models.local.patches import normalize
 from p2r.models.server.model import EndpointModel
-from p2r.modes import Mode, make_way
+from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import ToolReasoner
@@ -137,7 +137,7 @@ def test_a_server_gets_the_whole_chat_and_gives_its_odds() -> None:
 @pytest.mark.parametrize("mode", ["tools", "zoom"])
 def test_nano_ends_in_an_answer_or_in_a_failure_that_is_kept(mode: Mode) -> None:
     model = load_model("nano")
-    perceiver, reasoner = make_way(mode, model, PROMPTS)
+    perceiver, reasoner = make_roles(mode, model, PROMPTS)
     if mode == "tools":  # nano has never heard of tools and talks up to the limit
         reasoner = ToolReasoner(model, PROMPTS, Decoding(max_new_tokens=32))
 

@@ -31,6 +31,15 @@ def test_the_command_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
 
 
+def test_the_package_asks_without_importing_a_benchmark_or_a_report() -> None:
+    check = "import sys; from p2r import P2R, load_model, make_sample; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True, timeout=60)
+    rooms = {name.split(".")[1] for name in done.stdout.split() if name.startswith("p2r.")}
+    assert "modes" in rooms
+    assert not rooms & {"benchmarks", "evaluation", "report", "runs", "training", "leakage"}
+    assert not {"jinja2", "torch"} & set(done.stdout.split())
+
+
 def test_importing_the_package_imports_no_library() -> None:
     check = "import p2r, sys; print(*sorted({'PIL', 'pydantic', 'openai', 'torch', 'numpy'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True, timeout=60)

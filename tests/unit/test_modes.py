@@ -10,9 +10,10 @@ from p2r.errors import ConfigError
 from p2r.images.load import MemoryImage
 from p2r.judges import judge_for
 from p2r.models.scripted import ScriptedModel
-from p2r.modes import CAPTIONS, LOOKING, MODES, Mode, make_way, prepare_samples
-from p2r.pipeline import hash_roles, walk
+from p2r.modes import CAPTIONS, LOOKING, MODES, Mode, make_roles, prepare_samples
+from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
+from p2r.roles import hash_roles
 from p2r.types import Box, Sample, Trace
 
 PROMPTS = load_prompt_set()
@@ -47,7 +48,7 @@ class Recorder:
 
 
 async def run(mode: Mode, recorder: Recorder, looker: Recorder | None = None, sample: Sample = SAMPLE) -> Trace:
-    perceiver, reasoner = make_way(
+    perceiver, reasoner = make_roles(
         mode, recorder.model, PROMPTS, perceiver_model=looker.model if looker else None, seed=1
     )
     trace = await walk(sample, perceiver, reasoner, judge_for(sample))
@@ -81,7 +82,7 @@ async def test_the_reasoner_sees_as_many_images_as_the_mode_says(mode: Mode, num
 def test_every_mode_has_a_caption_and_is_told_apart() -> None:
     assert set(CAPTIONS) == set(MODES)
     model = Recorder().model
-    hashes = {mode: hash_roles(*make_way(mode, model, PROMPTS)) for mode in MODES if mode != "shuffled"}
+    hashes = {mode: hash_roles(*make_roles(mode, model, PROMPTS)) for mode in MODES if mode != "shuffled"}
     assert len(set(hashes.values())) == len(hashes)
 
 

@@ -15,9 +15,17 @@ from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.images.load import FileImage, MemoryImage
 from p2r.models.scripted import ScriptedModel
-from p2r.pipeline import hash_roles, walk
+from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
-from p2r.roles import EvidenceReasoner, FixedPerceiver, ModelPerceiver, NoPerceiver, OraclePerceiver, PlainReasoner
+from p2r.roles import (
+    EvidenceReasoner,
+    FixedPerceiver,
+    ModelPerceiver,
+    NoPerceiver,
+    OraclePerceiver,
+    PlainReasoner,
+    hash_roles,
+)
 from p2r.types import Answer, Box, Completion, Perception, Sample, Trace, Verdict
 
 PROMPTS = load_prompt_set("release")

@@ -11,10 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar, overload, runtime_checkable
+from typing import Literal, TypeVar, overload
 
 from p2r.errors import DataError, P2RError
-from p2r.types import ImageSource, Sample
+from p2r.images.load import read_size
+from p2r.types import Sample
 
 ScoredBy = Literal["answer", "box"]
 Item = TypeVar("Item")
@@ -110,15 +111,6 @@ class Benchmark(Sequence[Sample]):
         return self.samples[index]
 
 
-@runtime_checkable
-class SizedSource(Protocol):
-    """An image source whose size can be read from the header, without decoding."""
-
-    def read_size(self) -> tuple[int, int]:
-        """(width, height) in pixels, upright. Raises ImageError."""
-        ...
-
-
 class Sieve:
     """Turns rows into samples, one after the other, and says which rows are no good.
 
@@ -169,11 +161,6 @@ class Sieve:
             hints = [error.hint, f"skip_bad={len(self.left_out) + 1} would leave out this row"]
             raise DataError(f"{place}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
         self.left_out.append(LeftOut(place, error.message))
-
-
-def read_size(image: ImageSource) -> tuple[int, int]:
-    """(width, height) in pixels of the upright image, from its header where the source can. Raises ImageError."""
-    return image.read_size() if isinstance(image, SizedSource) else image.load().size
 
 
 def compare_with_facts(samples: Sequence[Sample], facts: Facts) -> list[str]:

@@ -17,10 +17,11 @@ from pydantic import Field, ValidationError
 
 from p2r.benchmarks.annotations.box_files import BoxFile, read_box_file
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
-from p2r.benchmarks.base import Facts, read_size
+from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.errors import DataError
+from p2r.images.load import read_size
 from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
 
 FACTS = Facts("folder", letters=LETTERS)

@@ -1,18 +1,14 @@
-"""Options as data sets write them, and in another order."""
+"""Options as data sets write them."""
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from p2r.benchmarks.files.rows import Row, shorten
-from p2r.errors import DataError
 from p2r.types import LETTERS, Sample
 
 _LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.*?)\s*$", re.DOTALL)
-_OPTION_LINE = re.compile(r"^\(([A-Z])\) (.*)$")
 
 
 def parse_lettered(texts: Sequence[object], field: str, row: Row) -> tuple[str, ...]:
@@ -65,37 +61,3 @@ def join_question(question: str, options: Sequence[str], *, heading: str = "") -
     """The question with lines "(A) ...", under a heading like "Options:" if there is one."""
     lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
     return "\n".join([question, *([heading] if heading else []), *lines])
-
-
-def shuffle_order(num_options: int, seed: int, key: str) -> list[int]:
-    """An order of options, the same for ever for the same seed and key: entry k is the option that comes k-th."""
-    order = list(range(num_options))
-    random.Random(f"{seed}:{key}").shuffle(order)
-    return order
-
-
-def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
-    """The same question with its options in another order, also where the question's text states them.
-
-    Args:
-        order: entry k is the index, in the sample, of the option that comes k-th.
-
-    Raises:
-        DataError: `order` is no order of the options, or the question states them in a way that is not "(A) ...".
-    """
-    if sorted(order) != list(range(len(sample.options))):
-        raise DataError(f"{list(order)} is no order of the {len(sample.options)} options of sample {sample.id!r}")
-    options = tuple(sample.options[k] for k in order)
-    target = sample.target
-    if target and target in LETTERS[: len(options)]:
-        target = LETTERS[list(order).index(LETTERS.index(target))]
-    question = sample.question
-    if sample.options_in_question:
-        lines, stated = question.split("\n"), list[int]()
-        stated = [k for k, line in enumerate(lines) if _OPTION_LINE.match(line)][-len(options) :]
-        if [_OPTION_LINE.sub(r"\2", lines[k]) for k in stated] != list(sample.options):
-            raise DataError(f"the question of sample {sample.id!r} does not state its options as lines '(A) ...'")
-        for k, letter, option in zip(stated, LETTERS, options, strict=False):
-            lines[k] = f"({letter}) {option}"
-        question = "\n".join(lines)
-    return replace(sample, options=options, target=target, question=question)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels
 from p2r.benchmarks.annotations.polygons import Point, draw_polygon
-from p2r.benchmarks.base import Facts, read_size
+from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
 from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row, shorten
 from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.errors import DataError
+from p2r.images.load import read_size
 from p2r.types import ImageSource, Sample
 
 TARGET, IGNORE = 1, 255

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, clip_to_image
-from p2r.benchmarks.base import Facts, read_size
+from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
 from p2r.benchmarks.files.rows import Row, shorten
 from p2r.benchmarks.files.tables import read_table
@@ -27,10 +27,11 @@ from p2r.benchmarks.options import (
     find_doubles,
     join_question,
     read_letter_columns,
-    shuffle_order,
     split_question,
 )
+from p2r.choices import shuffle_order
 from p2r.errors import DataError
+from p2r.images.load import read_size
 from p2r.types import LETTERS, Box, Sample
 
 FACTS = Facts("vstar", 191, {"direct_attributes": 115, "relative_position": 76})

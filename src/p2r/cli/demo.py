@@ -27,7 +27,7 @@ from p2r.evaluation.tables import show_share
 from p2r.files import explain_write_errors
 from p2r.judges import judge_for
 from p2r.models.load import load_model
-from p2r.modes import Mode, make_way
+from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.report.evaluation.chapters import Chapter
@@ -73,7 +73,7 @@ def demo(
     answerer = load_model(model)
     columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
-        stored = asyncio.run(_run_ways(answerer, samples, seed, progress))
+        stored = asyncio.run(_run_modes(answerer, samples, seed, progress))
     runs = {name: score_run(run) for name, run in zip(MODES, stored, strict=True)}
     console = make_console()
     console.print(make_table([(name, summarize(run)) for name, run in runs.items()]))
@@ -105,19 +105,19 @@ def demo(
         raise typer.Exit(1)
 
 
-async def _run_ways(model: Model, samples: Sequence[Sample], seed: int, progress: Progress) -> list[StoredRun]:
+async def _run_modes(model: Model, samples: Sequence[Sample], seed: int, progress: Progress) -> list[StoredRun]:
     """One after the other, so that each has the machine for itself; after a few untimed questions to warm up."""
     prompts = load_prompt_set()
-    ways = {name: make_way(mode, model, prompts, seed=seed) for name, mode in MODES.items()}
+    roles = {name: make_roles(mode, model, prompts, seed=seed) for name, mode in MODES.items()}
     for sample in samples[:NUM_AT_ONCE]:
-        await walk(sample, *ways[DIRECT])
-    return [await _run_way(name, samples, *way, progress) for name, way in ways.items()]
+        await walk(sample, *roles[DIRECT])
+    return [await _run_mode(name, samples, *pair, progress) for name, pair in roles.items()]
 
 
-async def _run_way(
+async def _run_mode(
     name: str, samples: Sequence[Sample], perceiver: Perceiver, reasoner: Reasoner | None, progress: Progress
 ) -> StoredRun:
-    """Ask every question in one way, and time it."""
+    """Ask every question in one mode, and time it."""
 
     async def walk_one(sample: Sample) -> Trace:
         return await walk(sample, perceiver, reasoner, judge_for(sample))

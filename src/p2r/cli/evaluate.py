@@ -33,9 +33,9 @@ from p2r.evaluation.evaluate import draw_limit, take_shard
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import score_run
 from p2r.models.load import load_model, runs_on_torch
-from p2r.modes import LOOKING, MODES, PERCEIVING, Mode, make_way, prepare_samples, read_mode
-from p2r.pipeline import hash_roles
+from p2r.modes import LOOKING, MODES, PERCEIVING, Mode, Roles, make_roles, prepare_samples, read_mode
 from p2r.prompts import load_prompt_set
+from p2r.roles import hash_roles
 from p2r.runs.evaluation import read_run
 from p2r.runs.origin import make_origin
 from p2r.runs.store import Setting
@@ -180,8 +180,8 @@ def evaluate_benchmarks(
     }
     jobs: list[Job] = []
     for benchmark, one, samples in prepared:
-        perceiver, reasoner = make_way(one, answerer, wording, perceiver_model=looker, seed=seed)
-        way = share_perception_of(perceiver, share_perception, samples), reasoner
+        perceiver, reasoner = make_roles(one, answerer, wording, perceiver_model=looker, seed=seed)
+        roles = Roles(share_perception_of(perceiver, share_perception, samples), reasoner)
         settings: dict[str, Setting] = {
             "benchmark": benchmark.name,
             "benchmark_fingerprint": benchmark.fingerprint,
@@ -193,16 +193,18 @@ def evaluate_benchmarks(
             "prompts": prompts,
             "judge_model": judge_model if benchmark.name in judged else None,
             "prompt_fingerprint": wording.fingerprint,
-            "roles": hash_roles(*way),
+            "roles": hash_roles(*roles),
             "max_pixels": max_pixels,
             "dtype": dtype,
             "limit": limit,
             "seed": seed,
             "shard": shard,
-            "share_perception": share_perception if way[0].fingerprint != perceiver.fingerprint else None,
+            "share_perception": share_perception if roles.perceiver.fingerprint != perceiver.fingerprint else None,
         }
         folder = out / benchmark.name / (one + (f".{shard.replace('/', '-of-')}" if shard else ""))
-        jobs.append(Job(f"{benchmark.name} {one}", folder, benchmark, samples, way, settings, origins[benchmark.name]))
+        jobs.append(
+            Job(f"{benchmark.name} {one}", folder, benchmark, samples, roles, settings, origins[benchmark.name])
+        )
     try:
         tallies = asyncio.run(
             run_jobs(jobs, messages, judge, wording, num_at_once, round(image_memory_gb * 1e9), max_error_rate)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from p2r.benchmarks import Benchmark
 from p2r.dialogue import Model
 from p2r.evaluation.evaluate import Tally, evaluate
-from p2r.modes import Way
+from p2r.modes import Roles
 from p2r.prompts import PromptSet
 from p2r.runs.clock import RunClock
 from p2r.runs.evaluation import write_facts
@@ -28,7 +28,7 @@ class Job:
     folder: Path
     benchmark: Benchmark
     samples: list[Sample]
-    way: Way
+    roles: Roles
     settings: dict[str, Setting]
     origin: Origin
 
@@ -76,7 +76,7 @@ async def run_jobs(
                 tallies.append(
                     await evaluate(
                         job.samples,
-                        job.way,
+                        job.roles,
                         store,
                         scored_by=job.benchmark.scored_by,
                         judge_model=judge,

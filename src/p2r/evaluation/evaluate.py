@@ -18,7 +18,7 @@ from p2r.benchmarks.base import ScoredBy
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, TooManyErrors
 from p2r.judges import BoxJudge, judge_for
-from p2r.modes import Way
+from p2r.modes import Roles
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet
 from p2r.runs.store import TraceStore
@@ -71,7 +71,7 @@ def explain_causes(causes: Counter[str]) -> str:
 
 async def evaluate(
     samples: Sequence[Sample],
-    way: Way,
+    roles: Roles,
     store: TraceStore,
     *,
     scored_by: ScoredBy = "answer",
@@ -95,7 +95,7 @@ async def evaluate(
         TooManyErrors: with the most frequent cause.
         StorageError: a trace cannot be written.
     """
-    perceiver, reasoner = way[0], None if scored_by == "box" else way[1]
+    perceiver, reasoner = roles.perceiver, None if scored_by == "box" else roles.reasoner
     tally = Tally(num_samples=len(samples))
     waiting: list[Sample] = []
     for sample in group_neighbors(samples):

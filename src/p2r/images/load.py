@@ -16,18 +16,28 @@ import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from p2r.errors import ImageError
+from p2r.types import ImageSource
 
 MAX_IMAGE_PIXELS = 400_000_000
 """Largest image that is decoded by default: 20,000 x 20,000 pixels, 1.6 GB in memory."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "JPEG2000", "PPM", "AVIF")
 """What is read, by Pillow's names. Formats that run a program (EPS) or have no signature (TGA) are left out."""
+
+
+@runtime_checkable
+class SizedSource(Protocol):
+    """An image source whose size can be read from the header, without decoding."""
+
+    def read_size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright. Raises ImageError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,11 @@ def read_image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
     image = _identify(file, file.read(16), name)
     width, height = image.size
     return (height, width) if _read_orientation(image) >= 5 else (width, height)
+
+
+def read_size(image: ImageSource) -> tuple[int, int]:
+    """(width, height) in pixels of the upright image, from its header where the source can. Raises ImageError."""
+    return image.read_size() if isinstance(image, SizedSource) else image.load().size
 
 
 def make_upright_rgb(image: Image.Image) -> Image.Image:

@@ -33,7 +33,7 @@ from p2r.errors import JudgeError, P2RError
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.evaluation.evaluate import choose_judge
 from p2r.models.load import load_model
-from p2r.modes import make_way, prepare_samples, read_mode
+from p2r.modes import make_roles, prepare_samples, read_mode
 from p2r.pipeline import NOTHING_SAID, walk
 from p2r.prompts import load_prompt_set, question_text
 from p2r.runs.evaluation import SampleFacts, to_sample
@@ -136,7 +136,7 @@ def look_and_answer(
 ) -> Solver:
     """One walk per sample, unjudged; without a reasoner where only boxes are scored. Arguments as of `benchmark`."""
     found, samples = load_samples(spec, split, boxes, images, num_samples, seed, mode)
-    perceiver, reasoner = make_way(
+    perceiver, reasoner = make_roles(
         read_mode(mode),
         load_model(model, max_pixels=max_pixels),
         load_prompt_set(prompts),

@@ -35,9 +35,10 @@ from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
 from p2r.loop import run_blocking
 from p2r.models.load import load_model
-from p2r.modes import MODES, Mode, make_way, read_mode
-from p2r.pipeline import hash_roles, walk
+from p2r.modes import MODES, Mode, make_roles, read_mode
+from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
+from p2r.roles import hash_roles
 from p2r.runs.store import Setting, TraceStore
 from p2r.types import LETTERS, Sample, Trace
 from p2r.walks import walk_all
@@ -101,7 +102,7 @@ class P2RModel(lmms):
             )
         answerer = load_model(model, device=device, dtype=dtype, max_pixels=max_pixels)
         looker = perceiver_model and load_model(perceiver_model, device=device, dtype=dtype, max_pixels=max_pixels)
-        self._way = make_way(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker or None)
+        self._roles = make_roles(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker or None)
         self._closing = cast(Literal["keep", "drop"], closing)
         self._num_at_once, self._max_failed = num_at_once, max_failed
         self._out = None if out is None else Path(out).expanduser()
@@ -111,7 +112,7 @@ class P2RModel(lmms):
             "model": model,
             "perceiver_model": perceiver_model,
             "prompts": prompts,
-            "roles": hash_roles(*self._way),
+            "roles": hash_roles(*self._roles),
             "closing": closing,
             "max_pixels": max_pixels,
             "dtype": dtype,
@@ -161,7 +162,7 @@ class P2RModel(lmms):
                 logger.info(f"p2r: {len(traces)} of {len(samples)} questions are answered already in {self._out}")
             waiting = [sample for sample in samples.values() if sample.id not in traces]
             async with aclosing(
-                walk_all(waiting, lambda sample: walk(sample, *self._way), num_at_once=self._num_at_once)
+                walk_all(waiting, lambda sample: walk(sample, *self._roles), num_at_once=self._num_at_once)
             ) as walks:
                 async for trace in walks:
                     traces[trace.sample_id] = trace

@@ -5,7 +5,7 @@ like any other, so the walk has no modes. A role sizes images to its model's pix
 resize by a processor or server changes them.
 """
 
-from p2r.roles.base import DEFAULT_DECODING, RELEASE_DECODING, DecodingPreset, Perceiver, Reasoner
+from p2r.roles.base import DEFAULT_DECODING, RELEASE_DECODING, DecodingPreset, Perceiver, Reasoner, hash_roles
 from p2r.roles.given import FixedPerceiver, GivenPerceiver, NoPerceiver, OraclePerceiver, RandomPerceiver
 from p2r.roles.model import (
     EvidenceReasoner,
@@ -35,6 +35,7 @@ __all__ = [
     "Search",
     "ToolReasoner",
     "ZoomPerceiver",
+    "hash_roles",
     "perceiver_prompt",
     "read_perception",
     "reasoner_prompt",

@@ -62,6 +62,12 @@ class Reasoner(Protocol):
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion: ...
 
 
+def hash_roles(perceiver: Perceiver, reasoner: Reasoner | None) -> str:
+    """Short hash of everything about both roles that can change a result: prompts, models, budgets, decoding."""
+    parts = f"{perceiver.fingerprint} {reasoner.fingerprint if reasoner else 'nobody'}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
 async def complete(model: Model, prompt: Prompt, decoding: Decoding, budget: Budget) -> Completion:
     """The model's reply, with the visual tokens of each image noted even by a model that does not report them."""
     completion = await model.complete(prompt, decoding)

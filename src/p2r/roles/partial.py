@@ -14,14 +14,10 @@ from PIL import Image
 from p2r.dialogue import Budget, Decoding, Model, Prompt
 from p2r.evidence import Evidence
 from p2r.images.budget import fit
-from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet
-from p2r.roles import (
-    DEFAULT_DECODING,
-    NoPerceiver,
-    PlainReasoner,
-    Reasoner,
-)
+from p2r.roles.base import DEFAULT_DECODING, Reasoner, hash_roles
+from p2r.roles.given import NoPerceiver
+from p2r.roles.model import PlainReasoner
 from p2r.types import Completion, Sample
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2r.benchmarks import check_benchmark, load_benchmark
-from p2r.benchmarks.options import reorder_options
+from p2r.choices import reorder_options
 from p2r.errors import DataError
 from p2r.prompts import question_text
 from p2r.types import LETTERS
@@ -129,7 +129,7 @@ def test_shuffled_options_are_stated_in_the_new_order(tmp_path: Path) -> None:
     sample = reorder_options(load_benchmark(tmp_path / "v.parquet")[0], [1, 3, 0, 2])
     assert question_text(sample).endswith("?\n(A) red\n(B) blue\n(C) green\n(D) white")
     assert (sample.options, sample.target) == (("red", "blue", "green", "white"), "A")
-    with pytest.raises(DataError, match="no order"):
+    with pytest.raises(DataError, match="not an order"):
         reorder_options(sample, [0, 0, 1, 2])
 
 

@@ -12,7 +12,7 @@ from p2r.errors import ConfigError, StorageError, TooManyErrors
 from p2r.evaluation.evaluate import Tally, draw_limit, evaluate, group_neighbors, take_shard
 from p2r.images.load import MemoryImage
 from p2r.models.scripted import ScriptedModel
-from p2r.modes import make_way
+from p2r.modes import make_roles
 from p2r.prompts import load_prompt_set
 from p2r.runs.store import TraceStore, read_traces
 from p2r.types import Box, Sample
@@ -37,7 +37,7 @@ def make_samples(count: int) -> list[Sample]:
 
 async def ask(folder: Path, samples: list[Sample], model: ScriptedModel, rate: float = 0.1) -> Tally:
     with TraceStore(folder, {"mode": "direct"}, sync_every=2) as store:
-        return await evaluate(samples, make_way("direct", model, PROMPTS), store, max_error_rate=rate)
+        return await evaluate(samples, make_roles("direct", model, PROMPTS), store, max_error_rate=rate)
 
 
 async def test_every_sample_is_asked_once_and_only_what_is_missing_later(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_boxes_are_judged_and_no_answer_is_asked_for_where_a_benchmark_is_
     sample = Sample(id="a", image=IMAGES[0], question="the star", gold_boxes=(gold,))
     model = ScriptedModel({"perceiver": '[{"bbox_2d": [100, 100, 300, 290], "label": "x"}]'})
     with TraceStore(tmp_path, {}) as store:
-        tally = await evaluate([sample], make_way("p2r", model, PROMPTS), store, scored_by="box")
+        tally = await evaluate([sample], make_roles("p2r", model, PROMPTS), store, scored_by="box")
         assert tally.num_correct == 1
         trace = store.find(sample)
     assert trace is not None and trace.verdict is not None and trace.verdict.judge == "box@0.5"
@@ -92,8 +92,8 @@ async def test_a_judging_model_is_asked_where_the_words_of_a_free_answer_differ(
     samples = [Sample(id=target, image=IMAGES[0], question="?", target=target) for target in ("boat", "car", "ship")]
     model = ScriptedModel({"reasoner": "<answer>The ship.</answer>", "judge": judge}, name="judge")
     with TraceStore(tmp_path, {}) as store:
-        way = make_way("thinking", model, PROMPTS)
-        tally = await evaluate(samples, way, store, judge_model=model, judge_prompts=PROMPTS)
+        roles = make_roles("thinking", model, PROMPTS)
+        tally = await evaluate(samples, roles, store, judge_model=model, judge_prompts=PROMPTS)
         verdicts = {sample.id: trace.verdict for sample in samples if (trace := store.find(sample))}
     assert (tally.num_judged, tally.num_correct, len(asked)) == (3, 2, 2)
     assert {id: verdict.judge for id, verdict in verdicts.items() if verdict} == {
@@ -112,7 +112,7 @@ async def test_a_judging_model_that_says_neither_is_a_failure_and_no_wrong_answe
     model = ScriptedModel({"reasoner": "<answer>ship</answer>", "judge": "perhaps"})
     sample = Sample(id="a", image=IMAGES[0], question="?", target="boat")
     with TraceStore(tmp_path, {}) as store:
-        tally = await evaluate([sample], make_way("thinking", model, PROMPTS), store, judge_model=model)
+        tally = await evaluate([sample], make_roles("thinking", model, PROMPTS), store, judge_model=model)
     assert (tally.num_judged, tally.num_failed) == (0, 1)
     assert "neither yes nor no" in tally.explain()
 

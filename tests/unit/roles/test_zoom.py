@@ -13,7 +13,7 @@ from p2r.errors import ModelError
 from p2r.images.budget import FullImage
 from p2r.images.load import MemoryImage
 from p2r.models.scripted import ScriptedModel
-from p2r.modes import make_way
+from p2r.modes import make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import Search, ZoomPerceiver
@@ -187,7 +187,7 @@ async def test_a_model_that_names_nothing_is_shown_the_image_alone() -> None:
 
 async def test_a_walk_answers_from_what_was_found_and_reads_back() -> None:
     model = Searcher()
-    trace = await walk(SAMPLE, *make_way("zoom", model, PROMPTS))
+    trace = await walk(SAMPLE, *make_roles("zoom", model, PROMPTS))
     assert trace.failure is None
     assert trace.evidence is not None and trace.evidence.annotated
     assert trace.answer is not None and trace.answer.text == "a star"
@@ -195,7 +195,7 @@ async def test_a_walk_answers_from_what_was_found_and_reads_back() -> None:
 
 
 async def test_a_model_that_says_neither_yes_nor_no_fails_and_is_not_wrong() -> None:
-    trace = await walk(SAMPLE, *make_way("zoom", ScriptedModel({"perceiver": "a boat"}), PROMPTS))
+    trace = await walk(SAMPLE, *make_roles("zoom", ScriptedModel({"perceiver": "a boat"}), PROMPTS))
     assert trace.failure is not None
     assert (trace.failure.stage, trace.failure.kind) == ("perceive", "ModelError")
     assert "neither Yes nor No" in trace.failure.message

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import cast
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
-from p2r.benchmarks.base import read_size
 from p2r.benchmarks.files.rows import shorten
 from p2r.errors import DataError
+from p2r.images.load import read_size
 from p2r.types import Box, Sample
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")

@@ -9,12 +9,12 @@ from typing import cast
 
 from PIL import Image
 
-from p2r.benchmarks.base import read_size
 from p2r.benchmarks.files.cell_image import CellImage, PathImage, ShortCell
 from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row, shorten
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError, ImageError
+from p2r.images.load import read_size
 from p2r.types import ImageSource
 
 

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from PIL import Image
 
 from p2r.answers import extract_answer
-from p2r.benchmarks.base import LeftOut, read_size
+from p2r.benchmarks.base import LeftOut
 from p2r.benchmarks.check import judge_now, make_ideal_reply
 from p2r.config import ActiveRole, DataSettings
 from p2r.dialogue import Budget, ModelProfile, Prompt
 from p2r.errors import DataError, P2RError
 from p2r.images.budget import MAX_ASPECT_RATIO, smart_resize
+from p2r.images.load import read_size
 from p2r.judges import judge_for
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet

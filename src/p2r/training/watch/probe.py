@@ -15,7 +15,7 @@ from p2r.boxes import hits, mean_best_iou
 from p2r.evaluation.metrics import saw_all_evidence
 from p2r.judges import judge_for
 from p2r.models.local.model import LocalModel
-from p2r.modes import Mode, make_way
+from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet
 from p2r.statistics import bound_mean, mean_of
@@ -46,7 +46,7 @@ async def measure_probe(
     own = world.share(samples)
     traces: dict[Mode, list[Trace]] = {}
     for mode in PROBE_MODES:
-        perceiver, reasoner = make_way(mode, partner.model, prompts)
+        perceiver, reasoner = make_roles(mode, partner.model, prompts)
         walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in own]
         traces[mode] = world.gather(await partner.run(walks))
     return describe_probe(samples, traces["p2r"], traces["direct"])

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: one schema per file, written and read here."""
