@@ -1,4 +1,4 @@
-"""Benchmarks: each yields samples, and nothing but samples."""
+"""Benchmarks: each one yields samples and nothing else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a loaded benchmark is: samples with lazy images, what it should hold, and how it differs from that.
+"""A loaded benchmark: samples with lazy images, what it should hold, and how it differs from that.
 
-A row that cannot be used stops the loading, unless as many bad rows are allowed; then each is listed. What a third
-party counted (rows, categories, rotations) never stops anything: a difference is reported.
+A row that cannot be used stops the loading, unless bad rows are allowed; then each of them is listed. Counts from third
+parties (rows, categories, rotations) never stop anything: differences are reported.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a benchmark before it is loaded. Counts come from papers and public code: to compare with.
+    """What is known about a benchmark before it is loaded. Counts come from papers and public code, for comparison.
 
-    num_samples: None when it depends on the data, as for one's own.
-    categories: name -> count, None for a count that is not known; {} when any category may come.
-    letters: those that the authors' release counts as answers.
+    num_samples: None when it depends on the data, as with your own data.
+    categories: name -> count, None for an unknown count; {} when any category is allowed.
+    letters: the letters that the authors' release accepts as answers.
     scored_by: "box" when the boxes are judged (Acc@0.5), not the answer.
     """
 
@@ -40,7 +40,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that was not usable: where it stands, and why."""
+    """A row that could not be used: its file and row, and the reason."""
 
     place: str
     reason: str
@@ -49,12 +49,12 @@ class LeftOut:
 class Benchmark(Sequence[Sample]):
     """Samples in the order of the file.
 
-    name: of the benchmark, "vstar", "hrbench_4k" and so on, also in each sample.
-    facts: what it should hold.
-    differences: sentences; how what was found differs from the facts. () when it does not.
-    notes: sentences that belong under a table: which annotation, which order of options.
+    name: the benchmark's name, such as "vstar" or "hrbench_4k"; each sample states it too.
+    facts: what the benchmark should hold.
+    differences: how the samples differ from the facts, in sentences; () when they do not.
+    notes: sentences to print under a table, for example which annotation or order of options was used.
     left_out: bad rows, at most as many as were allowed.
-    source: the file or folder it was read from.
+    source: the file or folder that was read.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Benchmark(Sequence[Sample]):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of all that is asked and of the right answers, without the pixels: the same for the same data."""
+        """Short hash of questions and right answers, without pixels: equal data gives an equal hash."""
         digest = hashlib.sha256()
         for sample in self.samples:
             boxes = [box.xyxy for box in sample.gold_boxes]
@@ -112,9 +112,9 @@ class Benchmark(Sequence[Sample]):
 
 
 class Sieve:
-    """Turns rows into samples, one after the other, and says which rows are no good.
+    """Turn rows into samples one by one, and record which rows are bad.
 
-    skip_bad: most bad rows that are left out; one more stops the loading.
+    skip_bad: how many bad rows may be left out; one more stops the loading.
     check_images: read the header of every image.
     """
 
@@ -130,11 +130,11 @@ class Sieve:
         """The samples of all good rows.
 
         Args:
-            make: raises a P2RError for a row that is no good.
-            place: where a row stands, for messages.
+            make: turns a row into a sample; raises a P2RError for a bad row.
+            place: names a row's file and number in messages.
 
         Raises:
-            DataError: more bad rows than allowed, or no good one.
+            DataError: more bad rows than allowed, or no usable row.
         """
         samples: dict[str, Sample] = {}
         first_place: dict[str, str] = {}
@@ -164,7 +164,7 @@ class Sieve:
 
 
 def compare_with_facts(samples: Sequence[Sample], facts: Facts) -> list[str]:
-    """How the counts differ from what is known, in sentences."""
+    """State in sentences how the counts differ from the facts."""
     differences: list[str] = []
     if facts.num_samples is not None and len(samples) != facts.num_samples:
         differences.append(f"{len(samples)} samples instead of {facts.num_samples}")

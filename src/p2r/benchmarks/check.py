@@ -1,4 +1,4 @@
-"""Is a benchmark fit to be run? Every right answer, given as a model would give it, has to score 1.0.
+"""Check that a benchmark is fit to be run: every right answer, given as a model would give it, has to score 1.0.
 
 For each sample an ideal reply is made and read back the way an evaluation does: by the robust extractor, by the one of
 the authors' release, for MME-RealWorld by its own script, and judged. Boxes go through the box parser and have to come
@@ -27,12 +27,12 @@ from p2r.types import Answer, Judge, Sample, Verdict
 class CheckReport:
     """What was proved, and what was not.
 
-    num_answers: samples whose right answer scored 1.0 with every scorer.
+    num_answers: samples for which the right answer scored 1.0 with every scorer.
     num_boxes: gold boxes that came back as they were.
     num_images: images decoded in full.
-    num_unjudged: samples without a right answer or a gold box, which nothing can score.
+    num_unjudged: samples that cannot be scored, because they have no right answer or gold box.
     problems: sentences; () when the benchmark is fit to be run.
-    differences, left_out: what loading reported, as sentences.
+    differences, left_out: what the loader reported, in sentences.
     """
 
     name: str
@@ -56,7 +56,7 @@ def check_benchmark(
     """Prove what can be proved without a model. Images are decoded one at a time.
 
     Args:
-        decode_images: False leaves the images alone.
+        decode_images: False skips the images.
         on_progress: called with the number of samples done so far.
     """
     problems: list[str] = []

@@ -4,7 +4,7 @@
      "boxes": [[120, 80, 300, 240]], "box_frame": "pixels"}
 
 Boxes are [x1, y1, x2, y2], or {"box": [...], "label": "sail"}; `box_frame` has to say whether they are "pixels" or
-"per_mille", because one mistaken for the other is wrong in silence. Boxes of a COCO or Label Studio file can be joined.
+"per_mille", because a mistake would go unnoticed. Boxes can also come from a COCO or Label Studio file.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class QuestionRow(Frozen):
     """A line of the file.
 
     image: a path, relative to the file.
-    target: the right answer, if known; of a choice its letter or its text.
-    id: the number of the line when it has none.
-    cluster: the same for rows that ask the same thing; intervals are computed over clusters.
+    target: the right answer, if known; for a choice, its letter or its text.
+    id: defaults to the line's number.
+    cluster: shared by rows that ask the same thing; intervals are computed over clusters.
     """
 
     image: str = Field(min_length=1)
@@ -56,14 +56,14 @@ class QuestionRow(Frozen):
 
 
 def load_folder(source: Source) -> Loaded:
-    """Raises DataError."""
+    """Load JSON lines. Raises DataError for a missing file or more bad rows than allowed."""
     path = _find_file(source)
     lines = _read_lines(path)
     joined = read_box_file(source.boxes) if source.boxes else None
     samples = source.sieve.collect(lines, _make_reader(path, joined), lambda line: f"{path}, line {line[0]}")
     differences: list[str] = []
     if joined and (unused := joined.unused()):
-        differences.append(f"{len(unused)} images of {joined.path} belong to no question: {', '.join(unused[:5])}")
+        differences.append(f"{len(unused)} images of {joined.path} have no question: {', '.join(unused[:5])}")
     return Loaded(samples, FACTS, differences)
 
 
@@ -136,7 +136,7 @@ def _check_options(row: QuestionRow, form: AnswerForm) -> None:
         )
     stripped = [option.strip() for option in row.options]
     if "" in stripped or len(set(stripped)) < len(stripped) or len(stripped) > len(LETTERS):
-        raise DataError("field 'options': one is empty, comes twice, or there are more than letters")
+        raise DataError("field 'options': one is empty or repeated, or there are more options than letters")
 
 
 def _read_target(row: QuestionRow) -> str | None:

@@ -1,7 +1,7 @@
 """HR-Bench 4K and 8K (Wang et al., 2025): 200 questions each, asked four times with the options rotated.
 
-Parquet or TSV with the columns of DreamMr/HR-Bench. In a TSV an image cell of at most 64 characters names the row whose
-image it shares. Rotations of one question share `cluster`, and `cycle` says which one it is.
+Parquet or TSV with the columns of DreamMr/HR-Bench. In a TSV an image cell of at most 64 characters is the index of the
+row that holds the image. Rotations of one question share `cluster`, and `cycle` says which one it is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LONGEST_POINTER = 64
 
 
 def load_hrbench(facts: Facts) -> Callable[[Source], Loaded]:
-    """The loader of one resolution."""
+    """Return the loader for one resolution."""
 
     def load(source: Source) -> Loaded:
-        """Raises DataError."""
+        """Load one file. Raises DataError for another layout or more bad rows than allowed."""
         resolution = facts.name[-2:]
         table = read_table(source.path, split=source.split, containing="" if source.split else resolution)
         table.require(COLUMNS)

@@ -1,8 +1,11 @@
 """Data sets of the Hugging Face hub, fetched only when an id is given. Needs huggingface_hub (the extra `data`).
 
-What is in the local cache already is taken from there, so that an offline machine can load it; without network the
-error comes within seconds.
+A data set in the local cache is taken from there, so an offline machine can load it; without a network the error comes
+within seconds.
 """
+
+# pyright: reportUnknownMemberType=false
+# huggingface_hub's snapshot_download is only partly typed.
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ HUB_IDS = {
     "Ricky06662/ReasonSeg_val": "reasonseg",
     "Ricky06662/ReasonSeg_test": "reasonseg",
 }
-"""Known data sets, and the benchmark each one is. Others are loaded as NAME:owner/dataset."""
+"""Known data sets and their benchmarks. Other data sets are loaded as NAME:owner/dataset."""
 
 TIMEOUT_S = 5.0
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -31,17 +34,17 @@ def is_hub_id(text: str) -> bool:
 
 
 def fetch_dataset(hub_id: str) -> Path:
-    """The folder of a data set, downloaded unless it is in the cache.
+    """Return the folder of a data set, downloading it unless it is in the cache.
 
     Raises:
-        DataError: huggingface_hub is missing, no network, no such data set, or no access.
+        DataError: huggingface_hub or the network is missing, or the data set does not exist or is not accessible.
     """
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise DataError(
-            f"{hub_id!r} is no local path, and huggingface_hub, which would fetch it, is not installed",
+            f"{hub_id!r} is not a local path, and huggingface_hub, which would fetch it, is not installed",
             hint="pip install 'perceive-to-reason[data]', or name a local file",
         ) from error
     try:

@@ -1,4 +1,4 @@
-"""What a loader is given, and what it hands back: the seam between the registry and the benchmarks."""
+"""What a loader receives and returns: the interface between the registry and the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Source:
     """What to load.
 
     path: a file, or the folder that holds it.
-    split: which part, where there are several.
-    seed: of the order of options where the data has none of its own (V*).
-    boxes: V*: the folder of the original release, whose JSON files have the boxes. Own data: a COCO or Label Studio
+    split: the part to load, where there are several.
+    seed: seed for the order of options where the data has none of its own (V*).
+    boxes: for V*, the folder of the original release, which has the boxes; for your own data, a COCO or Label Studio
         file.
-    images: MME-RealWorld, P2R-10k: the folder that image paths start from.
+    images: for MME-RealWorld and P2R-10k, the folder that image paths start from.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Samples, and what has to be said about them. `differences` leaves out the counts, which the registry compares."""
+    """Samples, with remarks about them. `differences` leaves out the counts, which the registry compares."""
 
     samples: Sequence[Sample]
     facts: Facts

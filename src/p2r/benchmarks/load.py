@@ -35,7 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
     "p2r10k": load_p2r10k,
     "folder": load_folder,
 }
-"""Loaders of the benchmarks that lie in files. `needles` is made on the spot."""
+"""Loaders of the benchmarks that are files. `needles` is generated."""
 
 NAMES = ("needles", *BENCHMARKS)
 
@@ -55,16 +55,16 @@ def load_benchmark(
 
     Args:
         spec: "needles", NAME:PATH, NAME:owner/dataset, a path, or a known id of the Hugging Face hub.
-        split: which part, where there are several: files whose names begin with it, or a folder.
-        seed: of needles; and of the order of options in V*'s original layout, which has none of its own.
-        num_samples: of needles.
-        skip_bad: most unusable rows that are left out and listed in `left_out`.
-        boxes: V*: the folder of the original release. Own data: a COCO or Label Studio file.
-        images: MME-RealWorld's original layout, P2R-10k: the folder that image paths start from.
-        check_images: read the header of every image. A parquet file is read once in whole for it.
+        split: the part to load, where there are several: the start of the files' names, or a folder.
+        seed: seed for needles, and for the order of options in V*'s original layout, which has none of its own.
+        num_samples: the number of needles.
+        skip_bad: how many unusable rows may be left out; they are listed in `left_out`.
+        boxes: for V*, the folder of the original release; for your own data, a COCO or Label Studio file.
+        images: for MME-RealWorld's original layout and P2R-10k, the folder that image paths start from.
+        check_images: read the header of every image. For a parquet file this means one pass over the whole file.
 
     Raises:
-        DataError: nothing there, not the layout, more unusable rows than allowed, or no usable one.
+        DataError: nothing was found, the layout is another one, more rows are unusable than allowed, or all are.
     """
     name, place = split_spec(str(spec))
     if name == "needles":
@@ -91,29 +91,29 @@ def load_benchmark(
 
 
 def split_spec(spec: str) -> tuple[str, str]:
-    """(name, place) of a spec. The name is "" when it has to be told from the files.
+    """Split a spec into (name, place). The name is "" when it has to be recognized from the files.
 
     Raises:
-        DataError: a name without a place, or a name that is none.
+        DataError: a name without a place, or an unknown name.
     """
     name, colon, place = spec.partition(":")
     if name == "needles":
         if place:
-            raise DataError(f"{spec!r}: needles is made, not read", hint="give seed=... and num_samples=...")
+            raise DataError(f"{spec!r}: needles is generated, not read", hint="give seed=... and num_samples=...")
         return name, ""
     if name in BENCHMARKS and colon and place:
         return name, place
     if name in BENCHMARKS and not Path(spec).exists():
         known = ", ".join(hub_id for hub_id, benchmark in HUB_IDS.items() if benchmark == name)
         raise DataError(
-            f"where does {name} lie?", hint=f"write {name}:PATH" + (f", or an id of the hub: {known}" if known else "")
+            f"{name} needs a place", hint=f"write {name}:PATH" + (f", or an id of the hub: {known}" if known else "")
         )
     if spec in HUB_IDS and not Path(spec).exists():
         return HUB_IDS[spec], spec
     if not Path(spec).expanduser().exists():
         raise DataError(
-            f"{spec!r} is no benchmark, no file and no known data set of the hub",
-            hint=f"benchmarks: {', '.join(NAMES)}; files as PATH or NAME:PATH; NAME:owner/dataset for any of the hub",
+            f"{spec!r} is not a benchmark, a file or a known data set of the hub",
+            hint=f"benchmarks: {', '.join(NAMES)}; files: PATH or NAME:PATH; data sets of the hub: NAME:owner/dataset",
         )
     return "", spec
 
@@ -130,7 +130,7 @@ def _as_path(place: str | Path | None) -> Path | None:
 
 
 def recognize(path: Path, split: str | None = None) -> str:
-    """The benchmark's name. Raises DataError when none or more than one fits."""
+    """Recognize the benchmark's name from its files. Raises DataError when none or more than one fits."""
     if path.is_dir() and is_original_folder(path):
         return "vstar"
     if path.is_dir() and any((path / name).is_dir() for name in SPLITS):
@@ -156,7 +156,7 @@ def recognize(path: Path, split: str | None = None) -> str:
     if columns >= {"image", "text", "label"} or "vstar" in file.name.lower():
         return "vstar"
     raise DataError(
-        f"{path} is none of the known layouts; its columns are {', '.join(sorted(columns))}",
+        f"{path} has none of the known layouts; its columns are {', '.join(sorted(columns))}",
         hint="say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists the layouts",
     )
 

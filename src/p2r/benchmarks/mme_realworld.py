@@ -36,10 +36,10 @@ OPTIONS = "multi-choice options"
 
 
 def load_mme_realworld(facts: Facts) -> Callable[[Source], Loaded]:
-    """The loader of the whole benchmark or of Lite."""
+    """Return the loader for the whole benchmark or for Lite."""
 
     def load(source: Source) -> Loaded:
-        """Raises DataError."""
+        """Load one file. Raises DataError for another layout or more bad rows than allowed."""
         table = read_table(source.path, split=source.split)
         if "Question_id" in table.columns:
             table.require(["Image", "Text", "Answer choices", "Ground truth", "Subtask", "Task"])
@@ -56,7 +56,7 @@ def load_mme_realworld(facts: Facts) -> Callable[[Source], Loaded]:
 
 
 def parse_options(row: Row, name: str = OPTIONS) -> tuple[str, ...]:
-    """A list of "(A) ...", also one that was written as a Python literal. Raises DataError."""
+    """Parse a list of "(A) ...", possibly written as a Python literal. Raises DataError for anything else."""
     value = row.values.get(name)
     if isinstance(value, str):
         try:

@@ -1,4 +1,4 @@
-"""Options as data sets write them."""
+"""Read options as data sets write them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.*?)\s*$", re.DOTALL)
 
 
 def parse_lettered(texts: Sequence[object], field: str, row: Row) -> tuple[str, ...]:
-    """Options without their letters, from texts like "(A) red". Raises DataError unless they run A, B, C, ..."""
+    """Strip the letters from texts like "(A) red". Raises DataError unless the letters run A, B, C, ..."""
     options: list[str] = []
     for letter, text in zip(LETTERS, texts, strict=False):
         match = _LETTERED.match(text) if isinstance(text, str) else None
         if match is None or match[1] != letter:
-            raise row.fail(field, f"{shorten(text)} stands where option ({letter}) should")
+            raise row.fail(field, f"{shorten(text)} is where option ({letter}) should be")
         options.append(match[2])
     check_options(options, field, row)
     return tuple(options)
 
 
 def read_letter_columns(row: Row) -> tuple[str, ...]:
-    """Options from the columns A, B, C, ..., up to the first empty one. Raises DataError."""
+    """Read the options in the columns A, B, C, ... Raises DataError for a gap or fewer than two options."""
     present = [letter for letter in LETTERS[:10] if row.has(letter)]
     options = [row.text(letter) for letter in present]
     if present != list(LETTERS[: len(present)]):
@@ -35,7 +35,7 @@ def read_letter_columns(row: Row) -> tuple[str, ...]:
 
 
 def check_options(options: Sequence[str], field: str, row: Row) -> None:
-    """Raises DataError for fewer than two, or an empty one. The same one twice is a difference, not an error."""
+    """Raise DataError for fewer than two options or an empty one. A repeated option is a difference, not an error."""
     if len(options) < 2:
         raise row.fail(field, f"{len(options)} options; a choice needs two or more")
     if "" in options:
@@ -43,13 +43,13 @@ def check_options(options: Sequence[str], field: str, row: Row) -> None:
 
 
 def find_doubles(samples: Sequence[Sample]) -> list[str]:
-    """A sentence when questions state the same option twice."""
+    """Return a sentence if any questions state the same option twice."""
     ids = [sample.id for sample in samples if len(set(sample.options)) < len(sample.options)]
     return [f"{len(ids)} questions state the same option twice: {', '.join(ids[:5])}"] if ids else []
 
 
 def split_question(text: str, row: Row, field: str = "text") -> tuple[str, tuple[str, ...]]:
-    """A text of a question and lines "(A) ...", as (question, options). Raises DataError."""
+    """Split a question with lines "(A) ..." into (question, options). Raises DataError without such lines."""
     lines = text.split("\n")
     first = next((k for k, line in enumerate(lines) if line.startswith("(A)")), None)
     if first is None:
@@ -58,6 +58,6 @@ def split_question(text: str, row: Row, field: str = "text") -> tuple[str, tuple
 
 
 def join_question(question: str, options: Sequence[str], *, heading: str = "") -> str:
-    """The question with lines "(A) ...", under a heading like "Options:" if there is one."""
+    """Append the options to the question as lines "(A) ...", under a heading such as "Options:" if one is given."""
     lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
     return "\n".join([question, *([heading] if heading else []), *lines])

@@ -5,9 +5,9 @@
     {"images": ["a.jpg"], "problem": "<image>\\nWhat ...?", "solution": "a kite", "doc_id": 7}
 
 The question is the user's text without `<image>`, otherwise word for word, because it is what the published
-checkpoints were trained with; options are read out of it and not appended again. A choice whose options cannot be read
-stays a choice of unknown options. Rows of the raw layout state no answer form: one that states options and has the
-letter of one as its solution is a choice, the others are free.
+checkpoints were trained with; options are read out of it and not appended again. If the options of a choice cannot be
+read, it stays a choice of unknown options. Rows of the raw layout do not state an answer form: a row that states
+options and has the letter of one as its solution is a choice, the others are free.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LICENSE_NOTE = (
     "check the sources you train on"
 )
 FORMS: dict[str, AnswerForm] = {"mca": "choice", "na": "number", "free_form": "free_form"}
-"""The data's names of the answer forms."""
+"""The answer forms by the names used in the data."""
 
 COLUMNS = frozenset({"prompt", "images", "reward_model"})
 RAW_COLUMNS = frozenset({"images", "problem", "solution"})
@@ -43,7 +43,7 @@ _INLINE_OPTION = re.compile(r"\(([A-Z])\)\s*")
 
 
 def load_p2r10k(source: Source) -> Loaded:
-    """Raises DataError."""
+    """Load either layout. Raises DataError for another one or more bad rows than allowed."""
     table = read_table(source.path, split=source.split)
     is_raw = "problem" in table.columns
     table.require(sorted(RAW_COLUMNS if is_raw else COLUMNS))
@@ -64,9 +64,9 @@ def load_p2r10k(source: Source) -> Loaded:
 
 
 def parse_question_options(question: str) -> tuple[str, ...]:
-    """The options that a question states, on lines `A. ...`, `(A) ...` or `A) ...`, or inline as `(A) ... (B) ...`.
+    """Read a question's options, on lines `A. ...`, `(A) ...` or `A) ...`, or inline as `(A) ... (B) ...`.
 
-    () unless they run A, B, C, ... and are two or more. Of several lists the last counts.
+    Returns () unless they run A, B, C, ... and are two or more. If there are several lists, the last one counts.
     """
     found: list[str] = []
     best: list[str] = []
@@ -135,7 +135,7 @@ def _make(
 
 
 def _read_question(row: Row) -> str:
-    """The last text of the user."""
+    """Return the user's last text."""
     value = row.values.get("prompt")
     if not isinstance(value, list | tuple):
         raise row.fail("prompt", "missing" if value is None else f"{shorten(value)} is not a list of messages")
@@ -147,7 +147,7 @@ def _read_question(row: Row) -> str:
                 return _strip_placeholder(_read_text(stretch))
             case _:
                 continue
-    raise row.fail("prompt", f"{shorten(cast('object', value))} has no text of the user")
+    raise row.fail("prompt", f"{shorten(cast('object', value))} has no text from the user")
 
 
 def _strip_placeholder(text: str) -> str:
@@ -159,7 +159,7 @@ def _text_of(row: Row, name: str) -> str:
 
 
 def _read_text(cell: Cell) -> str:
-    """A long text that was left in a JSON file."""
+    """Read a long text that was left in a JSON file."""
     return cast("str", json.loads(b'"' + cell.read() + b'"'))
 
 
@@ -177,7 +177,7 @@ def _read_target(row: Row) -> str:
 def _read_form(row: Row) -> AnswerForm:
     match row.values.get("extra_info"):
         case {"answer_form": str() as name} if name not in FORMS:
-            raise row.fail("extra_info.answer_form", f"{name!r} is none of {', '.join(FORMS)}")
+            raise row.fail("extra_info.answer_form", f"{name!r} is not one of {', '.join(FORMS)}")
         case {"answer_form": str() as name}:
             return FORMS[name]
         case _:
@@ -196,7 +196,7 @@ def _letter_of(row: Row, target: str, options: Sequence[str]) -> str:
 
 
 def _choose_names(table: Table) -> tuple[Callable[[Row], str], list[str]]:
-    """How rows are named: by their index where every row has another one, else by their number."""
+    """Choose how rows are named: by their index where it is unique, otherwise by their number."""
     found = list(_find_indices(table))
     if found and None not in found and len(set(found)) == len(found):
         names = dict(zip((id(row) for row in table.rows), cast("list[str]", found), strict=True))

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels
 from p2r.benchmarks.annotations.polygons import Point, draw_polygon
@@ -45,7 +46,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a JSON file of the original release says, without the shapes labeled "flag"."""
+    """The contents of a JSON file of the original release, without the shapes labeled "flag"."""
 
     texts: tuple[str, ...]
     is_sentence: bool
@@ -53,7 +54,7 @@ class Annotation:
 
 
 def load_reasonseg(source: Source) -> Loaded:
-    """Raises DataError."""
+    """Load either source. Raises DataError for another layout or more bad rows than allowed."""
     split, folder = _find_split(source)
     facts = replace(FACTS, num_samples=SPLITS.get(split))
     paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
@@ -74,16 +75,15 @@ def read_annotation(text: str) -> Annotation:
         DataError: not JSON, no text, or a shape that is not a polygon.
     """
     try:
-        found: object = json.loads(text)
+        found: JsonValue = json.loads(text)
     except ValueError as error:
         raise DataError(f"is not JSON: {error}") from error
     match found:
-        case {"text": [str(), *_] as texts, "shapes": [*shapes]}:
-            parsed = [_read_shape(shape) for shape in cast("list[object]", shapes)]
-            values = cast("dict[str, object]", found)
+        case {"text": [str() as first, *others], "shapes": [*shapes], **rest}:
+            parsed = [_read_shape(shape) for shape in shapes]
             return Annotation(
-                tuple(str(text) for text in cast("list[object]", texts)),
-                bool(values.get("is_sentence")),
+                (first, *map(str, others)),
+                bool(rest.get("is_sentence")),
                 tuple(shape for shape in parsed if shape is not None),
             )
         case _:
@@ -91,7 +91,7 @@ def read_annotation(text: str) -> Annotation:
 
 
 def draw_mask(annotation: Annotation, image_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W): 1 where the target is, 255 where scores ignore the pixel. Smaller shapes lie above larger ones."""
+    """Return a mask (H, W): 1 on the target, 255 on pixels that scores ignore. Smaller shapes cover larger ones."""
     width, height = image_wh
     areas: list[int] = []
     for shape in annotation.shapes:
@@ -106,7 +106,7 @@ def draw_mask(annotation: Annotation, image_wh: tuple[int, int]) -> NDArray[np.u
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """First and last (x, y) of the pixels that are set, inclusive; None without any."""
+    """Return the first and last (x, y) of the set pixels, inclusive; None if no pixel is set."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])) if columns.size else None
 
@@ -154,7 +154,7 @@ def _make(name: str, image: ImageSource, text: str, mask: NDArray[np.bool_], ima
 
 
 def _find_split(source: Source) -> tuple[str, Path]:
-    """The split's name as far as it can be told, and the folder of its files."""
+    """Return the split's name, as far as it can be recognized, and the folder of its files."""
     path = source.path
     if source.split in SPLITS and (path / source.split).is_dir():
         return source.split, path / source.split
@@ -168,7 +168,7 @@ def _find_split(source: Source) -> tuple[str, Path]:
 
 
 def _read_text(path: Path) -> str:
-    """UTF-8, else cp1252, in which some annotations were written."""
+    """Read UTF-8, or cp1252, in which some annotations were written."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -179,20 +179,20 @@ def _read_text(path: Path) -> str:
         return data.decode("cp1252", errors="replace")
 
 
-def _read_shape(shape: object) -> Shape | None:
+def _read_shape(shape: JsonValue) -> Shape | None:
     match shape:
-        case {"label": str() as label, "points": [_, *_] as points}:
+        case {"label": str() as label, "points": [first, *others]}:
             if label.lower() == "flag":
                 return None
             kind: Kind = "ignore" if "ignore" in label.lower() else "target"
-            return Shape(kind, tuple(_read_point(point) for point in cast("list[object]", points)))
+            return Shape(kind, tuple(_read_point(point) for point in (first, *others)))
         case {"label": str() as label} if label.lower() == "flag":
             return None
         case _:
             raise DataError(f"field 'shapes': {shorten(shape)} is not a polygon with a label")
 
 
-def _read_point(point: object) -> Point:
+def _read_point(point: JsonValue) -> Point:
     match point:
         case [int() | float() as x, int() | float() as y] if abs(x) < 2**31 and abs(y) < 2**31:
             return int(x), int(y)

@@ -1,9 +1,9 @@
 """V* Bench (Wu and Xie, 2024): 191 questions about small details, in the three layouts in which it is passed around.
 
 The original folder has the boxes, but always states the right option first: its options are shuffled by a seed. The
-layouts of lmms-eval and VLMEvalKit have an order of their own and no boxes, which are joined from the original folder
-when there is one. Prompts are the same from all three: the options stand in the question as lines "(A) ...", as in
-the authors' release, without the closing sentence that asks for a letter.
+layouts of lmms-eval and VLMEvalKit have an order of their own and no boxes; boxes are joined from the original folder
+if it is given. Prompts are the same for all three: the question lists the options as lines "(A) ...", as in the
+authors' release, without the closing sentence that asks for a letter.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CLOSING = re.compile(r"\s*Answer with the option'?s letter from the given choic
 
 
 def load_vstar(source: Source) -> Loaded:
-    """Raises DataError."""
+    """Load any of the three layouts. Raises DataError for another one or more bad rows than allowed."""
     if is_original_folder(source.path):
         return _load_original(source)
     table = read_table(source.path, split=source.split)
@@ -81,12 +81,12 @@ class _Annotation:
         return PathImage(next((path for path in images if path.exists()), images[0]))
 
     def states(self, options: Sequence[str]) -> bool:
-        """Whether each of these options is, or is part of, one of its own."""
+        """Return True if each of these options is, or is part of, one of the annotation's."""
         own = [_normalize(option) for option in self.options]
         return all(any(_normalize(option) in text for text in own) for option in options)
 
     def gold_boxes(self) -> tuple[Box, ...]:
-        """Raises DataError, and ImageError when the image's size cannot be read."""
+        """Return the boxes per mille. Raises DataError for a bad box and ImageError for an unreadable image."""
         image_wh = read_size(self.image)
         return tuple(
             box_from_pixels(clip_to_image(corners, image_wh), image_wh, label)
@@ -121,15 +121,15 @@ def _load_original(source: Source) -> Loaded:
     listed = _read_listing(source.path)
     if listed and len(listed) != len(paths):
         differences.append(f"{len(paths)} annotations, but test_questions.jsonl lists {len(listed)}")
-    notes = [f"options shuffled with seed {source.seed}: the data states the right one first"]
+    notes = [f"options shuffled with seed {source.seed}: the data states the right option first"]
     return Loaded(samples, FACTS, differences, notes)
 
 
 def join_boxes(samples: Sequence[Sample], folder: Path) -> tuple[list[Sample], list[str]]:
-    """The samples with the boxes of the original release, and the ids that found none.
+    """Give samples the boxes of the original release; return them and the ids that found none.
 
-    A sample is found by its question; where several ask the same, by the place that test_questions.jsonl gives its id,
-    else by its options (whole sentences in some annotations). The image's size has to agree in any case.
+    A sample is matched by its question; if several annotations ask the same, by the path that test_questions.jsonl
+    lists for its id, and then by its options (whole sentences in some annotations). The image's size has to agree too.
 
     Raises:
         DataError: no original release in the folder, or a broken annotation.
@@ -194,7 +194,7 @@ def _make(row: Row, name: str, text: str, options: tuple[str, ...], target: str)
 
 
 def _find_annotations(folder: Path) -> list[Path]:
-    """Those of the two types, by number. Other folders (OCR, GPT4V-hard) are no part of the benchmark."""
+    """Find the annotations of both types, by number. Other folders (OCR, GPT4V-hard) do not belong to the benchmark."""
     paths = [path for category in FACTS.categories for path in (folder / category).glob("*.json")]
     return sorted(paths, key=lambda path: (path.parent.name, *_split_number(path.stem)))
 
@@ -238,7 +238,7 @@ def _read_xywh(row: Row, box: object) -> tuple[float, float, float, float]:
 
 
 def _read_listing(folder: Path) -> dict[str, str]:
-    """question_id -> image path, from the optional test_questions.jsonl."""
+    """Map question_id to image path, from the optional test_questions.jsonl."""
     path = folder / "test_questions.jsonl"
     if not path.is_file():
         return {}
@@ -247,7 +247,7 @@ def _read_listing(folder: Path) -> dict[str, str]:
 
 
 def _narrow(candidates: list[_Annotation], fits: Callable[[_Annotation], bool]) -> list[_Annotation]:
-    """Of several candidates those that fit, if any does."""
+    """Keep the candidates that fit; keep all of them if none fits or there is only one."""
     return [found for found in candidates if len(candidates) == 1 or fits(found)] or candidates
 
 

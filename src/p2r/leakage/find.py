@@ -1,10 +1,10 @@
-"""Is a benchmark's data in the training data? The same images, images that look the same, crops, and questions.
+"""Find a benchmark's data in training data: the same images, images that look the same, crops, and questions.
 
-The benchmark is hashed and kept as hashes; the training data passes by, one image at a time. Every image is decoded
-once, whatever the number of questions about it, and what cannot be decoded is counted, never taken for clean.
+The benchmark is kept as hashes; the training data is then read one image at a time. Every image is decoded once,
+however many questions ask about it; an image that cannot be decoded is counted and never taken for clean.
 
-A pair is evidence to look at, not a verdict: images of one scene share spots, and templates ("What is the color of
-the dog?") repeat questions by chance. So pairs that share both image and question are counted on their own.
+A pair is a hint to look at, not a verdict: images of one scene share spots, and templates ("What is the color of the
+dog?") repeat questions by chance. So pairs that share both image and question are counted separately.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ LeakKind = Literal["pixels", "look", "crop", "question"]
 KINDS: dict[LeakKind, str] = {
     "pixels": "the same image to the last pixel",
     "look": f"the same look: {LEAST_LOOK:.0%} of all steps of brightness on a 17 x 16 grid agree",
-    "crop": f"one is a part of the other: {LEAST_SPOTS} or more spots agree on one scale and shift",
+    "crop": f"one is part of the other: {LEAST_SPOTS} or more spots agree on one scale and shift",
     "question": f"{LEAST_CONTAINMENT:.0%} or more of the benchmark question's {NUM_WORDS}-grams are in the other",
 }
 
 MOST_PAIRS_LISTED = 20
-"""Of one sample of the benchmark and one kind. `num_pairs` counts all, `train_ids` has all of them."""
+"""The limit for each benchmark sample and kind. `num_pairs` counts all pairs; `train_ids` lists all samples."""
 
 
 class Pair(Frozen):
-    """One sample of each side that share something.
+    """A training sample and a benchmark sample that share something.
 
-    score: 1.0 for the same pixels; the share of steps or grams; for a crop the number of spots.
+    score: 1.0 for the same pixels; the share of steps or grams; the number of spots for a crop.
     """
 
     kind: LeakKind
@@ -46,7 +46,7 @@ class Pair(Frozen):
 
 
 class Unread(Frozen):
-    """An image that could not be decoded, and so was not compared."""
+    """An image that was not compared, because it could not be decoded."""
 
     side: Literal["train", "bench"]
     image: str
@@ -56,9 +56,9 @@ class Unread(Frozen):
 class LeakageReport(Frozen):
     """What two sets share.
 
-    num_pairs: all of each kind; "image and question" are those that share both.
-    bench_ids, train_ids: the samples of each kind, all of them.
-    pairs: the best MOST_PAIRS_LISTED of each benchmark sample and kind.
+    num_pairs: the number of pairs of each kind; "image and question" counts the pairs that share both.
+    bench_ids, train_ids: all samples of each kind.
+    pairs: the best MOST_PAIRS_LISTED pairs of each benchmark sample and kind.
     """
 
     train: str
@@ -92,8 +92,8 @@ def find_leakage(
     """Compare every sample of one set with every sample of another.
 
     Args:
-        num_workers: threads that decode and hash; as many images are in memory.
-        on_progress: called with the number of steps (images, then training questions) done, and of all steps.
+        num_workers: threads that decode and hash, each with one image in memory.
+        on_progress: called with the number of steps done (images, then training questions) and the number of all steps.
     """
     train_images, bench_images = _by_image(train), _by_image(bench)
     num_steps, num_done = len(train_images) + len(bench_images) + len(train), 0
@@ -133,7 +133,7 @@ def find_leakage(
 
 
 def tabulate(report: LeakageReport) -> Table:
-    """Counts and shares of each kind."""
+    """Make a table with the counts and shares of each kind."""
     rows = [
         (
             kind,
@@ -164,7 +164,7 @@ def tabulate(report: LeakageReport) -> Table:
 
 
 def _by_image(samples: Sequence[Sample]) -> list[list[int]]:
-    """Numbers of the samples about each image."""
+    """Group the numbers of the samples by image."""
     groups: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
         groups.setdefault(sample.image.uri, []).append(number)
@@ -174,7 +174,7 @@ def _by_image(samples: Sequence[Sample]) -> list[list[int]]:
 def _hash_all(
     samples: Sequence[Sample], groups: Sequence[list[int]], num_workers: int
 ) -> Iterator[tuple[list[int], ImageHash | str]]:
-    """Each group with its hash, or with why there is none; at most `num_workers` images are in memory."""
+    """Yield each group with its hash, or the reason why there is none; at most `num_workers` images are in memory."""
     with ThreadPoolExecutor(num_workers) as pool:
         running: deque[tuple[list[int], Future[ImageHash | str]]] = deque()
         for group in groups:

@@ -1,12 +1,12 @@
-"""What is kept of an image to meet it again: a hash of its pixels, one of its look, and hashes of its spots.
+"""Hash an image so that it can be recognized: a hash of its pixels, one of its look, and hashes of its spots.
 
     pixels  BLAKE2b of size and RGB values: the same image to the last bit, in whatever file.
     look    where brightness rises and falls between the cells of a 17 x 16 grid (dHash, with a dead zone, so that sky
-            and paper say nothing): the same image after JPEG, resizing or a change of brightness.
+            and paper do not count): the same image after JPEG, resizing or a change of brightness.
     spots   a 64-bit dHash around each of the strongest blobs of the scale space, with its place and size: a crop has
-            blobs of its whole, wherever and at whatever size it is cut.
+            blobs of the whole image, wherever it is cut and at whatever size.
 
-Nothing else is kept: at most 21 kB an image. Mirrored and turned images are other images.
+Nothing else is kept: at most 21 kB per image. Mirrored and rotated images count as different.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ WORK_SIDE_PX = 768
 
 LOOK_GRID = (17, 16)
 DEAD_ZONE = 3.0
-"""Steps of brightness (of 255) that are no larger say nothing."""
+"""Steps of brightness (of 255) up to this size are ignored."""
 
 MOST_SPOTS = 1000
 LEAST_CONTRAST = 1.5
-"""Weakest blob, in levels of brightness (of 255)."""
+"""The weakest blob that counts, in levels of brightness (of 255)."""
 
 FIRST_SIGMA_PX, SCALES_PER_OCTAVE, SMALLEST_OCTAVE_PX = 1.6, 3, 24
 SPOT_RADIUS = 5.0
@@ -41,7 +41,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Spots:
-    """hashes: (n,) 64 bits each. places: (n, 3), x, y and size (sigma of the blob) in pixels of the whole image."""
+    """Blobs. hashes: (n,) of 64 bits. places: (n, 3), x, y and size (the blob's sigma) in pixels of the whole image."""
 
     hashes: NDArray[np.uint64]
     places: Floats
@@ -49,7 +49,7 @@ class Spots:
 
 @dataclass(frozen=True, slots=True)
 class ImageHash:
-    """look: 512 truth values, where it rises, then where it falls."""
+    """An image's hashes. look: 512 truth values, where brightness rises and then where it falls."""
 
     size: tuple[int, int]
     pixels: str
@@ -58,7 +58,7 @@ class ImageHash:
 
 
 def hash_image(image: Image.Image) -> ImageHash:
-    """All that is kept of an upright RGB image."""
+    """Hash an upright RGB image."""
     shrink = min(1.0, WORK_SIDE_PX / max(image.size))
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
     gray = np.asarray(image.resize(size, Image.Resampling.BOX).convert("L"), dtype=np.float32)
@@ -66,14 +66,14 @@ def hash_image(image: Image.Image) -> ImageHash:
 
 
 def find_look(gray: Floats) -> NDArray[np.bool_]:
-    """Where brightness rises, and where it falls, from cell to cell."""
+    """Return where brightness rises, and then where it falls, from cell to cell."""
     cells = np.asarray(Image.fromarray(gray).resize(LOOK_GRID, Image.Resampling.BOX), dtype=np.float32)
     steps = np.diff(cells, axis=1).ravel()
     return np.concatenate([steps > DEAD_ZONE, steps < -DEAD_ZONE])
 
 
 def find_spots(gray: Floats, full_size: tuple[int, int]) -> Spots:
-    """The strongest extrema of the difference of Gaussians, as `full_size` pixels, with the hash around each."""
+    """Find the strongest extrema of the difference of Gaussians, in `full_size` pixels, with the hash around each."""
     hashes: list[NDArray[np.uint64]] = []
     places: list[Floats] = []
     contrasts: list[Floats] = []
@@ -97,7 +97,7 @@ def find_spots(gray: Floats, full_size: tuple[int, int]) -> Spots:
 
 
 def _blur_octave(level: Floats) -> list[Floats]:
-    """`level`, which has FIRST_SIGMA_PX already, at each scale of an octave and two beyond."""
+    """Blur `level`, already blurred by FIRST_SIGMA_PX, to each scale of an octave and two beyond."""
     sigmas = [FIRST_SIGMA_PX * 2 ** (k / SCALES_PER_OCTAVE) for k in range(SCALES_PER_OCTAVE + 3)]
     stack = [level]
     for before, after in pairwise(sigmas):
@@ -120,7 +120,7 @@ def _blur(values: Floats, sigma: float) -> Floats:
 
 
 def _find_extrema(differences: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """(scale, y, x) of values that no neighbor in place and scale reaches, and how far they stand out."""
+    """Return the (scale, y, x) of values above or below all neighbors in place and scale, and their contrast."""
     most = least = differences
     for axis in (0, 1, 2):
         most, least = _widen(most, axis, np.maximum), _widen(least, axis, np.minimum)
@@ -133,7 +133,7 @@ def _find_extrema(differences: Floats) -> tuple[NDArray[np.int64], Floats]:
 
 
 def _widen(values: Floats, axis: int, extreme: np.ufunc) -> Floats:
-    """Each value, or a neighbor's along `axis` that is more extreme."""
+    """Replace each value by the most extreme of it and its two neighbors along `axis`."""
     moved = np.moveaxis(values, axis, 0)
     wide = np.array(moved)
     extreme(wide[1:], moved[:-1], out=wide[1:])
@@ -147,7 +147,7 @@ def _is_inside(yx: NDArray[np.int64], radius: NDArray[np.float64], shape: tuple[
 
 
 def _hash_around(stack: list[Floats], found: NDArray[np.int64], sigma: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """64 bits a spot: whether brightness rises between the 9 columns of 8 rows around it."""
+    """Hash each spot to 64 bits: does brightness rise between the 9 columns of 8 rows around it?"""
     y = found[:, 1, None] + sigma[:, None] * np.linspace(-SPOT_RADIUS, SPOT_RADIUS, 8)[None]
     x = found[:, 2, None] + sigma[:, None] * np.linspace(-SPOT_RADIUS, SPOT_RADIUS, 9)[None]
     levels = np.stack(stack)

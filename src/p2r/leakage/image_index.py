@@ -1,7 +1,7 @@
-"""Images that are known by their hashes, and which of them a new image is, looks like, or was cut from.
+"""Known images by their hashes: find those that a new image is, looks like, or was cut from.
 
 Spots are looked up by multi-index hashing: two hashes that differ in a few of their 64 bits share one of four pieces of
-16. Images that share spots are the same only when most of these agree on one scale and shift.
+16. Images that share spots match only when most of the spots agree on one scale and shift.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from p2r.leakage.image_hash import ImageHash, Spots
 
 LEAST_LOOK = 0.7
-"""Smallest share of steps of brightness, of all that either image has, in which both agree."""
+"""Smallest share of either image's steps of brightness on which both agree."""
 
 LEAST_STEPS = 48
-"""Images with fewer steps of brightness (a blank page) look like too many others."""
+"""Images with fewer steps of brightness (a blank page) resemble too many others."""
 
 MOST_BITS_APART = 6
 LEAST_SPOTS = 12
-"""Fewest spots that have to agree on one scale and shift."""
+"""The number of spots that have to agree on one scale and shift."""
 
 MOST_OWNERS = 12
-"""A spot that more known images have (an edge, a corner of a window) says nothing."""
+"""A spot that more known images than this share (an edge, a corner of a window) is ignored."""
 
 TOLERANCE = 0.01
-"""How far a spot may lie from where it should, as a share of the longer side."""
+"""How far a spot may be from its expected place, as a share of the longer side."""
 
 ROUGHNESS, ROUGHNESS_LOG2 = 0.15, 0.4
-"""How far the sizes of two matching spots may mislead about the shift (a share of the side) and the scale."""
+"""The error that the sizes of two matching spots may cause in the shift (a share of the side) and the scale."""
 
 SCALE_RANGE = (0.15, 6.5)
 NUM_TRIALS = 300
@@ -42,7 +42,7 @@ ImageKind = Literal["pixels", "look", "crop"]
 
 @dataclass(frozen=True, slots=True)
 class ImageMatch:
-    """score: 1.0 for the same pixels; the agreement of steps of brightness; for a crop the number of spots."""
+    """A match. score: 1.0 for equal pixels; the agreement of steps of brightness; the number of spots for a crop."""
 
     index: int
     kind: ImageKind
@@ -68,7 +68,7 @@ class ImageIndex:
         self._sorted = [piece[order] for piece, order in zip(pieces, self._orders, strict=True)]
 
     def find(self, new: ImageHash) -> list[ImageMatch]:
-        """Every known image that `new` is, each under the first kind that fits."""
+        """Return every known image that matches `new`, each under the first kind that fits."""
         same = self._by_pixels.get(new.pixels, [])
         matches = [ImageMatch(index, "pixels", 1.0) for index in same]
         alike = [(index, score) for index, score in self._find_alike(new) if index not in same]
@@ -107,8 +107,10 @@ class ImageIndex:
         return found
 
     def _find_candidates(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row of `hashes`, number of a known spot) for all that are at most MOST_BITS_APART and share a piece, the
-        nearest first."""
+        """Return (row of `hashes`, number of a known spot) of pairs at most MOST_BITS_APART that share a piece.
+
+        The nearest come first.
+        """
         pairs: list[NDArray[np.int64]] = []
         for piece, known, order in zip(_cut_in_pieces(hashes), self._sorted, self._orders, strict=True):
             first = np.searchsorted(known, piece, side="left")
@@ -125,10 +127,10 @@ class ImageIndex:
 
 
 def count_agreeing(before: NDArray[np.float32], after: NDArray[np.float32], side_px: float, known_px: float) -> int:
-    """Most spots (x, y, size) that one scale and shift takes from their place in `before` to that in `after`.
+    """Count the spots (x, y, size) that the best scale and shift moves from `before` to `after`.
 
-    The sizes of two matching spots tell the scale roughly, and so where the image's origin goes; where most of them
-    put it, pairs of spots drawn at random propose scale and shift, and each proposal is checked on all spots.
+    The sizes of two matching spots give a rough scale, and with it the place of the image's origin. Among the spots
+    that agree on it, random pairs propose a scale and a shift, and each proposal is checked on all spots.
     """
     rough = np.log2(after[:, 2] / before[:, 2])
     origin = after[:, :2] - before[:, :2] * np.exp2(rough)[:, None]
@@ -155,10 +157,10 @@ def _length(steps: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _count_places(places: NDArray[np.float32], side_px: float) -> int:
-    """How many differ by more than the tolerance, about."""
+    """Count, roughly, the places that differ by more than the tolerance."""
     return len(np.unique(np.rint(places / (2 * TOLERANCE * side_px)).astype(np.int64), axis=0))
 
 
 def _cut_in_pieces(hashes: NDArray[np.uint64]) -> list[NDArray[np.uint16]]:
-    """Four times 16 bits."""
+    """Cut each hash into four pieces of 16 bits."""
     return [(hashes >> np.uint64(16 * k) & np.uint64(0xFFFF)).astype(np.uint16) for k in range(4)]

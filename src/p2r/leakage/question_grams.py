@@ -1,7 +1,7 @@
-"""Which questions of one set are asked in another: shares of common word n-grams.
+"""Find the questions of one set in another by the share of word n-grams they have in common.
 
-Questions are compared without their options, in small letters, without punctuation. A question of fewer than NUM_WORDS
-words is one gram. The score is the containment: the share of the known question's grams that the new one has, so that a
+Questions are compared without their options, in lower case, without punctuation. A question of fewer than NUM_WORDS
+words is one gram. The score is the containment: the share of the known question's grams that the new one has. So a
 question inside a longer text is found as well.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from p2r.types import Sample
 
 NUM_WORDS = 5
-"""Words of a gram."""
+"""The number of words in a gram."""
 
 LEAST_CONTAINMENT = 0.8
 
@@ -36,14 +36,14 @@ class QuestionIndex:
                 self._by_gram[gram].append(index)
 
     def find(self, new: Sample) -> list[tuple[int, float]]:
-        """(number, containment) of every known question that `new` contains."""
+        """Return (number, containment) of every known question that `new` contains."""
         common = Counter(index for gram in make_grams(new) for index in self._by_gram.get(gram, ()))
         scores = [(index, count / self._num_grams[index]) for index, count in sorted(common.items())]
         return [(index, score) for index, score in scores if score >= LEAST_CONTAINMENT]
 
 
 def make_grams(sample: Sample) -> frozenset[str]:
-    """The n-grams of a question's words; empty without a word."""
+    """Return the n-grams of a question's words; none for a question without words."""
     words = normalize_question(sample).split()
     if not words:
         return frozenset()
@@ -52,7 +52,7 @@ def make_grams(sample: Sample) -> frozenset[str]:
 
 
 def normalize_question(sample: Sample) -> str:
-    """The words of the question in small letters, without the options where it states them."""
+    """Return the question's words in lower case, without the options if it states them."""
     text = sample.question
     if sample.options_in_question:
         text = "\n".join(line for line in text.split("\n") if not _OPTION_LINE.match(line))

@@ -121,8 +121,6 @@ def read_traces(path: Path, *, allow_cut_end: bool = False) -> tuple[Trace, ...]
     return tuple(_parse_lines(path, text.removesuffix("\n").split("\n") if text else ()))
 
 
-
-
 def _read(path: Path) -> tuple[list[Trace], bool]:
     """The traces to keep, and whether the file holds exactly those."""
     if not path.exists():
@@ -144,10 +142,6 @@ def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:
             ) from error
         traces[trace.sample_id] = trace
     return list(traces.values())
-
-
-
-
 
 
 def read_settings(folder: Path) -> dict[str, Setting]:
@@ -186,5 +180,3 @@ def _check_settings(path: Path, settings: Mapping[str, Setting]) -> None:
 
 def _show(value: Setting) -> str:
     return "not set" if value is None else str(value)
-
-

@@ -119,12 +119,18 @@ def test_boxes_of_images_nobody_asks_about_are_reported(tmp_path: Path) -> None:
     assert "1 images of" in joined.differences[0] and "b.jpg" in joined.differences[0]
 
 
+IMAGE = {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({}, "neither COCO nor Label Studio"),
         ({"images": [{"id": 1}], "annotations": []}, "not an image"),
         ({"images": [], "annotations": [{"image_id": 4, "bbox": [0, 0, 1, 1]}]}, "not a box of one of the images"),
+        ({"images": [IMAGE], "annotations": [{"image_id": 1, "bbox": ["0", 0, 1, 1]}]}, "not a box of one of"),
+        ({"images": [IMAGE], "annotations": [], "categories": [{"id": 1}]}, "not a category with id and name"),
+        ({"images": [IMAGE], "annotations": [{"image_id": 1, "bbox": [9, 9, 9, 9]}]}, "not a rectangle inside"),
         ([{"data": {}}], "task 1"),
         ([{"data": {"image": "a"}, "annotations": [{"result": [{"type": "rectangle", "value": {"x": "1"}}]}]}],
          "task 1: .*not a rectangle"),

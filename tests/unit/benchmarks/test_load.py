@@ -43,7 +43,7 @@ def test_layouts_are_recognized(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "folder"])
 def test_a_name_alone_asks_where_the_data_lies(name: str) -> None:
-    with pytest.raises(DataError, match=f"where does {name} lie") as error:
+    with pytest.raises(DataError, match=f"{name} needs a place") as error:
         load_benchmark(name)
     assert f"{name}:PATH" in error.value.hint
 

@@ -137,7 +137,7 @@ def test_shuffled_options_are_stated_in_the_new_order(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"text": "Why?"}, "field 'text': no line begins with \\(A\\)"),
-        ({"text": "Why?\n(A) a\n(C) b"}, r"'\(C\) b' stands where option \(B\)"),
+        ({"text": "Why?\n(A) a\n(C) b"}, r"'\(C\) b' is where option \(B\) should be"),
         ({"label": "E"}, "field 'label': 'E' is not the letter of an option"),
         ({"question_id": "0"}, "the id '0' was used before, by .*row 1"),
         ({"image": {"bytes": b"no image", "path": None}}, "image"),

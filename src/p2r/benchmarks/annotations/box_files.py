@@ -1,16 +1,17 @@
-"""Boxes from and to COCO and Label Studio files.
+"""Read and write boxes in COCO and Label Studio files.
 
 COCO: one object with `images`, `annotations` ([x, y, width, height] in pixels) and `categories`. Label Studio: a list
-of tasks with rectangles in per cent of the image. Both are found by the images' file names.
+of tasks with rectangles in per cent of the image. Boxes are found by their image's file name.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+
+from pydantic import JsonValue
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
 from p2r.benchmarks.files.rows import shorten
@@ -22,21 +23,21 @@ _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
 class BoxFile:
-    """The boxes of images, by file name. Remembers which were asked for."""
+    """Boxes by the file name of their image. Records which images were asked for."""
 
     def __init__(self, path: Path, boxes: dict[str, tuple[Box, ...]]) -> None:
         self.path, self.boxes = path, boxes
         self._used: set[str] = set()
 
     def find(self, image: str) -> tuple[Box, ...]:
-        """Those of an image: by its whole path, else by its last part; () when there are none.
+        """Return an image's boxes, found by its whole path or else by its last part; () when there are none.
 
         Raises:
             DataError: several images of the file have that last part.
         """
         if image not in self.boxes:
             name = image.replace("\\", "/").rsplit("/", 1)[-1]
-            found = [key for key in self.boxes if key.rsplit("/", 1)[-1] in (name,)] or [
+            found = [key for key in self.boxes if key.rsplit("/", 1)[-1] == name] or [
                 key for key in self.boxes if _UPLOAD_PREFIX.sub("", key.rsplit("/", 1)[-1]) == name
             ]
             if len(found) > 1:
@@ -48,26 +49,26 @@ class BoxFile:
         return self.boxes[image]
 
     def unused(self) -> list[str]:
-        """Images with boxes that nobody asked for."""
+        """Return the images with boxes that were not asked for."""
         return [name for name, boxes in self.boxes.items() if boxes and name not in self._used]
 
 
 def read_box_file(path: Path) -> BoxFile:
-    """Read a COCO or a Label Studio file, told apart by their outermost bracket.
+    """Read a COCO or Label Studio file; the outermost bracket tells which it is.
 
     Raises:
-        DataError: no such file, neither of the two, or a box that is none.
+        DataError: no such file, neither format, or an invalid box.
     """
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8-sig"))
+        found: JsonValue = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read: {error}", hint="it should be a COCO or Label Studio JSON file"
         ) from error
     match found:
-        case {"images": [*images], "annotations": [*annotations]}:
-            categories = cast("dict[str, list[object]]", found).get("categories", [])
-            return BoxFile(path, _read_coco(path, images, annotations, categories))
+        case {"images": [*images], "annotations": [*annotations], **rest}:
+            names = _read_categories(path, rest.get("categories", []))
+            return BoxFile(path, _read_coco(path, images, annotations, names))
         case [*tasks]:
             return BoxFile(path, _read_tasks(path, tasks))
         case _:
@@ -112,7 +113,7 @@ def write_coco(samples: Iterable[Sample], path: Path) -> int:
 
 
 def write_label_studio(samples: Iterable[Sample], path: Path) -> int:
-    """Write gold boxes as Label Studio tasks to import. One task a sample, with its question beside the image.
+    """Write gold boxes as Label Studio tasks to import. One task per sample, with the question beside the image.
 
     Returns:
         The number of boxes written.
@@ -147,32 +148,52 @@ def write_label_studio(samples: Iterable[Sample], path: Path) -> int:
 
 
 def _read_coco(
-    path: Path, images: Sequence[object], annotations: Sequence[object], categories: Sequence[object]
+    path: Path, images: Sequence[JsonValue], annotations: Sequence[JsonValue], categories: Mapping[JsonValue, str]
 ) -> dict[str, tuple[Box, ...]]:
-    sizes: dict[object, tuple[str, tuple[int, int]]] = {}
+    sizes: dict[JsonValue, tuple[str, tuple[int, int]]] = {}
     for image in images:
         match image:
             case {"id": int() | str() as key, "file_name": str(name), "width": int(width), "height": int(height)}:
                 sizes[key] = name, (width, height)
             case _:
                 raise DataError(f"{path}: {shorten(image)} is not an image with id, file_name, width and height")
-    names = {item["id"]: str(item["name"]) for item in cast("Sequence[dict[str, object]]", categories)}
     found: dict[str, list[Box]] = {name: [] for name, _ in sizes.values()}
     for annotation in annotations:
         match annotation:
-            case {"image_id": key, "bbox": [x, y, width, height]} if key in sizes:
+            case {
+                "image_id": int() | str() as key,
+                "bbox": [
+                    int() | float() as x,
+                    int() | float() as y,
+                    int() | float() as width,
+                    int() | float() as height,
+                ],
+                **rest,
+            } if key in sizes:
                 name, size = sizes[key]
-                label = names.get(cast("dict[str, object]", annotation).get("category_id"), "")
+                label = categories.get(rest.get("category_id"), "")
                 try:
                     found[name].append(box_from_pixels((x, y, x + width, y + height), size, label))
-                except (DataError, TypeError) as error:
+                except DataError as error:
                     raise DataError(f"{path}, image {name!r}: {error}") from error
             case _:
                 raise DataError(f"{path}: {shorten(annotation)} is not a box of one of the images")
     return {name: tuple(boxes) for name, boxes in found.items()}
 
 
-def _read_tasks(path: Path, tasks: Sequence[object]) -> dict[str, tuple[Box, ...]]:
+def _read_categories(path: Path, categories: JsonValue) -> dict[JsonValue, str]:
+    """The names of COCO's categories by id."""
+    names: dict[JsonValue, str] = {}
+    for category in categories if isinstance(categories, list) else [categories]:
+        match category:
+            case {"id": int() | str() as key, "name": name}:
+                names[key] = str(name)
+            case _:
+                raise DataError(f"{path}: {shorten(category)} is not a category with id and name")
+    return names
+
+
+def _read_tasks(path: Path, tasks: Sequence[JsonValue]) -> dict[str, tuple[Box, ...]]:
     found: dict[str, tuple[Box, ...]] = {}
     for number, task in enumerate(tasks, start=1):
         match task:
@@ -186,13 +207,13 @@ def _read_tasks(path: Path, tasks: Sequence[object]) -> dict[str, tuple[Box, ...
     return found
 
 
-def _read_rectangles(path: Path, number: int, annotations: Sequence[object]) -> Iterable[Box]:
+def _read_rectangles(path: Path, number: int, annotations: Sequence[JsonValue]) -> Iterable[Box]:
     for annotation in annotations:
-        results = cast("dict[str, list[object]]", annotation).get("result", []) if isinstance(annotation, dict) else []
-        for result in results:
+        results = annotation.get("result") if isinstance(annotation, dict) else None
+        for result in results if isinstance(results, list) else []:
             match result:
-                case {"type": "rectanglelabels" | "rectangle", "value": dict() as value}:
-                    rectangle = cast("dict[str, object]", value)
+                case {"type": "rectanglelabels" | "rectangle", "value": dict() as rectangle}:
+                    pass
                 case _:
                     continue  # choices, polygons, texts
             match rectangle:
@@ -203,10 +224,10 @@ def _read_rectangles(path: Path, number: int, annotations: Sequence[object]) -> 
                     "height": int() | float() as height,
                 }:
                     if rectangle.get("rotation"):
-                        raise DataError(f"{path}, task {number}: a turned rectangle is no box")
+                        raise DataError(f"{path}, task {number}: a rotated rectangle is not a box")
                     labels = rectangle.get("rectanglelabels")
-                    label = str(cast("list[object]", labels)[0]) if isinstance(labels, list) and labels else ""
-                    right, bottom = min(x + width, 100.0), min(y + height, 100.0)  # drawn up to the edge, rounded
+                    label = str(labels[0]) if isinstance(labels, list) and labels else ""
+                    right, bottom = min(x + width, 100.0), min(y + height, 100.0)  # drawn up to the edge and rounded
                     yield make_box((x * 10, y * 10, right * 10, bottom * 10), label)
                 case _:
                     raise DataError(f"{path}, task {number}: {shorten(rectangle)} is not a rectangle in per cent")

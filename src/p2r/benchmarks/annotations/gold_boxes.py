@@ -1,4 +1,4 @@
-"""Gold boxes from pixels, in the frame of samples."""
+"""Make gold boxes, per mille, from corners in pixels or per mille."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from p2r.types import Box
 
 
 def box_from_pixels(corners: Sequence[float], image_wh: tuple[int, int], label: str = "") -> Box:
-    """(x1, y1, x2, y2) in pixels of an image of (width, height), as per mille.
+    """Convert (x1, y1, x2, y2) in pixels of an image of (width, height) to a box per mille.
 
     Raises:
-        DataError: no rectangle, or not inside the image.
+        DataError: not a rectangle inside the image.
     """
     width, height = image_wh
     x1, y1, x2, y2 = corners
@@ -27,12 +27,12 @@ def box_from_pixels(corners: Sequence[float], image_wh: tuple[int, int], label: 
 
 
 def make_box(corners: Sequence[float], label: str = "") -> Box:
-    """(x1, y1, x2, y2) in per mille. Raises DataError unless it is a rectangle inside the image."""
+    """Make a box from (x1, y1, x2, y2) per mille. Raises DataError unless it is a rectangle inside the image."""
     x1, y1, x2, y2 = corners
     try:
         box = Box(x1=x1, y1=y1, x2=x2, y2=y2, label=label)
     except ValidationError as error:
-        raise DataError(f"the box {list(corners)} is no rectangle", hint="write x1 < x2 and y1 < y2") from error
+        raise DataError(f"the box {list(corners)} is not a rectangle", hint="write x1 < x2 and y1 < y2") from error
     if min(corners) < 0 or max(corners) > 1000 + 1e-6:
         raise DataError(
             f"the box {list(corners)} reaches beyond the image, 0 to 1000 per mille",
@@ -42,6 +42,6 @@ def make_box(corners: Sequence[float], label: str = "") -> Box:
 
 
 def clip_to_image(corners: Sequence[float], image_wh: tuple[int, int]) -> tuple[float, float, float, float]:
-    """(x1, y1, x2, y2) in pixels, cut at the image's edges."""
+    """Cut (x1, y1, x2, y2), in pixels, at the image's edges."""
     (width, height), (x1, y1, x2, y2) = image_wh, corners
     return max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)

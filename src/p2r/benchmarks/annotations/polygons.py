@@ -1,11 +1,11 @@
-"""Polygons into masks, with exactly the pixels of OpenCV's `fillPoly` and `polylines`, and without OpenCV.
+"""Draw polygons into masks with exactly the pixels of OpenCV's `fillPoly` and `polylines`, without OpenCV.
 
-ReasonSeg's masks are defined by those two calls, and the box around a mask is the gold box of Acc@0.5: a rasteriser
-with another idea of an edge moves boxes by a pixel. The rule: an outline of 8-connected Bresenham lines cut to the
-image, and between them the pixels between pairs of edges, whose x runs in fixed point with 16 bits after the point.
+ReasonSeg's masks are defined by those two calls, and the box around a mask is the gold box of Acc@0.5: a rasterizer
+that draws edges differently moves boxes by a pixel. The rule: an outline of 8-connected Bresenham lines cut to the
+image, and inside it the pixels between pairs of edges, with x in fixed point with 16 fractional bits.
 
-Source: written anew after OpenCV's algorithm (modules/imgproc, Apache-2.0), whose order of cuts and roundings counts to
-the pixel; which variant its version 5.0 uses was found by comparing its output on random polygons.
+Source: a new implementation of OpenCV's algorithm (modules/imgproc, Apache-2.0), in which the order of cuts and
+roundings decides single pixels. The variant of version 5.0 was found by comparing its output on random polygons.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def draw_polygon(mask: Mask, points: Sequence[Point], value: int) -> None:
 
 
 def _draw_edge(mask: Mask, start: Point, end: Point, value: int) -> list[tuple[int, int, int, int]]:
-    """Draw one line, and give its (top y, bottom y, x at the top, step of x), x in fixed point; none if level."""
+    """Draw one line and return its (top y, bottom y, x at the top, step of x), x in fixed point; nothing if level."""
     height, width = mask.shape
     visible, first, last = _cut_line(width, height, start, end)
     if visible:
@@ -55,7 +55,7 @@ def _draw_edge(mask: Mask, start: Point, end: Point, value: int) -> list[tuple[i
 
 
 def _fill_between(mask: Mask, edges: list[tuple[int, int, int, int]], value: int) -> None:
-    """On each line, the pixels between the first and second crossing edge, the third and fourth, and so on."""
+    """Fill, on each line, the pixels between the first and second crossing edge, the third and fourth, and so on."""
     height, width = mask.shape
     for y in range(max(0, min(edge[0] for edge in edges)), min(height, max(edge[1] for edge in edges))):
         crossings = sorted(x + (y - top) * step for top, bottom, x, step in edges if top <= y < bottom)
@@ -66,7 +66,7 @@ def _fill_between(mask: Mask, edges: list[tuple[int, int, int, int]], value: int
 
 
 def _trace_line(start: Point, end: Point) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The (x, y) of the pixels of an 8-connected line, from left to right."""
+    """Return the xs and ys of the pixels of an 8-connected line, from left to right."""
     if end[0] < start[0]:
         start, end = end, start
     (x0, y0), (x1, y1) = start, end
@@ -79,7 +79,7 @@ def _trace_line(start: Point, end: Point) -> tuple[NDArray[np.intp], NDArray[np.
 
 
 def _cut_line(width: int, height: int, start: Point, end: Point) -> tuple[bool, Point, Point]:
-    """Whether a line meets the image, and its ends after cutting: first at top and bottom, then at the sides."""
+    """Cut a line to the image, first at top and bottom, then at the sides; return (is any of it visible, its ends)."""
     (x1, y1), (x2, y2) = start, end
     right, bottom = width - 1, height - 1
 
@@ -112,6 +112,6 @@ def _cut_line(width: int, height: int, start: Point, end: Point) -> tuple[bool, 
 
 
 def _divide(numerator: int, denominator: int) -> int:
-    """Rounded toward zero."""
+    """Divide, rounding toward zero."""
     quotient = abs(numerator) // abs(denominator)
     return quotient if (numerator < 0) == (denominator < 0) else -quotient

@@ -1,4 +1,4 @@
-"""Images that are still inside a data file: read, and where needed unpacked from base64, when they are asked for."""
+"""Images that stay inside a data file until they are used: then they are read and, if needed, decoded from base64."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2r.images.load import FileImage, decode_image, read_image_size
 from p2r.types import ImageSource
 
 HEADER_BYTES = 256 << 10
-"""Enough of a file for its size, mostly; else all of it is read."""
+"""Usually enough of a file to tell its image's size; if not, all of it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class CellImage:
     cell: Cell
 
     def load(self) -> Image.Image:
-        """Raises ImageError: not base64, or no image that can be decoded."""
+        """Decode the image. Raises ImageError for broken base64 or an image that cannot be decoded."""
         return decode_image(self._read(None), self.uri)
 
     def read_size(self) -> tuple[int, int]:
@@ -47,7 +47,7 @@ class CellImage:
 
 @dataclass(frozen=True, slots=True)
 class PathImage:
-    """An image file whose size is read from its header."""
+    """An image file; its size is read from the header."""
 
     path: Path
 
@@ -56,7 +56,7 @@ class PathImage:
         return str(self.path)
 
     def load(self) -> Image.Image:
-        """Raises ImageError."""
+        """Decode the image. Raises ImageError."""
         return FileImage(self.path).load()
 
     def read_size(self) -> tuple[int, int]:
@@ -71,7 +71,7 @@ class PathImage:
 
 
 def image_in(row: Row, name: str) -> ImageSource:
-    """The image in a field of a row. Raises DataError when the field is missing or empty."""
+    """Return the image in a field of a row. Raises DataError when the field is missing or empty."""
     if name in row.cells:
         return CellImage(f"{row.path}#{row.number}/{name}", row.cells[name])
     return CellImage(f"{row.path}#{row.number}/{name}", ShortCell(row.text(name)))
@@ -88,13 +88,13 @@ class ShortCell:
 
 
 def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
-    """The bytes of an image, from themselves or from base64, also with quotes, line ends or a `data:` prefix.
+    """Return the bytes of an image, given as they are or as base64 with optional quotes, line ends and `data:` prefix.
 
     Args:
-        cut_off: only the beginning is there; what does not fill a group of four characters is left away.
+        cut_off: `data` is only the beginning; an incomplete last group of four characters is left out.
 
     Raises:
-        DataError: neither.
+        DataError: neither of the two.
     """
     if not data.isascii() or data.startswith(b"GIF8"):
         return data

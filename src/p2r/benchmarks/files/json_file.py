@@ -1,7 +1,7 @@
-"""A JSON file that is one list of objects, or JSON lines, with long texts (base64 images) left in the file.
+"""Read JSON lines or a JSON list of objects, leaving long texts (base64 images) in the file.
 
-The file is read once, in pieces; a long string is remembered by its place, so that a list of gigabytes costs little
-memory. Everything else of an object goes through the standard parser.
+The file is read once, in pieces. For a long string only its offset and length are kept, so a list of gigabytes needs
+little memory. Everything else is parsed by the standard parser.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARK = "\u0000cell "
 
 
 def read_json(path: Path) -> Table:
-    """All objects of the list, or of the lines.
+    """Read all objects of the list, or of the lines.
 
     Raises:
         DataError: the file cannot be read, or is neither a list of objects nor JSON lines.
@@ -38,7 +38,7 @@ def read_json(path: Path) -> Table:
 
 
 def read_first_fields(path: Path) -> frozenset[str]:
-    """The names in the first object; empty without one. Raises DataError as `read_json`."""
+    """Return the first object's field names, or none for an empty file. Raises DataError as `read_json` does."""
     try:
         row = next((_parse(path, 1, *found) for found in _find_objects(path)), None)
     except OSError as error:
@@ -63,7 +63,7 @@ def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) 
 
 
 def _place(value: object, path: Path, ranges: list[tuple[int, int]]) -> object:
-    """The value with each mark, also inside lists and objects, as the stretch of the file that it stands for."""
+    """Replace each mark, also inside lists and objects, by the stretch of the file that it stands for."""
     match value:
         case str() if value.startswith(_MARK):
             return FileRange(path, *ranges[int(value.removeprefix(_MARK))])
@@ -76,7 +76,7 @@ def _place(value: object, path: Path, ranges: list[tuple[int, int]]) -> object:
 
 
 def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
-    """The text of each outermost object, long strings replaced by marks, and (offset, bytes) of these."""
+    """Yield the text of each outermost object with long strings replaced by marks, and their (offset, bytes)."""
     text, ranges, depth = bytearray(), list[tuple[int, int]](), 0
     string_start = -1  # offset of the first byte inside the current string, -1 outside strings
     string_at, escaped, offset = 0, False, 0
@@ -117,7 +117,7 @@ def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
                         yield bytes(text), ranges
                         text, ranges = bytearray(), []
                     elif depth < 0:
-                        raise DataError(f"{path} is not JSON: a }} too many near byte {offset + at}")
+                        raise DataError(f"{path} is not JSON: an unmatched }} near byte {offset + at}")
                 at = end
             offset += len(piece)
     if depth or string_start >= 0:

@@ -1,4 +1,4 @@
-"""The one image in a row's list: a path, or bytes in the row, in the ways in which training data writes them."""
+"""The one image in a row's list: a path or bytes, in the forms that training data uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ListedImage:
     root: Path
 
     def load(self) -> Image.Image:
-        """Raises ImageError."""
+        """Decode the image. Raises ImageError."""
         return self._find().load()
 
     def read_size(self) -> tuple[int, int]:
@@ -43,7 +43,7 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class BytesCell:
-    """An image's bytes that are in memory already."""
+    """An image's bytes, already in memory."""
 
     data: bytes
 
@@ -52,7 +52,7 @@ class BytesCell:
 
 
 def find_image(row: Row, root: Path) -> ImageSource:
-    """The image of a row. Raises DataError when there is none, or more than one."""
+    """Return a row's image. Raises DataError when there is none, or more than one."""
     uri = f"{row.path}#{row.number}/images"
     cell = row.cells.get("images")
     if isinstance(cell, ParquetCell):

@@ -1,9 +1,13 @@
-"""Parquet files, with images and masks left in the file. Needs pyarrow (the extra `data`), imported when used.
+"""Read parquet files, leaving images and masks in the file. Needs pyarrow (the extra `data`), imported when used.
 
-A column of images is read forwards, value by value. Rows asked for in order cost one pass over the file; a jump back
-reads its row group again from the start. Memory is that of one page of the file, packed and unpacked, and pages are
-the writer's choice: pyarrow puts up to 1024 rows into one unless told otherwise (`row_group_size`).
+A column of images is read forward, value by value. Reading rows in order takes one pass over the file; a jump back
+reads the row group again from its start. Memory holds one page of the file, packed and unpacked. The writer chooses the
+pages: pyarrow puts up to 1024 rows into one unless told otherwise (`row_group_size`).
 """
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyarrow has no types.
 
 from __future__ import annotations
 
@@ -25,14 +29,14 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 RECENT_BYTES = 64 << 20
-"""Encoded images kept in memory for each file, for rows that are asked for a little out of order."""
+"""Bytes of encoded images kept in memory for each file, for rows read slightly out of order."""
 
 
 def read_parquet(path: Path, large: frozenset[str]) -> Table:
-    """All rows; the columns `large` stay in the file, unless they are lists of texts (paths).
+    """Read all rows; the columns `large` stay in the file, unless they are lists of texts (paths).
 
     Raises:
-        DataError: pyarrow is missing; the file is not whole, or not parquet.
+        DataError: pyarrow is missing, or the file is incomplete or not parquet.
     """
     with _open(path) as file:
         columns = list(file.schema_arrow.names)
@@ -52,7 +56,7 @@ def read_parquet(path: Path, large: frozenset[str]) -> Table:
 
 
 def read_parquet_columns(path: Path) -> frozenset[str]:
-    """Raises DataError as `read_parquet`."""
+    """Return the names of the columns. Raises DataError as `read_parquet` does."""
     with _open(path) as file:
         return frozenset(file.schema_arrow.names)
 
@@ -65,7 +69,7 @@ class ParquetCell:
     index: int
 
     def read_value(self) -> object:
-        """The value as it is: a struct as a dictionary, a list as a list. Raises DataError."""
+        """Return the value: a struct as a dictionary, a list as a list. Raises DataError if the file is incomplete."""
         return self.reader.read(self.index).as_py()
 
     def read(self, limit: int | None = None) -> bytes:
@@ -79,7 +83,7 @@ class ParquetCell:
         return value if limit is None else value[:limit]
 
     def read_mask(self) -> NDArray[np.bool_]:
-        """A list of rows of truth values, as (H, W)."""
+        """Return a list of rows of truth values as an array (H, W). Raises DataError when rows differ in length."""
         rows = self.reader.read(self.index)
         try:
             height = len(rows.values)
@@ -89,7 +93,7 @@ class ParquetCell:
 
 
 class ColumnReader:
-    """Values of one column by row number, read forwards. Safe to share between threads; pickles by its path."""
+    """Values of one column by row number, read forward. Safe to share between threads; pickled as its path."""
 
     def __init__(self, path: Path, column: str) -> None:
         self.path, self.column = path, column
@@ -105,7 +109,7 @@ class ColumnReader:
         return ColumnReader, (self.path, self.column)
 
     def read(self, index: int) -> pa.Scalar:
-        """Raises DataError when the file is not whole."""
+        """Return the value of row `index`, counted from 0. Raises DataError when the file is incomplete."""
         with self._lock:
             for start, batch in self._recent:
                 if start <= index < start + batch.num_rows:
@@ -131,7 +135,7 @@ class ColumnReader:
         for batch in self._batches:
             start, self._next = self._next, self._next + batch.num_rows
             self._remember(start, batch)
-            if self._next == self._ends[group]:  # lets go of the page
+            if self._next == self._ends[group]:  # releases the page
                 self._group, self._batches = -1, iter(())
             if index < self._next:
                 return batch.column(0)[index - start]
@@ -144,7 +148,7 @@ class ColumnReader:
 
 
 def join_tables(path: Path, tables: Sequence[Table]) -> Table:
-    """The parts of one split as one table."""
+    """Join the parts of one split into one table."""
     if len(tables) == 1:
         return tables[0]
     columns = frozenset.intersection(*(table.columns for table in tables))

@@ -1,4 +1,4 @@
-"""A row of a data file, read field by field: every complaint names the file, the row and the field."""
+"""A row of a data file, read field by field: every error names the file, the row and the field."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from p2r.types import LETTERS
 
 
 class Cell(Protocol):
-    """A large value that is still in its file."""
+    """A large value that stays in its file."""
 
     def read(self, limit: int | None = None) -> bytes:
-        """Its bytes, or about the first `limit` of them. Raises DataError when the file does not give them."""
+        """Return its bytes, or about the first `limit`. Raises DataError when they cannot be read."""
         ...
 
 
@@ -23,10 +23,10 @@ class Cell(Protocol):
 class Row:
     """One row.
 
-    number: from 1, without counting a header; of JSON lines the line.
+    number: counted from 1 without the header; for JSON lines, the line.
     values: the small fields.
-    cells: the large fields, not read yet.
-    error: why the row could not be read at all.
+    cells: the large fields, which are not read yet.
+    error: why the whole row could not be read.
     """
 
     path: Path
@@ -40,20 +40,20 @@ class Row:
         return f"{self.path}, row {self.number}"
 
     def fail(self, name: str, what: str, hint: str = "") -> DataError:
-        """What is wrong with a field, to be raised; who collects rows says which row it is."""
+        """Make an error about a field, to be raised; whoever collects the rows adds the row."""
         return DataError(f"field {name!r}: {what}", hint=hint)
 
     def check(self) -> None:
-        """Raises DataError when the row could not be read."""
+        """Raise DataError when the row could not be read."""
         if self.error:
             raise DataError(self.error)
 
     def has(self, name: str) -> bool:
-        """Whether the field is there and not empty."""
+        """Return True if the field exists and is not empty."""
         return name in self.cells or not _is_empty(self.values.get(name))
 
     def text(self, name: str) -> str:
-        """A field that has to hold a text or a number. Raises DataError."""
+        """Return a text or number as text. Raises DataError when the field is missing, empty or something else."""
         value = self.values.get(name)
         if _is_empty(value):
             raise self.fail(name, "empty" if name in self.values else "missing")
@@ -64,7 +64,7 @@ class Row:
         return str(value).strip()
 
     def integer(self, name: str) -> int:
-        """A field that has to hold a whole number. Raises DataError."""
+        """Return a whole number. Raises DataError when the field holds anything else."""
         text = self.text(name)
         try:
             return int(text)
@@ -72,7 +72,7 @@ class Row:
             raise self.fail(name, f"{text!r} is not a whole number") from None
 
     def letter(self, name: str, options: Sequence[str]) -> str:
-        """A field that has to hold the letter of an option. Raises DataError."""
+        """Return the letter of an option. Raises DataError when the field holds anything else."""
         text = self.text(name).upper().strip("().")
         letters = LETTERS[: len(options)]
         if len(text) != 1 or text not in letters:
@@ -80,7 +80,7 @@ class Row:
         return text
 
     def cell(self, name: str) -> Cell:
-        """A large field. Raises DataError when it is not there."""
+        """Return a large field. Raises DataError when it is missing."""
         if name not in self.cells:
             raise self.fail(name, "empty" if name in self.values else "missing")
         return self.cells[name]
@@ -88,14 +88,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of one or several files of the same columns."""
+    """Rows of one or more files with the same columns."""
 
     path: Path
     columns: frozenset[str]
     rows: Sequence[Row]
 
     def require(self, columns: Iterable[str]) -> None:
-        """Raises DataError when a column is missing, or when there is no row."""
+        """Raise DataError when a column is missing, or when there are no rows."""
         if not self.rows:
             raise DataError(f"{self.path} holds no rows", hint="is it the right split, and wholly downloaded?")
         if missing := [name for name in columns if name not in self.columns]:

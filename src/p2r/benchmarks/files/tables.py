@@ -1,4 +1,4 @@
-"""Which file of a folder holds the rows of a split, and reading it by its kind."""
+"""Find the file of a folder that holds the rows of a split, and read it by its kind."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _PART = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 
 
 def read_table(path: Path, *, split: str | None = None, containing: str = "") -> Table:
-    """The rows of a file, or of the one file (in one part or several) of a folder that fits.
+    """Read the rows of a file, or of the only file of a folder that fits (in one part or several).
 
     Args:
-        split: the files of a folder whose names begin with it; None: there must be one split only.
-        containing: text that the names of a folder's files must contain, in any case.
+        split: the start of the files' names in a folder; None if there is only one split.
+        containing: text that the files' names in a folder must contain; capital letters do not count.
 
     Raises:
-        DataError: no file, several that fit, or one that cannot be read.
+        DataError: no file fits, several do, or one cannot be read.
     """
     return join_tables(path, [_read_file(part) for part in find_parts(path, split=split, containing=containing)])
 
 
 def read_columns(path: Path) -> frozenset[str]:
-    """The columns of one file, from its beginning (JSON: the fields of its first object). Raises DataError."""
+    """Read the columns of one file from its beginning (JSON: the fields of its first object). Raises DataError."""
     if path.suffix == ".parquet":
         return read_parquet_columns(path)
     if path.suffix == ".tsv":
@@ -39,7 +39,7 @@ def read_columns(path: Path) -> frozenset[str]:
 
 
 def find_parts(path: Path, *, split: str | None = None, containing: str = "") -> list[Path]:
-    """The files that `read_table` reads, in order. Raises DataError as it does."""
+    """Return the files that `read_table` reads, in order. Raises DataError as it does."""
     if path.is_file():
         return [path]
     if not path.exists():
@@ -71,4 +71,4 @@ def _read_file(path: Path) -> Table:
         return read_tsv(path, LARGE_COLUMNS)
     if path.suffix in (".json", ".jsonl"):
         return read_json(path)
-    raise DataError(f"{path} is no known kind of data file", hint=f"known: {', '.join(SUFFIXES)}")
+    raise DataError(f"{path} is not a known kind of data file", hint=f"known: {', '.join(SUFFIXES)}")

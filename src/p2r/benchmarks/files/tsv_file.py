@@ -1,8 +1,8 @@
-"""Tab-separated values as pandas writes them (VLMEvalKit's data sets), with images left in the file.
+"""Read tab-separated values as pandas writes them (VLMEvalKit's data sets), leaving images in the file.
 
-A field that starts with a quotation mark may hold tabs and line ends, and doubles the quotation marks in it. Long
-fields are remembered by their place in the file, so that a file of any size costs little memory; the csv module would
-read them, and its limit for long fields belongs to the whole process.
+A field that starts with a quotation mark may hold tabs and line ends; quotation marks inside it are doubled. For a long
+field only its offset and length are kept, so a file of any size needs little memory. The csv module would read long
+fields, and its limit on their length applies to the whole process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RawRow = tuple[int, "list[bytes] | None"]
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """A field that is a stretch of a file: `num_bytes` from `start` on."""
+    """A field that is a stretch of a file: `num_bytes` from offset `start`."""
 
     path: Path
     start: int
@@ -38,7 +38,7 @@ class FileRange:
 
 
 def read_tsv(path: Path, large: frozenset[str]) -> Table:
-    """All rows. Fields of the columns `large` stay in the file when they are long.
+    """Read all rows. Long fields of the columns `large` stay in the file.
 
     Raises:
         DataError: the file cannot be read, has no header, or is not UTF-8.
@@ -54,7 +54,7 @@ def read_tsv(path: Path, large: frozenset[str]) -> Table:
 
 
 def read_tsv_header(path: Path) -> list[str]:
-    """The names of the columns. Raises DataError as `read_tsv`."""
+    """Return the names of the columns. Raises DataError as `read_tsv` does."""
     try:
         with path.open("rb") as file:
             return _read_header(path, _split_rows(file))
@@ -93,7 +93,7 @@ def _read_row(
 
 
 def _split_rows(file: io.BufferedReader) -> Iterator[RawRow]:
-    """(offset in the file, raw fields with their quotation marks) of each row; no fields when a quote stays open."""
+    """Yield (offset, raw fields with their quotation marks) of each row; fields are None when a quote stays open."""
     offset = 0
     line_start, pending, num_lines = 0, b"", 0
     for line in file:
@@ -110,7 +110,7 @@ def _split_rows(file: io.BufferedReader) -> Iterator[RawRow]:
 
 
 def _split_fields(line: bytes) -> list[bytes] | None:
-    """Raw fields; None when a quoted field is still open at the end."""
+    """Split a line into raw fields; return None when a quoted field is still open at its end."""
     fields: list[bytes] = []
     for piece in line.split(b"\t"):
         if fields and _is_open(fields[-1]):

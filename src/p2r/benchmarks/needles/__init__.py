@@ -1,8 +1,8 @@
 """Needles: a procedural benchmark in which one look cannot answer and a second, closer look can.
 
-`Needles(seed=0, num_samples=100)` is a sequence of samples, the same for ever for the same seed and knobs. Families and
-answer forms take turns: attribute, relation, pair, and choice or free form. Seeds from `TRAINING_SEEDS` on are reserved
-for training; the figures in the documentation use smaller ones.
+`Needles(seed=0, num_samples=100)` is a sequence of samples that never changes for the same seed and knobs. Families
+(attribute, relation, pair) and answer forms (choice, free form) take turns. Seeds from `TRAINING_SEEDS` upward are
+reserved for training; results in the documentation use smaller seeds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRAINING_SEEDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class SceneImage:
-    """A scene as an image source: pixels are rendered when asked for."""
+    """A scene as an image source: pixels are rendered on demand."""
 
     uri: str
     scene: Scene
@@ -37,7 +37,7 @@ class SceneImage:
 
 
 class Needles(Sequence[Sample]):
-    """`num_samples` questions, each about an image of its own. Sample k depends on (seed, k) alone."""
+    """`num_samples` questions, each about its own image. Sample k depends only on (seed, k)."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Needles(Sequence[Sample]):
 
 
 def draw_question(rng: np.random.RandomState, knobs: Knobs, family: Family, *, choice: bool) -> tuple[Scene, Question]:
-    """A scene and a question of this family about it."""
+    """Draw a scene and a question of this family about it."""
     scene = draw_scene(rng, knobs, twins=family == "relation")
     while family == "relation" and not has_clear_sides(scene):
         scene = draw_scene(rng, knobs, twins=True)
@@ -76,6 +76,7 @@ def draw_question(rng: np.random.RandomState, knobs: Knobs, family: Family, *, c
 
 
 def to_sample(scene: Scene, question: Question, name: str) -> Sample:
+    """Make a sample, called `name`, of a question about a scene."""
     return Sample(
         id=name,
         benchmark="needles",

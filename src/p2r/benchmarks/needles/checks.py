@@ -1,8 +1,8 @@
-"""What makes needles honest, measured: one look cannot show the details, options cannot be guessed.
+"""Measure what makes needles honest: one look cannot show the details, and options cannot be guessed.
 
 `measure_detail` renders a scene twice, with its patterns and with all badges plain, and compares what a model sees of
-the badges in the two: the difference is all that the details can tell. `guess_blindly` plays the best strategies that
-never look.
+the badges in the two: the difference is all the information that the details carry. `guess_blindly` plays the best
+strategies that never look.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from p2r.types import LETTERS, Sample
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """Root mean square of what the details change in the middle of the badges, in gray levels of 255.
+    """Root mean square of the changes that the details make in the middle of the badges, in gray levels of 255.
 
-    one_look: in the whole image at the budget. crop: in a crop of the object at the same budget.
+    one_look: in the whole image, shown at the budget.
+    crop: in a crop of the object, shown at the same budget.
     """
 
     one_look: float
@@ -35,13 +36,13 @@ class Detail:
 
 
 def measure_detail(scene: Scene, budget: Budget) -> Detail:
-    """How much of the details a model with this budget is shown, by one look and by a crop with the release's
-    margin."""
+    """Measure the details that a model sees at this budget in one look and in a crop with the release's margin."""
     blank = replace(scene, objects=tuple(replace(item, pattern="plain") for item in scene.objects))
     striped = [item for item in scene.objects if item.pattern != "plain"]
     with_details, without = render(scene), render(blank)
     side = scene.knobs.side_px
-    whole, crops = [], []
+    whole: list[NDArray[np.float64]] = []
+    crops: list[NDArray[np.float64]] = []
     for item in striped:
         rect = crop_rect(item.box(side), side, side)
         whole.append(_badge_difference(with_details, without, (0, 0, side, side), item, scene, budget))
@@ -50,11 +51,10 @@ def measure_detail(scene: Scene, budget: Budget) -> Detail:
 
 
 def guess_blindly(samples: Sequence[Sample]) -> dict[str, float]:
-    """Accuracy of strategies that see neither image nor training data, on the choice samples: each should be near
-    chance.
+    """Return the accuracy on choices of strategies without image and training data; all should be near chance.
 
-    "letter X": always the same letter. "most shared words": the option that has most words in common with the others.
-    "rarest words": the option that has fewest.
+    "letter X": always the same letter. "most shared words": the option with most words in common with the others.
+    "rarest words": the option with fewest.
     """
     choices = [sample for sample in samples if sample.options]
     letters = LETTERS[: max((len(sample.options) for sample in choices), default=0)]
@@ -73,7 +73,7 @@ def _by_shared_words(options: tuple[str, ...], sign: int) -> str:
 def _badge_difference(
     one: Image.Image, other: Image.Image, rect: tuple[int, int, int, int], item: Object, scene: Scene, budget: Budget
 ) -> NDArray[np.float64]:
-    """What differs in the middle half of one badge, as a model sees this part of the image."""
+    """Return the differences in the middle half of one badge, as a model sees this part of the image."""
     seen = [np.asarray(fit(image.crop(rect), budget), np.float64) for image in (one, other)]
     scale_y, scale_x = seen[0].shape[0] / (rect[3] - rect[1]), seen[0].shape[1] / (rect[2] - rect[0])
     reach = scene.knobs.detail_share * scene.knobs.side_px / 4

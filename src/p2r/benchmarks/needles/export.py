@@ -1,4 +1,4 @@
-"""Needles on disk in the layout of V*'s original release, for tools that read that one."""
+"""Write needles to disk in the layout of V*'s original release, for tools that read it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def export_vstar(samples: Iterable[Sample], folder: Path) -> int:
     """Write `<type>/sa_N.jpg` and `sa_N.json` (boxes [x, y, w, h] in pixels, right option first) and
     `test_questions.jsonl`.
 
-    Images are JPEG as in V*, at quality 95 without color subsampling, so that the details survive.
+    Images are JPEG, as in V*, at quality 95 without color subsampling, which preserves the details.
 
     Returns:
         The number of samples written.
 
     Raises:
-        DataError: a sample has no options; V* knows choices only.
+        DataError: a sample has no options; V* only has choices.
     """
     count = 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,10 +37,10 @@ def export_vstar(samples: Iterable[Sample], folder: Path) -> int:
             kind, name = VSTAR_TYPES[sample.category], f"sa_{count - 1}"
             place = folder / kind
             place.mkdir(exist_ok=True)
-            full_image = sample.image.load()
-            full_image.save(place / f"{name}.jpg", quality=95, subsampling=0)
+            image = sample.image.load()
+            image.save(place / f"{name}.jpg", quality=95, subsampling=0)
             right = LETTERS.index(sample.target)
-            corners = [box.to_pixels(*full_image.size) for box in sample.gold_boxes]
+            corners = [box.to_pixels(*image.size) for box in sample.gold_boxes]
             annotation = {
                 "target_object": [box.label for box in sample.gold_boxes],
                 "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in corners],

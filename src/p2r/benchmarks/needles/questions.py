@@ -1,9 +1,8 @@
-"""Questions about a scene, balanced so that nothing but the details answers them.
+"""Questions about a scene, balanced so that only the details answer them.
 
 attribute: "What pattern is on the red star?" (one box; 6 patterns).
 relation:  "Is the checked red star to the left or right of the plain red star?" (two boxes, left one first). Both
-objects look
-           the same until the badge is read, so one look finds them and cannot tell them apart.
+           objects look the same until the badge is read, so one look finds them and cannot tell them apart.
 pair:      "What patterns are on the red star and the blue ring?" (two boxes in the order of the question; 36 answers).
 
 Options of a choice are exchangeable given the question, so blind guessing is right with probability 1 / number of
@@ -29,7 +28,7 @@ MIN_SIDE_GAP = 0.14
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`subjects` index the scene's objects, in the order of the boxes; `mentions` in the order of the wording."""
+    """A question. `subjects` index objects in the order of the boxes, `mentions` in the order of the wording."""
 
     family: Family
     text: str
@@ -45,7 +44,7 @@ class Question:
 
 
 def ask(rng: np.random.RandomState, scene: Scene, family: Family, *, choice: bool) -> Question:
-    """One question of this family about the scene. A relation needs a scene with twins whose sides differ clearly."""
+    """Ask a question of this family about the scene. A relation needs a scene with twins that `has_clear_sides`."""
     if family == "attribute":
         return _ask_attribute(rng, scene, choice=choice)
     if family == "relation":
@@ -54,7 +53,7 @@ def ask(rng: np.random.RandomState, scene: Scene, family: Family, *, choice: boo
 
 
 def has_clear_sides(scene: Scene) -> bool:
-    """Are the twins (the first two objects) far enough apart to say which is left?"""
+    """Return True if the twins (the first two objects) are far enough apart to tell which is on the left."""
     first, second = scene.objects[:2]
     return abs(first.x - second.x) > MIN_SIDE_GAP * scene.knobs.side_px
 
@@ -71,8 +70,8 @@ def _ask_attribute(rng: np.random.RandomState, scene: Scene, *, choice: bool) ->
     options: tuple[str, ...] = ()
     if choice:
         wrong = [pattern for pattern in PATTERNS if pattern != item.pattern]
-        kept = [item.pattern, *(wrong[index] for index in rng.permutation(len(wrong))[:3])]
-        options = tuple(kept[index] for index in rng.permutation(4))
+        kept = [item.pattern, *(wrong[int(index)] for index in rng.permutation(len(wrong))[:3])]
+        options = tuple(kept[int(index)] for index in rng.permutation(4))
     text = f"What pattern is on the {item.name}?"
     return Question(
         "attribute", text, (subject,), (subject,), item.pattern, options, 1 / 4 if choice else 1 / len(PATTERNS)
@@ -92,14 +91,14 @@ def _ask_relation(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> 
 def _ask_pair(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Question:
     candidates = _unique(scene)
     order = rng.permutation(len(candidates))[:2]
-    subjects = (candidates[order[0]], candidates[order[1]])
+    subjects = (candidates[int(order[0])], candidates[int(order[1])])
     one, two = (scene.objects[index] for index in subjects)
     answer = f"{one.pattern} and {two.pattern}"
     options: tuple[str, ...] = ()
     if choice:
         firsts, seconds = (_with_another(rng, item.pattern) for item in (one, two))
         grid = [f"{first} and {second}" for first in firsts for second in seconds]
-        options = tuple(grid[index] for index in rng.permutation(4))
+        options = tuple(grid[int(index)] for index in rng.permutation(4))
     text = f"What patterns are on the {one.name} and the {two.name}?"
     chance = 1 / 4 if choice else 1 / len(PATTERNS) ** 2
     return Question("pair", text, subjects, subjects, answer, options, chance)

@@ -1,8 +1,9 @@
-"""Scene to pixels. Only the parts that change are computed: backgrounds and shape masks are made once and kept."""
+"""Render scenes to pixels. Backgrounds and shape masks are cached; only the rest is computed for each scene."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -11,12 +12,14 @@ from PIL import Image, ImageDraw
 
 from p2r.benchmarks.needles.scene import COLORS, SPARE_SHARE, Knobs, Object, Scene
 
+Floats = NDArray[np.float64]
+
 STRIPE_AMPLITUDE = 105
 SUPERSAMPLING = 4
 
 
 def render(scene: Scene) -> Image.Image:
-    """The scene as an RGB image, side_px x side_px."""
+    """Render the scene as an RGB image of side_px x side_px."""
     knobs, side = scene.knobs, scene.knobs.side_px
     top, left = scene.offset
     piece = _background(scene.background, side, knobs.texture)[top : top + side, left : left + side]
@@ -40,13 +43,14 @@ def _paste(pixels: NDArray[np.uint8], item: Object, knobs: Knobs) -> None:
 
 
 def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
-    """A gray square of sine stripes with mean 128, whatever the pattern: averaged pixels do not tell it."""
-    rows, columns = np.mgrid[:size, :size] * (2 * math.pi / period_px)
+    """Draw a gray square of sine stripes. Its mean is 128 for every pattern, so averaged pixels do not reveal it."""
+    grid: Floats = np.mgrid[:size, :size] * (2 * math.pi / period_px)
+    rows, columns = grid
     shift_x, shift_y = item.phase
     diagonal = (
         0.85  # between 0.71 (same period as the upright stripes) and 1: no alias is left after a bicubic reduction by 4
     )
-    waves = {
+    waves: dict[str, Callable[[], Floats]] = {
         "horizontal": lambda: np.sin(rows + shift_y),
         "vertical": lambda: np.sin(columns + shift_x),
         "rising": lambda: np.sin((columns + rows) * diagonal + shift_x),
@@ -60,7 +64,7 @@ def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=512)
 def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
-    """(size, size, 1) coverage, 0 to 1, with soft edges."""
+    """Return the shape's coverage (size, size, 1), from 0 to 1 with soft edges."""
     side = size * SUPERSAMPLING
     image = Image.new("L", (side, side), 0)
     draw, c, r = ImageDraw.Draw(image), side / 2, side / 2 - 2
@@ -86,7 +90,7 @@ def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=16)
 def _background(index: int, side: int, texture: float) -> NDArray[np.uint8]:
-    """A soft field of color under many short strokes, a quarter larger than the image so that it can be shifted."""
+    """Draw a soft field of color under many short strokes, a quarter larger than the image to allow shifts."""
     rng, size = np.random.RandomState([7, index]), side + int(SPARE_SHARE * side)
     field = rng.rand(8, 8, 3) * 50 + rng.rand(1, 1, 3) * 70 + 70
     image = Image.fromarray(field.astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
@@ -113,5 +117,4 @@ def _add_noise(pixels: NDArray[np.uint8], noise: float, offset: tuple[int, int])
             tile = pixels[top : top + 1024, left : left + 1024]
             height, width = tile.shape[:2]
             noisy = tile + grain[offset[0] : offset[0] + height, offset[1] : offset[1] + width]
-            np.clip(noisy, 0, 255, out=noisy)
-            tile[:] = noisy
+            tile[:] = noisy.clip(0, 255)

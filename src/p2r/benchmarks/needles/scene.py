@@ -1,7 +1,7 @@
-"""A needles scene: a cluttered image with colored shapes, each carrying a small badge whose pattern is the detail.
+"""A needles scene: a cluttered image of colored shapes, each with a small badge; the badge's pattern is the detail.
 
 A scene is a few numbers; pixels are made on demand (`render.py`). All sizes are shares of the image's side, so one
-set of knobs describes 768 and 4096 pixel images alike. With the default knobs the pattern's period is 0.42% of the
+set of knobs describes images of 768 and of 4096 pixels. With the default knobs the pattern's period is 0.42% of the
 side: at a budget of 256 x 256 pixels that is 1.1 pixels, beyond the Nyquist limit of 2, whereas a full-resolution crop
 of the object with the release's margin shows it at 3.1 pixels. What one look cannot show, a second look can.
 """
@@ -64,7 +64,7 @@ class Knobs(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One shape. Center and size in pixels of the full image; `phase` shifts the stripes (radians, x and y)."""
+    """One shape. Center and size are in pixels of the full image; `phase` shifts the stripes (radians, x and y)."""
 
     color: str
     shape: str
@@ -86,8 +86,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Objects on a piece of background. `background`, `offset` and `mirrored` choose the piece, `noise_offset` the
-    grain."""
+    """Objects on a piece of background; `background`, `offset` and `mirrored` choose it, `noise_offset` the grain."""
 
     knobs: Knobs
     objects: tuple[Object, ...]
@@ -105,7 +104,7 @@ def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scen
     """Place objects at random. Distractors share the first object's color or shape, so a name needs both words.
 
     Args:
-        rng: its stream is frozen by NumPy's compatibility policy, so a seed means the same scene for ever.
+        rng: NumPy's compatibility policy freezes its stream, so a seed always gives the same scene.
         twins: the first two objects have the same name and different patterns; all other names are unique.
     """
     side = knobs.side_px
@@ -114,7 +113,7 @@ def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scen
     if twins:
         names = [names[0], *names]
     placed = _draw_places(rng, knobs, len(names))
-    patterns = [PATTERNS[index] for index in rng.randint(0, len(PATTERNS), len(names))]
+    patterns = [PATTERNS[int(index)] for index in rng.randint(0, len(PATTERNS), len(names))]
     if twins:
         others = [pattern for pattern in PATTERNS if pattern != patterns[0]]
         patterns[1] = others[rng.randint(len(others))]
@@ -149,8 +148,7 @@ def _draw_names(rng: np.random.RandomState, count: int) -> list[tuple[str, str]]
 
 
 def _draw_places(rng: np.random.RandomState, knobs: Knobs, count: int) -> list[tuple[int, int, int]]:
-    """(x, y, size) in pixels, centers at least 1.25 largest objects apart; starts again when the image is too
-    full."""
+    """Draw (x, y, size) in pixels, centers at least 1.25 largest objects apart; start over when the image is full."""
     side = knobs.side_px
     apart = 1.25 * knobs.object_share[1] * side
     edge = max(2, side // 170)
