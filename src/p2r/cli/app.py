@@ -1,42 +1,87 @@
 """The command `p2r`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 fine, 1 error, 2 usage, 130 Ctrl-C.
+Exit codes: 0 success, 1 error, 2 usage, 130 Ctrl-C. A command's module is imported when the command is called, so that
+`p2r --help` loads neither a model's libraries nor a benchmark.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
-from p2r.cli.ask import EXAMPLES, ask
-from p2r.cli.check import check
-from p2r.cli.demo import demo
-from p2r.cli.evaluate import EVAL_EXAMPLES, evaluate_benchmarks
 from p2r.cli.guard import guarded
-from p2r.cli.leakage import LEAKAGE_EXAMPLES, leakage
-from p2r.cli.report import REPORT_EXAMPLES, report
-from p2r.cli.runs import compare, merge, score
-from p2r.cli.train import TRAIN_EXAMPLES, train
 from p2r.version import __version__
 
 HELP = """
-A vision-language model that looks first, then answers.
+Ask a vision-language model that looks first, then answers.
 
-It says where the evidence is, the boxes are cut out of the full-resolution image, and it answers from those crops.
+The model says where the evidence is, the boxes are cut out of the full-resolution image, and the model answers from
+those crops.
 
 **Start here**
 
-- `p2r demo` makes images, lets the small model that ships with p2r answer, and writes a report.
+- `p2r demo` makes images, asks the small model that ships with p2r, and writes a report.
 
-- `p2r ask photo.jpg "What is on the sail?" --options "a star,a fish"` asks about an image of yours.
+- `p2r ask photo.jpg "What is on the sail?" --options "a star,a fish"` asks about your own image.
 
-**Then a real model**
+**Then use a real model**
 
-- `p2r ask photo.jpg "What does the sign say?" --model hongxingli/P2R-4B` on a GPU.
+- `p2r ask photo.jpg "What does the sign say?" --model hongxingli/P2R-4B` runs it on a GPU.
 
-- `p2r ask photo.jpg "What does the sign say?" --model http://localhost:8000/v1#my-model` behind a server.
+- `p2r ask photo.jpg "What does the sign say?" --model http://localhost:8000/v1#my-model` asks a server.
 """
+
+
+class Home(NamedTuple):
+    """Where a command lives: a module of `p2r.cli`, its function, and the name of its examples there.
+
+    summary: the line in `p2r --help`, which is shown without importing the module.
+    """
+
+    module: str
+    function: str
+    examples: str
+    summary: str
+
+
+COMMANDS = {
+    "ask": Home("ask", "ask", "EXAMPLES", "Ask a question about an image, or about many."),
+    "demo": Home("demo", "demo", "", "Watch a small model fail with one look and answer with two."),
+    "eval": Home("evaluate", "evaluate_benchmarks", "EVAL_EXAMPLES", "Evaluate a model on benchmarks."),
+    "train": Home("train", "train", "TRAIN_EXAMPLES", "Train the perceiver and the reasoner in turns."),
+    "score": Home("runs", "score", "", "Score a run again from its stored replies."),
+    "compare": Home("runs", "compare", "", "Compare runs on the same samples, with exact tests."),
+    "report": Home("report", "report", "REPORT_EXAMPLES", "Show runs side by side as one HTML file."),
+    "merge": Home("runs", "merge", "", "Join the shards of a run in a new folder."),
+    "check": Home("check", "check", "", "Prove that a benchmark is fit to be run."),
+    "leakage": Home("leakage", "leakage", "LEAKAGE_EXAMPLES", "Find the images and questions that data sets share."),
+}
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def load_command(name: str) -> TyperCommand:
+    """Import a command's module and make the command. Raises KeyError for an unknown name."""
+    home = COMMANDS[name]
+    module = import_module(f"p2r.cli.{home.module}")
+    alone = typer.Typer(rich_markup_mode="markdown", add_completion=False, context_settings=_SETTINGS)
+    epilog = getattr(module, home.examples) if home.examples else None
+    alone.command(name, epilog=epilog)(guarded(getattr(module, home.function)))
+    command = get_command(alone)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command in the list of `p2r --help`; its module is imported when the command is called."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401  # typer keeps the types of it to itself
+        """Parse the arguments as the real command does; what is invoked then is the real command."""
+        return load_command(str(self.name)).make_context(*args, **extra)
+
 
 app = typer.Typer(
     name="p2r",
@@ -44,18 +89,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
 )
-app.command(epilog=EXAMPLES)(guarded(ask))
-app.command()(guarded(demo))
-app.command("eval", epilog=EVAL_EXAMPLES)(guarded(evaluate_benchmarks))
-app.command(epilog=TRAIN_EXAMPLES)(guarded(train))
-app.command()(guarded(score))
-app.command()(guarded(compare))
-app.command(epilog=REPORT_EXAMPLES)(guarded(report))
-app.command()(guarded(merge))
-app.command()(guarded(check))
-app.command(epilog=LEAKAGE_EXAMPLES)(guarded(leakage))
+for _name, _home in COMMANDS.items():
+    app.command(_name, cls=LazyCommand, short_help=_home.summary)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -70,7 +107,7 @@ def main_options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options before any command."""
+    """Read the options that stand before a command."""
 
 
 def main() -> None:

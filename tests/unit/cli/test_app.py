@@ -1,0 +1,47 @@
+"""The command and the package load only what they need: `p2r --help` no library of a model, `P2R` no benchmark."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from p2r.cli.app import COMMANDS, load_command
+
+HEAVY = {"openai", "jinja2", "numpy", "PIL", "pydantic", "torch", "transformers", "stamina", "pyarrow"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh Python has imported after `code`."""
+    check = (
+        f"import contextlib, io, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_help_loads_neither_a_library_of_models_nor_a_room() -> None:
+    call = "from p2r.cli.app import app; app(['--help'], standalone_mode=False)"
+    loaded = loaded_by(call)
+    assert not HEAVY & loaded
+    assert {name for name in loaded if name.startswith("p2r.")} == {
+        *("p2r.cli", "p2r.cli.app", "p2r.cli.guard", "p2r.errors", "p2r.version")
+    }
+
+
+def test_asking_from_python_loads_neither_a_benchmark_nor_a_report() -> None:
+    loaded = loaded_by("from p2r import P2R, load_model, make_sample, walk")
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("p2r.")}
+    assert "modes" in rooms
+    assert not rooms & {"benchmarks", "evaluation", "report", "runs", "training", "leakage"}
+    assert not {"jinja2", "openai", "torch"} & loaded
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_the_one_that_the_help_names(name: str) -> None:
+    command = load_command(name)
+    assert command.name == name
+    assert command.help
+    assert len(COMMANDS[name].summary) <= 66, "the list of commands has a line for each"
+    assert bool(COMMANDS[name].examples) == bool(command.epilog)
