@@ -22,9 +22,10 @@ from p2r.report.evaluation.page import Story, build_report, write_lede
 from p2r.report.kit.page import write_page
 from p2r.report.training.groups import MAX_GROUPS
 from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
-from p2r.report.training.run import TrainingRun, find_training_folders, name_training_runs, read_training_run
+from p2r.report.training.run import name_training_runs
 from p2r.report.training.tables import list_training_tables
 from p2r.runs.evaluation import read_run
+from p2r.runs.training import TrainingRun, find_training_folders, read_training_run
 
 IMAGES = "Where the images are"
 TABLES_NAME, TRAINING_NAME = "tables", "training"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,11 +23,9 @@ from rich.progress import (
 from p2r.cli.allocator import share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.output import make_console
-from p2r.config import Phase, Recipe, load_recipe
+from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError
-
-if TYPE_CHECKING:
-    from p2r.training.watch.metrics import Figures
+from p2r.runs.training import Probe, Step
 
 TRAIN_EXAMPLES = """
 **Examples**
@@ -103,37 +101,40 @@ class _Lines:
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def step(self, phase: Phase, done: int, num_steps: int, figures: Figures) -> None:
-        shown = {
-            "reward": figures["reward"],
-            "KL": figures["kl"],
-            "entropy": figures["entropy"],
-            "dead": figures["dead_groups"],
-            "boxes": figures["mean_boxes"],
-        }
-        text = "  ".join(f"{name} {_show(value)}" for name, value in shown.items() if value is not None)
+    def step(self, row: Step, num_steps: int) -> None:
+        text = _show(
+            {
+                "reward": row.reward,
+                "KL": row.kl,
+                "entropy": row.entropy,
+                "dead": row.dead_groups,
+                "boxes": row.mean_boxes,
+            }
+        )
         if not self._console.is_terminal:
-            self.say(f"{phase.name} {done}/{num_steps}  {text}")
+            self.say(f"{row.phase} {row.step}/{num_steps}  {text}")
             return
-        if phase.name not in self._bars:
-            self._bars[phase.name] = self._progress.add_task(phase.name, total=num_steps, figures="")
-        self._progress.update(self._bars[phase.name], completed=done, figures=text)
+        if row.phase not in self._bars:
+            self._bars[row.phase] = self._progress.add_task(row.phase, total=num_steps, metrics="")
+        self._progress.update(self._bars[row.phase], completed=row.step, metrics=text)
 
-    def probe(self, figures: Figures) -> None:
-        shown = {
-            "p2r": figures["accuracy_p2r"],
-            "direct": figures["accuracy_direct"],
-            "hit rate": figures["hit_rate"],
-            "in crops": figures["seen_rate"],
-            "IoU": figures["mean_iou"],
-            "boxes": figures["mean_boxes"],
-        }
-        text = "  ".join(f"{name} {_show(value)}" for name, value in shown.items() if value is not None)
-        self.say(f"{figures['phase']} probe after {figures['step']} steps: {text}")
+    def probe(self, row: Probe) -> None:
+        text = _show(
+            {
+                "p2r": row.accuracy_p2r,
+                "direct": row.accuracy_direct,
+                "hit rate": row.hit_rate,
+                "in crops": row.seen_rate,
+                "IoU": row.mean_iou,
+                "boxes": row.mean_boxes,
+            }
+        )
+        self.say(f"{row.phase} probe after {row.step} steps: {text}")
 
 
-def _show(value: JsonValue) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _show(metrics: Mapping[str, float | None]) -> str:
+    """The metrics that are known, in one line."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if value is not None)
 
 
 def _make_progress(console: Console, *, shown: bool) -> Progress:
@@ -143,7 +144,7 @@ def _make_progress(console: Console, *, shown: bool) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[metrics]}"),
         console=console,
         disable=not (shown and console.is_terminal),
     )

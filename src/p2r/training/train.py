@@ -16,6 +16,8 @@ from p2r.config import Phase, Recipe
 from p2r.errors import ConfigError, TrainingError
 from p2r.models.local.devices import is_out_of_memory
 from p2r.prompts import PromptSet, load_prompt_set
+from p2r.runs.guards import find_collapse
+from p2r.runs.training import BEST_FOLDER, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE, Probe, Step
 from p2r.training.engines.local.distributed import World, whole_weights
 from p2r.training.engines.local.optimizer import rate_at
 from p2r.training.engines.local.policy import describe_weights
@@ -26,26 +28,25 @@ from p2r.training.rollout import Roller
 from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows
 from p2r.training.rows.difficulty import Choice
 from p2r.training.state.checkpoint import Position, seed_random_states
-from p2r.training.state.run_folder import BEST_FOLDER, RunFolder, open_run
+from p2r.training.state.run_folder import RunFolder, open_run
 from p2r.training.update import judge_groups, update_policy
-from p2r.training.watch.guards import find_collapse
-from p2r.training.watch.metrics import Figures, describe_groups, measure_step, quote_group, sum_stats, time_step
+from p2r.training.watch.metrics import describe_groups, measure_step, quote_group, sum_stats, time_step
 from p2r.training.watch.probe import measure_probe
 from p2r.training.watch.stopwatch import Stopwatch
-from p2r.training.watch.trackers import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE, Trackers
+from p2r.training.watch.trackers import Trackers
 from p2r.types import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Who is told how the run goes. Only that of the first process is called.
+    """Callbacks that follow a run. Only the first process calls them.
 
-    say: a sentence. step: phase, steps done, steps of the phase, figures. probe: the figures of one.
+    say: called with a sentence. step: with a step's metrics and the number of steps of its phase.
     """
 
     say: Callable[[str], None]
-    step: Callable[[Phase, int, int, Figures], None]
-    probe: Callable[[Figures], None]
+    step: Callable[[Step, int], None]
+    probe: Callable[[Probe], None]
 
 
 @dataclass(slots=True)
@@ -182,17 +183,16 @@ async def _take_step(
     )
     training.run_step += 1
     stats = sum_stats(rolled.stats, world)
-    figures = measure_step(world.gather(describe_groups(judged)), stats, report, rate)
+    facts = world.gather(describe_groups(judged))
     timing = time_step(stage.policy, watch, stats, report, world, num_updates=num_updates)
-    where: Figures = {"phase": stage.phase.name, "step": step + 1}
-    row: Figures = {**where, **figures, "timing": timing}
+    row = measure_step(stage.phase.name, step + 1, facts, stats, report, rate, timing)
     training.run.steps.append(row)
     training.run.write(METRICS_FILE, row)
-    training.trackers.send(row, training.run_step)
+    training.trackers.send(row.model_dump(mode="json"), training.run_step)
     if judged:
-        training.run.write(ROLLOUTS_FILE, {**where, **quote_group(judged[0])})
+        training.run.write(ROLLOUTS_FILE, quote_group(stage.phase.name, step + 1, judged[0]))
     if world.is_first:
-        training.watcher.step(stage.phase, step + 1, num_steps, row)
+        training.watcher.step(row, num_steps)
 
 
 async def _roll_out(training: Training, roller: Roller, choice: Choice, step: int) -> Rolled:
@@ -216,17 +216,22 @@ async def _probe(training: Training, stage: Stage, step: int) -> None:
         return
     batch_size = training.recipe.partner.concurrency
     with whole_weights(stage.policy.model):
-        figures = await measure_probe(
-            stage.policy, training.probed, training.prompts, batch_size=batch_size, world=world
+        row = await measure_probe(
+            stage.policy,
+            training.probed,
+            training.prompts,
+            phase=stage.phase.name,
+            step=step,
+            batch_size=batch_size,
+            world=world,
         )
-    row: Figures = {"phase": stage.phase.name, "step": step, **figures}
     run.probes.append(row)
     run.write(PROBES_FILE, row)
-    training.trackers.send({"probe": figures}, training.run_step)
+    training.trackers.send({"probe": row.model_dump(mode="json", exclude={"phase", "step"})}, training.run_step)
     if world.is_first:
         training.watcher.probe(row)
-    accuracy = figures["accuracy_p2r"]
-    if isinstance(accuracy, float) and (training.best is None or accuracy > training.best):
+    accuracy = row.accuracy_p2r
+    if accuracy is not None and (training.best is None or accuracy > training.best):
         training.best = accuracy
         save_stage(stage, run.folder / BEST_FOLDER, world)
 

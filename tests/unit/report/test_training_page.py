@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pydantic import JsonValue
 from typer.testing import CliRunner
 
 from p2r.benchmarks import load_benchmark
 from p2r.cli.app import app
-from p2r.config import save_recipe
+from p2r.config import ActiveRole
 from p2r.errors import StorageError
 from p2r.images.load import FileImage
 from p2r.report.evaluation.page import Story
@@ -26,21 +25,28 @@ from p2r.report.kit.line_chart import CurvePoint, find_even_ticks, show_even_tic
 from p2r.report.training.curves import PROBE_CHARTS, SHARES, STEP_CHARTS, draw_probe_charts, draw_step_charts
 from p2r.report.training.groups import build_group_cards
 from p2r.report.training.page import build_training_report, write_alarms, write_training_lede
-from p2r.report.training.run import (
+from p2r.report.training.run import find_alarms, place_phases
+from p2r.report.training.tables import list_training_tables, tabulate_probes
+from p2r.runs.guards import find_collapse
+from p2r.runs.training import (
+    METRICS_FILE,
+    PROBES_FILE,
+    RECIPE_FILE,
+    ROLLOUTS_FILE,
+    LogRow,
+    Probe,
+    QuotedGroup,
+    QuotedRollout,
+    Step,
     TrainingRun,
-    find_alarms,
     find_training_folders,
     interval_of,
-    place_phases,
     read_training_run,
     value_of,
 )
-from p2r.report.training.tables import list_training_tables, tabulate_probes
 from p2r.training.groups import RolloutStats
-from p2r.training.watch.guards import find_collapse
 from p2r.training.watch.metrics import measure_step
 from p2r.training.watch.probe import describe_probe
-from p2r.training.watch.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Row
 from p2r.types import Answer, Box, Completion, Failure, Perception, Sample, Trace, Verdict
 from tests.fakes.training import make_recipe
 
@@ -49,16 +55,16 @@ STORY = Story("Training", "It goes up.")
 SCHEDULE = 'schedule=[{role="perceiver", steps=3}, {role="reasoner", steps=2}]'
 
 
-def make_step(phase: str, step: int, **changes: JsonValue) -> Row:
-    logged = measure_step([], RolloutStats(), None, 1e-6)
+def make_step(phase: str, step: int, **changes: float) -> Step:
     timing = {"rollout": 1.5, "rollout_sample": 1.0, "backward": 0.5, "seconds": 2.0}
-    return {"phase": phase, "step": step, **logged, "reward": 0.5, "timing": timing, **changes}
+    measured = measure_step(phase, step, [], RolloutStats(), None, 1e-6, timing)
+    return measured.model_copy(update={"reward": 0.5, **changes})
 
 
-def make_probe(phase: str, step: int, accuracy: float = 0.5) -> Row:
-    figures = {name: accuracy for chart in PROBE_CHARTS for name in (chart.figure, chart.second) if name}
-    intervals = {name: [value - 0.1, value + 0.1] for name, value in figures.items()}
-    return {"phase": phase, "step": step, "num_samples": 10, **figures, "intervals": intervals}
+def make_probe(phase: str, step: int, accuracy: float = 0.5) -> Probe:
+    metrics = dict.fromkeys(describe_probe(phase, step, [], [], []).intervals, accuracy)
+    intervals = {name: (value - 0.1, value + 0.1) for name, value in metrics.items()}
+    return Probe(phase=phase, step=step, num_samples=10, intervals=intervals, **metrics)
 
 
 def make_trace(letter: str, *boxes: Box, sample: Sample = SAMPLE) -> Trace:
@@ -73,32 +79,33 @@ def make_trace(letter: str, *boxes: Box, sample: Sample = SAMPLE) -> Trace:
     )
 
 
-def make_group(phase: str, step: int, role: str, traces: Sequence[Trace | None]) -> Row:
+def make_group(phase: str, step: int, role: ActiveRole, traces: Sequence[Trace | None]) -> QuotedGroup:
+    judged = [None if trace is None or trace.verdict is None else trace.verdict.score for trace in traces]
     rollouts = [
-        {
-            "text": "<script>alert(1)</script>",
-            "reward": None if trace is None or trace.verdict is None else trace.verdict.score,
-            "advantage": 0.25,
-            "terms": {"correct": 1.0},
-            "trace": trace and trace.model_dump(mode="json"),
-        }
-        for trace in traces
+        QuotedRollout(
+            text="<script>alert(1)</script>",
+            reward=reward,
+            advantage=None if reward is None else 0.25,
+            terms={"correct": 1.0},
+            trace=trace,
+        )
+        for trace, reward in zip(traces, judged, strict=True)
     ]
     sample_id = next((trace.sample_id for trace in traces if trace), SAMPLE.id)
-    return {"phase": phase, "step": step, "sample_id": sample_id, "role": role, "rollouts": rollouts}
+    return QuotedGroup(phase=phase, step=step, sample_id=sample_id, role=role, rollouts=tuple(rollouts))
 
 
 def write_run(
     folder: Path,
-    steps: Sequence[Row] = (),
-    probes: Sequence[Row] = (),
-    groups: Sequence[Row] = (),
+    steps: Sequence[LogRow] = (),
+    probes: Sequence[LogRow] = (),
+    groups: Sequence[LogRow] = (),
     changes: Sequence[str] = (),
 ) -> TrainingRun:
     folder.mkdir(parents=True)
-    save_recipe(make_recipe([SCHEDULE, *changes]), folder / RECIPE_FILE)
+    (folder / RECIPE_FILE).write_text(make_recipe([SCHEDULE, *changes]).model_dump_json())
     for file, rows in ((METRICS_FILE, steps), (PROBES_FILE, probes), (ROLLOUTS_FILE, groups)):
-        (folder / file).write_text("".join(json.dumps(dict(row)) + "\n" for row in rows))
+        (folder / file).write_text("".join(row.model_dump_json() + "\n" for row in rows))
     return read_training_run(folder)
 
 
@@ -122,10 +129,6 @@ def run(tmp_path: Path) -> TrainingRun:
     write_run(folder, steps, probes, groups)
     (folder / "0-perceiver").mkdir()
     return read_training_run(folder)
-
-
-def list_logged(row: Row) -> set[str]:
-    return {*row, *(f"{name}/{key}" for name, inner in row.items() if isinstance(inner, dict) for key in inner)}
 
 
 def test_runs_are_found_by_their_recipe_and_sorted_as_people_count(tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_a_line_that_a_kill_cut_off_is_left_out(run: TrainingRun) -> None:
         with (run.folder / file).open("a") as log:
             log.write('{"phase": "1-reasoner", "st')
     again = read_training_run(run.folder)
-    assert (again.num_steps, len(again.probes), len(again.groups)) == (4, 3, 2)
+    assert (len(again.steps), len(again.probes), len(again.groups)) == (4, 3, 2)
 
 
 def test_a_run_without_a_step_is_a_page_that_says_so(tmp_path: Path) -> None:
@@ -164,9 +167,8 @@ def test_a_run_without_a_step_is_a_page_that_says_so(tmp_path: Path) -> None:
 
 
 def test_a_broken_group_is_one_sentence_that_names_its_place(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", groups=[{"phase": "0-perceiver", "step": 1}])
-    with pytest.raises(StorageError, match=r"rollouts\.jsonl holds a group without a usable sample_id"):
-        build_group_cards([run], ["run"])
+    with pytest.raises(StorageError, match=r"rollouts\.jsonl, line 1, has no usable sample_id"):
+        write_run(tmp_path / "run", groups=[LogRow(phase="0-perceiver", step=1)])
 
 
 def test_the_same_phases_of_several_runs_lie_one_below_the_other(tmp_path: Path) -> None:
@@ -186,10 +188,9 @@ def test_a_control_lies_over_the_schedule_from_its_first_step(run: TrainingRun, 
 
 
 def test_every_chart_draws_a_figure_that_is_logged(run: TrainingRun) -> None:
-    step = list_logged(make_step("0-perceiver", 1)) | {
+    step = {*Step.model_fields, "timing/seconds", "timing/mfu"} | {
         "timing/generated_tokens_per_second",
         "timing/trained_tokens_per_second",
-        "timing/mfu",
     }
     drawn = {name for chart in STEP_CHARTS for name in (chart.figure, chart.second) if name}
     needed = {part for name in drawn & set(SHARES) for part in (SHARES[name][0], *SHARES[name][1])}
@@ -200,7 +201,9 @@ def test_every_chart_of_the_probe_draws_a_figure_that_a_probe_writes_with_its_in
     samples = load_benchmark("needles", num_samples=4)
     boxes = [sample.gold_boxes for sample in samples]
     traces = [make_trace(letter, *found) for letter, found in zip("AABA", boxes, strict=True)]
-    probe = describe_probe(samples, traces, [*traces[:3], make_trace("A").model_copy(update={"verdict": None})])
+    probe = describe_probe(
+        "0-perceiver", 0, samples, traces, [*traces[:3], make_trace("A").model_copy(update={"verdict": None})]
+    )
     drawn = {name for chart in PROBE_CHARTS for name in (chart.figure, chart.second) if name}
     for name in drawn:
         value, interval = value_of(probe, name), interval_of(probe, name)
@@ -235,7 +238,7 @@ def test_shares_are_drawn_in_per_cent_with_the_intervals_that_the_probe_states(r
 
 
 def test_failures_are_drawn_as_shares_of_what_was_asked(tmp_path: Path) -> None:
-    changes: Mapping[str, JsonValue] = {"num_rollouts": 8, "num_unjudged": 2, "num_groups": 3, "num_failed_rows": 1}
+    changes: Mapping[str, int] = {"num_rollouts": 8, "num_unjudged": 2, "num_groups": 3, "num_failed_rows": 1}
     run = write_run(tmp_path / "run", [make_step("0-perceiver", 1, **changes)])
     [chart] = [chart for chart in draw_step_charts([run], ["run"]) if chart.title.startswith("Not judged")]
     assert re.findall(r"step 1: ([\d.]+)", chart.drawing) == ["25", "25"]
@@ -293,6 +296,7 @@ def test_what_could_not_be_judged_is_masked_and_neither_right_nor_wrong(run: Tra
     (perceiver, reasoner), _ = build_group_cards([run], ["run"])
     assert [rollout.verdict for rollout in perceiver.rollouts] == ["right", "wrong", "failed", "failed"]
     assert [rollout.reward_text for rollout in perceiver.rollouts] == ["1", "0", "masked", "masked"]
+    assert [rollout.advantage_text for rollout in perceiver.rollouts] == ["+0.25", "+0.25", "masked", "masked"]
     assert perceiver.flags == ("0:asked", "0:mixed", "0:failed")
     assert reasoner.flags == ("0:asked", "0:right")
 

@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from p2r.report.kit.line_chart import Curve, CurvePoint, Part, draw_curves, smooth, thin
-from p2r.report.training.run import (
-    PhaseRecord,
-    TrainingRun,
-    have_same_phases,
-    interval_of,
-    place_phases,
-    step_of,
-    value_of,
-)
-from p2r.training.watch.trackers import Row
+from p2r.report.training.run import have_same_phases, place_phases
+from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, value_of
 
 SMOOTHED_SHARE = 20
 """A mean goes over this part of a phase's steps."""
@@ -157,17 +149,17 @@ def _list_figures(chart: Chart, begin: int) -> list[Figure]:
     return [Figure(name, style, begin, 100 if chart.is_share else 1) for name, style in names]
 
 
-def _find_points(rows: Sequence[Row], figure: Figure) -> list[CurvePoint]:
+def _find_points(rows: Sequence[Step | Probe], figure: Figure) -> list[CurvePoint]:
     points: list[CurvePoint] = []
     for row in rows:
         value, interval = _read(row, figure.name), interval_of(row, figure.name)
         if value is not None:
             low, high = (figure.factor * interval[0], figure.factor * interval[1]) if interval else (None, None)
-            points.append(CurvePoint(figure.begin + step_of(row), figure.factor * value, low, high))
+            points.append(CurvePoint(figure.begin + row.step, figure.factor * value, low, high))
     return points
 
 
-def _read(row: Row, figure: str) -> float | None:
+def _read(row: Step | Probe, figure: str) -> float | None:
     if figure not in SHARES:
         return value_of(row, figure)
     part, parts = SHARES[figure]
@@ -178,7 +170,7 @@ def _read(row: Row, figure: str) -> float | None:
 def _list_terms(runs: Sequence[TrainingRun]) -> list[Chart]:
     """Terms of the reward besides its first, the answer; those that are 0 in every step are left out."""
     rows = [row for run in runs for phase in run.phases for row in phase.steps]
-    names = {name for row in rows if isinstance(terms := row.get("terms"), dict) for name in terms}
+    names = {name for row in rows for name in row.terms}
     shown = [name for name in sorted(names - {"correct"}) if any(value_of(row, f"terms/{name}") for row in rows)]
     return [Chart(f"Reward term: {name.replace('_', ' ')}", f"terms/{name}") for name in shown]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2r.benchmarks.training_rows import load_source
 from p2r.boxes import hits
 from p2r.config import ActiveRole, DataSettings
 from p2r.errors import P2RError
@@ -20,9 +21,8 @@ from p2r.report.evaluation.gallery import draw_evenly
 from p2r.report.kit.cards import OptionView, ReplyView, shorten, view_options, view_reply
 from p2r.report.kit.embed import Embedded, embed
 from p2r.report.kit.looks import BoxView, Detail, Looks, Sight, color_of, load_scene, view_box, view_looks
-from p2r.report.training.run import QuotedGroup, QuotedRollout, TrainingRun, parse_group
 from p2r.runs.evaluation import SampleFacts
-from p2r.training.rows.source import load_source
+from p2r.runs.training import QuotedGroup, QuotedRollout, TrainingRun
 from p2r.types import ImageSource, Sample, Trace
 
 MAX_GROUPS = 120
@@ -95,9 +95,7 @@ def build_group_cards(
         on_card: called with how many cards of how many are made.
     """
     share = max_groups // len(runs)
-    chosen = [
-        (place, parse_group(run, row)) for place, run in enumerate(runs) for row in draw_evenly(run.groups, share)
-    ]
+    chosen = [(place, group) for place, run in enumerate(runs) for group in draw_evenly(run.groups, share)]
     needed: dict[DataSettings, set[str]] = {}
     for place, group in chosen:
         needed.setdefault(data or runs[place].recipe.data, set()).add(group.sample_id)
@@ -191,7 +189,7 @@ def _view_rollout(number: int, group: QuotedGroup, rollout: QuotedRollout) -> Ro
         boxes=tuple(view_box(box, box.label, color_of(index), 0) for index, box in enumerate(boxes)),
         boxes_text=", ".join(box.label or "no label" for box in boxes) or "no box",
         reward_text="masked" if rollout.reward is None else f"{rollout.reward:.3g}",
-        advantage_text=f"{rollout.advantage:+.2f}",
+        advantage_text="masked" if rollout.advantage is None else f"{rollout.advantage:+.2f}",
         terms_text=", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in sorted(rollout.terms.items())),
         reply=reply,
     )

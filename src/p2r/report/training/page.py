@@ -16,7 +16,7 @@ from p2r.report.kit.line_chart import NUM_COLORS
 from p2r.report.kit.page import environment, read_template
 from p2r.report.training.curves import draw_probe_charts, draw_step_charts
 from p2r.report.training.groups import FILTERS, MAX_GROUPS, GroupCard, build_group_cards
-from p2r.report.training.run import TrainingRun, find_alarms, name_training_runs, value_of
+from p2r.report.training.run import find_alarms, name_training_runs
 from p2r.report.training.tables import (
     show_count,
     show_probed,
@@ -25,6 +25,7 @@ from p2r.report.training.tables import (
     tabulate_recipes,
     tabulate_seconds,
 )
+from p2r.runs.training import TrainingRun, value_of
 from p2r.version import __version__
 
 
@@ -86,7 +87,7 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
     has_intervals = False
     sentences: list[str] = []
     for run, name in zip(runs, name_training_runs(runs), strict=True):
-        begin = f"{name} has finished: {run.num_steps} steps." if run.is_finished else f"{name}: {write_state(run)}."
+        begin = f"{name} has finished: {len(run.steps)} steps." if run.is_finished else f"{name}: {write_state(run)}."
         sentences.append(begin)
         if len(run.probes) > 1:
             first, last = run.probes[0], run.probes[-1]
@@ -97,7 +98,7 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
             ]
             num = value_of(last, "num_samples")
             if found and num:
-                has_intervals = has_intervals or "intervals" in last
+                has_intervals = has_intervals or bool(last.intervals)
                 sentences.append(f"On the {num:.0f} questions of its probe: {'; '.join(found)}.")
     return " ".join([*sentences, *(["In brackets: 95% intervals."] if has_intervals else [])])
 

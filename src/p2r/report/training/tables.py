@@ -7,16 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import JsonValue
 
 from p2r.evaluation.tables import MISSING, Table, show_number, show_share
-from p2r.report.training.run import (
-    PhaseRecord,
-    TrainingRun,
-    interval_of,
-    name_training_runs,
-    step_of,
-    value_of,
-)
+from p2r.report.training.run import name_training_runs
+from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, value_of
 from p2r.statistics import mean_of
-from p2r.training.watch.trackers import Row
 
 PROBE_COLUMNS: Mapping[str, str] = {
     "p2r": "accuracy_p2r",
@@ -84,9 +77,9 @@ def tabulate_probes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
         for probe in run.probes:
             is_best = not marked and value_of(probe, "accuracy_p2r") == best
             marked = marked or is_best
-            where = f"{probe['phase']} after {step_of(probe)}{' *' if is_best else ''}"
+            where = f"{probe.phase} after {probe.step}{' *' if is_best else ''}"
             cells = [show_probed(probe, key) for key in PROBE_COLUMNS.values()]
-            rows.append((f"{name}, {where}" if len(runs) > 1 else where, str(probe.get("num_samples")), *cells))
+            rows.append((f"{name}, {where}" if len(runs) > 1 else where, str(probe.num_samples), *cells))
     notes = (
         "In brackets 95% intervals over the probe's questions. * the best, kept in the folder `best`. A probe is "
         "looked at while training goes on, so it is no held-out result: ask `p2r eval` other questions for that.",
@@ -96,8 +89,7 @@ def tabulate_probes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
 
 def tabulate_seconds(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
     """Mean seconds of a step by part."""
-    timings = [timing for run in runs for phase in run.phases for row in phase.steps if (timing := row.get("timing"))]
-    keys = dict.fromkeys(key for timing in timings if isinstance(timing, dict) for key in timing)
+    keys = dict.fromkeys(key for run in runs for row in run.steps for key in row.timing)
     shown = [key for key in keys if "per_second" not in key and key not in ("mfu", "seconds")]
     inner = [key for key in shown if key.startswith("rollout_")]
     columns = ["rollout", *inner, *(key for key in shown if key != "rollout" and key not in inner), "seconds"]
@@ -146,7 +138,7 @@ def show_count(phase: PhaseRecord) -> str:
     return str(done) if phase.num_planned is None or done == phase.num_planned else f"{done} of {phase.num_planned}"
 
 
-def show_probed(probe: Row, key: str) -> str:
+def show_probed(probe: Probe, key: str) -> str:
     """A figure with its interval."""
     show = show_number if key in AS_NUMBERS else show_share
     value, interval = value_of(probe, key), interval_of(probe, key)
@@ -156,7 +148,9 @@ def show_probed(probe: Row, key: str) -> str:
     return f"{show(value)} ({low} - {high})"
 
 
-def _change(first: Sequence[Row], last: Sequence[Row], key: str, show: Callable[[float | None], str]) -> str:
+def _change(
+    first: Sequence[Step | Probe], last: Sequence[Step | Probe], key: str, show: Callable[[float | None], str]
+) -> str:
     """From what to what; one value where there is one row."""
     before, after = _mean(first, key), _mean(last, key)
     if before is None or after is None:
@@ -164,9 +158,9 @@ def _change(first: Sequence[Row], last: Sequence[Row], key: str, show: Callable[
     return show(after) if first == last else f"{show(before)} → {show(after)}"
 
 
-def _mean(rows: Sequence[Row], key: str) -> float | None:
+def _mean(rows: Sequence[Step | Probe], key: str) -> float | None:
     return mean_of([value for row in rows if (value := value_of(row, key)) is not None])
 
 
-def _sum(rows: Sequence[Row], key: str) -> str:
+def _sum(rows: Sequence[Step], key: str) -> str:
     return f"{sum(value_of(row, key) or 0 for row in rows):,.0f}"

@@ -23,6 +23,7 @@ from PIL import Image
 from p2r.answers import extract_answer
 from p2r.benchmarks.base import LeftOut
 from p2r.benchmarks.check import judge_now, make_ideal_reply
+from p2r.benchmarks.training_rows import load_source
 from p2r.config import ActiveRole, DataSettings
 from p2r.dialogue import Budget, ModelProfile, Prompt
 from p2r.errors import DataError, P2RError
@@ -32,7 +33,6 @@ from p2r.judges import judge_for
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet
 from p2r.training.reward import MOST_CROPS
-from p2r.training.rows.source import load_source
 from p2r.types import Sample
 
 MOST_LISTED = 20

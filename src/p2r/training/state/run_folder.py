@@ -22,12 +22,20 @@ from pydantic import JsonValue
 
 from p2r.config import Phase, Recipe
 from p2r.errors import StorageError
-from p2r.files import Log, explain_write_errors, lock_folder, read_log, replace_file, unlock_folder
+from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
+from p2r.runs.training import (
+    METRICS_FILE,
+    PROBES_FILE,
+    RECIPE_FILE,
+    ROLLOUTS_FILE,
+    LogRow,
+    Probe,
+    Step,
+    read_rows,
+)
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.checkpoint import Checkpoints, Position
-from p2r.training.watch.trackers import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Row
 
-BEST_FOLDER = "best"
 LOG_FILES = (METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE)
 FREE_SETTINGS = frozenset(
     {
@@ -60,21 +68,21 @@ class RunFolder:
     checkpoints: Checkpoints
     position: Position | None
     logs: Mapping[str, Log]
-    steps: list[Row] = field(default_factory=list[Row])
-    probes: list[Row] = field(default_factory=list[Row])
+    steps: list[Step] = field(default_factory=list[Step])
+    probes: list[Probe] = field(default_factory=list[Probe])
 
-    def write(self, file: str, row: Row) -> None:
+    def write(self, file: str, row: LogRow) -> None:
+        """Append a row to a log; only the first process does."""
         if file in self.logs:
-            self.logs[file].write(row)
+            self.logs[file].write(row.model_dump(mode="json"))
 
     def log_bytes(self) -> dict[str, int]:
         return {file: log.sync() for file, log in self.logs.items()}
 
     def recall(self, phase: Phase) -> None:
         """Make `steps` and `probes` those of a phase."""
-        for file, rows in ((METRICS_FILE, self.steps), (PROBES_FILE, self.probes)):
-            path = self.folder / file
-            rows[:] = [row for row in read_log(path) if row.get("phase") == phase.name] if path.exists() else []
+        self.steps = [row for row in read_rows(self.folder / METRICS_FILE, Step) if row.phase == phase.name]
+        self.probes = [row for row in read_rows(self.folder / PROBES_FILE, Probe) if row.phase == phase.name]
 
     def has_finished(self, phase: Phase) -> bool:
         """Whether an earlier call has left the phase's checkpoint."""

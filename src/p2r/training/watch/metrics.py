@@ -1,18 +1,16 @@
-"""What a step looked like, in figures (paper: Figures 6, 9 and 10).
+"""The metrics of a step (paper: Figures 6, 9 and 10), as `p2r.runs.training.Step` holds them.
 
-A row of metrics.jsonl holds what follows from the rollouts and the update, which a resumed run repeats to the last bit,
-and apart from it, under "timing", what the clock said.
+A resumed run repeats all of them to the last bit, except for `timing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-
-from pydantic import JsonValue
 
 from p2r.boxes import hits
 from p2r.config import ActiveRole
+from p2r.runs.training import QuotedGroup, QuotedRollout, Step
 from p2r.statistics import mean_of
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import Policy
@@ -20,8 +18,6 @@ from p2r.training.groups import Rollout, RolloutStats
 from p2r.training.update import Judged, UpdateReport
 from p2r.training.watch.flops import count_update_flops, peak_flops
 from p2r.training.watch.stopwatch import Stopwatch
-
-Figures = dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,63 +62,81 @@ def describe_groups(judged: Sequence[Judged]) -> list[GroupFacts]:
 
 
 def measure_step(
-    groups: Sequence[GroupFacts], stats: RolloutStats, report: UpdateReport | None, rate: float
-) -> Figures:
-    """The figures of a step; None where nothing is known.
+    phase: str,
+    step: int,
+    groups: Sequence[GroupFacts],
+    stats: RolloutStats,
+    report: UpdateReport | None,
+    rate: float,
+    timing: Mapping[str, float],
+) -> Step:
+    """The metrics of a step.
 
     Args:
+        step: counted from 1.
         groups, stats: of all processes.
         report: None when nothing could be learned.
+        rate: the learning rate.
+        timing: of `time_step`.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     judged = [rollout for rollout in rollouts if rollout.reward is not None]
     boxed = [rollout for rollout in rollouts if rollout.num_boxes is not None]
-    figures: Figures = {
-        "reward": mean_of([rollout.reward for rollout in judged if rollout.reward is not None]),
-        "accuracy": _mean(judged, lambda rollout: rollout.correct),
-        "num_groups": len(groups),
-        "num_failed_rows": stats.num_failed_rows,
-        "num_rollouts": len(rollouts),
-        "num_unjudged": len(rollouts) - len(judged),
-        "num_truncated": sum(not rollout.ended for rollout in rollouts),
-        "num_generated_tokens": sum(rollout.num_tokens for rollout in rollouts),
-        "mean_length": mean_of([rollout.num_tokens for rollout in rollouts]),
-        "max_length": max((rollout.num_tokens for rollout in rollouts), default=0),
-        "dead_groups": mean_of([group.is_dead for group in groups]),
-        "dropped_groups": mean_of([group.is_dropped for group in groups]),
-        "unique_evidence": stats.unique_share if boxed else None,
-        "unique_replies": stats.unique_share,
-        "num_partner_calls": stats.num_partner_calls,
-        "num_reused": stats.num_reused,
-        "mean_boxes": _mean(boxed, lambda rollout: rollout.num_boxes),
-        "one_box": mean_of([rollout.num_boxes == 1 for rollout in boxed]),
-        "mean_box_area": _mean(boxed, lambda rollout: rollout.box_area),
-        "hit_rate": _mean(boxed, lambda rollout: rollout.hit),
-        "lr": rate,
-    }
     names = sorted({name for rollout in judged for name, _ in rollout.terms})
-    figures["terms"] = {name: _mean(judged, lambda rollout, name=name: dict(rollout.terms).get(name)) for name in names}
-    for name in ("loss", "policy", "kl", "entropy", "clip_share", "ratio", "grad_norm"):
-        figures[name] = None if report is None else getattr(report, name)
-    return figures
+    return Step(
+        phase=phase,
+        step=step,
+        reward=_mean(judged, lambda rollout: rollout.reward),
+        accuracy=_mean(judged, lambda rollout: rollout.correct),
+        num_groups=len(groups),
+        num_failed_rows=stats.num_failed_rows,
+        num_rollouts=len(rollouts),
+        num_unjudged=len(rollouts) - len(judged),
+        num_truncated=sum(not rollout.ended for rollout in rollouts),
+        num_generated_tokens=sum(rollout.num_tokens for rollout in rollouts),
+        mean_length=mean_of([rollout.num_tokens for rollout in rollouts]),
+        max_length=max((rollout.num_tokens for rollout in rollouts), default=0),
+        dead_groups=mean_of([group.is_dead for group in groups]),
+        dropped_groups=mean_of([group.is_dropped for group in groups]),
+        unique_evidence=stats.unique_share if boxed else None,
+        unique_replies=stats.unique_share,
+        num_partner_calls=stats.num_partner_calls,
+        num_reused=stats.num_reused,
+        mean_boxes=_mean(boxed, lambda rollout: rollout.num_boxes),
+        one_box=mean_of([rollout.num_boxes == 1 for rollout in boxed]),
+        mean_box_area=_mean(boxed, lambda rollout: rollout.box_area),
+        hit_rate=_mean(boxed, lambda rollout: rollout.hit),
+        lr=rate,
+        terms={name: _mean(judged, lambda rollout, name=name: dict(rollout.terms).get(name)) for name in names},
+        loss=None if report is None else report.loss,
+        policy=None if report is None else report.policy,
+        kl=None if report is None else report.kl,
+        entropy=None if report is None else report.entropy,
+        clip_share=None if report is None else report.clip_share,
+        ratio=None if report is None else report.ratio,
+        grad_norm=None if report is None else report.grad_norm,
+        timing=timing,
+    )
 
 
-def quote_group(judged: Judged) -> Figures:
-    """A group word by word, for the report."""
-    return {
-        "sample_id": judged.group.sample.id,
-        "role": judged.group.role,
-        "rollouts": [
-            {
-                "text": rollout.text,
-                "reward": rollout.reward,
-                "advantage": advantage,
-                "terms": dict(rollout.terms),
-                "trace": None if rollout.trace is None else rollout.trace.model_dump(mode="json"),
-            }
+def quote_group(phase: str, step: int, judged: Judged) -> QuotedGroup:
+    """A group word by word, for the report. step: counted from 1."""
+    return QuotedGroup(
+        phase=phase,
+        step=step,
+        sample_id=judged.group.sample.id,
+        role=judged.group.role,
+        rollouts=tuple(
+            QuotedRollout(
+                text=rollout.text,
+                reward=rollout.reward,
+                advantage=advantage,
+                terms=rollout.terms,
+                trace=rollout.trace,
+            )
             for rollout, advantage in zip(judged.group.rollouts, judged.advantages, strict=True)
-        ],
-    }
+        ),
+    )
 
 
 def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
@@ -143,10 +157,12 @@ def time_step(
     world: World,
     *,
     num_updates: int,
-) -> Figures:
-    """What the clock says of a step: seconds by part, tokens per second, and the share of the GPUs' arithmetic that the
-    update used. Parts of the rollout are named rollout_*."""
-    timing: Figures = {name: round(seconds, 4) for name, seconds in watch.seconds.items()}
+) -> dict[str, float]:
+    """Seconds of a step by part, tokens per second, and the share of the GPUs' arithmetic that the update used (`mfu`).
+
+    Parts of the rollout are named rollout_*.
+    """
+    timing = {name: round(seconds, 4) for name, seconds in watch.seconds.items()}
     timing |= {f"rollout_{name}": round(seconds, 4) for name, seconds in stats.seconds.items()}
     timing["seconds"] = round(watch.total, 4)
     timing["generated_tokens_per_second"] = round(stats.num_tokens / max(watch.seconds["rollout"], 1e-9), 1)

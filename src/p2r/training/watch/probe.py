@@ -1,15 +1,13 @@
-"""A look at questions that are not trained on: where the policy looks, and whether it answers, with and without.
+"""The probe: questions that are not trained on, asked every so often in the modes `p2r` and `direct`.
 
-Paper: Figures 6, 9 and 10. The probe asks as `p2r eval` does, greedily, in the modes `p2r` and `direct`; its batches
-depend on the samples alone, so that a resumed run sees the same figures.
+Paper: Figures 6, 9 and 10. The probe decodes greedily, as `p2r eval` does; its batches depend on the samples alone, so
+that a resumed run measures the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-
-from pydantic import JsonValue
 
 from p2r.boxes import hits, mean_best_iou
 from p2r.evaluation.metrics import saw_all_evidence
@@ -18,11 +16,11 @@ from p2r.models.local.model import LocalModel
 from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet
+from p2r.runs.training import Probe
 from p2r.statistics import bound_mean, mean_of
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import Policy
 from p2r.training.lockstep import LockstepPartner
-from p2r.training.watch.metrics import Figures
 from p2r.types import Sample, Trace
 
 PROBE_MODES: tuple[Mode, ...] = ("p2r", "direct")
@@ -31,15 +29,20 @@ Value = tuple[Sample, float]
 
 
 async def measure_probe(
-    policy: Policy, samples: Sequence[Sample], prompts: PromptSet, *, batch_size: int, world: World
-) -> Figures:
+    policy: Policy,
+    samples: Sequence[Sample],
+    prompts: PromptSet,
+    *,
+    phase: str,
+    step: int,
+    batch_size: int,
+    world: World,
+) -> Probe:
     """Ask the policy as it is now.
 
     Args:
         samples: of all processes; each asks its share.
-
-    Returns:
-        See `describe_probe`.
+        phase, step: the name of the phase, and how many of its steps are done.
     """
     model = LocalModel("policy", policy.profile, policy.encoder, policy.engine, batch_size=batch_size)
     partner = LockstepPartner(model)
@@ -49,15 +52,16 @@ async def measure_probe(
         perceiver, reasoner = make_roles(mode, partner.model, prompts)
         walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in own]
         traces[mode] = world.gather(await partner.run(walks))
-    return describe_probe(samples, traces["p2r"], traces["direct"])
+    return describe_probe(phase, step, samples, traces["p2r"], traces["direct"])
 
 
-def describe_probe(samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequence[Trace]) -> Figures:
-    """The figures over all samples, None where nothing is known; under "intervals" from where to where each may lie
-    (95%, over samples).
+def describe_probe(
+    phase: str, step: int, samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequence[Trace]
+) -> Probe:
+    """The metrics over all samples, with 95% intervals over samples.
 
     Args:
-        p2r, direct: what became of each sample in these modes.
+        p2r, direct: the trace of each sample in these modes.
     """
     looked = list(zip(samples, p2r, strict=True))
     boxed = [(sample, trace.boxes) for sample, trace in looked if trace.perception is not None]
@@ -72,23 +76,33 @@ def describe_probe(samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequ
         "one_box": [(sample, len(boxes) == 1) for sample, boxes in boxed],
         "mean_box_area": [(sample, box.area) for sample, boxes in boxed for box in boxes],
     }
-    return {
-        "num_samples": len(samples),
-        "num_failed": sum(trace.failure is not None for trace in (*p2r, *direct)),
-        "num_findable": len(findable),
-        **{name: mean_of([value for _, value in values]) for name, values in measured.items()},
-        "intervals": {name: _bound(values) for name, values in measured.items()},
-    }
+    means = {name: mean_of([value for _, value in values]) for name, values in measured.items()}
+    return Probe(
+        phase=phase,
+        step=step,
+        num_samples=len(samples),
+        num_failed=sum(trace.failure is not None for trace in (*p2r, *direct)),
+        num_findable=len(findable),
+        accuracy_p2r=means["accuracy_p2r"],
+        accuracy_direct=means["accuracy_direct"],
+        hit_rate=means["hit_rate"],
+        mean_iou=means["mean_iou"],
+        seen_rate=means["seen_rate"],
+        mean_boxes=means["mean_boxes"],
+        one_box=means["one_box"],
+        mean_box_area=means["mean_box_area"],
+        intervals={name: _bound(values) for name, values in measured.items()},
+    )
 
 
 def _judge(asked: Sequence[tuple[Sample, Trace]]) -> list[Value]:
     return [(sample, trace.verdict.correct) for sample, trace in asked if trace.verdict is not None]
 
 
-def _bound(values: Sequence[Value]) -> list[JsonValue] | None:
-    """The interval of a mean; None of nothing. Values above 1, such as counts, are scaled for it."""
+def _bound(values: Sequence[Value]) -> tuple[float, float] | None:
+    """The interval of a mean; None without values. Values above 1, such as counts, are scaled to 0..1 and back."""
     if not values:
         return None
     most = max(1.0, *(value for _, value in values))
     interval = bound_mean([value / most for _, value in values], [sample.cluster or sample.id for sample, _ in values])
-    return [interval.low * most, interval.high * most]
+    return interval.low * most, interval.high * most

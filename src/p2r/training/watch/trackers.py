@@ -1,7 +1,4 @@
-"""Where a run's figures go: JSON lines always; TensorBoard, trackio or W&B when the recipe says so.
-
-A log is part of the run's state: a checkpoint remembers its length, and a resumed run cuts off what came after.
-"""
+"""Trackers: TensorBoard, trackio or W&B, when the recipe asks for them. The JSON lines are always written."""
 
 from __future__ import annotations
 
@@ -12,24 +9,18 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from pydantic import JsonValue
-
 from p2r.config import TrackerSettings
 from p2r.errors import ConfigError
-
-RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
-
-Row = Mapping[str, JsonValue]
-
+from p2r.files import Row
 
 Send = Callable[[Mapping[str, float], int], None]
 
 
 class Trackers:
-    """The recipe's trackers; figures are sent by name and step of the run. Use as a context manager.
+    """The recipe's trackers; metrics are sent by name and step of the run. Use as a context manager.
 
     settings: None for no tracker at all, as in all processes but the first.
-    first_step: of those that follow; what a tracker knows beyond it is forgotten where it can forget.
+    first_step: steps done before; a tracker that can forget drops what it knows beyond them.
 
     Raises:
         ConfigError: a tracker's package is not installed.
@@ -62,9 +53,9 @@ class Trackers:
             self._closing.callback(wandb.finish)
             self._sends.append(lambda row, step: wandb.log(dict(row), step=step))
 
-    def send(self, figures: Row, step: int) -> None:
-        """Send what is a number; nested figures by names such as timing/rollout."""
-        numbers = dict(_flatten(figures))
+    def send(self, metrics: Row, step: int) -> None:
+        """Send what is a number; nested metrics by names such as timing/rollout."""
+        numbers = dict(_flatten(metrics))
         for send in self._sends:
             send(numbers, step)
 
@@ -77,8 +68,8 @@ class Trackers:
         self._closing.close()
 
 
-def _send_scalars(add_scalar: Callable[[str, float, int], object], figures: Mapping[str, float], step: int) -> None:
-    for name, value in figures.items():
+def _send_scalars(add_scalar: Callable[[str, float, int], object], metrics: Mapping[str, float], step: int) -> None:
+    for name, value in metrics.items():
         add_scalar(name, value, step)
 
 

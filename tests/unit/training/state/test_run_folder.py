@@ -11,8 +11,9 @@ import pytest
 from p2r.config import TrackerSettings, parse_recipe
 from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, read_log, replace_folder
+from p2r.runs.training import METRICS_FILE, Step
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.run_folder import METRICS_FILE, list_changes, open_run
+from p2r.training.state.run_folder import list_changes, open_run
 from p2r.training.watch.trackers import Trackers
 
 
@@ -116,6 +117,6 @@ def test_a_run_that_never_took_a_step_may_begin_with_another_recipe(tmp_path: Pa
         with open_run(recipe, resume=False, world=World()) as run:
             assert run.position is None
             if seed:
-                run.write(METRICS_FILE, {"step": 1})
+                run.write(METRICS_FILE, Step(phase="0-perceiver", step=1))
     with pytest.raises(StorageError, match="holds a run already"), open_run(recipe, resume=False, world=World()):
         pass

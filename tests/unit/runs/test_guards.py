@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import JsonValue
 
 from p2r.config import GuardSettings
-from p2r.training.watch.guards import find_collapse
+from p2r.runs.guards import find_collapse
+from p2r.runs.training import Probe, Step
 
 GUARDS = GuardSettings(patience=4)
-HEALTHY: dict[str, JsonValue] = {"entropy": 0.8, "kl": 0.01, "one_box": 0.5, "reward": 0.5}
+HEALTHY = Step(phase="0-perceiver", step=1, entropy=0.8, kl=0.01, one_box=0.5, reward=0.5)
 
 
-def make_steps(num: int = 8, **last: JsonValue) -> list[dict[str, JsonValue]]:
-    """Healthy steps, the last four of which have other figures."""
-    return [{**HEALTHY, **(last if step >= num - 4 else {})} for step in range(num)]
+def make_steps(num: int = 8, **last: float | None) -> list[Step]:
+    """Healthy steps, the last four of which have other metrics."""
+    return [HEALTHY.model_copy(update=last if step >= num - 4 else {}) for step in range(num)]
 
 
-def make_probes(*hit_rates: float, num: int = 200) -> list[dict[str, JsonValue]]:
-    return [{"hit_rate": rate, "num_findable": num} for rate in hit_rates]
+def make_probes(*hit_rates: float, num: int = 200) -> list[Probe]:
+    return [Probe(phase="0-perceiver", step=0, hit_rate=rate, num_findable=num) for rate in hit_rates]
 
 
 @pytest.mark.parametrize(
-    ("name", "figures"),
+    ("name", "metrics"),
     [
         ("entropy_floor", {"entropy": 0.001}),
         ("kl_ceiling", {"kl": 1.5}),
         ("box_count", {"one_box": 1.0}),
     ],
 )
-def test_a_collapse_is_found_and_named(name: str, figures: dict[str, JsonValue]) -> None:
-    found = find_collapse(make_steps(**figures), [], GUARDS)
+def test_a_collapse_is_found_and_named(name: str, metrics: dict[str, float]) -> None:
+    found = find_collapse(make_steps(**metrics), [], GUARDS)
     assert list(found) == [name]
 
 
@@ -38,16 +38,16 @@ def test_a_healthy_run_alarms_nobody() -> None:
     assert find_collapse(make_steps(), make_probes(0.5, 0.55), GUARDS) == {}
 
 
-def test_one_box_from_the_beginning_is_no_collapse() -> None:
-    assert find_collapse([{**HEALTHY, "one_box": 1.0}] * 8, [], GUARDS) == {}
+def test_one_box_from_the_beginning_is_not_a_collapse() -> None:
+    assert find_collapse([HEALTHY.model_copy(update={"one_box": 1.0})] * 8, [], GUARDS) == {}
 
 
 def test_nothing_is_said_before_there_are_enough_steps() -> None:
-    assert find_collapse([{**HEALTHY, "entropy": 0.0}] * 3, [], GUARDS) == {}
+    assert find_collapse([HEALTHY.model_copy(update={"entropy": 0.0})] * 3, [], GUARDS) == {}
 
 
-def test_figures_that_are_not_known_alarm_nobody() -> None:
-    assert find_collapse([{"entropy": None, "kl": None, "one_box": None, "reward": None}] * 8, [], GUARDS) == {}
+def test_metrics_that_are_not_known_alarm_nobody() -> None:
+    assert find_collapse([Step(phase="0-perceiver", step=1)] * 8, [], GUARDS) == {}
 
 
 def test_a_reward_that_rises_while_the_boxes_hit_less_is_told() -> None:

@@ -1,0 +1,259 @@
+"""What `p2r train` leaves in a run's folder: one class for each file, constructed by training, validated by readers.
+
+recipe.json       `p2r.config.Recipe`, defaults included
+metrics.jsonl     a `Step` per line
+probes.jsonl      a `Probe` per line
+rollouts.jsonl    a `QuotedGroup` per line: one group of each step, word by word
+
+A run that is still under way, or was killed, is read like a finished one: a last line that was cut off is left out.
+Older versions wrote fewer keys and newer ones may write more, so missing keys have no value and unknown keys are
+ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar, cast
+
+from pydantic import ConfigDict, ValidationError
+
+from p2r.config import ActiveRole, Recipe, load_recipe
+from p2r.errors import StorageError
+from p2r.files import read_log
+from p2r.types import Frozen, Trace
+
+RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
+BEST_FOLDER = "best"
+
+
+class LogRow(Frozen):
+    """A line of a training log. `phase` is the phase's name, `step` counts its steps from 1 (a probe's from 0)."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    phase: str
+    step: int
+
+
+class Step(LogRow):
+    """What one step looked like; None where nothing is known.
+
+    reward, accuracy: means over the judged rollouts.
+    num_unjudged: rollouts without a reward. num_truncated: rollouts cut off at the token limit.
+    mean_length, max_length: tokens of a rollout.
+    dead_groups, dropped_groups: shares of groups whose rewards are all alike, or of which fewer than two were judged.
+    unique_evidence, unique_replies: share of the judged replies that differ within their group.
+    num_partner_calls, num_reused: calls of the frozen role, and calls that its memo answered instead.
+    mean_boxes, one_box, mean_box_area, hit_rate: of the perceiver's rollouts; areas are shares of the image.
+    terms: mean of each reward term.
+    policy, kl, entropy, clip_share, ratio: means over the response tokens; kl and entropy in nats.
+    grad_norm: before clipping.
+    timing: seconds by part and tokens per second. Only these differ between a run and its repetition.
+    """
+
+    reward: float | None = None
+    accuracy: float | None = None
+    num_groups: int = 0
+    num_failed_rows: int = 0
+    num_rollouts: int = 0
+    num_unjudged: int = 0
+    num_truncated: int = 0
+    num_generated_tokens: int = 0
+    mean_length: float | None = None
+    max_length: int = 0
+    dead_groups: float | None = None
+    dropped_groups: float | None = None
+    unique_evidence: float | None = None
+    unique_replies: float | None = None
+    num_partner_calls: int = 0
+    num_reused: int = 0
+    mean_boxes: float | None = None
+    one_box: float | None = None
+    mean_box_area: float | None = None
+    hit_rate: float | None = None
+    lr: float | None = None
+    terms: Mapping[str, float | None] = {}
+    loss: float | None = None
+    policy: float | None = None
+    kl: float | None = None
+    entropy: float | None = None
+    clip_share: float | None = None
+    ratio: float | None = None
+    grad_norm: float | None = None
+    timing: Mapping[str, float] = {}
+
+
+class Probe(LogRow):
+    """What the policy did with the probe's questions; None where nothing is known.
+
+    num_failed: walks that failed, in both modes. num_findable: samples with gold boxes that were looked at.
+    seen_rate: share of these whose gold boxes all lie wholly in a crop.
+    intervals: by metric, the ends of its 95% interval over samples.
+    """
+
+    num_samples: int = 0
+    num_failed: int = 0
+    num_findable: int = 0
+    accuracy_p2r: float | None = None
+    accuracy_direct: float | None = None
+    hit_rate: float | None = None
+    mean_iou: float | None = None
+    seen_rate: float | None = None
+    mean_boxes: float | None = None
+    one_box: float | None = None
+    mean_box_area: float | None = None
+    intervals: Mapping[str, tuple[float, float] | None] = {}
+
+
+class QuotedRollout(Frozen):
+    """One rollout. reward, advantage: None when it was masked, because it, or too much of its group, was not judged."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    text: str
+    reward: float | None
+    advantage: float | None
+    terms: Mapping[str, float]
+    trace: Trace | None
+
+
+class QuotedGroup(LogRow):
+    """One group of a step, word by word."""
+
+    sample_id: str
+    role: ActiveRole
+    rollouts: tuple[QuotedRollout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """A phase as far as it has come.
+
+    num_planned: steps it is to have; None when that depends on the rows.
+    checkpoint: the folder of its final checkpoint; None while there is none.
+    """
+
+    name: str
+    lr: float
+    num_planned: int | None
+    steps: tuple[Step, ...]
+    probes: tuple[Probe, ...]
+    checkpoint: Path | None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.checkpoint is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """A run's folder. phases: those that have begun. written: when the last step was logged."""
+
+    folder: Path
+    recipe: Recipe
+    phases: tuple[PhaseRecord, ...]
+    groups: tuple[QuotedGroup, ...]
+    written: datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.phases) == len(self.recipe.phases()) and all(phase.is_finished for phase in self.phases)
+
+    @property
+    def steps(self) -> list[Step]:
+        return [step for phase in self.phases for step in phase.steps]
+
+    @property
+    def probes(self) -> list[Probe]:
+        return [probe for phase in self.phases for probe in phase.probes]
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder of the newest finished phase's checkpoint, which `load_model` takes; None before the first."""
+        return next((phase.checkpoint for phase in reversed(self.phases) if phase.checkpoint), None)
+
+    @property
+    def best(self) -> Path | None:
+        """The folder of the checkpoint with the best probe; None without a probe."""
+        folder = self.folder / BEST_FOLDER
+        return folder if folder.is_dir() else None
+
+
+def read_training_run(folder: Path) -> TrainingRun:
+    """Read a run's folder, whether the run has finished or not.
+
+    Raises:
+        StorageError: a log is broken.
+        ConfigError: the recipe is not usable.
+    """
+    recipe = load_recipe(folder / RECIPE_FILE)
+    steps = read_rows(folder / METRICS_FILE, Step)
+    probes = read_rows(folder / PROBES_FILE, Probe)
+    phases = tuple(
+        PhaseRecord(
+            name=phase.name,
+            lr=phase.lr,
+            num_planned=phase.steps,
+            steps=tuple(row for row in steps if row.phase == phase.name),
+            probes=tuple(row for row in probes if row.phase == phase.name),
+            checkpoint=folder / phase.name if (folder / phase.name).is_dir() else None,
+        )
+        for phase in recipe.phases()
+    )
+    metrics = folder / METRICS_FILE
+    return TrainingRun(
+        folder=folder,
+        recipe=recipe,
+        phases=tuple(phase for phase in phases if phase.steps or phase.probes or phase.is_finished),
+        groups=tuple(read_rows(folder / ROLLOUTS_FILE, QuotedGroup)),
+        written=datetime.fromtimestamp(metrics.stat().st_mtime) if steps else None,
+    )
+
+
+def find_training_folders(place: Path) -> list[Path]:
+    """The folders of training runs at or below `place`, sorted by name, with 2 before 10."""
+    if (place / RECIPE_FILE).is_file():
+        return [place]
+    return sorted((path.parent for path in place.rglob(RECIPE_FILE)), key=natural_order)
+
+
+def natural_order(name: Path | str) -> list[tuple[int, str]]:
+    """A sort key that puts 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(name))]
+
+
+RowType = TypeVar("RowType", bound=LogRow)
+
+
+def read_rows(path: Path, kind: type[RowType]) -> list[RowType]:
+    """The rows of a training log; [] when the file does not exist yet.
+
+    Raises:
+        StorageError: a line cannot be read, or is not a row of this kind.
+    """
+    rows: list[RowType] = []
+    for number, row in enumerate(read_log(path) if path.exists() else [], start=1):
+        try:
+            rows.append(kind.model_validate(row))
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise StorageError(f"{path}, line {number}, has no usable {where}") from error
+    return rows
+
+
+def value_of(row: Step | Probe, name: str) -> float | None:
+    """A metric by its name, such as `kl` or `timing/seconds`; None where the row does not have it."""
+    outer, _, inner = name.partition("/")
+    value: object = getattr(row, outer, None)
+    if inner:
+        value = cast("Mapping[str, object]", value).get(inner) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def interval_of(row: Step | Probe, name: str) -> tuple[float, float] | None:
+    """The ends of a metric's 95% interval; None where they are not known."""
+    return row.intervals.get(name) if isinstance(row, Probe) else None
