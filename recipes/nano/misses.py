@@ -25,13 +25,13 @@ from p2r.boxes.reply import Corners, read_reply
 from p2r.cli.guard import run_script
 from p2r.cli.tables import print_tables
 from p2r.errors import ConfigError, ModelError
-from p2r.evaluation.run import walk_all
-from p2r.evaluation.statistics import wilson
 from p2r.evaluation.tables import MISSING, Table, show_interval
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
+from p2r.statistics import wilson
 from p2r.types import Box, Sample
+from p2r.walks import walk_all
 
 BATCH, MAX_OFF = 48, 90
 Miss = Literal["fewer digits", "more digits", "as many digits"]

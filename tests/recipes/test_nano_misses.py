@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+from p2r.errors import ConfigError
+from p2r.types import Box
 from recipes.nano.misses import (
     Counts,
     compare_digits,
@@ -12,9 +15,6 @@ from recipes.nano.misses import (
     main,
     tabulate_counts,
 )
-
-from p2r.errors import ConfigError
-from p2r.types import Box
 
 GOLD = Box(x1=220, y1=605, x2=360, y2=745)
 LOW = Box(x1=40, y1=500, x2=180, y2=640)
