@@ -1,4 +1,4 @@
-# make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.13)
+# make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.14)
 # make test    all tests
 # make check   format, lint, types, direction of the rooms
 # make clean   remove what these made
@@ -30,7 +30,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
 
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "Python %d.%d does not fit: run e.g. `make PYTHON=python3.12 ...` with 3.10 to 3.13" % v[:2])'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 15) else "Python %d.%d does not fit: run e.g. `make PYTHON=python3.12 ...` with 3.10 to 3.14" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
