@@ -23,7 +23,7 @@ from p2r import load_model
 from p2r.benchmarks.needles import Needles
 from p2r.boxes.reply import Corners, read_reply
 from p2r.cli.guard import run_script
-from p2r.cli.tables import print_tables
+from p2r.cli.screen import print_tables
 from p2r.errors import ConfigError, ModelError
 from p2r.evaluation.tables import MISSING, Table, show_interval
 from p2r.pipeline import walk

@@ -19,10 +19,10 @@ from functools import cached_property
 from PIL import Image, ImageDraw
 
 from p2r.dialogue import Budget
-from p2r.errors import EmptyCropError
+from p2r.errors import EmptyCropError, ImageError
 from p2r.images.budget import FullImage, cut, fit, is_too_thin
 from p2r.images.resample import Rect, agrees_with_pillow, resize_window, touched_range
-from p2r.types import Box, EvidenceRecord
+from p2r.types import Box, EvidenceRecord, Trace
 
 BOX_COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "magenta")
 
@@ -69,8 +69,34 @@ def gather(full_image: FullImage, boxes: Sequence[Box], *, limit: int = 3) -> Ev
         boxes: per mille of the image; () gives the image alone.
         limit: most crops, 3 in the paper.
     """
-    record = plan_crops(full_image.size, boxes, limit=limit)
-    return Evidence(full_image, tuple(boxes), tuple(cut(full_image.image, rect) for rect in record.crops), record)
+    return _cut_out(full_image, boxes, plan_crops(full_image.size, boxes, limit=limit))
+
+
+def regather(full_image: FullImage, trace: Trace) -> Evidence:
+    """The evidence of a finished walk, cut out again by the rectangles that its trace holds.
+
+    Boxes that a tool showed the reasoner are in no record; evidence is gathered from them as from a perceiver's.
+
+    Raises:
+        ImageError: the trace is about an image of another size.
+    """
+    record = trace.evidence
+    if record is not None and record.image_wh != full_image.size:
+        (width, height), (recorded_width, recorded_height) = full_image.size, record.image_wh
+        raise ImageError(
+            f"the image {trace.image} is {width} x {height} pixels, but the trace is about one of "
+            f"{recorded_width} x {recorded_height}",
+            hint="use the image that the question was asked about",
+        )
+    num_perceived = len(trace.perception.boxes) if trace.perception else 0
+    if record is None or len(trace.boxes) > num_perceived:
+        return gather(full_image, trace.boxes)
+    return _cut_out(full_image, trace.boxes, record)
+
+
+def box_color(index: int) -> str:
+    """The color in which the box with this index is drawn."""
+    return BOX_COLORS[index % len(BOX_COLORS)]
 
 
 def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = 3) -> EvidenceRecord:
@@ -146,6 +172,10 @@ def crop_rect(
     return left, top, right, bottom
 
 
+def _cut_out(full_image: FullImage, boxes: Sequence[Box], record: EvidenceRecord) -> Evidence:
+    return Evidence(full_image, tuple(boxes), tuple(cut(full_image.image, rect) for rect in record.crops), record)
+
+
 def _draw(part: Image.Image, boxes: Sequence[Box], size: tuple[int, int], origin: tuple[int, int]) -> None:
     """Outline the boxes on `part`, which begins at `origin` of an image of `size`."""
     draw, line_px = ImageDraw.Draw(part), line_width(size[0])
@@ -158,7 +188,7 @@ def _draw(part: Image.Image, boxes: Sequence[Box], size: tuple[int, int], origin
             _clamp(right - origin[0], -reach_px, part.width + reach_px),
             _clamp(bottom - origin[1], -reach_px, part.height + reach_px),
         )
-        draw.rectangle(corners, outline=BOX_COLORS[index % len(BOX_COLORS)], width=line_px)
+        draw.rectangle(corners, outline=box_color(index), width=line_px)
 
 
 def _clamp(value: int, least: int, most: int) -> int:

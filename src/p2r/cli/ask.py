@@ -21,13 +21,13 @@ from p2r.cli.options import (
     TimeoutS,
     Wording,
 )
-from p2r.cli.output import make_console, print_trace
 from p2r.cli.questions import is_batch, read_folder, read_rows
+from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
-from p2r.report.trace_files import save_trace
+from p2r.report.trace import save_trace
 from p2r.runs.store import Setting
 from p2r.types import AnswerForm, Sample
 

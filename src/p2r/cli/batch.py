@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from p2r.api import P2R
 from p2r.cli.guard import INTERRUPTED, print_error
-from p2r.cli.output import make_console
-from p2r.report.kit.cards import answer_text
-from p2r.report.trace_files import holds_trace, save_trace
+from p2r.cli.screen import make_console
+from p2r.report.kit.trace_view import answer_text
+from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.store import Setting, TraceStore
 from p2r.statistics import wilson
 from p2r.types import Sample, Trace

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from p2r.benchmarks import check_benchmark, load_benchmark
 from p2r.cli.guard import print_error
-from p2r.cli.output import make_console
+from p2r.cli.screen import count_progress, make_console
 
 MOST_SHOWN = 20
 
@@ -29,10 +28,9 @@ def check(
     """
     messages = make_console(stderr=True)
     loaded = load_benchmark(benchmark, split=split, boxes=boxes, images=images, skip_bad=skip_bad)
-    with Progress(console=messages, disable=not messages.is_terminal) as progress:
-        task = progress.add_task(loaded.name, total=len(loaded))
+    with count_progress(messages, loaded.name) as on_done:
         report = check_benchmark(
-            loaded, decode_images=decode_images, on_progress=lambda done: progress.update(task, completed=done)
+            loaded, decode_images=decode_images, on_progress=lambda done: on_done(done, len(loaded))
         )
     console = make_console()
 

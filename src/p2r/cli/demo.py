@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
-from p2r.cli.output import make_console, make_table
+from p2r.cli.screen import make_console, make_summary_table
 from p2r.dialogue import Model
 from p2r.evaluation.metrics import Summary, summarize
 from p2r.evaluation.scoring import ScoredRun, score_run
@@ -30,9 +30,9 @@ from p2r.models.load import load_model
 from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
-from p2r.report.evaluation.chapters import Chapter
-from p2r.report.evaluation.page import Story, build_report
-from p2r.report.kit.page import write_page
+from p2r.report.evaluation.page import build_report
+from p2r.report.evaluation.sections import Section
+from p2r.report.kit.page import Headline, write_page
 from p2r.roles import Perceiver, Reasoner
 from p2r.runs.evaluation import StoredRun, make_run
 from p2r.types import Sample, Trace
@@ -76,8 +76,8 @@ def demo(
         stored = asyncio.run(_run_modes(answerer, samples, seed, progress))
     runs = {name: score_run(run) for name, run in zip(MODES, stored, strict=True)}
     console = make_console()
-    console.print(make_table([(name, summarize(run)) for name, run in runs.items()]))
-    chapter = Chapter(
+    console.print(make_summary_table([(name, summarize(run)) for name, run in runs.items()]))
+    section = Section(
         benchmark="needles",
         runs=tuple(runs.values()),
         names=tuple(runs),
@@ -86,14 +86,14 @@ def demo(
         budget=answerer.profile.budget,
     )
     command = f"p2r demo --num-samples {num_samples} --seed {seed}" + (f" --model {model}" if model != "nano" else "")
-    story = Story(
+    headline = Headline(
         title=TITLE,
         lede=_write_lede(summarize(runs[OWN]), summarize(runs[DIRECT])),
         facts=_list_facts(answerer, samples, seed),
         footer=f"Made by `{command}` in {time.perf_counter() - start:.0f} seconds on {date.today().isoformat()}.",
-        head="Boxes from",
+        row_name="Boxes from",
     )
-    write_page(out / REPORT_FILE, build_report([chapter], story, max_cards=MAX_CARDS))
+    write_page(out / REPORT_FILE, build_report([section], headline, max_cards=MAX_CARDS))
     example = _find_example(samples, runs)
     with explain_write_errors(out):
         example.image.load().save(out / IMAGE_FILE)

@@ -25,8 +25,7 @@ from p2r.cli.options import (
     TimeoutS,
     Wording,
 )
-from p2r.cli.output import make_console
-from p2r.cli.tables import print_tables
+from p2r.cli.screen import make_console, print_tables
 from p2r.dialogue import Model
 from p2r.errors import ConfigError
 from p2r.evaluation.evaluate import draw_limit, take_shard

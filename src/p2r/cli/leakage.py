@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from p2r.benchmarks import Benchmark, load_benchmark
-from p2r.cli.output import make_console
-from p2r.cli.tables import print_tables
+from p2r.cli.screen import count_progress, make_console, print_tables
 from p2r.evaluation.tables import Table
 from p2r.files import explain_write_errors, replace_file
 from p2r.leakage.find import LeakageReport, find_leakage, tabulate
@@ -55,14 +53,13 @@ def leakage(
     for loaded in (first, second):
         for remark in (*loaded.notes, *(f"left out {bad.place}: {bad.reason}" for bad in loaded.left_out)):
             messages.print(f"{loaded.name}: {remark}", markup=False, soft_wrap=True)
-    with Progress(console=messages, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("images and questions", total=None)
+    with count_progress(messages, "images and questions") as on_done:
         report = find_leakage(
             first,
             second,
             names=(_name(train, first), _name(bench, second)),
             num_workers=workers or os.cpu_count() or 1,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=on_done,
         )
     if out is not None:
         with explain_write_errors(out):

@@ -1,25 +1,23 @@
-"""`p2r report`: runs as one HTML file, and their tables as files."""
+"""`p2r report`: runs as one HTML page, and their tables as files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from p2r.benchmarks import Benchmark, load_benchmark
-from p2r.cli.output import make_console
+from p2r.cli.screen import count_progress, make_console
 from p2r.config import DataSettings
 from p2r.errors import ConfigError
 from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.evaluation.tables import Table, write_tables
-from p2r.report.evaluation.chapters import Chapter, find_run_folders, list_run_folders, list_tables, make_chapters
 from p2r.report.evaluation.gallery import MAX_CARDS
-from p2r.report.evaluation.page import Story, build_report, write_lede
-from p2r.report.kit.page import write_page
+from p2r.report.evaluation.page import build_report, write_lede
+from p2r.report.evaluation.sections import Section, find_run_folders, list_run_folders, list_tables, make_sections
+from p2r.report.kit.page import Headline, write_page
 from p2r.report.training.groups import MAX_GROUPS
 from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
 from p2r.report.training.run import name_training_runs
@@ -33,11 +31,11 @@ TABLES_NAME, TRAINING_NAME = "tables", "training"
 REPORT_EXAMPLES = """
 **Examples**
 
-- `p2r report runs` (every run below that folder)
+- `p2r report runs` (every run below this folder)
 
 - `p2r report runs/vstar/direct runs/vstar/p2r --out vstar.html --tables paper/`
 
-- `p2r report runs/seed0 runs/seed1 runs/seed2` (training runs: their curves in the same charts)
+- `p2r report runs/seed0 runs/seed1 runs/seed2` (training runs, drawn in the same charts)
 
 - `p2r report runs/hrbench_4k --benchmark hrbench_4k:/data/hr_bench_4k.parquet` (the data have moved)
 """
@@ -48,55 +46,63 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folders that `p2r eval` or `p2r train` wrote, or one above them. The first is compared with.",
+            help="Folders that `p2r eval` or `p2r train` wrote, or one above them. All are compared with the first.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
     tables: Annotated[
-        Path | None, typer.Option(help="Folder for all tables as Markdown, LaTeX and JSON.", show_default=False)
+        Path | None, typer.Option(help="Folder for all tables, as Markdown, LaTeX and JSON.", show_default=False)
     ] = None,
-    title: Annotated[str | None, typer.Option(help="Headline.", show_default=False)] = None,
+    title: Annotated[str | None, typer.Option(help="Headline of the page.", show_default=False)] = None,
     show: Annotated[
         str | None,
-        typer.Option(help="Name of the run whose boxes and crops come first. Default: p2r.", show_default=False),
+        typer.Option(help="Name of the run whose boxes and crops are shown first. Default: p2r.", show_default=False),
     ] = None,
-    max_cards: Annotated[int, typer.Option(min=0, help="Most questions with images; figures count all.")] = MAX_CARDS,
+    max_cards: Annotated[
+        int, typer.Option(min=0, help="Most questions shown with images. Metrics count all questions.")
+    ] = MAX_CARDS,
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME:PATH, when the data lie elsewhere now. Repeat it.", show_default=False, rich_help_panel=IMAGES
+            help="Where the data are now, as NAME:PATH. Repeat it for several benchmarks.",
+            show_default=False,
+            rich_help_panel=IMAGES,
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Which part.", show_default=False, rich_help_panel=IMAGES)] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data to load.", show_default=False, rich_help_panel=IMAGES)
+    ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="MME-RealWorld: where image paths start.", rich_help_panel=IMAGES)
+        Path | None,
+        typer.Option(help="Folder that MME-RealWorld's image paths start from.", rich_help_panel=IMAGES),
     ] = None,
 ) -> None:
-    """Runs side by side as one HTML file that opens anywhere: figures, charts, and every question with its images."""
-    evaluated, trained = _sort_places(runs)
+    """Show runs side by side in one HTML page: metrics, charts, and every question with its images."""
+    messages = make_console(stderr=True)
+    evaluated, trained = _find_runs(runs)
     if evaluated:
         scored = [score_run(read_run(folder)) for folder in evaluated]
-        chapters = make_chapters(
+        sections = make_sections(
             scored, benchmarks=_load_benchmarks(benchmark or [], scored, split, images), primary=show
         )
-        problems = [chapter.problem for chapter in chapters if chapter.problem]
-        with _show_progress() as on_card:
-            html = build_report(chapters, _make_story(chapters, title), max_cards=max_cards, on_card=on_card)
-        _write(out, html, problems, tables, TABLES_NAME, [table for each in chapters for table in list_tables(each)])
+        problems = [section.problem for section in sections if section.problem]
+        with count_progress(messages, "images") as on_done:
+            html = build_report(sections, _make_headline(sections, title), max_cards=max_cards, on_done=on_done)
+        _write(out, html, problems, tables, TABLES_NAME, [table for each in sections for table in list_tables(each)])
     if trained:
         training = [read_training_run(folder) for folder in trained]
         data = _move_rows(training, [] if evaluated else benchmark or [], split, images)
-        story = _make_training_story(training, title)
-        with _show_progress() as on_card:
+        headline = _make_training_headline(training, title)
+        with count_progress(messages, "images") as on_done:
             html, problems = build_training_report(
-                training, story, data=data, max_groups=min(max_cards, MAX_GROUPS), on_card=on_card
+                training, headline, data=data, max_groups=min(max_cards, MAX_GROUPS), on_done=on_done
             )
         page = out.with_name(f"{out.stem}-{TRAINING_NAME}{out.suffix}") if evaluated else out
         _write(page, html, problems, tables, TRAINING_NAME, list_training_tables(training))
 
 
-def _sort_places(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Folders of evaluations, and of training runs. Raises StorageError for a place that holds neither."""
+def _find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Folders of evaluation runs, and of training runs. Raises StorageError for a place that holds neither."""
     below = {place: find_training_folders(place) for place in places}
     others = [place for place in places if list_run_folders(place) or not below[place]]
     trained = [folder for found in below.values() for folder in found]
@@ -106,7 +112,7 @@ def _sort_places(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _write(
     page: Path, html: str, problems: Sequence[str], folder: Path | None, name: str, tables: Sequence[Table]
 ) -> None:
-    """The page and its tables, and what is wrong with its images."""
+    """Write the page and its tables, and print what is wrong with its images."""
     messages = make_console(stderr=True)
     for problem in problems:
         messages.print(problem, markup=False, soft_wrap=True)
@@ -120,7 +126,7 @@ def _write(
 def _load_benchmarks(
     specs: Sequence[str], runs: Sequence[ScoredRun], split: str | None, images: Path | None
 ) -> dict[str, Benchmark]:
-    """Benchmarks named by the caller, by name; otherwise as the runs say they were loaded."""
+    """The benchmarks that the caller gives, by name. What they leave open is loaded as the runs say."""
     names = {str(run.run.settings.get("benchmark")): run.run for run in runs}
     origins = {name: run.origin for name, run in names.items()}
     found: dict[str, Benchmark] = {}
@@ -137,7 +143,8 @@ def _load_benchmarks(
         )
         if loaded.name not in names:
             raise ConfigError(
-                f"{spec!r} is {loaded.name}, which none of these runs was asked", hint=f"runs of: {', '.join(names)}"
+                f"{spec!r} is {loaded.name}, which none of these runs was asked",
+                hint=f"these are runs of {', '.join(names)}",
             )
         found[loaded.name] = loaded
     return found
@@ -146,20 +153,20 @@ def _load_benchmarks(
 def _move_rows(
     runs: Sequence[TrainingRun], specs: Sequence[str], split: str | None, images: Path | None
 ) -> DataSettings | None:
-    """Where the rows of all runs lie now; None for where their recipes say."""
+    """Where the rows of all runs are now; None for where their recipes say."""
     if not specs:
         return None
     if len(specs) > 1:
         raise ConfigError(
-            f"{', '.join(specs)}: a training run has its rows from one place", hint="give --benchmark once"
+            f"{', '.join(specs)}: a training run takes its rows from one place", hint="give --benchmark once"
         )
     before = runs[0].recipe.data
     moved = {"source": specs[0], "split": split or before.split, "images": images or before.images}
     return before.model_copy(update=moved)
 
 
-def _make_training_story(runs: Sequence[TrainingRun], title: str | None) -> Story:
-    return Story(
+def _make_training_headline(runs: Sequence[TrainingRun], title: str | None) -> Headline:
+    return Headline(
         title=title or f"Training: {', '.join(name_training_runs(runs)) if len(runs) < 4 else f'{len(runs)} runs'}",
         lede=write_training_lede(runs),
         facts=list_training_facts(runs),
@@ -167,12 +174,12 @@ def _make_training_story(runs: Sequence[TrainingRun], title: str | None) -> Stor
     )
 
 
-def _make_story(chapters: Sequence[Chapter], title: str | None) -> Story:
-    runs = [run.run for chapter in chapters for run in chapter.runs]
+def _make_headline(sections: Sequence[Section], title: str | None) -> Headline:
+    runs = [run.run for section in sections for run in section.runs]
     days = sorted(session.started[:10] for run in runs for session in run.sessions)
     models = dict.fromkeys(str(run.settings.get("model")) for run in runs)
     facts = [
-        ("Benchmarks", ", ".join(chapter.benchmark for chapter in chapters)),
+        ("Benchmarks", ", ".join(section.benchmark for section in sections)),
         ("Models", ", ".join(models)),
         ("Runs", str(len(runs))),
         ("Answers", f"{sum(len(run.traces) for run in runs):,}"),
@@ -180,21 +187,11 @@ def _make_story(chapters: Sequence[Chapter], title: str | None) -> Story:
     prompts = dict.fromkeys(str(run.settings.get("prompts")) for run in runs if run.settings.get("prompts"))
     facts += [("Wording", ", ".join(prompts))] if prompts else []
     facts += [("Asked", days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}")] if days else []
-    default = " and ".join(chapter.benchmark for chapter in chapters) if len(chapters) < 4 else "Evaluation"
+    default = " and ".join(section.benchmark for section in sections) if len(sections) < 4 else "Evaluation"
     folders = " ".join(str(run.folder) for run in runs)
-    return Story(
+    return Headline(
         title=title or default,
-        lede=write_lede(chapters),
+        lede=write_lede(sections),
         facts=tuple(facts),
         footer=f"Made by `p2r report` from {folders}.",
     )
-
-
-@contextmanager
-def _show_progress() -> Generator[Callable[[int, int], None], None, None]:
-    """A bar of the images; what is called with how many of how many are done."""
-    console = make_console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("images", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

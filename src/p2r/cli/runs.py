@@ -9,8 +9,7 @@ import typer
 from pydantic import JsonValue
 
 from p2r.answers import Scorer
-from p2r.cli.output import make_console
-from p2r.cli.tables import print_tables
+from p2r.cli.screen import make_console, print_tables
 from p2r.errors import ConfigError
 from p2r.evaluation.compare import compare_runs, name_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard

@@ -22,7 +22,7 @@ from rich.progress import (
 
 from p2r.cli.allocator import share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
-from p2r.cli.output import make_console
+from p2r.cli.screen import make_console
 from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError
 from p2r.runs.training import Probe, Step

@@ -1,6 +1,6 @@
-"""One trace as HTML, for notebooks: the image with its boxes, the crops, the answer.
+"""One trace for people: as lines of text, as HTML in a notebook, and as files in a folder.
 
-A trace holds no pixels, so its image is loaded again from where the trace says it is, or given by hand.
+A trace holds no pixels. Its image is loaded again from where the trace says it is, or passed by the caller.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from p2r.errors import P2RError
-from p2r.evaluation.scoring import ScoredRow
+from p2r.evidence import regather
+from p2r.files import explain_write_errors
+from p2r.images.budget import FullImage
 from p2r.images.load import FileImage
-from p2r.report.kit.cards import answer_text, view_reply
-from p2r.report.kit.looks import Looks, Sight, load_scene, view_looks
+from p2r.report.kit.evidence_view import EvidenceView, RunTrace, load_evidence, view_evidence
 from p2r.report.kit.page import environment, read_template
-from p2r.runs.evaluation import SampleFacts
+from p2r.report.kit.trace_view import TracedBox, view_trace
 from p2r.types import ImageSource, Trace
+
+ANNOTATED_FILE = "annotated.png"
+TRACE_FILE = "trace.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,47 +40,97 @@ class Shown:
 
 
 def show(trace: Trace, *, image: ImageSource | None = None) -> Shown:
-    """Render a trace.
+    """Render a trace for a notebook.
 
     Args:
-        image: its image; by default the file the trace names. Without an image only texts are shown.
+        image: the image that was asked about; by default the file that the trace names. Without an image only texts
+            are shown.
     """
-    return Shown(_render_html(trace, image), render_text(trace))
+    return Shown(_write_html(trace, image), "\n".join(f"{name:<11}{text}" for name, text in list_lines(trace)))
 
 
-def render_text(trace: Trace) -> str:
-    """A trace in a few lines."""
-    lines = [f"question: {trace.question}", f"answer:   {answer_text(trace.answer, trace.options)}"]
-    if trace.verdict is not None:
-        lines.append(f"verdict:  {'right' if trace.verdict.correct else 'wrong'}")
-    if trace.failure is not None:
-        lines.append(f"failed:   {trace.failure.message}")
-    size = trace.evidence.image_wh if trace.evidence else None
-    for box in trace.boxes:
-        corners = box.to_pixels(*size) if size else tuple(round(value) for value in box.xyxy)
-        lines.append(f"box:      {corners} {'px' if size else 'per mille'} {box.label}".rstrip())
-    return "\n".join(lines)
+def list_lines(trace: Trace) -> list[tuple[str, str]]:
+    """A trace in a few lines, each with its name: the question, the answer, where it was found, its cost, the reply.
+
+    A line that continues the one above has the name "".
+    """
+    view = view_trace(trace)
+    lines = [("question", view.question), ("answer", view.reply.answer)]
+    if view.reply.verdict in ("right", "wrong"):
+        lines.append(("verdict", view.reply.verdict))
+    if view.reply.problem:
+        lines.append(("failed", view.reply.problem))
+    places = [_describe_box(box) for box in view.boxes] or [view.where]
+    lines += [("looked at" if index == 0 else "", place) for index, place in enumerate(places)]
+    lines.append(("cost", view.cost))
+    if trace.reasoning is not None:
+        text = view.reply.before + view.reply.span + view.reply.after
+        lines.append((f"reply{' (cut off at the token limit)' if view.is_cut_off else ''}", text.strip()))
+    return lines
+
+
+def save_trace(folder: Path, trace: Trace, image: ImageSource) -> tuple[Path, ...]:
+    """Write trace.json and, when there was evidence, annotated.png and crop_1.png to crop_3.png, all losslessly.
+
+    Files of these names from an earlier question are replaced or removed.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        ImageError: the image cannot be loaded again, or is not the one that the trace is about.
+    """
+    evidence = regather(FullImage(image.load()), trace)
+    images = {f"crop_{number}.png": crop for number, crop in enumerate(evidence.crops, start=1)}
+    if evidence.annotated is not None:
+        images = {ANNOTATED_FILE: evidence.annotated, **images}
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in (folder / ANNOTATED_FILE, *folder.glob("crop_[0-9].png")):
+            stale.unlink(missing_ok=True)
+        for name, each in images.items():
+            each.save(folder / name, compress_level=1)
+        (folder / TRACE_FILE).write_text(_write_json(trace), encoding="utf-8")
+    return tuple(folder / name for name in (*images, TRACE_FILE))
+
+
+def holds_trace(folder: Path, trace: Trace) -> bool:
+    """True if `save_trace` has written this very trace into the folder, completely: trace.json is written last."""
+    path = folder / TRACE_FILE
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == _write_json(trace)
 
 
 def show_traces_in_notebooks() -> None:
-    """Make a trace at the end of a notebook cell show itself. Does nothing outside IPython."""
+    """Display a trace at the end of a notebook cell as HTML. Does nothing outside IPython."""
     get_ipython = cast("Callable[[], _Shell | None] | None", getattr(sys.modules.get("IPython"), "get_ipython", None))
     shell = get_ipython() if get_ipython else None
     if shell is not None:
         shell.display_formatter.formatters["text/html"].for_type(Trace, lambda trace: show(trace).html)
 
 
-def _render_html(trace: Trace, image: ImageSource | None) -> str:
-    looks: Looks | None = None
+def _write_html(trace: Trace, image: ImageSource | None) -> str:
+    images: EvidenceView | None = None
     source = image or (FileImage(trace.image) if Path(trace.image).is_file() else None)
-    problem = "" if source else f"the image {trace.image!r} is not at hand: give it with show(trace, image=...)"
+    problem = "" if source else f"the image {trace.image!r} was not found: pass it as show(trace, image=...)"
     try:
-        looks = view_looks(load_scene(source, [Sight(0, "", trace.boxes)], None)) if source else None
+        images = view_evidence(load_evidence(source, [RunTrace(0, "", trace)], None)) if source else None
     except P2RError as error:
         problem = error.message
     template = environment().get_template("trace.html.j2")
-    reply = view_reply("", ScoredRow(SampleFacts(sample_id=trace.sample_id), trace), is_primary=True)
-    return template.render(trace=trace, looks_view=looks, reply=reply, problem=problem, css=read_template("looks.css"))
+    return template.render(trace=view_trace(trace), images=images, problem=problem, css=read_template("evidence.css"))
+
+
+def _write_json(trace: Trace) -> str:
+    return trace.model_dump_json(indent=2) + "\n"
+
+
+def _describe_box(box: TracedBox) -> str:
+    """A box's corners in pixels of the full image, its label, and the crop that it became."""
+    if box.corners_px is None:
+        left, top, right, bottom, unit = *(round(value) for value in box.box.xyxy), "per mille"
+    else:
+        left, top, right, bottom, unit = *box.corners_px, "px"
+    label = f"  {box.box.label}" if box.box.label else ""
+    crop = f"  (crop {box.crop})" if box.crop is not None else ""
+    return f"x {left}-{right}, y {top}-{bottom} {unit}{label}{crop}"
 
 
 class _Formatter(Protocol):

@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from p2r.errors import ImageError, StorageError
+from p2r.files import explain_write_errors, replace_file
 from p2r.runs.clock import Session, read_sessions, write_sessions
 from p2r.runs.origin import Origin, read_origin, write_origin
 from p2r.runs.store import TRACES_FILE, Setting, TraceStore, read_settings, read_traces
-from p2r.files import explain_write_errors, replace_file
 from p2r.types import Box, Frozen, Sample, Trace
 
 SAMPLES_FILE = "samples.jsonl"

@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.dialogue import Budget
 from p2r.errors import StorageError
 from p2r.files import explain_write_errors, replace_file
 from p2r.types import Frozen
-from p2r.dialogue import Budget
 
 ORIGIN_FILE = "origin.json"
 

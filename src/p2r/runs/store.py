@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from pydantic import TypeAdapter, ValidationError
 
 from p2r.errors import StorageError
+from p2r.files import explain_write_errors, lock_folder, replace_file, unlock_folder
 from p2r.types import Sample, Trace
-from p2r.files import explain_write_errors, lock_folder, unlock_folder, replace_file
 
 if os.name == "posix":
-    import fcntl
+    pass
 
 SETTINGS_FILE = "run.json"
 TRACES_FILE = "traces.jsonl"

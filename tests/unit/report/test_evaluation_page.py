@@ -8,22 +8,22 @@ from PIL import Image
 
 from p2r.dialogue import Budget
 from p2r.errors import ImageError, StorageError
-from p2r.evaluation.scoring import ScoredRow, score_run
+from p2r.evaluation.scoring import score_run
+from p2r.evidence import plan_crops
 from p2r.images.load import FileImage, MemoryImage
-from p2r.report.evaluation.chapters import Chapter
-from p2r.report.evaluation.page import Story, build_report, write_lede
-from p2r.report.kit.cards import view_reply
+from p2r.report.evaluation.page import build_report, write_lede
+from p2r.report.evaluation.sections import Section
 from p2r.report.kit.embed import embed
-from p2r.report.kit.page import write_page
-from p2r.report.trace import render_text, show
-from p2r.report.trace_files import save_trace
-from p2r.runs.evaluation import SampleFacts, make_run
-from p2r.types import Answer, Box, Completion, EvidenceRecord, Failure, Perception, Sample, Trace, Verdict
+from p2r.report.kit.page import Headline, write_page
+from p2r.report.kit.trace_view import view_reply
+from p2r.report.trace import save_trace, show
+from p2r.runs.evaluation import make_run
+from p2r.types import Answer, Box, Completion, Failure, Perception, Sample, Trace, Verdict
 
 BUDGET = Budget(factor=32, min_pixels=1024, max_pixels=64 * 1024)
 GOLD = Box(x1=100, y1=100, x2=300, y2=300, label="sail")
 ELSEWHERE = Box(x1=700, y1=700, x2=900, y2=900, label="mast")
-STORY = Story("One look, or two?", "It answers more.", (("Model", "scripted"),), "Made by hand.")
+HEADLINE = Headline("One look, or two?", "It answers more.", (("Model", "scripted"),), "Made by hand.")
 
 
 def make_sample(id: str, question: str = "What is on the sail?") -> Sample:
@@ -51,21 +51,21 @@ def make_trace(sample: Sample, *, letter: str | None, boxes: tuple[Box, ...] = (
         answer_form=sample.answer_form,
         target=sample.target,
         perception=Perception(source="test", boxes=boxes),
-        evidence=EvidenceRecord(image_wh=(640, 480), annotated=bool(boxes)),
+        evidence=plan_crops((640, 480), boxes),
         reasoning=Completion(text=text, finish_reason="stop", model="scripted"),
         answer=Answer(text=letter, letter=letter, span=span),
         verdict=Verdict(correct=letter == "A", score=float(letter == "A"), judge="choice"),
     )
 
 
-def make_chapter(
+def make_section(
     samples: list[Sample],
     direct: list[Trace],
     own: list[Trace],
     *,
     budget: Budget | None = BUDGET,
     benchmark: str = "needles",
-) -> Chapter:
+) -> Section:
     """Two runs of the same samples, of which the second looks."""
     by_mode = {"direct": direct, "p2r": own}
     runs = [
@@ -73,11 +73,11 @@ def make_chapter(
         for mode, traces in by_mode.items()
     ]
     images = {sample.id: sample.image for sample in samples}
-    return Chapter(benchmark, tuple(runs), ("direct", "own boxes"), 1, images, budget=budget)
+    return Section(benchmark, tuple(runs), ("direct", "own boxes"), 1, images, budget=budget)
 
 
-def answer_all(samples: list[Sample], direct: str, own: str, boxes: tuple[Box, ...] = (GOLD,)) -> Chapter:
-    return make_chapter(
+def answer_all(samples: list[Sample], direct: str, own: str, boxes: tuple[Box, ...] = (GOLD,)) -> Section:
+    return make_section(
         samples,
         [make_trace(s, letter=d) for s, d in zip(samples, direct, strict=True)],
         [make_trace(s, letter=o, boxes=boxes) for s, o in zip(samples, own, strict=True)],
@@ -87,7 +87,7 @@ def answer_all(samples: list[Sample], direct: str, own: str, boxes: tuple[Box, .
 @pytest.fixture
 def html() -> str:
     samples = [make_sample(id) for id in "abcd"]
-    return build_report([answer_all(samples, "BBAB", "AABA")], STORY)
+    return build_report([answer_all(samples, "BBAB", "AABA")], HEADLINE)
 
 
 class Collector(HTMLParser):
@@ -119,7 +119,9 @@ def test_the_report_is_well_formed_and_needs_nothing_else(html: str) -> None:
 def test_the_result_in_words_states_the_figures_and_not_more() -> None:
     samples = [make_sample(id) for id in "abcd"]
     lede = write_lede([answer_all(samples, "BBAB", "AABA")])
-    assert lede.startswith("needles: own boxes has 75.0% of 4 right (95% interval 30.1 to 95.4), direct 25.0% of 4;")
+    assert lede.startswith(
+        "needles: own boxes answers 75.0% of 4 questions correctly (95% interval 30.1 to 95.4), direct 25.0% of 4;"
+    )
     assert lede.endswith("guessing reaches 50.0%.")
 
 
@@ -143,27 +145,27 @@ def test_filters_count_their_questions_for_the_run_that_is_shown(html: str) -> N
 
 
 def test_a_question_whose_boxes_miss_the_evidence_is_flagged() -> None:
-    html = build_report([answer_all([make_sample("a")], "A", "A", (ELSEWHERE,))], STORY)
+    html = build_report([answer_all([make_sample("a")], "A", "A", (ELSEWHERE,))], HEADLINE)
     assert 'data-flags="0:asked 1:asked 1:missed"' in html
 
 
 def test_a_question_on_which_scorers_disagree_is_flagged() -> None:
     sample = make_sample("a")
     untagged = make_trace(sample, letter="A", reply="The answer is A.", boxes=(GOLD,))
-    html = build_report([make_chapter([sample], [make_trace(sample, letter="A")], [untagged])], STORY)
+    html = build_report([make_section([sample], [make_trace(sample, letter="A")], [untagged])], HEADLINE)
     assert 'data-flags="0:asked 1:asked 1:differ"' in html
 
 
 def test_boxes_of_every_run_that_looks_can_be_shown() -> None:
     sample = make_sample("a")
-    chapter = make_chapter([sample], [make_trace(sample, letter="A")], [make_trace(sample, letter="A", boxes=(GOLD,))])
+    section = make_section([sample], [make_trace(sample, letter="A")], [make_trace(sample, letter="A", boxes=(GOLD,))])
     other = score_run(
         make_run(
             [sample], [make_trace(sample, letter="A", boxes=(ELSEWHERE,))], {"benchmark": "needles", "mode": "random"}
         )
     )
-    three = Chapter("needles", (*chapter.runs, other), (*chapter.names, "random"), 1, chapter.images, budget=BUDGET)
-    page = Collector(build_report([three], STORY))
+    three = Section("needles", (*section.runs, other), (*section.names, "random"), 1, section.images, budget=BUDGET)
+    page = Collector(build_report([three], HEADLINE))
     boxes = {a["data-run"]: "hidden" in a for tag, a in page.tags if tag == "i" and "data-run" in a}
     assert boxes == {"1": False, "2": True}
 
@@ -173,20 +175,20 @@ def test_crops_are_shown_of_every_run_whose_boxes_a_model_chose() -> None:
     own = make_trace(sample, letter="A", boxes=(GOLD,))
     said = Completion(text="[]", finish_reason="stop", model="other")
     other = own.model_copy(update={"perception": Perception(source="model:other", boxes=(ELSEWHERE,), completion=said)})
-    chapter = make_chapter([sample], [make_trace(sample, letter="A")], [own])
+    section = make_section([sample], [make_trace(sample, letter="A")], [own])
     more = [
         score_run(make_run([sample], [trace], {"benchmark": "needles", "mode": mode}))
         for trace, mode in ((other, "zoom"), (own, "oracle"))
     ]
-    four = Chapter("needles", (*chapter.runs, *more), (*chapter.names, "zoom", "oracle"), 1, chapter.images)
-    page = Collector(build_report([four], STORY))
+    four = Section("needles", (*section.runs, *more), (*section.names, "zoom", "oracle"), 1, section.images)
+    page = Collector(build_report([four], HEADLINE))
     crops = {a["data-run"]: "hidden" in a for tag, a in page.tags if tag == "figure" and a.get("class") == "crops"}
     assert crops == {"1": False, "2": True}
 
 
 def test_several_benchmarks_share_one_gallery() -> None:
     first, second = (answer_all([make_sample(id)], "A", "A") for id in "ab")
-    html = build_report([first, Chapter("vstar", second.runs, second.names, 1, second.images)], STORY)
+    html = build_report([first, Section("vstar", second.runs, second.names, 1, second.images)], HEADLINE)
     names = [a["data-benchmark"] for tag, a in Collector(html).tags if tag == "article"]
     assert names == ["needles", "vstar"]
     assert "every benchmark" in html
@@ -206,7 +208,7 @@ def test_the_part_the_answer_was_read_from_is_marked(html: str) -> None:
 def test_texts_from_models_cannot_break_the_page() -> None:
     samples = [make_sample("a", "<script>alert(1)</script>")]
     evil = Box(x1=1, y1=1, x2=500, y2=500, label='"><img src=x>')
-    html = build_report([answer_all(samples, "A", "A", (evil,))], STORY)
+    html = build_report([answer_all(samples, "A", "A", (evil,))], HEADLINE)
     assert "<script>alert" not in html
     assert "<img src=x>" not in html
 
@@ -219,7 +221,7 @@ def test_a_failed_question_says_why_and_is_not_called_wrong() -> None:
         question=sample.question,
         failure=Failure(stage="reason", kind="EndpointError", message="the server is gone"),
     )
-    html = build_report([make_chapter([sample], [make_trace(sample, letter="A")], [failed])], STORY)
+    html = build_report([make_section([sample], [make_trace(sample, letter="A")], [failed])], HEADLINE)
     assert "the server is gone" in html
     assert 'class="mark failed"' in html
     assert 'class="mark wrong"' not in html
@@ -229,33 +231,33 @@ def test_a_failed_question_says_why_and_is_not_called_wrong() -> None:
 def test_a_image_that_is_gone_leaves_the_card_readable(tmp_path: Path) -> None:
     sample = Sample(id="a", image=FileImage(tmp_path / "gone.png"), question="What?")
     trace = make_trace(sample, letter="A")
-    assert "there is no file" in build_report([make_chapter([sample], [trace], [trace])], STORY)
+    assert "there is no file" in build_report([make_section([sample], [trace], [trace])], HEADLINE)
 
 
 def test_a_run_without_boxes_says_that_there_was_no_second_look() -> None:
-    assert "no box, no second look" in build_report([answer_all([make_sample("a")], "A", "A", ())], STORY)
+    assert "no box, no second look" in build_report([answer_all([make_sample("a")], "A", "A", ())], HEADLINE)
 
 
 def test_only_so_many_cards_are_drawn_but_all_are_counted() -> None:
     samples = [make_sample(id) for id in "abcd"]
-    html = build_report([answer_all(samples, "AAAA", "AAAA")], STORY, max_cards=2)
+    html = build_report([answer_all(samples, "AAAA", "AAAA")], HEADLINE, max_cards=2)
     assert html.count("<article") == 2
     assert "<small>drawn evenly from 4</small>" in html
     assert "4 of 4" in html
 
 
 def test_the_image_one_look_shows_has_the_size_of_the_budget() -> None:
-    html = build_report([answer_all([make_sample("a")], "A", "A")], STORY)
+    html = build_report([answer_all([make_sample("a")], "A", "A")], HEADLINE)
     assert "288 × 192 pixels" in html
 
 
 def test_a_report_keeps_its_size_by_smaller_images_and_shorter_replies() -> None:
-    noise = Image.effect_noise((900, 700), 80).convert("RGB")
+    noise = Image.effect_noise((640, 480), 80).convert("RGB")
     samples = [replace(make_sample(f"n{k}"), image=MemoryImage(noise, f"n{k}")) for k in range(4)]
     direct = [make_trace(sample, letter="A", reply="because " * 1000 + "<answer>A</answer>") for sample in samples]
     own = [make_trace(sample, letter="A", boxes=(GOLD,)) for sample in samples]
-    chapter = make_chapter(samples, direct, own)
-    whole, small = (len(build_report([chapter], STORY, max_bytes=most)) for most in (30_000_000, 400_000))
+    section = make_section(samples, direct, own)
+    whole, small = (len(build_report([section], HEADLINE, max_bytes=most)) for most in (30_000_000, 400_000))
     assert whole > 450_000
     assert small <= 400_000
 
@@ -264,7 +266,7 @@ def test_of_a_reply_that_is_too_long_the_answer_stays() -> None:
     trace = make_trace(make_sample("a"), letter=None, reply="so " * 1000 + "<answer>A</answer>" + " well" * 1000)
     start = 3000 + len("<answer>")
     answered = trace.model_copy(update={"answer": Answer(text="A", letter="A", span=(start, start + 1))})
-    reply = view_reply("", ScoredRow(SampleFacts(sample_id="a"), answered), is_primary=True, most_chars=200)
+    reply = view_reply(answered, max_chars=200)
     assert reply.span == "A"
     assert reply.before.endswith("<answer>") and reply.after.startswith("</answer>")
     assert "characters left out" in reply.before
@@ -316,7 +318,7 @@ def test_a_disk_that_is_full_is_said_so(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_notebook_shows_the_image_from_the_file_the_trace_names(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    Image.new("RGB", (320, 240)).save(path)
+    Image.new("RGB", (640, 480)).save(path)
     trace = make_trace(make_sample("a"), letter="A", boxes=(GOLD,)).model_copy(update={"image": str(path)})
     html = show(trace)._repr_html_()
     assert Collector(html).open == []
@@ -331,11 +333,11 @@ def test_a_notebook_without_the_image_says_how_to_give_it() -> None:
 
 
 def test_a_trace_as_text_has_boxes_in_pixels() -> None:
-    text = render_text(make_trace(make_sample("a"), letter="A", boxes=(GOLD,)))
-    assert "answer:   A. a star" in text
-    assert "box:      (64, 48, 192, 144) px sail" in text
+    text = repr(show(make_trace(make_sample("a"), letter="A", boxes=(GOLD,))))
+    assert "answer     A. a star" in text
+    assert "looked at  x 64-192, y 48-144 px  sail  (crop 1)" in text
     assert repr(show(make_trace(make_sample("a"), letter=None))).startswith(
-        "question: What is on the sail?\nanswer:   no"
+        "question   What is on the sail?\nanswer     no answer\n"
     )
 
 

@@ -17,8 +17,8 @@ from p2r.errors import StorageError
 from p2r.evaluation.aggregate import MME_COLUMNS
 from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.images.load import MemoryImage
-from p2r.report.evaluation.chapters import find_images, find_run_folders, make_chapters
 from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, read_published, tabulate_beside_paper
+from p2r.report.evaluation.sections import find_images, find_run_folders, make_sections
 from p2r.report.kit.scatter_chart import LETTER_PX, MOST_TICKS, Point, draw_scatter, find_ticks
 from p2r.runs.evaluation import make_run, merge_runs, read_run, write_facts
 from p2r.runs.origin import make_origin, read_origin, write_origin
@@ -167,14 +167,14 @@ def test_runs_below_a_folder_are_found_in_the_order_of_the_modes(tmp_path: Path)
 
 def test_runs_are_sorted_by_benchmark_and_named_by_what_differs() -> None:
     runs = [make_scored("vstar", "direct"), make_scored("needles", "p2r"), make_scored("vstar", "p2r")]
-    chapters = make_chapters(runs)
-    assert [(c.benchmark, c.names, c.primary) for c in chapters] == [
+    sections = make_sections(runs)
+    assert [(c.benchmark, c.names, c.primary) for c in sections] == [
         ("vstar", ("direct", "p2r"), 1),
         ("needles", ("p2r",), 0),
     ]
-    assert make_chapters(runs, primary="direct")[0].primary == 0
+    assert make_sections(runs, primary="direct")[0].primary == 0
     with pytest.raises(StorageError, match="no run is called 'oracle'"):
-        make_chapters(runs, primary="oracle")
+        make_sections(runs, primary="oracle")
 
 
 def write_questions(folder: Path) -> Path:
@@ -203,7 +203,7 @@ def test_images_are_found_where_the_run_says_its_data_lay(tmp_path: Path, monkey
 def test_data_that_are_gone_are_said_and_given_anew(tmp_path: Path) -> None:
     run = make_scored("folder")
     images, problem = find_images([run], None)
-    assert images == {} and problem == "The runs do not say where their data lay."
+    assert images == {} and problem == "The runs do not say where their data are."
     images, problem = find_images([run], load_benchmark(f"folder:{write_questions(tmp_path)}"))
     assert set(images) == {"0", "1"} and problem == ""
 
@@ -213,7 +213,7 @@ def test_a_image_of_another_question_is_not_shown(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("What is 1?", "Who is 1?"))
     images, problem = find_images([make_scored("folder")], load_benchmark(f"folder:{path}"))
     assert set(images) == {"0"}
-    assert re.fullmatch(r"1 images are not in .*questions\.jsonl\.", problem)
+    assert re.fullmatch(r"1 image is not in .*questions\.jsonl\.", problem)
 
 
 def test_the_file_a_trace_names_serves_when_the_data_are_gone(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from p2r.cli.app import app
 from p2r.config import ActiveRole
 from p2r.errors import StorageError
 from p2r.images.load import FileImage
-from p2r.report.evaluation.page import Story
 from p2r.report.kit.line_chart import CurvePoint, find_even_ticks, show_even_tick, smooth, thin
+from p2r.report.kit.page import Headline
 from p2r.report.training.curves import PROBE_CHARTS, SHARES, STEP_CHARTS, draw_probe_charts, draw_step_charts
-from p2r.report.training.groups import build_group_cards
+from p2r.report.training.groups import view_groups
 from p2r.report.training.page import build_training_report, write_alarms, write_training_lede
 from p2r.report.training.run import find_alarms, place_phases
 from p2r.report.training.tables import list_training_tables, tabulate_probes
@@ -51,7 +51,7 @@ from p2r.types import Answer, Box, Completion, Failure, Perception, Sample, Trac
 from tests.fakes.training import make_recipe
 
 SAMPLE = load_benchmark("needles", seed=1_000_000, num_samples=3)[2]
-STORY = Story("Training", "It goes up.")
+HEADLINE = Headline("Training", "It goes up.")
 SCHEDULE = 'schedule=[{role="perceiver", steps=3}, {role="reasoner", steps=2}]'
 
 
@@ -161,7 +161,7 @@ def test_a_line_that_a_kill_cut_off_is_left_out(run: TrainingRun) -> None:
 
 def test_a_run_without_a_step_is_a_page_that_says_so(tmp_path: Path) -> None:
     run = write_run(tmp_path / "new")
-    html, problems = build_training_report([run], Story("Training", write_training_lede([run])))
+    html, problems = build_training_report([run], Headline("Training", write_training_lede([run])))
     assert "new: no step yet." in html and "No group yet." in html
     assert "<svg" not in html and problems == []
 
@@ -192,7 +192,7 @@ def test_every_chart_draws_a_figure_that_is_logged(run: TrainingRun) -> None:
         "timing/generated_tokens_per_second",
         "timing/trained_tokens_per_second",
     }
-    drawn = {name for chart in STEP_CHARTS for name in (chart.figure, chart.second) if name}
+    drawn = {name for chart in STEP_CHARTS for name in (chart.metric, chart.second) if name}
     needed = {part for name in drawn & set(SHARES) for part in (SHARES[name][0], *SHARES[name][1])}
     assert (drawn - set(SHARES)) | needed <= step
 
@@ -204,7 +204,7 @@ def test_every_chart_of_the_probe_draws_a_figure_that_a_probe_writes_with_its_in
     probe = describe_probe(
         "0-perceiver", 0, samples, traces, [*traces[:3], make_trace("A").model_copy(update={"verdict": None})]
     )
-    drawn = {name for chart in PROBE_CHARTS for name in (chart.figure, chart.second) if name}
+    drawn = {name for chart in PROBE_CHARTS for name in (chart.metric, chart.second) if name}
     for name in drawn:
         value, interval = value_of(probe, name), interval_of(probe, name)
         assert value is not None and interval is not None and interval[0] <= value <= interval[1], name
@@ -284,34 +284,39 @@ def test_alarms_say_from_when_to_when_a_guard_saw_a_collapse(tmp_path: Path) -> 
 
 
 def test_the_perceivers_rollouts_have_images_of_their_own_and_the_reasoners_share_one(run: TrainingRun) -> None:
-    (perceiver, reasoner), problems = build_group_cards([run], ["run"])
+    (perceiver, reasoner), problems = view_groups([run], ["run"])
     assert problems == []
-    assert perceiver.image is not None and perceiver.looks is None
+    assert perceiver.image is not None and perceiver.evidence is None
     assert [len(rollout.boxes) for rollout in perceiver.rollouts] == [1, 1, 0, 0]
-    assert reasoner.looks is not None and reasoner.image is None
+    assert reasoner.evidence is not None and reasoner.image is None
     assert len(perceiver.gold) >= 1
 
 
 def test_what_could_not_be_judged_is_masked_and_neither_right_nor_wrong(run: TrainingRun) -> None:
-    (perceiver, reasoner), _ = build_group_cards([run], ["run"])
+    (perceiver, reasoner), _ = view_groups([run], ["run"])
     assert [rollout.verdict for rollout in perceiver.rollouts] == ["right", "wrong", "failed", "failed"]
     assert [rollout.reward_text for rollout in perceiver.rollouts] == ["1", "0", "masked", "masked"]
-    assert [rollout.advantage_text for rollout in perceiver.rollouts] == ["+0.25", "+0.25", "masked", "masked"]
+    assert [rollout.masked for rollout in perceiver.rollouts] == [
+        "",
+        "",
+        "masked: the server has gone",
+        "masked: it was not judged",
+    ]
     assert perceiver.flags == ("0:asked", "0:mixed", "0:failed")
     assert reasoner.flags == ("0:asked", "0:right")
 
 
 def test_a_question_that_has_gone_from_the_data_is_said_on_its_card(run: TrainingRun) -> None:
     moved = run.recipe.data.model_copy(update={"num_rows": 1})
-    cards, problems = build_group_cards([run], ["run"], data=moved)
+    cards, problems = view_groups([run], ["run"], data=moved)
     assert problems == ["1 of 1 questions are not in needles:1000000."]
     assert all(card.image is None and "was not found" in card.problem for card in cards)
     gone = run.recipe.data.model_copy(update={"source": "folder:nowhere"})
-    assert build_group_cards([run], ["run"], data=gone)[1][0].startswith("The images were not found: ")
+    assert view_groups([run], ["run"], data=gone)[1][0].startswith("The images were not found: ")
 
 
 def test_the_page_needs_nothing_else_and_shows_replies_as_text(run: TrainingRun) -> None:
-    html, _ = build_training_report([run], STORY)
+    html, _ = build_training_report([run], HEADLINE)
     assert not re.search(r"https?://|@import|url\((?!data:image/webp;base64,)", html)
     assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html
     assert html.count("<article") == 2 and html.count("data:image/webp") >= 3
@@ -320,20 +325,20 @@ def test_the_page_needs_nothing_else_and_shows_replies_as_text(run: TrainingRun)
 
 def test_a_image_under_another_question_is_not_shown(run: TrainingRun) -> None:
     other = make_group("0-perceiver", 1, "perceiver", [make_trace("A", sample=replace(SAMPLE, question="Who?"))])
-    [card], _ = build_group_cards([write_run(run.folder.parent / "other", groups=[other])], ["run"])
+    [card], _ = view_groups([write_run(run.folder.parent / "other", groups=[other])], ["run"])
     assert card.image is None and card.question == "Who?"
 
 
 def test_groups_are_drawn_evenly_when_there_are_too_many(run: TrainingRun) -> None:
-    cards, _ = build_group_cards([run], ["run"], max_groups=1)
+    cards, _ = view_groups([run], ["run"], max_groups=1)
     assert [card.number for card in cards] == [1]
-    html, _ = build_training_report([run], STORY, max_groups=1)
+    html, _ = build_training_report([run], HEADLINE, max_groups=1)
     assert "drawn evenly from 2" in html
 
 
 def test_several_runs_can_be_told_apart_on_one_page(run: TrainingRun, tmp_path: Path) -> None:
     other = write_run(tmp_path / "seed1", [make_step("0-perceiver", 1)], changes=["seed=1"])
-    html, _ = build_training_report([run, other], STORY)
+    html, _ = build_training_report([run, other], HEADLINE)
     assert '<span class="s0">seed0</span><span class="s1">seed1</span>' in html
     recipe = list_training_tables([run, other])[-1]
     assert recipe.columns == ("setting", "seed0", "seed1") and recipe.rows[0] == ("seed", "0", "1")
@@ -354,8 +359,8 @@ def test_the_command_takes_training_runs_beside_evaluations(
     asked = ["eval", "needles", "--limit", "2", "--mode", "direct", "--model", "scripted:replies.json"]
     assert CliRunner().invoke(app, asked).exit_code == 0
     assert CliRunner().invoke(app, ["report", "runs"]).stdout.split() == ["report.html", "report-training.html"]
-    assert "Where it stands" not in Path("report.html").read_text()
-    assert "Where it stands" in Path("report-training.html").read_text()
+    assert "Progress" not in Path("report.html").read_text()
+    assert "Progress" in Path("report-training.html").read_text()
 
 
 def test_rows_that_have_moved_are_found_where_the_caller_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
-"""What the paper prints, beside what was measured here: Tables 1 to 5, and where its figures cannot be right.
+"""What the paper prints, beside what was measured here: Tables 1 to 5, and which of their values cannot be right.
 
-`published.json` is the one place of these figures. A slip is said wherever arithmetic shows one: a score that is no
-multiple of one sample, an overall that is not the mean of its halves. Intervals are ours, of the printed share and the
-benchmark's size; none where the rotations of a question are not independent.
+All these values are in `published.json`. A slip is noted wherever arithmetic shows one: a score that is not a multiple
+of one sample, an overall score that is not the mean of its halves. The intervals are computed here from the printed
+share and the size of the benchmark; there is none where the rotations of a question are not independent.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _WITH_ROTATIONS = (hrbench.FACTS_4K.name, hrbench.FACTS_8K.name)
 
 
 class PublishedRow(Frozen):
-    """One line of a table of the paper on one benchmark.
+    """One row of a table of the paper, on one benchmark.
 
-    values: per cent, by the benchmark's columns; the whole first.
+    values: per cent, by the benchmark's columns; the overall score first.
     slips: column -> why its value cannot be right.
     """
 
@@ -52,9 +52,9 @@ def read_published() -> Published:
 
 
 def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Table | None:
-    """Runs of one benchmark above the paper's lines about it; None when the paper says nothing of it.
+    """Runs of one benchmark above the paper's rows about it; None if the paper does not report it.
 
-    Runs are read by the scorer `release` where it applies, as the paper's were.
+    Runs are read by the scorer `release` where it applies, as in the paper.
     """
     published = read_published()
     rows = [row for row in published.rows if row.benchmark == runs[0].run.settings.get("benchmark")]
@@ -81,9 +81,9 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
         columns=("", "from", "n", columns[0], "95% interval", *columns[1:]),
         rows=tuple(body),
         notes=(
-            f"{published.paper}. Its own lines give no n and no interval: n is the benchmark's size, and the interval "
-            "Wilson's for that share of it, where samples are independent. Lines of ours are read as the authors' "
-            "release reads replies.",
+            f"{published.paper}. Its tables give no n and no interval: n is the size of the benchmark, and the "
+            "interval is Wilson's for that share of it, where samples are independent. Our own replies are read as "
+            "the authors' release reads them.",
             *notes,
         ),
     )

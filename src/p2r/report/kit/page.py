@@ -1,19 +1,80 @@
-"""Pages: templates with escaping on, and files written whole."""
+"""Pages: what stands at their head, how they are rendered, and files written whole."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from p2r.evaluation.tables import find_text_columns
 from p2r.files import explain_write_errors, replace_file
+from p2r.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The head and the foot of a page.
+
+    lede: the result in words.
+    facts: (name, value) pairs that say what was measured, and on what.
+    footer: how to make the page again.
+    row_name: what a row of the tables is called.
+    """
+
+    title: str
+    lede: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    footer: str = ""
+    row_name: str = "Run"
+
+
+@dataclass(frozen=True, slots=True)
+class FilterButton:
+    """A button that shows only the questions with this flag; `count`: how many there are for the run shown first."""
+
+    key: str
+    name: str
+    count: int
+
+
+def list_filters(names: Mapping[str, str], flags: Sequence[Sequence[str]], run: int) -> list[FilterButton]:
+    """The buttons of those filters that some question falls under.
+
+    Args:
+        names: the text of each filter's button, by its key.
+        flags: of each question, as "RUN:KEY".
+        run: index of the run that is shown first.
+    """
+    used = {flag.partition(":")[2] for each in flags for flag in each}
+    return [
+        FilterButton(key, name, sum(f"{run}:{key}" in each for each in flags))
+        for key, name in names.items()
+        if key in used
+    ]
+
+
+def render_page(name: str, page: Mapping[str, object]) -> str:
+    """The page as HTML. `page`: what its template shows, among it the `headline`."""
+    return (
+        environment()
+        .get_template(name)
+        .render(
+            page=page,
+            find_text_columns=find_text_columns,
+            version=__version__,
+            css=read_template("evidence.css") + read_template("report.css"),
+            js=read_template("report.js"),
+        )
+    )
+
+
 def environment() -> Environment:
-    """Templates with HTML escaping on, and an error for any name they use and nobody set."""
+    """Templates with HTML escaping on; a name that nobody set is an error."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -24,12 +85,16 @@ def environment() -> Environment:
 
 
 def read_template(name: str) -> Markup:
-    """A file of the templates that is ours and goes into the page as it stands."""
+    """A file of our own that goes into the page as it is."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def write_page(path: Path, html: str) -> None:
-    """Raises StorageError when the file cannot be written."""
+    """Write a page, and the folder that it is in.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, html)

@@ -1,7 +1,7 @@
-"""Training runs as one self-contained HTML file: how far they are, their curves, and what their rollouts looked at.
+"""Training runs as one self-contained HTML file: how far they are, their curves, and where their rollouts looked.
 
-Several runs, such as three seeds, are drawn into the same charts. A run that still goes on, or was killed, is shown as
-far as it has come. The looks, cards and images are those of the report on evaluations.
+Several runs, such as three seeds, are drawn into the same charts. A run that is still going, or was killed, is shown
+as far as it got. Questions and images look as in the report on evaluations.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from p2r.config import DataSettings
-from p2r.evaluation.tables import find_text_columns, show_share
-from p2r.report.evaluation.page import Story
+from p2r.evaluation.tables import show_share
 from p2r.report.kit.line_chart import NUM_COLORS
-from p2r.report.kit.page import environment, read_template
+from p2r.report.kit.page import Headline, list_filters, render_page
 from p2r.report.training.curves import draw_probe_charts, draw_step_charts
-from p2r.report.training.groups import FILTERS, MAX_GROUPS, GroupCard, build_group_cards
+from p2r.report.training.groups import FILTERS, MAX_GROUPS, view_groups
 from p2r.report.training.run import find_alarms, name_training_runs
 from p2r.report.training.tables import (
     show_count,
@@ -26,34 +25,33 @@ from p2r.report.training.tables import (
     tabulate_seconds,
 )
 from p2r.runs.training import TrainingRun, value_of
-from p2r.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """A run's name and the place of its color."""
+    """A run's name and the index of its color."""
 
     name: str
-    place: int
+    color: int
 
 
 def build_training_report(
     runs: Sequence[TrainingRun],
-    story: Story,
+    headline: Headline,
     *,
     data: DataSettings | None = None,
     max_groups: int = MAX_GROUPS,
-    on_card: Callable[[int, int], None] | None = None,
+    on_done: Callable[[int, int], None] | None = None,
 ) -> tuple[str, list[str]]:
     """The report as HTML, and sentences about images that were not found.
 
     Args:
-        data, max_groups, on_card: see `build_group_cards`.
+        data, max_groups, on_done: see `view_groups`.
     """
     names = name_training_runs(runs)
-    cards, problems = build_group_cards(runs, names, data=data, max_groups=max_groups, on_card=on_card)
+    groups, problems = view_groups(runs, names, data=data, max_groups=max_groups, on_done=on_done)
     page = {
-        "story": story,
+        "headline": headline,
         "runs": names,
         "legend": [Legend(name, place % NUM_COLORS) for place, name in enumerate(names)] if len(runs) > 1 else [],
         "phases": tabulate_phases(runs, names),
@@ -63,36 +61,26 @@ def build_training_report(
         "seconds": tabulate_seconds(runs, names),
         "probes": tabulate_probes(runs, names),
         "recipe": tabulate_recipes(runs, names),
-        "cards": cards,
-        "phase_names": list(dict.fromkeys(card.phase for card in cards)),
+        "groups": groups,
+        "phase_names": list(dict.fromkeys(group.phase for group in groups)),
         "num_groups": sum(len(run.groups) for run in runs),
-        "filters": _list_filters(cards),
+        "filters": list_filters(FILTERS, [group.flags for group in groups], 0),
         "problems": problems,
     }
-    template = environment().get_template("training.html.j2")
-    return (
-        template.render(
-            page=page,
-            find_text_columns=find_text_columns,
-            version=__version__,
-            css=read_template("looks.css") + read_template("report.css"),
-            js=read_template("report.js"),
-        ),
-        problems,
-    )
+    return render_page("training.html.j2", page), problems
 
 
 def write_training_lede(runs: Sequence[TrainingRun]) -> str:
-    """How far each run is, and what its first and its last probe said."""
+    """How far each run is, and the results of its first and its last probe."""
     has_intervals = False
     sentences: list[str] = []
     for run, name in zip(runs, name_training_runs(runs), strict=True):
-        begin = f"{name} has finished: {len(run.steps)} steps." if run.is_finished else f"{name}: {write_state(run)}."
-        sentences.append(begin)
+        finished = f"{name} has finished after {len(run.steps)} steps."
+        sentences.append(finished if run.is_finished else f"{name}: {write_state(run)}.")
         if len(run.probes) > 1:
             first, last = run.probes[0], run.probes[-1]
             found = [
-                f"{text} {show_probed(last, key)}, at first {show_share(value_of(first, key))}"
+                f"{text} {show_probed(last, key)}, {show_share(value_of(first, key))} at first"
                 for text, key in (("p2r accuracy", "accuracy_p2r"), ("hit rate", "hit_rate"))
                 if value_of(first, key) is not None and value_of(last, key) is not None
             ]
@@ -100,26 +88,26 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
             if found and num:
                 has_intervals = has_intervals or bool(last.intervals)
                 sentences.append(f"On the {num:.0f} questions of its probe: {'; '.join(found)}.")
-    return " ".join([*sentences, *(["In brackets: 95% intervals."] if has_intervals else [])])
+    return " ".join([*sentences, *(["Brackets hold 95% intervals."] if has_intervals else [])])
 
 
 def write_state(run: TrainingRun) -> str:
-    """Where a run stands that has not finished."""
+    """How far an unfinished run is."""
     if not run.phases:
         return "no step yet"
     phase = run.phases[-1]
     when = f", the last one at {run.written:%Y-%m-%d %H:%M}" if run.written else ""
-    return f"step {show_count(phase)} of phase {phase.name}{when}; it goes on, or waits for --resume"
+    return f"step {show_count(phase)} of phase {phase.name}{when}; it is still running, or can be resumed with --resume"
 
 
 def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], ...]:
-    """What was trained, on what, and how."""
+    """The model, the data and the main settings of the runs."""
     recipes = [run.recipe for run in runs]
     facts = {
         "Model": [recipe.model.source for recipe in recipes],
         "Data": [recipe.data.source for recipe in recipes],
         "Control": [recipe.control for recipe in recipes if recipe.control != "none"],
-        "Rollouts a step": [f"{recipe.prompts_per_step} × {recipe.rollout.group_size}" for recipe in recipes],
+        "Rollouts per step": [f"{recipe.prompts_per_step} × {recipe.rollout.group_size}" for recipe in recipes],
         "Reward": [recipe.reward.set for recipe in recipes],
         "Estimator": [f"{recipe.loss.estimator}, KL {recipe.loss.kl_coef:g}" for recipe in recipes],
         "Seeds": [str(recipe.seed) for recipe in recipes],
@@ -129,21 +117,11 @@ def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], .
 
 
 def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]:
-    """What the guards said, in sentences."""
+    """The guards' warnings, in sentences."""
     return [
         f"{f'{name}, ' if len(runs) > 1 else ''}{alarm.phase}, "
         + (f"step {alarm.first}" if alarm.first == alarm.last else f"steps {alarm.first} to {alarm.last}")
         + f": {alarm.text}."
         for run, name in zip(runs, names, strict=True)
         for alarm in find_alarms(run)
-    ]
-
-
-def _list_filters(cards: Sequence[GroupCard]) -> list[dict[str, str | int]]:
-    """Buttons, with how many cards of the first run fall under them; those that never apply are left out."""
-    used = {flag.partition(":")[2] for card in cards for flag in card.flags}
-    return [
-        {"key": key, "name": name, "count": sum(f"0:{key}" in card.flags for card in cards)}
-        for key, name in FILTERS.items()
-        if key in used
     ]

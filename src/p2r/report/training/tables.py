@@ -22,18 +22,18 @@ PROBE_COLUMNS: Mapping[str, str] = {
     "size": "mean_box_area",
 }
 AS_NUMBERS = frozenset({"mean_iou", "mean_boxes"})
-"""The others are shares."""
+"""Metrics of a probe that are not shares."""
 
 
 def list_training_tables(runs: Sequence[TrainingRun]) -> list[Table]:
-    """Every table, for files."""
+    """Every table, to be written to files."""
     names = name_training_runs(runs)
     tables = (tabulate_phases, tabulate_probes, tabulate_seconds, tabulate_recipes)
     return [table for make in tables if (table := make(runs, names)).rows]
 
 
 def tabulate_phases(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
-    """A line for each phase of each run."""
+    """A row for each phase of each run."""
     rows: list[tuple[str, ...]] = []
     for run, name in zip(runs, names, strict=True):
         for phase in run.phases:
@@ -58,18 +58,18 @@ def tabulate_phases(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
         title="Phases",
         columns=(
             "phase", "steps", "rate", "reward", "p2r", "direct", "hit rate", "rollouts", "tokens", "not judged",
-            "s a step",
+            "s per step",
         ),
         rows=tuple(rows),
         notes=(
-            "Reward: means over the first and over the last tenth of the steps. p2r, direct, hit rate: the first and "
-            "the last probe. What could not be judged is left out of its group, and counts for nothing.",
+            "Reward: means over the first and the last tenth of the steps. p2r, direct and hit rate: the first and "
+            "the last probe. A rollout that could not be judged is masked: it is not part of its group.",
         ),
     )  # fmt: skip
 
 
 def tabulate_probes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
-    """Every probe with its intervals; the one that `best` keeps is marked."""
+    """Every probe with its intervals; the one whose checkpoint is kept in `best` is marked."""
     rows: list[tuple[str, ...]] = []
     for run, name in zip(runs, names, strict=True):
         best = max((value_of(probe, "accuracy_p2r") or 0.0 for probe in run.probes), default=0.0)
@@ -81,14 +81,15 @@ def tabulate_probes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
             cells = [show_probed(probe, key) for key in PROBE_COLUMNS.values()]
             rows.append((f"{name}, {where}" if len(runs) > 1 else where, str(probe.num_samples), *cells))
     notes = (
-        "In brackets 95% intervals over the probe's questions. * the best, kept in the folder `best`. A probe is "
-        "looked at while training goes on, so it is no held-out result: ask `p2r eval` other questions for that.",
+        "Brackets hold 95% intervals over the probe's questions. * the best, whose checkpoint is kept in the folder "
+        "`best`. A probe decides which checkpoint is kept, so it is not a held-out result: run `p2r eval` on other "
+        "questions for that.",
     )
     return Table(title="Probes", columns=("after", "n", *PROBE_COLUMNS), rows=tuple(rows), notes=notes)
 
 
 def tabulate_seconds(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
-    """Mean seconds of a step by part."""
+    """Mean seconds of a step, by part."""
     keys = dict.fromkeys(key for run in runs for row in run.steps for key in row.timing)
     shown = [key for key in keys if "per_second" not in key and key not in ("mfu", "seconds")]
     inner = [key for key in shown if key.startswith("rollout_")]
@@ -103,19 +104,19 @@ def tabulate_seconds(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table
         if phase.steps
     ]
     return Table(
-        title="Seconds of a step, by part",
+        title="Seconds per step, by part",
         columns=(
             "phase",
             *(f"- {key.removeprefix('rollout_')}" if key in inner else key for key in columns[:-1]),
             "all",
         ),
         rows=tuple(rows),
-        notes=("Means over the steps. Parts with a dash belong to the rollout; some of them overlap.",),
+        notes=("Means over the steps. Parts with a dash are parts of the rollout; some of them overlap.",),
     )
 
 
 def tabulate_recipes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
-    """Every setting, defaults included; a setting that differs is in the first lines."""
+    """Every setting, defaults included; settings that differ between the runs come first."""
     recipes = [dict(_flatten(run.recipe.model_dump(mode="json"))) for run in runs]
     keys = list(dict.fromkeys(key for recipe in recipes for key in recipe))
     lines = [(key, *(recipe.get(key, MISSING) for recipe in recipes)) for key in keys]
@@ -139,7 +140,7 @@ def show_count(phase: PhaseRecord) -> str:
 
 
 def show_probed(probe: Probe, key: str) -> str:
-    """A figure with its interval."""
+    """A metric of a probe, with its interval."""
     show = show_number if key in AS_NUMBERS else show_share
     value, interval = value_of(probe, key), interval_of(probe, key)
     if value is None or interval is None:
@@ -151,7 +152,7 @@ def show_probed(probe: Probe, key: str) -> str:
 def _change(
     first: Sequence[Step | Probe], last: Sequence[Step | Probe], key: str, show: Callable[[float | None], str]
 ) -> str:
-    """From what to what; one value where there is one row."""
+    """The change from the first rows' mean to the last rows'; a single value if they are the same rows."""
     before, after = _mean(first, key), _mean(last, key)
     if before is None or after is None:
         return MISSING

@@ -1,7 +1,7 @@
-"""Runs sorted by benchmark, named, and joined with the images they were asked about.
+"""The sections of a report: runs sorted by benchmark, named, and joined with the images that they were asked about.
 
-A run's folder holds no images. They are found again where the run says its data lay, or where the caller says;
-a single image that is not there is said on its card and stops nothing.
+A run's folder holds no images. They are found again where the run says that its data were, or where the caller says.
+A missing image is reported beside its question and stops nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from p2r.types import ImageSource, Sample, Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Chapter:
+class Section:
     """Runs of one benchmark, side by side.
 
-    runs, names: the first is the one the others are compared with.
-    primary: the run whose boxes and crops are shown first, by its place.
-    images: images by sample id; `problem` says why some are missing.
-    budget: the pixel budget of the models, which sets what one look shows; None when not known.
+    runs, names: the others are compared with the first.
+    primary: index of the run whose boxes and crops are shown first.
+    images: by sample id; `problem` says why some are missing.
+    budget: the pixel budget of the models, which sets what one look shows; None when it is not known.
     """
 
     benchmark: str
@@ -46,32 +46,32 @@ class Chapter:
 
     @property
     def sample_ids(self) -> list[str]:
-        """Samples that some run was asked, in the order of the benchmark."""
+        """Samples that at least one run was asked, in the order of the benchmark."""
         return list(dict.fromkeys(row.facts.sample_id for run in self.runs for row in run.rows))
 
 
-def make_chapters(
+def make_sections(
     runs: Sequence[ScoredRun], *, benchmarks: Mapping[str, Benchmark] | None = None, primary: str | None = None
-) -> list[Chapter]:
-    """One chapter per benchmark, in the order of the runs.
+) -> list[Section]:
+    """One section per benchmark, in the order of the runs.
 
     Args:
-        benchmarks: by name; where the images are, in place of where the runs say.
-        primary: name of the run whose boxes are shown first; by default one of the mode p2r, else one that looks.
+        benchmarks: by name, to take the images from in place of where the runs say they are.
+        primary: name of the run whose boxes are shown first; by default one in mode p2r, else one that looks.
 
     Raises:
-        StorageError: no run of that name.
+        StorageError: no run has that name.
     """
     names = name_runs(runs)
     if primary is not None and primary not in names:
         raise StorageError(f"no run is called {primary!r}", hint=f"runs: {', '.join(dict.fromkeys(names))}")
-    chapters: list[Chapter] = []
+    sections: list[Section] = []
     for benchmark in dict.fromkeys(str(run.run.settings.get("benchmark")) for run in runs):
         chosen = [k for k, run in enumerate(runs) if str(run.run.settings.get("benchmark")) == benchmark]
         own, own_names = tuple(runs[k] for k in chosen), tuple(names[k] for k in chosen)
         images, problem = find_images(own, (benchmarks or {}).get(benchmark))
-        chapters.append(
-            Chapter(
+        sections.append(
+            Section(
                 benchmark=benchmark,
                 runs=own,
                 names=own_names,
@@ -81,13 +81,13 @@ def make_chapters(
                 budget=next((run.run.origin.budget for run in own if run.run.origin), None),
             )
         )
-    return chapters
+    return sections
 
 
 def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple[dict[str, ImageSource], str]:
     """Images of runs of one benchmark by sample id, and why some are missing.
 
-    An image is taken from the benchmark when that asks the same question of it, else from the file the trace names.
+    An image is taken from the benchmark if it asks the same question about it, else from the file that the trace names.
     """
     problem = ""
     origin = next((run.run.origin for run in runs if run.run.origin), None)
@@ -97,7 +97,7 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
         except P2RError as error:
             problem = f"The images of {runs[0].run.settings.get('benchmark')} were not found: {error.message}"
     elif benchmark is None:
-        problem = "The runs do not say where their data lay."
+        problem = "The runs do not say where their data are."
     known = {sample.id: sample for sample in benchmark or ()}
     images: dict[str, ImageSource] = {}
     num_missing = 0
@@ -110,15 +110,16 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
         else:
             num_missing += 1
     if num_missing and benchmark is not None:
-        problem = f"{num_missing} images are not in {benchmark.source or benchmark.name}."
+        missing = "1 image is" if num_missing == 1 else f"{num_missing} images are"
+        problem = f"{missing} not in {benchmark.source or benchmark.name}."
     return images, problem if num_missing else ""
 
 
 def find_run_folders(places: Sequence[Path]) -> list[Path]:
-    """Folders of runs: each place, or all below it in the order of the modes.
+    """Run folders: each place itself, or all runs below it in the order of the modes.
 
     Raises:
-        StorageError: there is no run.
+        StorageError: a place holds no run.
     """
     folders: list[Path] = []
     for place in places:
@@ -132,7 +133,7 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
 
 
 def list_run_folders(place: Path) -> list[Path]:
-    """The folder itself, or all runs below it in the order of the modes; [] where there is none."""
+    """The folder itself, or all runs below it in the order of the modes; [] if there is none."""
     if (place / SETTINGS_FILE).exists():
         return [place]
     below = [path.parent for path in sorted(place.rglob(SAMPLES_FILE)) if (path.parent / SETTINGS_FILE).exists()]
@@ -140,26 +141,26 @@ def list_run_folders(place: Path) -> list[Path]:
     return sorted(below, key=lambda path: (str(path.parent), _rank(path.name, modes), path.name))
 
 
-def compare_chapter(chapter: Chapter) -> tuple[list[Contrast], list[str]]:
-    """Every later run against the first; nothing where there is one run, or no sample that both have judged."""
-    if len(chapter.runs) < 2:
+def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:
+    """Every later run against the first, and notes; no contrast with one run, or with no sample judged in both."""
+    if len(section.runs) < 2:
         return [], []
     try:
-        return compare_runs(chapter.runs, names=chapter.names)
+        return compare_runs(section.runs, names=section.names)
     except StorageError as error:
         return [], [error.message]
 
 
-def list_tables(chapter: Chapter) -> list[Table]:
-    """Every table of a chapter, for files."""
-    contrasts, notes = compare_chapter(chapter)
-    beside = tabulate_beside_paper(chapter.runs, chapter.names)
-    summaries = tabulate_summaries(chapter.runs, names=chapter.names)
+def list_tables(section: Section) -> list[Table]:
+    """Every table of a section, to be written to files."""
+    contrasts, notes = compare_section(section)
+    beside = tabulate_beside_paper(section.runs, section.names)
+    summaries = tabulate_summaries(section.runs, names=section.names)
     return [
-        summaries.model_copy(update={"title": f"{summaries.title}: {chapter.benchmark}"}),
+        summaries.model_copy(update={"title": f"{summaries.title}: {section.benchmark}"}),
         *([beside] if beside else []),
         *([tabulate_contrasts(contrasts, notes)] if contrasts else []),
-        *(table for run in chapter.runs for table in make_scorecard(run)),
+        *(table for run in section.runs for table in make_scorecard(run)),
     ]
 
 
@@ -168,7 +169,7 @@ def _rank(name: str, order: Sequence[str]) -> int:
 
 
 def asks_same(sample: Sample, trace: Trace) -> bool:
-    """Also with the options in another order, which may stand in the question."""
+    """True also if only the order of the options differs, which may be part of the question's text."""
     return sample.question == trace.question or (
         bool(trace.options) and sorted(sample.options) == sorted(trace.options)
     )

@@ -1,4 +1,4 @@
-"""What a report shows of a chapter besides its cards: a line for each run, categories, charts, where it looked."""
+"""The metrics of a section, ready for the page: a row for each run, categories, cost charts, where the runs looked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from p2r.evaluation.scorecard import Column, make_scorecard, score_columns
 from p2r.evaluation.scoring import ScoredRow, interval_of_values
 from p2r.evaluation.tables import Table, show_interval, show_number, show_share
 from p2r.modes import CAPTIONS
-from p2r.report.evaluation.chapters import Chapter, compare_chapter
 from p2r.report.evaluation.published import tabulate_beside_paper
+from p2r.report.evaluation.sections import Section, compare_section
 from p2r.report.kit.scatter_chart import Point, draw_scatter
 from p2r.statistics import Interval, mean_of
 from p2r.types import Box
 
 AREA_EDGES = (0.0001, 0.001, 0.01, 0.1)
-"""Shares of the image between the bars of box sizes."""
+"""Shares of the image at which the bars of box sizes divide."""
 AREA_NAMES = ("<0.01%", "<0.1%", "<1%", "<10%", "more")
 MOST_COUNTED = 5
 COUNT_NAMES = (*map(str, range(MOST_COUNTED)), f"{MOST_COUNTED}+")
@@ -29,7 +29,7 @@ COUNT_NAMES = (*map(str, range(MOST_COUNTED)), f"{MOST_COUNTED}+")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A share with its interval, in per cent, for a line of dots."""
+    """A share with its interval, in per cent, to be drawn as a dot on a line."""
 
     value: float
     low: float
@@ -45,7 +45,7 @@ class CategoryCell:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run's line in the table of figures."""
+    """A run's row in the table of metrics. mark: accuracy, drawn. chance: in per cent."""
 
     name: str
     caption: str
@@ -65,8 +65,8 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LookRow:
-    """Where a run looked, or where the evidence is. Bars are shares, 0 to 1."""
+class BoxesRow:
+    """Where a run looked, or where the evidence is. counts, areas: heights of bars, shares of 0 to 1."""
 
     name: str
     is_primary: bool
@@ -79,8 +79,8 @@ class LookRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ChapterView:
-    """A chapter, ready for the page."""
+class SectionView:
+    """A section, ready for the page."""
 
     benchmark: str
     rows: tuple[RunRow, ...]
@@ -88,7 +88,7 @@ class ChapterView:
     chance_text: str
     has_failures: bool
     charts: tuple[Markup, ...]
-    looks: tuple[LookRow, ...]
+    boxes: tuple[BoxesRow, ...]
     verdicts: tuple[str, ...]
     contrasts: Table | None
     beside: Table | None
@@ -96,37 +96,37 @@ class ChapterView:
     problem: str
 
 
-def view_chapter(chapter: Chapter) -> ChapterView:
-    columns = [score_columns(run) for run in chapter.runs]
-    summaries = [summarize(run) for run in chapter.runs]
+def view_section(section: Section) -> SectionView:
+    columns = [score_columns(run) for run in section.runs]
+    summaries = [summarize(run) for run in section.runs]
     whole, *rest = next(iter(columns)).items()
-    contrasts, notes = compare_chapter(chapter)
-    return ChapterView(
-        benchmark=chapter.benchmark,
+    contrasts, notes = compare_section(section)
+    return SectionView(
+        benchmark=section.benchmark,
         rows=tuple(
-            _view_run(chapter, k, summary, [found.get(name) for name, _ in rest])
+            _view_run(section, k, summary, [found.get(name) for name, _ in rest])
             for k, (summary, found) in enumerate(zip(summaries, columns, strict=True))
         ),
         categories=tuple((name, len(column.rows), show_share(column.chance)) for name, column in rest),
         chance_text=show_share(whole[1].chance),
         has_failures=any(summary.num_failed for summary in summaries),
-        charts=draw_costs(chapter.names, summaries, chapter.primary),
-        looks=view_looking(chapter),
+        charts=draw_costs(section.names, summaries, section.primary),
+        boxes=view_boxes_rows(section),
         verdicts=tuple(f"{c.second} and {c.first}: {c.verdict}." for c in contrasts if c.column == whole[0]),
         contrasts=tabulate_contrasts(contrasts, notes) if contrasts else None,
-        beside=tabulate_beside_paper(chapter.runs, chapter.names),
+        beside=tabulate_beside_paper(section.runs, section.names),
         details=tuple(
-            (name, tuple(make_scorecard(run))) for name, run in zip(chapter.names, chapter.runs, strict=True)
+            (name, tuple(make_scorecard(run))) for name, run in zip(section.names, section.runs, strict=True)
         ),
-        problem=" ".join(filter(None, [chapter.problem, *([] if contrasts else notes)])),
+        problem=" ".join(filter(None, [section.problem, *([] if contrasts else notes)])),
     )
 
 
 def draw_costs(names: Sequence[str], summaries: Sequence[Summary], primary: int) -> tuple[Markup, ...]:
-    """Accuracy against tokens, and against speed as in the paper's Figure 11; where two runs or more say it."""
+    """Accuracy against tokens, and against speed (the paper's Figure 11); a chart needs two runs that measured it."""
     costs = [
-        ("tokens a sample, read and written", [summary.cost.tokens for summary in summaries]),
-        ("samples a second", [summary.samples_per_second for summary in summaries]),
+        ("tokens per sample, read and written", [summary.cost.tokens for summary in summaries]),
+        ("samples per second", [summary.samples_per_second for summary in summaries]),
     ]
     charts: list[Markup] = []
     for label, values in costs:
@@ -140,25 +140,25 @@ def draw_costs(names: Sequence[str], summaries: Sequence[Summary], primary: int)
     return tuple(charts)
 
 
-def view_looking(chapter: Chapter) -> tuple[LookRow, ...]:
-    """Hit rate, and how many and how large boxes are, of runs that look; below them the gold boxes."""
-    looked = {k: rows for k, run in enumerate(chapter.runs) if (rows := list_looked(run))}
+def view_boxes_rows(section: Section) -> tuple[BoxesRow, ...]:
+    """Hit rate, number and size of the boxes of each run that looks; the gold boxes come last."""
+    looked = {k: rows for k, run in enumerate(section.runs) if (rows := list_looked(run))}
     rows = [
-        _view_look(chapter.names[k], k == chapter.primary, [row.trace.boxes for row in found], _find_hits(found))
+        _view_boxes_row(section.names[k], k == section.primary, [row.trace.boxes for row in found], _find_hits(found))
         for k, found in looked.items()
     ]
     known = {row.facts.sample_id: row.facts.gold_boxes for found in looked.values() for row in found}
     gold = [boxes for boxes in known.values() if boxes]
-    return (*rows, _view_look("gold boxes", False, gold, None)) if rows and gold else tuple(rows)
+    return (*rows, _view_boxes_row("gold boxes", False, gold, None)) if rows and gold else tuple(rows)
 
 
-def _view_run(chapter: Chapter, k: int, summary: Summary, categories: Sequence[Column | None]) -> RunRow:
-    mode = str(chapter.runs[k].run.settings.get("mode"))
+def _view_run(section: Section, k: int, summary: Summary, categories: Sequence[Column | None]) -> RunRow:
+    mode = str(section.runs[k].run.settings.get("mode"))
     is_known = summary.accuracy is not None
     return RunRow(
-        name=chapter.names[k],
+        name=section.names[k],
         caption={str(name): text for name, text in CAPTIONS.items()}.get(mode, ""),
-        is_primary=k == chapter.primary,
+        is_primary=k == section.primary,
         mark=_mark(summary.accuracy, summary.interval) if summary.accuracy is not None else None,
         chance=None if summary.chance is None else round(100 * summary.chance, 2),
         summary=summary,
@@ -182,12 +182,12 @@ def _view_category(column: Column | None) -> CategoryCell:
     )
 
 
-def _view_look(
+def _view_boxes_row(
     name: str, is_primary: bool, boxes: Sequence[Sequence[Box]], hit: tuple[float, Interval] | None
-) -> LookRow:
+) -> BoxesRow:
     areas = [box.area for found in boxes for box in found]
     mean_count = mean_of([len(found) for found in boxes])
-    return LookRow(
+    return BoxesRow(
         name=name,
         is_primary=is_primary,
         hit=_mark(*hit) if hit else None,
