@@ -59,3 +59,15 @@ class StorageError(P2RError):
 
 class TooManyErrors(P2RError):
     """A run was stopped because too large a share of its answers failed."""
+
+
+def excerpt(value: object, max_chars: int = 60, *, keeps_end: bool = False) -> str:
+    """A value as a message quotes it: as Python writes it, cut to `max_chars` characters without the quotes.
+
+    Args:
+        keeps_end: cut the beginning in place of the end.
+    """
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > max_chars:
+        text = f"...{text[3 - max_chars :]}" if keeps_end else f"{text[: max_chars - 3]}..."
+    return repr(text) if isinstance(value, str) else text

@@ -13,10 +13,11 @@ from typing import cast
 
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
-from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, join_question, parse_lettered, read_letter_columns
+from p2r.errors import excerpt
 from p2r.types import ImageSource, Sample
 
 LITE_CATEGORIES = {
@@ -62,9 +63,9 @@ def parse_options(row: Row, name: str = OPTIONS) -> tuple[str, ...]:
         try:
             value = cast("object", ast.literal_eval(value))
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise row.fail(name, f"{shorten(value)} is not a list") from error
+            raise row.fail(name, f"{excerpt(value)} is not a list") from error
     if not isinstance(value, list | tuple):
-        raise row.fail(name, "missing" if value is None else f"{shorten(value)} is not a list")
+        raise row.fail(name, "missing" if value is None else f"{excerpt(value)} is not a list")
     return parse_lettered(cast("list[object]", value), name, row)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.rows import Row
+from p2r.errors import excerpt
 from p2r.types import LETTERS, Sample
 
 _LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.*?)\s*$", re.DOTALL)
@@ -17,7 +18,7 @@ def parse_lettered(texts: Sequence[object], field: str, row: Row) -> tuple[str, 
     for letter, text in zip(LETTERS, texts, strict=False):
         match = _LETTERED.match(text) if isinstance(text, str) else None
         if match is None or match[1] != letter:
-            raise row.fail(field, f"{shorten(text)} is where option ({letter}) should be")
+            raise row.fail(field, f"{excerpt(text)} is where option ({letter}) should be")
         options.append(match[2])
     check_options(options, field, row)
     return tuple(options)

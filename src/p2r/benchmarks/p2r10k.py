@@ -20,11 +20,11 @@ from typing import cast
 
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.listed_image import find_image
-from p2r.benchmarks.files.rows import Cell, Row, Table, shorten
+from p2r.benchmarks.files.rows import Cell, Row, Table
 from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.benchmarks.layout import Loaded, Source
-from p2r.errors import DataError
+from p2r.errors import DataError, excerpt
 from p2r.types import LETTERS, AnswerForm, ImageSource, Sample
 
 FACTS = Facts("p2r10k", letters="ABCDE")
@@ -138,7 +138,7 @@ def _read_question(row: Row) -> str:
     """Return the user's last text."""
     value = row.values.get("prompt")
     if not isinstance(value, list | tuple):
-        raise row.fail("prompt", "missing" if value is None else f"{shorten(value)} is not a list of messages")
+        raise row.fail("prompt", "missing" if value is None else f"{excerpt(value)} is not a list of messages")
     for message in reversed(cast("Sequence[object]", value)):
         match message:
             case {"role": "user", "content": str() as text}:
@@ -147,7 +147,7 @@ def _read_question(row: Row) -> str:
                 return _strip_placeholder(_read_text(stretch))
             case _:
                 continue
-    raise row.fail("prompt", f"{shorten(cast('object', value))} has no text from the user")
+    raise row.fail("prompt", f"{excerpt(cast('object', value))} has no text from the user")
 
 
 def _strip_placeholder(text: str) -> str:
@@ -171,7 +171,7 @@ def _read_target(row: Row) -> str:
             return str(target).strip()
         case _:
             pass
-    raise row.fail("reward_model.ground_truth", f"no answer in {shorten(row.values.get('reward_model'))}")
+    raise row.fail("reward_model.ground_truth", f"no answer in {excerpt(row.values.get('reward_model'))}")
 
 
 def _read_form(row: Row) -> AnswerForm:

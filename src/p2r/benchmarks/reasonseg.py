@@ -23,10 +23,10 @@ from p2r.benchmarks.annotations.polygons import Point, draw_polygon
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
 from p2r.benchmarks.files.parquet_file import ParquetCell
-from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
-from p2r.errors import DataError
+from p2r.errors import DataError, excerpt
 from p2r.images.load import read_size
 from p2r.types import ImageSource, Sample
 
@@ -189,7 +189,7 @@ def _read_shape(shape: JsonValue) -> Shape | None:
         case {"label": str() as label} if label.lower() == "flag":
             return None
         case _:
-            raise DataError(f"field 'shapes': {shorten(shape)} is not a polygon with a label")
+            raise DataError(f"field 'shapes': {excerpt(shape)} is not a polygon with a label")
 
 
 def _read_point(point: JsonValue) -> Point:
@@ -197,4 +197,4 @@ def _read_point(point: JsonValue) -> Point:
         case [int() | float() as x, int() | float() as y] if abs(x) < 2**31 and abs(y) < 2**31:
             return int(x), int(y)
         case _:
-            raise DataError(f"field 'shapes': {shorten(point)} is not a point [x, y]")
+            raise DataError(f"field 'shapes': {excerpt(point)} is not a point [x, y]")

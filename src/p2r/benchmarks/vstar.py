@@ -19,7 +19,7 @@ from typing import cast
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, clip_to_image
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
-from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.tables import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import (
@@ -30,7 +30,7 @@ from p2r.benchmarks.options import (
     split_question,
 )
 from p2r.choices import shuffle_order
-from p2r.errors import DataError
+from p2r.errors import DataError, excerpt
 from p2r.images.load import read_size
 from p2r.types import LETTERS, Box, Sample
 
@@ -225,7 +225,7 @@ def _read_annotation(path: Path) -> _Annotation:
 def _list(row: Row, name: str) -> list[object]:
     value = row.values.get(name)
     if not isinstance(value, list):
-        raise row.fail(name, "missing" if value is None else f"{shorten(value)} is not a list")
+        raise row.fail(name, "missing" if value is None else f"{excerpt(value)} is not a list")
     return cast("list[object]", value)
 
 
@@ -234,7 +234,7 @@ def _read_xywh(row: Row, box: object) -> tuple[float, float, float, float]:
         case [int() | float() as x, int() | float() as y, int() | float() as width, int() | float() as height]:
             return (x, y, x + width, y + height)
         case _:
-            raise row.fail("bbox", f"{shorten(box)} is not [x, y, width, height] in pixels")
+            raise row.fail("bbox", f"{excerpt(box)} is not [x, y, width, height] in pixels")
 
 
 def _read_listing(folder: Path) -> dict[str, str]:

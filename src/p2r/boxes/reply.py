@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 import json_repair
 
+from p2r.errors import excerpt
 from p2r.types import ParseStep
 
 Corners: TypeAlias = tuple[float, float, float, float]
@@ -157,13 +158,13 @@ def _salvage(text: str) -> Iterator[Entry]:
 
 def _corners(value: object, *, literal: bool) -> Corners | Fault:
     if not isinstance(value, list):
-        return f"has no list of numbers but {_excerpt(value)}"
+        return f"has no list of numbers but {'null' if value is None else excerpt(value)}"
     items = cast("list[object]", value)
     if len(items) != 4:
         return f"has {len(items)} numbers instead of four"
     x1, y1, x2, y2 = (_number(item, literal=literal) for item in items)
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        return f"has a corner that is no finite number: {_excerpt(items)}"
+        return f"has a corner that is no finite number: {excerpt(items)}"
     return x1, y1, x2, y2
 
 
@@ -191,8 +192,3 @@ def _label_text(label: object) -> str:
     """A label as text that can be written to a file: a number becomes text, half a surrogate pair a question mark."""
     text = "" if label is None else label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _excerpt(value: object) -> str:
-    text = _label_text("null" if value is None else repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."

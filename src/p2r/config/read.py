@@ -15,7 +15,7 @@ from typing import TypeAlias, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from p2r.config.recipe import Recipe
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, excerpt
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -135,7 +135,7 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if not name:
         return ConfigError(f"{where}: {message}")
-    given = "" if first["type"] == "missing" else f" is {_shorten(first['input'])}"
+    given = "" if first["type"] == "missing" else f" is {excerpt(first['input'])}"
     return ConfigError(f"{where}: {name}{given}: {message[0].lower()}{message[1:]}", hint=HINTS.get(name, ""))
 
 
@@ -153,8 +153,3 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

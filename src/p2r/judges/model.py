@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from p2r.dialogue import Decoding, Model, Prompt
-from p2r.errors import JudgeError
+from p2r.errors import JudgeError, excerpt
 from p2r.judges.rules import NO_ANSWER, TextJudge, target_of
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.types import Answer, Box, Completion, Sample, Verdict
@@ -62,17 +62,16 @@ def read_yes_or_no(completion: Completion) -> bool:
     words = re.findall(r"\w+", final.casefold())
     if completion.finish_reason == "length" and words not in (["yes"], ["no"]):
         raise JudgeError(
-            f"the judging model {completion.model!r} was cut off: {_excerpt(completion.text)}",
+            f"the judging model {completion.model!r} was cut off: {_quote_end(completion)}",
             hint="allow it more new tokens, or ask a model that does not think",
         )
     if words and words[0] in ("yes", "no") and ("yes" in words) != ("no" in words):
         return words[0] == "yes"
     raise JudgeError(
-        f"the judging model {completion.model!r} said neither yes nor no: {_excerpt(completion.text)}",
+        f"the judging model {completion.model!r} said neither yes nor no: {_quote_end(completion)}",
         hint="judge with a stronger model, or with the words themselves",
     )
 
 
-def _excerpt(text: str) -> str:
-    stripped = text.strip()
-    return repr(stripped if len(stripped) <= 120 else f"...{stripped[-117:]}")
+def _quote_end(completion: Completion) -> str:
+    return excerpt(completion.text.strip(), 120, keeps_end=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2r.boxes import iou
-from p2r.errors import JudgeError
+from p2r.errors import JudgeError, excerpt
 from p2r.types import LETTERS, Answer, Box, Sample, Verdict
 
 NO_ANSWER = "no answer"
@@ -41,7 +41,7 @@ class ChoiceJudge:
                 hint=f"write one of {', '.join(letters)}",
             )
         if answer.letter is None:
-            reason = NO_ANSWER if answer.text is None else f"{_excerpt(answer.text)} is not an option"
+            reason = NO_ANSWER if answer.text is None else f"{excerpt(answer.text)} is not an option"
             return _verdict("choice", correct=False, reason=reason)
         correct = answer.letter == target
         return _verdict("choice", correct=correct, reason="" if correct else f"{answer.letter} instead of {target}")
@@ -57,7 +57,7 @@ class TextJudge:
         if answer.text is None:
             return _verdict("text", correct=False, reason=NO_ANSWER)
         correct = normalize_text(answer.text) == normalize_text(target)
-        reason = "" if correct else f"{_excerpt(answer.text)} instead of {_excerpt(target)}"
+        reason = "" if correct else f"{excerpt(answer.text)} instead of {excerpt(target)}"
         return _verdict("text", correct=correct, reason=reason)
 
 
@@ -99,7 +99,3 @@ _QUOTES = str.maketrans("‘’“”", "''\"\"")
 
 def _verdict(judge: str, *, correct: bool, reason: str) -> Verdict:
     return Verdict(correct=correct, score=float(correct), judge=judge, reason=reason)
-
-
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -14,8 +14,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
-from p2r.benchmarks.files.rows import shorten
-from p2r.errors import DataError
+from p2r.errors import DataError, excerpt
 from p2r.images.load import read_size
 from p2r.types import Box, Sample
 
@@ -156,7 +155,7 @@ def _read_coco(
             case {"id": int() | str() as key, "file_name": str(name), "width": int(width), "height": int(height)}:
                 sizes[key] = name, (width, height)
             case _:
-                raise DataError(f"{path}: {shorten(image)} is not an image with id, file_name, width and height")
+                raise DataError(f"{path}: {excerpt(image)} is not an image with id, file_name, width and height")
     found: dict[str, list[Box]] = {name: [] for name, _ in sizes.values()}
     for annotation in annotations:
         match annotation:
@@ -177,7 +176,7 @@ def _read_coco(
                 except DataError as error:
                     raise DataError(f"{path}, image {name!r}: {error}") from error
             case _:
-                raise DataError(f"{path}: {shorten(annotation)} is not a box of one of the images")
+                raise DataError(f"{path}: {excerpt(annotation)} is not a box of one of the images")
     return {name: tuple(boxes) for name, boxes in found.items()}
 
 
@@ -189,7 +188,7 @@ def _read_categories(path: Path, categories: JsonValue) -> dict[JsonValue, str]:
             case {"id": int() | str() as key, "name": name}:
                 names[key] = str(name)
             case _:
-                raise DataError(f"{path}: {shorten(category)} is not a category with id and name")
+                raise DataError(f"{path}: {excerpt(category)} is not a category with id and name")
     return names
 
 
@@ -230,7 +229,7 @@ def _read_rectangles(path: Path, number: int, annotations: Sequence[JsonValue]) 
                     right, bottom = min(x + width, 100.0), min(y + height, 100.0)  # drawn up to the edge and rounded
                     yield make_box((x * 10, y * 10, right * 10, bottom * 10), label)
                 case _:
-                    raise DataError(f"{path}, task {number}: {shorten(rectangle)} is not a rectangle in per cent")
+                    raise DataError(f"{path}, task {number}: {excerpt(rectangle)} is not a rectangle in per cent")
 
 
 def _to_pixels(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from p2r.benchmarks.files.cell_image import CellImage, PathImage, ShortCell
 from p2r.benchmarks.files.parquet_file import ParquetCell
-from p2r.benchmarks.files.rows import Row, shorten
+from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.tsv_file import FileRange
-from p2r.errors import DataError, ImageError
+from p2r.errors import DataError, ImageError, excerpt
 from p2r.images.load import read_size
 from p2r.types import ImageSource
 
@@ -88,5 +88,5 @@ def _make_image(value: object, uri: str, root: Path) -> ImageSource:
             return PathImage(root / path)
         case _:
             raise DataError(
-                f"{shorten(value)} is neither a path nor bytes", hint='write "a.jpg", {"path": ...} or {"bytes": ...}'
+                f"{excerpt(value)} is neither a path nor bytes", hint='write "a.jpg", {"path": ...} or {"bytes": ...}'
             )

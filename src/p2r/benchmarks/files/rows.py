@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from p2r.errors import DataError
+from p2r.errors import DataError, excerpt
 from p2r.types import LETTERS
 
 
@@ -58,7 +58,7 @@ class Row:
         if _is_empty(value):
             raise self.fail(name, "empty" if name in self.values else "missing")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self.fail(name, f"{shorten(value)} is not a text")
+            raise self.fail(name, f"{excerpt(value)} is not a text")
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return str(value).strip()
@@ -103,11 +103,6 @@ class Table:
                 f"{self.path} has no column {missing[0]!r}",
                 hint=f"it has {', '.join(sorted(self.columns))}; docs/reference/benchmarks.md lists the layouts",
             )
-
-
-def shorten(value: object, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def _is_empty(value: object) -> bool:
