@@ -1,5 +1,7 @@
 # make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.14)
-# make test    all tests
+# make quick   unit tests of every room, in less than a minute
+# make test    all tests but those that take longer than ten seconds
+# make test-all  those as well, as CI does; make test-very-slow: those that take minutes
 # make check   format, lint, types, direction of the rooms
 # make clean   remove what these made
 
@@ -11,13 +13,25 @@ GUESTS := $(VENV)/guests
 GUEST  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target
 SOURCES := src tests recipes benchmarks
 
-.PHONY: demo test check format clean
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
+
+.PHONY: demo quick test test-all test-very-slow check format clean
 
 demo: $(VENV)/.local
 	$(BIN)/p2r demo
 
-test: $(VENV)/.dev $(VENV)/.guests
-	$(BIN)/python -m pytest
+# One process per core, and one thread each. A file's tests stay in one process, so that they share what a module loads.
+quick: $(VENV)/.dev
+	$(TEST) tests/unit tests/golden
+
+test: $(VENV)/.dev
+	$(TEST)
+
+test-all: $(VENV)/.dev $(VENV)/.guests
+	$(TEST) -m "not very_slow"
+
+test-very-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m very_slow
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))

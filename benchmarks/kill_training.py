@@ -1,7 +1,7 @@
 """A training run that is killed again and again, beside one that was left alone: the same to the bit, or not.
 
     p2r train recipes/nano/pra_grpo.toml --set out=runs/whole
-    python benchmarks/kill_training.py recipes/nano/pra_grpo.toml --whole runs/whole --out runs/killed --kills 30
+    python -m benchmarks.kill_training recipes/nano/pra_grpo.toml --whole runs/whole --out runs/killed --kills 30
 
 The second command starts the same recipe, saving every step, and ends it with SIGKILL after a random number of steps
 and a random part of one (loading, probing and saving among them), then resumes it, until it was killed so often; then

@@ -1,9 +1,9 @@
 """The peak memory of `p2r eval` on many 8K images.
 
-    python benchmarks/memory_eval.py [--num-images 200] [--server] [--num-at-once 32]
+    python -m benchmarks.memory_eval [--num-images 200] [--server] [--num-at-once 32]
 
 Writes synthetic 8K JPEGs, each another, and runs the command in a process of its own over them: with a scripted model,
-or with --server through HTTP against benchmarks/mock_server.py, where images are encoded and sent as well. Prints the
+or with --server through HTTP against tests/fakes/mock_server.py, where images are encoded and sent as well. Prints the
 process's peak resident memory and fails when it is 2 GB or more.
 """
 

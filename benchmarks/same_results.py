@@ -1,12 +1,12 @@
-"""Do two states of the code give the same results? Records traces, scores, losses and weights; compares two records.
+"""Check that two states of the code give the same results: record traces, scores, losses and weights, compare records.
 
     python -m benchmarks.same_results record before.json
     python -m benchmarks.same_results compare before.json after.json
 
 What is recorded: Needles in six modes with nano (every trace and every score), the readings of the golden fixtures, and
 five steps of both phases of PRA-GRPO and of the control `joint` (metrics, probes, rollouts and the weights' hashes).
-Times are left out. Everything goes through the command, or through `p2r.answers` and `p2r.boxes`, so the script runs on
-any state of the code that has them.
+Times are left out. Everything runs through the command, or through `p2r.answers` and `p2r.boxes`, so the script runs on
+any state of the code that has them. It takes a few minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 MODES = ("direct", "thinking", "random", "p2r", "oracle", "shuffled")
 LEFT_OUT = frozenset({"seconds", "timing", "reason"})
-"""The clock's, and explanations in words. A rollout's fingerprint is left out too: it covers a reply with its seconds."""
+"""Fields that are left out: times, and explanations in words. A rollout's fingerprint covers times, so it is too."""
 SMALL = (
     "data.num_rows=64",
     "rollout.prompts_per_step=4",

@@ -1,6 +1,6 @@
 """How long a two-stage evaluation takes: our runner beside batches of 256 with a barrier between the stages.
 
-    python benchmarks/speed_eval.py [--num-samples 256] [--slowdown 0.25] [--num-at-once 64]
+    python -m benchmarks.speed_eval [--num-samples 256] [--slowdown 0.25] [--num-at-once 64]
 
 Both sides send real requests through EndpointModel to one mock_server.py, which takes the time of a 4B model on one
 H200, `slowdown` times as long (below 1: faster), and both have four cores' worth of image work for 8K images: a
@@ -169,9 +169,9 @@ class SlowImage:
 
 def draw_image(number: int) -> Image.Image:
     """Another one for each number, drawn quickly."""
-    full_image = _draw_ground(number % 16).copy()
-    full_image.paste(tuple(number // 256**k % 256 for k in range(3)), (0, 0, 64, 64))
-    return full_image
+    image = _draw_ground(number % 16).copy()
+    image.paste(tuple(number // 256**k % 256 for k in range(3)), (0, 0, 64, 64))
+    return image
 
 
 @cache

@@ -1,6 +1,6 @@
 """B6: a group of rollouts, ours (the prompt once, G tokens a step) beside transformers' generate on repeated rows.
 
-    python benchmarks/speed_generation.py [--size tiny|2b|4b] [--prompt 1024] [--rollouts 8] [--tokens 64] [--prompts 1]
+    python -m benchmarks.speed_generation [--size tiny|2b|4b] [--prompt 1024] [--rollouts 8] [--tokens 64] [--prompts 1]
         [--device cpu|cuda] [--dtype float32] [--runs 3]
 
 A random Qwen3-VL, prompts with one image each. Both sides choose the likeliest token, so that their replies can be

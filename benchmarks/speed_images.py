@@ -1,6 +1,6 @@
 """How long the image work of one question takes: ours beside plain Pillow and the stock Qwen-VL image processor.
 
-    python benchmarks/speed_images.py [--runs 9] [--max-tokens 4096]
+    python -m benchmarks.speed_images [--runs 9] [--max-tokens 4096]
 
 Both sides run in turn in one process on JPEGs made here, one thread each; the table gives medians, their ratio, and
 how far the results are apart (largest difference of a color value in 0..255; of the model's input for patchify). The

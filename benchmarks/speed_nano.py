@@ -1,6 +1,6 @@
 """Questions a second with the nano model on this machine: direct and P2R, one at a time and sixteen at once.
 
-    python benchmarks/speed_nano.py [--num-samples 32] [--runs 3]
+    python -m benchmarks.speed_nano [--num-samples 32] [--runs 3]
 
 Everything counts that a user waits for: decoding, resizing, drawing, cropping, both roles' replies. Images are
 rendered before the clock starts. Printed: samples a second, median of the runs, and the lowest and highest.

@@ -1,6 +1,6 @@
 """B7: steps of both phases at the size of a published model, with random weights: seconds by part, memory, MFU, hours.
 
-    python benchmarks/speed_phases.py recipes/qwen3_vl_4b/pra_grpo.toml --size 4b [--rows 16] [--steps 2]
+    python -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo.toml --size 4b [--rows 16] [--steps 2]
         [--perceiver-tokens 96] [--reasoner-tokens 256] [--set optimizer.kind=offload] [--device cuda]
 
 Nothing is downloaded. What runs is the trainer's own step with the recipe's settings, on 4K JPEGs of noise. Random
@@ -9,8 +9,8 @@ one to three boxes and a letter that follow from its tokens: the frozen reasoner
 as in a real run. The first step of a phase warms up and is not counted.
 
 Printed for each phase: seconds a row by part, tokens a second, MFU (products with weights alone, see
-`p2r.training.watch.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows; on a GPU
-also how many rollouts fit at once beside what training holds.
+`p2r.training.watch.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows; on
+a GPU also how many rollouts fit at once beside what training holds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """B3: the reward stage of a perceiver step, ours beside the release's way, over HTTP to a mock of the frozen reasoner.
 
-    python benchmarks/speed_reward.py [--sizes 4K,8K] [--rows 64] [--group 8] [--unique 1.0,0.5] [--slowdown 1.0]
+    python -m benchmarks.speed_reward [--sizes 4K,8K] [--rows 64] [--group 8] [--unique 1.0,0.5] [--slowdown 1.0]
         [--transport auto|bmp|webp|file]
 
 Given are questions about JPEG files and a group of box sets for each; wanted is for each box set whether the frozen
@@ -10,7 +10,7 @@ tokens an image), write them as JPEG of default quality, and wait for the reply,
 stage as `p2r train` runs it (`training.rollout.Roller` with a server as partner): an image is decoded once, box sets
 that show the same pixels are asked once, images travel without loss, requests are asynchronous, 64 at a time.
 
-The server (benchmarks/mock_server.py) takes the time of a 4B model on one H200 and replies by the question alone, so
+The server (tests/fakes/mock_server.py) takes the time of a 4B model on one H200 and replies by the question alone, so
 both sides must find the same rewards; it shares this machine's cores with them. Each side runs in a process of its own
 with a server of its own. `unique` is the share of a group's box sets that differ; it is measured in training as
 unique_evidence. "CPU" is the side's own processor time, without the server's. "Device" is what the device would need

@@ -1,6 +1,6 @@
 """B2: a whole GRPO step, ours beside TRL's GRPOTrainer: the same tiny Qwen3-VL, images, questions and settings.
 
-    python benchmarks/speed_step.py [--prompts 4] [--group 8] [--visual 576] [--response 64] [--steps 2]
+    python -m benchmarks.speed_step [--prompts 4] [--group 8] [--visual 576] [--response 64] [--steps 2]
         [--size tiny|2b|4b] [--checkpointing]
 
 A step is what a trainer does with a batch of rows: open and encode the images, sample a group of replies to each

@@ -1,6 +1,6 @@
 """B1: log-probs and gradients of a group of rollouts, ours beside the repeated rows that TRL trains.
 
-    python benchmarks/speed_training.py [--prompts 512,1024,2560] [--responses 64,256] [--group 8] [--runs 3]
+    python -m benchmarks.speed_training [--prompts 512,1024,2560] [--responses 64,256] [--group 8] [--runs 3]
         [--size tiny|2b|4b] [--device cpu|cuda] [--dtype float32] [--checkpointing] [--peer trl|stock]
 
 A random Qwen3-VL, one prompt with one image, a group of responses of equal length (the peer's best case: no padding).

@@ -1,6 +1,6 @@
 """Train the nano model's cold start: one command, seeded, and it goes on where a kill left it.
 
-    python recipes/nano/cold_start.py --out runs/nano
+    python -m recipes.nano.cold_start --out runs/nano
 
 Stages: scenes are rendered (pool.py), the vision tower learns what is where (vision.py), its features are cached, a
 fresh language model learns both roles on them (language.py), and the checkpoint is written to OUT/checkpoint in the

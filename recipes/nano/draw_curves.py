@@ -1,12 +1,13 @@
-"""Draw the curves of a cold start: python recipes/nano/draw_curves.py runs/nano curves.png (needs matplotlib)."""
+"""Draw the curves of a cold start. Needs matplotlib.
+
+python -m recipes.nano.draw_curves runs/nano curves.png
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
-
-import matplotlib.pyplot as plt
 
 PANELS = (
     (
@@ -20,17 +21,22 @@ PANELS = (
 
 
 def main() -> None:
-    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the folder of the cold start's logs")
+    parser.add_argument("target", type=Path, help="the image to write")
+    args = parser.parse_args()
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 3.6), layout="constrained")
-    for axis, (name, title, figures) in zip(axes, PANELS, strict=True):
-        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
-        for key in figures:
+    for axis, (name, title, metrics) in zip(axes, PANELS, strict=True):
+        rows = [json.loads(line) for line in (args.folder / name).read_text().splitlines()]
+        for key in metrics:
             points = [(row["step"], row[key]) for row in rows if key in row]
             axis.plot(*zip(*points, strict=True), label=key, marker="o" if len(points) < 15 else None)
         axis.set(title=title, xlabel="step", ylim=(0, None if "loss" in title else 1.02))
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, dpi=110)
+    figure.savefig(args.target, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a nano checkpoint can do on held-out needles, family by family, and whether stock transformers agrees with us.
 
-    python recipes/nano/evaluate.py --model nano --num-samples 600 --seed 9000
-    python recipes/nano/evaluate.py --model runs/nano/checkpoint --num-samples 300 --seed 7000     # for choosing
+    python -m recipes.nano.evaluate --model nano --num-samples 600 --seed 9000
+    python -m recipes.nano.evaluate --model runs/nano/checkpoint --num-samples 300 --seed 7000     # for choosing
 
 Prints a Markdown table (accuracy with its 95% Wilson interval beside the chance level) and, with --agreement N, the
 share of questions on which `Qwen3VLForConditionalGeneration.generate`, one question at a time, gives the same two

@@ -1,6 +1,6 @@
 """Round a trained nano to bfloat16 and put it where the package has it.
 
-    python recipes/nano/ship.py runs/nano-pra-grpo/1-reasoner src/p2r/models/nano/checkpoint
+    python -m recipes.nano.ship runs/nano-pra-grpo/1-reasoner src/p2r/models/nano/checkpoint
 
 Training on a CPU leaves float32 weights, 14.6 MB; what ships is half of that. Evaluate what this writes, not what it
 read.

@@ -1,6 +1,6 @@
 """A chat server that takes the time of a 4B model on one H200 and says nothing of worth: for timing whole runs.
 
-    python benchmarks/mock_server.py [--slowdown 0.2] [--patch-tokens 64]
+    python -m tests.fakes.mock_server [--slowdown 0.2] [--patch-tokens 64]
 
 It prints its URL and has two models, `mock` and `mock-no-prefix-cache`. Time is that of a
 `mock_device.Device`.

@@ -23,10 +23,10 @@ def write_rows(path: Path) -> Path:
     header += (40).to_bytes(4, "little") + side.to_bytes(4, "little") * 2 + b"\1\0\x18\0" + bytes(24)
     rows: list[dict[str, object]] = []
     for index in range(4 * NUM_QUESTIONS):
-        full_image = base64.b64encode(header + os.urandom(side * side * 3)).decode()
+        image = base64.b64encode(header + os.urandom(side * side * 3)).decode()
         options = [f"{letter}{index // 4}" for letter in "wxyz"]
         turned = options[-(index % 4) :] + options[: -(index % 4)] if index % 4 else options
-        values = [index, "Where?", "ABCD"[index % 4], "single", *turned, index % 4, full_image]
+        values = [index, "Where?", "ABCD"[index % 4], "single", *turned, index % 4, image]
         rows.append(dict(zip(names, values, strict=True)))
     with path.open("w") as file:
         if path.suffix == ".json":
@@ -44,8 +44,8 @@ def test_loading_costs_the_memory_of_a_few_rows(tmp_path: Path, kind: str) -> No
     assert file_bytes > 40e6
     tracemalloc.start()
     benchmark = load_benchmark(f"hrbench_8k:{path}")
-    full_image = benchmark[17].image.load()
+    image = benchmark[17].image.load()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(benchmark) == 4 * NUM_QUESTIONS and full_image.width > 500
+    assert len(benchmark) == 4 * NUM_QUESTIONS and image.width > 500
     assert peak < 8 * IMAGE_BYTES < file_bytes / 3

@@ -136,9 +136,9 @@ def test_free_answers_may_be_judged_by_a_model_which_the_settings_name(here: Pat
 
 
 def test_options_that_say_the_same_do_not_stop_published_data(here: Path) -> None:
-    full_image = base64.b64encode(Path("0.png").read_bytes()).decode()
+    image = base64.b64encode(Path("0.png").read_bytes()).decode()
     header = "index\timage\tquestion\tA\tB\tC\tD\tanswer\tcategory\tl2-category\n"
-    row = f"0\t{full_image}\tWhich?\tred\tblue\tred\tgreen\tA\tPerception/OCR\tx\n"
+    row = f"0\t{image}\tWhich?\tred\tblue\tred\tgreen\tA\tPerception/OCR\tx\n"
     Path("mme.tsv").write_text(header + row)
     result = p2r("eval", "mme_realworld_lite:mme.tsv", "--model", "scripted:replies.json")
     assert result.exit_code == 0, result.output

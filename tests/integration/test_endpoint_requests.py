@@ -60,12 +60,12 @@ def same(first: Image.Image, second: Image.Image) -> bool:
 
 @pytest.mark.parametrize(("transport", "kind"), [("auto", "bmp"), ("bmp", "bmp"), ("webp", "webp"), ("png", "png")])
 def test_images_arrive_bit_for_bit_and_in_order(transport: Transport, kind: str) -> None:
-    shown_images = (noise(256, 288), noise(288, 256))
+    images = (noise(256, 288), noise(288, 256))
     with serve(completion()) as server:
-        ask(connect(server.url, transport=transport), *shown_images)
+        ask(connect(server.url, transport=transport), *images)
         urls = sent_urls(server.chats[0])
     assert all(url.startswith(f"data:image/{kind};base64,") for url in urls)
-    assert all(same(decode(url), full_image) for url, full_image in zip(urls, shown_images, strict=True))
+    assert all(same(decode(url), image) for url, image in zip(urls, images, strict=True))
 
 
 def test_jpeg_is_sent_only_on_request() -> None:
@@ -76,16 +76,16 @@ def test_jpeg_is_sent_only_on_request() -> None:
 
 def test_files_are_readable_while_the_server_answers_and_gone_afterwards() -> None:
     seen: list[Path] = []
-    full_image = noise()
+    sent = noise()
 
     def read(call: Call) -> Answer:
         path = Path(unquote(urlsplit(sent_urls(call)[0]).path))
         seen.append(path)
         with Image.open(path) as image:
-            return completion(str(same(image.convert("RGB"), full_image)))
+            return completion(str(same(image.convert("RGB"), sent)))
 
     with serve(read) as server:
-        assert ask(connect(server.url, transport="file"), full_image).text == "True"
+        assert ask(connect(server.url, transport="file"), sent).text == "True"
     assert not seen[0].exists()
 
 

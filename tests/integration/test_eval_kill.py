@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -94,8 +93,7 @@ def test_a_run_killed_ten_times_gives_the_same_table(questions: Path, tmp_path: 
     compare_killed_runs(questions, tmp_path, num_kills=10)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="takes minutes; set P2R_SLOW=1")
+@pytest.mark.very_slow
 def test_a_hundred_kills_lose_and_repeat_nothing(questions: Path, tmp_path: Path) -> None:
     compare_killed_runs(questions, tmp_path, num_kills=100)
 

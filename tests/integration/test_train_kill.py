@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,8 +16,6 @@ import pytest
 from tests.fakes.processes import finish, kill_many_times, start_command
 from tests.fakes.tiny_training import PERCEIVER_STEPS, REASONER_STEPS, make_recipe
 from tests.integration.test_train_resume import assert_same
-
-pytestmark = pytest.mark.slow
 
 LONGEST_WAIT_S = 900.0
 MOST_KILLS_A_RUN = 6
@@ -63,15 +60,17 @@ def compare_killed_runs(folder: Path, *, num_kills: int) -> None:
         assert_same(out, whole)
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_is_that_of_an_undisturbed_one(tmp_path: Path) -> None:
     compare_killed_runs(tmp_path, num_kills=2)
 
 
-@pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="takes ten minutes; set P2R_SLOW=1")
+@pytest.mark.very_slow
 def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
     compare_killed_runs(tmp_path, num_kills=30)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -18,10 +17,7 @@ pytest.importorskip("transformers")
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(os.environ.get("P2R_SLOW") != "1", reason="half a minute each; set P2R_SLOW=1"),
-]
+pytestmark = pytest.mark.slow
 
 
 def run(benchmark: str, *options: str) -> list[str]:

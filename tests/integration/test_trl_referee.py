@@ -90,7 +90,7 @@ CASES = (
 class Rolled:
     """What both sides learn from: for each prompt its images, its text, and its replies."""
 
-    shown_images: Sequence[Sequence[Image.Image]]
+    images: Sequence[Sequence[Image.Image]]
     texts: Sequence[str]
     replies: Sequence[Sequence[tuple[int, ...]]]
 
@@ -118,7 +118,7 @@ def rolled() -> Rolled:
         return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
     return Rolled(
-        shown_images=((draw(256, 256),), (draw(288, 256), draw(256, 320))),
+        images=((draw(256, 256),), (draw(288, 256), draw(256, 320))),
         texts=("What is on the sail?", "Which of the two boats is the nearer one?"),
         replies=[[tuple(random.integers(30, 250, length).tolist()) for length in row] for row in LENGTHS],
     )
@@ -153,17 +153,15 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
     )
     groups = [
         Group(
-            sample=Sample(id=text, image=MemoryImage(shown_images[0]), question=text),
+            sample=Sample(id=text, image=MemoryImage(images[0]), question=text),
             role="reasoner",
-            prompt=encode(policy, text, shown_images),
+            prompt=encode(policy, text, images),
             rollouts=tuple(
                 Rollout(token_ids, ended=True, text="", trace=None, reward=reward, terms={})
                 for token_ids, reward in zip(replies, rewards, strict=True)
             ),
         )
-        for text, shown_images, replies, rewards in zip(
-            rolled.texts, rolled.images, rolled.replies, REWARDS, strict=True
-        )
+        for text, images, replies, rewards in zip(rolled.texts, rolled.images, rolled.replies, REWARDS, strict=True)
     ]
     settings = OptimizerSettings(lr=RATE, weight_decay=0.0, grad_clip=GRAD_CLIP)
     report = update_policy(
@@ -179,8 +177,8 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
     return report
 
 
-def encode(policy: Policy, text: str, shown_images: Sequence[Image.Image]) -> EncodedPrompt:
-    return policy.encoder.encode(Prompt("reasoner", SYSTEM, text, tuple(shown_images), "none"))
+def encode(policy: Policy, text: str, images: Sequence[Image.Image]) -> EncodedPrompt:
+    return policy.encoder.encode(Prompt("reasoner", SYSTEM, text, tuple(images), "none"))
 
 
 def train_by_trl(case: Case, folders: tuple[Path, Path], rolled: Rolled, output: Path) -> tuple[Figures, Figures]:
@@ -223,12 +221,11 @@ def train_by_trl(case: Case, folders: tuple[Path, Path], rolled: Rolled, output:
     model.config._name_or_path = str(reference)  # where TRL loads the reference from
     rows = {
         "prompt": [[{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}] for text in rolled.texts],
-        "images": [list(shown_images) for shown_images in rolled.images],
+        "images": [list(images) for images in rolled.images],
     }
     encoder = load_policy(ModelSettings(source=str(policy), device="cpu", dtype="float32"))
     prompt_ids = [
-        list(encode(encoder, text, shown_images).token_ids)
-        for text, shown_images in zip(rolled.texts, rolled.images, strict=True)
+        list(encode(encoder, text, images).token_ids) for text, images in zip(rolled.texts, rolled.images, strict=True)
     ]
 
     def give_replies(prompts: Sequence[object], trainer: GRPOTrainer) -> dict[str, object]:

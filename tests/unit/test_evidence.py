@@ -35,21 +35,21 @@ def boxes(draw: st.DrawFn) -> Box:
     return make_box(x1, y1, x1 + draw(side), y1 + draw(side))
 
 
-def draw_plainly(full_image: Image.Image, drawn: list[Box]) -> Image.Image:
+def draw_plainly(image: Image.Image, drawn: list[Box]) -> Image.Image:
     """As the release draws: every rectangle on the whole image, coordinates as they come."""
-    copy = full_image.copy()
+    copy = image.copy()
     pen = ImageDraw.Draw(copy)
     for index, box in enumerate(drawn):
         color = BOX_COLORS[index % len(BOX_COLORS)]
-        pen.rectangle(box.to_pixels(*full_image.size), outline=color, width=line_width(full_image.width))
+        pen.rectangle(box.to_pixels(*image.size), outline=color, width=line_width(image.width))
     return copy
 
 
 @given(st.lists(boxes(), max_size=10), st.integers(20, 900), st.integers(20, 300))
 @settings(max_examples=150, deadline=None)
 def test_annotating_draws_what_plain_drawing_draws(drawn: list[Box], width: int, height: int) -> None:
-    full_image = Image.new("RGB", (width, height), "white")
-    assert annotate(full_image, drawn).tobytes() == draw_plainly(full_image, drawn).tobytes()
+    image = Image.new("RGB", (width, height), "white")
+    assert annotate(image, drawn).tobytes() == draw_plainly(image, drawn).tobytes()
 
 
 @given(
@@ -189,8 +189,8 @@ def test_line_is_three_per_mille_of_the_width_and_at_least_three(width: int, lin
 
 
 def test_colors_come_in_turn_and_start_again() -> None:
-    full_image = Image.new("RGB", (1000, 100), "white")
-    annotated = annotate(full_image, [make_box(100 * k, 100, 100 * k + 50, 900) for k in range(9)])
+    image = Image.new("RGB", (1000, 100), "white")
+    annotated = annotate(image, [make_box(100 * k, 100, 100 * k + 50, 900) for k in range(9)])
     seen = [annotated.getpixel((100 * k, 50)) for k in range(9)]
     assert len(set(seen)) == 8
     assert seen[0] == seen[8] == (255, 0, 0)

@@ -83,8 +83,8 @@ def test_one_look_at_the_nano_budget_does_not_show_the_details_and_a_crop_does()
 @pytest.mark.parametrize("side_px", [768, 2048])
 def test_other_sizes_show_the_same_scene(side_px: int) -> None:
     knobs = Knobs(side_px=side_px, period_share=0.0042)
-    full_image = render(draw_scene(np.random.RandomState(1), knobs, twins=False))
-    assert full_image.size == (side_px, side_px)
+    image = render(draw_scene(np.random.RandomState(1), knobs, twins=False))
+    assert image.size == (side_px, side_px)
 
 
 def test_knobs_refuse_stripes_that_cannot_be_drawn() -> None:

@@ -96,9 +96,9 @@ def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_lies_over_white(mode: str, tmp_path: Path) -> None:
-    full_image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
-    full_image.putpixel((1, 0), (0, 0, 0, 255))
-    loaded = load(save(full_image.convert(mode), tmp_path / "alpha.png"))
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    loaded = load(save(image.convert(mode), tmp_path / "alpha.png"))
     assert [loaded.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (0, 0, 0)]
 
 
@@ -108,11 +108,11 @@ def test_half_transparent_black_is_gray(tmp_path: Path) -> None:
 
 
 def test_transparent_color_of_a_palette_lies_over_white(tmp_path: Path) -> None:
-    full_image = Image.new("P", (2, 1))
-    full_image.putpalette([200, 0, 0, 0, 0, 200])
-    full_image.putpixel((1, 0), 1)
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.putpixel((1, 0), 1)
     path = tmp_path / "palette.png"
-    full_image.save(path, transparency=0)
+    image.save(path, transparency=0)
     loaded = load(path)
     assert [loaded.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (0, 0, 200)]
 

@@ -28,24 +28,24 @@ def draw_scene(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     """Soft ground with many shapes of all sizes."""
     rng = np.random.default_rng(seed)
     soft = rng.integers(60, 200, (6, 8, 3), dtype=np.uint8)
-    full_image = Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(full_image)
+    image = Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
     for _ in range(220):
         x, y = rng.uniform(0, size[0]), rng.uniform(0, size[1])
         width, height = rng.uniform(6, 60, 2)
         shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
         shape((x, y, x + width, y + height), fill=tuple(int(v) for v in rng.integers(0, 256, 3)))
-    return full_image
+    return image
 
 
-def recode(full_image: Image.Image, quality: int) -> Image.Image:
+def recode(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    full_image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
-def make_sample(name: str, full_image: Image.Image | ImageSource, question: str = "") -> Sample:
-    image = MemoryImage(full_image, name) if isinstance(full_image, Image.Image) else full_image
+def make_sample(name: str, shown: Image.Image | ImageSource, question: str = "") -> Sample:
+    image = MemoryImage(shown, name) if isinstance(shown, Image.Image) else shown
     return Sample(id=name, image=image, question=question or f"what is {name}")
 
 
@@ -57,13 +57,13 @@ def find_kinds(train: list[Sample], bench: list[Sample]) -> set[tuple[str, str, 
 class CountedImage:
     """Notes every decoding."""
 
-    full_image: Image.Image
+    image: Image.Image
     uri: str
     decoded: list[str]
 
     def load(self) -> Image.Image:
         self.decoded.append(self.uri)
-        return self.full_image
+        return self.image
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,8 @@ def test_the_benchmark_may_be_the_crop() -> None:
 
 def test_unrelated_and_empty_images_share_nothing() -> None:
     blank = [Image.new("RGB", SIZE, color) for color in ("white", "beige", "black")]
-    train = [
-        make_sample(f"t{k}", full_image) for k, full_image in enumerate([*map(draw_scene, range(10, 22)), *blank[:2]])
-    ]
-    bench = [
-        make_sample(f"b{k}", full_image) for k, full_image in enumerate([*map(draw_scene, range(30, 42)), blank[2]])
-    ]
+    train = [make_sample(f"t{k}", image) for k, image in enumerate([*map(draw_scene, range(10, 22)), *blank[:2]])]
+    bench = [make_sample(f"b{k}", image) for k, image in enumerate([*map(draw_scene, range(30, 42)), blank[2]])]
     report = find_leakage(train, bench)
     assert report.is_clean and report.pairs == () and report.num_pairs["crop"] == 0
 
@@ -129,8 +125,8 @@ def test_hashes_are_small_and_pixels_tell_one_bit_apart() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (23, 23), (64, 48)])
 def test_small_images_are_hashed(size: tuple[int, int]) -> None:
-    full_image = draw_scene(6).resize(size)
-    assert find_kinds([make_sample("t", full_image)], [make_sample("b", full_image.copy())]) == {("pixels", "t", "b")}
+    image = draw_scene(6).resize(size)
+    assert find_kinds([make_sample("t", image)], [make_sample("b", image.copy())]) == {("pixels", "t", "b")}
 
 
 def test_a_image_is_decoded_once_for_all_its_questions() -> None:
@@ -190,11 +186,11 @@ def test_a_question_that_is_asked_everywhere_lists_few_pairs_and_counts_all() ->
     assert len(report.pairs) == 20
 
 
-def write_questions(folder: Path, name: str, shown_images: dict[str, Image.Image]) -> Path:
+def write_questions(folder: Path, name: str, images: dict[str, Image.Image]) -> Path:
     folder.mkdir(exist_ok=True)
     rows: list[str] = []
-    for stem, full_image in shown_images.items():
-        full_image.save(folder / f"{stem}.png")
+    for stem, image in images.items():
+        image.save(folder / f"{stem}.png")
         rows.append(json.dumps({"image": f"{stem}.png", "question": f"what is {stem}", "id": stem}))
     path = folder / name
     path.write_text("\n".join(rows) + "\n")

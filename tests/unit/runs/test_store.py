@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from p2r.errors import StorageError
-from p2r.runs.store import Setting, TraceStore, read_traces
 from p2r.images.load import MemoryImage
+from p2r.runs.store import Setting, TraceStore, read_traces
 from p2r.types import Failure, Sample, Trace
 
 SETTINGS: dict[str, Setting] = {"model": "nano", "mode": "p2r", "max_pixels": None}

@@ -80,12 +80,12 @@ def test_json_of_any_shape_survives_the_reading_in_pieces(tmp_path: Path) -> Non
 
 
 def test_json_with_images_over_the_border_of_a_piece_is_read(tmp_path: Path) -> None:
-    full_image = base64.b64encode(bytes(range(256)) * 6000).decode()
+    image = base64.b64encode(bytes(range(256)) * 6000).decode()
     path = tmp_path / "data.json"
-    path.write_text(json.dumps([{"k": k, "image": full_image} for k in range(3)]))
+    path.write_text(json.dumps([{"k": k, "image": image} for k in range(3)]))
     rows = read_json(path).rows
     assert [row.values for row in rows] == [{"k": 0}, {"k": 1}, {"k": 2}]
-    assert all(row.cells["image"].read() == full_image.encode() for row in rows)
+    assert all(row.cells["image"].read() == image.encode() for row in rows)
 
 
 @pytest.mark.parametrize("text", ["", "hello", "17", "[1, 2]"])

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from p2r.dialogue import Decoding
+from p2r.dialogue import Decoding  # noqa: E402
 from p2r.models.local.engine import Engine  # noqa: E402
 from p2r.training.engines.local import group_cache  # noqa: E402
 from p2r.training.engines.local.generate import Generated, generate_groups  # noqa: E402
