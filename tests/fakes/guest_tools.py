@@ -16,9 +16,9 @@ GUESTS = Path(sys.prefix) / "guests"
 def require(tool: str, group: str) -> None:
     """Skip what needs a tool that is not there, or a p2r that was installed before it knew of the tool."""
     if not (GUESTS / tool / tool).is_dir():
-        pytest.skip(f"{tool} is not in {GUESTS}; `make test` puts it there where this Python can have it")
+        pytest.skip(f"{tool} is not in {GUESTS}; `make test-all` puts it there where this Python can have it")
     if not importlib.metadata.entry_points(group=group, name="p2r"):
-        pytest.skip(f"p2r is installed without the entry point {group}; `make test` installs it anew")
+        pytest.skip(f"p2r is installed without the entry point {group}; `make test-all` installs it again")
 
 
 def run(tool: str, *arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
