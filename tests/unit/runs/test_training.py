@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from p2r.errors import StorageError
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.report.training.groups import build_group_cards
+from p2r.report.training.groups import view_groups
 from p2r.runs.training import (
     METRICS_FILE,
     PROBES_FILE,
@@ -61,9 +61,9 @@ def test_a_masked_rollout_is_written_read_back_and_shown_as_masked(tmp_path: Pat
     run = write_run(tmp_path, [make_step()], [], [quoted])
     assert run.groups == (quoted,)
     assert [rollout.advantage is None for rollout in run.groups[0].rollouts] == [True, False, False]
-    [card], _ = build_group_cards([run], ["run"])
-    assert [rollout.advantage_text for rollout in card.rollouts] == ["masked", "+0.71", "-0.71"]
-    assert [rollout.reward_text for rollout in card.rollouts] == ["masked", "1", "0"]
+    [view], _ = view_groups([run], ["run"])
+    assert [rollout.advantage_text for rollout in view.rollouts] == ["", "+0.71", "-0.71"]
+    assert [rollout.reward_text for rollout in view.rollouts] == ["masked", "1", "0"]
 
 
 def test_every_row_comes_back_as_it_was_written(tmp_path: Path) -> None:
