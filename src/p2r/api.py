@@ -1,9 +1,10 @@
 """Questions about images from Python: one, many, or from inside an event loop.
 
-    p2r = P2R(load_model("nano"))
-    trace = p2r.ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
+    model = P2R(load_model("nano"))
+    trace = model.ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
+    print(trace.answer, trace.boxes_px)
 
-Blocking calls run on an event loop in a thread of its own, so they work in notebooks, where one is already running.
+Blocking calls run on an event loop in a thread of its own, so they also work in a notebook, where a loop is running.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from typing import TypeVar
 from PIL import Image
 
 from p2r import errors
+from p2r.choices import find_letter
 from p2r.dialogue import Budget, Model
 from p2r.errors import DataError, P2RError
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.judges import judge_for
+from p2r.judges.number import is_comparable
 from p2r.loop import blocking_loop, run_blocking
 from p2r.modes import AskMode, make_roles
 from p2r.pipeline import walk
-from p2r.prompts import PromptSet, load_prompt_set, question_text
+from p2r.prompts import PromptSet, check_question, load_prompt_set
 from p2r.roles import hash_roles
 from p2r.types import AnswerForm, Failure, ImageSource, Sample, Trace
 from p2r.walks import walk_all
@@ -37,19 +40,19 @@ Result = TypeVar("Result")
 
 
 class P2R:
-    """A model, and the way it is asked.
+    """A model, and the mode in which it is asked.
 
     Args:
-        model: answers, and says where to look.
-        perceiver_model: says where to look instead of `model`.
-        mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools"
-            is a chat in which the model zooms in, "zoom" a search over parts of the image.
-        prompts: a shipped set ("release", "paper"), a folder of one's own, or a loaded set.
-        budget: of pixels, for images and crops; None for each model's own.
-        max_image_pixels: larger files are refused before they are decoded.
+        model: reasons, and perceives unless there is a `perceiver_model`.
+        perceiver_model: perceives in place of `model`.
+        mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools" is a
+            chat in which the model zooms in; "zoom" is a search over parts of the image.
+        prompts: a shipped prompt set ("release", "paper"), the folder of your own set, or a loaded set.
+        budget: pixels of an image or crop; None for each model's own budget.
+        max_image_pixels: a larger file is refused before it is decoded.
 
     Raises:
-        ConfigError: no such prompt set.
+        ConfigError: there is no such prompt set.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class P2R:
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of everything that can change an answer; it stands in every trace."""
+        """Short hash of everything that can change an answer. Every trace holds it."""
         return hash_roles(self.perceiver, self.reasoner)
 
     def ask(
@@ -84,18 +87,20 @@ class P2R:
         answer_form: AnswerForm | None = None,
         target: str | None = None,
     ) -> Trace:
-        """Ask one question and wait for the answer. Works inside a running event loop, too.
+        """Ask one question and wait for the answer. Also works inside a running event loop.
 
         Args:
-            image, question, options, answer_form, target: as in `make_sample`; the target is only used to judge.
+            image, question, options, answer_form, target: as in `make_sample`. The target is only used for judging.
 
         Returns:
-            What was seen, said and, with a target, judged.
+            The trace: what was seen, said and, with a target, judged.
 
         Raises:
             P2RError: of the kind that fits the cause. (`ask_many` records it on the trace instead.)
         """
-        return run_blocking(self.ask_async(image, question, options=options, answer_form=answer_form, target=target))
+        return self.ask_sample(
+            self._make_sample(image, question, options=options, answer_form=answer_form, target=target)
+        )
 
     async def ask_async(
         self,
@@ -106,27 +111,28 @@ class P2R:
         answer_form: AnswerForm | None = None,
         target: str | None = None,
     ) -> Trace:
-        """`ask` for use with `await`; many may run side by side."""
-        sample = make_sample(
-            image,
-            question,
-            options=options,
-            answer_form=answer_form,
-            target=target,
-            max_image_pixels=self.max_image_pixels,
+        """`ask` for use with `await`; many calls may run side by side."""
+        return await self.ask_sample_async(
+            self._make_sample(image, question, options=options, answer_form=answer_form, target=target)
         )
+
+    def ask_sample(self, sample: Sample) -> Trace:
+        """`ask` for a sample that is made already, by `make_sample` or by a benchmark. Raises as `ask`."""
+        return run_blocking(self.ask_sample_async(sample))
+
+    async def ask_sample_async(self, sample: Sample) -> Trace:
+        """`ask_sample` for use with `await`; many calls may run side by side."""
         trace = await self.walk(sample)
         if trace.failure is not None:
             raise revive(trace.failure)
         return trace
 
     def ask_many(self, samples: Iterable[Sample], *, num_at_once: int = 8) -> Generator[Trace, None, None]:
-        """Ask many questions (see `make_sample`) side by side and yield traces *as they finish*; `trace.sample_id`
-        says whose they are.
+        """Ask many questions (see `make_sample`) side by side and yield their traces as they finish.
 
-        A question that fails gives a trace with `failure` and does not stop the others. Samples are drawn as places
-        become free, and at most `num_at_once` images are in memory. Leaving the loop early cancels what is in
-        flight.
+        `trace.sample_id` tells them apart. A question that fails yields a trace with `failure` and does not stop the
+        others. A sample is drawn when one of the `num_at_once` places becomes free, so that no more images are in
+        memory. Leaving the loop early cancels the questions under way.
         """
         inbox: Queue[Trace | BaseException | None] = Queue()
         stopped = threading.Event()
@@ -161,9 +167,27 @@ class P2R:
                 yield trace
 
     async def walk(self, sample: Sample) -> Trace:
-        """The one way, with a judge when the sample has a target. Failures are recorded on the trace."""
+        """Walk a sample, with a judge when it has a target. A failure is recorded on the trace."""
         return await walk(
             sample, self.perceiver, self.reasoner, judge_for(sample) if sample.target is not None else None
+        )
+
+    def _make_sample(
+        self,
+        image: AnyImage,
+        question: str,
+        *,
+        options: Sequence[str],
+        answer_form: AnswerForm | None,
+        target: str | None,
+    ) -> Sample:
+        return make_sample(
+            image,
+            question,
+            options=options,
+            answer_form=answer_form,
+            target=target,
+            max_image_pixels=self.max_image_pixels,
         )
 
 
@@ -177,18 +201,19 @@ def make_sample(
     id: str | None = None,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Sample:
-    """One question about one image, checked.
+    """Make a sample: one question about one image, checked so that it can be asked and judged.
 
     Args:
         image: a path, a PIL image or an image source.
-        options: answers to choose from, without letters; () for an open question.
-        answer_form: "choice" with options, else "free_form", unless said otherwise.
-        target: the right answer, if known: of a choice the letter, else a text.
-        id: how its trace is known; the image's name by default.
+        options: the answers to choose from, without letters; () for an open question.
+        answer_form: "choice" with options and "free_form" without, by default.
+        target: the right answer, if known; for a choice the letter or the text of an option.
+        id: the name of its trace; the image's name by default.
         max_image_pixels: a larger file is refused when it is loaded.
 
     Raises:
-        DataError: an empty question, or options that cannot be asked or are not all different.
+        DataError: an empty question, options that cannot be asked or are not all different, or a target that cannot
+            be right.
     """
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
     if (form == "choice") != bool(options):
@@ -207,9 +232,9 @@ def make_sample(
         question=question,
         options=tuple(options),
         answer_form=form,
-        target=target,
+        target=None if target is None else _read_target(target, form, options),
     )
-    question_text(sample)
+    check_question(sample)
     stripped = [option.strip() for option in options]
     twice = next((option for option in stripped if stripped.count(option) > 1), None)
     if twice is not None:
@@ -219,8 +244,22 @@ def make_sample(
     return sample
 
 
+def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:
+    """Return a target as samples hold it: the letter of an option, or a text that can be judged by."""
+    if form == "choice":
+        return find_letter(target, options)
+    if not target.strip():
+        raise DataError("the target is empty", hint="leave out the target when the right answer is not known")
+    if form == "number" and not is_comparable(target):
+        raise DataError(
+            f"the target {target!r} is not a number",
+            hint='give a number as the target, or set answer_form to "free_form"',
+        )
+    return target
+
+
 def revive(failure: Failure) -> P2RError:
-    """The error that a walk recorded, to be raised again."""
+    """Return the error that a walk recorded, to be raised again."""
     kind: object = getattr(errors, failure.kind, None)
     if isinstance(kind, type) and issubclass(kind, P2RError):
         return kind(failure.message, hint=failure.hint)

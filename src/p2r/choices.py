@@ -1,4 +1,4 @@
-"""Questions with options: the same question with its options in another order."""
+"""Questions with options: which option a target names, and the same question with its options in another order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,32 @@ from p2r.errors import DataError
 from p2r.types import LETTERS, Sample
 
 _OPTION_LINE = re.compile(r"^\(([A-Z])\) (.*)$")
+
+
+def find_letter(target: str, options: Sequence[str]) -> str:
+    """Return the letter of the option that a target names, by its letter or by its text.
+
+    Raises:
+        DataError: the target names no option, or more than one: the letter of one is the text of another.
+    """
+    named = target.strip()
+    letters = LETTERS[: len(options)]
+    by_text = [letter for letter, option in zip(LETTERS, options, strict=False) if option.strip() == named]
+    by_letter = [named] if len(named) == 1 and named in letters else []
+    if not by_text and not by_letter and len(named) == 1 and named.upper() in letters:
+        by_letter = [named.upper()]
+    found = list(dict.fromkeys([*by_letter, *by_text]))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(
+            f"the target {target!r} names more than one option: {', '.join(found)}",
+            hint="make the options different, and none of them the letter of another",
+        )
+    raise DataError(
+        f"the target {target!r} is neither the letter nor the text of an option",
+        hint=f"give one of {', '.join(letters)}, or an option's text, as the target",
+    )
 
 
 def shuffle_order(num_options: int, seed: int, key: str) -> list[int]:

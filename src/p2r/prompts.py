@@ -156,21 +156,26 @@ def load_prompt_set(name_or_path: str | Path = DEFAULT_SET) -> PromptSet:
 
 
 def question_text(sample: Sample) -> str:
-    """The question, with the options appended in HR-Bench's layout (`A. ...`) unless it already states them.
+    """Return the question, with the options appended in HR-Bench's layout (`A. ...`) unless it already states them.
 
     Raises:
-        DataError: an empty question, or options that letters cannot name (one, more than 26, empty).
+        DataError: as `check_question`.
     """
-    if not sample.question.strip():
-        raise DataError(f"the question of sample {sample.id!r} is empty", hint="write what you want to know")
-    _check_options(sample)
+    check_question(sample)
     if not sample.options or sample.options_in_question:
         return sample.question
     lines = (f"{letter}. {option}" for letter, option in zip(LETTERS, sample.options, strict=False))
     return "\n".join((sample.question, "Options:", *lines))
 
 
-def _check_options(sample: Sample) -> None:
+def check_question(sample: Sample) -> None:
+    """Make sure that a question can be asked.
+
+    Raises:
+        DataError: an empty question, or options that letters cannot name (one, more than 26, empty).
+    """
+    if not sample.question.strip():
+        raise DataError(f"the question of sample {sample.id!r} is empty", hint="write what you want to know")
     options, count = sample.options, len(sample.options)
     if count == 1:
         raise DataError(
@@ -183,7 +188,7 @@ def _check_options(sample: Sample) -> None:
     stripped = [option.strip() for option in options]
     if "" in stripped:
         letter = LETTERS[stripped.index("")]
-        raise DataError(f"option {letter} of sample {sample.id!r} is empty", hint="write it or leave it out")
+        raise DataError(f"option {letter} of sample {sample.id!r} is empty", hint="write the option, or leave it out")
 
 
 def _find_folder(name_or_path: str | Path) -> Path:

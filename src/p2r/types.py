@@ -1,9 +1,8 @@
-"""The core types, and what a model, a perceiver, a reasoner and a judge are. No file, network or tensor is touched
-here.
+"""What is asked and what is written down about it: boxes, samples, replies, answers, verdicts and traces.
 
-Frozen pydantic models cross a file or a wire; frozen slotted dataclasses hold pixels. Boxes are per mille of the
-image's width and height (Qwen3-VL's frame, 0 to 1000), everywhere: other frames are converted where a reply is
-parsed.
+Frozen pydantic models cross a file or a wire; frozen slotted dataclasses hold pixels. Everywhere, boxes are per mille
+of the image's width and height (Qwen3-VL's frame, 0 to 1000); other frames are converted where a reply is parsed. No
+file, network or tensor is touched here.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 AnswerForm = Literal["choice", "number", "free_form"]
 Frame = Literal["per_mille", "absolute", "unit"]
@@ -24,13 +23,17 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict about unknown keys: a typo in a file is an error, not a silent default."""
+    """A base for immutable models that refuse unknown keys: a typo in a file is an error, not a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Box(Frozen):
-    """A rectangle in per mille of the image's width (x) and height (y). May reach beyond 0..1000 when not clipped."""
+    """A rectangle, per mille of the image's width (x) and height (y). It may reach beyond 0..1000 unless clipped.
+
+    Raises:
+        ValidationError: a number is not finite, or the corners are reversed.
+    """
 
     x1: float
     y1: float
@@ -70,11 +73,11 @@ class Box(Frozen):
 
 
 class ImageSource(Protocol):
-    """Where an image comes from. Pixels are made when asked for and not kept."""
+    """Where an image comes from. Pixels are decoded when they are asked for, and not kept."""
 
     @property
     def uri(self) -> str:
-        """A name that is written into traces: a path, or e.g. `needles:7/12`."""
+        """The name that traces give the image: a path, or e.g. `needles:7/12`."""
         ...
 
     def load(self) -> Image.Image:
@@ -87,12 +90,12 @@ class Sample:
     """One question about one image.
 
     options: texts without letters, () for an open question; option k has the letter LETTERS[k].
-    options_in_question: the question's text already states the options, so that no prompt appends them.
+    options_in_question: True where the question's text states the options, so that no prompt appends them.
     target: the right answer: a letter for a choice, else a text; None when unknown.
     gold_boxes: where the evidence is, in the order in which the question needs it; () when unknown.
-    chance: accuracy of blind guessing on this very sample, None when unknown.
-    cluster: samples that share it ask the same thing (the rotations of one HR-Bench question); "" when alone.
-    cycle: which rotation of its cluster this is, from 0; None without rotations.
+    chance: the accuracy of blind guessing on this sample; None when unknown.
+    cluster: a name shared by samples that ask the same thing (the rotations of one HR-Bench question); "" when alone.
+    cycle: the number of the rotation within its cluster, from 0; None without rotations.
     """
 
     id: str
@@ -111,8 +114,11 @@ class Sample:
 
 
 class Usage(Frozen):
-    """What a reply cost. `visual_tokens` is per image, computed from the sizes we sent; the rest is None when not
-    reported."""
+    """What a reply cost.
+
+    visual_tokens: for each image, computed from the size that was sent.
+    prompt_tokens, generated_tokens: as reported; None when not reported.
+    """
 
     visual_tokens: tuple[int, ...] = ()
     prompt_tokens: int | None = None
@@ -120,20 +126,21 @@ class Usage(Frozen):
 
 
 class ToolUse(Frozen):
-    """What a reply's tool calls came to: the places that were shown, and what was wrong with the other calls."""
+    """What a reply's tool calls led to: the boxes that were shown, and what was wrong with the other calls."""
 
     boxes: tuple[Box, ...] = ()
     errors: tuple[str, ...] = ()
 
 
 class Completion(Frozen):
-    """A model's reply. `finish_reason` is "length" when it was cut off at the token limit, or a chat at its limit.
+    """A model's reply.
 
-    first_probs: for each of `Decoding.first_words`, its probability of beginning the reply.
-    tool_use: when the reply calls a tool.
+    finish_reason: "length" when the reply was cut off at the token limit, or a chat at its limit.
+    first_probs: for each of `Decoding.first_words`, the probability that the reply begins with it.
+    tool_use: what the reply's tool calls led to; None without calls.
     earlier: the calls that led to this one, in order.
-    reused: "" when the model was asked for it; "cache" when it had replied to the very same before, "shared" when it
-        was asked for another sample of the run. Usage and seconds are those of the asking, then.
+    reused: "" when the model was asked for this reply; "cache" when it comes from the cache, "shared" when the model
+        was asked on behalf of another sample of the run. Usage and seconds are then those of the original call.
     """
 
     text: str
@@ -148,12 +155,12 @@ class Completion(Frozen):
 
     @property
     def calls(self) -> tuple[Completion, ...]:
-        """Every call it took, this one last."""
+        """All the calls that were made, this one last."""
         return (*self.earlier, self)
 
 
 class BoxParse(Frozen):
-    """How boxes were read out of a reply: the step that succeeded, why nothing was found, and what was left out."""
+    """How boxes were read from a reply: the step that succeeded, why nothing was found, and what was left out."""
 
     step: ParseStep
     reason: str = ""
@@ -164,10 +171,11 @@ class BoxParse(Frozen):
 
 
 class Perception(Frozen):
-    """Where to look. `source` names the perceiver.
+    """Where to look.
 
-    completion: the model's reply, the last one of a search that asks often; None when no model was asked.
-    parse: how boxes were read out of it; None when they are not written in it.
+    source: the perceiver's name.
+    completion: the model's reply, the last one where a search asks several times; None when no model was asked.
+    parse: how the boxes were read from the reply; None when the reply does not state them.
     """
 
     source: str
@@ -177,7 +185,13 @@ class Perception(Frozen):
 
 
 class EvidenceRecord(Frozen):
-    """What the evidence was made of: crop rectangles in pixels of the full image, and the boxes that gave none."""
+    """What the evidence was made of.
+
+    image_wh: (width, height) of the full image in pixels.
+    crops: (left, top, right, bottom) of each crop, in pixels of the full image.
+    skipped: the indices of boxes that gave no crop.
+    annotated: True when the boxes were drawn on the image.
+    """
 
     image_wh: tuple[int, int]
     crops: tuple[tuple[int, int, int, int], ...] = ()
@@ -186,20 +200,38 @@ class EvidenceRecord(Frozen):
 
 
 class Answer(Frozen):
-    """What was read out of a reply: its text, for a choice its letter, and the rule and span that found it.
+    """What was read from a reply. `str(answer)` is the answer for people: "B. a fish", "12", or "no answer".
 
-    rule "none" with text None: the reply holds no answer that can be read without guessing.
+    text: the answer as the reply states it; None when it cannot be read without guessing (rule "none").
+    letter: the letter of the chosen option; None for an open question, or an option that does not exist.
+    rule, span: the rule that found the answer, and where in the reply.
     """
 
     text: str | None
     letter: str | None = None
     rule: str = "none"
     span: tuple[int, int] | None = None
+    _option: str = PrivateAttr(default="")
+
+    def name_option(self, options: tuple[str, ...]) -> None:
+        """Remember the text of the chosen option, for people. It is not written down: traces hold the options."""
+        if self.letter is not None and self.letter in LETTERS[: len(options)]:
+            self._option = options[LETTERS.index(self.letter)]
+
+    def __str__(self) -> str:
+        if self.letter is not None and self._option:
+            return f"{self.letter}. {self._option}"
+        return self.text or self.letter or "no answer"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Answer) and self.model_dump() == other.model_dump()  # whatever the option is called
 
 
 class Verdict(Frozen):
-    """A judgment. An answer that could not be judged has no verdict but a failure. `completion` is that of a judging
-    model, None when none was asked."""
+    """A judgment of an answer. An answer that could not be judged has a failure instead.
+
+    completion: the reply of a judging model; None when no model was asked.
+    """
 
     correct: bool
     score: float
@@ -209,7 +241,7 @@ class Verdict(Frozen):
 
 
 class Failure(Frozen):
-    """Why a trace is incomplete: neither right nor wrong, and counted apart."""
+    """Why a trace is incomplete. A failed trace is neither right nor wrong; failures are counted apart."""
 
     stage: Stage
     kind: str
@@ -218,7 +250,7 @@ class Failure(Frozen):
 
 
 class Trace(Frozen):
-    """One walk: everything that was seen, said and judged about one sample, without pixels."""
+    """The record of one walk: everything that was seen, said and judged about one sample, without pixels."""
 
     sample_id: str
     image: str
@@ -237,12 +269,28 @@ class Trace(Frozen):
     fingerprint: str = ""
     seconds: float = 0.0
 
+    @model_validator(mode="after")
+    def _name_chosen_option(self) -> Trace:
+        if self.answer is not None:
+            self.answer.name_option(self.options)
+        return self
+
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """Where was looked: the perceiver's boxes, then the places that the reasoner had a tool show it."""
+        """Where the model looked: the perceiver's boxes, then the parts that the reasoner had a tool show it."""
         perceived = self.perception.boxes if self.perception else ()
         uses = [call.tool_use for call in self.reasoning.calls] if self.reasoning else []
         return (*perceived, *(box for use in uses if use is not None for box in use.boxes))
+
+    @property
+    def boxes_px(self) -> tuple[tuple[int, int, int, int], ...]:
+        """`boxes` as (left, top, right, bottom) in pixels of the full image.
+
+        () also when the walk failed before the image's size was recorded.
+        """
+        if self.evidence is None:
+            return ()
+        return tuple(box.to_pixels(*self.evidence.image_wh) for box in self.boxes)
 
 
 class Judge(Protocol):

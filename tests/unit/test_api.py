@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 import p2r
-from p2r import P2R, make_sample
+from p2r import P2R, make_sample, prompts
 from p2r.api import revive
 from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
 from p2r.errors import DataError, EndpointError, ImageError, ModelError, P2RError
 from p2r.models.scripted import ScriptedModel
 from p2r.modes import AskMode
-from p2r.prompts import load_prompt_set
+from p2r.prompts import load_prompt_set, question_text
 from p2r.types import AnswerForm, Completion, Failure, Sample, Trace
 
 MODES: tuple[AskMode, ...] = ("p2r", "direct", "thinking")
@@ -50,7 +50,71 @@ def test_ask_judges_when_the_right_answer_is_given(photo: Path, model: ScriptedM
     assert not trace.verdict.correct
 
 
-def test_ask_takes_a_image_from_memory(model: ScriptedModel) -> None:
+@pytest.mark.parametrize(("target", "correct"), [("A", True), ("a star", True), (" a fish ", False), ("b", False)])
+def test_a_target_is_the_letter_or_the_text_of_an_option(
+    photo: Path, model: ScriptedModel, target: str, correct: bool
+) -> None:
+    trace = P2R(model).ask(photo, "What is on the sail?", options=["a star", "a fish"], target=target)
+    assert trace.verdict is not None and trace.verdict.correct is correct
+    assert trace.target == ("A" if correct else "B")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"options": ["x", "y"], "target": "C"}, "'C' is neither the letter nor the text"),
+        ({"options": ["x", "y"], "target": ""}, "'' is neither the letter nor the text"),
+        ({"options": ["B", "A"], "target": "A"}, "'A' names more than one option: A, B"),
+        ({"target": " "}, "the target is empty"),
+        ({"answer_form": "number", "target": "a few"}, "'a few' is not a number"),
+    ],
+)
+def test_a_target_that_cannot_be_right_is_refused_before_the_model_is_asked(
+    photo: Path, settings: dict[str, Any], message: str
+) -> None:
+    asked: list[Prompt] = []
+    model = ScriptedModel({"perceiver": lambda prompt: asked.append(prompt) or "[]", "reasoner": "<answer>A</answer>"})
+    with pytest.raises(DataError, match=message) as caught:
+        P2R(model).ask(photo, "What?", **settings)
+    assert "target" in caught.value.hint or "options" in caught.value.hint
+    assert not asked
+
+
+def test_a_number_or_a_formula_may_be_the_target(photo: Path) -> None:
+    for target in ("3", "three", "1/2", "\\sqrt{2}"):
+        assert make_sample(photo, "How many?", answer_form="number", target=target).target == target
+
+
+def test_the_answer_and_the_boxes_read_as_a_person_wants_them(photo: Path, model: ScriptedModel) -> None:
+    trace = P2R(model).ask(photo, "What is on the sail?", options=["a star", "a fish"])
+    assert str(trace.answer) == "A. a star"
+    assert trace.boxes_px == ((32, 24, 96, 72),)
+    assert str(Trace.model_validate_json(trace.model_dump_json()).answer) == "A. a star"
+
+
+def test_a_question_is_put_into_words_once_for_each_role(
+    photo: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worded: list[str] = []
+
+    def count(sample: Sample) -> str:
+        worded.append(sample.question)
+        return question_text(sample)
+
+    monkeypatch.setattr(prompts, "question_text", count)
+    P2R(model).ask(photo, "What?", options=["x", "y"])
+    assert worded == ["What?", "What?"]
+
+
+def test_a_sample_is_asked_as_it_is(photo: Path, model: ScriptedModel) -> None:
+    sample = make_sample(photo, "What is on the sail?", options=["a star", "a fish"], target="B", id="seven")
+    trace = P2R(model).ask_sample(sample)
+    assert (trace.sample_id, trace.target, trace.verdict and trace.verdict.correct) == ("seven", "B", False)
+    with pytest.raises(ModelError, match="no reply for the reasoner"):
+        P2R(ScriptedModel({"perceiver": BOXES})).ask_sample(sample)
+
+
+def test_ask_takes_an_image_from_memory(model: ScriptedModel) -> None:
     trace = P2R(model).ask(Image.new("L", (64, 64)), "What?", options=["x", "y"])
     assert trace.evidence is not None
     assert trace.evidence.image_wh == (64, 64)

@@ -134,3 +134,27 @@ def test_box_center_and_area() -> None:
 def test_visual_tokens_count_whole_factors() -> None:
     images = [Image.new("RGB", (64, 96)), Image.new("RGB", (33, 31))]
     assert visual_tokens(images, 32) == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (Answer(text="(B)", letter="B"), "B. a fish"),
+        (Answer(text="F"), "F"),
+        (Answer(text="F", letter="F"), "F"),
+        (Answer(text=None), "no answer"),
+    ],
+)
+def test_an_answer_reads_as_its_letter_and_its_option(answer: Answer, text: str) -> None:
+    trace = Trace(sample_id="", image="", question="", options=("a star", "a fish"), answer=answer)
+    assert str(trace.answer) == text
+    assert trace.answer == Answer(**answer.model_dump()), "what an option is called is no part of the answer"
+    assert set(answer.model_dump()) == {"text", "letter", "rule", "span"}
+
+
+def test_boxes_in_pixels_need_the_size_of_the_image() -> None:
+    boxes = (Box(x1=0, y1=0, x2=500, y2=999), Box(x1=1, y1=2, x2=1000, y2=1000))
+    trace = Trace(sample_id="", image="", question="", perception=Perception(source="", boxes=boxes))
+    assert trace.boxes_px == ()
+    sized = trace.model_copy(update={"evidence": EvidenceRecord(image_wh=(400, 300))})
+    assert sized.boxes_px == ((0, 0, 200, 299), (0, 0, 400, 300))

@@ -20,6 +20,7 @@ from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage
 from p2r.benchmarks.layout import Loaded, Source
+from p2r.choices import find_letter
 from p2r.errors import DataError
 from p2r.images.load import read_size
 from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
@@ -145,14 +146,7 @@ def _read_target(row: QuestionRow) -> str | None:
     target = str(row.target).strip()
     if not target:
         raise DataError("field 'target': empty", hint="leave it out when the answer is not known")
-    if not row.options:
-        return target
-    if target in row.options:
-        return LETTERS[row.options.index(target)]
-    if target not in LETTERS[: len(row.options)] or len(target) != 1:
-        letters = ", ".join(LETTERS[: len(row.options)])
-        raise DataError(f"field 'target': {target!r} is neither an option nor its letter ({letters})")
-    return target
+    return find_letter(target, row.options) if row.options else target
 
 
 def _read_boxes(row: QuestionRow, image: PathImage) -> tuple[Box, ...]:

@@ -134,7 +134,7 @@ def ask(
 
 
 def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> None:
-    trace = p2r.ask(sample.image, sample.question, options=sample.options, answer_form=sample.answer_form)
+    trace = p2r.ask_sample(sample)
     if as_json:
         typer.echo(trace.model_dump_json())
     else:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from p2r.api import make_sample
 from p2r.errors import DataError
-from p2r.types import LETTERS, AnswerForm, Frozen, Sample
+from p2r.types import AnswerForm, Frozen, Sample
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif", ".ppm", ".pgm"}
@@ -100,21 +100,9 @@ def _read_row(path: Path, number: int, line: str, max_image_pixels: int) -> Samp
             row.question,
             options=row.options,
             answer_form=row.answer_form,
-            target=_target(row),
+            target=None if row.target is None else str(row.target),
             id=str(number if row.id is None else row.id),
             max_image_pixels=max_image_pixels,
         )
     except DataError as error:
         raise DataError(f"line {number} of {path}: {error.message}", hint=error.hint) from error
-
-
-def _target(row: Row) -> str | None:
-    """As samples want it: of a choice the letter."""
-    if row.target is None:
-        return None
-    target = str(row.target)
-    if not row.options or target in LETTERS[: len(row.options)]:
-        return target
-    if target in row.options and row.options.index(target) < len(LETTERS):
-        return LETTERS[row.options.index(target)]
-    raise DataError(f"the target {target!r} is none of the options", hint="give its letter or its text")

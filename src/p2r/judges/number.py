@@ -138,6 +138,11 @@ def _close(a: Fraction, b: Fraction) -> bool:
     return abs(a - b) <= Fraction(2, 10**6) * min(Fraction(1), abs(b))
 
 
+def is_comparable(target: str) -> bool:
+    """Whether answers can be compared with a target by value: it is a plain number or a formula."""
+    return read_number(target) is not None or _is_formula(target)
+
+
 def _is_formula(text: str) -> bool:
     return _FORMULA.fullmatch(text.strip()) is not None
 

@@ -50,7 +50,7 @@ def test_boxes_are_in_the_frame_that_is_named(tmp_path: Path) -> None:
         (GOOD | {"options": ["one"]}, "field 'options': 1 options"),
         (GOOD | {"options": ["one", "one"]}, "field 'options'"),
         (GOOD | {"answer_form": "choice"}, "field 'options': 0 options"),
-        (CHOICE | {"target": "C"}, "field 'target': 'C' is neither an option nor its letter"),
+        (CHOICE | {"target": "C"}, "the target 'C' is neither the letter nor the text of an option"),
         (CHOICE | {"answer_form": "number"}, "field 'answer_form'"),
         (GOOD | {"target": " "}, "field 'target': empty"),
         (BOXED | {"box_frame": None}, "field 'box_frame': missing"),

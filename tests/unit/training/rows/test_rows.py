@@ -67,7 +67,7 @@ def test_own_rows_are_read_and_bad_ones_named(tmp_path: Path, encoder: PromptEnc
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"options": ["a", "b"], "target": "C"}, "neither an option nor its letter"),
+        ({"options": ["a", "b"], "target": "C"}, "neither the letter nor the text of an option"),
         ({"answer_form": "number", "target": "several"}, "not a number"),
         ({"answer_form": "essay", "target": "x"}, "answer_form"),
         ({"image": "none.png", "target": "x"}, "there is no file"),
