@@ -33,7 +33,7 @@ from p2r.evaluation.scoring import score_run
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.judges import judge_for
-from p2r.models.load import find_source
+from p2r.models.load import find_checkpoint
 from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
@@ -57,7 +57,7 @@ def main() -> None:
     runs = asyncio.run(_run_modes(load_model(arguments.model, batch_size=BATCH), samples))
     print(_table(samples, runs))
     if arguments.agreement:
-        folder = find_source(arguments.model)
+        folder = find_checkpoint(arguments.model).folder
         own = next(run for run in runs if run.name == "own boxes")
         same = compare_with_stock(folder, samples[: arguments.agreement], own.traces[: arguments.agreement])
         print(f"\nsame replies as stock transformers, float32, of {same.count}:", end=" ")

@@ -11,12 +11,15 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from p2r.api import make_sample
 from p2r.cli.app import app
+from p2r.models.nano import CHECKPOINT as NANO
 from p2r.runs.store import TraceStore, read_traces
 from p2r.types import Trace
 from tests.fakes.chat_server import chat_reply, error_reply, serve
@@ -72,6 +75,20 @@ def test_it_prints_the_answer_the_evidence_in_pixels_and_the_cost(here: Path) ->
     assert lines[2] == "           x 400-480, y 300-390 px  mast  (crop 2)"
     assert lines[3].startswith("cost       1,086 visual tokens (475 | 475 + 80 + 56), ")
     assert lines[4] == f"reply      {REPLY}"
+
+
+def test_a_sample_is_made_once_and_a_checkpoint_is_read_once(here: Path) -> None:
+    with (
+        mock.patch("p2r.cli.ask.make_sample", side_effect=make_sample) as make_here,
+        mock.patch("p2r.api.make_sample", side_effect=make_sample) as make_there,
+        mock.patch.object(Path, "read_text", autospec=True, side_effect=Path.read_text) as read,
+    ):
+        result = ask("photo.png", "What is on the sail?", "--options", "a star, a fish", model="nano")
+    assert result.exit_code == 0, result.output
+    assert (make_here.call_count, make_there.call_count) == (1, 0)
+    names = [path.name for path in (call.args[0] for call in read.call_args_list) if NANO in path.parents]
+    names = sorted(name for name in names if name.endswith(".json"))
+    assert names == ["config.json", "generation_config.json", "preprocessor_config.json"]
 
 
 def test_options_may_be_repeated_when_they_hold_commas(here: Path) -> None:

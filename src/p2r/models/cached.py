@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
+from p2r.dialogue import Decoding, Model, Prompt
 from p2r.errors import StorageError
 from p2r.images.budget import hash_pixels
 from p2r.types import Completion
@@ -39,15 +39,8 @@ class CachedModel:
     """
 
     def __init__(self, model: Model, identity: str, cache: ReplyCache) -> None:
+        self.name, self.profile = model.name, model.profile
         self._model, self._identity, self._cache = model, identity, cache
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self._model.profile
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """The kept reply, else the model's.

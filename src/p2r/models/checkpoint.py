@@ -1,19 +1,21 @@
-"""Find a checkpoint, in a folder or on the Hugging Face hub, and make sure that it is whole and of a supported
-family.
+"""Find a checkpoint, in a folder or on the Hugging Face hub, and make sure that it is complete and supported.
 
-Everything that can be wrong with a checkpoint on disk is said here, before torch is imported and minutes are spent.
+Everything that can be wrong with a checkpoint's files is reported here, before torch is imported. The files are read
+once: what else needs them takes the opened `Checkpoint`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from p2r.dialogue import ModelProfile
 from p2r.errors import ModelError
-from p2r.models.profiles import FAMILIES, PatchFormat, family_of, patch_format, read_json
+from p2r.models.profiles import FAMILIES, PatchFormat, family_of, limit_profile, patch_format, processor_limits
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
@@ -22,38 +24,43 @@ HUB_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that is whole: its files are all there and its family is known."""
+    """A checkpoint whose files are all there and whose family is known.
+
+    config, preprocessor: the contents of config.json and of preprocessor_config.json ({} without that file).
+    patches: how the model takes pixels.
+    end_token_ids: the tokens that generation_config.json names as ends; () when it names none.
+    """
 
     folder: Path
     family: str
     config: Mapping[str, object]
+    preprocessor: Mapping[str, object]
     patches: PatchFormat
+    end_token_ids: tuple[int, ...]
 
     @property
     def max_positions(self) -> int | None:
-        """Most tokens, visual ones included, that the model was made for."""
+        """Most tokens, visual ones included, that the model can take; None when its config does not say."""
         text = cast("Mapping[str, object]", self.config.get("text_config") or self.config)
         limit = text.get("max_position_embeddings")
         return limit if isinstance(limit, int) else None
 
     @property
     def image_token_id(self) -> int:
+        """The token that stands for an image in a prompt."""
         return cast(int, self.config["image_token_id"])
 
-    @property
-    def end_token_ids(self) -> tuple[int, ...]:
-        """The tokens that generation_config.json names as ends; () when it names none."""
-        if not (self.folder / "generation_config.json").is_file():
-            return ()
-        ends = read_json(self.folder / "generation_config.json").get("eos_token_id")
-        return (ends,) if isinstance(ends, int) else tuple(cast("list[int]", ends or ()))
+    def profile(self, *, max_pixels: int | None = None, for_server: bool = False) -> ModelProfile:
+        """Return the model's profile; see `limit_profile`. Raises ConfigError for `max_pixels` below one token."""
+        limits = processor_limits(self.preprocessor)
+        return limit_profile(self.family, limits, max_pixels=max_pixels, for_server=for_server)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Look at a checkpoint folder without loading it.
+    """Look at a checkpoint folder without loading its weights.
 
     Raises:
-        ModelError: not a checkpoint, of another family, or incomplete.
+        ModelError: not a checkpoint, of another family, malformed or incomplete.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is a file, not a checkpoint folder", hint="give the folder that holds config.json")
@@ -78,27 +85,38 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(
             f"the checkpoint {folder} is incomplete: {', '.join(missing[:3])}{more} missing", hint="download it again"
         )
-    return Checkpoint(folder, family, config, patch_format(folder, family))
+    preprocessor = _read_preprocessor(folder)
+    patches = patch_format(preprocessor, family, folder)
+    vision = cast("Mapping[str, object]", config.get("vision_config") or {})
+    if vision.get("patch_size", patches.patch_size) != patches.patch_size:
+        raise ModelError(
+            f"{folder}: the processor makes patches of {patches.patch_size} px, the model takes {vision['patch_size']}"
+        )
+    return Checkpoint(folder, family, config, preprocessor, patches, _read_end_tokens(folder))
 
 
-def download(hub_id: str) -> Path:
-    """The folder of a checkpoint from the Hugging Face hub; one that is already whole in the cache is not asked for
-    again.
+def fetch_checkpoint(source: Checkpoint | str | Path) -> Checkpoint:
+    """Open the checkpoint in a folder, or download the one with this hub id. Raises ModelError."""
+    if isinstance(source, Checkpoint):
+        return source
+    return open_checkpoint(Path(source)) if Path(source).exists() else download(str(source))
+
+
+def download(hub_id: str) -> Checkpoint:
+    """Open a checkpoint from the Hugging Face hub. The hub is not asked for one that is complete in the local cache.
 
     Raises:
-        ModelError: no such model, no access to it, or no way to the hub.
+        ModelError: no such model, no access to it, the hub cannot be reached, or the checkpoint is not usable.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        cached = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, local_files_only=True))
-        open_checkpoint(cached)
-        return cached
+        return open_checkpoint(Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, local_files_only=True)))
     except (OSError, ModelError, HfHubHTTPError):
         pass
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, etag_timeout=HUB_TIMEOUT_S))
+        folder = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, etag_timeout=HUB_TIMEOUT_S))
     except GatedRepoError as error:
         raise ModelError(
             f"access to {hub_id} on the Hugging Face hub is restricted",
@@ -116,10 +134,11 @@ def download(hub_id: str) -> Path:
         ) from error
     except (OSError, HfHubHTTPError) as error:
         raise ModelError(f"downloading {hub_id!r} from the Hugging Face hub failed: {first_line(error)}") from error
+    return open_checkpoint(folder)
 
 
 def _needed_files(folder: Path) -> list[str]:
-    """Weights and tokenizer: the names that must be in the folder."""
+    """List the files of weights and tokenizer that must be in the folder."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         weights = sorted(set(cast("Mapping[str, str]", read_json(index).get("weight_map") or {}).values()))
@@ -130,5 +149,33 @@ def _needed_files(folder: Path) -> list[str]:
     return [*weights, "tokenizer.json"]
 
 
+def read_json(path: Path) -> Mapping[str, object]:
+    """Return the JSON object in a checkpoint's file. Raises ModelError when it cannot be read or is not an object."""
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {error}", hint="is the checkpoint complete?") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} does not hold a JSON object", hint="is the checkpoint complete?")
+    return cast("dict[str, object]", content)
+
+
+def _read_preprocessor(folder: Path) -> Mapping[str, object]:
+    """Return the image settings: preprocessor_config.json, or the image part of processor_config.json, or {}."""
+    if (folder / "preprocessor_config.json").is_file():
+        return read_json(folder / "preprocessor_config.json")
+    if (folder / "processor_config.json").is_file():
+        return cast("Mapping[str, object]", read_json(folder / "processor_config.json").get("image_processor") or {})
+    return {}
+
+
+def _read_end_tokens(folder: Path) -> tuple[int, ...]:
+    if not (folder / "generation_config.json").is_file():
+        return ()
+    ends = read_json(folder / "generation_config.json").get("eos_token_id")
+    return (ends,) if isinstance(ends, int) else tuple(cast("list[int]", ends or ()))
+
+
 def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,14 +1,14 @@
-"""One way to name a model: `nano`, a folder, a hub id, a server's URL, or a script of replies.
+"""Load a model by name: `nano`, a folder, a hub id, a server's URL, or a script of replies.
 
     nano                              the small model that ships with this package, trained with PRA-GRPO
-    nano-base                         the same before that training
+    nano-base                         the same model before that training
     path/to/checkpoint                a folder with config.json and safetensors
     hongxingli/P2R-4B                 a checkpoint on the Hugging Face hub
-    vllm:hongxingli/P2R-4B            the same, or a folder, run by vLLM in this process (`pip install vllm`)
+    vllm:hongxingli/P2R-4B            a hub id or a folder, run by vLLM in this process (`pip install vllm`)
     http://localhost:8000/v1#name     an OpenAI-compatible server; without #name its only model
     scripted:replies.json             fixed replies
 
-torch, vLLM and the client of servers are imported only when a model that needs them is loaded.
+torch, vLLM and the HTTP client are imported only when a model that needs them is loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError
 from p2r.models.cached import CachedModel, ReplyCache
-from p2r.models.checkpoint import HUB_ID, download, open_checkpoint
+from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
 
@@ -32,7 +32,7 @@ SERVERS, SCRIPTED, VLLM = ("http://", "https://"), "scripted:", "vllm:"
 
 
 def runs_on_torch(spec: str) -> bool:
-    """Whether it means a model that this process runs by itself."""
+    """Whether `spec` names a model that torch runs in this process."""
     return not spec.strip().startswith((*SERVERS, SCRIPTED, VLLM))
 
 
@@ -53,15 +53,15 @@ def load_model(
 
     Args:
         spec: see the head of this module.
-        device, dtype, batch_size: of a local model; chosen to fit the machine when None. vLLM takes the dtype alone.
-        concurrency, timeout_s, api_key, transport: of a server: most requests at a time, longest wait for a reply, the
-            key (OPENAI_API_KEY when None), and how images travel (lossless unless "jpeg" is asked for).
+        device, dtype, batch_size: for a local model; chosen to fit the machine when None. vLLM takes only the dtype.
+        concurrency, timeout_s, api_key, transport: for a server: most requests at a time, longest wait for a reply,
+            the key (OPENAI_API_KEY when None), and how images are sent (lossless unless "jpeg" is asked for).
         max_pixels: most pixels per image, in place of the model profile's.
-        cache: a folder in which replies are kept, and looked up before the model is asked; see `cached`.
+        cache: a folder where replies are kept and looked up before the model is asked; see `cached`.
 
     Raises:
-        ModelError: no such model, or it cannot be loaded; EndpointError (a ModelError) when a server is asked which
-            models it has and does not answer.
+        ModelError: there is no such model, or it cannot be loaded; EndpointError (a ModelError) when a server is asked
+            for its models and does not answer.
         ConfigError: an argument is not usable.
         StorageError: the cache cannot be used.
     """
@@ -95,37 +95,51 @@ def load_model(
                 f"the device {device!r} is asked for, but vLLM chooses its GPU itself",
                 hint="leave it out; CUDA_VISIBLE_DEVICES=1 shows vLLM the second GPU alone",
             )
-        source = find_source(spec.removeprefix(VLLM))
-        engine = VllmModel.load(source, name=spec, dtype=dtype, max_pixels=max_pixels)
-        return _keep_replies(engine, lambda: f"vllm {engine.dtype} {identify_checkpoint(source)}", replies)
+        checkpoint = find_checkpoint(spec.removeprefix(VLLM))
+        engine = VllmModel.load(checkpoint, name=spec, dtype=dtype, max_pixels=max_pixels)
+        return _keep_replies(engine, lambda: f"vllm {engine.dtype} {identify_checkpoint(checkpoint.folder)}", replies)
     source = find_source(spec)
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ModelError(
             f"the model {spec!r} runs in this process, which needs torch and transformers",
             hint="pip install 'perceive-to-reason[local]', or use a server: http://host:port/v1#model",
         )
+    checkpoint = fetch_checkpoint(source)  # what is wrong with it is reported before torch is imported
     from p2r.models.local.model import LocalModel
 
-    local = LocalModel.load(source, name=spec, device=device, dtype=dtype, max_pixels=max_pixels, batch_size=batch_size)
+    local = LocalModel.load(
+        checkpoint, name=spec, device=device, dtype=dtype, max_pixels=max_pixels, batch_size=batch_size
+    )
     where = local.device.partition(":")[0]
-    return _keep_replies(local, lambda: f"local {where} {local.dtype} {identify_checkpoint(source)}", replies)
+    return _keep_replies(local, lambda: f"local {where} {local.dtype} {identify_checkpoint(checkpoint.folder)}", replies)
 
 
-def identify_checkpoint(source: str) -> str:
-    """A checkpoint's files by name, size and time of change: another one, or one that was trained on, differs."""
-    folder = Path(source) if Path(source).exists() else download(source)
+def find_checkpoint(spec: str) -> Checkpoint:
+    """Open the checkpoint that `nano`, `nano-base`, a folder or a hub id means; a hub id may be downloaded.
+
+    Raises:
+        ModelError: there is no such checkpoint, or it is not usable.
+    """
+    return fetch_checkpoint(find_source(spec))
+
+
+def identify_checkpoint(folder: Path) -> str:
+    """List a checkpoint's files by name, size and time of change, so that a changed checkpoint is told apart."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return " ".join(f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
 
 
 def _keep_replies(model: Model, identify: Callable[[], str], replies: ReplyCache | None) -> Model:
-    """The model with a cache, if there is one; else there is no need to know what it is."""
+    """Return the model with a cache, if there is one. Only a cache needs to know what the model is."""
     return model if replies is None else CachedModel(model, identify(), replies)
 
 
 def find_source(spec: str) -> str:
-    """The folder or hub id of a local model that `spec` means; what is wrong with a folder is said before torch is
-    imported."""
+    """Return the folder or the hub id that a local model's name means.
+
+    Raises:
+        ModelError: the name means neither.
+    """
     if spec in ("nano", "nano-base"):
         from p2r.models import nano
 
@@ -133,12 +147,11 @@ def find_source(spec: str) -> str:
         if not shipped.is_dir():
             raise ModelError(
                 f"the {spec} model is not where it should be: {shipped}",
-                hint="reinstall the package, or train it anew with recipes/nano",
+                hint="reinstall the package, or train the model again with recipes/nano",
             )
         return str(shipped)
     folder = Path(spec).expanduser()
     if spec and folder.exists():
-        open_checkpoint(folder)
         return str(folder)
     if spec.startswith(("/", "./", "../", "~")) or spec.count("/") > 1:
         raise ModelError(f"there is no checkpoint folder {spec}", hint="check the path and the working directory")

@@ -35,8 +35,7 @@ class ScriptedModel:
         name: str = "scripted",
         profile: ModelProfile = PROFILES["qwen3_vl"],
     ) -> None:
-        self._name = name
-        self._profile = profile
+        self.name, self.profile = name, profile
         self._replies = dict(replies)
         self._left: dict[Role, Iterator[str]] = {
             role: iter(given) for role, given in replies.items() if not isinstance(given, str) and not callable(given)
@@ -69,22 +68,14 @@ class ScriptedModel:
         profile = profile_for("qwen3-vl", max_pixels=max_pixels)
         return cls(cast("dict[Role, Replies]", content), name=f"scripted:{path.name}", profile=profile)
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self._profile
-
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """The next reply for the prompt's role, of whose first word it is certain."""
-        usage = Usage(visual_tokens=visual_tokens(prompt.all_images, self._profile.budget.factor))
+        usage = Usage(visual_tokens=visual_tokens(prompt.all_images, self.profile.budget.factor))
         text = self._next(prompt)
         return Completion(
             text=text,
             finish_reason="stop",
-            model=self._name,
+            model=self.name,
             usage=usage,
             first_probs=tuple(float(text.startswith(word)) for word in decoding.first_words),
         )

@@ -20,13 +20,11 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
 from p2r.errors import ModelError
-from p2r.models.checkpoint import Checkpoint, download, first_line, open_checkpoint
-from p2r.models.profiles import profile_for
+from p2r.models.checkpoint import Checkpoint, first_line
 from p2r.models.server.dialect import MOST_TOP_LOGPROBS
 from p2r.models.server.token_check import TokenCheck
 from p2r.types import Completion, Usage
@@ -80,7 +78,7 @@ class VllmModel:
     """A model in vLLM's engine. Build it with `VllmModel.load`."""
 
     def __init__(self, name: str, profile: ModelProfile, renderer: Renderer, engine_args: Mapping[str, object]) -> None:
-        self._name, self._profile, self._renderer = name, profile, renderer
+        self.name, self.profile, self._renderer = name, profile, renderer
         self._vllm = import_module("vllm")
         import_module("vllm.sampling_params")
         self._token_check = TokenCheck(name)
@@ -98,39 +96,28 @@ class VllmModel:
 
     @classmethod
     def load(
-        cls, source: str, *, name: str | None = None, dtype: str | None = None, max_pixels: int | None = None
+        cls, checkpoint: Checkpoint, *, name: str, dtype: str | None = None, max_pixels: int | None = None
     ) -> VllmModel:
         """Start an engine.
 
         Args:
-            source: a folder, or a hub id such as "hongxingli/P2R-4B".
-            name: what traces call the model; `source` by default.
+            name: the model's name in traces.
             dtype: "bfloat16", ...; the checkpoint's own by default.
-            max_pixels: most pixels per image in place of the profile's.
+            max_pixels: most pixels per image, in place of the profile's.
 
         Raises:
-            ModelError: vLLM is not installed or cannot run the model, or there is no such checkpoint.
-            ConfigError: a pixel limit that is not usable.
+            ModelError: vLLM is not installed, or cannot run the model.
+            ConfigError: the pixel limit is not usable.
         """
         if find_spec("vllm") is None:
             raise ModelError(
-                f"the model {name or source!r} needs vLLM, which is not installed",
+                f"the model {name!r} needs vLLM, which is not installed",
                 hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
             )
         from p2r.models.local.encoding import PromptEncoder
 
-        folder = Path(source)
-        checkpoint = open_checkpoint(folder if folder.exists() else download(source))
-        profile = profile_for(str(checkpoint.folder), max_pixels=max_pixels, for_server=True)
-        return cls(name or source, profile, PromptEncoder(checkpoint), make_engine_args(checkpoint, profile, dtype))
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self._profile
+        profile = checkpoint.profile(max_pixels=max_pixels, for_server=True)
+        return cls(name, profile, PromptEncoder(checkpoint), make_engine_args(checkpoint, profile, dtype))
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """Reply to a prompt. vLLM batches concurrent calls; one that is cancelled is aborted there.
@@ -148,18 +135,18 @@ class VllmModel:
         try:
             output = await asyncio.wrap_future(self._submit(self._generate(request, make_sampling_args(decoding))))
         except Exception as error:  # vLLM's errors have no common ancestor
-            raise ModelError(f"{self._name} failed while generating: {first_line(error)}") from error
+            raise ModelError(f"{self.name} failed while generating: {first_line(error)}") from error
         reply = output.outputs[0]
         if reply.finish_reason not in ("stop", "length"):
-            raise ModelError(f"{self._name} gave up on a reply: {reply.finish_reason}")
-        tokens = visual_tokens(images, self._profile.budget.factor)
+            raise ModelError(f"{self.name} gave up on a reply: {reply.finish_reason}")
+        tokens = visual_tokens(images, self.profile.budget.factor)
         num_prompt = len(output.prompt_token_ids)
         text = prompt.system + "".join(turn.text for turn in prompt.turns)
         self._token_check.compare(text, tokens, num_prompt)
         return Completion(
             text=reply.text,
             finish_reason="stop" if reply.finish_reason == "stop" else "length",
-            model=self._name,
+            model=self.name,
             usage=Usage(visual_tokens=tokens, prompt_tokens=num_prompt, generated_tokens=len(reply.token_ids)),
             seconds=time.perf_counter() - started,
             first_probs=_first_probs(reply, decoding.first_words),

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from p2r.config import PartnerSettings
 from p2r.errors import ConfigError, EndpointError
-from p2r.models.profiles import profile_for
+from p2r.models.checkpoint import open_checkpoint
 from p2r.models.server.lookup import list_models
 from p2r.models.server.model import EndpointModel
 from p2r.training.lockstep import BatchModel, FreePartner, LockstepPartner, Partner
@@ -56,7 +56,8 @@ async def open_partner(
         yield LockstepPartner(local, num_at_once=4 * settings.concurrency)
         return
     # The family is the checkpoint's, whatever name a server gives it.
-    profile = profile_for(str(checkpoint), max_pixels=local.profile.budget.max_pixels, for_server=True)
+    most = local.profile.budget.max_pixels
+    profile = open_checkpoint(checkpoint).profile(max_pixels=most, for_server=True)
     async with _serve(settings, checkpoint, log_folder / LOG_FILE) as (url, name):
         model = EndpointModel(
             url,

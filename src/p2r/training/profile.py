@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from p2r.dialogue import ModelProfile
-from p2r.models.profiles import profile_for
+from p2r.models.checkpoint import Checkpoint
 
 PAPER_VISUAL_TOKENS = 2048
 """Most visual tokens of an image in training (paper, appendix C.2)."""
 
 
-def training_profile(folder: Path, max_pixels: int | None) -> ModelProfile:
+def training_profile(checkpoint: Checkpoint, max_pixels: int | None) -> ModelProfile:
     """The profile of a checkpoint in training.
 
     Args:
@@ -20,7 +18,7 @@ def training_profile(folder: Path, max_pixels: int | None) -> ModelProfile:
     Raises:
         ConfigError: less than one visual token.
     """
-    profile = profile_for(str(folder), max_pixels=max_pixels)
+    profile = checkpoint.profile(max_pixels=max_pixels)
     if max_pixels is not None:
         return profile
     budget = profile.budget

@@ -158,8 +158,8 @@ async def test_a_changed_script_is_another_model(tmp_path: Path) -> None:
 def test_a_checkpoint_that_was_trained_on_is_another_model(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"0" * 8)
-    before = identify_checkpoint(str(tmp_path))
-    assert before == identify_checkpoint(str(tmp_path))
+    before = identify_checkpoint(tmp_path)
+    assert before == identify_checkpoint(tmp_path)
     weights.write_bytes(b"1" * 8)
     os.utime(weights, ns=(1, 1))
-    assert identify_checkpoint(str(tmp_path)) != before
+    assert identify_checkpoint(tmp_path) != before

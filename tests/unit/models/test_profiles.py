@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,13 @@ from p2r.models.profiles import (
     QWEN3_VL,
     PatchFormat,
     family_of,
+    limit_profile,
     patch_format,
     processor_limits,
     profile_for,
 )
 
-
-def write(folder: Path, name: str, content: object) -> Path:
-    (folder / name).write_text(json.dumps(content), encoding="utf-8")
-    return folder
+PLACE = Path("model")
 
 
 @pytest.mark.parametrize(
@@ -91,23 +88,21 @@ def test_behind_a_server_no_image_is_smaller_than_the_published_processor_leaves
     assert profile_for("qwen2.5-vl", for_server=True).budget.min_pixels == 16 * 28 * 28
 
 
-def test_a_folder_is_known_by_its_config_and_keeps_its_own_smaller_limit(tmp_path: Path) -> None:
-    write(tmp_path, "config.json", {"model_type": "qwen3_vl"})
-    write(tmp_path, "preprocessor_config.json", {"size": {"shortest_edge": 4096, "longest_edge": 65536}})
-    budget = profile_for(str(tmp_path)).budget
+def test_a_checkpoint_keeps_its_own_smaller_limit() -> None:
+    own = processor_limits({"size": {"shortest_edge": 4096, "longest_edge": 65536}})
+    budget = limit_profile("qwen3_vl", own).budget
     assert (budget.min_pixels, budget.max_pixels) == (16 * 1024, 65536)
-    assert profile_for(str(tmp_path), for_server=True).budget.min_pixels == 16 * 1024
-    assert profile_for(str(tmp_path), max_pixels=131072).budget.max_pixels == 131072
+    assert limit_profile("qwen3_vl", own, for_server=True).budget.min_pixels == 16 * 1024
+    assert limit_profile("qwen3_vl", own, max_pixels=131072).budget.max_pixels == 131072
 
 
 def test_a_folder_with_a_larger_limit_keeps_the_evaluations() -> None:
     assert PROFILES["qwen3_vl"].budget.max_pixels == 4096 * 32 * 32
 
 
-def test_a_larger_own_limit_does_not_raise_the_budget(tmp_path: Path) -> None:
-    write(tmp_path, "config.json", {"model_type": "qwen2_5_vl"})
-    write(tmp_path, "preprocessor_config.json", {"min_pixels": 3136, "max_pixels": 12845056})
-    assert profile_for(str(tmp_path)) == PROFILES["qwen2_5_vl"]
+def test_a_larger_own_limit_does_not_raise_the_budget() -> None:
+    own = processor_limits({"min_pixels": 3136, "max_pixels": 12845056})
+    assert limit_profile("qwen2_5_vl", own) == PROFILES["qwen2_5_vl"]
 
 
 def test_limits_are_read_from_both_spellings() -> None:
@@ -116,36 +111,19 @@ def test_limits_are_read_from_both_spellings() -> None:
     assert processor_limits({"size": None}) == (None, None)
 
 
-def test_patches_are_as_the_preprocessor_says(tmp_path: Path) -> None:
-    write(tmp_path, "config.json", {"model_type": "qwen3_vl", "vision_config": {"patch_size": 8}})
+def test_patches_are_as_the_preprocessor_says() -> None:
     settings = {"patch_size": 8, "merge_size": 4, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}
-    write(tmp_path, "preprocessor_config.json", settings)
-    assert patch_format(tmp_path, "qwen3_vl") == PatchFormat(8, 4, 2, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
-    assert patch_format(tmp_path, "qwen3_vl").factor == 32
+    patches = patch_format(settings, "qwen3_vl", PLACE)
+    assert patches == PatchFormat(8, 4, 2, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    assert patches.factor == 32
 
 
-def test_patches_are_found_in_the_newer_processor_file(tmp_path: Path) -> None:
-    write(tmp_path, "config.json", {"model_type": "qwen3_vl", "vision_config": {"patch_size": 8}})
-    write(tmp_path, "processor_config.json", {"image_processor": {"patch_size": 8}})
-    assert patch_format(tmp_path, "qwen3_vl").patch_size == 8
-
-
-def test_without_settings_the_familys_patches_hold(tmp_path: Path) -> None:
-    write(tmp_path, "config.json", {"model_type": "qwen3_vl"})
-    assert patch_format(tmp_path, "qwen3_vl") == QWEN3_VL
-    assert patch_format(tmp_path, "qwen2_5_vl") == QWEN2_5_VL
+def test_without_settings_the_familys_patches_hold() -> None:
+    assert patch_format({}, "qwen3_vl", PLACE) == QWEN3_VL
+    assert patch_format({}, "qwen2_5_vl", PLACE) == QWEN2_5_VL
 
 
 @pytest.mark.parametrize("settings", [{"image_mean": [0.5]}, {"patch_size": "large"}, {"image_std": None}])
-def test_malformed_settings_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
-    write(tmp_path, "config.json", {"model_type": "qwen3_vl"})
-    write(tmp_path, "preprocessor_config.json", settings)
-    with pytest.raises(ModelError, match="malformed"):
-        patch_format(tmp_path, "qwen3_vl")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", ""])
-def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"config\.json"):
-        profile_for(str(tmp_path))
+def test_malformed_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match="settings in model are malformed"):
+        patch_format(settings, "qwen3_vl", PLACE)

@@ -9,7 +9,6 @@ becomes as many tokens as the vision tower will deliver.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from p2r.dialogue import Prompt, Turn
 from p2r.errors import DataError, ModelError
-from p2r.models.checkpoint import Checkpoint
+from p2r.models.checkpoint import Checkpoint, read_json
 from p2r.models.local.patches import patchify
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -170,8 +169,8 @@ def _chat_template(folder: Path) -> str | None:
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").is_file():
-        content = json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))
-        return content.get("chat_template")
+        template = read_json(folder / "chat_template.json").get("chat_template")
+        return template if isinstance(template, str) else None
     return None
 
 

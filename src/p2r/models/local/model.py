@@ -18,13 +18,12 @@ import torch
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt
 from p2r.errors import ModelError, P2RError
-from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
+from p2r.models.checkpoint import Checkpoint, fetch_checkpoint
 from p2r.models.local.backend import AutoModelForImageTextToText
 from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
 from p2r.models.local.engine import Engine, Reply, fold_patch_embedding
-from p2r.models.profiles import profile_for
 from p2r.types import Completion, Usage
 
 logger = logging.getLogger(__name__)
@@ -39,8 +38,7 @@ class LocalModel:
     def __init__(
         self, name: str, profile: ModelProfile, encoder: PromptEncoder, engine: Engine, *, batch_size: int = 16
     ) -> None:
-        self._name = name
-        self._profile = profile
+        self.name, self.profile = name, profile
         self._encoder = encoder
         self._engine = engine
         self._batches = MicroBatcher[Decoding, EncodedPrompt, Reply](
@@ -50,7 +48,7 @@ class LocalModel:
     @classmethod
     def load(
         cls,
-        source: str | Path,
+        source: Checkpoint | str | Path,
         *,
         name: str | None = None,
         device: str | None = None,
@@ -61,8 +59,8 @@ class LocalModel:
         """Load a checkpoint.
 
         Args:
-            source: a folder, or a hub id such as "hongxingli/P2R-4B".
-            name: what traces call the model; `source` by default.
+            source: an opened checkpoint, its folder, or a hub id such as "hongxingli/P2R-4B".
+            name: the model's name in traces; the folder or hub id by default.
             device: "cpu", "cuda", "cuda:1", ...; a GPU when there is one.
             dtype: "float32", "bfloat16" or "float16"; float32 on a CPU, bfloat16 on a GPU.
             max_pixels: most pixels per image in place of the profile's.
@@ -71,29 +69,23 @@ class LocalModel:
             ModelError: no such checkpoint, of another family, incomplete, or too large for the device.
             ConfigError: a device, dtype or pixel limit that is not usable.
         """
-        folder = Path(source)
-        checkpoint = open_checkpoint(folder if folder.exists() else download(str(source)))
-        profile = profile_for(str(checkpoint.folder), max_pixels=max_pixels)
+        checkpoint = fetch_checkpoint(source)
+        profile = checkpoint.profile(max_pixels=max_pixels)
         place = choose_device(device)
         kind = choose_dtype(dtype, place)
         encoder = PromptEncoder(checkpoint)
         engine = load_engine(checkpoint, encoder, place, kind)
-        return cls(name or str(source), profile, encoder, engine, batch_size=batch_size)
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self._profile
+        given = source.folder if isinstance(source, Checkpoint) else source
+        return cls(name or str(given), profile, encoder, engine, batch_size=batch_size)
 
     @property
     def device(self) -> str:
+        """The device of the weights, e.g. "cuda:0"."""
         return str(self._engine.model.device)
 
     @property
     def dtype(self) -> str:
+        """The dtype of the weights, e.g. "bfloat16"."""
         return str(self._engine.model.dtype).removeprefix("torch.")
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
@@ -146,7 +138,7 @@ class LocalModel:
         return Completion(
             text=self._encoder.decode(reply.token_ids),
             finish_reason="stop" if reply.ended else "length",
-            model=self._name,
+            model=self.name,
             usage=usage,
             seconds=seconds,
             first_probs=reply.first_probs,
@@ -162,7 +154,7 @@ class LocalModel:
             raise
         except Exception as error:
             if not is_out_of_memory(error):
-                raise ModelError(f"{self._name} failed while generating: {error}") from error
+                raise ModelError(f"{self.name} failed while generating: {error}") from error
             problem = error
         # Outside of the handler, so that the failed batch's tensors are no longer held by the traceback.
         problem = problem.with_traceback(None)

@@ -62,9 +62,7 @@ class EndpointModel:
         transport: Transport = "auto",
         retry_wait_s: float = 0.5,
     ) -> None:
-        self._url = url
-        self._name = name
-        self._profile = profile
+        self.url, self.name, self.profile = url, name, profile
         self._api_key = api_key
         self._concurrency = concurrency
         self._timeout_s = timeout_s
@@ -128,18 +126,6 @@ class EndpointModel:
         )
 
     @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def url(self) -> str:
-        return self._url
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self._profile
-
-    @property
     def dialect(self) -> Dialect:
         """How the server has turned out to word things."""
         return self._dialect
@@ -150,8 +136,8 @@ class EndpointModel:
         Raises:
             EndpointError: no usable reply; the message says why, in the server's words where it gave any.
         """
-        tokens = visual_tokens(prompt.all_images, self._profile.budget.factor)
-        asked = Asked(self._url, self._name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
+        tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
+        asked = Asked(self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
         line = await self._line()
         async with line.slots:
             started = time.perf_counter()
@@ -162,7 +148,7 @@ class EndpointModel:
         return Completion(
             text=reply.text,
             finish_reason=reply.finish_reason,
-            model=self._name,
+            model=self.name,
             usage=Usage(
                 visual_tokens=tokens, prompt_tokens=reply.prompt_tokens, generated_tokens=reply.generated_tokens
             ),
@@ -176,7 +162,7 @@ class EndpointModel:
             dialect = self._dialect
             if dialect.sampling == "standard" and decoding.repetition_penalty != 1.0 and not self._told_of_penalty:
                 self._told_of_penalty = True
-                logger.warning("%s knows no repetition penalty; it is left out", self._url)
+                logger.warning("%s knows no repetition penalty; it is left out", self.url)
             try:
                 body = await self._send(client, prompt, decoding, dialect)
                 self._reads_images |= bool(prompt.all_images)
@@ -212,7 +198,7 @@ class EndpointModel:
             ):
                 with attempt:
                     create = client.chat.completions.with_raw_response.create
-                    call = create(model=self._name, messages=messages, extra_body=fields)
+                    call = create(model=self.name, messages=messages, extra_body=fields)
                     response = await asyncio.wait_for(call, self._timeout_s)
                     return response.http_response.text
         raise AssertionError("retrying ends with a response or an exception")
@@ -220,7 +206,7 @@ class EndpointModel:
     def _learn(self, dialect: Dialect, error: openai.APIStatusError, has_images: bool) -> bool:
         """Whether it is worth asking again, in other words than `dialect`'s, after a refusal."""
         if error.status_code in (400, 422):
-            better = reword(dialect, message_of(error), self._url)
+            better = reword(dialect, message_of(error), self.url)
         elif self._may_be_the_format(error, dialect, has_images):
             better = offer_next_format(dialect)
         else:
@@ -260,7 +246,7 @@ class EndpointModel:
         """A line that is closed with its loop: `asyncio.run` ends every open generator before it closes the loop."""
         timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
         async with openai.AsyncOpenAI(
-            base_url=self._url, api_key=self._api_key or "none", max_retries=0, timeout=timeout
+            base_url=self.url, api_key=self._api_key or "none", max_retries=0, timeout=timeout
         ) as client:
             try:
                 yield _Line(client, asyncio.Semaphore(self._concurrency))

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from p2r.config import ActiveRole, Phase, Recipe
 from p2r.models.checkpoint import Checkpoint
+from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.training.engines.local.distributed import World
-from p2r.training.engines.local.policy import find_checkpoint
 from p2r.training.phases import make_roller, open_stage
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
 from p2r.training.profile import training_profile
@@ -42,7 +42,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         P2RError: what would stop the run before its first step.
     """
     prompts, checkpoint = load_prompt_set(recipe.rollout.prompts), find_checkpoint(recipe.model.source)
-    profile = training_profile(checkpoint.folder, recipe.model.max_pixels)
+    profile = training_profile(checkpoint, recipe.model.max_pixels)
     device = choose_device(recipe.model.device)
     dtype = str(choose_dtype(recipe.model.dtype, device)).removeprefix("torch.")
     weights = count_weights(checkpoint, recipe.model.lora)

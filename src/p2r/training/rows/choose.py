@@ -8,10 +8,10 @@ from p2r.benchmarks.load import load_benchmark
 from p2r.config import Recipe
 from p2r.errors import ConfigError
 from p2r.evaluation.evaluate import draw_limit
+from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet
 from p2r.training.engines.local.distributed import World, whole_weights
-from p2r.training.engines.local.policy import find_checkpoint
 from p2r.training.phases import Stage, fingerprint_weights, make_roller
 from p2r.training.profile import training_profile
 from p2r.training.rows.check import TrainingData, load_training_data
@@ -32,7 +32,7 @@ def load_rows(recipe: Recipe, prompts: PromptSet) -> TrainingData:
         DataError: rows are not usable, or none is left.
     """
     checkpoint = find_checkpoint(recipe.model.source)
-    profile = training_profile(checkpoint.folder, recipe.model.max_pixels)
+    profile = training_profile(checkpoint, recipe.model.max_pixels)
     return load_training_data(recipe.data, recipe.roles, PromptEncoder(checkpoint), profile, prompts)
 
 

@@ -37,7 +37,7 @@ def encoder() -> PromptEncoder:
 
 
 def load(settings: DataSettings, encoder: PromptEncoder) -> TrainingData:
-    return load_training_data(settings, ROLES, encoder, training_profile(CHECKPOINT, None), PROMPTS)
+    return load_training_data(settings, ROLES, encoder, training_profile(open_checkpoint(CHECKPOINT), None), PROMPTS)
 
 
 def write_rows(folder: Path, *rows: dict[str, object], image: str = "a.png") -> Path:
@@ -103,7 +103,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, encoder
 @pytest.mark.parametrize("wh", [(1024, 1024), (4000, 700), (300, 200), (2000, 30)])
 def test_lengths_are_those_of_the_final_prompts(encoder: PromptEncoder, wh: tuple[int, int]) -> None:
     sample = make_sample(image=CountingImage("x", wh=wh))
-    budget = training_profile(CHECKPOINT, 200 * 32 * 32).budget
+    budget = training_profile(open_checkpoint(CHECKPOINT), 200 * 32 * 32).budget
     full_image = FullImage(Image.new("RGB", wh))
     prompt = perceiver_prompt(PROMPTS, sample, full_image, budget)
     assert count_tokens(sample, "perceiver", encoder, budget, PROMPTS) == len(encoder.encode(prompt).token_ids)
@@ -115,9 +115,9 @@ def test_lengths_are_those_of_the_final_prompts(encoder: PromptEncoder, wh: tupl
 
 
 def test_training_looks_at_the_papers_pixels_or_at_the_checkpoints_own_limit() -> None:
-    own = training_profile(CHECKPOINT, None).budget.max_pixels
+    own = training_profile(open_checkpoint(CHECKPOINT), None).budget.max_pixels
     assert own <= 2048 * 32 * 32
-    assert training_profile(CHECKPOINT, 4096).budget.max_pixels == 4096
+    assert training_profile(open_checkpoint(CHECKPOINT), 4096).budget.max_pixels == 4096
 
 
 def test_every_pass_has_every_row_and_any_place_can_be_found_again() -> None:

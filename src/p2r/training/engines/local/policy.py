@@ -26,13 +26,12 @@ from torch import nn
 from p2r.config import ModelSettings
 from p2r.dialogue import ModelProfile
 from p2r.files import replace_folder
-from p2r.models.checkpoint import Checkpoint, download, open_checkpoint
-from p2r.models.load import find_source
+from p2r.models.checkpoint import Checkpoint, read_json
+from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.models.local.encoding import PromptEncoder, quiet_transformers
 from p2r.models.local.engine import Engine, VisionLanguageModel
 from p2r.models.local.model import LocalModel, load_engine
-from p2r.models.profiles import read_json
 from p2r.training.engines.local import attention
 from p2r.training.engines.local.adapters import (
     adapter_changes,
@@ -129,15 +128,8 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
         model.model.visual.requires_grad_(not settings.freeze_vision)
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
-    profile = training_profile(checkpoint.folder, settings.max_pixels)
+    profile = training_profile(checkpoint, settings.max_pixels)
     return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None, dtype=dtype)
-
-
-def find_checkpoint(source: str) -> Checkpoint:
-    """The checkpoint that a recipe's `model.source` means. Raises ModelError."""
-    named = find_source(source)
-    folder = Path(named)
-    return open_checkpoint(folder if folder.exists() else download(named))
 
 
 def freeze(policy: Policy, *, batch_size: int) -> Frozen:
