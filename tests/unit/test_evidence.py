@@ -10,10 +10,20 @@ from PIL import Image, ImageDraw
 
 from p2r import evidence as evidence_module
 from p2r.dialogue import Budget
-from p2r.errors import EmptyCropError
-from p2r.evidence import BOX_COLORS, Evidence, annotate, annotate_fitted, crop_rect, gather, line_width
+from p2r.errors import EmptyCropError, ImageError
+from p2r.evidence import (
+    BOX_COLORS,
+    Evidence,
+    annotate,
+    annotate_fitted,
+    crop_rect,
+    gather,
+    line_width,
+    plan_crops,
+    regather,
+)
 from p2r.images.budget import FullImage, fit
-from p2r.types import Box
+from p2r.types import Box, Completion, EvidenceRecord, Perception, ToolUse, Trace
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
 IMAGE = FullImage(NOISE)
@@ -208,3 +218,37 @@ def test_whole_image_may_be_a_crop_beyond_pillow_s_limit(monkeypatch: pytest.Mon
     evidence = gather(IMAGE, [make_box(0, 0, 999, 999)])
     assert isinstance(evidence, Evidence)
     assert evidence.crops[0].size == (400, 300)
+
+
+def make_trace(record: EvidenceRecord | None, boxes: tuple[Box, ...], shown: tuple[Box, ...] = ()) -> Trace:
+    """A trace with a perceiver's boxes, and with those that a tool showed the reasoner."""
+    chat = Completion(text="", finish_reason="stop", model="m", tool_use=ToolUse(boxes=shown) if shown else None)
+    return Trace(
+        sample_id="a",
+        image="a.png",
+        question="?",
+        perception=Perception(source="model:m", boxes=boxes),
+        evidence=record,
+        reasoning=chat,
+    )
+
+
+def test_evidence_is_gathered_again_by_the_rectangles_that_a_trace_holds() -> None:
+    record = EvidenceRecord(image_wh=IMAGE.size, crops=((1, 2, 31, 22),), skipped=(0,), annotated=True)
+    evidence = regather(IMAGE, make_trace(record, (SAIL, SAIL)))
+    assert [crop.size for crop in evidence.crops] == [(30, 20)]
+    assert evidence.crops[0].tobytes() == IMAGE.image.crop((1, 2, 31, 22)).tobytes()
+    assert evidence.record == record and evidence.annotated is not None
+
+
+def test_without_a_record_evidence_is_gathered_from_the_boxes() -> None:
+    assert regather(IMAGE, make_trace(None, (SAIL,))).record == plan_crops(IMAGE.size, [SAIL])
+    nothing = plan_crops(IMAGE.size, ())
+    assert regather(IMAGE, make_trace(nothing, (), (SAIL,))).record == plan_crops(IMAGE.size, [SAIL])
+    assert regather(IMAGE, make_trace(nothing, ())).record == nothing
+
+
+def test_a_trace_is_not_shown_on_an_image_of_another_size() -> None:
+    record = plan_crops((7, 5), ())
+    with pytest.raises(ImageError, match="but the trace is about one of 7 x 5"):
+        regather(IMAGE, make_trace(record, ()))

@@ -20,8 +20,7 @@ from p2r.report.evaluation.sections import Section, find_run_folders, list_run_f
 from p2r.report.kit.page import Headline, write_page
 from p2r.report.training.groups import MAX_GROUPS
 from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
-from p2r.report.training.run import name_training_runs
-from p2r.report.training.tables import list_training_tables
+from p2r.report.training.tables import list_training_tables, name_training_runs
 from p2r.runs.evaluation import read_run
 from p2r.runs.training import TrainingRun, find_training_folders, read_training_run
 

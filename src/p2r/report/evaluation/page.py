@@ -21,7 +21,7 @@ FILTERS: Mapping[str, str] = {
     "gained": "Right where {first} is wrong",
     "lost": "Wrong where {first} is right",
     "wrong": "Wrong",
-    "missed": "Looked elsewhere",
+    "missed": "No box hits",
     "differ": "Scorers disagree",
     "failed": "Failed",
 }

@@ -1,4 +1,4 @@
-"""Curves over the steps of a run as SVG inside the page, for the same reasons and in the same looks as `charts`."""
+"""Curves over the steps of a run as SVG inside the page; `scatter_chart` says why they are drawn by hand."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from p2r.report.kit.scatter_chart import LETTER_PX, show_tick, to_px, write_text
 WIDTH, HEIGHT = 400, 210
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 20, 36
 NUM_STEPS = 4
-"""Between the ticks of an axis, about."""
+"""About so many steps lie between the first and the last tick of an axis."""
 LEAST_SPAN = 1e-12
-"""What is closer together is drawn as one."""
+"""Values closer together than this are drawn as one."""
 NUM_COLORS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """low, high: the interval of `y`, where there is one."""
+    """A point of a curve. low, high: the interval of `y`, if there is one."""
 
     x: float
     y: float
@@ -33,13 +33,13 @@ class CurvePoint:
 class Curve:
     """Points of one run that belong together, in the order of x.
 
-    place: of the run, which gives the color.
-    style: "solid"; "dashed" for a second figure; "faint" for what a curve beside it is the mean of.
-    has_dots: mark the points: they are few, and each was measured.
+    run: index of the run, which gives the color.
+    style: "solid"; "dashed" for a second metric; "faint" for the values that another curve is the mean of.
+    has_dots: mark each point, because they are few.
     """
 
     name: str
-    place: int
+    run: int
     points: Sequence[CurvePoint]
     style: str = "solid"
     has_dots: bool = False
@@ -55,12 +55,12 @@ class Part:
 
 
 def draw_curves(curves: Sequence[Curve], parts: Sequence[Part], label: str, *, from_zero: bool) -> Markup:
-    """Curves in one frame.
+    """Draw curves in one frame.
 
     Args:
-        parts: of the x axis, from left to right; there is a line between any two.
-        label: what is drawn, for those who cannot see it.
-        from_zero: the y axis begins at 0, else near the least value.
+        parts: of the x axis, from left to right, divided by lines.
+        label: describes the chart to screen readers.
+        from_zero: the y axis begins at 0, not near the least value.
     """
     values = [value for curve in curves for point in curve.points for value in (point.y, point.low, point.high)]
     known = [value for value in values if value is not None]
@@ -104,7 +104,7 @@ def draw_curves(curves: Sequence[Curve], parts: Sequence[Part], label: str, *, f
         )
         drawn.append(
             Markup('<g class="curve {} s{}"><title>{}</title>{}{}{}</g>').format(
-                curve.style, curve.place % NUM_COLORS, curve.name, _draw_bounds(bounds), _draw_line(places), dots
+                curve.style, curve.run % NUM_COLORS, curve.name, _draw_bounds(bounds), _draw_line(places), dots
             )
         )
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
@@ -113,8 +113,7 @@ def draw_curves(curves: Sequence[Curve], parts: Sequence[Part], label: str, *, f
 
 
 def find_even_ticks(least: float, most: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, from one at or below `least` to one at or above `most`; two or more,
-    also when the two are alike."""
+    """Two or more multiples of 1, 2 or 5 times a power of ten, from at or below `least` to at or above `most`."""
     size = max(abs(least), abs(most))
     span = next(each for each in (most - least, size, 1.0) if each > max(LEAST_SPAN, 1e-9 * size))
     rough = span / NUM_STEPS
@@ -125,7 +124,7 @@ def find_even_ticks(least: float, most: float) -> list[float]:
 
 
 def show_even_tick(value: float, ticks: Sequence[float]) -> str:
-    """With as many digits as the ticks need to differ."""
+    """Write a tick with as many digits as the ticks need to differ."""
     stride, size = ticks[1] - ticks[0], max(map(abs, ticks))
     if size < 1e-3 or stride >= 1e5:
         return f"{value:.3g}"
@@ -134,18 +133,18 @@ def show_even_tick(value: float, ticks: Sequence[float]) -> str:
 
 
 def smooth(points: Sequence[CurvePoint], window: int) -> list[CurvePoint]:
-    """Means over `window` points around each one, over fewer at the ends. `window` is odd."""
+    """Replace each point by the mean of the `window` points around it, of fewer at the ends. `window` is odd."""
     half = window // 2
     means: list[CurvePoint] = []
-    for place, point in enumerate(points):
-        reach = min(half, place, len(points) - 1 - place)
-        near = points[place - reach : place + reach + 1]
+    for index, point in enumerate(points):
+        reach = min(half, index, len(points) - 1 - index)
+        near = points[index - reach : index + reach + 1]
         means.append(CurvePoint(point.x, sum(each.y for each in near) / len(near)))
     return means
 
 
 def thin(points: Sequence[CurvePoint], most: int) -> list[CurvePoint]:
-    """As many points at equal distances, the first and the last among them."""
+    """At most `most` points at equal distances, the first and the last among them."""
     if len(points) <= most:
         return list(points)
     return [points[round(k * (len(points) - 1) / (most - 1))] for k in range(most)]
@@ -159,7 +158,7 @@ def _draw_line(places: Sequence[tuple[float, float]]) -> Markup:
 
 
 def _draw_bounds(bounds: Sequence[tuple[float, float, float]]) -> Markup:
-    """A band; of a single point a line from its low to its high."""
+    """A band between the bounds; for a single point a line from low to high."""
     if not bounds:
         return Markup("")
     if len(bounds) == 1:

@@ -1,7 +1,7 @@
-"""Charts as SVG inside the page: they take the page's colors, light and dark, and need no library to be drawn.
+"""Scatter charts as SVG inside the page. They follow the page's colors, light and dark, and need no library.
 
-matplotlib writes SVG as well, with colors and fonts fixed when it is drawn, so that a page would need two of each
-chart for its two looks; it would also be the largest of p2r's dependencies by far, for a scatter and a few bars.
+matplotlib also writes SVG, but with fixed colors and fonts, so a page would need each chart twice, for light and dark.
+It would also be by far the largest dependency, for a scatter chart and a few curves.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def draw_scatter(points: Sequence[Point], x_label: str, y_label: str, *, referen
 
 
 def find_ticks(least: float, most: float) -> list[float]:
-    """1, 2, 5, 10 ... or powers of ten, from one below `least` to one above `most`, both above 0: two to seven."""
+    """Two to seven ticks, at 1, 2, 5, 10 ... or at powers of ten, from below `least` to above `most` (both above 0)."""
     first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
     stride = max(1, math.ceil((last - first) / 5))
     fine = [digit * 10.0**power for power in range(first - 1, last + 2) for digit in (1, 2, 5)]
@@ -105,7 +105,7 @@ def _bracket(steps: Sequence[float], least: float, most: float) -> list[float]:
 
 
 def _place(name: str, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> tuple[float, float, bool]:
-    """Where a label fits: beside its point, else the next free place above or below. `taken` grows by it."""
+    """Find a place for a label: beside its point, else the next free one above or below. Adds it to `taken`."""
     width = LETTER_PX * len(name)
     for shift in (0, 1, -1, 2, -2, 3, -3, 4, -4):
         for is_end in (False, True):

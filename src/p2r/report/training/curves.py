@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
 from p2r.report.kit.line_chart import Curve, CurvePoint, Part, draw_curves, smooth, thin
-from p2r.report.training.run import have_same_phases, place_phases
-from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, value_of
+from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, natural_order, value_of
 
 SMOOTHED_SHARE = 20
-"""A point is the mean over one in so many of a phase's steps."""
+"""A curve is a running mean over one part in so many of a phase's steps."""
 MOST_POINTS = 400
 """Most points of a curve that are drawn."""
 GENERATED, TRAINED = "timing/generated_tokens_per_second", "timing/trained_tokens_per_second"
@@ -94,9 +94,9 @@ STEP_CHARTS = (
 def draw_probe_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
     """Charts of the probe's questions, with intervals where they are known; [] without a probe."""
 
-    def dot(name: str, place: int, phase: PhaseRecord, series: Series) -> list[Curve]:
+    def dot(name: str, run: int, phase: PhaseRecord, series: Series) -> list[Curve]:
         points = _find_points(phase.probes, series)
-        return [Curve(name, place, points, series.style, has_dots=True)] if points else []
+        return [Curve(name, run, points, series.style, has_dots=True)] if points else []
 
     return _draw(PROBE_CHARTS, runs, names, dot)
 
@@ -104,9 +104,9 @@ def draw_probe_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list
 def draw_step_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[ChartView]:
     """Charts over the steps; a chart with nothing to show is left out."""
 
-    def smooth_out(name: str, place: int, phase: PhaseRecord, series: Series) -> list[Curve]:
+    def smooth_out(name: str, run: int, phase: PhaseRecord, series: Series) -> list[Curve]:
         points = _find_points(phase.steps, series)
-        return _smooth_curve(name, place, points, series.style, is_alone=len(runs) == 1)
+        return _smooth_curve(name, run, points, series.style, is_alone=len(runs) == 1)
 
     return _draw((*STEP_CHARTS, *_list_terms(runs)), runs, names, smooth_out)
 
@@ -123,10 +123,10 @@ def _draw(
     for chart in charts:
         curves = [
             curve
-            for place, (run, name) in enumerate(zip(runs, names, strict=True))
+            for index, (run, name) in enumerate(zip(runs, names, strict=True))
             for phase in run.phases
-            for series in _list_series(chart, begins[place][phase.name])
-            for curve in make(name, place, phase, series)
+            for series in _list_series(chart, begins[index][phase.name])
+            for curve in make(name, index, phase, series)
         ]
         if curves:
             drawing = draw_curves(curves, parts, f"{chart.title} over the steps", from_zero=chart.from_zero)
@@ -134,14 +134,14 @@ def _draw(
     return views
 
 
-def _smooth_curve(name: str, place: int, points: Sequence[CurvePoint], style: str, *, is_alone: bool) -> list[Curve]:
+def _smooth_curve(name: str, run: int, points: Sequence[CurvePoint], style: str, *, is_alone: bool) -> list[Curve]:
     """The running mean and, if the run is the only one, behind it the curve that it is the mean of."""
     if not points:
         return []
     window = 2 * (len(points) // SMOOTHED_SHARE // 2) + 1
-    mean = Curve(name, place, thin(smooth(points, window), MOST_POINTS), style)
+    mean = Curve(name, run, thin(smooth(points, window), MOST_POINTS), style)
     shows_all = is_alone and window > 1 and style == "solid"
-    return [*([Curve(name, place, thin(points, MOST_POINTS), "faint")] if shows_all else []), mean]
+    return [*([Curve(name, run, thin(points, MOST_POINTS), "faint")] if shows_all else []), mean]
 
 
 def _list_series(chart: Chart, begin: int) -> list[Series]:
@@ -181,10 +181,27 @@ def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[Pa
     Phases that all runs share are aligned. Runs with different phases, such as controls, are laid over each other from
     their first step.
     """
-    if have_same_phases(runs):
+    if _have_same_phases(runs):
         places = place_phases(runs)
         begins = [{name: begin for name, (begin, _) in places.items()}] * len(runs)
         return begins, [Part(name, begin, end) for name, (begin, end) in places.items()]
     own = [place_phases([run]) for run in runs]
     end = max((end for places in own for _, end in places.values()), default=0)
     return [{name: begin for name, (begin, _) in places.items()} for places in own], [Part("", 0, end)]
+
+
+def place_phases(runs: Sequence[TrainingRun]) -> dict[str, tuple[int, int]]:
+    """First and last step of each phase that some run has begun, by name; all runs share them."""
+    lengths: dict[str, int] = {}
+    for run in runs:
+        for phase in run.phases:
+            steps = [row.step for row in (*phase.steps, *phase.probes)]
+            lengths[phase.name] = max(lengths.get(phase.name, 0), *steps, 0)
+    names = sorted(lengths, key=natural_order)
+    ends = list(accumulate(lengths[name] for name in names))
+    return {name: (end - lengths[name], end) for name, end in zip(names, ends, strict=True)}
+
+
+def _have_same_phases(runs: Sequence[TrainingRun]) -> bool:
+    """Tell runs of one schedule, such as several seeds, from a schedule and its control."""
+    return len({tuple(phase.name for phase in run.recipe.phases()) for run in runs}) == 1

@@ -52,7 +52,6 @@ class RolloutView:
     """One rollout.
 
     boxes: of the perceiver; () for the reasoner, whose rollouts share them.
-    advantage_text: "" for a masked rollout.
     masked: why it does not take part in training; "" when it does.
     reply: the answer that it led to; None when nobody was asked.
     """
@@ -206,7 +205,7 @@ def _view_rollout(number: int, group: QuotedGroup, rollout: QuotedRollout) -> Ro
         boxes=boxes,
         boxes_text=", ".join(box.label or "no label" for box in boxes) or "no box",
         reward_text="masked" if rollout.reward is None else f"{rollout.reward:.3g}",
-        advantage_text="" if rollout.advantage is None else f"{rollout.advantage:+.2f}",
+        advantage_text="masked" if rollout.advantage is None else f"{rollout.advantage:+.2f}",
         masked=_explain_mask(rollout),
         terms_text=", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in sorted(rollout.terms.items())),
         reply=reply,

@@ -7,7 +7,7 @@ as far as it got. Questions and images look as in the report on evaluations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2r.config import DataSettings
 from p2r.evaluation.tables import show_share
@@ -15,8 +15,8 @@ from p2r.report.kit.line_chart import NUM_COLORS
 from p2r.report.kit.page import Headline, list_filters, render_page
 from p2r.report.training.curves import draw_probe_charts, draw_step_charts
 from p2r.report.training.groups import FILTERS, MAX_GROUPS, view_groups
-from p2r.report.training.run import find_alarms, name_training_runs
 from p2r.report.training.tables import (
+    name_training_runs,
     show_count,
     show_probed,
     tabulate_phases,
@@ -24,6 +24,7 @@ from p2r.report.training.tables import (
     tabulate_recipes,
     tabulate_seconds,
 )
+from p2r.runs.guards import find_collapse
 from p2r.runs.training import TrainingRun, value_of
 
 
@@ -33,6 +34,16 @@ class Legend:
 
     name: str
     color: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A collapse that a guard saw after each step from `first` to `last` of a phase. text: what it said first."""
+
+    phase: str
+    first: int
+    last: int
+    text: str
 
 
 def build_training_report(
@@ -53,7 +64,7 @@ def build_training_report(
     page = {
         "headline": headline,
         "runs": names,
-        "legend": [Legend(name, place % NUM_COLORS) for place, name in enumerate(names)] if len(runs) > 1 else [],
+        "legend": [Legend(name, index % NUM_COLORS) for index, name in enumerate(names)] if len(runs) > 1 else [],
         "phases": tabulate_phases(runs, names),
         "alarms": write_alarms(runs, names),
         "probe_charts": draw_probe_charts(runs, names),
@@ -125,3 +136,20 @@ def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]
         for run, name in zip(runs, names, strict=True)
         for alarm in find_alarms(run)
     ]
+
+
+def find_alarms(run: TrainingRun) -> list[Alarm]:
+    """What the guards said, or would have said with the recipe's settings: one alarm for each stretch of steps."""
+    alarms: list[Alarm] = []
+    for phase in run.phases:
+        ringing: dict[str, Alarm] = {}
+        ended: list[Alarm] = []
+        for step in range(1, len(phase.steps) + 1):
+            probes = [probe for probe in phase.probes if probe.step <= step]
+            now = find_collapse(phase.steps[:step], probes, run.recipe.guards)
+            ended += [ringing.pop(name) for name in set(ringing) - set(now)]
+            for name, text in now.items():
+                began = ringing.get(name, Alarm(phase.name, step, step, text))
+                ringing[name] = replace(began, last=step)
+        alarms += sorted([*ended, *ringing.values()], key=lambda alarm: (alarm.first, alarm.text))
+    return alarms

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import JsonValue
 
 from p2r.evaluation.tables import MISSING, Table, show_number, show_share
-from p2r.report.training.run import name_training_runs
 from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, value_of
 from p2r.statistics import mean_of
 
@@ -30,6 +29,12 @@ def list_training_tables(runs: Sequence[TrainingRun]) -> list[Table]:
     names = name_training_runs(runs)
     tables = (tabulate_phases, tabulate_probes, tabulate_seconds, tabulate_recipes)
     return [table for make in tables if (table := make(runs, names)).rows]
+
+
+def name_training_runs(runs: Sequence[TrainingRun]) -> list[str]:
+    """The folders' names, or their whole paths where two names are equal."""
+    names = [run.folder.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def tabulate_phases(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
@@ -128,7 +133,7 @@ def _flatten(value: JsonValue, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [pair for key, each in value.items() for pair in _flatten(each, f"{name}.{key}" if name else key)]
     if isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        return [pair for place, each in enumerate(value) for pair in _flatten(each, f"{name}.{place}")]
+        return [pair for index, each in enumerate(value) for pair in _flatten(each, f"{name}.{index}")]
     if isinstance(value, list):
         return [(name, ", ".join(map(str, value)))]
     return [(name, "not set" if value is None else str(value).lower() if isinstance(value, bool) else str(value))]

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,12 +18,17 @@ from p2r.cli.app import app
 from p2r.config import ActiveRole
 from p2r.errors import StorageError
 from p2r.images.load import FileImage
-from p2r.report.kit.line_chart import CurvePoint, find_even_ticks, show_even_tick, smooth, thin
 from p2r.report.kit.page import Headline
-from p2r.report.training.curves import PROBE_CHARTS, SHARES, STEP_CHARTS, draw_probe_charts, draw_step_charts
+from p2r.report.training.curves import (
+    PROBE_CHARTS,
+    SHARES,
+    STEP_CHARTS,
+    draw_probe_charts,
+    draw_step_charts,
+    place_phases,
+)
 from p2r.report.training.groups import view_groups
-from p2r.report.training.page import build_training_report, write_alarms, write_training_lede
-from p2r.report.training.run import find_alarms, place_phases
+from p2r.report.training.page import build_training_report, find_alarms, write_alarms, write_training_lede
 from p2r.report.training.tables import list_training_tables, tabulate_probes
 from p2r.runs.guards import find_collapse
 from p2r.runs.training import (
@@ -171,7 +174,7 @@ def test_a_broken_group_is_one_sentence_that_names_its_place(tmp_path: Path) -> 
         write_run(tmp_path / "run", groups=[LogRow(phase="0-perceiver", step=1)])
 
 
-def test_the_same_phases_of_several_runs_lie_one_below_the_other(tmp_path: Path) -> None:
+def test_the_same_phases_of_several_runs_are_aligned(tmp_path: Path) -> None:
     names = ("0-perceiver", "1-reasoner")
     long = write_run(tmp_path / "a", [make_step(name, step) for name in names for step in (1, 2, 3)])
     short = write_run(tmp_path / "b", [make_step("0-perceiver", 1)])
@@ -187,7 +190,7 @@ def test_a_control_lies_over_the_schedule_from_its_first_step(run: TrainingRun, 
     assert "0-perceiver" not in reward and 'class="between"' not in reward
 
 
-def test_every_chart_draws_a_figure_that_is_logged(run: TrainingRun) -> None:
+def test_every_chart_draws_a_metric_that_is_logged(run: TrainingRun) -> None:
     step = {*Step.model_fields, "timing/seconds", "timing/mfu"} | {
         "timing/generated_tokens_per_second",
         "timing/trained_tokens_per_second",
@@ -197,7 +200,7 @@ def test_every_chart_draws_a_figure_that_is_logged(run: TrainingRun) -> None:
     assert (drawn - set(SHARES)) | needed <= step
 
 
-def test_every_chart_of_the_probe_draws_a_figure_that_a_probe_writes_with_its_interval() -> None:
+def test_every_probe_chart_draws_a_metric_that_a_probe_writes_with_its_interval() -> None:
     samples = load_benchmark("needles", num_samples=4)
     boxes = [sample.gold_boxes for sample in samples]
     traces = [make_trace(letter, *found) for letter, found in zip("AABA", boxes, strict=True)]
@@ -244,34 +247,6 @@ def test_failures_are_drawn_as_shares_of_what_was_asked(tmp_path: Path) -> None:
     assert re.findall(r"step 1: ([\d.]+)", chart.drawing) == ["25", "25"]
 
 
-@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
-def test_ticks_enclose_what_is_drawn_and_can_be_told_apart(least: float, span: float) -> None:
-    ticks = find_even_ticks(least, least + span)
-    slack = 1e-6 * max(1.0, abs(least), span)
-    assert ticks[0] <= least + slack and ticks[-1] >= least + span - slack
-    assert 2 <= len(ticks) <= 8
-    if span > 1e-3 * abs(least) + 1e-3:
-        assert len({show_even_tick(tick, ticks) for tick in ticks}) == len(ticks)
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.sampled_from([1, 3, 9]))
-def test_a_smoothed_curve_keeps_its_ends_and_stays_within_its_values(values: list[float], window: int) -> None:
-    points = [CurvePoint(x, y) for x, y in enumerate(values)]
-    smoothed = smooth(points, window)
-    assert [point.x for point in smoothed] == [point.x for point in points]
-    assert (smoothed[0].y, smoothed[-1].y) == (values[0], values[-1])
-    assert all(min(values) - 1e-9 <= point.y <= max(values) + 1e-9 for point in smoothed)
-    if window == 1:
-        assert smoothed == points
-
-
-def test_a_thinned_curve_keeps_its_first_and_last_point() -> None:
-    points = [CurvePoint(x, x) for x in range(1001)]
-    assert len(thin(points, 100)) == 100
-    assert (thin(points, 100)[0], thin(points, 100)[-1]) == (points[0], points[-1])
-    assert thin(points, 2000) == points
-
-
 def test_alarms_say_from_when_to_when_a_guard_saw_a_collapse(tmp_path: Path) -> None:
     entropies = [0.5, 0.0, 0.0, 0.5, 0.0]
     steps = [make_step("0-perceiver", k, entropy=entropy) for k, entropy in enumerate(entropies, start=1)]
@@ -306,7 +281,7 @@ def test_what_could_not_be_judged_is_masked_and_neither_right_nor_wrong(run: Tra
     assert reasoner.flags == ("0:asked", "0:right")
 
 
-def test_a_question_that_has_gone_from_the_data_is_said_on_its_card(run: TrainingRun) -> None:
+def test_a_question_that_is_no_longer_in_the_data_says_so(run: TrainingRun) -> None:
     moved = run.recipe.data.model_copy(update={"num_rows": 1})
     cards, problems = view_groups([run], ["run"], data=moved)
     assert problems == ["1 of 1 questions are not in needles:1000000."]
@@ -323,7 +298,7 @@ def test_the_page_needs_nothing_else_and_shows_replies_as_text(run: TrainingRun)
     assert "the server has gone" in html
 
 
-def test_a_image_under_another_question_is_not_shown(run: TrainingRun) -> None:
+def test_an_image_of_another_question_is_not_shown(run: TrainingRun) -> None:
     other = make_group("0-perceiver", 1, "perceiver", [make_trace("A", sample=replace(SAMPLE, question="Who?"))])
     [card], _ = view_groups([write_run(run.folder.parent / "other", groups=[other])], ["run"])
     assert card.image is None and card.question == "Who?"

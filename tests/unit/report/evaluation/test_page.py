@@ -1,0 +1,192 @@
+"""The page of evaluation runs: metrics, filters, and the images of its questions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.evaluation.scoring import score_run
+from p2r.images.load import FileImage, MemoryImage
+from p2r.report.evaluation import gallery
+from p2r.report.evaluation.page import build_report, write_lede
+from p2r.report.evaluation.sections import Section
+from p2r.runs.evaluation import make_run
+from p2r.types import Box, Completion, Failure, Perception, Sample, Trace
+from tests.fakes.reports import (
+    BUDGET,
+    ELSEWHERE,
+    GOLD,
+    HEADLINE,
+    Collector,
+    answer_all,
+    make_sample,
+    make_section,
+    make_trace,
+)
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    samples = [make_sample(id) for id in "abcd"]
+    return build_report([answer_all(samples, "BBAB", "AABA")], HEADLINE)
+
+
+def test_the_report_is_well_formed_and_needs_nothing_else(html: str) -> None:
+    page = Collector(html)
+    assert page.open == []
+    sources = [attributes.get("src") or attributes.get("href") or "" for _, attributes in page.tags]
+    assert all(source.startswith(("data:image/webp;base64,", "#")) for source in sources if source)
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+def test_the_result_in_words_states_accuracy_interval_and_chance() -> None:
+    samples = [make_sample(id) for id in "abcd"]
+    lede = write_lede([answer_all(samples, "BBAB", "AABA")])
+    assert lede.startswith(
+        "needles: own boxes answers 75.0% of 4 questions correctly (95% interval 30.1 to 95.4), direct 25.0% of 4;"
+    )
+    assert lede.endswith("guessing reaches 50.0%.")
+
+
+def test_the_table_shows_every_run_with_its_raw_counts_and_interval(html: str) -> None:
+    assert "30.1 - 95.4%" in html
+    assert "3 of 4" in html and "1 of 4" in html
+    assert "own boxes and direct: no evidence of a difference: 4 of 4 samples differ." in html
+
+
+def test_categories_are_listed_with_their_own_counts(html: str) -> None:
+    assert "n = 2, chance 50.0%" in html
+    assert ">pair<" in html
+
+
+def test_filters_count_their_questions_for_the_run_that_is_shown(html: str) -> None:
+    flags = [(attributes["data-flags"] or "").split() for tag, attributes in Collector(html).tags if tag == "article"]
+    own = [[flag.removeprefix("1:") for flag in found if flag.startswith("1:")] for found in flags]
+    assert own == [["asked", "gained"], ["asked", "gained"], ["asked", "lost", "wrong"], ["asked", "gained"]]
+    assert "Right where direct is wrong <span>3</span>" in html
+    assert 'data-filter="missed"' not in html
+
+
+def test_a_question_whose_boxes_miss_the_evidence_is_flagged() -> None:
+    html = build_report([answer_all([make_sample("a")], "A", "A", (ELSEWHERE,))], HEADLINE)
+    assert 'data-flags="0:asked 1:asked 1:missed"' in html
+
+
+def test_a_question_on_which_scorers_disagree_is_flagged() -> None:
+    sample = make_sample("a")
+    untagged = make_trace(sample, letter="A", reply="The answer is A.", boxes=(GOLD,))
+    html = build_report([make_section([sample], [make_trace(sample, letter="A")], [untagged])], HEADLINE)
+    assert 'data-flags="0:asked 1:asked 1:differ"' in html
+
+
+def test_boxes_of_every_run_that_looks_can_be_shown() -> None:
+    sample = make_sample("a")
+    section = make_section([sample], [make_trace(sample, letter="A")], [make_trace(sample, letter="A", boxes=(GOLD,))])
+    other = score_run(
+        make_run(
+            [sample], [make_trace(sample, letter="A", boxes=(ELSEWHERE,))], {"benchmark": "needles", "mode": "random"}
+        )
+    )
+    three = Section("needles", (*section.runs, other), (*section.names, "random"), 1, section.images, budget=BUDGET)
+    page = Collector(build_report([three], HEADLINE))
+    boxes = {a["data-run"]: "hidden" in a for tag, a in page.tags if tag == "i" and "data-run" in a}
+    assert boxes == {"1": False, "2": True}
+
+
+def test_crops_are_shown_of_every_run_whose_boxes_a_model_chose() -> None:
+    sample = make_sample("a")
+    own = make_trace(sample, letter="A", boxes=(GOLD,))
+    said = Completion(text="[]", finish_reason="stop", model="other")
+    other = own.model_copy(update={"perception": Perception(source="model:other", boxes=(ELSEWHERE,), completion=said)})
+    section = make_section([sample], [make_trace(sample, letter="A")], [own])
+    more = [
+        score_run(make_run([sample], [trace], {"benchmark": "needles", "mode": mode}))
+        for trace, mode in ((other, "zoom"), (own, "oracle"))
+    ]
+    four = Section("needles", (*section.runs, *more), (*section.names, "zoom", "oracle"), 1, section.images)
+    page = Collector(build_report([four], HEADLINE))
+    crops = {a["data-run"]: "hidden" in a for tag, a in page.tags if tag == "figure" and a.get("class") == "crops"}
+    assert crops == {"1": False, "2": True}
+
+
+def test_several_benchmarks_share_one_gallery() -> None:
+    first, second = (answer_all([make_sample(id)], "A", "A") for id in "ab")
+    html = build_report([first, Section("vstar", second.runs, second.names, 1, second.images)], HEADLINE)
+    names = [a["data-benchmark"] for tag, a in Collector(html).tags if tag == "article"]
+    assert names == ["needles", "vstar"]
+    assert "every benchmark" in html
+
+
+def test_gold_and_own_boxes_are_drawn_in_per_cent(html: str) -> None:
+    assert "left:10.0%;top:10.0%;width:20.0%;height:20.0%" in html
+    assert 'class="box gold"' in html
+    assert 'class="box own"' in html
+    assert "--c:red" in html
+
+
+def test_the_part_the_answer_was_read_from_is_marked(html: str) -> None:
+    assert "&lt;answer&gt;<mark>A</mark>&lt;/answer&gt;" in html
+
+
+def test_texts_from_models_cannot_break_the_page() -> None:
+    samples = [make_sample("a", "<script>alert(1)</script>")]
+    evil = Box(x1=1, y1=1, x2=500, y2=500, label='"><img src=x>')
+    html = build_report([answer_all(samples, "A", "A", (evil,))], HEADLINE)
+    assert "<script>alert" not in html
+    assert "<img src=x>" not in html
+
+
+def test_a_failed_question_says_why_and_is_not_called_wrong() -> None:
+    sample = make_sample("a")
+    failed = Trace(
+        sample_id="a",
+        image="a",
+        question=sample.question,
+        failure=Failure(stage="reason", kind="EndpointError", message="the server is gone"),
+    )
+    html = build_report([make_section([sample], [make_trace(sample, letter="A")], [failed])], HEADLINE)
+    assert "the server is gone" in html
+    assert 'class="mark failed"' in html
+    assert 'class="mark wrong"' not in html
+    assert 'data-flags="0:asked 1:asked 1:failed"' in html
+
+
+def test_a_question_whose_image_is_gone_says_so(tmp_path: Path) -> None:
+    sample = Sample(id="a", image=FileImage(tmp_path / "gone.png"), question="What?")
+    trace = make_trace(sample, letter="A")
+    assert "there is no file" in build_report([make_section([sample], [trace], [trace])], HEADLINE)
+
+
+def test_a_run_without_boxes_says_that_there_was_no_second_look() -> None:
+    assert "no box, no second look" in build_report([answer_all([make_sample("a")], "A", "A", ())], HEADLINE)
+
+
+def test_questions_are_drawn_up_to_a_limit_but_all_are_counted() -> None:
+    samples = [make_sample(id) for id in "abcd"]
+    html = build_report([answer_all(samples, "AAAA", "AAAA")], HEADLINE, max_cards=2)
+    assert html.count("<article") == 2
+    assert "<small>drawn evenly from 4</small>" in html
+    assert "4 of 4" in html
+
+
+def test_the_image_one_look_shows_has_the_size_of_the_budget() -> None:
+    html = build_report([answer_all([make_sample("a")], "A", "A")], HEADLINE)
+    assert "288 × 192 pixels" in html
+
+
+def test_a_report_keeps_its_size_by_smaller_images_and_shorter_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "FRAME_BYTES", 40_000)
+    noise = Image.effect_noise((256, 192), 80).convert("RGB")
+    samples = [replace(make_sample(f"n{k}"), image=MemoryImage(noise, f"n{k}")) for k in range(2)]
+    replies = ["because " * 5000 + "<answer>A</answer>", "<answer>A</answer>"]
+    direct = [make_trace(sample, reply=reply) for sample, reply in zip(samples, replies, strict=True)]
+    own = [make_trace(sample, boxes=(GOLD,), image_wh=noise.size) for sample in samples]
+    section = make_section(samples, direct, own, budget=None)
+    whole, small = (build_report([section], HEADLINE, max_bytes=most) for most in (1_000_000, 90_000))
+    assert len(whole) > 110_000 and "characters left out" not in whole
+    assert len(small) <= 90_000 and "characters left out" in small
+    assert whole.count("data:image/webp") == small.count("data:image/webp") == 4

@@ -1,0 +1,80 @@
+"""The paper's values, and what is wrong with them."""
+
+from __future__ import annotations
+
+from p2r.benchmarks.mme_realworld import LITE_CATEGORIES
+from p2r.benchmarks.reasonseg import SPLITS
+from p2r.evaluation.aggregate import MME_COLUMNS
+from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, read_published, tabulate_beside_paper
+from tests.fakes.reports import make_scored
+
+VSTAR = {"overall": 191, "direct_attributes": 115, "relative_position": 76}
+MME = {
+    f"{task} {short}": LITE_CATEGORIES.get(f"{task}/{full}")
+    for task in ("Perception", "Reasoning")
+    for short, full in MME_COLUMNS.items()
+}
+
+
+def find_slips(row: PublishedRow) -> set[str]:
+    """Columns that arithmetic alone shows to be wrong, given the benchmark's sizes and one printed digit."""
+    found: set[str] = set()
+    for column, value in row.values.items():
+        if row.benchmark == "vstar":
+            num = VSTAR[column]
+        elif row.benchmark.startswith("hrbench"):
+            num = 800 if column == "overall" else 400
+        elif row.benchmark == "reasonseg":
+            num = SPLITS[row.method.split(", ")[1]]
+        else:
+            num = MME.get(column) or 1919
+        if min(abs(value - 100 * k / num) for k in range(num + 1)) > 0.0501:
+            found.add(column)
+    values = row.values
+    has_halves = row.benchmark.startswith("hrbench") and len(values) == 3
+    if has_halves and abs((values["single"] + values["cross"]) / 2 - values["overall"]) > 0.151:
+        found.add("overall")
+    if row.benchmark == "mme_realworld_lite":
+        right = sum(round(values[name] * num / 100) for name, num in MME.items() if num and name in values)
+        if abs(100 * right / 1919 - values["Overall"]) > 0.0501:
+            found.add("Overall")
+    return found
+
+
+def test_every_slip_in_the_paper_is_marked_and_nothing_else_is() -> None:
+    for row in read_published().rows:
+        shown = find_slips(row)
+        if row.method == "Qwen3-VL-Instruct-8B" and row.benchmark == "hrbench_8k":
+            shown = {"cross"}  # either could be wrong; 70.1 stands in both columns
+        if row.method == "DeepEyes-7B" and row.benchmark == "vstar":
+            shown |= {"overall"}  # not by arithmetic: the right option always stood at A
+        assert set(row.slips) == shown, row
+
+
+def test_the_paper_has_all_its_tables() -> None:
+    rows = read_published().rows
+    assert {row.table for row in rows} == {f"Table {k}" for k in range(1, 6)}
+    assert {row.benchmark for row in rows} == {*NUM_SAMPLES, "reasonseg"}
+    [best] = [row for row in rows if (row.method, row.benchmark, row.table) == ("P2R-4B", "vstar", "Table 1")]
+    assert best.values == {"overall": 93.2, "direct_attributes": 92.2, "relative_position": 94.7}
+
+
+def test_our_runs_stand_above_the_papers_lines_with_where_each_is_from() -> None:
+    table = tabulate_beside_paper([make_scored("vstar")], ["mine"])
+    assert table is not None
+    assert table.columns == ("", "from", "n", "overall", "95% interval", "direct_attributes", "relative_position")
+    assert table.rows[0][:4] == ("mine", "here", "2", "50.0%")
+    paper = next(row for row in table.rows if row[:2] == ("P2R-4B", "Table 1"))
+    assert paper[2:] == ("191", "93.2%", "88.7 - 96.0%", "92.2%", "94.7%")
+    assert any("DeepEyes-7B, overall: measured with the right option always at A." in note for note in table.notes)
+
+
+def test_no_interval_is_claimed_where_rotations_are_not_independent() -> None:
+    table = tabulate_beside_paper([make_scored("hrbench_4k")], ["mine"])
+    assert table is not None
+    row = next(row for row in table.rows if row[:2] == ("P2R-8B", "Table 1"))
+    assert row[2:5] == ("800", "81.5%*", "-")
+
+
+def test_of_other_benchmarks_the_paper_says_nothing() -> None:
+    assert tabulate_beside_paper([make_scored("needles")], ["mine"]) is None

@@ -1,0 +1,107 @@
+"""Where a report finds runs and their images."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.benchmarks import load_benchmark
+from p2r.errors import StorageError
+from p2r.evaluation.scoring import score_run
+from p2r.report.evaluation.sections import find_images, find_run_folders, make_sections
+from p2r.runs.evaluation import merge_runs, read_run, write_facts
+from p2r.runs.origin import make_origin, read_origin, write_origin
+from p2r.runs.store import TraceStore
+from tests.fakes.reports import make_sample, make_scored, make_trace
+
+
+def test_runs_below_a_folder_are_found_in_the_order_of_the_modes(tmp_path: Path) -> None:
+    for mode in ("random", "p2r", "direct"):
+        with TraceStore(tmp_path / "needles" / mode, {"mode": mode}):
+            write_facts(tmp_path / "needles" / mode, [make_sample("a")])
+    names = [folder.name for folder in find_run_folders([tmp_path, tmp_path / "needles" / "p2r"])]
+    assert names == ["direct", "p2r", "random"]
+    with pytest.raises(StorageError, match="holds no run"):
+        find_run_folders([tmp_path / "nowhere"])
+
+
+def test_runs_are_sorted_by_benchmark_and_named_by_what_differs() -> None:
+    runs = [make_scored("vstar", "direct"), make_scored("needles", "p2r"), make_scored("vstar", "p2r")]
+    sections = make_sections(runs)
+    assert [(c.benchmark, c.names, c.primary) for c in sections] == [
+        ("vstar", ("direct", "p2r"), 1),
+        ("needles", ("p2r",), 0),
+    ]
+    assert make_sections(runs, primary="direct")[0].primary == 0
+    with pytest.raises(StorageError, match="no run is called 'oracle'"):
+        make_sections(runs, primary="oracle")
+
+
+def write_questions(folder: Path) -> Path:
+    for k in range(2):
+        Image.new("RGB", (20 + k, 10)).save(folder / f"{k}.png")
+    rows = [{"id": str(k), "image": f"{k}.png", "question": f"What is {k}?", "target": "it"} for k in range(2)]
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_images_are_found_where_the_run_says_its_data_lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_questions(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    samples = load_benchmark("folder:questions.jsonl")
+    with TraceStore(tmp_path / "run", {"benchmark": "folder"}) as store:
+        write_facts(store.folder, samples)
+        write_origin(store.folder, make_origin("folder:questions.jsonl"))
+        for sample in samples:
+            store.append(make_trace(sample))
+    monkeypatch.chdir("/")
+    images, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
+    assert problem == "" and [images[id].load().width for id in ("0", "1")] == [20, 21]
+
+
+def test_missing_data_are_reported_and_can_be_named(tmp_path: Path) -> None:
+    run = make_scored("folder")
+    images, problem = find_images([run], None)
+    assert images == {} and problem == "The runs do not say where their data are."
+    images, problem = find_images([run], load_benchmark(f"folder:{write_questions(tmp_path)}"))
+    assert set(images) == {"0", "1"} and problem == ""
+
+
+def test_an_image_of_another_question_is_not_shown(tmp_path: Path) -> None:
+    path = write_questions(tmp_path)
+    path.write_text(path.read_text().replace("What is 1?", "Who is 1?"))
+    images, problem = find_images([make_scored("folder")], load_benchmark(f"folder:{path}"))
+    assert set(images) == {"0"}
+    assert re.fullmatch(r"1 image is not in .*questions\.jsonl\.", problem)
+
+
+def test_the_file_a_trace_names_serves_when_the_data_are_gone(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 10)).save(tmp_path / "a.png")
+    images, problem = find_images([make_scored("folder", image=str(tmp_path / "a.png"))], None)
+    assert problem == "" and images["0"].load().width == 30
+
+
+def test_the_origin_of_a_run_can_be_written_again(tmp_path: Path) -> None:
+    write_origin(tmp_path, make_origin("needles", seed=1))
+    write_origin(tmp_path, make_origin("needles", seed=2))
+    origin = read_origin(tmp_path)
+    assert origin is not None and origin.seed == 2
+    (tmp_path / "origin.json").write_text("{}")
+    with pytest.raises(StorageError, match="does not say where the data lay"):
+        read_origin(tmp_path)
+
+
+def test_a_merged_run_keeps_where_its_data_lay(tmp_path: Path) -> None:
+    for k in (1, 2):
+        with TraceStore(tmp_path / str(k), {"shard": f"{k}/2"}) as store:
+            write_facts(store.folder, [make_sample(str(k))])
+            write_origin(store.folder, make_origin("needles", seed=3))
+            store.append(make_trace(make_sample(str(k))))
+    merge_runs([read_run(tmp_path / "1"), read_run(tmp_path / "2")], tmp_path / "whole")
+    origin = read_origin(tmp_path / "whole")
+    assert origin is not None and origin.seed == 3
