@@ -62,7 +62,8 @@ def test_a_masked_rollout_is_written_read_back_and_shown_as_masked(tmp_path: Pat
     assert run.groups == (quoted,)
     assert [rollout.advantage is None for rollout in run.groups[0].rollouts] == [True, False, False]
     [view], _ = view_groups([run], ["run"])
-    assert [rollout.advantage_text for rollout in view.rollouts] == ["", "+0.71", "-0.71"]
+    assert [rollout.advantage_text for rollout in view.rollouts] == ["masked", "+0.71", "-0.71"]
+    assert [rollout.masked for rollout in view.rollouts] == ["masked: it was not judged", "", ""]
     assert [rollout.reward_text for rollout in view.rollouts] == ["masked", "1", "0"]
 
 
