@@ -1,0 +1,61 @@
+"""Questions with options: targets as letters, and other orders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from p2r.choices import find_letter, reorder_options, shuffle_order
+from p2r.errors import DataError
+from p2r.images.load import MemoryImage
+from p2r.types import Sample
+
+OPTIONS = ("a star", "a fish", "a sun")
+SAMPLE = Sample("q", MemoryImage(Image.new("RGB", (8, 8))), "What?", OPTIONS, answer_form="choice", target="B")
+
+
+@pytest.mark.parametrize("target", ["B", "b", " B ", "a fish"])
+def test_a_target_is_a_letter_or_a_text(target: str) -> None:
+    assert find_letter(target, OPTIONS) == "B"
+
+
+@pytest.mark.parametrize("target", ["D", "a boat", ""])
+def test_a_target_that_names_no_option_is_refused(target: str) -> None:
+    with pytest.raises(DataError, match="neither the letter nor the text"):
+        find_letter(target, OPTIONS)
+
+
+def test_a_target_that_names_two_options_is_refused() -> None:
+    with pytest.raises(DataError, match="more than one option: A, B"):
+        find_letter("A", ("B", "A"))
+
+
+def test_an_order_depends_on_seed_and_key_alone() -> None:
+    orders = [shuffle_order(4, seed, key) for seed in (0, 1) for key in ("a", "b")]
+    assert orders == [shuffle_order(4, seed, key) for seed in (0, 1) for key in ("a", "b")]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_the_target_moves_with_its_option() -> None:
+    moved = reorder_options(SAMPLE, [2, 0, 1])
+    assert (moved.options, moved.target) == (("a sun", "a star", "a fish"), "C")
+
+
+def test_options_in_the_question_are_rewritten() -> None:
+    stated = replace(SAMPLE, question="What?\n(A) a star\n(B) a fish\n(C) a sun", options_in_question=True)
+    assert reorder_options(stated, [2, 0, 1]).question == "What?\n(A) a sun\n(B) a star\n(C) a fish"
+
+
+def test_options_that_the_question_states_otherwise_are_refused() -> None:
+    stated = replace(SAMPLE, question="What? a star, a fish or a sun?", options_in_question=True)
+    with pytest.raises(DataError, match="does not state its options"):
+        reorder_options(stated, [2, 0, 1])
+
+
+@pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [1, 2, 3]])
+def test_what_is_not_an_order_is_refused(order: list[int]) -> None:
+    with pytest.raises(DataError, match="not an order of the 3 options"):
+        reorder_options(SAMPLE, order)

@@ -1,0 +1,20 @@
+"""What is said to a model."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from p2r.dialogue import Prompt, Turn, visual_tokens
+
+PHOTO, CROP = Image.new("RGB", (64, 96)), Image.new("RGB", (32, 32))
+CHAT = Prompt("reasoner", "", "What?", (PHOTO,), "none", (Turn("assistant", ("Zoom.",)), Turn("user", (CROP, "Well?"))))
+
+
+def test_a_chat_is_its_question_and_all_that_was_said_since() -> None:
+    assert [turn.role for turn in CHAT.turns] == ["user", "assistant", "user"]
+    assert [turn.text for turn in CHAT.turns] == ["What?", "Zoom.", "Well?"]
+    assert CHAT.all_images == (PHOTO, CROP)
+
+
+def test_an_image_costs_a_token_for_each_merged_patch() -> None:
+    assert visual_tokens((PHOTO, CROP), 32) == (6, 1)

@@ -1,0 +1,71 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2r.errors import StorageError
+from p2r.files import Log, read_log, replace_file, replace_folder
+
+
+def test_a_replaced_file_leaves_no_draft(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        replace_file(tmp_path / "a.json", text)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "new"
+
+
+def test_a_folder_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    for text in ("old", "new"):
+        with replace_folder(folder) as draft:
+            (draft / "a.txt").write_text(text)
+            assert not folder.exists() or (folder / "a.txt").read_text() == "old"
+    assert (folder / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    with replace_folder(folder) as draft:
+        (draft / "a.txt").write_text("old")
+    with pytest.raises(StorageError, match="no space left on device"), replace_folder(folder) as draft:
+        (draft / "a.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+    assert (folder / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_bug_in_the_block_is_raised_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), replace_folder(tmp_path / "weights"):
+        raise KeyError("a")
+
+
+def test_a_log_is_continued_where_the_checkpoint_left_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with Log(path) as log:
+        log.write({"step": 1})
+        kept = log.sync()
+        log.write({"step": 2})
+    with Log(path, kept) as log:
+        log.write({"step": 3})
+    assert read_log(path) == [{"step": 1}, {"step": 3}]
+
+
+def test_a_log_that_lost_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(StorageError, match="has 3 bytes, and had 4"):
+        Log(tmp_path / "metrics.jsonl", 4)
+
+
+def test_a_line_without_an_end_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    assert read_log(tmp_path / "metrics.jsonl") == [{"step": 1}]
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"st\n{"step": 1}\n')
+    with pytest.raises(StorageError, match="is not a log of a run"):
+        read_log(tmp_path / "metrics.jsonl")
