@@ -40,17 +40,17 @@ def find_letter(target: str, options: Sequence[str]) -> str:
 
 
 def shuffle_order(num_options: int, seed: int, key: str) -> list[int]:
-    """An order of options that depends only on seed and key: entry k is the index of the option that comes k-th."""
+    """Return an order that depends only on seed and key: entry k is the index of the option that becomes the k-th."""
     order = list(range(num_options))
     random.Random(f"{seed}:{key}").shuffle(order)
     return order
 
 
 def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
-    """The same question with its options in another order, also where the question's text states them.
+    """Return the sample with its options in another order, also where the question's text states them.
 
     Args:
-        order: entry k is the index, in the sample, of the option that comes k-th.
+        order: entry k is the index, in the sample, of the option that becomes the k-th.
 
     Raises:
         DataError: `order` is not an order of the options, or the question does not state them as lines "(A) ...".

@@ -1,7 +1,6 @@
-"""What is said to a model: prompts, how replies are drawn, and the protocol that every model follows.
+"""What is said to a model: budgets, prompts, how replies are drawn, and the protocol that every model follows.
 
-Images in prompts are sized already. What a model says back, `Completion`, is written into traces and therefore in
-`types`.
+Images in prompts are already sized. The reply, `Completion`, is written into traces and therefore in `types`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Role = Literal["perceiver", "reasoner", "judge"]
 
 
 class Budget(Frozen):
-    """How many pixels a model looks at: sides are multiples of `factor`, the area lies in [min_pixels, max_pixels]."""
+    """The pixels that a model is shown: sides are multiples of `factor`, the area lies in [min_pixels, max_pixels]."""
 
     factor: int = 32
     min_pixels: int = 16 * 32 * 32
@@ -26,7 +25,7 @@ class Budget(Frozen):
 
 
 class ModelProfile(Frozen):
-    """What a model family expects: the frame its boxes are written in, and its pixel budget."""
+    """What a model family expects: the frame in which it writes boxes, and its pixel budget."""
 
     family: str
     frame: Frame
@@ -36,7 +35,7 @@ class ModelProfile(Frozen):
 class Decoding(Frozen):
     """How tokens are drawn. Temperature 0 is greedy.
 
-    first_words: words whose probability of beginning the reply is wanted as well: `Completion.first_probs`.
+    first_words: words for which the probability that the reply begins with them is wanted: `Completion.first_probs`.
     """
 
     max_new_tokens: int
@@ -49,7 +48,7 @@ class Decoding(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a chat: texts and images (already sized), as they follow each other."""
+    """One turn of a chat: texts and sized images, in order."""
 
     role: Literal["user", "assistant"]
     parts: tuple[str | Image.Image, ...]
@@ -65,11 +64,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked: images first (already sized to its budget), then the text.
+    """What a model is asked: images first (sized to its budget), then the text.
 
-    fingerprint: short hash of the prompt set the wording comes from.
-    later: what was said since, in a chat of several turns: a reply, what was said to it, and so on. The last turn is
-        the user's.
+    fingerprint: short hash of the prompt set that words it.
+    later: the turns that follow in a longer chat: a reply, the answer to it, and so on. The last turn is the user's.
     """
 
     role: Role
@@ -81,7 +79,7 @@ class Prompt:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """The whole chat, without the system's words."""
+        """The whole chat without the system's words."""
         return (Turn("user", (*self.images, self.text)), *self.later)
 
     @property
@@ -91,19 +89,23 @@ class Prompt:
 
 
 class Model(Protocol):
-    """Anything that replies to a prompt. Concurrent calls are welcome; a model batches or bounds them itself."""
+    """Anything that replies to a prompt. Calls may be concurrent; a model batches or bounds them itself."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The model's name in traces."""
+        ...
 
     @property
-    def profile(self) -> ModelProfile: ...
+    def profile(self) -> ModelProfile:
+        """The frame of its boxes and its pixel budget."""
+        ...
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """Raises ModelError or EndpointError when no usable reply comes."""
+        """Reply to a prompt. Raises ModelError or EndpointError when there is no usable reply."""
         ...
 
 
 def visual_tokens(images: Sequence[Image.Image], factor: int) -> tuple[int, ...]:
-    """Tokens each image costs a model whose merged patch covers factor x factor pixels."""
+    """Count the tokens of each image for a model whose merged patch covers factor x factor pixels."""
     return tuple((image.width // factor) * (image.height // factor) for image in images)

@@ -42,15 +42,15 @@ class EndpointError(ModelError):
 
 
 class ToolError(P2RError):
-    """A model's call of a tool is not usable; it is told so and goes on."""
+    """A model's call of a tool is not usable. The model is told so and continues."""
 
 
 class JudgeError(P2RError):
-    """An answer could not be judged; it is neither right nor wrong."""
+    """An answer could not be judged: it is neither right nor wrong."""
 
 
 class TrainingError(P2RError):
-    """Training cannot go on: numbers that are none, too little memory, a guard, or too many failures."""
+    """Training cannot continue: a number is not finite, memory is short, a guard stops it, or too much fails."""
 
 
 class StorageError(P2RError):
@@ -62,10 +62,10 @@ class TooManyErrors(P2RError):
 
 
 def excerpt(value: object, max_chars: int = 60, *, keeps_end: bool = False) -> str:
-    """A value as a message quotes it: as Python writes it, cut to `max_chars` characters without the quotes.
+    """Quote a value for a message: as Python writes it, cut to `max_chars` characters without the quotes.
 
     Args:
-        keeps_end: cut the beginning in place of the end.
+        keeps_end: cut off the beginning instead of the end.
     """
     text = value if isinstance(value, str) else repr(value)
     if len(text) > max_chars:

@@ -6,8 +6,8 @@ pixel.
 
 A model sees the annotated image sized to its budget. Drawing on a whole 8K image and sizing it again takes many
 times longer than the lines are worth. So the sized image that the perceiver saw is copied, and only what the lines
-touch is made anew from full resolution: the same pixels to the bit. Where the lines touch a large part, the plain way
-is taken.
+touch is drawn again from full resolution: the same pixels to the bit. Where the lines touch a large part, the whole
+image is drawn on and sized.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ from p2r.types import Box, EvidenceRecord, Trace
 
 BOX_COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "magenta")
 
-# Making a pixel of the sized image anew costs about this many times what it costs within one whole resize.
+MAX_CROPS = 3
+"""Most crops that a reasoner is shown (paper, appendix B.2)."""
+
 REDRAW_COST = 4
+"""Redrawing a pixel of the sized image alone costs about this many times its share of one whole resize."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What the reasoner sees.
 
-    image: the whole image.
+    full_image: the whole image.
     boxes: all boxes, drawn in this order.
-    crops: full-resolution cut-outs of the first boxes; () when there is no usable box.
+    crops: cut out of the first boxes at full resolution; () when there is no usable box.
     """
 
     full_image: FullImage
@@ -46,36 +49,39 @@ class Evidence:
 
     @cached_property
     def annotated(self) -> Image.Image | None:
-        """`image` at full resolution with the boxes drawn, made when first asked for; None without a usable box."""
+        """The image at full resolution with the boxes drawn, made when first asked for; None without a usable box."""
         return annotate(self.full_image.image, self.boxes) if self.record.annotated else None
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
-        """The annotated image and the crops; without evidence the image alone. Full resolution."""
+        """The annotated image and the crops at full resolution; without a usable box the image alone."""
         return (self.full_image.image,) if self.annotated is None else (self.annotated, *self.crops)
 
     def sized(self, budget: Budget) -> tuple[Image.Image, ...]:
-        """`images` as a model with this budget sees them. No annotated image at full resolution is made for it."""
+        """Return `images` as a model with this budget sees them, without drawing on the image at full resolution."""
         if not self.record.annotated:
             return (self.full_image.fitted(budget),)
         return annotate_fitted(self.full_image, self.boxes, budget), *(fit(crop, budget) for crop in self.crops)
 
 
-def gather(full_image: FullImage, boxes: Sequence[Box], *, limit: int = 3) -> Evidence:
-    """Draw `boxes` and cut out the first `limit`. A crop no model can see is skipped; with none left, no evidence.
+def gather(full_image: FullImage, boxes: Sequence[Box], *, limit: int = MAX_CROPS) -> Evidence:
+    """Draw `boxes` and cut out the first `limit`.
+
+    A crop that no model can see is skipped. Without a crop there is no evidence: the image is shown as it is.
 
     Args:
-        image: at full resolution; not modified.
+        full_image: not modified.
         boxes: per mille of the image; () gives the image alone.
-        limit: most crops, 3 in the paper.
+        limit: most crops.
     """
     return _cut_out(full_image, boxes, plan_crops(full_image.size, boxes, limit=limit))
 
 
 def regather(full_image: FullImage, trace: Trace) -> Evidence:
-    """The evidence of a finished walk, cut out again by the rectangles that its trace holds.
+    """Return the evidence of a finished walk, cut out by the rectangles that its trace holds.
 
-    Boxes that a tool showed the reasoner are in no record; evidence is gathered from them as from a perceiver's.
+    The record does not hold the boxes that a tool showed the reasoner; for them, evidence is gathered as for a
+    perceiver's boxes.
 
     Raises:
         ImageError: the trace is about an image of another size.
@@ -95,12 +101,12 @@ def regather(full_image: FullImage, trace: Trace) -> Evidence:
 
 
 def box_color(index: int) -> str:
-    """The color in which the box with this index is drawn."""
+    """Return the color in which the box with this index is drawn."""
     return BOX_COLORS[index % len(BOX_COLORS)]
 
 
-def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = 3) -> EvidenceRecord:
-    """What `gather` will cut out, without touching a pixel."""
+def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = MAX_CROPS) -> EvidenceRecord:
+    """Return what `gather` will cut out, without touching a pixel."""
     rects: list[Rect] = []
     skipped: list[int] = []
     for index, box in enumerate(boxes[:limit]):
@@ -116,15 +122,15 @@ def plan_crops(image_wh: tuple[int, int], boxes: Sequence[Box], *, limit: int = 
     return EvidenceRecord(image_wh=image_wh, crops=tuple(rects), skipped=tuple(skipped), annotated=bool(rects))
 
 
-def annotate(full_image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """A copy of `image` with every box outlined; colors in turn, lines max(3, 0.3% of the width) pixels wide."""
-    annotated = full_image.copy()
-    _draw(annotated, boxes, full_image.size, (0, 0))
+def annotate(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """Return a copy of `image` with every box outlined, in turning colors and `line_width` pixels wide."""
+    annotated = image.copy()
+    _draw(annotated, boxes, image.size, (0, 0))
     return annotated
 
 
 def annotate_fitted(full_image: FullImage, boxes: Sequence[Box], budget: Budget) -> Image.Image:
-    """`fit(annotate(image.image, boxes), budget)` to the bit, without drawing on and sizing the whole image."""
+    """Return `fit(annotate(full_image.image, boxes), budget)` to the bit, without drawing on the whole image."""
     fitted, size = full_image.fitted(budget), full_image.size
     if fitted.size == size:
         return annotate(fitted, boxes)
@@ -146,17 +152,18 @@ def annotate_fitted(full_image: FullImage, boxes: Sequence[Box], budget: Budget)
 
 
 def line_width(image_width: int) -> int:
+    """Return how wide a box's outline is, in pixels of an image of this width: 0.3% of it, at least 3."""
     return max(3, int(0.003 * image_width))
 
 
 def crop_rect(
     box: Box, width: int, height: int, *, margin: float | tuple[float, float] = 0.1, max_margin_px: int = 600
 ) -> Rect:
-    """The pixels to cut out for `box`, margins included, clipped to a width x height image.
+    """Return the pixels to cut out for `box`, margins included, clipped to a width x height image.
 
     Args:
-        margin: added per side, as a fraction of the image (not of the box); (x, y) where they differ.
-        max_margin_px: upper bound on that margin, in pixels.
+        margin: added on each side, as a fraction of the image (not of the box); (x, y) where the two differ.
+        max_margin_px: upper bound of the margin, in pixels.
 
     Raises:
         EmptyCropError: no whole pixel is covered after clipping.
@@ -177,7 +184,7 @@ def _cut_out(full_image: FullImage, boxes: Sequence[Box], record: EvidenceRecord
 
 
 def _draw(part: Image.Image, boxes: Sequence[Box], size: tuple[int, int], origin: tuple[int, int]) -> None:
-    """Outline the boxes on `part`, which begins at `origin` of an image of `size`."""
+    """Outline the boxes on `part`, whose first pixel is `origin` of an image of `size`."""
     draw, line_px = ImageDraw.Draw(part), line_width(size[0])
     reach_px = 2 * line_px  # a side that far outside cannot be seen; without the limit Pillow walks along all of it
     for index, box in enumerate(boxes):
@@ -196,7 +203,7 @@ def _clamp(value: int, least: int, most: int) -> int:
 
 
 def _line_rects(box: Box, size: tuple[int, int]) -> list[Rect]:
-    """Rectangles that hold every pixel that `box` colors: its four sides, or all of it where the sides meet."""
+    """List rectangles that hold every pixel that `box` colors: its four sides, or all of it where the sides meet."""
     left, top, right, bottom = box.to_pixels(*size)
     right, bottom, line_px = right + 1, bottom + 1, line_width(size[0])
     if right - left <= 3 * line_px or bottom - top <= 3 * line_px:  # a thin box is colored beyond its own corners
@@ -212,7 +219,7 @@ def _line_rects(box: Box, size: tuple[int, int]) -> list[Rect]:
 
 
 def _touched(rect: Rect, size: tuple[int, int], new_size: tuple[int, int]) -> Rect | None:
-    """The window of the sized image that depends on `rect` of the full one; None when it lies outside."""
+    """Return the window of the sized image that depends on `rect` of the full one; None when it lies outside."""
     left, right = touched_range(size[0], new_size[0], rect[0], rect[2])
     top, bottom = touched_range(size[1], new_size[1], rect[1], rect[3])
     return (left, top, right, bottom) if left < right and top < bottom else None

@@ -1,8 +1,8 @@
-"""The one way from a question to a judged answer: perceive, gather, reason, read the answer, judge.
+"""The walk from a question to a judged answer: perceive, gather evidence, reason, read the answer, judge.
 
-Paper: section 3.2. Asking, evaluating, serving and both training phases walk this way; what differs is who perceives
-and who reasons. A P2RError ends a walk and is recorded on its trace with all that was done before it: neither right
-nor wrong. Any other exception is a bug and is raised.
+Paper: section 3.2. Asking, evaluating and both training phases use this walk; they differ in who perceives and who
+reasons. A P2RError ends a walk and is recorded on its trace with everything that was done before: the trace is neither
+right nor wrong. Any other exception is a bug and is raised.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2r.roles import Perceiver, Reasoner, hash_roles
 from p2r.types import Answer, Completion, EvidenceRecord, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
 
 NOTHING_SAID = Answer(text=None)
-"""What a judge is given where nobody was asked for an answer."""
+"""The answer that a judge sees when no reasoner was asked."""
 
 
 async def walk(
@@ -29,13 +29,13 @@ async def walk(
     *,
     full_image: FullImage | None = None,
 ) -> Trace:
-    """Answer one sample, and judge the answer when there is a judge. Without a reasoner it ends with the evidence, and
-    the judge sees the boxes alone.
+    """Answer one sample, and judge the answer when there is a judge.
 
-    Images are decoded, cut and sized in threads, so that walks side by side keep the event loop free.
+    Images are decoded, cut and sized in threads, so that walks side by side do not block the event loop.
 
     Args:
-        image: the sample's, where it is decoded already: walks of one sample share it.
+        reasoner: None ends the walk with the evidence; the judge then sees only the boxes.
+        full_image: the sample's image where it is already decoded, so that walks of one sample share it.
 
     Returns:
         The trace of everything that was seen, said and judged; `failure` says why it is incomplete, if it is.
@@ -58,10 +58,7 @@ async def walk(
         stage = "reason"
         if reasoner is not None:
             reply = reasoner(sample, evidence)
-            del (
-                evidence,
-                full_image,
-            )  # pixels at full resolution are gone as soon as the reasoner has no more use for them
+            del evidence, full_image  # so that the reasoner can free the pixels at full resolution
             reasoning = await reply
         answer = extract_answer(reasoning.text, sample.answer_form, sample.options) if reasoning else None
         stage = "judge"
@@ -96,7 +93,7 @@ async def walk_twice(
     *,
     full_image: FullImage,
 ) -> Trace:
-    """`walk`, and once more if that fails: a server that was restarting, a judge that was cut off."""
+    """`walk`, and a second time if the first fails: a server may have restarted, a judge may have been cut off."""
     trace = await walk(sample, perceiver, reasoner, judge, full_image=full_image)
     if trace.failure is None:
         return trace

@@ -1,11 +1,11 @@
-"""Prompt sets: every wording is one text file, filled here and fingerprinted.
+"""Prompt sets: every prompt is a text file, filled here and fingerprinted.
 
-The shipped sets `release` (default: the wording behind the published checkpoints) and `paper` (appendix B.1) lie
-in prompt_sets/, where a README names the source of each file. A folder of one's own works like a shipped one; the
-file base.txt in it may name a shipped set that supplies the files it lacks.
+The shipped sets `release` (the default: the wording behind the published checkpoints) and `paper` (appendix B.1) are in
+prompt_sets/, where a README names the source of each file. Your own folder works like a shipped set; a file base.txt in
+it may name a shipped set that supplies the files it lacks.
 
-A file's characters count as they stand, a newline at its end included. `{question}` and the other placeholders are
-filled in one pass, so braces in a question stay as they are.
+Every character of a file counts, a newline at its end included. `{question}` and the other placeholders are filled in
+one pass, so braces in a question stay as they are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHIPPED_SETS = Path(__file__).parent / "prompt_sets"
 DEFAULT_SET = "release"
 BASE_FILE = "base.txt"
 
-# Every file of a set, and the placeholders it has to hold.
+# Every file of a set, and the placeholders that it must hold.
 PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
     "perceiver": frozenset({"question"}),
@@ -52,11 +52,11 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """All wordings of one set. Each method returns the full user text for one sample.
+    """The prompts of one set. Each method returns the whole text of a user's turn.
 
-    name: as it was asked for.
+    name: the name or the folder that the set was loaded by.
     texts: file stem -> text, one for each key of PLACEHOLDERS.
-    fingerprint: short hash over all texts.
+    fingerprint: short hash of all texts.
     """
 
     name: str
@@ -65,30 +65,31 @@ class PromptSet:
 
     @property
     def system(self) -> str:
+        """The system's words."""
         return self.texts["system"]
 
     def perceiver(self, sample: Sample) -> str:
-        """Where to look."""
+        """Ask where to look."""
         return self._fill("perceiver", {"question": question_text(sample)})
 
     def reasoner(self, sample: Sample) -> str:
-        """Answer from the annotated image and the crops."""
+        """Ask for an answer from the annotated image and the crops."""
         return self._ask("reasoner", sample)
 
     def reasoner_without_evidence(self, sample: Sample) -> str:
-        """Answer from the image alone, because the perceiver found nothing to show."""
+        """Ask for an answer from the image alone, because the perceiver found nothing to show."""
         return self._ask("reasoner_without_evidence", sample)
 
     def direct(self, sample: Sample) -> str:
-        """Answer at once, without a perceiver and without reasoning."""
+        """Ask for an answer at once, without a perceiver and without reasoning."""
         return self._ask("direct", sample)
 
     def thinking(self, sample: Sample) -> str:
-        """Answer step by step, without a perceiver."""
+        """Ask for an answer step by step, without a perceiver."""
         return self._ask("thinking", sample)
 
     def judge(self, sample: Sample, answer: str) -> str:
-        """Is `answer` right? Asked of a model when no rule can tell.
+        """Ask a judging model whether `answer` is right, where no rule can tell.
 
         Raises:
             DataError: the sample has no target.
@@ -99,32 +100,32 @@ class PromptSet:
 
     @property
     def tools(self) -> str:
-        """What tool there is and how it is called; follows the system's words."""
+        """The description of the zoom-in tool, which follows the system's words."""
         return self.texts["tools"]
 
     @property
     def zoom_view(self) -> str:
-        """What the two images of a searched part are; stands before the question about it."""
+        """The explanation of the two images of a searched part, which precedes the question about it."""
         return self.texts["zoom_view"]
 
     def zoom_cues(self, sample: Sample) -> str:
-        """What has to be seen? Asked without the image."""
+        """Ask, without the image, what has to be seen."""
         return self._fill("zoom_cues", {"question": question_text(sample)})
 
     def zoom_answerable(self, sample: Sample) -> str:
-        """Is enough seen to answer?"""
+        """Ask whether enough is seen to answer."""
         return self._fill("zoom_answerable", {"question": question_text(sample)})
 
     def zoom_clear(self, cue: str) -> str:
-        """Is `cue` seen well enough?"""
+        """Ask whether `cue` is seen well enough."""
         return self._fill("zoom_clear", {"cue": cue})
 
     def zoom_exists(self, cue: str) -> str:
-        """Is `cue` seen?"""
+        """Ask whether `cue` is seen."""
         return self._fill("zoom_exists", {"cue": cue})
 
     def zoom_likely(self, cue: str) -> str:
-        """May `cue` be seen on a closer look?"""
+        """Ask whether `cue` may be seen on a closer look."""
         return self._fill("zoom_likely", {"cue": cue})
 
     def _ask(self, key: str, sample: Sample) -> str:
@@ -142,10 +143,10 @@ class PromptSet:
 
 
 def load_prompt_set(name_or_path: str | Path = DEFAULT_SET) -> PromptSet:
-    """Read a shipped set by name, or a set of one's own from a folder.
+    """Read a shipped set by name, or your own set from a folder.
 
     Raises:
-        ConfigError: no such set; a file is missing or unreadable; a placeholder is missing or unknown.
+        ConfigError: there is no such set, a file is missing or unreadable, or a placeholder is missing or unknown.
     """
     folders = [_find_folder(name_or_path)]
     while (base_file := folders[-1] / BASE_FILE).is_file():
@@ -183,7 +184,8 @@ def check_question(sample: Sample) -> None:
         )
     if count > len(LETTERS):
         raise DataError(
-            f"sample {sample.id!r} has {count} options, more than letters", hint=f"give at most {len(LETTERS)}"
+            f"sample {sample.id!r} has {count} options, more than there are letters",
+            hint=f"give at most {len(LETTERS)}",
         )
     stripped = [option.strip() for option in options]
     if "" in stripped:
@@ -192,7 +194,7 @@ def check_question(sample: Sample) -> None:
 
 
 def _find_folder(name_or_path: str | Path) -> Path:
-    """A bare name of a shipped set wins over a folder of that name; write ./release for the folder."""
+    """Return the folder of a set. The name of a shipped set wins over a folder; write ./release for the folder."""
     if isinstance(name_or_path, str) and name_or_path in _shipped_names():
         return SHIPPED_SETS / name_or_path
     if Path(name_or_path).is_dir():
@@ -218,12 +220,12 @@ def _shipped_names() -> list[str]:
 
 
 def _read_first(key: str, folders: list[Path]) -> str:
-    """The text of `key` from the first folder that has it, with its placeholders checked."""
+    """Return the text of `key` from the first folder that has it, with its placeholders checked."""
     path = next((path for folder in folders if (path := folder / f"{key}.txt").is_file()), None)
     if path is None:
         raise ConfigError(
             f"the prompt set in {folders[0]} lacks the file {key}.txt",
-            hint=f"write it, or name a shipped set in {folders[0] / BASE_FILE} to take the rest from there",
+            hint=f"write it, or name a shipped set in {folders[0] / BASE_FILE} that supplies the missing files",
         )
     text = _read(path)
     found = frozenset(_PLACEHOLDER.findall(text))
@@ -231,7 +233,9 @@ def _read_first(key: str, folders: list[Path]) -> str:
         known = ", ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS[key])) or "none"
         raise ConfigError(f"{path} holds the unknown placeholder {{{unknown[0]}}}", hint=f"it knows: {known}")
     if missing := sorted(PLACEHOLDERS[key] - found):
-        raise ConfigError(f"{path} lacks the placeholder {{{missing[0]}}}", hint="write it where its text belongs")
+        raise ConfigError(
+            f"{path} lacks the placeholder {{{missing[0]}}}", hint="write the placeholder where its text belongs"
+        )
     return text
 
 

@@ -1,4 +1,4 @@
-"""Many walks side by side, bounded by their number and by the memory of their images."""
+"""Many walks side by side, bounded by their number and by the memory of their images; perceptions that they share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from p2r.roles import ModelPerceiver, Perceiver
 from p2r.types import Perception, Sample, Trace
 
 MOST_IMAGE_BYTES = 1_300_000_000
-"""Memory for the images of all walks under way: with Python and the libraries a run stays under 2 GB."""
+"""Memory for the images of all walks under way. With Python and the libraries a run then stays under 2 GB."""
 
 FULL_BYTES_PER_PIXEL = 4
 """Pillow keeps RGB in four bytes."""
 
 SIZED_BYTES_PER_PIXEL, SIZED_PIXELS = 44, 4096 * 32 * 32
-"""Sized, drawn on, cut out, encoded, as base64 and as a request's body, at a model's usual pixel budget; measured."""
+"""Measured for an image at a model's usual budget: sized, annotated, cropped, encoded, as base64 and in a request."""
 
 
 async def walk_all(
@@ -33,9 +33,9 @@ async def walk_all(
 ) -> AsyncGenerator[Trace, None]:
     """Walk every sample, at most `num_at_once` at a time, and yield traces as they finish.
 
-    Samples are drawn only when a place is free, so a long iterable costs no memory. Of large images fewer are under
-    way, so that they take `most_image_bytes` at most; one is always walked. Closing the iterator, or an exception in
-    one walk, cancels the others.
+    A sample is drawn only when a place is free, so a long iterable costs no memory. Fewer samples with large images are
+    under way, so that their images take at most `most_image_bytes`; one is always walked. Closing the iterator, or an
+    exception in one walk, cancels the others.
     """
     waiting = iter(samples)
     running: dict[asyncio.Future[Trace], int] = {}
@@ -63,35 +63,31 @@ async def walk_all(
 
 
 def estimate_bytes(sample: Sample) -> int:
-    """Memory that a walk's images take at most, about; 0 where the size is not known without decoding."""
+    """Estimate the most memory that a walk's images take; 0 where the size is not known without decoding."""
     if not isinstance(sample.image, SizedSource):
         return 0
     try:
         width, height = sample.image.read_size()
-    except P2RError:  # the walk will say so
+    except P2RError:  # the walk will report it
         return 0
     return width * height * FULL_BYTES_PER_PIXEL + min(width * height, SIZED_PIXELS) * SIZED_BYTES_PER_PIXEL
 
 
 Sharing = Literal["same-prompt", "across-rotations", "never"]
-
-
 Question = tuple[str, ...]
-
-
 Key = tuple[Question, str]
 """A question, and the hash of the image as the perceiver sees it."""
 
-
 MOST_KEPT = 1024
-"""Perceptions. Rows of one image or question stand together in a run, so that older ones are hardly asked for."""
+"""Perceptions that are kept. Samples of one image or question follow each other, so older ones are rarely needed."""
 
 
 class SharedPerceiver:
-    """Asks `perceiver` once for all samples that ask the same thing. What failed is not shared: each tries itself.
+    """A perceiver that is asked once for all samples that ask the same thing. A failure is not shared.
 
-    samples: those that will come, so that images are compared only where a question comes more than once.
-    across_rotations: also samples of one cluster, whatever the order of their options.
+    Args:
+        samples: all samples to come, so that images are compared only where a question comes more than once.
+        across_rotations: also share among the samples of a cluster, whatever the order of their options.
     """
 
     def __init__(self, perceiver: ModelPerceiver, samples: Sequence[Sample], *, across_rotations: bool = False) -> None:
@@ -103,7 +99,7 @@ class SharedPerceiver:
 
     @property
     def fingerprint(self) -> str:
-        """The perceiver's: sharing a prompt changes nothing, sharing a question does."""
+        """The perceiver's fingerprint, which only sharing across rotations changes."""
         return self._perceiver.fingerprint + ("-across-rotations" if self._across_rotations else "")
 
     async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
@@ -140,7 +136,7 @@ class SharedPerceiver:
 
 
 def share_perception_of(perceiver: Perceiver, sharing: Sharing, samples: Sequence[Sample]) -> Perceiver:
-    """The perceiver as `sharing` wants it for these samples. Only a model's greedy or seeded replies are shared."""
+    """Return the perceiver that `sharing` asks for. Only a model's greedy or seeded replies are shared."""
     if sharing == "never" or not isinstance(perceiver, ModelPerceiver) or is_drawn(perceiver.decoding):
         return perceiver
     return SharedPerceiver(perceiver, samples, across_rotations=sharing == "across-rotations")

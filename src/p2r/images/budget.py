@@ -23,7 +23,10 @@ MAX_ASPECT_RATIO = 200
 def smart_resize(
     height: int, width: int, budget: Budget, *, variant: Literal["transformers", "qwen_vl_utils"] = "transformers"
 ) -> tuple[int, int]:
-    """The (height, width) in pixels at which a model with this budget sees a height x width image.
+    """Return the (height, width) in pixels at which a model with this budget sees a height x width image.
+
+    Args:
+        variant: which of the two published rules; see the head of this module.
 
     Raises:
         ImageError: one side is more than 200 times the other.
@@ -31,13 +34,13 @@ def smart_resize(
     if is_too_thin(width, height):
         raise ImageError(
             f"the image is {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other",
-            hint="cut it into pieces that are less thin",
+            hint="cut the image into pieces that are less thin",
         )
     return round_to_budget(height, width, budget, least=budget.factor if variant == "qwen_vl_utils" else 0)
 
 
 def round_to_budget(height: float, width: float, budget: Budget, *, least: int) -> tuple[int, int]:
-    """`smart_resize` for any shape; `least`: what the sides are raised to before their area is looked at."""
+    """Return what `smart_resize` does, for any shape. Sides are raised to `least` before the area is limited."""
     factor = budget.factor
     fit_height = max(least, round(height / factor) * factor)
     fit_width = max(least, round(width / factor) * factor)
@@ -58,15 +61,15 @@ def is_too_thin(width: int, height: int) -> bool:
 
 
 def fit(image: Image.Image, budget: Budget) -> Image.Image:
-    """`image` at the size at which a model with this budget sees it (bicubic, as in the family's processor)."""
+    """Size `image` as a model with this budget sees it (bicubic, as in the family's processor)."""
     height, width = smart_resize(image.height, image.width, budget)
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def cut(image: Image.Image, rect: tuple[int, int, int, int]) -> Image.Image:
-    """The pixels (left, top, right, bottom) of `image`, copied.
+    """Copy the pixels (left, top, right, bottom) of `image`.
 
-    Unlike `image.crop`, which refuses parts as large as a decompression bomb even of an image that is already decoded.
+    `image.crop` refuses parts as large as a decompression bomb, even of an image that is already decoded.
     """
     left, top, right, bottom = rect
     part = Image.new(image.mode, (right - left, bottom - top))
@@ -75,7 +78,7 @@ def cut(image: Image.Image, rect: tuple[int, int, int, int]) -> Image.Image:
 
 
 def hash_pixels(image: Image.Image) -> str:
-    """Of mode, size and values, in strips, so that no second copy of a large image is made."""
+    """Hash an image's mode, size and values, in strips, so that no second copy of a large image is made."""
     digest = hashlib.blake2b(f"{image.mode} {image.size} ".encode(), digest_size=16)
     rows = max(1, (1 << 22) // max(1, image.width))
     for top in range(0, image.height, rows):
@@ -84,7 +87,7 @@ def hash_pixels(image: Image.Image) -> str:
 
 
 class FullImage:
-    """A decoded image, with its sized version kept so that perceiver and evidence share one resize.
+    """A decoded image and its sized copies, which are kept so that perceiver and evidence share one resize.
 
     image: upright RGB at full resolution; never modified.
     """
@@ -101,7 +104,7 @@ class FullImage:
         return self.image.size
 
     def fitted(self, budget: Budget) -> Image.Image:
-        """The whole image as a model with this budget sees it."""
+        """Return the whole image as a model with this budget sees it."""
         if budget not in self._fitted:
             self._fitted[budget] = fit(self.image, budget)
         return self._fitted[budget]

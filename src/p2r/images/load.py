@@ -1,13 +1,8 @@
-"""Images: load them upright, and size them to a model's pixel budget so that no later resize changes them.
+"""Load images: whatever a file holds (palette, transparency, CMYK, gray, 16 bits, an animation) becomes one upright
+RGB image.
 
-Whatever a file holds (palette, transparency, CMYK, gray, 16 bits, an animation) becomes one upright RGB image. Its
-size is checked against a limit before a pixel is decoded; Pillow's own limit, a global of the process, is neither
-used nor changed.
-
-Source: the budget rule is the smart resize of the Qwen-VL family. It exists in two published variants that differ on
-thin images (`transformers`: floor may reach one factor only after rounding; `qwen_vl_utils`: sides are at least one
-factor first). Ours is the one inside the model family's own processor, `transformers`; the other is kept to compare
-with published code.
+An image's size is checked against a limit before a pixel is decoded. Pillow's own limit, which is global to the
+process, is neither used nor changed.
 """
 
 from __future__ import annotations
@@ -28,15 +23,15 @@ MAX_IMAGE_PIXELS = 400_000_000
 """Largest image that is decoded by default: 20,000 x 20,000 pixels, 1.6 GB in memory."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "JPEG2000", "PPM", "AVIF")
-"""What is read, by Pillow's names. Formats that run a program (EPS) or have no signature (TGA) are left out."""
+"""The formats that are read, by Pillow's names, without those that run a program (EPS) or lack a signature (TGA)."""
 
 
 @runtime_checkable
 class SizedSource(Protocol):
-    """An image source whose size can be read from the header, without decoding."""
+    """An image source whose size can be read from a header, without decoding."""
 
     def read_size(self) -> tuple[int, int]:
-        """(width, height) in pixels, upright. Raises ImageError."""
+        """Return (width, height) of the upright image in pixels. Raises ImageError."""
         ...
 
 
@@ -55,10 +50,10 @@ class FileImage:
         return str(self.path)
 
     def load(self) -> Image.Image:
-        """The upright RGB image.
+        """Return the upright RGB image.
 
         Raises:
-            ImageError: no file, not an image, broken, cut off or larger than the limit.
+            ImageError: there is no such file, or it is not an image, broken, cut off or larger than the limit.
         """
         path = Path(self.path)
         try:
@@ -74,7 +69,7 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True)
 class MemoryImage:
-    """An image that is already decoded, under a name that is written into traces."""
+    """An image that is already decoded, and its name in traces."""
 
     image: Image.Image
     name: str = "memory"
@@ -84,11 +79,9 @@ class MemoryImage:
         return self.name
 
     def load(self) -> Image.Image:
-        """The upright RGB image; the very object when it is one. Raises ImageError when it cannot be decoded."""
+        """Return the upright RGB image: the image itself if it is one. Raises ImageError when it cannot be decoded."""
         if 0 in self.image.size:
-            raise ImageError(
-                f"the image {self.name!r} has {self.image.width} x {self.image.height} pixels, none at all"
-            )
+            raise ImageError(f"the image {self.name!r} has {self.image.width} x {self.image.height} pixels")
         try:
             return make_upright_rgb(self.image)
         except _DECODER_ERRORS as error:
@@ -96,19 +89,19 @@ class MemoryImage:
 
 
 def decode_image(data: bytes, name: str, *, max_image_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
-    """The upright RGB image in `data`, an image file's bytes. `name` stands for it in messages.
+    """Return the upright RGB image in `data`, the bytes of an image file. `name` is its name in messages.
 
     Raises:
-        ImageError: not an image, broken, cut off or larger than the limit.
+        ImageError: the data are not an image, or are broken, cut off or larger than the limit.
     """
     return _decode(io.BytesIO(data), name, max_image_pixels)
 
 
 def read_image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
-    """(width, height) in pixels of the upright image, read from the file's header alone.
+    """Return (width, height) of the upright image in pixels, read from the file's header alone.
 
     Raises:
-        ImageError: empty, not an image, or a header that is broken or cut off.
+        ImageError: the file is empty or not an image, or its header is broken or cut off.
     """
     image = _identify(file, file.read(16), name)
     width, height = image.size
@@ -116,12 +109,12 @@ def read_image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
 
 
 def read_size(image: ImageSource) -> tuple[int, int]:
-    """(width, height) in pixels of the upright image, from its header where the source can. Raises ImageError."""
+    """Return (width, height) of the upright image in pixels, from its header if possible. Raises ImageError."""
     return image.read_size() if isinstance(image, SizedSource) else image.load().size
 
 
 def make_upright_rgb(image: Image.Image) -> Image.Image:
-    """`image` turned as its EXIF data asks, then as RGB: transparency over white, 16 bits scaled to 8."""
+    """Turn `image` as its EXIF data says and make it RGB: transparency over white, 16 bits scaled to 8."""
     upright = ImageOps.exif_transpose(image) if _read_orientation(image) != 1 else image
     if upright.mode.startswith("I") or upright.mode == "F":
         return _scale_to_8_bits(upright).convert("RGB")
@@ -143,7 +136,7 @@ def _decode(file: BinaryIO, path: str | Path, max_image_pixels: int) -> Image.Im
     image = _identify(file, file.read(16), path)
     num_pixels = image.width * image.height
     if num_pixels == 0:
-        raise ImageError(f"{path} holds {image.width} x {image.height} pixels, none at all")
+        raise ImageError(f"{path} holds {image.width} x {image.height} pixels")
     if num_pixels > max_image_pixels:
         raise ImageError(
             f"{path} holds {image.width} x {image.height} pixels, {num_pixels:,}; the limit is {max_image_pixels:,}",
@@ -154,7 +147,7 @@ def _decode(file: BinaryIO, path: str | Path, max_image_pixels: int) -> Image.Im
         upright.load()
     except _DECODER_ERRORS as error:
         raise ImageError(
-            f"{path} is broken or cut off: {error}", hint="copy or download it again, or save it anew from a viewer"
+            f"{path} is broken or cut off: {error}", hint="copy or download it again, or save it again from a viewer"
         ) from error
     return upright
 
@@ -186,7 +179,7 @@ def _identify(file: BinaryIO, prefix: bytes, path: str | Path) -> ImageFile.Imag
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """1 is upright; also what an unreadable EXIF block counts as, since the pixels may still be good."""
+    """Return the EXIF orientation; 1, which is upright, where it cannot be read, since the pixels may be good."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DECODER_ERRORS:
@@ -195,10 +188,11 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Gray values of 16 bits, 32 bits or floats: 0 stays black, the format's white becomes 255, nothing is clipped.
+    """Scale gray values of 16 bits, 32 bits or floats: 0 stays black, the format's white becomes 255.
 
-    32-bit images mostly hold 16-bit values and are taken so when they fit. Beyond that, and for floats outside 0..1,
-    no white is known: the largest value becomes white, and the smallest black where it is below zero.
+    Nothing is clipped. 32-bit images mostly hold 16-bit values and are read as such when the values fit. Beyond that,
+    and for floats outside 0..1, the white is unknown: the largest value becomes white, and the smallest black if it is
+    below zero.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     least, most = min(float(values.min()), 0.0), float(values.max())

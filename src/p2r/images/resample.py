@@ -1,14 +1,14 @@
 """A window of a resized image without resizing the rest, equal bit for bit to Pillow's bicubic resize.
 
 Used to redraw only what box lines touch of an image that has already been sized. Pillow's own `resize(box=...)`
-cannot do it exactly: it keeps the corners of its box as 32-bit floats, so that a window which begins between two
-source pixels gets other weights, and Pillow 13 takes its order of passes from the window's shape (together up to 4 of
-255 off on noise). Here the weights are Pillow's: computed in 64-bit floats from the whole image's geometry, rounded
+cannot do it exactly: it keeps the corners of its box as 32-bit floats, so that a window that begins between two
+source pixels gets other weights, and Pillow 13 takes its order of passes from the window's shape (together off by up
+to 4 of 255 on noise). Here the weights are Pillow's: computed in 64-bit floats from the whole image's geometry, rounded
 to 22-bit fixed point, applied in Pillow's order for the whole image, each pass rounded to a byte. A pass is a few
 small matrix products of integers held as float64, which are exact in whatever order they are summed.
 
-Shapes: C bands, H rows, W columns; along the axis that is resized I pixels of the source, O of the result, K taps; M
-values across it.
+Shapes: C bands, H rows, W columns; along the resized axis I pixels of the source, O of the result, K taps; M values
+across it.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _PILLOW_CHOOSES_ORDER = int(PIL.__version__.split(".")[0]) >= 13
 def resize_window(
     read: Callable[[Rect], Image.Image], size: tuple[int, int], new_size: tuple[int, int], window: Rect
 ) -> Image.Image:
-    """`image.resize(new_size, BICUBIC).crop(window)`, computed from the few pixels that it depends on.
+    """Return `image.resize(new_size, BICUBIC).crop(window)`, computed from the few pixels that it depends on.
 
     Args:
-        read: gives the RGB pixels of a rectangle of the image; asked once.
+        read: returns the RGB pixels of a rectangle of the image; called once.
         size: (width, height) of the image.
         new_size: (width, height) of the whole result.
         window: the part of the result that is wanted, not empty and inside it.
@@ -61,9 +61,9 @@ def resize_window(
 
 
 def touched_range(length: int, new_length: int, start: int, stop: int) -> tuple[int, int]:
-    """Along one axis: the pixels [first, last) of the result that depend on pixels [start, stop) of the source.
+    """Return the pixels [first, last) of the result that depend on pixels [start, stop) of the source, along one axis.
 
-    Clipped to the result; empty (first >= last) when the source range lies outside the image.
+    The range is clipped to the result; it is empty (first >= last) when the source range lies outside the image.
     """
     if start >= length or stop <= 0 or start >= stop:
         return 0, 0
@@ -75,13 +75,13 @@ def touched_range(length: int, new_length: int, start: int, stop: int) -> tuple[
 
 @cache
 def agrees_with_pillow() -> bool:
-    """Whether the Pillow at hand computes as this module does; other builds (Pillow-SIMD) may round differently."""
+    """Whether the installed Pillow computes as this module does; other builds (Pillow-SIMD) may round differently."""
     shapes = (((83, 61), (32, 32)), ((83, 61), (160, 96)), ((20, 90), (15, 41)))
     return all(_equals_pillow(size, new_size) for size, new_size in shapes)
 
 
 def forget_weights() -> None:
-    """Empty the caches of filter weights, to measure a first call or to free their memory (at most some 20 MB)."""
+    """Empty the caches of filter weights, to measure a first call or to free their memory (at most about 20 MB)."""
     _block_weights.cache_clear()
     _axis_taps.cache_clear()
 
@@ -94,7 +94,8 @@ def _equals_pillow(size: tuple[int, int], new_size: tuple[int, int]) -> bool:
 
 
 def _runs_vertical_first(size: tuple[int, int], new_size: tuple[int, int]) -> bool:
-    """Pillow 13 shrinks the height first where it loses more than twice as much; before, only of very tall images."""
+    """Whether Pillow shrinks the height first: Pillow 13 where the height loses more than twice as much, earlier ones
+    only for very tall images."""
     lost_rows, lost_columns = size[1] - new_size[1], size[0] - new_size[0]
     if not _PILLOW_CHOOSES_ORDER:
         return lost_rows > 0 and size[1] > 100 * size[0]
@@ -110,7 +111,7 @@ class _Span(NamedTuple):
     stop: int
 
     def source_range(self) -> tuple[int, int]:
-        """The source pixels [first, last) that the span is made of."""
+        """Return the source pixels [first, last) that the span is made of."""
         scale = self.length / self.new_length
         support = _SUPPORT_PX * max(scale, 1.0)
         first, last = (self.start + 0.5) * scale, (self.stop - 0.5) * scale
@@ -136,7 +137,7 @@ def _resample_rows(pixels_HCW: Floats, span: _Span) -> Floats:
 
 
 def _products(span: _Span) -> Iterator[tuple[slice, slice, Floats]]:
-    """What to multiply: (pixels of the span, pixels of its source range, weights), in blocks of at most _BLOCK_PX."""
+    """Yield (pixels of the span, pixels of its source range, weights) to multiply, in blocks of _BLOCK_PX or fewer."""
     source_start, source_stop = span.source_range()
     for block in range(span.start // _BLOCK_PX, (span.stop - 1) // _BLOCK_PX + 1):
         block_start, weights = block * _BLOCK_PX, _block_weights(span.length, span.new_length, block)
@@ -165,7 +166,7 @@ class _Weights(NamedTuple):
 
 @lru_cache(maxsize=512)
 def _block_weights(length: int, new_length: int, block: int) -> _Weights:
-    """Weights of the pixels [block * _BLOCK_PX, ...) of the result, some 10 to 30 kB at common sizes."""
+    """Return the weights of the result's pixels [block * _BLOCK_PX, ...), about 10 to 30 kB at common sizes."""
     taps_OK, lows_O = _axis_taps(length, new_length)
     rows = slice(block * _BLOCK_PX, (block + 1) * _BLOCK_PX)
     taps_OK, lows_O = taps_OK[rows], lows_O[rows]
@@ -179,7 +180,7 @@ def _block_weights(length: int, new_length: int, block: int) -> _Weights:
 
 @lru_cache(maxsize=8)
 def _axis_taps(length: int, new_length: int) -> tuple[Floats, Integers]:
-    """For each of O pixels of the result the weights of K neighboring source pixels, and the first of these.
+    """Return, for each of O pixels of the result, the weights of K neighboring source pixels and the first of these.
 
     Weights beyond the filter or the image are 0.
     """
@@ -197,7 +198,7 @@ def _axis_taps(length: int, new_length: int) -> tuple[Floats, Integers]:
 
 
 def _bicubic(distances: Floats) -> Floats:
-    """Keys' cubic with a = -0.5, of distances >= 0."""
+    """Evaluate Keys' cubic with a = -0.5 at distances >= 0."""
     a, x = -0.5, distances
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a

@@ -110,8 +110,8 @@ def load_model(
     local = LocalModel.load(
         checkpoint, name=spec, device=device, dtype=dtype, max_pixels=max_pixels, batch_size=batch_size
     )
-    where = local.device.partition(":")[0]
-    return _keep_replies(local, lambda: f"local {where} {local.dtype} {identify_checkpoint(checkpoint.folder)}", replies)
+    where = f"local {local.device.partition(':')[0]} {local.dtype}"
+    return _keep_replies(local, lambda: f"{where} {identify_checkpoint(checkpoint.folder)}", replies)
 
 
 def find_checkpoint(spec: str) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""What a perceiver and a reasoner are, how their tokens are drawn, and what all of them need.
+"""The protocols of perceiver and reasoner, how their tokens are drawn, and what all roles share.
 
 Departure: greedy decoding without the release's repetition penalty of 1.05, which the paper does not mention;
 RELEASE_DECODING has it.
@@ -37,39 +37,43 @@ RELEASE_DECODING = DecodingPreset(
 )
 
 WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
-"""The whole image."""
+"""The whole image as a box."""
 
 
 class Perceiver(Protocol):
-    """Says where to look. Raises a P2RError when it cannot."""
+    """Says where to look."""
 
     @property
     def fingerprint(self) -> str:
         """Short hash of everything that can change a result."""
         ...
 
-    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception: ...
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
+        """Return boxes on the image. Raises a P2RError when that fails."""
+        ...
 
 
 class Reasoner(Protocol):
-    """Answers from evidence. Raises a P2RError when it cannot."""
+    """Answers from evidence."""
 
     @property
     def fingerprint(self) -> str:
         """Short hash of everything that can change a result."""
         ...
 
-    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion: ...
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
+        """Return a reply that holds the answer. Raises a P2RError when that fails."""
+        ...
 
 
 def hash_roles(perceiver: Perceiver, reasoner: Reasoner | None) -> str:
-    """Short hash of everything about both roles that can change a result: prompts, models, budgets, decoding."""
+    """Hash everything about both roles that can change a result: prompts, models, budgets, decoding."""
     parts = f"{perceiver.fingerprint} {reasoner.fingerprint if reasoner else 'nobody'}"
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 async def complete(model: Model, prompt: Prompt, decoding: Decoding, budget: Budget) -> Completion:
-    """The model's reply, with the visual tokens of each image noted even by a model that does not report them."""
+    """Ask a model, and count the visual tokens of each image where the model does not report them."""
     completion = await model.complete(prompt, decoding)
     if completion.usage.visual_tokens:
         return completion
@@ -78,7 +82,7 @@ async def complete(model: Model, prompt: Prompt, decoding: Decoding, budget: Bud
 
 
 def hash_role(model: Model, prompts: PromptSet, decoding: Decoding, budget: Budget | None, extra: str) -> str:
-    """The fingerprint of a role that asks a model."""
+    """Return the fingerprint of a role that asks a model; `extra` is what else can change its results."""
     return hash_parts(
         {
             "model": model.name,
@@ -91,4 +95,5 @@ def hash_role(model: Model, prompts: PromptSet, decoding: Decoding, budget: Budg
 
 
 def hash_parts(parts: Mapping[str, JsonValue]) -> str:
+    """Return a short hash of named values."""
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
-"""Perceivers that ask no model: gold boxes, random ones, none, or what they were given.
+"""Roles that ask no model: gold boxes, random boxes, no boxes, and what was perceived or said before.
 
-What is known of an image is compared with what a model finds in it (the paper's Figure 12), and what was perceived
-once is handed on as often as wanted.
+They compare what is known about an image with what a model finds in it (the paper's Figure 12), and hand on what was
+perceived once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from p2r.types import Box, Completion, Perception, Sample
 
 @dataclass(frozen=True, slots=True)
 class OraclePerceiver:
-    """Looks where the evidence is: at the sample's gold boxes."""
+    """Looks at the sample's gold boxes, where the evidence is."""
 
     @property
     def fingerprint(self) -> str:
@@ -32,13 +32,16 @@ class OraclePerceiver:
 
 @dataclass(frozen=True, slots=True)
 class RandomPerceiver:
-    """Looks at uniformly random places inside the image: what evidence is worth when it is not the right one.
+    """Looks at uniformly random places in the image, to show what the wrong evidence is worth.
 
-    A sample's boxes depend on the seed and the sample's id alone.
+    A sample's boxes depend only on the seed and the sample's id.
 
-    num_boxes: how many; None for as many as there are sizes.
-    sizes: (width, height) of boxes in per mille, None for those of the sample's gold boxes. With `num_boxes` given,
-        each box draws one of them; else each is used once.
+    num_boxes: None for one box of each size.
+    sizes: (width, height) of boxes per mille; None for the sizes of the sample's gold boxes. With `num_boxes`, each box
+        draws one of them; otherwise each is used once.
+
+    Raises:
+        ConfigError: the number of boxes or a size is not usable.
     """
 
     seed: int = 0
@@ -51,8 +54,8 @@ class RandomPerceiver:
         bad = next((size for size in self.sizes or () if not (0 < size[0] <= 1000 and 0 < size[1] <= 1000)), None)
         if bad is not None or self.sizes == ():
             raise ConfigError(
-                f"{bad or 'an empty list'} is no size of a random box",
-                hint="width and height lie in (0, 1000] per mille",
+                f"{bad or 'an empty list'} is not a size of a random box",
+                hint="give width and height in (0, 1000] per mille",
             )
 
     @property
@@ -70,7 +73,7 @@ class RandomPerceiver:
 
 @dataclass(frozen=True, slots=True)
 class NoPerceiver:
-    """Looks nowhere in particular: the reasoner gets the image alone."""
+    """Looks nowhere in particular: the reasoner is shown the image alone."""
 
     @property
     def fingerprint(self) -> str:
@@ -82,7 +85,7 @@ class NoPerceiver:
 
 @dataclass(frozen=True, slots=True)
 class FixedPerceiver:
-    """Looks at the boxes it is given, whatever the question."""
+    """Looks at the same boxes, whatever the question."""
 
     boxes: tuple[Box, ...]
 
@@ -96,23 +99,40 @@ class FixedPerceiver:
 
 @dataclass(frozen=True, slots=True)
 class GivenPerceiver:
-    """Hands over what was perceived before, whatever the question: its boxes, and the reply they came from."""
+    """Hands on what was perceived before, whatever the question: boxes, and the reply that they come from."""
 
     perception: Perception
 
     @property
     def fingerprint(self) -> str:
-        return hash_parts({"source": "given", "perception": self.perception.model_dump(mode="json")})
+        """Short hash of what was perceived, but not of how long it took."""
+        completion = self.perception.completion and _without_times(self.perception.completion)
+        timeless = self.perception.model_copy(update={"completion": completion})
+        return hash_parts({"source": "given", "perception": timeless.model_dump(mode="json")})
 
     async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         return self.perception
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReasoner:
+    """Hands on a reply that was sampled before."""
+
+    completion: Completion
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_parts({"source": "given", "model": self.completion.model})
+
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
+        return self.completion
 
 
 def _gold_boxes(sample: Sample, who: str) -> tuple[Box, ...]:
     if not sample.gold_boxes:
         raise DataError(
             f"sample {sample.id!r} has no gold boxes, which {who} needs",
-            hint="use samples that say where the evidence is, or another perceiver",
+            hint="use samples with gold boxes, or another perceiver",
         )
     return sample.gold_boxes
 
@@ -127,15 +147,6 @@ def _place(size: tuple[float, float], draw: random.Random) -> Box:
     return Box(x1=x, y1=y, x2=min(x + width, 1000), y2=min(y + height, 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class GivenReasoner:
-    """Says what it was given: a reply that the policy has sampled."""
-
-    completion: Completion
-
-    @property
-    def fingerprint(self) -> str:
-        return hash_parts({"source": "given", "model": self.completion.model})
-
-    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
-        return self.completion
+def _without_times(completion: Completion) -> Completion:
+    earlier = tuple(map(_without_times, completion.earlier))
+    return completion.model_copy(update={"seconds": 0.0, "earlier": earlier})

@@ -1,7 +1,7 @@
-"""A model looks, and a model answers: one reply each.
+"""Roles that ask a model for one reply: where to look, and what the answer is.
 
-Paper: section 3.2, B.1. Departure: a perceiver's reply that was cut off at the token limit is still read: whole boxes
-in it count.
+Paper: section 3.2, B.1. Departure: a perceiver's reply that was cut off at the token limit is still read; complete
+boxes in it count.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from p2r.types import Completion, Frame, Perception, Sample
 class ModelPerceiver:
     """Asks a model for boxes.
 
-    budget: pixel budget, None for the model profile's own.
-    rules: how boxes are read out of the reply.
+    budget: None for the model's own pixel budget.
+    rules: how boxes are read from the reply.
     """
 
     model: Model
@@ -60,13 +60,13 @@ class EvidenceReasoner:
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
         budget = self.budget or self.model.profile.budget
         prompt = await asyncio.to_thread(reasoner_prompt, self.prompts, sample, evidence, budget)
-        del evidence  # large, and not needed while the model is waited for
+        del evidence  # large, and not needed while the model replies
         return await complete(self.model, prompt, self.decoding, budget)
 
 
 @dataclass(frozen=True, slots=True)
 class PlainReasoner:
-    """Answers from the whole image, whatever was perceived: at once ("direct") or step by step ("thinking")."""
+    """Answers from the whole image, whatever was perceived: at once ("direct"), or step by step ("thinking")."""
 
     model: Model
     prompts: PromptSet
@@ -88,13 +88,13 @@ class PlainReasoner:
 
 
 def perceiver_prompt(prompts: PromptSet, sample: Sample, full_image: FullImage, budget: Budget) -> Prompt:
-    """Where to look: the image as a model with this budget sees it, and the question."""
+    """Ask where to look: the image as a model with this budget sees it, and the question."""
     text = prompts.perceiver(sample)
     return Prompt("perceiver", prompts.system, text, (full_image.fitted(budget),), prompts.fingerprint)
 
 
 def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budget: Budget) -> Prompt:
-    """What the answer is: the annotated image, the crops and the question; without evidence the image alone."""
+    """Ask for the answer: the annotated image, the crops and the question; without evidence the image alone."""
     found = evidence.record.annotated
     text = prompts.reasoner(sample) if found else prompts.reasoner_without_evidence(sample)
     return Prompt("reasoner", prompts.system, text, evidence.sized(budget), prompts.fingerprint)
@@ -103,6 +103,6 @@ def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budg
 def read_perception(
     name: str, completion: Completion, prompt: Prompt, frame: Frame, rules: ParseRules = ROBUST
 ) -> Perception:
-    """The boxes in the reply of the model `name` to `prompt`, written in `frame`."""
+    """Read the boxes, written in `frame`, in the reply of the model `name` to `prompt`."""
     boxes, parse = parse_boxes(completion.text, rules=rules, frame=frame, image_wh=prompt.images[0].size)
     return Perception(source=f"model:{name}", boxes=boxes, completion=completion, parse=parse)

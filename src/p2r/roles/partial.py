@@ -1,7 +1,7 @@
-"""Reasoners that are shown only a part of the evidence: nothing, the annotated image, or the crops.
+"""Reasoners that are shown a part of the evidence: nothing, the annotated image, or the crops.
 
-The wording stays that of the full evidence, so that only the images differ; the trace still records all that was
-gathered.
+The wording stays that of the full evidence, so that only the images differ; the trace still records everything that
+was gathered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from p2r.types import Completion, Sample
 
 @dataclass(frozen=True, slots=True)
 class BlindReasoner:
-    """Answers without seeing anything: what the question and its options give away."""
+    """Answers without seeing anything, to measure what the question and its options give away."""
 
     model: Model
     prompts: PromptSet
@@ -63,7 +63,7 @@ class PartialReasoner:
 
 
 class CropsAlone(Evidence):
-    """Evidence of which the whole image is left away."""
+    """Evidence without the annotated image."""
 
     @property
     def images(self) -> tuple[Image.Image, ...]:

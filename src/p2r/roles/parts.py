@@ -1,6 +1,6 @@
-"""An image quartered, and its quarters quartered again: where the search of `zoom` can look.
+"""The parts of an image in which the search of `zoom` looks: its quarters, their quarters, and so on.
 
-As in ZoomEye, parts are the shape of the image; a long one is cut along its length.
+As in ZoomEye, parts have the shape of the image; a long part is cut along its length.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from p2r.types import Box
 
 
 def split(box: Box, image_wh: tuple[int, int]) -> list[Box]:
-    """Four equal parts, row by row: side by side or in a pile where the box is at least twice as long as wide."""
+    """Cut a box into four equal parts, row by row; in a line where one side is at least twice as long as the other."""
     shape = (box.y2 - box.y1) * image_wh[1] / ((box.x2 - box.x1) * image_wh[0])
     columns, rows = (1, 4) if shape >= 2 else (4, 1) if shape <= 0.5 else (2, 2)
     width, height = (box.x2 - box.x1) / columns, (box.y2 - box.y1) / rows
@@ -27,7 +27,7 @@ def split(box: Box, image_wh: tuple[int, int]) -> list[Box]:
 
 
 def count_levels(image_wh: tuple[int, int], *, smallest_px: int, most: int) -> int:
-    """How often an image is quartered when parts whose longer side is shorter than `smallest_px` are not."""
+    """Count how often an image is quartered if parts whose longer side is below `smallest_px` are not."""
     box = WHOLE
     for level in range(most):
         if longer_side_px(box, image_wh) < smallest_px:
@@ -37,5 +37,5 @@ def count_levels(image_wh: tuple[int, int], *, smallest_px: int, most: int) -> i
 
 
 def longer_side_px(box: Box, image_wh: tuple[int, int]) -> float:
-    """The longer side of a box, in pixels of the image."""
+    """Return the longer side of a box, in pixels of the image."""
     return max((box.x2 - box.x1) * image_wh[0], (box.y2 - box.y1) * image_wh[1]) / 1000

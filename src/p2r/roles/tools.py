@@ -1,9 +1,8 @@
-"""A model answers in a chat in which it may ask to see a part of the image larger, as often as it likes.
+"""A reasoner that chats: the model may ask to see a part of the image larger, as often as it likes.
 
 This is the "thinking with images" baseline: Qwen3-VL's official zoom-in tool loop (the paper's "official tool use",
 appendix E.2 and Figure 11), as Qwen-Agent runs it. The tool is described in the system's words, in the form of the
-model's own chat template; what it shows comes back in the user's turn. So any model and any server takes it that takes
-a chat.
+model's own chat template; the part is shown in the user's next turn. Any model or server that can chat can be used.
 
 The question is worded as for "thinking", so that only the tool makes the difference. Departures: greedy decoding, and
 a limit on images; a chat that reaches its limit of calls ends truncated, with its last reply.
@@ -29,11 +28,11 @@ from p2r.types import Box, Completion, Sample, ToolUse
 
 @dataclass(frozen=True, slots=True)
 class ToolReasoner:
-    """Answers from the whole image and from what it asks to see of it, whatever was perceived.
+    """Answers from the whole image and from the parts that it asks to see, whatever was perceived.
 
-    decoding: of each reply.
-    max_calls: most replies, Qwen-Agent's limit by default.
-    max_images: most images in the chat, the whole one included.
+    decoding: for each reply.
+    max_calls: most replies; Qwen-Agent's limit by default.
+    max_images: most images in the chat, the whole image included.
     """
 
     model: Model
@@ -76,7 +75,7 @@ class ToolReasoner:
     def _answer(
         self, calls: Sequence[ToolCall], views: list[View], budget: Budget
     ) -> tuple[tuple[str | Image.Image, ...], ToolUse]:
-        """What the tool has to say and to show; `views` grows by the latter."""
+        """Answer the calls with texts and images; `views` grows by what is shown."""
         parts: list[str | Image.Image] = []
         boxes: list[Box] = []
         errors: list[str] = []

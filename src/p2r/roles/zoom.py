@@ -1,11 +1,10 @@
-"""Look closer and closer where the answer is likely to be: a search over parts of parts of the image, by yes-no
-questions alone.
+"""A perceiver that searches parts of parts of the image by yes-no questions, closer and closer to the answer.
 
-A training-free visual search in the manner of ZoomEye (Shen et al., 2025), one of the paper's baselines. The image
-is quartered, and each quarter again. Of every part the model is asked whether the thing in question is in it and
-whether it may show on a closer look; the most promising part is opened next, until the question can be answered from
-one. Only how likely "Yes" is against "No" as first word is read. Limits and weights are those of ZoomEye's published
-settings for Qwen2.5-VL; where it is done otherwise is said in docs/deviations.md.
+This is a training-free visual search in the manner of ZoomEye (Shen et al., 2025), one of the paper's baselines. The
+image is quartered, and each quarter again. The model is asked about every part: is the thing in question in it, and may
+it show on a closer look? The most promising part is opened next, until the question can be answered from one. Only the
+probabilities of "Yes" and "No" as the first word are read. Limits and weights are ZoomEye's published settings for
+Qwen2.5-VL; docs/deviations.md lists the differences.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ from p2r.types import Box, Completion, Perception, Sample
 CUES = Decoding(max_new_tokens=64)
 YES_OR_NO = Decoding(max_new_tokens=1, first_words=("Yes", "No"))
 OVERVIEW_TOKENS = 256
-"""Visual tokens at most of the whole image beside a part of it."""
+"""Most visual tokens of the whole image when it is shown beside a part."""
 SURROUNDINGS = 0.1
-"""Of a part, the share of its width or height that is shown on each side of it."""
+"""The surroundings shown on each side of a part, as a share of its width or height."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How far to look. Confidences go from -1, surely not, to 1, surely.
+    """The limits of a search. Confidences go from -1 (surely not) to 1 (surely).
 
-    enough: a part from which the question can be answered with this confidence ends the search.
-    least: below it nothing is believed.
-    steps: by how much less is enough, each time that patience runs out; the last one again and again.
-    patience: parts to open before that, per level of the search; afterwards two at a time.
-    max_levels: how often a quarter is quartered.
+    enough: the search ends at a part from which the question can be answered with this confidence.
+    least: the search fails when `enough` falls below this confidence.
+    steps: by how much `enough` falls each time patience runs out; the last step is repeated.
+    patience: the parts to open before the first fall, per level of the search; two more before each further fall.
+    max_levels: how often the image is quartered.
     smallest_px: parts whose longer side is shorter are not quartered.
-    sight: weight, at the top, of what is seen against what may show on a closer look; it grows to 1 at the bottom.
-    max_cues: most things to look for; each has a search of its own.
+    sight: the weight of what is seen, against what may show on a closer look, at the top; it grows to 1 at the bottom.
+    max_cues: most things to look for; each has its own search.
     """
 
     enough: float = 0.6
@@ -61,7 +60,11 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the image. level: 0 for the whole. promise: confidence that opening it is worth it."""
+    """A part of the image.
+
+    level: 0 for the whole image.
+    promise: confidence that opening the part is worth it.
+    """
 
     box: Box
     level: int
@@ -70,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ZoomPerceiver:
-    """Searches for what the question is about, part by part. Every question that it asks is kept with its perception.
+    """Searches for what the question is about, part by part. The perception keeps every call.
 
     No boxes mean that nothing was found, or that the whole image is enough.
     """
@@ -98,7 +101,7 @@ class ZoomPerceiver:
 
 
 class _Hunt:
-    """One image, one question, and the calls it takes."""
+    """The search for one question in one image, and its calls."""
 
     def __init__(self, perceiver: ZoomPerceiver, sample: Sample, full_image: FullImage) -> None:
         self._model, self._prompts, self._search = perceiver.model, perceiver.prompts, perceiver.search
@@ -112,7 +115,7 @@ class _Hunt:
         self.calls: list[Completion] = []
 
     async def name_cues(self) -> list[str]:
-        """What has to be seen, in the model's words."""
+        """Ask the model what has to be seen."""
         prompts = self._prompts
         prompt = Prompt("perceiver", prompts.system, prompts.zoom_cues(self._sample), (), prompts.fingerprint)
         completion = await complete(self._model, prompt, CUES, self._budget)
@@ -120,10 +123,10 @@ class _Hunt:
         return read_cues(completion.text)[: self._search.max_cues]
 
     async def find(self, cue: str, *, alone: bool) -> Box | None:
-        """The part to look at for `cue`; None when there is none, or when it is the whole image.
+        """Find the part to look at for `cue`; None when there is none, or when it is the whole image.
 
         Args:
-            alone: nothing else is looked for, so that the question itself decides, and the whole image may do.
+            alone: nothing else is looked for, so that the question itself decides and the whole image may be enough.
         """
         enough, patience = self._search.enough, self._search.patience * self.num_levels
         steps = itertools.chain(self._search.steps, itertools.repeat(self._search.steps[-1]))
@@ -147,7 +150,7 @@ class _Hunt:
         return None
 
     async def _weigh_enough(self, part: Part, cue: str, *, alone: bool) -> float:
-        """Can the question be answered from this part?"""
+        """Return the confidence that this part is enough."""
         if alone:
             text = self._prompts.zoom_answerable(self._sample)
         elif part.level:
@@ -157,7 +160,7 @@ class _Hunt:
         return (await self._weigh([part], [text]))[0]
 
     async def _look_into(self, part: Part, cue: str) -> list[Part]:
-        """The quarters of a part, and what they promise."""
+        """Return the quarters of a part with what they promise."""
         quarters = [Part(box, part.level + 1) for box in split(part.box, self._image.size)]
         weighed = await self._weigh(quarters, [self._prompts.zoom_exists(cue), self._prompts.zoom_likely(cue)])
         sight = self._search.sight + (1 - self._search.sight) * (part.level + 1) ** 2 / self.num_levels**2
@@ -167,7 +170,7 @@ class _Hunt:
         ]
 
     async def _weigh(self, parts: Sequence[Part], texts: Sequence[str]) -> list[float]:
-        """Confidence that the answer is yes, to each question about each part; all are asked at once."""
+        """Return the confidence in "Yes" for each question about each part; all are asked side by side."""
         views = await asyncio.gather(*(asyncio.to_thread(self._show, part) for part in parts))
         completions = await asyncio.gather(*(self._ask(view, text) for view in views for text in texts))
         self.calls += completions
@@ -180,7 +183,7 @@ class _Hunt:
         return await complete(self._model, prompt, YES_OR_NO, self._budget)
 
     def _show(self, part: Part) -> tuple[Image.Image, ...]:
-        """The whole image; else it, small and with the part marked, and the part."""
+        """Show the whole image, or a part beside the whole image, small and with the part marked."""
         if part.level == 0:
             return (self._image.fitted(self._budget),)
         left, top, right, bottom = part.box.to_pixels(*self._image.size)
@@ -198,15 +201,15 @@ class _Hunt:
         )
 
     def _margin_px(self, side_px: int) -> int:
-        """What is shown of the surroundings on each side: more of them around what is small."""
+        """Return the surroundings to show on each side of a part, in pixels: more of them around a small part."""
         return int(max(SURROUNDINGS * side_px, (self._search.smallest_px - side_px) / 2))
 
 
 def read_confidence(completion: Completion) -> float:
-    """How much likelier "Yes" is than "No", from -1 to 1.
+    """Return how much likelier "Yes" is than "No", from -1 to 1.
 
     Raises:
-        ModelError: neither can be the reply's first word.
+        ModelError: neither of them may begin the reply.
     """
     yes, no = completion.first_probs
     if yes + no == 0:
@@ -221,7 +224,7 @@ _LIST_MARK = re.compile(r"^\s{0,64}(?:[-*•]|\d{1,3}[.)](?=\s))")
 
 
 def read_cues(reply: str) -> list[str]:
-    """What a reply names, each once."""
+    """List the things that a reply names, each once."""
     said = reply.rsplit("</think>", 1)[-1]
     named = [_LIST_MARK.sub("", cue).strip(" \t\r.,:\"'") for cue in re.split(r"[;\n]", said)]
     return list(dict.fromkeys(cue for cue in named if cue))

@@ -1,8 +1,7 @@
-"""The zoom-in tool that Qwen3-VL is trained to call: what a call says, which part of which image it means, and how
-large that part is shown.
+"""The zoom-in tool that Qwen3-VL is trained to call: how a call is read, which part it means, and at which size.
 
 Source: `image_zoom_in_tool` of Qwen-Agent 0.0.34, the tool of Qwen's own "think with images" cookbook: its arithmetic,
-its limits and its words. A call it cannot carry out is answered with a sentence, and the model goes on.
+its limits and its words. A call that cannot be carried out is answered with a sentence, and the model continues.
 
 Departures: a call is JSON, not JSON5; no traceback is shown to the model; a part that no model can see (one side more
 than 200 times the other) is refused here, where the official tool leaves it to the model's processor.
@@ -26,18 +25,21 @@ from p2r.types import Box
 
 TOOL_NAME = "image_zoom_in_tool"
 MIN_SIDE_PX = 32
-"""A smaller part is enlarged around its middle, where the image has room for it."""
+"""A smaller part is extended around its middle, where the image has room for that."""
 SHOWN = Budget(factor=32, min_pixels=256 * 32 * 32, max_pixels=12_845_056)
-"""Sizes at which parts are shown; the model's own budget comes after it."""
+"""The size at which parts are shown, before the model's own budget is applied."""
 LARGEST_NUMBER = 1e9
-"""Of a box in a call; far beyond any image, and far from where numbers overflow."""
+"""The largest number in a call's box: far beyond any image, and far from where numbers overflow."""
 
 Window = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call as the model wrote it. arguments: any JSON; None when it cannot be read."""
+    """A call as the model wrote it.
+
+    arguments: any JSON value; None when the call cannot be read.
+    """
 
     name: str
     arguments: object
@@ -45,14 +47,17 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An image of the chat, at full resolution. region: the part of the whole image that it shows."""
+    """An image of the chat at full resolution.
+
+    region: the part of the whole image that it shows.
+    """
 
     image: Image.Image
     region: Box
 
 
 def read_calls(reply: str) -> list[ToolCall]:
-    """The calls in a reply, those in its thoughts left out."""
+    """Read the calls in a reply, except those in its thoughts."""
     said = reply.rsplit("</think>", 1)[-1]
     if "<think>" in said:
         return []
@@ -61,13 +66,13 @@ def read_calls(reply: str) -> list[ToolCall]:
 
 
 def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
-    """What a call asks to see.
+    """Return what a call asks to see.
 
     Args:
         views: the chat's images so far, which `img_idx` counts from 0.
 
     Raises:
-        ToolError: it cannot be shown; the message is for the model.
+        ToolError: the part cannot be shown. The message is for the model.
     """
     if call.name != TOOL_NAME:
         raise ToolError(f"Tool {call.name} does not exists.")
@@ -88,10 +93,10 @@ def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
 
 
 def find_window(corners: Sequence[float], image_wh: tuple[int, int]) -> Window:
-    """The part (left, top, right, bottom) of an image, in pixels, that a box in per mille means.
+    """Return the part (left, top, right, bottom) of an image, in pixels, that a box per mille means.
 
     Raises:
-        ToolError: the box has no width or no height inside the image.
+        ToolError: the box has no width or no height inside the image. The message is for the model.
     """
     width_px, height_px = image_wh
     x1, y1, x2, y2 = corners
@@ -117,10 +122,10 @@ def find_window(corners: Sequence[float], image_wh: tuple[int, int]) -> Window:
 
 
 def find_size(window: Window) -> tuple[int, int]:
-    """The (width, height) in pixels at which a part is shown.
+    """Return the (width, height) in pixels at which a part is shown.
 
     Raises:
-        ToolError: its corners are the wrong way round.
+        ToolError: the corners are reversed. The message is for the model.
     """
     left, top, right, bottom = window
     if right < left:
@@ -145,7 +150,7 @@ def _read_call(body: str) -> ToolCall:
 
 
 def _read_arguments(arguments: object) -> tuple[list[float], str, object]:
-    """Box, label and index of the image, checked as the tool's description asks."""
+    """Return the box, the label and the image's index, checked as the tool's description asks."""
     if arguments is None:
         raise _refuse("ValueError", "Parameters must be formatted as a valid JSON!")
     if not isinstance(arguments, dict):
@@ -182,7 +187,7 @@ def _refuse(kind: str, problem: str) -> ToolError:
 
 
 def _place(window: Window, view: View, label: str) -> Box:
-    """A part of a view as a box of the whole image."""
+    """Return a part of a view as a box of the whole image."""
     region, (width_px, height_px) = view.region, view.image.size
     across, down = region.x2 - region.x1, region.y2 - region.y1
     left, top, right, bottom = window

@@ -206,7 +206,7 @@ def test_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
 
 
 def test_image_without_pixels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="0 x 5 pixels, none at all"):
+    with pytest.raises(ImageError, match="0 x 5 pixels"):
         MemoryImage(Image.new("RGB", (0, 5))).load()
     with pytest.raises(ImageError, match=r"empty\.png"):
         FileImage(write_png_header(tmp_path / "empty.png", 0, 5)).load()

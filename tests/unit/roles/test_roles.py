@@ -164,6 +164,16 @@ async def test_what_was_perceived_before_is_handed_over_with_its_reply() -> None
     assert await GivenPerceiver(before)(SAMPLE, IMAGE) is before
 
 
+def test_what_was_given_is_told_apart_by_what_it_says_and_not_by_how_long_it_took() -> None:
+    def given(text: str = "[]", seconds: float = 1.0, earlier_seconds: float = 1.0, earlier: str = "Yes") -> str:
+        call = Completion(text=earlier, finish_reason="stop", model="m", seconds=earlier_seconds)
+        reply = Completion(text=text, finish_reason="stop", model="m", seconds=seconds, earlier=(call,))
+        return GivenPerceiver(Perception(source="zoom:m", boxes=GOLD, completion=reply)).fingerprint
+
+    assert given() == given(seconds=2.0) == given(earlier_seconds=2.0)
+    assert len({given(), given(text="[ ]"), given(earlier="No")}) == 3
+
+
 async def test_random_boxes_have_the_gold_sizes_at_other_places() -> None:
     boxes = (await RandomPerceiver(seed=3)(SAMPLE, IMAGE)).boxes
     sizes = [(box.x2 - box.x1, box.y2 - box.y1) for box in boxes]
@@ -200,9 +210,9 @@ async def test_random_boxes_without_sizes_need_gold_boxes() -> None:
 
 
 def test_impossible_random_boxes_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\(0, 10\) is no size"):
+    with pytest.raises(ConfigError, match=r"\(0, 10\) is not a size"):
         RandomPerceiver(sizes=((0, 10),))
-    with pytest.raises(ConfigError, match="an empty list is no size"):
+    with pytest.raises(ConfigError, match="an empty list is not a size"):
         RandomPerceiver(sizes=())
     with pytest.raises(ConfigError, match="-1 boxes"):
         RandomPerceiver(num_boxes=-1)
