@@ -79,7 +79,7 @@ STEP_CHARTS = (
     Chart("Gradient norm", "grad_norm", "before clipping"),
     Chart("Length of a reply, tokens", "mean_length", "solid: mean, dashed: longest", "max_length"),
     Chart("Dead groups, %", "dead_groups", "all rewards equal; dashed: fewer than two judged", "dropped_groups", True),
-    Chart("Unique evidence, %", "unique_replies", "different replies in a group", is_share=True),
+    Chart("Different replies, %", "unique_replies", "within a group", is_share=True),
     Chart("Not judged, % of rollouts", "unjudged", "dashed: rows without a group, % of rows", "failed_rows", True),
     Chart("Cut off, % of rollouts", "truncated", "at the token limit", is_share=True),
     Chart("Boxes per rollout", "mean_boxes"),
