@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from p2r.api import P2R
 from p2r.cli.guard import INTERRUPTED, print_error
-from p2r.cli.screen import make_console
+from p2r.cli.screen import make_console, progress
 from p2r.report.kit.trace_view import answer_text
 from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.store import Setting, TraceStore
@@ -62,13 +60,13 @@ def ask_batch(
         for trace in filter(None, map(store.find, samples)):
             save_images(trace)
         try:
-            with _make_progress(errors) as progress, closing(p2r.ask_many(waiting, num_at_once=num_at_once)) as traces:
-                task = progress.add_task("asking", total=len(samples), completed=num_before)
+            with progress(errors) as bars, closing(p2r.ask_many(waiting, num_at_once=num_at_once)) as traces:
+                task = bars.add_task("asking", total=len(samples), completed=num_before)
                 for trace in traces:
                     store.append(trace)
                     save_images(trace)
                     print(trace.model_dump_json() if as_json else describe(trace), flush=True)
-                    progress.advance(task)
+                    bars.advance(task)
         except KeyboardInterrupt:
             num_kept = sum(store.find(sample) is not None for sample in samples)
             print_error(
@@ -112,17 +110,4 @@ def _print_accuracy(console: Console, traces: Sequence[Trace]) -> None:
         f"accuracy {num_correct / len(verdicts):.1%} ({num_correct} of {len(verdicts)} with a target; "
         f"95% interval {interval.low:.1%} to {interval.high:.1%})",
         markup=False,
-    )
-
-
-def _make_progress(console: Console) -> Progress:
-    """A bar on stderr; answers printed above it when both go to a terminal."""
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        redirect_stdout=sys.stdout.isatty(),
-        disable=not console.is_terminal,
     )

@@ -15,7 +15,7 @@ from p2r.report.evaluation import gallery
 from p2r.report.evaluation.page import build_report, write_lede
 from p2r.report.evaluation.sections import Section
 from p2r.runs.evaluation import make_run
-from p2r.types import Box, Completion, Failure, Perception, Sample, Trace
+from p2r.types import Box, Completion, EvidenceRecord, Failure, Perception, Sample, Trace
 from tests.fakes.reports import (
     BUDGET,
     ELSEWHERE,
@@ -190,3 +190,17 @@ def test_a_report_keeps_its_size_by_smaller_images_and_shorter_replies(monkeypat
     assert len(whole) > 110_000 and "characters left out" not in whole
     assert len(small) <= 90_000 and "characters left out" in small
     assert whole.count("data:image/webp") == small.count("data:image/webp") == 4
+
+
+def test_crops_are_cut_by_the_rectangles_that_the_trace_holds() -> None:
+    sample = make_sample("a")
+    record = EvidenceRecord(image_wh=(640, 480), crops=((10, 20, 110, 70),), annotated=True)
+    own = make_trace(sample, boxes=(GOLD,)).model_copy(update={"evidence": record})
+    assert "</b> 100 × 50 pixels" in build_report([make_section([sample], [make_trace(sample)], [own])], HEADLINE)
+
+
+def test_an_image_of_another_size_is_not_shown_as_the_one_that_was_asked_about() -> None:
+    sample = make_sample("a")
+    own = make_trace(sample, boxes=(GOLD,), image_wh=(64, 48))
+    html = build_report([make_section([sample], [make_trace(sample)], [own])], HEADLINE)
+    assert "is 640 x 480 pixels, but the trace is about one of 64 x 48" in html and "data:image" not in html
