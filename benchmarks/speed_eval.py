@@ -40,7 +40,7 @@ from benchmarks.memory_eval import serve
 from benchmarks.simulate_eval import BATCH_SIZE, NUM_CORES, ImageWork, Request, Walk, simulate_barrier, simulate_stream
 from p2r.answers import extract_answer
 from p2r.dialogue import Budget, ModelProfile, Prompt
-from p2r.evaluation.evaluate import evaluate
+from p2r.evaluation.asking import ask_samples
 from p2r.evidence import Evidence, gather
 from p2r.images.budget import FullImage
 from p2r.models.server.dialect import build_messages
@@ -49,6 +49,7 @@ from p2r.models.server.transport import image_urls
 from p2r.modes import Roles, make_roles
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles.model import perceiver_prompt, read_perception, reasoner_prompt
+from p2r.runs.evaluation import RunSettings
 from p2r.runs.store import TraceStore
 from p2r.types import Completion, Perception, Sample
 from tests.fakes.mock_server import MODELS, make_reply, read_parts
@@ -203,9 +204,9 @@ def make_samples(num_samples: int, num_rotations: int, cores: Cores, work: Image
 
 async def run_ours(samples: Sequence[Sample], roles: Roles, num_at_once: int) -> dict[str, str | None]:
     """Answers by sample."""
-    with tempfile.TemporaryDirectory() as folder, TraceStore(Path(folder) / "run", {}) as store:
-        await evaluate(samples, roles, store, num_at_once=num_at_once)
-        return {name: trace.answer.letter if trace.answer else None for name, trace in store.finished.items()}
+    with tempfile.TemporaryDirectory() as folder, TraceStore(Path(folder) / "run", RunSettings()) as store:
+        traces = await ask_samples(samples, *roles, store=store, num_at_once=num_at_once)
+    return {trace.sample_id: trace.answer.letter if trace.answer else None for trace in traces}
 
 
 async def run_barrier(samples: Sequence[Sample], roles: Roles, cores: Cores, work: ImageWork) -> dict[str, str | None]:

@@ -146,7 +146,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
     peaks: list[tuple[float, float]] = []
-    with EvidenceStore(folder / phase.name, partner, perceiver, {}) as evidence:
+    with EvidenceStore(folder / phase.name, partner, perceiver, weights="") as evidence:
         actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
         roller = Roller(recipe, phase, actor, partner, prompts, evidence=evidence)
         for step in range(len(rows) // recipe.prompts_per_step):

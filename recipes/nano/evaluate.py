@@ -11,11 +11,9 @@ replies as ours.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -25,21 +23,19 @@ from rich.progress import Progress
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from p2r import load_model
+from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
 from p2r.cli.guard import run_script
 from p2r.dialogue import Model
+from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.metrics import summarize
-from p2r.evaluation.scoring import score_run
+from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
-from p2r.judges import judge_for
 from p2r.models.load import find_checkpoint
-from p2r.modes import Mode, make_roles
-from p2r.pipeline import walk
+from p2r.modes import Mode
 from p2r.prompts import load_prompt_set
-from p2r.runs.evaluation import make_run
 from p2r.types import Sample, Trace
-from p2r.walks import walk_all
 
 BATCH = 48
 
@@ -54,18 +50,18 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     samples = list(Needles(seed=arguments.seed, num_samples=arguments.num_samples))
-    runs = asyncio.run(_run_modes(load_model(arguments.model, batch_size=BATCH), samples))
-    print(_table(samples, runs))
+    runs = _run_modes(load_model(arguments.model, batch_size=BATCH), samples)
+    print(_table(runs))
     if arguments.agreement:
         folder = find_checkpoint(arguments.model).folder
-        own = next(run for run in runs if run.name == "own boxes")
-        same = compare_with_stock(folder, samples[: arguments.agreement], own.traces[: arguments.agreement])
+        traces = runs["own boxes"].traces
+        chosen = samples[: arguments.agreement]
+        same = compare_with_stock(folder, chosen, [traces[sample.id] for sample in chosen])
         print(f"\nsame replies as stock transformers, float32, of {same.count}:", end=" ")
         print(f"perceiver {same.perceiver}, reasoner {same.reasoner}, both {same.both}")
 
 
-async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
-    prompts = load_prompt_set("release")
+def _run_modes(model: Model, samples: list[Sample]) -> dict[str, ScoredRun]:
     modes: dict[str, Mode] = {
         "direct": "direct",
         "thinking": "thinking",
@@ -73,60 +69,51 @@ async def _run_modes(model: Model, samples: list[Sample]) -> list[Run]:
         "own boxes": "p2r",
         "oracle boxes": "oracle",
     }
-    roles = {name: make_roles(mode, model, prompts) for name, mode in modes.items()}
-    runs = []
+    benchmark = Benchmark(samples, Facts("needles", len(samples)))
+    runs: dict[str, ScoredRun] = {}
     with Progress() as progress:
-        for name, (perceiver, reasoner) in roles.items():
-            task, traces, began = progress.add_task(name, total=len(samples)), {}, time.perf_counter()
-            walks = walk_all(samples, lambda s, p=perceiver, r=reasoner: walk(s, p, r, judge_for(s)), num_at_once=BATCH)
-            async for trace in walks:
-                traces[trace.sample_id] = trace
-                progress.advance(task)
-            ordered = tuple(traces[sample.id] for sample in samples)
-            runs.append(Run(name, modes[name], ordered, time.perf_counter() - began))
+        for name, mode in modes.items():
+            task = progress.add_task(name, total=len(samples))
+            runs[name] = evaluate(
+                benchmark,
+                model,
+                mode=mode,
+                num_at_once=BATCH,
+                max_error_rate=1.0,
+                on_progress=lambda tally, task=task: progress.update(task, completed=tally.num_done),
+            )
     return runs
 
 
-def _table(samples: list[Sample], runs: list[Run]) -> str:
+def _table(runs: dict[str, ScoredRun]) -> str:
     lines = [
         "| mode | family | n | chance | accuracy | 95% interval | hit | IoU | boxes | s/sample |",
         "|---" * 10 + "|",
     ]
-    for run in runs:
+    for name, run in runs.items():
         for family in ("all", "attribute", "relation", "pair"):
-            chosen = [k for k, sample in enumerate(samples) if family in ("all", sample.category)]
-            part = make_run([samples[k] for k in chosen], [run.traces[k] for k in chosen], {"mode": run.mode})
-            figures = summarize(score_run(part))
-            looked = [_show(value) for value in (figures.hit_rate, figures.mean_iou, figures.mean_boxes)]
-            seconds = f"{run.wall_s / len(samples):.3f}" if family == "all" else ""
-            interval = f"[{figures.interval.low:.3f}, {figures.interval.high:.3f}]"
+            facts = {id: fact for id, fact in run.facts.items() if family in ("all", fact.category)}
+            summary = summarize(score_run(replace(run, facts=facts)))
+            looked = [_show(value) for value in (summary.hit_rate, summary.mean_iou, summary.mean_boxes)]
+            speed = summary.samples_per_second if family == "all" else None
             cells = [
-                run.name,
+                name,
                 family,
-                str(figures.num_judged),
-                _show(figures.chance),
-                _show(figures.accuracy),
-                interval,
+                str(summary.num_judged),
+                _show(summary.chance),
+                _show(summary.accuracy),
+                f"[{summary.interval.low:.3f}, {summary.interval.high:.3f}]",
+                *looked,
+                f"{1 / speed:.3f}" if speed else "",
             ]
-            lines.append("| " + " | ".join([*cells, *looked, seconds]) + " |")
-        failed = sum(trace.failure is not None for trace in run.traces)
-        if failed:
-            lines.append(f"| {run.name}: {failed} failed |")
+            lines.append("| " + " | ".join(cells) + " |")
+        if run.failures:
+            lines.append(f"| {name}: {len(run.failures)} failed |")
     return "\n".join(lines)
 
 
 def _show(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A mode's traces, in the order of the samples, and the seconds it took."""
-
-    name: str
-    mode: Mode
-    traces: tuple[Trace, ...]
-    wall_s: float
 
 
 @dataclass(frozen=True, slots=True)

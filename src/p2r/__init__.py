@@ -18,18 +18,32 @@ from p2r.version import __version__
 if TYPE_CHECKING:
     from p2r.api import P2R, make_sample
     from p2r.errors import P2RError
+    from p2r.evaluation.evaluate import evaluate
     from p2r.models.load import load_model
     from p2r.pipeline import walk
     from p2r.report.trace import show
     from p2r.types import Box, Sample, Trace
 
-__all__ = ["P2R", "Box", "P2RError", "Sample", "Trace", "__version__", "load_model", "make_sample", "show", "walk"]
+__all__ = [
+    "P2R",
+    "Box",
+    "P2RError",
+    "Sample",
+    "Trace",
+    "__version__",
+    "evaluate",
+    "load_model",
+    "make_sample",
+    "show",
+    "walk",
+]
 
 _HOMES = {
     "P2R": "p2r.api",
     "make_sample": "p2r.api",
     "show": "p2r.report.trace",
     "P2RError": "p2r.errors",
+    "evaluate": "p2r.evaluation.evaluate",
     "load_model": "p2r.models.load",
     "walk": "p2r.pipeline",
     "Box": "p2r.types",

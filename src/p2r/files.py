@@ -1,16 +1,17 @@
-"""Files and folders that are there whole or not at all, whatever kills the process and whenever."""
+"""Files and folders that survive a kill: each is written whole or not at all, and logs lose no finished line."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from p2r.errors import StorageError
 
@@ -22,7 +23,7 @@ Row = Mapping[str, JsonValue]
 
 @contextmanager
 def explain_write_errors(path: Path) -> Generator[None, None, None]:
-    """Turns what the operating system says about writing `path` into a StorageError."""
+    """Turn what the operating system says about writing `path` into a StorageError."""
     try:
         yield
     except OSError as error:
@@ -33,7 +34,14 @@ def explain_write_errors(path: Path) -> Generator[None, None, None]:
 
 
 def lock_folder(folder: Path) -> int | None:
-    """A hold on the folder that ends with the process, however it ends."""
+    """Lock a folder for this process; the lock ends with the process, however that ends.
+
+    Returns:
+        What `unlock_folder` takes; None where the file system has no locks.
+
+    Raises:
+        StorageError: another process holds the lock, or the folder cannot be opened.
+    """
     if os.name != "posix":
         return None
     with explain_write_errors(folder):
@@ -52,6 +60,7 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def unlock_folder(handle: int | None) -> None:
+    """Give back what `lock_folder` returned."""
     if handle is not None:
         os.close(handle)
 
@@ -68,9 +77,9 @@ def replace_file(path: Path, text: str) -> None:
 
 @contextmanager
 def replace_folder(folder: Path) -> Generator[Path, None, None]:
-    """A draft of `folder` to write into; when the block ends well it is forced onto the disk and takes the name.
+    """Yield a draft of `folder` to write into; when the block ends well, the draft is forced onto the disk and renamed.
 
-    What stood there before goes only then. A kill leaves the old folder or the new one, and perhaps a draft, which the
+    The old folder is removed only then. A kill leaves the old folder or the new one, and perhaps a draft, which the
     next attempt removes.
 
     Raises:
@@ -119,37 +128,65 @@ def _sync(path: Path) -> None:
 
 
 class Log:
-    """A file of JSON lines. Use as a context manager.
+    """A file of JSON lines, open for appending. Use as a context manager, or call `close`.
 
-    num_bytes: what is kept of a file that is there already.
+    Opening drops a last line that a kill or a full disk cut short. A written line is handed to the operating system at
+    once, so a kill of the process loses none.
+
+    Args:
+        path: made when missing, with its folder.
+        num_bytes: keep only this much of an existing file; None keeps every whole line.
+        sync_every: lines that are forced onto the disk together, for a machine that loses its power; None leaves that
+            to `sync`.
 
     Raises:
-        StorageError: it cannot be written, or is shorter than that.
+        StorageError: the file cannot be written, or is shorter than `num_bytes`.
     """
 
-    def __init__(self, path: Path, num_bytes: int = 0) -> None:
+    def __init__(self, path: Path, *, num_bytes: int | None = None, sync_every: int | None = None) -> None:
         self.path = path
+        self._sync_every, self._num_unsynced = sync_every, 0
         with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab")
-            num_there = self._file.tell()
-            self._file.truncate(min(num_bytes, num_there))
-        if num_there < num_bytes:
+            self._file = path.open("a+b")
+            num_there = self._file.seek(0, os.SEEK_END)
+            self._file.truncate(_find_end(self._file, num_there) if num_bytes is None else min(num_bytes, num_there))
+        if num_bytes is not None and num_there < num_bytes:
+            self._file.close()
             raise StorageError(
                 f"{path} has {num_there} bytes, and had {num_bytes} when the last checkpoint was written",
-                hint="put the whole file back, or start anew in another out",
+                hint="put the whole file back, or start again in another folder",
             )
 
-    def write(self, row: Row) -> None:
+    def write(self, row: BaseModel | Row) -> None:
+        """Append one line.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         with explain_write_errors(self.path):
-            self._file.write(json.dumps(dict(row), ensure_ascii=False).encode() + b"\n")
+            self._file.write(to_line(row).encode())
             self._file.flush()
+            self._num_unsynced += 1
+            if self._num_unsynced == self._sync_every:
+                self.sync()
 
     def sync(self) -> int:
-        """Force what was written onto the disk; the file's length."""
+        """Force every line onto the disk, and return the file's length in bytes.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         with explain_write_errors(self.path):
             os.fsync(self._file.fileno())
-            return self._file.tell()
+            self._num_unsynced = 0
+            return self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Close the file; with `sync_every`, after forcing the last lines onto the disk."""
+        with explain_write_errors(self.path), self._file:
+            if self._sync_every is not None and self._num_unsynced:
+                self.sync()
 
     def __enter__(self) -> Log:
         return self
@@ -157,19 +194,61 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
 
-def read_log(path: Path) -> list[dict[str, JsonValue]]:
-    """The rows of a log; a last line that has no end yet is left out.
+def to_line(row: BaseModel | Row) -> str:
+    """One line of JSON with its end."""
+    text = row.model_dump_json() if isinstance(row, BaseModel) else json.dumps(dict(row), ensure_ascii=False)
+    return text + "\n"
+
+
+def write_lines(path: Path, rows: Iterable[BaseModel | Row]) -> None:
+    """Write a whole file of JSON lines, or leave the old one.
 
     Raises:
-        StorageError: no such file, or a line is broken.
+        StorageError: it cannot be written.
+    """
+    with explain_write_errors(path):
+        replace_file(path, "".join(map(to_line, rows)))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The whole lines of a file; a last line without an end is still being written, or was cut, and is left out.
+
+    Raises:
+        StorageError: the file cannot be read.
     """
     try:
         *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        return [json.loads(line) for line in lines]
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return lines
+
+
+def read_log(path: Path) -> list[dict[str, JsonValue]]:
+    """The rows of a log; a last line without an end is left out.
+
+    Raises:
+        StorageError: the file cannot be read, or a line is broken.
+    """
+    try:
+        return [json.loads(line) for line in read_lines(path)]
     except ValueError as error:
         raise StorageError(f"{path} is not a log of a run: {error}") from error
+
+
+def _find_end(file: BinaryIO, num_bytes: int) -> int:
+    """Where the last whole line of a file ends, in bytes."""
+    end = num_bytes
+    while end:
+        start = max(0, end - _CHUNK_BYTES)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+_CHUNK_BYTES = 1 << 16

@@ -1,6 +1,6 @@
 """Blocking calls of asynchronous code: one event loop for the process, in a thread of its own.
 
-So they work where a loop is running already, as in a notebook, and no call starts a loop of its own.
+They therefore work where a loop is running already, as in a notebook, and no call starts a loop of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+LONGEST_CLEANUP_S = 30.0
+"""How long an interrupted call may take to close its files."""
+
 
 @cache
 def blocking_loop() -> asyncio.AbstractEventLoop:
@@ -23,10 +26,21 @@ def blocking_loop() -> asyncio.AbstractEventLoop:
 
 
 def run_blocking(work: Coroutine[object, object, Result]) -> Result:
-    """Wait for `work` from code that is not asynchronous; also where an event loop is running, as in a notebook."""
-    future = asyncio.run_coroutine_threadsafe(work, blocking_loop())
+    """Wait for `work` from code that is not asynchronous; also where an event loop is running, as in a notebook.
+
+    An interrupt such as Ctrl-C cancels the work, and is raised when the work has cleaned up.
+    """
+    ended = threading.Event()
+
+    async def watch() -> Result:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: ended.set())
+        return await task
+
+    future = asyncio.run_coroutine_threadsafe(watch(), blocking_loop())
     try:
         return future.result()
     except BaseException:
-        future.cancel()
+        if future.cancel():
+            ended.wait(LONGEST_CLEANUP_S)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from PIL import Image
@@ -12,7 +13,7 @@ from p2r.evidence import plan_crops
 from p2r.images.load import MemoryImage
 from p2r.report.evaluation.sections import Section
 from p2r.report.kit.page import Headline
-from p2r.runs.evaluation import make_run
+from p2r.runs.evaluation import RunSettings, make_run
 from p2r.types import Answer, Box, Completion, Perception, Sample, Trace, Verdict
 
 BUDGET = Budget(factor=32, min_pixels=1024, max_pixels=64 * 1024)
@@ -71,7 +72,7 @@ def make_section(
     """Two runs of the same samples, of which the second looks."""
     by_mode = {"direct": direct, "p2r": own}
     runs = [
-        score_run(make_run(samples, traces, {"benchmark": benchmark, "mode": mode}, wall_s=2.0))
+        score_run(make_run(samples, traces, RunSettings(benchmark=benchmark, mode=mode), wall_s=2.0))
         for mode, traces in by_mode.items()
     ]
     images = {sample.id: sample.image for sample in samples}
@@ -106,9 +107,9 @@ class Collector(HTMLParser):
 
 def make_scored(benchmark: str, mode: str = "p2r", *, image: str = "gone.png", letters: str = "AB") -> ScoredRun:
     """A run whose images are not where its traces say."""
-    samples = [make_sample(str(k), f"What is {k}?") for k in range(len(letters))]
+    samples = [replace(make_sample(str(k), f"What is {k}?"), cycle=k) for k in range(len(letters))]
     traces = [
         make_trace(sample, letter=letter).model_copy(update={"image": image})
         for sample, letter in zip(samples, letters, strict=True)
     ]
-    return score_run(make_run(samples, traces, {"benchmark": benchmark, "mode": mode}))
+    return score_run(make_run(samples, traces, RunSettings(benchmark=benchmark, mode=mode)))

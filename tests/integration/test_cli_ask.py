@@ -353,7 +353,7 @@ def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(images: Path, monkeypatc
     full_disk, stack = Path("/dev/full"), ExitStack()
 
     def enter_with_a_full_disk(store: TraceStore) -> TraceStore:
-        monkeypatch.setattr(store, "_file", stack.enter_context(full_disk.open("a")))
+        monkeypatch.setattr(store._log, "_file", stack.enter_context(full_disk.open("ab")))
         return store
 
     with monkeypatch.context() as patch:
@@ -361,7 +361,7 @@ def test_a_full_disk_in_a_batch_is_said_so_and_stops_it(images: Path, monkeypatc
         result = ask("images", "What?", "--options", "x,y")
     with suppress(OSError):
         stack.close()
-    assert_refused(result, "runs/images cannot be written: no space left on device")
+    assert_refused(result, "runs/images/traces.jsonl cannot be written: no space left on device")
     assert ask("images", "What?", "--options", "x,y").exit_code == 0
 
 

@@ -56,11 +56,19 @@ def row_of(result: Result, name: str) -> list[str]:
     return next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == [name])
 
 
-def test_every_mode_gives_a_table_with_n_chance_and_interval(here: Path) -> None:
+def test_one_mode_gives_a_table_of_scorers_with_n_chance_and_interval(here: Path) -> None:
+    result = evaluate("--mode", "blind")
+    assert result.exit_code == 0, result.output
+    assert "Accuracy: folder blind" in result.stdout
+    assert row_of(result, "overall")[:4] == ["overall", "30", "50.0%", "66.7%"]
+
+
+def test_several_modes_give_one_table_with_a_row_for_each(here: Path) -> None:
     result = evaluate("--mode", "p2r", "--mode", "blind")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("Accuracy: folder") == 2
-    assert row_of(result, "overall")[:4] == ["overall", "30", "50.0%", "66.7%"]
+    assert result.stdout.startswith("Accuracy: folder (robust)\n")
+    assert row_of(result, "p2r") == ["p2r", "30", "50.0%", "66.7%", "48.8", "-", "80.8%"]
+    assert row_of(result, "blind")[:4] == ["blind", "30", "50.0%", "66.7%"]
     assert {path.parent.name for path in here.glob("runs/folder/*/traces.jsonl")} == {"p2r", "blind"}
 
 
@@ -198,7 +206,7 @@ def test_failures_below_the_rate_are_reported_and_asked_again(here: Path) -> Non
     ("arguments", "message"),
     [
         (["--mode", "psychic"], "there is no mode 'psychic'"),
-        (["--shard", "3/2"], "'3/2' is no shard"),
+        (["--shard", "3/2"], "'3/2' is not a shard"),
         (["--shard", "9/9"], "the shard 9/9 of folder is empty"),
     ],
 )

@@ -108,6 +108,6 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(questions: Path, t
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LONGEST_WAIT_S)
     assert process.returncode == 130
-    assert "interrupted; what was answered is kept" in errors and "the same command goes on" in errors
+    assert "interrupted; what was answered is kept" in errors and "the same command resumes" in errors
     kept = [json.loads(line) for line in traces.read_text().splitlines()]
     assert 0 < len(kept) < NUM_SAMPLES

@@ -26,7 +26,7 @@ from p2r.roles import (
     PlainReasoner,
     Reasoner,
 )
-from p2r.runs.evaluation import make_run
+from p2r.runs.evaluation import RunSettings, make_run
 from p2r.types import Trace
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
@@ -54,7 +54,7 @@ def test_the_checkpoint_is_at_most_16_megabytes() -> None:
 
 def test_one_look_is_a_guess_and_the_right_crops_are_read(runs: dict[str, tuple[Trace, ...]]) -> None:
     modes = {"direct": "direct", "own": "p2r", "oracle": "oracle"}
-    scored = (score_run(make_run(SAMPLES, runs[name], {"mode": mode})) for name, mode in modes.items())
+    scored = (score_run(make_run(SAMPLES, runs[name], RunSettings(mode=mode))) for name, mode in modes.items())
     direct, own, oracle = map(summarize, scored)
     assert direct.num_failed == own.num_failed == oracle.num_failed == 0
     assert direct.chance is not None and direct.interval.low < direct.chance + 0.1

@@ -49,7 +49,7 @@ async def start(
     async with open_partner(recipe.partner, frozen.partner, CHECKPOINT, folder) as partner:
         perceiver = ModelPerceiver(partner.model, PROMPTS, Decoding(max_new_tokens=64))
         actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
-        with EvidenceStore(folder, partner, perceiver, {"weights": "nano"}) as evidence:
+        with EvidenceStore(folder, partner, perceiver, weights="nano") as evidence:
             yield Roller(recipe, recipe.phases()[index], actor, partner, PROMPTS, evidence=evidence)
 
 

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, overload
 
+from p2r.dialogue import Budget
 from p2r.errors import DataError, P2RError
 from p2r.images.load import read_size
-from p2r.types import Sample
+from p2r.types import Frozen, Sample
 
 ScoredBy = Literal["answer", "box"]
+Aggregation = Literal["categories", "cycles", "mme"]
+"""How samples become one score: the mean over all; HR-Bench's mean over its rotations; MME-RealWorld's columns."""
 Item = TypeVar("Item")
 
 
@@ -29,6 +32,7 @@ class Facts:
     categories: name -> count, None for an unknown count; {} when any category is allowed.
     letters: the letters that the authors' release accepts as answers.
     scored_by: "box" when the boxes are judged (Acc@0.5), not the answer.
+    aggregation: how the benchmark's own code makes one score of all samples.
     """
 
     name: str
@@ -36,6 +40,23 @@ class Facts:
     categories: Mapping[str, int | None] = field(default_factory=dict[str, "int | None"])
     letters: str = "ABCD"
     scored_by: ScoredBy = "answer"
+    aggregation: Aggregation = "categories"
+
+
+class Origin(Frozen):
+    """The arguments of `load_benchmark`, and the pixel budget of the model that answered (None when not known).
+
+    Paths are absolute, so that they hold from any working directory.
+    """
+
+    spec: str
+    split: str | None = None
+    boxes: str | None = None
+    images: str | None = None
+    seed: int = 0
+    num_samples: int = 0
+    skip_bad: int = 0
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +76,7 @@ class Benchmark(Sequence[Sample]):
     notes: sentences to print under a table, for example which annotation or order of options was used.
     left_out: bad rows, at most as many as were allowed.
     source: the file or folder that was read.
+    origin: how to load it again; None for samples that `load_benchmark` did not load.
     """
 
     def __init__(
@@ -66,8 +88,9 @@ class Benchmark(Sequence[Sample]):
         differences: Sequence[str] = (),
         notes: Sequence[str] = (),
         left_out: Sequence[LeftOut] = (),
+        origin: Origin | None = None,
     ) -> None:
-        self.samples, self.facts, self.source = samples, facts, source
+        self.samples, self.facts, self.source, self.origin = samples, facts, source, origin
         self.differences, self.notes, self.left_out = tuple(differences), tuple(notes), tuple(left_out)
 
     @property

@@ -7,7 +7,6 @@ out as they were. Every image is decoded in full.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from p2r.benchmarks.hrbench import find_broken_rotations
 from p2r.boxes import parse_boxes
 from p2r.errors import P2RError
 from p2r.images.budget import is_too_thin
-from p2r.judges import BoxJudge, judge_for
+from p2r.judges import BoxJudge, RuleJudge, rule_for
 from p2r.prompts import question_text
-from p2r.types import Answer, Judge, Sample, Verdict
+from p2r.types import Answer, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +117,10 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
     answers = {"robust": extract_answer(reply, sample.answer_form, sample.options)}
     if sample.answer_form == "choice":
         answers["release"] = read_release(reply, letters=facts.letters)
-        if facts.name.startswith("mme_realworld"):
+        if facts.aggregation == "mme":
             answers["mme_official"] = extract_answer(target, "choice", sample.options, scorer="mme_official")
     for scorer, answer in answers.items():
-        score = _judge(sample, judge_for(sample), answer)
+        score = _judge(sample, rule_for(sample), answer)
         if score != 1.0:
             yield f"the right answer {target!r} scores {score} with the scorer {scorer}, which reads {answer.text!r}"
 
@@ -131,18 +130,10 @@ def make_ideal_reply(sample: Sample) -> str:
     return f"<think>I looked closely.</think><answer>{sample.target or ''}</answer>"
 
 
-def judge_now(sample: Sample, judge: Judge, answer: Answer) -> Verdict:
-    """A judge's verdict on an answer and the gold boxes, outside of an event loop. Raises what the judge raises."""
-
-    async def ask() -> Verdict:
-        return await judge(sample, answer, sample.gold_boxes)
-
-    return asyncio.run(ask())
-
-
-def _judge(sample: Sample, judge: Judge, answer: Answer) -> float | str:
+def _judge(sample: Sample, judge: RuleJudge, answer: Answer) -> float | str:
+    """The score, or what keeps the judge from telling."""
     try:
-        return judge_now(sample, judge, answer).score
+        return judge.compare(sample, answer, sample.gold_boxes).score
     except P2RError as error:
         return error.message
 

@@ -19,8 +19,8 @@ from p2r.benchmarks.options import find_doubles, read_letter_columns
 from p2r.types import LETTERS, ImageSource, Sample
 
 NUM_CYCLES = 4
-FACTS_4K = Facts("hrbench_4k", 800, {"single": 400, "cross": 400})
-FACTS_8K = Facts("hrbench_8k", 800, {"single": 400, "cross": 400})
+FACTS_4K = Facts("hrbench_4k", 800, {"single": 400, "cross": 400}, aggregation="cycles")
+FACTS_8K = Facts("hrbench_8k", 800, {"single": 400, "cross": 400}, aggregation="cycles")
 COLUMNS = ("index", "question", "answer", "category", "cycle_category", "image", "A", "B")
 LONGEST_POINTER = 64
 

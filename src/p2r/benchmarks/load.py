@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from p2r.benchmarks.base import Benchmark, Facts, Sieve, compare_with_facts
+from p2r.benchmarks.base import Benchmark, Facts, Origin, Sieve, compare_with_facts
 from p2r.benchmarks.files.tables import find_parts, read_columns
 from p2r.benchmarks.folder import load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
@@ -67,9 +67,18 @@ def load_benchmark(
         DataError: nothing was found, the layout is another one, more rows are unusable than allowed, or all are.
     """
     name, place = split_spec(str(spec))
+    origin = Origin(
+        spec=_make_absolute(str(spec)),
+        split=split,
+        boxes=None if boxes is None else str(Path(boxes).expanduser().absolute()),
+        images=None if images is None else str(Path(images).expanduser().absolute()),
+        seed=seed,
+        num_samples=num_samples,
+        skip_bad=skip_bad,
+    )
     if name == "needles":
         samples = Needles(seed=seed, num_samples=num_samples)
-        return Benchmark(samples, Facts("needles", num_samples), source=f"needles:{seed}")
+        return Benchmark(samples, Facts("needles", num_samples), source=f"needles:{seed}", origin=origin)
     path = _locate(place)
     if not name:
         name = recognize(path, split)
@@ -87,6 +96,25 @@ def load_benchmark(
         differences=[*compare_with_facts(loaded.samples, loaded.facts), *loaded.differences],
         notes=loaded.notes,
         left_out=sieve.left_out,
+        origin=origin,
+    )
+
+
+def load_again(origin: Origin) -> Benchmark:
+    """The benchmark that `load_benchmark` returned, without reading image headers again.
+
+    Raises:
+        DataError: it is no longer there, or has another layout now.
+    """
+    return load_benchmark(
+        origin.spec,
+        split=origin.split,
+        boxes=origin.boxes,
+        images=origin.images,
+        seed=origin.seed,
+        num_samples=origin.num_samples,
+        skip_bad=origin.skip_bad,
+        check_images=False,
     )
 
 
@@ -123,6 +151,15 @@ def _locate(place: str) -> Path:
     if path.exists() or not is_hub_id(place) or path.suffix in (".parquet", ".tsv", ".json", ".jsonl"):
         return path
     return fetch_dataset(place)
+
+
+def _make_absolute(spec: str) -> str:
+    name, colon, place = spec.partition(":")
+    if Path(spec).expanduser().exists():
+        return str(Path(spec).expanduser().absolute())
+    if colon and Path(place).expanduser().exists():
+        return f"{name}:{Path(place).expanduser().absolute()}"
+    return spec
 
 
 def _as_path(place: str | Path | None) -> Path | None:

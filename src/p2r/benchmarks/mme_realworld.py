@@ -31,8 +31,8 @@ LITE_CATEGORIES = {
     "Reasoning/Monitoring": 150,
     "Reasoning/Autonomous_Driving": 400,
 }
-FACTS = Facts("mme_realworld", None, dict.fromkeys(LITE_CATEGORIES), letters="ABCDEF")
-FACTS_LITE = Facts("mme_realworld_lite", 1919, LITE_CATEGORIES, letters="ABCDEF")
+FACTS = Facts("mme_realworld", None, dict.fromkeys(LITE_CATEGORIES), letters="ABCDEF", aggregation="mme")
+FACTS_LITE = Facts("mme_realworld_lite", 1919, LITE_CATEGORIES, letters="ABCDEF", aggregation="mme")
 OPTIONS = "multi-choice options"
 
 

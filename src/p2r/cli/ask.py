@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from p2r.api import P2R, AskMode, make_sample
-from p2r.cli.batch import IMAGES_FOLDER, ask_batch
+from p2r.cli.batch import IMAGES_FOLDER, BatchSettings, ask_batch
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
@@ -28,7 +28,6 @@ from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
-from p2r.runs.store import Setting
 from p2r.types import AnswerForm, Sample
 
 QUESTION, FILES = "The question", "Files"
@@ -117,15 +116,15 @@ def ask(
     looker = load(perceiver_model) if perceiver_model else None
     p2r = P2R(load(model), perceiver_model=looker, mode=mode, prompts=wording)
     if is_batch(image):
-        settings: dict[str, Setting] = {
-            "model": model,
-            "perceiver_model": perceiver_model,
-            "mode": mode,
-            "prompts": prompts,
-            "prompt_fingerprint": wording.fingerprint,
-            "max_pixels": max_pixels,
-            "dtype": dtype,
-        }
+        settings = BatchSettings(
+            model=model,
+            perceiver_model=perceiver_model,
+            mode=mode,
+            prompts=prompts,
+            prompt_fingerprint=wording.fingerprint,
+            max_pixels=max_pixels,
+            dtype=dtype,
+        )
         folder = save or Path("runs") / image.resolve().stem
         shown_images = save / IMAGES_FOLDER if save else None
         ask_batch(p2r, samples, folder, settings, shown_images=shown_images, as_json=json, num_at_once=num_at_once)

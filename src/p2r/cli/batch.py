@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,20 +14,33 @@ from rich.console import Console
 from p2r.api import P2R
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
+from p2r.modes import Mode
 from p2r.report.kit.trace_view import answer_text
 from p2r.report.trace import holds_trace, save_trace
-from p2r.runs.store import Setting, TraceStore
+from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
-from p2r.types import Sample, Trace
+from p2r.types import Frozen, Sample, Trace
 
 IMAGES_FOLDER = "images"
+
+
+class BatchSettings(Frozen):
+    """run.json of a batch: everything that can change an answer; see `RunSettings`."""
+
+    model: str
+    perceiver_model: str | None
+    mode: Mode
+    prompts: str
+    prompt_fingerprint: str
+    max_pixels: int | None
+    dtype: str | None
 
 
 def ask_batch(
     p2r: P2R,
     samples: Sequence[Sample],
     folder: Path,
-    settings: Mapping[str, Setting],
+    settings: BatchSettings,
     *,
     shown_images: Path | None,
     as_json: bool,

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
 from p2r.cli.screen import make_console, make_summary_table
 from p2r.dialogue import Model
+from p2r.evaluation.asking import Tally
+from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.metrics import Summary, summarize
-from p2r.evaluation.scoring import ScoredRun, score_run
+from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import show_share
 from p2r.files import explain_write_errors
-from p2r.judges import judge_for
 from p2r.models.load import load_model
-from p2r.modes import Mode, make_roles
-from p2r.pipeline import walk
-from p2r.prompts import load_prompt_set
+from p2r.modes import Mode
 from p2r.report.evaluation.page import build_report
 from p2r.report.evaluation.sections import Section
 from p2r.report.kit.page import Headline, write_page
-from p2r.roles import Perceiver, Reasoner
-from p2r.runs.evaluation import StoredRun, make_run
-from p2r.types import Sample, Trace
-from p2r.walks import walk_all
+from p2r.types import Sample
 
 NUM_AT_ONCE = 16
 TITLE = "One look, or two?"
@@ -73,8 +70,7 @@ def demo(
     answerer = load_model(model)
     columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
-        stored = asyncio.run(_run_modes(answerer, samples, seed, progress))
-    runs = {name: score_run(run) for name, run in zip(MODES, stored, strict=True)}
+        runs = _ask_in_every_mode(answerer, samples, seed, progress)
     console = make_console()
     console.print(make_summary_table([(name, summarize(run)) for name, run in runs.items()]))
     section = Section(
@@ -99,36 +95,33 @@ def demo(
         example.image.load().save(out / IMAGE_FILE)
     console.print(f"\nreport: {out / REPORT_FILE}", markup=False, soft_wrap=True)
     console.print(f"try:    {_write_ask_command(example, out / IMAGE_FILE)}", markup=False, soft_wrap=True)
-    failures = [row.trace.failure for run in runs.values() for row in run.rows if row.trace.failure is not None]
+    failures = [failure for run in runs.values() for failure in run.failures]
     if failures:
         print_error(f"{len(failures)} answers failed, the first because {failures[0].message}", failures[0].hint)
         raise typer.Exit(1)
 
 
-async def _run_modes(model: Model, samples: Sequence[Sample], seed: int, progress: Progress) -> list[StoredRun]:
-    """One after the other, so that each has the machine for itself; after a few untimed questions to warm up."""
-    prompts = load_prompt_set()
-    roles = {name: make_roles(mode, model, prompts, seed=seed) for name, mode in MODES.items()}
-    for sample in samples[:NUM_AT_ONCE]:
-        await walk(sample, *roles[DIRECT])
-    return [await _run_mode(name, samples, *pair, progress) for name, pair in roles.items()]
+def _ask_in_every_mode(model: Model, samples: Needles, seed: int, progress: Progress) -> dict[str, ScoredRun]:
+    """One mode after the other, so that each has the machine to itself; after a few untimed questions to warm up."""
+    facts = Facts("needles", len(samples))
+    evaluate(Benchmark(samples[:NUM_AT_ONCE], facts), model, mode="direct", max_error_rate=1.0)
+    runs: dict[str, ScoredRun] = {}
+    for name, mode in MODES.items():
+        advance = partial(_show_progress, progress, progress.add_task(name, total=len(samples)))
+        runs[name] = evaluate(
+            Benchmark(samples, facts),
+            model,
+            mode=mode,
+            seed=seed,
+            num_at_once=NUM_AT_ONCE,
+            max_error_rate=1.0,
+            on_progress=advance,
+        )
+    return runs
 
 
-async def _run_mode(
-    name: str, samples: Sequence[Sample], perceiver: Perceiver, reasoner: Reasoner | None, progress: Progress
-) -> StoredRun:
-    """Ask every question in one mode, and time it."""
-
-    async def walk_one(sample: Sample) -> Trace:
-        return await walk(sample, perceiver, reasoner, judge_for(sample))
-
-    task = progress.add_task(name, total=len(samples))
-    start = time.perf_counter()
-    traces: list[Trace] = []
-    async for trace in walk_all(samples, walk_one, num_at_once=NUM_AT_ONCE):
-        traces.append(trace)
-        progress.advance(task)
-    return make_run(samples, traces, {"benchmark": "needles", "mode": MODES[name]}, wall_s=time.perf_counter() - start)
+def _show_progress(progress: Progress, task: TaskID, tally: Tally) -> None:
+    progress.update(task, completed=tally.num_done)
 
 
 def _write_lede(own: Summary, direct: Summary) -> str:

@@ -126,7 +126,7 @@ def _load_benchmarks(
     specs: Sequence[str], runs: Sequence[ScoredRun], split: str | None, images: Path | None
 ) -> dict[str, Benchmark]:
     """The benchmarks that the caller gives, by name. What they leave open is loaded as the runs say."""
-    names = {str(run.run.settings.get("benchmark")): run.run for run in runs}
+    names = {run.settings.benchmark: run for run in runs}
     origins = {name: run.origin for name, run in names.items()}
     found: dict[str, Benchmark] = {}
     for spec in specs:
@@ -174,16 +174,16 @@ def _make_training_headline(runs: Sequence[TrainingRun], title: str | None) -> H
 
 
 def _make_headline(sections: Sequence[Section], title: str | None) -> Headline:
-    runs = [run.run for section in sections for run in section.runs]
+    runs = [run for section in sections for run in section.runs]
     days = sorted(session.started[:10] for run in runs for session in run.sessions)
-    models = dict.fromkeys(str(run.settings.get("model")) for run in runs)
+    models = dict.fromkeys(run.settings.model for run in runs)
     facts = [
         ("Benchmarks", ", ".join(section.benchmark for section in sections)),
         ("Models", ", ".join(models)),
         ("Runs", str(len(runs))),
         ("Answers", f"{sum(len(run.traces) for run in runs):,}"),
     ]
-    prompts = dict.fromkeys(str(run.settings.get("prompts")) for run in runs if run.settings.get("prompts"))
+    prompts = dict.fromkeys(run.settings.prompts for run in runs if run.settings.prompts)
     facts += [("Wording", ", ".join(prompts))] if prompts else []
     facts += [("Asked", days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}")] if days else []
     default = " and ".join(section.benchmark for section in sections) if len(sections) < 4 else "Evaluation"

@@ -15,7 +15,8 @@ from p2r.evaluation.compare import compare_runs, name_runs, tabulate_contrasts, 
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard
 from p2r.evaluation.scoring import score_run
 from p2r.evaluation.tables import write_tables
-from p2r.runs.evaluation import merge_runs, read_run
+from p2r.runs.evaluation import read_run
+from p2r.runs.merge import merge_runs
 
 SCORES_NAME = "scores"
 
@@ -30,7 +31,7 @@ def score(
     """
     scored = score_run(read_run(run))
     tables = make_scorecard(scored)
-    facts = {"run": dict(scored.run.settings), "disagreements": find_disagreements(scored)}
+    facts = {"run": scored.settings.model_dump(mode="json"), "disagreements": find_disagreements(scored)}
     write_tables(run, SCORES_NAME, tables, cast("dict[str, JsonValue]", facts))
     print_tables(tables, markdown=markdown)
 
@@ -60,7 +61,7 @@ def compare(
     lacking = next((run for run in scored if scorer not in run.scorers), None)
     if lacking is not None:
         raise ConfigError(
-            f"the scorer {scorer!r} does not apply to {lacking.run.folder}",
+            f"the scorer {scorer!r} does not apply to {lacking.folder}",
             hint=f"use {' or '.join(lacking.scorers)}",
         )
     names = name_runs(scored)

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from p2r.boxes import hits, localize
 from p2r.evaluation.aggregate import aggregate_cycles
 from p2r.evaluation.counts import DEFINITIONS, count_troubles
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, interval_of, interval_of_values, share_of, to_scored
+from p2r.evaluation.scoring import (
+    ScoredRow,
+    ScoredRun,
+    chance_of,
+    group_rows,
+    interval_of,
+    interval_of_values,
+    to_scored,
+)
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
 from p2r.statistics import Interval, mean_of, wilson
 from p2r.types import LETTERS
@@ -18,8 +26,8 @@ def tabulate_rotations(run: ScoredRun) -> Table:
     """HR-Bench: the strict score, and how far the cycles lie apart."""
     rows: list[tuple[str, ...]] = []
     incomplete = 0
-    scored = [to_scored(row, "robust") for row in run.judged("robust")]
-    for name, table in aggregate_cycles(scored).items():
+    for name, group in group_rows(run, "robust").items():
+        table = aggregate_cycles([to_scored(row, "robust") for row in group])
         percents = [share.percent for share in table.cycles.values() if share.percent is not None]
         strict = table.strict
         interval = wilson(round(strict.sum_scores), strict.num_samples) if strict.num_samples else None
@@ -27,10 +35,10 @@ def tabulate_rotations(run: ScoredRun) -> Table:
             (
                 name,
                 str(strict.num_samples),
-                show_share(share_of(strict.percent)),
+                show_share(strict.share),
                 show_interval(interval),
-                show_share(share_of(table.rows.percent)),
-                *(show_share(share_of(table.cycles[k].percent) if k in table.cycles else None) for k in range(4)),
+                show_share(table.rows.share),
+                *(show_share(table.cycles[k].share if k in table.cycles else None) for k in range(4)),
                 show_share((max(percents) - min(percents)) / 100 if percents else None),
             )
         )
@@ -129,7 +137,7 @@ def tabulate_hits(rows: Sequence[ScoredRow]) -> Table:
                 name,
                 str(len(group)),
                 show_share(chance_of(group)),
-                show_share(mean_of([float(row.verdicts["robust"].correct) for row in group])),
+                show_share(mean_of([row.score("robust") for row in group])),
                 show_interval(interval_of(group, "robust")) if group else MISSING,
             )
             for name, group in groups.items()

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 
 from p2r.answers import Scorer
 from p2r.errors import StorageError
-from p2r.evaluation.scorecard import group_rows
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, has_clusters, interval_of
-from p2r.evaluation.tables import MISSING, Table, show_interval, show_share
+from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows, has_clusters
+from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.statistics import (
     Difference,
     bootstrap_difference,
     correct_holm,
     find_detectable_difference,
     mcnemar,
-    mean_of,
     permute_clusters,
 )
 
@@ -84,10 +83,10 @@ def compare_runs(
         shared = {row.facts.sample_id for row in first.judged(scorer)} & set(others)
         if not shared:
             raise StorageError(
-                f"{first.run.folder} and {run.run.folder} share no judged sample",
+                f"{first.place} and {run.place} share no judged sample",
                 hint="compare runs of the same benchmark with the same --limit and --seed",
             )
-        num_unpaired = len({*first.run.facts, *run.run.facts} - shared)
+        num_unpaired = len({*first.facts, *run.facts} - shared)
         if num_unpaired:
             notes.append(f"{num_unpaired} samples are not judged in both {names[0]} and {name}, and left out")
         for column, rows in columns.items():
@@ -99,15 +98,23 @@ def compare_runs(
 
 
 def tabulate_runs(runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names: Sequence[str] = ()) -> Table:
-    """Each run by itself, with n, chance and interval."""
+    """A row for each run of one benchmark: the whole with n, chance and interval, then the other columns' scores."""
     names = names or name_runs(runs)
+    scored = [score_columns(run, scorer) for run in runs]
+    others = list(dict.fromkeys(name for columns in scored for name in list(columns)[1:]))
     body: list[tuple[str, ...]] = []
-    for run, name in zip(runs, names, strict=True):
-        rows = run.judged(scorer)
-        accuracy = mean_of([float(row.verdicts[scorer].correct) for row in rows])
-        interval = show_interval(interval_of(rows, scorer)) if rows else MISSING
-        body.append((name, str(len(rows)), show_share(chance_of(rows)), show_share(accuracy), interval))
-    return Table(title=f"Runs ({scorer})", columns=("run", "n", "chance", "accuracy", "95% interval"), rows=tuple(body))
+    for name, columns in zip(names, scored, strict=True):
+        whole = next(iter(columns.values()))
+        cells = [name, str(len(whole.rows)), show_share(whole.chance), show_share(whole.score)]
+        cells.append(show_interval(whole.interval))
+        body.append((*cells, *(show_share(columns[other].score if other in columns else None) for other in others)))
+    notes = [(name, explain_open(run, scorer)) for name, run in zip(names, runs, strict=True)]
+    return Table(
+        title=f"{name_measure(runs[0])}: {runs[0].settings.benchmark} ({scorer})",
+        columns=("run", "n", "chance", "accuracy", "95% interval", *others),
+        rows=tuple(body),
+        notes=tuple(f"{name}: {note}" for name, note in notes if note),
+    )
 
 
 def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ()) -> Table:
@@ -147,18 +154,18 @@ def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ())
 def name_runs(runs: Sequence[ScoredRun]) -> list[str]:
     """What tells runs of one benchmark apart: the settings not all share, else the mode; their folders if that does
     not tell them apart."""
-    differing = [key for key in _NAMING if len({run.run.settings.get(key) for run in runs}) > 1] or ["mode"]
-    found = [[run.run.settings.get(key) for key in differing] for run in runs]
-    names = [" ".join(str(value) for value in values if value is not None) for values in found]
-    keys = {(run.run.settings.get("benchmark"), name) for run, name in zip(runs, names, strict=True)}
-    return names if len(keys) == len(runs) else [str(run.run.folder) for run in runs]
+    settings = [run.settings.model_dump() for run in runs]
+    differing = [key for key in _NAMING if len({each[key] for each in settings}) > 1] or ["mode"]
+    names = [" ".join(str(each[key]) for key in differing if each[key] is not None) for each in settings]
+    keys = {(run.settings.benchmark, name) for run, name in zip(runs, names, strict=True)}
+    return names if len(keys) == len(runs) else [run.place for run in runs]
 
 
 def _contrast(
     first: str, second: str, column: str, pairs: Sequence[tuple[ScoredRow, ScoredRow]], scorer: Scorer
 ) -> Contrast:
-    before = [float(row.verdicts[scorer].correct) for row, _ in pairs]
-    after = [float(row.verdicts[scorer].correct) for _, row in pairs]
+    before = [row.score(scorer) for row, _ in pairs]
+    after = [row.score(scorer) for _, row in pairs]
     num_gained = sum(b < a for b, a in zip(before, after, strict=True))
     num_lost = sum(b > a for b, a in zip(before, after, strict=True))
     p_mcnemar = p_value = mcnemar(num_gained, num_lost)
@@ -183,17 +190,17 @@ def _contrast(
 
 def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
     """Raises StorageError for different benchmarks or questions."""
-    a, b = first.run.settings, second.run.settings
-    if a.get("benchmark") != b.get("benchmark"):
+    a, b = first.settings, second.settings
+    if a.benchmark != b.benchmark:
         raise StorageError(
-            f"{first.run.folder} is a run of {a.get('benchmark')}, {second.run.folder} one of {b.get('benchmark')}",
+            f"{first.place} is a run of {a.benchmark}, {second.place} one of {b.benchmark}",
             hint="compare runs of the same benchmark",
         )
-    texts: Mapping[str, str] = {id: trace.question for id, trace in first.run.traces.items()}
-    asked_else = [id for id, trace in second.run.traces.items() if texts.get(id, trace.question) != trace.question]
-    if asked_else and "shuffled" not in (a.get("mode"), b.get("mode")):
+    texts: Mapping[str, str] = {id: trace.question for id, trace in first.traces.items()}
+    asked_else = [id for id, trace in second.traces.items() if texts.get(id, trace.question) != trace.question]
+    if asked_else and "shuffled" not in (a.mode, b.mode):
         raise StorageError(
-            f"{len(asked_else)} samples of {first.run.folder} and {second.run.folder} have the same id and another "
+            f"{len(asked_else)} samples of {first.place} and {second.place} have the same id and another "
             f"question, the first {asked_else[0]!r}",
             hint="compare runs of the same data, and of needles with the same --seed",
         )

@@ -70,8 +70,8 @@ def list_calls(trace: Trace, stage: Stage) -> tuple[Completion, ...]:
 
 def find_speed(run: ScoredRun) -> float | None:
     """Samples per second of wall time; None for a run without a clock."""
-    seconds = sum(session.seconds for session in run.run.sessions)
-    return sum(session.num_asked for session in run.run.sessions) / seconds if seconds > 0 else None
+    seconds = sum(session.seconds for session in run.sessions)
+    return sum(session.num_asked for session in run.sessions) / seconds if seconds > 0 else None
 
 
 def tabulate_cost(run: ScoredRun) -> Table:
@@ -104,7 +104,7 @@ def _show_means(cost: Cost) -> tuple[str, ...]:
 
 
 def _explain_wall(run: ScoredRun) -> str:
-    sessions, speed = run.run.sessions, find_speed(run)
+    sessions, speed = run.sessions, find_speed(run)
     if speed is None:
         return "No wall time was kept with this run."
     seconds = sum(session.seconds for session in sessions)

@@ -38,7 +38,6 @@ DEFINITIONS: Mapping[str, str] = {
 
 def count_troubles(run: ScoredRun) -> dict[str, int]:
     """Samples in each count, in the order of DEFINITIONS; counts that cannot occur in the run's mode are left out."""
-    mode = run.run.settings.get("mode")
     looked = any(row.trace.perception and row.trace.perception.source != "none" for row in run.rows)
     wrote_boxes = any(_writes_boxes(row.trace) for row in run.rows)
     counted: dict[str, Callable[[ScoredRow], bool]] = {
@@ -55,8 +54,8 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
         "clipped box": lambda row: _count_clipped(row.trace) > 0,
         "fall-back": lambda row: row.trace.evidence is not None and not row.trace.evidence.annotated,
     }
-    left_out = {"no tag"} if mode in UNTAGGED else set[str]()
-    if run.run.settings.get("scored_by") == "box":
+    left_out = {"no tag"} if run.settings.mode in UNTAGGED else set[str]()
+    if run.settings.scored_by == "box":
         left_out |= {"empty", "truncated", "no tag", "refusal", "ambiguous", "not an option", "fall-back"}
     if not looked:
         left_out |= {"fall-back"}

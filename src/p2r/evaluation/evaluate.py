@@ -1,178 +1,170 @@
-"""Ask a benchmark in one mode and keep every trace: streaming, resumable, and stopped when too much fails.
+"""Evaluate a model on a benchmark from Python, with the settings of `p2r eval`.
 
-Both stages stream: a sample's second question goes out when its first is answered, whatever the others do, and the
-images in memory are bounded. Rows of the same image or question stand next to each other, so that a server's
-cache of images meets them again.
+run = evaluate("needles", "nano", limit=60)
+print(run.scorecard())
 """
 
 from __future__ import annotations
 
-import random
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from pathlib import Path
 
-from p2r.benchmarks.base import ScoredBy
+from p2r.benchmarks import Benchmark
 from p2r.dialogue import Model
-from p2r.errors import ConfigError, TooManyErrors
-from p2r.judges import BoxJudge, judge_for
-from p2r.modes import Roles
-from p2r.pipeline import walk
+from p2r.evaluation.asking import Tally, ask_samples
+from p2r.evaluation.prepare import Prepared, prepare
+from p2r.evaluation.scoring import ScoredRun, score_run, score_trace
+from p2r.loop import run_blocking
+from p2r.models.server.transport import Transport
+from p2r.modes import Mode
 from p2r.prompts import PromptSet
+from p2r.runs.clock import RunClock
+from p2r.runs.evaluation import make_run, read_run, to_facts, write_facts
+from p2r.runs.origin import write_origin
 from p2r.runs.store import TraceStore
-from p2r.types import Judge, Sample, Trace
-from p2r.walks import MOST_IMAGE_BYTES, walk_all
-
-MIN_TRIED = 20
-"""Answers before the share of failures means anything."""
+from p2r.types import Sample, Trace, Verdict
+from p2r.walks import MOST_IMAGE_BYTES, Sharing
 
 
-@dataclass(slots=True)
-class Tally:
-    """How far a run is.
-
-    num_kept: answered before, by an earlier call.
-    num_tried: asked by this call; num_failed of them failed.
-    """
-
-    num_samples: int
-    num_kept: int = 0
-    num_tried: int = 0
-    num_failed: int = 0
-    num_judged: int = 0
-    num_correct: int = 0
-    causes: Counter[str] = field(default_factory=Counter[str])
-
-    @property
-    def accuracy(self) -> float | None:
-        return self.num_correct / self.num_judged if self.num_judged else None
-
-    def count(self, trace: Trace) -> None:
-        if trace.verdict is not None:
-            self.num_judged += 1
-            self.num_correct += trace.verdict.correct
-        if trace.failure is not None:
-            self.num_failed += 1
-            self.causes[trace.failure.message] += 1
-
-    def explain(self) -> str:
-        """How many failed, and why most of them did."""
-        return f"{self.num_failed} of {self.num_tried} answers failed, {explain_causes(self.causes)}"
-
-
-def explain_causes(causes: Counter[str]) -> str:
-    """Why most of what failed did; `causes` counts each."""
-    cause, count = causes.most_common(1)[0]
-    which = "all" if count == causes.total() else f"{count} of them"
-    return f"{which} because {cause}"
-
-
-async def evaluate(
-    samples: Sequence[Sample],
-    roles: Roles,
-    store: TraceStore,
+def evaluate(
+    benchmark: str | Path | Benchmark,
+    model: str | Model = "nano",
     *,
-    scored_by: ScoredBy = "answer",
-    judge_model: Model | None = None,
-    judge_prompts: PromptSet | None = None,
-    num_at_once: int = 8,
-    most_image_bytes: int = MOST_IMAGE_BYTES,
+    mode: Mode = "p2r",
+    out: str | Path | None = None,
+    perceiver_model: str | Model | None = None,
+    judge_model: str | Model | None = None,
+    prompts: str | Path | PromptSet = "release",
+    limit: int | None = None,
+    seed: int = 0,
+    shard: str | None = None,
+    split: str | None = None,
+    boxes: str | Path | None = None,
+    images: str | Path | None = None,
+    skip_bad: int = 0,
+    share_perception: Sharing = "same-prompt",
     max_error_rate: float = 0.1,
+    num_at_once: int = 16,
+    most_image_bytes: int = MOST_IMAGE_BYTES,
+    max_pixels: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    timeout_s: float = 300.0,
+    transport: Transport = "auto",
+    cache: str | Path | None = None,
     on_progress: Callable[[Tally], None] | None = None,
-) -> Tally:
-    """Ask what `store` has no answer to yet. What fails is neither right nor wrong, and is asked again next time.
+) -> ScoredRun:
+    """Ask a benchmark in one mode and score the answers. Works inside a running event loop, too.
+
+    Several modes or benchmarks are several calls; give them a loaded model and a loaded benchmark to load each once.
 
     Args:
-        scored_by: with "box" the reasoner is not asked, because nobody reads its answer.
-        judge_model, judge_prompts: judges free answers whose words are not the target's, asked in this wording.
-        num_at_once, most_image_bytes: samples under way, and the memory of their images; see `walk_all`.
-        max_error_rate: share of failures, 0 to 1, above which the run stops once MIN_TRIED answers are there.
-        on_progress: called after every answer.
+        benchmark: "needles", NAME:PATH, a path or a known hub id; or a loaded one.
+        model: answers, and says where to look; named as in `load_model`, or loaded.
+        mode: a name from `p2r.modes.MODES`.
+        out: the folder to which `p2r eval --out` writes: the run goes to OUT/BENCHMARK/MODE, and a call with the same
+            settings asks only what is missing or failed there. None keeps the run in memory.
+        perceiver_model: says where to look in place of `model`.
+        judge_model: judges free answers whose words are not the target's.
+        prompts: a shipped set ("release", "paper"), a folder, or a loaded set.
+        limit: at most this many samples, drawn by `seed`; of needles the first ones.
+        seed: seed for needles, `limit`, random boxes and option orders.
+        shard: "i/n" for the i-th of n parts.
+        split, boxes, images, skip_bad: as in `load_benchmark`.
+        share_perception: which samples share one look.
+        max_error_rate: share of failures, 0 to 1, above which the run stops.
+        num_at_once, most_image_bytes: samples in flight, and the memory of their images.
+        max_pixels, device, dtype, timeout_s, transport, cache: as in `load_model`; not for loaded models.
+        on_progress: called with the tally so far, from another thread, at the beginning and after every answer.
+
+    Returns:
+        The run with its scores, as `p2r score` would read it from its folder.
 
     Raises:
-        TooManyErrors: with the most frequent cause.
-        StorageError: a trace cannot be written.
+        ConfigError: the settings do not go together.
+        DataError: the benchmark cannot be loaded.
+        ModelError: a model cannot be loaded. (A failed answer does not raise; it is counted apart.)
+        StorageError: `out` holds a run with other settings, or cannot be written.
+        TooManyErrors: more failures than `max_error_rate`; what was answered is kept in `out`.
     """
-    perceiver, reasoner = roles.perceiver, None if scored_by == "box" else roles.reasoner
-    tally = Tally(num_samples=len(samples))
-    waiting: list[Sample] = []
-    for sample in group_neighbors(samples):
-        if (trace := store.find(sample)) is None:
-            waiting.append(sample)
-        else:
-            tally.num_kept += 1
-            tally.count(trace)
-
-    async def walk_one(sample: Sample) -> Trace:
-        return await walk(sample, perceiver, reasoner, choose_judge(sample, scored_by, judge_model, judge_prompts))
-
-    if on_progress is not None:
-        on_progress(tally)
-    walks = walk_all(waiting, walk_one, num_at_once=num_at_once, most_image_bytes=most_image_bytes)
-    async with aclosing(walks) as traces:
-        async for trace in traces:
-            store.append(trace)
-            tally.num_tried += 1
-            tally.count(trace)
-            if on_progress is not None:
-                on_progress(tally)
-            if tally.num_tried >= MIN_TRIED and tally.num_failed > max_error_rate * tally.num_tried:
-                raise TooManyErrors(
-                    f"stopped: {tally.explain()}",
-                    hint="remove the cause and run the same command, which goes on; or raise --max-error-rate",
-                )
-    return tally
-
-
-def choose_judge(
-    sample: Sample, scored_by: ScoredBy, model: Model | None = None, prompts: PromptSet | None = None
-) -> Judge | None:
-    """The judge of a sample, None when it says neither the right answer nor where the evidence is."""
-    if scored_by == "box":
-        return BoxJudge() if sample.gold_boxes else None
-    return judge_for(sample, model, prompts) if sample.target is not None else None
+    prepared = prepare(
+        benchmark,
+        model,
+        mode=mode,
+        perceiver_model=perceiver_model,
+        judge_model=judge_model,
+        prompts=prompts,
+        limit=limit,
+        seed=seed,
+        shard=shard,
+        split=split,
+        boxes=boxes,
+        images=images,
+        skip_bad=skip_bad,
+        share_perception=share_perception,
+        num_at_once=num_at_once,
+        max_pixels=max_pixels,
+        device=device,
+        dtype=dtype,
+        timeout_s=timeout_s,
+        transport=transport,
+        cache=cache,
+    )
+    folder = None if out is None else Path(out).expanduser() / prepared.name
+    return run_blocking(
+        ask_prepared(
+            prepared,
+            folder,
+            max_error_rate=max_error_rate,
+            num_at_once=num_at_once,
+            most_image_bytes=most_image_bytes,
+            on_progress=on_progress,
+        )
+    )
 
 
-def group_neighbors(samples: Sequence[Sample]) -> list[Sample]:
-    """Rows of one question or one image together, in the order of the first of them."""
-    return [sample for group in _group(samples) for sample in group]
+async def ask_prepared(
+    prepared: Prepared,
+    folder: Path | None,
+    *,
+    max_error_rate: float = 0.1,
+    num_at_once: int = 16,
+    most_image_bytes: int = MOST_IMAGE_BYTES,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> ScoredRun:
+    """Ask what is missing in `folder`, or everything where there is none; see `evaluate`."""
+    clock = RunClock(folder)
 
+    def judge_again(sample: Sample, trace: Trace) -> Verdict | None:
+        return score_trace(trace, to_facts(sample), prepared.settings).verdicts.get("robust")
 
-def take_shard(samples: Sequence[Sample], shard: str) -> list[Sample]:
-    """The samples of one shard "i/n", i from 1. Questions and images stay whole.
+    def count(tally: Tally) -> None:
+        clock.count(tally.num_tried)
+        if on_progress is not None:
+            on_progress(tally)
 
-    Raises:
-        ConfigError: not of that form, or i is not within 1 to n.
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ConfigError(f"{shard!r} is no shard", hint="write i/n, such as 1/4 for the first of four")
-    number, count = int(match[1]), int(match[2])
-    return [sample for group in _group(samples)[number - 1 :: count] for sample in group]
+    async def ask(store: TraceStore | None) -> list[Trace]:
+        with clock:
+            return await ask_samples(
+                prepared.samples,
+                prepared.perceiver,
+                prepared.reasoner,
+                store=store,
+                judge_for=prepared.judge_for,
+                judge_again=judge_again,
+                num_at_once=num_at_once,
+                most_image_bytes=most_image_bytes,
+                max_error_rate=max_error_rate,
+                on_progress=count,
+            )
 
-
-def draw_limit(samples: Sequence[Sample], limit: int, seed: int) -> list[Sample]:
-    """At most `limit` samples drawn at random, whole questions together, in the order of the benchmark.
-
-    The first ones would be of one category in most benchmarks.
-    """
-    questions: dict[tuple[str, str], set[str]] = {}
-    for sample in samples:
-        questions.setdefault((sample.cluster, "" if sample.cluster else sample.id), set()).add(sample.id)
-    drawn = list(questions.values())
-    random.Random(f"limit:{seed}").shuffle(drawn)
-    kept: set[str] = set()
-    for ids in drawn:
-        if len(kept) + len(ids) <= limit:
-            kept |= ids
-    return [sample for sample in samples if sample.id in kept]
-
-
-def _group(samples: Sequence[Sample]) -> list[list[Sample]]:
-    groups: dict[tuple[str, str], list[Sample]] = {}
-    for sample in samples:
-        key = ("cluster", sample.cluster) if sample.cluster else ("image", sample.image.uri)
-        groups.setdefault(key, []).append(sample)
-    return list(groups.values())
+    if folder is None:
+        traces = await ask(None)
+        wall_s = clock.session.seconds if clock.session else None
+        return score_run(make_run(prepared.samples, traces, prepared.settings, wall_s=wall_s, origin=prepared.origin))
+    with TraceStore(folder, prepared.settings) as store:
+        write_facts(folder, prepared.samples)
+        if prepared.origin is not None:
+            write_origin(folder, prepared.origin)
+        await ask(store)
+    return score_run(read_run(folder))

@@ -75,7 +75,7 @@ def summarize(run: ScoredRun) -> Summary:
 
 def list_looked(run: ScoredRun) -> list[ScoredRow]:
     """Samples in which something was looked for; none in modes that do not look."""
-    looks = run.run.settings.get("mode") in LOOKING
+    looks = run.settings.mode in LOOKING
     return [row for row in run.rows if looks and row.trace.perception is not None]
 
 

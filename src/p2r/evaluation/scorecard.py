@@ -1,21 +1,16 @@
-"""All figures of one run, as tables: accuracy by every scorer, rotations, letters, boxes, troubles, cost.
+"""All metrics of one run, as tables: accuracy by every scorer, rotations, letters, boxes, troubles, cost.
 
-Aggregation is the benchmark's own (see `aggregate`). Every share stands with what it was counted from, the accuracy of
-guessing and a 95% interval.
+Aggregation is the benchmark's own (see `aggregate`). Every share is shown with its n, the accuracy of guessing and a
+95% interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2r.answers import Scorer
-from p2r.evaluation.aggregate import (
-    MME_COLUMNS,
-    aggregate_categories,
-    aggregate_cycles,
-    aggregate_mme,
-)
+from p2r.evaluation.aggregate import aggregate
 from p2r.evaluation.breakdowns import (
     tabulate_boxes,
     tabulate_hits,
@@ -24,7 +19,7 @@ from p2r.evaluation.breakdowns import (
     tabulate_troubles,
 )
 from p2r.evaluation.cost import tabulate_cost
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, has_clusters, interval_of, share_of, to_scored
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, group_rows, has_clusters, interval_of, to_scored
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.modes import LOOKING
 from p2r.statistics import Interval, find_detectable_difference, mean_of
@@ -46,15 +41,15 @@ class Column:
 
 
 def make_scorecard(run: ScoredRun) -> list[Table]:
-    """Every table that applies to the run."""
-    tables = [_tabulate_accuracy(run)]
+    """Every table that applies to the run, the accuracy first."""
+    tables = [tabulate_accuracy(run)]
     rows = run.judged("robust")
-    if rows and all(row.facts.cycle is not None for row in rows):
+    if rows and run.settings.aggregation == "cycles":
         tables.append(tabulate_rotations(run))
     if any(row.trace.options for row in rows):
         tables.append(tabulate_letters(rows))
     looked = [row for row in run.rows if row.facts.gold_boxes and row.trace.perception is not None]
-    if looked and run.run.settings.get("mode") in LOOKING:
+    if looked and run.settings.mode in LOOKING:
         tables += [tabulate_boxes(looked), tabulate_hits([row for row in rows if row.facts.gold_boxes])]
     tables.append(tabulate_troubles(run))
     tables.append(tabulate_cost(run))
@@ -73,45 +68,22 @@ def find_disagreements(run: ScoredRun) -> dict[str, dict[str, str | None]]:
     }
 
 
-def group_rows(run: ScoredRun, scorer: Scorer) -> dict[str, list[ScoredRow]]:
-    """The benchmark's columns: all rows first, then its categories."""
-    rows = run.judged(scorer)
-    if str(run.run.settings.get("benchmark", "")).startswith("mme_realworld"):
-        names = {
-            f"{task}/{full}": f"{task} {short}"
-            for task in ("Perception", "Reasoning")
-            for short, full in MME_COLUMNS.items()
-        }
-        groups = {"Overall": rows}
-        groups |= {name: [row for row in rows if row.facts.category == full] for full, name in names.items()}
-        groups |= {
-            task: [row for row in rows if row.facts.category.startswith(f"{task}/")]
-            for task in ("Perception", "Reasoning")
-        }
-        return {name: group for name, group in groups.items() if group or name == "Overall"}
-    categories = sorted({row.facts.category for row in rows} - {""})
-    groups = {"overall": rows}
-    if len(categories) > 1:
-        groups |= {name: [row for row in rows if row.facts.category == name] for name in categories}
-    return groups
-
-
 def score_columns(run: ScoredRun, scorer: Scorer = "robust") -> dict[str, Column]:
     """The benchmark's columns with their scores, the whole first."""
-    shares = _aggregate(run, scorer)
     return {
         name: Column(
             rows=tuple(rows),
             num_correct=sum(row.verdicts[scorer].correct for row in rows),
             chance=chance_of(rows),
-            score=shares.get(name) if rows else None,
+            score=aggregate([to_scored(row, scorer) for row in rows], run.settings.aggregation),
             interval=interval_of(rows, scorer) if rows else None,
         )
         for name, rows in group_rows(run, scorer).items()
     }
 
 
-def _tabulate_accuracy(run: ScoredRun) -> Table:
+def tabulate_accuracy(run: ScoredRun) -> Table:
+    """The accuracy by every scorer that applies, in every column of the benchmark."""
     by_scorer = {scorer: score_columns(run, scorer) for scorer in run.scorers}
     main = by_scorer[run.scorers[0]]
     disagreements = find_disagreements(run)
@@ -126,10 +98,9 @@ def _tabulate_accuracy(run: ScoredRun) -> Table:
             cells += [show_share(found.score if found else None), show_interval(found.interval if found else None)]
         rows.append((*cells, str(sum(row.facts.sample_id in disagreements for row in column.rows))))
     whole = next(iter(main.values())).rows
-    num_open = len(run.run.facts) - len(whole)
     notes = [_explain_interval(whole), _explain_power(run)]
-    if num_open:
-        notes.append(f"{num_open} of {len(run.run.facts)} samples have no verdict and are not counted.")
+    if unjudged := explain_open(run, run.scorers[0]):
+        notes.append(unjudged)
     if disagreements:
         shown = ", ".join(list(disagreements)[:10])
         notes.append(
@@ -137,26 +108,25 @@ def _tabulate_accuracy(run: ScoredRun) -> Table:
         )
     if len(run.scorers) == 1:
         return Table(
-            title=_title(run), columns=tuple(columns), rows=tuple(row[:-1] for row in rows), notes=tuple(notes)
+            title=f"{name_measure(run)}: {run.name}",
+            columns=tuple(columns),
+            rows=tuple(row[:-1] for row in rows),
+            notes=tuple(notes),
         )
-    return Table(title=_title(run), columns=(*columns, "differ"), rows=tuple(rows), notes=tuple(notes))
+    return Table(
+        title=f"{name_measure(run)}: {run.name}", columns=(*columns, "differ"), rows=tuple(rows), notes=tuple(notes)
+    )
 
 
-def _title(run: ScoredRun) -> str:
-    what = "Acc@0.5 of the first box" if run.run.settings.get("scored_by") == "box" else "Accuracy"
-    return f"{what}: {run.run.name}"
+def explain_open(run: ScoredRun, scorer: Scorer) -> str:
+    """A sentence about samples without a verdict; "" when all have one."""
+    num_open = len(run.facts) - len(run.judged(scorer))
+    return f"{num_open} of {len(run.facts)} samples have no verdict and are not counted." if num_open else ""
 
 
-def _aggregate(run: ScoredRun, scorer: Scorer) -> Mapping[str, float | None]:
-    """The official score of each column, 0 to 1."""
-    scored = [to_scored(row, scorer) for row in run.judged(scorer)]
-    if not scored:
-        return {}
-    if str(run.run.settings.get("benchmark", "")).startswith("mme_realworld"):
-        return {name: share_of(share.percent) for name, share in aggregate_mme(scored).items()}
-    if all(row.cycle is not None for row in scored):
-        return {name: share_of(table.official) for name, table in aggregate_cycles(scored).items()}
-    return {name: share_of(share.percent) for name, share in aggregate_categories(scored).items()}
+def name_measure(run: ScoredRun) -> str:
+    """What the scores of a run are."""
+    return "Acc@0.5 of the first box" if run.settings.scored_by == "box" else "Accuracy"
 
 
 def _explain_interval(rows: Sequence[ScoredRow]) -> str:
@@ -169,7 +139,7 @@ def _explain_power(run: ScoredRun) -> str:
     """How large a difference another run could show."""
     rows = run.judged(run.scorers[0])
     num = len({row.cluster or row.facts.sample_id for row in rows})
-    accuracy = mean_of([float(row.verdicts[run.scorers[0]].correct) for row in rows])
+    accuracy = mean_of([row.score(run.scorers[0]) for row in rows])
     if accuracy is None:
         return "Nothing was judged."
     least = find_detectable_difference(num, 2 * accuracy * (1 - accuracy))

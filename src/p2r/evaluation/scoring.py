@@ -6,25 +6,26 @@ MME-RealWorld's own script. A sample without a reply has no score: it failed, an
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2r.answers import Scorer, extract_answer, read_release
+from p2r.benchmarks.base import ScoredBy
+from p2r.dialogue import Model
 from p2r.errors import JudgeError
-from p2r.evaluation.aggregate import Scored
-from p2r.evaluation.evaluate import choose_judge
-from p2r.judges import TextJudge
+from p2r.evaluation.aggregate import Scored, group_columns
+from p2r.judges import BoxJudge, RuleJudge, TextJudge, judge_for, rule_for
 from p2r.modes import UNTAGGED
 from p2r.pipeline import NOTHING_SAID
-from p2r.runs.evaluation import SampleFacts, StoredRun, to_sample
+from p2r.prompts import PromptSet
+from p2r.runs.evaluation import Run, RunSettings, SampleFacts, to_sample
 from p2r.statistics import Interval, bound_mean, mean_of
-from p2r.types import Answer, Box, Sample, Trace, Verdict
+from p2r.types import Answer, Judge, Sample, Trace, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """One sample with what every scorer made of its reply. Verdicts are missing where nothing can be judged."""
+    """One sample with what every scorer made of its reply. A verdict is missing where nothing can be judged."""
 
     facts: SampleFacts
     trace: Trace
@@ -35,52 +36,83 @@ class ScoredRow:
     def cluster(self) -> str:
         return self.facts.cluster
 
+    def score(self, scorer: Scorer) -> float:
+        """1 for a right answer, 0 for a wrong one."""
+        return float(self.verdicts[scorer].correct)
 
-@dataclass(frozen=True, slots=True)
-class ScoredRun:
-    """A run with scores. `scorers`: those that apply, the default first. `rows`: every sample that was asked."""
 
-    run: StoredRun
-    scorers: tuple[Scorer, ...]
-    rows: tuple[ScoredRow, ...]
+@dataclass(frozen=True, slots=True, repr=False)
+class ScoredRun(Run):
+    """A run that was read and judged.
+
+    scorers: those that apply to its benchmark, the default first.
+    rows: every sample that was asked, in the order of the benchmark.
+    """
+
+    scorers: tuple[Scorer, ...] = ("robust",)
+    rows: tuple[ScoredRow, ...] = ()
 
     def judged(self, scorer: Scorer) -> list[ScoredRow]:
+        """The samples with a verdict by this scorer."""
         return [row for row in self.rows if scorer in row.verdicts]
 
+    @property
+    def accuracy(self) -> float | None:
+        """By the benchmark's own aggregation and the default scorer, 0 to 1; None when nothing was judged."""
+        from p2r.evaluation.scorecard import score_columns
 
-@dataclass(frozen=True, slots=True)
-class StoredJudge:
-    """What a judging model said during the run about the answer in `trace`; it is not asked again."""
+        return next(iter(score_columns(self, self.scorers[0]).values())).score
 
-    trace: Trace
+    def scorecard(self) -> str:
+        """All tables of the run as Markdown, as `p2r score --markdown` prints them."""
+        from p2r.evaluation.scorecard import make_scorecard
+        from p2r.evaluation.tables import write_markdown
 
-    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError when the model was asked about another reading of the reply than `answer`."""
-        by_words = await TextJudge()(sample, answer, boxes)
-        if by_words.correct or answer.text is None:
-            return by_words
-        asked = self.trace.answer
-        if asked is None or asked.text != answer.text or self.trace.verdict is None:
-            raise JudgeError(
-                f"the judging model was not asked about {answer.text!r} of sample {sample.id!r}",
-                hint="it judged the robust reading; ask the model again in another folder",
-            )
-        return self.trace.verdict
+        return write_markdown(make_scorecard(self))
+
+    def __repr__(self) -> str:
+        accuracy = "not judged" if self.accuracy is None else f"{self.accuracy:.1%} right"
+        return f"<{self.describe()}; {accuracy} of {len(self.judged(self.scorers[0]))}>"
 
 
-def score_run(run: StoredRun) -> ScoredRun:
+def score_run(run: Run) -> ScoredRun:
     """Read and judge every reply of a run, by every scorer that applies to its benchmark."""
-    scorers = find_scorers(run)
-    return ScoredRun(run, scorers, asyncio.run(_score_rows(run, scorers)))
+    scorers = find_scorers(run.settings)
+    rows = tuple(
+        score_trace(run.traces[id], facts, run.settings, scorers) for id, facts in run.facts.items() if id in run.traces
+    )
+    return ScoredRun(
+        run.settings, run.facts, run.traces, run.folder, run.sessions, run.origin, scorers=scorers, rows=rows
+    )
 
 
-def find_scorers(run: StoredRun) -> tuple[Scorer, ...]:
+def find_scorers(settings: RunSettings) -> tuple[Scorer, ...]:
     """Boxes are judged in one way only; MME-RealWorld has a script of its own."""
-    if run.settings.get("scored_by") == "box":
+    if settings.scored_by == "box":
         return ("robust",)
-    if str(run.settings.get("benchmark", "")).startswith("mme_realworld"):
-        return ("robust", "release", "mme_official")
-    return ("robust", "release")
+    return ("robust", "release", "mme_official") if settings.aggregation == "mme" else ("robust", "release")
+
+
+def score_trace(
+    trace: Trace, facts: SampleFacts, settings: RunSettings, scorers: Sequence[Scorer] = ("robust",)
+) -> ScoredRow:
+    """Read and judge one reply."""
+    answers: dict[Scorer, Answer] = {}
+    verdicts: dict[Scorer, Verdict] = {}
+    by_box = settings.scored_by == "box"
+    if trace.failure is not None or (trace.reasoning is None and not by_box):
+        return ScoredRow(facts, trace)
+    sample = to_sample(trace, facts)
+    for scorer in scorers:
+        if trace.reasoning is not None:
+            answers[scorer] = read_answer(trace, scorer, letters=settings.letters, tagged=settings.mode not in UNTAGGED)
+        try:
+            verdict = _judge(sample, trace, answers.get(scorer, NOTHING_SAID), settings)
+        except JudgeError:
+            continue
+        if verdict is not None:
+            verdicts[scorer] = verdict
+    return ScoredRow(facts, trace, answers, verdicts)
 
 
 def read_answer(trace: Trace, scorer: Scorer, *, letters: str, tagged: bool) -> Answer:
@@ -96,29 +128,42 @@ def read_answer(trace: Trace, scorer: Scorer, *, letters: str, tagged: bool) -> 
     return extract_answer(text, trace.answer_form, trace.options, scorer=scorer)
 
 
+def choose_judge(
+    sample: Sample, scored_by: ScoredBy, model: Model | None = None, prompts: PromptSet | None = None
+) -> Judge | None:
+    """The judge of a sample while it is asked; None for one that states neither the right answer nor the evidence.
+
+    Args:
+        model, prompts: judges free answers whose words are not the target's, asked in this wording.
+    """
+    rule = _choose_rule(sample, scored_by)
+    return judge_for(sample, model, prompts) if rule is not None and scored_by == "answer" else rule
+
+
+def group_rows(run: ScoredRun, scorer: Scorer) -> dict[str, list[ScoredRow]]:
+    """The judged rows of each of the benchmark's columns, the whole first."""
+    return group_columns(run.judged(scorer), lambda row: row.facts.category, run.settings.aggregation)
+
+
+def to_scored(row: ScoredRow, scorer: Scorer) -> Scored:
+    """What aggregation needs to know about a row."""
+    return Scored(row.score(scorer), row.facts.cluster, row.facts.cycle)
+
+
 def interval_of(rows: Sequence[ScoredRow], scorer: Scorer) -> Interval:
-    """95%, of the share of right answers."""
-    return interval_of_values([float(row.verdicts[scorer].correct) for row in rows], rows)
+    """95% interval of the share of right answers."""
+    return interval_of_values([row.score(scorer) for row in rows], rows)
 
 
 def interval_of_values(values: Sequence[float], rows: Sequence[ScoredRow]) -> Interval:
-    """95%, of the mean of a figure of each row, 0 to 1; see `bound_mean`."""
+    """95% interval of the mean of one value per row, 0 to 1; see `bound_mean`."""
     return bound_mean(values, [row.cluster or f"\0{row.facts.sample_id}" for row in rows])
 
 
 def has_clusters(rows: Sequence[ScoredRow]) -> bool:
+    """Whether some samples ask the same thing."""
     names = [row.cluster for row in rows if row.cluster]
     return len(set(names)) < len(names)
-
-
-def to_scored(row: ScoredRow, scorer: Scorer) -> Scored:
-    return Scored(
-        category=row.facts.category,
-        score=float(row.verdicts[scorer].correct),
-        cluster=row.facts.cluster,
-        cycle=row.facts.cycle,
-        num_boxes=len(row.trace.boxes) if row.trace.perception else None,
-    )
 
 
 def chance_of(rows: Sequence[ScoredRow]) -> float | None:
@@ -127,32 +172,27 @@ def chance_of(rows: Sequence[ScoredRow]) -> float | None:
     return mean_of(chances) if len(chances) == len(rows) else None
 
 
-def share_of(percent: float | None) -> float | None:
-    """0 to 1."""
-    return None if percent is None else percent / 100
+def _choose_rule(sample: Sample, scored_by: ScoredBy) -> RuleJudge | None:
+    if scored_by == "box":
+        return BoxJudge() if sample.gold_boxes else None
+    return rule_for(sample) if sample.target is not None else None
 
 
-async def _score_rows(run: StoredRun, scorers: tuple[Scorer, ...]) -> tuple[ScoredRow, ...]:
-    letters, tagged = str(run.settings.get("letters") or "ABCD"), run.settings.get("mode") not in UNTAGGED
-    by_box = run.settings.get("scored_by") == "box"
-    rows: list[ScoredRow] = []
-    for id, facts in run.facts.items():
-        trace = run.traces.get(id)
-        if trace is None:
-            continue
-        answers: dict[Scorer, Answer] = {}
-        verdicts: dict[Scorer, Verdict] = {}
-        sample = to_sample(trace, facts)
-        judge = choose_judge(sample, "box" if by_box else "answer")
-        if judge is not None and run.settings.get("judge_model") and trace.answer_form == "free_form":
-            judge = StoredJudge(trace)
-        for scorer in scorers if trace.failure is None and (by_box or trace.reasoning is not None) else ():
-            if trace.reasoning is not None:
-                answers[scorer] = read_answer(trace, scorer, letters=letters, tagged=tagged)
-            if judge is not None:
-                try:
-                    verdicts[scorer] = await judge(sample, answers.get(scorer, NOTHING_SAID), trace.boxes)
-                except JudgeError:
-                    continue
-        rows.append(ScoredRow(facts, trace, answers, verdicts))
-    return tuple(rows)
+def _judge(sample: Sample, trace: Trace, answer: Answer, settings: RunSettings) -> Verdict | None:
+    """The verdict on one reading of a reply, None where nothing says what is right. A judging model is not asked again.
+
+    Raises:
+        JudgeError: the target is not usable, or the judging model was asked about another reading than `answer`.
+    """
+    if settings.judge_model and settings.scored_by == "answer" and trace.answer_form == "free_form" and trace.target:
+        by_words = TextJudge().compare(sample, answer, trace.boxes)
+        if by_words.correct or answer.text is None:
+            return by_words
+        if trace.answer is None or trace.answer.text != answer.text or trace.verdict is None:
+            raise JudgeError(
+                f"the judging model was not asked about {answer.text!r} of sample {sample.id!r}",
+                hint="it judged the robust reading; ask the model again in another folder",
+            )
+        return trace.verdict
+    rule = _choose_rule(sample, settings.scored_by)
+    return None if rule is None else rule.compare(sample, answer, trace.boxes)

@@ -31,11 +31,11 @@ from p2r.api import revive
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.errors import JudgeError, P2RError
 from p2r.evaluation.cost import ANSWERING, list_calls
-from p2r.evaluation.evaluate import choose_judge
-from p2r.models.load import load_model
-from p2r.modes import make_roles, prepare_samples, read_mode
+from p2r.evaluation.prepare import Prepared, prepare
+from p2r.evaluation.scoring import choose_judge
+from p2r.modes import read_mode
 from p2r.pipeline import NOTHING_SAID, walk
-from p2r.prompts import load_prompt_set, question_text
+from p2r.prompts import question_text
 from p2r.runs.evaluation import SampleFacts, to_sample
 from p2r.types import Box, Sample, Trace
 
@@ -105,14 +105,14 @@ def benchmark(
         ClickException: an argument is not usable. Inspect's command prints it as one line.
     """
     try:
-        found, samples = load_samples(spec, split, boxes, images, num_samples, seed, mode)
-        walks = look_and_answer(
-            spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels
-        )
+        arguments = (spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels)
+        prepared = prepare_once(*arguments)
+        walks = look_and_answer(*arguments)
     except P2RError as error:
         raise ClickException(str(error)) from error
+    found = prepared.benchmark
     return Task(
-        dataset=MemoryDataset([to_inspect(sample, found) for sample in samples.values()], name=found.name),
+        dataset=MemoryDataset([to_inspect(sample, found) for sample in prepared.samples], name=found.name),
         solver=walks,
         scorer=verdict(),
         fail_on_error=MAX_ERROR_RATE,
@@ -135,19 +135,13 @@ def look_and_answer(
     max_pixels: int | None,
 ) -> Solver:
     """One walk per sample, unjudged; without a reasoner where only boxes are scored. Arguments as of `benchmark`."""
-    found, samples = load_samples(spec, split, boxes, images, num_samples, seed, mode)
-    perceiver, reasoner = make_roles(
-        read_mode(mode),
-        load_model(model, max_pixels=max_pixels),
-        load_prompt_set(prompts),
-        perceiver_model=load_model(perceiver_model, max_pixels=max_pixels) if perceiver_model else None,
-        seed=seed,
+    prepared = prepare_once(
+        spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels
     )
-    if found.scored_by == "box":
-        reasoner = None
+    samples = {sample.id: sample for sample in prepared.samples}
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        trace = await walk(samples[str(state.sample_id)], perceiver, reasoner)
+        trace = await walk(samples[str(state.sample_id)], prepared.perceiver, prepared.reasoner)
         state.metadata[TRACE] = trace.model_dump(mode="json")
         if trace.failure is not None:
             raise revive(trace.failure)
@@ -192,12 +186,31 @@ def verdict() -> Scorer:
 
 
 @cache
-def load_samples(
-    spec: str, split: str | None, boxes: str | None, images: str | None, num_samples: int, seed: int, mode: str
-) -> tuple[Benchmark, dict[str, Sample]]:
-    """The benchmark, and its samples by id as the mode asks them. Task and solver share what was loaded."""
+def prepare_once(
+    spec: str,
+    split: str | None,
+    boxes: str | None,
+    images: str | None,
+    num_samples: int,
+    seed: int,
+    model: str,
+    mode: str,
+    perceiver_model: str | None,
+    prompts: str,
+    max_pixels: int | None,
+) -> Prepared:
+    """What task and solver share: the benchmark, its samples as the mode asks them, and the roles."""
     found = load_benchmark(spec, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images)
-    return found, {sample.id: sample for sample in prepare_samples(read_mode(mode), list(found), seed)}
+    return prepare(
+        found,
+        model,
+        mode=read_mode(mode),
+        perceiver_model=perceiver_model,
+        prompts=prompts,
+        seed=seed,
+        share_perception="never",
+        max_pixels=max_pixels,
+    )
 
 
 def to_inspect(sample: Sample, found: Benchmark) -> InspectSample:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn, cast
@@ -31,17 +31,16 @@ from PIL import Image
 
 from p2r.benchmarks.p2r10k import parse_question_options
 from p2r.errors import ConfigError, DataError, TooManyErrors
+from p2r.evaluation.asking import Tally, ask_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
 from p2r.loop import run_blocking
 from p2r.models.load import load_model
 from p2r.modes import MODES, Mode, make_roles, read_mode
-from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import hash_roles
-from p2r.runs.store import Setting, TraceStore
-from p2r.types import LETTERS, Sample, Trace
-from p2r.walks import walk_all
+from p2r.runs.store import TraceStore
+from p2r.types import LETTERS, Frozen, Sample, Trace
 
 MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
 """What the entry point hands to lmms-eval."""
@@ -57,7 +56,7 @@ class P2RModel(lmms):
         model, perceiver_model, max_pixels, device, dtype: as of `p2r eval`.
         mode: any of `p2r eval` but NOT_OFFERED.
         prompts: release, paper, or a folder.
-        closing: "drop" leaves away what the task says after the last option ("Answer with the option's letter ...
+        closing: "drop" leaves out what the task says after the last option ("Answer with the option's letter ...
             directly"), because p2r's prompts say themselves how to answer, and it would keep a model from looking and
             reasoning. "keep" does not. A question without options stays whole: nothing says where it ends.
         num_at_once: most questions in flight, and images in memory.
@@ -106,17 +105,16 @@ class P2RModel(lmms):
         self._closing = cast(Literal["keep", "drop"], closing)
         self._num_at_once, self._max_failed = num_at_once, max_failed
         self._out = None if out is None else Path(out).expanduser()
-        self._settings: dict[str, Setting] = {
-            "asked_by": "lmms-eval",
-            "mode": chosen,
-            "model": model,
-            "perceiver_model": perceiver_model,
-            "prompts": prompts,
-            "roles": hash_roles(*self._roles),
-            "closing": closing,
-            "max_pixels": max_pixels,
-            "dtype": dtype,
-        }
+        self._settings = LmmsEvalSettings(
+            mode=chosen,
+            model=model,
+            perceiver_model=perceiver_model,
+            prompts=prompts,
+            roles=hash_roles(*self._roles),
+            closing=self._closing,
+            max_pixels=max_pixels,
+            dtype=dtype,
+        )
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """One reply per request, in their order; requests that repeat a question share one.
@@ -152,34 +150,50 @@ class P2RModel(lmms):
         )
 
     async def _walk_all(self, samples: Mapping[str, Sample]) -> dict[str, Trace]:
-        traces: dict[str, Trace] = {}
         failed: list[Trace] = []
+
+        def note(tally: Tally) -> None:
+            if tally.num_kept and not tally.num_tried:
+                logger.info(f"p2r: {tally.num_kept} of {len(samples)} questions are answered already in {self._out}")
+
+        def watch(trace: Trace) -> None:
+            if trace.failure is not None:
+                failed.append(trace)
+                logger.error(f"p2r: no answer to {trace.sample_id}: {trace.failure.message}")
+            if len(failed) > self._max_failed:
+                raise TooManyErrors(f"stopped: {_explain(failed, len(samples))}", hint=self._hint())
+
         with nullcontext() if self._out is None else TraceStore(self._out, self._settings) as store:
-            for sample in samples.values():
-                if store is not None and (trace := store.find(sample)) is not None:
-                    traces[sample.id] = trace
-            if traces:
-                logger.info(f"p2r: {len(traces)} of {len(samples)} questions are answered already in {self._out}")
-            waiting = [sample for sample in samples.values() if sample.id not in traces]
-            async with aclosing(
-                walk_all(waiting, lambda sample: walk(sample, *self._roles), num_at_once=self._num_at_once)
-            ) as walks:
-                async for trace in walks:
-                    traces[trace.sample_id] = trace
-                    if store is not None:
-                        store.append(trace)
-                    if trace.failure is not None:
-                        failed.append(trace)
-                        logger.error(f"p2r: no answer to {trace.sample_id}: {trace.failure.message}")
-                    if len(failed) > self._max_failed:
-                        raise TooManyErrors(f"stopped: {_explain(failed, len(samples))}", hint=self._hint())
+            traces = await ask_samples(
+                list(samples.values()),
+                *self._roles,
+                store=store,
+                num_at_once=self._num_at_once,
+                max_error_rate=1.0,
+                on_trace=watch,
+                on_progress=note,
+            )
         if failed:
             logger.warning(f"p2r: {_explain(failed, len(samples))}; lmms-eval gets empty replies and counts them wrong")
-        return traces
+        return {trace.sample_id: trace for trace in traces}
 
     def _hint(self) -> str:
-        goes_on = "the same command goes on from there" if self._out else "give out=FOLDER to keep what was answered"
-        return f"remove the cause ({goes_on}), or raise max_failed, by which lmms-eval counts failures as wrong"
+        how = "the same command resumes" if self._out else "give out=FOLDER to keep what was answered"
+        return f"remove the cause ({how}), or raise max_failed, by which lmms-eval counts failures as wrong"
+
+
+class LmmsEvalSettings(Frozen):
+    """run.json of a folder that lmms-eval asked for: everything that can change an answer; see `RunSettings`."""
+
+    asked_by: Literal["lmms-eval"] = "lmms-eval"
+    mode: Mode
+    model: str
+    perceiver_model: str | None
+    prompts: str
+    roles: str
+    closing: Literal["keep", "drop"]
+    max_pixels: int | None
+    dtype: str | None
 
 
 @dataclass(frozen=True, slots=True)

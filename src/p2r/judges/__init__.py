@@ -9,11 +9,11 @@ from __future__ import annotations
 from p2r.dialogue import Model
 from p2r.judges.model import ModelJudge
 from p2r.judges.number import NumberJudge
-from p2r.judges.rules import BoxJudge, ChoiceJudge, TextJudge
+from p2r.judges.rules import BoxJudge, ChoiceJudge, RuleJudge, TextJudge
 from p2r.prompts import PromptSet
 from p2r.types import Judge, Sample
 
-__all__ = ["BoxJudge", "ChoiceJudge", "ModelJudge", "NumberJudge", "TextJudge", "judge_for"]
+__all__ = ["BoxJudge", "ChoiceJudge", "ModelJudge", "NumberJudge", "RuleJudge", "TextJudge", "judge_for", "rule_for"]
 
 
 def judge_for(sample: Sample, model: Model | None = None, prompts: PromptSet | None = None) -> Judge:
@@ -23,8 +23,13 @@ def judge_for(sample: Sample, model: Model | None = None, prompts: PromptSet | N
     Args:
         prompts: how a model is asked; the set `release` when None.
     """
+    if sample.answer_form == "free_form" and model is not None:
+        return ModelJudge(model, prompts)
+    return rule_for(sample)
+
+
+def rule_for(sample: Sample) -> RuleJudge:
+    """The judge for a sample's answer form that asks no model."""
     if sample.answer_form == "choice":
         return ChoiceJudge()
-    if sample.answer_form == "number":
-        return NumberJudge()
-    return TextJudge() if model is None else ModelJudge(model, prompts)
+    return NumberJudge() if sample.answer_form == "number" else TextJudge()

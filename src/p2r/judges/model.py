@@ -31,7 +31,7 @@ class ModelJudge:
         target_of(sample)
         if answer.text is None:
             return Verdict(correct=False, score=0.0, judge=judge, reason=NO_ANSWER)
-        by_words = await TextJudge()(sample, answer, boxes)
+        by_words = TextJudge().compare(sample, answer, boxes)
         if by_words.correct:
             return by_words
         prompt = Prompt(

@@ -17,12 +17,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from p2r.errors import JudgeError
-from p2r.judges.rules import NO_ANSWER, target_of
+from p2r.judges.rules import NO_ANSWER, RuleJudge, target_of
 from p2r.types import Answer, Box, Sample, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class NumberJudge:
+class NumberJudge(RuleJudge):
     """The values are equal to six decimals. `50%` is both 50 and 0.5 where the target has no percent sign; a unit is
     compared only where both have one.
 
@@ -31,16 +31,20 @@ class NumberJudge:
 
     timeout_s: float = 20.0
 
-    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError when the target is no number, and when a formula cannot be compared in time."""
+    def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Raises JudgeError when the target is not a number, and when a formula cannot be compared in time."""
         target = target_of(sample)
         if answer.text is None:
             return Verdict(correct=False, score=0.0, judge="number", reason=NO_ANSWER)
-        correct = await self._equal(sample, target, answer.text.strip())
+        correct = self._equal(sample, target, answer.text.strip())
         reason = "" if correct else f"{answer.text.strip()[:60]!r} instead of {target[:60]!r}"
         return Verdict(correct=correct, score=float(correct), judge="number", reason=reason)
 
-    async def _equal(self, sample: Sample, target: str, answer: str) -> bool:
+    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """As `compare`, in a thread, because a formula may take seconds."""
+        return await asyncio.to_thread(self.compare, sample, answer, boxes)
+
+    def _equal(self, sample: Sample, target: str, answer: str) -> bool:
         right, given = read_number(target), read_number(answer)
         if right is None and not _is_formula(target):
             raise JudgeError(
@@ -51,7 +55,7 @@ class NumberJudge:
             return right.equals(given)
         if given is None and not _is_formula(answer):
             return False
-        return await asyncio.to_thread(_verify, target, answer, self.timeout_s)
+        return _verify(target, answer, self.timeout_s)
 
 
 class Number(NamedTuple):

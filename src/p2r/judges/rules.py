@@ -1,4 +1,4 @@
-"""Judges that need neither a model nor mathematics: a choice's letter, a text's words, a box's overlap."""
+"""Judges that follow a rule: a choice's letter, a text's words, a box's overlap."""
 
 from __future__ import annotations
 
@@ -27,11 +27,29 @@ def target_of(sample: Sample) -> str:
     return sample.target.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceJudge:
-    """The letters are equal. A letter that no option has is a wrong answer."""
+class RuleJudge:
+    """A judge that asks nobody: `compare` gives its verdict at once, and awaiting it gives the same."""
+
+    __slots__ = ()
+
+    def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """Compare an answer, or the boxes, with the sample's target.
+
+        Raises:
+            JudgeError: the rule cannot tell.
+        """
+        raise NotImplementedError
 
     async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+        """As `compare`."""
+        return self.compare(sample, answer, boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceJudge(RuleJudge):
+    """The letters are equal. A letter that no option has is a wrong answer."""
+
+    def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
         """Raises JudgeError when the target is not the letter of an option."""
         target = target_of(sample).upper()
         letters = LETTERS[: len(sample.options)] if sample.options else LETTERS
@@ -48,10 +66,10 @@ class ChoiceJudge:
 
 
 @dataclass(frozen=True, slots=True)
-class TextJudge:
+class TextJudge(RuleJudge):
     """The texts are the same words: case, blanks, articles, quotes and closing punctuation do not matter."""
 
-    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+    def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
         """Raises JudgeError without a target."""
         target = target_of(sample)
         if answer.text is None:
@@ -62,7 +80,7 @@ class TextJudge:
 
 
 @dataclass(frozen=True, slots=True)
-class BoxJudge:
+class BoxJudge(RuleJudge):
     """A box overlaps a gold box by at least `iou`, as in Acc@0.5 (ReasonSeg). The score is that overlap.
 
     which: the first predicted box, or the best of all.
@@ -71,7 +89,7 @@ class BoxJudge:
     iou: float = 0.5
     which: Literal["first", "best"] = "first"
 
-    async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
+    def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
         """Raises JudgeError without gold boxes."""
         if not sample.gold_boxes:
             raise JudgeError(

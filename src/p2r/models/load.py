@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError
@@ -23,6 +24,7 @@ from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
+from p2r.types import Frozen
 
 KINDS = (
     "nano, nano-base, a checkpoint folder, a hub id such as hongxingli/P2R-4B, vllm:CHECKPOINT, "
@@ -49,7 +51,7 @@ def load_model(
     transport: Transport = "auto",
     cache: Path | None = None,
 ) -> Model:
-    """Load or connect to the model that `spec` names.
+    """Load or connect to the model that `spec` names. `loading_of` tells later how that was done.
 
     Args:
         spec: see the head of this module.
@@ -65,7 +67,41 @@ def load_model(
         ConfigError: an argument is not usable.
         StorageError: the cache cannot be used.
     """
-    spec = spec.strip()
+    model = _load(
+        spec.strip(), device, dtype, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, cache
+    )
+    _LOADINGS[model] = Loading(spec=spec, max_pixels=max_pixels, dtype=dtype)
+    return model
+
+
+class Loading(Frozen):
+    """How a model was named and loaded, as far as that can change a result."""
+
+    spec: str
+    max_pixels: int | None = None
+    dtype: str | None = None
+
+
+def loading_of(model: Model) -> Loading:
+    """What `load_model` was given for this model; for one that was made otherwise, its name."""
+    return _LOADINGS.get(model) or Loading(spec=model.name)
+
+
+_LOADINGS: WeakKeyDictionary[Model, Loading] = WeakKeyDictionary()
+
+
+def _load(
+    spec: str,
+    device: str | None,
+    dtype: str | None,
+    max_pixels: int | None,
+    batch_size: int,
+    concurrency: int,
+    timeout_s: float,
+    api_key: str | None,
+    transport: Transport,
+    cache: Path | None,
+) -> Model:
     for value, name in ((batch_size, "batch_size"), (concurrency, "concurrency"), (timeout_s, "timeout_s")):
         if value <= 0:
             raise ConfigError(f"{name} must be above zero, not {value}")

@@ -1,4 +1,4 @@
-"""A run on disk, read back: its settings, its traces, and what scoring needs to know of its samples.
+"""A run: its settings, its traces, and what scoring needs to know about its samples.
 
 `samples.jsonl` lies beside the traces, so that a run is scored, compared and merged without the benchmark's files.
 """
@@ -10,20 +10,77 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError, model_validator
 
+from p2r.benchmarks.base import Aggregation, Origin, ScoredBy
 from p2r.errors import ImageError, StorageError
-from p2r.files import explain_write_errors, replace_file
-from p2r.runs.clock import Session, read_sessions, write_sessions
-from p2r.runs.origin import Origin, read_origin, write_origin
-from p2r.runs.store import TRACES_FILE, Setting, TraceStore, read_settings, read_traces
-from p2r.types import Box, Frozen, Sample, Trace
+from p2r.files import read_lines, write_lines
+from p2r.modes import Mode
+from p2r.runs.clock import Session, read_sessions
+from p2r.runs.origin import read_origin
+from p2r.runs.store import TRACES_FILE, read_settings, read_traces
+from p2r.types import Box, Failure, Frozen, Sample, Trace
+from p2r.walks import Sharing
 
 SAMPLES_FILE = "samples.jsonl"
 
 
+class RunSettings(Frozen):
+    """run.json of an evaluation: everything that can change a result.
+
+    benchmark, benchmark_fingerprint: its name, and a hash of all that is asked.
+    scored_by, letters, aggregation: from the benchmark's facts; see `Facts`.
+    model, perceiver_model, judge_model: as they were named; None where none was asked.
+    prompts, prompt_fingerprint: the wording's name, and a hash of its texts.
+    roles: a hash of both roles; see `hash_roles`.
+    max_pixels: most pixels of an image or crop; None for each model's own.
+    limit: at most this many samples were drawn by `seed`.
+    shard: "i/n" for a part of the samples; the parts joined by "+" in a merged run that lacks some.
+    share_perception: which samples share one look; None where that changes nothing.
+    """
+
+    benchmark: str = ""
+    benchmark_fingerprint: str = ""
+    scored_by: ScoredBy = "answer"
+    letters: str = "ABCD"
+    aggregation: Aggregation = "categories"
+    mode: Mode = "p2r"
+    model: str = ""
+    perceiver_model: str | None = None
+    prompts: str | None = None
+    judge_model: str | None = None
+    prompt_fingerprint: str = ""
+    roles: str = ""
+    max_pixels: int | None = None
+    dtype: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    shard: str | None = None
+    share_perception: Sharing | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, settings: JsonValue) -> JsonValue:
+        if not isinstance(settings, dict) or "aggregation" in settings:
+            return settings
+        return {**settings, "aggregation": find_aggregation(str(settings.get("benchmark", "")))}
+
+
+def find_aggregation(benchmark: str) -> Aggregation:
+    """How a benchmark is aggregated, by its name: for folders from before run.json said so."""
+    return _AGGREGATIONS.get(benchmark, "categories")
+
+
+_AGGREGATIONS: Mapping[str, Aggregation] = {
+    "hrbench_4k": "cycles",
+    "hrbench_8k": "cycles",
+    "mme_realworld": "mme",
+    "mme_realworld_lite": "mme",
+}
+
+
 class SampleFacts(Frozen):
-    """What is known of a sample and not in its trace; see `Sample`."""
+    """A line of samples.jsonl: what is known about a sample beyond its trace; see `Sample`."""
 
     sample_id: str
     category: str = ""
@@ -33,46 +90,74 @@ class SampleFacts(Frozen):
     cycle: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRun:
-    """A run's folder, read.
+@dataclass(frozen=True, slots=True, repr=False)
+class Run:
+    """An evaluation of one benchmark in one mode.
 
+    settings: how it was asked.
     facts: every sample that was to be asked, by id, in the order of the benchmark.
-    traces: one per sample that was asked, by id; with a failure where it failed.
-    sessions: how long each call of the command took; () when that was not kept.
-    origin: where the data lay, None when that was not kept.
+    traces: one for each sample that was asked, by id; with a failure where it failed.
+    folder: where it lies on disk; None for a run that was never written.
+    sessions: how long each call took; () when that was not recorded.
+    origin: where the data lay; None when that was not recorded.
     """
 
-    folder: Path
-    settings: Mapping[str, Setting]
+    settings: RunSettings
     facts: Mapping[str, SampleFacts]
     traces: Mapping[str, Trace]
+    folder: Path | None = None
     sessions: tuple[Session, ...] = ()
     origin: Origin | None = None
 
     @property
     def name(self) -> str:
-        """For tables: benchmark, mode and model."""
-        parts = [str(self.settings.get(key)) for key in ("benchmark", "mode", "model") if self.settings.get(key)]
-        return " ".join(parts) or str(self.folder)
+        """Benchmark, mode and model, for tables."""
+        parts = (self.settings.benchmark, self.settings.mode, self.settings.model)
+        return " ".join(part for part in parts if part)
+
+    @property
+    def place(self) -> str:
+        """The folder, or the name of a run that has none; for messages."""
+        return self.name if self.folder is None else str(self.folder)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Why samples failed, in the order of the benchmark: neither right nor wrong, and asked again next time."""
+        found = (self.traces[id].failure for id in self.facts if id in self.traces)
+        return [failure for failure in found if failure is not None]
+
+    def describe(self) -> str:
+        """One line: what was asked, how far it came, and where it lies."""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        where = "in memory" if self.folder is None else f"in {self.folder}"
+        return f"{type(self).__name__} {self.name}: {len(self.traces)} of {len(self.facts)} asked{failed}, {where}"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
 
 
 @dataclass(frozen=True, slots=True)
 class _NoImage:
-    """The image of a sample that is only scored."""
+    """The image of a sample that is only scored, and never loaded."""
 
     uri: str
 
     def load(self) -> Image.Image:
+        """Raises ImageError always: a run holds no images."""
         raise ImageError(f"{self.uri} is not part of the run")
 
 
 def write_facts(folder: Path, samples: Iterable[Sample]) -> None:
-    """Raises StorageError when the folder cannot be written."""
-    _write(folder, map(to_facts, samples))
+    """Write samples.jsonl.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    write_lines(folder / SAMPLES_FILE, map(to_facts, samples))
 
 
 def to_facts(sample: Sample) -> SampleFacts:
+    """What samples.jsonl says about a sample."""
     return SampleFacts(
         sample_id=sample.id,
         category=sample.category,
@@ -83,49 +168,51 @@ def to_facts(sample: Sample) -> SampleFacts:
     )
 
 
-def read_run(folder: Path) -> StoredRun:
+def read_run(folder: Path) -> Run:
     """Read a run that `p2r eval` or `p2r merge` wrote; also one that is still going on or was killed.
 
     Raises:
-        StorageError: no run, or a broken line.
+        StorageError: the folder holds no evaluation, or a broken line.
     """
-    settings = read_settings(folder)
+    settings = read_settings(folder, RunSettings)
     path = folder / SAMPLES_FILE
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except OSError as error:
+    if not path.exists():
         raise StorageError(
-            f"{folder} holds no evaluation: {path} cannot be read", hint="give a folder that `p2r eval` wrote"
-        ) from error
+            f"{folder} holds no evaluation: there is no {path}", hint="give a folder that `p2r eval` wrote"
+        )
     facts: dict[str, SampleFacts] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             fact = SampleFacts.model_validate_json(line)
         except ValidationError as error:
-            raise StorageError(f"line {number} of {path} says nothing of a sample") from error
+            raise StorageError(f"line {number} of {path} does not describe a sample") from error
         facts[fact.sample_id] = fact
     found = read_traces(folder / TRACES_FILE, allow_cut_end=True)
     traces = {trace.sample_id: trace for trace in found if trace.sample_id in facts}
-    return StoredRun(folder, settings, facts, traces, read_sessions(folder), read_origin(folder))
+    return Run(settings, facts, traces, folder, read_sessions(folder), read_origin(folder))
 
 
 def make_run(
-    samples: Sequence[Sample], traces: Iterable[Trace], settings: Mapping[str, Setting], *, wall_s: float | None = None
-) -> StoredRun:
-    """A run that was never on a disk.
+    samples: Sequence[Sample],
+    traces: Iterable[Trace],
+    settings: RunSettings,
+    *,
+    wall_s: float | None = None,
+    origin: Origin | None = None,
+) -> Run:
+    """A run that was never written.
 
     Args:
         traces: in any order.
-        settings: as in `run.json`; "mode" says whether boxes are part of it.
         wall_s: seconds from the first question to the last answer.
     """
-    answered = {trace.sample_id: trace for trace in traces}
-    sessions = () if wall_s is None else (Session(started="", seconds=wall_s, num_asked=len(answered)),)
-    return StoredRun(Path(), settings, {sample.id: to_facts(sample) for sample in samples}, answered, sessions)
+    found = {trace.sample_id: trace for trace in traces}
+    sessions = () if wall_s is None else (Session(started="", seconds=wall_s, num_asked=len(found)),)
+    return Run(settings, {sample.id: to_facts(sample) for sample in samples}, found, sessions=sessions, origin=origin)
 
 
 def to_sample(trace: Trace, facts: SampleFacts) -> Sample:
-    """The sample again, without its image: what a judge needs."""
+    """The sample that a trace is about, without its image: what a judge needs."""
     return Sample(
         id=trace.sample_id,
         image=_NoImage(trace.image),
@@ -140,65 +227,3 @@ def to_sample(trace: Trace, facts: SampleFacts) -> Sample:
         cluster=facts.cluster,
         cycle=facts.cycle,
     )
-
-
-def merge_runs(runs: Sequence[StoredRun], out: Path) -> list[str]:
-    """Join shards of one run into a new folder. Its wall time is that of all shards, one after the other.
-
-    Returns:
-        Sentences: which shards are missing, and how many samples have no answer.
-
-    Raises:
-        StorageError: the settings differ in more than the shard, two shards answered the same sample, or the folder
-            holds something else.
-    """
-    first, *others = runs
-    for other in others:
-        changed = [
-            f"{key} is {first.settings.get(key)} in one and {other.settings.get(key)} in the other"
-            for key in sorted({*first.settings, *other.settings} - {"shard"})
-            if first.settings.get(key) != other.settings.get(key)
-        ]
-        if changed:
-            raise StorageError(
-                f"{first.folder} and {other.folder} are not shards of one run: {'; '.join(changed)}",
-                hint="merge runs that were made by the same command with another --shard",
-            )
-    traces: dict[str, Trace] = {}
-    facts: dict[str, SampleFacts] = {}
-    for run in runs:
-        facts |= run.facts
-        for trace in run.traces.values():
-            if trace.sample_id in traces:
-                raise StorageError(
-                    f"{run.folder} answers sample {trace.sample_id!r}, and so does another run",
-                    hint="merge each shard once",
-                )
-            traces[trace.sample_id] = trace
-    notes, shard = _find_missing(runs)
-    if (out / TRACES_FILE).exists():
-        raise StorageError(f"{out} holds a run already", hint="merge into another folder")
-    with TraceStore(out, {**first.settings, "shard": shard}) as store:
-        _write(out, facts.values())
-        for trace in traces.values():
-            store.append(trace)
-    write_sessions(out, [session for run in runs for session in run.sessions])
-    if first.origin is not None:
-        write_origin(out, first.origin)
-    num_open = sum(1 for id in facts if id not in traces or traces[id].failure is not None)
-    return [*notes, *([f"{num_open} of {len(facts)} samples have no answer"] if num_open else [])]
-
-
-def _find_missing(runs: Sequence[StoredRun]) -> tuple[list[str], str | None]:
-    """Sentences about missing shards, and the shard setting of the whole."""
-    shards = [str(run.settings.get("shard") or "1/1") for run in runs]
-    count = int(shards[0].partition("/")[2])
-    missing = [f"{k}/{count}" for k in range(1, count + 1) if f"{k}/{count}" not in shards]
-    if not missing:
-        return [], None
-    return [f"the shards {', '.join(missing)} are missing"], "+".join(sorted(shards))
-
-
-def _write(folder: Path, facts: Iterable[SampleFacts]) -> None:
-    with explain_write_errors(folder):
-        replace_file(folder / SAMPLES_FILE, "".join(fact.model_dump_json() + "\n" for fact in facts))

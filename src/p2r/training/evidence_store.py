@@ -9,7 +9,7 @@ forgotten, and all of it is looked at again, as it would have been.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,12 +17,19 @@ from p2r.files import explain_write_errors, replace_file
 from p2r.images.budget import FullImage
 from p2r.pipeline import walk_twice
 from p2r.roles import Perceiver
-from p2r.runs.store import TRACES_FILE, Setting, TraceStore
+from p2r.runs.store import TRACES_FILE, TraceStore
 from p2r.training.lockstep import Partner, Walk
-from p2r.types import Sample, Trace
+from p2r.types import Frozen, Sample, Trace
 
 WHOLE_FILE = "whole.txt"
 """How many lines of the traces belong to batches that were written to their ends."""
+
+
+class EvidenceSettings(Frozen):
+    """run.json of an evidence folder: everything that can change a perception, as hashes."""
+
+    weights: str
+    perceiver: str
 
 
 class EvidenceStore:
@@ -30,18 +37,18 @@ class EvidenceStore:
 
     folder: made when missing.
     perceiver: asks `partner.model`.
-    identity: what else a perception depends on: which weights.
+    weights: a hash of the model's weights, on which a perception depends as well.
 
     Raises:
         StorageError: the folder belongs to other settings, or cannot be written.
     """
 
-    def __init__(self, folder: Path, partner: Partner, perceiver: Perceiver, identity: Mapping[str, Setting]) -> None:
+    def __init__(self, folder: Path, partner: Partner, perceiver: Perceiver, *, weights: str) -> None:
         self._partner, self._perceiver = partner, perceiver
         with explain_write_errors(folder):
             _forget_half_a_batch(folder)
         self._whole = folder / WHOLE_FILE
-        self._store = TraceStore(folder, {**identity, "perceiver": perceiver.fingerprint})
+        self._store = TraceStore(folder, EvidenceSettings(weights=weights, perceiver=perceiver.fingerprint))
 
     async def perceive(self, rows: Sequence[Sample], full_images: Sequence[FullImage]) -> list[Trace]:
         """The trace of each row's perception; one with a failure where it could not be had, even at a second try.

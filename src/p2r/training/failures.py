@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from p2r.errors import TooManyErrors
-from p2r.evaluation.evaluate import MIN_TRIED, explain_causes
+from p2r.evaluation.asking import MIN_TRIED, explain_causes
 
 WINDOW = 200
 """Latest outcomes that are looked at, so that what breaks late is noticed as soon as what breaks at once."""

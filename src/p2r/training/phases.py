@@ -128,8 +128,8 @@ def _open_evidence(
 ) -> EvidenceStore:
     decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
     perceiver = ModelPerceiver(partner.model, prompts, decoding)
-    identity = {"weights": fingerprint_weights(policy.checkpoint.folder)}
-    return EvidenceStore(run.process_folder("evidence", phase, world), partner, perceiver, identity)
+    weights = fingerprint_weights(policy.checkpoint.folder)
+    return EvidenceStore(run.process_folder("evidence", phase, world), partner, perceiver, weights=weights)
 
 
 def fingerprint_weights(folder: Path) -> str:

@@ -9,9 +9,10 @@ from PIL import Image
 
 from p2r.evaluation.cost import find_speed, measure_cost, tabulate_cost
 from p2r.evaluation.scoring import ScoredRun, score_run
+from p2r.files import write_lines
 from p2r.images.load import MemoryImage
-from p2r.runs.clock import CLOCK_FILE, RunClock, Session, read_sessions, write_sessions
-from p2r.runs.evaluation import make_run
+from p2r.runs.clock import CLOCK_FILE, RunClock, Session, read_sessions
+from p2r.runs.evaluation import RunSettings, make_run
 from p2r.types import Completion, Failure, Perception, Sample, Trace, Usage
 
 IMAGE = MemoryImage(Image.new("RGB", (8, 8)))
@@ -36,7 +37,7 @@ def test_the_clock_keeps_the_seconds_since_the_first_question(tmp_path: Path) ->
 
 
 def test_a_kill_loses_no_more_than_a_second_or_a_hundredth(tmp_path: Path) -> None:
-    now, clock = Hands(), RunClock(tmp_path)
+    now = Hands()
     clock = RunClock(tmp_path, now=now).__enter__()
     for count in range(1, 2001):
         now.time += 0.3
@@ -63,7 +64,7 @@ def test_a_call_that_asks_nothing_leaves_no_mark(tmp_path: Path) -> None:
 
 
 def test_a_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
-    write_sessions(tmp_path, [Session(started="a", seconds=3, num_asked=2)])
+    write_lines(tmp_path / CLOCK_FILE, [Session(started="a", seconds=3, num_asked=2)])
     with (tmp_path / CLOCK_FILE).open("a") as file:
         file.write('{"started":"a","sec')
     assert read_sessions(tmp_path) == (Session(started="a", seconds=3, num_asked=2),)
@@ -98,7 +99,7 @@ def make_scored(*traces: tuple[Completion | None, Completion | None], wall_s: fl
         )
         for k, (looking, answer) in enumerate(traces)
     ]
-    return score_run(make_run(samples, walked, {"mode": "p2r"}, wall_s=wall_s))
+    return score_run(make_run(samples, walked, RunSettings(mode="p2r"), wall_s=wall_s))
 
 
 def test_every_call_of_a_stage_counts() -> None:

@@ -1,158 +1,189 @@
-"""Asking a benchmark: what is kept, what is asked again, and when it stops."""
+"""The door from Python: what a researcher types, what comes back, and what is kept."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+import p2r
+from p2r.benchmarks import Benchmark, Facts
+from p2r.cli.app import app
 from p2r.dialogue import Prompt
 from p2r.errors import ConfigError, StorageError, TooManyErrors
-from p2r.evaluation.evaluate import Tally, draw_limit, evaluate, group_neighbors, take_shard
+from p2r.evaluation.asking import Tally
+from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.images.load import MemoryImage
+from p2r.models.load import load_model
 from p2r.models.scripted import ScriptedModel
-from p2r.modes import make_roles
-from p2r.prompts import load_prompt_set
-from p2r.runs.store import TraceStore, read_traces
-from p2r.types import Box, Sample
+from p2r.runs.evaluation import read_run
+from p2r.runs.store import read_traces
+from p2r.types import Box, Sample, Verdict
 
-PROMPTS = load_prompt_set()
-IMAGES = [MemoryImage(Image.new("RGB", (64, 64)), name=f"image {k}") for k in range(3)]
+IMAGE = MemoryImage(Image.new("RGB", (64, 64)), name="image")
+BOXES = '[{"bbox_2d": [100, 100, 300, 290], "label": "x"}]'
+GOLD = Box(x1=100, y1=100, x2=300, y2=300)
+ANSWERS = ScriptedModel({"perceiver": BOXES, "reasoner": "<answer>A</answer>"}, name="script")
 
 
-def make_samples(count: int) -> list[Sample]:
-    return [
+def make_benchmark(count: int = 4, **facts: object) -> Benchmark:
+    samples = [
         Sample(
             id=str(k),
-            image=IMAGES[k % 3],
+            image=IMAGE,
             question=f"What is {k}?",
             options=("star", "fish"),
             answer_form="choice",
-            target="A",
+            target="AB"[k % 2],
+            gold_boxes=(GOLD,),
+            chance=0.5,
         )
         for k in range(count)
     ]
+    return Benchmark(samples, Facts("folder", **facts))  # type: ignore[arg-type]
 
 
-async def ask(folder: Path, samples: list[Sample], model: ScriptedModel, rate: float = 0.1) -> Tally:
-    with TraceStore(folder, {"mode": "direct"}, sync_every=2) as store:
-        return await evaluate(samples, make_roles("direct", model, PROMPTS), store, max_error_rate=rate)
+def make_free(*targets: str) -> Benchmark:
+    return Benchmark([Sample(id=t, image=IMAGE, question="?", target=t) for t in targets], Facts("folder"))
 
 
-async def test_every_sample_is_asked_once_and_only_what_is_missing_later(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def reply(prompt: Prompt) -> str:
-        asked.append(prompt.text)
-        return "A"
-
-    model = ScriptedModel({"reasoner": reply})
-    await ask(tmp_path, make_samples(4), model)
-    tally = await ask(tmp_path, make_samples(6), model)
-    assert (tally.num_kept, tally.num_tried, tally.accuracy) == (4, 2, 1.0)
-    assert len(asked) == len(set(asked)) == 6
-    assert {trace.sample_id for trace in read_traces(tmp_path / "traces.jsonl")} == set("012345")
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "replies.json"
+    path.write_text(json.dumps({"perceiver": BOXES, "reasoner": "<answer>A</answer>"}))
+    return f"scripted:{path}"
 
 
-async def test_a_run_stops_when_too_much_fails_and_says_why(tmp_path: Path) -> None:
-    model = ScriptedModel({"reasoner": ["A"] * 15})
-    with pytest.raises(TooManyErrors, match=r"5 of 20 answers failed, all because the script's 15 replies") as caught:
-        await ask(tmp_path, make_samples(60), model, rate=0.149)
-    assert "--max-error-rate" in caught.value.hint
-    tally = await ask(tmp_path, make_samples(60), ScriptedModel({"reasoner": "A"}))
-    assert (tally.num_kept, tally.num_tried, tally.num_failed) == (15, 45, 0)
+def test_a_run_comes_back_scored_and_says_what_it_is(script: str) -> None:
+    run = p2r.evaluate("needles", script, limit=6, seed=3)
+    assert len(run.rows) == 6 and run.folder is None and run.settings.mode == "p2r"
+    assert run.accuracy is not None
+    assert run.scorecard().startswith(f"### Accuracy: needles p2r {script}\n")
+    assert repr(run) == (f"<ScoredRun needles p2r {script}: 6 of 6 asked, in memory; {run.accuracy:.1%} right of 6>")
+    assert run.origin is not None and (run.origin.spec, run.origin.num_samples) == ("needles", 6)
+    assert len(run.sessions) == 1 and run.sessions[0].num_asked == 6
 
 
-async def test_few_failures_do_not_stop_a_run_and_are_neither_right_nor_wrong(tmp_path: Path) -> None:
-    tally = await ask(tmp_path, make_samples(10), ScriptedModel({"reasoner": ["A"] * 5}))
-    assert (tally.num_judged, tally.num_correct, tally.num_failed) == (5, 5, 5)
-    assert tally.explain().startswith("5 of 10 answers failed, all because")
+async def test_it_works_inside_a_running_event_loop() -> None:
+    run = p2r.evaluate(make_benchmark(), ANSWERS)
+    assert run.accuracy == 0.5
+    assert score_run(run).accuracy == 0.5
 
 
-async def test_boxes_are_judged_and_no_answer_is_asked_for_where_a_benchmark_is_scored_by_boxes(tmp_path: Path) -> None:
-    gold = Box(x1=100, y1=100, x2=300, y2=300)
-    sample = Sample(id="a", image=IMAGES[0], question="the star", gold_boxes=(gold,))
-    model = ScriptedModel({"perceiver": '[{"bbox_2d": [100, 100, 300, 290], "label": "x"}]'})
-    with TraceStore(tmp_path, {}) as store:
-        tally = await evaluate([sample], make_roles("p2r", model, PROMPTS), store, scored_by="box")
-        assert tally.num_correct == 1
-        trace = store.find(sample)
-    assert trace is not None and trace.verdict is not None and trace.verdict.judge == "box@0.5"
-    assert (trace.reasoning, trace.answer) == (None, None) and trace.evidence is not None
+def test_a_folder_is_resumed_and_read_back(tmp_path: Path) -> None:
+    few = ScriptedModel({"perceiver": BOXES, "reasoner": ["<answer>A</answer>"] * 3}, name="script")
+    first = p2r.evaluate(make_benchmark(), few, out=tmp_path, num_at_once=1)
+    assert first.folder == tmp_path / "folder" / "p2r" and len(first.failures) == 1
+    assert "1 failed" in repr(first)
+    done: list[tuple[int, int]] = []
+    second = p2r.evaluate(
+        make_benchmark(), ANSWERS, out=tmp_path, on_progress=lambda tally: done.append((tally.num_kept, tally.num_done))
+    )
+    assert done == [(3, 3), (3, 4)]
+    assert not second.failures and second.accuracy == 0.5
+    assert second == score_run(read_run(tmp_path / "folder" / "p2r"))
+    with pytest.raises(StorageError, match="limit was not set, now 2"):
+        p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path, limit=2)
 
 
-async def test_a_judging_model_is_asked_where_the_words_of_a_free_answer_differ(tmp_path: Path) -> None:
+def test_a_run_in_memory_equals_the_one_on_disk(tmp_path: Path) -> None:
+    kept = p2r.evaluate(make_benchmark(), ANSWERS, mode="random", seed=5, out=tmp_path)
+    held = p2r.evaluate(make_benchmark(), ANSWERS, mode="random", seed=5)
+    assert held.settings == kept.settings and held.facts == kept.facts
+    assert {id: trace.boxes for id, trace in held.traces.items()} == {
+        id: trace.boxes for id, trace in kept.traces.items()
+    }
+
+
+def test_the_command_and_the_door_write_the_same_run(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["eval", "needles", "--model", script, "--limit", "4", "--out", "command", "--max-pixels", "200704"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    p2r.evaluate("needles", script, limit=4, out="door", max_pixels=200704)
+    model = load_model(script, max_pixels=200704)
+    p2r.evaluate("needles", model, limit=4, out="loaded")
+    for name in ("run.json", "samples.jsonl", "origin.json"):
+        written = [(tmp_path / out / "needles/p2r" / name).read_text() for out in ("command", "door", "loaded")]
+        assert written[0] == written[1] == written[2], name
+    resumed = p2r.evaluate("needles", model, limit=4, out="command")
+    assert len(resumed.sessions) == 1
+
+
+def test_boxes_are_judged_and_no_answer_is_asked_for_where_a_benchmark_is_scored_by_boxes() -> None:
+    run = p2r.evaluate(make_benchmark(1, scored_by="box"), ScriptedModel({"perceiver": BOXES}))
+    (row,) = run.rows
+    assert run.accuracy == 1.0 and row.trace.verdict is not None and row.trace.verdict.judge == "box@0.5"
+    assert (row.trace.reasoning, row.trace.answer) == (None, None) and row.trace.evidence is not None
+
+
+def test_a_judging_model_is_asked_where_the_words_of_a_free_answer_differ() -> None:
     asked: list[str] = []
 
     def judge(prompt: Prompt) -> str:
         asked.append(prompt.text)
         return "yes" if "boat" in prompt.text else "no"
 
-    samples = [Sample(id=target, image=IMAGES[0], question="?", target=target) for target in ("boat", "car", "ship")]
     model = ScriptedModel({"reasoner": "<answer>The ship.</answer>", "judge": judge}, name="judge")
-    with TraceStore(tmp_path, {}) as store:
-        roles = make_roles("thinking", model, PROMPTS)
-        tally = await evaluate(samples, roles, store, judge_model=model, judge_prompts=PROMPTS)
-        verdicts = {sample.id: trace.verdict for sample in samples if (trace := store.find(sample))}
-    assert (tally.num_judged, tally.num_correct, len(asked)) == (3, 2, 2)
-    assert {id: verdict.judge for id, verdict in verdicts.items() if verdict} == {
-        "boat": "model:judge",
-        "car": "model:judge",
-        "ship": "text",
-    }
-    assert {id: verdict.completion is not None for id, verdict in verdicts.items() if verdict} == {
-        "boat": True,
-        "car": True,
-        "ship": False,
+    run = p2r.evaluate(make_free("boat", "car", "ship"), model, mode="thinking", judge_model=model)
+    assert run.settings.judge_model == "judge"
+    assert len(asked) == 2 and [row.verdicts["robust"].correct for row in run.rows] == [True, False, True]
+    verdicts = {id: trace.verdict for id, trace in run.traces.items()}
+    assert {id: (verdict.judge, verdict.completion is not None) for id, verdict in verdicts.items() if verdict} == {
+        "boat": ("model:judge", True),
+        "car": ("model:judge", True),
+        "ship": ("text", False),
     }
 
 
-async def test_a_judging_model_that_says_neither_is_a_failure_and_no_wrong_answer(tmp_path: Path) -> None:
+def test_a_judging_model_that_says_neither_is_a_failure_and_not_a_wrong_answer() -> None:
     model = ScriptedModel({"reasoner": "<answer>ship</answer>", "judge": "perhaps"})
-    sample = Sample(id="a", image=IMAGES[0], question="?", target="boat")
-    with TraceStore(tmp_path, {}) as store:
-        tally = await evaluate([sample], make_roles("thinking", model, PROMPTS), store, judge_model=model)
-    assert (tally.num_judged, tally.num_failed) == (0, 1)
-    assert "neither yes nor no" in tally.explain()
+    run = p2r.evaluate(make_free("boat"), model, mode="thinking", judge_model=model)
+    assert run.accuracy is None and "not judged" in repr(run)
+    assert "neither yes nor no" in run.failures[0].message
 
 
-def test_two_processes_cannot_write_the_same_folder(tmp_path: Path) -> None:
-    with TraceStore(tmp_path, {}), pytest.raises(StorageError, match="another process is writing"):
-        TraceStore(tmp_path, {})
-    TraceStore(tmp_path, {}).__exit__(None, None, None)
+def test_models_that_a_mode_or_a_benchmark_does_not_need_are_not_loaded() -> None:
+    run = p2r.evaluate(
+        make_benchmark(), ANSWERS, mode="direct", perceiver_model="scripted:gone", judge_model="scripted:gone"
+    )
+    assert (run.settings.perceiver_model, run.settings.judge_model) == (None, None)
 
 
-def test_rows_of_one_image_stand_together() -> None:
-    order = [sample.image.uri for sample in group_neighbors(make_samples(9))]
-    assert order == ["image 0"] * 3 + ["image 1"] * 3 + ["image 2"] * 3
+def test_the_perceiver_may_be_another_model() -> None:
+    looker = ScriptedModel({"perceiver": '[{"bbox_2d": [1, 1, 9, 9], "label": "x"}]'}, name="looker")
+    run = p2r.evaluate(make_benchmark(), ANSWERS, perceiver_model=looker)
+    assert run.settings.perceiver_model == "looker"
+    assert {box.xyxy for row in run.rows for box in row.trace.boxes} == {(1, 1, 9, 9)}
 
 
-def rotations(num_questions: int) -> list[Sample]:
-    return [
-        Sample(id=f"{q}.{cycle}", image=IMAGES[0], question="?", cluster=f"q{q}", cycle=cycle)
-        for cycle in range(4)
-        for q in range(num_questions)
-    ]
+def test_what_was_loaded_cannot_be_changed() -> None:
+    with pytest.raises(ConfigError, match="cannot change script, which is loaded already"):
+        p2r.evaluate(make_benchmark(), ANSWERS, max_pixels=200704)
+    with pytest.raises(ConfigError, match="cannot change folder, which is loaded already"):
+        p2r.evaluate(make_benchmark(), ANSWERS, split="test")
 
 
-def test_shards_are_disjoint_whole_and_keep_questions_together() -> None:
-    samples = rotations(7)
-    shards = [take_shard(samples, f"{k}/3") for k in (1, 2, 3)]
-    assert sorted(s.id for shard in shards for s in shard) == sorted(s.id for s in samples)
-    clusters = [{sample.cluster for sample in shard} for shard in shards]
-    assert sum(map(len, clusters)) == 7
+def test_too_many_failures_stop_it_and_what_was_answered_is_kept(tmp_path: Path) -> None:
+    model = ScriptedModel({"perceiver": BOXES, "reasoner": ["<answer>A</answer>"] * 2})
+    with pytest.raises(TooManyErrors, match="18 of 20 answers failed"):
+        p2r.evaluate(make_benchmark(40), model, out=tmp_path, num_at_once=1)
+    kept = read_traces(tmp_path / "folder" / "p2r" / "traces.jsonl")
+    assert sum(trace.failure is None for trace in kept) == 2
 
 
-@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_a_shard_that_is_none_is_refused(shard: str) -> None:
-    with pytest.raises(ConfigError, match="is no shard"):
-        take_shard(make_samples(3), shard)
-
-
-def test_a_limit_draws_whole_questions_in_the_order_of_the_benchmark() -> None:
-    samples = rotations(10)
-    drawn = draw_limit(samples, 10, seed=1)
-    assert len(drawn) == 8 and len({sample.cluster for sample in drawn}) == 2
-    assert drawn == [sample for sample in samples if sample in drawn]
-    assert drawn == draw_limit(samples, 10, seed=1) != draw_limit(samples, 10, seed=2)
+def test_the_bar_and_the_table_read_a_resumed_run_alike(tmp_path: Path) -> None:
+    """An older version may have read a stored reply in another way; both read it as today."""
+    p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path)
+    path = tmp_path / "folder" / "p2r" / "traces.jsonl"
+    wrong = Verdict(correct=False, score=0.0, judge="choice", reason="read by an older version")
+    traces = [trace.model_copy(update={"verdict": wrong}) for trace in read_traces(path)]
+    path.write_text("".join(trace.model_dump_json() + "\n" for trace in traces))
+    shown: list[Tally] = []
+    run = p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path, on_progress=shown.append)
+    assert isinstance(run, ScoredRun)
+    assert shown[-1].accuracy == run.accuracy == 0.5

@@ -4,7 +4,8 @@ from PIL import Image
 from p2r.evaluation.metrics import Summary, saw_all_evidence, summarize, tabulate_summaries
 from p2r.evaluation.scoring import score_run
 from p2r.images.load import MemoryImage
-from p2r.runs.evaluation import make_run
+from p2r.modes import Mode
+from p2r.runs.evaluation import RunSettings, make_run
 from p2r.types import Box, Completion, EvidenceRecord, Failure, ImageSource, Perception, Sample, Trace
 
 IMAGE: ImageSource = MemoryImage(Image.new("RGB", (64, 64)))
@@ -16,8 +17,8 @@ def make_sample(id: str, *, gold: tuple[Box, ...] = (GOLD,), chance: float | Non
     return Sample(id=id, image=IMAGE, question="?", target="it", gold_boxes=gold, chance=chance)
 
 
-def summarize_run(samples: list[Sample], *traces: Trace, mode: str = "p2r", wall_s: float | None = None) -> Summary:
-    return summarize(score_run(make_run(samples, traces, {"mode": mode}, wall_s=wall_s)))
+def summarize_run(samples: list[Sample], *traces: Trace, mode: Mode = "p2r", wall_s: float | None = None) -> Summary:
+    return summarize(score_run(make_run(samples, traces, RunSettings(mode=mode), wall_s=wall_s)))
 
 
 def make_trace(
@@ -99,7 +100,7 @@ def test_speed_is_samples_over_wall_time() -> None:
 def test_the_line_of_a_run_holds_its_raw_counts_and_its_cost() -> None:
     samples = [make_sample("a"), make_sample("b")]
     traces = (make_trace("a"), make_trace("b", correct=False))
-    table = tabulate_summaries([score_run(make_run(samples, traces, {"mode": "p2r"}, wall_s=4.0))])
+    table = tabulate_summaries([score_run(make_run(samples, traces, RunSettings(mode="p2r"), wall_s=4.0))])
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert (row["run"], row["n"], row["right"], row["failed"], row["accuracy"]) == ("p2r", "2", "1", "0", "50.0%")
     assert (row["calls"], row["samples/s"], row["hit rate"]) == ("1.0", "0.50", "100.0%")

@@ -16,8 +16,9 @@ from p2r.evaluation.scorecard import find_disagreements, make_scorecard
 from p2r.evaluation.scoring import ScoredRun, interval_of, score_run
 from p2r.evaluation.tables import Table, write_markdown
 from p2r.images.load import MemoryImage
-from p2r.runs.evaluation import merge_runs, read_run, write_facts
-from p2r.runs.store import Setting, TraceStore
+from p2r.runs.evaluation import RunSettings, read_run, write_facts
+from p2r.runs.merge import merge_runs
+from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
 from p2r.types import (
     Answer,
@@ -35,14 +36,7 @@ from p2r.types import (
 )
 
 IMAGE = MemoryImage(Image.new("RGB", (64, 64)), name="image")
-SETTINGS: dict[str, Setting] = {
-    "benchmark": "folder",
-    "mode": "p2r",
-    "model": "m",
-    "letters": "ABCD",
-    "scored_by": "answer",
-    "shard": None,
-}
+SETTINGS = {"benchmark": "folder", "mode": "p2r", "model": "m"}
 GOLD = Box(x1=100, y1=100, x2=300, y2=300)
 FAR = Box(x1=800, y1=800, x2=900, y2=900)
 
@@ -89,15 +83,15 @@ def make_trace(
     )
 
 
-def store(folder: Path, rows: list[tuple[Sample, Trace]], **changed: Setting) -> ScoredRun:
-    with TraceStore(folder, {**SETTINGS, **changed}) as kept:
+def store(folder: Path, rows: list[tuple[Sample, Trace]], **changed: str) -> ScoredRun:
+    with TraceStore(folder, RunSettings.model_validate({**SETTINGS, **changed})) as kept:
         write_facts(folder, [sample for sample, _ in rows])
         for _, trace in rows:
             kept.append(trace)
     return score_run(read_run(folder))
 
 
-def answer_all(folder: Path, replies: dict[str, str], **changed: Setting) -> ScoredRun:
+def answer_all(folder: Path, replies: dict[str, str], **changed: str) -> ScoredRun:
     samples = {id: make_sample(id) for id in replies}
     return store(folder, [(samples[id], make_trace(samples[id], reply)) for id, reply in replies.items()], **changed)
 
@@ -296,21 +290,21 @@ def test_a_run_is_read_while_its_last_line_is_being_written(tmp_path: Path) -> N
 def test_shards_merge_into_the_whole(tmp_path: Path) -> None:
     first = answer_all(tmp_path / "1", {"a": "<answer>B</answer>"}, shard="1/2")
     second = answer_all(tmp_path / "2", {"b": "<answer>A</answer>"}, shard="2/2")
-    assert merge_runs([first.run, second.run], tmp_path / "whole") == []
+    assert merge_runs([first, second], tmp_path / "whole") == []
     whole = read_run(tmp_path / "whole")
-    assert set(whole.traces) == set(whole.facts) == {"a", "b"} and whole.settings["shard"] is None
-    assert merge_runs([first.run], tmp_path / "part") == ["the shards 2/2 are missing"]
+    assert set(whole.traces) == set(whole.facts) == {"a", "b"} and whole.settings.shard is None
+    assert merge_runs([first], tmp_path / "part") == ["the shards 2/2 are missing"]
     with pytest.raises(StorageError, match="holds a run already"):
-        merge_runs([first.run, second.run], tmp_path / "whole")
+        merge_runs([first, second], tmp_path / "whole")
     with pytest.raises(StorageError, match="answers sample 'a'"):
-        merge_runs([first.run, first.run], tmp_path / "twice")
+        merge_runs([first, first], tmp_path / "twice")
 
 
 def test_runs_of_other_models_do_not_merge(tmp_path: Path) -> None:
     first = answer_all(tmp_path / "1", {"a": ""}, shard="1/2")
     second = answer_all(tmp_path / "2", {"b": ""}, shard="2/2", model="other")
     with pytest.raises(StorageError, match="model is m in one and other in the other"):
-        merge_runs([first.run, second.run], tmp_path / "whole")
+        merge_runs([first, second], tmp_path / "whole")
 
 
 def test_five_samples_that_differ_are_no_evidence(tmp_path: Path) -> None:

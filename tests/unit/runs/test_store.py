@@ -6,10 +6,11 @@ from PIL import Image
 
 from p2r.errors import StorageError
 from p2r.images.load import MemoryImage
-from p2r.runs.store import Setting, TraceStore, read_traces
+from p2r.runs.evaluation import RunSettings
+from p2r.runs.store import TraceStore, read_traces
 from p2r.types import Failure, Sample, Trace
 
-SETTINGS: dict[str, Setting] = {"model": "nano", "mode": "p2r", "max_pixels": None}
+SETTINGS = RunSettings(model="nano", mode="p2r")
 IMAGE = MemoryImage(Image.new("RGB", (8, 8)))
 
 
@@ -101,7 +102,7 @@ def test_a_question_with_unicode_line_breaks_stays_one_line(tmp_path: Path) -> N
 def test_a_folder_of_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     TraceStore(tmp_path, SETTINGS).__exit__(None, None, None)
     with pytest.raises(StorageError, match="max_pixels was not set, now 4096; mode was p2r, now direct") as caught:
-        TraceStore(tmp_path, {**SETTINGS, "mode": "direct", "max_pixels": 4096})
+        TraceStore(tmp_path, RunSettings(model="nano", mode="direct", max_pixels=4096))
     assert "another folder" in caught.value.hint
 
 

@@ -206,7 +206,7 @@ async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_
 async def test_reasoners_answer_on_evidence_that_is_looked_up_once(tmp_path: Path) -> None:
     def start(partner: BatchScript) -> Roller:
         lockstep = LockstepPartner(partner)
-        store = EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), {"weights": "w"})
+        store = EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w")
         stores.append(store)
         actor = FakeActor(in_turn(RIGHT, WRONG, "no idea", RIGHT))
         return Roller(make_recipe(), make_phase("reasoner"), actor, lockstep, PROMPTS, evidence=store)
@@ -237,7 +237,7 @@ async def test_what_a_kill_left_of_a_batch_is_looked_at_again(tmp_path: Path) ->
         lockstep = LockstepPartner(model)
         rows = [make_sample(name) for name in names]
         full_images = [FullImage(row.image.load()) for row in rows]
-        with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), {"weights": "w"}) as store:
+        with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
             await store.perceive(rows, full_images)
         return model.num_calls
 
@@ -251,7 +251,7 @@ async def test_what_a_kill_left_of_a_batch_is_looked_at_again(tmp_path: Path) ->
 
 async def test_a_row_that_the_frozen_perceiver_cannot_see_has_no_group(tmp_path: Path) -> None:
     lockstep = LockstepPartner(BatchScript(dead))
-    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), {"weights": "w"}) as store:
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
         roller = Roller(
             make_recipe(), make_phase("reasoner"), FakeActor(in_turn(RIGHT)), lockstep, PROMPTS, evidence=store
         )

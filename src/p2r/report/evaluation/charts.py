@@ -153,7 +153,7 @@ def view_boxes_rows(section: Section) -> tuple[BoxesRow, ...]:
 
 
 def _view_run(section: Section, k: int, summary: Summary, categories: Sequence[Column | None]) -> RunRow:
-    mode = str(section.runs[k].run.settings.get("mode"))
+    mode = section.runs[k].settings.mode
     is_known = summary.accuracy is not None
     return RunRow(
         name=section.names[k],

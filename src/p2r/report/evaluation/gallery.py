@@ -203,7 +203,7 @@ def list_run_traces(question: Question, names: Sequence[str]) -> list[RunTrace]:
     traces: list[RunTrace] = []
     for k in sorted(range(len(question.rows)), key=lambda k: k != question.shown):
         row, name = question.rows[k], section.names[k]
-        if row is None or (k != question.shown and section.runs[k].run.settings.get("mode") not in LOOKING):
+        if row is None or (k != question.shown and section.runs[k].settings.mode not in LOOKING):
             continue
         has_crops = k == question.shown or bool(list_calls(row.trace, "perceiver"))
         traces.append(RunTrace(names.index(name), name, row.trace, has_crops))
@@ -251,7 +251,7 @@ def _list_flags(question: Question, k: int, row: ScoredRow) -> list[str]:
     """The filters that a question falls under by what the run with index `k` made of it."""
     verdict, first_row = row.verdicts.get("robust"), question.rows[0]
     first = first_row.verdicts.get("robust") if first_row is not None else None
-    looks = question.section.runs[k].run.settings.get("mode") in LOOKING and row.trace.perception is not None
+    looks = question.section.runs[k].settings.mode in LOOKING and row.trace.perception is not None
     flags = {
         "asked": True,
         "gained": verdict is not None and first is not None and verdict.correct > first.correct,

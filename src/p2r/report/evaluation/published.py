@@ -57,7 +57,7 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
     Runs are read by the scorer `release` where it applies, as in the paper.
     """
     published = read_published()
-    rows = [row for row in published.rows if row.benchmark == runs[0].run.settings.get("benchmark")]
+    rows = [row for row in published.rows if row.benchmark == runs[0].settings.benchmark]
     if not rows:
         return None
     columns = list(max((row.values for row in rows), key=len))
@@ -77,7 +77,7 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
             (row.method, row.table, MISSING if num is None else str(num), cells[0], _bound(row, num), *cells[1:])
         )
     return Table(
-        title=f"Beside the paper: {runs[0].run.settings.get('benchmark')}",
+        title=f"Beside the paper: {runs[0].settings.benchmark}",
         columns=("", "from", "n", columns[0], "95% interval", *columns[1:]),
         rows=tuple(body),
         notes=(

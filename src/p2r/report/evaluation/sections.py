@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.benchmarks import Benchmark
+from p2r.benchmarks import Benchmark, load_again
 from p2r.dialogue import Budget
 from p2r.errors import P2RError, StorageError
 from p2r.evaluation.compare import Contrast, compare_runs, name_runs, tabulate_contrasts
@@ -66,8 +66,8 @@ def make_sections(
     if primary is not None and primary not in names:
         raise StorageError(f"no run is called {primary!r}", hint=f"runs: {', '.join(dict.fromkeys(names))}")
     sections: list[Section] = []
-    for benchmark in dict.fromkeys(str(run.run.settings.get("benchmark")) for run in runs):
-        chosen = [k for k, run in enumerate(runs) if str(run.run.settings.get("benchmark")) == benchmark]
+    for benchmark in dict.fromkeys(run.settings.benchmark for run in runs):
+        chosen = [k for k, run in enumerate(runs) if run.settings.benchmark == benchmark]
         own, own_names = tuple(runs[k] for k in chosen), tuple(names[k] for k in chosen)
         images, problem = find_images(own, (benchmarks or {}).get(benchmark))
         sections.append(
@@ -78,7 +78,7 @@ def make_sections(
                 primary=own_names.index(primary) if primary in own_names else _choose_primary(own),
                 images=images,
                 problem=problem,
-                budget=next((run.run.origin.budget for run in own if run.run.origin), None),
+                budget=next((run.origin.budget for run in own if run.origin), None),
             )
         )
     return sections
@@ -90,12 +90,12 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
     An image is taken from the benchmark if it asks the same question about it, else from the file that the trace names.
     """
     problem = ""
-    origin = next((run.run.origin for run in runs if run.run.origin), None)
+    origin = next((run.origin for run in runs if run.origin), None)
     if benchmark is None and origin is not None:
         try:
-            benchmark = origin.load()
+            benchmark = load_again(origin)
         except P2RError as error:
-            problem = f"The images of {runs[0].run.settings.get('benchmark')} were not found: {error.message}"
+            problem = f"The images of {runs[0].settings.benchmark} were not found: {error.message}"
     elif benchmark is None:
         problem = "The runs do not say where their data are."
     known = {sample.id: sample for sample in benchmark or ()}
@@ -176,7 +176,7 @@ def asks_same(sample: Sample, trace: Trace) -> bool:
 
 
 def _choose_primary(runs: Sequence[ScoredRun]) -> int:
-    modes = [run.run.settings.get("mode") for run in runs]
+    modes = [run.settings.mode for run in runs]
     if "p2r" in modes:
         return modes.index("p2r")
     return next((k for k, mode in enumerate(modes) if mode in LOOKING), len(runs) - 1)

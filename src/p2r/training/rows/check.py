@@ -22,14 +22,14 @@ from PIL import Image
 
 from p2r.answers import extract_answer
 from p2r.benchmarks.base import LeftOut
-from p2r.benchmarks.check import judge_now, make_ideal_reply
+from p2r.benchmarks.check import make_ideal_reply
 from p2r.benchmarks.training_rows import load_source
 from p2r.config import ActiveRole, DataSettings
 from p2r.dialogue import Budget, ModelProfile, Prompt
 from p2r.errors import DataError, P2RError
 from p2r.images.budget import MAX_ASPECT_RATIO, smart_resize
 from p2r.images.load import read_size
-from p2r.judges import judge_for
+from p2r.judges import rule_for
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet
 from p2r.training.reward import MOST_CROPS
@@ -175,7 +175,7 @@ def _check_answer(sample: Sample) -> P2RError | None:
         return DataError("it has no right answer", hint="training learns from right answers: give each row a target")
     answer = extract_answer(make_ideal_reply(sample), sample.answer_form, sample.options)
     try:
-        verdict = judge_now(sample, judge_for(sample), answer)
+        verdict = rule_for(sample).compare(sample, answer, sample.gold_boxes)
     except P2RError as error:
         return error
     if verdict.correct:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p2r.benchmarks.load import load_benchmark
 from p2r.config import Recipe
 from p2r.errors import ConfigError
-from p2r.evaluation.evaluate import draw_limit
+from p2r.evaluation.choose import draw_limit
 from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet

@@ -114,7 +114,7 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
         logs: dict[str, Log] = {}
         if world.is_first:
             kept = position.log_bytes if position is not None else {}
-            logs = {file: closing.enter_context(Log(folder / file, kept.get(file, 0))) for file in LOG_FILES}
+            logs = {file: closing.enter_context(Log(folder / file, num_bytes=kept.get(file, 0))) for file in LOG_FILES}
         world.wait()
         yield RunFolder(folder, checkpoints, position, logs)
 

@@ -14,7 +14,7 @@ from p2r.images.load import FileImage, MemoryImage
 from p2r.report.evaluation import gallery
 from p2r.report.evaluation.page import build_report, write_lede
 from p2r.report.evaluation.sections import Section
-from p2r.runs.evaluation import make_run
+from p2r.runs.evaluation import RunSettings, make_run
 from p2r.types import Box, Completion, EvidenceRecord, Failure, Perception, Sample, Trace
 from tests.fakes.reports import (
     BUDGET,
@@ -88,7 +88,9 @@ def test_boxes_of_every_run_that_looks_can_be_shown() -> None:
     section = make_section([sample], [make_trace(sample, letter="A")], [make_trace(sample, letter="A", boxes=(GOLD,))])
     other = score_run(
         make_run(
-            [sample], [make_trace(sample, letter="A", boxes=(ELSEWHERE,))], {"benchmark": "needles", "mode": "random"}
+            [sample],
+            [make_trace(sample, letter="A", boxes=(ELSEWHERE,))],
+            RunSettings(benchmark="needles", mode="random"),
         )
     )
     three = Section("needles", (*section.runs, other), (*section.names, "random"), 1, section.images, budget=BUDGET)
@@ -104,7 +106,7 @@ def test_crops_are_shown_of_every_run_whose_boxes_a_model_chose() -> None:
     other = own.model_copy(update={"perception": Perception(source="model:other", boxes=(ELSEWHERE,), completion=said)})
     section = make_section([sample], [make_trace(sample, letter="A")], [own])
     more = [
-        score_run(make_run([sample], [trace], {"benchmark": "needles", "mode": mode}))
+        score_run(make_run([sample], [trace], RunSettings(benchmark="needles", mode=mode)))
         for trace, mode in ((other, "zoom"), (own, "oracle"))
     ]
     four = Section("needles", (*section.runs, *more), (*section.names, "zoom", "oracle"), 1, section.images)

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from p2r.benchmarks import load_benchmark
+from p2r.benchmarks import Origin, load_benchmark
 from p2r.errors import StorageError
 from p2r.evaluation.scoring import score_run
 from p2r.report.evaluation.sections import find_images, find_run_folders, make_sections
-from p2r.runs.evaluation import merge_runs, read_run, write_facts
-from p2r.runs.origin import make_origin, read_origin, write_origin
+from p2r.runs.evaluation import RunSettings, read_run, write_facts
+from p2r.runs.merge import merge_runs
+from p2r.runs.origin import read_origin, write_origin
 from p2r.runs.store import TraceStore
 from tests.fakes.reports import make_sample, make_scored, make_trace
 
 
 def test_runs_below_a_folder_are_found_in_the_order_of_the_modes(tmp_path: Path) -> None:
     for mode in ("random", "p2r", "direct"):
-        with TraceStore(tmp_path / "needles" / mode, {"mode": mode}):
+        with TraceStore(tmp_path / "needles" / mode, RunSettings(mode=mode)):
             write_facts(tmp_path / "needles" / mode, [make_sample("a")])
     names = [folder.name for folder in find_run_folders([tmp_path, tmp_path / "needles" / "p2r"])]
     assert names == ["direct", "p2r", "random"]
@@ -54,9 +55,9 @@ def test_images_are_found_where_the_run_says_its_data_lay(tmp_path: Path, monkey
     write_questions(tmp_path)
     monkeypatch.chdir(tmp_path)
     samples = load_benchmark("folder:questions.jsonl")
-    with TraceStore(tmp_path / "run", {"benchmark": "folder"}) as store:
+    with TraceStore(tmp_path / "run", RunSettings(benchmark="folder")) as store:
         write_facts(store.folder, samples)
-        write_origin(store.folder, make_origin("folder:questions.jsonl"))
+        write_origin(store.folder, samples.origin)
         for sample in samples:
             store.append(make_trace(sample))
     monkeypatch.chdir("/")
@@ -87,8 +88,8 @@ def test_the_file_a_trace_names_serves_when_the_data_are_gone(tmp_path: Path) ->
 
 
 def test_the_origin_of_a_run_can_be_written_again(tmp_path: Path) -> None:
-    write_origin(tmp_path, make_origin("needles", seed=1))
-    write_origin(tmp_path, make_origin("needles", seed=2))
+    write_origin(tmp_path, Origin(spec="needles", seed=1))
+    write_origin(tmp_path, Origin(spec="needles", seed=2))
     origin = read_origin(tmp_path)
     assert origin is not None and origin.seed == 2
     (tmp_path / "origin.json").write_text("{}")
@@ -98,9 +99,9 @@ def test_the_origin_of_a_run_can_be_written_again(tmp_path: Path) -> None:
 
 def test_a_merged_run_keeps_where_its_data_lay(tmp_path: Path) -> None:
     for k in (1, 2):
-        with TraceStore(tmp_path / str(k), {"shard": f"{k}/2"}) as store:
+        with TraceStore(tmp_path / str(k), RunSettings(shard=f"{k}/2")) as store:
             write_facts(store.folder, [make_sample(str(k))])
-            write_origin(store.folder, make_origin("needles", seed=3))
+            write_origin(store.folder, Origin(spec="needles", seed=3))
             store.append(make_trace(make_sample(str(k))))
     merge_runs([read_run(tmp_path / "1"), read_run(tmp_path / "2")], tmp_path / "whole")
     origin = read_origin(tmp_path / "whole")

@@ -60,7 +60,7 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) ->
         log.write({"step": 1})
         kept = log.sync()
         log.write({"step": 2})
-    with Log(tmp_path / "log.jsonl", kept) as log:
+    with Log(tmp_path / "log.jsonl", num_bytes=kept) as log:
         log.write({"step": 2, "again": True})
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1}, {"step": 2, "again": True}]
 
@@ -68,7 +68,7 @@ def test_a_resumed_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) ->
 def test_a_log_that_lost_lines_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("{}\n")
     with pytest.raises(StorageError, match="has 3 bytes, and had 99"):
-        Log(tmp_path / "log.jsonl", 99)
+        Log(tmp_path / "log.jsonl", num_bytes=99)
 
 
 def test_a_line_without_an_end_is_not_read(tmp_path: Path) -> None:
