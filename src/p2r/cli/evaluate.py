@@ -195,7 +195,7 @@ def evaluate_benchmarks(
         markdown=markdown,
     )
     for run in runs:
-        messages.print(f"more: p2r score {run.folder}", markup=False, soft_wrap=True)
+        messages.print(f"all metrics: p2r score {run.folder}", markup=False, soft_wrap=True)
     failed = [run for run in runs if run.failures]
     for run in failed:
         print_error(
