@@ -1,1 +1,1 @@
-"""Traces as pages: one HTML file that needs nothing else, and one trace for a notebook."""
+"""Runs as self-contained HTML pages, and single traces as text, HTML and files."""

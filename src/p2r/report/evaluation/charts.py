@@ -21,7 +21,7 @@ from p2r.statistics import Interval, mean_of
 from p2r.types import Box
 
 AREA_EDGES = (0.0001, 0.001, 0.01, 0.1)
-"""Shares of the image at which the bars of box sizes divide."""
+"""Edges between the bars of box sizes, as shares of the image."""
 AREA_NAMES = ("<0.01%", "<0.1%", "<1%", "<10%", "more")
 MOST_COUNTED = 5
 COUNT_NAMES = (*map(str, range(MOST_COUNTED)), f"{MOST_COUNTED}+")
@@ -38,6 +38,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class CategoryCell:
+    """The accuracy of a run in one category: as a bar, as text, and as counts for the tooltip."""
+
     percent: float
     text: str
     counts: str
@@ -97,6 +99,7 @@ class SectionView:
 
 
 def view_section(section: Section) -> SectionView:
+    """Everything that the page shows of a section besides its questions."""
     columns = [score_columns(run) for run in section.runs]
     summaries = [summarize(run) for run in section.runs]
     whole, *rest = next(iter(columns)).items()

@@ -45,12 +45,12 @@ DETAILS = (
 )
 REPLY_CHARS = (8000, 4000, 2000, 1000, 500)
 TEXT_SHARE = 0.5
-"""Most of the page's size that texts may take; longer replies lose their middle."""
+"""Texts may take this share of the page's size; if they need more, long replies lose their middle."""
 CARD_BYTES, REPLY_BYTES, FRAME_BYTES, BOX_BYTES = 1800, 420, 300_000, 150
-"""What a question, a reply, the rest of the page and a box take besides their texts."""
+"""Bytes of a question, a reply, the rest of the page and a box, without their texts."""
 NUM_TRIED = 8
 LARGEST_SHARE = 2.5
-"""An image may take so many times its share before it is made smaller."""
+"""An image is made smaller when it takes more than so many times its share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,7 @@ def view_questions(
 
 
 def list_questions(section: Section) -> list[Question]:
+    """The questions of a section, in the order of the benchmark."""
     by_id = [{row.facts.sample_id: row for row in run.rows} for run in section.runs]
     disagreeing = [find_disagreements(run) for run in section.runs]
     return [
@@ -141,7 +142,7 @@ def draw_evenly(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def fit_replies(questions: Sequence[Question], max_bytes: int) -> tuple[int | None, int]:
-    """The length to which replies are shortened, None for not at all, and the bytes of all texts."""
+    """The length that replies are shortened to (None if they are not), and the bytes of all texts."""
     rows = [row for question in questions for row in question.rows if row is not None]
     lengths = [len((row.trace.reasoning.text if row.trace.reasoning else "").encode()) for row in rows]
     num_boxes = sum(len(row.trace.boxes) + len(row.facts.gold_boxes) for row in rows)
@@ -190,7 +191,7 @@ def _view_evidence(
 
 
 def _load(question: Question, names: Sequence[str]) -> LoadedImage:
-    """Raises ImageError, or another P2RError of where the image comes from."""
+    """Load the image with its evidence. Raises ImageError, or another P2RError of the image's source."""
     source = question.section.images.get(question.sample_id)
     if source is None:
         raise P2RError(f"the image {question.row.trace.image} was not found")

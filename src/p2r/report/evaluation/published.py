@@ -43,11 +43,14 @@ class PublishedRow(Frozen):
 
 
 class Published(Frozen):
+    """The contents of `published.json`."""
+
     paper: str
     rows: tuple[PublishedRow, ...]
 
 
 def read_published() -> Published:
+    """Read every row of the paper's tables."""
     return TypeAdapter(Published).validate_json(PUBLISHED_FILE.read_text(encoding="utf-8"))
 
 

@@ -168,6 +168,7 @@ def view_run_boxes(trace: Trace, run: int) -> tuple[BoxView, ...]:
 
 
 def view_box(box: Box, label: str, color: str, run: int | None) -> BoxView:
+    """A box in per cent, clipped to the image."""
     left, top, right, bottom = (round(min(max(value / 10, 0), 100), 2) for value in box.xyxy)
     return BoxView(left, top, round(right - left, 2), round(bottom - top, 2), label, color, run)
 

@@ -1,4 +1,4 @@
-"""Pages: what stands at their head, how they are rendered, and files written whole."""
+"""Pages: their headline and filters, rendering them, and writing them to files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class FilterButton:
-    """A button that shows only the questions with this flag; `count`: how many there are for the run shown first."""
+    """A button that shows only the questions with one flag. count: how many have it for the run shown first."""
 
     key: str
     name: str

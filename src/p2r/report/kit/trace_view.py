@@ -46,6 +46,8 @@ class ReplyView:
 
 @dataclass(frozen=True, slots=True)
 class OptionView:
+    """An option of a question. `is_target`: it is the right answer."""
+
     letter: str
     text: str
     is_target: bool
@@ -69,6 +71,7 @@ class TraceView:
 
 
 def view_trace(trace: Trace) -> TraceView:
+    """A trace with the answer and the verdict that it holds itself."""
     return TraceView(
         question=trace.question,
         reply=view_reply(trace),
@@ -95,6 +98,7 @@ def view_boxes(boxes: Sequence[Box], record: EvidenceRecord | None) -> tuple[Tra
 
 
 def view_options(trace: Trace) -> tuple[OptionView, ...]:
+    """The options of a question with their letters; () for an open question."""
     return tuple(
         OptionView(letter, text, letter == (trace.target or "").upper())
         for letter, text in zip(LETTERS, trace.options, strict=False)

@@ -1,4 +1,4 @@
-"""Which curves a training report shows, and which metrics of the logs they draw (paper: Figures 6, 9 and 10)."""
+"""The curves of a training report, and the metrics of the logs that they draw (paper: Figures 6, 9 and 10)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from p2r.report.kit.line_chart import Curve, CurvePoint, Part, draw_curves, smoo
 from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, natural_order, value_of
 
 SMOOTHED_SHARE = 20
-"""A curve is a running mean over one part in so many of a phase's steps."""
+"""A curve is a running mean over this fraction (1/20) of a phase's steps."""
 MOST_POINTS = 400
 """Most points of a curve that are drawn."""
 GENERATED, TRAINED = "timing/generated_tokens_per_second", "timing/trained_tokens_per_second"
@@ -21,7 +21,7 @@ SHARES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "truncated": ("num_truncated", ("num_rollouts",)),
     "failed_rows": ("num_failed_rows", ("num_failed_rows", "num_groups")),
 }
-"""Shares that are logged as counts: what is counted, and the counts whose sum it is a share of."""
+"""Shares that the logs hold as counts: the count, and the counts whose sum it is divided by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ def _flatten(value: JsonValue, name: str = "") -> list[tuple[str, str]]:
 
 
 def show_count(phase: PhaseRecord) -> str:
+    """The steps that are done, e.g. "3 of 5"; only their number if all are, or if the end is not known."""
     done = len(phase.steps)
     return str(done) if phase.num_planned is None or done == phase.num_planned else f"{done} of {phase.num_planned}"
 
