@@ -8,6 +8,7 @@ file, network or tensor is touched here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -211,20 +212,23 @@ class Answer(Frozen):
     letter: str | None = None
     rule: str = "none"
     span: tuple[int, int] | None = None
-    _option: str = PrivateAttr(default="")
+    _options: tuple[str, ...] = PrivateAttr(default=())
 
-    def name_option(self, options: tuple[str, ...]) -> None:
-        """Remember the text of the chosen option, for people. It is not written down: traces hold the options."""
+    def remember(self, options: tuple[str, ...]) -> None:
+        """Keep the options for `str`. They are not written down with the answer: its trace holds them."""
+        self._options = options
+
+    def describe(self, options: Sequence[str]) -> str:
+        """Return the answer for people, a choice with its letter and the text of its option."""
         if self.letter is not None and self.letter in LETTERS[: len(options)]:
-            self._option = options[LETTERS.index(self.letter)]
-
-    def __str__(self) -> str:
-        if self.letter is not None and self._option:
-            return f"{self.letter}. {self._option}"
+            return f"{self.letter}. {options[LETTERS.index(self.letter)]}"
         return self.text or self.letter or "no answer"
 
+    def __str__(self) -> str:
+        return self.describe(self._options)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Answer) and self.model_dump() == other.model_dump()  # whatever the option is called
+        return isinstance(other, Answer) and self.model_dump() == other.model_dump()  # whatever the options are
 
 
 class Verdict(Frozen):
@@ -270,9 +274,9 @@ class Trace(Frozen):
     seconds: float = 0.0
 
     @model_validator(mode="after")
-    def _name_chosen_option(self) -> Trace:
+    def _tell_options(self) -> Trace:
         if self.answer is not None:
-            self.answer.name_option(self.options)
+            self.answer.remember(self.options)
         return self
 
     @property

@@ -554,7 +554,7 @@ def test_a_file_of_questions_with_a_question_is_a_usage_error(here: Path) -> Non
     write_rows({"image": "photo.png", "question": "What?"})
     result = ask("questions.jsonl", "What?")
     assert result.exit_code == 2
-    assert "brings its own questions" in result.stderr
+    assert "has its own questions" in result.stderr
 
 
 # --- the command itself

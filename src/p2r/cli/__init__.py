@@ -1,1 +1,1 @@
-"""The command `p2r`: `app` puts it together, a module per subcommand."""
+"""The command `p2r`: `app` lists the commands, and a module holds each."""

@@ -1,4 +1,4 @@
-"""`p2r ask`: one question about one image, or many, resumable."""
+"""`p2r ask`: one question about one image, or many questions about many, which can be resumed."""
 
 from __future__ import annotations
 
@@ -41,29 +41,32 @@ EXAMPLES = """
 
 - `p2r ask boat.jpg "How many oars?" --answer-form number --model hongxingli/P2R-4B`
 
-- `p2r ask photos/ "Is there a person?" --options yes,no --save runs/people` (every image of a folder)
+- `p2r ask photos/ "Is there a person?" --options yes,no --save runs/people` (every image in the folder)
 
-- `p2r ask questions.jsonl --model http://localhost:8000/v1#my-model` (a line: `{"image": "a.jpg", "question": "..."}`)
+- `p2r ask questions.jsonl --model http://localhost:8000/v1#my-model` (of lines `{"image": "a.jpg", "question": "..."}`)
 """
 
 
 def ask(
     image: Annotated[Path, typer.Argument(help="An image, a folder of images, or a .jsonl file of questions.")],
-    question: Annotated[str | None, typer.Argument(help="What you want to know. Not with a .jsonl file.")] = None,
+    question: Annotated[
+        str | None, typer.Argument(help="What you want to know. A .jsonl file has its own questions.")
+    ] = None,
     options: Annotated[
         str | None,
-        typer.Option(help='Answers to choose from, as "a,b,c".', show_default=False, rich_help_panel=QUESTION),
+        typer.Option(help='The answers to choose from, as "a,b,c".', show_default=False, rich_help_panel=QUESTION),
     ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
-            help="One answer to choose from; repeat it. For answers that hold a comma.", rich_help_panel=QUESTION
+            help="One answer to choose from; repeat it for each. Needed for answers with commas.",
+            rich_help_panel=QUESTION,
         ),
     ] = None,
     answer_form: Annotated[
         AnswerForm | None,
         typer.Option(
-            help="Without it: choice when there are options, else free_form.",
+            help="What kind of answer is asked for. By default choice with options, else free_form.",
             show_default=False,
             rich_help_panel=QUESTION,
         ),
@@ -73,7 +76,7 @@ def ask(
     mode: Annotated[
         AskMode,
         typer.Option(
-            help="p2r looks twice; direct and thinking once; tools and zoom as often as they like.",
+            help="Look twice (p2r), once (direct, thinking), or as often as the model wants (tools, zoom).",
             rich_help_panel=MODEL,
         ),
     ] = "p2r",
@@ -81,26 +84,28 @@ def ask(
     max_pixels: MaxPixels = None,
     max_image_pixels: Annotated[
         int,
-        typer.Option(help="Larger images are refused, in case they are decompression bombs.", rich_help_panel=FILES),
+        typer.Option(help="Refuse larger images, which may be decompression bombs.", rich_help_panel=FILES),
     ] = MAX_IMAGE_PIXELS,
     save: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the annotated image, the crops and the trace.", show_default=False, rich_help_panel=FILES
+            help="Save the annotated image, the crops and the trace in this folder.",
+            show_default=False,
+            rich_help_panel=FILES,
         ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print the whole trace as one line of JSON.", rich_help_panel=FILES)
+        bool, typer.Option("--json", help="Print the whole trace as a line of JSON.", rich_help_panel=FILES)
     ] = False,
     num_at_once: Annotated[
-        int, typer.Option(min=1, help="Most questions in flight, in a batch.", rich_help_panel=FILES)
+        int, typer.Option(min=1, help="Ask at most this many questions at a time.", rich_help_panel=FILES)
     ] = 8,
     device: Device = None,
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
     transport: ImageTransport = "auto",
 ) -> None:
-    """Ask a question of an image: prints the answer, and where it was found."""
+    """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
     wording = load_prompt_set(prompts)
     if is_batch(image):
@@ -126,8 +131,8 @@ def ask(
             dtype=dtype,
         )
         folder = save or Path("runs") / image.resolve().stem
-        shown_images = save / IMAGES_FOLDER if save else None
-        ask_batch(p2r, samples, folder, settings, shown_images=shown_images, as_json=json, num_at_once=num_at_once)
+        images = save / IMAGES_FOLDER if save else None
+        ask_batch(p2r, samples, folder, settings, images_folder=images, as_json=json, num_at_once=num_at_once)
     else:
         _ask_one(p2r, samples[0], save, as_json=json)
 
@@ -146,9 +151,9 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> N
 def _read_image(
     path: Path, question: str, options: tuple[str, ...], answer_form: AnswerForm | None, max_image_pixels: int
 ) -> Sample:
-    """Decode the image before a model is loaded, so that a wrong path costs no time."""
-    full_image = FileImage(path, max_image_pixels=max_image_pixels).load()
-    return make_sample(MemoryImage(full_image, name=str(path)), question, options=options, answer_form=answer_form)
+    """Make a sample, and decode its image before a model is loaded, so that a wrong path costs no time."""
+    image = FileImage(path, max_image_pixels=max_image_pixels).load()
+    return make_sample(MemoryImage(image, name=str(path)), question, options=options, answer_form=answer_form)
 
 
 def _read_batch(
@@ -161,7 +166,7 @@ def _read_batch(
     if path.is_dir():
         return read_folder(path, _needed(question), options, answer_form, max_image_pixels)
     if question is not None or options or answer_form is not None:
-        raise typer.BadParameter(f"{path} brings its own questions, options and answer forms")
+        raise typer.BadParameter(f"{path} has its own questions, options and answer forms")
     return read_rows(path, max_image_pixels)
 
 
@@ -172,5 +177,5 @@ def _needed(question: str | None) -> str:
 
 
 def split_options(listed: str | None, repeated: list[str] | None) -> tuple[str, ...]:
-    """Both ways of giving options. Empty parts are kept, because leaving them out would shift the letters."""
+    """Join the options of --options and --option. Empty ones are kept: leaving them out would shift the letters."""
     return (*(part.strip() for part in (listed.split(",") if listed else ())), *(repeated or ()))

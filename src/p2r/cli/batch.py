@@ -1,4 +1,4 @@
-"""Many questions in one go: finished rows are on disk at once, and the same command goes on where it was stopped."""
+"""Ask many questions: answers are on disk as soon as they come, and the same command resumes a run that was stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from p2r.api import P2R
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.modes import Mode
-from p2r.report.kit.trace_view import answer_text
 from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
@@ -42,14 +41,14 @@ def ask_batch(
     folder: Path,
     settings: BatchSettings,
     *,
-    shown_images: Path | None,
+    images_folder: Path | None,
     as_json: bool,
     num_at_once: int,
 ) -> None:
-    """Ask what is not yet answered in `folder`, and print a line for each.
+    """Ask the questions that have no answer in `folder` yet, and print a line for each.
 
     Args:
-        images: a folder for the annotated image and the crops of each question, in a folder of its own.
+        images_folder: where the annotated image and the crops of each question are saved, in a folder per question.
 
     Raises:
         typer.Exit: 1 when a question failed, 130 when interrupted.
@@ -59,9 +58,9 @@ def ask_batch(
     images = {sample.id: sample.image for sample in samples}
 
     def save_images(trace: Trace) -> None:
-        if shown_images is None or trace.failure is not None:
+        if images_folder is None or trace.failure is not None:
             return
-        place = shown_images / name_folder(trace.sample_id)
+        place = images_folder / name_folder(trace.sample_id)
         if not holds_trace(place, trace):
             save_trace(place, trace, images[trace.sample_id])
 
@@ -69,7 +68,7 @@ def ask_batch(
         waiting = [sample for sample in samples if store.find(sample) is None]
         num_before = len(samples) - len(waiting)
         if num_before:
-            errors.print(f"{num_before} of {len(samples)} are answered already; going on", markup=False)
+            errors.print(f"{num_before} of {len(samples)} are answered already; resuming", markup=False)
         for trace in filter(None, map(store.find, samples)):
             save_images(trace)
         try:
@@ -84,7 +83,7 @@ def ask_batch(
             num_kept = sum(store.find(sample) is not None for sample in samples)
             print_error(
                 f"interrupted; {num_kept} of {len(samples)} answers are kept in {store.path}",
-                "the same command goes on from there",
+                "the same command resumes",
             )
             raise typer.Exit(INTERRUPTED) from None
         finished = [trace for sample in samples if (trace := store.find(sample)) is not None]
@@ -92,12 +91,12 @@ def ask_batch(
     errors.print(f"{len(finished)} answered, {num_failed} failed: {store.path}", markup=False, soft_wrap=True)
     _print_accuracy(errors, finished)
     if num_failed:
-        print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only those again")
+        print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only these again")
         raise typer.Exit(1)
 
 
 def name_folder(sample_id: str) -> str:
-    """The id where it can be a folder's name; else what of it can, and a hash that tells it from its like."""
+    """Return the id if it can name a folder; else its usable characters and a hash that tells it apart."""
     kept = re.sub(r"[^\w.-]", "_", sample_id)[:80]
     if kept == sample_id and kept.strip("."):
         return kept
@@ -105,15 +104,15 @@ def name_folder(sample_id: str) -> str:
 
 
 def describe(trace: Trace) -> str:
-    """One line: whose question, and the answer or what went wrong."""
+    """Return one line: the question's id, and its answer or what went wrong."""
     if trace.failure is not None:
         return f"{trace.sample_id}\tfailed: {trace.failure.message}"
     mark = "" if trace.verdict is None else "\tright" if trace.verdict.correct else "\twrong"
-    return f"{trace.sample_id}\t{answer_text(trace.answer, trace.options)}{mark}"
+    return f"{trace.sample_id}\t{trace.answer or 'no answer'}{mark}"
 
 
 def _print_accuracy(console: Console, traces: Sequence[Trace]) -> None:
-    """For questions whose right answer is known."""
+    """Print the accuracy on the questions whose right answer is known."""
     verdicts = [trace.verdict for trace in traces if trace.verdict is not None]
     if not verdicts:
         return

@@ -1,4 +1,4 @@
-"""What a user sees when something goes wrong: one sentence and a hint, never a traceback unless asked for."""
+"""Report errors to the user: one sentence and a hint, and a traceback only on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
-    """A command whose errors are printed on stderr and become exit codes. With P2R_DEBUG=1 they are raised instead."""
+    """Make a command print its errors to stderr and exit with a code. With P2R_DEBUG=1 errors are raised instead."""
 
     @wraps(command)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
@@ -37,7 +37,7 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """A script beside the package, with the command's errors."""
+    """Run a script outside the package, and report its errors as a command does."""
     try:
         main()
     except (P2RError, KeyboardInterrupt) as error:
@@ -45,7 +45,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def report(error: BaseException) -> int:
-    """Say what happened; the exit code."""
+    """Print what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         print_error("interrupted")
         return INTERRUPTED
@@ -55,12 +55,13 @@ def report(error: BaseException) -> int:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     print_error(
         f"sorry, something went wrong inside p2r ({what})",
-        f"run it again with {DEBUG_VARIABLE}=1 to see where, and please report that",
+        f"run it again with {DEBUG_VARIABLE}=1 to see where, and please report it",
     )
     return 1
 
 
 def print_error(message: str, hint: str = "") -> None:
+    """Print an error and its hint to stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold red]error:[/] ", end="")
     console.print(message, markup=False)

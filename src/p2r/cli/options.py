@@ -1,4 +1,4 @@
-"""The options by which every command names its model, and how it is asked."""
+"""The options that name a model and say how to ask it; several commands share them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,36 @@ DEFAULT_TIMEOUT_S = 300.0
 ModelSpec = Annotated[
     str,
     typer.Option(
-        help="nano, nano-base, a checkpoint folder, a hub id, vllm: before these, or a server's URL with #model.",
+        help="Ask nano, nano-base, a checkpoint folder, a hub id, one of these after vllm:, or a server's URL#model.",
         rich_help_panel=MODEL,
     ),
 ]
 PerceiverSpec = Annotated[
     str | None,
-    typer.Option(help="Another model that says where to look.", show_default=False, rich_help_panel=MODEL),
+    typer.Option(help="Let another model say where to look.", show_default=False, rich_help_panel=MODEL),
 ]
-Wording = Annotated[str, typer.Option(help="Wording: release, paper, or a folder of your own.", rich_help_panel=MODEL)]
+Wording = Annotated[
+    str, typer.Option(help="Use the prompts release, paper, or those in your own folder.", rich_help_panel=MODEL)
+]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(help="Most pixels of an image or crop the model is shown.", show_default=False, rich_help_panel=MODEL),
+    typer.Option(
+        help="Show the model at most this many pixels of an image or crop.", show_default=False, rich_help_panel=MODEL
+    ),
 ]
 Device = Annotated[
     str | None,
-    typer.Option(help="Of a local model, e.g. cpu or cuda:1.", show_default=False, rich_help_panel=MODEL),
+    typer.Option(
+        help="Run a local model on this device, e.g. cpu or cuda:1.", show_default=False, rich_help_panel=MODEL
+    ),
 ]
 Dtype = Annotated[
-    str | None, typer.Option(help="Of a local model, e.g. bfloat16.", show_default=False, rich_help_panel=MODEL)
+    str | None,
+    typer.Option(help="Load a local model in this dtype, e.g. bfloat16.", show_default=False, rich_help_panel=MODEL),
 ]
-TimeoutS = Annotated[float, typer.Option(help="Longest wait for one reply of a server.", rich_help_panel=MODEL)]
-ImageTransport = Annotated[Transport, typer.Option(help="How images travel to a server.", rich_help_panel=MODEL)]
+TimeoutS = Annotated[
+    float, typer.Option(help="Wait at most this many seconds for a server's reply.", rich_help_panel=MODEL)
+]
+ImageTransport = Annotated[
+    Transport, typer.Option(help="Send images to a server in this format.", rich_help_panel=MODEL)
+]

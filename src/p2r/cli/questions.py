@@ -1,4 +1,4 @@
-"""What the command was pointed at: one image, a folder of images, or a JSON-lines file of questions."""
+"""Read what `p2r ask` is pointed at: one image, a folder of images, or a JSON-lines file of questions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Row(Frozen):
     """A line of a questions file.
 
     image: a path, relative to the file.
-    target: the right answer, if known; of a choice its letter or its text.
-    id: defaults to the number of the line.
+    target: the right answer, if known; for a choice the letter or the text of an option.
+    id: the number of the line by default.
     """
 
     image: str
@@ -33,13 +33,14 @@ class Row(Frozen):
 
 
 def is_batch(image: Path) -> bool:
+    """Whether a path holds many questions: a file of questions or a folder of images."""
     return image.suffix.lower() in (".jsonl", ".ndjson") or image.is_dir()
 
 
 def read_folder(
     folder: Path, question: str, options: Sequence[str], answer_form: AnswerForm | None, max_image_pixels: int
 ) -> list[Sample]:
-    """One sample per image directly in the folder, by name. Raises DataError when there is none."""
+    """Make a sample for each image in the folder itself, in order of their names. Raises DataError without images."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
         raise DataError(f"the folder {folder} holds no images", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -57,10 +58,10 @@ def read_folder(
 
 
 def read_rows(path: Path, max_image_pixels: int) -> list[Sample]:
-    """One sample per line.
+    """Make a sample for each line.
 
     Raises:
-        DataError: no such file, no rows, a line that is not a row, or an id that comes twice.
+        DataError: there is no such file, it has no rows, a line is not a row, or an id comes twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -1,8 +1,8 @@
 """The two roles: perceivers turn a question into boxes, reasoners turn evidence into a reply.
 
 Paper: section 3.2, B.1. Direct answering, oracle, random and fixed boxes, a search and a chat with a tool are roles
-like any other, so the walk has no modes. A role sizes images to its model's pixel budget itself, so that no later resize by
-a processor or a server changes them.
+like any other, so the walk has no modes. A role sizes images to its model's pixel budget itself, so that no later
+resize by a processor or a server changes them.
 """
 
 from p2r.roles.base import DEFAULT_DECODING, RELEASE_DECODING, DecodingPreset, Perceiver, Reasoner, hash_roles

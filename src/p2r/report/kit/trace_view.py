@@ -126,7 +126,7 @@ def view_reply(
     before, span, after = (leave_out_middle(part, max_chars) for part in (text[:start], text[start:end], text[end:]))
     return ReplyView(
         verdict=_name_verdict(trace, verdict),
-        answer=answer_text(answer, trace.options),
+        answer=answer.describe(trace.options) if answer else "no answer",
         before=before,
         span=span,
         after=after,
@@ -134,15 +134,6 @@ def view_reply(
         name=name,
         is_primary=is_primary,
     )
-
-
-def answer_text(answer: Answer | None, options: Sequence[str]) -> str:
-    """An answer for people: a choice has its letter and its text."""
-    if answer is None or (answer.text is None and answer.letter is None):
-        return "no answer"
-    if answer.letter is not None and answer.letter in LETTERS[: len(options)]:
-        return f"{answer.letter}. {options[LETTERS.index(answer.letter)]}"
-    return answer.text or answer.letter or "no answer"
 
 
 def leave_out_middle(text: str, max_chars: int | None) -> str:
