@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import Progress, TaskID
 
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.cli.guard import print_error
-from p2r.cli.screen import make_console, make_summary_table
+from p2r.cli.screen import make_console, make_summary_table, progress
 from p2r.dialogue import Model
 from p2r.evaluation.asking import Tally
 from p2r.evaluation.evaluate import evaluate
@@ -68,9 +68,8 @@ def demo(
     samples = Needles(seed=seed, num_samples=num_samples)
     messages.print(f"loading {model}", markup=False)
     answerer = load_model(model)
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
-        runs = _ask_in_every_mode(answerer, samples, seed, progress)
+    with progress(messages) as bars:
+        runs = _ask_in_every_mode(answerer, samples, seed, bars)
     console = make_console()
     console.print(make_summary_table([(name, summarize(run)) for name, run in runs.items()]))
     section = Section(
@@ -101,13 +100,13 @@ def demo(
         raise typer.Exit(1)
 
 
-def _ask_in_every_mode(model: Model, samples: Needles, seed: int, progress: Progress) -> dict[str, ScoredRun]:
+def _ask_in_every_mode(model: Model, samples: Needles, seed: int, bars: Progress) -> dict[str, ScoredRun]:
     """One mode after the other, so that each has the machine to itself; after a few untimed questions to warm up."""
     facts = Facts("needles", len(samples))
     evaluate(Benchmark(samples[:NUM_AT_ONCE], facts), model, mode="direct", max_error_rate=1.0)
     runs: dict[str, ScoredRun] = {}
     for name, mode in MODES.items():
-        advance = partial(_show_progress, progress, progress.add_task(name, total=len(samples)))
+        advance = partial(_show_progress, bars, bars.add_task(name, total=len(samples)))
         runs[name] = evaluate(
             Benchmark(samples, facts),
             model,
@@ -120,8 +119,8 @@ def _ask_in_every_mode(model: Model, samples: Needles, seed: int, progress: Prog
     return runs
 
 
-def _show_progress(progress: Progress, task: TaskID, tally: Tally) -> None:
-    progress.update(task, completed=tally.num_done)
+def _show_progress(bars: Progress, task: TaskID, tally: Tally) -> None:
+    bars.update(task, completed=tally.num_done)
 
 
 def _write_lede(own: Summary, direct: Summary) -> str:

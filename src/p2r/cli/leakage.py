@@ -30,24 +30,27 @@ LEAKAGE_EXAMPLES = """
 
 def leakage(
     train: Annotated[str, typer.Argument(help="Training data: NAME:PATH, a path, or a known hub id.")],
-    bench: Annotated[str, typer.Argument(help="The benchmark, in the same way.")],
-    train_split: Annotated[str | None, typer.Option(help="Which part of TRAIN.", show_default=False)] = None,
-    split: Annotated[str | None, typer.Option(help="Which part of BENCH.", show_default=False)] = None,
-    train_images: Annotated[Path | None, typer.Option(help="Where TRAIN's image paths start.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Where BENCH's image paths start.")] = None,
-    skip_bad: Annotated[int, typer.Option(min=0, help="Most unusable rows of each that are left out.")] = 0,
+    bench: Annotated[str, typer.Argument(help="The benchmark, given in the same way.")],
+    train_split: Annotated[str | None, typer.Option(help="Split of TRAIN to load.", show_default=False)] = None,
+    split: Annotated[str | None, typer.Option(help="Split of BENCH to load.", show_default=False)] = None,
+    train_images: Annotated[Path | None, typer.Option(help="Folder that TRAIN's image paths start from.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that BENCH's image paths start from.")] = None,
+    skip_bad: Annotated[int, typer.Option(min=0, help="Leave out at most so many unusable rows of each.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Images hashed at a time. Default: one a core.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Images hashed at the same time. Default: one per core.", show_default=False),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the whole report there, as JSON.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the whole report to this file, as JSON.", show_default=False)
+    ] = None,
 ) -> None:
     """Find what TRAIN and BENCH share: the same images, look-alikes, crops, and questions.
 
     Exit code 0 when nothing is shared, 3 when something is, 1 on an error.
     """
     messages = make_console(stderr=True)
-    # images are opened once, below; those that do not open are listed
+    # each image is opened once, below; the report lists those that do not open
     first = load_benchmark(train, split=train_split, images=train_images, skip_bad=skip_bad, check_images=False)
     second = load_benchmark(bench, split=split, images=images, skip_bad=skip_bad, check_images=False)
     for loaded in (first, second):
