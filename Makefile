@@ -13,7 +13,7 @@ GUESTS := $(VENV)/guests
 GUEST  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target
 SOURCES := src tests recipes benchmarks
 
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo quick test test-all test-very-slow check format clean
 

@@ -31,5 +31,5 @@ def run(tool: str, *arguments: str, cwd: Path, **settings: str) -> subprocess.Co
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
     )

@@ -57,7 +57,7 @@ def test_commands_print_what_the_page_shows(page: Path, place: Path) -> None:
             (place / command.removeprefix("cat ")).write_text(shown)
             continue
         done = subprocess.run(
-            command, shell=True, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+            command, shell=True, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
         )
         assert normalize(done.stdout) == normalize(shown), command
 

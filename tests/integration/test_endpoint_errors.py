@@ -21,7 +21,7 @@ IMAGE = Image.new("RGB", (128, 128), "red")
 KEY = "sk-secret-0123456789"
 
 
-def connect(url: str, *, timeout_s: float = 10.0, name: str = "qwen3-vl") -> EndpointModel:
+def connect(url: str, *, timeout_s: float = 60.0, name: str = "qwen3-vl") -> EndpointModel:
     return EndpointModel.connect(f"{url}#{name}", timeout_s=timeout_s, api_key=KEY, retry_wait_s=0.001)
 
 

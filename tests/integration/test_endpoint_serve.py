@@ -53,7 +53,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
-        for _ in range(600):
+        for _ in range(3000):
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                 break
             if process.poll() is not None and (absent := re.findall(r"No module named '\w+'", log.read_text())):
@@ -66,7 +66,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
 

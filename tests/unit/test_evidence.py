@@ -56,7 +56,7 @@ def draw_plainly(image: Image.Image, drawn: list[Box]) -> Image.Image:
 
 
 @given(st.lists(boxes(), max_size=10), st.integers(20, 900), st.integers(20, 300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_annotating_draws_what_plain_drawing_draws(drawn: list[Box], width: int, height: int) -> None:
     image = Image.new("RGB", (width, height), "white")
     assert annotate(image, drawn).tobytes() == draw_plainly(image, drawn).tobytes()
@@ -69,7 +69,7 @@ def test_annotating_draws_what_plain_drawing_draws(drawn: list[Box], width: int,
     st.integers(10, 700),
 )
 @example([make_box(0, -116, 1, -115)], (20, 26), 32, 10)  # a thin box above the frame reaches into it
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_fast_way_equals_plain_way_to_the_bit(
     drawn: list[Box], size: tuple[int, int], factor: int, max_tokens: int
 ) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2r.answers import Scorer, extract_answer, read_mme_official, read_release
@@ -273,10 +273,10 @@ def test_mme_official_takes_an_option_that_contains_the_reply() -> None:
     "unit", ["A or B ", "A ", "(", "not A, ", "answer is ", "<answer>", "\\boxed{", "\n", "*", "option the "]
 )
 def test_megabyte_is_read_in_seconds(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for form in ("choice", "number"):
         extract_answer(unit * (1_000_000 // len(unit)), form, COLORS)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 SPOKEN = st.sampled_from(
@@ -285,7 +285,6 @@ SPOKEN = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     st.one_of(st.text(st.characters()), st.lists(SPOKEN, max_size=20).map("".join)),
     st.sampled_from(["choice", "number", "free_form"]),
@@ -300,7 +299,6 @@ def test_no_text_makes_extraction_fail(reply: str, form: AnswerForm, options: li
         assert answer.letter in "ABCDEF"[: len(options)]
 
 
-@settings(deadline=None)
 @given(st.sampled_from("ABCD"), st.text(max_size=40))
 def test_tagged_letter_is_read_whatever_was_thought(chosen: str, thought: str) -> None:
     assert letter(f"<think>{thought}</think>\n<answer>{chosen}</answer>") == chosen

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2r.boxes import RELEASE, ROBUST, ParseRules, hits, iou, localize, mean_best_iou, parse_boxes, target_inside_crop
@@ -219,9 +219,9 @@ def test_absolute_frame_without_a_size_is_refused(image_wh: tuple[int, int] | No
      "bbox_2d: [1 ", "```", "bbox_2d: [1" + " " * 5000],
 )  # fmt: skip
 def test_looping_megabyte_is_read_in_seconds(loop: str, rules: ParseRules) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     boxes, _ = parse_boxes("[" + loop * (1_000_000 // len(loop)), rules=rules)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     assert rules is RELEASE or len(boxes) <= 1
 
 
@@ -236,7 +236,6 @@ plain_boxes = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(plain_boxes, max_size=8, unique_by=lambda box: box.xyxy), st.sampled_from([None, 1, 4]), st.booleans())
 def test_serialized_boxes_come_back(boxes: list[Box], indent: int | None, ensure_ascii: bool) -> None:
     reply = [{"bbox_2d": list(box.xyxy), "label": box.label} for box in boxes]
@@ -245,7 +244,6 @@ def test_serialized_boxes_come_back(boxes: list[Box], indent: int | None, ensure
         assert parse_boxes(text, rules=rules)[0] == tuple(boxes)
 
 
-@settings(deadline=None)
 @given(st.lists(plain_boxes, min_size=1, max_size=8, unique_by=lambda box: box.xyxy), st.data())
 def test_cut_anywhere_only_boxes_that_were_there_are_read(boxes: list[Box], data: st.DataObject) -> None:
     text = json.dumps([{"bbox_2d": list(box.xyxy), "label": "x"} for box in boxes])
@@ -274,7 +272,6 @@ fragments = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.lists(st.one_of(fragments, st.text(max_size=5)), max_size=30).map("".join)))
 def test_no_text_makes_parsing_fail(text: str) -> None:
     for rules in (ROBUST, RELEASE):

@@ -29,7 +29,7 @@ def windows(draw: st.DrawFn) -> tuple[tuple[int, int], tuple[int, int], Rect]:
 
 
 @given(windows(), st.integers(0, 9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_window_equals_the_whole_resize(case: tuple[tuple[int, int], tuple[int, int], Rect], seed: int) -> None:
     size, new_size, window = case
     image = make_noise(*size, seed=seed)
@@ -61,7 +61,7 @@ def test_only_what_the_window_depends_on_is_read() -> None:
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(-20, 220), st.integers(0, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_nothing_outside_the_touched_range_changes(length: int, new_length: int, start: int, num_px: int) -> None:
     first, last = touched_range(length, new_length, start, start + num_px)
     values = np.zeros((1, length, 3), dtype=np.uint8)

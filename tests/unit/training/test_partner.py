@@ -171,7 +171,7 @@ def url() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
 
 
-def settings(url: str, script: Path, text: str, timeout_s: float = 30) -> PartnerSettings:
+def settings(url: str, script: Path, text: str, timeout_s: float = 300) -> PartnerSettings:
     script.write_text(text)
     launch = f"{sys.executable} {script} {{checkpoint}} {{port}}"
     return PartnerSettings(kind="endpoint", url=url, launch=launch, launch_timeout_s=timeout_s)
