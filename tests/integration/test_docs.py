@@ -1,8 +1,11 @@
-"""What the documentation shows is what happens: every block marked `console` is run and its output compared.
+"""What the documentation shows is what happens: its `console` and `python` blocks are run.
 
-In a block, lines that start with `$ ` are commands and the lines below them their output, stdout and stderr together.
-`$ cat NAME` does not run but makes the file: what is shown below it is what is in it. Seconds may differ. An image
-photo.png of 800 x 600 pixels is at hand.
+In a `console` block, lines that start with `$ ` are commands and the lines below them their output, stdout and stderr
+together, which is compared; seconds may differ. `$ cat NAME` does not run but makes the file with the contents shown
+below it. The `python` blocks of a page are run in order, as one program, which must not fail. An image photo.png of
+800 x 600 pixels, and the same as photo.jpg, lie in the working directory.
+
+A `python` block that cannot run here follows a comment with the reason: `<!-- not run: needs a GPU -->`.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from p2r.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += sorted((ROOT / "recipes").rglob("*.md"))
 PAGES_WITH_COMMANDS = [page for page in PAGES if "```console" in page.read_text(encoding="utf-8")]
+PAGES_WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 Step = tuple[str, str]
 
@@ -35,9 +40,14 @@ def read_steps(page: Path) -> Iterator[Step]:
             yield command, output
 
 
+def read_programs(text: str) -> Iterator[tuple[str, str]]:
+    """(reason not to run it or "", code) of every python block of a page."""
+    yield from re.findall(r"(?:^<!-- not run: (.+?) -->\n+)?^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with an image, and `p2r` on the path."""
+    """A working directory with an image in two formats, and `p2r` on the path."""
     command = tmp_path / "bin" / "p2r"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m p2r "$@"\n')
@@ -46,7 +56,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     work = tmp_path / "work"
     work.mkdir()
-    Image.new("RGB", (800, 600), "navy").save(work / "photo.png")
+    for name in ("photo.png", "photo.jpg"):
+        Image.new("RGB", (800, 600), "navy").save(work / name)
     return work
 
 
@@ -62,7 +73,22 @@ def test_commands_print_what_the_page_shows(page: Path, place: Path) -> None:
         assert normalize(done.stdout) == normalize(shown), command
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: page.name)
+def test_the_python_blocks_of_a_page_run(page: Path, place: Path) -> None:
+    program = "\n".join(code for reason, code in read_programs(page.read_text(encoding="utf-8")) if not reason)
+    done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_python_block_is_run_unless_a_comment_says_why_not() -> None:
+    block = "```python\nprint(1)\n```\n"
+    page = f"{block}\nText.\n\n<!-- not run: needs a GPU -->\n{block}\n{block}"
+    assert [reason for reason, _ in read_programs(page)] == ["", "needs a GPU", ""]
+    num_blocks = sum(len(re.findall(r"^ *```py", path.read_text("utf-8"), re.MULTILINE)) for path in PAGES)
+    assert num_blocks == sum(len(list(read_programs(path.read_text("utf-8")))) for path in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
