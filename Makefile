@@ -1,7 +1,7 @@
 # make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.14)
 # make quick   unit tests of every room, in less than a minute
-# make test    all tests but those that take longer than ten seconds
-# make test-all  those as well, as CI does; make test-very-slow: those that take minutes
+# make test    also integration tests, without slow ones (over ten seconds)
+# make test-all  also slow tests, as CI does; make test-very-slow runs what takes minutes
 # make check   format, lint, types, direction of the rooms
 # make clean   remove what these made
 

@@ -236,7 +236,7 @@ def measure_release(arguments: argparse.Namespace) -> Measured:
 
 
 def show_plainly(sample: Sample, text: str) -> tuple[list[Image.Image], bool]:
-    """The evidence of a reply as a model in training sees it, everything anew; whether there is any."""
+    """The evidence of a reply as a model in training sees it, with nothing reused; and whether there is any."""
     image = read_plainly(sample)
     boxes = read_boxes(text, image.size)
     evidence, budget = gather(FullImage(image), boxes), training_budget()

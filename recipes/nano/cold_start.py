@@ -1,4 +1,4 @@
-"""Train the nano model's cold start: one command, seeded, and it goes on where a kill left it.
+"""Train the nano model's cold start: one command, seeded and resumable.
 
     python -m recipes.nano.cold_start --out runs/nano
 
@@ -40,7 +40,7 @@ RECIPE = Path(__file__).with_suffix(".toml")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for scenes, states, logs and the checkpoint")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="TOML file with the figures")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="TOML file with the settings")
     arguments = parser.parse_args()
     recipe, folder = tomllib.loads(arguments.recipe.read_text()), arguments.out
     seed = recipe["seed"]

@@ -15,7 +15,7 @@ LOG_EVERY = 25
 
 
 class Log:
-    """Means of the figures over LOG_EVERY steps, one JSON line each, echoed to the terminal."""
+    """Means of the metrics over LOG_EVERY steps, one JSON line each, echoed to the terminal."""
 
     def __init__(self, path: Path, stage: str, num_steps: int) -> None:
         self._file, self._stage, self._num_steps = path.open("a"), stage, num_steps

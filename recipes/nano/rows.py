@@ -1,6 +1,6 @@
 """Training rows: several questions behind one shared prefix, [images | question, reply | question, reply | ...].
 
-Each question sees the prefix and itself, never its neighbors (`attention_bias`), and its positions go on where the
+Each question sees the prefix and itself, never its neighbors (`attention_bias`), and its positions continue where the
 prefix ends, so every question is computed exactly as if it stood alone, at about half the cost. A row also says where
 attention should point (`Row.pointers`): supervision that turns minutes of plateau into seconds.
 

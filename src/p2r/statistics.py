@@ -146,7 +146,7 @@ def bootstrap_difference(
         ValueError: lists of unequal length or without values, or a confidence out of range.
     """
     if not before or len(before) != len(after):
-        raise ValueError(f"{len(before)} and {len(after)} values are no pairs")
+        raise ValueError(f"{len(before)} and {len(after)} values cannot be paired")
     differences = [second - first for first, second in zip(before, after, strict=True)]
     low, high = _bootstrap(differences, clusters, confidence, num_draws, seed)
     return Difference(mean=sum(differences) / len(differences), low=low, high=high)

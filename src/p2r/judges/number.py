@@ -2,7 +2,7 @@
 
 Plain numbers (signs, thousands, decimals, powers of ten, fractions, percent, currency, units, small number words) are
 compared here, exactly. Formulas go to math-verify, in a process of its own: its time limit is a signal, which fails
-outside the main thread, and without one a formula could run for ever.
+outside the main thread, and without one a formula could run forever.
 """
 
 from __future__ import annotations
