@@ -49,7 +49,7 @@ def test_a_log_is_continued_where_the_checkpoint_left_it(tmp_path: Path) -> None
         log.write({"step": 1})
         kept = log.sync()
         log.write({"step": 2})
-    with Log(path, kept) as log:
+    with Log(path, num_bytes=kept) as log:
         log.write({"step": 3})
     assert read_log(path) == [{"step": 1}, {"step": 3}]
 
@@ -57,7 +57,15 @@ def test_a_log_is_continued_where_the_checkpoint_left_it(tmp_path: Path) -> None
 def test_a_log_that_lost_lines_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(StorageError, match="has 3 bytes, and had 4"):
-        Log(tmp_path / "metrics.jsonl", 4)
+        Log(tmp_path / "metrics.jsonl", num_bytes=4)
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    with Log(path) as log:
+        log.write({"step": 2})
+    assert read_log(path) == [{"step": 1}, {"step": 2}]
 
 
 def test_a_line_without_an_end_is_left_out(tmp_path: Path) -> None:

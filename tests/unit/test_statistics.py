@@ -143,8 +143,8 @@ def test_the_paired_difference_is_much_surer_than_the_unpaired() -> None:
     assert 0 < difference.low < 0.025 < difference.high < 0.06
 
 
-def test_lists_that_are_no_pairs_are_refused() -> None:
-    with pytest.raises(ValueError, match="no pairs"):
+def test_lists_of_different_length_cannot_be_paired() -> None:
+    with pytest.raises(ValueError, match="cannot be paired"):
         bootstrap_difference([1.0], [])
     with pytest.raises(ValueError, match="2 values, but 1 clusters"):
         bootstrap_mean([0.0, 1.0], ["a"])
