@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from p2r.errors import StorageError
-from p2r.files import Log, read_log, replace_file, replace_folder
+from p2r.files import Log, read_lines, read_log, replace_file, replace_folder, write_lines
+from p2r.types import Box
 
 
 def test_a_replaced_file_leaves_no_draft(tmp_path: Path) -> None:
@@ -77,3 +79,62 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"st\n{"step": 1}\n')
     with pytest.raises(StorageError, match="is not a log of a run"):
         read_log(tmp_path / "metrics.jsonl")
+
+
+def test_rows_may_be_models_or_mappings(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "log.jsonl"
+    with Log(path) as log:
+        log.write(Box(x1=0, y1=0, x2=1, y2=1, label="é"))
+        log.write({"step": 1, "name": "é"})
+    assert path.read_bytes() == (
+        b'{"x1":0.0,"y1":0.0,"x2":1.0,"y2":1.0,"label":"\xc3\xa9"}\n{"step": 1, "name": "\xc3\xa9"}\n'
+    )
+
+
+@pytest.mark.parametrize("rest", [b"", b'{"a', b"x" * 200_000, "é".encode()[:1]])
+@pytest.mark.parametrize("whole", [b"", b'{"a": 1}\n', b'{"a": 1}\n' + b"y" * 100_000 + b"\n"])
+def test_opening_drops_a_last_line_that_was_cut_short(tmp_path: Path, whole: bytes, rest: bytes) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(whole + rest)
+    with Log(path) as log:
+        assert path.read_bytes() == whole
+        log.write({"b": 2})
+    assert path.read_bytes() == whole + b'{"b": 2}\n'
+
+
+def test_lines_are_forced_onto_the_disk_together_and_the_last_ones_on_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_synced = 0
+
+    def count(_: int) -> None:
+        nonlocal num_synced
+        num_synced += 1
+
+    monkeypatch.setattr(os, "fsync", count)
+    found: list[int] = []
+    with Log(tmp_path / "log.jsonl", sync_every=3) as log:
+        for k in range(7):
+            log.write({"k": k})
+            found.append(num_synced)
+    assert found == [0, 0, 1, 1, 1, 2, 2] and num_synced == 3
+    with Log(tmp_path / "log.jsonl") as log:
+        log.write({"k": 7})
+    assert num_synced == 3
+
+
+def test_a_written_line_is_readable_at_once(tmp_path: Path) -> None:
+    with Log(tmp_path / "log.jsonl") as log:
+        log.write({"k": 0})
+        assert read_lines(tmp_path / "log.jsonl") == ['{"k": 0}']
+
+
+def test_unicode_line_breaks_do_not_end_a_line(tmp_path: Path) -> None:
+    row = {"text": "one\u2028two\x85three\nfour"}
+    write_lines(tmp_path / "log.jsonl", [row])
+    assert read_log(tmp_path / "log.jsonl") == [row]
+
+
+def test_a_missing_log_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be read: no such file"):
+        read_log(tmp_path / "log.jsonl")

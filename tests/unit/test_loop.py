@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -29,3 +30,25 @@ def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="no"):
         run_blocking(fail())
+
+
+def test_an_interrupted_call_waits_until_its_files_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, closed = threading.Event(), False
+
+    async def work() -> None:
+        nonlocal closed
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            time.sleep(0.05)
+            closed = True
+
+    def interrupt(_: object) -> None:
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.Future.result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_blocking(work())
+    assert closed

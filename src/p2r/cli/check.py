@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from p2r.benchmarks import check_benchmark, load_benchmark
 from p2r.cli.guard import print_error
+from p2r.cli.options import BoxSource, ImageFolder, SkipBad, Split
 from p2r.cli.screen import count_progress, make_console
 
 MOST_SHOWN = 20
@@ -16,10 +16,10 @@ MOST_SHOWN = 20
 
 def check(
     benchmark: Annotated[str, typer.Argument(help="needles, NAME:PATH, a path, or a known hub id.")],
-    split: Annotated[str | None, typer.Option(help="Which part.", show_default=False)] = None,
-    boxes: Annotated[Path | None, typer.Option(help="V*: the original release. Own data: a COCO file.")] = None,
-    images: Annotated[Path | None, typer.Option(help="MME-RealWorld: where image paths start.")] = None,
-    skip_bad: Annotated[int, typer.Option(min=0, help="Most unusable rows that are left out.")] = 0,
+    split: Split = None,
+    boxes: BoxSource = None,
+    images: ImageFolder = None,
+    skip_bad: SkipBad = 0,
     decode_images: Annotated[bool, typer.Option(help="Decode every image in full.")] = True,
 ) -> None:
     """Prove that a benchmark is fit to be run: every right answer scores 1.0, every rotation is complete.

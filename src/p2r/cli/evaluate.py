@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.allocator import return_large_blocks, share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
-    MODEL,
+    BoxSource,
+    CacheFolder,
     Device,
     Dtype,
+    ImageFolder,
+    ImageMemoryGb,
     ImageTransport,
+    JudgeSpec,
+    Limit,
+    Markdown,
+    MaxErrorRate,
     MaxPixels,
     ModelSpec,
+    Modes,
+    NumAtOnce,
     PerceiverSpec,
+    RunFolder,
+    Seed,
+    Shard,
+    SharePerception,
+    SkipBad,
+    Split,
     TimeoutS,
     Wording,
 )
-from p2r.cli.screen import make_console, print_tables
+from p2r.cli.screen import make_console, print_tables, progress
 from p2r.errors import ConfigError
 from p2r.evaluation.asking import Tally, explain_failures
 from p2r.evaluation.choose import choose_samples
@@ -35,11 +51,9 @@ from p2r.evaluation.prepare import NUM_NEEDLES
 from p2r.evaluation.scorecard import tabulate_accuracy
 from p2r.evaluation.scoring import ScoredRun
 from p2r.models.load import load_model, runs_on_torch
-from p2r.modes import LOOKING, MODES, Mode, read_mode
+from p2r.modes import LOOKING, Mode, read_mode
 from p2r.prompts import load_prompt_set
-from p2r.walks import MOST_IMAGE_BYTES, Sharing
-
-DATA, RUN = "The benchmark", "The run"
+from p2r.walks import MOST_IMAGE_BYTES
 
 EVAL_EXAMPLES = """
 **Examples**
@@ -60,74 +74,24 @@ def evaluate_benchmarks(
     ],
     model: ModelSpec = "nano",
     perceiver_model: PerceiverSpec = None,
-    judge_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Model that judges free answers whose words are not the target's.",
-            show_default=False,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    mode: Annotated[
-        list[str] | None,
-        typer.Option(help=f"One of {', '.join(MODES)}; repeat it for several. Default: p2r.", show_default=False),
-    ] = None,
+    judge_model: JudgeSpec = None,
+    mode: Modes = None,
     prompts: Wording = "release",
     max_pixels: MaxPixels = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Ask at most this many samples, drawn by --seed.", show_default=False, rich_help_panel=DATA
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Seed for needles, --limit, random boxes and option orders.", rich_help_panel=DATA),
-    ] = 0,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the part to load, where a benchmark has several.", show_default=False, rich_help_panel=DATA
-        ),
-    ] = None,
-    boxes: Annotated[
-        Path | None, typer.Option(help="V*: folder of the original release, for its boxes.", rich_help_panel=DATA)
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="MME-RealWorld: folder that image paths start from.", rich_help_panel=DATA)
-    ] = None,
-    skip_bad: Annotated[
-        int, typer.Option(min=0, help="Leave out up to this many unusable rows.", rich_help_panel=DATA)
-    ] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for runs, each in OUT/BENCHMARK/MODE.", rich_help_panel=RUN)] = Path(
-        "runs"
-    ),
-    shard: Annotated[
-        str | None,
-        typer.Option(help="Ask only the i-th of n parts, written i/n.", show_default=False, rich_help_panel=RUN),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of replies, shared by runs: what it holds is not asked again.",
-            show_default=False,
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    share_perception: Annotated[
-        Sharing, typer.Option(help="Samples that share one look.", rich_help_panel=RUN)
-    ] = "same-prompt",
-    max_error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Stop when more than this share of answers fails.", rich_help_panel=RUN)
-    ] = 0.1,
-    num_at_once: Annotated[
-        int, typer.Option(min=1, help="Ask up to this many samples at once.", rich_help_panel=RUN)
-    ] = 16,
-    image_memory_gb: Annotated[
-        float,
-        typer.Option(min=0, help="Memory for images; less keeps fewer large images in flight.", rich_help_panel=RUN),
-    ] = MOST_IMAGE_BYTES / 1e9,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)] = False,
+    limit: Limit = None,
+    seed: Seed = 0,
+    split: Split = None,
+    boxes: BoxSource = None,
+    images: ImageFolder = None,
+    skip_bad: SkipBad = 0,
+    out: RunFolder = Path("runs"),
+    shard: Shard = None,
+    cache: CacheFolder = None,
+    share_perception: SharePerception = "same-prompt",
+    max_error_rate: MaxErrorRate = 0.1,
+    num_at_once: NumAtOnce = 16,
+    image_memory_gb: ImageMemoryGb = MOST_IMAGE_BYTES / 1e9,
+    markdown: Markdown = False,
     device: Device = None,
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
@@ -163,29 +127,26 @@ def evaluate_benchmarks(
     looker = load(perceiver_model) if perceiver_model and LOOKING & {*modes} else None
     is_judged = any(sample.answer_form == "free_form" for sample in chosen)
     judge = load(judge_model) if judge_model and is_judged else None
+    ask = partial(
+        evaluate,
+        model=answerer,
+        out=out,
+        perceiver_model=looker,
+        judge_model=judge,
+        prompts=wording,
+        limit=limit,
+        seed=seed,
+        shard=shard,
+        share_perception=share_perception,
+        max_error_rate=max_error_rate,
+        num_at_once=num_at_once,
+        most_image_bytes=round(image_memory_gb * 1e9),
+    )
     runs: list[ScoredRun] = []
     try:
-        with _make_progress(messages) as progress:
+        with progress(messages, field="accuracy") as bars:
             for benchmark in loaded:
-                for one in modes:
-                    run = evaluate(
-                        benchmark,
-                        answerer,
-                        mode=one,
-                        out=out,
-                        perceiver_model=looker,
-                        judge_model=judge,
-                        prompts=wording,
-                        limit=limit,
-                        seed=seed,
-                        shard=shard,
-                        share_perception=share_perception,
-                        max_error_rate=max_error_rate,
-                        num_at_once=num_at_once,
-                        most_image_bytes=round(image_memory_gb * 1e9),
-                        on_progress=_Bar(progress, f"{benchmark.name} {one}"),
-                    )
-                    runs.append(run)
+                runs += [ask(benchmark, mode=one, on_progress=_add_bar(bars, benchmark, one)) for one in modes]
     except KeyboardInterrupt:
         print_error(f"interrupted; what was answered is kept in {out}", "the same command resumes")
         raise typer.Exit(INTERRUPTED) from None
@@ -206,34 +167,20 @@ def evaluate_benchmarks(
         raise typer.Exit(1)
 
 
-class _Bar:
-    """A bar of one run, with the accuracy so far."""
+def _add_bar(bars: Progress, benchmark: Benchmark, mode: Mode) -> Callable[[Tally], None]:
+    """Add the bar of one run, and return what moves it."""
+    name = f"{benchmark.name} {mode}"
+    task = bars.add_task(name, total=None, accuracy="")
 
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress, self._name = progress, name
-        self._task = progress.add_task(name, total=None, accuracy="")
-
-    def __call__(self, tally: Tally) -> None:
+    def move(tally: Tally) -> None:
         if tally.num_kept and not tally.num_tried:
             kept = f"{tally.num_kept} of {tally.num_samples}"
-            self._progress.console.print(f"{self._name}: resuming, {kept} are answered already", markup=False)
+            bars.console.print(f"{name}: resuming, {kept} are answered already", markup=False)
         accuracy = "" if tally.accuracy is None else f"{tally.accuracy:.1%} of {tally.num_judged}"
         failed = f", {tally.num_failed} failed" if tally.num_failed else ""
-        self._progress.update(self._task, total=tally.num_samples, completed=tally.num_done, accuracy=accuracy + failed)
+        bars.update(task, total=tally.num_samples, completed=tally.num_done, accuracy=accuracy + failed)
 
-
-def _make_progress(console: Console) -> Progress:
-    """Bars on stderr with the accuracy so far and the time left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    return move
 
 
 def _check_names(benchmarks: list[Benchmark]) -> None:

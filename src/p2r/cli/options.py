@@ -1,14 +1,17 @@
-"""The options that name a model and say how to ask it; several commands share them."""
+"""Options that commands share, and those of `p2r eval`: which model, which benchmark, and how the run goes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from p2r.models.server.transport import Transport
+from p2r.modes import MODES
+from p2r.walks import Sharing
 
-MODEL = "The model"
+MODEL, DATA, RUN = "The model", "The benchmark", "The run"
 DEFAULT_TIMEOUT_S = 300.0
 
 ModelSpec = Annotated[
@@ -21,6 +24,14 @@ ModelSpec = Annotated[
 PerceiverSpec = Annotated[
     str | None,
     typer.Option(help="Let another model say where to look.", show_default=False, rich_help_panel=MODEL),
+]
+JudgeSpec = Annotated[
+    str | None,
+    typer.Option(
+        help="Let this model judge free answers whose words are not the target's.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
 ]
 Wording = Annotated[
     str, typer.Option(help="Use the prompts release, paper, or those in your own folder.", rich_help_panel=MODEL)
@@ -47,3 +58,67 @@ TimeoutS = Annotated[
 ImageTransport = Annotated[
     Transport, typer.Option(help="Send images to a server in this format.", rich_help_panel=MODEL)
 ]
+
+Modes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Ask in this mode: {', '.join(MODES)}. Repeat it for several. Default: p2r.", show_default=False
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Ask at most this many samples, drawn by --seed.", show_default=False, rich_help_panel=DATA
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Seed needles, --limit, random boxes and option orders.", rich_help_panel=DATA)
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Load this split, where a benchmark has several.", show_default=False, rich_help_panel=DATA),
+]
+BoxSource = Annotated[
+    Path | None,
+    typer.Option(
+        help="Take gold boxes from here: for V*, the original release; for your data, a COCO or Label Studio file.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+ImageFolder = Annotated[
+    Path | None,
+    typer.Option(help="Look here for the images of MME-RealWorld.", show_default=False, rich_help_panel=DATA),
+]
+SkipBad = Annotated[int, typer.Option(min=0, help="Leave out up to this many unusable rows.", rich_help_panel=DATA)]
+
+RunFolder = Annotated[Path, typer.Option(help="Write each run into OUT/BENCHMARK/MODE.", rich_help_panel=RUN)]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Ask only the i-th of n parts, written i/n.", show_default=False, rich_help_panel=RUN),
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep replies in this folder, which runs share, and ask nothing that is in it.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
+SharePerception = Annotated[
+    Sharing,
+    typer.Option(
+        help="Look once for samples that ask the same, or for all rotations of a question.", rich_help_panel=RUN
+    ),
+]
+MaxErrorRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Stop when more than this share of answers fails.", rich_help_panel=RUN)
+]
+NumAtOnce = Annotated[int, typer.Option(min=1, help="Keep up to this many samples in flight.", rich_help_panel=RUN)]
+ImageMemoryGb = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Give images at most this much memory; less keeps fewer large ones in flight.", rich_help_panel=RUN
+    ),
+]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)]

@@ -141,3 +141,9 @@ def test_a_bad_box_file_is_named(tmp_path: Path, content: object, message: str) 
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=rf"boxes\.json.*{message}"):
         read_box_file(path)
+
+
+async def test_a_benchmark_is_checked_inside_a_running_event_loop(tmp_path: Path) -> None:
+    write_questions(tmp_path, GOOD | {"answer_form": "number", "target": 2})
+    report = check_benchmark(load_benchmark(tmp_path))
+    assert (report.passed, report.num_answers) == (True, 1)

@@ -358,3 +358,10 @@ def test_samples_judged_in_one_run_only_are_left_out_and_said(tmp_path: Path) ->
 def test_markdown_holds_every_cell_and_note() -> None:
     table = Table(title="T", columns=("", "n"), rows=(("a|b", "1"),), notes=("Why.",))
     assert write_markdown([table]) == "### T\n\n|  | n |\n|---|---:|\n| a\\|b | 1 |\n\nWhy.\n"
+
+
+async def test_a_run_is_scored_inside_a_running_event_loop(tmp_path: Path) -> None:
+    number = replace(make_sample("n"), options=(), answer_form="number", target="1/2")
+    rows = [(make_sample("a"), make_trace(make_sample("a"), "<answer>B</answer>"))]
+    rows.append((number, make_trace(number, "<answer>$\\sqrt{1/4}$</answer>")))
+    assert [row.verdicts["robust"].correct for row in store(tmp_path, rows).rows] == [True, True]

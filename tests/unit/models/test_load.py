@@ -9,7 +9,8 @@ import pytest
 from p2r.errors import ConfigError, ModelError
 from p2r.models import load as base
 from p2r.models import nano
-from p2r.models.load import load_model
+from p2r.models.load import Loading, load_model, loading_of
+from p2r.models.scripted import ScriptedModel
 
 
 @pytest.mark.parametrize("spec", ["foo", "", "a/b/c", "my model"])
@@ -64,3 +65,11 @@ def test_naming_models_imports_neither_torch_nor_a_client() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_loaded_model_is_known_by_how_it_was_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "replies.json"
+    path.write_text('{"reasoner": "A"}')
+    model = load_model(f"scripted:{path}", max_pixels=200704, dtype="bfloat16")
+    assert loading_of(model) == Loading(spec=f"scripted:{path}", max_pixels=200704, dtype="bfloat16")
+    assert loading_of(ScriptedModel({}, name="by hand")) == Loading(spec="by hand")

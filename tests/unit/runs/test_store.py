@@ -106,12 +106,6 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(tmp_path: Path) ->
     assert "another folder" in caught.value.hint
 
 
-def test_settings_that_are_not_settings_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("[1, 2]")
-    with pytest.raises(StorageError, match="does not hold the settings"):
-        TraceStore(tmp_path, SETTINGS)
-
-
 def test_a_folder_that_is_a_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(StorageError, match="cannot be written") as caught:
