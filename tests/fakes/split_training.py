@@ -17,15 +17,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from p2r.config import ModelSettings, OptimizerSettings
+from p2r.config import ModelSettings
 from p2r.dialogue import Prompt
 from p2r.training.engines.local.distributed import World, join_world, split_model, whole_tensor
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import Policy, freeze, load_policy
+from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.groups import Group, Rollout
-from p2r.training.loss import LossConfig
-from p2r.training.train import Watcher, train
-from p2r.training.update import judge_groups, update_policy
+from p2r.training.train import Watcher, run_phases
+from p2r.training.update import Learner, learn_step
 from p2r.types import Sample
 from tests.fakes.tiny_training import make_recipe
 
@@ -70,16 +69,14 @@ class Recorder(Optimizer):
 def update_once(out: Path, world: World) -> None:
     """One update, vision tower included, with a reference that is not the policy."""
     policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
-    frozen = freeze(policy, batch_size=4)
-    judged = judge_groups(make_groups(policy), std="sample")
+    snapshot, groups = take_snapshot(policy, batch_size=4), make_groups(policy)
     with torch.no_grad():
         for weight in policy.trainable.values():
             weight.mul_(1.01)
     split_model(policy.model, world)
-    recorder = Recorder(policy.trainable, OptimizerSettings(), world)
-    report = update_policy(
-        policy, frozen, world.share(judged), recorder, 1e-4, loss=LossConfig(), micro_batch_groups=1, world=world
-    )
+    phase = make_recipe(out, ["optimizer.updates_per_batch=1"]).phases()[0]
+    recorder = Recorder(policy.trainable, phase.optimizer, world)
+    report = learn_step(Learner(phase, policy, snapshot, recorder, world), world.share(groups), 1e-4).report
     if world.is_first and report is not None:
         torch.save(recorder.gradients, out / "gradients.pt")
         (out / "report.json").write_text(json.dumps(asdict(report)))
@@ -91,8 +88,7 @@ def main() -> None:
         update_once(out, world)
         steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
-        silent = Watcher(say=lambda _: None, step=lambda *_: None, probe=lambda _: None)
-        asyncio.run(train(recipe, silent, world=world))
+        asyncio.run(run_phases(recipe, Watcher(), world=world))
 
 
 if __name__ == "__main__":

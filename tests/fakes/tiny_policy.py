@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,6 +26,12 @@ from p2r.models.local.engine import Engine, VisionLanguageModel
 from p2r.models.local.patches import normalize
 from p2r.models.profiles import QWEN2_5_VL, QWEN3_VL, PatchFormat
 from p2r.training.engines.local.attention import install
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import Policy, Snapshot
+from p2r.training.groups import Group, Rollout
+from p2r.training.update import Learner
+from tests.fakes.training import make_recipe, make_sample
 
 Family = Literal["qwen3_vl", "qwen2_5_vl"]
 FORMATS: dict[Family, PatchFormat] = {"qwen3_vl": QWEN3_VL, "qwen2_5_vl": QWEN2_5_VL}
@@ -94,6 +103,57 @@ def make_prompt(
 def make_responses(lengths: Sequence[int], seed: int = 2) -> list[list[int]]:
     random = np.random.default_rng(seed)
     return [random.integers(5, 100, length).tolist() for length in lengths]
+
+
+def make_learner(changes: Sequence[str] = (), *, seed: int = 0, world: World | None = None) -> Learner:
+    """A tiny policy in a perceiver phase, beside a reference of other weights.
+
+    changes: settings of the recipe. seed: of the weights.
+    """
+    model, nothing = make_model(seed=seed), cast(Any, None)
+    policy = Policy(
+        cast(Any, SimpleNamespace(patches=QWEN3_VL)), nothing, nothing, make_engine(model), False, torch.float64
+    )
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in reference.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+    snapshot = Snapshot(replace(policy.engine, model=reference), nothing, shares_weights=False)
+    phase = make_recipe(changes).phases()[0]
+    optimizer = Optimizer(policy.trainable, phase.optimizer, World())
+    return Learner(phase, policy, snapshot, optimizer, world or World())
+
+
+def make_groups(*rewards: Sequence[float | None], seed: int = 3) -> list[Group]:
+    """A group for each sequence of rewards, with replies of 2 to 6 tokens to a prompt of its own with an image."""
+    lengths = np.random.default_rng(seed)
+    groups: list[Group] = []
+    for row, own in enumerate(rewards):
+        replies = make_responses([int(lengths.integers(2, 7)) for _ in own], seed=seed + row)
+        rollouts = [
+            Rollout(tuple(reply), True, "", None, reward, {}) for reply, reward in zip(replies, own, strict=True)
+        ]
+        groups.append(Group(make_sample(f"s{row}"), "perceiver", make_prompt([(2, 2)], seed=row), tuple(rollouts)))
+    return groups
+
+
+def repeated_logits(
+    model: VisionLanguageModel, groups: Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The plain way: for each response the logits (T, V) that predict its tokens, and the tokens."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for prompt, responses in groups:
+        for response in responses:
+            ids = torch.tensor([[*prompt.token_ids, *response]])
+            images = {
+                "pixel_values": normalize(prompt.patches, QWEN3_VL, dtype=model.dtype),
+                "image_grid_thw": torch.tensor(prompt.grids),
+                "mm_token_type_ids": (ids == IMAGE).int(),
+            }
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **images).logits
+            found.append((logits[0, len(prompt.token_ids) - 1 : -1], torch.tensor(response)))
+    return found
 
 
 def repeated_logprobs(

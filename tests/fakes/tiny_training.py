@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ PERCEIVER_STEPS, REASONER_STEPS = 3, 2
 
 
 def make_recipe(out: Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe, with changes as of `--set`."""
+    """The recipe, with changes as for `--set`."""
     return parse_recipe(
         {
             "out": str(out),
@@ -39,7 +38,7 @@ def make_recipe(out: Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def run(recipe: Recipe, *, resume: bool = False, stop_after: int | None = None) -> list[str]:
-    """Train in this process; what was said.
+    """Train in this process; returns what was said.
 
     Args:
         stop_after: raise KeyError after so many steps, as a crash would.
@@ -53,11 +52,11 @@ def run(recipe: Recipe, *, resume: bool = False, stop_after: int | None = None) 
         if num_done == stop_after:
             raise KeyError("crash")
 
-    asyncio.run(train(recipe, Watcher(say=said.append, step=count, probe=lambda _: None), resume=resume))
+    train(recipe, resume=resume, watcher=Watcher(say=said.append, step=count))
     return said
 
 
-def read_figures(out: Path, file: str = "metrics.jsonl") -> list[Mapping[str, object]]:
-    """The rows of a log, without what the clock said."""
+def read_metrics(out: Path, file: str = "metrics.jsonl") -> list[Mapping[str, object]]:
+    """The rows of a log, without timing."""
     rows = [json.loads(line) for line in (out / file).read_text().splitlines()]
     return [{name: value for name, value in row.items() if name != "timing"} for row in rows]

@@ -137,5 +137,6 @@ def make_recipe(changes: Sequence[str] = (), **tables: Mapping[str, object]) -> 
     return parse_recipe(base, ["rollout.group_size=4", "rollout.prompts_per_step=2", *changes])
 
 
-def make_phase(kind: PhaseKind = "perceiver", index: int = 0) -> Phase:
-    return Phase(index=index, kind=kind, steps=3, passes=1, lr=1e-6)
+def make_phase(kind: PhaseKind = "perceiver", index: int = 0, recipe: Recipe | None = None) -> Phase:
+    """A phase with the settings of `recipe`, by default those of `make_recipe`."""
+    return (recipe or make_recipe()).phases()[0].model_copy(update={"index": index, "kind": kind, "steps": 3})

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from p2r.errors import StorageError
 from p2r.models.local.model import LocalModel
-from tests.fakes.tiny_training import make_recipe, read_figures, run
+from tests.fakes.tiny_training import make_recipe, read_metrics, run
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same(out: Path, whole: Path) -> None:
     for file in ("metrics.jsonl", "probes.jsonl"):
-        assert read_figures(out, file) == read_figures(whole, file)
+        assert read_metrics(out, file) == read_metrics(whole, file)
     for phase in ("0-perceiver", "1-reasoner"):
         ours, theirs = (load_file(folder / phase / "model.safetensors") for folder in (out, whole))
         assert ours.keys() == theirs.keys()
@@ -72,9 +72,9 @@ def test_only_the_last_checkpoints_are_kept(whole: Path) -> None:
 
 
 def test_a_finished_run_is_not_trained_again(whole: Path) -> None:
-    before = read_figures(whole)
+    before = read_metrics(whole)
     said = run(make_recipe(whole), resume=True)
-    assert read_figures(whole) == before
+    assert read_metrics(whole) == before
     assert not any(line.startswith("phase") for line in said)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fakes.tiny_training import read_figures
+from tests.fakes.tiny_training import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def test_two_processes_have_the_gradients_of_one(alone: Path, pair: Path) -> Non
 
 
 def test_a_run_of_two_processes_rolls_out_and_rewards_as_that_of_one(alone: Path, pair: Path) -> None:
-    one, two = read_figures(alone / "run")[0], read_figures(pair / "run")[0]
+    one, two = read_metrics(alone / "run")[0], read_metrics(pair / "run")[0]
     for name in ("reward", "accuracy", "num_rollouts", "num_generated_tokens", "unique_evidence", "mean_boxes"):
         assert two[name] == one[name], name
     for name in ("loss", "grad_norm", "entropy"):

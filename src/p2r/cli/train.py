@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,19 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
 from p2r.cli.allocator import share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
-from p2r.cli.screen import make_console
+from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError
 from p2r.runs.training import Probe, Step
@@ -32,7 +24,7 @@ TRAIN_EXAMPLES = """
 
 - `p2r train recipes/nano/pra_grpo.toml` (on two cores, with the small model that ships with p2r)
 
-- `p2r train recipes/nano/pra_grpo.toml --resume` goes on after a kill
+- `p2r train recipes/nano/pra_grpo.toml --resume` (continues a run that was stopped)
 
 - `p2r train recipes/qwen3_vl_4b/pra_grpo.toml --set data.source=data/P2R-10k --plan`
 
@@ -41,14 +33,14 @@ TRAIN_EXAMPLES = """
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to do; recipes/ holds some.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The recipe; recipes/ holds some.")],
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeat it.", show_default=False),
+        typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the recipe's folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would happen, and what it would take; train nothing.")
+        bool, typer.Option("--plan", help="Print what the run would do and cost, without training.")
     ] = False,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
@@ -60,42 +52,35 @@ def train(
             hint="pip install 'perceive-to-reason[train]'",
         )
     if plan:
-        _plan(settings)
+        from p2r.training.plan.plan import describe_plan
+
+        for line in describe_plan(settings):
+            print(line)
         return
     try:
         _train(settings, resume=resume)
     except KeyboardInterrupt:
-        print_error(f"interrupted; the last checkpoint is kept in {settings.out}", "--resume goes on from there")
+        print_error(f"interrupted; the last checkpoint is kept in {settings.out}", "resume the run with --resume")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _plan(settings: Recipe) -> None:
-    from p2r.training.plan.plan import describe_plan
-
-    for line in describe_plan(settings):
-        print(line)
-
-
 def _train(settings: Recipe, *, resume: bool) -> None:
-    from p2r.training.engines.local.distributed import join_world
     from p2r.training.train import Watcher
     from p2r.training.train import train as run
 
-    console = make_console(stderr=True)
-    with join_world() as world, _make_progress(console, shown=world.is_first) as progress:
-        lines = _Lines(console, progress)
-        watcher = Watcher(say=lines.say, step=lines.step, probe=lines.probe)
-        asyncio.run(run(settings, watcher, resume=resume, world=world))
-    if world.is_first:
-        for phase in settings.phases():
-            print(settings.out / phase.name)
+    console, is_first = make_console(stderr=True), os.environ.get("RANK", "0") == "0"
+    with progress(console, field="metrics", is_shown=is_first) as bars:
+        lines = _Lines(console, bars)
+        done = run(settings, resume=resume, watcher=Watcher(say=lines.say, step=lines.step, probe=lines.probe))
+    for phase in done.phases if is_first else ():
+        print(phase.checkpoint)
 
 
 class _Lines:
-    """A bar per phase on a terminal; a line per step where there is none."""
+    """A bar for each phase on a terminal, and a line for each step elsewhere."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._console, self._progress = console, progress
+    def __init__(self, console: Console, bars: Progress) -> None:
+        self._console, self._progress = console, bars
         self._bars: dict[str, TaskID] = {}
 
     def say(self, text: str) -> None:
@@ -135,16 +120,3 @@ class _Lines:
 def _show(metrics: Mapping[str, float | None]) -> str:
     """The metrics that are known, in one line."""
     return "  ".join(f"{name} {value:.3f}" for name, value in metrics.items() if value is not None)
-
-
-def _make_progress(console: Console, *, shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[metrics]}"),
-        console=console,
-        disable=not (shown and console.is_terminal),
-    )

@@ -1,7 +1,7 @@
-"""Recipes: what a training run is asked to do, as TOML that is checked before anything is loaded. No torch here."""
+"""Recipes: what a training run is asked to do, as TOML that is checked before anything is loaded. No torch."""
 
-from p2r.config.read import load_recipe, parse_recipe, save_recipe
-from p2r.config.recipe import Phase, PhaseKind, Recipe
+from p2r.config.read import load_recipe, parse_recipe
+from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
 from p2r.config.tables import (
     ActiveRole,
     AdvantageSettings,
@@ -24,6 +24,7 @@ from p2r.config.tables import (
 )
 
 __all__ = [
+    "ROLES",
     "ActiveRole",
     "AdvantageSettings",
     "CheckpointSettings",
@@ -47,5 +48,4 @@ __all__ = [
     "TrackerSettings",
     "load_recipe",
     "parse_recipe",
-    "save_recipe",
 ]

@@ -1,8 +1,8 @@
-"""Estimators of the field by name: what each changes, in one place. What a recipe says itself always counts.
+"""Estimators of the field by name, and the settings that each one stands for. What a recipe says itself always counts.
 
 grpo: the paper and the authors' release. dapo: arXiv 2503.14476 (no KL, clip-higher, dynamic sampling, token-level
 loss, overlong shaping). dr-grpo: arXiv 2503.20783 (no division by the standard deviation or by length). gspo:
-arXiv 2507.18071 (one ratio a sequence, with its narrow clip range).
+arXiv 2507.18071 (one ratio per sequence, with its narrow clip range).
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ from typing import Literal, TypeAlias, cast
 Estimator = Literal["grpo", "dapo", "dr-grpo", "gspo"]
 Section: TypeAlias = Mapping[str, object]
 
-PRESETS: Mapping[str, Mapping[str, Section]] = {
+GRPO: Mapping[str, Section] = {
+    "loss": {"kl_coef": 0.01, "clip_low": 0.2, "clip_high": 0.2, "reduction": "token-mean", "ratio": "token"},
+    "rollout": {"dynamic_sampling": False},
+    "reward": {"overlong": 0.0},
+    "advantage": {"std": "sample"},
+}
+"""The defaults of every setting that some estimator changes, so that a phase can return to them."""
+
+CHANGES: Mapping[str, Mapping[str, Section]] = {
     "grpo": {},
     "dapo": {
-        "loss": {"kl_coef": 0.0, "clip_low": 0.2, "clip_high": 0.28, "reduction": "token-mean"},
+        "loss": {"kl_coef": 0.0, "clip_high": 0.28},
         "rollout": {"dynamic_sampling": True},
         "reward": {"overlong": 1.0},
     },
@@ -34,17 +42,49 @@ PRESETS: Mapping[str, Mapping[str, Section]] = {
         },
     },
 }
+"""How each estimator differs from GRPO."""
 
 
-def apply_preset(given: object) -> object:
-    """A recipe's raw sections with its estimator's values where it says nothing. Anything malformed stays as it is."""
+def fill_in_recipe(given: object) -> object:
+    """Complete the raw tables of a recipe before they are checked. Malformed parts stay as they are.
+
+    A recipe gets its estimator's settings wherever it has none of its own. A table of a phase of the schedule becomes
+    a whole one: its own settings, then those of an estimator that the phase names, then the recipe's table.
+    """
     if not isinstance(given, Mapping):
         return given
-    recipe = dict(cast("Mapping[str, object]", given))
-    loss = recipe.get("loss")
-    name = cast("Section", loss).get("estimator") if isinstance(loss, Mapping) else None
-    for section, values in PRESETS.get(str(name), {}).items():
-        own = recipe.get(section, {})
-        if isinstance(own, Mapping):
-            recipe[section] = {**values, **cast("Section", own)}
+    recipe = _apply_preset(cast("Section", given))
+    schedule = recipe.get("schedule")
+    if isinstance(schedule, (list, tuple)):
+        phases = cast("list[object] | tuple[object, ...]", schedule)
+        recipe["schedule"] = [_fill_in_phase(phase, recipe) for phase in phases]
     return recipe
+
+
+def _fill_in_phase(phase: object, recipe: Section) -> object:
+    if not isinstance(phase, Mapping):
+        return phase
+    own = _apply_preset(cast("Section", phase))
+    return {name: _merge(recipe.get(name), value) for name, value in own.items()}
+
+
+def _apply_preset(tables: Section) -> dict[str, object]:
+    filled = dict(tables)
+    loss = tables.get("loss")
+    name = cast("Section", loss).get("estimator") if isinstance(loss, Mapping) else None
+    if str(name) not in CHANGES:
+        return filled
+    changes = CHANGES[str(name)]
+    for section, defaults in GRPO.items():
+        own = filled.get(section, {})
+        if isinstance(own, Mapping):
+            filled[section] = {**defaults, **changes.get(section, {}), **cast("Section", own)}
+    return filled
+
+
+def _merge(below: object, above: object) -> object:
+    """`above` over `below`, table by table."""
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    under, over = cast("Section", below), cast("Section", above)
+    return {**under, **{name: _merge(under.get(name), value) for name, value in over.items()}}

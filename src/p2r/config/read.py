@@ -1,6 +1,6 @@
-"""From a TOML file and `--set a.b=c` to a checked recipe, and from a recipe to JSON.
+"""From a TOML file and `--set a.b=c` to a checked recipe.
 
-Every complaint names the setting and its value; an unknown one is refused with the nearest known name.
+Every error names the setting and its value; an unknown setting is refused with the nearest known name.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a TOML file; JSON as `save_recipe` writes it is read too.
-        changes: "a.b=c" each, c as TOML would have it; a text needs no quotes.
+        path: a TOML file, or the recipe.json of a run.
+        changes: "a.b=c" each, with c as in TOML; a text needs no quotes.
 
     Raises:
         ConfigError: unreadable, not TOML, an unknown setting, or a value that is not usable.
@@ -62,7 +62,7 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
 
     Args:
         changes: see `load_recipe`.
-        where: what messages call it.
+        where: the recipe's name in messages.
 
     Raises:
         ConfigError: an unknown setting, or a value that is not usable.
@@ -74,11 +74,6 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
         return Recipe.model_validate(merged)
     except ValidationError as error:
         raise _explain(error, where) from None
-
-
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every setting, defaults included, as JSON that `load_recipe` reads. Raises OSError."""
-    path.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _apply(table: Table, change: str) -> None:
@@ -124,7 +119,9 @@ def _read_value(text: str) -> object:
 
 
 def _explain(error: ValidationError, where: str) -> ConfigError:
-    first = error.errors()[0]
+    errors = error.errors()
+    # A phase's table contains the recipe's, so that a wrong setting of the recipe is reported for the phase as well.
+    first = next((each for each in errors if each["loc"][:1] != ("schedule",)), errors[0])
     place = [str(part) for part in first["loc"]]
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
@@ -140,7 +137,7 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
 
 
 def _names_beside(place: Sequence[str]) -> list[str]:
-    """The settings that may stand where an unknown one was found."""
+    """The known settings of the table in which an unknown one was found."""
     model: type[BaseModel] = Recipe
     for part in place[:-1]:
         if part in model.model_fields:

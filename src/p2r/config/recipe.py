@@ -1,4 +1,4 @@
-"""The recipe of a training run: its tables, its phases."""
+"""The recipe of a training run: its tables, and the phases that follow from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
-from p2r.config.presets import apply_preset
+from p2r.config.presets import fill_in_recipe
 from p2r.config.tables import (
     ActiveRole,
     AdvantageSettings,
@@ -34,10 +34,13 @@ ROLES: tuple[ActiveRole, ...] = get_args(ActiveRole)
 
 
 class Phase(Frozen):
-    """A phase as it is run.
+    """A phase as it is run, with all of its settings resolved.
 
     index: from 0, over all iterations.
     steps: None for `passes` passes over the rows.
+    lr: the peak learning rate.
+    source: the checkpoint that it starts from; None for the one that the phase before leaves.
+    base: a checkpoint that exists before the run and is of the phase's model: prompts are measured with it.
     """
 
     index: int
@@ -45,10 +48,18 @@ class Phase(Frozen):
     steps: int | None
     passes: int
     lr: float
+    source: str | None
+    base: str
+    data: DataSettings
+    rollout: RolloutSettings
+    reward: RewardSettings
+    advantage: AdvantageSettings
+    loss: LossSettings
+    optimizer: OptimizerSettings
 
     @property
     def name(self) -> str:
-        """What its folder is called: "0-perceiver"."""
+        """The name of its folder, such as "0-perceiver"."""
         return f"{self.index}-{self.kind}"
 
     @property
@@ -58,16 +69,26 @@ class Phase(Frozen):
             return ("perceiver", "reasoner")
         return ("perceiver",) if self.kind == "perceiver" else ("reasoner",)
 
-    def count_steps(self, num_rows: int, prompts_per_step: int) -> int:
-        """How many steps it has, for so many usable rows."""
-        return self.steps if self.steps is not None else self.passes * (num_rows // prompts_per_step)
+    @property
+    def prompts_per_step(self) -> int:
+        """Rows per step. `joint` samples both roles for each, so half as many rows make as many rollouts."""
+        return self.rollout.prompts_per_step // 2 if self.kind == "joint" else self.rollout.prompts_per_step
+
+    @property
+    def max_response_tokens(self) -> int:
+        """The longest reply that any of its roles may give."""
+        return max(self.rollout.max_new_tokens.of(role) for role in self.roles)
+
+    def count_steps(self, num_rows: int) -> int:
+        """The number of its steps with so many usable rows."""
+        return self.steps if self.steps is not None else self.passes * (num_rows // self.prompts_per_step)
 
 
 class Recipe(Frozen):
     """Everything a training run is asked to do.
 
     out: the folder of the run.
-    schedule: the phases of one iteration, in order; `phase` says what they leave open.
+    schedule: the phases of one iteration, in order; `phase` gives the steps and rates that they leave open.
     control: "joint" updates both roles from one reward without phases; "single-stage" is plain GRPO on answers to the
         whole image. Both run as many steps, with as many rollouts, as the schedule has.
     """
@@ -95,21 +116,19 @@ class Recipe(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_preset(cls, given: object) -> object:
-        return apply_preset(given)
+    def _fill_in(cls, given: object) -> object:
+        return fill_in_recipe(given)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        if self.data.source == "needles" and self.data.num_rows is None:
-            raise ValueError("data.num_rows is needed for needles, of which there is no end")
+        own = [f"schedule.{place}.{name}" for place, each in enumerate(self.schedule) for name in each.own_tables]
+        if self.control != "none" and own:
+            raise ValueError(f"the control {self.control} is one phase, which {own[0]} cannot belong to: leave it out")
+        if any(phase.data.source == "needles" and phase.data.num_rows is None for phase in self.phases()):
+            raise ValueError("data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:
             raise ValueError("the control joint halves rollout.prompts_per_step, which has to be even")
         return self
-
-    @property
-    def prompts_per_step(self) -> int:
-        """Rows a step asks. `joint` samples both roles for each, so half as many rows make as many rollouts."""
-        return self.rollout.prompts_per_step // 2 if self.control == "joint" else self.rollout.prompts_per_step
 
     @property
     def roles(self) -> tuple[ActiveRole, ...]:
@@ -118,15 +137,36 @@ class Recipe(Frozen):
         return tuple(role for role in ROLES if role in learning)
 
     def phases(self) -> tuple[Phase, ...]:
-        """The phases as they are run. A control is one phase, as long as all of the schedule."""
+        """The phases as they are run. A control is one phase, as long as the whole schedule."""
         asked = self.schedule * self.iterations
-        steps = [phase.steps or self.phase.steps for phase in asked]
-        lrs = [phase.lr or self.phase.lr or self.optimizer.lr for phase in asked]
         if self.control == "none":
-            return tuple(
-                Phase(index=index, kind=phase.role, steps=count, passes=1, lr=lr)
-                for index, (phase, count, lr) in enumerate(zip(asked, steps, lrs, strict=True))
-            )
+            phases: list[Phase] = []
+            base = self.model.source
+            for index, each in enumerate(asked):
+                base = each.source or base
+                phases.append(self._resolve(index, each.role, each, each.steps or self.phase.steps, 1, base))
+            return tuple(phases)
+        steps = [each.steps or self.phase.steps for each in asked]
         known = [count for count in steps if count is not None]
         total = sum(known) if len(known) == len(steps) else None
-        return (Phase(index=0, kind=self.control, steps=total, passes=len(asked), lr=lrs[0]),)
+        return (self._resolve(0, self.control, asked[0], total, len(asked), self.model.source),)
+
+    def _resolve(
+        self, index: int, kind: PhaseKind, each: PhaseSettings, steps: int | None, passes: int, base: str
+    ) -> Phase:
+        optimizer = each.optimizer or self.optimizer
+        return Phase(
+            index=index,
+            kind=kind,
+            steps=steps,
+            passes=passes,
+            lr=each.lr or self.phase.lr or optimizer.lr,
+            source=each.source,
+            base=base,
+            data=each.data or self.data,
+            rollout=each.rollout or self.rollout,
+            reward=each.reward or self.reward,
+            advantage=each.advantage or self.advantage,
+            loss=each.loss or self.loss,
+            optimizer=optimizer,
+        )

@@ -6,10 +6,11 @@ standard deviation, betas, weight decay, gradient clipping. What neither has is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from p2r.config.presets import Estimator
 from p2r.types import Frozen
@@ -95,25 +96,6 @@ class DataSettings(Frozen):
     difficulty: DifficultySettings | None = None
 
 
-class PhaseSettings(Frozen):
-    """A phase of the schedule.
-
-    steps: None for one pass over the rows, as in the paper.
-    lr: None for the optimizer's.
-    """
-
-    role: ActiveRole
-    steps: PositiveInt | None = None
-    lr: float | None = Field(default=None, gt=0)
-
-
-class PhaseDefaults(Frozen):
-    """What a phase of the schedule does not say itself."""
-
-    steps: PositiveInt | None = None
-    lr: float | None = Field(default=None, gt=0)
-
-
 class RolloutSettings(Frozen):
     """How the active role's replies are sampled.
 
@@ -133,13 +115,20 @@ class RolloutSettings(Frozen):
     max_rounds: PositiveInt = 3
 
 
+REWARD_SETS: Mapping[Literal["release", "paper"], tuple[Mapping[Term, float], tuple[Term, ...]]] = {
+    "paper": ({"correct": 1.0}, ()),
+    "release": ({"correct": 1.0}, ("overlap_penalty", "label_penalty")),
+}
+"""Weights and vetoes by the name of the set."""
+
+
 class RewardSettings(Frozen):
-    """What is rewarded: the weighted sum of terms, or zero where a veto holds.
+    """The weighted sum of terms, or zero where a veto holds.
 
     set: "release" has the authors' two penalties as vetoes, "paper" is answer correctness alone (equation 3).
-    weights, vetoes: in place of the set's.
-    judge: of free answers: their words, or the frozen role where the words differ.
-    overlong: weight of DAPO's soft punishment of replies that come near the limit; 0 for none.
+    weights, vetoes: replace those of the set.
+    judge: how free answers are judged: by their words, or by the frozen role where the words differ.
+    overlong: weight of DAPO's soft punishment of replies that come near the token limit; 0 for none.
     overlong_buffer: how near, as a share of the limit.
     """
 
@@ -149,6 +138,16 @@ class RewardSettings(Frozen):
     judge: Literal["words", "partner"] = "words"
     overlong: float = Field(default=0.0, ge=0)
     overlong_buffer: Share = Field(default=0.2, gt=0, le=1)
+
+    @property
+    def active_weights(self) -> Mapping[Term, float]:
+        """The weights of the terms that are summed."""
+        return REWARD_SETS[self.set][0] if self.weights is None else self.weights
+
+    @property
+    def active_vetoes(self) -> tuple[Term, ...]:
+        """The terms that make the reward 0 where they are not 0 themselves."""
+        return REWARD_SETS[self.set][1] if self.vetoes is None else self.vetoes
 
 
 class AdvantageSettings(Frozen):
@@ -197,6 +196,46 @@ class OptimizerSettings(Frozen):
     grad_clip: float = Field(default=1.0, gt=0)
     updates_per_batch: PositiveInt = 1
     micro_batch_groups: PositiveInt = 1
+
+
+class PhaseSettings(Frozen):
+    """A phase of the schedule. Its own tables go over the recipe's, setting by setting, for this phase alone.
+
+    steps: None for one pass over the rows, as in the paper.
+    lr: None for the optimizer's.
+    source: the checkpoint that the phase starts from; None for that of the phase before, or model.source.
+    """
+
+    role: ActiveRole
+    steps: PositiveInt | None = None
+    lr: float | None = Field(default=None, gt=0)
+    source: str | None = None
+    data: DataSettings | None = None
+    rollout: RolloutSettings | None = None
+    reward: RewardSettings | None = None
+    advantage: AdvantageSettings | None = None
+    loss: LossSettings | None = None
+    optimizer: OptimizerSettings | None = None
+
+    @property
+    def own_tables(self) -> tuple[str, ...]:
+        """Names of what this phase says besides its role, steps and lr."""
+        return tuple(name for name in PHASE_TABLES if getattr(self, name) is not None)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        dumped = cast("dict[str, object]", dump(self))
+        return {name: value for name, value in dumped.items() if value is not None or name not in PHASE_TABLES}
+
+
+PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer")
+
+
+class PhaseDefaults(Frozen):
+    """Steps and learning rate of phases that do not say theirs."""
+
+    steps: PositiveInt | None = None
+    lr: float | None = Field(default=None, gt=0)
 
 
 class PartnerSettings(Frozen):

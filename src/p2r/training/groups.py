@@ -1,29 +1,76 @@
-"""What one step of training is made of: rollouts of the active role, in groups that share a prompt.
+"""What one step of training is made of: prompts, sampled replies, and rollouts in groups that share a prompt.
 
 Paper: section 3.3. A rollout is a box set in the perceiver phase and an answer in the reasoner phase.
+
+Failed is not wrong: a rollout that could not be judged has no reward and is masked, a row whose image, evidence or
+prompt failed has no group. Both are counted, and too many of them stop the run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from p2r.config import ActiveRole
+from p2r.dialogue import Prompt
+from p2r.errors import TooManyErrors
+from p2r.evaluation.asking import MIN_TRIED, explain_causes
+from p2r.images.budget import FullImage
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.types import Sample, Trace
+from p2r.training.engines.local.generate import Generated
+from p2r.types import Completion, Perception, Sample, Trace
+
+WINDOW = 200
+"""The latest outcomes that are looked at, so that a late fault is noticed as soon as an early one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt to the policy.
+
+    name: what the seeds of its replies depend on.
+    perception: the boxes whose evidence the prompt shows, when it asks for an answer; None when it asks for boxes.
+    """
+
+    name: str
+    sample: Sample
+    full_image: FullImage
+    prompt: Prompt
+    encoded: EncodedPrompt
+    perception: Perception | None = None
+
+    @property
+    def role(self) -> ActiveRole:
+        return "perceiver" if self.perception is None else "reasoner"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A sampled reply to a prompt.
+
+    perception: the boxes that it names, or those whose evidence it answers on.
+    terms: the reward terms of its form.
+    """
+
+    asked: Asked
+    generated: Generated
+    completion: Completion
+    perception: Perception
+    terms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One reply of the policy.
+    """A reply and its reward.
 
     token_ids: generated tokens, the end token included when it ended.
-    ended: False when the limit cut it off; counted apart.
+    ended: False when the token limit cut it off.
     trace: the walk that judged it; None when there was none.
     reward: None when it could not be judged: masked out of its group, never a zero.
-    terms: the named parts of the reward.
+    terms: the reward's terms by name.
     """
 
     token_ids: tuple[int, ...]
@@ -54,9 +101,9 @@ class RolloutStats:
     """Counts of one step.
 
     num_failed_rows: rows without a group, because image, evidence or prompt failed.
-    num_failed: rollouts that could not be judged. num_truncated: those cut off at the limit.
+    num_failed: rollouts that could not be judged. num_truncated: rollouts cut off at the token limit.
     num_walked: replies that were judged; num_unique of them differ within their group (box sets: to the pixel).
-    num_partner_calls: calls of the frozen role; num_reused: those that memory answered.
+    num_partner_calls: calls of the frozen role; num_reused: calls that its memo answered instead.
     num_tokens: sampled tokens; num_prompt_tokens: of the prompts, each counted once.
     seconds: by part.
     """
@@ -79,7 +126,15 @@ class RolloutStats:
         """Share of the judged replies that differ within their group, and so have to be judged one by one."""
         return self.num_unique / self.num_walked if self.num_walked else None
 
+    def count(self, rollout: Rollout) -> None:
+        """Count a finished rollout."""
+        self.num_rollouts += 1
+        self.num_failed += rollout.reward is None
+        self.num_truncated += not rollout.ended
+        self.num_tokens += len(rollout.token_ids)
+
     def add(self, other: RolloutStats) -> None:
+        """Add the counts and seconds of `other`."""
         for name in self.__dataclass_fields__:
             if name != "seconds":
                 setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -88,7 +143,7 @@ class RolloutStats:
 
     @contextmanager
     def timing(self, part: str) -> Generator[None, None, None]:
-        """Adds what the block takes to `seconds[part]`."""
+        """Add the seconds that the block takes to `seconds[part]`."""
         start = time.perf_counter()
         try:
             yield
@@ -98,13 +153,13 @@ class RolloutStats:
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """Judged groups. Indices of parents are places in `groups`."""
+    """The groups of one step. The indices of parents are places in `groups`."""
 
     groups: list[Group] = field(default_factory=list[Group])
     stats: RolloutStats = field(default_factory=RolloutStats)
 
     def extend(self, other: Rolled) -> None:
-        """Append the groups of `other` and add what they took."""
+        """Append the groups of `other` and add its counts."""
         shift = len(self.groups)
         for group in other.groups:
             parent = group.parent and (group.parent[0] + shift, group.parent[1])
@@ -112,7 +167,7 @@ class Rolled:
         self.stats.add(other.stats)
 
     def keep(self, places: Collection[int]) -> Rolled:
-        """Only the groups at these places, with those that go on from them; all of what it took."""
+        """Only the groups at these places and the groups whose parents they are; the counts stay whole."""
         kept: dict[int, int] = {}
         groups: list[Group] = []
         for place, group in enumerate(self.groups):
@@ -129,3 +184,33 @@ class Rolled:
             for place, group in enumerate(self.groups)
             if group.parent is None and len({rollout.reward for rollout in group.rollouts} - {None}) > 1
         ]
+
+
+class FailureGauge:
+    """The share of the latest outcomes that failed.
+
+    max_error_rate: 0 to 1; checked once MIN_TRIED outcomes are known.
+    """
+
+    def __init__(self, max_error_rate: float) -> None:
+        self._max_error_rate = max_error_rate
+        self._latest: deque[str] = deque(maxlen=WINDOW)
+
+    def count(self, outcomes: Iterable[str]) -> None:
+        """Note outcomes: "" for a success, else why it failed."""
+        self._latest.extend(outcomes)
+
+    def check(self) -> None:
+        """Stop when too much failed.
+
+        Raises:
+            TooManyErrors: with the most frequent cause.
+        """
+        causes = Counter(cause for cause in self._latest if cause)
+        num_tried, num_failed = len(self._latest), causes.total()
+        if num_tried < MIN_TRIED or num_failed <= self._max_error_rate * num_tried:
+            return
+        raise TooManyErrors(
+            f"stopped: {num_failed} of the latest {num_tried} answers could not be judged, {explain_causes(causes)}",
+            hint="remove the cause and run the same command with --resume; or raise partner.max_error_rate",
+        )

@@ -1,8 +1,15 @@
-"""What the frozen reasoner has said, so that nothing is asked twice: within a group, within a step, across epochs.
+"""What the frozen role has said, so that it is never asked twice: a reasoner's answers, a perceiver's boxes.
 
-Two calls are the same when the reasoner sees and reads the same: the same image, the same boxes in the same order to
-the pixel, the same crops, the same question. Labels are not drawn, so they do not count; replies without a usable box
-all show the image alone. What the frozen role would say does not change within a phase, and a memo belongs to one.
+The frozen role does not change within a phase, so what it has said once holds for the phase.
+
+`Memo` holds answers. Two calls are equal when the reasoner sees and reads the same: the same image, the same boxes in
+the same order to the pixel, the same crops, the same question. Labels are not drawn, so they do not count; replies
+without a usable box all show the image alone.
+
+`EvidenceStore` holds perceptions, on disk (algorithm 1, line 16). Decoding is greedy, so one perception of a row serves
+all its rollouts, all epochs and every resume. The folder belongs to one set of weights, prompts, budget and decoding;
+any other is refused. Rows that are perceived together share batches, and rounding depends on a batch. So what a kill
+left of a batch is forgotten, and all of the batch is perceived again, as it would have been.
 """
 
 from __future__ import annotations
@@ -11,19 +18,29 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import TypeAlias
 
 from pydantic import JsonValue
 
 from p2r.evidence import Evidence, plan_crops
-from p2r.roles import Reasoner
-from p2r.types import Box, Completion, EvidenceRecord, Frozen, Sample
+from p2r.files import explain_write_errors, replace_file
+from p2r.images.budget import FullImage
+from p2r.pipeline import walk_twice
+from p2r.roles import Perceiver, Reasoner
+from p2r.runs.store import TRACES_FILE, TraceStore
+from p2r.training.lockstep import Partner, Walk
+from p2r.types import Box, Completion, EvidenceRecord, Frozen, Sample, Trace
 
 EvidenceKey: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
+WHOLE_FILE = "whole.txt"
+"""Holds the number of traces that belong to whole batches."""
+
 
 def evidence_key(image_wh: tuple[int, int], boxes: Sequence[Box], record: EvidenceRecord | None = None) -> EvidenceKey:
-    """What tells the evidence of one box set from that of another, for the same image.
+    """What tells the evidence of two box sets of one image apart.
 
     Corners of all boxes and of the crops, in pixels; () without evidence.
 
@@ -44,7 +61,7 @@ class _Dumped(Frozen):
 class Memo:
     """Replies by what was asked.
 
-    num_asked, num_reused: calls that reached the model, and those that did not have to.
+    num_asked, num_reused: calls that reached the model, and calls that were answered from memory.
     """
 
     def __init__(self) -> None:
@@ -70,7 +87,7 @@ class Memo:
         return {"num_asked": self.num_asked, "num_reused": self.num_reused, "replies": replies}
 
     def load(self, dumped: Mapping[str, JsonValue]) -> None:
-        """Become what `dump` was called on."""
+        """Restore what `dump` returned."""
         stored = _Dumped.model_validate(dumped)
         self._replies = dict(stored.replies)
         self.num_asked, self.num_reused = stored.num_asked, stored.num_reused
@@ -78,9 +95,9 @@ class Memo:
 
 @dataclass(frozen=True, slots=True)
 class MemoReasoner:
-    """Answers what was answered before from memory, and asks `reasoner` the rest. Failures are not remembered.
+    """Repeats earlier answers from memory, and asks `reasoner` everything else. Failures are not remembered.
 
-    remembers: False only counts.
+    remembers: False to only count.
     """
 
     reasoner: Reasoner
@@ -99,6 +116,70 @@ class MemoReasoner:
             if self.remembers:
                 self.memo.add(key, reply)
         return reply
+
+
+class EvidenceSettings(Frozen):
+    """run.json of an evidence folder: everything that can change a perception, as hashes."""
+
+    weights: str
+    perceiver: str
+
+
+class EvidenceStore:
+    """The perceptions of one phase. Use as a context manager.
+
+    folder: made when missing.
+    perceiver: asks `partner.model`.
+    weights: a hash of the model's weights, on which a perception depends as well.
+
+    Raises:
+        StorageError: the folder belongs to other settings, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, partner: Partner, perceiver: Perceiver, *, weights: str) -> None:
+        self._partner, self._perceiver = partner, perceiver
+        with explain_write_errors(folder):
+            _forget_half_a_batch(folder)
+        self._whole = folder / WHOLE_FILE
+        self._store = TraceStore(folder, EvidenceSettings(weights=weights, perceiver=perceiver.fingerprint))
+
+    async def perceive(self, rows: Sequence[Sample], full_images: Sequence[FullImage]) -> list[Trace]:
+        """The trace of each row's perception, with a failure where even a second try failed.
+
+        Args:
+            full_images: the decoded image of each row.
+        """
+        missing = [place for place, row in enumerate(rows) if self._store.find(row) is None]
+
+        def look(place: int) -> Walk[Trace]:
+            return lambda: walk_twice(rows[place], self._perceiver, full_image=full_images[place])
+
+        found = dict(zip(missing, await self._partner.run([look(place) for place in missing]), strict=True))
+        for place, trace in found.items():
+            if trace.failure is None and self._store.find(rows[place]) is None:  # another call may have written it
+                self._store.append(trace)
+        if found:
+            with explain_write_errors(self._whole):
+                replace_file(self._whole, str(len(self._store.finished)))
+        return [found.get(place) or self._store.finished[row.id] for place, row in enumerate(rows)]
+
+    def __enter__(self) -> EvidenceStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._store.__exit__(kind, error, traceback)
+
+
+def _forget_half_a_batch(folder: Path) -> None:
+    traces, whole = folder / TRACES_FILE, folder / WHOLE_FILE
+    if not traces.exists():
+        return
+    *lines, _ = traces.read_text(encoding="utf-8", errors="replace").split("\n")
+    num_whole = int(whole.read_text(encoding="utf-8")) if whole.exists() else 0
+    if len(lines) > num_whole:
+        replace_file(traces, "".join(line + "\n" for line in lines[:num_whole]))
 
 
 def _hash_call(sample: Sample, evidence: Evidence) -> str:

@@ -1,15 +1,13 @@
-"""From rows to judged groups: the active role is sampled, the other one is frozen, the answer decides.
+"""Lines 5 to 27 of algorithm 1: the active role is sampled, the other one is frozen, the answer decides.
 
-Paper: section 3.3, algorithm 1. Perceiver phase: G box sets a row; the frozen reasoner answers on the evidence of each,
-and a right answer is the reward. Reasoner phase: evidence from the frozen perceiver, computed once; G answers on it.
-The controls that the literature asks for are the same halves put together otherwise: `joint` samples both roles and
-rewards both with the one answer; `single-stage` samples answers to the whole image.
+Paper: section 3.3. Perceiver phase: G box sets for each row; the frozen reasoner answers on the evidence of each, and
+a right answer is the reward. Reasoner phase: evidence from the frozen perceiver, computed once; G answers on it. The
+controls put the same halves together in another way: `joint` samples both roles and rewards both with the one answer,
+`single-stage` samples answers to the whole image.
 
-Everything is done once: an image is decoded and encoded once a row; box sets of a group that show the same pixels
-(whatever their labels) are walked once; nothing that the frozen role has answered is asked again.
-
-Failed is not wrong: what fails twice has the reward None and is masked out of its group. A row whose image, evidence
-or prompt fails has no group at all. Both are counted, and too many of them stop the run.
+Nothing is done twice: an image is decoded and encoded once per row; box sets of a group that show the same pixels,
+whatever their labels, are walked once; the frozen role is never asked again for what it has answered. Whatever fails is
+tried once more.
 
 Rows are rolled out `prompts_at_once` at a time. A frozen role behind a server answers on the evidence of one lot while
 the policy samples the next.
@@ -18,28 +16,38 @@ the policy samples the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from p2r.config import Phase, Recipe
+from p2r.dialogue import Decoding
+from p2r.errors import P2RError
+from p2r.evidence import gather
+from p2r.images.budget import FullImage
+from p2r.judges import judge_for
+from p2r.pipeline import walk_twice
 from p2r.prompts import PromptSet
-from p2r.training.asking import Asked, Asker, Looked, Opened
-from p2r.training.engines.base import Actor
-from p2r.training.evidence_store import EvidenceStore
-from p2r.training.failures import FailureGauge
-from p2r.training.groups import Group, Rolled, Rollout, RolloutStats
-from p2r.training.judging import Attempt, Referee
-from p2r.training.lockstep import Partner, finish_all
-from p2r.training.memo import Memo
-from p2r.types import Perception, Sample
+from p2r.roles import EvidenceReasoner, GivenPerceiver, Reasoner, perceiver_prompt, read_perception, reasoner_prompt
+from p2r.roles.given import GivenReasoner
+from p2r.training.engines.base import Actor, as_completion, seed_rollouts
+from p2r.training.engines.local.generate import Generated
+from p2r.training.groups import Asked, FailureGauge, Group, Reply, Rolled, Rollout, RolloutStats
+from p2r.training.lockstep import Partner, Walk, finish_all
+from p2r.training.memo import EvidenceStore, Memo, MemoReasoner, evidence_key
+from p2r.training.reward import box_terms, form_terms, is_vetoed, reward_reply
+from p2r.types import Perception, Sample, Trace
 
-Item = TypeVar("Item")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 NOWHERE = Perception(source="none", boxes=())
-"""What `single-stage` perceives: the whole image."""
+"""The perception of `single-stage`: the whole image."""
 LOTS_AT_ONCE = 2
-"""Of rows, whose images are held; with a frozen role elsewhere."""
+"""Lots of rows whose images are held at the same time, with a frozen role elsewhere."""
+
+Row = tuple[Sample, FullImage]
+"""A row and its decoded image."""
 
 
 class Roller:
@@ -48,8 +56,7 @@ class Roller:
     actor: samples the active role.
     partner: the frozen role.
     evidence: where the frozen perceiver looks; needed in a reasoner phase.
-    group_size: in place of the recipe's. purpose: what seeds depend on, in place of the phase's name. Both are for
-        pre-rollouts.
+    group_size, purpose: G, and what seeds depend on, of pre-rollouts; by default the phase's own.
     """
 
     def __init__(
@@ -65,23 +72,26 @@ class Roller:
         group_size: int | None = None,
         purpose: str | None = None,
     ) -> None:
-        self._recipe, self._phase, self._evidence = recipe, phase, evidence
-        self._group_size = group_size or recipe.rollout.group_size
-        self._failures = FailureGauge(recipe.partner.max_error_rate)
+        self._phase, self._actor, self._partner, self._prompts = phase, actor, partner, prompts
+        self._group_size = group_size or phase.rollout.group_size
+        self._seed, self._purpose = recipe.seed, purpose or phase.name
+        self._evidence = evidence
         self.memo = Memo() if memo is None else memo
+        decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
+        reasoner = EvidenceReasoner(partner.model, prompts, decoding)
+        self._reasoner = MemoReasoner(reasoner, self.memo, remembers=recipe.partner.memo)
+        self._failures = FailureGauge(recipe.partner.max_error_rate)
         self._lots = asyncio.Semaphore(LOTS_AT_ONCE if partner.is_elsewhere else 1)
         self._sampling = asyncio.Lock()
-        self._asker = Asker(recipe, actor, prompts, self._failures, purpose=purpose or phase.name)
-        self._referee = Referee(recipe, actor, partner, prompts, self._failures, self.memo)
 
     async def roll_out(self, rows: Sequence[Sample], step: int) -> Rolled:
-        """The groups of these rows, in their order.
+        """Line 6: the groups of all rows of a mini-batch, in their order.
 
         Raises:
             TooManyErrors: more of the latest answers could not be judged than the recipe allows.
             ModelError: the policy cannot sample.
         """
-        rolled, memo, size = Rolled(), self.memo, self._recipe.rollout.prompts_at_once
+        rolled, memo, size = Rolled(), self.memo, self._phase.rollout.prompts_at_once
         num_asked, num_reused = memo.num_asked, memo.num_reused
         lots = [rows[start : start + size] for start in range(0, len(rows), size)]
         for lot in await finish_all(self._roll_lot(lot, step) for lot in lots):
@@ -91,17 +101,15 @@ class Roller:
         rolled.stats.num_reused += memo.num_reused - num_reused
         return rolled
 
-    async def roll_out_alive(
-        self, draw: Callable[[int], Sequence[Sample]], num_prompts: int, step: int, *, max_rounds: int
-    ) -> Rolled:
-        """Dynamic sampling (DAPO): groups that teach something, drawing further rows in place of those that do not.
+    async def roll_out_alive(self, draw: Callable[[int], Sequence[Sample]], num_prompts: int, step: int) -> Rolled:
+        """Dynamic sampling (DAPO): replace groups that teach nothing by those of further rows.
 
         Args:
             draw: gives so many further rows.
-            num_prompts: how many groups are wanted; fewer come when `max_rounds` rounds do not give them.
+            num_prompts: groups that are wanted; fewer come when `max_rounds` rounds do not give them.
         """
         rolled, num_alive = Rolled(), 0
-        for _ in range(max_rounds):
+        for _ in range(self._phase.rollout.max_rounds):
             found = await self.roll_out(draw(num_prompts - num_alive), step)
             alive = found.find_alive()
             num_alive += len(alive)
@@ -111,91 +119,189 @@ class Roller:
         return rolled
 
     async def _roll_lot(self, rows: Sequence[Sample], step: int) -> Rolled:
+        """Lines 7, 15 and 23: what is sampled depends on the active role."""
+        sample = {
+            "perceiver": self.sample_box_sets,
+            "reasoner": self.sample_answers,
+            "single-stage": self.sample_answers,
+            "joint": self.sample_jointly,
+        }[self._phase.kind]
         async with self._lots:
-            return await self._roll(rows, step)
+            stats = RolloutStats(num_rows=len(rows))
+            return Rolled(await sample(rows, step, stats), stats)
 
-    async def _roll(self, rows: Sequence[Sample], step: int) -> Rolled:
-        stats, kind = RolloutStats(num_rows=len(rows)), self._phase.kind
-        with stats.timing("prepare"):
-            opened = _present(await self._asker.open_rows(rows))
-        if kind in ("perceiver", "joint"):
-            with stats.timing("prepare"):
-                asked = _present(await self._asker.ask_where(opened))
-        else:
-            with stats.timing("perceive"):
-                looked = await self._look(opened) if kind == "reasoner" else [_look_at(one, NOWHERE) for one in opened]
-            with stats.timing("prepare"):
-                asked = _present(await self._asker.ask_what(looked))
-        stats.num_failed_rows = len(rows) - len(asked)
-        if kind == "joint":
-            return await self._roll_jointly(asked, step, stats)
-        attempts = await self._sample(asked, self._group_size, step, stats)
-        with stats.timing("judge"):
-            traces = await self._referee.judge(attempts, stats)
-        rollouts = [self._referee.settle(*pair, stats) for pair in zip(attempts, traces, strict=True)]
-        return Rolled(_group(asked, rollouts, self._group_size), stats)
+    async def sample_box_sets(self, rows: Sequence[Sample], step: int, stats: RolloutStats) -> list[Group]:
+        """Lines 8 to 14: G box sets for each row, each answered by the frozen reasoner; rewarded by the answers."""
+        asked = await self._ask_perceiver(await self._open(rows, stats), stats)  # line 8
+        replies = await self._sample(asked, self._group_size, step, stats)  # line 9: B_i
+        traces = await self._walk(replies, stats)  # lines 10 to 12: Y_i
+        rollouts = [self._reward(*pair, stats) for pair in zip(replies, traces, strict=True)]  # lines 13, 24 to 27
+        return self._group(asked, rollouts, stats)
 
-    async def _roll_jointly(self, asked: Sequence[Asked], step: int, stats: RolloutStats) -> Rolled:
-        """Each box set of a group is answered once by the policy itself, and the answer rewards the two."""
-        referee, size = self._referee, self._group_size
+    async def sample_answers(self, rows: Sequence[Sample], step: int, stats: RolloutStats) -> list[Group]:
+        """Lines 16 to 22: G answers for each row, on evidence from the frozen perceiver; rewarded themselves."""
+        looked = await self._perceive(await self._open(rows, stats), stats)  # line 16: B
+        questions = [(sample.id, sample, full_image, perception) for (sample, full_image), perception in looked]
+        asked = _present(await self._ask_reasoner(questions, stats))  # lines 17 and 18
+        replies = await self._sample(asked, self._group_size, step, stats)  # line 19: Y_i
+        traces = await self._walk(replies, stats)
+        rollouts = [self._reward(*pair, stats) for pair in zip(replies, traces, strict=True)]  # lines 21, 24 to 27
+        return self._group(asked, rollouts, stats)
+
+    async def sample_jointly(self, rows: Sequence[Sample], step: int, stats: RolloutStats) -> list[Group]:
+        """The control `joint`: the policy answers once on each of its own box sets, and the answer rewards the two."""
+        size = self._group_size
+        asked = await self._ask_perceiver(await self._open(rows, stats), stats)
         looks = await self._sample(asked, size, step, stats)
-        counting = {place: look for place, look in enumerate(looks) if not referee.is_vetoed(look)}
-        with stats.timing("prepare"):
-            answering = await self._asker.ask_what(
-                [
-                    Looked(
-                        f"{look.asked.name}/{place % size}", look.asked.sample, look.asked.full_image, look.perception
-                    )
-                    for place, look in counting.items()
-                ]
-            )
-        going = {place: one for place, one in zip(counting, answering, strict=True) if one is not None}
-        answers = dict(zip(going, await self._sample(list(going.values()), 1, step, stats), strict=True))
-        # A box set with an answer is judged by it; a vetoed one as it is; one whose evidence failed not at all.
-        judged = {
-            place: answers.get(place, look) for place, look in enumerate(looks) if place not in counting.keys() - going
-        }
-        with stats.timing("judge"):
-            traces = dict(zip(judged, await referee.judge(list(judged.values()), stats), strict=True))
-        rollouts = [referee.settle(look, traces.get(place), stats) for place, look in enumerate(looks)]
-        follow = [
-            Group(
-                answer.asked.sample,
-                "reasoner",
-                answer.asked.encoded,
-                (replace(referee.settle(answer, traces[place], stats), reward=rollouts[place].reward),),
-                parent=(place // size, place % size),
-            )
-            for place, answer in answers.items()
+        counting = {k: look for k, look in enumerate(looks) if not is_vetoed(look.terms, self._phase.reward)}
+        questions = [
+            (f"{look.asked.name}/{k % size}", look.asked.sample, look.asked.full_image, look.perception)
+            for k, look in counting.items()
         ]
-        return Rolled([*_group(asked, rollouts, size), *follow], stats)
+        follow_ups = zip(counting, await self._ask_reasoner(questions, stats), strict=True)
+        going = {k: one for k, one in follow_ups if one is not None}
+        answers = dict(zip(going, await self._sample(list(going.values()), 1, step, stats), strict=True))
+        # A box set with an answer is judged by it, a vetoed one as it is, one whose evidence failed not at all.
+        judged = {k: answers.get(k, look) for k, look in enumerate(looks) if k not in counting.keys() - going}
+        traces = dict(zip(judged, await self._walk(list(judged.values()), stats), strict=True))
+        rollouts = [self._reward(look, traces.get(k), stats) for k, look in enumerate(looks)]
+        followers: list[Group] = []
+        for k, answer in answers.items():
+            rollout = replace(self._reward(answer, traces[k], stats), reward=rollouts[k].reward)
+            one = answer.asked
+            followers.append(Group(one.sample, "reasoner", one.encoded, (rollout,), parent=(k // size, k % size)))
+        return [*self._group(asked, rollouts, stats), *followers]
 
-    async def _look(self, opened: Sequence[Opened]) -> list[Looked]:
-        """Where the frozen perceiver looks; rows in which that fails are left out and counted."""
-        assert self._evidence is not None, "a reasoner phase needs an evidence store"
-        traces = await self._evidence.perceive([one.sample for one in opened], [one.full_image for one in opened])
-        self._failures.count(trace.failure.message if trace.failure else "" for trace in traces)
-        return [_look_at(one, trace.perception) for one, trace in zip(opened, traces, strict=True) if trace.perception]
+    async def _open(self, rows: Sequence[Sample], stats: RolloutStats) -> list[Row]:
+        """Decode the image of each row; rows whose image fails are left out."""
+        with stats.timing("prepare"):
+            return _present(await self._try_each(rows, lambda row: (row, FullImage(row.image.load()))))
 
-    async def _sample(self, asked: Sequence[Asked], num_rollouts: int, step: int, stats: RolloutStats) -> list[Attempt]:
-        """`num_rollouts` attempts at each, in order."""
+    async def _ask_perceiver(self, rows: Sequence[Row], stats: RolloutStats) -> list[Asked]:
+        """x = (I, T_p(Q)); rows whose prompt fails are left out."""
+
+        def ask(row: Row) -> Asked:
+            sample, full_image = row
+            prompt = perceiver_prompt(self._prompts, sample, full_image, self._actor.profile.budget)
+            return Asked(sample.id, sample, full_image, prompt, self._actor.encode(prompt))
+
+        with stats.timing("prepare"):
+            return _present(await self._try_each(rows, ask))
+
+    async def _perceive(self, rows: Sequence[Row], stats: RolloutStats) -> list[tuple[Row, Perception]]:
+        """B of the frozen perceiver; rows in which it fails are left out. `single-stage` perceives nothing."""
+        with stats.timing("perceive"):
+            if self._phase.kind == "single-stage":
+                return [(row, NOWHERE) for row in rows]
+            assert self._evidence is not None, "a reasoner phase needs an evidence store"
+            traces = await self._evidence.perceive([sample for sample, _ in rows], [image for _, image in rows])
+            self._failures.count(trace.failure.message if trace.failure else "" for trace in traces)
+            return [(row, trace.perception) for row, trace in zip(rows, traces, strict=True) if trace.perception]
+
+    async def _ask_reasoner(
+        self, questions: Sequence[tuple[str, Sample, FullImage, Perception]], stats: RolloutStats
+    ) -> list[Asked | None]:
+        """x = (I_a, I_c, Q) for each name, sample, image and box set; None where it fails."""
+
+        def ask(question: tuple[str, Sample, FullImage, Perception]) -> Asked:
+            name, sample, full_image, perception = question
+            evidence = gather(full_image, perception.boxes)
+            prompt = reasoner_prompt(self._prompts, sample, evidence, self._actor.profile.budget)
+            return Asked(name, sample, full_image, prompt, self._actor.encode(prompt), perception)
+
+        with stats.timing("prepare"):
+            return await self._try_each(questions, ask)
+
+    async def _sample(self, asked: Sequence[Asked], num_replies: int, step: int, stats: RolloutStats) -> list[Reply]:
+        """Draw `num_replies` replies to each prompt of one role, in order."""
+        if not asked:
+            return []
+        settings, role = self._phase.rollout, asked[0].role
+        decoding = Decoding(
+            max_new_tokens=settings.max_new_tokens.of(role), temperature=settings.temperature, top_p=settings.top_p
+        )
+        purpose = f"{self._purpose}/{role}"
+        seeds = [seed_rollouts(self._seed, purpose, step, one.name, num_replies) for one in asked]
         async with self._sampling:
             with stats.timing("sample"):
-                sampled = await self._asker.sample(asked, num_rollouts, step)
+                groups = await asyncio.to_thread(self._actor.sample, [one.encoded for one in asked], decoding, seeds)
         stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
-        return [self._referee.attempt(one, generated) for one, generated in sampled]
+        return [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in group]
+
+    def _read(self, asked: Asked, generated: Generated) -> Reply:
+        """A reply's boxes, or its answer, and the reward terms of its form."""
+        completion = as_completion(self._actor, asked.encoded, generated)
+        if asked.perception is not None:
+            return Reply(asked, generated, completion, asked.perception, form_terms(completion.text))
+        perception = read_perception(self._actor.name, completion, asked.prompt, self._actor.profile.frame)
+        return Reply(asked, generated, completion, perception, box_terms(perception))
+
+    async def _walk(self, replies: Sequence[Reply], stats: RolloutStats) -> list[Trace]:
+        """Judge each reply by a walk; equal ones are walked once."""
+        plans = [self._plan_walk(reply) for reply in replies]
+        walks: dict[Hashable, Walk[Trace]] = {}
+        for key, walk in plans:
+            walks.setdefault(key, walk)
+        with stats.timing("judge"):
+            traces = dict(zip(walks, await self._partner.run(list(walks.values())), strict=True))
+        self._failures.count(trace.failure.message if trace.failure else "" for trace in traces.values())
+        stats.num_walked += len(replies)
+        stats.num_unique += len(walks)
+        return [traces[key] for key, _ in plans]
+
+    def _plan_walk(self, reply: Reply) -> tuple[Hashable, Walk[Trace]]:
+        """The walk that judges a reply, and a key that equal replies to a prompt share.
+
+        An answer is judged as it is. On a box set the frozen reasoner answers, unless a veto makes the answer
+        irrelevant.
+        """
+        one = reply.asked
+        by_model = self._phase.reward.judge == "partner"
+        judge = judge_for(one.sample, self._partner.model if by_model else None, self._prompts)
+        key: Hashable = (one.name, reply.completion.text)
+        reasoner: Reasoner | None = GivenReasoner(reply.completion)
+        if one.role == "perceiver":
+            vetoed = is_vetoed(reply.terms, self._phase.reward)
+            key = (one.name, vetoed, evidence_key(one.full_image.size, reply.perception.boxes))
+            reasoner, judge = (None, None) if vetoed else (self._reasoner, judge)
+
+        async def walk() -> Trace:
+            perceiver = GivenPerceiver(reply.perception)
+            return await walk_twice(one.sample, perceiver, reasoner, judge, full_image=one.full_image)
+
+        return key, walk
+
+    def _reward(self, reply: Reply, trace: Trace | None, stats: RolloutStats) -> Rollout:
+        limit = self._phase.rollout.max_new_tokens.of(reply.asked.role)
+        rollout = reward_reply(reply, trace, self._phase.reward, limit)
+        stats.count(rollout)
+        return rollout
+
+    def _group(self, asked: Sequence[Asked], rollouts: Sequence[Rollout], stats: RolloutStats) -> list[Group]:
+        """G rollouts per prompt; rows that did not come to a prompt are counted."""
+        size, stats.num_failed_rows = self._group_size, stats.num_rows - len(asked)
+        return [
+            Group(one.sample, one.role, one.encoded, tuple(rollouts[place * size : (place + 1) * size]))
+            for place, one in enumerate(asked)
+        ]
+
+    async def _try_each(self, items: Sequence[Given], make: Callable[[Given], Made]) -> list[Made | None]:
+        """Make something of each item, in threads; None for what failed twice, which is counted."""
+
+        def make_twice(item: Given) -> tuple[Made | None, str]:
+            try:
+                return make(item), ""
+            except P2RError:
+                pass
+            try:
+                return make(item), ""
+            except P2RError as error:
+                return None, error.message
+
+        made = await asyncio.gather(*(asyncio.to_thread(make_twice, item) for item in items))
+        self._failures.count(cause for _, cause in made if cause)
+        return [result for result, _ in made]
 
 
-def _group(asked: Sequence[Asked], rollouts: Sequence[Rollout], size: int) -> list[Group]:
-    return [
-        Group(one.sample, one.role, one.encoded, tuple(rollouts[place * size : (place + 1) * size]))
-        for place, one in enumerate(asked)
-    ]
-
-
-def _look_at(opened: Opened, perception: Perception) -> Looked:
-    return Looked(opened.sample.id, opened.sample, opened.full_image, perception)
-
-
-def _present(items: Sequence[Item | None]) -> list[Item]:
+def _present(items: Sequence[Made | None]) -> list[Made]:
     return [item for item in items if item is not None]

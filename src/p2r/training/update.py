@@ -1,12 +1,18 @@
-"""From judged groups to changed weights: advantages, log-probs, loss, backward, optimizer.
+"""Lines 28 to 35 of algorithm 1: rewards become advantages, advantages become a loss, and the loss changes the weights.
 
-Paper: equations 4 to 6. One optimizer step follows one batch unless told otherwise. Then the policy that learns is the
-one that sampled, every ratio is 1, and no pass for old log-probs is needed (the framework of the release makes one).
-With several updates a batch, the old log-probs are those of the first pass, taken along. The reference's are computed
-once a batch.
+Paper: equations 4 to 6. Departures of the advantage A = (r - mean) / (std + eps): the paper does not say which standard
+deviation it means; as in the authors' release it is that of a sample (n - 1), with eps 1e-6. "population" (n) and
+"none" (Dr.GRPO: only the mean is taken off) are available by name. A rollout that could not be judged is left out of
+its group's statistics; a group with fewer than two judged rollouts teaches nothing and is dropped.
 
-A batch runs through the model in micro-batches of groups, in the order of the groups; what losses are divided by is
-that of the whole batch and of all processes.
+One optimizer step follows one batch unless told otherwise. Then the policy that learns is the one that sampled, every
+ratio is 1, and no pass for old log-probs is needed (the framework of the release makes one). With several updates per
+batch, the old log-probs are those of the first pass, kept from it. The reference's are computed once per batch.
+
+A batch runs through the model in micro-batches of groups, in the order of the groups; losses are divided by the size of
+the whole batch of all processes.
+
+Shapes: P groups, G rollouts of a group, B rollouts of a micro-batch, T longest response, N tokens of a packed row.
 """
 
 from __future__ import annotations
@@ -16,24 +22,34 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from p2r.models.local.encoding import EncodedPrompt
+from p2r.config import AdvantageSettings, Phase
 from p2r.models.local.engine import VisionLanguageModel
-from p2r.training.advantage import Std, compute_advantages
 from p2r.training.engines.local.distributed import World, run_as_forward
-from p2r.training.engines.local.logprobs import compute_logprobs
+from p2r.training.engines.local.logprobs import Packed, compute_logprobs, pack
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.packing import Packed, pack
-from p2r.training.engines.local.policy import Frozen, Policy
+from p2r.training.engines.local.policy import Policy, Snapshot
 from p2r.training.groups import Group
-from p2r.training.loss import BatchSize, LossConfig, LossReport, policy_loss
+from p2r.training.loss import BatchSize, LossReport, policy_loss
 from p2r.training.watch.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A group and what its rollouts are worth.
+class Learner:
+    """The policy of a phase, and everything that an update of it takes. snapshot: the reference of the KL term."""
 
-    advantages: None for a rollout that is left out, because it, or too many of its group, could not be judged.
+    phase: Phase
+    policy: Policy
+    snapshot: Snapshot
+    optimizer: Optimizer
+    world: World
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A group and its advantages.
+
+    advantages: None for a rollout that is masked, because it, or too many of its group, could not be judged.
+    is_dropped: fewer than two rollouts were judged.
     is_dead: all rewards are alike, so that only the KL term has a gradient.
     """
 
@@ -44,16 +60,16 @@ class Judged:
 
     @property
     def kept(self) -> list[tuple[tuple[int, ...], float]]:
-        """Tokens and advantage of each rollout that teaches."""
+        """Tokens and advantage of each rollout that is not masked."""
         pairs = zip(self.group.rollouts, self.advantages, strict=True)
         return [(rollout.token_ids, advantage) for rollout, advantage in pairs if advantage is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """Figures of a batch's updates: means over them. The losses are those of all processes.
+    """Metrics of a batch: means over its updates. The losses are those of all processes.
 
-    num_packed_tokens, num_patches: that one pass over the batch takes through the language model and the vision tower.
+    num_packed_tokens, num_patches: of one pass over the batch, through the language model and the vision tower.
     num_micro_batches: of this process.
     """
 
@@ -70,151 +86,195 @@ class UpdateReport:
     num_micro_batches: int
 
 
-def judge_groups(groups: Sequence[Group], *, std: Std, eps: float = 1e-6) -> list[Judged]:
-    """Compare the rollouts of each group. A group with a parent takes the advantage of the rollout it goes on from."""
-    longest = max((len(group.rollouts) for group in groups), default=0)
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The outcome of a step. report: None when there was nothing to learn."""
+
+    compared: list[Compared]
+    report: UpdateReport | None
+
+
+def learn_step(learner: Learner, groups: Sequence[Group], rate: float, watch: Stopwatch | None = None) -> Learned:
+    """Learn from one batch: compare the rollouts of each group, then update the active role.
+
+    Args:
+        groups: this process's.
+        rate: the learning rate.
+        watch: adds up seconds by part.
+
+    Raises:
+        TrainingError: the loss or the gradient is not finite; the weights are as before.
+    """
+    compared = compare_groups(groups, learner.phase.advantage)
+    return Learned(compared, update_policy(learner, compared, rate, watch or Stopwatch()))
+
+
+def compare_groups(groups: Sequence[Group], settings: AdvantageSettings) -> list[Compared]:
+    """Lines 28 to 32: the advantage of each rollout. A group with a parent takes the advantage of its rollout."""
+    longest = max((len(group.rollouts) for group in groups), default=1)
     rewards_PG = torch.zeros(len(groups), longest)
     valid_PG = torch.zeros(len(groups), longest, dtype=torch.bool)
     for row, group in enumerate(groups):
         for place, rollout in enumerate(group.rollouts):
             if rollout.reward is not None:
                 rewards_PG[row, place], valid_PG[row, place] = rollout.reward, True
-    compared = compute_advantages(rewards_PG, valid_PG, std=std, eps=eps)
-    judged: list[Judged] = []
+    found = compute_advantages(rewards_PG, valid_PG, settings)
+    compared: list[Compared] = []
     for row, group in enumerate(groups):
         source = row if group.parent is None else group.parent[0]
         places = range(len(group.rollouts)) if group.parent is None else [group.parent[1]]
-        dropped, dead = bool(compared.dropped_P[source]), bool(compared.dead_P[source])
+        dropped, dead = bool(found.dropped_P[source]), bool(found.dead_P[source])
         advantages = tuple(
-            float(compared.advantages_PG[source, place]) if valid_PG[source, place] and not dropped else None
+            float(found.advantages_PG[source, place]) if valid_PG[source, place] and not dropped else None
             for place in places
         )
-        judged.append(Judged(group, advantages, dropped, dead))
-    return judged
+        compared.append(Compared(group, advantages, dropped, dead))
+    return compared
 
 
-def update_policy(
-    policy: Policy,
-    frozen: Frozen,
-    judged: Sequence[Judged],
-    optimizer: Optimizer,
-    rate: float,
-    *,
-    loss: LossConfig,
-    num_updates: int = 1,
-    micro_batch_groups: int = 1,
-    temperature: float = 1.0,
-    world: World | None = None,
-    watch: Stopwatch | None = None,
-) -> UpdateReport | None:
-    """Learn from one batch.
+@dataclass(frozen=True, slots=True)
+class Advantages:
+    """advantages_PG: 0 where a rollout was not judged, and in all of a dropped or dead group: see `Compared`."""
+
+    advantages_PG: torch.Tensor
+    dropped_P: torch.Tensor
+    dead_P: torch.Tensor
+
+
+def compute_advantages(rewards_PG: torch.Tensor, valid_PG: torch.Tensor, settings: AdvantageSettings) -> Advantages:
+    """Lines 29 to 32: A_i = (r_i - mean) / (std + eps) within each group.
 
     Args:
-        judged: this process's groups.
-        temperature: that of sampling.
+        rewards_PG: floats; entries that are not valid are ignored, even NaN.
+        valid_PG: bool, False where a rollout could not be judged (or where a shorter group is filled up).
+    """
+    rewards_PG = torch.where(valid_PG, rewards_PG, 0.0)
+    num_valid_P1 = valid_PG.sum(dim=1, keepdim=True)
+    mean_P1 = rewards_PG.sum(dim=1, keepdim=True) / num_valid_P1.clamp(min=1)
+    apart_PG = torch.where(valid_PG, rewards_PG - mean_P1, 0.0)
+    dropped_P1 = num_valid_P1 < 2
+    # Compared, not subtracted: three rewards of 0.1 have a mean that is not quite 0.1.
+    low_P1 = torch.where(valid_PG, rewards_PG, torch.inf).amin(dim=1, keepdim=True)
+    high_P1 = torch.where(valid_PG, rewards_PG, -torch.inf).amax(dim=1, keepdim=True)
+    dead_P1 = ~dropped_P1 & (low_P1 == high_P1)
+    if settings.std == "none":
+        advantages_PG = apart_PG
+    else:
+        degrees_P1 = num_valid_P1 - 1 if settings.std == "sample" else num_valid_P1
+        std_P1 = (apart_PG.square().sum(dim=1, keepdim=True) / degrees_P1.clamp(min=1)).sqrt()
+        advantages_PG = apart_PG / (std_P1 + settings.eps)
+    advantages_PG = torch.where(dropped_P1 | dead_P1, 0.0, advantages_PG)
+    return Advantages(advantages_PG, dropped_P1[:, 0], dead_P1[:, 0])
+
+
+def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, watch: Stopwatch) -> UpdateReport | None:
+    """Lines 33 to 35: the loss of the batch, its gradient, and the optimizer's steps.
 
     Returns:
         None when no rollout of any process teaches anything; the weights are as before.
-
-    Raises:
-        TrainingError: loss or gradient are no numbers; the weights are as before.
     """
-    world, watch = world or World(), watch or Stopwatch()
-    if min(world.gather([len(judged)])) == 0:
+    policy, phase, world = learner.policy, learner.phase, learner.world
+    loss, size, num_updates = phase.loss, phase.optimizer.micro_batch_groups, phase.optimizer.updates_per_batch
+    if min(world.gather([len(compared)])) == 0:
         return None
-    batch = measure_batch(judged, world)
-    teaching = [each for each in judged if each.kept and (loss.kl_coef or not each.is_dead)]
-    micros = [
-        [(each.group.prompt, each.kept) for each in teaching[first : first + micro_batch_groups]]
-        for first in range(0, len(teaching), micro_batch_groups)
-    ]
+    batch = measure_batch(learner, compared)
+    teaching = [each for each in compared if each.kept and (loss.kl_coef or not each.is_dead)]
+    micros = [_Micro(policy, teaching[first : first + size]) for first in range(0, len(teaching), size)]
     num_passes = max(world.gather([len(micros)]))
     if batch.num_tokens == 0 or num_passes == 0:
         return None
-    # Every process must take part in every pass; one that has nothing left goes along and counts for nothing.
-    idle = [(judged[0].group.prompt, [(judged[0].group.rollouts[0].token_ids, 0.0)])]
-    passes = [_Pass(policy, micro, counts=True) for micro in micros]
-    passes += [_Pass(policy, idle, counts=False) for _ in range(num_passes - len(micros))]
+    # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
+    micros += [_Micro(policy, compared[:1], counts=False) for _ in range(num_passes - len(micros))]
 
     totals = dict.fromkeys((*_SUMMED, "grad_norm"), 0.0)
     with policy.training():
         for _ in range(num_updates):
-            for each in passes:
-                if loss.kl_coef and each.reference_BT is None:
-                    with watch.part("reference"), torch.no_grad(), frozen.reference() as engine:
-                        each.reference_BT = run_as_forward(engine.model, _measure, each.packed, temperature, False)[0]
+            for micro in micros:
+                if loss.kl_coef and not micro.has_reference:
+                    with watch.part("reference"):
+                        micro.measure_reference(learner)
                 with watch.part("forward"):
-                    report = each.measure(policy, loss, batch, temperature, keeps_old=num_updates > 1)
+                    report = micro.compute_loss(learner, batch)
                 with watch.part("backward"):
                     # FSDP averages over processes what is a sum.
                     (report.loss * world.size).backward()
                 for name in _SUMMED:
                     totals[name] += float(getattr(report, name).detach()) / num_updates
             with watch.part("optimizer"):
-                totals["grad_norm"] += optimizer.step(rate) / num_updates
+                totals["grad_norm"] += learner.optimizer.step(rate) / num_updates
     summed = dict(zip(_SUMMED, world.add_up([totals[name] for name in _SUMMED]), strict=True))
-    packed = [each.packed for each in passes]
-    sizes = [sum(each.ids_1N.shape[1] for each in packed), sum(_count_patches(each) for each in packed)]
-    num_packed, num_patches = world.add_up(sizes)
+    num_packed, num_patches = world.add_up(
+        [sum(micro.packed.num_tokens for micro in micros), sum(micro.packed.num_patches for micro in micros)]
+    )
     return UpdateReport(
         **summed,
         grad_norm=totals["grad_norm"],
         num_tokens=batch.num_tokens,
         num_packed_tokens=int(num_packed),
         num_patches=int(num_patches),
-        num_micro_batches=len(passes),
+        num_micro_batches=len(micros),
     )
 
 
-def measure_batch(judged: Sequence[Judged], world: World) -> BatchSize:
+_SUMMED = tuple(each.name for each in fields(LossReport))
+
+
+def measure_batch(learner: Learner, compared: Sequence[Compared]) -> BatchSize:
     """Rollouts and tokens of all processes. Dead groups count: their tokens are part of the mean."""
-    lengths = [len(token_ids) for each in judged for token_ids, _ in each.kept]
-    num_rollouts, num_tokens = world.add_up([len(lengths), sum(lengths)])
-    return BatchSize(num_rollouts=int(num_rollouts), num_tokens=int(num_tokens))
+    lengths = [len(token_ids) for each in compared for token_ids, _ in each.kept]
+    num_rollouts, num_tokens = learner.world.add_up([len(lengths), sum(lengths)])
+    return BatchSize(int(num_rollouts), int(num_tokens), learner.phase.max_response_tokens)
 
 
-_SUMMED = tuple(field.name for field in fields(LossReport))
+class _Micro:
+    """A micro-batch: packed once, with the log-probs that later updates are compared with.
 
+    counts: False for a pass that only keeps other processes company: one rollout, masked.
+    """
 
-class _Pass:
-    """A micro-batch: packed once, and what is remembered of its first pass."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        micro: Sequence[tuple[EncodedPrompt, Sequence[tuple[tuple[int, ...], float]]]],
-        *,
-        counts: bool,
-    ) -> None:
-        rows = [(prompt, [token_ids for token_ids, _ in kept]) for prompt, kept in micro]
-        self.packed: Packed = pack(policy.model, rows, patch_format=policy.checkpoint.patches)
-        self.reference_BT: torch.Tensor | None = None
-        self._old_BT: torch.Tensor | None = None
+    def __init__(self, policy: Policy, compared: Sequence[Compared], *, counts: bool = True) -> None:
+        rows = [(each.group.prompt, each.kept) for each in compared]
+        if not counts:
+            rows = [(each.group.prompt, [(each.group.rollouts[0].token_ids, 0.0)]) for each in compared]
+        packable = [(prompt, [token_ids for token_ids, _ in kept]) for prompt, kept in rows]
+        self.packed: Packed = pack(policy.model, packable, patch_format=policy.checkpoint.patches)
+        advantages = [advantage for _, kept in rows for _, advantage in kept]
+        self._advantages_B = torch.tensor(advantages, device=policy.model.device)
         self._mask_BT = self.packed.mask_BT & counts
-        worth = [advantage for _, kept in micro for _, advantage in kept]
-        self._advantages_B = torch.tensor(worth, device=policy.model.device)
+        self._reference_BT: torch.Tensor | None = None
+        self._old_BT: torch.Tensor | None = None
 
-    def measure(
-        self, policy: Policy, loss: LossConfig, batch: BatchSize, temperature: float, *, keeps_old: bool
-    ) -> LossReport:
-        logprobs_BT, entropy_BT = run_as_forward(policy.model, _measure, self.packed, temperature, True)
+    @property
+    def has_reference(self) -> bool:
+        return self._reference_BT is not None
+
+    def measure_reference(self, learner: Learner) -> None:
+        """Log-probs under the phase's snapshot, once per batch."""
+        with torch.no_grad(), learner.snapshot.reference() as engine:
+            self._reference_BT = self._measure(engine.model, learner, with_entropy=False)[0]
+
+    def compute_loss(self, learner: Learner, batch: BatchSize) -> LossReport:
+        """Line 34: this micro-batch's share of the loss, with gradient."""
+        logprobs_BT, entropy_BT = self._measure(learner.policy.model, learner, with_entropy=True)
         report = policy_loss(
             logprobs_BT,
             self._old_BT,
-            self.reference_BT,
+            self._reference_BT,
             self._advantages_B,
             self._mask_BT,
-            loss,
+            learner.phase.loss,
             batch,
             entropy_BT=entropy_BT,
         )
-        if keeps_old and self._old_BT is None:
+        if learner.phase.optimizer.updates_per_batch > 1 and self._old_BT is None:
             self._old_BT = logprobs_BT.detach()
         return report
 
-
-def _count_patches(packed: Packed) -> int:
-    return 0 if packed.patches is None else len(packed.patches)
+    def _measure(
+        self, model: VisionLanguageModel, learner: Learner, *, with_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probs at the temperature of sampling, and entropies."""
+        return run_as_forward(model, _measure, self.packed, learner.phase.rollout.temperature, with_entropy)
 
 
 def _measure(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2r.config import load_recipe, parse_recipe, save_recipe
+from p2r.config import load_recipe, parse_recipe
 from p2r.errors import ConfigError
 
 LEAST = {"out": "runs/x", "data": {"num_rows": 100}}
@@ -20,12 +20,12 @@ def test_defaults_are_the_papers_table_6() -> None:
     assert (recipe.rollout.max_new_tokens.perceiver, recipe.rollout.max_new_tokens.reasoner) == (1024, 2048)
     assert [phase.name for phase in recipe.phases()] == ["0-perceiver", "1-reasoner"]
     assert recipe.advantage.std == "sample"
-    assert [phase.count_steps(10_000, 64) for phase in recipe.phases()] == [156, 156]
+    assert [phase.count_steps(10_000) for phase in recipe.phases()] == [156, 156]
 
 
 def test_a_saved_recipe_is_read_back_as_it_was(tmp_path: Path) -> None:
     recipe = parse_recipe({**LEAST, "loss": {"estimator": "dapo"}}, ["model.lora.rank=8"])
-    save_recipe(recipe, tmp_path / "recipe.json")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     assert load_recipe(tmp_path / "recipe.json") == recipe
 
 
@@ -69,7 +69,7 @@ def test_controls_run_as_many_steps_and_rollouts_as_the_schedule(control: str, r
         LEAST, [f"control={control}", "schedule=[{role='perceiver', steps=7}, {role='reasoner', steps=3}]"]
     )
     (phase,) = recipe.phases()
-    assert (phase.name, phase.count_steps(999, 64), recipe.prompts_per_step) == (f"0-{control}", 10, rows)
+    assert (phase.name, phase.count_steps(999), phase.prompts_per_step) == (f"0-{control}", 10, rows)
     assert rows * len(phase.roles) == 64
 
 
@@ -88,6 +88,8 @@ def test_controls_run_as_many_steps_and_rollouts_as_the_schedule(control: str, r
         ("partner.kind=endpoint", "an endpoint needs url", ""),
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
         ("control=joint", "has to be even", ""),
+        ("schedule.0.reward.sett=paper", "unknown setting schedule.0.reward.sett", "did you mean schedule.0.reward.set?"),
+        ("schedule.0.reward.set=mine", "schedule.0.reward.set is 'mine'", ""),
         ("schedule.7.steps=4", "'7' is not the number of an entry", "there are 1"),
         ("seed.x=4", "seed is 3, which has no settings", ""),
         ("rollout", "sets nothing", "--set"),
@@ -118,3 +120,75 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("out = \n")
     with pytest.raises(ConfigError, match="is not TOML"):
         load_recipe(tmp_path / "broken.toml")
+
+
+OWN = {
+    **LEAST,
+    "reward": {"overlong": 0.5},
+    "rollout": {"max_new_tokens": {"perceiver": 1024, "reasoner": 2048}},
+    "schedule": [
+        {"role": "perceiver", "steps": 2},
+        {
+            "role": "reasoner",
+            "source": "runs/warm/0-perceiver",
+            "data": {"seed": 4},
+            "rollout": {"max_new_tokens": {"reasoner": 99}},
+            "reward": {"set": "paper"},
+            "optimizer": {"lr": 3e-5},
+        },
+    ],
+}
+
+
+def test_a_phase_has_the_recipes_settings_but_for_what_it_says_itself() -> None:
+    recipe = parse_recipe(OWN)
+    first, second = recipe.phases()
+    assert (first.source, first.base, first.data, first.reward) == (None, "nano", recipe.data, recipe.reward)
+    assert (first.rollout, first.optimizer, first.lr) == (recipe.rollout, recipe.optimizer, 1e-6)
+    assert (second.source, second.base) == ("runs/warm/0-perceiver",) * 2
+    assert second.data == recipe.data.model_copy(update={"seed": 4})
+    assert (second.reward.set, second.reward.overlong, second.lr) == ("paper", 0.5, 3e-5)
+    assert (second.rollout.max_new_tokens.perceiver, second.rollout.max_new_tokens.reasoner) == (1024, 99)
+    assert (second.loss, second.advantage) == (recipe.loss, recipe.advantage)
+
+
+def test_phases_of_their_own_are_saved_and_read_back_as_they_were() -> None:
+    recipe = parse_recipe(OWN, ["schedule.1.loss.estimator=dapo"])
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+def test_a_schedule_without_own_tables_is_saved_as_it_always_was() -> None:
+    recipe = parse_recipe(LEAST, ["schedule=[{role='perceiver', steps=3}]"])
+    assert recipe.model_dump(mode="json")["schedule"] == [{"role": "perceiver", "steps": 3, "lr": None}]
+
+
+def test_a_phase_may_have_an_estimator_of_its_own() -> None:
+    schedule = [{"role": "perceiver", "loss": {"estimator": "grpo", "kl_coef": 0.5}}, {"role": "reasoner"}]
+    recipe = parse_recipe({**LEAST, "loss": {"estimator": "dapo"}, "schedule": schedule})
+    first, second = recipe.phases()
+    assert (first.loss.kl_coef, first.loss.clip_high, first.rollout.dynamic_sampling) == (0.5, 0.2, False)
+    assert (second.loss.kl_coef, second.loss.clip_high, second.rollout.dynamic_sampling) == (0.0, 0.28, True)
+    assert (first.reward.overlong, second.reward.overlong) == (0.0, 1.0)
+
+
+def test_a_later_phase_measures_prompts_with_the_source_of_an_earlier_one() -> None:
+    schedule = [{"role": "perceiver", "source": "a"}, {"role": "reasoner"}]
+    recipe = parse_recipe({**LEAST, "iterations": 2, "schedule": schedule, "model": {"source": "b"}})
+    assert [(phase.source, phase.base) for phase in recipe.phases()] == [("a", "a"), (None, "a")] * 2
+
+
+def test_a_control_refuses_a_phase_with_tables_of_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"control single-stage is one phase, which schedule\.1\.source"):
+        parse_recipe(OWN, ["control=single-stage"])
+
+
+def test_needles_of_a_phase_need_a_number_too() -> None:
+    schedule = [{"role": "perceiver", "data": {"source": "needles"}}]
+    with pytest.raises(ConfigError, match=r"data\.num_rows is needed"):
+        parse_recipe({"out": "x", "data": {"source": "folder:x"}, "schedule": schedule})
+
+
+def test_a_wrong_setting_of_the_recipe_is_not_blamed_on_a_phase() -> None:
+    schedule = [{"role": "perceiver", "rollout": {"top_p": 0.5}}]
+    with pytest.raises(ConfigError, match=r"unknown setting rollout\.oops"):
+        parse_recipe({**LEAST, "schedule": schedule, "rollout": {"oops": 1}})

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from p2r.training.advantage import compute_advantages  # noqa: E402
-from p2r.training.loss import BatchSize, LossConfig, LossReport, policy_loss  # noqa: E402
+from p2r.config import AdvantageSettings, LossSettings  # noqa: E402
+from p2r.training.loss import BatchSize, LossReport, policy_loss  # noqa: E402
+from p2r.training.update import compute_advantages  # noqa: E402
 
-PLAIN = LossConfig(kl_coef=0.0)
+PLAIN = LossSettings(kl_coef=0.0)
 
 
 # Two prompts, three rollouts each, of 2, 1, 3 and 1, 2, 1 tokens; the last of the second prompt could not be judged.
@@ -31,7 +31,7 @@ REF = torch.tensor(
     [[2.0, 1.0, 9], [1.0, 9, 9], [1.0, 0.5, 1.0], [1.0, 9, 9], [1.0, 1.0, 9], [9, 9, 9]],
     dtype=torch.float64,
 )
-SIZE = BatchSize(num_rollouts=5, num_tokens=9)
+SIZE = BatchSize(num_rollouts=5, num_tokens=9, max_response_tokens=16)
 
 # -min(ratio * A, clip(ratio) * A), token by token, with the clip range 0.8 to 1.2.
 POLICY = [
@@ -50,7 +50,7 @@ def hand_case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
     new = torch.full(MASK.shape, -1.0, dtype=torch.float64, requires_grad=True)
     old = new.detach() - RATIO.log()
     ref = new.detach() + REF.log()
-    computed = compute_advantages(REWARDS, ~REWARDS.isnan(), eps=0.0)
+    computed = compute_advantages(REWARDS, ~REWARDS.isnan(), AdvantageSettings(eps=1e-12))
     return new, old, ref, computed.advantages_PG.flatten()
 
 
@@ -60,7 +60,7 @@ def test_the_advantages_of_the_hand_case() -> None:
 
 def test_token_mean_number_by_number() -> None:
     new, old, ref, advantages = hand_case()
-    report = policy_loss(new, old, ref, advantages, MASK, LossConfig(kl_coef=0.01), SIZE)
+    report = policy_loss(new, old, ref, advantages, MASK, LossSettings(kl_coef=0.01), SIZE)
     policy = sum(sum(row) for row in POLICY) / 9
     assert report.policy.item() == pytest.approx(policy)
     assert report.kl.item() == pytest.approx(KL / 9)
@@ -71,8 +71,8 @@ def test_token_mean_number_by_number() -> None:
 
 def test_sequence_mean_number_by_number() -> None:
     new, old, ref, advantages = hand_case()
-    config = LossConfig(kl_coef=0.01, reduction="sequence-mean")
-    report = policy_loss(new, old, ref, advantages, MASK, config, SIZE)
+    settings = LossSettings(kl_coef=0.01, reduction="sequence-mean")
+    report = policy_loss(new, old, ref, advantages, MASK, settings, SIZE)
     policy = sum(sum(row) / len(row) for row in POLICY) / 5
     kl = ((1 - math.log(2)) / 2 + (math.log(2) - 0.5) / 3) / 5
     assert report.policy.item() == pytest.approx(policy)
@@ -82,15 +82,15 @@ def test_sequence_mean_number_by_number() -> None:
 
 def test_dr_grpo_number_by_number() -> None:
     new, old, _, advantages = hand_case()
-    config = LossConfig(kl_coef=0.0, reduction="dr-grpo", max_response_tokens=16)
-    report = policy_loss(new, old, None, advantages, MASK, config, SIZE)
+    settings = LossSettings(kl_coef=0.0, reduction="dr-grpo")
+    report = policy_loss(new, old, None, advantages, MASK, settings, SIZE)
     assert report.loss.item() == pytest.approx(sum(sum(row) for row in POLICY) / (5 * 16))
 
 
 def test_gspo_number_by_number() -> None:
     new, old, _, advantages = hand_case()
-    config = LossConfig(clip_low=0.2, clip_high=0.2, kl_coef=0.0, reduction="sequence-mean", ratio="sequence")
-    report = policy_loss(new, old, None, advantages, MASK, config, SIZE)
+    settings = LossSettings(clip_low=0.2, clip_high=0.2, kl_coef=0.0, reduction="sequence-mean", ratio="sequence")
+    report = policy_loss(new, old, None, advantages, MASK, settings, SIZE)
     # Geometric means of the rollouts' ratios: sqrt 0.75, 0.5, cbrt 1.65, 1, sqrt 1.495 (above 1.2: clipped).
     expected = [-math.sqrt(0.75) * A, 0.8 * B, 1.65 ** (1 / 3) * B, 1.0 * C, -1.2 * C]
     assert report.loss.item() == pytest.approx(sum(expected) / 5)
@@ -99,14 +99,14 @@ def test_gspo_number_by_number() -> None:
 
 def test_clip_higher_lets_ratios_rise_further() -> None:
     new, old, _, advantages = hand_case()
-    report = policy_loss(new, old, None, advantages, MASK, LossConfig(clip_high=0.28, kl_coef=0.0), SIZE)
+    report = policy_loss(new, old, None, advantages, MASK, LossSettings(clip_high=0.28, kl_coef=0.0), SIZE)
     policy = [[-1.28 * A, -0.5 * A], *POLICY[1:4], [-1.15 * C, -1.28 * C]]
     assert report.loss.item() == pytest.approx(sum(sum(row) for row in policy) / 9)
 
 
 def test_the_gradient_of_the_hand_case() -> None:
     new, old, ref, advantages = hand_case()
-    policy_loss(new, old, ref, advantages, MASK, LossConfig(kl_coef=0.01), SIZE).loss.backward()
+    policy_loss(new, old, ref, advantages, MASK, LossSettings(kl_coef=0.01), SIZE).loss.backward()
     # -ratio * A where the clip has not stopped it; the KL's is 1 - ref / new.
     expected = [
         [0.01 * (1 - 2), -0.5 * A, 0],
@@ -139,13 +139,13 @@ def test_micro_batches_add_up_to_the_batch(reduction: str, ratio: str) -> None:
     mask = torch.arange(6) < torch.randint(1, 7, (12, 1), generator=generator)
     advantages = torch.randn(12, generator=generator, dtype=torch.float64)
     entropy = torch.rand(12, 6, generator=generator, dtype=torch.float64)
-    config = LossConfig(reduction=reduction, ratio=ratio)  # type: ignore[arg-type]
-    size = BatchSize(12, int(mask.sum()))
+    settings = LossSettings(reduction=reduction, ratio=ratio)  # type: ignore[arg-type]
+    size = BatchSize(12, int(mask.sum()), 16)
 
     def part(rows: slice) -> LossReport:
         longest = int(mask[rows].sum(1).max())
         one, two, three, four, five = (each[rows, :longest] for each in (new, old, ref, mask, entropy))
-        return policy_loss(one, two, three, advantages[rows], four, config, size, entropy_BT=five)
+        return policy_loss(one, two, three, advantages[rows], four, settings, size, entropy_BT=five)
 
     whole, parts = part(slice(0, 12)), [part(slice(0, 1)), part(slice(1, 6)), part(slice(6, 12))]
     for name in ("loss", "policy", "kl", "entropy", "clip_share", "ratio"):
@@ -155,16 +155,16 @@ def test_micro_batches_add_up_to_the_batch(reduction: str, ratio: str) -> None:
 
 def test_what_stands_beyond_a_reply_s_end_is_never_read() -> None:
     new, old, ref, advantages = hand_case()
-    report = policy_loss(new, old, ref, advantages, MASK, LossConfig(), SIZE)
+    report = policy_loss(new, old, ref, advantages, MASK, LossSettings(), SIZE)
     other = [torch.where(MASK, each, -50.0) for each in (new, old, ref)]
-    again = policy_loss(*other, advantages, MASK, LossConfig(), SIZE)
+    again = policy_loss(*other, advantages, MASK, LossSettings(), SIZE)
     assert again.loss.item() == report.loss.item()
 
 
 def test_a_group_that_is_all_alike_still_pulls_toward_the_reference() -> None:
     new, old, ref, _ = hand_case()
     none = torch.zeros(6, dtype=torch.float64)
-    assert policy_loss(new, old, ref, none, MASK, replace(PLAIN, kl_coef=0.5), SIZE).loss.item() == pytest.approx(
+    assert policy_loss(new, old, ref, none, MASK, LossSettings(kl_coef=0.5), SIZE).loss.item() == pytest.approx(
         0.5 * KL / 9
     )
     assert policy_loss(new, old, None, none, MASK, PLAIN, SIZE).loss.item() == 0

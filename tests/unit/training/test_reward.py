@@ -6,13 +6,13 @@ import pytest
 
 from p2r.boxes import parse_boxes
 from p2r.config import RewardSettings
-from p2r.training.reward import build_reward, judge_perception, judge_reply, punish_length
+from p2r.training.reward import box_terms, form_terms, is_vetoed, punish_length, total_reward
 from p2r.types import Perception
 
 
 def look(reply: str) -> dict[str, float]:
     boxes, parse = parse_boxes(reply)
-    return judge_perception(Perception(source="model:x", boxes=boxes, parse=parse))
+    return box_terms(Perception(source="model:x", boxes=boxes, parse=parse))
 
 
 def box(x1: int, y1: int, x2: int, y2: int, label: str = "sail") -> str:
@@ -49,25 +49,25 @@ def test_format_is_json_as_it_stands_and_count_is_what_is_cut_out() -> None:
 
 
 def test_an_answer_has_form_with_a_thought_and_an_answer() -> None:
-    assert judge_reply("<think>so</think>\n<answer>A</answer>\n") == {"format": 1.0}
-    assert judge_reply("<answer>A</answer>") == {"format": 0.0}
-    assert judge_reply("<think>so</think><answer>A</answer> I hope") == {"format": 0.0}
+    assert form_terms("<think>so</think>\n<answer>A</answer>\n") == {"format": 1.0}
+    assert form_terms("<answer>A</answer>") == {"format": 0.0}
+    assert form_terms("<think>so</think><answer>A</answer> I hope") == {"format": 0.0}
 
 
 def test_a_veto_takes_everything_and_an_unknown_answer_has_no_reward() -> None:
-    reward = build_reward(RewardSettings())
-    assert reward.total({"correct": 1.0, "overlap_penalty": 1.0}, 5, 100) == 0.0
-    assert reward.total({"correct": 1.0, "overlap_penalty": 0.0}, 5, 100) == 1.0
-    assert reward.total({"overlap_penalty": 0.0}, 5, 100) is None
-    assert build_reward(RewardSettings(set="paper")).total({"correct": 1.0, "overlap_penalty": 1.0}, 5, 100) == 1.0
+    release, paper, vetoed = RewardSettings(), RewardSettings(set="paper"), {"correct": 1.0, "overlap_penalty": 1.0}
+    assert is_vetoed(vetoed, release) and total_reward(vetoed, release, 5, 100) == 0.0
+    assert total_reward({"correct": 1.0, "overlap_penalty": 0.0}, release, 5, 100) == 1.0
+    assert total_reward({"overlap_penalty": 0.0}, release, 5, 100) is None
+    assert not is_vetoed(vetoed, paper) and total_reward(vetoed, paper, 5, 100) == 1.0
 
 
 def test_terms_are_weighed_by_name() -> None:
-    reward = build_reward(RewardSettings(weights={"correct": 1.0, "format": 0.25}, vetoes=()))
-    assert reward.total({"correct": 0.0, "format": 1.0, "label_penalty": 1.0}, 5, 100) == 0.25
+    settings = RewardSettings(weights={"correct": 1.0, "format": 0.25}, vetoes=())
+    assert total_reward({"correct": 0.0, "format": 1.0, "label_penalty": 1.0}, settings, 5, 100) == 0.25
 
 
 def test_overlong_replies_are_punished_softly() -> None:
     assert [punish_length(tokens, 100, 0.2) for tokens in (10, 80, 90, 100)] == [0.0, 0.0, -0.5, -1.0]
-    reward = build_reward(RewardSettings(overlong=0.5))
-    assert reward.total({"correct": 1.0}, 90, 100) == pytest.approx(0.75)
+    assert total_reward({"correct": 1.0}, RewardSettings(overlong=0.5), 90, 100) == pytest.approx(0.75)
+    assert total_reward({"overlap_penalty": 1.0}, RewardSettings(overlong=0.5), 90, 100) == pytest.approx(-0.25)

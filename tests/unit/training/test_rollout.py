@@ -12,9 +12,9 @@ from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ImageError, TooManyErrors
 from p2r.images.budget import FullImage
 from p2r.roles import ModelPerceiver
-from p2r.training.evidence_store import EvidenceStore
 from p2r.training.groups import Group
 from p2r.training.lockstep import FreePartner, LockstepPartner
+from p2r.training.memo import EvidenceStore
 from p2r.training.rollout import Roller
 from p2r.types import Completion
 from tests.fakes.training import (
@@ -40,7 +40,8 @@ from tests.fakes.training import (
 def make_roller(
     actor: FakeActor, partner: BatchScript, recipe: Recipe | None = None, kind: PhaseKind = "perceiver", index: int = 0
 ) -> Roller:
-    return Roller(recipe or make_recipe(), make_phase(kind, index), actor, LockstepPartner(partner), PROMPTS)
+    recipe = recipe or make_recipe()
+    return Roller(recipe, make_phase(kind, index, recipe), actor, LockstepPartner(partner), PROMPTS)
 
 
 def answer_by_crop(prompt: Prompt) -> str:
@@ -182,7 +183,7 @@ async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_
     recipe = make_recipe(["rollout.prompts_at_once=2"])
 
     async def roll(partner: LockstepPartner | FreePartner, actor: FakeActor) -> list[list[float | None]]:
-        roller = Roller(recipe, make_phase("perceiver"), actor, partner, PROMPTS)
+        roller = Roller(recipe, make_phase("perceiver", recipe=recipe), actor, partner, PROMPTS)
         rolled = await roller.roll_out([make_sample(name) for name in names], step=0)
         assert [group.sample.id for group in rolled.groups] == names
         return [rewards(group) for group in rolled.groups]
@@ -295,8 +296,8 @@ async def test_dynamic_sampling_draws_on_until_enough_groups_are_alive() -> None
         return BOX if len(drawn) == 1 or seed % 2 else "[]"
 
     partner = BatchScript(lambda prompt: RIGHT if len(prompt.images) == 2 else WRONG)
-    roller = make_roller(FakeActor(say), partner)
-    rolled = await roller.roll_out_alive(draw, 3, step=0, max_rounds=4)
+    roller = make_roller(FakeActor(say), partner, make_recipe(["rollout.max_rounds=4"]))
+    rolled = await roller.roll_out_alive(draw, 3, step=0)
     assert len(rolled.groups) == 3
     assert drawn[0] == 3
     assert len(drawn) > 1
@@ -305,6 +306,6 @@ async def test_dynamic_sampling_draws_on_until_enough_groups_are_alive() -> None
 
 async def test_dynamic_sampling_gives_up_after_its_rounds() -> None:
     roller = make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT))
-    rolled = await roller.roll_out_alive(lambda count: [make_sample()], 1, step=0, max_rounds=3)
+    rolled = await roller.roll_out_alive(lambda count: [make_sample()], 1, step=0)
     assert rolled.groups == []
     assert rolled.stats.num_rows == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +15,7 @@ from p2r.types import Completion, Usage
 
 
 class Actor(Protocol):
-    """What samples replies."""
+    """Samples replies of the active role."""
 
     @property
     def name(self) -> str: ...
@@ -31,13 +32,13 @@ class Actor(Protocol):
     def sample(
         self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
     ) -> list[list[Generated]]:
-        """As many replies to each prompt as it has seeds."""
+        """One reply per seed, in groups by prompt."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineActor:
-    """A policy in this process, with the weights that it has at the moment of each call."""
+    """A policy in this process, with the weights that it has when it is called."""
 
     name: str
     profile: ModelProfile
@@ -57,7 +58,7 @@ class EngineActor:
 
 
 def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> Completion:
-    """A sampled reply as traces and roles know replies."""
+    """A sampled reply in the form that traces and roles use."""
     return Completion(
         text=actor.decode(generated.token_ids),
         finish_reason="stop" if generated.ended else "length",
@@ -68,3 +69,15 @@ def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> 
             generated_tokens=len(generated.token_ids),
         ),
     )
+
+
+def seed_rollouts(run_seed: int, purpose: str, step: int, row: str, num_rollouts: int) -> list[int]:
+    """A seed for each rollout, from what it is and not from its place in a batch.
+
+    Args:
+        purpose: a phase and a role.
+        row: the sample's id.
+    """
+    names = (f"{run_seed}/{purpose}/{step}/{row}/{rollout}" for rollout in range(num_rollouts))
+    # 63 bits, the most that torch's generators take as a positive seed.
+    return [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1 for name in names]

@@ -1,32 +1,30 @@
-"""`p2r train --plan`: what a recipe would do and what it would take, without training anything.
+"""`p2r train --plan`: what a recipe would do and what it would cost, without training anything.
 
 Rows are read and checked as for training. Memory is estimated from the checkpoint's headers. Seconds are measured: a
 few prompts are rolled out and learned from twice, on a copy in memory, and the second time is scaled up to a step. Full
-steps share more of their batches, so this errs toward too long.
+steps share more of their batches, so the estimate errs toward too long.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from p2r.config import ActiveRole, Phase, Recipe
-from p2r.models.checkpoint import Checkpoint
+from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
-from p2r.models.local.encoding import PromptEncoder
-from p2r.prompts import PromptSet, load_prompt_set
 from p2r.training.engines.local.distributed import World
-from p2r.training.phases import make_roller, open_stage
+from p2r.training.engines.local.policy import training_profile
+from p2r.training.phases import make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
-from p2r.training.profile import training_profile
-from p2r.training.rows.check import TrainingData, load_training_data
+from p2r.training.rows.check import TrainingData
+from p2r.training.rows.choose import load_rows
 from p2r.training.state.run_folder import open_run
-from p2r.training.train import loss_of
-from p2r.training.update import judge_groups, update_policy
+from p2r.training.update import learn_step
+from p2r.types import Sample
 
 GIB = 2**30
 LONGEST_PROBE_ROWS = 8
@@ -41,7 +39,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
     Raises:
         P2RError: what would stop the run before its first step.
     """
-    prompts, checkpoint = load_prompt_set(recipe.rollout.prompts), find_checkpoint(recipe.model.source)
+    checkpoint = find_checkpoint(recipe.model.source)
     profile = training_profile(checkpoint, recipe.model.max_pixels)
     device = choose_device(recipe.model.device)
     dtype = str(choose_dtype(recipe.model.dtype, device)).removeprefix("torch.")
@@ -50,37 +48,37 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         f"model: {recipe.model.source}, {weights.total / 1e6:,.1f} million weights ({weights.vision / 1e6:,.1f} "
         f"of them see), {dtype} on {device}, at most {profile.budget.max_pixels:,} pixels an image"
     )
-    data = load_training_data(recipe.data, recipe.roles, PromptEncoder(checkpoint), profile, prompts)
-    yield from (f"rows: {sentence}" for sentence in data.explain())
-    yield from (
-        f"rows: the {role}'s longest prompt has {longest} tokens" for role, longest in data.longest_prompt.items()
-    )
-    yield from _describe_phases(recipe, data)
+    rows = load_rows(recipe)
+    for data in {id(each): each for each in rows.values()}.values():
+        yield from (f"rows: {sentence}" for sentence in data.explain())
+        yield from (
+            f"rows: the {role}'s longest prompt has {longest} tokens" for role, longest in data.longest_prompt.items()
+        )
+    yield from _describe_phases(recipe, rows)
     for role in recipe.roles:
-        parts = estimate_memory(checkpoint, recipe, role, data.longest_prompt[role], in_bfloat16=dtype == "bfloat16")
+        phase = next(phase for phase in recipe.phases() if role in phase.roles)
+        longest = rows[phase.index].longest_prompt[role]
+        parts = estimate_memory(checkpoint, recipe, phase, role, longest, in_bfloat16=dtype == "bfloat16")
         yield from _describe_memory(role, parts)
     if probe:
-        yield from asyncio.run(_describe_seconds(recipe, data, checkpoint, prompts))
+        yield from run_blocking(_describe_seconds(recipe, rows))
 
 
-def _describe_phases(recipe: Recipe, data: TrainingData) -> Iterator[str]:
+def _describe_phases(recipe: Recipe, rows: Mapping[int, TrainingData]) -> Iterator[str]:
     total = 0
     for phase in recipe.phases():
-        steps, per_step = phase.count_steps(len(data.rows), recipe.prompts_per_step), _rollouts_per_step(recipe)
-        tokens = {role: recipe.rollout.max_new_tokens.of(role) for role in phase.roles}
+        steps = phase.count_steps(len(rows[phase.index].rows))
+        # Rollouts of the policy; `joint` samples both roles of half as many rows.
+        per_step = phase.prompts_per_step * phase.rollout.group_size * len(phase.roles)
+        tokens = {role: phase.rollout.max_new_tokens.of(role) for role in phase.roles}
         most = steps * per_step * sum(tokens.values()) // len(tokens)
         total += steps * per_step
-        limits = ", ".join(f"{limit} tokens at most a {role}'s reply" for role, limit in tokens.items())
+        limits = ", ".join(f"at most {limit} tokens per reply of the {role}" for role, limit in tokens.items())
         yield (
-            f"phase {phase.name}: {steps} steps of {recipe.prompts_per_step} rows, {per_step} rollouts each, lr "
+            f"phase {phase.name}: {steps} steps of {phase.prompts_per_step} rows, {per_step} rollouts each, lr "
             f"{phase.lr:g}; {steps * per_step:,} rollouts, {most:,} generated tokens at most ({limits})"
         )
     yield f"in all: {total:,} rollouts (control: {recipe.control})"
-
-
-def _rollouts_per_step(recipe: Recipe) -> int:
-    """Of the policy; `joint` samples both roles of half as many rows."""
-    return recipe.prompts_per_step * recipe.rollout.group_size * (2 if recipe.control == "joint" else 1)
 
 
 def _describe_memory(role: ActiveRole, parts: list[MemoryPart]) -> Iterator[str]:
@@ -94,60 +92,36 @@ def _describe_memory(role: ActiveRole, parts: list[MemoryPart]) -> Iterator[str]
     yield f"memory, {role}: {(base + max(rollout, update)) / GIB:8.2f} GiB on the device at most, estimated"
 
 
-async def _describe_seconds(
-    recipe: Recipe, data: TrainingData, checkpoint: Checkpoint, prompts: PromptSet
-) -> list[str]:
+async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) -> list[str]:
     """Seconds of a step of each kind of phase, and of all phases."""
     lines: list[str] = []
     seconds: dict[str, float] = {}
-    num_rows = min(LONGEST_PROBE_ROWS, recipe.prompts_per_step, len(data.rows))
+    total = 0.0
     with tempfile.TemporaryDirectory(prefix="p2r-plan-") as folder:
         for phase in recipe.phases():
+            own = rows[phase.index].rows
+            num_rows = min(LONGEST_PROBE_ROWS, phase.prompts_per_step, len(own))
             if phase.kind not in seconds:
-                seconds[phase.kind] = await _time_rows(recipe, phase, data, checkpoint, prompts, num_rows, Path(folder))
-                step = seconds[phase.kind] / num_rows * recipe.prompts_per_step
-                lines.append(f"time: {step:.1f} seconds a {phase.kind} step, scaled up from {num_rows} rows")
-    total = sum(
-        seconds[phase.kind]
-        / num_rows
-        * recipe.prompts_per_step
-        * phase.count_steps(len(data.rows), recipe.prompts_per_step)
-        for phase in recipe.phases()
-    )
+                took = await _time_rows(recipe, phase, own, num_rows, Path(folder))
+                seconds[phase.kind] = took / num_rows
+                step = seconds[phase.kind] * phase.prompts_per_step
+                lines.append(f"time: {step:.1f} seconds per {phase.kind} step, scaled up from {num_rows} rows")
+            total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(len(own))
     lines.append(f"time: {total / 60:.1f} minutes in all, without probes and checkpoints")
     return lines
 
 
-async def _time_rows(
-    recipe: Recipe,
-    phase: Phase,
-    data: TrainingData,
-    checkpoint: Checkpoint,
-    prompts: PromptSet,
-    num_rows: int,
-    folder: Path,
-) -> float:
+async def _time_rows(recipe: Recipe, phase: Phase, rows: Sequence[Sample], num_rows: int, folder: Path) -> float:
     """Seconds to roll out and learn from so many rows, once everything is warm."""
-    trial, world = recipe.model_copy(update={"out": folder / phase.name}), World()
-    took = 0.0
-    with open_run(trial, resume=False, world=world) as run:
-        async with open_stage(trial, phase, str(checkpoint.folder), prompts, run, world) as stage:
-            roller = make_roller(trial, stage, prompts)
+    trial, took = recipe.model_copy(update={"out": folder / phase.name}), 0.0
+    source = str(find_checkpoint(phase.base).folder)
+    with open_run(trial, resume=False, world=World()) as run:
+        async with open_phase(trial, phase, source, run, World()) as state:
+            roller = make_roller(trial, state)
             for attempt in range(2):
                 start = time.perf_counter()
-                first = attempt * num_rows % max(1, len(data.rows) - num_rows + 1)
-                rolled = await roller.roll_out(data.rows[first : first + num_rows], step=attempt)
-                judged = judge_groups(rolled.groups, std=recipe.advantage.std, eps=recipe.advantage.eps)
-                update_policy(
-                    stage.policy,
-                    stage.frozen,
-                    judged,
-                    stage.optimizer,
-                    0.0,
-                    loss=loss_of(recipe, phase),
-                    num_updates=recipe.optimizer.updates_per_batch,
-                    micro_batch_groups=recipe.optimizer.micro_batch_groups,
-                    temperature=recipe.rollout.temperature,
-                )
+                first = attempt * num_rows % max(1, len(rows) - num_rows + 1)
+                rolled = await roller.roll_out(rows[first : first + num_rows], step=attempt)
+                learn_step(state, rolled.groups, rate=0.0)
                 took = time.perf_counter() - start
     return took

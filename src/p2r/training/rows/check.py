@@ -27,12 +27,12 @@ from p2r.benchmarks.training_rows import load_source
 from p2r.config import ActiveRole, DataSettings
 from p2r.dialogue import Budget, ModelProfile, Prompt
 from p2r.errors import DataError, P2RError
+from p2r.evidence import MAX_CROPS
 from p2r.images.budget import MAX_ASPECT_RATIO, smart_resize
 from p2r.images.load import read_size
 from p2r.judges import rule_for
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet
-from p2r.training.reward import MOST_CROPS
 from p2r.types import Sample
 
 MOST_LISTED = 20
@@ -138,7 +138,7 @@ def count_tokens(sample: Sample, role: ActiveRole, encoder: PromptEncoder, budge
     fit_height, fit_width = smart_resize(height, width, budget)
     visual = [fit_height * fit_width // budget.factor**2]
     if role == "reasoner":
-        visual += [_largest_crop(width, height, budget)] * MOST_CROPS
+        visual += [_largest_crop(width, height, budget)] * MAX_CROPS
         texts = [(prompts.reasoner(sample), len(visual)), (prompts.reasoner_without_evidence(sample), 1)]
     else:
         texts = [(prompts.perceiver(sample), 1)]

@@ -13,6 +13,7 @@ evidence/              where the frozen perceiver looked, per reasoner phase
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ FREE_SETTINGS = frozenset(
         "partner.max_error_rate",
     }
 )
-"""Settings that change no result, but for rounding, so that a resumed run may have others."""
+"""Settings that change nothing but rounding, so that a resumed run may have others."""
 
 
 @dataclass(slots=True)
@@ -143,13 +144,15 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
 
 
 def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:
-    """What differs between two recipes, by the names of settings; those that change no result are left out."""
+    """The settings that differ between two recipes, except those that change no result."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        before, now = ({str(place): each for place, each in enumerate(side)} for side in (before, now))
     if isinstance(before, dict) and isinstance(now, dict):
         names = {key: f"{name}.{key}" if name else key for key in [*before, *now]}
         return [
             change
             for key, full in names.items()
-            if full not in FREE_SETTINGS
+            if re.sub(r"^schedule\.\d+\.", "", full) not in FREE_SETTINGS
             for change in list_changes(before.get(key), now.get(key), full)
         ]
     return [] if before == now else [f"{name} was {_show(before)}, now {_show(now)}"]

@@ -13,9 +13,8 @@ from p2r.config import ActiveRole
 from p2r.runs.training import QuotedGroup, QuotedRollout, Step
 from p2r.statistics import mean_of
 from p2r.training.engines.local.distributed import World
-from p2r.training.engines.local.policy import Policy
 from p2r.training.groups import Rollout, RolloutStats
-from p2r.training.update import Judged, UpdateReport
+from p2r.training.update import Compared, Learner, UpdateReport
 from p2r.training.watch.flops import count_update_flops, peak_flops
 from p2r.training.watch.stopwatch import Stopwatch
 
@@ -48,8 +47,8 @@ class GroupFacts:
     rollouts: tuple[RolloutFacts, ...]
 
 
-def describe_groups(judged: Sequence[Judged]) -> list[GroupFacts]:
-    """The facts of judged groups."""
+def describe_groups(compared: Sequence[Compared]) -> list[GroupFacts]:
+    """What is counted of each group."""
     return [
         GroupFacts(
             each.group.sample.id,
@@ -57,7 +56,7 @@ def describe_groups(judged: Sequence[Judged]) -> list[GroupFacts]:
             each.is_dead,
             tuple(_describe(each, rollout) for rollout in each.group.rollouts),
         )
-        for each in judged
+        for each in compared
     ]
 
 
@@ -119,13 +118,13 @@ def measure_step(
     )
 
 
-def quote_group(phase: str, step: int, judged: Judged) -> QuotedGroup:
+def quote_group(phase: str, step: int, compared: Compared) -> QuotedGroup:
     """A group word by word, for the report. step: counted from 1."""
     return QuotedGroup(
         phase=phase,
         step=step,
-        sample_id=judged.group.sample.id,
-        role=judged.group.role,
+        sample_id=compared.group.sample.id,
+        role=compared.group.role,
         rollouts=tuple(
             QuotedRollout(
                 text=rollout.text,
@@ -134,7 +133,7 @@ def quote_group(phase: str, step: int, judged: Judged) -> QuotedGroup:
                 terms=rollout.terms,
                 trace=rollout.trace,
             )
-            for rollout, advantage in zip(judged.group.rollouts, judged.advantages, strict=True)
+            for rollout, advantage in zip(compared.group.rollouts, compared.advantages, strict=True)
         ),
     )
 
@@ -149,15 +148,7 @@ def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
     return summed
 
 
-def time_step(
-    policy: Policy,
-    watch: Stopwatch,
-    stats: RolloutStats,
-    report: UpdateReport | None,
-    world: World,
-    *,
-    num_updates: int,
-) -> dict[str, float]:
+def time_step(learner: Learner, watch: Stopwatch, stats: RolloutStats, report: UpdateReport | None) -> dict[str, float]:
     """Seconds of a step by part, tokens per second, and the share of the GPUs' arithmetic that the update used (`mfu`).
 
     Parts of the rollout are named rollout_*.
@@ -169,27 +160,28 @@ def time_step(
     peak = peak_flops()
     if report is None:
         return timing
+    num_updates = learner.phase.optimizer.updates_per_batch
     learning = watch.total - watch.seconds["rollout"]
     timing["trained_tokens_per_second"] = round(num_updates * report.num_packed_tokens / max(learning, 1e-9), 1)
     if peak is not None:
         done = count_update_flops(
-            policy,
+            learner.policy,
             num_tokens=report.num_packed_tokens,
             num_predictors=report.num_tokens,
             num_patches=report.num_patches,
             num_updates=num_updates,
             has_reference="reference" in watch.seconds,
         )
-        timing["mfu"] = round(done / (learning * peak * world.size), 4)
+        timing["mfu"] = round(done / (learning * peak * learner.world.size), 4)
     return timing
 
 
-def _describe(judged: Judged, rollout: Rollout) -> RolloutFacts:
-    trace, gold = rollout.trace, judged.group.sample.gold_boxes
-    looked = trace is not None and trace.perception is not None and judged.group.role == "perceiver"
+def _describe(compared: Compared, rollout: Rollout) -> RolloutFacts:
+    trace, gold = rollout.trace, compared.group.sample.gold_boxes
+    looked = trace is not None and trace.perception is not None and compared.group.role == "perceiver"
     boxes = trace.boxes if trace is not None and looked else ()
     return RolloutFacts(
-        role=judged.group.role,
+        role=compared.group.role,
         reward=rollout.reward,
         correct=trace.verdict.correct if trace is not None and trace.verdict is not None else None,
         num_tokens=len(rollout.token_ids),

@@ -15,12 +15,10 @@ from p2r.judges import judge_for
 from p2r.models.local.model import LocalModel
 from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
-from p2r.prompts import PromptSet
 from p2r.runs.training import Probe
 from p2r.statistics import bound_mean, mean_of
-from p2r.training.engines.local.distributed import World
-from p2r.training.engines.local.policy import Policy
 from p2r.training.lockstep import LockstepPartner
+from p2r.training.phases import PhaseState
 from p2r.types import Sample, Trace
 
 PROBE_MODES: tuple[Mode, ...] = ("p2r", "direct")
@@ -28,31 +26,24 @@ PROBE_MODES: tuple[Mode, ...] = ("p2r", "direct")
 Value = tuple[Sample, float]
 
 
-async def measure_probe(
-    policy: Policy,
-    samples: Sequence[Sample],
-    prompts: PromptSet,
-    *,
-    phase: str,
-    step: int,
-    batch_size: int,
-    world: World,
-) -> Probe:
+async def measure_probe(state: PhaseState, samples: Sequence[Sample], *, step: int, batch_size: int) -> Probe:
     """Ask the policy as it is now.
 
     Args:
         samples: of all processes; each asks its share.
-        phase, step: the name of the phase, and how many of its steps are done.
+        step: how many steps of the phase are done.
+        batch_size: prompts that are answered together.
     """
+    policy, world = state.policy, state.world
     model = LocalModel("policy", policy.profile, policy.encoder, policy.engine, batch_size=batch_size)
     partner = LockstepPartner(model)
     own = world.share(samples)
     traces: dict[Mode, list[Trace]] = {}
     for mode in PROBE_MODES:
-        perceiver, reasoner = make_roles(mode, partner.model, prompts)
+        perceiver, reasoner = make_roles(mode, partner.model, state.prompts)
         walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in own]
         traces[mode] = world.gather(await partner.run(walks))
-    return describe_probe(phase, step, samples, traces["p2r"], traces["direct"])
+    return describe_probe(state.phase.name, step, samples, traces["p2r"], traces["direct"])
 
 
 def describe_probe(

@@ -16,8 +16,11 @@ from transformers.models.qwen3_vl import modeling_qwen3_vl  # noqa: E402
 from p2r.models.local.encoding import EncodedPrompt  # noqa: E402
 from p2r.models.local.engine import VisionLanguageModel, fold_patch_embedding  # noqa: E402
 from p2r.training.engines.local import logprobs as logprobs_module  # noqa: E402
-from p2r.training.engines.local.logprobs import compute_logprobs  # noqa: E402
-from p2r.training.engines.local.packing import Packed, pack  # noqa: E402
+from p2r.training.engines.local.logprobs import (  # noqa: E402
+    Packed,
+    compute_logprobs,
+    pack,
+)
 from tests.fakes.tiny_policy import (  # noqa: E402
     FORMATS,
     Family,

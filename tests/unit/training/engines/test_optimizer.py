@@ -66,17 +66,35 @@ def test_offloaded_masters_move_the_weights_too() -> None:
     assert torch.equal(ours, theirs)
 
 
-def test_gradients_are_clipped_by_their_norm_and_the_norm_is_told() -> None:
-    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
-    optimizer = make(weight, grad_clip=1.0, betas=(0.0, 0.0))
-    (weight**2).sum().backward()
-    assert optimizer.step(0.1) == pytest.approx(10.0)
-    # Without memory Adam divides each gradient by itself, so that only the sign is left.
-    assert torch.allclose(weight.detach(), torch.tensor([2.9, 3.9]))
+@pytest.mark.parametrize(("limit", "factor"), [(6.5, 0.5), (12.9, 12.9 / 13), (13.5, 1.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adam_gets_gradients_that_are_clipped_by_their_common_norm(
+    limit: float, factor: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {"pair": nn.Parameter(torch.ones(2, dtype=dtype)), "one": nn.Parameter(torch.ones(1, dtype=dtype))}
+    optimizer = Optimizer(weights, OptimizerSettings(grad_clip=limit), World())
+    gradients: list[float] = []
+
+    def look() -> None:
+        [group] = optimizer._adam.param_groups
+        gradients.extend(value for master in group["params"] for value in master.grad.tolist())
+
+    monkeypatch.setattr(optimizer._adam, "step", look)
+    (weights["pair"] * torch.tensor([3.0, 4.0], dtype=dtype)).sum().backward()
+    (weights["one"] * 12.0).sum().backward()
+    assert optimizer.step(0.1) == pytest.approx(13.0)  # the norm before clipping
+    assert gradients == pytest.approx([3 * factor, 4 * factor, 12 * factor], rel=1e-6)
+
+
+def test_gradients_within_the_limit_are_left_alone() -> None:
+    free, bound = (nn.Parameter(torch.tensor([0.3, -0.4])) for _ in range(2))
+    follow(free, make(free, grad_clip=1e9), 0.01, 3)
+    follow(bound, make(bound, grad_clip=1.01), 0.01, 3)  # the norm is 1 at first
+    assert torch.equal(free, bound)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_gradient_that_is_no_number_stops_and_changes_nothing(bad: float) -> None:
+def test_a_gradient_that_is_not_finite_stops_and_changes_nothing(bad: float) -> None:
     weight = nn.Parameter(torch.tensor([1.0]))
     optimizer = make(weight)
     (weight * bad).sum().backward()
@@ -86,7 +104,7 @@ def test_a_gradient_that_is_no_number_stops_and_changes_nothing(bad: float) -> N
     assert "optimizer.lr" in caught.value.hint
 
 
-def test_a_resumed_optimizer_goes_on_to_the_bit() -> None:
+def test_a_resumed_optimizer_continues_to_the_bit() -> None:
     weights = [nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.bfloat16)) for _ in range(2)]
     first = make(weights[0])
     follow(weights[0], first, 0.01, 3)

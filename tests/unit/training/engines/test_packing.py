@@ -9,8 +9,7 @@ pytest.importorskip("transformers")
 
 from p2r.errors import DataError, ModelError  # noqa: E402
 from p2r.training.engines.local.attention import install  # noqa: E402
-from p2r.training.engines.local.logprobs import compute_logprobs  # noqa: E402
-from p2r.training.engines.local.packing import pack  # noqa: E402
+from p2r.training.engines.local.logprobs import compute_logprobs, pack  # noqa: E402
 from tests.fakes.tiny_policy import IMAGE, make_model, make_prompt, make_responses  # noqa: E402
 
 
@@ -55,11 +54,11 @@ def test_a_response_does_not_see_the_others() -> None:
 
 def test_no_dense_mask_over_the_row_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers would make one of N x N if it thought it needed it."""
-    from p2r.training.engines.local import packing
+    from p2r.training.engines.local.attention import SharedPrefix
 
     seen = []
-    attend = packing.SharedPrefix.attend
-    monkeypatch.setattr(packing.SharedPrefix, "attend", lambda self, *rest: seen.append(self) or attend(self, *rest))
+    attend = SharedPrefix.attend
+    monkeypatch.setattr(SharedPrefix, "attend", lambda self, *rest: seen.append(self) or attend(self, *rest))
     model = make_model()
     masks = []
     layer = model.model.language_model.layers[0]
@@ -94,8 +93,7 @@ def test_a_model_with_attention_dropout_is_refused() -> None:
 
 def test_the_gpu_s_name_for_the_mask_means_the_mask_of_the_cpu() -> None:
     """A response's tokens see the prompt and those before them: causal, aligned at the end."""
-    from p2r.training.engines.local.attention import repeat_rows
-    from p2r.training.engines.local.packing import _attend_after_prompt
+    from p2r.training.engines.local.attention import _attend_after_prompt, repeat_rows
 
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 4, 5, 8), torch.randn(3, 2, 12, 8), torch.randn(3, 2, 12, 8)

@@ -18,9 +18,9 @@ from p2r.models.checkpoint import open_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.nano import CHECKPOINT
 from p2r.roles import perceiver_prompt, reasoner_prompt
+from p2r.training.engines.local.policy import training_profile
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.plan.memory import count_weights, estimate_memory
-from p2r.training.profile import training_profile
 from p2r.training.rollout import Roller
 from p2r.training.rows.check import TrainingData, count_tokens, load_training_data
 from p2r.training.rows.difficulty import choose_rows, measure_difficulty
@@ -171,16 +171,18 @@ def test_memory_follows_from_the_weights() -> None:
     weights = count_weights(checkpoint, None)
     recipe = make_recipe()
     parts = {
-        part.name: part.num_bytes for part in estimate_memory(checkpoint, recipe, "perceiver", 100, in_bfloat16=True)
+        part.name: part.num_bytes
+        for part in estimate_memory(checkpoint, recipe, make_phase(), "perceiver", 100, in_bfloat16=True)
     }
     assert parts["policy"] == 2 * weights.total
     assert parts["Adam's states"] == 8 * weights.total
     assert parts["float32 masters"] == parts["gradients"] == 4 * weights.total
     lora = make_recipe(["model.lora.rank=4"])
-    adapted = estimate_memory(checkpoint, lora, "perceiver", 100, in_bfloat16=True)
+    adapted = estimate_memory(checkpoint, lora, make_phase(), "perceiver", 100, in_bfloat16=True)
     assert not any("frozen" in part.name for part in adapted)
     trained = count_weights(checkpoint, lora.model.lora).adapters
     assert 0 < trained < weights.language / 5
     assert {part.name: part.num_bytes for part in adapted}["Adam's states"] == 8 * trained
-    offload = estimate_memory(checkpoint, make_recipe(["optimizer.kind=offload"]), "perceiver", 100, in_bfloat16=True)
+    slow = make_recipe(["optimizer.kind=offload"])
+    offload = estimate_memory(checkpoint, slow, slow.phases()[0], "perceiver", 100, in_bfloat16=True)
     assert [part.name for part in offload if not part.on_device] == ["float32 masters", "gradients", "Adam's states"]

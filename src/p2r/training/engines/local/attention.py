@@ -1,21 +1,25 @@
-"""A place in transformers' attention where a layout of ours can step in.
+"""Attention by a layout of ours, inside the stock models of transformers.
 
 `install` gives a model's language part an attention function that does what stock sdpa does, unless the call carries a
-`layout`: then the layout attends. Two do: `packing.SharedPrefix` (one prompt, many responses, with gradient) and
-`group_generation.GroupCache` (many tokens a step against one cached prompt). Model code, vision tower, positions,
+`layout`, which then attends itself. There are two: `SharedPrefix` (one prompt, many responses, with gradient) and
+`group_cache.GroupCache` (many tokens per step against one cached prompt). Model code, vision tower, positions,
 checkpointing and sharding stay those of transformers.
 
-Installed for good, not around a call: gradient checkpointing runs a layer again during backward, after any `with`
-block around the forward has closed. The layout travels as an argument and so comes along.
+It is installed for good, not around a call: gradient checkpointing runs a layer again during backward, after any `with`
+block around the forward has closed. The layout is an argument of the call, so it is there in both runs.
 
-Shapes: H query heads, K key heads (H a multiple of K: grouped queries), D channels of a head.
+Shapes: H query heads, K key heads (H a multiple of K: grouped queries), D channels of a head; G responses of a group, R
+longest of them less one token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -75,6 +79,86 @@ def attend_grouped(
 def repeat_rows(mask: torch.Tensor, num_heads: int, num_key_heads: int) -> torch.Tensor:
     """A mask (B, N, M) for `attend_grouped`."""
     return mask.repeat(1, num_heads // num_key_heads, 1)[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One prompt and its responses within a packed row.
+
+    index_GR: places of the responses' tokens; shorter responses are filled up with the prompt's last token.
+    real_S: places of real tokens in the flattened (G, R), in the row's order.
+    mask: on a CPU, for `attend_grouped`; None on a GPU, whose kernel has this mask by name.
+    """
+
+    start: int
+    num_prompt: int
+    index_GR: torch.Tensor
+    real_S: torch.Tensor
+    mask: torch.Tensor | None
+
+    @classmethod
+    def make(cls, start: int, num_prompt: int, own: Sequence[int], model: VisionLanguageModel) -> Stretch:
+        """own: the number of packed tokens of each response."""
+        longest, end = max(own), start + num_prompt
+        index_GR = torch.full((len(own), longest), end - 1)
+        for row, num_tokens in enumerate(own):
+            index_GR[row, :num_tokens] = torch.arange(end, end + num_tokens)
+            end += num_tokens
+        real_S = (torch.arange(longest) < torch.tensor(own)[:, None]).flatten().nonzero()[:, 0]
+        mask = None
+        if model.device.type != "cuda":
+            sees_RM = torch.ones(longest, num_prompt + longest, dtype=torch.bool).tril(num_prompt)
+            config = model.config.get_text_config()
+            mask = repeat_rows(sees_RM[None], config.num_attention_heads, config.num_key_value_heads).to(model.device)
+        return cls(start, num_prompt, index_GR.to(model.device), real_S.to(model.device), mask)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """Prompts see themselves; each response sees its prompt and itself (a `Layout`)."""
+
+    stretches: tuple[Stretch, ...]
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, layer: int
+    ) -> torch.Tensor:
+        outputs: list[torch.Tensor] = []
+        for stretch in self.stretches:
+            prompt = slice(stretch.start, stretch.start + stretch.num_prompt)
+            prompt_key, prompt_value = key[:, :, prompt], value[:, :, prompt]
+            outputs.append(attend_causally(query[:, :, prompt], prompt_key, prompt_value, scale))
+            if not len(stretch.real_S):
+                continue
+            group_size = len(stretch.index_GR)
+            query_GHRD = query[0][:, stretch.index_GR].transpose(0, 1)
+            key_GKRD = key[0][:, stretch.index_GR].transpose(0, 1)
+            value_GKRD = value[0][:, stretch.index_GR].transpose(0, 1)
+            output_GHRD = _attend_after_prompt(
+                query_GHRD,
+                torch.cat([prompt_key.expand(group_size, -1, -1, -1), key_GKRD], dim=2),
+                torch.cat([prompt_value.expand(group_size, -1, -1, -1), value_GKRD], dim=2),
+                stretch.mask,
+                scale,
+            )
+            outputs.append(output_GHRD.transpose(0, 1).flatten(1, 2)[:, stretch.real_S][None])
+        return torch.cat(outputs, dim=2)
+
+
+def _attend_after_prompt(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """The queries are the last of the keys' places: causal, aligned at the end."""
+    if mask is not None:
+        return attend_grouped(query, key, value, mask, scale)
+    bias = causal_lower_right(query.shape[2], key.shape[2])
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=bias,  # pyright: ignore[reportArgumentType]  # a tensor to torch, which picks the kernel by its type
+        scale=scale,
+        enable_gqa=True,
+    )
 
 
 def _attention(

@@ -1,24 +1,140 @@
-"""Log-probs of packed responses, with gradient: one forward pass through the stock model.
+"""Log-probs of responses, with gradient: prompts and responses in one row, one forward pass through the stock model.
 
-Logits are made only where a response token is predicted, in float32 at least; more than fit into `MAX_LOGITS` at once
-are made in pieces that backward makes again, so that a vocabulary of 150,000 does not fill the memory.
+A group of G responses to one prompt is usually trained as G rows that repeat the prompt and its images. Here it is
 
-Shapes: as in `packing`; V vocabulary, C channels of the hidden state.
+    [ prompt | response 0 without its last token | response 1 without its last token | ... ]
+
+one such stretch per prompt, one after another, ragged, without padding, each prompt and each image once. Whatever works
+token by token (embeddings, norms, MLPs, placing the vision tower's tokens) is right as it is; a response's positions
+continue from the prompt's end; and `attention.SharedPrefix` lets each response see only the prompt and itself. Log-probs
+and gradients are those of the repeated rows (the last token of a response predicts nothing and is left out).
+
+Logits are made only where a response token is predicted, in float32 at least. More than `MAX_LOGITS` are made in pieces,
+which backward makes again, so that a vocabulary of 150,000 does not fill the memory.
+
+Background: docs/performance.md; the paper's equation 5 is a sum over such groups.
+
+Shapes: P prompt tokens, N packed tokens, B responses of all groups, T longest response, M response tokens of all
+groups, K places whose successor is predicted, V vocabulary, C channels of the hidden state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
+from p2r.errors import DataError
+from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import VisionLanguageModel
 from p2r.models.local.patches import normalize
-from p2r.training.engines.local.packing import Packed
+from p2r.models.profiles import QWEN3_VL, PatchFormat
+from p2r.training.engines.local.attention import SharedPrefix, Stretch
 
 MAX_LOGITS = 2**27
 """Logits held at once (512 MB in float32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The inputs of one forward pass, and where its predictions belong.
+
+    ids_1N, positions_31N: tokens of the row, and their three rotary axes.
+    layout: says which token sees which.
+    patches, grids, patch_format: the images as bytes, each once; None where there are none.
+    predictors_K: places in the row whose successors are predicted.
+    source_M, target_M, place_M: for each response token, ordered by source: the predictor (an index into predictors_K),
+        the token, and where its log-prob stands in the flattened (B, T).
+    mask_BT: True where a response has a token.
+    """
+
+    ids_1N: torch.Tensor
+    positions_31N: torch.Tensor
+    layout: SharedPrefix
+    patches: NDArray[np.uint8] | None
+    grids: torch.Tensor | None
+    patch_format: PatchFormat
+    predictors_K: torch.Tensor
+    source_M: torch.Tensor
+    target_M: torch.Tensor
+    place_M: torch.Tensor
+    mask_BT: torch.Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        return self.ids_1N.shape[1]
+
+    @property
+    def num_patches(self) -> int:
+        return 0 if self.patches is None else len(self.patches)
+
+
+def pack(
+    model: VisionLanguageModel,
+    groups: Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]],
+    *,
+    patch_format: PatchFormat = QWEN3_VL,
+) -> Packed:
+    """Put groups into one row.
+
+    Args:
+        model: whose positions, heads and device count; `attention.install` has been called on it.
+        groups: prompts, each with the token ids of its responses (one token at least, the end token included).
+        patch_format: that of the checkpoint the prompts were encoded for.
+
+    Raises:
+        DataError: a response is empty, or holds the token that stands for an image.
+    """
+    _check(groups, model.config.image_token_id)
+    ids: list[int] = []
+    axes: list[torch.Tensor] = []
+    stretches: list[Stretch] = []
+    predictors: list[int] = []
+    tokens: list[tuple[int, int, int, int]] = []  # source, target, row in B, place in T
+    row = 0
+    for prompt, responses in groups:
+        start, own = len(ids), [len(response) - 1 for response in responses]
+        prompt_axes = _prompt_positions(model, prompt)
+        ids.extend(prompt.token_ids)
+        axes.append(prompt_axes)
+        after, last = int(prompt_axes.max()) + 1, len(predictors)
+        predictors.append(len(ids) - 1)  # the prompt's last token predicts every response's first
+        for response in responses:
+            axes.append(torch.arange(after, after + len(response) - 1).expand(3, -1))
+            sources = [last, *range(len(predictors), len(predictors) + len(response) - 1)]
+            predictors.extend(range(len(ids), len(ids) + len(response) - 1))
+            tokens.extend(
+                (source, token, row, t) for t, (source, token) in enumerate(zip(sources, response, strict=True))
+            )
+            ids.extend(response[:-1])
+            row += 1
+        stretches.append(Stretch.make(start, len(prompt.token_ids), own, model))
+    tokens.sort(key=lambda each: each[0])
+    source_M, target_M, row_M, t_M = torch.tensor(tokens).T.contiguous()
+    longest = int(t_M.max()) + 1
+    place_M = row_M * longest + t_M
+    mask_BT = torch.zeros(row * longest, dtype=torch.bool)
+    mask_BT[place_M] = True
+    patches = [rows for prompt, _ in groups for rows in prompt.patches]
+    grids = [grid for prompt, _ in groups for grid in prompt.grids]
+    device = model.device
+    return Packed(
+        ids_1N=torch.tensor([ids], device=device),
+        positions_31N=torch.cat(axes, dim=1)[:, None].to(device),
+        layout=SharedPrefix(tuple(stretches)),
+        patches=np.concatenate(patches) if patches else None,
+        grids=torch.tensor(grids, device=device) if grids else None,
+        patch_format=patch_format,
+        predictors_K=torch.tensor(predictors, device=device),
+        source_M=source_M.to(device),
+        target_M=target_M.to(device),
+        place_M=place_M.to(device),
+        mask_BT=mask_BT.view(row, longest).to(device),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +229,30 @@ def _lay_out(values_M: torch.Tensor, packed: Packed) -> torch.Tensor:
     """(B, T) of values per response token."""
     flat = values_M.new_zeros(packed.mask_BT.numel())
     return flat.index_put((packed.place_M,), values_M).view(packed.mask_BT.shape)
+
+
+def _prompt_positions(model: VisionLanguageModel, prompt: EncodedPrompt) -> torch.Tensor:
+    """(3, P), on the CPU: transformers computes them in Python loops."""
+    ids_1P = torch.tensor([prompt.token_ids])
+    axes_31P, _ = model.model.get_rope_index(
+        ids_1P,  # pyright: ignore[reportArgumentType]  # any tensor will do, here and below
+        mm_token_type_ids=(ids_1P == model.config.image_token_id).int(),  # pyright: ignore[reportArgumentType]
+        image_grid_thw=torch.tensor(prompt.grids) if prompt.grids else None,  # pyright: ignore[reportArgumentType]
+    )
+    return axes_31P[:, 0]
+
+
+def _check(groups: Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]], image_token_id: int) -> None:
+    for number, (_, responses) in enumerate(groups):
+        if not responses:
+            raise DataError(f"prompt {number} has no responses", hint="leave out prompts whose rollouts are all masked")
+        for which, response in enumerate(responses):
+            if not response:
+                raise DataError(
+                    f"response {which} to prompt {number} has no tokens", hint="a response holds its end token at least"
+                )
+            if image_token_id in response:
+                raise DataError(
+                    f"response {which} to prompt {number} holds token {image_token_id}, which stands for an image",
+                    hint="take rollouts from generate_groups, which never draws it",
+                )

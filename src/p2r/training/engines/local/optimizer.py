@@ -71,7 +71,7 @@ class Optimizer:
                 "start anew from it",
             )
         limit = self._settings.grad_clip
-        if limit is not None and norm > limit:
+        if norm > limit:
             for gradient in gradients:
                 gradient.mul_(limit / (norm + 1e-6))
         for each in self._adam.param_groups:

@@ -41,8 +41,9 @@ from p2r.training.engines.local.adapters import (
     without_adapters,
 )
 from p2r.training.engines.local.distributed import World
-from p2r.training.profile import training_profile
 
+PAPER_VISUAL_TOKENS = 2048
+"""Most visual tokens of an image in training (paper, appendix C.2)."""
 PATCH_EMBEDDING = "model.visual.patch_embed.proj.weight"
 ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
 """Files of a checkpoint that are not true of what was trained from it."""
@@ -82,8 +83,11 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
-    """The policy as it was at the phase's start: reference of the KL term, and the other role."""
+class Snapshot:
+    """The frozen copy of the policy from the phase's start: the reference of the KL term, and the other role.
+
+    shares_weights: with LoRA it is the policy itself without its adapters.
+    """
 
     engine: Engine
     partner: LocalModel
@@ -132,8 +136,25 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
     return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None, dtype=dtype)
 
 
-def freeze(policy: Policy, *, batch_size: int) -> Frozen:
-    """The policy as it is now, for good. Called before it is split.
+def training_profile(checkpoint: Checkpoint, max_pixels: int | None) -> ModelProfile:
+    """The profile of a checkpoint in training: by default half of the pixels that it is shown later, as in the paper.
+
+    Args:
+        max_pixels: most pixels of an image. None for the paper's, or the checkpoint's own where that is lower.
+
+    Raises:
+        ConfigError: less than one visual token.
+    """
+    profile = checkpoint.profile(max_pixels=max_pixels)
+    if max_pixels is not None:
+        return profile
+    budget = profile.budget
+    most = min(budget.max_pixels, PAPER_VISUAL_TOKENS * budget.factor**2)
+    return profile.model_copy(update={"budget": budget.model_copy(update={"max_pixels": most})})
+
+
+def take_snapshot(policy: Policy, *, batch_size: int) -> Snapshot:
+    """Freeze the policy as it is now. To be called before it is split.
 
     Args:
         batch_size: most prompts that the other role replies to together.
@@ -145,7 +166,7 @@ def freeze(policy: Policy, *, batch_size: int) -> Frozen:
         engine = replace(policy.engine, model=model.to(dtype=policy.dtype))  # pyright: ignore[reportCallIssue]
     name = f"frozen:{policy.checkpoint.folder.name}"
     partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
-    return Frozen(engine, partner, shares_weights=policy.has_adapters)
+    return Snapshot(engine, partner, shares_weights=policy.has_adapters)
 
 
 def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Path) -> None:

@@ -1,0 +1,170 @@
+"""The update: which advantage each rollout takes, what the loss is computed from, and what reaches the optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from p2r.config import AdvantageSettings  # noqa: E402
+from p2r.errors import TrainingError  # noqa: E402
+from p2r.training.engines.local.distributed import World  # noqa: E402
+from p2r.training.groups import Group  # noqa: E402
+from p2r.training.update import Learner, UpdateReport, compare_groups, learn_step  # noqa: E402
+from p2r.training.watch.stopwatch import Stopwatch  # noqa: E402
+from tests.fakes.tiny_policy import make_groups, make_learner, repeated_logits  # noqa: E402
+
+REWARDS = ((1.0, 0.0, 0.0), (0.0, 1.0, None), (1.0, 1.0, 1.0), (0.5, 0.0, 1.0))
+"""One rollout could not be judged, one group is dead."""
+
+
+class Recorder:
+    """In place of an optimizer: keeps the gradient of each step, as it is before it is clipped, and changes nothing."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.masters, self.gradients = learner.optimizer._masters, list[torch.Tensor]()
+
+    def step(self, rate: float) -> float:
+        own = [master.grad.flatten() for master in self.masters.values() if master.grad is not None]
+        self.gradients.append(torch.cat(own))
+        return 0.0
+
+
+class Twins(World):
+    """Two processes that hold the same groups."""
+
+    __slots__ = ()
+
+    def gather(self, own: Sequence[object]) -> list[object]:
+        return [item for item in own for _ in range(2)]
+
+    def add_up(self, values: Sequence[float]) -> list[float]:
+        return [2 * value for value in values]
+
+
+def learn(groups: Sequence[Group], *changes: str, watch: Stopwatch | None = None) -> UpdateReport | None:
+    return learn_step(make_learner(changes), groups, 1e-3, watch).report
+
+
+def find_gradient(groups: Sequence[Group], *changes: str, world: World | None = None) -> torch.Tensor:
+    learner = make_learner(changes, world=world)
+    recorder = Recorder(learner)
+    learn_step(replace(learner, optimizer=recorder), groups, 1e-3)  # type: ignore[arg-type]
+    [gradient] = recorder.gradients
+    return gradient
+
+
+def same(first: float, second: float) -> bool:
+    return first == pytest.approx(second, rel=1e-9)
+
+
+def test_an_answer_takes_the_advantage_of_the_box_set_it_was_given_on() -> None:
+    first, second, answer, other = make_groups((0.0, 1.0, 0.0, 0.0), (0.25, 0.0, 1.0, 0.5), (1.0,), (0.0,))
+    groups = [first, second, replace(answer, parent=(1, 2)), replace(other, parent=(0, 1))]
+    compared = compare_groups(groups, AdvantageSettings())
+    parents = [advantage for each in compared[:2] for advantage in each.advantages]
+    assert len(set(parents)) == 6  # so that no other rollout's would do
+    assert compared[2].advantages == (compared[1].advantages[2],)
+    assert compared[3].advantages == (compared[0].advantages[1],)
+
+
+def test_an_answer_on_a_box_set_that_could_not_be_compared_is_masked() -> None:
+    lonely, dead, answer, other = make_groups((1.0, None), (1.0, 1.0), (1.0,), (1.0,))
+    groups = [lonely, dead, replace(answer, parent=(0, 0)), replace(other, parent=(1, 1))]
+    compared = compare_groups(groups, AdvantageSettings())
+    assert [(each.is_dropped, each.is_dead) for each in compared] == [(True, False), (False, True)] * 2
+    assert (compared[2].kept, compared[3].advantages) == ([], (0.0,))
+
+
+def test_what_could_not_be_judged_is_left_out_of_its_group() -> None:
+    compared = compare_groups(make_groups(*REWARDS), AdvantageSettings())
+    assert compared[1].advantages[2] is None and len(compared[1].kept) == 2
+    assert compared[1].advantages[:2] == pytest.approx([-math.sqrt(0.5), math.sqrt(0.5)], rel=1e-5)
+    assert compared[2].is_dead and not compared[2].is_dropped
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_entropy_and_divergence_are_those_of_the_stock_model_at_the_temperature_of_sampling(temperature: float) -> None:
+    groups, changes = make_groups((1.0, 0.0), (0.0, 1.0)), [f"rollout.temperature={temperature}"]
+    learner = make_learner(changes)
+    rows = [(group.prompt, [rollout.token_ids for rollout in group.rollouts]) for group in groups]
+    with torch.no_grad():
+        policy = repeated_logits(learner.policy.model, rows)
+        reference = repeated_logits(learner.snapshot.engine.model, rows)
+    entropies: list[float] = []
+    divergences: list[float] = []
+    for (own, tokens), (other, _) in zip(policy, reference, strict=True):
+        own_log, other_log = ((each / temperature).log_softmax(-1) for each in (own, other))
+        entropies += (-(own_log.exp() * own_log).sum(-1)).tolist()
+        toward = (other_log - own_log).gather(1, tokens[:, None])[:, 0]
+        divergences += (toward.exp() - toward - 1).tolist()
+    report = learn_step(learner, groups, 1e-3).report
+    assert report is not None and report.num_tokens == len(entropies)
+    assert same(report.entropy, sum(entropies) / len(entropies))
+    assert same(report.kl, sum(divergences) / len(divergences))
+
+
+def test_the_gradient_of_two_processes_is_that_of_one_on_all_of_their_groups() -> None:
+    groups = make_groups((1.0, 0.0, 0.5), (0.0, 1.0, 0.0))
+    alone = find_gradient(groups)
+    # FSDP takes the mean of both processes' gradients, which are equal here.
+    assert torch.allclose(find_gradient(groups, world=Twins(size=2)), alone, rtol=1e-5, atol=1e-7)
+    assert float(alone.norm()) > 0
+
+
+def test_micro_batches_add_up_to_the_batch() -> None:
+    groups = make_groups(*REWARDS)
+    one, four = (learn(groups, f"optimizer.micro_batch_groups={size}") for size in (1, 4))
+    assert one is not None and four is not None
+    assert (one.num_micro_batches, four.num_micro_batches) == (4, 1)
+    assert same(one.loss, four.loss) and one.grad_norm == pytest.approx(four.grad_norm, rel=1e-6)
+    assert (one.num_packed_tokens, one.num_patches) == (four.num_packed_tokens, four.num_patches)
+    apart, together = (find_gradient(groups, f"optimizer.micro_batch_groups={size}") for size in (1, 4))
+    assert torch.allclose(apart, together, rtol=1e-5, atol=1e-7)
+
+
+def test_dead_groups_are_skipped_only_without_a_kl_term() -> None:
+    without, with_kl = (learn(make_groups(*REWARDS), f"loss.kl_coef={coef}") for coef in (0.0, 0.01))
+    assert without is not None and with_kl is not None
+    assert (without.num_micro_batches, with_kl.num_micro_batches) == (3, 4)
+    assert without.num_tokens == with_kl.num_tokens
+    assert (without.kl, with_kl.kl > 0) == (0.0, True)
+
+
+def test_the_reference_is_asked_once_a_batch_and_only_for_a_kl_term() -> None:
+    watch, silent = Stopwatch(), Stopwatch()
+    report = learn(make_groups(*REWARDS), "optimizer.updates_per_batch=3", watch=watch)
+    learn(make_groups(*REWARDS), "loss.kl_coef=0", watch=silent)
+    assert report is not None
+    assert report.ratio != 1.0  # later updates are clipped against the first log-probs
+    assert "reference" in watch.seconds and "reference" not in silent.seconds
+
+
+@pytest.mark.parametrize("rewards", [((None, None), (None, None)), ((1.0, None), (None, 0.0)), ()])
+def test_nothing_is_learned_when_nothing_could_be_compared(rewards: Sequence[Sequence[float | None]]) -> None:
+    learner = make_learner()
+    before = {name: weight.detach().clone() for name, weight in learner.policy.trainable.items()}
+    assert learn_step(learner, make_groups(*rewards), 1e-3).report is None
+    assert all(torch.equal(weight, before[name]) for name, weight in learner.policy.trainable.items())
+
+
+def test_a_reward_that_is_not_finite_stops_with_the_weights_as_they_were() -> None:
+    learner = make_learner()
+    before = {name: weight.detach().clone() for name, weight in learner.policy.trainable.items()}
+    with pytest.raises(TrainingError, match="norm is nan"):
+        learn_step(learner, make_groups((math.inf, 0.0), (1.0, 0.0)), 1e-3)
+    assert all(torch.equal(weight, before[name]) for name, weight in learner.policy.trainable.items())
+
+
+def test_the_longest_reply_that_is_allowed_divides_the_loss_of_dr_grpo() -> None:
+    changes = ["loss.kl_coef=0", "loss.reduction=dr-grpo"]
+    short, long = (
+        learn(make_groups((1.0, 0.0)), *changes, f"rollout.max_new_tokens={{perceiver={limit}, reasoner=9}}")
+        for limit in (10, 40)
+    )
+    assert short is not None and long is not None
+    assert same(short.loss, 4 * long.loss) and short.loss != 0
