@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean
-from typing import cast
 
 import numpy as np
 import torch
@@ -44,12 +43,11 @@ from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.generate import generate_groups
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import Policy, freeze, load_policy
-from p2r.training.evidence_store import EvidenceStore
+from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.lockstep import LockstepPartner
+from p2r.training.memo import EvidenceStore
 from p2r.training.rollout import Roller
-from p2r.training.train import loss_of
-from p2r.training.update import judge_groups, update_policy
+from p2r.training.update import Learner, learn_step
 from p2r.training.watch.metrics import time_step
 from p2r.training.watch.stopwatch import Stopwatch
 from p2r.types import Sample
@@ -137,11 +135,12 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     """The steps of a phase, as `p2r.training.train` takes them."""
     policy = load_policy(recipe.model)
     policy = replace(policy, encoder=Scribe(policy.checkpoint))
-    frozen = freeze(policy, batch_size=recipe.partner.concurrency)
-    optimizer = Optimizer(policy.trainable, recipe.optimizer, World())
-    partner, prompts = LockstepPartner(frozen.partner), load_prompt_set(recipe.rollout.prompts)
-    looking = Decoding(max_new_tokens=recipe.rollout.max_new_tokens.perceiver)
-    perceiver = ModelPerceiver(frozen.partner, prompts, looking)
+    snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency)
+    optimizer = Optimizer(policy.trainable, phase.optimizer, World())
+    learner = Learner(phase, policy, snapshot, optimizer, World())
+    partner, prompts = LockstepPartner(snapshot.partner), load_prompt_set(phase.rollout.prompts)
+    looking = Decoding(max_new_tokens=phase.rollout.max_new_tokens.perceiver)
+    perceiver = ModelPerceiver(snapshot.partner, prompts, looking)
     device = policy.model.device
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
@@ -149,33 +148,23 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     with EvidenceStore(folder / phase.name, partner, perceiver, weights="") as evidence:
         actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
         roller = Roller(recipe, phase, actor, partner, prompts, evidence=evidence)
-        for step in range(len(rows) // recipe.prompts_per_step):
-            watch, here = Stopwatch(), rows[step * recipe.prompts_per_step :][: recipe.prompts_per_step]
+        for step in range(len(rows) // phase.prompts_per_step):
+            watch, here = Stopwatch(), rows[step * phase.prompts_per_step :][: phase.prompts_per_step]
             with watch.part("rollout"):
                 rolled = asyncio.run(roller.roll_out(here, step))
             rollout_gb = read_peak_gb(device)
-            judged = judge_groups(rolled.groups, std=recipe.advantage.std, eps=recipe.advantage.eps)
-            report = update_policy(
-                policy,
-                frozen,
-                judged,
-                optimizer,
-                phase.lr,
-                loss=loss_of(recipe, phase),
-                micro_batch_groups=recipe.optimizer.micro_batch_groups,
-                watch=watch,
-            )
+            report = learn_step(learner, rolled.groups, phase.lr, watch).report
             if rolled.stats.num_failed or report is None:
                 raise SystemExit(f"{rolled.stats.num_failed} rollouts could not be judged")
-            timing = cast("dict[str, float]", time_step(policy, watch, rolled.stats, report, World(), num_updates=1))
+            timing = time_step(learner, watch, rolled.stats, report)
             seconds = {**rolled.stats.seconds, **{part: watch.seconds.get(part, 0.0) for part in UPDATE_PARTS}}
             parts.append({part: seconds[part] / len(here) for part in seconds})
             figures.append({name: timing[name] for name in timing if name == "mfu" or "per_second" in name})
             figures[-1]["evidence that differs"] = rolled.stats.unique_share or 0.0
             peaks.append((rollout_gb, read_peak_gb(device)))
     prompt = max((group.prompt for group in rolled.groups), key=lambda each: len(each.token_ids))
-    length = recipe.rollout.max_new_tokens.of(phase.roles[0])
-    most = find_most_rollouts(policy, prompt, recipe.rollout.group_size, length) if device.type == "cuda" else None
+    length = phase.rollout.max_new_tokens.of(phase.roles[0])
+    most = find_most_rollouts(policy, prompt, phase.rollout.group_size, length) if device.type == "cuda" else None
     largest = (max(rollout for rollout, _ in peaks), max(update for _, update in peaks))
     return PhaseCost(average(parts[1:]), average(figures[1:]), largest, most)
 

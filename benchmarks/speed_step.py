@@ -51,12 +51,11 @@ from p2r.prompts import load_prompt_set
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import freeze, load_policy
+from p2r.training.engines.local.policy import load_policy, take_snapshot
 from p2r.training.groups import Group
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.rollout import Roller
-from p2r.training.train import loss_of
-from p2r.training.update import judge_groups, update_policy
+from p2r.training.update import Learner, learn_step
 from p2r.training.watch.stopwatch import Stopwatch
 from p2r.types import Sample
 from tests.fakes.random_model import SIZES, write_checkpoint
@@ -129,11 +128,13 @@ def measure_apart(arguments: argparse.Namespace, side: str) -> Measured:
 def measure_ours(arguments: argparse.Namespace) -> Measured:
     recipe = make_recipe(arguments)
     policy = load_policy(recipe.model)
-    frozen = freeze(policy, batch_size=recipe.partner.concurrency)
-    optimizer = Optimizer(policy.trainable, recipe.optimizer, World())
+    snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency)
+    phase = recipe.phases()[0]
+    optimizer = Optimizer(policy.trainable, phase.optimizer, World())
+    learner = Learner(phase, policy, snapshot, optimizer, World())
     actor = AnsweringActor("policy", policy.profile, policy.encoder, policy.engine)
-    phase, prompts = recipe.phases()[0], load_prompt_set(recipe.rollout.prompts)
-    roller = Roller(recipe, phase, actor, LockstepPartner(frozen.partner), prompts)
+    prompts = load_prompt_set(phase.rollout.prompts)
+    roller = Roller(recipe, phase, actor, LockstepPartner(snapshot.partner), prompts)
     walls: list[float] = []
     cpus: list[float] = []
     parts: list[dict[str, float]] = []
@@ -142,8 +143,7 @@ def measure_ours(arguments: argparse.Namespace) -> Measured:
         wall, cpu, watch = time.perf_counter(), time.process_time(), Stopwatch()
         rolled = asyncio.run(roller.roll_out(rows, step))
         groups = rolled.groups if step else cut_and_keep(rolled.groups, arguments)
-        judged = judge_groups(groups, std=recipe.advantage.std, eps=recipe.advantage.eps)
-        report = update_policy(policy, frozen, judged, optimizer, RATE, loss=loss_of(recipe, phase), watch=watch)
+        report = learn_step(learner, groups, RATE, watch).report
         assert report is not None and not rolled.stats.num_failed
         if step == 0:
             loss, grad_norm = report.loss, report.grad_norm

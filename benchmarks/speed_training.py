@@ -45,8 +45,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.training.engines.local.attention import install
-from p2r.training.engines.local.logprobs import compute_logprobs
-from p2r.training.engines.local.logprobs import pack
+from p2r.training.engines.local.logprobs import compute_logprobs, pack
 from tests.fakes.random_model import SIZES, image_size, make_model, make_prompt, read_memory_mb, repeat_rows
 
 Compute: TypeAlias = Callable[[], torch.Tensor]

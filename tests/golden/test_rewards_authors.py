@@ -39,7 +39,8 @@ async def roll_out(row: dict[str, Any], reward: str) -> tuple[Rolled, list[Promp
     )
     actor, partner = FakeActor(in_turn(row["solution_str"])), LockstepPartner(BatchScript(reply))
     recipe = make_recipe([f"reward.set={reward}"])
-    rolled = await Roller(recipe, make_phase(), actor, partner, load_prompt_set("release")).roll_out([sample], step=0)
+    roller = Roller(recipe, make_phase(recipe=recipe), actor, partner, load_prompt_set("release"))
+    rolled = await roller.roll_out([sample], step=0)
     return rolled, asked
 
 

@@ -21,9 +21,9 @@ from p2r.models.nano import CHECKPOINT
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.training.engines.base import EngineActor
-from p2r.training.engines.local.policy import Frozen, Policy, freeze, load_policy
-from p2r.training.evidence_store import EvidenceStore
+from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, take_snapshot
 from p2r.training.groups import Rolled
+from p2r.training.memo import EvidenceStore
 from p2r.training.partner import open_partner
 from p2r.training.plan.plan import describe_plan
 from p2r.training.rollout import Roller
@@ -35,18 +35,18 @@ ROWS = list(Needles(seed=TRAINING_SEEDS, num_samples=4))
 
 
 @pytest.fixture(scope="module")
-def models() -> tuple[Policy, Frozen]:
+def models() -> tuple[Policy, Snapshot]:
     recipe = load_recipe(RECIPE, CHANGES)
     policy = load_policy(recipe.model)
-    return policy, freeze(policy, batch_size=8)
+    return policy, take_snapshot(policy, batch_size=8)
 
 
 @asynccontextmanager
 async def start(
-    recipe: Recipe, index: int, models: tuple[Policy, Frozen], folder: Path
+    recipe: Recipe, index: int, models: tuple[Policy, Snapshot], folder: Path
 ) -> AsyncGenerator[Roller, None]:
-    policy, frozen = models
-    async with open_partner(recipe.partner, frozen.partner, CHECKPOINT, folder) as partner:
+    policy, snapshot = models
+    async with open_partner(recipe.partner, snapshot.partner, CHECKPOINT, folder) as partner:
         perceiver = ModelPerceiver(partner.model, PROMPTS, Decoding(max_new_tokens=64))
         actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
         with EvidenceStore(folder, partner, perceiver, weights="nano") as evidence:
@@ -59,7 +59,7 @@ def outcome(rolled: Rolled) -> list[tuple[str, list[tuple[tuple[int, ...], float
 
 @pytest.mark.parametrize("index", [0, 1])
 async def test_rollouts_and_rewards_do_not_depend_on_the_batch(
-    models: tuple[Policy, Frozen], tmp_path: Path, index: int
+    models: tuple[Policy, Snapshot], tmp_path: Path, index: int
 ) -> None:
     together, apart = (load_recipe(RECIPE, [*CHANGES, f"rollout.prompts_at_once={count}"]) for count in (4, 1))
     async with start(together, index, models, tmp_path / "together") as roller:
@@ -73,7 +73,7 @@ async def test_rollouts_and_rewards_do_not_depend_on_the_batch(
     assert first.stats.num_rollouts == 16
 
 
-def test_many_prompts_at_once_are_answered_as_one_by_one_and_errors_stay_apart(models: tuple[Policy, Frozen]) -> None:
+def test_many_prompts_at_once_are_answered_as_one_by_one_and_errors_stay_apart(models: tuple[Policy, Snapshot]) -> None:
     model: LocalModel = models[1].partner
     texts = ["What is the red star?", "<|image_pad|>", "Where is the blue circle, then?"]
     prompts = [Prompt("reasoner", PROMPTS.system, text, (), PROMPTS.fingerprint) for text in texts]
@@ -90,7 +90,7 @@ def test_many_prompts_at_once_are_answered_as_one_by_one_and_errors_stay_apart(m
 def test_the_plan_says_what_a_recipe_would_do() -> None:
     recipe = load_recipe(RECIPE, CHANGES)
     lines = "\n".join(describe_plan(recipe, probe=False))
-    num_steps = [phase.count_steps(4, 4) for phase in recipe.phases()]
+    num_steps = [phase.count_steps(4) for phase in recipe.phases()]
     assert "4 of 4 rows of needles:1000000 are used" in lines
     assert f"phase 0-perceiver: {num_steps[0]} steps of 4 rows, 16 rollouts each" in lines
     assert f"{16 * sum(num_steps):,} rollouts (control: none)" in lines
@@ -101,5 +101,5 @@ def test_the_command_prints_the_plan_with_measured_seconds() -> None:
     small = ["rollout.group_size=2", "rollout.prompts_per_step=2", "data.num_rows=2"]
     result = CliRunner().invoke(app, ["train", str(RECIPE), "--plan", *(f"--set={change}" for change in small)])
     assert result.exit_code == 0, result.output
-    assert "seconds a reasoner step, scaled up from 2 rows" in result.stdout
+    assert "seconds per reasoner step, scaled up from 2 rows" in result.stdout
     assert "minutes in all" in result.stdout

@@ -27,17 +27,15 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from p2r.config import ModelSettings, OptimizerSettings
+from p2r.config import ModelSettings, Phase, parse_recipe
 from p2r.dialogue import Prompt
 from p2r.images.load import MemoryImage
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.training.advantage import Std
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import Policy, freeze, load_policy
+from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.groups import Group, Rollout
-from p2r.training.loss import LossConfig
-from p2r.training.update import UpdateReport, judge_groups, update_policy
+from p2r.training.update import Learner, UpdateReport, learn_step
 from p2r.types import Sample
 from tests.fakes.tiny_checkpoint import make_checkpoint
 
@@ -62,25 +60,34 @@ class Case:
     """An estimator by our names and by TRL's."""
 
     name: str
-    ours: LossConfig
+    ours: Mapping[str, object]
     trl: Mapping[str, object]
-    std: Std = "sample"
+    std: str = "sample"
+
+    def make_phase(self, num_updates: int = 1) -> Phase:
+        tables: dict[str, Mapping[str, object]] = {
+            "loss": self.ours,
+            "advantage": {"std": self.std, "eps": TRL_EPS},
+            "rollout": {"max_new_tokens": {"perceiver": MAX_NEW_TOKENS, "reasoner": MAX_NEW_TOKENS}},
+            "optimizer": {"weight_decay": 0.0, "grad_clip": GRAD_CLIP, "updates_per_batch": num_updates},
+        }
+        return parse_recipe({"out": "unused", "data": {"num_rows": 2}, **tables}).phases()[1]
 
 
 CASES = (
-    Case("release", LossConfig(), {"loss_type": "dapo"}),
-    Case("paper", LossConfig(reduction="sequence-mean"), {"loss_type": "grpo"}),
-    Case("strong KL", LossConfig(kl_coef=0.5, reduction="sequence-mean"), {"loss_type": "grpo"}),
-    Case("DAPO", LossConfig(kl_coef=0.0, clip_high=0.28), {"loss_type": "dapo", "epsilon_high": 0.28}),
+    Case("release", {}, {"loss_type": "dapo"}),
+    Case("paper", {"reduction": "sequence-mean"}, {"loss_type": "grpo"}),
+    Case("strong KL", {"kl_coef": 0.5, "reduction": "sequence-mean"}, {"loss_type": "grpo"}),
+    Case("DAPO", {"kl_coef": 0.0, "clip_high": 0.28}, {"loss_type": "dapo", "epsilon_high": 0.28}),
     Case(
         "Dr.GRPO",
-        LossConfig(kl_coef=0.0, reduction="dr-grpo", max_response_tokens=MAX_NEW_TOKENS),
+        {"kl_coef": 0.0, "reduction": "dr-grpo"},
         {"loss_type": "dr_grpo", "scale_rewards": "none"},
         std="none",
     ),
     Case(
         "GSPO",
-        LossConfig(kl_coef=0.0, reduction="sequence-mean", ratio="sequence", clip_low=0.05, clip_high=0.05),
+        {"kl_coef": 0.0, "reduction": "sequence-mean", "ratio": "sequence", "clip_low": 0.05, "clip_high": 0.05},
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.05},
     ),
 )
@@ -134,7 +141,7 @@ def test_loss_and_gradient_norm_are_those_of_trl(
     assert report.grad_norm == pytest.approx(first["grad_norm"], rel=2e-5)
     assert report.entropy == pytest.approx(first["entropy"], rel=2e-5)
     assert report.clip_share == first["clip_ratio/region_mean"] == 0.0
-    if case.ours.kl_coef:
+    if case.make_phase().loss.kl_coef:
         assert report.kl > 1e-3
         assert report.kl == pytest.approx(first["kl"], rel=2e-5)
 
@@ -142,7 +149,7 @@ def test_loss_and_gradient_norm_are_those_of_trl(
     assert both.loss == pytest.approx((first["loss"] + second["loss"]) / 2, rel=1e-4, abs=1e-5)
     assert both.grad_norm == pytest.approx((first["grad_norm"] + second["grad_norm"]) / 2, rel=1e-4)
     assert both.clip_share > 0
-    if case.ours.ratio == "token":  # of sequence ratios, TRL counts sequences and ours their tokens
+    if case.make_phase().loss.ratio == "token":  # of sequence ratios, TRL counts sequences and ours their tokens
         assert both.clip_share == pytest.approx(second["clip_ratio/region_mean"] / 2, rel=1e-6)
 
 
@@ -163,16 +170,10 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
         )
         for text, images, replies, rewards in zip(rolled.texts, rolled.images, rolled.replies, REWARDS, strict=True)
     ]
-    settings = OptimizerSettings(lr=RATE, weight_decay=0.0, grad_clip=GRAD_CLIP)
-    report = update_policy(
-        policy,
-        freeze(reference, batch_size=1),
-        judge_groups(groups, std=case.std, eps=TRL_EPS),
-        Optimizer(policy.trainable, settings, World()),
-        RATE,
-        loss=case.ours,
-        num_updates=num_updates,
-    )
+    phase = case.make_phase(num_updates)
+    optimizer = Optimizer(policy.trainable, phase.optimizer, World())
+    learner = Learner(phase, policy, take_snapshot(reference, batch_size=1), optimizer, World())
+    report = learn_step(learner, groups, RATE).report
     assert report is not None
     return report
 
@@ -189,9 +190,9 @@ def train_by_trl(case: Case, folders: tuple[Path, Path], rolled: Rolled, output:
     reference, policy = folders
     group_size = len(REWARDS[0])
     settings: dict[str, object] = {
-        "beta": case.ours.kl_coef,
+        "beta": case.make_phase().loss.kl_coef,
         "use_bias_correction_kl": False,
-        "epsilon": case.ours.clip_low,
+        "epsilon": case.make_phase().loss.clip_low,
         "scale_rewards": "group",
         "max_completion_length": MAX_NEW_TOKENS,
         "learning_rate": RATE,

@@ -21,7 +21,7 @@ from typing import TypeVar, cast
 
 from pydantic import ConfigDict, ValidationError
 
-from p2r.config import ActiveRole, Recipe, load_recipe
+from p2r.config import ActiveRole, DataSettings, Recipe, load_recipe
 from p2r.errors import StorageError
 from p2r.files import read_log
 from p2r.types import Frozen, Trace
@@ -175,6 +175,11 @@ class TrainingRun:
     def checkpoint(self) -> Path | None:
         """The folder of the newest finished phase's checkpoint, which `load_model` takes; None before the first."""
         return next((phase.checkpoint for phase in reversed(self.phases) if phase.checkpoint), None)
+
+    def data_of(self, group: QuotedGroup) -> DataSettings:
+        """Where the rows of a group's phase come from."""
+        own = (phase.data for phase in self.recipe.phases() if phase.name == group.phase)
+        return next(own, self.recipe.data)
 
     @property
     def best(self) -> Path | None:

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from p2r.config import AdvantageSettings
 from p2r.errors import StorageError
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.report.training.groups import view_groups
@@ -28,7 +29,7 @@ from p2r.runs.training import (
     value_of,
 )
 from p2r.training.groups import Group, Rollout, RolloutStats
-from p2r.training.update import UpdateReport, judge_groups
+from p2r.training.update import UpdateReport, compare_groups
 from p2r.training.watch.metrics import describe_groups, measure_step, quote_group
 from p2r.training.watch.probe import describe_probe
 from tests.fakes.training import make_recipe, make_sample
@@ -42,7 +43,7 @@ def make_group(*rewards: float | None) -> Group:
 
 
 def make_step(**changes: object) -> Step:
-    facts = describe_groups(judge_groups([make_group(None, 1.0, 0.0)], std="sample"))
+    facts = describe_groups(compare_groups([make_group(None, 1.0, 0.0)], AdvantageSettings()))
     step = measure_step("0-perceiver", 1, facts, RolloutStats(), REPORT, 1e-6, {"seconds": 2.0})
     return step.model_copy(update=changes)
 
@@ -56,8 +57,8 @@ def write_run(folder: Path, steps: list[LogRow], probes: list[LogRow], groups: l
 
 
 def test_a_masked_rollout_is_written_read_back_and_shown_as_masked(tmp_path: Path) -> None:
-    [judged] = judge_groups([make_group(None, 1.0, 0.0)], std="sample")
-    quoted = quote_group("0-perceiver", 1, judged)
+    [compared] = compare_groups([make_group(None, 1.0, 0.0)], AdvantageSettings())
+    quoted = quote_group("0-perceiver", 1, compared)
     run = write_run(tmp_path, [make_step()], [], [quoted])
     assert run.groups == (quoted,)
     assert [rollout.advantage is None for rollout in run.groups[0].rollouts] == [True, False, False]
@@ -76,8 +77,8 @@ def test_every_row_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_training_fills_in_every_key() -> None:
     """A default is for folders of older versions, never for a metric that the writer forgot."""
-    [judged] = judge_groups([make_group(1.0, 0.0)], std="sample")
-    quoted = quote_group("0-perceiver", 1, judged)
+    [compared] = compare_groups([make_group(1.0, 0.0)], AdvantageSettings())
+    quoted = quote_group("0-perceiver", 1, compared)
     step = measure_step("0-perceiver", 1, [], RolloutStats(), None, 1e-6, {})
     for row in (step, describe_probe("0-perceiver", 0, [], [], []), quoted, quoted.rollouts[0]):
         assert row.model_fields_set == set(type(row).model_fields)

@@ -114,11 +114,11 @@ def view_groups(
     chosen = [(index, group) for index, run in enumerate(runs) for group in draw_evenly(run.groups, share)]
     needed: dict[DataSettings, set[str]] = {}
     for index, group in chosen:
-        needed.setdefault(data or runs[index].recipe.data, set()).add(group.sample_id)
+        needed.setdefault(data or runs[index].data_of(group), set()).add(group.sample_id)
     found = {settings: find_samples(settings, ids) for settings, ids in needed.items()}
     views: list[GroupView] = []
     for number, (index, group) in enumerate(chosen, start=1):
-        samples, _ = found[data or runs[index].recipe.data]
+        samples, _ = found[data or runs[index].data_of(group)]
         name = names[index] if len(runs) > 1 else ""
         views.append(_view_group(number, name, group, samples.get(group.sample_id)))
         if on_done is not None:

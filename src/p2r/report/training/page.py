@@ -118,7 +118,9 @@ def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], .
         "Model": [recipe.model.source for recipe in recipes],
         "Data": [recipe.data.source for recipe in recipes],
         "Control": [recipe.control for recipe in recipes if recipe.control != "none"],
-        "Rollouts per step": [f"{recipe.prompts_per_step} × {recipe.rollout.group_size}" for recipe in recipes],
+        "Rollouts per step": [
+            f"{phase.prompts_per_step} × {phase.rollout.group_size}" for recipe in recipes for phase in recipe.phases()
+        ],
         "Reward": [recipe.reward.set for recipe in recipes],
         "Estimator": [f"{recipe.loss.estimator}, KL {recipe.loss.kl_coef:g}" for recipe in recipes],
         "Seeds": [str(recipe.seed) for recipe in recipes],

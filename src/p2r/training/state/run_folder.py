@@ -145,8 +145,7 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
 
 def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:
     """The settings that differ between two recipes, except those that change no result."""
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        before, now = ({str(place): each for place, each in enumerate(side)} for side in (before, now))
+    before, now = _number_phases(before), _number_phases(now)
     if isinstance(before, dict) and isinstance(now, dict):
         names = {key: f"{name}.{key}" if name else key for key in [*before, *now]}
         return [
@@ -156,6 +155,13 @@ def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]
             for change in list_changes(before.get(key), now.get(key), full)
         ]
     return [] if before == now else [f"{name} was {_show(before)}, now {_show(now)}"]
+
+
+def _number_phases(value: JsonValue) -> JsonValue:
+    """A list of tables, such as the schedule, as tables by their numbers; anything else as it is."""
+    if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        return {str(number): each for number, each in enumerate(value)}
+    return value
 
 
 def _show(value: JsonValue) -> str:

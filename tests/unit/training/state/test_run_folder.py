@@ -95,6 +95,19 @@ def test_changes_are_listed_by_the_names_of_settings() -> None:
     ]
 
 
+def test_changes_within_a_phase_are_listed_by_their_names() -> None:
+    before = {"schedule": [{"role": "perceiver", "lr": 1e-6}, {"role": "reasoner"}]}
+    own = {"optimizer": {"lr": 1e-5, "micro_batch_groups": 1}}
+    now = {"schedule": [{"role": "perceiver", "lr": 1e-5, "source": None}, {"role": "reasoner", **own}]}
+    changes = list_changes(before, now)  # type: ignore[arg-type]
+    assert changes[0] == "schedule.0.lr was 1e-06, now 1e-05"
+    assert len(changes) == 2 and changes[1].startswith("schedule.1.optimizer was not set, now ")
+    slower = {
+        "schedule": [now["schedule"][0], {"role": "reasoner", "optimizer": {"lr": 1e-5, "micro_batch_groups": 4}}]
+    }
+    assert list_changes(now, slower) == []  # type: ignore[arg-type]
+
+
 def test_settings_that_change_no_result_may_change() -> None:
     before = {"optimizer": {"micro_batch_groups": 4}, "partner": {"concurrency": 8}, "out": "a"}
     now = {"optimizer": {"micro_batch_groups": 1}, "partner": {"concurrency": 4}, "out": "b"}

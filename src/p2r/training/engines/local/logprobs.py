@@ -4,13 +4,14 @@ A group of G responses to one prompt is usually trained as G rows that repeat th
 
     [ prompt | response 0 without its last token | response 1 without its last token | ... ]
 
-one such stretch per prompt, one after another, ragged, without padding, each prompt and each image once. Whatever works
-token by token (embeddings, norms, MLPs, placing the vision tower's tokens) is right as it is; a response's positions
-continue from the prompt's end; and `attention.SharedPrefix` lets each response see only the prompt and itself. Log-probs
-and gradients are those of the repeated rows (the last token of a response predicts nothing and is left out).
+one such stretch per prompt, one after another, ragged, without padding, each prompt and each image once. Whatever
+works token by token (embeddings, norms, MLPs, placing the vision tower's tokens) is right as it is; a response's
+positions continue from the prompt's end; and `attention.SharedPrefix` lets each response see only the prompt and
+itself. Log-probs and gradients are those of the repeated rows (the last token of a response predicts nothing and is
+left out).
 
-Logits are made only where a response token is predicted, in float32 at least. More than `MAX_LOGITS` are made in pieces,
-which backward makes again, so that a vocabulary of 150,000 does not fill the memory.
+Logits are made only where a response token is predicted, in float32 at least. More than `MAX_LOGITS` are made in
+pieces, which backward makes again, so that a vocabulary of 150,000 does not fill the memory.
 
 Background: docs/performance.md; the paper's equation 5 is a sum over such groups.
 
