@@ -1,8 +1,8 @@
-"""The answer in a reply, with the rule and the span that found it.
+"""Read the answer in a reply, with the rule and the span that found it.
 
-`robust` is the extractor of every evaluation and of training. `release` and `mme_official` repeat the published
-scorers to the letter, mistakes included, so that published numbers can be compared with; all three read the same
-stored replies.
+`robust` is the scorer of every evaluation and of training. `release` and `mme_official` repeat the published scorers
+exactly, mistakes included, so that results can be compared with published numbers. All three read the same stored
+replies.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Scorer = Literal["robust", "release", "mme_official"]
 
 
 def extract_answer(reply: str, form: AnswerForm, options: Sequence[str] = (), *, scorer: Scorer = "robust") -> Answer:
-    """Read the answer out of a reply. No text makes it fail; what cannot be read without guessing is rule "none".
+    """Read the answer in a reply. No text makes it fail; an answer that only a guess could read is rule "none".
 
     Args:
         reply: a reasoner's reply.
-        form: what was asked for; letters are looked for in a choice only.
+        form: the form that was asked for; letters are read only for a choice.
         options: texts without letters.
         scorer: "release" is the authors' evaluation of tagged replies with the letters A-D; `read_release` has its
-            other modes. "mme_official" is MME-RealWorld's own script, which knows choices only: other forms are read as
+            other modes. "mme_official" is MME-RealWorld's own script, which only knows choices: other forms are read
             by "robust".
     """
     reply = reply.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a trace

@@ -1,10 +1,9 @@
-"""The option a piece of text chooses.
+"""Read which option a text chooses.
 
 Rules, in order: the text is an option; it calls a letter the answer ("the answer is B", "I choose B", "B is correct")
-or boxes it, and the last one counts; a line is a letter, or opens with one ("B. blue"); one option is named ("option
-B"); one letter stands alone; an option is called the answer ("the answer is blue"); the text names one option. A
-letter that is denied ("not A") or is an article ("A bicycle") does not count. Where one letter is wanted and two are
-found, none is read.
+or boxes it, and the last one counts; a line is a letter or begins with one ("B. blue"); one option is named ("option
+B"); one letter is alone; an option is called the answer ("the answer is blue"); the text names one option. A letter
+that is denied ("not A") or is an article ("A bicycle") does not count. Where a rule finds two letters, none is read.
 """
 
 from __future__ import annotations
@@ -19,7 +18,10 @@ from p2r.types import LETTERS
 
 
 class Choice(NamedTuple):
-    """A choice and where it stands in the text. letter None: an option that does not exist, such as F of five."""
+    """A choice and its span in the text.
+
+    letter: None for an option that does not exist, such as F of five.
+    """
 
     letter: str | None
     rule: str
@@ -28,12 +30,12 @@ class Choice(NamedTuple):
 
 
 def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_only: bool = False) -> Choice | None:
-    """The option that `text` chooses; None when there is none, or more than one.
+    """Read the option that `text` chooses; None when it chooses none, or more than one.
 
     Args:
         options: texts without letters; () when unknown, so that any letter may be right.
-        committed: the text is an answer and nothing else, so that naming an option is choosing it.
-        explicit_only: an answer counts only when it is called one.
+        committed: the text is only an answer, so that naming an option is choosing it.
+        explicit_only: an answer counts only when the text calls it the answer.
     """
     if not text.strip():
         return None
@@ -56,12 +58,12 @@ def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_
     return _whole(text, named, "option_text") if named else None
 
 
-# How far beyond a letter its option's text is looked for.
+# How far after a letter its option's text may begin.
 _MOST_AFTER_CHARS = 400
 
 
 class _Reader:
-    """One text with its options, and every way a letter can stand in it."""
+    """A text with its options, and the rules that find letters in it."""
 
     def __init__(self, text: str, options: Sequence[str]) -> None:
         self.text = text
@@ -74,7 +76,7 @@ class _Reader:
         }
 
     def stated(self) -> Iterator[Choice]:
-        """Letters that are called the answer."""
+        """Find letters that are called the answer."""
         for pattern in phrases.STATED:
             for match in pattern.finditer(self.text):
                 if self.is_choice(match):
@@ -91,7 +93,7 @@ class _Reader:
                 yield Choice(option, "boxed", *match.span(1))
 
     def bare_lines(self) -> list[Choice]:
-        """Lines that are a letter."""
+        """Find lines that are only a letter."""
         found: list[Choice] = []
         for offset, line in _lines(self.text):
             match = phrases.BARE_LINE.fullmatch(line)
@@ -101,7 +103,7 @@ class _Reader:
         return found
 
     def headed_lines(self) -> list[Choice]:
-        """Lines that open with a letter and go on with its option or a remark."""
+        """Find lines that begin with a letter, followed by its option or a remark."""
         found: list[Choice] = []
         for offset, line in _lines(self.text):
             match = phrases.HEADED_LINE.match(line) or phrases.OPENED_LINE.match(line)
@@ -116,11 +118,11 @@ class _Reader:
         return found
 
     def named(self) -> list[Choice]:
-        """Letters after the word option."""
+        """Find letters after the word option."""
         return [self.choice(match, "letter") for match in phrases.NAMED.finditer(self.text) if self.is_choice(match)]
 
     def alone(self, *, committed: bool) -> list[Choice]:
-        """Capitals that stand alone; in a long text only where it ends on them."""
+        """Find single capitals; in a long text only where it ends with them."""
         found = [
             self.choice(match, "letter")
             for match in phrases.ALONE.finditer(self.text)
@@ -138,7 +140,7 @@ class _Reader:
         return [choice for choice in found if self.has_own_text(choice) or (is_short and self.is_quoted(choice))]
 
     def stated_text(self) -> Choice | None:
-        """The last option text that is called the answer."""
+        """Find the last option text that is called the answer."""
         for match in reversed(list(phrases.STATED_TEXT.finditer(self.text))):
             rest = match["rest"]
             sentence = re.split(r"[.!?](?:\s|$)", rest, maxsplit=1)[0]
@@ -153,7 +155,7 @@ class _Reader:
         return letter.upper() if letter.upper() in self.valid else None
 
     def is_choice(self, match: re.Match[str]) -> bool:
-        """Whether a letter means an option: not denied, no article, no thing's name; a small one only closed off."""
+        """Whether a letter means an option: not denied, an article or part of a name; a small one is closed off."""
         start, end = match.span("letter")
         after = self.text[end : end + _MOST_AFTER_CHARS]
         if (
@@ -183,7 +185,7 @@ class _Reader:
         return choice.letter is not None and self.is_followed_by_own_text(choice.letter, after)
 
     def is_quoted(self, choice: Choice) -> bool:
-        """Whether a sign or a script without blanks sets the letter apart."""
+        """Whether punctuation, or a script without blanks, sets the letter apart."""
         before, after = self.text[max(0, choice.start - 1) : choice.start], self.text[choice.end : choice.end + 1]
         return not (before.isspace() or (before.isascii() and before.isalpha())) or not after.isascii()
 

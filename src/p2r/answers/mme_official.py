@@ -1,8 +1,8 @@
-"""The letter as MME-RealWorld's own script reads it, to compare with published numbers.
+"""Read the letter as MME-RealWorld's own script does, to compare with published numbers.
 
 Source: MME-Benchmarks/MME-RealWorld, evaluation/eval_your_results.py, after its observed inputs and outputs. Two of
-its eight phrases are each joined to the next one for want of a comma, so that they are never struck out: "Best
-answer: A" is B. A reply without a capital takes the first option that contains it, so that the empty reply is A.
+its eight phrases lack a comma and are joined to the next one, so that they are never removed: "Best answer: A" is B.
+A reply without a capital chooses the first option that contains it, so that the empty reply is A.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNTED = "ABCDE"
 
 
 def read_mme_official(reply: str, options: Sequence[str]) -> Answer:
-    """The official letter; None where the script gives none."""
+    """Read the official letter; None where the script finds none."""
     text = reply.strip()
     for lead_in in LEAD_INS:
         text = text.replace(lead_in, "")

@@ -1,7 +1,7 @@
-"""The answer to an open question (a number or a few words) in a piece of text.
+"""Read the answer to an open question (a number or a few words) in a text.
 
-Rules, in order: an answer tag is the answer; "the answer is ..."; a box; a short reply is the answer. An answer that
-may have been cut off is not read: `<answer>4` may have been going to be 42.
+Rules, in order: the contents of an answer tag; "the answer is ..."; a box; a short reply as a whole. An answer that may
+have been cut off is not read: `<answer>4` may have been meant to continue as 42.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from p2r.answers.region import Where
 
 
 def read_open(text: str, form: Literal["number", "free_form"], where: Where) -> tuple[str, int, int] | None:
-    """(rule, start, end) of the answer in `text`, or None."""
+    """Return (rule, start, end) of the answer in `text`, or None."""
     if where == "cut_tag" or not text.strip():
         return None
     boxed = list(_BOXED.finditer(text))

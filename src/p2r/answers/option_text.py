@@ -1,7 +1,7 @@
-"""Which option a text names by its words.
+"""Find the option that a text names by its words.
 
-A text is an option when nothing else is left of it after a lead-in such as "It is". An answer, or a short reply that
-opens with such a lead-in, may also name the option among other words, if it names one only.
+A text is an option when it is the option's text after a lead-in such as "It is". An answer, or a short reply that
+begins with such a lead-in, may also name the option among other words, if it names only one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from p2r.types import LETTERS
 
 
 def match_option(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that `text` is. A letter alone is no option text here."""
+    """Return the letter of the option whose text `text` is. A letter alone does not count as an option's text."""
     text = text.strip(_SPACE)
     if len(normalize(text)) < 2 and not normalize(text).isdigit():
         return None
@@ -22,10 +22,10 @@ def match_option(text: str, options: Sequence[str]) -> str | None:
 
 
 def find_option(text: str, options: Sequence[str], *, committed: bool) -> str | None:
-    """The letter of the one option that `text` names.
+    """Return the letter of the only option that `text` names.
 
     Args:
-        committed: the text is an answer and nothing else, so that other words around the option do not matter.
+        committed: the text is only an answer, so that other words around the option do not matter.
     """
     paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
     are_options = [letter for part in paragraphs if (letter := match_option(part, options))]
@@ -55,7 +55,7 @@ def find_option(text: str, options: Sequence[str], *, committed: bool) -> str | 
 
 
 def normalize(text: str) -> str:
-    """Small letters, single blanks, no punctuation or markup around."""
+    """Return a text in lower case, with single blanks, and without punctuation or markup around it."""
     return " ".join(text.casefold().split()).strip(_AROUND)
 
 
@@ -78,7 +78,7 @@ def _equal(text: str, options: Sequence[str]) -> list[str]:
 
 
 def _named(text: str, options: Sequence[str]) -> list[str]:
-    """Letters of the options whose words stand in the text; of two that overlap the longer one."""
+    """List the letters of options whose words occur in the text; of two that overlap, only the longer one."""
     remaining, found = normalize(text), list[str]()
     ordered = sorted(zip(LETTERS, options, strict=False), key=lambda pair: len(pair[1]), reverse=True)
     for letter, option in ordered:
@@ -92,7 +92,7 @@ def _named(text: str, options: Sequence[str]) -> list[str]:
 
 
 def _naming(text: str, options: Sequence[str]) -> list[str]:
-    """Letters of the options in which the words of the text stand: "12:00" for "Approximately 12:00"."""
+    """List the letters of options in which the words of the text occur: "12:00" in "Approximately 12:00"."""
     words = normalize(text)
     if len(words) < 3:
         return []

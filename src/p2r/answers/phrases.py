@@ -1,16 +1,16 @@
-"""How an option's letter stands in words: the patterns that `choice` reads with. Each has a group `letter`.
+"""The phrases in which an option's letter occurs: the patterns of `choice`. Each has a group `letter`.
 
-Runs are bounded throughout, so that a long reply is read in linear time.
+Every run is bounded, so that a long reply is read in linear time.
 """
 
 from __future__ import annotations
 
 import re
 
-# What may stand between a phrase and its letter, or after a letter: quotes, brackets, emphasis, LaTeX.
+# What may come between a phrase and its letter, or after a letter: quotes, brackets, emphasis, LaTeX.
 OPENING = r"(?:[\s*_~\"'“”‘’«»「『【`$(\[{（\\#]|\\(?:text|textbf|mathbf|mathrm|boxed)\{){0,12}"
 CLOSING = r"[\s*_~\"'“”’«»」』】`$)\]}）]{0,12}"
-# A letter that is no part of a word, an abbreviation (U.S.), a compound (A-frame), an elision (D'accord), a pair (N/A).
+# A letter outside words, abbreviations (U.S.), compounds (A-frame), elisions (D'accord) and pairs (N/A).
 LETTER = (
     r"(?<![A-Za-z0-9À-ɏ])(?<![A-Za-z]['’/])(?<![A-Z]\.)(?P<letter>[A-Za-z])"
     r"(?![A-Za-z0-9À-ɏ\u0300-\u036f]|['’\-/][A-Za-z]|\.[A-Za-z](?![A-Za-z]))"
@@ -69,7 +69,7 @@ OPENED_LINE = re.compile(rf"{OPENING}{LETTER}\s+(?P<rest>.*)")
 NAMED = _compile(rf"\b(?:option|choice|letter)\b\s*:?{OPENING}{LETTER}")
 ALONE = re.compile(LETTER)
 
-# "B" of "A or B", looked for where A ends.
+# "B" of "A or B", matched where A ends.
 COMPANY = re.compile(rf"{CLOSING}(?:,\s*)?(?:\b(?i:or|and|nor)\b|/|&|\+|,)\s*(?:(?i:option)\s+)?{OPENING}{LETTER}")
 # "not A", "neither A nor B", "I first thought A"
 DENIED_BEFORE = _compile(
@@ -83,7 +83,7 @@ DENIED_AFTER = _compile(
     rf"{CLOSING}\s*(?:is|are|was|were|seems?|looks?|can|could|does|do)?\s*",
     r"(?:n['’]t|not\b|cannot\b|wrong\b|incorrect\b|false\b|impossible\b|ruled out\b|eliminated\b|excluded\b|out\b)",
 )
-# "A bicycle": the word after a letter that may be an article; "A because" is none.
+# "A bicycle": the word after a letter that may be an article; in "A because" it is not.
 ARTICLE_NOUN = re.compile(r"[ \t]+(?P<word>[^\W\d]{2,}|\d+)")
 NO_NOUN = re.compile(
     r"(?:and|as|because|based|but|due|for|from|given|if|in|is|it|must|not|on|or|seems|since|so|that|the|there|this|to"

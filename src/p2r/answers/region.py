@@ -1,7 +1,7 @@
-"""Where in a reply the answer stands: in an answer tag, after the thinking, or anywhere.
+"""Find where in a reply the answer is: in an answer tag, after the thinking, or anywhere.
 
-The last closed tag with something in it wins: a revised answer is the answer. What stands in thinking that never
-ended, or before a tag that was opened and left empty, is no answer unless it says so in words.
+The last closed tag that is not empty wins: a revised answer is the answer. In thinking that never ended, and before a
+tag that was opened and left empty, only what is called the answer in words is one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Where = Literal["tag", "cut_tag", "reply", "thought"]
 
 
 class Region(NamedTuple):
-    """A part of a reply, `reply[start:end]`, with the same characters but for markup, which is blank in `text`.
+    """A part of a reply. `text` is `reply[start:end]` with blanks in place of markup.
 
     where: "tag", a closed answer tag; "cut_tag", a tag that never closed; "reply", what follows the thinking;
-        "thought", text in which an answer counts only when it is called one.
+        "thought", text in which an answer counts only when it is called the answer.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Region(NamedTuple):
 
 
 def find_region(reply: str) -> Region:
-    """The part of a reply to read the answer from. Offsets in it are offsets in the reply."""
+    """Find the part of a reply that holds the answer."""
     plain = _blank(_NO_SPEECH, _blank(_ACCENT, reply.translate(_PLAIN_FORMS)))
     speech = _blank(_MARKUP, plain)
     thought_end = max((match.end() for match in _THINK_END.finditer(plain)), default=0)
@@ -38,7 +38,7 @@ def find_region(reply: str) -> Region:
 
 
 class _PlainForms(dict[int, str]):
-    """What to write for a character: a blank for one of no width, the plain letter for a wide, round or bold one."""
+    """Maps a character to its plain form: no width to a blank, a wide, round or bold letter to the plain letter."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -63,7 +63,7 @@ def _blank(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _locate(plain: str, speech: str, thought_end: int) -> tuple[int, int, Where]:
-    """Start, end and kind of the region; `speech` is `plain` without markup."""
+    """Return start, end and kind of the region; `speech` is `plain` without markup."""
     tags = list(_TAG.finditer(plain, thought_end))
     filled = [
         (tag.end(), following.start())

@@ -1,9 +1,9 @@
-"""The answer as the evaluation of the authors' release reads it, to compare with published numbers.
+"""Read the answer as the evaluation of the authors' release does, to compare with published numbers.
 
-The text between the first `<answer>` and the next `</answer>`, case-sensitive (in its mode "default" the whole
-reply); twelve lead-in phrases are struck out wherever they stand; the first capital that is a letter of the benchmark
-counts, even inside a word: "Cannot determine" is C. Source: evaluation/data_utils, after its observed inputs and
-outputs.
+It reads the text between the first `<answer>` and the next `</answer>`, case-sensitive (in its mode "default", the
+whole reply). Twelve lead-in phrases are removed wherever they are; then the first capital that is a letter of the
+benchmark counts, even inside a word: "Cannot determine" is C. Source: evaluation/data_utils, after its observed inputs
+and outputs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def read_release(reply: str, *, tagged: bool = True, letters: str = "ABCD") -> Answer:
-    """The release's answer.
+    """Read the answer as the release does.
 
     Args:
         tagged: True for its modes "thinking" and "p2r", False for "default", which reads the whole reply.
-        letters: those that count: ABCD for V* and HR-Bench, ABCDEF for MME-RealWorld, "" for an open question.
+        letters: the letters that count: ABCD for V* and HR-Bench, ABCDEF for MME-RealWorld, "" for an open question.
     """
     match = _TAGGED.search(reply) if tagged else None
     start, end = match.span(1) if match else (0, 0 if tagged else len(reply))

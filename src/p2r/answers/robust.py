@@ -1,6 +1,6 @@
-"""The answer a careful reader finds in a reply, or none. One extractor for evaluation and training.
+"""Read the answer that a careful reader finds in a reply, or none, by the same rules in evaluation and training.
 
-Departs from the release, which has two: its evaluation takes the first capital of the first tag, its training the
+Departure: the release has two sets of rules. Its evaluation takes the first capital of the first tag, its training the
 first capital anywhere in an untagged reply, so that "Based on the image, ..." is B.
 """
 
@@ -13,7 +13,7 @@ from p2r.answers.open_answer import read_open
 from p2r.answers.region import find_region
 from p2r.types import Answer, AnswerForm
 
-# What is read of a long untagged reply: its end, where the answer stands if there is one.
+# Only the end of a longer text is read: an answer is there if there is one.
 _LONGEST_READ_CHARS = 20_000
 
 
@@ -21,8 +21,8 @@ def read_robust(reply: str, form: AnswerForm, options: Sequence[str] = ()) -> An
     """Read the answer as `extract_answer` describes.
 
     Returns:
-        rule: "none", or the place and the rule that found it, such as "tag/letter" or "reply/phrase"; an option that
-        does not exist has its text but no letter.
+        An answer whose rule is "none", or the place and the rule that found it, such as "tag/letter" or "reply/phrase".
+        An option that does not exist has a text but no letter.
     """
     text, start, where = find_region(reply)
     if len(text) > _LONGEST_READ_CHARS:

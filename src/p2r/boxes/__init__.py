@@ -1,4 +1,4 @@
-"""Boxes out of a perceiver's reply, and how well they fit the gold boxes."""
+"""Read boxes from a perceiver's reply, and measure how well they fit the gold boxes."""
 
 from p2r.boxes.fit import Localization, hits, iou, is_hit, localize, mean_best_iou, target_inside_crop
 from p2r.boxes.parse import RELEASE, ROBUST, ParseRules, parse_boxes

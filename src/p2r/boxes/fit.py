@@ -1,7 +1,7 @@
 """How well boxes fit the gold boxes: hits and intersection over union.
 
 Paper: section 4.4 calls it a hit when the center of a predicted box lies inside the gold box. It does not say how
-several boxes or several gold boxes count, so every reading is here under its own name.
+several boxes or several gold boxes count, so each reading has its own name here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from p2r.types import Box
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, 0 to 1."""
+    """Return the intersection over union of two boxes, 0 to 1."""
     width = min(a.x2, b.x2) - max(a.x1, b.x1)
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
     if width <= 0 or height <= 0:
@@ -34,7 +34,7 @@ def hits(boxes: Sequence[Box], gold: Sequence[Box]) -> bool:
 
 
 def mean_best_iou(boxes: Sequence[Box], gold: Sequence[Box]) -> float:
-    """Mean over the gold boxes of the best IoU that any box reaches; 0 without boxes or gold boxes."""
+    """Return the mean over gold boxes of the best IoU that any box reaches; 0 without boxes or gold boxes."""
     return _mean([max((iou(box, target) for box in boxes), default=0.0) for target in gold])
 
 
@@ -44,9 +44,9 @@ class Localization:
 
     hit_any: some box hits some gold box.
     hit_all: every gold box is hit.
-    hit_share_of_gold, hit_share_of_boxes: the share of them that takes part in a hit, 0 to 1.
-    mean_iou_of_gold, mean_iou_of_boxes: mean over them of the best IoU on the other side.
-    best_iou: of all pairs.
+    hit_share_of_gold, hit_share_of_boxes: the share of gold boxes, or of boxes, that take part in a hit, 0 to 1.
+    mean_iou_of_gold, mean_iou_of_boxes: mean over gold boxes, or boxes, of the best IoU with one of the others.
+    best_iou: the best IoU of all pairs.
     """
 
     hit_any: bool
@@ -59,7 +59,7 @@ class Localization:
 
 
 def localize(boxes: Sequence[Box], gold: Sequence[Box]) -> Localization:
-    """All readings at once; everything is 0 without boxes or gold boxes."""
+    """Compute all readings; each is 0 without boxes or gold boxes."""
     gold_hit = [any(is_hit(box, target) for box in boxes) for target in gold]
     boxes_hit = [any(is_hit(box, target) for target in gold) for box in boxes]
     return Localization(
@@ -81,7 +81,7 @@ def target_inside_crop(
     Args:
         crops: (left, top, right, bottom) in pixels of the full image, as in EvidenceRecord.
         image_wh: (width, height) in pixels of the full image.
-        tolerance_px: how far the box may reach out, since crops end on whole pixels.
+        tolerance_px: how far the box may reach beyond a crop, since crops end on whole pixels.
     """
     width, height = image_wh
     x1, y1, x2, y2 = gold.x1 / 1000 * width, gold.y1 / 1000 * height, gold.x2 / 1000 * width, gold.y2 / 1000 * height

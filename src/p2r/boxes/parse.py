@@ -1,8 +1,8 @@
-"""From a perceiver's reply to boxes per mille of the image: `parse_boxes`, and the rules it follows.
+"""Read a perceiver's reply as boxes per mille of the image, by rules that can be chosen.
 
 Paper: section 3.1 and the prompt of appendix B.1 give the format, `[{"bbox_2d": [x1, y1, x2, y2], "label": ...}]`;
 how a broken reply is read is ours. RELEASE keeps exactly what the authors' release keeps of every well-formed reply;
-where the release crashes (`bbox_2d: null`) or keeps what is no finite number, there is no box and a reason.
+where the release crashes (`bbox_2d: null`) or keeps a number that is not finite, there is no box and a reason.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from p2r.types import Box, BoxParse, Frame
 
 @dataclass(frozen=True, slots=True)
 class ParseRules:
-    """How forgiving a reply is read.
+    """How strictly a reply is read.
 
-    repair, salvage: take the second and the third step of reading a broken reply.
-    clip: cut boxes at the image's edge; one that lies outside is unusable.
-    dedupe: keep the first of boxes with equal corners.
-    cap: most boxes kept; None for no limit.
-    literal: take the reply at its word, as the release does: see `reply.read_reply`.
+    repair, salvage: allow the second and the third step of reading a broken reply.
+    clip: clip boxes to the image; a box outside it is unusable.
+    dedupe: keep only the first of boxes with equal corners.
+    cap: most boxes that are kept; None for no limit.
+    literal: read the reply literally, as the release does; see `reply.read_reply`.
     """
 
     repair: bool = True
@@ -41,15 +41,15 @@ RELEASE = ParseRules(repair=False, clip=False, dedupe=False, cap=None, literal=T
 def parse_boxes(
     text: str, *, rules: ParseRules = ROBUST, frame: Frame = "per_mille", image_wh: tuple[int, int] | None = None
 ) -> tuple[tuple[Box, ...], BoxParse]:
-    """The boxes a reply names, and how they were read. No text makes it fail.
+    """Read the boxes in a reply, and how they were read. No text makes it fail.
 
     Args:
         text: the reply.
-        frame: what the reply's numbers mean: 0-1000, pixels, or 0-1.
+        frame: the frame of the reply's numbers: 0-1000, pixels, or 0-1.
         image_wh: (width, height) in pixels of the *resized* image the model saw; needed for frame "absolute".
 
     Returns:
-        Boxes per mille of the image, in reading order, and the record: an empty list is step "strict" without boxes.
+        Boxes per mille of the image, in reading order, and the record. An empty list is step "strict" without boxes.
 
     Raises:
         ConfigError: frame "absolute" without image_wh.
@@ -90,7 +90,7 @@ def parse_boxes(
 
 
 def _units_per_side(frame: Frame, image_wh: tuple[int, int] | None) -> tuple[float, float]:
-    """How many of the frame's units the image is wide and high."""
+    """Return the image's width and height in units of the frame."""
     if frame == "per_mille":
         return 1000.0, 1000.0
     if frame == "unit":
@@ -104,7 +104,7 @@ def _units_per_side(frame: Frame, image_wh: tuple[int, int] | None) -> tuple[flo
 
 
 def _place(corners: Corners | Fault, units_x: float, units_y: float) -> Corners | Fault:
-    """The corners per mille of the image. A fault stays what it is."""
+    """Convert corners to per mille of the image. A fault is returned as it is."""
     if isinstance(corners, str):
         return corners
     x1, y1, x2, y2 = corners

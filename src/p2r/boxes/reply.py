@@ -1,8 +1,8 @@
-"""What a perceiver's reply says about boxes, before they are placed on an image: four numbers and a label each.
+"""Read what a perceiver's reply says about boxes, before they are placed on an image: four numbers and a label each.
 
-The first of three steps that finds a box is taken: strict JSON (the reply, or the one code block in it); json_repair,
-believed only where the numbers stand complete and closed in the reply; salvage of each complete list on its own. A
-list that was cut off is never completed: `[0, 0, 50, 6` may have been going to be 60.
+Three steps are tried until one finds a box: strict JSON (the reply, or the only code block in it); json_repair, trusted
+only where the reply holds the numbers complete and closed; salvage of each complete list on its own. A list that was
+cut off is never completed: `[0, 0, 50, 6` may have been meant to continue as 60.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Fault: TypeAlias = str
 
 
 class Entry(NamedTuple):
-    """One box as the reply gives it, in the reply's own frame: four finite numbers, or what is wrong with them."""
+    """A box as the reply gives it, in the reply's own frame: four finite numbers, or what is wrong with them."""
 
     corners: Corners | Fault
     label: str
 
 
 def read_reply(text: str, *, repair: bool, salvage: bool, literal: bool) -> tuple[ParseStep, list[Entry], str]:
-    """The step that found boxes, the boxes, and why there are none.
+    """Return the step that found boxes, the boxes, and the reason when there are none.
 
     Args:
         repair, salvage: allow the second and the third step.
         literal: read as the authors' release does. Nothing is unwrapped (code block, thinking); in JSON only the
-            outermost objects count; in other text every object without braces inside that is strict JSON; `true` is
+            outermost objects count; in other text, every object without inner braces that is strict JSON; `true` is
             the number 1.
     """
     if not text.strip(_EDGE):
@@ -58,7 +58,7 @@ def read_reply(text: str, *, repair: bool, salvage: bool, literal: bool) -> tupl
     return _read_broken(text, repair=repair, salvage=salvage)
 
 
-# Longer replies are loops, and json_repair's time is not worth spending on them.
+# Longer replies are loops, which are not worth json_repair's time.
 _MOST_REPAIRED_CHARS = 20_000
 _EDGE = "\ufeff \t\r\n"
 _CODE_BLOCK = re.compile(r"```[a-zA-Z0-9]*(.*?)(?:```|\Z)", re.DOTALL)
@@ -93,13 +93,13 @@ def _read_broken(text: str, *, repair: bool, salvage: bool) -> tuple[ParseStep, 
 
 
 def _after_thinking(text: str) -> str:
-    """What follows the last </think>: a box considered on the way is not a box chosen."""
+    """Return what follows the last </think>: a box that was considered is not a box that was chosen."""
     final = text.rpartition("</think>")[2]
     return final if final.strip(_EDGE) else text
 
 
 def _load_unwrapped(text: str) -> object:
-    """The JSON value that the reply, or the one code block in it, is; None when it is none."""
+    """Load the reply, or the only code block in it, as JSON; None when neither is JSON."""
     value = _load(text.strip(_EDGE))
     if value is None and len(blocks := cast("list[str]", _CODE_BLOCK.findall(text))) == 1:
         return _load(blocks[0].strip(_EDGE))
@@ -121,7 +121,7 @@ def _repair(text: str) -> object:
 
 
 def _outermost(value: object) -> Iterator[Entry]:
-    """The entries of a JSON object, or of the objects in a JSON list."""
+    """Yield the entries of a JSON object, or of the objects in a JSON list."""
     for node in cast("list[object]", value) if isinstance(value, list) else [value]:
         if isinstance(node, dict) and "bbox_2d" in node:
             fields = cast("dict[str, object]", node)
@@ -129,7 +129,7 @@ def _outermost(value: object) -> Iterator[Entry]:
 
 
 def _anywhere(value: object) -> Iterator[Entry]:
-    """The entries of a JSON value at any depth, in reading order; `bbox` counts as `bbox_2d`."""
+    """Yield the entries of a JSON value at any depth, in reading order; `bbox` counts as `bbox_2d`."""
     pending = [value]
     while pending:
         node = pending.pop()
@@ -144,7 +144,7 @@ def _anywhere(value: object) -> Iterator[Entry]:
 
 
 def _salvage(text: str) -> Iterator[Entry]:
-    """Every complete list of four numbers after a box key, with the label that stands beside it in the same object."""
+    """Yield every complete list of four numbers after a box key, with the label beside it in the same object."""
     found = list(_CLOSED_BOX.finditer(text))
     next_starts = [*(match.start() for match in found[1:]), len(text)]
     last_end = 0
@@ -164,12 +164,12 @@ def _corners(value: object, *, literal: bool) -> Corners | Fault:
         return f"has {len(items)} numbers instead of four"
     x1, y1, x2, y2 = (_number(item, literal=literal) for item in items)
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        return f"has a corner that is no finite number: {excerpt(items)}"
+        return f"has a corner that is not a finite number: {excerpt(items)}"
     return x1, y1, x2, y2
 
 
 def _number(item: object, *, literal: bool) -> float:
-    """NaN for what is no number."""
+    """Return a number; NaN for anything else."""
     if not literal and isinstance(item, str) and (match := _NUMBER_AS_TEXT.fullmatch(item)):
         return float(match[1])
     if not isinstance(item, (int, float)) or (isinstance(item, bool) and not literal):
@@ -189,6 +189,6 @@ def _unquote(label: re.Match[str]) -> str:
 
 
 def _label_text(label: object) -> str:
-    """A label as text that can be written to a file: a number becomes text, half a surrogate pair a question mark."""
+    """Return a label as text that can be written to a file: half a surrogate pair becomes a question mark."""
     text = "" if label is None else label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
     return text.encode("utf-8", "replace").decode("utf-8")

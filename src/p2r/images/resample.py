@@ -11,6 +11,9 @@ Shapes: C bands, H rows, W columns; along the resized axis I pixels of the sourc
 across it.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# numpy's methods are only partly typed.
+
 from __future__ import annotations
 
 import math

@@ -1,7 +1,7 @@
-"""Is the answer right? One judge for each answer form; each gives a Verdict, or raises JudgeError when it cannot tell.
+"""Judges compare an answer with the target: one for each answer form, which gives a verdict or raises JudgeError.
 
-A reply that exists but cannot be read is wrong ("no answer"). A target that is missing or unusable, and a judging
-model that says neither yes nor no, are errors: failed is not wrong.
+A reply that exists but cannot be read is wrong ("no answer"). A target that is missing or unusable, and a judging model
+that says neither yes nor no, are errors: failed is not wrong.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ __all__ = ["BoxJudge", "ChoiceJudge", "ModelJudge", "NumberJudge", "RuleJudge", 
 
 
 def judge_for(sample: Sample, model: Model | None = None, prompts: PromptSet | None = None) -> Judge:
-    """The judge for a sample's answer form. A free-form answer is judged by its words and, where these differ from the
-    target's and there is a `model`, by that.
+    """Return the judge for a sample's answer form.
+
+    A free-form answer is judged by its words and, where they differ from the target's, by `model` if there is one.
 
     Args:
-        prompts: how a model is asked; the set `release` when None.
+        prompts: the set with the judging prompt; `release` when None.
     """
     if sample.answer_form == "free_form" and model is not None:
         return ModelJudge(model, prompts)
@@ -29,7 +30,7 @@ def judge_for(sample: Sample, model: Model | None = None, prompts: PromptSet | N
 
 
 def rule_for(sample: Sample) -> RuleJudge:
-    """The judge for a sample's answer form that asks no model."""
+    """Return the judge for a sample's answer form that asks no model."""
     if sample.answer_form == "choice":
         return ChoiceJudge()
     return NumberJudge() if sample.answer_form == "number" else TextJudge()

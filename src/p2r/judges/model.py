@@ -1,4 +1,4 @@
-"""A free-form answer judged by a model, which has to say yes or no. Equal words are right without asking it."""
+"""Judge a free-form answer by a model, which has to say yes or no. It is not asked about equal words."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ DECODING = Decoding(max_new_tokens=512)
 
 
 class ModelJudge:
-    """Asks `model` whether the answer means the same as the target, where the words differ. It sees the question, not
-    the image.
+    """Asks a model whether the answer means the same as the target, where the words differ.
 
-    prompts: the wording, its file judge.txt; the set `release` when None.
+    The model sees the question, not the image.
+
+    Args:
+        prompts: the set with the judging prompt (judge.txt); `release` when None.
     """
 
     def __init__(self, model: Model, prompts: PromptSet | None = None, *, decoding: Decoding = DECODING) -> None:
@@ -26,7 +28,7 @@ class ModelJudge:
         self._decoding = decoding
 
     async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError without a target or a clear yes or no, ModelError when no reply comes."""
+        """Judge an answer. Raises JudgeError without a target or a clear yes or no, ModelError without a reply."""
         judge = f"model:{self._model.name}"
         target_of(sample)
         if answer.text is None:
@@ -53,10 +55,10 @@ class ModelJudge:
 
 
 def read_yes_or_no(completion: Completion) -> bool:
-    """True for yes, False for no. The first word decides, and the other word must not occur.
+    """Return True for yes and False for no. The first word decides, and the other word must not occur.
 
     Raises:
-        JudgeError: anything else, a reply that was cut off included.
+        JudgeError: the reply says anything else, or was cut off.
     """
     final = completion.text.rpartition("</think>")[2]
     words = re.findall(r"\w+", final.casefold())

@@ -1,8 +1,8 @@
-"""A number compared with the target by value.
+"""Judge a number by its value.
 
 Plain numbers (signs, thousands, decimals, powers of ten, fractions, percent, currency, units, small number words) are
-compared here, exactly. Formulas go to math-verify, in a process of its own: its time limit is a signal, which fails
-outside the main thread, and without one a formula could run forever.
+compared here, exactly. Formulas are compared by math-verify in a separate process: its own time limit is a signal,
+which fails outside the main thread, and without a limit a formula could run forever.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from p2r.types import Answer, Box, Sample, Verdict
 
 @dataclass(frozen=True, slots=True)
 class NumberJudge(RuleJudge):
-    """The values are equal to six decimals. `50%` is both 50 and 0.5 where the target has no percent sign; a unit is
-    compared only where both have one.
+    """An answer is right when its value equals the target's to six decimals.
 
-    timeout_s: for a formula.
+    `50%` is both 50 and 0.5 where the target has no percent sign. A unit is compared only where both have one.
+
+    timeout_s: the longest time that a formula may take.
     """
 
     timeout_s: float = 20.0
 
     def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError when the target is not a number, and when a formula cannot be compared in time."""
+        """Judge an answer. Raises JudgeError when the target is not a number, or a formula takes too long."""
         target = target_of(sample)
         if answer.text is None:
             return Verdict(correct=False, score=0.0, judge="number", reason=NO_ANSWER)
@@ -59,7 +60,7 @@ class NumberJudge(RuleJudge):
 
 
 class Number(NamedTuple):
-    """A value as it was written; a percentage keeps its figure: 50 for 50%."""
+    """A value as it was written: 50 for 50%."""
 
     value: Fraction
     is_percent: bool
@@ -76,7 +77,7 @@ class Number(NamedTuple):
 
 
 def read_number(text: str) -> Number | None:
-    """The one plain number that `text` is; None for anything else, such as a list, a range, a time or a formula."""
+    """Read a text that is one plain number; None for anything else, such as a list, a range, a time or a formula."""
     if len(text) > _LONGEST_CHARS:
         return None
     text = text.translate(_SIGNS).strip(_AROUND).rstrip(_STOPS)
@@ -138,7 +139,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _close(a: Fraction, b: Fraction) -> bool:
-    """Equal to six decimals; of numbers below 1, to six figures."""
+    """Whether two values are equal to six decimals; below 1, to six significant digits."""
     return abs(a - b) <= Fraction(2, 10**6) * min(Fraction(1), abs(b))
 
 
@@ -152,7 +153,7 @@ def _is_formula(text: str) -> bool:
 
 
 def _verify(target: str, answer: str, timeout_s: float) -> bool:
-    """Whether two formulas have the same value, found out in a process that can be ended.
+    """Whether two formulas have the same value, computed in a process that can be ended.
 
     Raises:
         JudgeError: the process ran out of time or failed, or the target cannot be read.

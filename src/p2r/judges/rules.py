@@ -14,7 +14,7 @@ NO_ANSWER = "no answer"
 
 
 def target_of(sample: Sample) -> str:
-    """The right answer.
+    """Return the right answer.
 
     Raises:
         JudgeError: there is none.
@@ -28,7 +28,7 @@ def target_of(sample: Sample) -> str:
 
 
 class RuleJudge:
-    """A judge that asks nobody: `compare` gives its verdict at once, and awaiting it gives the same."""
+    """A judge that asks no model: `compare` returns its verdict at once, and awaiting it gives the same."""
 
     __slots__ = ()
 
@@ -47,10 +47,10 @@ class RuleJudge:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceJudge(RuleJudge):
-    """The letters are equal. A letter that no option has is a wrong answer."""
+    """An answer is right when its letter is the target's. A letter that no option has is wrong."""
 
     def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError when the target is not the letter of an option."""
+        """Judge an answer. Raises JudgeError when the target is not the letter of an option."""
         target = target_of(sample).upper()
         letters = LETTERS[: len(sample.options)] if sample.options else LETTERS
         if len(target) != 1 or target not in letters:
@@ -67,10 +67,13 @@ class ChoiceJudge(RuleJudge):
 
 @dataclass(frozen=True, slots=True)
 class TextJudge(RuleJudge):
-    """The texts are the same words: case, blanks, articles, quotes and closing punctuation do not matter."""
+    """An answer is right when its words are the target's.
+
+    Case, blanks, articles, quotes and closing punctuation do not matter.
+    """
 
     def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError without a target."""
+        """Judge an answer. Raises JudgeError without a target."""
         target = target_of(sample)
         if answer.text is None:
             return _verdict("text", correct=False, reason=NO_ANSWER)
@@ -81,16 +84,18 @@ class TextJudge(RuleJudge):
 
 @dataclass(frozen=True, slots=True)
 class BoxJudge(RuleJudge):
-    """A box overlaps a gold box by at least `iou`, as in Acc@0.5 (ReasonSeg). The score is that overlap.
+    """Boxes are right when one overlaps a gold box by at least `iou`, as in Acc@0.5 (ReasonSeg).
 
-    which: the first predicted box, or the best of all.
+    The score is that overlap.
+
+    which: judge only the first box, or the best one.
     """
 
     iou: float = 0.5
     which: Literal["first", "best"] = "first"
 
     def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """Raises JudgeError without gold boxes."""
+        """Judge boxes. Raises JudgeError without gold boxes."""
         if not sample.gold_boxes:
             raise JudgeError(
                 f"sample {sample.id!r} has no gold box to judge a box by",
@@ -105,7 +110,7 @@ class BoxJudge(RuleJudge):
 
 
 def normalize_text(text: str) -> str:
-    """The words that count, in small letters with single blanks."""
+    """Return the words that count, in lower case with single blanks."""
     words = text.casefold().translate(_QUOTES).split()
     kept = [word for word in words if word not in _ARTICLES] or words
     return re.sub(r"^[\"'`*_(\[\s]+|[\"'`*_)\]\s.,;:!?]+$", "", " ".join(kept))

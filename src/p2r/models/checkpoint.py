@@ -4,6 +4,9 @@ Everything that can be wrong with a checkpoint's files is reported here, before 
 once: what else needs them takes the opened `Checkpoint`.
 """
 
+# pyright: reportUnknownVariableType=false
+# huggingface_hub's snapshot_download is only partly typed.
+
 from __future__ import annotations
 
 import json

@@ -6,6 +6,9 @@ torchvision, never resizes, and never truncates: a prompt is passed on whole or 
 becomes as many tokens as the vision tower will deliver.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# The tokenizers of transformers are only partly typed.
+
 from __future__ import annotations
 
 import contextlib

@@ -10,6 +10,9 @@ the same prefill, limits and sampler for many rollouts of one prompt.
 Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabulary.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# The models of transformers are only partly typed.
+
 from __future__ import annotations
 
 import secrets

@@ -7,6 +7,9 @@ asynchronous and batched by `batching`.
 This module and those it imports are the only ones here that import torch; import it late.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# The models of transformers are only partly typed.
+
 from __future__ import annotations
 
 import logging

@@ -10,6 +10,9 @@ it.
 Shapes: N patches, P pixels a patch side, T frames (2 in all published checkpoints), D = 3 * T * P * P.
 """
 
+# pyright: reportUnknownMemberType=false
+# numpy's methods and torch.from_numpy are only partly typed.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -48,7 +51,7 @@ def patchify(image: Image.Image, layout: PatchFormat = QWEN3_VL) -> tuple[Bytes,
     if width % factor or height % factor or not width or not height:
         raise ImageError(
             f"an image of {width} x {height} pixels has no whole number of {factor}-pixel tokens",
-            hint="size it with p2r.images.load.fit first",
+            hint="size it with p2r.images.budget.fit first",
         )
     rows, columns = height // factor, width // factor
     run = np.dtype((np.void, size))  # a patch row of one channel moves as one item, not as single bytes
