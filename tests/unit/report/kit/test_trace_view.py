@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from p2r.report.kit.trace_view import view_reply
-from p2r.types import Answer
-from tests.fakes.reports import make_sample, make_trace
+from p2r.report.kit.trace_view import view_boxes, view_reply
+from p2r.types import Answer, EvidenceRecord
+from tests.fakes.reports import ELSEWHERE, GOLD, make_sample, make_trace
 
 
 def test_of_a_reply_that_is_too_long_the_answer_stays() -> None:
@@ -16,3 +16,17 @@ def test_of_a_reply_that_is_too_long_the_answer_stays() -> None:
     assert reply.before.endswith("<answer>") and reply.after.startswith("</answer>")
     assert "characters left out" in reply.before
     assert len(reply.before) < 260
+
+
+def test_boxes_have_the_crops_that_the_record_says_they_became() -> None:
+    rect = (0, 0, 10, 10)
+    record = EvidenceRecord(image_wh=(640, 480), crops=(rect, rect), skipped=(1,), annotated=True)
+    boxes = view_boxes([GOLD, ELSEWHERE, GOLD, ELSEWHERE], record)
+    assert [box.crop for box in boxes] == [1, None, 2, None]
+    assert [box.color for box in boxes] == ["red", "green", "blue", "yellow"]
+    assert boxes[0].corners_px == (64, 48, 192, 144)
+
+
+def test_without_a_record_nothing_is_known_in_pixels() -> None:
+    [box] = view_boxes([GOLD], None)
+    assert (box.corners_px, box.crop) == (None, None)
