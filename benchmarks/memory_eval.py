@@ -1,10 +1,10 @@
-"""The peak memory of `p2r eval` on many 8K images.
+"""Measure the peak memory of `p2r eval` on many 8K images.
 
     python -m benchmarks.memory_eval [--num-images 200] [--server] [--num-at-once 32]
 
-Writes synthetic 8K JPEGs, each another, and runs the command in a process of its own over them: with a scripted model,
-or with --server through HTTP against tests/fakes/mock_server.py, where images are encoded and sent as well. Prints the
-process's peak resident memory and fails when it is 2 GB or more.
+Writes different synthetic 8K JPEGs and runs the command on them in its own process: with a scripted model or, with
+--server, over HTTP against tests/fakes/mock_server.py, where images are encoded and sent as well. Prints the peak
+resident memory of the process, and fails when it is 2 GB or more.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ REPLIES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--num-images", type=int, default=200, help="images, each asked about once (default 200)")
-    parser.add_argument("--server", action="store_true", help="through HTTP, against the mock server")
-    parser.add_argument("--num-at-once", type=int, default=None, help="as of `p2r eval`; its default if not given")
+    parser.add_argument(
+        "--num-images", type=int, default=200, help="number of images, each asked about once (default 200)"
+    )
+    parser.add_argument("--server", action="store_true", help="ask over HTTP, against the mock server")
+    parser.add_argument("--num-at-once", type=int, default=None, help="as in `p2r eval`, with the same default")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         questions = write_questions(Path(folder), arguments.num_images)
@@ -66,7 +68,7 @@ def report(questions: Path, model: str, num_at_once: int | None) -> None:
 
 
 def measure_peak(command: list[str]) -> int:
-    """Run a command; the peak resident memory of its process in bytes (Linux)."""
+    """Run a command and return the peak resident memory of its process in bytes (Linux)."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -76,7 +78,7 @@ def measure_peak(command: list[str]) -> int:
 
 
 def write_questions(folder: Path, num_images: int) -> Path:
-    """One question about each of many images that differ."""
+    """Write one question about each of many different images."""
     rng = np.random.default_rng(0)
     soft = rng.integers(0, 256, (54, 96, 3), dtype=np.uint8)
     image = Image.fromarray(soft).resize(SIZE, Image.Resampling.BICUBIC)
@@ -94,7 +96,7 @@ def write_questions(folder: Path, num_images: int) -> Path:
 
 @contextmanager
 def serve(*options: str) -> Iterator[str]:
-    """The mock server in a process of its own; its URL."""
+    """Run the mock server in its own process; yields its URL."""
     command = [sys.executable, "-m", "tests.fakes.mock_server", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,6 +1,6 @@
-"""What an evaluation in two stages takes by arithmetic alone: the mock server's device and four cores, no clock.
+"""Compute how long an evaluation in two stages takes, from the mock server's device and four cores, without a clock.
 
-A `Walk` is one sample: two requests, and the image work before each. The two functions give seconds of the device.
+A `Walk` is one sample: two requests, and the image work before each. Both functions return seconds of the device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH_SIZE, NUM_CORES = 256, 4
 
 @dataclass(frozen=True, slots=True)
 class ImageWork:
-    """Seconds of one core before each stage."""
+    """Seconds that one core works before each stage."""
 
     first_s: float
     second_s: float
@@ -39,7 +39,7 @@ class Walk:
 
 
 def simulate_barrier(walks: Sequence[Walk], work: ImageWork) -> float:
-    """Batches, and in each both stages one after the other; no prefix cache. Image work is spread over the cores."""
+    """Simulate batches with one stage after the other in each, without a prefix cache. Image work uses all cores."""
     stages: list[tuple[float, Callable[[Walk], Request]]] = [
         (work.first_s, lambda walk: walk.perceive),
         (work.second_s, lambda walk: walk.reason),
@@ -58,7 +58,7 @@ def simulate_barrier(walks: Sequence[Walk], work: ImageWork) -> float:
 
 
 def simulate_stream(walks: Sequence[Walk], work: ImageWork, num_at_once: int) -> float:
-    """`num_at_once` walks under way, each on its own; prefix cache on."""
+    """Simulate `num_at_once` independent walks in flight, with the prefix cache."""
     device, now_s, tickets = Device(), 0.0, count()
     cores = [0.0] * NUM_CORES  # when each is free
     prepared: list[tuple[float, int, Walk, bool]] = []  # when, ticket, walk, whether it is the second stage

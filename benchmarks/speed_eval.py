@@ -1,20 +1,20 @@
-"""How long a two-stage evaluation takes: our runner beside batches of 256 with a barrier between the stages.
+"""Time a two-stage evaluation: our runner against batches of 256 with a barrier between the stages.
 
     python -m benchmarks.speed_eval [--num-samples 256] [--slowdown 0.25] [--num-at-once 64]
 
-Both sides send real requests through EndpointModel to one mock_server.py, which takes the time of a 4B model on one
-H200, `slowdown` times as long (below 1: faster), and both have four cores' worth of image work for 8K images: a
-image takes its time asleep on one of four places, so that this machine's own cores do not matter. What that work
-costs on each side is measured by speed_images.py (docs/performance.md).
+Both sides send real requests through EndpointModel to one mock server, which takes `slowdown` times as long as a 4B
+model on one H200 (below 1: faster). Both do the image work of 8K images on four simulated cores: an image sleeps for
+its time on one of four places, so this machine's own cores do not matter. The costs of that work are measured by
+speed_images (docs/performance.md).
 
     barrier  the release's way: prepare 256 images, ask for all boxes, wait, draw and size 256 images as plain
              Pillow does, ask for all answers, wait; prefix cache off
     ours     `evaluate`, which streams both stages, prefix cache on
 
-in two orders: each image once, and HR-Bench's, where four rotations of a question share an image. Boxes differ from
-rotation to rotation, so that only the first stage has a prefix in common. Our side's limit on image memory does not
-bind here: 64 images of 8K under way take about 14 GB. The answers of both sides are compared, and
-the times are printed in the device's seconds beside what a simulation without a clock, network or Python predicts.
+in two orders: each image once, and HR-Bench's, where four rotations of a question share an image. Boxes differ between
+rotations, so only the first stage shares a prefix. Our limit on image memory does not matter here: 64 images of 8K in
+flight take about 14 GB. The answers of both sides are compared. Times are printed in the device's seconds, beside the
+prediction of a simulation without clock, network or Python.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ PLAIN = ImageWork(first_s=0.33 + 0.33, second_s=0.45)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--num-samples", type=int, default=256, help="questions in each order (default 256)")
-    parser.add_argument("--slowdown", type=float, default=0.25, help="seconds here for one of the device (1/4)")
-    parser.add_argument("--num-at-once", type=int, default=64, help="of our runner (default 64)")
+    parser.add_argument(
+        "--slowdown", type=float, default=0.25, help="seconds here per second of the device (default 0.25)"
+    )
+    parser.add_argument("--num-at-once", type=int, default=64, help="walks that our runner has in flight (default 64)")
     arguments = parser.parse_args()
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     print(f"{date}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ", end="")
@@ -97,7 +99,7 @@ async def compare_orders(url: str, arguments: argparse.Namespace) -> list[tuple[
 
 
 async def compare(url: str, order: str, num_rotations: int, arguments: argparse.Namespace) -> float:
-    """Run both sides, print a line; how many times faster ours is."""
+    """Run both sides, print a line, and return how many times faster ours is."""
     cores, prompts = Cores(arguments.slowdown), load_prompt_set()
     ours, theirs = (EndpointModel(url, name, PROFILE, concurrency=BATCH_SIZE, transport="bmp") for name in MODELS)
     plain = make_samples(arguments.num_samples, num_rotations, cores, PLAIN)
@@ -120,7 +122,7 @@ async def compare(url: str, order: str, num_rotations: int, arguments: argparse.
 
 
 def plan_walks(samples: Sequence[Sample], prompts: PromptSet) -> list[Walk]:
-    """The requests that both sides will make, for the simulation."""
+    """Return the requests that both sides will make, for the simulation."""
     walks: list[Walk] = []
     for sample in samples:
         assert isinstance(sample.image, SlowImage)
@@ -141,7 +143,7 @@ def plan_request(prompt: Prompt) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """NUM_CORES places on which image work takes its time."""
+    """NUM_CORES simulated cores on which image work takes its time."""
 
     slowdown: float
     places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(NUM_CORES))
@@ -169,7 +171,7 @@ class SlowImage:
 
 
 def draw_image(number: int) -> Image.Image:
-    """Another one for each number, drawn quickly."""
+    """Draw quickly an image that is different for each number."""
     image = _draw_ground(number % 16).copy()
     image.paste(tuple(number // 256**k % 256 for k in range(3)), (0, 0, 64, 64))
     return image
@@ -182,7 +184,7 @@ def _draw_ground(number: int) -> Image.Image:
 
 
 def make_samples(num_samples: int, num_rotations: int, cores: Cores, work: ImageWork) -> list[Sample]:
-    """Questions with four options, `num_rotations` of each about one image."""
+    """Make questions with four options, in `num_rotations` rotations that share an image."""
     words = ["red", "green", "blue", "white"]
     samples: list[Sample] = []
     for number in range(num_samples):
@@ -203,14 +205,14 @@ def make_samples(num_samples: int, num_rotations: int, cores: Cores, work: Image
 
 
 async def run_ours(samples: Sequence[Sample], roles: Roles, num_at_once: int) -> dict[str, str | None]:
-    """Answers by sample."""
+    """Run our side. Returns the answers by sample."""
     with tempfile.TemporaryDirectory() as folder, TraceStore(Path(folder) / "run", RunSettings()) as store:
         traces = await ask_samples(samples, *roles, store=store, num_at_once=num_at_once)
     return {trace.sample_id: trace.answer.letter if trace.answer else None for trace in traces}
 
 
 async def run_barrier(samples: Sequence[Sample], roles: Roles, cores: Cores, work: ImageWork) -> dict[str, str | None]:
-    """The release's way, with our roles' prompts. Answers by sample."""
+    """Run the release's way with the prompts of our roles. Returns the answers by sample."""
     perceiver, reasoner = roles
     perceptions: dict[str, Perception] = {}
     answers: dict[str, str | None] = {}

@@ -1,15 +1,15 @@
-"""How long the image work of one question takes: ours beside plain Pillow and the stock Qwen-VL image processor.
+"""Time the image work of one question: ours against plain Pillow and the stock Qwen-VL image processor.
 
     python -m benchmarks.speed_images [--runs 9] [--max-tokens 4096]
 
-Both sides run in turn in one process on JPEGs made here, one thread each; the table gives medians, their ratio, and
-how far the results are apart (largest difference of a color value in 0..255; of the model's input for patchify). The
-plain side is what the release and common evaluation code do: draw on the full image, resize it whole, let the
-processor make floats.
+Both sides run alternately in one process on JPEGs made here, with one thread. The table shows medians, their ratio, and
+the largest difference between the results (of a color value, 0 to 255; for patchify, of the model's input). The plain
+side does what the release and common evaluation code do: draw on the full image, resize all of it, let the processor
+make floats.
 
-annotate starts from the sized image, which the perceiver has needed before; "first of its size" includes computing
-the filter weights, which are kept for images of the same size. "patchify to bytes" is the host's share when a GPU
-makes the floats; "patchify to floats" makes them on this CPU.
+annotate starts from the sized image, which the perceiver has already used. "first of its size" includes computing the
+filter weights, which are cached for images of the same size. "patchify to bytes" is the CPU's share when a GPU makes
+the floats; "patchify to floats" makes them on this CPU.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def image_rows(path: Path, full_image: FullImage, budget: Budget) -> Iterator[Ro
 
 
 def patch_rows(sized: Image.Image) -> Iterator[Row]:
-    """Needs the extra [local]; without it these rows are left out."""
+    """Yield the rows of patchify. They need the extra [local] and are left out without it."""
     if not (find_spec("torch") and find_spec("transformers")):
         print("(patchify: install perceive-to-reason[local] to compare with the stock processor)")
         return
@@ -188,7 +188,7 @@ def diff(plain: Image.Image, ours: Image.Image) -> float:
 
 
 def make_jpeg(path: Path, size: tuple[int, int]) -> Path:
-    """Something like a photo: soft shapes, hard edges and sensor noise."""
+    """Write an image that resembles a photo: soft shapes, hard edges and sensor noise."""
     rng = np.random.default_rng(0)
     width, height = size
     soft = Image.fromarray(rng.integers(0, 256, (27, 48, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)

@@ -1,9 +1,9 @@
-"""Questions a second with the nano model on this machine: direct and P2R, one at a time and sixteen at once.
+"""Measure questions per second with the nano model on this machine: direct and P2R, one at a time and sixteen at once.
 
     python -m benchmarks.speed_nano [--num-samples 32] [--runs 3]
 
-Everything counts that a user waits for: decoding, resizing, drawing, cropping, both roles' replies. Images are
-rendered before the clock starts. Printed: samples a second, median of the runs, and the lowest and highest.
+Everything that a user waits for counts: decoding, resizing, drawing, cropping, and the replies of both roles. Images
+are rendered before the clock starts. Prints samples per second: the median of the runs, the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SEED = 9000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--num-samples", type=int, default=32, help="questions a run (default 32)")
+    parser.add_argument("--num-samples", type=int, default=32, help="questions per run (default 32)")
     parser.add_argument("--runs", type=int, default=3, help="counted runs (default 3)")
     arguments = parser.parse_args()
     samples = [_render(sample) for sample in Needles(seed=SEED, num_samples=arguments.num_samples)]

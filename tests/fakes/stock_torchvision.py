@@ -19,7 +19,9 @@ BACKWARD = tuple(
     f"_{name}_backward" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
 )
 
-REFEREE = Path(sys.prefix) / "referee"  # where the Makefile puts it, out of the way of everything else
+REFEREE = Path(sys.prefix) / "referee"
+"""Where the Makefile puts torchvision: beside a CPU build of torch, it would stop transformers from importing.
+This is a package's folder; tests, benchmarks and recipes find each other as packages, without `sys.path`."""
 if REFEREE.is_dir():
     sys.path.append(str(REFEREE))
 

@@ -1,0 +1,32 @@
+"""Every script of benchmarks and recipes starts as a module from the root, and says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = [
+    path.relative_to(ROOT)
+    for folder in ("benchmarks", "recipes")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+]
+MODULES = [".".join(path.with_suffix("").parts) for path in SCRIPTS]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_script_shows_how_it_is_started(module: str) -> None:
+    path = ROOT / Path(*module.split(".")).with_suffix(".py")
+    assert f"python -m {module} " in path.read_text(encoding="utf-8").split('"""')[1]
+
+
+@pytest.mark.slow
+def test_every_script_starts() -> None:
+    for module in MODULES:
+        command = [sys.executable, "-m", module, "--help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
