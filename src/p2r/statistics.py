@@ -7,7 +7,7 @@ independent: intervals draw whole clusters, and the test tosses whole clusters.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -236,6 +236,7 @@ def bound_mean(values: Sequence[float], clusters: Sequence[str]) -> Interval:
     return bootstrap_mean(values, clusters)
 
 
-def mean_of(values: Sequence[float]) -> float | None:
-    """None of nothing."""
-    return sum(values) / len(values) if values else None
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are known; None when none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

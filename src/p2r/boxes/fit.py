@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from p2r.statistics import mean_of
 from p2r.types import Box
 
 
@@ -35,7 +36,7 @@ def hits(boxes: Sequence[Box], gold: Sequence[Box]) -> bool:
 
 def mean_best_iou(boxes: Sequence[Box], gold: Sequence[Box]) -> float:
     """Return the mean over gold boxes of the best IoU that any box reaches; 0 without boxes or gold boxes."""
-    return _mean([max((iou(box, target) for box in boxes), default=0.0) for target in gold])
+    return mean_of(max((iou(box, target) for box in boxes), default=0.0) for target in gold) or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ def localize(boxes: Sequence[Box], gold: Sequence[Box]) -> Localization:
     return Localization(
         hit_any=any(gold_hit),
         hit_all=bool(gold_hit) and all(gold_hit),
-        hit_share_of_gold=_mean(gold_hit),
-        hit_share_of_boxes=_mean(boxes_hit),
+        hit_share_of_gold=mean_of(gold_hit) or 0.0,
+        hit_share_of_boxes=mean_of(boxes_hit) or 0.0,
         mean_iou_of_gold=mean_best_iou(boxes, gold),
         mean_iou_of_boxes=mean_best_iou(gold, boxes),
         best_iou=max((iou(box, target) for box in boxes for target in gold), default=0.0),
@@ -86,7 +87,3 @@ def target_inside_crop(
     width, height = image_wh
     x1, y1, x2, y2 = gold.x1 / 1000 * width, gold.y1 / 1000 * height, gold.x2 / 1000 * width, gold.y2 / 1000 * height
     return any(min(x1 - left, y1 - top, right - x2, bottom - y2) >= -tolerance_px for left, top, right, bottom in crops)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

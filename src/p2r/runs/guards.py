@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from p2r.config import GuardSettings
-from p2r.runs.training import Probe, Step, value_of
+from p2r.runs.training import Probe, Step
 from p2r.statistics import mean_of
 
 COLLAPSED_ONE_BOX = 0.98
@@ -30,12 +30,12 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
     found: dict[str, str] = {}
     first, last = steps[: settings.patience], steps[-settings.patience :]
     if len(last) == settings.patience:
-        entropy, divergence = _mean(last, "entropy"), _mean(last, "kl")
+        entropy, divergence = mean_of(step.entropy for step in last), mean_of(step.kl for step in last)
         if entropy is not None and entropy < settings.entropy_floor:
             found["entropy_floor"] = f"entropy is {entropy:.4f} nats a token, below {settings.entropy_floor:g}"
         if divergence is not None and divergence > settings.kl_ceiling:
             found["kl_ceiling"] = f"the KL divergence is {divergence:.3f} nats a token, above {settings.kl_ceiling:g}"
-        before, now = _mean(first, "one_box"), _mean(last, "one_box")
+        before, now = mean_of(step.one_box for step in first), mean_of(step.one_box for step in last)
         if (
             settings.box_count
             and before is not None
@@ -45,7 +45,7 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
         ):
             found["box_count"] = f"{now:.0%} of the replies have one box; it began with {before:.0%}"
     if settings.reward_without_hit and len(probes) > 1 and len(steps) >= 2 * settings.patience:
-        rise = (_mean(last, "reward") or 0.0) - (_mean(first, "reward") or 0.0)
+        rise = (mean_of(step.reward for step in last) or 0.0) - (mean_of(step.reward for step in first) or 0.0)
         drop = _measure_drop(probes[0], probes[-1])
         if rise > REWARD_RISE and drop is not None:
             found["reward_without_hit"] = f"the reward rose by {rise:.3f} while the probe's hit rate fell by {drop:.3f}"
@@ -59,7 +59,3 @@ def _measure_drop(before: Probe, after: Probe) -> float | None:
         return None
     scatter = math.sqrt((old * (1 - old) + new * (1 - new)) / count)
     return old - new if old - new > STANDARD_ERRORS * scatter else None
-
-
-def _mean(steps: Sequence[Step], name: str) -> float | None:
-    return mean_of([value for step in steps if (value := value_of(step, name)) is not None])

@@ -20,6 +20,7 @@ from p2r.benchmarks.needles.scene import Object, Scene
 from p2r.dialogue import Budget
 from p2r.evidence import crop_rect
 from p2r.images.budget import fit
+from p2r.statistics import mean_of
 from p2r.types import LETTERS, Sample
 
 
@@ -58,9 +59,9 @@ def guess_blindly(samples: Sequence[Sample]) -> dict[str, float]:
     """
     choices = [sample for sample in samples if sample.options]
     letters = LETTERS[: max((len(sample.options) for sample in choices), default=0)]
-    scores = {f"letter {letter}": _mean([sample.target == letter for sample in choices]) for letter in letters}
+    scores = {f"letter {letter}": mean_of(sample.target == letter for sample in choices) or 0.0 for letter in letters}
     for name, sign in (("most shared words", 1), ("rarest words", -1)):
-        scores[name] = _mean([sample.target == _by_shared_words(sample.options, sign) for sample in choices])
+        scores[name] = mean_of(sample.target == _by_shared_words(sample.options, sign) for sample in choices) or 0.0
     return scores
 
 
@@ -89,7 +90,3 @@ def _badge_difference(
 
 def _root_mean_square(parts: Sequence[NDArray[np.float64]]) -> float:
     return float(np.sqrt(np.mean(np.concatenate([part.ravel() for part in parts]) ** 2))) if parts else 0.0
-
-
-def _mean(values: Sequence[bool]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -56,7 +56,7 @@ def tabulate_phases(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
                     _sum(phase.steps, "num_rollouts"),
                     _sum(phase.steps, "num_generated_tokens"),
                     _sum(phase.steps, "num_unjudged"),
-                    show_number(_mean(phase.steps, "timing/seconds"), 1),
+                    show_number(mean_of(value_of(step, "timing/seconds") for step in phase.steps), 1),
                 )
             )
     return Table(
@@ -102,7 +102,7 @@ def tabulate_seconds(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table
     rows = [
         (
             f"{name}, {phase.name}" if len(runs) > 1 else phase.name,
-            *(show_number(_mean(phase.steps, f"timing/{key}")) for key in columns),
+            *(show_number(mean_of(value_of(step, f"timing/{key}") for step in phase.steps)) for key in columns),
         )
         for run, name in zip(runs, names, strict=True)
         for phase in run.phases
@@ -159,14 +159,10 @@ def _change(
     first: Sequence[Step | Probe], last: Sequence[Step | Probe], key: str, show: Callable[[float | None], str]
 ) -> str:
     """The change from the first rows' mean to the last rows'; a single value if they are the same rows."""
-    before, after = _mean(first, key), _mean(last, key)
+    before, after = (mean_of(value_of(row, key) for row in rows) for rows in (first, last))
     if before is None or after is None:
         return MISSING
     return show(after) if first == last else f"{show(before)} → {show(after)}"
-
-
-def _mean(rows: Sequence[Step | Probe], key: str) -> float | None:
-    return mean_of([value for row in rows if (value := value_of(row, key)) is not None])
 
 
 def _sum(rows: Sequence[Step], key: str) -> str:

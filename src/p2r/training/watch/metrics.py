@@ -5,7 +5,7 @@ A resumed run repeats all of them to the last bit, except for `timing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from p2r.boxes import hits
@@ -85,8 +85,8 @@ def measure_step(
     return Step(
         phase=phase,
         step=step,
-        reward=_mean(judged, lambda rollout: rollout.reward),
-        accuracy=_mean(judged, lambda rollout: rollout.correct),
+        reward=mean_of(rollout.reward for rollout in judged),
+        accuracy=mean_of(rollout.correct for rollout in judged),
         num_groups=len(groups),
         num_failed_rows=stats.num_failed_rows,
         num_rollouts=len(rollouts),
@@ -101,12 +101,12 @@ def measure_step(
         unique_replies=stats.unique_share,
         num_partner_calls=stats.num_partner_calls,
         num_reused=stats.num_reused,
-        mean_boxes=_mean(boxed, lambda rollout: rollout.num_boxes),
+        mean_boxes=mean_of(rollout.num_boxes for rollout in boxed),
         one_box=mean_of([rollout.num_boxes == 1 for rollout in boxed]),
-        mean_box_area=_mean(boxed, lambda rollout: rollout.box_area),
-        hit_rate=_mean(boxed, lambda rollout: rollout.hit),
+        mean_box_area=mean_of(rollout.box_area for rollout in boxed),
+        hit_rate=mean_of(rollout.hit for rollout in boxed),
         lr=rate,
-        terms={name: _mean(judged, lambda rollout, name=name: dict(rollout.terms).get(name)) for name in names},
+        terms={name: mean_of(dict(rollout.terms).get(name) for rollout in judged) for name in names},
         loss=None if report is None else report.loss,
         policy=None if report is None else report.policy,
         kl=None if report is None else report.kl,
@@ -191,7 +191,3 @@ def _describe(compared: Compared, rollout: Rollout) -> RolloutFacts:
         box_area=mean_of([box.area for box in boxes]),
         hit=hits(boxes, gold) if looked and gold else None,
     )
-
-
-def _mean(rollouts: Sequence[RolloutFacts], value: Callable[[RolloutFacts], float | None]) -> float | None:
-    return mean_of([known for rollout in rollouts if (known := value(rollout)) is not None])
