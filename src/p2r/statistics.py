@@ -1,7 +1,7 @@
-"""How sure a figure is: intervals for shares of right answers, and whether two runs differ.
+"""Means, and how sure they are: intervals for shares of right answers, and tests of whether two runs differ.
 
 Samples that ask the same thing (the rotations of one HR-Bench question) form a cluster and are never counted as
-independent: intervals draw whole clusters, and the test tosses whole clusters.
+independent: intervals draw whole clusters, and the test swaps whole clusters.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def wilson(num_correct: int, num_trials: int, *, confidence: float = 0.95) -> In
 
     Args:
         num_correct: 0 to `num_trials`.
-        num_trials: independent trials; 0 gives (0, 1), nothing is known.
-        confidence: coverage aimed at, above 0 and below 1.
+        num_trials: independent trials; 0 gives (0, 1), because nothing is known.
+        confidence: the coverage to aim at, above 0 and below 1.
 
     Raises:
         ValueError: a count or the confidence is out of range.
@@ -55,7 +55,7 @@ def wilson(num_correct: int, num_trials: int, *, confidence: float = 0.95) -> In
 
 
 class Difference(Frozen):
-    """Mean of the second of two paired lists less that of the first, with its bootstrap interval, -1 to 1."""
+    """The mean of the second of two paired lists minus that of the first, with its bootstrap interval, -1 to 1."""
 
     mean: float
     low: float
@@ -66,7 +66,7 @@ def mcnemar(num_gained: int, num_lost: int) -> float:
     """Exact two-sided p-value that two runs are equally often right, from the samples on which they differ.
 
     Args:
-        num_gained, num_lost: samples that only the second, only the first run has right.
+        num_gained, num_lost: samples that only the second run, or only the first, has right.
 
     Raises:
         ValueError: a negative count.
@@ -87,11 +87,12 @@ def mcnemar(num_gained: int, num_lost: int) -> float:
 def permute_clusters(differences: Sequence[int]) -> float:
     """Exact two-sided p-value that swapping the two runs within whole clusters makes no difference.
 
-    McNemar's test counts the rotations of one question as independent, which they are not. Here the sign of each
-    cluster's difference is tossed as one. With one sample to a cluster this is McNemar's test.
+    McNemar's test counts the rotations of one question as independent, which they are not. Here each cluster's
+    difference gets one random sign. With one sample per cluster, this is McNemar's test.
 
     Args:
-        differences: for each cluster, samples that only the second run has right less those that only the first has.
+        differences: for each cluster, the number of samples that only the second run has right minus the number that
+            only the first has right.
     """
     sizes = [abs(difference) for difference in differences if difference]
     reach = sum(sizes)
@@ -115,8 +116,8 @@ def bootstrap_mean(
     num_draws: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a mean, drawing whole clusters with replacement: the rotations of one question stay
-    together. The same for the same seed.
+    """Percentile interval of a mean over whole clusters drawn with replacement, so that the rotations of one question
+    stay together. The same seed gives the same interval.
 
     Args:
         values: scores, 0 to 1.
@@ -140,7 +141,7 @@ def bootstrap_difference(
     num_draws: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """Mean of `after` less that of `before` on the same samples, with a percentile interval from drawing clusters.
+    """The mean of `after` minus that of `before` on the same samples, with a percentile interval over drawn clusters.
 
     Raises:
         ValueError: lists of unequal length or without values, or a confidence out of range.
@@ -153,7 +154,7 @@ def bootstrap_difference(
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for being several, in the given order.
+    """p-values after Holm's correction for multiple tests, in the given order.
 
     Source:
         S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scand. J. Statist. 6 (1979).
@@ -172,8 +173,8 @@ def find_detectable_difference(
     """The smallest difference in accuracy that McNemar's test on this many samples finds with this power.
 
     Args:
-        discordant_share: of samples on which the two runs differ. Two runs of accuracy p that have nothing in common
-            differ on 2 p (1 - p) of them, which is the most to expect.
+        discordant_share: share of samples on which the two runs differ. Two unrelated runs of accuracy p differ on
+            2 p (1 - p) of them, which is the most to expect.
 
     Returns:
         A share, 0 to 1; None when even a difference on all of those samples would not be found.
@@ -203,7 +204,7 @@ def find_detectable_difference(
 def _bootstrap(
     values: Sequence[float], clusters: Sequence[str] | None, confidence: float, num_draws: int, seed: int
 ) -> tuple[float, float]:
-    """Percentiles of the mean over drawn clusters; the mean of a draw is over its values, not its clusters."""
+    """Percentiles of the mean over drawn clusters; a draw's mean is over its values, not over its clusters."""
     if clusters is not None and len(clusters) != len(values):
         raise ValueError(f"{len(values)} values, but {len(clusters)} clusters")
     if not 0 < confidence < 1:
@@ -225,10 +226,10 @@ def _bootstrap(
 
 
 def bound_mean(values: Sequence[float], clusters: Sequence[str]) -> Interval:
-    """95%, of a mean of values from 0 to 1.
+    """95% interval of a mean of values from 0 to 1.
 
-    Wilson's for shares of independent samples; else a bootstrap over clusters. Where all values are 0 or all are 1 a
-    bootstrap would claim to be certain, and Wilson's interval over clusters stands in for it.
+    Wilson's interval for shares of independent samples; else a bootstrap over clusters. Where all values are 0 or all
+    are 1, a bootstrap would claim to be certain, so Wilson's interval over clusters takes its place.
     """
     num = len(set(clusters))
     if set(values) <= {0.0, 1.0} and (num == len(clusters) or len(set(values)) == 1):

@@ -44,12 +44,14 @@ MAX_CARDS = 120
 
 
 def demo(
-    num_samples: Annotated[int, typer.Option(min=1, help="How many questions.")] = 240,
+    num_samples: Annotated[int, typer.Option(min=1, help="Ask this many questions.")] = 240,
     seed: Annotated[
-        int, typer.Option(min=0, max=TRAINING_SEEDS - 1, help="Other seeds make other images and questions.")
+        int, typer.Option(min=0, max=TRAINING_SEEDS - 1, help="Make other images and questions with another seed.")
     ] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the report and an image to try.")] = Path("out/demo"),
-    model: Annotated[str, typer.Option(help="Another model, named as in `p2r ask`.")] = "nano",
+    out: Annotated[Path, typer.Option(help="Write the report and an image to try into this folder.")] = Path(
+        "out/demo"
+    ),
+    model: Annotated[str, typer.Option(help="Ask another model, named as in `p2r ask`.")] = "nano",
 ) -> None:
     """Watch a small vision-language model fail with one look and answer with two. Writes one HTML file.
 
@@ -124,7 +126,7 @@ def _show_progress(bars: Progress, task: TaskID, tally: Tally) -> None:
 
 
 def _write_lede(own: Summary, direct: Summary) -> str:
-    """The result in words, straight from the figures."""
+    """The result in words."""
     if own.accuracy is None or direct.accuracy is None:
         return "No question could be judged; the cards below say why."
     chance = f" Blind guessing reaches {show_share(own.chance)}." if own.chance is not None else ""
@@ -136,7 +138,7 @@ def _write_lede(own: Summary, direct: Summary) -> str:
 
 
 def _find_example(samples: Sequence[Sample], runs: Mapping[str, ScoredRun]) -> Sample:
-    """A short question that only the second look answers, or the first one when there is none."""
+    """A short question that only the second look answers; if there is none, the first question."""
     for sample, direct, own in zip(samples, runs[DIRECT].rows, runs[OWN].rows, strict=True):
         before, after = direct.verdicts.get("robust"), own.verdicts.get("robust")
         if before and after and after.correct > before.correct and not sample.options:
@@ -145,13 +147,13 @@ def _find_example(samples: Sequence[Sample], runs: Mapping[str, ScoredRun]) -> S
 
 
 def _write_ask_command(sample: Sample, full_image: Path) -> str:
-    """How to ask that question oneself."""
+    """The command that asks this question again."""
     options = ["--options", ",".join(sample.options)] if sample.options else []
     return shlex.join(["p2r", "ask", str(full_image), sample.question, *options])
 
 
 def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, str], ...]:
-    """What was measured, and on what."""
+    """What was measured, and on which machine."""
     budget, side_px = model.profile.budget, samples.knobs.side_px
     versions = [f"Python {platform.python_version()}"]
     versions += [f"{name} {version(name)}" for name in ("torch", "transformers") if find_spec(name)]

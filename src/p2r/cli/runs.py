@@ -1,4 +1,4 @@
-"""`p2r score`, `p2r merge` and `p2r compare`: what stored runs say, without asking anything again."""
+"""`p2r score`, `p2r merge` and `p2r compare`: results of stored runs, without asking anything again."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SCORES_NAME = "scores"
 
 
 def score(
-    run: Annotated[Path, typer.Argument(help="A folder that `p2r eval` or `p2r merge` wrote.")],
+    run: Annotated[Path, typer.Argument(help="Folder that `p2r eval` or `p2r merge` wrote.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Score a run again from its stored replies: every scorer, rotations, boxes, what went wrong, cost.
+    """Score a run from its stored replies: every scorer, rotations, boxes, what went wrong, and cost.
 
     Writes scores.md, scores.tex and scores.json into the run's folder.
     """
@@ -37,10 +37,10 @@ def score(
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of shards.")],
-    out: Annotated[Path, typer.Option(help="A new folder for the whole.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of the shards.")],
+    out: Annotated[Path, typer.Option(help="Write the whole run into this new folder.")],
 ) -> None:
-    """Join shards of one run into a new folder."""
+    """Join the shards of one run in a new folder."""
     if len(runs) < 2:
         raise ConfigError("one run cannot be merged", hint="give two or more: p2r merge RUN RUN --out WHOLE")
     messages = make_console(stderr=True)
@@ -50,11 +50,14 @@ def merge(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders; the first is compared with.")],
-    scorer: Annotated[Scorer, typer.Option(help="Who reads the answers.")] = "robust",
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN RUN...", help="Folders of runs. The others are compared with the first."),
+    ],
+    scorer: Annotated[Scorer, typer.Option(help="Read the answers with this scorer.")] = "robust",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Do runs differ? Paired on the same samples, with exact tests and a verdict in words."""
+    """Compare runs on the same samples, with exact tests and a verdict in words."""
     if len(runs) < 2:
         raise ConfigError("one run cannot be compared", hint="give two or more: p2r compare RUN RUN")
     scored = [score_run(read_run(folder)) for folder in runs]

@@ -1,4 +1,4 @@
-"""What stands behind an accuracy: rotations, letters, boxes, and what went wrong. A table each."""
+"""What is behind an accuracy: rotations, letters, boxes, and what went wrong. Each is one table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from p2r.types import LETTERS
 
 
 def tabulate_rotations(run: ScoredRun) -> Table:
-    """HR-Bench: the strict score, and how far the cycles lie apart."""
+    """HR-Bench: the strict score, and how far the cycles are apart."""
     rows: list[tuple[str, ...]] = []
     incomplete = 0
     for name, group in group_rows(run, "robust").items():
@@ -44,9 +44,9 @@ def tabulate_rotations(run: ScoredRun) -> Table:
         )
         incomplete = max(incomplete, table.num_incomplete)
     cycles = tuple(f"cycle {k}" for k in range(4))
-    notes = ["all: questions that are right in each of their four rotations; n counts questions."]
+    notes = ["all: questions answered right in each of their four rotations; n counts questions."]
     if incomplete:
-        notes.append(f"{incomplete} questions lack a rotation and are not among them.")
+        notes.append(f"{incomplete} questions lack a rotation and are not counted.")
     return Table(
         title="Rotations (robust)",
         columns=("", "n", "all", "95% interval", "mean of rows", *cycles, "spread"),
@@ -92,7 +92,7 @@ def tabulate_letters(rows: Sequence[ScoredRow]) -> Table:
 
 
 def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
-    """Every reading of how well boxes fit the gold boxes."""
+    """How well boxes fit the gold boxes, by every measure."""
     found = [localize(row.trace.boxes, row.facts.gold_boxes) for row in rows]
     readings: list[tuple[str, str, list[float]]] = [
         ("hit rate, any", "the center of some box lies in some gold box (the paper's)", [f.hit_any for f in found]),
@@ -117,14 +117,16 @@ def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
     areas = [box.area for row in rows for box in row.trace.boxes]
     return Table(
         title="Boxes",
-        columns=("", "n", "mean", "95% interval", "per sample, 0 without boxes"),
+        columns=("", "n", "mean", "95% interval", "measured per sample; 0 without boxes"),
         rows=tuple(body),
-        notes=(f"{show_number(num_boxes)} boxes a sample, of {show_share(mean_of(areas))} of the image on average.",),
+        notes=(
+            f"{show_number(num_boxes)} boxes per sample, each {show_share(mean_of(areas))} of the image on average.",
+        ),
     )
 
 
 def tabulate_hits(rows: Sequence[ScoredRow]) -> Table:
-    """Errors of perception and errors of reasoning, apart."""
+    """Accuracy after a hit and after a miss: errors of reasoning apart from errors of perception."""
     groups = {
         "hit": [row for row in rows if hits(row.trace.boxes, row.facts.gold_boxes)],
         "miss": [row for row in rows if not hits(row.trace.boxes, row.facts.gold_boxes)],
@@ -142,12 +144,14 @@ def tabulate_hits(rows: Sequence[ScoredRow]) -> Table:
             )
             for name, group in groups.items()
         ),
-        notes=("Wrong after a hit is an error of reasoning, wrong after a miss most likely one of perception.",),
+        notes=(
+            "A wrong answer after a hit is an error of reasoning; after a miss, most likely an error of perception.",
+        ),
     )
 
 
 def tabulate_troubles(run: ScoredRun) -> Table:
-    """What went wrong between the model and the figure."""
+    """What went wrong apart from wrong answers; see DEFINITIONS."""
     counts = count_troubles(run)
     return Table(
         title="Counted apart",

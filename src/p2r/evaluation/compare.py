@@ -1,4 +1,4 @@
-"""Do runs differ? The same samples, paired: exact tests, intervals of the difference, and a verdict in words."""
+"""Do runs differ? The same samples are paired: exact tests, intervals of the difference, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NAMING = ("mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Two runs on the samples of one column that both have judged.
+    """Two runs, compared on the samples of one column that are judged in both.
 
-    num_gained, num_lost: samples that only the second, only the first run has right.
-    p_mcnemar: as if all samples were independent.
-    p_value: the same test with whole clusters; equal to it where no sample shares one.
+    num_gained, num_lost: samples that only the second run, or only the first, has right.
+    p_mcnemar: McNemar's test, as if all samples were independent.
+    p_value: the same test over whole clusters; equal where no samples share one.
     p_corrected: `p_value` after Holm's correction over all contrasts of the comparison.
     """
 
@@ -46,7 +46,7 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """In words, for the whole: which is better, or how little speaks for it."""
+        """Which run is better and by how much, in words; or that there is no evidence of a difference."""
         num_differ = self.num_gained + self.num_lost
         differ = f"{num_differ} of {self.num_samples} samples differ"
         if self.p_corrected >= ALPHA:
@@ -62,16 +62,16 @@ class Contrast:
 def compare_runs(
     runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names: Sequence[str] = ()
 ) -> tuple[list[Contrast], list[str]]:
-    """Every later run against the first, in every column of the benchmark.
+    """Compare every later run with the first, in every column of the benchmark.
 
     Args:
-        names: of the runs; by default what their settings do not share.
+        names: names of the runs; by default, the settings in which they differ.
 
     Returns:
-        The contrasts, corrected for being several, and sentences that limit them.
+        The contrasts, corrected for being several, and sentences about samples that were left out.
 
     Raises:
-        StorageError: runs of different benchmarks, or without a sample that both have judged.
+        StorageError: the runs are of different benchmarks, or no sample is judged in both.
     """
     names = names or name_runs(runs)
     first, notes = runs[0], list[str]()
@@ -88,7 +88,7 @@ def compare_runs(
             )
         num_unpaired = len({*first.facts, *run.facts} - shared)
         if num_unpaired:
-            notes.append(f"{num_unpaired} samples are not judged in both {names[0]} and {name}, and left out")
+            notes.append(f"{num_unpaired} samples are not judged in both {names[0]} and {name} and are left out")
         for column, rows in columns.items():
             pairs = [(row, others[row.facts.sample_id]) for row in rows if row.facts.sample_id in shared]
             if pairs:
@@ -118,7 +118,7 @@ def tabulate_runs(runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names
 
 
 def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ()) -> Table:
-    """The paired table."""
+    """The paired differences, a row for each contrast."""
     rows = tuple(
         (
             f"{c.second} - {c.first}",
@@ -142,9 +142,9 @@ def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ())
         ),
         rows=rows,
         notes=(
-            "gained, lost: samples that only the second, only the first run has right. Interval: paired bootstrap over "
-            "questions. p-values: McNemar's exact test over rows; the exact test over whole questions, the one to read "
-            "where rotations share one; that after Holm's correction over this table.",
+            "gained, lost: samples that only the second run, or only the first, has right. Interval: paired bootstrap "
+            "over questions. p-values: McNemar's exact test over rows; the exact test over whole questions, which is "
+            "the one to read where rows are rotations; and the latter after Holm's correction over this table.",
             *(_explain_power(c) for c in contrasts[:1]),
             *(f"{note}." for note in notes),
         ),
@@ -152,8 +152,8 @@ def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ())
 
 
 def name_runs(runs: Sequence[ScoredRun]) -> list[str]:
-    """What tells runs of one benchmark apart: the settings not all share, else the mode; their folders if that does
-    not tell them apart."""
+    """Names that tell runs of one benchmark apart: the settings in which they differ, else the mode; if these are not
+    enough, their folders."""
     settings = [run.settings.model_dump() for run in runs]
     differing = [key for key in _NAMING if len({each[key] for each in settings}) > 1] or ["mode"]
     names = [" ".join(str(each[key]) for key in differing if each[key] is not None) for each in settings]
@@ -189,11 +189,11 @@ def _contrast(
 
 
 def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
-    """Raises StorageError for different benchmarks or questions."""
+    """Raise StorageError for runs of different benchmarks or questions."""
     a, b = first.settings, second.settings
     if a.benchmark != b.benchmark:
         raise StorageError(
-            f"{first.place} is a run of {a.benchmark}, {second.place} one of {b.benchmark}",
+            f"{first.place} is a run of {a.benchmark}, and {second.place} is a run of {b.benchmark}",
             hint="compare runs of the same benchmark",
         )
     texts: Mapping[str, str] = {id: trace.question for id, trace in first.traces.items()}
@@ -210,7 +210,7 @@ def _explain_power(contrast: Contrast) -> str:
     share = (contrast.num_gained + contrast.num_lost) / contrast.num_samples
     least = find_detectable_difference(contrast.num_samples, share)
     if least is None:
-        return f"With so few samples that differ, no difference in {contrast.column} could be found at 80% power."
+        return f"So few samples differ that no difference in {contrast.column} could be found at 80% power."
     return f"Smallest difference in {contrast.column} that such a pair shows at 80% power: {100 * least:.1f} points."
 
 

@@ -1,6 +1,7 @@
-"""What answers cost: calls, tokens and seconds of each stage, and samples per second of the whole.
+"""What answers cost: calls, tokens and seconds of each stage, and samples per second of the whole run.
 
-Paper: Figure 11 sets accuracy against samples per second. Tokens are shown as well: they do not depend on the machine.
+Paper: Figure 11 plots accuracy against samples per second. Tokens are shown as well, because they do not depend on the
+machine.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from p2r.types import Completion, Frozen, Trace
 Stage = Literal["perceiver", "reasoner", "judge"]
 STAGES: tuple[Stage, ...] = ("perceiver", "reasoner", "judge")
 ANSWERING: tuple[Stage, ...] = ("perceiver", "reasoner")
-"""What an answer costs; judging it is the evaluation's own cost."""
+"""The stages that an answer costs; judging it is a cost of the evaluation."""
 
 
 class Cost(Frozen):
-    """Of one stage or several. Means are over answered samples; None where no sample's replies say it.
+    """The cost of one stage or several. Means are over answered samples; None where no reply reports the number.
 
-    num_calls: questions that a model was asked, in all.
-    num_reused: of these, replies that were there already, from a cache or for another sample; they count as asked.
-    prompt_tokens: all that was read, visual tokens among it.
-    seconds: as the model reports them; side by side they include waiting.
+    num_calls: calls of a model in all samples.
+    num_reused: calls that were answered from a cache or by another sample's reply; they count as calls.
+    prompt_tokens: all tokens read, visual ones included.
+    seconds: as the model reports them; calls that run side by side include waiting.
     """
 
     num_samples: int
@@ -38,13 +39,13 @@ class Cost(Frozen):
 
     @property
     def tokens(self) -> float | None:
-        """Read and written; only the visual ones of those read where nothing else is known."""
+        """Tokens read and written; of those read only the visual ones where no others are known."""
         read = self.visual_tokens if self.prompt_tokens is None else self.prompt_tokens
         return None if read is None else read + (self.generated_tokens or 0)
 
 
 def measure_cost(rows: Sequence[ScoredRow], *stages: Stage) -> Cost:
-    """Of these stages; of answering when none is named."""
+    """The cost of these stages; of answering when none is named."""
     answered = [row.trace for row in rows if row.trace.failure is None]
     calls = [[call for stage in stages or ANSWERING for call in list_calls(trace, stage)] for trace in answered]
     return Cost(
@@ -86,9 +87,9 @@ def tabulate_cost(run: ScoredRun) -> Table:
         columns=("stage", "calls", "reused", "visual tokens", "prompt tokens", "generated tokens", "seconds"),
         rows=rows,
         notes=(
-            "Calls in all, of which replies that were there already (a cache, or a row that asks the same); means per "
-            "answered sample, as if each had been asked. Prompt tokens count visual ones. Seconds are as the model "
-            "reports them; side by side they include waiting.",
+            "Calls and reused count all samples; reused calls were answered from a cache or by a sample that asks the "
+            "same. Tokens and seconds are means per answered sample, as if each call had been made. Prompt tokens "
+            "include visual ones. Seconds are as the model reports them; calls side by side include waiting.",
             _explain_wall(run),
         ),
     )
@@ -106,7 +107,7 @@ def _show_means(cost: Cost) -> tuple[str, ...]:
 def _explain_wall(run: ScoredRun) -> str:
     sessions, speed = run.sessions, find_speed(run)
     if speed is None:
-        return "No wall time was kept with this run."
+        return "The wall time of this run was not recorded."
     seconds = sum(session.seconds for session in sessions)
     parts = f" in {len(sessions)} parts" if len(sessions) > 1 else ""
     num_asked = sum(session.num_asked for session in sessions)
@@ -114,7 +115,7 @@ def _explain_wall(run: ScoredRun) -> str:
 
 
 def _mean_sum(calls: Sequence[Sequence[Completion]], read: Callable[[Completion], float | None]) -> float | None:
-    """Mean over samples of the sum over calls, of the samples whose every call says it."""
+    """The mean over samples of the sum over their calls; samples with a call that does not report it are left out."""
     sums: list[float] = []
     for per_sample in calls:
         values = [read(call) for call in per_sample]

@@ -1,6 +1,6 @@
-"""What went wrong between a model and a figure, counted apart: a wrong answer is one thing, an unread one another.
+"""What went wrong between a question and its score, counted apart from wrong answers.
 
-A sample may be in several counts. None of them is a verdict: an answer read from an untagged reply still counts.
+A sample may be in several counts. None is a verdict: an answer read from an untagged reply still counts.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ _REFUSAL = re.compile(
 )
 
 DEFINITIONS: Mapping[str, str] = {
-    "error": "the walk failed; neither right nor wrong, asked again by the same command",
+    "error": "the walk failed: neither right nor wrong, and the same command asks again",
     "empty": "the reply has no text",
     "truncated": "the reply ended at the token limit, or the chat at its limit of calls",
     "box reply truncated": "the perceiver's reply ended at the token limit",
-    "no tag": "no closed answer tag with something in it, though the wording asks for one",
+    "no tag": "no closed answer tag with text in it, though the prompt asks for one",
     "refusal": "nothing could be read, and the reply says that it cannot answer",
-    "ambiguous": "nothing could be read without guessing from a reply that is none of empty, truncated or refusal",
-    "not an option": "the answer names something that is no option",
-    "box parse failure": "no box could be read from the perceiver's reply, which is not the empty list",
-    "tool error": "the reasoner called a tool in a way that could not be carried out, and was told so",
-    "clipped box": "some box reached beyond the image and was cut at its edge",
-    "fall-back": "no usable box: the image alone was shown",
+    "ambiguous": "no answer could be read without guessing, and the reply is not empty, truncated or a refusal",
+    "not an option": "the answer names something that is not among the options",
+    "box parse failure": "no box could be read from the perceiver's reply, and it is not an empty list",
+    "tool error": "a tool call of the reasoner could not be carried out, and it was told so",
+    "clipped box": "a box reached beyond the image and was cut off at its edge",
+    "fall-back": "there was no usable box, so only the image was shown",
 }
 
 
 def count_troubles(run: ScoredRun) -> dict[str, int]:
-    """Samples in each count, in the order of DEFINITIONS; counts that cannot occur in the run's mode are left out."""
+    """The number of samples in each count, in the order of DEFINITIONS.
+
+    Counts that cannot occur in the run's mode are left out.
+    """
     looked = any(row.trace.perception and row.trace.perception.source != "none" for row in run.rows)
     wrote_boxes = any(_writes_boxes(row.trace) for row in run.rows)
     counted: dict[str, Callable[[ScoredRow], bool]] = {

@@ -1,4 +1,4 @@
-"""A run in one line of figures: what share was right, how sure that is, where it looked, and what it cost.
+"""A run in one line: what share was right, how sure that is, where it looked, and what it cost.
 
 Paper: section 4.4 for hit rate and IoU. Departures: the paper does not say how IoU is averaged over several gold
 boxes; here it is the mean over the gold boxes of the best IoU, then the mean over samples. `seen_rate` is not in the
@@ -22,18 +22,18 @@ from p2r.types import Box, Frozen, Trace
 
 
 class Summary(Frozen):
-    """A run in figures; None where nothing is known.
+    """The metrics of a run; None where nothing is known.
 
     num_samples: samples that were asked.
     num_judged: answers with a verdict; accuracy and its 95% interval are shares of these.
-    num_failed: neither right nor wrong.
+    num_failed: samples that failed, neither right nor wrong.
     accuracy: by the benchmark's own aggregation; `num_correct` of `num_judged` where that is a plain share.
-    chance: mean accuracy of blind guessing on these samples, None unless every one states it.
-    hit_rate: share of samples with gold boxes in which the center of some box lies in some gold box.
+    chance: mean accuracy of blind guessing on these samples; None unless every sample states its own.
+    hit_rate: share of samples with gold boxes where the center of some box is in some gold box.
     mean_iou: mean over samples of the mean over gold boxes of the best IoU.
-    seen_rate: share of samples whose every gold box lies wholly inside some crop.
+    seen_rate: share of samples with every gold box wholly inside some crop.
     mean_boxes: boxes per sample.
-    samples_per_second: by the wall clock, walks side by side.
+    samples_per_second: by the wall clock, with walks side by side.
     """
 
     num_samples: int
@@ -52,7 +52,7 @@ class Summary(Frozen):
 
 
 def summarize(run: ScoredRun) -> Summary:
-    """Count a run, by its default scorer. In modes that do not look there is nothing to say about hits."""
+    """Measure a run by its default scorer. In modes that do not look, the metrics of boxes are None."""
     whole = next(iter(score_columns(run).values()))
     looked = list_looked(run)
     findable = [row for row in looked if row.facts.gold_boxes]
@@ -74,19 +74,19 @@ def summarize(run: ScoredRun) -> Summary:
 
 
 def list_looked(run: ScoredRun) -> list[ScoredRow]:
-    """Samples in which something was looked for; none in modes that do not look."""
+    """The samples that have a perception; none in modes that do not look."""
     looks = run.settings.mode in LOOKING
     return [row for row in run.rows if looks and row.trace.perception is not None]
 
 
 def saw_all_evidence(trace: Trace, gold_boxes: Sequence[Box]) -> bool:
-    """Whether every gold box lies wholly inside some crop, so that the reasoner saw all of it at full resolution."""
+    """Whether every gold box is wholly inside some crop, so that the reasoner saw all of it at full resolution."""
     record = trace.evidence
     return record is not None and all(target_inside_crop(gold, record.crops, record.image_wh) for gold in gold_boxes)
 
 
 def tabulate_summaries(runs: Sequence[ScoredRun], *, names: Sequence[str] = ()) -> Table:
-    """A line per run: accuracy, where it looked, and what an answer cost."""
+    """A row for each run: accuracy, where it looked, and what an answer cost."""
     body: list[tuple[str, ...]] = []
     for run, name in zip(runs, names or name_runs(runs), strict=True):
         summary = summarize(run)
@@ -117,8 +117,8 @@ def tabulate_summaries(runs: Sequence[ScoredRun], *, names: Sequence[str] = ()) 
         ),
         rows=tuple(body),
         notes=(
-            "n: judged answers; failed ones are neither right nor wrong. Hit rate: the center of some box lies in some "
-            "gold box; in crops: every gold box lies wholly in some crop; IoU: best per gold box. Boxes, calls and "
-            "tokens (read and written) per sample; samples/s by the wall clock.",
+            "n counts judged answers; failed ones are neither right nor wrong. Hit rate: the center of some box is in "
+            "some gold box. In crops: every gold box is wholly in some crop. IoU: the best per gold box. Boxes, calls "
+            "and tokens (read and written) are per sample; samples/s is by the wall clock.",
         ),
     )  # fmt: skip

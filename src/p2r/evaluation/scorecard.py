@@ -29,7 +29,7 @@ from p2r.statistics import Interval, find_detectable_difference, mean_of
 class Column:
     """One column of a benchmark: all its samples, or one category.
 
-    rows: what was judged.
+    rows: the judged samples.
     score: by the benchmark's own aggregation, 0 to 1; None without a judged sample.
     """
 
@@ -57,7 +57,7 @@ def make_scorecard(run: ScoredRun) -> list[Table]:
 
 
 def find_disagreements(run: ScoredRun) -> dict[str, dict[str, str | None]]:
-    """Samples that some scorers have right and others wrong: id -> scorer -> the answer it read."""
+    """Samples that are right by some scorers and wrong by others: id -> scorer -> the answer it read."""
     return {
         row.facts.sample_id: {
             scorer: answer.letter if row.trace.answer_form == "choice" else answer.text
@@ -131,12 +131,12 @@ def name_measure(run: ScoredRun) -> str:
 
 def _explain_interval(rows: Sequence[ScoredRow]) -> str:
     if has_clusters(rows):
-        return "Intervals: bootstrap over questions, whose rotations are not independent (10,000 draws, seed 0)."
+        return "Intervals: bootstrap over questions, because rotations are not independent (10,000 draws, seed 0)."
     return "Intervals: Wilson."
 
 
 def _explain_power(run: ScoredRun) -> str:
-    """How large a difference another run could show."""
+    """A sentence: how large a difference another run could show."""
     rows = run.judged(run.scorers[0])
     num = len({row.cluster or row.facts.sample_id for row in rows})
     accuracy = mean_of([row.score(run.scorers[0]) for row in rows])
@@ -144,8 +144,8 @@ def _explain_power(run: ScoredRun) -> str:
         return "Nothing was judged."
     least = find_detectable_difference(num, 2 * accuracy * (1 - accuracy))
     if least is None:
-        return f"{num} independent questions are too few to show a difference to an unrelated run at 80% power."
+        return f"{num} independent questions are too few to show a difference from an unrelated run at 80% power."
     return (
-        f"Smallest difference to an unrelated run of like accuracy that {num} independent questions show at 80% power: "
-        f"{100 * least:.1f} points; paired runs that agree on more samples show smaller ones."
+        f"Smallest difference from an unrelated run of similar accuracy that {num} independent questions show at 80% "
+        f"power: {100 * least:.1f} points; paired runs that agree on more samples show smaller ones."
     )

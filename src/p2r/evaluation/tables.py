@@ -1,6 +1,6 @@
-"""Tables of figures, and how they are written: as Markdown, LaTeX and JSON here, on a terminal by the command.
+"""Tables, and how they are written: here as Markdown, LaTeX and JSON; the command prints them on a terminal.
 
-LaTeX needs the package booktabs and nothing else; every table is an environment of its own with a caption.
+The LaTeX needs only the package booktabs; every table is an environment of its own with a caption.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ MISSING = "-"
 
 
 class Table(Frozen):
-    """Cells are texts, ready to print; the first column names the row, the others are numbers.
+    """A table whose cells are ready to print. The first column names the row.
 
-    notes: sentences below: definitions, and what limits the figures.
+    notes: sentences to print below: definitions, and limits of the numbers.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Table(Frozen):
 
 
 def write_markdown(tables: Sequence[Table]) -> str:
-    """Tables one below the other, as GitHub shows them."""
+    """The tables one below the other, as GitHub renders them."""
     blocks: list[str] = []
     for table in tables:
         lines = [f"### {table.title}", ""]
@@ -45,7 +45,7 @@ def write_markdown(tables: Sequence[Table]) -> str:
 
 
 def write_latex(tables: Sequence[Table]) -> str:
-    """Tables one below the other, for papers."""
+    """The tables one below the other, for papers."""
     blocks = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         alignment = "".join("l" if is_text else "r" for is_text in find_text_columns(table))
@@ -70,13 +70,16 @@ def write_latex(tables: Sequence[Table]) -> str:
 def write_tables(
     folder: Path, name: str, tables: Sequence[Table], facts: Mapping[str, JsonValue] | None = None
 ) -> list[Path]:
-    """NAME.md, NAME.tex and NAME.json in `folder`, which is made when missing.
+    """Write NAME.md, NAME.tex and NAME.json into `folder`, which is made when missing.
 
     Args:
-        facts: what else stands in the JSON, beside "tables".
+        facts: other keys of the JSON, beside "tables".
+
+    Returns:
+        The three paths.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: a file cannot be written.
     """
     content = {**(facts or {}), "tables": [table.model_dump(mode="json") for table in tables]}
     texts = {
@@ -92,7 +95,7 @@ def write_tables(
 
 
 def find_text_columns(table: Table) -> list[bool]:
-    """For each column, whether it holds words: the first one, and those with a cell of several words."""
+    """Whether each column holds words: the first does, and so do those with a cell of several words."""
     return [
         index == 0 or any(" " in row[index] and not row[index][:1].isdigit() for row in table.rows)
         for index in range(len(table.columns))
@@ -124,7 +127,7 @@ def _escape_latex(text: str) -> str:
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    """A row. A bracket at its beginning would be read as an argument of the line break before it."""
+    """A row. LaTeX would read a bracket at its beginning as an argument of the line break before it."""
     line = " & ".join(map(_escape_latex, cells))
     return ("{}" if line.startswith(("[", "*")) else "") + line + " \\\\"
 

@@ -1,16 +1,19 @@
-# pyright: reportMissingImports=false
-# Inspect is installed beside p2r by those who use it, not by p2r; it needs Python 3.11
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportUntypedBaseClass=false
+# pyright: reportUntypedFunctionDecorator=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# Inspect is installed by those who use it, not by p2r, so its types are unknown here, and pyright takes its name
+# for this file; it needs Python 3.11
 """Tasks of Inspect (inspect_ai) over p2r's benchmarks: a solver that walks, and a scorer that asks p2r's judge.
 
     inspect eval p2r/needles -T mode=direct
     inspect eval p2r/benchmark -T spec=vstar:data/vstar_bench -T model=http://localhost:8000/v1#P2R-4B
 
-Inspect finds them by the entry point `inspect_ai`. p2r's model is the argument `model`; Inspect's own is not asked. The
-whole trace, boxes and crops included, stands in a sample's metadata; images do not.
+Inspect finds them by the entry point `inspect_ai`. p2r's model is the argument `model`; Inspect's own is not used. A
+sample's metadata holds the whole trace, boxes and crops included, but no images.
 
-Failed is not wrong: a walk that fails is an error of its sample, which Inspect counts apart, may try again
-(`--retry-on-error`, `inspect eval-retry`) and stops for when it is a tenth of all. An answer that cannot be judged is
-unscored. Neither is part of the accuracy.
+Failed is not wrong: a walk that fails is an error of its sample. Inspect counts errors apart, can try them again
+(`--retry-on-error`, `inspect eval-retry`), and stops when a tenth of all samples has one. An answer that cannot be
+judged is unscored. Neither is part of the accuracy.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def is_installed_editable() -> bool:
 
 
 PREFIX = "p2r/" if is_installed_editable() else ""
-"""Inspect puts the package before the names of what it finds in site-packages, but not of an editable install."""
+"""Inspect prefixes the package to names that it finds in site-packages, but not to those of an editable install."""
 
 
 @task(name=f"{PREFIX}needles")
@@ -66,7 +69,7 @@ def needles(
     prompts: str = "release",
     max_pixels: int | None = None,
 ) -> Task:
-    """Needles: tiny details in large images, made on the spot. Arguments as of `benchmark`."""
+    """Needles: tiny details in large images, made on the spot. Arguments are those of `benchmark`."""
     return benchmark(
         "needles",
         num_samples=num_samples,
@@ -96,13 +99,13 @@ def benchmark(
     """Any benchmark that `p2r eval` takes.
 
     Args:
-        spec, split, boxes, images: which one; as of `load_benchmark`.
-        num_samples: of needles.
-        seed: of needles, random boxes and orders of options.
-        model, mode, perceiver_model, prompts, max_pixels: as of `p2r eval`.
+        spec, split, boxes, images: the benchmark, as in `load_benchmark`.
+        num_samples: number of needles.
+        seed: seed for needles, random boxes and option orders.
+        model, mode, perceiver_model, prompts, max_pixels: as in `p2r eval`.
 
     Raises:
-        ClickException: an argument is not usable. Inspect's command prints it as one line.
+        ClickException: an argument is not usable; Inspect's command prints it as one line.
     """
     try:
         arguments = (spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels)
@@ -134,7 +137,7 @@ def look_and_answer(
     prompts: str,
     max_pixels: int | None,
 ) -> Solver:
-    """One walk per sample, unjudged; without a reasoner where only boxes are scored. Arguments as of `benchmark`."""
+    """One walk per sample, not judged; without a reasoner where only boxes are scored. Arguments as in `benchmark`."""
     prepared = prepare_once(
         spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels
     )
@@ -216,7 +219,8 @@ def prepare_once(
 def to_inspect(sample: Sample, found: Benchmark) -> InspectSample:
     """A sample as Inspect shows it: the question with its options, without the image.
 
-    question: what samples share that ask the same thing, the rotations of HR-Bench; the standard error goes by it.
+    The metadata's "question" is the same for samples that ask the same thing, such as the rotations of HR-Bench; the
+    standard error is clustered by it.
     """
     return InspectSample(
         id=sample.id,

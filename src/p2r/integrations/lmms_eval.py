@@ -1,16 +1,18 @@
-# pyright: reportMissingImports=false
-# lmms-eval is installed beside p2r by those who use it, not by p2r
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportUntypedBaseClass=false
+# pyright: reportUntypedFunctionDecorator=false
+# lmms-eval is installed by those who use it, not by p2r, so its types are unknown here
 """p2r as a model of lmms-eval: each question of its image tasks takes the one walk.
 
     python -m lmms_eval --model p2r --model_args model=nano,mode=p2r,out=runs/vstar --tasks vstar_bench
 
 lmms-eval finds the model by the entry point `lmms_eval.models`. The question is asked in the task's words, options
-included, inside of p2r's own prompts; lmms-eval gets what p2r read out of the reply, a letter where there are options,
-and scores it by its own rules. The task's generation arguments are not used: they are made for bare answers and would
-cut the reasoning off.
+included, inside p2r's own prompts. lmms-eval gets what p2r read out of the reply, a letter where there are options, and
+scores it by its own rules. The task's generation arguments are not used: they are meant for bare answers and would cut
+the reasoning off.
 
-Failed is not wrong, but lmms-eval knows no failure: whatever it gets, it scores. So a failure stops the run, unless
-`max_failed` allows for it; then lmms-eval gets an empty reply, counts it as wrong, and the log says how many.
+Failed is not wrong, but lmms-eval knows no failures and scores whatever it gets. So a failure stops the run unless
+`max_failed` allows it; then lmms-eval gets an empty reply and counts it as wrong, and the log says how many there were.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn, cast
+from typing import Literal, NoReturn
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
@@ -53,16 +55,17 @@ class P2RModel(lmms):
     """A model of lmms-eval that answers questions about one image. Its arguments are those of `--model_args`.
 
     Args:
-        model, perceiver_model, max_pixels, device, dtype: as of `p2r eval`.
-        mode: any of `p2r eval` but NOT_OFFERED.
+        model, perceiver_model, max_pixels, device, dtype: as in `p2r eval`.
+        mode: any mode of `p2r eval` that is not in NOT_OFFERED.
         prompts: release, paper, or a folder.
         closing: "drop" leaves out what the task says after the last option ("Answer with the option's letter ...
-            directly"), because p2r's prompts say themselves how to answer, and it would keep a model from looking and
-            reasoning. "keep" does not. A question without options stays whole: nothing says where it ends.
-        num_at_once: most questions in flight, and images in memory.
-        max_failed: most questions that may fail; one more stops the run.
+            directly"), because p2r's prompts already say how to answer, and such a sentence would keep a model from
+            looking and reasoning. "keep" keeps it. A question without options is always kept whole, because nothing
+            marks where it ends.
+        num_at_once: most questions in flight, and so most images in memory.
+        max_failed: questions that may fail; one more stops the run.
         out: a folder for the traces. The same command with the same folder asks only what is missing or failed.
-        batch_size, max_batch_size: given to every model by lmms-eval. Not used: models batch themselves.
+        batch_size, max_batch_size: lmms-eval gives them to every model. They are not used: models batch by themselves.
 
     Raises:
         ConfigError, ModelError: an argument is not usable.
@@ -102,7 +105,7 @@ class P2RModel(lmms):
         answerer = load_model(model, device=device, dtype=dtype, max_pixels=max_pixels)
         looker = perceiver_model and load_model(perceiver_model, device=device, dtype=dtype, max_pixels=max_pixels)
         self._roles = make_roles(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker or None)
-        self._closing = cast(Literal["keep", "drop"], closing)
+        self._closing = closing
         self._num_at_once, self._max_failed = num_at_once, max_failed
         self._out = None if out is None else Path(out).expanduser()
         self._settings = LmmsEvalSettings(

@@ -30,7 +30,7 @@ class RunSettings(Frozen):
 
     benchmark, benchmark_fingerprint: its name, and a hash of all that is asked.
     scored_by, letters, aggregation: from the benchmark's facts; see `Facts`.
-    model, perceiver_model, judge_model: as they were named; None where none was asked.
+    model, perceiver_model, judge_model: as they were named; None for a model that had nothing to do.
     prompts, prompt_fingerprint: the wording's name, and a hash of its texts.
     roles: a hash of both roles; see `hash_roles`.
     max_pixels: most pixels of an image or crop; None for each model's own.

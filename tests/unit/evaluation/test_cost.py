@@ -129,7 +129,7 @@ def test_speed_is_by_the_wall_clock_over_all_calls_of_the_command() -> None:
     run = make_scored((None, reply(1, 1)), (None, reply(1, 1)), wall_s=4.0)
     assert find_speed(run) == 0.5
     assert "Wall time 4.00 s, 2 samples asked: 0.50 samples/s." in tabulate_cost(run).notes[1]
-    assert tabulate_cost(make_scored((None, reply(1, 1)))).notes[1] == "No wall time was kept with this run."
+    assert tabulate_cost(make_scored((None, reply(1, 1)))).notes[1] == "The wall time of this run was not recorded."
 
 
 @pytest.mark.parametrize(

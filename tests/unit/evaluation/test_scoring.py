@@ -352,7 +352,7 @@ def test_samples_judged_in_one_run_only_are_left_out_and_said(tmp_path: Path) ->
     first = answer_all(tmp_path / "1", {"a": "", "b": ""})
     (contrast,), notes = compare_runs([first, answer_all(tmp_path / "2", {"a": ""}, model="n")])
     assert contrast.num_samples == 1
-    assert notes == ["1 samples are not judged in both m and n, and left out"]
+    assert notes == ["1 samples are not judged in both m and n and are left out"]
 
 
 def test_markdown_holds_every_cell_and_note() -> None:
