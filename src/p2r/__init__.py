@@ -3,7 +3,7 @@
     from p2r import P2R, load_model
 
     trace = P2R(load_model("nano")).ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
-    print(trace.answer, trace.boxes)
+    print(trace.answer, trace.boxes_px)
 
 Names are imported when first used, so `import p2r` costs nothing and never needs torch.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from p2r.models.load import load_model
     from p2r.pipeline import walk
     from p2r.report.trace import show
+    from p2r.training.train import train
     from p2r.types import Box, Sample, Trace
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "load_model",
     "make_sample",
     "show",
+    "train",
     "walk",
 ]
 
@@ -42,6 +44,7 @@ _HOMES = {
     "P2R": "p2r.api",
     "make_sample": "p2r.api",
     "show": "p2r.report.trace",
+    "train": "p2r.training.train",
     "P2RError": "p2r.errors",
     "evaluate": "p2r.evaluation.evaluate",
     "load_model": "p2r.models.load",
