@@ -48,7 +48,7 @@ def free_port() -> int:
 def test_a_server_that_is_down_is_unreachable() -> None:
     error = fail(connect(f"http://127.0.0.1:{free_port()}/v1"))
     assert error.message.startswith("cannot reach http://127.0.0.1:")
-    assert "is the server up" in error.hint
+    assert "is the server running" in error.hint
 
 
 def test_a_server_that_is_down_is_unreachable_when_asked_for_its_models() -> None:
@@ -138,7 +138,7 @@ def test_a_web_page_is_no_reply() -> None:
 @pytest.mark.parametrize("body", ["{}", "[]", '{"choices": []}', '{"choices": [{"text": "old"}]}', '"hello"'])
 def test_other_json_is_no_reply(body: str) -> None:
     with serve(Answer(body=body)) as server:
-        assert "no chat completion" in fail(connect(server.url)).message
+        assert "not a chat completion" in fail(connect(server.url)).message
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None])

@@ -1,3 +1,1 @@
-"""Models: in this process (`local`), behind a server (`endpoint`), or scripted; `base.load_model` finds the right
-one.
-"""
+"""Models: in this process (`local`, `vllm`), behind a server (`server`), or scripted; `load.load_model` loads any."""

@@ -1,10 +1,10 @@
-"""Replies kept on disk by what was asked: the very same prompt to the very same model is not asked twice.
+"""A cache of replies on disk, so that a model is asked the same prompt only once.
 
-A key is a hash of everything that can change a reply: the model, and every image's pixels, all texts, the role and
-the decoding of the prompt. The pixel budget is in it, because images are sized before they are asked about. Drawn
-replies (a temperature without a seed) are never kept, because each is one draw of many; neither is what failed.
+A key is a hash of everything that can change a reply: the model, and the prompt's image pixels, texts, role and
+decoding. Images are sized before they are asked about, so the pixel budget counts too. Drawn replies (a temperature
+without a seed) are never kept, because each is one draw of many; nor are failures.
 
-The replies lie in one SQLite file that several runs and processes may use at the same time. A kill loses at most the
+The replies are in one SQLite file that several runs and processes may use at the same time. A kill loses at most the
 reply that was being written.
 """
 
@@ -29,13 +29,14 @@ from p2r.types import Completion
 
 CACHE_FILE = "replies.sqlite"
 LONGEST_WAIT_S = 60.0
-"""For another process that is writing."""
+"""The longest wait for another process to finish writing."""
 
 
 class CachedModel:
-    """A model that is asked only what it has not replied to before. A kept reply is marked: `reused` is "cache".
+    """A model that is asked only for replies that are not in the cache. A reply from the cache has `reused` "cache".
 
-    identity: what the model is, beyond its name: another model must not have the same one.
+    Args:
+        identity: tells the model apart from every other model, beyond its name.
     """
 
     def __init__(self, model: Model, identity: str, cache: ReplyCache) -> None:
@@ -43,11 +44,11 @@ class CachedModel:
         self._model, self._identity, self._cache = model, identity, cache
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """The kept reply, else the model's.
+        """Return the reply in the cache, or ask the model.
 
         Raises:
             StorageError: the cache cannot be read or written.
-            ModelError: no usable reply comes.
+            ModelError: there is no usable reply.
         """
         if is_drawn(decoding):
             return await self._model.complete(prompt, decoding)
@@ -61,10 +62,10 @@ class CachedModel:
 
 
 class ReplyCache:
-    """Replies by key, in a file of a folder that is made when missing. For use from any thread.
+    """Replies by key, in a file in a folder that is made when missing. It may be used from any thread.
 
     Raises:
-        StorageError: the folder cannot be written, or the file is no cache.
+        StorageError: the folder cannot be written, or the file is not a cache.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,7 +83,7 @@ class ReplyCache:
             self._file.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT) WITHOUT ROWID")
 
     def find(self, key: str) -> Completion | None:
-        """The reply that is kept under `key`."""
+        """Return the reply kept under `key`, if any. Raises StorageError."""
         with self._lock, self._explain():
             row = self._file.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         if row is None:
@@ -91,11 +92,11 @@ class ReplyCache:
             return Completion.model_validate_json(row[0])
         except ValidationError as error:
             raise StorageError(
-                f"{self._path} holds a reply that cannot be read", hint="give another folder, or remove that file"
+                f"{self._path} holds a reply that cannot be read", hint="use another folder, or remove the file"
             ) from error
 
     def keep(self, key: str, completion: Completion) -> None:
-        """Keep a reply; the first one under a key stays."""
+        """Keep a reply unless there is one under its key. Raises StorageError."""
         with self._lock, self._explain():
             self._file.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, completion.model_dump_json()))
 
@@ -105,17 +106,17 @@ class ReplyCache:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
-                f"the cache {self._path} cannot be used: {error}", hint="give another folder, or remove that file"
+                f"the cache {self._path} cannot be used: {error}", hint="use another folder, or remove the file"
             ) from error
 
 
 def is_drawn(decoding: Decoding) -> bool:
-    """Whether the same prompt may be replied to otherwise the next time."""
+    """Whether the same prompt may get another reply the next time."""
     return decoding.temperature > 0 and decoding.seed is None
 
 
 def make_key(identity: str, prompt: Prompt, decoding: Decoding) -> str:
-    """A hash of all that a reply depends on."""
+    """Hash everything that a reply depends on."""
     parts = {
         "model": identity,
         "role": prompt.role,

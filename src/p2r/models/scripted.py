@@ -1,4 +1,4 @@
-"""Fixed replies in place of a model: for tests, for documentation, and to see the way work without any weights."""
+"""Fixed replies in place of a model, for tests and documentation, and to try p2r without any weights."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from p2r.models.profiles import PROFILES, profile_for
 from p2r.types import Completion, Usage
 
 Replies = str | Sequence[str] | Callable[[Prompt], str]
-"""One reply for ever, replies in the order of the calls, or a function of the prompt."""
+"""The same reply every time, replies in the order of the calls, or a function of the prompt."""
 
 
 class ScriptedModel:
     """A model that says what it was told to say.
 
     Args:
-        replies: by role. A role that is asked and has no reply (left) raises ModelError.
-        profile: frame and budget to pretend to; Qwen3-VL's by default.
+        replies: the replies of each role. A role without replies, or whose replies are used up, raises ModelError.
+        profile: the frame and budget of the model that it stands for; Qwen3-VL's by default.
 
     Example:
         >>> model = ScriptedModel({"perceiver": '[{"bbox_2d": [10, 20, 30, 40], "label": "sail"}]',
@@ -46,10 +46,10 @@ class ScriptedModel:
         """Read replies from JSON: `{"perceiver": "..." or ["...", ...], "reasoner": ..., "judge": ...}`.
 
         Args:
-            max_pixels: most pixels per image of the model that it pretends to be.
+            max_pixels: most pixels per image of the model that it stands for.
 
         Raises:
-            ConfigError: the file cannot be read, or holds anything else; or `max_pixels` is not usable.
+            ConfigError: the file cannot be read or holds something else, or `max_pixels` is not usable.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -57,10 +57,10 @@ class ScriptedModel:
             raise ConfigError(f"cannot read the replies in {path}: {error}") from error
         hint = 'it should read like {"perceiver": ["[]"], "reasoner": "<answer>A</answer>"}'
         if not isinstance(content, dict):
-            raise ConfigError(f"{path} holds no JSON object", hint=hint)
+            raise ConfigError(f"{path} does not hold a JSON object", hint=hint)
         for role, given in cast("dict[str, object]", content).items():
             if role not in get_args(Role):
-                raise ConfigError(f"{path} has replies for {role!r}, which is no role", hint=hint)
+                raise ConfigError(f"{path} has replies for {role!r}, which is not a role", hint=hint)
             if not isinstance(given, (str, list)) or not all(
                 isinstance(text, str) for text in cast("list[object]", given)
             ):
@@ -69,7 +69,7 @@ class ScriptedModel:
         return cls(cast("dict[Role, Replies]", content), name=f"scripted:{path.name}", profile=profile)
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """The next reply for the prompt's role, of whose first word it is certain."""
+        """Return the next reply for the prompt's role, as if its first word were certain. Raises ModelError."""
         usage = Usage(visual_tokens=visual_tokens(prompt.all_images, self.profile.budget.factor))
         text = self._next(prompt)
         return Completion(

@@ -1,12 +1,11 @@
 """A checkpoint run by vLLM in this process: its continuous batching and prefix cache without a server beside it.
 
-Images are sized on our side, within the limits of the checkpoint's own processor, and vLLM is told the same limits,
-so that it resizes nothing; the tokens that it counts are compared with those that were sent. The chat text is rendered
-here, as for a local model. vLLM's engine belongs to one event loop, so it gets one of its own, in a thread; callers
-may live in any.
+Images are sized here, within the limits of the checkpoint's own processor, and vLLM is given the same limits, so that
+it resizes nothing; its token counts are compared with those of the images. The chat text is rendered here, as for a
+local model. vLLM's engine belongs to one event loop, so it has its own loop in a thread; callers may use any loop.
 
-Written against the public interface of vLLM's V1 engine (`AsyncEngineArgs`, `AsyncLLMEngine`, `SamplingParams`, from
-0.11 on). Tests run it against a stand-in with that interface, not against vLLM itself, which needs a GPU.
+It uses the public interface of vLLM's V1 engine (`AsyncEngineArgs`, `AsyncLLMEngine`, `SamplingParams`, from 0.11 on).
+Tests use a stand-in with that interface, not vLLM itself, which needs a GPU.
 """
 
 from __future__ import annotations
@@ -30,28 +29,30 @@ from p2r.models.server.token_check import TokenCheck
 from p2r.types import Completion, Usage
 
 MOST_IMAGES = 8
-"""Images in one prompt. The reasoner of p2r is sent four."""
+"""Most images in one prompt. The reasoner of p2r is shown four."""
 TEXT_TOKENS = 8192
-"""Room for the text and the reply beside the images; what vLLM keeps free for each prompt grows with it."""
+"""Tokens for the text and the reply beside the images. vLLM reserves memory for them in each prompt."""
 
 Result = TypeVar("Result")
 
 
 class Renderer(Protocol):
-    """Makes the chat text of a prompt; `encoding.PromptEncoder` is one."""
+    """Makes the chat text of a prompt, as `encoding.PromptEncoder` does."""
 
-    def render(self, prompt: Prompt) -> str: ...
+    def render(self, prompt: Prompt) -> str:
+        """Return the chat text up to where the reply begins."""
+        ...
 
 
 class Logprob(Protocol):
-    """vLLM's class of this name, as far as it is used here."""
+    """The used part of vLLM's class of this name."""
 
     logprob: float
     decoded_token: str | None
 
 
 class CompletionOutput(Protocol):
-    """vLLM's class of this name, as far as it is used here. `logprobs`: by token id, for each position."""
+    """The used part of vLLM's class of this name. `logprobs` are by token id, for each position."""
 
     text: str
     token_ids: Sequence[int]
@@ -60,14 +61,14 @@ class CompletionOutput(Protocol):
 
 
 class RequestOutput(Protocol):
-    """vLLM's class of this name, as far as it is used here. `prompt_token_ids` has a token per visual token."""
+    """The used part of vLLM's class of this name. `prompt_token_ids` holds a token per visual token."""
 
     prompt_token_ids: Sequence[int]
     outputs: Sequence[CompletionOutput]
 
 
 class Engine(Protocol):
-    """vLLM's AsyncLLMEngine, as far as it is used here."""
+    """The used part of vLLM's AsyncLLMEngine."""
 
     def generate(
         self, prompt: Mapping[str, object], sampling_params: object, request_id: str
@@ -88,7 +89,7 @@ class VllmModel:
         self.dtype = str(engine_args["dtype"])
         try:
             self._engine = self._submit(self._start(engine_args)).result()
-        except Exception as error:  # CUDA, Ray and vLLM all have their own ways to fail here
+        except Exception as error:  # CUDA, Ray and vLLM raise errors of their own
             raise ModelError(
                 f"vLLM cannot run {engine_args['model']}: {first_line(error)}",
                 hint="its own messages above say more; the model must fit the GPU's memory",
@@ -120,10 +121,10 @@ class VllmModel:
         return cls(name, profile, PromptEncoder(checkpoint), make_engine_args(checkpoint, profile, dtype))
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """Reply to a prompt. vLLM batches concurrent calls; one that is cancelled is aborted there.
+        """Reply to a prompt. vLLM batches concurrent calls; a call that is cancelled is aborted there too.
 
         Raises:
-            ModelError: too many images, or vLLM gives no reply.
+            ModelError: the prompt holds too many images, or vLLM gives no reply.
         """
         images = prompt.all_images
         if len(images) > MOST_IMAGES:
@@ -153,11 +154,11 @@ class VllmModel:
         )
 
     async def _start(self, engine_args: Mapping[str, object]) -> Engine:
-        """On the engine's own loop, to which it then belongs."""
+        """Start the engine on its own loop, to which it then belongs."""
         return self._vllm.AsyncLLMEngine.from_engine_args(self._vllm.AsyncEngineArgs(**engine_args))
 
     async def _generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
-        """The one output that vLLM yields at the end."""
+        """Return the output that vLLM yields at the end."""
         whole = self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY
         sampling = self._vllm.SamplingParams(**sampling_args, output_kind=whole)
         last: RequestOutput | None = None
@@ -172,7 +173,7 @@ class VllmModel:
 
 
 def make_engine_args(checkpoint: Checkpoint, profile: ModelProfile, dtype: str | None) -> dict[str, object]:
-    """How the engine is started: prefixes cached, images left at their size, room for MOST_IMAGES of the largest."""
+    """Make the engine's arguments: prefixes cached, images left at their size, room for MOST_IMAGES large ones."""
     budget = profile.budget
     wanted = MOST_IMAGES * (budget.max_pixels // budget.factor**2) + TEXT_TOKENS
     return {
@@ -187,7 +188,7 @@ def make_engine_args(checkpoint: Checkpoint, profile: ModelProfile, dtype: str |
 
 
 def make_sampling_args(decoding: Decoding) -> dict[str, object]:
-    """How tokens are drawn."""
+    """Make vLLM's arguments for how tokens are drawn."""
     return {
         "max_tokens": decoding.max_new_tokens,
         "temperature": decoding.temperature,
@@ -199,7 +200,7 @@ def make_sampling_args(decoding: Decoding) -> dict[str, object]:
 
 
 def _first_probs(reply: CompletionOutput, words: Sequence[str]) -> tuple[float, ...]:
-    """Of each word to begin the reply; 0 for one that is not among the likeliest."""
+    """Return the probability of each word to begin the reply; 0 for a word that is not among the likeliest."""
     likeliest = reply.logprobs[0].values() if words and reply.logprobs else ()
     probs = {token.decoded_token: math.exp(token.logprob) for token in likeliest}
     return tuple(probs.get(word, 0.0) for word in words)

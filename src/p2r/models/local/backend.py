@@ -1,4 +1,4 @@
-"""The model classes of transformers, imported in the way that works beside any torchvision."""
+"""The model classes of transformers, imported so that a torchvision that does not fit does no harm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def _hide_broken_torchvision() -> None:
-    """A torchvision that was built for another torch breaks transformers on import; nothing here needs it."""
+    """Hide a torchvision that was built for another torch: it breaks transformers on import, and nothing needs it."""
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
     try:

@@ -1,12 +1,12 @@
-"""Concurrent callers, one device: single prompts are collected into batches, run in one thread, and given back.
+"""Batch the prompts of concurrent callers for one device: collect jobs, run them in one thread, return the results.
 
-A lone call waits about two milliseconds for company. While a batch runs, the next one gathers by itself. Batches hold
-jobs of one key only (the same decoding), the longest-waiting job first, then those nearest to it in length, so that
-padding stays small and nobody starves. A batch that fails is halved until the failing job is alone: each error
-reaches its own caller.
+A lone call waits about two milliseconds for others. While a batch runs, the next one collects. A batch holds jobs of
+one key (the same decoding): the longest-waiting job, then those nearest to it in length, so that padding stays small
+and no job starves. A batch that fails is halved until the failing job is alone, so that each error reaches its own
+caller.
 
-Callers may live in different event loops (a notebook, a thread of a server); the worker is a plain thread that ends
-when idle.
+Callers may use different event loops (a notebook, a thread of a server); the worker is a plain thread that ends when
+idle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IDLE_S = 5.0
 
 
 class OutOfRoomError(Exception):
-    """The batch does not fit the device; raised by `run`, answered with smaller batches from then on."""
+    """The batch does not fit on the device. `run` raises it; batches are smaller from then on."""
 
 
 @dataclass(eq=False, slots=True)
@@ -46,7 +46,7 @@ class MicroBatcher(Generic[Key, Job, Result]):
     """Collects jobs and runs them in batches.
 
     run: turns jobs of one key into as many results, in order; called in one thread at a time. Its third argument tells
-        whether every caller has gone, so that it may stop early (what it then returns is not looked at).
+        whether every caller has gone, so that it may stop early (its results are then ignored).
     length: a job's length, for bucketing.
     batch_size: most jobs at a time; halved for good when `run` raises OutOfRoomError.
     """
@@ -67,7 +67,7 @@ class MicroBatcher(Generic[Key, Job, Result]):
         self._worker: threading.Thread | None = None
 
     async def submit(self, key: Key, prepare: Callable[[], Job]) -> Result:
-        """Prepare a job in a thread of its own, run it in some batch, return its result or raise its error.
+        """Prepare a job in a thread, run it in a batch, and return its result or raise its error.
 
         A caller that is cancelled leaves the batch; when all have left, the batch may stop.
         """
@@ -91,8 +91,13 @@ class MicroBatcher(Generic[Key, Job, Result]):
         return await asyncio.wrap_future(entry.future)
 
     def run_all(self, key: Key, jobs: Sequence[Job]) -> list[Result | BaseException]:
-        """Run jobs in the calling thread, longest first, in batches that depend on nothing but the jobs; each result or
-        error in its job's place. Not to be mixed with `submit`: nothing keeps the two apart."""
+        """Run jobs in the calling thread, longest first, in batches that depend only on the jobs.
+
+        Not to be used at the same time as `submit`: nothing keeps the two apart.
+
+        Returns:
+            The result or the error of each job, in order.
+        """
         entries = [_Entry[Key, Job, Result](key, job, self._length(job), Future()) for job in jobs]
         waiting = sorted(entries, key=lambda entry: -entry.length)
         while waiting:
@@ -105,7 +110,7 @@ class MicroBatcher(Generic[Key, Job, Result]):
             self._serve(batch)
 
     def _next_batch(self) -> list[_Entry[Key, Job, Result]]:
-        """Wait for jobs; [] ends the worker after a while without any."""
+        """Wait for jobs, and return a batch of them; [] ends the worker after a while without jobs."""
         with self._changed:
             while True:
                 if not self._changed.wait_for(lambda: self._waiting, timeout=IDLE_S):
@@ -124,7 +129,7 @@ class MicroBatcher(Generic[Key, Job, Result]):
             return batch
 
     def _gather(self) -> None:
-        """Hold on while company for the first job keeps arriving. Called with the lock held, which waiting releases."""
+        """Wait while jobs like the first keep arriving. Called with the lock held, which waiting releases."""
         key, deadline = self._waiting[0].key, time.monotonic() + GATHER_S
         while sum(entry.key == key for entry in self._waiting) < self.batch_size:
             num_seen = len(self._waiting)

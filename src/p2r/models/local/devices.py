@@ -1,4 +1,4 @@
-"""Which device, which dtype, and whether a failure means that there was no room."""
+"""Choose a device and a dtype, and recognize a failure for want of memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None or "auto": a GPU when there is one. ConfigError for one that is not there."""
+    """Return the device with this name; for None or "auto", a GPU if there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     if name is None or name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -26,7 +30,11 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The dtype of that name; None or "auto": bfloat16 on a GPU, float32 on a CPU. Raises ConfigError for another."""
+    """Return the dtype with this name; for None or "auto", bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        ConfigError: there is no such dtype.
+    """
     if name is None or name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
@@ -35,5 +43,5 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the machine, had no room for it."""
+    """Whether an error means that the device or the machine is out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -1,9 +1,8 @@
-"""A prompt becomes token ids and patches, exactly as the family's own processor would make them, and a reply becomes
-text.
+"""Turn prompts into token ids and patches, exactly as the family's own processor does, and replies into text.
 
-A thin processor of our own: the checkpoint's tokenizer and chat template, and `patches.patchify`. It needs no
-torchvision, never resizes, and never truncates: a prompt is passed on whole or refused. Each placeholder for an image
-becomes as many tokens as the vision tower will deliver.
+This is a thin processor: the checkpoint's tokenizer and chat template, and `patches.patchify`. It needs no torchvision,
+never resizes, and never truncates: a prompt is passed on whole or refused. The placeholder of an image becomes as many
+tokens as the vision tower makes of it.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -35,10 +34,10 @@ ChatTurn: TypeAlias = dict[str, str | list[dict[str, str]]]
 class EncodedPrompt:
     """A prompt as the model takes it.
 
-    token_ids: with one token per visual token where the images stand.
-    patches: (N, 3 * P * P) bytes per image.
-    grids: (1, rows, columns) in patches, per image.
-    visual_tokens: per image.
+    token_ids: with one token per visual token in the images' places.
+    patches: (N, 3 * P * P) bytes for each image.
+    grids: (1, rows, columns) in patches for each image.
+    visual_tokens: their number for each image.
     """
 
     token_ids: tuple[int, ...]
@@ -59,28 +58,28 @@ class PromptEncoder:
         try:
             with quiet_transformers():
                 tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
-        except Exception as error:  # tokenizer files fail in many ways, none of them documented
+        except Exception as error:  # the errors of tokenizer files are not documented
             raise ModelError(f"the tokenizer in {checkpoint.folder} cannot be loaded: {error}") from error
         self._tokenizer: PreTrainedTokenizerBase = tokenizer
         self._template = _chat_template(checkpoint.folder) or tokenizer.chat_template
         if not isinstance(self._template, str):
             raise ModelError(
                 f"the checkpoint {checkpoint.folder} has no chat template",
-                hint="add the chat_template.jinja or chat_template.json of the model it was made from",
+                hint="add chat_template.jinja or chat_template.json of the model that it was made from",
             )
         if not self.end_token_ids:
             raise ModelError(
                 f"the checkpoint {checkpoint.folder} names no token that ends a reply",
                 hint="add eos_token_id to its generation_config.json",
             )
-        # The Rust tokenizer itself: the wrapper around it changes state at each call and is not safe in threads.
+        # The Rust tokenizer itself: its wrapper changes state at each call and is not safe in threads.
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
-        """Tokens that end a reply: those of generation_config.json, else the tokenizer's."""
+        """The tokens that end a reply: those of generation_config.json, else the tokenizer's."""
         own = self._tokenizer.eos_token_id
         return self._checkpoint.end_token_ids or ((own,) if isinstance(own, int) else ())
 
@@ -88,9 +87,9 @@ class PromptEncoder:
         """Make token ids and patches.
 
         Raises:
-            DataError: the text itself holds the placeholder for an image.
+            DataError: the text holds the placeholder of an image.
             ImageError: an image's sides are not multiples of the patch factor.
-            ModelError: the prompt is longer than the model can take.
+            ModelError: the prompt is longer than the model can take, or the chat template fails.
         """
         patches, grids = [], []
         for image in prompt.all_images:
@@ -109,7 +108,7 @@ class PromptEncoder:
         return EncodedPrompt(token_ids, tuple(patches), tuple(grids), visual_tokens)
 
     def render(self, prompt: Prompt) -> str:
-        """The chat text up to where the reply begins, with one placeholder per image."""
+        """Return the chat text up to where the reply begins, with one placeholder per image. Raises ModelError."""
         turns: list[ChatTurn] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         turns += [{"role": turn.role, "content": _content(turn)} for turn in prompt.turns]
         try:
@@ -119,19 +118,19 @@ class PromptEncoder:
                 tokenize=False,
                 add_generation_prompt=True,
             )
-        except Exception as error:  # a template is a program: it fails as it likes
+        except Exception as error:  # a template is a program and may raise anything
             raise ModelError(f"the chat template of {self._checkpoint.folder} failed: {error}") from error
         return str(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of a reply, without special tokens."""
+        """Return the text of a reply, without special tokens."""
         return self._backend.decode(list(token_ids), skip_special_tokens=True)
 
     def first_ids(self, words: Sequence[str]) -> tuple[int, ...]:
-        """The token that each word begins with.
+        """Return the first token of each word.
 
         Raises:
-            ModelError: two of the words begin with the same token, or one of them has none.
+            ModelError: two of the words begin with the same token, or one of them has no token.
         """
         tokens = [self._tokenize(word)[:1] for word in words]
         if [] in tokens or len({token[0] for token in tokens}) < len(words):
@@ -148,7 +147,7 @@ class PromptEncoder:
         num_found = sum(token == placeholder for token in token_ids)
         if num_found > len(visual_tokens):
             name = self._backend.id_to_token(placeholder)
-            raise DataError(f"the question holds {name}, which stands for an image", hint="take it out of the text")
+            raise DataError(f"the question holds {name}, which stands for an image", hint="remove it from the text")
         if num_found < len(visual_tokens):
             raise ModelError(
                 f"the chat template of {self._checkpoint.folder} places {num_found} of {len(visual_tokens)} images"
@@ -161,14 +160,14 @@ class PromptEncoder:
 
 
 def _content(turn: Turn) -> str | list[dict[str, str]]:
-    """A reply as its text, which all templates take; a question in parts."""
+    """Return a reply as its text, which all templates take, and a question in parts."""
     if turn.role == "assistant":
         return turn.text
     return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts]
 
 
 def _chat_template(folder: Path) -> str | None:
-    """The template that a processor would use: chat_template.jinja, else chat_template.json; None: the tokenizer's."""
+    """Return the template that a processor would use, from chat_template.jinja or .json; None for the tokenizer's."""
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").is_file():
@@ -179,7 +178,7 @@ def _chat_template(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Generator[None, None, None]:
-    """Without the bars and warnings that `from_pretrained` writes to stderr; what matters in them is checked here."""
+    """Silence the bars and warnings that `from_pretrained` writes to stderr; what matters in them is checked here."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -1,11 +1,10 @@
-"""Replies from a Qwen-VL model, a batch at a time: one prefill, then a token per row and step.
+"""Generate replies with a Qwen-VL model, a batch at a time: one prefill, then a token per row and step.
 
-A loop of our own in place of `generate`, for what that does not give: nothing is inherited from
-generation_config.json (greedy is greedy); each row has its own limit; a seeded row draws the same tokens whatever
-shares its batch, and the global random state is left alone; the repetition penalty does not see padding; the token
-that stands for an image is never drawn; a batch whose callers have left stops. Rows that have ended leave the batch
-when half of them have. Tests hold it equal to `generate` where both can do the same. `training.group_generation` has
-the same prefill, limits and sampler for many rollouts of one prompt.
+This loop does what `generate` does not: nothing is inherited from generation_config.json (greedy is greedy); each row
+has its own limit; a seeded row draws the same tokens whatever shares its batch, and the global random state is not
+used; the repetition penalty does not see padding; the token that stands for an image is never drawn; a batch whose
+callers have left stops. When half of the rows have ended, they leave the batch. Tests compare the loop with `generate`
+where both can do the same. Training has the same prefill, limits and sampler for many rollouts of one prompt.
 
 Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabulary.
 """
@@ -34,9 +33,10 @@ VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditional
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Generated tokens, the end token left out; `ended` is False when the limit cut the reply off.
+    """Generated tokens without the end token.
 
-    first_probs: of the tokens that were asked for, the probability of being the first.
+    ended: False when the limit cut the reply off.
+    first_probs: for each token that was asked for, its probability of being the first.
     """
 
     token_ids: tuple[int, ...]
@@ -50,9 +50,9 @@ class Prefill:
     """Prompts that the model has read.
 
     cache: keys and values, (B, heads, P, channels) in each layer.
-    logits_BV: for each row's first token.
-    length_B1: tokens of each prompt. shift_B1: what a token's place has to be shifted by on the rotary axes, since an
-        image takes fewer positions than tokens.
+    logits_BV: the logits of each row's first token.
+    length_B1: the number of tokens in each prompt.
+    shift_B1: the shift of a token's place on the rotary axes, since an image takes fewer positions than tokens.
     """
 
     cache: DynamicCache
@@ -67,7 +67,7 @@ class Prefill:
 class Engine:
     """A loaded model and what generating with it needs.
 
-    num_frames: how often a patch is repeated for the vision tower: see `fold_patch_embedding`.
+    num_frames: how often a patch is repeated for the vision tower; see `fold_patch_embedding`.
     """
 
     model: VisionLanguageModel
@@ -88,8 +88,8 @@ class Engine:
         """Reply to each prompt.
 
         Args:
+            abandoned: called at each step; once it returns True, the tokens so far are returned.
             first_ids: tokens whose probability of being the first is wanted, before penalty and temperature.
-            abandoned: asked at each step; when it says yes, what is there so far is returned.
         """
         prefill = self.prefill(prompts)
         cache, logits_BV, mask_BP = prefill.cache, prefill.logits_BV, prefill.mask_BP
@@ -127,7 +127,7 @@ class Engine:
         ]
 
     def prefill(self, prompts: Sequence[EncodedPrompt]) -> Prefill:
-        """Read prompts, those of different lengths together."""
+        """Read prompts, also of different lengths, in one batch."""
         ids_BP, mask_BP = self._pad([prompt.token_ids for prompt in prompts])
         types_BP = (ids_BP == self.image_token_id).int() * mask_BP.int()
         images = self._images(prompts)
@@ -144,13 +144,13 @@ class Engine:
         return Prefill(cache, logits_BV, ids_BP, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
 
     def limit(self, prompt: EncodedPrompt, decoding: Decoding) -> int:
-        """Most tokens of a reply: as asked for, and within the model's positions."""
+        """Return the most tokens of a reply: as asked for, and within the model's positions."""
         if self.max_positions is None:
             return decoding.max_new_tokens
         return max(1, min(decoding.max_new_tokens, self.max_positions - len(prompt.token_ids)))
 
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (..., V) in float32 without the token that stands for an image: in a reply it would stand for none."""
+        """Return logits (..., V) in float32 that forbid the token of an image, which means nothing in a reply."""
         logits = logits.float()
         logits[..., self.image_token_id] = -torch.inf
         return logits
@@ -164,7 +164,7 @@ class Engine:
         types: torch.Tensor | None = None,
         images: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Logits (B, V) after the last token of `ids`; `cache` grows by `ids`."""
+        """Return logits (B, V) after the last token of `ids`; `cache` grows by `ids`."""
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -178,7 +178,7 @@ class Engine:
         return self.allow(output.logits[:, -1])
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask, (B, P), filled on the left: every row's last token is in the last column."""
+        """Return token ids and mask, (B, P), padded on the left: each row's last token is in the last column."""
         longest = max(map(len, rows))
         filler = min(self.end_token_ids, default=0)
         ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=self.model.device)
@@ -198,16 +198,16 @@ class Engine:
 
 
 def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = False) -> int:
-    """Make the patch embedding a matrix product, which it is; its 3-D convolution is several times slower.
+    """Replace the patch embedding's 3-D convolution by the matrix product that it is, which is several times faster.
 
-    In float32 the weights of the two (equal) frames are summed as well, which changes rounding only and halves the
-    pixels. In 16 bits the sum would be rounded, so both frames stay and every product is that of the convolution.
+    In float32 the weights of the two (equal) frames are also summed, which only changes rounding and halves the pixels.
+    In 16 bits the sum would be rounded, so both frames stay and every product is that of the convolution.
 
     Args:
-        keep_frames: both frames stay in float32 as well, for a model whose weights are to be trained and saved.
+        keep_frames: keep both frames in float32 too, for a model whose weights are trained and saved.
 
     Returns:
-        Frames per patch that the vision tower now takes.
+        The frames per patch that the vision tower now takes.
     """
     embed = model.model.visual.patch_embed
     weight = embed.proj.weight.detach()

@@ -1,10 +1,10 @@
 """A checkpoint of the Qwen3-VL or Qwen2.5-VL family, run in this process by transformers.
 
-The stock weights and the stock model code; prompts, pixels and the generating loop are ours (`encoding`, `patches`,
-`generation`), so that images reach the model as they were sized and greedy decoding is greedy. Calls are
-asynchronous and batched by `batching`.
+Weights and model code are the stock ones. Prompts, pixels and the generating loop are ours (`encoding`, `patches`,
+`engine`), so that images reach the model as they were sized and greedy decoding is greedy. Calls are asynchronous and
+batched by `batching`.
 
-This module and those it imports are the only ones here that import torch; import it late.
+Importing this module imports torch, so it is imported only when a model is loaded.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -66,11 +66,11 @@ class LocalModel:
             name: the model's name in traces; the folder or hub id by default.
             device: "cpu", "cuda", "cuda:1", ...; a GPU when there is one.
             dtype: "float32", "bfloat16" or "float16"; float32 on a CPU, bfloat16 on a GPU.
-            max_pixels: most pixels per image in place of the profile's.
+            max_pixels: most pixels per image, in place of the profile's.
 
         Raises:
-            ModelError: no such checkpoint, of another family, incomplete, or too large for the device.
-            ConfigError: a device, dtype or pixel limit that is not usable.
+            ModelError: there is no such checkpoint, or it is of another family, incomplete or too large for the device.
+            ConfigError: the device, dtype or pixel limit is not usable.
         """
         checkpoint = fetch_checkpoint(source)
         profile = checkpoint.profile(max_pixels=max_pixels)
@@ -95,7 +95,7 @@ class LocalModel:
         """Reply to a prompt; concurrent calls with the same decoding share a batch.
 
         Raises:
-            ModelError: the prompt is too long, or the device has no room even for it alone.
+            ModelError: the prompt is too long, or the device has no memory even for this prompt alone.
         """
         started = time.perf_counter()
         encoded: list[EncodedPrompt] = []
@@ -108,8 +108,13 @@ class LocalModel:
         return self._make_completion(encoded[0], reply, time.perf_counter() - started)
 
     def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
-        """Reply to prompts at once, in batches that depend on nothing but the prompts, so that the same ones are
-        answered the same way to the bit; what cannot be answered has its error. Not to be mixed with `complete`."""
+        """Reply to prompts in batches that depend only on the prompts, so that replies are reproducible to the bit.
+
+        Not to be used at the same time as `complete`.
+
+        Returns:
+            The reply to each prompt, or the error of a prompt that cannot be answered, in order.
+        """
         started = time.perf_counter()
         encoded = [self._try_encode(prompt) for prompt in prompts]
         usable = [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
@@ -159,7 +164,7 @@ class LocalModel:
             if not is_out_of_memory(error):
                 raise ModelError(f"{self.name} failed while generating: {error}") from error
             problem = error
-        # Outside of the handler, so that the failed batch's tensors are no longer held by the traceback.
+        # Outside the handler, so that the traceback no longer holds the failed batch's tensors.
         problem = problem.with_traceback(None)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -180,10 +185,10 @@ def load_engine(
     *,
     keep_frames: bool = False,
 ) -> Engine:
-    """The weights of a checkpoint on a device, frozen, ready to generate with.
+    """Load the weights of a checkpoint on a device, frozen and ready to generate.
 
     Args:
-        keep_frames: see `fold_patch_embedding`; a model that is trained keeps them.
+        keep_frames: as in `fold_patch_embedding`; True for a model that is trained.
 
     Raises:
         ModelError: the weights are incomplete or broken, or too large for the device.
@@ -197,14 +202,14 @@ def load_engine(
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except Exception as error:  # safetensors, JSON and torch all have their own ways to fail here
+    except Exception as error:  # safetensors, JSON and torch raise errors of their own
         raise ModelError(f"the weights in {checkpoint.folder} cannot be loaded: {error}") from error
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if absent:
         raise ModelError(
             f"the weights in {checkpoint.folder} do not fit their config: {len(absent)} tensors are missing or of "
             f"another shape, {absent[0]} among them",
-            hint="transformers would fill them with random numbers; get the checkpoint anew",
+            hint="transformers would fill them with random numbers; get the checkpoint again",
         )
     frames = fold_patch_embedding(model, keep_frames=keep_frames)
     try:

@@ -1,11 +1,9 @@
-"""A sized image becomes the patches that a Qwen-VL vision tower takes: uint8 on the host, floats on the model's
-device.
+"""Cut sized images into the patches that a Qwen-VL vision tower takes: bytes on the host, floats on the device.
 
-The stock image processor rescales, normalizes and copies each image in float32 on the host, every pixel twice (a
-still image is two equal frames). Here bytes are rearranged on the host, and the device makes floats of them: the
-same numbers to the bit (the stock formula with rescaling folded into mean and standard deviation), several times
-faster, an eighth of the transfer. Nothing is resized: an image must already have the size at which the model sees
-it.
+The stock image processor rescales, normalizes and copies each image in float32 on the host, every pixel twice (a still
+image is two equal frames). Here bytes are rearranged on the host, and the device makes floats of them: the same numbers
+to the bit (the stock formula with rescaling folded into mean and standard deviation), several times faster, with an
+eighth of the transfer. Nothing is resized: an image must already have the size at which the model sees it.
 
 Shapes: N patches, P pixels a patch side, T frames (2 in all published checkpoints), D = 3 * T * P * P.
 """
@@ -45,7 +43,7 @@ def patchify(image: Image.Image, layout: PatchFormat = QWEN3_VL) -> tuple[Bytes,
         ImageError: not RGB, or a side is not a multiple of the factor.
     """
     if image.mode != "RGB":
-        raise ImageError(f"patches need an RGB image, this one is {image.mode}", hint="image.convert('RGB')")
+        raise ImageError(f"patches need an RGB image, this one is {image.mode}", hint="use image.convert('RGB')")
     width, height = image.size
     size, merge, factor = layout.patch_size, layout.merge_size, layout.factor
     if width % factor or height % factor or not width or not height:
@@ -73,11 +71,10 @@ def normalize(
     """Make the `pixel_values` of Qwen's models from bytes: (b / 255 - mean) / std, each frame repeated.
 
     Args:
-        patches: (N, 3 * P * P) bytes of `patchify`, of one image or of many put together (an array, or a list of
-            arrays).
-        device: where the floats are made; only bytes travel there.
-        dtype: of the result; computed in float32 first, as the stock processor does.
-        frames: 1 leaves out the repeated frame, for a vision tower whose frame weights are summed; None means all.
+        patches: (N, 3 * P * P) bytes of `patchify`, of one image or of several (an array, or a list of arrays).
+        device: where the floats are made; only bytes are sent there.
+        dtype: the result's dtype; values are computed in float32 first, as the stock processor does.
+        frames: 1 leaves out the repeated frame, for a vision tower whose frame weights are summed; None keeps all.
 
     Returns:
         (N, 3 * T * P * P) on `device`, equal to the bit to the stock (torchvision) processor's float32.

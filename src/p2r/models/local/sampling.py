@@ -1,4 +1,4 @@
-"""Which token comes next: the likeliest, or one drawn, with repetition penalty, temperature and top-p.
+"""Choose the next token, the likeliest or a drawn one, with repetition penalty, temperature and top-p.
 
 Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabulary, T steps.
 """
@@ -15,13 +15,14 @@ from p2r.dialogue import Decoding
 class Sampler:
     """Chooses each row's next token.
 
-    A row's draws depend on its seed alone: one uniform number a step, taken where the cumulated probabilities pass it.
-    The numbers are drawn ahead, on the CPU, so that they are the same on every device and cost nothing per step.
+    A row's draws depend only on its seed: one uniform number per step chooses the token at which the cumulated
+    probability passes it. The numbers are drawn ahead on the CPU, so that they are the same on every device and cost
+    nothing per step.
 
     Args:
         ids_BP, mask_BP: the prompts, for the repetition penalty.
-        seeds: one per row; not read when decoding is greedy.
-        num_steps: how often `choose` will be called at most.
+        seeds: one per row; not used when decoding is greedy.
+        num_steps: the most calls of `choose`.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Sampler:
             self._uniforms_BT = torch.stack(drawn).to(ids_BP.device)
 
     def choose(self, logits_BV: torch.Tensor) -> torch.Tensor:
-        """(B,) token ids: the likeliest, or drawn when the temperature is above zero."""
+        """Return (B,) token ids: the likeliest, or drawn ones when the temperature is above zero."""
         if self._seen_BV is not None:
             penalty = self._decoding.repetition_penalty
             punished_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
@@ -58,7 +59,7 @@ class Sampler:
             logits_BV = keep_top_p(logits_BV / self._decoding.temperature, self._decoding.top_p)
             below_BV = logits_BV.softmax(-1).cumsum(-1)
             total_B1 = below_BV[:, -1:]
-            # Just below the total at most, so that no token without probability is ever met.
+            # Just below the total at most, so that a token without probability is never chosen.
             most_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
             mark_B1 = torch.minimum(self._uniforms_BT[:, self._step, None] * total_B1, most_B1)
             chosen_B = torch.searchsorted(below_BV, mark_B1, right=True)[:, 0]
@@ -68,7 +69,7 @@ class Sampler:
         return chosen_B
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone, in this order."""
+        """Continue with only these rows, in this order."""
         if self._seen_BV is not None:
             self._seen_BV = self._seen_BV[rows]
         if self._uniforms_BT is not None:
@@ -76,7 +77,7 @@ class Sampler:
 
 
 def keep_top_p(logits_BV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Leave out the least likely tokens that together have at most 1 - top_p; the likeliest always stays."""
+    """Forbid the least likely tokens that together have at most 1 - top_p; the likeliest always stays."""
     if top_p >= 1.0:
         return logits_BV
     ordered_BV, index_BV = logits_BV.sort(dim=-1)

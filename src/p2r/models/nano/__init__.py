@@ -1,10 +1,12 @@
-"""The models in the box: a 3.6M-parameter Qwen3-VL for needles, before and after PRA-GRPO. `recipes/nano` makes both;
-see MODEL_CARD.md beside this file."""
+"""The shipped models: a 3.6M-parameter Qwen3-VL for needles, before and after PRA-GRPO.
+
+`recipes/nano` makes both; see MODEL_CARD.md beside this file.
+"""
 
 from pathlib import Path
 
 BASE_CHECKPOINT = Path(__file__).parent / "base"
-"""`nano-base`: the cold start, supervised."""
+"""`nano-base`: the supervised cold start."""
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
-"""`nano`: trained from it with PRA-GRPO, from right and wrong answers alone."""
+"""`nano`: trained from `nano-base` with PRA-GRPO, from right and wrong answers alone."""

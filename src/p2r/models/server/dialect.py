@@ -1,8 +1,8 @@
-"""The JSON of a chat request, and how it is reworded for a server that refuses an optional field or an image format.
+"""Write the JSON of a chat request, and reword it for a server that refuses an optional field or an image format.
 
-Servers agree on the request's core and differ at its edges. A request starts in the most common dialect (vLLM's);
-what a server refuses by name is worded its way, or left out with a warning, for that server once and for all. That is
-no retry.
+Servers agree on the core of a request and differ at its edges. A request starts in the most common dialect (vLLM's);
+what a server refuses by name is from then on worded its way, or left out with a warning. That does not count as a
+retry.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from p2r.models.server.errors import find_cause
 from p2r.models.server.transport import LOSSLESS, Transport
 
 MOST_TOP_LOGPROBS = 20
-"""As many of the likeliest tokens as OpenAI's interface and vLLM's default allow to ask for."""
+"""The most likely tokens that OpenAI's interface and vLLM's default allow to be listed."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a server words what is optional.
+    """How a server words the optional parts of a request.
 
     limit: the field for the most new tokens.
-    sampling: what OpenAI's own interface lacks (repetition penalty, top_k, min_p): "extended" by the names of vLLM,
-        SGLang and llama.cpp; "serve" as `transformers serve` has it; "standard" not at all.
+    sampling: the fields that OpenAI's own interface lacks (repetition penalty, top_k, min_p): "extended" as vLLM,
+        SGLang and llama.cpp name them; "serve" as `transformers serve` does; "standard" leaves them out.
     """
 
     transport: Transport
@@ -41,10 +41,10 @@ class Dialect:
 
 
 def build_messages(prompt: Prompt, urls: Sequence[str]) -> list[ChatCompletionMessageParam]:
-    """The chat: images first, then the text, as the models were trained; then the later turns.
+    """Return the chat: images first, then the text, as the models were trained; then the later turns.
 
     Args:
-        urls: of all images of all turns, in order.
+        urls: the URLs of all images of all turns, in order.
     """
     messages: list[ChatCompletionMessageParam] = []
     if prompt.system:
@@ -65,9 +65,9 @@ def build_messages(prompt: Prompt, urls: Sequence[str]) -> list[ChatCompletionMe
 
 
 def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
-    """The fields of a request beside the model and the messages.
+    """Return the fields of a request beside the model and the messages.
 
-    What changes nothing is sent as well: many servers fill gaps from the model's generation_config.json.
+    Neutral values are sent as well: many servers fill gaps from the model's generation_config.json.
     """
     fields: dict[str, float] = {
         "temperature": decoding.temperature,
@@ -89,14 +89,15 @@ def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
 
 
 def offer_next_format(dialect: Dialect) -> Dialect | None:
-    """The next lossless image format, for a server that cannot read this one; None after the last."""
+    """Return a dialect with the next lossless image format, for a server that cannot read this one; None after the
+    last format."""
     if dialect.transport not in LOSSLESS[:-1]:
         return None
     return replace(dialect, transport=LOSSLESS[LOSSLESS.index(dialect.transport) + 1])
 
 
 def reword(dialect: Dialect, message: str, url: str) -> Dialect | None:
-    """The next dialect to try after a server's refusal; None when its message is about something else."""
+    """Return the next dialect to try after a server's refusal; None when its message is about something else."""
     cause = find_cause(message)
     if cause is not None:
         return offer_next_format(dialect) if cause == "unreadable image" else None
@@ -105,6 +106,6 @@ def reword(dialect: Dialect, message: str, url: str) -> Dialect | None:
     if "max_tokens" in message and re.search(r"unsupported|not supported|unrecognized", message, re.IGNORECASE):
         return replace(dialect, limit="max_completion_tokens") if dialect.limit == "max_tokens" else None
     if re.search(r"\bseed\b", message) and dialect.seed:
-        logger.warning("%s knows no seed; sampled replies cannot be repeated", url)
+        logger.warning("%s does not support a seed; sampled replies cannot be repeated", url)
         return replace(dialect, seed=False)
     return None

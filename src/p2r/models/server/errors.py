@@ -1,8 +1,8 @@
-"""What a server's refusal means, in one sentence with a hint, and whether asking again can help.
+"""Explain a server's refusal in one sentence with a hint, and tell whether asking again can help.
 
-Servers word the same cause differently and some choose odd status codes (llama.cpp answers an image it cannot see
-with 500, LM Studio an error with 200), so causes are recognized by wording first and by status after that. The
-wordings are those of vLLM, SGLang, llama.cpp, LM Studio, `transformers serve` and OpenAI.
+Servers word the same cause differently, and some choose odd status codes (llama.cpp answers an image that it cannot see
+with 500, LM Studio an error with 200), so causes are recognized by wording first and by status second. The wordings are
+those of vLLM, SGLang, llama.cpp, LM Studio, `transformers serve` and OpenAI.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_RETRY_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked of whom: the values that an error message names."""
+    """The request's values that an error message names."""
 
     url: str
     model: str
@@ -66,7 +66,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"model\b.{0,200}(does not exist|not found|not available|unknown)|unknown model|model_not_found|pinned to"
         r"|invalid model",
         "{url} has no model {model!r}",
-        "put the right name behind the #",
+        "write the right name after the #",
     ),
     (
         "unreadable image",
@@ -79,7 +79,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
 
 
 def explain(error: Exception, asked: Asked) -> EndpointError:
-    """The error to raise in place of a client's exception."""
+    """Return the error to raise in place of a client's exception."""
     if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
         return EndpointError(
             f"{asked.url} did not reply within {asked.timeout_s:g} seconds",
@@ -88,7 +88,7 @@ def explain(error: Exception, asked: Asked) -> EndpointError:
     if isinstance(error, openai.APIConnectionError):
         reason = _root(error)
         return EndpointError(
-            f"cannot reach {asked.url}: {reason}", hint="is the server up, and are host and port right?"
+            f"cannot reach {asked.url}: {reason}", hint="is the server running, and are host and port right?"
         )
     if not isinstance(error, openai.APIStatusError):
         return EndpointError(f"{asked.url}: {_quote(str(error), asked)}")
@@ -96,7 +96,7 @@ def explain(error: Exception, asked: Asked) -> EndpointError:
 
 
 def explain_message(message: str, status: int, asked: Asked) -> EndpointError:
-    """The error for a server's own words; `status` is its HTTP status."""
+    """Return the error for a server's message and its HTTP status."""
     quote = _quote(message, asked)
     cause = find_cause(message)
     for name, _, sentence, hint in CAUSES:
@@ -109,7 +109,7 @@ def explain_message(message: str, status: int, asked: Asked) -> EndpointError:
     if status == 404:
         return EndpointError(
             f"{asked.url} has no chat completions (404): {quote}",
-            hint="the URL mostly ends in /v1: http://host:port/v1",
+            hint="most URLs end in /v1: http://host:port/v1",
         )
     if status == 413:
         return EndpointError(
@@ -123,16 +123,16 @@ def explain_message(message: str, status: int, asked: Asked) -> EndpointError:
 
 
 def find_cause(message: str) -> str | None:
-    """The first of CAUSES that a server's message speaks of."""
+    """Return the first of CAUSES that a server's message is about, if any."""
     return next(
         (name for name, pattern, _, _ in CAUSES if re.search(pattern, message, re.IGNORECASE | re.DOTALL)), None
     )
 
 
 def wait_before_retry(error: Exception) -> bool | float:
-    """Whether the fault is one of transport, so that asking again may help; seconds where the server names them.
+    """Whether a fault is one of transport, so that asking again may help; the seconds to wait if the server says so.
 
-    Connection faults, time-outs, 429 and 5xx are; 4xx never, nor a 5xx whose message names a lasting cause.
+    Connection faults, timeouts, 429 and 5xx are; another 4xx never is, nor a 5xx whose message names a lasting cause.
     """
     if isinstance(error, (openai.APIConnectionError, asyncio.TimeoutError)):
         return True
@@ -149,12 +149,12 @@ def wait_before_retry(error: Exception) -> bool | float:
 
 
 def message_of(error: openai.APIStatusError) -> str:
-    """What the server said, out of the shapes in which servers say it."""
+    """Return a server's message, in whichever shape it was sent."""
     return message_in(error.body) or error.response.text or error.message
 
 
 def message_in(body: object) -> str:
-    """The message in an error's JSON: {"message"}, {"error": {"message"}}, {"error": "..."} or {"detail"}; else ""."""
+    """Return the message in {"message"}, {"error": {"message"}}, {"error": "..."} or {"detail"}; "" without one."""
     if isinstance(body, str):
         return body
     if isinstance(body, dict):

@@ -1,4 +1,4 @@
-"""Ask a server which models it has."""
+"""Ask a server for its models."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> t
         url: with or without /v1 at its end; both are tried.
 
     Returns:
-        (the URL below which the API lies, the model's name).
+        The base URL of the API, and the model's name.
 
     Raises:
-        EndpointError: no answer, or not exactly one model.
+        EndpointError: the server does not answer, or does not have exactly one model.
     """
     base, names = list_models(url, api_key, timeout_s)
     if len(names) != 1:
         have = f"has {len(names)} models: {', '.join(names[:20])}" if names else "lists no model"
-        raise EndpointError(f"{url} {have}", hint="name one behind a #: URL#model")
+        raise EndpointError(f"{url} {have}", hint="name the model after a #: URL#model")
     return base, names[0]
 
 
 def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, list[str]]:
-    """The URL below which a server's API lies, and the names of its models.
+    """Return the base URL of a server's API, and the names of its models.
 
     Raises:
-        EndpointError: no answer.
+        EndpointError: the server does not answer, or lists no models.
     """
     asked = Asked(url, "", 0, 0, timeout_s, api_key)
     for candidate in [url] if url.endswith("/v1") else [f"{url}/v1", url]:
@@ -53,12 +53,12 @@ def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> 
             return candidate, names
     raise EndpointError(
         f"{url} lists no models, as an OpenAI-compatible server would",
-        hint="check the URL (it mostly ends in /v1), or name the model: URL#model",
+        hint="check the URL (most end in /v1), or name the model: URL#model",
     )
 
 
 def model_names(body: str) -> list[str] | None:
-    """The names in the answer to GET /models; None when it is something else."""
+    """Return the names in the response to GET /models; None when it is something else."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
         return [str(entry["id"]) for entry in json.loads(body)["data"]]
     return None

@@ -1,9 +1,9 @@
 """A model behind any OpenAI-compatible chat server: vLLM, SGLang, llama.cpp, LM Studio, `transformers serve`, hosted
 ones.
 
-Images travel without loss (`transport`), transport faults are retried with a cap (never a 4xx), at most
-`concurrency` requests are under way, a server's wording is learned (`endpoint_dialect`), and a server that looks at
-other pixels than were sent is noticed (`token_check`).
+Images are sent without loss (`transport`); transport faults are retried a few times (a 4xx never is); at most
+`concurrency` requests are under way; a server's dialect is learned (`dialect`); and a server that looks at other pixels
+than were sent is noticed (`token_check`).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ATTEMPTS = 4
 LONGEST_WAIT_S = 8.0
 
 logger = logging.getLogger(__name__)
-# A fault that retries do not cure is told in the error; without a handler each retry would print a bare line as well.
+# An error reports a fault that retries do not cure; without a handler each retry would print a bare line as well.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A client and its free slots, good within one event loop."""
+    """A client and its free slots, for one event loop."""
 
     client: openai.AsyncOpenAI
     slots: asyncio.Semaphore
@@ -86,18 +86,18 @@ class EndpointModel:
         transport: Transport = "auto",
         retry_wait_s: float = 0.5,
     ) -> EndpointModel:
-        """Name a server's model: "http://localhost:8000/v1#model".
+        """Connect to a server's model: "http://localhost:8000/v1#model".
 
-        With a model's name nothing is sent yet. Without one the server is asked and must have exactly one model. A URL
-        without a path is taken to mean /v1.
+        With a model's name nothing is sent yet. Without one, the server is asked and must have exactly one model. A URL
+        without a path means /v1.
 
         Args:
-            max_pixels: most pixels per image in place of the profile's.
+            max_pixels: most pixels per image, in place of the profile's.
             concurrency: most requests under way at a time.
-            timeout_s: longest wait for one reply.
+            timeout_s: longest wait for a reply.
             api_key: OPENAI_API_KEY when None.
-            transport: how images travel; see `transport.Transport`.
-            retry_wait_s: wait before the first retry; doubled for each further one.
+            transport: how images are sent; see `transport.Transport`.
+            retry_wait_s: wait before the first retry, doubled for each further one.
 
         Raises:
             EndpointError: the server is asked and does not answer, or has several models.
@@ -107,7 +107,7 @@ class EndpointModel:
         url = url.rstrip("/")
         if re.fullmatch(r"https?://[^/\s]+(/\S*)?", url) is None:
             raise ConfigError(
-                f"{url!r} is not the URL of a server", hint="it reads like http://localhost:8000/v1#model"
+                f"{url!r} is not the URL of a server", hint="a URL is written as http://localhost:8000/v1#model"
             )
         key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
         if not name:
@@ -127,14 +127,14 @@ class EndpointModel:
 
     @property
     def dialect(self) -> Dialect:
-        """How the server has turned out to word things."""
+        """The dialect that the server is known to understand so far."""
         return self._dialect
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """Reply to a prompt.
 
         Raises:
-            EndpointError: no usable reply; the message says why, in the server's words where it gave any.
+            EndpointError: there is no usable reply; the message says why, in the server's words if it gave any.
         """
         tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
         asked = Asked(self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
@@ -157,12 +157,12 @@ class EndpointModel:
         )
 
     async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: Asked) -> Reply:
-        """Send until the server understands the request."""
+        """Send the request, reworded until the server understands it."""
         while True:
             dialect = self._dialect
             if dialect.sampling == "standard" and decoding.repetition_penalty != 1.0 and not self._told_of_penalty:
                 self._told_of_penalty = True
-                logger.warning("%s knows no repetition penalty; it is left out", self.url)
+                logger.warning("%s does not support a repetition penalty; it is left out", self.url)
             try:
                 body = await self._send(client, prompt, decoding, dialect)
                 self._reads_images |= bool(prompt.all_images)
@@ -170,7 +170,7 @@ class EndpointModel:
             except openai.APIStatusError as error:
                 if self._learn(dialect, error, bool(prompt.all_images)):
                     continue
-                if not self._reads_images:  # then no format was the better one
+                if not self._reads_images:  # no format was better
                     self._dialect = replace(self._dialect, transport=self._transport)
                 unknown = find_cause(message_of(error)) == "unknown model"
                 hint = await self._list_models(client) if unknown else ""
@@ -180,7 +180,7 @@ class EndpointModel:
                 raise explain(error, asked) from error
 
     async def _send(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, dialect: Dialect) -> str:
-        """The body of the response. Transport faults are retried; the last one is raised."""
+        """Return the body of the response. Transport faults are retried; the last one is raised."""
 
         def wait(error: Exception) -> bool | float:
             return not self._may_be_the_format(error, dialect, bool(prompt.all_images)) and wait_before_retry(error)
@@ -204,19 +204,19 @@ class EndpointModel:
         raise AssertionError("retrying ends with a response or an exception")
 
     def _learn(self, dialect: Dialect, error: openai.APIStatusError, has_images: bool) -> bool:
-        """Whether it is worth asking again, in other words than `dialect`'s, after a refusal."""
+        """Whether it is worth asking again in another dialect than `dialect` after a refusal."""
         if error.status_code in (400, 422):
             better = reword(dialect, message_of(error), self.url)
         elif self._may_be_the_format(error, dialect, has_images):
             better = offer_next_format(dialect)
         else:
             return False
-        if self._dialect == dialect and better is not None:  # else another call has found better words in the meantime
+        if self._dialect == dialect and better is not None:  # else another call has found a better one meanwhile
             self._dialect = better
         return self._dialect != dialect
 
     def _may_be_the_format(self, error: Exception, dialect: Dialect, has_images: bool) -> bool:
-        """Whether a 500 may mean that the server cannot read the images: some break on a format and do not say so."""
+        """Whether a 500 may mean that the server cannot read the images: some fail on a format and do not say so."""
         return (
             has_images
             and not self._reads_images
@@ -227,7 +227,7 @@ class EndpointModel:
         )
 
     async def _list_models(self, client: openai.AsyncOpenAI) -> str:
-        """A hint with the models that there are; "" when the server does not say."""
+        """Return a hint with the server's models; "" when the server does not list them."""
         with contextlib.suppress(openai.APIError, asyncio.TimeoutError):
             listing = await asyncio.wait_for(client.models.with_raw_response.list(), LOOKUP_TIMEOUT_S)
             if names := model_names(listing.http_response.text):
@@ -235,7 +235,7 @@ class EndpointModel:
         return ""
 
     async def _line(self) -> _Line:
-        """The client of the running event loop: connections cannot move from one loop to another."""
+        """Return the client of the running event loop: connections cannot move from one loop to another."""
         loop = asyncio.get_running_loop()
         if loop not in self._lines:
             held = self._hold_line(loop)
@@ -243,7 +243,7 @@ class EndpointModel:
         return self._lines[loop][0]
 
     async def _hold_line(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Line, None]:
-        """A line that is closed with its loop: `asyncio.run` ends every open generator before it closes the loop."""
+        """Yield a line that is closed with its loop: `asyncio.run` ends open generators before it closes the loop."""
         timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
         async with openai.AsyncOpenAI(
             base_url=self.url, api_key=self._api_key or "none", max_retries=0, timeout=timeout

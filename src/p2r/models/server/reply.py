@@ -55,9 +55,9 @@ class _Body(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server replied; token counts are None when it reports none.
+    """A server's reply; token counts are None when it reports none.
 
-    first_probs: for each word that was asked about, its probability of beginning the reply.
+    first_probs: for each word that was asked about, the probability that the reply begins with it.
     """
 
     text: str
@@ -71,15 +71,15 @@ def read_reply(body: str, asked: Asked, first_words: Sequence[str] = ()) -> Repl
     """Parse the body of a 200 response.
 
     Args:
-        first_words: words whose probability of beginning the reply is wanted; 0 where the server does not list one
-            among its likeliest tokens.
+        first_words: words for which the probability that the reply begins with them is wanted; it is 0 for a word that
+            the server does not list among its likeliest tokens.
 
-    A thought that the server has taken out of the text (`reasoning_content`) is put back in front, in its tags, so that
-    a reply reads the same whichever server sent it.
+    Thinking that the server has separated from the text (`reasoning_content`) is put back in front, in its tags, so
+    that a reply reads the same whichever server sent it.
 
     Raises:
-        EndpointError: not JSON, not a chat completion, an error in disguise, empty, or cut off before the first token;
-            without the probabilities that were asked for.
+        EndpointError: the body is not JSON, not a chat completion, an error in disguise, empty, cut off before the
+            first token, or without the probabilities that were asked for.
     """
     try:
         content = json.loads(body)
@@ -95,7 +95,7 @@ def read_reply(body: str, asked: Asked, first_words: Sequence[str] = ()) -> Repl
         reply = _Body.model_validate(content)
         choice = reply.choices[0]
     except (ValidationError, IndexError) as error:
-        raise EndpointError(f"{asked.url} sent JSON that is no chat completion: {body[:120]!r}") from error
+        raise EndpointError(f"{asked.url} sent JSON that is not a chat completion: {body[:120]!r}") from error
     if choice.finish_reason == "content_filter":
         raise EndpointError(f"{asked.url} withheld the reply (content_filter)")
     finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
@@ -118,7 +118,7 @@ def _first_probs(choice: _Choice, words: Sequence[str], asked: Asked) -> tuple[f
     positions = (choice.logprobs.content if choice.logprobs else None) or []
     if not positions or not positions[0].top_logprobs:
         raise EndpointError(
-            f"{asked.url} sent no log-probabilities, from which a yes or no is weighed",
+            f"{asked.url} sent no log-probabilities, which weigh a yes against a no",
             hint="use a server that gives them (vLLM, SGLang, llama.cpp) or a local model",
         )
     probs = {token.token: math.exp(token.logprob) for token in positions[0].top_logprobs}

@@ -1,8 +1,8 @@
-"""Notice when a server looks at other pixels than were sent: it shrank an image, enlarged it, or left it out.
+"""Notice when a server looks at other pixels than were sent, because it shrank, enlarged or left out an image.
 
-Images are sized on our side, so the number of visual tokens is known; a server's `prompt_tokens` is that plus the
-text's. The text's tokens are not known exactly without the server's tokenizer, but within bounds; the fewest tokens
-per character seen so far narrow them. Each kind of finding is logged once.
+Images are sized before they are sent, so the number of visual tokens is known; a server's `prompt_tokens` adds the
+text's tokens. Without the server's tokenizer these are known only within bounds, which the fewest tokens per character
+seen so far narrow. Each kind of finding is logged once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 
 FRAME_CHARS = 60
-"""Characters that the chat template adds, roughly."""
+"""Roughly the characters that the chat template adds."""
 MOST_CHARS_PER_TOKEN = 40.0
-"""More than any tokenizer reaches over a whole prompt; a small one with whole sentences as tokens comes to about 10."""
+"""More than any tokenizer reaches over a whole prompt; one with whole sentences as tokens reaches about 10."""
 SLACK = 1.6
 SLACK_TOKENS = 24
 
@@ -28,15 +28,15 @@ class TokenCheck:
         self._least_per_char: float | None = None
 
     def compare(self, text: str, visual_tokens: tuple[int, ...], prompt_tokens: int | None) -> str | None:
-        """Look at one reply's usage.
+        """Check the usage that a server reports for one reply.
 
         Args:
-            text: all text that was sent, the system prompt included.
-            visual_tokens: per image, by our sizes.
-            prompt_tokens: as the server reports, None when it does not.
+            text: all text that was sent, the system's words included.
+            visual_tokens: for each image, by the size that was sent.
+            prompt_tokens: as the server reports; None when it does not.
 
         Returns:
-            "shrunk", "enlarged", or None when nothing is amiss or known.
+            "shrunk", "enlarged", or None when nothing is wrong or known.
         """
         if prompt_tokens is None or not visual_tokens:
             return None

@@ -1,8 +1,8 @@
-"""How an image travels to a server: as it is, to the last bit, unless JPEG is asked for.
+"""Send images to a server without loss, unless JPEG is asked for.
 
 Measured on a 2048 x 2048 photograph-like image (Pillow 13, one core): BMP 8 ms to write, 8 ms to read, 12.6 MB;
-WebP lossless 220 ms, 110 ms, 7.3 MB; PNG 580 to 1400 ms, 100 ms, 6.7 to 7.7 MB. So BMP to a server that is near, WebP
-to one that is far. JPEG at default quality costs 32 to 37 dB and shows the model other pixels than were sized for it.
+WebP lossless 220 ms, 110 ms, 7.3 MB; PNG 580 to 1400 ms, 100 ms, 6.7 to 7.7 MB. So BMP for a near server, WebP for a
+far one. JPEG at default quality costs 32 to 37 dB and shows the model other pixels than were sized for it.
 
 Departure: the authors' release sends JPEG to its frozen model in training.
 """
@@ -25,14 +25,14 @@ from PIL import Image
 from p2r.errors import ConfigError
 
 Transport = Literal["auto", "bmp", "webp", "png", "jpeg", "file"]
-"""`auto`: BMP to a near server, WebP lossless to a far one. `file`: by path, for a server here that may read it."""
+"""`auto`: BMP to a near server, lossless WebP to a far one. `file`: by path, for a server that may read it here."""
 
 LOSSLESS: tuple[Transport, ...] = ("bmp", "webp", "png")
-"""What a server that cannot read one format is offered next: llama.cpp reads no WebP, `transformers serve` no BMP."""
+"""The order in which formats are tried: llama.cpp does not read WebP, `transformers serve` does not read BMP."""
 
 
 def choose_transport(url: str, wish: Transport) -> Transport:
-    """The format for a server. Raises ConfigError when `wish` is no transport."""
+    """Return the format for a server. Raises ConfigError when `wish` is not a transport."""
     if wish not in get_args(Transport):
         raise ConfigError(f"there is no image transport {wish!r}", hint=", ".join(get_args(Transport)))
     if wish != "auto":
@@ -42,7 +42,7 @@ def choose_transport(url: str, wish: Transport) -> Transport:
 
 @contextlib.contextmanager
 def image_urls(images: Sequence[Image.Image], transport: Transport) -> Generator[list[str], None, None]:
-    """URLs that show the images to a server: data URLs, or file URLs that are good inside the `with` block."""
+    """Yield URLs of the images for a server: data URLs, or file URLs that are valid inside the `with` block."""
     if transport != "file":
         yield [_data_url(image, transport) for image in images]
         return
@@ -72,7 +72,7 @@ def _data_url(image: Image.Image, transport: Transport) -> str:
 
 
 def _is_near(host: str) -> bool:
-    """This machine or its local network."""
+    """Whether a host is this machine or in its local network."""
     if host == "localhost" or ("." not in host and ":" not in host) or host.endswith((".local", ".lan", ".internal")):
         return True
     try:
