@@ -103,6 +103,15 @@ def test_the_page_prints_the_layers() -> None:
     assert [set(layer.split(" | ")) for layer in chain.split(" <- ")] == read_layers()
 
 
+def test_what_the_page_names_is_where_it_says() -> None:
+    named = re.findall(r"`(\w+)` in\s+`(src/[\w/.]+)`", PAGE)
+    assert len(named) >= 6
+    for name, path in named:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(async )?(def|class) {name}\b|^{name} = ", source, re.MULTILINE), f"{name} in {path}"
+    assert [path for path in re.findall(r"`(src/[\w/.]+)`", PAGE) if not (ROOT / path).exists()] == []
+
+
 def test_every_folder_of_unit_tests_is_a_room() -> None:
     unit = ROOT / "tests" / "unit"
     folders = {path.parent.relative_to(unit).as_posix() for path in unit.rglob("test_*.py")}

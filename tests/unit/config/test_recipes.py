@@ -88,7 +88,11 @@ def test_controls_run_as_many_steps_and_rollouts_as_the_schedule(control: str, r
         ("partner.kind=endpoint", "an endpoint needs url", ""),
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
         ("control=joint", "has to be even", ""),
-        ("schedule.0.reward.sett=paper", "unknown setting schedule.0.reward.sett", "did you mean schedule.0.reward.set?"),
+        (
+            "schedule.0.reward.sett=paper",
+            "unknown setting schedule.0.reward.sett",
+            "did you mean schedule.0.reward.set?",
+        ),
         ("schedule.0.reward.set=mine", "schedule.0.reward.set is 'mine'", ""),
         ("schedule.7.steps=4", "'7' is not the number of an entry", "there are 1"),
         ("seed.x=4", "seed is 3, which has no settings", ""),
