@@ -146,10 +146,10 @@ def _find_example(samples: Sequence[Sample], runs: Mapping[str, ScoredRun]) -> S
     return samples[0]
 
 
-def _write_ask_command(sample: Sample, full_image: Path) -> str:
+def _write_ask_command(sample: Sample, image: Path) -> str:
     """The command that asks this question again."""
     options = ["--options", ",".join(sample.options)] if sample.options else []
-    return shlex.join(["p2r", "ask", str(full_image), sample.question, *options])
+    return shlex.join(["p2r", "ask", str(image), sample.question, *options])
 
 
 def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, str], ...]:

@@ -47,7 +47,7 @@ class NumberJudge(RuleJudge):
 
     def _equal(self, sample: Sample, target: str, answer: str) -> bool:
         right, given = read_number(target), read_number(answer)
-        if right is None and not _is_formula(target):
+        if not is_comparable(target):
             raise JudgeError(
                 f"the target of sample {sample.id!r} is {sample.target!r}, which is not a number",
                 hint="use the answer form free_form for it",

@@ -84,8 +84,8 @@ def where(prompt: Prompt) -> tuple[float, float, float]:
     return x, y, min(1.0, width / 1.2) if len(prompt.images) == 2 else 1.0
 
 
-async def look(model: ScriptedModel, search: Search | None = None, full_image: Image.Image = IMAGE) -> Perception:
-    return await ZoomPerceiver(model, PROMPTS, search or Search())(SAMPLE, FullImage(full_image))
+async def look(model: ScriptedModel, search: Search | None = None, image: Image.Image = IMAGE) -> Perception:
+    return await ZoomPerceiver(model, PROMPTS, search or Search())(SAMPLE, FullImage(image))
 
 
 async def test_the_search_ends_at_the_part_from_which_the_question_can_be_answered() -> None:
@@ -166,7 +166,7 @@ async def test_a_level_limit_bounds_the_search() -> None:
 
 async def test_a_image_too_small_to_be_divided_costs_nothing() -> None:
     model = Searcher()
-    perception = await look(model, full_image=IMAGE.resize((400, 400)))
+    perception = await look(model, image=IMAGE.resize((400, 400)))
     assert (perception.boxes, perception.completion, model.asked) == ((), None, [])
 
 
@@ -255,6 +255,6 @@ def test_every_question_of_the_search_can_be_answered_by_yes_or_no() -> None:
 async def test_a_small_part_is_shown_with_more_of_its_surroundings() -> None:
     model = Searcher(target=(9.0, 9.0))
     corner = IMAGE.crop((0, 0, 512, 512))
-    await look(model, full_image=corner)
+    await look(model, image=corner)
     sizes = {prompt.images[-1].size for kind, prompt in model.asked if kind == "exists"}
     assert sizes == {(352, 352)}  # parts of 256 pixels, 96 more on the two sides that have room for it
