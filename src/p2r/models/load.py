@@ -124,14 +124,20 @@ def _load(
         scripted = ScriptedModel.from_file(path, max_pixels=max_pixels)
         return _keep_replies(scripted, lambda: f"scripted {path.read_text(encoding='utf-8')}", replies)
     if spec.startswith(VLLM):
-        from p2r.models.vllm import VllmModel
-
         if device is not None:
             raise ConfigError(
                 f"the device {device!r} is asked for, but vLLM chooses its GPU itself",
                 hint="leave it out; CUDA_VISIBLE_DEVICES=1 shows vLLM the second GPU alone",
             )
-        checkpoint = find_checkpoint(spec.removeprefix(VLLM))
+        source = find_source(spec.removeprefix(VLLM))
+        if find_spec("vllm") is None:
+            raise ModelError(
+                f"the model {spec!r} needs vLLM, which is not installed",
+                hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
+            )
+        checkpoint = fetch_checkpoint(source)  # only now, because it may be downloaded
+        from p2r.models.vllm import VllmModel
+
         engine = VllmModel.load(checkpoint, name=spec, dtype=dtype, max_pixels=max_pixels)
         return _keep_replies(engine, lambda: f"vllm {engine.dtype} {identify_checkpoint(checkpoint.folder)}", replies)
     source = find_source(spec)

@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Protocol, TypeVar
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
@@ -107,14 +106,9 @@ class VllmModel:
             max_pixels: most pixels per image, in place of the profile's.
 
         Raises:
-            ModelError: vLLM is not installed, or cannot run the model.
+            ModelError: vLLM cannot run the model.
             ConfigError: the pixel limit is not usable.
         """
-        if find_spec("vllm") is None:
-            raise ModelError(
-                f"the model {name!r} needs vLLM, which is not installed",
-                hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
-            )
         from p2r.models.local.encoding import PromptEncoder
 
         profile = checkpoint.profile(max_pixels=max_pixels, for_server=True)

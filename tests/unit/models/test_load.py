@@ -47,6 +47,16 @@ def test_without_torch_a_local_model_says_what_to_install(monkeypatch: pytest.Mo
     assert "pip install 'perceive-to-reason[local]'" in caught.value.hint
 
 
+@pytest.mark.parametrize(("spec", "library"), [("hongxingli/P2R-4B", "torch"), ("vllm:hongxingli/P2R-4B", "vLLM")])
+def test_nothing_is_downloaded_for_a_library_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, spec: str, library: str
+) -> None:
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
+    monkeypatch.setattr(base, "fetch_checkpoint", lambda source: pytest.fail(f"{source} was fetched"))
+    with pytest.raises(ModelError, match=f"needs {library}"):
+        load_model(spec)
+
+
 @pytest.mark.parametrize("setting", [{"batch_size": 0}, {"concurrency": 0}, {"timeout_s": 0.0}])
 def test_numbers_that_must_be_above_zero_are_checked(setting: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="must be above zero"):
