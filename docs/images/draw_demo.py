@@ -2,8 +2,8 @@
 
     p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 65
 
-Needs Chromium. Without --question it takes the first open question with two crops that the own and the oracle boxes
-answered, and one look and random boxes did not.
+Needs Chromium. Without --question it takes the first open question with two crops that was answered right with own and
+oracle boxes, and wrong directly and with random boxes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TARGET = Path(__file__).parent / "demo.webp"
 WIDTH_PX = 1240
 FOCUS = """<style>
 html, body { background: #fff !important; }
-header.page, footer.page, .chapter, .bar-top, .card:not(#q%d) { display: none !important; }
+header.page, footer.page, nav.places, .section, .bar-top, .card:not(#q%d) { display: none !important; }
 main { padding: 0 !important; max-width: none !important; }
 section { margin: 0 !important; }
 .card { margin: 0 !important; box-shadow: none !important; background: #fff !important; }
