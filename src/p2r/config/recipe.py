@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from p2r.config.presets import fill_in_recipe
 from p2r.config.tables import (
+    PHASE_TABLES,
     ActiveRole,
     AdvantageSettings,
     CheckpointSettings,
@@ -121,7 +122,12 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        own = [f"schedule.{place}.{name}" for place, each in enumerate(self.schedule) for name in each.own_tables]
+        own = [
+            f"schedule.{place}.{name}"
+            for place, each in enumerate(self.schedule)
+            for name in PHASE_TABLES
+            if getattr(each, name) is not None
+        ]
         if self.control != "none" and own:
             raise ValueError(f"the control {self.control} is one phase, which {own[0]} cannot belong to: leave it out")
         if any(phase.data.source == "needles" and phase.data.num_rows is None for phase in self.phases()):

@@ -1,7 +1,7 @@
 """The tables of a recipe: every setting once, with the value of the paper's Table 6 where the paper gives one.
 
-What Table 6 leaves open follows the authors' release, or the defaults of the framework it runs on (verl): clip range,
-standard deviation, betas, weight decay, gradient clipping. What neither has is named at the field.
+Settings that Table 6 leaves open follow the authors' release, or the defaults of the framework that it uses (verl):
+clip range, standard deviation, betas, weight decay, gradient clipping. Settings that neither has say so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PerRole(Frozen):
 class LoraSettings(Frozen):
     """Train adapters instead of the weights. Not in the paper.
 
-    targets: names of the language model's linear layers that get one; all of them by default.
+    targets: names of the language model's linear layers that get adapters; all of them by default.
     """
 
     rank: PositiveInt = 32
@@ -44,11 +44,11 @@ class LoraSettings(Frozen):
 
 
 class ModelSettings(Frozen):
-    """What is trained, and where.
+    """The model that is trained.
 
     source: nano, nano-base, a checkpoint folder or a hub id.
-    device, dtype: None chooses: a GPU when there is one; float32 on a CPU, bfloat16 on a GPU.
-    max_pixels: most pixels an image. None for 2048 visual tokens as in the paper (appendix C.2), or for the
+    device, dtype: None takes a GPU when there is one, and float32 on a CPU, bfloat16 on a GPU.
+    max_pixels: most pixels of an image. None for 2048 visual tokens as in the paper (appendix C.2), or for the
         checkpoint's own limit where that is lower.
     """
 
@@ -62,9 +62,9 @@ class ModelSettings(Frozen):
 
 
 class DifficultySettings(Frozen):
-    """Pre-rollouts that say which rows can teach anything. Off unless the recipe has this section; not in the paper.
+    """Pre-rollouts that find rows that teach nothing. Off unless the recipe has this section; not in the paper.
 
-    num_rollouts: a row.
+    num_rollouts: rollouts per row.
     rule: "drop" leaves out rows that are always right or always wrong; "weight" draws rows by the variance of their
         reward, which leaves those out too.
     """
@@ -74,15 +74,15 @@ class DifficultySettings(Frozen):
 
 
 class DataSettings(Frozen):
-    """Questions and right answers. Boxes are not needed, and not looked at.
+    """Questions and right answers. Boxes are not needed, and not used.
 
-    source: "needles" (made on the spot, from seeds that are reserved for training), a P2R-10k folder or file, own JSON
+    source: "needles" (generated, from seeds that are reserved for training), a P2R-10k folder or file, your own JSON
         lines, or any benchmark's spec.
-    seed: of needles, and of the order of rows.
-    num_rows: the first so many; all when None. Needles need it.
+    seed: for needles, and for the order of rows.
+    num_rows: use only the first ones; None for all. Needles need it.
     max_prompt_tokens: rows whose final prompt may be longer are left out.
-    skip_bad: most unusable rows that are left out and listed.
-    check_images: decode every image before the first step, or read the header only.
+    skip_bad: the most unusable rows that are left out and listed.
+    check_images: decode every image before the first step, or only read its header.
     """
 
     source: str = "needles"
@@ -101,7 +101,8 @@ class RolloutSettings(Frozen):
 
     prompts: a prompt set's name or folder.
     prompts_at_once: prompts whose groups are generated together; results do not depend on it.
-    dynamic_sampling: draw rows until `prompts_per_step` groups are alive (DAPO), for at most `max_rounds` rounds.
+    dynamic_sampling: draw rows until the rewards differ in `prompts_per_step` groups (DAPO), for at most `max_rounds`
+        rounds.
     """
 
     group_size: int = Field(default=8, ge=2)
@@ -115,11 +116,8 @@ class RolloutSettings(Frozen):
     max_rounds: PositiveInt = 3
 
 
-REWARD_SETS: Mapping[Literal["release", "paper"], tuple[Mapping[Term, float], tuple[Term, ...]]] = {
-    "paper": ({"correct": 1.0}, ()),
-    "release": ({"correct": 1.0}, ("overlap_penalty", "label_penalty")),
-}
-"""Weights and vetoes by the name of the set."""
+SET_WEIGHTS: Mapping[Term, float] = {"correct": 1.0}
+SET_VETOES: Mapping[str, tuple[Term, ...]] = {"paper": (), "release": ("overlap_penalty", "label_penalty")}
 
 
 class RewardSettings(Frozen):
@@ -142,18 +140,18 @@ class RewardSettings(Frozen):
     @property
     def active_weights(self) -> Mapping[Term, float]:
         """The weights of the terms that are summed."""
-        return REWARD_SETS[self.set][0] if self.weights is None else self.weights
+        return SET_WEIGHTS if self.weights is None else self.weights
 
     @property
     def active_vetoes(self) -> tuple[Term, ...]:
         """The terms that make the reward 0 where they are not 0 themselves."""
-        return REWARD_SETS[self.set][1] if self.vetoes is None else self.vetoes
+        return SET_VETOES[self.set] if self.vetoes is None else self.vetoes
 
 
 class AdvantageSettings(Frozen):
     """(reward - mean) / (std + eps).
 
-    std: "sample" is the n - 1 one, as in the release; "none" divides by nothing (Dr.GRPO).
+    std: "sample" divides by n - 1, as in the release; "none" leaves the division out (Dr.GRPO).
     """
 
     std: Literal["sample", "population", "none"] = "sample"
@@ -163,12 +161,12 @@ class AdvantageSettings(Frozen):
 class LossSettings(Frozen):
     """The objective.
 
-    estimator: a preset by name; it fills in what the recipe does not say: see `presets`.
+    estimator: a preset; it fills in settings that the recipe leaves open: see `presets`.
     clip_low, clip_high: the ratio stays within 1 - clip_low and 1 + clip_high.
     kl_coef: weight of the k3 divergence from the phase's start.
-    reduction: "token-mean" over the batch as in the release; "sequence-mean" as in the paper's equation 5; "dr-grpo"
-        by a constant length.
-    ratio: per token, or one for the whole sequence (GSPO).
+    reduction: "token-mean" over the batch as in the release; "sequence-mean" over each rollout's tokens, then over
+        rollouts, as in the paper's equation 5 (verl's "seq-mean-token-mean"); "dr-grpo" divides by a constant length.
+    ratio: one per token, or one for the whole sequence (GSPO).
     """
 
     estimator: Estimator = "grpo"
@@ -183,7 +181,7 @@ class OptimizerSettings(Frozen):
     """The update.
 
     kind: "adamw8bit" keeps 8-bit moments, "offload" keeps them in host memory.
-    updates_per_batch: above 1, clipped against the log-probabilities of the first.
+    updates_per_batch: those after the first are clipped against the log-probs of the first.
     micro_batch_groups: groups that are packed into one forward pass; results do not depend on it.
     """
 
@@ -196,6 +194,10 @@ class OptimizerSettings(Frozen):
     grad_clip: float = Field(default=1.0, gt=0)
     updates_per_batch: PositiveInt = 1
     micro_batch_groups: PositiveInt = 1
+
+
+PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer")
+"""What a phase may say for itself besides its role, steps and lr."""
 
 
 class PhaseSettings(Frozen):
@@ -217,18 +219,10 @@ class PhaseSettings(Frozen):
     loss: LossSettings | None = None
     optimizer: OptimizerSettings | None = None
 
-    @property
-    def own_tables(self) -> tuple[str, ...]:
-        """Names of what this phase says besides its role, steps and lr."""
-        return tuple(name for name in PHASE_TABLES if getattr(self, name) is not None)
-
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
         dumped = cast("dict[str, object]", dump(self))
         return {name: value for name, value in dumped.items() if value is not None or name not in PHASE_TABLES}
-
-
-PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer")
 
 
 class PhaseDefaults(Frozen):
@@ -241,13 +235,14 @@ class PhaseDefaults(Frozen):
 class PartnerSettings(Frozen):
     """The frozen role.
 
-    url: of an endpoint that serves it; with `launch` the trainer starts that command at each phase, waits until it is
-        healthy, and ends it. "{checkpoint}" in the command stands for the folder of the frozen weights, "{port}" for
-        the port in the URL.
-    transport: how images travel to it, without loss. "auto" is BMP to a server near by, WebP to one far away; "file",
-        the cheapest, names files to a server on this machine that may read them (vLLM: --allowed-local-media-path).
+    url: an endpoint that serves it.
+    launch: a command that serves it. The trainer starts it for each phase, waits until it is healthy, and ends it.
+        "{checkpoint}" in it stands for the folder of the frozen weights, "{port}" for the port in `url`.
+    transport: how images are sent, always without loss. "auto" is BMP to a nearby server, WebP to a distant one;
+        "file", the cheapest, names files to a server on this machine that may read them (vLLM:
+        --allowed-local-media-path).
     max_error_rate: the run stops when a larger share of the latest answers could not be judged.
-    memo: ask nothing twice.
+    memo: answer repeated questions from memory.
     """
 
     kind: Literal["local", "endpoint"] = "local"
@@ -271,14 +266,14 @@ class PartnerSettings(Frozen):
 
 
 class CheckpointSettings(Frozen):
-    """every: steps between checkpoints to resume from. keep_last: how many of them stay; the best one stays as well."""
+    """every: steps between checkpoints to resume from. keep_last: how many of them are kept."""
 
     every: PositiveInt = 20
     keep_last: PositiveInt = 2
 
 
 class ProbeSettings(Frozen):
-    """A look at other questions every so often. source: as of the data; None for no probe. every: steps between."""
+    """Questions that are not trained on, asked every `every` steps. source: as for the data; None for no probe."""
 
     source: str | None = None
     every: PositiveInt = 20
@@ -287,7 +282,7 @@ class ProbeSettings(Frozen):
 
 
 class GuardSettings(Frozen):
-    """When a run has collapsed, judged over the last `patience` steps.
+    """Signs of a collapse, looked for over the last `patience` steps.
 
     entropy_floor, kl_ceiling: per token, in nats.
     box_count: warn when nearly every reply has one box where it began with more.
@@ -303,7 +298,7 @@ class GuardSettings(Frozen):
 
 
 class TrackerSettings(Frozen):
-    """Where metrics go besides the JSON lines, which are always written."""
+    """Trackers that get the metrics besides the JSON lines, which are always written."""
 
     tensorboard: bool = False
     trackio: bool = False

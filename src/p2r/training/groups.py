@@ -126,12 +126,13 @@ class RolloutStats:
         """Share of the judged replies that differ within their group, and so have to be judged one by one."""
         return self.num_unique / self.num_walked if self.num_walked else None
 
-    def count(self, rollout: Rollout) -> None:
-        """Count a finished rollout."""
+    def count(self, rollout: Rollout) -> Rollout:
+        """Count a finished rollout, and return it."""
         self.num_rollouts += 1
         self.num_failed += rollout.reward is None
         self.num_truncated += not rollout.ended
         self.num_tokens += len(rollout.token_ids)
+        return rollout
 
     def add(self, other: RolloutStats) -> None:
         """Add the counts and seconds of `other`."""

@@ -1,9 +1,9 @@
 """Many walks, one frozen model, and the same batches every time.
 
-Rounding depends on which prompts share a batch, and a near tie between two tokens can hang on it. Calls that are
-batched as they happen to arrive would make a resumed run differ from the uninterrupted one. So walks are started in
-rounds of a fixed size, run until each of them waits for the model or has ended, and are then answered together. To a
-server, which batches as it likes, walks are sent freely.
+Rounding depends on which prompts share a batch, and it can decide a near tie between two tokens. If calls were batched
+as they happen to arrive, a resumed run would differ from an uninterrupted one. So walks are started in rounds of a
+fixed size, run until each of them waits for the model or has ended, and are then answered together. A server batches
+as it likes, so walks are sent to it freely.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _index: ContextVar[int] = ContextVar("index of the walk that asks")
 
 
 class Partner(Protocol):
-    """The frozen role, and how walks that ask it are run."""
+    """The frozen role, as something that answers, and that runs the walks that ask it."""
 
     @property
     def model(self) -> Model:
-        """For the roles that ask it; only within `run`."""
+        """The model that roles ask, only within `run`."""
         ...
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it answers while this process does other work, and several `run` may be under way."""
+        """Whether it answers while this process does other work, so that several `run` may be under way."""
         ...
 
     async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
-        """Run walks to their ends; results in their order. An exception ends all of them and is raised."""
+        """Run walks to their ends and return their results in order. An exception ends all of them and is raised."""
         ...
 
 
 class BatchModel(Protocol):
-    """A model that replies to many prompts at once, the same way whenever they are the same."""
+    """A model that replies to many prompts at once, always in the same way to the same prompts."""
 
     @property
     def name(self) -> str: ...
@@ -55,9 +55,9 @@ class BatchModel(Protocol):
 
 
 class FreePartner:
-    """A model that batches or bounds its calls itself: a server.
+    """A model that batches and bounds its calls itself: a server.
 
-    num_at_once: most walks under way, each of which holds its images.
+    num_at_once: the most walks under way, each of which holds its images.
     """
 
     is_elsewhere = True
@@ -79,7 +79,7 @@ class FreePartner:
 
 
 class LockstepPartner:
-    """A local model, whose calls are answered in batches that depend on the walks alone.
+    """A local model, whose batches depend only on the walks.
 
     num_at_once: walks in a round.
     """
@@ -106,7 +106,7 @@ class LockstepPartner:
         return self._model.profile
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """Wait for the next batch. Raises what the model raises for this prompt."""
+        """Wait for the reply of the next batch. Raises what the model raises for this prompt."""
         call = _Call(_index.get(), prompt, decoding, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._leave()
@@ -137,13 +137,13 @@ class LockstepPartner:
         return await finish_all(tasks)
 
     def _leave(self) -> None:
-        """A walk waits for the model, or has ended."""
+        """Note that a walk waits for the model, or has ended."""
         self._num_running -= 1
         if self._num_running == 0:
             self._nobody_runs.set()
 
     async def _answer(self) -> None:
-        """Answer all walks that wait, those with the same decoding together."""
+        """Answer all waiting walks, in one batch for each decoding."""
         calls, self._waiting = sorted(self._waiting, key=lambda call: call.index), []
         self._num_running = len(calls)
         self._nobody_runs.clear()
@@ -159,7 +159,7 @@ class LockstepPartner:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A prompt that waits; `index` is that of its walk in the round."""
+    """A prompt that waits for its reply. index: of its walk in the round."""
 
     index: int
     prompt: Prompt
@@ -168,7 +168,7 @@ class _Call:
 
 
 async def finish_all(work: Iterable[Awaitable[Result]]) -> list[Result]:
-    """All results, or the first exception, with nothing left running."""
+    """Return all results, or raise the first exception, with nothing left running."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,8 +1,8 @@
 """The frozen role of a phase: in this process, or behind a server that the trainer starts, watches and ends.
 
-A server is asked over HTTP like any other; images travel without loss. With `partner.launch` the recipe's command is
-run at the phase's start with the frozen checkpoint's folder in it, and ended with the phase. Whatever answers at the
-URL before that is not ours, and would quietly play another role's part: it is refused.
+A server is asked over HTTP like any other; images are sent without loss. `partner.launch` is a command that the trainer
+runs at the phase's start, with the folder of the frozen checkpoint in it, and ends with the phase. Anything that
+answers at the URL before that is refused: it is not ours, and would silently answer with other weights.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Listing = tuple[str, list[str]]
 
 LOOK_EVERY_S = 1.0
 PATIENCE_S = 15.0
-"""How long a server may take to end before it is killed."""
+"""Seconds that a server may take to end before it is killed."""
 SPARE_WALKS = 8
-"""Beyond the requests under way: their images are made while those wait."""
+"""Walks beyond the requests under way: their images are made while those wait."""
 LOG_FILE = "partner.log"
 LAST_CHARS = 600
 
@@ -41,16 +41,16 @@ LAST_CHARS = 600
 async def open_partner(
     settings: PartnerSettings, local: BatchModel, checkpoint: Path, log_folder: Path
 ) -> AsyncGenerator[Partner, None]:
-    """The frozen role, ready to be asked.
+    """Get the frozen role ready to be asked.
 
     Args:
-        local: the frozen weights in this process; asked unless the recipe names an endpoint.
+        local: the frozen weights in this process, used unless the recipe names an endpoint.
         checkpoint: the folder of the frozen weights, for a server to load.
-        log_folder: where a server's output goes.
+        log_folder: for the output of a server.
 
     Raises:
         ConfigError: the command cannot be run, or something answers at the URL before it is.
-        EndpointError: the server ends, or is not healthy in time.
+        EndpointError: the server ended, or was not healthy in time.
     """
     if settings.kind == "local" or settings.url is None:
         yield LockstepPartner(local, num_at_once=4 * settings.concurrency)
@@ -73,7 +73,7 @@ async def open_partner(
 
 @asynccontextmanager
 async def _serve(settings: PartnerSettings, checkpoint: Path, log: Path) -> AsyncGenerator[tuple[str, str], None]:
-    """URL and model of a healthy server, which is started and ended if the recipe has a command for it."""
+    """The URL and model of a healthy server, started and ended here if the recipe has a command for it."""
     url, _, name = (settings.url or "").partition("#")
     if settings.launch is None:
         yield _choose(url, name, await _look(url))
@@ -107,7 +107,7 @@ def _start(command: str, url: str, checkpoint: Path, log: Path) -> subprocess.Po
 
 
 async def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, timeout_s: float, log: Path) -> Listing:
-    """What it serves, once it does."""
+    """Wait for a server; returns what it serves."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         if (code := process.poll()) is not None:
@@ -117,24 +117,24 @@ async def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, timeou
         if asyncio.get_running_loop().time() > deadline:
             raise EndpointError(
                 f"{url} was not healthy within {timeout_s:g} seconds: {_last_words(log)}",
-                hint=f"see {log}; raise partner.launch_timeout_s if it only takes longer",
+                hint=f"see {log}; raise partner.launch_timeout_s if it only needs more time",
             )
         await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _look(url: str) -> Listing:
-    """What is served at `url`. Raises EndpointError when nothing answers."""
+    """List what is served at `url`. Raises EndpointError when nothing answers."""
     return await asyncio.to_thread(list_models, url, _api_key())
 
 
 def _choose(url: str, name: str, found: Listing) -> tuple[str, str]:
-    """The URL of the API and the model to ask. Raises EndpointError when it is not there, or there are several."""
+    """The URL of the API and the model to ask. Raises EndpointError when it is missing, or there are several."""
     base, names = found
     if name in names or (not name and len(names) == 1):
         return base, name or names[0]
     raise EndpointError(
         f"{url} has {'no model ' + repr(name) if name else f'{len(names)} models'}",
-        hint=f"name one in partner.url, behind a #: {', '.join(names[:20])}",
+        hint=f"name one in partner.url, after a #: {', '.join(names[:20])}",
     )
 
 
@@ -143,7 +143,7 @@ def _api_key() -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server with all that it has started."""
+    """End the server and everything that it has started."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sign)
@@ -153,7 +153,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_words(log: Path) -> str:
-    """The end of what a server wrote, in one line."""
+    """The end of a server's output, in one line."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:

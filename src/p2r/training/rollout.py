@@ -47,7 +47,6 @@ LOTS_AT_ONCE = 2
 """Lots of rows whose images are held at the same time, with a frozen role elsewhere."""
 
 Row = tuple[Sample, FullImage]
-"""A row and its decoded image."""
 
 
 class Roller:
@@ -120,12 +119,8 @@ class Roller:
 
     async def _roll_lot(self, rows: Sequence[Sample], step: int) -> Rolled:
         """Lines 7, 15 and 23: what is sampled depends on the active role."""
-        sample = {
-            "perceiver": self.sample_box_sets,
-            "reasoner": self.sample_answers,
-            "single-stage": self.sample_answers,
-            "joint": self.sample_jointly,
-        }[self._phase.kind]
+        others = {"perceiver": self.sample_box_sets, "joint": self.sample_jointly}
+        sample = others.get(self._phase.kind, self.sample_answers)
         async with self._lots:
             stats = RolloutStats(num_rows=len(rows))
             return Rolled(await sample(rows, step, stats), stats)
@@ -273,9 +268,7 @@ class Roller:
 
     def _reward(self, reply: Reply, trace: Trace | None, stats: RolloutStats) -> Rollout:
         limit = self._phase.rollout.max_new_tokens.of(reply.asked.role)
-        rollout = reward_reply(reply, trace, self._phase.reward, limit)
-        stats.count(rollout)
-        return rollout
+        return stats.count(reward_reply(reply, trace, self._phase.reward, limit))
 
     def _group(self, asked: Sequence[Asked], rollouts: Sequence[Rollout], stats: RolloutStats) -> list[Group]:
         """G rollouts per prompt; rows that did not come to a prompt are counted."""

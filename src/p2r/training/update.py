@@ -197,7 +197,7 @@ def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, w
                     report = micro.compute_loss(learner, batch)
                 with watch.part("backward"):
                     # FSDP averages over processes what is a sum.
-                    (report.loss * world.size).backward()
+                    (report.loss * world.size).backward()  # pyright: ignore[reportUnknownMemberType]  # torch
                 for name in _SUMMED:
                     totals[name] += float(getattr(report, name).detach()) / num_updates
             with watch.part("optimizer"):

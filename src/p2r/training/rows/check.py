@@ -1,12 +1,12 @@
-"""Rows to train on, checked before the first step: what would fail in the middle of a run is found here.
+"""Rows to train on, checked before the first step, so that nothing fails in the middle of a run.
 
-Each row's image is opened; its right answer, given as a model would give it, has to be judged right (so its answer
-form is known, and a target outside the options is not); and the final prompts of the roles that will be asked have to
-fit. Those lengths are exact: the very chat text, with as many visual tokens as the images will take. A reasoner's
-evidence is not known yet, so its largest is assumed: the whole image, and three crops as large as crops can get.
+Each row's image is opened; its right answer, given as a model would give it, has to be judged right (which refuses a
+target outside the options); and the final prompts of the roles that learn have to fit. Their lengths are exact: the
+very chat text, with as many visual tokens as the images will take. A reasoner's evidence is not known yet, so the
+largest is assumed: the whole image, and three crops as large as crops can get.
 
 Paper: appendix C.1 (P2R-10k) and Table 6 (`filter_overlong_prompts`). Needles come from seeds that are reserved for
-training. Boxes that the data has are for probes and reports alone; nothing is learned from them.
+training. Boxes in the data are only for probes and reports; nothing is learned from them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ MOST_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Rows that can be trained on, and what was left out.
+    """Rows that can be trained on, and rows that were left out.
 
-    dropped: too long for a role. left_out: not usable, as many as `skip_bad` allows.
+    dropped: too long for a role. left_out: not usable; at most as many as `skip_bad` allows.
     longest_prompt: in tokens, by role, of the rows that are kept.
     """
 
@@ -56,7 +56,7 @@ class TrainingData:
     notes: tuple[str, ...]
 
     def explain(self) -> Iterator[str]:
-        """What was kept and what was not, in sentences."""
+        """Say in sentences which rows are used and which are left out."""
         yield f"{len(self.rows)} of {self.num_read} rows of {self.source} are used"
         for reason, count in Counter(row.reason for row in self.dropped).items():
             yield f"{count} left out: {reason}"
@@ -79,11 +79,11 @@ def load_training_data(
     """Read and check all rows.
 
     Args:
-        roles: those whose prompts have to fit.
-        on_progress: called with the numbers of rows that are checked, and of all.
+        roles: their prompts have to fit.
+        on_progress: called with the number of rows that are checked, and the number of all.
 
     Raises:
-        DataError: nothing there, more bad rows than `skip_bad` allows, or no row left.
+        DataError: there are no rows, more bad ones than `skip_bad` allows, or none is left.
     """
     benchmark = load_source(settings)
     samples = benchmark[: settings.num_rows] if settings.num_rows is not None else list(benchmark)
@@ -128,7 +128,7 @@ def load_training_data(
 
 
 def count_tokens(sample: Sample, role: ActiveRole, encoder: PromptEncoder, budget: Budget, prompts: PromptSet) -> int:
-    """Tokens of the longest prompt that a role can get for a sample; of the perceiver there is but one.
+    """Tokens of the longest prompt that a role can get for a sample. A perceiver has only one.
 
     Raises:
         ImageError: the image cannot be opened, or no model can see it.
@@ -149,11 +149,11 @@ def count_tokens(sample: Sample, role: ActiveRole, encoder: PromptEncoder, budge
 
 
 def _check_rows(samples: Sequence[Sample], decode: bool) -> Iterator[P2RError | None]:
-    """What is wrong with each row, but for its length. Images are decoded side by side, each once."""
+    """What is wrong with each row, apart from its length. Images are decoded side by side, each once."""
     seen: set[str] = set()
     fresh = [sample.image.uri not in seen and not seen.add(sample.image.uri) for sample in samples]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        shown_images = pool.map(lambda pair: _open(pair[0], decode and pair[1]), zip(samples, fresh, strict=True))
+        shown_images = pool.map(_open, samples, [decode and each for each in fresh])
         for sample, fault in zip(samples, shown_images, strict=True):
             yield fault or _check_answer(sample)
 
@@ -170,7 +170,7 @@ def _open(sample: Sample, decode: bool) -> P2RError | None:
 
 
 def _check_answer(sample: Sample) -> P2RError | None:
-    """Whether the right answer would be judged right."""
+    """Judge the right answer; None when it is judged right."""
     if sample.target is None:
         return DataError("it has no right answer", hint="training learns from right answers: give each row a target")
     answer = extract_answer(make_ideal_reply(sample), sample.answer_form, sample.options)
@@ -197,7 +197,7 @@ def _leave_out(sample: Sample, error: P2RError, left_out: list[LeftOut], skip_ba
 
 
 def _largest_crop(width: int, height: int, budget: Budget) -> int:
-    """Most visual tokens that a crop of an image can take, whatever its shape."""
+    """The most visual tokens that a crop of an image can take, whatever its shape."""
     most = budget.max_pixels // budget.factor**2
     whole = max(1, round(width / budget.factor)) * max(1, round(height / budget.factor))
     if whole > most:
@@ -210,7 +210,7 @@ def _largest_crop(width: int, height: int, budget: Budget) -> int:
 def _count_text(
     prompts: PromptSet, role: ActiveRole, text: str, num_images: int, encoder: PromptEncoder, factor: int
 ) -> int:
-    """Tokens of the final prompt but for its visual ones: of a prompt with images of one visual token each."""
+    """Tokens of the final prompt without its visual ones, found with images of one visual token each."""
     dot = Image.new("RGB", (factor, factor))
     prompt = Prompt(role, prompts.system, text, (dot,) * num_images, prompts.fingerprint)
     return len(encoder.encode(prompt).token_ids) - num_images

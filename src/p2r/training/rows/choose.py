@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2r.benchmarks.load import load_benchmark
-from p2r.config import ROLES, Phase, Recipe
+from p2r.config import ROLES, ActiveRole, Phase, Recipe
 from p2r.errors import ConfigError
 from p2r.evaluation.choose import draw_limit
 from p2r.models.load import find_checkpoint
@@ -41,7 +41,7 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
     for (base, prompts, _), phases in sharing.items():
         checkpoint = find_checkpoint(base)
         profile = training_profile(checkpoint, recipe.model.max_pixels)
-        roles = [role for role in ROLES if any(role in phase.roles for phase in phases)]
+        roles: list[ActiveRole] = [role for role in ROLES if any(role in phase.roles for phase in phases)]
         encoder = PromptEncoder(checkpoint)
         data = load_training_data(phases[0].data, roles, encoder, profile, load_prompt_set(prompts))
         loaded |= {phase.index: data for phase in phases}

@@ -1,9 +1,8 @@
-"""Which rows can teach anything: pre-rollouts of a phase's own role, and what to do with rows that are always right or
-always wrong.
+"""Pre-rollouts of a phase's own role, which find rows that are always right or always wrong and so teach nothing.
 
 Not in the paper; off unless the recipe has [data.difficulty]. The perceiver's difficulty is the variance of its reward
-over box sets, the reasoner's over answers: each phase measures its own. What was measured is kept in the phase's folder
-and read back on resume.
+over box sets, the reasoner's over answers, so each phase measures its own. The measurement is kept in the phase's
+folder and read back on resume.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ CHUNK = 64
 class Difficulty(Frozen):
     """Mean reward of each row, by id; None where none of its rollouts could be judged.
 
-    identity: what it was measured with: rows, weights, rollouts.
+    identity: names the rows, weights and rollouts it was measured with.
     """
 
     identity: str
     means: dict[str, float | None]
 
     def is_alive(self, row: str) -> bool:
-        """Whether the row was neither always right nor always wrong. One that could not be judged counts as alive."""
+        """Whether the row was neither always right nor always wrong. A row that could not be judged counts as alive."""
         mean = self.means.get(row)
         return mean is None or 0.0 < mean < 1.0
 
@@ -58,15 +57,15 @@ async def measure_difficulty(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Difficulty:
-    """Roll out every row once, or read what was measured before.
+    """Roll out every row once, or read an earlier measurement.
 
     Args:
         roller: with the group size and the purpose of pre-rollouts.
-        folder: where it is kept.
-        identity: what the result depends on.
+        folder: keeps the measurement.
+        identity: names everything that the result depends on.
 
     Raises:
-        StorageError: the folder holds what was measured with something else, or cannot be written.
+        StorageError: the folder holds a measurement of something else, or cannot be written.
     """
     path = folder / DIFFICULTY_FILE
     if path.exists():
@@ -93,7 +92,7 @@ def choose_rows(rows: Sequence[Sample], difficulty: Difficulty, rule: Difficulty
     """The rows that can teach something, and their order.
 
     Raises:
-        DataError: none can.
+        DataError: no row can.
     """
     alive = [row for row in rows if difficulty.is_alive(row.id)]
     if not alive:
@@ -113,7 +112,7 @@ def _read(path: Path, identity: str) -> Difficulty:
     try:
         difficulty = Difficulty.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
-        raise StorageError(f"{path} cannot be read back", hint="remove it, and it is measured anew") from error
+        raise StorageError(f"{path} cannot be read back", hint="remove it to measure again") from error
     if difficulty.identity != identity:
         raise StorageError(
             f"{path} was measured with {difficulty.identity}, not {identity}", hint="remove it, or choose another out"

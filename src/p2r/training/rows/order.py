@@ -1,7 +1,7 @@
-"""Which rows come next: every pass shuffles them anew, and any place in any pass can be found again from its number.
+"""The order of rows: every pass shuffles them again, and a number finds any position in any pass.
 
-The last rows of a pass that do not fill a step are left for the next shuffle, as in the release, so that a step never
-asks a row twice.
+The last rows of a pass that do not fill a step are left out until the next shuffle, as in the release, so that a step
+never asks a row twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 class RowOrder:
     """An endless order of the numbers 0 to num_rows - 1.
 
-    weights: how much more often than others a row comes early in a pass; equal when None.
+    weights: how much more likely than others a row is to come early in a pass; equal when None.
     """
 
     num_rows: int
@@ -24,10 +24,10 @@ class RowOrder:
     weights: tuple[float, ...] | None = None
 
     def take(self, position: int, count: int) -> tuple[list[int], int]:
-        """The next `count` rows (fewer only where there are fewer at all), and the position after them.
+        """The next `count` rows (fewer only when there are fewer in all), and the position after them.
 
         Args:
-            position: 0 at first, then what the last call returned.
+            position: 0 at first, then the one that the last call returned.
         """
         count = min(count, self.num_rows)
         number, place = divmod(position, self.num_rows)
@@ -44,6 +44,6 @@ def _shuffle(order: RowOrder, number: int) -> Sequence[int]:
     if order.weights is None:
         draw.shuffle(rows)
         return rows
-    # Drawing without replacement, each time in proportion to the weights (Efraimidis and Spirakis 2006).
+    # Drawn without replacement, each time in proportion to the weights (Efraimidis and Spirakis 2006).
     keys = [draw.random() ** (1 / weight) for weight in order.weights]
     return sorted(rows, key=lambda row: -keys[row])

@@ -1,13 +1,16 @@
-"""The state of a run, so that a killed one goes on as if nothing had happened.
+"""The state of a run, from which a killed run resumes as if nothing had happened.
 
-A checkpoint is a folder OUT/checkpoints/<phase>-<step>: `state.json` says where the run stood, `part-<rank>.pt` holds
-what each process knew: weights that learn, optimizer, random states, the partner's memo. It is written beside,
-forced onto the disk and renamed, so that one with a name is whole. The logs' lengths are part of it: lines that were
-written after it are cut off on resume and written again, the same on a CPU to the last bit.
+A checkpoint is a folder OUT/checkpoints/<phase>-<step>: `state.json` holds the position of the run, `part-<rank>.pt`
+the state of each process: weights that learn, optimizer, random states, the partner's memo. It is written as a draft,
+forced onto the disk and renamed, so that a folder with this name is whole. The lengths of the logs are part of it:
+lines that were written after it are cut off on resume and written again, on a CPU the same to the last bit.
 
-What seeds rollouts and chooses rows depends on the step alone; random states are seeded at a phase's start and kept for
-what a library may draw.
+Seeds of rollouts and the choice of rows depend only on the step; random states are seeded at a phase's start and kept
+in case a library draws from them.
 """
+
+# torch and numpy are typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -32,14 +35,14 @@ STATE_FILE = "state.json"
 
 
 class Position(Frozen):
-    """Where a run stands: `step` steps of phase number `phase` (both from 0) are done.
+    """How far a run is: `step` steps of phase number `phase` (both from 0) are done.
 
     run_step: steps done in all phases.
-    row_position: what comes next in the phase's order of rows: see `row_order`.
-    model: what tells the model from another.
-    num_processes: over which the weights are split.
-    log_bytes: length of each log.
-    best: the best probe so far, None before the first.
+    row_position: the position in the phase's order of rows: see `RowOrder`.
+    model: tells the model from others: see `describe_weights`.
+    num_processes: the processes over which the weights are split.
+    log_bytes: the length of each log.
+    best: accuracy of the best probe so far, None before the first.
     """
 
     phase: int
@@ -53,7 +56,7 @@ class Position(Frozen):
 
 
 class Part(TypedDict):
-    """What one process knew."""
+    """The state of one process."""
 
     weights: dict[str, torch.Tensor]
     optimizer: OptimizerState
@@ -65,7 +68,7 @@ class Part(TypedDict):
 class Checkpoints:
     """The checkpoints of a run's folder.
 
-    keep_last: as many are kept, at least one.
+    keep_last: how many are kept; at least one.
     """
 
     folder: Path
@@ -73,10 +76,10 @@ class Checkpoints:
     world: World
 
     def save(self, position: Position, policy: Policy, optimizer: Optimizer, memo: str) -> None:
-        """Write one, and remove those that are too old.
+        """Write a checkpoint, and remove old ones.
 
         Raises:
-            StorageError: it cannot be written; those before it are whole.
+            StorageError: it cannot be written; earlier ones are whole.
         """
         part: Part = {
             "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
@@ -96,7 +99,7 @@ class Checkpoints:
                 shutil.rmtree(old)
 
     def _save_together(self, target: Path, position: Position, part: Part) -> None:
-        """Every process writes its part into a common draft, which the first one puts in place."""
+        """Every process writes its part; the first process puts all of them in place."""
         own = self.folder / f"{target.name}.part-{self.world.rank}"
         with replace_folder(own) as draft:
             torch.save(part, draft / _part_name(self.world))
@@ -117,7 +120,7 @@ class Checkpoints:
         return sorted(path for path in found if path.suffix == "" and (path / STATE_FILE).is_file())
 
     def last_position(self) -> Position | None:
-        """Where the last checkpoint stands; None when there is none.
+        """The position of the last checkpoint; None without one.
 
         Raises:
             StorageError: its state cannot be read, or it was written by another number of processes.
@@ -130,7 +133,8 @@ class Checkpoints:
             position = Position.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValidationError) as error:
             raise StorageError(
-                f"{path} does not hold the state of a run", hint=f"remove {folders[-1]}: the one before it counts then"
+                f"{path} does not hold the state of a run",
+                hint=f"remove {folders[-1]} to resume from the one before it",
             ) from error
         if position.num_processes != self.world.size:
             raise StorageError(
@@ -140,10 +144,10 @@ class Checkpoints:
         return position
 
     def restore(self, position: Position, policy: Policy, optimizer: Optimizer) -> str:
-        """Bring everything to where `position` was saved; the memo.
+        """Bring policy and optimizer to a saved position; returns the memo.
 
         Raises:
-            ModelError: it is the state of another model.
+            ModelError: the state belongs to another model.
             StorageError: it cannot be read.
         """
         own = describe_weights(policy)
@@ -157,7 +161,7 @@ class Checkpoints:
             part: Part = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what pickle and zip say of a damaged file
             raise StorageError(
-                f"{path} cannot be read: {error}", hint=f"remove {path.parent}: the one before it counts then"
+                f"{path} cannot be read: {error}", hint=f"remove {path.parent} to resume from the one before it"
             ) from error
         with torch.no_grad():
             for name, weight in policy.trainable.items():
@@ -168,7 +172,7 @@ class Checkpoints:
 
 
 def seed_random_states(seed: int) -> None:
-    """Python's, numpy's and torch's."""
+    """Seed the random states of Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

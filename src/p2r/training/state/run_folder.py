@@ -1,13 +1,13 @@
-"""A run's folder: whose it is, where it stands, and what is written into it.
+"""A run's folder: taking hold of it, resuming it, and writing its logs.
 
 recipe.json            every setting, defaults included
 metrics.jsonl          a row per step        probes.jsonl    a row per probe
 rollouts.jsonl         one group of each step, word by word
-checkpoints/           to resume from: the last few
+checkpoints/           the last few states to resume from
 best/                  the standard checkpoint with the best probe
 0-perceiver/, ...      a standard checkpoint after each phase
-evidence/              where the frozen perceiver looked, per reasoner phase
-    difficulty/            what pre-rollouts found, per phase
+evidence/              perceptions of the frozen perceiver, per reasoner phase
+difficulty/            measurements of pre-rollouts, per phase
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FREE_SETTINGS = frozenset(
 class RunFolder:
     """An open run.
 
-    position: where its last checkpoint stands; None at the beginning.
+    position: of its last checkpoint; None at the beginning.
     logs: by file name; only the first process writes.
     steps, probes: rows of the current phase so far.
     """
@@ -81,16 +81,16 @@ class RunFolder:
         return {file: log.sync() for file, log in self.logs.items()}
 
     def recall(self, phase: Phase) -> None:
-        """Make `steps` and `probes` those of a phase."""
+        """Read the steps and probes of a phase back into `steps` and `probes`."""
         self.steps = [row for row in read_rows(self.folder / METRICS_FILE, Step) if row.phase == phase.name]
         self.probes = [row for row in read_rows(self.folder / PROBES_FILE, Probe) if row.phase == phase.name]
 
     def has_finished(self, phase: Phase) -> bool:
-        """Whether an earlier call has left the phase's checkpoint."""
+        """Whether an earlier call has finished the phase."""
         return self.position is not None and (self.folder / phase.name).is_dir()
 
     def process_folder(self, kind: str, phase: Phase, world: World) -> Path:
-        """Where this process keeps what it finds out about its own rows."""
+        """The folder in which this process keeps what it finds out about its own rows."""
         return self.folder / kind / (phase.name if world.size == 1 else f"{phase.name}.{world.rank}")
 
 
@@ -99,7 +99,7 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
     """Take hold of the recipe's folder.
 
     Raises:
-        StorageError: it holds a run and `resume` is off, or another recipe's run, or nothing to resume; another process
+        StorageError: it holds a run and `resume` is off, or another recipe's run, or no run to resume; another process
             is writing it, or it cannot be written.
     """
     folder = recipe.out
@@ -130,11 +130,11 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
             replace_file(path, recipe.model_dump_json(indent=2) + "\n")
         return
     if not resume:
-        raise StorageError(f"{folder} holds a run already", hint="go on with --resume, or choose another out")
+        raise StorageError(f"{folder} holds a run already", hint="use --resume to continue it, or choose another out")
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path} is no recipe: {error}", hint="choose another out") from error
+        raise StorageError(f"{path} is not a recipe: {error}", hint="choose another out") from error
     changed = list_changes(before, recipe.model_dump(mode="json"))
     if changed:
         raise StorageError(

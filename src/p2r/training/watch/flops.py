@@ -1,8 +1,11 @@
-"""How much of a GPU's arithmetic an update used (MFU): products with weights, as they have to be made at least once.
+"""The share of a GPU's arithmetic that an update used (MFU), by the products with weights that it has to make.
 
-Not counted: attention scores, what checkpointing computes again, and the embedding, which is a look-up. So the share is
-a lower bound.
+Not counted: attention scores, activations that are computed again, and the embedding, which is a look-up. So the share
+is a lower bound.
 """
+
+# transformers is typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from p2r.training.engines.local.adapters import is_adapter
 from p2r.training.engines.local.policy import Policy
 
 PEAK_FLOPS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2250e12}
-"""Dense bfloat16, as the vendor states it."""
+"""Dense bfloat16 operations per second, as the vendor states them."""
 
 
 def count_update_flops(
@@ -27,18 +30,18 @@ def count_update_flops(
     num_updates: int,
     has_reference: bool,
 ) -> float:
-    """Of one batch.
+    """Count the operations of the updates on one batch.
 
     Args:
-        num_tokens, num_predictors, num_patches: that pass through the language model, the head and the vision tower.
-        has_reference: the KL term's forward pass counts as well.
+        num_tokens, num_predictors, num_patches: what passes through the language model, the head and the vision tower.
+        has_reference: count the KL term's forward pass as well.
     """
     model = policy.model
     language = 2.0 * num_tokens * _count_weights(model.model.language_model.layers)
     head = 2.0 * num_predictors * model.lm_head.in_features * model.lm_head.out_features
     vision = 2.0 * num_patches * _count_weights(model.model.visual.blocks)
     forward = language + head + vision
-    # Backward: the activations' gradients, and as much again for those of weights that learn.
+    # Backward: the gradients of activations, and as much again for those of weights that learn.
     learns = 1.0 if policy.has_adapters else 2.0
     sees = any(weight.requires_grad for weight in model.model.visual.parameters())
     backward = learns * (language + head) + (2.0 * vision if sees else 0.0)
@@ -46,7 +49,7 @@ def count_update_flops(
 
 
 def peak_flops() -> float | None:
-    """Of this process's GPU; None without one, or with one that is not listed."""
+    """Operations per second of this process's GPU; None without a GPU, or with one that is not listed."""
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()

@@ -21,9 +21,9 @@ from p2r.training.watch.stopwatch import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class RolloutFacts:
-    """What is counted of a rollout; small enough to be gathered from all processes.
+    """What is counted of a rollout, small enough to be gathered from all processes.
 
-    hit: whether a box hit, None where nobody knows where the evidence is.
+    hit: whether a box hit; None where the data has no boxes.
     """
 
     role: ActiveRole
@@ -139,7 +139,7 @@ def quote_group(phase: str, step: int, compared: Compared) -> QuotedGroup:
 
 
 def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
-    """What rolling out took in all processes; seconds are this one's."""
+    """The counts of all processes; the seconds are those of this one."""
     names = [field.name for field in fields(RolloutStats) if field.name != "seconds"]
     sums = world.add_up([float(getattr(stats, name)) for name in names])
     summed = RolloutStats(seconds=stats.seconds)

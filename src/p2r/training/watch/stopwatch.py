@@ -1,4 +1,4 @@
-"""Seconds by part of a step. On a GPU a part ends when its kernels have."""
+"""Seconds of a step by part. On a GPU a part ends when its kernels have finished."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 
 class Stopwatch:
-    """Adds up what each part took."""
+    """Adds up the seconds of each part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def part(self, name: str) -> Generator[None, None, None]:
-        """Time what is inside; parts do not overlap."""
+        """Time the block; parts do not overlap."""
         began = time.perf_counter()
         yield
         if torch.cuda.is_available():

@@ -1,5 +1,8 @@
 """Trackers: TensorBoard, trackio or W&B, when the recipe asks for them. The JSON lines are always written."""
 
+# The trackers are typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
 from __future__ import annotations
 
 import importlib.util

@@ -1,8 +1,11 @@
-"""Low-rank adapters (LoRA): a few weights that learn, beside the policy's own, which stay as they are.
+"""Low-rank adapters (LoRA): a few weights that learn, while the policy's own stay as they are.
 
-Not in the paper. Switched off they leave the phase's frozen checkpoint, so that neither the reference nor the other
-role needs a copy. Made by peft, in the model's own layers.
+Not in the paper. Without its adapters the policy is the phase's frozen checkpoint, so neither the reference nor the
+other role needs a copy. The adapters are made by peft, in the model's own layers.
 """
+
+# peft is typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ ADAPTER = "default"
 
 
 def add_adapters(model: VisionLanguageModel, lora: LoraSettings) -> None:
-    """Low-rank adapters on the linear layers of the language model; everything else is frozen.
+    """Add adapters to the linear layers of the language model, and freeze everything else.
 
     Raises:
         ConfigError: peft is not installed, or no layer has one of the names.
@@ -50,7 +53,7 @@ def add_adapters(model: VisionLanguageModel, lora: LoraSettings) -> None:
 
 @contextmanager
 def adapters_off(model: nn.Module) -> Generator[None, None, None]:
-    """The model as it is without its adapters."""
+    """Switch the adapters off within the block."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
@@ -64,17 +67,17 @@ def adapters_off(model: nn.Module) -> Generator[None, None, None]:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight of that name belongs to an adapter."""
+    """Whether a weight with this name belongs to an adapter."""
     return ".lora_" in name
 
 
 def adapter_changes(
     model: nn.Module, whole: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """What each adapter adds, by the standard name of the weight it adds to, in float32.
+    """What each adapter adds, in float32, with the standard name of the weight that it adds to.
 
     Args:
-        whole: makes a whole tensor of one that is split over processes.
+        whole: gathers a tensor that is split over processes.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -86,7 +89,7 @@ def adapter_changes(
 
 
 def without_adapters(engine: Engine) -> Engine:
-    """The same engine, but that it replies as the model does without its adapters. Not while the policy replies."""
+    """The same engine, which replies without the adapters. Not to be used while the policy replies."""
     return _AdaptersOffEngine(*(getattr(engine, field.name) for field in fields(Engine)))
 
 

@@ -12,6 +12,9 @@ Shapes: H query heads, K key heads (H a multiple of K: grouped queries), D chann
 longest of them less one token.
 """
 
+# transformers and torch are typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -53,7 +56,7 @@ def install(model: VisionLanguageModel) -> None:
             f"this model has an attention_dropout of {config.attention_dropout}, which is not supported in training",
             hint="set attention_dropout to 0 in its config.json, as published models do",
         )
-    config._attn_implementation = NAME
+    setattr(config, "_attn_implementation", NAME)  # noqa: B010  # transformers has no public setter
 
 
 def attend_causally(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:

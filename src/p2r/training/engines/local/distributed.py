@@ -1,12 +1,15 @@
 """One run over several processes: `torchrun --nproc-per-node 8 -m p2r train RECIPE.toml`.
 
 Each process rolls out and learns from its own rows of a batch; weights, gradients and optimizer states are split by
-FSDP2 (`fully_shard`), layer by layer. What a batch is divided by is that of all processes, so that loss and gradients
-are those of one process. While rollouts are drawn, every process holds the whole weights (in bfloat16 on GPUs), since
+FSDP2 (`fully_shard`), layer by layer. Losses are divided by the size of the whole batch, so that loss and gradients are
+those of a single process. While rollouts are drawn, every process holds the whole weights (in bfloat16 on GPUs), since
 gathering each layer for each token would take longer than the token.
 
 Without torchrun there is one process, and nothing here does anything.
 """
+
+# torch.distributed and transformers are typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MethodType
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,12 +36,12 @@ Result = TypeVar("Result")
 
 _AS_FORWARD = "run_as_forward"
 PATIENCE = timedelta(hours=1)
-"""How long processes wait for each other: one may be launching a server or writing a large checkpoint."""
+"""The longest that processes wait for each other: one may be launching a server or writing a large checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes of a run. `rank` is this one's number; number 0 writes and prints."""
+    """The processes of a run. `rank` is the number of this process; number 0 writes and prints."""
 
     rank: int = 0
     size: int = 1
@@ -49,7 +52,7 @@ class World:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This process's part of what all processes hold: every `size`-th item."""
+        """This process's share of items that all processes hold: every `size`-th one."""
         return list(items[self.rank :: self.size])
 
     def gather(self, own: Sequence[Item]) -> list[Item]:
@@ -61,7 +64,7 @@ class World:
         return [part[k] for k in range(max(map(len, parts))) for part in parts if k < len(part)]
 
     def add_up(self, values: Sequence[float]) -> list[float]:
-        """The sum over the processes of each value."""
+        """Each value, summed over the processes."""
         if self.size == 1:
             return list(values)
         parts = [[0.0]] * self.size
@@ -69,7 +72,7 @@ class World:
         return [sum(column) for column in zip(*parts, strict=True)]
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -95,7 +98,7 @@ def join_world() -> Generator[World, None, None]:
 def split_model(model: VisionLanguageModel, world: World) -> None:
     """Split the weights over the processes; nothing to do for one.
 
-    Each layer is a unit. What is left (embeddings, which may be tied to the head, norms, mergers) is the outermost.
+    Each layer is a unit. The rest (embeddings, which may be tied to the head, norms, mergers) is the outermost unit.
     """
     if world.size == 1:
         return
@@ -116,7 +119,7 @@ def run_as_forward(
 ) -> Result:
     """`function(model, ...)` with the outermost weights gathered, as they are within the model's own forward.
 
-    For functions that call parts of the model. Gradients are seen of tensors that are returned alone or in a tuple.
+    For functions that call parts of the model. Only tensors that are returned alone or in a tuple have gradients.
     """
     if not isinstance(model, FSDPModule):
         return function(model, *args, **kwargs)
@@ -129,7 +132,7 @@ def _run(model: nn.Module, function: Callable[..., Result], *args: object, **kwa
 
 @contextmanager
 def whole_weights(model: nn.Module) -> Generator[None, None, None]:
-    """Every process holds all weights, so that each may call the model as often as it likes. All must enter."""
+    """Let every process hold all weights, so that each may call the model as often as it likes. All must enter."""
     units = [unit for unit in model.modules() if isinstance(unit, FSDPModule)]
     for unit in units:
         unit.unshard()
@@ -143,10 +146,10 @@ def whole_weights(model: nn.Module) -> Generator[None, None, None]:
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """On the CPU, gathered when it is split. All processes must call."""
+    """The tensor on the CPU, gathered when it is split. All processes must call."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor that may be split."""
-    return cast(torch.Tensor, tensor.to_local()) if isinstance(tensor, DTensor) else tensor
+    """This process's part of a tensor that may be split."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,16 +1,19 @@
-"""Groups of rollouts: each prompt is read once, and its G rollouts grow as G tokens a step of one row.
+"""Groups of rollouts: each prompt is read once, and its G rollouts grow in one row, by G tokens per step.
 
 `Engine.generate` for training. Keys and values of a prompt are computed, stored and read once per group instead of G
-times; a rollout sees its prompt and its own tokens alone. Prefill, limits, end tokens and sampling are the engine's.
+times; a rollout sees only its prompt and its own tokens. Prefill, limits, end tokens and sampling are the engine's.
 A rollout's tokens depend on its own seed, not on which prompts or rollouts share the batch (up to rounding, which is
 the device's own for each shape). Rollouts that have ended leave when half of the groups, or half of the largest group,
 have.
 
-Background: PERFORMANCE, redundancy 3.
+Background: docs/performance.md.
 
 Shapes: P prompts, G rollouts per prompt, B = P * G, V vocabulary, S longest prompt (shorter ones are padded on the
 left), L places in the cache, K key heads, D channels of a head.
 """
+
+# transformers and torch are typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from p2r.training.engines.local.group_cache import GroupCache
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A rollout: its tokens, the end token included; `ended` is False when the limit cut it off."""
+    """A rollout's tokens, the end token included; `ended` is False when the token limit cut it off."""
 
     token_ids: tuple[int, ...]
     ended: bool
@@ -44,7 +47,7 @@ def generate_groups(
     """Draw `num_rollouts` replies to each prompt.
 
     Args:
-        engine: whose model `attention.install` has been called on; it may be in training mode.
+        engine: `attention.install` was called on its model, which may be in training mode.
         seeds_PG: one per rollout; `decoding.seed` is not read.
 
     Returns:
@@ -83,7 +86,7 @@ def _generate(
     del prefill
 
     rollouts = [[_Growing(limit) for _ in range(num_rollouts)] for limit in limits]
-    slots_PG = rollouts  # who sits where in the batch
+    slots_PG = rollouts  # the rollout at each place of the batch
     for step in range(max(limits)):
         next_B = sampler.choose(logits_BV)
         for rollout, token in zip((each for row in slots_PG for each in row), next_B.tolist(), strict=True):
@@ -107,14 +110,14 @@ def _generate(
 
 
 def _who_stays(slots_PG: Sequence[Sequence[_Growing]], width: int) -> tuple[list[int], list[list[int]]]:
-    """Groups that go on, and `width` rollouts of each: those that go on first, filled up with ended ones."""
+    """Groups that still grow, and `width` rollouts of each: growing ones first, filled up with ended ones."""
     keep_P = [p for p, row in enumerate(slots_PG) if any(rollout.going for rollout in row)]
     keep_PG = [sorted(range(len(slots_PG[p])), key=lambda g: not slots_PG[p][g].going)[:width] for p in keep_P]
     return keep_P, keep_PG
 
 
 class _Growing:
-    """A rollout on its way."""
+    """A rollout that grows."""
 
     def __init__(self, limit: int) -> None:
         self.tokens: list[int] = []

@@ -2,8 +2,8 @@
 
     [ padding | prompt | first tokens of the G rollouts | second tokens of the G rollouts | ... ]
 
-Each step adds G places; a mask lets each rollout see the prompt and its own places. Room is made ahead and doubled when
-it runs out, so that a step copies nothing but its own tokens.
+Each step adds G places; a mask lets each rollout see only the prompt and its own places. Room is made ahead and doubled
+when it runs out, so that a step copies nothing but its own tokens.
 
 Shapes: P prompts, G rollouts per prompt, S longest prompt, L places there is room for, K key heads, D channels.
 """
@@ -17,14 +17,14 @@ from transformers.cache_utils import DynamicLayer
 from p2r.training.engines.local.attention import attend_grouped, repeat_rows
 
 STEPS_AHEAD = 64
-"""For how many tokens of each rollout there is room at first."""
+"""Tokens of each rollout that there is room for at first."""
 
 ALIGNMENT = 16
-"""Places looked at are a multiple of this: a GPU's kernel would copy any other mask, in each layer."""
+"""The places that are read are a multiple of this: a GPU's kernel would copy any other mask, in each layer."""
 
 
 class GroupCache:
-    """Starts from a prefill's cache, which it empties; takes `max_steps` steps at most."""
+    """Starts from a prefill's cache, which it empties, and takes at most `max_steps` steps."""
 
     def __init__(
         self,
@@ -37,10 +37,11 @@ class GroupCache:
         self._num_heads, self._num_key_heads = int(config.num_attention_heads), int(config.num_key_value_heads)
         self._prompt_mask_PS = mask_PS.bool()
         self._num_rollouts = num_rollouts
-        self._num_steps, self._max_steps, self._room = 0, max_steps, min(STEPS_AHEAD, max_steps)
+        self._num_steps, self._max_steps = 0, max_steps
+        self._room: int = min(STEPS_AHEAD, max_steps)
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
-        while prefill.layers:  # one at a time, so that no more than one layer is there twice
+        while prefill.layers:  # one at a time, so that at most one layer is held twice
             layer = prefill.layers.pop(0)
             assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
             self._keys.append(self._with_room(layer.keys))
@@ -48,7 +49,7 @@ class GroupCache:
         self._bias = self._make_bias()
 
     def next_step(self) -> GroupCache:
-        """Make place for one more token of each rollout; to be passed as the `layout` of that step."""
+        """Make room for one more token of each rollout; pass the result as the `layout` of that step."""
         if self._num_steps == self._room:
             self._room = min(2 * self._room, self._max_steps)
             for layer in range(len(self._keys)):
@@ -71,7 +72,7 @@ class GroupCache:
         return attend_grouped(query, keys[:, :, :seen], values[:, :, :seen], self._bias[..., :seen], scale)
 
     def keep(self, prompts_P: torch.Tensor, rollouts_PG: torch.Tensor) -> None:
-        """Go on with these prompts, and of each with these rollouts, in this order."""
+        """Keep these prompts, and of each these rollouts, in this order."""
         steps_T1 = torch.arange(self._room, device=rollouts_PG.device)[:, None] * self._num_rollouts
         own_PL = self._num_prompt + (steps_T1 + rollouts_PG[:, None]).flatten(1)
         prompt_PL = torch.arange(self._num_prompt, device=rollouts_PG.device).expand(len(prompts_P), -1)
@@ -104,7 +105,7 @@ class GroupCache:
         return roomy
 
     def _make_bias(self) -> torch.Tensor:
-        """What is added to attention scores: 0 where a rollout may look, -inf elsewhere and at places not in use."""
+        """What is added to attention scores: 0 where a rollout may look, -inf elsewhere and at unused places."""
         sees_PGL = torch.zeros(
             len(self._prompt_mask_PS),
             self._num_rollouts,

@@ -19,6 +19,9 @@ Shapes: P prompt tokens, N packed tokens, B responses of all groups, T longest r
 groups, K places whose successor is predicted, V vocabulary, C channels of the hidden state.
 """
 
+# transformers and torch are typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,12 +1,15 @@
 """AdamW on float32 weights, whatever the policy's own dtype and device.
 
-The optimizer changes *masters*. Of a float32 policy a master is the weight itself. Of a bfloat16 policy it is a float32
-copy, because a learning rate of 1e-6 is lost in eight bits; gradients go over to it as soon as backward has made them,
-so that those of several micro-batches add up in float32 and never lie there twice. With kind "offload" masters and
-Adam's states stay in the CPU's memory.
+The optimizer changes *masters*. For a float32 policy a master is the weight itself. For a bfloat16 policy it is a
+float32 copy, because a learning rate of 1e-6 is lost in eight bits; a gradient moves to its master as soon as backward
+has made it, so that the gradients of several micro-batches add up in float32 and are never held twice. With kind
+"offload" masters and Adam's states stay in the CPU's memory.
 
 The rate is a function of the step alone, so there is no scheduler whose state could be lost.
 """
+
+# torchao and bitsandbytes have no types:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from p2r.training.engines.local.distributed import World, own_part
 
 
 class OptimizerState(TypedDict):
-    """What a resumed run needs: Adam's own state, and the masters that are not the weights themselves."""
+    """What a resumed run needs: Adam's own state, and the masters that are copies."""
 
     adam: dict[str, object]
     masters: dict[str, torch.Tensor]
@@ -50,13 +53,13 @@ class Optimizer:
         self._adam = _make_adam(list(self._masters.values()), settings)
 
     def step(self, rate: float) -> float:
-        """One update; gradients are used up.
+        """Update the weights once; the gradients are used up.
 
         Returns:
             The gradient's norm before it was clipped.
 
         Raises:
-            TrainingError: the norm is no number; nothing was changed.
+            TrainingError: the norm is not finite; nothing was changed.
         """
         for name, weight in self._weights.items():
             if weight.grad is not None:
@@ -67,8 +70,8 @@ class Optimizer:
         if not math.isfinite(norm):
             raise TrainingError(
                 f"the gradient's norm is {norm}",
-                hint="the last checkpoint is whole: lower optimizer.lr, raise loss.kl_coef, or train in float32, and "
-                "start anew from it",
+                hint="the last checkpoint is whole: start a new run from it with a lower optimizer.lr, a higher "
+                "loss.kl_coef, or in float32",
             )
         limit = self._settings.grad_clip
         if norm > limit:
@@ -112,7 +115,7 @@ def rate_at(settings: OptimizerSettings, peak: float, step: int, num_steps: int)
 
 
 def _move_gradient(master: torch.Tensor, weight: torch.Tensor) -> None:
-    """Hand a weight's gradient over to its master."""
+    """Move a weight's gradient to its master, or add it to the one there."""
     assert weight.grad is not None
     gradient = own_part(weight.grad).to(master.device, torch.float32)
     master.grad = gradient if master.grad is None else master.grad.add_(gradient)
@@ -120,11 +123,11 @@ def _move_gradient(master: torch.Tensor, weight: torch.Tensor) -> None:
 
 
 def _make_adam(masters: list[torch.Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    kwargs = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    lr, betas, weight_decay = settings.lr, settings.betas, settings.weight_decay
     if settings.kind == "adamw":
-        return torch.optim.AdamW(masters, **kwargs)
+        return torch.optim.AdamW(masters, lr=lr, betas=betas, weight_decay=weight_decay)
     if settings.kind == "offload":
-        return torch.optim.AdamW(masters, fused=True, **kwargs)
+        return torch.optim.AdamW(masters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     if not masters[0].is_cuda:
         raise ConfigError(
             "optimizer.kind 'adamw8bit' needs an NVIDIA GPU", hint="optimizer.kind is 'adamw' or 'offload' on a CPU"
@@ -132,11 +135,11 @@ def _make_adam(masters: list[torch.Tensor], settings: OptimizerSettings) -> torc
     if importlib.util.find_spec("torchao") is not None:
         from torchao.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
 
-        return AdamW8bit(masters, **kwargs)
+        return AdamW8bit(masters, lr=lr, betas=betas, weight_decay=weight_decay)
     if importlib.util.find_spec("bitsandbytes") is not None:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
 
-        return AdamW8bit(masters, **kwargs)
+        return AdamW8bit(masters, lr=lr, betas=betas, weight_decay=weight_decay)
     raise ConfigError(
         "optimizer.kind 'adamw8bit' needs torchao or bitsandbytes, and neither is installed",
         hint="pip install torchao, or optimizer.kind = 'offload'",

@@ -1,12 +1,15 @@
-"""The model that learns, and the frozen copy of it that a phase needs.
+"""The model that learns, and its snapshot: the frozen copy from the start of the phase.
 
-Paper: section 3.3: at a phase's start its checkpoint is frozen. The one copy serves twice, as the reference of the KL
-term and as the other role; with LoRA there is no copy at all, the adapters are switched off instead.
+Paper: section 3.3: at a phase's start its checkpoint is frozen. One copy serves twice, as the reference of the KL term
+and as the other role; with LoRA there is no copy at all, and the adapters are switched off instead.
 
-A policy is loaded as `LocalModel` loads a model, so that what is trained is what is asked later; only the two frames
-of the patch embedding stay apart, because both are saved. On a GPU its weights are bfloat16 and the optimizer keeps
-them in float32 (`optimizer`); split over several processes they are float32, and FSDP computes in bfloat16.
+A policy is loaded as `LocalModel` loads a model, so that what is trained is what is asked later. Only the two frames of
+the patch embedding stay apart, because both are saved. On a GPU its weights are bfloat16 and the optimizer keeps them
+in float32; split over several processes they are float32, and FSDP computes in bfloat16.
 """
+
+# transformers is typed in part:
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -46,14 +49,14 @@ PAPER_VISUAL_TOKENS = 2048
 """Most visual tokens of an image in training (paper, appendix C.2)."""
 PATCH_EMBEDDING = "model.visual.patch_embed.proj.weight"
 ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
-"""Files of a checkpoint that are not true of what was trained from it."""
+"""Files of a checkpoint that do not hold for a model trained from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What learns. `engine.model` is an ordinary transformers model, in evaluation mode but for `training`.
+    """The model that learns. `engine.model` is an ordinary transformers model, in evaluation mode except in `training`.
 
-    dtype: that it computes in, and in which it is saved, so that nothing is rounded from one phase to the next.
+    dtype: of its computation and of its checkpoints, so that nothing is rounded from one phase to the next.
     """
 
     checkpoint: Checkpoint
@@ -69,12 +72,12 @@ class Policy:
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What the optimizer changes, by name."""
+        """The weights that the optimizer changes, by name."""
         return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
 
     @contextmanager
     def training(self) -> Generator[None, None, None]:
-        """In training mode, in which alone activations are recomputed; generating needs the other one."""
+        """Training mode, the only one that recomputes activations; generating needs evaluation mode."""
         self.model.train()
         try:
             yield
@@ -104,17 +107,17 @@ class Snapshot:
 
 
 def load_policy(settings: ModelSettings, source: str | None = None, *, world: World | None = None) -> Policy:
-    """Load what is to learn.
+    """Load the model that is to learn.
 
     Args:
-        source: a checkpoint in place of the recipe's: what an earlier phase has left.
-        world: several processes, over which the weights will be split.
+        source: a checkpoint in place of the recipe's, such as that of an earlier phase.
+        world: the processes over which the weights will be split.
 
     Raises:
-        ModelError: no such checkpoint, it is broken, or too large for the device.
+        ModelError: the checkpoint does not exist, is broken, or is too large for the device.
         ConfigError: the device or dtype is not usable here, peft is missing, or nothing is left to train.
     """
-    gc.collect()  # what an earlier phase has frozen lies in a cycle: without this it stays beside what is loaded now
+    gc.collect()  # an earlier snapshot is in a reference cycle: without this it stays in memory beside the new one
     world = world or World()
     checkpoint = find_checkpoint(source or settings.source)
     device = choose_device(settings.device)
@@ -157,7 +160,7 @@ def take_snapshot(policy: Policy, *, batch_size: int) -> Snapshot:
     """Freeze the policy as it is now. To be called before it is split.
 
     Args:
-        batch_size: most prompts that the other role replies to together.
+        batch_size: the most prompts that the other role replies to together.
     """
     if policy.has_adapters:
         engine = without_adapters(policy.engine)
@@ -170,7 +173,7 @@ def take_snapshot(policy: Policy, *, batch_size: int) -> Snapshot:
 
 
 def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Write a standard checkpoint: the layout and all other files of the one that the policy came from.
+    """Write a standard checkpoint, with the layout and all other files of the one that the policy was loaded from.
 
     Args:
         weights: of `gather_weights`.
@@ -197,10 +200,10 @@ def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Pat
 
 
 def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """All weights by their standard names, adapters added to what they adapt.
+    """All weights by their standard names, with the adapters merged.
 
     Args:
-        whole: makes a whole tensor of one that is split over processes.
+        whole: gathers a tensor that is split over processes.
     """
     if not policy.has_adapters:
         return {name: whole(tensor.detach()) for name, tensor in policy.model.state_dict().items()}
@@ -215,7 +218,7 @@ def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]
 
 
 def describe_weights(policy: Policy) -> str:
-    """What tells one model from another: family, numbers of tensors and weights."""
+    """Tell models apart by family and numbers of tensors and weights."""
     weights = list(policy.model.parameters())
     num_trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total = sum(weight.numel() for weight in weights)
@@ -223,7 +226,7 @@ def describe_weights(policy: Policy) -> str:
 
 
 def _write_dtype(path: Path, dtype: torch.dtype) -> None:
-    """Let a checkpoint's config say what its weights are, wherever it says so: others load them by that."""
+    """Write the weights' dtype wherever a config names one, because other programs load them by it."""
     config = read_json(path)
     name = str(dtype).removeprefix("torch.")
     keys = {"dtype", "torch_dtype"}
@@ -235,6 +238,6 @@ def _write_dtype(path: Path, dtype: torch.dtype) -> None:
 
 
 def _checkpoint_activations(model: VisionLanguageModel) -> None:
-    """Recompute activations in backward, in training mode. The method's name changed in transformers 5.2x."""
+    """Recompute activations in backward, in training mode. transformers 5.2x renamed the method."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
