@@ -14,6 +14,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -127,11 +128,11 @@ class Agreement:
 
 
 @torch.no_grad()
-def compare_with_stock(folder: str, samples: Sequence[Sample], traces: Sequence[Trace]) -> Agreement:
+def compare_with_stock(folder: Path, samples: Sequence[Sample], traces: Sequence[Trace]) -> Agreement:
     """Both roles' replies by the stock model, processor and `generate`, one question at a time, against our traces."""
     model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
-    prompts, budget = load_prompt_set("release"), load_model(folder).profile.budget
+    prompts, budget = load_prompt_set("release"), load_model(str(folder)).profile.budget
 
     def reply(text: str, images: Sequence[Image.Image], limit: int) -> str:
         pixels = processor(images=list(images), return_tensors="pt")
