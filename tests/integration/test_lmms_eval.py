@@ -134,7 +134,7 @@ def test_failure_stops_the_run_and_the_same_command_goes_on(here: Path) -> None:
     model = write_script(here, ["<answer>B</answer>"] * 4)
     run = lmms_eval(here, model, "out=run", "num_at_once=1")
     assert run.right is None
-    assert "1 of 6 questions failed" in run.said and "used up" in run.said and "the same command goes on" in run.said
+    assert "1 of 6 questions failed" in run.said and "used up" in run.said and "the same command resumes" in run.said
     run = lmms_eval(here, model, "out=run", "num_at_once=1")
     assert "4 of 6 questions are answered already" in run.said
     assert run.replies == ["B"] * NUM_SAMPLES

@@ -91,6 +91,14 @@ async def test_each_new_trace_is_handed_on_after_it_is_stored(tmp_path: Path) ->
     assert len(read_traces(tmp_path / "traces.jsonl")) == 2
 
 
+async def test_stored_traces_are_handed_back_with_the_new_ones(tmp_path: Path) -> None:
+    await ask(tmp_path, make_samples(2), ScriptedModel({"reasoner": "A"}))
+    with TraceStore(tmp_path, RunSettings()) as store:
+        roles = make_roles("direct", ScriptedModel({"reasoner": "A"}), PROMPTS)
+        traces = await ask_samples(make_samples(3), *roles, store=store)
+    assert sorted(trace.sample_id for trace in traces) == ["0", "1", "2"]
+
+
 async def test_without_a_folder_the_traces_are_handed_back() -> None:
     traces = await ask_samples(
         make_samples(3), *make_roles("direct", ScriptedModel({"reasoner": "A"}), PROMPTS), judge_for=lambda _: None

@@ -22,6 +22,7 @@ from p2r.models.scripted import ScriptedModel
 from p2r.runs.evaluation import read_run
 from p2r.runs.store import read_traces
 from p2r.types import Box, Sample, Verdict
+from p2r.walks import Sharing
 
 IMAGE = MemoryImage(Image.new("RGB", (64, 64)), name="image")
 BOXES = '[{"bbox_2d": [100, 100, 300, 290], "label": "x"}]'
@@ -59,7 +60,8 @@ def script(tmp_path: Path) -> str:
 
 def test_a_run_comes_back_scored_and_says_what_it_is(script: str) -> None:
     run = p2r.evaluate("needles", script, limit=6, seed=3)
-    assert len(run.rows) == 6 and run.folder is None and run.settings.mode == "p2r"
+    assert len(run.rows) == 6 and run.folder is None
+    assert (run.settings.mode, run.settings.limit, run.settings.seed) == ("p2r", 6, 3)
     assert run.accuracy is not None
     assert run.scorecard().startswith(f"### Accuracy: needles p2r {script}\n")
     assert repr(run) == (f"<ScoredRun needles p2r {script}: 6 of 6 asked, in memory; {run.accuracy:.1%} right of 6>")
@@ -159,6 +161,15 @@ def test_the_perceiver_may_be_another_model() -> None:
     run = p2r.evaluate(make_benchmark(), ANSWERS, perceiver_model=looker)
     assert run.settings.perceiver_model == "looker"
     assert {box.xyxy for row in run.rows for box in row.trace.boxes} == {(1, 1, 9, 9)}
+
+
+@pytest.mark.parametrize(("sharing", "num_shared"), [("same-prompt", 2), ("never", 0)])
+def test_samples_that_ask_the_same_share_one_look(sharing: Sharing, num_shared: int) -> None:
+    samples = [Sample(id=str(k), image=IMAGE, question="Who?", target="x") for k in range(3)]
+    run = p2r.evaluate(Benchmark(samples, Facts("folder")), ANSWERS, share_perception=sharing)
+    looks = [row.trace.perception.completion for row in run.rows if row.trace.perception]
+    assert sum(look is not None and look.reused == "shared" for look in looks) == num_shared
+    assert run.settings.share_perception is None
 
 
 def test_what_was_loaded_cannot_be_changed() -> None:

@@ -263,6 +263,13 @@ def test_boxes_are_scored_without_a_reply_of_the_reasoner(tmp_path: Path) -> Non
     assert "no tag" not in count_troubles(run) and "box parse failure" in count_troubles(run)
 
 
+def test_boxes_are_judged_as_boxes_also_where_a_judging_model_was_named(tmp_path: Path) -> None:
+    sample = replace(make_sample("a"), options=(), answer_form="free_form", target="the sail")
+    trace = make_trace(sample, "<answer>a boat</answer>")
+    run = store(tmp_path, [(sample, trace)], scored_by="box", judge_model="m")
+    assert run.rows[0].verdicts["robust"].judge == "box@0.5"
+
+
 def test_what_a_judging_model_said_is_kept_and_it_is_not_asked_again(tmp_path: Path) -> None:
     said = {"a": ("a boat", True), "b": ("a ship", False), "c": ("a sail", False)}
     rows: list[tuple[Sample, Trace]] = []

@@ -38,7 +38,7 @@ def test_a_trace_with_a_failure_is_asked_again_and_replaced(tmp_path: Path) -> N
     with TraceStore(tmp_path, SETTINGS) as store:
         assert store.find(make_sample("a")) is None
         store.append(make_trace("a"))
-    assert [trace.failure for trace in read_traces(tmp_path / "traces.jsonl")] == [None]
+    assert (tmp_path / "traces.jsonl").read_text() == make_trace("a").model_dump_json() + "\n"
 
 
 def test_the_same_id_with_another_question_is_asked_again(tmp_path: Path) -> None:
@@ -121,3 +121,11 @@ def test_reading_a_missing_file_is_an_error(tmp_path: Path) -> None:
 def test_an_empty_file_holds_no_traces(tmp_path: Path) -> None:
     (tmp_path / "traces.jsonl").write_text("")
     assert read_traces(tmp_path / "traces.jsonl") == ()
+
+
+def test_a_cut_end_is_a_broken_line_unless_it_may_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_text(make_trace("a").model_dump_json() + "\n" + make_trace("b").model_dump_json()[:-9])
+    assert [trace.sample_id for trace in read_traces(path, allow_cut_end=True)] == ["a"]
+    with pytest.raises(StorageError, match=r"line 2 of .* is not a trace"):
+        read_traces(path)
