@@ -53,7 +53,7 @@ class RolloutView:
 
     boxes: of the perceiver; () for the reasoner, whose rollouts share them.
     masked: why it does not take part in training; "" when it does.
-    reply: the answer that it led to; None when nobody was asked.
+    reply: the answer that it led to; None when no reasoner was asked.
     """
 
     number: int
