@@ -16,12 +16,14 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import openai
 import stamina
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
-from p2r.errors import ConfigError, EndpointError
+from p2r.errors import ConfigError, EndpointError, ModelError
+from p2r.models.checkpoint import open_checkpoint
 from p2r.models.profiles import profile_for
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
 from p2r.models.server.errors import Asked, explain, find_cause, message_of, wait_before_retry
@@ -117,7 +119,7 @@ class EndpointModel:
         return cls(
             url,
             name,
-            profile_for(name, max_pixels=max_pixels, for_server=True),
+            _find_profile(name, max_pixels),
             api_key=key,
             concurrency=concurrency,
             timeout_s=timeout_s,
@@ -252,3 +254,11 @@ class EndpointModel:
                 yield _Line(client, asyncio.Semaphore(self._concurrency))
             finally:
                 del self._lines[loop]
+
+
+def _find_profile(name: str, max_pixels: int | None) -> ModelProfile:
+    """Return the profile of a served model, from its files where its name is the folder of a checkpoint here."""
+    if Path(name, "config.json").is_file():
+        with contextlib.suppress(ModelError):
+            return open_checkpoint(Path(name)).profile(max_pixels=max_pixels, for_server=True)
+    return profile_for(name, max_pixels=max_pixels, for_server=True)
