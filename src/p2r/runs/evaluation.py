@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from pydantic import JsonValue, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from p2r.benchmarks.base import Aggregation, Origin, ScoredBy
 from p2r.errors import ImageError, StorageError
@@ -43,7 +43,7 @@ class RunSettings(Frozen):
     benchmark_fingerprint: str = ""
     scored_by: ScoredBy = "answer"
     letters: str = "ABCD"
-    aggregation: Aggregation = "categories"
+    aggregation: Aggregation = Field(default_factory=lambda known: find_aggregation(known.get("benchmark", "")))
     mode: Mode = "p2r"
     model: str = ""
     perceiver_model: str | None = None
@@ -57,13 +57,6 @@ class RunSettings(Frozen):
     seed: int = 0
     shard: str | None = None
     share_perception: Sharing | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _complete(cls, settings: JsonValue) -> JsonValue:
-        if not isinstance(settings, dict) or "aggregation" in settings:
-            return settings
-        return {**settings, "aggregation": find_aggregation(str(settings.get("benchmark", "")))}
 
 
 def find_aggregation(benchmark: str) -> Aggregation:

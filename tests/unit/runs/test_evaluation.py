@@ -98,7 +98,9 @@ def test_unknown_settings_are_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "newer p2r" in caught.value.hint
 
 
-@pytest.mark.parametrize("settings", [[1, 2], "p2r", {**OLD, "mode": "psychic"}, {**OLD, "limit": "few"}])
+@pytest.mark.parametrize(
+    "settings", [[1, 2], "p2r", {**OLD, "benchmark": 4}, {**OLD, "mode": "psychic"}, {**OLD, "limit": "few"}]
+)
 def test_settings_that_are_not_settings_are_refused(tmp_path: Path, settings: object) -> None:
     with pytest.raises(StorageError, match="does not hold the settings"):
         read_settings(write(tmp_path, settings), RunSettings)
