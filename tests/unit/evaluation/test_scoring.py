@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from p2r.errors import StorageError
-from p2r.evaluation.compare import compare_runs, tabulate_contrasts
+from p2r.evaluation.compare import compare_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.cost import measure_cost
 from p2r.evaluation.counts import count_troubles
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard
@@ -372,3 +372,18 @@ async def test_a_run_is_scored_inside_a_running_event_loop(tmp_path: Path) -> No
     rows = [(make_sample("a"), make_trace(make_sample("a"), "<answer>B</answer>"))]
     rows.append((number, make_trace(number, "<answer>$\\sqrt{1/4}$</answer>")))
     assert [row.verdicts["robust"].correct for row in store(tmp_path, rows).rows] == [True, True]
+
+
+def test_runs_side_by_side_have_a_column_for_each_category_and_say_what_was_not_judged(tmp_path: Path) -> None:
+    samples = [make_sample(str(k), category="xy"[k % 2]) for k in range(4)]
+    rows = [(sample, make_trace(sample, f"<answer>{'BBBA'[k]}</answer>")) for k, sample in enumerate(samples)]
+    failure = Failure(stage="image", kind="ImageError", message="gone")
+    lost = (samples[0], rows[0][1].model_copy(update={"reasoning": None, "failure": failure}))
+    table = tabulate_runs([store(tmp_path / "1", rows), store(tmp_path / "2", [lost, *rows[1:]], mode="none")])
+    assert table.title == "Accuracy: folder (robust)"
+    assert table.columns == ("run", "n", "chance", "accuracy", "95% interval", "x", "y")
+    assert [row[:4] + row[5:] for row in table.rows] == [
+        ("p2r", "4", "25.0%", "75.0%", "100.0%", "50.0%"),
+        ("none", "3", "25.0%", "66.7%", "100.0%", "50.0%"),
+    ]
+    assert table.notes == ("none: 1 of 4 samples have no verdict and are not counted.",)
