@@ -124,6 +124,8 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
         phase=0, step=1, run_step=1, row_position=0, model=describe_weights(policy), num_processes=1, log_bytes={}
     )
     checkpoints.save(position, policy, optimizer, "{}")
+    part = torch.load(tmp_path / "000-000001" / "part-0.pt", weights_only=True)
+    assert set(part) == {"weights", "optimiser", "random", "memo"}  # the names that older runs have as well
     other = load_policy(ModelSettings(source=str(make_checkpoint(tmp_path / "other")), device="cpu"))
     with pytest.raises(ModelError, match="of another model: qwen3_vl, "):
         checkpoints.restore(position, other, Optimizer(other.trainable, OptimizerSettings(), World()))

@@ -37,8 +37,8 @@ def assert_equal_parts(ours: Path, theirs: Path) -> None:
     """The float32 weights and Adam's moments; what is saved as a checkpoint is rounded."""
     one, other = (torch.load(path, weights_only=True) for path in (ours, theirs))
     assert all(torch.equal(weight, other["weights"][name]) for name, weight in one["weights"].items())
-    for key, state in one["optimizer"]["adam"]["state"].items():
-        assert all(torch.equal(value, other["optimizer"]["adam"]["state"][key][name]) for name, value in state.items())
+    for key, state in one["optimiser"]["adam"]["state"].items():
+        assert all(torch.equal(value, other["optimiser"]["adam"]["state"][key][name]) for name, value in state.items())
     assert torch.equal(one["random"]["torch"], other["random"]["torch"])
 
 

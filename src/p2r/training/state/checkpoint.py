@@ -56,10 +56,10 @@ class Position(Frozen):
 
 
 class Part(TypedDict):
-    """The state of one process."""
+    """The state of one process. The spelling of `optimiser` is that of the files."""
 
     weights: dict[str, torch.Tensor]
-    optimizer: OptimizerState
+    optimiser: OptimizerState
     random: dict[str, object]
     memo: str
 
@@ -83,7 +83,7 @@ class Checkpoints:
         """
         part: Part = {
             "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
-            "optimizer": optimizer.state(),
+            "optimiser": optimizer.state(),
             "random": _random_states(),
             "memo": memo,
         }
@@ -166,7 +166,7 @@ class Checkpoints:
         with torch.no_grad():
             for name, weight in policy.trainable.items():
                 own_part(weight.detach()).copy_(part["weights"][name])
-        optimizer.load(part["optimizer"])
+        optimizer.load(part["optimiser"])
         _set_random_states(part["random"])
         return part["memo"]
 
