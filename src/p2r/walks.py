@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
-from p2r.errors import P2RError
+from p2r.errors import ConfigError, P2RError
 from p2r.images.budget import FullImage, hash_pixels
 from p2r.images.load import SizedSource
 from p2r.models.cached import is_drawn
@@ -36,7 +36,12 @@ async def walk_all(
     A sample is drawn only when a place is free, so a long iterable costs no memory. Fewer samples with large images are
     under way, so that their images take at most `most_image_bytes`; one is always walked. Closing the iterator, or an
     exception in one walk, cancels the others.
+
+    Raises:
+        ConfigError: `num_at_once` is not at least 1.
     """
+    if num_at_once < 1:
+        raise ConfigError(f"num_at_once is {num_at_once}, so that nothing would be asked", hint="it is at least 1")
     waiting = iter(samples)
     running: dict[asyncio.Future[Trace], int] = {}
     drawn: tuple[Sample, int] | None = None

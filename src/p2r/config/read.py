@@ -14,7 +14,7 @@ from typing import TypeAlias, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from p2r.config.recipe import Recipe
+from p2r.config.recipe import ROLES, Recipe
 from p2r.errors import ConfigError, excerpt
 
 if sys.version_info >= (3, 11):
@@ -68,6 +68,8 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
         ConfigError: an unknown setting, or a value that is not usable.
     """
     merged = cast("Table", json.loads(json.dumps(dict(table), default=str)))
+    if any(change.strip().startswith("schedule.") for change in changes):
+        merged.setdefault("schedule", [{"role": role} for role in ROLES])
     for change in changes:
         _apply(merged, change)
     try:

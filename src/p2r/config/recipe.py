@@ -98,9 +98,7 @@ class Recipe(Frozen):
     seed: int = Field(default=0, ge=0)
     control: Control = "none"
     iterations: PositiveInt = 1
-    schedule: tuple[PhaseSettings, ...] = Field(
-        default=(PhaseSettings(role="perceiver"), PhaseSettings(role="reasoner")), min_length=1
-    )
+    schedule: tuple[PhaseSettings, ...] = Field(default=tuple(PhaseSettings(role=role) for role in ROLES), min_length=1)
     phase: PhaseDefaults = PhaseDefaults()
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
@@ -130,6 +128,12 @@ class Recipe(Frozen):
         ]
         if self.control != "none" and own:
             raise ValueError(f"the control {self.control} is one phase, which {own[0]} cannot belong to: leave it out")
+        for place, each in enumerate(self.schedule):
+            own_lr = each.optimizer.lr if each.optimizer is not None and each.lr is None else self.optimizer.lr
+            if self.phase.lr is not None and own_lr != self.optimizer.lr:
+                raise ValueError(
+                    f"phase.lr would replace schedule.{place}.optimizer.lr: give schedule.{place}.lr instead"
+                )
         if any(phase.data.source == "needles" and phase.data.num_rows is None for phase in self.phases()):
             raise ValueError("data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from p2r.benchmarks import Benchmark, Origin, load_benchmark
 from p2r.dialogue import Model
@@ -79,6 +80,12 @@ def prepare(
 ) -> Prepared:
     """Load, check and choose what `evaluate` asks; arguments and errors as there. Models are loaded last."""
     mode = read_mode(mode)
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}, so that nothing would be asked", hint="it is at least 1, or None for all")
+    if share_perception not in get_args(Sharing):
+        raise ConfigError(
+            f"share_perception is {share_perception!r}", hint=f"it is one of {', '.join(get_args(Sharing))}"
+        )
     if not isinstance(benchmark, Benchmark):
         benchmark = load_benchmark(
             benchmark,

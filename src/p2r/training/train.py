@@ -75,7 +75,7 @@ def train(
 
     Args:
         recipe: a TOML file, its tables, or a checked recipe.
-        changes: settings of the recipe to change, such as "rollout.group_size=4".
+        changes: settings of the file or the tables to change, such as "rollout.group_size=4".
         resume: continue the run in the recipe's folder.
         watcher: is told how the run goes.
 
@@ -83,11 +83,16 @@ def train(
         The finished run: its metrics, probes and groups, and the folder of its final checkpoint.
 
     Raises:
+        ConfigError: `changes` to a checked recipe, in which defaults and presets are filled in already.
         P2RError: rows, model or settings are not usable; too much failed; a guard stopped the run; a gradient is not
             finite; no memory or no space is left. Whatever was saved before is whole, and `resume` continues from it.
     """
     if isinstance(recipe, Recipe):
-        checked = parse_recipe(recipe.model_dump(mode="json"), changes) if changes else recipe
+        if changes:
+            raise ConfigError(
+                "a checked recipe cannot be changed", hint="give its file or tables, or the changes to load_recipe"
+            )
+        checked = recipe
     elif isinstance(recipe, Mapping):
         checked = parse_recipe(recipe, changes)
     else:

@@ -42,6 +42,14 @@ def test_set_changes_what_the_file_says(tmp_path: Path) -> None:
     assert recipe.model.dtype == "float32"
 
 
+def test_set_reaches_the_phases_of_a_recipe_without_a_schedule() -> None:
+    recipe = parse_recipe(LEAST, ["schedule.1.reward.set=paper", "schedule.0.steps=2"])
+    assert [(phase.kind, phase.reward.set, phase.steps) for phase in recipe.phases()] == [
+        ("perceiver", "release", 2),
+        ("reasoner", "paper", None),
+    ]
+
+
 def test_estimators_fill_in_what_the_recipe_does_not_say() -> None:
     dapo = parse_recipe({**LEAST, "loss": {"estimator": "dapo", "clip_high": 0.3}})
     assert (dapo.loss.kl_coef, dapo.loss.clip_low, dapo.loss.clip_high) == (0.0, 0.2, 0.3)
@@ -184,6 +192,13 @@ def test_a_later_phase_measures_prompts_with_the_source_of_an_earlier_one() -> N
 def test_a_control_refuses_a_phase_with_tables_of_its_own() -> None:
     with pytest.raises(ConfigError, match=r"control single-stage is one phase, which schedule\.1\.source"):
         parse_recipe(OWN, ["control=single-stage"])
+
+
+def test_the_learning_rate_of_all_phases_does_not_replace_that_of_a_phases_own_optimizer() -> None:
+    with pytest.raises(ConfigError, match=r"phase\.lr would replace schedule\.1\.optimizer\.lr"):
+        parse_recipe(OWN, ["phase.lr=2e-5"])
+    recipe = parse_recipe(OWN, ["phase.lr=2e-5", "schedule.1.lr=4e-5"])
+    assert [phase.lr for phase in recipe.phases()] == [2e-5, 4e-5]
 
 
 def test_needles_of_a_phase_need_a_number_too() -> None:

@@ -172,6 +172,12 @@ def test_samples_that_ask_the_same_share_one_look(sharing: Sharing, num_shared: 
     assert run.settings.share_perception is None
 
 
+@pytest.mark.parametrize("setting", [{"num_at_once": 0}, {"limit": 0}, {"limit": -1}, {"share_perception": "always"}])
+def test_settings_that_would_ask_nothing_or_are_not_known_are_refused(setting: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        p2r.evaluate(make_benchmark(), ANSWERS, **setting)  # type: ignore[arg-type]
+
+
 def test_what_was_loaded_cannot_be_changed() -> None:
     with pytest.raises(ConfigError, match="cannot change script, which is loaded already"):
         p2r.evaluate(make_benchmark(), ANSWERS, max_pixels=200704)

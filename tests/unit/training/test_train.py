@@ -1,4 +1,4 @@
-"""Which probe is the best."""
+"""What the door refuses, and which probe is the best."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from p2r.training.train import is_better
+from p2r.errors import ConfigError
+from p2r.training.train import is_better, train
+from tests.fakes.training import make_recipe
 
 
 def test_the_best_probe_is_the_first_of_the_highest_accuracy() -> None:
@@ -14,3 +16,9 @@ def test_the_best_probe_is_the_first_of_the_highest_accuracy() -> None:
     assert not is_better(0.5, best=0.5)
     assert is_better(0.0, best=None)
     assert not is_better(None, best=None) and not is_better(None, best=0.5)
+
+
+def test_a_checked_recipe_takes_no_changes() -> None:
+    """A preset, or a table of a phase, has been filled in with what would be changed."""
+    with pytest.raises(ConfigError, match="a checked recipe cannot be changed"):
+        train(make_recipe(), changes=["loss.estimator=dapo"])

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from p2r.config import DifficultySettings
 from p2r.errors import DataError, StorageError
 from p2r.files import explain_write_errors, replace_file
+from p2r.statistics import mean_of
 from p2r.training.rollout import Roller
 from p2r.training.rows.order import RowOrder
 from p2r.types import Frozen, Sample
@@ -77,8 +78,7 @@ async def measure_difficulty(
         rolled = await roller.roll_out(chunk, step=0)
         for group in rolled.groups:
             if group.parent is None:
-                rewards = [rollout.reward for rollout in group.rollouts if rollout.reward is not None]
-                means[group.sample.id] = sum(rewards) / len(rewards) if rewards else None
+                means[group.sample.id] = mean_of(rollout.reward for rollout in group.rollouts)
         if on_progress is not None:
             on_progress(start + len(chunk), len(rows))
     difficulty = Difficulty(identity=identity, means=means)
