@@ -54,7 +54,7 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/.made
 	@touch $@
 
 # torchvision is a referee in tests, never a dependency. Its wheel does not fit a CPU build of torch and would stop
-# transformers from importing, so it lies where only tests/stock_torchvision.py looks.
+# transformers from importing, so it lies where only tests/fakes/stock_torchvision.py looks.
 $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(VENV)/.made
 	@echo "installing p2r[all,dev] into $(VENV) (torch included: a few minutes the first time)" >&2
 	$(PIP) -e '.[all,dev]'

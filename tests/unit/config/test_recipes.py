@@ -146,6 +146,7 @@ OWN = {
             "data": {"seed": 4},
             "rollout": {"max_new_tokens": {"reasoner": 99}},
             "reward": {"set": "paper"},
+            "advantage": {"std": "none"},
             "optimizer": {"lr": 3e-5},
         },
     ],
@@ -161,7 +162,8 @@ def test_a_phase_has_the_recipes_settings_but_for_what_it_says_itself() -> None:
     assert second.data == recipe.data.model_copy(update={"seed": 4})
     assert (second.reward.set, second.reward.overlong, second.lr) == ("paper", 0.5, 3e-5)
     assert (second.rollout.max_new_tokens.perceiver, second.rollout.max_new_tokens.reasoner) == (1024, 99)
-    assert (second.loss, second.advantage) == (recipe.loss, recipe.advantage)
+    assert (first.advantage, second.advantage.std) == (recipe.advantage, "none")
+    assert (recipe.advantage.std, second.loss) == ("sample", recipe.loss)
 
 
 def test_phases_of_their_own_are_saved_and_read_back_as_they_were() -> None:

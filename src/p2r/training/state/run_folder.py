@@ -21,8 +21,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from p2r.config import Phase, Recipe
-from p2r.errors import StorageError
+from p2r.config import Phase, Recipe, load_recipe
+from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
 from p2r.runs.training import (
     METRICS_FILE,
@@ -132,10 +132,13 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     if not resume:
         raise StorageError(f"{folder} holds a run already", hint="use --resume to continue it, or choose another out")
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{path} is not a recipe: {error}", hint="choose another out") from error
-    changed = list_changes(before, recipe.model_dump(mode="json"))
+        before = load_recipe(path)
+    except ConfigError as error:
+        raise StorageError(
+            f"the run in {folder} cannot be resumed: {error.message}",
+            hint="resume it with the version of p2r that wrote it, or choose another out",
+        ) from error
+    changed = list_changes(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
     if changed:
         raise StorageError(
             f"{folder} was trained with another recipe: {'; '.join(changed)}",

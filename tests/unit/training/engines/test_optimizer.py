@@ -37,6 +37,14 @@ def test_float32_weights_move_as_by_plain_adamw() -> None:
     assert torch.equal(ours, theirs)
 
 
+def test_weights_decay_by_the_rate_times_the_setting() -> None:
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = make(weight, weight_decay=0.5)
+    weight.grad = torch.zeros(2)
+    optimizer.step(0.1)
+    assert weight.tolist() == pytest.approx([0.95, -1.9])
+
+
 def test_bfloat16_weights_add_up_steps_that_are_too_small_for_them() -> None:
     weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
     follow(weight, make(weight), 1e-3, 20)

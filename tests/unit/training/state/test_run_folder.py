@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from p2r.config import TrackerSettings, parse_recipe
 from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, read_log, replace_folder
-from p2r.runs.training import METRICS_FILE, Step
+from p2r.runs.training import METRICS_FILE, RECIPE_FILE, Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.run_folder import list_changes, open_run
 from p2r.training.watch.trackers import Trackers
@@ -133,3 +134,28 @@ def test_a_run_that_never_took_a_step_may_begin_with_another_recipe(tmp_path: Pa
                 run.write(METRICS_FILE, Step(phase="0-perceiver", step=1))
     with pytest.raises(StorageError, match="holds a run already"), open_run(recipe, resume=False, world=World()):
         pass
+
+
+def test_a_run_of_an_older_version_is_resumed_with_the_defaults_of_newer_settings(tmp_path: Path) -> None:
+    recipe = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 64}})
+    written = recipe.model_dump(mode="json")
+    del written["rollout"]["max_rounds"], written["guards"]
+    (tmp_path / RECIPE_FILE).write_text(json.dumps(written))
+    (tmp_path / METRICS_FILE).write_text('{"phase": "0-perceiver", "step": 1}\n')
+    other = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 64}, "rollout": {"max_rounds": 2}})
+    with pytest.raises(StorageError, match=r"max_rounds was 3, now 2"), open_run(other, resume=True, world=World()):
+        pass
+    with open_run(recipe, resume=True, world=World()) as run:
+        assert run.position is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("{", "is not JSON"), ('{"out": "x", "invented": 1}', "unknown setting invented")]
+)
+def test_a_run_whose_recipe_cannot_be_read_is_not_resumed(tmp_path: Path, text: str, why: str) -> None:
+    recipe = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 64}})
+    (tmp_path / RECIPE_FILE).write_text(text)
+    (tmp_path / METRICS_FILE).write_text('{"phase": "0-perceiver", "step": 1}\n')
+    with pytest.raises(StorageError, match=why) as caught, open_run(recipe, resume=True, world=World()):
+        pass
+    assert "choose another out" in caught.value.hint
