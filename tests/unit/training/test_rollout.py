@@ -285,6 +285,24 @@ async def test_joint_rewards_both_roles_with_one_answer() -> None:
     assert rolled.stats.num_rollouts == 7
 
 
+@pytest.mark.parametrize("prompts_at_once", [1, 3])
+async def test_joint_answers_name_the_box_set_of_their_own_row(prompts_at_once: int) -> None:
+    def say(prompt: Prompt, seed: int) -> str:
+        return (BOX if seed % 2 else OTHER_BOX) if prompt.role == "perceiver" else answer_by_crop(prompt)
+
+    recipe = make_recipe(["control=joint", f"rollout.prompts_at_once={prompts_at_once}"])
+    roller = make_roller(FakeActor(say), BatchScript(dead), recipe, kind="joint")
+    rolled = await roller.roll_out([make_sample(name) for name in ("s1", "s2", "s3")], step=0)
+    for found in (rolled, rolled.keep([place for place, group in enumerate(rolled.groups) if group.sample.id != "s1"])):
+        parents = [(group, group.parent) for group in found.groups if group.parent]
+        assert len(parents) == 4 * len({group.sample.id for group in found.groups}) >= 8
+        for group, (place, k) in parents:
+            looked = found.groups[place]
+            assert (looked.role, looked.sample.id) == ("perceiver", group.sample.id)
+            assert rewards(group) == [looked.rollouts[k].reward]
+        assert len({parent for _, parent in parents}) == len(parents)
+
+
 async def test_dynamic_sampling_draws_on_until_enough_groups_are_alive() -> None:
     drawn: list[int] = []
 
