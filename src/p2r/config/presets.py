@@ -49,7 +49,7 @@ def fill_in_recipe(given: object) -> object:
     """Complete the raw tables of a recipe before they are checked. Malformed parts stay as they are.
 
     A recipe gets its estimator's settings wherever it has none of its own. A table of a phase of the schedule becomes
-    a whole one: its own settings, then those of an estimator that the phase names, then the recipe's table.
+    a whole one: its own settings, then those of another estimator that the phase names, then the recipe's table.
     """
     if not isinstance(given, Mapping):
         return given
@@ -64,22 +64,29 @@ def fill_in_recipe(given: object) -> object:
 def _fill_in_phase(phase: object, recipe: Section) -> object:
     if not isinstance(phase, Mapping):
         return phase
-    own = _apply_preset(cast("Section", phase))
+    tables = cast("Section", phase)
+    # A saved phase names the estimator of its recipe, which must not take back what the recipe sets beside it.
+    is_recipes = _estimator_of(tables) == (_estimator_of(recipe) or "grpo")
+    own = dict(tables) if is_recipes else _apply_preset(tables)
     return {name: _merge(recipe.get(name), value) for name, value in own.items()}
 
 
 def _apply_preset(tables: Section) -> dict[str, object]:
-    filled = dict(tables)
-    loss = tables.get("loss")
-    name = cast("Section", loss).get("estimator") if isinstance(loss, Mapping) else None
-    if str(name) not in CHANGES:
+    filled, name = dict(tables), _estimator_of(tables)
+    if name is None or name not in CHANGES:
         return filled
-    changes = CHANGES[str(name)]
+    changes = CHANGES[name]
     for section, defaults in GRPO.items():
         own = filled.get(section, {})
         if isinstance(own, Mapping):
             filled[section] = {**defaults, **changes.get(section, {}), **cast("Section", own)}
     return filled
+
+
+def _estimator_of(tables: Section) -> str | None:
+    loss = tables.get("loss")
+    name = cast("Section", loss).get("estimator") if isinstance(loss, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _merge(below: object, above: object) -> object:

@@ -171,6 +171,14 @@ def test_phases_of_their_own_are_saved_and_read_back_as_they_were() -> None:
     assert parse_recipe(recipe.model_dump(mode="json")) == recipe
 
 
+@pytest.mark.parametrize("estimator", ["grpo", "dapo"])
+def test_a_saved_phase_keeps_what_the_recipe_sets_beside_its_loss(estimator: str) -> None:
+    tables = {**LEAST, "reward": {"overlong": 0.5}, "schedule": [{"role": "perceiver", "loss": {"clip_low": 0.1}}]}
+    recipe = parse_recipe(tables, [f"loss.estimator={estimator}"])
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+    assert parse_recipe(recipe.model_dump(mode="json")).phases()[0].reward.overlong == 0.5
+
+
 def test_a_schedule_without_own_tables_is_saved_as_it_always_was() -> None:
     recipe = parse_recipe(LEAST, ["schedule=[{role='perceiver', steps=3}]"])
     assert recipe.model_dump(mode="json")["schedule"] == [{"role": "perceiver", "steps": 3, "lr": None}]
