@@ -4,7 +4,7 @@
     python -m recipes.nano.misses --model nano-base --model runs/seed0/1-reasoner --num-samples 600
 
 Greedy replies, numbers as written. Box k of a reply is compared with gold box k: both are in the order of the question,
-left box first for a relation. A box that is no list of four numbers keeps its place. An axis is wrong when the box's
+left box first for a relation. A box that is not a list of four numbers keeps its place. An axis is wrong when the box's
 center is off by more than 90 per mille along it; objects are some 140 wide, so it then lies outside. The first number
 on the axis (x1 or y1) is compared with the gold one, in digits before the point. A gold box counts once: with two wrong
 axes, fewer digits go before more. Intervals take boxes as independent. Changes are from the first model to the last:

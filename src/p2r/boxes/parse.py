@@ -78,7 +78,12 @@ def parse_boxes(
             x1, y1, x2, y2 = corners
             boxes.append(Box(x1=x1, y1=y1, x2=x2, y2=y2, label=entry.label))
     if faults and not boxes:
-        reason = f"none of {len(faults)} boxes is usable; the first {faults[0]}"
+        which = (
+            "the only box is not usable; it"
+            if len(faults) == 1
+            else f"none of {len(faults)} boxes is usable; the first"
+        )
+        reason = f"{which} {faults[0]}"
     return tuple(boxes), BoxParse(
         step=step,
         reason=reason,

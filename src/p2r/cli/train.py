@@ -114,7 +114,7 @@ class _Lines:
                 "boxes": row.mean_boxes,
             }
         )
-        self.say(f"{row.phase} probe after {row.step} steps: {text}")
+        self.say(f"{row.phase} probe after step {row.step}: {text}")
 
 
 def _show(metrics: Mapping[str, float | None]) -> str:

@@ -1,1 +1,1 @@
-"""What many traces say together: intervals and figures."""
+"""What many traces say together: intervals and metrics."""

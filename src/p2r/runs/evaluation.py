@@ -162,7 +162,7 @@ def to_facts(sample: Sample) -> SampleFacts:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run that `p2r eval` or `p2r merge` wrote; also one that is still going on or was killed.
+    """Read a run that `p2r eval` or `p2r merge` wrote; also one that is still running or was killed.
 
     Raises:
         StorageError: the folder holds no evaluation, or a broken line.

@@ -95,7 +95,7 @@ def read_traces(path: Path, *, allow_cut_end: bool = False) -> tuple[Trace, ...]
     """The traces of a file in the order of their first line; of several lines about one sample, the last counts.
 
     Args:
-        allow_cut_end: leave out a last line without an end, as in a run that is still going on or was killed.
+        allow_cut_end: leave out a last line without an end, as in a run that is still running or was killed.
 
     Raises:
         StorageError: the file is missing or a line is broken.

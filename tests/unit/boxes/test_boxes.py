@@ -120,7 +120,7 @@ def test_unusable_box_is_counted_with_a_reason(value: str, rules: ParseRules) ->
     boxes, parse = parse_boxes(f'[{{"bbox_2d": {value}, "label": "x"}}]', rules=rules)
     assert boxes == ()
     assert (parse.step, parse.num_invalid) == ("strict", 1)
-    assert "none of 1 boxes is usable" in parse.reason
+    assert "the only box is not usable" in parse.reason
 
 
 def test_unusable_box_leaves_the_others() -> None:

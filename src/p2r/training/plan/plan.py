@@ -46,7 +46,8 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
     weights = count_weights(checkpoint, recipe.model.lora)
     yield (
         f"model: {recipe.model.source}, {weights.total / 1e6:,.1f} million weights ({weights.vision / 1e6:,.1f} "
-        f"of them see), {dtype} on {device}, at most {profile.budget.max_pixels:,} pixels an image"
+        f"million of them in the vision tower), {dtype} on {device}, "
+        f"at most {profile.budget.max_pixels:,} pixels per image"
     )
     rows = load_rows(recipe)
     for data in {id(each): each for each in rows.values()}.values():
