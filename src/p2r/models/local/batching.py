@@ -12,12 +12,14 @@ idle.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Job = TypeVar("Job")
 Key = TypeVar("Key")
@@ -28,6 +30,8 @@ QUIET_S = 0.002
 GATHER_S = 0.25
 """A batch waits no longer than this for jobs that are still being prepared."""
 IDLE_S = 5.0
+LONGEST_EXIT_S = 30.0
+"""How long a process that ends waits for a batch that is being served."""
 
 
 class OutOfRoomError(Exception):
@@ -40,6 +44,16 @@ class _Entry(Generic[Key, Job, Result]):
     job: Job
     length: int
     future: Future[Result]
+
+
+_BATCHERS: weakref.WeakSet[MicroBatcher[Any, Any, Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_batches() -> None:
+    """Let torch return before the interpreter ends: a thread that is killed inside it aborts the process."""
+    for batcher in list(_BATCHERS):
+        batcher.finish_batch()
 
 
 class MicroBatcher(Generic[Key, Job, Result]):
@@ -65,6 +79,8 @@ class MicroBatcher(Generic[Key, Job, Result]):
         self._waiting: list[_Entry[Key, Job, Result]] = []
         self._num_preparing = 0
         self._worker: threading.Thread | None = None
+        self._serving = threading.Lock()
+        _BATCHERS.add(self)
 
     async def submit(self, key: Key, prepare: Callable[[], Job]) -> Result:
         """Prepare a job in a thread, run it in a batch, and return its result or raise its error.
@@ -107,7 +123,13 @@ class MicroBatcher(Generic[Key, Job, Result]):
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            self._serve(batch)
+            with self._serving:
+                self._serve(batch)
+
+    def finish_batch(self) -> None:
+        """Wait until the batch that is being served has ended, for at most LONGEST_EXIT_S."""
+        if self._serving.acquire(timeout=LONGEST_EXIT_S):
+            self._serving.release()
 
     def _next_batch(self) -> list[_Entry[Key, Job, Result]]:
         """Wait for jobs, and return a batch of them; [] ends the worker after a while without jobs."""

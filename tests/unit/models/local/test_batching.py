@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -183,3 +185,26 @@ def test_jobs_run_at_once_are_batched_by_length_alone_and_keep_their_places() ->
     assert recorder.batches[0][1] == ["long job", "bad"]
     assert [results[0], results[2], results[3]] == ["A", "LONG JOB", "BB"]
     assert isinstance(results[1], ValueError)
+
+
+ENDS_DURING_A_BATCH = """
+import asyncio, threading, time
+from p2r.models.local.batching import MicroBatcher
+
+started = threading.Event()
+
+def run(key, jobs, abandoned):
+    started.set()
+    time.sleep(0.5)
+    print("the batch has ended", flush=True)
+    return jobs
+
+batcher = MicroBatcher(run, length=len, batch_size=1)
+threading.Thread(target=lambda: asyncio.run(batcher.submit("key", lambda: "job")), daemon=True).start()
+started.wait()
+"""
+
+
+def test_a_process_ends_after_the_batch_that_is_being_served() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS_DURING_A_BATCH], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "the batch has ended\n"), done.stderr
