@@ -23,7 +23,7 @@ from pydantic import JsonValue
 
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.errors import ConfigError, StorageError
-from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
+from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder
 from p2r.runs.training import (
     METRICS_FILE,
     PROBES_FILE,
@@ -99,8 +99,8 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
     """Take hold of the recipe's folder.
 
     Raises:
-        StorageError: it holds a run and `resume` is off, or another recipe's run, or no run to resume; another process
-            is writing it, or it cannot be written.
+        StorageError: it holds a run and `resume` is off, or another recipe's run, or no run to resume, or one whose
+            recipe or checkpoints are gone; another process is writing it, or it cannot be written.
     """
     folder = recipe.out
     checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint.keep_last, world)
@@ -114,6 +114,8 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
         position = checkpoints.last_position() if resume else None
         logs: dict[str, Log] = {}
         if world.is_first:
+            if resume and position is None:
+                _check_nothing_is_lost(folder, recipe)
             kept = position.log_bytes if position is not None else {}
             logs = {file: closing.enter_context(Log(folder / file, num_bytes=kept.get(file, 0))) for file in LOG_FILES}
         world.wait()
@@ -123,7 +125,12 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
 def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     path = folder / RECIPE_FILE
     metrics = folder / METRICS_FILE
-    if not path.exists() or not metrics.exists() or metrics.stat().st_size == 0:
+    if not path.exists() and any(_has_contents(folder / file) for file in LOG_FILES):
+        raise StorageError(
+            f"{folder} has the logs of a run and no {RECIPE_FILE}",
+            hint=f"put {RECIPE_FILE} back, or choose another out",
+        )
+    if not path.exists() or not _has_contents(metrics):
         if resume and not path.exists():
             raise StorageError(f"{folder} holds no run that could be resumed", hint="leave out --resume to start one")
         with explain_write_errors(folder):
@@ -143,6 +150,27 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         raise StorageError(
             f"{folder} was trained with another recipe: {'; '.join(changed)}",
             hint="resume with the recipe of the run, or choose another out",
+        )
+
+
+def _has_contents(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _check_nothing_is_lost(folder: Path, recipe: Recipe) -> None:
+    """Refuse to start a run again that must have had a checkpoint.
+
+    A run that was killed before its first checkpoint has logged at most `checkpoint.every` steps and finished no
+    phase; it may have `best/`, which a probe before the first step writes. `checkpoint.every` may have been changed.
+    """
+    path = folder / METRICS_FILE
+    num_steps = len(read_lines(path)) if path.exists() else 0
+    every = max(recipe.checkpoint.every, load_recipe(folder / RECIPE_FILE).checkpoint.every)
+    if num_steps > every or any((folder / phase.name).is_dir() for phase in recipe.phases()):
+        steps = "1 step" if num_steps == 1 else f"{num_steps} steps"
+        raise StorageError(
+            f"{folder} has {steps} in {METRICS_FILE} and no checkpoint to resume from",
+            hint="put the checkpoints back, or choose another out",
         )
 
 

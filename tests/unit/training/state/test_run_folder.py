@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from p2r.config import TrackerSettings, parse_recipe
+from p2r.config import Recipe, TrackerSettings, parse_recipe
 from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, read_log, replace_folder
-from p2r.runs.training import METRICS_FILE, RECIPE_FILE, Step
+from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.run_folder import list_changes, open_run
 from p2r.training.watch.trackers import Trackers
@@ -159,3 +159,53 @@ def test_a_run_whose_recipe_cannot_be_read_is_not_resumed(tmp_path: Path, text: 
     with pytest.raises(StorageError, match=why) as caught, open_run(recipe, resume=True, world=World()):
         pass
     assert "choose another out" in caught.value.hint
+
+
+def write_steps(folder: Path, num: int, *, every: int, folders: tuple[str, ...] = ()) -> Recipe:
+    """A run of `num` steps without checkpoints; returns its recipe."""
+    recipe = parse_recipe({"out": str(folder), "data": {"num_rows": 64}, "checkpoint": {"every": every}})
+    with open_run(recipe, resume=False, world=World()) as run:
+        for step in range(num):
+            run.write(METRICS_FILE, Step(phase="0-perceiver", step=step + 1))
+    for name in folders:
+        (folder / name).mkdir()
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("num", "folders", "steps"), [(4, (), "4 steps"), (1, ("0-perceiver",), "1 step"), (0, ("1-reasoner",), "0 steps")]
+)
+def test_a_run_that_lost_its_checkpoints_is_not_started_again(
+    tmp_path: Path, num: int, folders: tuple[str, ...], steps: str
+) -> None:
+    recipe = write_steps(tmp_path, num, every=3, folders=folders)
+    with (
+        pytest.raises(StorageError, match=f"has {steps} in metrics.jsonl and no checkpoint to resume from") as caught,
+        open_run(recipe, resume=True, world=World()),
+    ):
+        pass
+    assert caught.value.hint == "put the checkpoints back, or choose another out"
+    assert len(read_log(tmp_path / METRICS_FILE)) == num
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
+    """Also one whose step was logged when the kill kept its checkpoint from being written."""
+    write_steps(tmp_path, 3, every=3, folders=("best", "checkpoints"))
+    more_often = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 64}, "checkpoint": {"every": 1}})
+    with open_run(more_often, resume=True, world=World()) as run:
+        assert run.position is None
+    assert read_log(tmp_path / METRICS_FILE) == []
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("file", [METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE])
+def test_logs_without_their_recipe_are_not_overwritten(tmp_path: Path, file: str, resume: bool) -> None:
+    (tmp_path / file).write_text("{}\n")
+    recipe = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 64}})
+    with (
+        pytest.raises(StorageError, match=r"has the logs of a run and no recipe\.json") as caught,
+        open_run(recipe, resume=resume, world=World()),
+    ):
+        pass
+    assert caught.value.hint == "put recipe.json back, or choose another out"
+    assert (tmp_path / file).read_text() == "{}\n"
