@@ -4,6 +4,13 @@ Every error that may reach a user is a `P2RError`: one sentence that names the v
 Code raises at the cause; only `pipeline.walk` records an error on a trace, and only the command prints one.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 
 class P2RError(Exception):
     """A failure with a message for the user and, where one helps, a hint."""
@@ -59,6 +66,63 @@ class StorageError(P2RError):
 
 class TooManyErrors(P2RError):
     """A run was stopped because too large a share of its answers failed."""
+
+
+def explain_fault(fault: ErrorDetails, rule: str = "") -> str:
+    """Say in plain words what pydantic found wrong, such as "seed is 'x': it must be a whole number".
+
+    Args:
+        rule: what the value must be, where the caller knows it better.
+    """
+    # Where several types are allowed, pydantic adds the one that it tried to the place.
+    name = ".".join(part for part in map(str, fault["loc"]) if part not in ("str", "int", "float") and "[" not in part)
+    if fault["type"] == "missing":
+        return f"{name or 'it'} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{name or 'it'} is not a known name"
+    rule = rule or _explain_rule(fault)
+    is_whole = not name or fault["type"] == "json_invalid"
+    return rule if is_whole else f"{name} is {excerpt(fault['input'])}: {rule}"
+
+
+def _explain_rule(fault: ErrorDetails) -> str:
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in _RULES:
+        return f"it must be {_RULES[kind].format(**context)}"
+    if kind == "too_short":
+        least = context["min_length"]
+        return f"it needs at least {least} {'entry' if least == 1 else 'entries'}"
+    if kind == "json_invalid":
+        return f"it is not JSON: {context['error']}"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return message[:1].lower() + message[1:]
+
+
+_TABLE = "a table of names and values"
+_RULES = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": _TABLE,
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "frozen_set_type": "a list",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "mapping_type": _TABLE,
+    "model_attributes_type": _TABLE,
+    "model_type": _TABLE,
+    "path_type": "a path",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
 
 
 def excerpt(value: object, max_chars: int = 60, *, keeps_end: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,9 @@ if os.name == "posix":
 
 Row = Mapping[str, JsonValue]
 
+BROKEN_LOG_HINT = "restore the file; or remove that line to read the others, after which the run cannot be resumed"
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 @contextmanager
 def explain_write_errors(path: Path) -> Generator[None, None, None]:
@@ -28,9 +32,9 @@ def explain_write_errors(path: Path) -> Generator[None, None, None]:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise StorageError(
-            f"{path} cannot be written: {reason}", hint="free some space, or choose another folder"
-        ) from error
+        is_full = error.errno in _FULL_DISK
+        advice = "free some space" if is_full else "check the path and its permissions"
+        raise StorageError(f"{path} cannot be written: {reason}", hint=f"{advice}, or choose another folder") from error
 
 
 def lock_folder(folder: Path) -> int | None:
@@ -100,9 +104,12 @@ def replace_folder(folder: Path) -> Generator[Path, None, None]:
             raise
         shutil.rmtree(draft, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        # torch and safetensors raise errors without a number when a disk is full.
+        is_full = not isinstance(error, OSError) or error.errno in _FULL_DISK
+        advice = "free some space" if is_full else "check the path and its permissions"
         raise StorageError(
             f"{folder} cannot be written: {reason.lower()}",
-            hint="what was saved before is whole: free some space and run the same command with --resume",
+            hint=f"what was saved before is whole: {advice} and run the same command with --resume",
         ) from error
 
 
@@ -232,10 +239,14 @@ def read_log(path: Path) -> list[dict[str, JsonValue]]:
     Raises:
         StorageError: the file cannot be read, or a line is broken.
     """
-    try:
-        return [json.loads(line) for line in read_lines(path)]
-    except ValueError as error:
-        raise StorageError(f"{path} is not a log of a run: {error}") from error
+    rows: list[dict[str, JsonValue]] = []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            reason = f"{error.msg}: column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise StorageError(f"line {number} of {path} is not JSON: {reason}", hint=BROKEN_LOG_HINT) from error
+    return rows
 
 
 def _find_end(file: BinaryIO, num_bytes: int) -> int:

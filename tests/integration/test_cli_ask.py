@@ -533,7 +533,11 @@ def test_a_line_cut_short_by_a_kill_is_asked_again(images: Path) -> None:
 
 def test_rows_are_checked_before_anything_is_asked(here: Path) -> None:
     write_rows({"image": "photo.png", "question": "What?"}, {"image": "photo.png", "query": "What?"})
-    assert_refused(ask("questions.jsonl"), "line 2 of questions.jsonl", "image, question, options")
+    assert_refused(ask("questions.jsonl"), "line 2 of questions.jsonl: question is missing", "image, question, options")
+    write_rows({"image": "photo.png", "question": "What?", "options": 3})
+    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl: options is 3: it must be a list")
+    write_rows({"image": "photo.png", "question": "What?", "target": []})
+    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl: target is []: it must be text")
     Path("questions.jsonl").write_text("{broken\n")
     assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl")
     write_rows({"image": "photo.png", "question": "What?", "options": ["x"]})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from p2r.errors import StorageError
-from p2r.files import Log, read_lines, read_log, replace_file, replace_folder, write_lines
+from p2r.files import Log, explain_write_errors, read_lines, read_log, replace_file, replace_folder, write_lines
 from p2r.types import Box
 
 
@@ -77,8 +78,34 @@ def test_a_line_without_an_end_is_left_out(tmp_path: Path) -> None:
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"st\n{"step": 1}\n')
-    with pytest.raises(StorageError, match="is not a log of a run"):
+    with pytest.raises(
+        StorageError, match=r"line 1 of .*metrics\.jsonl is not JSON: Unterminated string .*: column 2"
+    ) as caught:
         read_log(tmp_path / "metrics.jsonl")
+    assert "restore the file" in caught.value.hint
+
+
+def test_the_number_of_a_broken_line_is_that_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{}\nnone\n')
+    with pytest.raises(StorageError, match=r"line 3 of .* is not JSON: Expecting value: column 1\n"):
+        read_log(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.ENOTDIR])
+def test_only_a_full_disk_needs_space(tmp_path: Path, number: int) -> None:
+    full = number in (errno.ENOSPC, errno.EDQUOT)
+    with pytest.raises(StorageError) as caught, explain_write_errors(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))
+    assert ("free some space" in caught.value.hint, "permissions" in caught.value.hint) == (full, not full)
+    with pytest.raises(StorageError) as caught, replace_folder(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))
+    assert ("free some space" in caught.value.hint, "permissions" in caught.value.hint) == (full, not full)
+
+
+def test_torch_reports_a_full_disk_without_its_number(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught, replace_folder(tmp_path / "a"):
+        raise RuntimeError("unexpected pos 64 vs 0")
+    assert "free some space" in caught.value.hint
 
 
 def test_rows_may_be_models_or_mappings(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.choices import find_letter
-from p2r.errors import DataError
+from p2r.errors import DataError, explain_fault
 from p2r.images.load import read_size
 from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
 
@@ -121,9 +121,10 @@ def _parse(text: str) -> QuestionRow:
         return QuestionRow.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = str(first["loc"][0]) if first["loc"] else ""
+        place = first["loc"]
+        reason = explain_fault({**first, "loc": place[1:]})
         raise DataError(
-            f"field {where!r}: {first['msg'].lower()}" if where else f"not a JSON object: {first['msg'].lower()}",
+            f"field {str(place[0])!r}: {reason}" if place else f"not a JSON object: {reason}",
             hint=f"a row has the fields {', '.join(QuestionRow.model_fields)}",
         ) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2r.api import make_sample
-from p2r.errors import DataError
+from p2r.errors import DataError, explain_fault
 from p2r.types import AnswerForm, Frozen, Sample
 
 IMAGE_SUFFIXES = frozenset(
@@ -89,10 +89,8 @@ def _read_row(path: Path, number: int, line: str, max_image_pixels: int) -> Samp
     try:
         row = Row.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"line {number} of {path}: {f'{where}: ' if where else ''}{first['msg']}",
+            f"line {number} of {path}: {explain_fault(error.errors()[0])}",
             hint=f"a row has the keys {', '.join(Row.model_fields)}; image and question are needed",
         ) from error
     try:

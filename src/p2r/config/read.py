@@ -15,7 +15,7 @@ from typing import TypeAlias, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from p2r.config.recipe import ROLES, Recipe
-from p2r.errors import ConfigError, excerpt
+from p2r.errors import ConfigError, explain_fault
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,6 +31,12 @@ HINTS = {
     "rollout.temperature": "replies of a group have to differ: 1.0 is usual, and it has to be above 0",
     "out": 'name the folder of the run, such as out = "runs/first"',
 }
+
+RULES = {
+    ("schedule", "too_short"): "it needs at least one phase",
+    ("schedule", "tuple_type"): "it must be a list of tables",
+}
+"""What a value must be, by setting and pydantic's name of the error, where that is not plain in general."""
 
 
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -131,11 +137,8 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
         near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {'.'.join([*place[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
         return ConfigError(f"{where} has the unknown setting {name}", hint=hint)
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    if not name:
-        return ConfigError(f"{where}: {message}")
-    given = "" if first["type"] == "missing" else f" is {excerpt(first['input'])}"
-    return ConfigError(f"{where}: {name}{given}: {message[0].lower()}{message[1:]}", hint=HINTS.get(name, ""))
+    rule = RULES.get((name, first["type"]), "")
+    return ConfigError(f"{where}: {explain_fault(first, rule)}", hint=HINTS.get(name, ""))
 
 
 def _names_beside(place: Sequence[str]) -> list[str]:

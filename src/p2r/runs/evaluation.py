@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field, ValidationError
 
 from p2r.benchmarks.base import Aggregation, Origin, ScoredBy
-from p2r.errors import ImageError, StorageError
+from p2r.errors import ImageError, StorageError, explain_fault
 from p2r.files import read_lines, write_lines
 from p2r.modes import Mode
 from p2r.runs.clock import Session, read_sessions
@@ -178,7 +178,10 @@ def read_run(folder: Path) -> Run:
         try:
             fact = SampleFacts.model_validate_json(line)
         except ValidationError as error:
-            raise StorageError(f"line {number} of {path} does not describe a sample") from error
+            raise StorageError(
+                f"line {number} of {path} does not describe a sample: {explain_fault(error.errors()[0])}",
+                hint=f"restore {SAMPLES_FILE}, or evaluate into another folder",
+            ) from error
         facts[fact.sample_id] = fact
     found = read_traces(folder / TRACES_FILE, allow_cut_end=True)
     traces = {trace.sample_id: trace for trace in found if trace.sample_id in facts}

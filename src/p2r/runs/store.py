@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from p2r.errors import StorageError
+from p2r.errors import StorageError, explain_fault
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder, write_lines
 from p2r.types import Frozen, Sample, Trace
 
@@ -100,6 +100,10 @@ def read_traces(path: Path, *, allow_cut_end: bool = False) -> tuple[Trace, ...]
     Raises:
         StorageError: the file is missing or a line is broken.
     """
+    if not path.exists():
+        raise StorageError(
+            f"{path} cannot be read: no such file", hint=f"give a folder that `p2r eval` wrote; or restore {path.name}"
+        )
     lines = read_lines(path)
     if not allow_cut_end and (rest := path.read_bytes().rpartition(b"\n")[2]):
         lines.append(rest.decode(errors="replace"))
@@ -117,7 +121,7 @@ def read_settings(folder: Path, kind: type[Settings]) -> Settings:
     """
     path = folder / SETTINGS_FILE
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise StorageError(
             f"{folder} holds no run: {path} cannot be read", hint="give the folder that `p2r eval` wrote"
@@ -133,7 +137,10 @@ def _explain_settings(path: Path, error: ValidationError) -> StorageError:
             f"{path} has settings that are not known here: {', '.join(unknown)}",
             hint="another command or a newer p2r wrote it: use that, or save into another folder",
         )
-    return StorageError(f"{path} does not hold the settings of such a run", hint="save into another folder")
+    return StorageError(
+        f"{path} does not hold the settings of such a run: {explain_fault(error.errors()[0])}",
+        hint=f"give a folder that `p2r eval` wrote; or restore {SETTINGS_FILE}",
+    )
 
 
 def _check_settings(folder: Path, settings: Frozen) -> None:
@@ -161,7 +168,8 @@ def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:
             trace = Trace.model_validate_json(line)
         except ValidationError as error:
             raise StorageError(
-                f"line {number} of {path} is not a trace", hint="remove that line, or save into another folder"
+                f"line {number} of {path} is not a trace: {explain_fault(error.errors()[0])}",
+                hint="remove that line, or save into another folder",
             ) from error
         traces[trace.sample_id] = trace
     return list(traces.values())

@@ -22,8 +22,8 @@ from typing import TypeVar, cast
 from pydantic import ConfigDict, ValidationError
 
 from p2r.config import ActiveRole, DataSettings, Recipe, load_recipe
-from p2r.errors import StorageError
-from p2r.files import read_log
+from p2r.errors import StorageError, explain_fault
+from p2r.files import BROKEN_LOG_HINT, read_log
 from p2r.types import Frozen, Trace
 
 RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
@@ -245,8 +245,9 @@ def read_rows(path: Path, kind: type[RowType]) -> list[RowType]:
         try:
             rows.append(kind.model_validate(row))
         except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise StorageError(f"{path}, line {number}, has no usable {where}") from error
+            raise StorageError(
+                f"line {number} of {path} is not usable: {explain_fault(error.errors()[0])}", hint=BROKEN_LOG_HINT
+            ) from error
     return rows
 
 

@@ -121,9 +121,36 @@ def test_needles_need_a_number() -> None:
 
 
 def test_a_recipe_without_a_folder_says_so() -> None:
-    with pytest.raises(ConfigError, match="out: field required") as caught:
+    with pytest.raises(ConfigError, match="the recipe: out is missing") as caught:
         parse_recipe({"data": {"num_rows": 1}})
     assert "runs/" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"schedule": []}, "schedule is []: it needs at least one phase"),
+        ({"schedule": 3}, "schedule is 3: it must be a list of tables"),
+        ({"schedule": [3]}, "schedule.0 is 3: it must be a table of names and values"),
+        ({"schedule": [{}]}, "schedule.0.role is missing"),
+        ({"out": 3}, "out is 3: it must be a path"),
+        ({"seed": "x"}, "seed is 'x': it must be a whole number"),
+        ({"seed": 1.5}, "seed is 1.5: it must be a whole number"),
+        ({"seed": -1}, "seed is -1: it must be at least 0"),
+        ({"iterations": 0}, "iterations is 0: it must be above 0"),
+        ({"control": 3}, "control is 3: it must be 'none', 'joint' or 'single-stage'"),
+        ({"model": 3}, "model is 3: it must be a table of names and values"),
+        ({"model": {"source": 3}}, "model.source is 3: it must be text"),
+        ({"model": {"freeze_vision": "maybe"}}, "model.freeze_vision is 'maybe': it must be true or false"),
+        ({"model": {"lora": {"targets": 3}}}, "model.lora.targets is 3: it must be a list"),
+        ({"model": {"lora": {"targets": []}}}, "model.lora.targets is []: it needs at least 1 entry"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr is 'fast': it must be a number"),
+    ],
+)
+def test_a_wrong_value_is_explained_in_plain_words(table: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe({**LEAST, **table}, where="r")
+    assert caught.value.message == f"r: {message}"
 
 
 def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:

@@ -102,8 +102,25 @@ def test_unknown_settings_are_refused_with_what_to_do(tmp_path: Path) -> None:
     "settings", [[1, 2], "p2r", {**OLD, "benchmark": 4}, {**OLD, "mode": "psychic"}, {**OLD, "limit": "few"}]
 )
 def test_settings_that_are_not_settings_are_refused(tmp_path: Path, settings: object) -> None:
-    with pytest.raises(StorageError, match="does not hold the settings"):
+    with pytest.raises(StorageError, match="does not hold the settings") as caught:
         read_settings(write(tmp_path, settings), RunSettings)
+    assert caught.value.hint == "give a folder that `p2r eval` wrote; or restore run.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (json.dumps({**OLD, "limit": "few"}).encode(), "limit is 'few': it must be a whole number"),
+        (json.dumps({**OLD, "benchmark": 4}).encode(), "benchmark is 4: it must be text"),
+        (b"[1]", "it must be a table of names and values"),
+        (b'{"mode": ', "it is not JSON: EOF while parsing"),
+        (b'{"mode": "\xff"}', "it is not JSON: "),
+    ],
+)
+def test_what_is_wrong_in_settings_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(StorageError, match=rf"run\.json does not hold the settings of such a run: {reason}"):
+        read_settings(tmp_path, RunSettings)
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:

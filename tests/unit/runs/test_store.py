@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,16 @@ def test_a_folder_that_is_a_file_is_an_error_with_a_hint(tmp_path: Path) -> None
 
 
 def test_reading_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="cannot be read: no such file") as caught:
         read_traces(tmp_path / "traces.jsonl")
+    assert caught.value.hint == "give a folder that `p2r eval` wrote; or restore traces.jsonl"
+
+
+def test_an_unknown_key_of_a_trace_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps({**make_trace("a").model_dump(mode="json"), "invented": 3}) + "\n")
+    with pytest.raises(StorageError, match=r"line 1 of .* is not a trace: invented is not a known name"):
+        read_traces(path)
 
 
 def test_an_empty_file_holds_no_traces(tmp_path: Path) -> None:

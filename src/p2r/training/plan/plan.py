@@ -74,9 +74,10 @@ def _describe_phases(recipe: Recipe, rows: Mapping[int, TrainingData]) -> Iterat
         tokens = {role: phase.rollout.max_new_tokens.of(role) for role in phase.roles}
         most = steps * per_step * sum(tokens.values()) // len(tokens)
         total += steps * per_step
+        unit = "step" if steps == 1 else "steps"
         limits = ", ".join(f"at most {limit} tokens per reply of the {role}" for role, limit in tokens.items())
         yield (
-            f"phase {phase.name}: {steps} steps of {phase.prompts_per_step} rows, {per_step} rollouts each, lr "
+            f"phase {phase.name}: {steps} {unit} of {phase.prompts_per_step} rows, {per_step} rollouts each, lr "
             f"{phase.lr:g}; {steps * per_step:,} rollouts, {most:,} generated tokens at most ({limits})"
         )
     yield f"in all: {total:,} rollouts (control: {recipe.control})"
