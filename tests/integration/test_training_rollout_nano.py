@@ -97,6 +97,11 @@ def test_the_plan_says_what_a_recipe_would_do() -> None:
     assert "GiB on the device at most" in lines
 
 
+def test_the_plan_of_a_single_step_is_in_the_singular() -> None:
+    recipe = load_recipe(RECIPE, [*CHANGES, "schedule.0.steps=1"])
+    assert any(line.startswith("phase 0-perceiver: 1 step of 4 rows") for line in describe_plan(recipe, probe=False))
+
+
 def test_the_command_prints_the_plan_with_measured_seconds() -> None:
     small = ["rollout.group_size=2", "rollout.prompts_per_step=2", "data.num_rows=2"]
     result = CliRunner().invoke(app, ["train", str(RECIPE), "--plan", *(f"--set={change}" for change in small)])
