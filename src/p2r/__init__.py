@@ -1,8 +1,8 @@
 """Perceive-to-Reason: a vision-language model that looks first, then answers.
 
-    from p2r import P2R, load_model
+    from p2r import P2R
 
-    trace = P2R(load_model("nano")).ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
+    trace = P2R("nano").ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
     print(trace.answer, trace.boxes_px)
 
 Names are imported when first used, so `import p2r` costs nothing and never needs torch.

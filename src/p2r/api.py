@@ -1,6 +1,6 @@
 """Questions about images from Python: one, many, or from inside an event loop.
 
-    model = P2R(load_model("nano"))
+    model = P2R("nano")
     trace = model.ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
     print(trace.answer, trace.boxes_px)
 
@@ -16,19 +16,20 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from queue import Queue
-from typing import TypeVar
+from typing import TypeVar, cast, get_args
 
 from PIL import Image
 
 from p2r import errors
 from p2r.choices import find_letter
 from p2r.dialogue import Budget, Model
-from p2r.errors import DataError, P2RError
+from p2r.errors import DataError, P2RError, excerpt
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.judges import judge_for
 from p2r.judges.number import is_comparable
 from p2r.loop import blocking_loop, run_blocking
-from p2r.modes import AskMode, make_roles
+from p2r.models.load import check_model, load_model
+from p2r.modes import AskMode, make_roles, read_mode
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet, check_question, load_prompt_set
 from p2r.roles import hash_roles
@@ -43,7 +44,7 @@ class P2R:
     """A model, and the mode in which it is asked.
 
     Args:
-        model: reasons, and perceives unless there is a `perceiver_model`.
+        model: reasons, and perceives unless there is a `perceiver_model`; named as in `load_model`, or loaded.
         perceiver_model: perceives in place of `model`.
         mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools" is a
             chat in which the model zooms in; "zoom" is a search over parts of the image.
@@ -52,22 +53,29 @@ class P2R:
         max_image_pixels: a larger file is refused before it is decoded.
 
     Raises:
-        ConfigError: there is no such prompt set.
+        ConfigError: there is no such mode or prompt set, or a model is neither a model nor the name of one.
+        ModelError: a model cannot be loaded.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: str | Model,
         *,
-        perceiver_model: Model | None = None,
+        perceiver_model: str | Model | None = None,
         mode: AskMode = "p2r",
         prompts: str | Path | PromptSet = "release",
         budget: Budget | None = None,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
+        read_mode(mode)  # before a model is loaded, which may take minutes
+        check_model(model)
+        if perceiver_model is not None:
+            check_model(perceiver_model, "perceiver_model")
         wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
         self.max_image_pixels = max_image_pixels
-        self.perceiver, self.reasoner = make_roles(mode, model, wording, perceiver_model=perceiver_model, budget=budget)
+        answerer = load_model(model) if isinstance(model, str) else model
+        looker = load_model(perceiver_model) if isinstance(perceiver_model, str) else perceiver_model
+        self.perceiver, self.reasoner = make_roles(mode, answerer, wording, perceiver_model=looker, budget=budget)
         if "IPython" in sys.modules:  # only notebooks need the report room, which loads slowly
             from p2r.report.trace import show_traces_in_notebooks
 
@@ -212,9 +220,10 @@ def make_sample(
         max_image_pixels: a larger file is refused when it is loaded.
 
     Raises:
-        DataError: an empty question, options that cannot be asked or are not all different, or a target that cannot
-            be right.
+        DataError: an argument of the wrong type, an empty question, options that cannot be asked or are not all
+            different, or a target that cannot be right.
     """
+    _check_types(image, question, options, answer_form, target)
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
     if (form == "choice") != bool(options):
         raise DataError(
@@ -242,6 +251,32 @@ def make_sample(
             f"sample {sample.id!r} has the option {twice!r} more than once", hint="each option must be different"
         )
     return sample
+
+
+def _check_types(image: object, question: object, options: object, answer_form: object, target: object) -> None:
+    if not isinstance(image, (str, Path, Image.Image)) and not (hasattr(image, "uri") and hasattr(image, "load")):
+        raise DataError(
+            f"image is {excerpt(image)}, which is not an image",
+            hint="image is a path, a PIL image or an image source; for bytes, PIL.Image.open(io.BytesIO(data))",
+        )
+    if not isinstance(question, str):
+        raise DataError(f"question is {excerpt(question)}, not a text", hint='write it as question="What is this?"')
+    if isinstance(options, str) or not isinstance(options, Sequence):
+        raise DataError(
+            f"options is {excerpt(options)}, not a list of texts", hint='write it as options=["red", "blue"]'
+        )
+    for option in cast("Sequence[object]", options):
+        if not isinstance(option, str):
+            raise DataError(
+                f"options holds {excerpt(option)}, which is not a text", hint='write it as options=["1", "2"]'
+            )
+    if answer_form is not None and answer_form not in get_args(AnswerForm):
+        raise DataError(
+            f"there is no answer form {excerpt(answer_form)}",
+            hint=f"answer_form is one of {', '.join(get_args(AnswerForm))}, or None to choose by the options",
+        )
+    if target is not None and not isinstance(target, str):
+        raise DataError(f"target is {excerpt(target)}, not a text", hint='write it as target="5"')
 
 
 def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:

@@ -109,7 +109,7 @@ def replace_folder(folder: Path) -> Generator[Path, None, None]:
         advice = "free some space" if is_full else "check the path and its permissions"
         raise StorageError(
             f"{folder} cannot be written: {reason.lower()}",
-            hint=f"what was saved before is whole: {advice} and run the same command with --resume",
+            hint=f"what was saved before is whole: {advice} and resume with --resume, or resume=True",
         ) from error
 
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, get_args
 
 from p2r.choices import reorder_options, shuffle_order
 from p2r.dialogue import Budget, Model
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, excerpt
 from p2r.prompts import PromptSet
 from p2r.roles import (
     EvidenceReasoner,
@@ -82,11 +82,11 @@ UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind"})
 _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
 
 
-def read_mode(name: str) -> Mode:
+def read_mode(name: object) -> Mode:
     """Return `name` as a mode. Raises ConfigError when there is no such mode."""
     by_name: dict[str, Mode] = {mode: mode for mode in MODES}
-    if name not in by_name:
-        raise ConfigError(f"there is no mode {name!r}", hint=f"modes: {', '.join(MODES)}")
+    if not isinstance(name, str) or name not in by_name:
+        raise ConfigError(f"there is no mode {excerpt(name)}", hint=f"modes: {', '.join(MODES)}")
     return by_name[name]
 
 
@@ -105,7 +105,11 @@ def make_roles(
         perceiver_model: perceives in place of `model`.
         budget: pixels for both roles; None for each model's own budget.
         seed: for random boxes.
+
+    Raises:
+        ConfigError: there is no such mode.
     """
+    mode = read_mode(mode)
     return Roles(
         _make_perceiver(mode, perceiver_model or model, prompts, budget, seed),
         _make_reasoner(mode, model, prompts, budget),
@@ -124,7 +128,7 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
             raise ConfigError(
                 f"the mode {mode!r} needs gold boxes, which {len(bare)} of {len(samples)} samples lack "
                 f"({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''})",
-                hint="V* takes the boxes of its original release with --boxes; or leave this mode out",
+                hint="V* takes the boxes of its original release with --boxes, or boxes=FOLDER; or leave this mode out",
             )
     if mode != "shuffled":
         return list(samples)

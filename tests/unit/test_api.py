@@ -1,4 +1,6 @@
 import asyncio
+import json
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import p2r
 from p2r import P2R, make_sample, prompts
 from p2r.api import revive
 from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
-from p2r.errors import DataError, EndpointError, ImageError, ModelError, P2RError
+from p2r.errors import ConfigError, DataError, EndpointError, ImageError, ModelError, P2RError
 from p2r.models.scripted import ScriptedModel
 from p2r.modes import AskMode
 from p2r.prompts import load_prompt_set, question_text
@@ -207,6 +209,73 @@ def test_options_and_answer_form_must_fit(photo: Path, options: tuple[str, ...],
         make_sample(photo, "What?", options=options, answer_form=form)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message", "hint"),
+    [
+        ({"answer_form": "nmber"}, "no answer form 'nmber'", "answer_form is one of choice, number, free_form"),
+        ({"answer_form": ["number"]}, "no answer form", "answer_form"),
+        ({"question": None}, "question is None", "question="),
+        ({"target": 5}, "target is 5", "target="),
+        ({"options": [1, 2]}, "options holds 1", "options="),
+        ({"options": "red,blue"}, "options is 'red,blue'", 'options=["red", "blue"]'),
+        ({"options": None}, "options is None", "options="),
+        ({"image": None}, "image is None", "a path, a PIL image"),
+        ({"image": 3}, "image is 3", "a path, a PIL image"),
+        ({"image": b"GIF89a"}, "image is b'GIF89a'", "io.BytesIO"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_refused_by_its_name(
+    photo: Path, model: ScriptedModel, wrong: dict[str, Any], message: str, hint: str
+) -> None:
+    arguments: dict[str, Any] = {"image": photo, "question": "What?", **wrong}
+    for door in (make_sample, P2R(model).ask):
+        with pytest.raises(DataError, match=re.escape(message)) as caught:
+            door(**arguments)
+        assert hint in caught.value.hint
+
+
+def test_an_image_source_of_ones_own_may_be_asked_about(photo: Path) -> None:
+    source = MyImage(photo)
+    assert make_sample(source, "What?").id == "mine"
+
+
+def test_a_model_may_be_named(photo: Path, tmp_path: Path) -> None:
+    replies = {"perceiver": BOXES, "reasoner": "<answer>A</answer>"}
+    script = tmp_path / "replies.json"
+    script.write_text(json.dumps(replies))
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"perceiver": "[]"}))
+    options = ["a star", "a fish"]
+    assert len(P2R(f"scripted:{script}").ask(photo, "What?", options=options).boxes) == 1
+    named = P2R(f"scripted:{script}", perceiver_model=f"scripted:{other}")
+    assert named.ask(photo, "What?", options=options).boxes == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": "foo"}, "there is no mode 'foo'"),
+        ({"mode": ["direct"]}, "there is no mode"),
+        ({"model": None}, "model is None"),
+        ({"perceiver_model": 3}, "perceiver_model is 3"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused(model: ScriptedModel, wrong: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"model": model, **wrong}
+    with pytest.raises(ConfigError, match=message):
+        P2R(**arguments)
+
+
+def test_a_wrong_mode_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(spec: str) -> None:
+        raise AssertionError(spec)
+
+    monkeypatch.setattr("p2r.api.load_model", load)
+    wrong: Any = "foo"
+    with pytest.raises(ConfigError, match="no mode"):
+        P2R("nano", mode=wrong)
+
+
 def test_ask_many_yields_every_trace_and_records_failures(tmp_path: Path, photo: Path, model: ScriptedModel) -> None:
     samples = [make_sample(photo, "What?", options=["x", "y"], id=str(k)) for k in range(4)]
     samples.append(make_sample(tmp_path / "missing.jpg", "What?", options=["x", "y"], id="broken"))
@@ -278,6 +347,18 @@ def test_notebooks_learn_to_show_traces(monkeypatch: pytest.MonkeyPatch, model: 
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     trace = P2R(model).ask(Image.new("RGB", (64, 64)), "Is <b> shown?", options=["x", "y"])
     assert "Is &lt;b&gt; shown?" in known[Trace](trace)
+
+
+class MyImage:
+    """An image source that is not of this package."""
+
+    uri = "mine"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> Image.Image:
+        return Image.open(self.path)
 
 
 class StuckAfter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from PIL import Image
 
@@ -130,3 +132,10 @@ def test_a_mode_that_needs_gold_boxes_says_so_before_anything_is_asked(mode: Mod
 def test_open_questions_cannot_be_shuffled() -> None:
     with pytest.raises(ConfigError, match="needs questions with options"):
         prepare_samples("shuffled", [Sample(id="two", image=SAMPLE.image, question="?")])
+
+
+@pytest.mark.parametrize("wrong", ["foo", None, ["direct", "p2r"]])
+def test_there_are_no_roles_for_an_unknown_mode(wrong: object) -> None:
+    with pytest.raises(ConfigError, match="there is no mode") as caught:
+        make_roles(cast(Mode, wrong), Recorder().model, PROMPTS)
+    assert "direct" in caught.value.hint

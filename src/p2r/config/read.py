@@ -15,7 +15,7 @@ from typing import TypeAlias, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from p2r.config.recipe import ROLES, Recipe
-from p2r.errors import ConfigError, explain_fault
+from p2r.errors import ConfigError, excerpt, explain_fault
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,7 +39,7 @@ RULES = {
 """What a value must be, by setting and pydantic's name of the error, where that is not plain in general."""
 
 
-def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -49,6 +49,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: unreadable, not TOML, an unknown setting, or a value that is not usable.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -73,6 +74,7 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
     Raises:
         ConfigError: an unknown setting, or a value that is not usable.
     """
+    _check_changes(changes)
     merged = cast("Table", json.loads(json.dumps(dict(table), default=str)))
     if any(change.strip().startswith("schedule.") for change in changes):
         merged.setdefault("schedule", [{"role": role} for role in ROLES])
@@ -84,11 +86,26 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
         raise _explain(error, where) from None
 
 
+def _check_changes(changes: object) -> None:
+    if isinstance(changes, str):
+        raise ConfigError(f"changes is {excerpt(changes)}, not a list", hint=f"write it as changes=[{changes!r}]")
+    if not isinstance(changes, Sequence):
+        raise ConfigError(f"changes is {excerpt(changes)}, not a list", hint='write it as changes=["seed=2"]')
+    for change in cast("Sequence[object]", changes):
+        if not isinstance(change, str):
+            raise ConfigError(
+                f"changes holds {excerpt(change)}, which is not a text", hint='write it as changes=["seed=2"]'
+            )
+
+
 def _apply(table: Table, change: str) -> None:
     name, equals, text = change.partition("=")
     name = name.strip()
     if not equals or not name:
-        raise ConfigError(f"{change!r} sets nothing", hint="write it like --set rollout.group_size=4")
+        raise ConfigError(
+            f"{change!r} sets nothing",
+            hint='write it like --set rollout.group_size=4, or changes=["rollout.group_size=4"]',
+        )
     *parents, last = name.split(".")
     place: object = table
     for parent in parents:

@@ -12,7 +12,7 @@ from pathlib import Path
 from p2r.benchmarks import Benchmark
 from p2r.dialogue import Model
 from p2r.evaluation.asking import Tally, ask_samples
-from p2r.evaluation.prepare import Prepared, prepare
+from p2r.evaluation.prepare import Prepared, check_error_rate, prepare
 from p2r.evaluation.scoring import ScoredRun, score_run, score_trace
 from p2r.loop import run_blocking
 from p2r.models.server.transport import Transport
@@ -81,12 +81,13 @@ def evaluate(
         The run with its scores, as `p2r score` would read it from its folder.
 
     Raises:
-        ConfigError: the settings do not go together.
+        ConfigError: a setting is not usable, or the settings do not go together.
         DataError: the benchmark cannot be loaded.
         ModelError: a model cannot be loaded. (A failed answer does not raise; it is counted apart.)
         StorageError: `out` holds a run with other settings, or cannot be written.
         TooManyErrors: more failures than `max_error_rate`; what was answered is kept in `out`.
     """
+    check_error_rate(max_error_rate)
     prepared = prepare(
         benchmark,
         model,

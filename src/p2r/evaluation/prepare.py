@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeGuard, get_args
 
 from p2r.benchmarks import Benchmark, Origin, load_benchmark
 from p2r.dialogue import Model
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.scoring import choose_judge
-from p2r.models.load import load_model, loading_of
+from p2r.models.load import check_model, load_model, loading_of
 from p2r.models.server.transport import Transport
 from p2r.modes import LOOKING, Mode, make_roles, read_mode
 from p2r.pipeline import hash_roles
@@ -80,12 +80,12 @@ def prepare(
 ) -> Prepared:
     """Load, check and choose what `evaluate` asks; arguments and errors as there. Models are loaded last."""
     mode = read_mode(mode)
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}, so that nothing would be asked", hint="it is at least 1, or None for all")
-    if share_perception not in get_args(Sharing):
-        raise ConfigError(
-            f"share_perception is {share_perception!r}", hint=f"it is one of {', '.join(get_args(Sharing))}"
-        )
+    _check_settings(limit, seed, share_perception, transport)
+    check_model(model)
+    if perceiver_model is not None:
+        check_model(perceiver_model, "perceiver_model")
+    if judge_model is not None:
+        check_model(judge_model, "judge_model")
     if not isinstance(benchmark, Benchmark):
         benchmark = load_benchmark(
             benchmark,
@@ -161,3 +161,35 @@ def prepare(
         judge_for=lambda sample: choose_judge(sample, settings.scored_by, judge, wording),
         origin=None if origin is None else origin.model_copy(update={"budget": answerer.profile.budget}),
     )
+
+
+def _check_settings(limit: object, seed: object, share_perception: object, transport: object) -> None:
+    """Refuse a value that no run can use, before anything is loaded."""
+    if limit is not None and (not _is_count(limit) or limit < 1):
+        raise ConfigError(
+            f"limit is {excerpt(limit)}, not a number of samples", hint="limit is at least 1, or None for all"
+        )
+    if not _is_count(seed) or seed < 0:
+        raise ConfigError(f"seed is {excerpt(seed)}, not a whole number from 0", hint="give one, such as seed=0")
+    if share_perception not in get_args(Sharing):
+        raise ConfigError(
+            f"share_perception is {excerpt(share_perception)}", hint=f"it is one of {', '.join(get_args(Sharing))}"
+        )
+    if transport not in get_args(Transport):
+        raise ConfigError(
+            f"there is no image transport {excerpt(transport)}",
+            hint=f"transport is one of {', '.join(get_args(Transport))}",
+        )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_error_rate(max_error_rate: object) -> None:
+    """Make sure that a share of failures can be a limit. Raises ConfigError."""
+    if not isinstance(max_error_rate, (int, float)) or not 0 <= max_error_rate <= 1:
+        raise ConfigError(
+            f"max_error_rate is {excerpt(max_error_rate)}, not a share from 0 to 1",
+            hint="give one, such as max_error_rate=0.1 for a tenth",
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from p2r.answers import Scorer, extract_answer, read_release
 from p2r.benchmarks.base import ScoredBy
@@ -18,7 +19,7 @@ from p2r.judges import BoxJudge, RuleJudge, TextJudge, judge_for, rule_for
 from p2r.modes import UNTAGGED
 from p2r.pipeline import NOTHING_SAID
 from p2r.prompts import PromptSet
-from p2r.runs.evaluation import Run, RunSettings, SampleFacts, to_sample
+from p2r.runs.evaluation import Run, RunSettings, SampleFacts, read_run, to_sample
 from p2r.statistics import Interval, bound_mean, mean_of
 from p2r.types import Answer, Judge, Sample, Trace, Verdict
 
@@ -75,8 +76,17 @@ class ScoredRun(Run):
         return f"<{self.describe()}; {accuracy} of {len(self.judged(self.scorers[0]))}>"
 
 
-def score_run(run: Run) -> ScoredRun:
-    """Read and judge every reply of a run, by every scorer that applies to its benchmark."""
+def score_run(run: Run | str | Path) -> ScoredRun:
+    """Read and judge every reply of a run, by every scorer that applies to its benchmark.
+
+    Args:
+        run: a run, or its folder.
+
+    Raises:
+        StorageError: the folder holds no evaluation, or a broken line.
+    """
+    if not isinstance(run, Run):
+        run = read_run(run)
     scorers = find_scorers(run.settings)
     rows = tuple(
         score_trace(run.traces[id], facts, run.settings, scorers) for id, facts in run.facts.items() if id in run.traces

@@ -19,7 +19,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from p2r.dialogue import Model
-from p2r.errors import ConfigError, ModelError
+from p2r.errors import ConfigError, ModelError, excerpt
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
 from p2r.models.scripted import ScriptedModel
@@ -67,11 +67,26 @@ def load_model(
         ConfigError: an argument is not usable.
         StorageError: the cache cannot be used.
     """
+    if not _is_text(spec):
+        raise ConfigError(f"spec is {excerpt(spec)}, not the name of a model", hint=f"a model is {KINDS}")
     model = _load(
         spec.strip(), device, dtype, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, cache
     )
     _LOADINGS[model] = Loading(spec=spec, max_pixels=max_pixels, dtype=dtype)
     return model
+
+
+def check_model(model: object, argument: str = "model") -> None:
+    """Make sure that an argument is a model or the name of one. Raises ConfigError."""
+    if not _is_text(model) and not hasattr(model, "complete"):
+        raise ConfigError(
+            f"{argument} is {excerpt(model)}, which is neither a model nor the name of one",
+            hint=f'name one, such as {argument}="nano", or give what load_model returns',
+        )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 class Loading(Frozen):

@@ -161,12 +161,13 @@ def to_facts(sample: Sample) -> SampleFacts:
     )
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | Path) -> Run:
     """Read a run that `p2r eval` or `p2r merge` wrote; also one that is still running or was killed.
 
     Raises:
         StorageError: the folder holds no evaluation, or a broken line.
     """
+    folder = Path(folder).expanduser()
     settings = read_settings(folder, RunSettings)
     path = folder / SAMPLES_FILE
     if not path.exists():

@@ -149,7 +149,7 @@ class PhaseRecord:
         return self.checkpoint is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TrainingRun:
     """A run's folder. phases: those that have begun. written: when the last step was logged."""
 
@@ -187,14 +187,24 @@ class TrainingRun:
         folder = self.folder / BEST_FOLDER
         return folder if folder.is_dir() else None
 
+    def __repr__(self) -> str:
+        finished = sum(phase.is_finished for phase in self.phases)
+        accuracy = self.probes[-1].accuracy_p2r if self.probes else None
+        probed = "no probe" if accuracy is None else f"last probe {accuracy:.1%} right"
+        return (
+            f"<TrainingRun in {self.folder}: {finished} of {len(self.recipe.phases())} phases finished, "
+            f"{len(self.steps)} steps, {probed}>"
+        )
 
-def read_training_run(folder: Path) -> TrainingRun:
+
+def read_training_run(folder: str | Path) -> TrainingRun:
     """Read a run's folder, whether the run has finished or not.
 
     Raises:
         StorageError: a log is broken.
         ConfigError: the recipe is not usable.
     """
+    folder = Path(folder).expanduser()
     recipe = load_recipe(folder / RECIPE_FILE)
     steps = read_rows(folder / METRICS_FILE, Step)
     probes = read_rows(folder / PROBES_FILE, Probe)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2r.config import Phase, Recipe, load_recipe, parse_recipe
-from p2r.errors import ConfigError, TrainingError
+from p2r.errors import ConfigError, TrainingError, excerpt
 from p2r.loop import run_blocking
 from p2r.models.local.devices import is_out_of_memory
 from p2r.runs.guards import find_collapse
@@ -83,10 +83,12 @@ def train(
         The finished run: its metrics, probes and groups, and the folder of its final checkpoint.
 
     Raises:
-        ConfigError: `changes` to a checked recipe, in which defaults and presets are filled in already.
+        ConfigError: `recipe` or `changes` is of another type; `changes` to a checked recipe, in which defaults and
+            presets are filled in already.
         P2RError: rows, model or settings are not usable; too much failed; a guard stopped the run; a gradient is not
             finite; no memory or no space is left. Whatever was saved before is whole, and `resume` continues from it.
     """
+    _check_recipe(recipe)
     if isinstance(recipe, Recipe):
         if changes:
             raise ConfigError(
@@ -96,7 +98,7 @@ def train(
     elif isinstance(recipe, Mapping):
         checked = parse_recipe(recipe, changes)
     else:
-        checked = load_recipe(Path(recipe), changes)
+        checked = load_recipe(recipe, changes)
     with join_world() as world:
         work = run_phases(checked, watcher or Watcher(), resume=resume, world=world)
         try:
@@ -106,6 +108,14 @@ def train(
         else:
             run_blocking(work)
     return read_training_run(checked.out)
+
+
+def _check_recipe(recipe: object) -> None:
+    if not isinstance(recipe, (Recipe, Mapping, str, Path)):
+        raise ConfigError(
+            f"recipe is {excerpt(recipe)}, which is not a recipe",
+            hint='give a TOML file, such as recipe="first.toml", its tables as a dictionary, or a Recipe',
+        )
 
 
 @dataclass(slots=True)
@@ -192,9 +202,9 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
             raise
         raise TrainingError(
             f"out of memory in phase {phase.name}: {str(error).partition('. ')[0]}",
-            hint="--resume continues from the last checkpoint, with smaller optimizer.micro_batch_groups, "
-            "rollout.prompts_at_once or partner.concurrency, or model.gradient_checkpointing = true; optimizer.kind "
-            "'adamw8bit' or 'offload' needs a new run",
+            hint="--resume, or resume=True, continues from the last checkpoint, with smaller "
+            "optimizer.micro_batch_groups, rollout.prompts_at_once or partner.concurrency, or "
+            "model.gradient_checkpointing = true; optimizer.kind 'adamw8bit' or 'offload' needs a new run",
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -204,3 +205,39 @@ def test_the_bar_and_the_table_read_a_resumed_run_alike(tmp_path: Path) -> None:
     run = p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path, on_progress=shown.append)
     assert isinstance(run, ScoredRun)
     assert shown[-1].accuracy == run.accuracy == 0.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": ["direct", "p2r"]}, "there is no mode"),
+        ({"model": None}, "model is None"),
+        ({"perceiver_model": 3}, "perceiver_model is 3"),
+        ({"judge_model": 3}, "judge_model is 3"),
+        ({"limit": -1}, "limit is -1"),
+        ({"limit": "3"}, "limit is '3'"),
+        ({"limit": True}, "limit is True"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "0"}, "seed is '0'"),
+        ({"transport": "gif"}, "no image transport 'gif'"),
+        ({"max_error_rate": -0.1}, "max_error_rate is -0.1"),
+        ({"max_error_rate": 1.1}, "max_error_rate is 1.1"),
+        ({"max_error_rate": "0.1"}, "max_error_rate is '0.1'"),
+        ({"max_error_rate": float("nan")}, "max_error_rate is nan"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused(wrong: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"model": ANSWERS, **wrong}
+    with pytest.raises(ConfigError, match=message):
+        p2r.evaluate(make_benchmark(), **arguments)
+
+
+@pytest.mark.parametrize("max_error_rate", [0, 1])
+def test_a_limit_of_failures_may_be_none_or_all(max_error_rate: float) -> None:
+    assert p2r.evaluate(make_benchmark(1), ANSWERS, max_error_rate=max_error_rate, limit=1).accuracy == 1.0
+
+
+def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
+    run = p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path)
+    assert read_run(str(run.folder)).folder == run.folder
+    assert score_run(str(run.folder)) == run

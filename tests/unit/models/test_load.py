@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -83,3 +84,10 @@ def test_a_loaded_model_is_known_by_how_it_was_loaded(tmp_path: Path) -> None:
     model = load_model(f"scripted:{path}", max_pixels=200704, dtype="bfloat16")
     assert loading_of(model) == Loading(spec=f"scripted:{path}", max_pixels=200704, dtype="bfloat16")
     assert loading_of(ScriptedModel({}, name="by hand")) == Loading(spec="by hand")
+
+
+@pytest.mark.parametrize("spec", [None, 3, Path("folder")])
+def test_a_name_that_is_not_a_text_is_refused(spec: object) -> None:
+    with pytest.raises(ConfigError, match="not the name of a model") as caught:
+        load_model(cast(str, spec))
+    assert "nano" in caught.value.hint

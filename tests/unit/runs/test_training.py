@@ -112,6 +112,17 @@ def test_finished_phases_name_their_checkpoints(tmp_path: Path) -> None:
     assert run.checkpoint == tmp_path / "1-reasoner" and run.is_finished
 
 
+def test_a_run_is_told_in_one_line_and_its_folder_may_be_a_text(tmp_path: Path) -> None:
+    write_run(tmp_path, [make_step(), make_step(phase="1-reasoner")], [], [])
+    (tmp_path / "0-perceiver").mkdir()
+    told = f"<TrainingRun in {tmp_path}: 1 of 2 phases finished, 2 steps, "
+    run = read_training_run(str(tmp_path))
+    assert run.folder == tmp_path and repr(run) == f"{told}no probe>"
+    probes = [Probe(phase="0-perceiver", step=k, accuracy_p2r=accuracy) for k, accuracy in enumerate((0.25, 0.625))]
+    write_run(tmp_path, list(run.steps), list(probes), [])
+    assert repr(read_training_run(tmp_path)) == f"{told}last probe 62.5% right>"
+
+
 def test_metrics_are_found_by_name() -> None:
     step = make_step(terms={"format": 0.5})
     probe = Probe(phase="0-perceiver", step=0, hit_rate=0.5, intervals={"hit_rate": (0.4, 0.6), "mean_iou": None})

@@ -132,12 +132,16 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         )
     if not path.exists() or not _has_contents(metrics):
         if resume and not path.exists():
-            raise StorageError(f"{folder} holds no run that could be resumed", hint="leave out --resume to start one")
+            raise StorageError(
+                f"{folder} holds no run that could be resumed", hint="leave out --resume, or resume=True, to start one"
+            )
         with explain_write_errors(folder):
             replace_file(path, recipe.model_dump_json(indent=2) + "\n")
         return
     if not resume:
-        raise StorageError(f"{folder} holds a run already", hint="use --resume to continue it, or choose another out")
+        raise StorageError(
+            f"{folder} holds a run already", hint="use --resume, or resume=True, to continue it, or choose another out"
+        )
     try:
         before = load_recipe(path)
     except ConfigError as error:
