@@ -25,7 +25,7 @@ class Budget(Frozen):
 
 
 class ModelProfile(Frozen):
-    """What a model family expects: the frame in which it writes boxes, and its pixel budget."""
+    """The format that a model family expects: the frame in which it writes boxes, and its pixel budget."""
 
     family: str
     frame: Frame
@@ -33,7 +33,7 @@ class ModelProfile(Frozen):
 
 
 class Decoding(Frozen):
-    """How tokens are drawn. Temperature 0 is greedy.
+    """Settings that say how tokens are drawn. Temperature 0 is greedy.
 
     first_words: words for which the probability that the reply begins with them is wanted: `Completion.first_probs`.
     """
@@ -64,7 +64,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked: images first (sized to its budget), then the text.
+    """A request to a model: images first (sized to its budget), then the text.
 
     fingerprint: short hash of the prompt set that words it.
     later: the turns that follow in a longer chat: a reply, the answer to it, and so on. The last turn is the user's.

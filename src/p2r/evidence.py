@@ -35,7 +35,7 @@ REDRAW_COST = 4
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the reasoner sees.
+    """The images that the reasoner sees.
 
     full_image: the whole image.
     boxes: all boxes, drawn in this order.

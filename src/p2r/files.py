@@ -19,7 +19,7 @@ from p2r.errors import StorageError
 if os.name == "posix":
     import fcntl
 
-Row = Mapping[str, JsonValue]
+JsonRow = Mapping[str, JsonValue]
 
 BROKEN_LOG_HINT = "restore the file; or remove that line to read the others, after which the run cannot be resumed"
 _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -27,7 +27,11 @@ _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def explain_write_errors(path: Path) -> Generator[None, None, None]:
-    """Turn what the operating system says about writing `path` into a StorageError."""
+    """Turn what the operating system says about writing `path` into a StorageError.
+
+    Raises:
+        StorageError: the block raised an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -41,7 +45,7 @@ def lock_folder(folder: Path) -> int | None:
     """Lock a folder for this process; the lock ends with the process, however that ends.
 
     Returns:
-        What `unlock_folder` takes; None where the file system has no locks.
+        The handle that `unlock_folder` takes; None where the file system has no locks.
 
     Raises:
         StorageError: another process holds the lock, or the folder cannot be opened.
@@ -165,7 +169,7 @@ class Log:
                 hint="put the whole file back, or start again in another folder",
             )
 
-    def write(self, row: BaseModel | Row) -> None:
+    def write(self, row: BaseModel | JsonRow) -> None:
         """Append one line.
 
         Raises:
@@ -204,13 +208,13 @@ class Log:
         self.close()
 
 
-def to_line(row: BaseModel | Row) -> str:
+def to_line(row: BaseModel | JsonRow) -> str:
     """One line of JSON with its end."""
     text = row.model_dump_json() if isinstance(row, BaseModel) else json.dumps(dict(row), ensure_ascii=False)
     return text + "\n"
 
 
-def write_lines(path: Path, rows: Iterable[BaseModel | Row]) -> None:
+def write_lines(path: Path, rows: Iterable[BaseModel | JsonRow]) -> None:
     """Write a whole file of JSON lines, or leave the old one.
 
     Raises:
@@ -250,7 +254,7 @@ def read_log(path: Path) -> list[dict[str, JsonValue]]:
 
 
 def _find_end(file: BinaryIO, num_bytes: int) -> int:
-    """Where the last whole line of a file ends, in bytes."""
+    """Return where the last whole line of a file ends, in bytes."""
     end = num_bytes
     while end:
         start = max(0, end - _CHUNK_BYTES)

@@ -14,7 +14,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 LONGEST_CLEANUP_S = 30.0
-"""How long an interrupted call may take to close its files."""
+"""The seconds that an interrupted call may take to close its files."""
 
 
 @cache

@@ -51,7 +51,7 @@ AskMode = Literal["p2r", "direct", "thinking", "tools", "zoom"]
 
 
 class Roles(NamedTuple):
-    """Who perceives and who reasons."""
+    """The perceiver and the reasoner of a mode."""
 
     perceiver: Perceiver
     reasoner: Reasoner

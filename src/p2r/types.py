@@ -60,7 +60,7 @@ class Box(Frozen):
 
     @property
     def area(self) -> float:
-        """Share of the image, 0 to 1 for a box inside it."""
+        """The share of the image that the box covers, 0 to 1 for a box inside it."""
         return (self.x2 - self.x1) * (self.y2 - self.y1) / 1e6
 
     def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
@@ -74,7 +74,7 @@ class Box(Frozen):
 
 
 class ImageSource(Protocol):
-    """Where an image comes from. Pixels are decoded when they are asked for, and not kept."""
+    """The origin of an image. Pixels are decoded when they are asked for, and not kept."""
 
     @property
     def uri(self) -> str:
@@ -115,10 +115,10 @@ class Sample:
 
 
 class Usage(Frozen):
-    """What a reply cost.
+    """The cost of a reply in tokens.
 
-    visual_tokens: for each image, computed from the size that was sent.
-    prompt_tokens, generated_tokens: as reported; None when not reported.
+    visual_tokens: the tokens of each image, computed from the size that was sent.
+    prompt_tokens, generated_tokens: the counts that the model reported; None if it reported none.
     """
 
     visual_tokens: tuple[int, ...] = ()
@@ -127,7 +127,7 @@ class Usage(Frozen):
 
 
 class ToolUse(Frozen):
-    """What a reply's tool calls led to: the boxes that were shown, and what was wrong with the other calls."""
+    """The outcome of a reply's tool calls: the boxes that were shown, and what was wrong with the other calls."""
 
     boxes: tuple[Box, ...] = ()
     errors: tuple[str, ...] = ()
@@ -138,7 +138,7 @@ class Completion(Frozen):
 
     finish_reason: "length" when the reply was cut off at the token limit, or a chat at its limit.
     first_probs: for each of `Decoding.first_words`, the probability that the reply begins with it.
-    tool_use: what the reply's tool calls led to; None without calls.
+    tool_use: the outcome of the reply's tool calls; None without calls.
     earlier: the calls that led to this one, in order.
     reused: "" when the model was asked for this reply; "cache" when it comes from the cache, "shared" when the model
         was asked on behalf of another sample of the run. Usage and seconds are then those of the original call.
@@ -161,7 +161,12 @@ class Completion(Frozen):
 
 
 class BoxParse(Frozen):
-    """How boxes were read from a reply: the step that succeeded, why nothing was found, and what was left out."""
+    """A report of how boxes were read from a reply.
+
+    step: the step of parsing that succeeded.
+    reason: why no box was found; "" if some were.
+    num_invalid, num_duplicates, num_over_cap: boxes that were left out. num_clipped: boxes that were cut to the image.
+    """
 
     step: ParseStep
     reason: str = ""
@@ -172,7 +177,7 @@ class BoxParse(Frozen):
 
 
 class Perception(Frozen):
-    """Where to look.
+    """The boxes that say where to look.
 
     source: the perceiver's name.
     completion: the model's reply, the last one where a search asks several times; None when no model was asked.
@@ -186,7 +191,7 @@ class Perception(Frozen):
 
 
 class EvidenceRecord(Frozen):
-    """What the evidence was made of.
+    """A record of what the evidence was made of.
 
     image_wh: (width, height) of the full image in pixels.
     crops: (left, top, right, bottom) of each crop, in pixels of the full image.
@@ -201,7 +206,7 @@ class EvidenceRecord(Frozen):
 
 
 class Answer(Frozen):
-    """What was read from a reply. `str(answer)` is the answer for people: "B. a fish", "12", or "no answer".
+    """The answer that was read from a reply. `str(answer)` is the answer for people: "B. a fish", "12", or "no answer".
 
     text: the answer as the reply states it; None when it cannot be read without guessing (rule "none").
     letter: the letter of the chosen option; None for an open question, or an option that does not exist.
@@ -245,7 +250,7 @@ class Verdict(Frozen):
 
 
 class Failure(Frozen):
-    """Why a trace is incomplete. A failed trace is neither right nor wrong; failures are counted apart."""
+    """The reason why a trace is incomplete. A failed trace is neither right nor wrong; failures are counted apart."""
 
     stage: Stage
     kind: str
@@ -281,7 +286,7 @@ class Trace(Frozen):
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """Where the model looked: the perceiver's boxes, then the parts that the reasoner had a tool show it."""
+        """The boxes where the model looked: the perceiver's, then those that the reasoner had a tool show it."""
         perceived = self.perception.boxes if self.perception else ()
         uses = [call.tool_use for call in self.reasoning.calls] if self.reasoning else []
         return (*perceived, *(box for use in uses if use is not None for box in use.boxes))

@@ -6,6 +6,7 @@ tests. A pattern's space stands for any white space.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -54,6 +55,9 @@ EXCEPTIONS = frozenset(
 )
 """(file, text of the hit) that stay: names that something had before, or has in files."""
 
+FRAGMENT = re.compile(r"(What|How|Whether|Who|Whose|Which|Why|Where|Of|By|As|From|Those|For|With|At|To)\b")
+"""A docstring that begins so has neither a subject nor a verb. A module's may: it is a title."""
+
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -75,6 +79,20 @@ def find_hits(path: Path) -> list[str]:
     return [hit for _, hit in sorted(hits)]
 
 
+def find_fragments(source: str) -> list[str]:
+    """Return the first lines of the docstrings that are not sentences; a constant's docstring follows the constant."""
+    tree = ast.parse(source)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    bodies += [node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    texts = [
+        statement.value.value
+        for body in (*bodies, tree.body[1:])
+        for statement in body
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    ]
+    return [text.splitlines()[0] for text in texts if isinstance(text, str) and FRAGMENT.match(text)]
+
+
 @pytest.mark.parametrize("path", find_files(), ids=name_of)
 def test_the_prose_reads_as_english(path: Path) -> None:
     assert find_hits(path) == []
@@ -87,3 +105,25 @@ def test_the_rules_find_what_they_are_for_and_nothing_else(tmp_path: Path, monke
     assert len(find_hits(page)) == 4
     page.write_text("There is no shard, and it is no longer needed. A figure shows that x is None. Optimism in color.")
     assert find_hits(page) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=name_of)
+def test_docstrings_are_sentences(path: Path) -> None:
+    assert find_fragments(path.read_text(encoding="utf-8")) == []
+
+
+def test_fragments_are_found_wherever_a_docstring_is() -> None:
+    source = '''"""What a module is for."""
+A = 1
+"""How large."""
+class B:
+    """Whose it is."""
+    c: int
+    """Of which kind."""
+    async def d(self):
+        """Whether it is so."""
+        def e():
+            """Forms a sentence: this word only begins like one of them."""
+'''
+    found = ["How large.", "Of which kind.", "Whether it is so.", "Whose it is."]
+    assert sorted(find_fragments(source)) == found

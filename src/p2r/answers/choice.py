@@ -155,7 +155,7 @@ class _Reader:
         return letter.upper() if letter.upper() in self.valid else None
 
     def is_choice(self, match: re.Match[str]) -> bool:
-        """Whether a letter means an option: not denied, an article or part of a name; a small one is closed off."""
+        """Tell whether a letter is an option: not denied, an article or part of a name; a small one is closed off."""
         start, end = match.span("letter")
         after = self.text[end : end + _MOST_AFTER_CHARS]
         if (
@@ -185,7 +185,7 @@ class _Reader:
         return choice.letter is not None and self.is_followed_by_own_text(choice.letter, after)
 
     def is_quoted(self, choice: Choice) -> bool:
-        """Whether punctuation, or a script without blanks, sets the letter apart."""
+        """Tell whether punctuation, or a script without blanks, sets the letter apart."""
         before, after = self.text[max(0, choice.start - 1) : choice.start], self.text[choice.end : choice.end + 1]
         return not (before.isspace() or (before.isascii() and before.isalpha())) or not after.isascii()
 
@@ -194,7 +194,7 @@ class _Reader:
         return stop is not None and stop[0] == "?"
 
     def has_company(self, end: int) -> bool:
-        """Whether the letter before `end` is one of several: "A or B"."""
+        """Tell whether the letter before `end` is one of several: "A or B"."""
         match = phrases.COMPANY.match(self.text, end)
         return (
             match is not None and match["letter"].isupper() and match["letter"] in self.valid and self.is_choice(match)

@@ -20,13 +20,13 @@ from p2r.types import Frozen, Sample
 
 ScoredBy = Literal["answer", "box"]
 Aggregation = Literal["categories", "cycles", "mme"]
-"""How samples become one score: the mean over all; HR-Bench's mean over its rotations; MME-RealWorld's columns."""
+"""The way from samples to one score: the mean over all; HR-Bench's mean over rotations; MME-RealWorld's columns."""
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about a benchmark before it is loaded. Counts come from papers and public code, for comparison.
+    """Facts about a benchmark, known before it is loaded. Counts come from papers and public code, for comparison.
 
     num_samples: None when it depends on the data, as with your own data.
     categories: name -> count, None for an unknown count; {} when any category is allowed.

@@ -24,7 +24,7 @@ from p2r.types import Answer, Sample
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was proved, and what was not.
+    """A report of what was proved, and what was not.
 
     num_answers: samples for which the right answer scored 1.0 with every scorer.
     num_boxes: gold boxes that came back as they were.
@@ -107,7 +107,7 @@ def _check_text(sample: Sample) -> Iterable[str]:
 
 
 def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
-    """What went wrong with the ideal reply, for each scorer."""
+    """Yield a sentence for each scorer that misjudges the ideal reply."""
     if facts.scored_by == "box":
         score = _judge(sample, BoxJudge(), Answer(text=None))
         if score != 1.0:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import image_in
 from p2r.benchmarks.files.rows import Row, Table
-from p2r.benchmarks.files.tables import read_table
+from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, read_letter_columns
 from p2r.types import LETTERS, ImageSource, Sample
@@ -62,8 +62,8 @@ def load_hrbench(facts: Facts) -> Callable[[Source], Loaded]:
 
 
 def find_broken_rotations(samples: Sequence[Sample]) -> list[str]:
-    """What is wrong with the rotations, a sentence for each question: cycles missing or twice, options that differ, a
-    right answer that changes or comes at the same letter twice."""
+    """Say what is wrong with the rotations, a sentence for each question: cycles missing or twice, options that differ,
+    a right answer that changes or comes at the same letter twice."""
     clusters: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.cluster and sample.cycle is not None:

@@ -12,7 +12,7 @@ from p2r.types import Sample
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What to load.
+    """The files of a benchmark, and which of its samples to load.
 
     path: a file, or the folder that holds it.
     split: the part to load, where there are several.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from p2r.benchmarks.base import Benchmark, Facts, Origin, Sieve, compare_with_facts
-from p2r.benchmarks.files.tables import find_parts, read_columns
+from p2r.benchmarks.files.table_file import find_parts, read_columns
 from p2r.benchmarks.folder import load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
 from p2r.benchmarks.hub import HUB_IDS, fetch_dataset, is_hub_id

@@ -14,7 +14,7 @@ from typing import cast
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
 from p2r.benchmarks.files.rows import Row
-from p2r.benchmarks.files.tables import read_table
+from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, join_question, parse_lettered, read_letter_columns
 from p2r.errors import excerpt

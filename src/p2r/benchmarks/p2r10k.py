@@ -21,7 +21,7 @@ from typing import cast
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.listed_image import find_image
 from p2r.benchmarks.files.rows import Cell, Row, Table
-from p2r.benchmarks.files.tables import read_table
+from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.errors import DataError, excerpt

@@ -24,7 +24,7 @@ from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
 from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row
-from p2r.benchmarks.files.tables import read_table
+from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.errors import DataError, excerpt
 from p2r.images.load import read_size

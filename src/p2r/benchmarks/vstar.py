@@ -20,7 +20,7 @@ from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, clip_to_image
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage, image_in
 from p2r.benchmarks.files.rows import Row
-from p2r.benchmarks.files.tables import read_table
+from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import (
     check_options,

@@ -24,13 +24,13 @@ def iou(a: Box, b: Box) -> float:
 
 
 def is_hit(box: Box, gold: Box) -> bool:
-    """Whether the center of `box` lies inside `gold`, its edge included."""
+    """Tell whether the center of `box` lies inside `gold`, its edge included."""
     x, y = box.center
     return gold.x1 <= x <= gold.x2 and gold.y1 <= y <= gold.y2
 
 
 def hits(boxes: Sequence[Box], gold: Sequence[Box]) -> bool:
-    """Whether any box hits any gold box: the paper's hit, per sample."""
+    """Tell whether any box hits any gold box: the paper's hit, per sample."""
     return any(is_hit(box, target) for box in boxes for target in gold)
 
 
@@ -77,7 +77,7 @@ def localize(boxes: Sequence[Box], gold: Sequence[Box]) -> Localization:
 def target_inside_crop(
     gold: Box, crops: Sequence[tuple[int, int, int, int]], image_wh: tuple[int, int], *, tolerance_px: float = 1.0
 ) -> bool:
-    """Whether one of the crops holds the whole gold box, so that the reasoner saw all of it at full resolution.
+    """Tell whether one of the crops holds the whole gold box, so that the reasoner saw all of it at full resolution.
 
     Args:
         crops: (left, top, right, bottom) in pixels of the full image, as in EvidenceRecord.

@@ -17,7 +17,7 @@ from p2r.types import Box, BoxParse, Frame
 
 @dataclass(frozen=True, slots=True)
 class ParseRules:
-    """How strictly a reply is read.
+    """Rules that say how strictly a reply is read.
 
     repair, salvage: allow the second and the third step of reading a broken reply.
     clip: clip boxes to the image; a box outside it is unusable.

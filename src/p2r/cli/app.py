@@ -37,7 +37,7 @@ those crops.
 
 
 class Home(NamedTuple):
-    """Where a command lives: a module of `p2r.cli`, its function, and the name of its examples there.
+    """The place of a command: a module of `p2r.cli`, its function, and the name of its examples there.
 
     summary: the line in `p2r --help`, which is shown without importing the module.
     """

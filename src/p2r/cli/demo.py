@@ -153,7 +153,7 @@ def _write_ask_command(sample: Sample, image: Path) -> str:
 
 
 def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, str], ...]:
-    """What was measured, and on which machine."""
+    """List what was measured, and on which machine."""
     budget, side_px = model.profile.budget, samples.knobs.side_px
     versions = [f"Python {platform.python_version()}"]
     versions += [f"{name} {version(name)}" for name in ("torch", "transformers") if find_spec(name)]

@@ -33,7 +33,7 @@ class Row(Frozen):
 
 
 def is_batch(image: Path) -> bool:
-    """Whether a path holds many questions: a file of questions or a folder of images."""
+    """Tell whether a path holds many questions: a file of questions or a folder of images."""
     return image.suffix.lower() in (".jsonl", ".ndjson") or image.is_dir()
 
 

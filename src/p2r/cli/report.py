@@ -152,7 +152,7 @@ def _load_benchmarks(
 def _move_rows(
     runs: Sequence[TrainingRun], specs: Sequence[str], split: str | None, images: Path | None
 ) -> DataSettings | None:
-    """Where the rows of all runs are now; None for where their recipes say."""
+    """Return where the rows of all runs are now; None for where their recipes say."""
     if not specs:
         return None
     if len(specs) > 1:

@@ -2,7 +2,7 @@
 
 from p2r.config.read import load_recipe, parse_recipe
 from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
-from p2r.config.tables import (
+from p2r.config.settings import (
     ActiveRole,
     AdvantageSettings,
     CheckpointSettings,

@@ -42,7 +42,7 @@ CHANGES: Mapping[str, Mapping[str, Section]] = {
         },
     },
 }
-"""How each estimator differs from GRPO."""
+"""The settings in which each estimator differs from GRPO."""
 
 
 def fill_in_recipe(given: object) -> object:

@@ -22,9 +22,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-Table: TypeAlias = dict[str, object]
+TomlTable: TypeAlias = dict[str, object]
 
-_load_toml = cast("Callable[[str], Table]", tomllib.loads)  # pyright: ignore[reportUnknownMemberType]
+_load_toml = cast("Callable[[str], TomlTable]", tomllib.loads)  # pyright: ignore[reportUnknownMemberType]
 
 HINTS = {
     "rollout.group_size": "replies are compared within their group: 8 in the paper, at least 2",
@@ -58,7 +58,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
             f"the recipe {path} cannot be read: {reason.lower()}", hint="recipes/ holds some to start from"
         ) from error
     try:
-        table = cast("Table", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
+        table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
         raise ConfigError(f"the recipe {path} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
     return parse_recipe(table, changes, where=str(path))
@@ -75,7 +75,7 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
         ConfigError: an unknown setting, or a value that is not usable.
     """
     _check_changes(changes)
-    merged = cast("Table", json.loads(json.dumps(dict(table), default=str)))
+    merged = cast("TomlTable", json.loads(json.dumps(dict(table), default=str)))
     if any(change.strip().startswith("schedule.") for change in changes):
         merged.setdefault("schedule", [{"role": role} for role in ROLES])
     for change in changes:
@@ -98,7 +98,7 @@ def _check_changes(changes: object) -> None:
             )
 
 
-def _apply(table: Table, change: str) -> None:
+def _apply(table: TomlTable, change: str) -> None:
     name, equals, text = change.partition("=")
     name = name.strip()
     if not equals or not name:
@@ -115,14 +115,14 @@ def _apply(table: Table, change: str) -> None:
         items = cast("list[object]", place)
         items[_index(items, last, name)] = value
     else:
-        cast("Table", place)[last] = value
+        cast("TomlTable", place)[last] = value
 
 
 def _step_into(place: object, key: str, name: str) -> object:
     if isinstance(place, list):
         items = cast("list[object]", place)
         return items[_index(items, key, name)]
-    inner = cast("Table", place).setdefault(key, {})
+    inner = cast("TomlTable", place).setdefault(key, {})
     if not isinstance(inner, (dict, list)):
         raise ConfigError(f"--set {name}: {key} is {inner!r}, which has no settings in it", hint="see the recipe")
     return cast(object, inner)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field, PositiveInt, model_validator
 
 from p2r.config.presets import fill_in_recipe
-from p2r.config.tables import (
+from p2r.config.settings import (
     PHASE_TABLES,
     ActiveRole,
     AdvantageSettings,

@@ -26,7 +26,7 @@ MIN_TRIED = 20
 
 @dataclass(slots=True)
 class Tally:
-    """How far a run is.
+    """A count of the samples that a run has asked so far.
 
     num_kept: answered before, by an earlier call.
     num_tried: asked by this call; num_failed of them failed.
@@ -50,31 +50,31 @@ class Tally:
         """Share of right answers so far, read as the scorer `robust` reads them; None before the first verdict."""
         return self.num_correct / self.num_judged if self.num_judged else None
 
-    def _judge(self, verdict: Verdict | None) -> None:
+    def _count_verdict(self, verdict: Verdict | None) -> None:
         if verdict is not None:
             self.num_judged += 1
             self.num_correct += verdict.correct
 
     def count_kept(self, verdict: Verdict | None) -> None:
         self.num_kept += 1
-        self._judge(verdict)
+        self._count_verdict(verdict)
 
     def count_tried(self, trace: Trace) -> None:
         self.num_tried += 1
-        self._judge(trace.verdict)
+        self._count_verdict(trace.verdict)
         if trace.failure is not None:
             self.num_failed += 1
             self.failures.append(trace.failure)
 
 
 def explain_failures(failures: Sequence[Failure], num_tried: int) -> str:
-    """How many answers failed, and why most of them did."""
+    """Say how many answers failed, and why most of them did."""
     causes = Counter(failure.message for failure in failures)
     return f"{len(failures)} of {num_tried} answers failed, {explain_causes(causes)}"
 
 
 def explain_causes(causes: Counter[str]) -> str:
-    """The most frequent of several counted causes, and how frequent it is."""
+    """Name the most frequent of several counted causes, and say how frequent it is."""
     cause, count = causes.most_common(1)[0]
     which = "all" if count == causes.total() else f"{count} of them"
     return f"{which} because {cause}"

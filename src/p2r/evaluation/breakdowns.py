@@ -56,7 +56,7 @@ def tabulate_rotations(run: ScoredRun) -> Table:
 
 
 def tabulate_letters(rows: Sequence[ScoredRow]) -> Table:
-    """Which letters are chosen, and which are right."""
+    """Tabulate which letters are chosen, and which are right."""
     choices = [row for row in rows if row.trace.options and row.trace.target]
     right = Counter((row.trace.target or "").upper() for row in choices)
     chosen = Counter(row.answers["robust"].letter or MISSING for row in choices)
@@ -92,7 +92,7 @@ def tabulate_letters(rows: Sequence[ScoredRow]) -> Table:
 
 
 def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
-    """How well boxes fit the gold boxes, by every measure."""
+    """Tabulate how well boxes fit the gold boxes, by every measure."""
     found = [localize(row.trace.boxes, row.facts.gold_boxes) for row in rows]
     readings: list[tuple[str, str, list[float]]] = [
         ("hit rate, any", "the center of some box lies in some gold box (the paper's)", [f.hit_any for f in found]),
@@ -151,7 +151,7 @@ def tabulate_hits(rows: Sequence[ScoredRow]) -> Table:
 
 
 def tabulate_troubles(run: ScoredRun) -> Table:
-    """What went wrong apart from wrong answers; see DEFINITIONS."""
+    """Tabulate what went wrong apart from wrong answers; see DEFINITIONS."""
     counts = count_troubles(run)
     return Table(
         title="Counted apart",

@@ -45,7 +45,7 @@ def choose_samples(
 
 
 def draw_limit(samples: Sequence[Sample], limit: int, seed: int) -> list[Sample]:
-    """At most `limit` samples drawn at random, whole questions together, in the order of the benchmark.
+    """Draw at most `limit` samples at random, whole questions together, in the order of the benchmark.
 
     The first ones would be of one category in most benchmarks.
     """

@@ -46,7 +46,7 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """Which run is better and by how much, in words; or that there is no evidence of a difference."""
+        """A sentence that says which run is better and by how much, or that there is no evidence of a difference."""
         num_differ = self.num_gained + self.num_lost
         differ = f"{num_differ} of {self.num_samples} samples differ"
         if self.p_corrected >= ALPHA:

@@ -106,7 +106,7 @@ def _is_looking_cut(trace: Trace) -> bool:
 
 
 def _writes_boxes(trace: Trace) -> bool:
-    """Whether boxes were read out of a reply; a search asks for yes or no."""
+    """Tell whether boxes were read out of a reply; a search asks for yes or no."""
     return trace.perception is not None and trace.perception.parse is not None
 
 

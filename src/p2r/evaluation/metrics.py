@@ -80,7 +80,7 @@ def list_looked(run: ScoredRun) -> list[ScoredRow]:
 
 
 def saw_all_evidence(trace: Trace, gold_boxes: Sequence[Box]) -> bool:
-    """Whether every gold box is wholly inside some crop, so that the reasoner saw all of it at full resolution."""
+    """Tell whether every gold box is wholly inside some crop, so that the reasoner saw all of it at full resolution."""
     record = trace.evidence
     return record is not None and all(target_inside_crop(gold, record.crops, record.image_wh) for gold in gold_boxes)
 

@@ -78,7 +78,12 @@ def prepare(
     transport: Transport = "auto",
     cache: str | Path | None = None,
 ) -> Prepared:
-    """Load, check and choose what `evaluate` asks; arguments and errors as there. Models are loaded last."""
+    """Load, check and choose what `evaluate` asks; the arguments are described there. Models are loaded last.
+
+    Raises:
+        ConfigError: a setting is wrong, or would change what is loaded already.
+        P2RError: the benchmark, the prompts or a model cannot be loaded.
+    """
     mode = read_mode(mode)
     _check_settings(limit, seed, share_perception, transport)
     check_model(model)

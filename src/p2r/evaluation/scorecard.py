@@ -125,7 +125,7 @@ def explain_open(run: ScoredRun, scorer: Scorer) -> str:
 
 
 def name_measure(run: ScoredRun) -> str:
-    """What the scores of a run are."""
+    """Name what the scores of a run measure."""
     return "Acc@0.5 of the first box" if run.settings.scored_by == "box" else "Accuracy"
 
 

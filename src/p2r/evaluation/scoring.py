@@ -59,7 +59,7 @@ class ScoredRun(Run):
 
     @property
     def accuracy(self) -> float | None:
-        """By the benchmark's own aggregation and the default scorer, 0 to 1; None when nothing was judged."""
+        """The accuracy by the benchmark's aggregation and the default scorer, 0 to 1; None when nothing was judged."""
         from p2r.evaluation.scorecard import score_columns
 
         return next(iter(score_columns(self, self.scorers[0]).values())).score
@@ -156,7 +156,7 @@ def group_rows(run: ScoredRun, scorer: Scorer) -> dict[str, list[ScoredRow]]:
 
 
 def to_scored(row: ScoredRow, scorer: Scorer) -> Scored:
-    """What aggregation needs to know about a row."""
+    """Return what aggregation needs to know about a row."""
     return Scored(row.score(scorer), row.facts.cluster, row.facts.cycle)
 
 
@@ -171,7 +171,7 @@ def interval_of_values(values: Sequence[float], rows: Sequence[ScoredRow]) -> In
 
 
 def has_clusters(rows: Sequence[ScoredRow]) -> bool:
-    """Whether some samples ask the same thing."""
+    """Tell whether some samples ask the same thing."""
     names = [row.cluster for row in rows if row.cluster]
     return len(set(names)) < len(names)
 

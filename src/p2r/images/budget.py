@@ -56,7 +56,7 @@ def round_to_budget(height: float, width: float, budget: Budget, *, least: int) 
 
 
 def is_too_thin(width: int, height: int) -> bool:
-    """Whether the family's processors refuse an image of this shape."""
+    """Tell whether the family's processors refuse an image of this shape."""
     return max(height, width) / min(height, width) > MAX_ASPECT_RATIO
 
 

@@ -78,7 +78,7 @@ def touched_range(length: int, new_length: int, start: int, stop: int) -> tuple[
 
 @cache
 def agrees_with_pillow() -> bool:
-    """Whether the installed Pillow computes as this module does; other builds (Pillow-SIMD) may round differently."""
+    """Tell whether the installed Pillow computes as this module does; other builds (Pillow-SIMD) round differently."""
     shapes = (((83, 61), (32, 32)), ((83, 61), (160, 96)), ((20, 90), (15, 41)))
     return all(_equals_pillow(size, new_size) for size, new_size in shapes)
 
@@ -97,8 +97,8 @@ def _equals_pillow(size: tuple[int, int], new_size: tuple[int, int]) -> bool:
 
 
 def _runs_vertical_first(size: tuple[int, int], new_size: tuple[int, int]) -> bool:
-    """Whether Pillow shrinks the height first: Pillow 13 where the height loses more than twice as much, earlier ones
-    only for very tall images."""
+    """Tell whether Pillow shrinks the height first: Pillow 13 where the height loses more than twice as much,
+    earlier ones only for very tall images."""
     lost_rows, lost_columns = size[1] - new_size[1], size[0] - new_size[0]
     if not _PILLOW_CHOOSES_ORDER:
         return lost_rows > 0 and size[1] > 100 * size[0]

@@ -202,7 +202,7 @@ def prepare_once(
     prompts: str,
     max_pixels: int | None,
 ) -> Prepared:
-    """What task and solver share: the benchmark, its samples as the mode asks them, and the roles."""
+    """Prepare what task and solver share: the benchmark, its samples as the mode asks them, and the roles."""
     found = load_benchmark(spec, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images)
     return prepare(
         found,

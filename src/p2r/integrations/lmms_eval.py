@@ -45,7 +45,7 @@ from p2r.runs.store import TraceStore
 from p2r.types import LETTERS, Frozen, Sample, Trace
 
 MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
-"""What the entry point hands to lmms-eval."""
+"""The description of the model that the entry point hands to lmms-eval."""
 
 NOT_OFFERED: frozenset[Mode] = frozenset({"oracle", "random", "shuffled"})
 """Modes that need gold boxes, which lmms-eval's tasks do not state, or that would move the right letter."""
@@ -233,8 +233,8 @@ def drop_closing(text: str, options: Sequence[str]) -> str:
 
 
 def to_result(trace: Trace) -> GenerationResult:
-    """What lmms-eval gets: the letter, else the text, that was read out of the reply; the whole reply where nothing
-    could be read; an empty one for a failure. Tokens are those of all calls.
+    """Return what lmms-eval gets: the letter, else the text, that was read out of the reply; the whole reply where
+    nothing could be read; an empty one for a failure. Tokens are those of all calls.
     """
     answer, reply = trace.answer, trace.reasoning.text if trace.reasoning else ""
     text = "" if trace.failure or answer is None else answer.letter or answer.text or reply

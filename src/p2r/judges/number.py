@@ -42,7 +42,7 @@ class NumberJudge(RuleJudge):
         return Verdict(correct=correct, score=float(correct), judge="number", reason=reason)
 
     async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """As `compare`, in a thread, because a formula may take seconds."""
+        """Do what `compare` does, in a thread, because a formula may take seconds."""
         return await asyncio.to_thread(self.compare, sample, answer, boxes)
 
     def _equal(self, sample: Sample, target: str, answer: str) -> bool:
@@ -139,12 +139,12 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _close(a: Fraction, b: Fraction) -> bool:
-    """Whether two values are equal to six decimals; below 1, to six significant digits."""
+    """Tell whether two values are equal to six decimals; below 1, to six significant digits."""
     return abs(a - b) <= Fraction(2, 10**6) * min(Fraction(1), abs(b))
 
 
 def is_comparable(target: str) -> bool:
-    """Whether answers can be compared with a target by value: it is a plain number or a formula."""
+    """Tell whether answers can be compared with a target by value: it is a plain number or a formula."""
     return read_number(target) is not None or _is_formula(target)
 
 
@@ -153,7 +153,7 @@ def _is_formula(text: str) -> bool:
 
 
 def _verify(target: str, answer: str, timeout_s: float) -> bool:
-    """Whether two formulas have the same value, computed in a process that can be ended.
+    """Tell whether two formulas have the same value, computed in a process that can be ended.
 
     Raises:
         JudgeError: the process ran out of time or failed, or the target cannot be read.

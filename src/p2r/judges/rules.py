@@ -41,7 +41,7 @@ class RuleJudge:
         raise NotImplementedError
 
     async def __call__(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
-        """As `compare`."""
+        """Do what `compare` does."""
         return self.compare(sample, answer, boxes)
 
 

@@ -54,7 +54,7 @@ class Unread(Frozen):
 
 
 class LeakageReport(Frozen):
-    """What two sets share.
+    """A report of what two sets share.
 
     num_pairs: the number of pairs of each kind; "image and question" counts the pairs that share both.
     bench_ids, train_ids: all samples of each kind.

@@ -29,7 +29,7 @@ MOST_OWNERS = 12
 """A spot that more known images than this share (an edge, a corner of a window) is ignored."""
 
 TOLERANCE = 0.01
-"""How far a spot may be from its expected place, as a share of the longer side."""
+"""The distance that a spot may have from its expected place, as a share of the longer side."""
 
 ROUGHNESS, ROUGHNESS_LOG2 = 0.15, 0.4
 """The error that the sizes of two matching spots may cause in the shift (a share of the side) and the scale."""

@@ -111,7 +111,7 @@ class ReplyCache:
 
 
 def is_drawn(decoding: Decoding) -> bool:
-    """Whether the same prompt may get another reply the next time."""
+    """Tell whether the same prompt may get another reply the next time."""
     return decoding.temperature > 0 and decoding.seed is None
 
 

@@ -34,7 +34,7 @@ SERVERS, SCRIPTED, VLLM = ("http://", "https://"), "scripted:", "vllm:"
 
 
 def runs_on_torch(spec: str) -> bool:
-    """Whether `spec` names a model that torch runs in this process."""
+    """Tell whether `spec` names a model that torch runs in this process."""
     return not spec.strip().startswith((*SERVERS, SCRIPTED, VLLM))
 
 
@@ -90,7 +90,7 @@ def _is_text(value: object) -> bool:
 
 
 class Loading(Frozen):
-    """How a model was named and loaded, as far as that can change a result."""
+    """The name of a model and the way it was loaded, as far as that can change a result."""
 
     spec: str
     max_pixels: int | None = None
@@ -98,7 +98,7 @@ class Loading(Frozen):
 
 
 def loading_of(model: Model) -> Loading:
-    """What `load_model` was given for this model; for one that was made otherwise, its name."""
+    """Return what `load_model` was given for this model; for one that was made otherwise, its name."""
     return _LOADINGS.get(model) or Loading(spec=model.name)
 
 

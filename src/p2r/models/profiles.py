@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PatchFormat:
-    """How a checkpoint takes pixels: the settings of its preprocessor_config.json. The defaults are Qwen3-VL's."""
+    """The way in which a checkpoint takes pixels: its preprocessor_config.json. The defaults are Qwen3-VL's."""
 
     patch_size: int = 16
     merge_size: int = 2

@@ -21,7 +21,7 @@ from p2r.types import Box, Completion, Frozen, Perception, Sample
 
 
 class DecodingPreset(Frozen):
-    """How each role's tokens are drawn."""
+    """The decoding of each role."""
 
     perceiver: Decoding
     reasoner: Decoding

@@ -60,7 +60,7 @@ class RunSettings(Frozen):
 
 
 def find_aggregation(benchmark: str) -> Aggregation:
-    """How a benchmark is aggregated, by its name: for folders from before run.json said so."""
+    """Return how a benchmark is aggregated, by its name: for folders from before run.json said so."""
     return _AGGREGATIONS.get(benchmark, "categories")
 
 
@@ -115,7 +115,7 @@ class Run:
 
     @property
     def failures(self) -> list[Failure]:
-        """Why samples failed, in the order of the benchmark: neither right nor wrong, and asked again next time."""
+        """The failures, in the benchmark's order: neither right nor wrong, and asked again next time."""
         found = (self.traces[id].failure for id in self.facts if id in self.traces)
         return [failure for failure in found if failure is not None]
 
@@ -150,7 +150,7 @@ def write_facts(folder: Path, samples: Iterable[Sample]) -> None:
 
 
 def to_facts(sample: Sample) -> SampleFacts:
-    """What samples.jsonl says about a sample."""
+    """Return what samples.jsonl says about a sample."""
     return SampleFacts(
         sample_id=sample.id,
         category=sample.category,

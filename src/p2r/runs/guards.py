@@ -22,7 +22,7 @@ STANDARD_ERRORS = 2.0
 
 
 def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: GuardSettings) -> dict[str, str]:
-    """What looks like a collapse, by the guard's name; {} when nothing does.
+    """Find what looks like a collapse, by the guard's name; {} when nothing does.
 
     Args:
         steps, probes: of the phase so far.
@@ -53,7 +53,7 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
 
 
 def _measure_drop(before: Probe, after: Probe) -> float | None:
-    """By how much the hit rate fell; None when that is within the scatter of so few samples."""
+    """Measure by how much the hit rate fell; None when that is within the scatter of so few samples."""
     old, new, count = before.hit_rate, after.hit_rate, before.num_findable
     if old is None or new is None or not count:
         return None

@@ -40,7 +40,7 @@ class LogRow(Frozen):
 
 
 class Step(LogRow):
-    """What one step looked like; None where nothing is known.
+    """The metrics of one step; None where nothing is known.
 
     reward, accuracy: means over the judged rollouts.
     num_unjudged: rollouts without a reward. num_truncated: rollouts cut off at the token limit.
@@ -88,7 +88,7 @@ class Step(LogRow):
 
 
 class Probe(LogRow):
-    """What the policy did with the probe's questions; None where nothing is known.
+    """The metrics of one probe: what the policy did with its questions; None where nothing is known.
 
     num_failed: walks that failed, in both modes. num_findable: samples with gold boxes that were looked at.
     seen_rate: share of these whose gold boxes all lie wholly in a crop.
@@ -177,7 +177,7 @@ class TrainingRun:
         return next((phase.checkpoint for phase in reversed(self.phases) if phase.checkpoint), None)
 
     def data_of(self, group: QuotedGroup) -> DataSettings:
-        """Where the rows of a group's phase come from."""
+        """Return where the rows of a group's phase come from."""
         own = (phase.data for phase in self.recipe.phases() if phase.name == group.phase)
         return next(own, self.recipe.data)
 

@@ -31,7 +31,7 @@ WINDOW = 200
 class Asked:
     """A prompt to the policy.
 
-    name: what the seeds of its replies depend on.
+    name: the text that the seeds of its replies depend on.
     perception: the boxes whose evidence the prompt shows, when it asks for an answer; None when it asks for boxes.
     """
 
@@ -48,7 +48,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SampledReply:
     """A sampled reply to a prompt.
 
     perception: the boxes that it names, or those whose evidence it answers on.
@@ -85,7 +85,7 @@ class Rollout:
 class Group:
     """Rollouts of one prompt, which are compared with each other.
 
-    parent: of a group whose single rollout answers on the evidence of another group's rollout (the control `joint`):
+    parent: for a group whose single rollout answers on the evidence of another group's rollout (the control `joint`):
         (index of that group in the batch, index of the rollout in it). It takes that rollout's advantage as its own.
     """
 
@@ -98,14 +98,14 @@ class Group:
 
 @dataclass(slots=True)
 class RolloutStats:
-    """Counts of one step.
+    """The counts of one step.
 
     num_failed_rows: rows without a group, because image, evidence or prompt failed.
     num_failed: rollouts that could not be judged. num_truncated: rollouts cut off at the token limit.
     num_walked: replies that were judged; num_unique of them differ within their group (box sets: to the pixel).
     num_partner_calls: calls of the frozen role; num_reused: calls that its memo answered instead.
-    num_tokens: sampled tokens; num_prompt_tokens: of the prompts, each counted once.
-    seconds: by part.
+    num_tokens: sampled tokens; num_prompt_tokens: tokens of the prompts, each counted once.
+    seconds: the seconds of each part.
     """
 
     num_rows: int = 0
@@ -168,7 +168,7 @@ class Rolled:
         self.stats.add(other.stats)
 
     def keep(self, places: Collection[int]) -> Rolled:
-        """Only the groups at these places and the groups whose parents they are; the counts stay whole."""
+        """Return only the groups at these places and the groups whose parents they are; the counts stay whole."""
         kept: dict[int, int] = {}
         groups: list[Group] = []
         for place, group in enumerate(self.groups):

@@ -34,7 +34,7 @@ class Partner(Protocol):
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it answers while this process does other work, so that several `run` may be under way."""
+        """True if it answers while this process does other work, so that several `run` may be under way."""
         ...
 
     async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:

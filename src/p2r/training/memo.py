@@ -40,7 +40,7 @@ WHOLE_FILE = "whole.txt"
 
 
 def evidence_key(image_wh: tuple[int, int], boxes: Sequence[Box], record: EvidenceRecord | None = None) -> EvidenceKey:
-    """What tells the evidence of two box sets of one image apart.
+    """Return a key that tells the evidence of two box sets of one image apart.
 
     Corners of all boxes and of the crops, in pixels; () without evidence.
 

@@ -17,17 +17,17 @@ from itertools import combinations
 from p2r.boxes import iou
 from p2r.config import RewardSettings
 from p2r.evidence import MAX_CROPS
-from p2r.training.groups import Reply, Rollout
+from p2r.training.groups import Rollout, SampledReply
 from p2r.types import Perception, Trace
 
 MAX_OVERLAP = 0.5
 """IoU above which two boxes count as the same place."""
 PLACEHOLDER_LABELS = frozenset({"", "description", "<description>"})
-"""What the prompts write where a label belongs."""
+"""The words that the prompts write where a label belongs."""
 _TAGGED = re.compile(r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
 
 
-def reward_reply(reply: Reply, trace: Trace | None, settings: RewardSettings, max_new_tokens: int) -> Rollout:
+def reward_reply(reply: SampledReply, trace: Trace | None, settings: RewardSettings, max_new_tokens: int) -> Rollout:
     """Line 26: the reply as a rollout with its reward r_i, which is None where it could not be judged.
 
     Args:
@@ -65,7 +65,7 @@ def total_reward(
 
 
 def is_vetoed(terms: Mapping[str, float], settings: RewardSettings) -> bool:
-    """Whether a term makes the reward 0 whatever the answer, so that nobody has to be asked for it."""
+    """Tell whether a term makes the reward 0 whatever the answer, so that nobody has to be asked for it."""
     return any(terms.get(name) for name in settings.active_vetoes)
 
 

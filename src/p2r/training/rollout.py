@@ -32,7 +32,7 @@ from p2r.roles import EvidenceReasoner, GivenPerceiver, Reasoner, perceiver_prom
 from p2r.roles.given import GivenReasoner
 from p2r.training.engines.base import Actor, as_completion, seed_rollouts
 from p2r.training.engines.local.generate import Generated
-from p2r.training.groups import Asked, FailureGauge, Group, Reply, Rolled, Rollout, RolloutStats
+from p2r.training.groups import Asked, FailureGauge, Group, Rolled, Rollout, RolloutStats, SampledReply
 from p2r.training.lockstep import Partner, Walk, finish_all
 from p2r.training.memo import EvidenceStore, Memo, MemoReasoner, evidence_key
 from p2r.training.reward import box_terms, form_terms, is_vetoed, reward_reply
@@ -46,7 +46,7 @@ NOWHERE = Perception(source="none", boxes=())
 LOTS_AT_ONCE = 2
 """Lots of rows whose images are held at the same time, with a frozen role elsewhere."""
 
-Row = tuple[Sample, FullImage]
+OpenedRow = tuple[Sample, FullImage]
 
 
 class Roller:
@@ -167,15 +167,15 @@ class Roller:
             followers.append(Group(one.sample, "reasoner", one.encoded, (rollout,), parent=(k // size, k % size)))
         return [*self._group(asked, rollouts, stats), *followers]
 
-    async def _open(self, rows: Sequence[Sample], stats: RolloutStats) -> list[Row]:
+    async def _open(self, rows: Sequence[Sample], stats: RolloutStats) -> list[OpenedRow]:
         """Decode the image of each row; rows whose image fails are left out."""
         with stats.timing("prepare"):
             return _present(await self._try_each(rows, lambda row: (row, FullImage(row.image.load()))))
 
-    async def _ask_perceiver(self, rows: Sequence[Row], stats: RolloutStats) -> list[Asked]:
+    async def _ask_perceiver(self, rows: Sequence[OpenedRow], stats: RolloutStats) -> list[Asked]:
         """x = (I, T_p(Q)); rows whose prompt fails are left out."""
 
-        def ask(row: Row) -> Asked:
+        def ask(row: OpenedRow) -> Asked:
             sample, full_image = row
             prompt = perceiver_prompt(self._prompts, sample, full_image, self._actor.profile.budget)
             return Asked(sample.id, sample, full_image, prompt, self._actor.encode(prompt))
@@ -183,7 +183,7 @@ class Roller:
         with stats.timing("prepare"):
             return _present(await self._try_each(rows, ask))
 
-    async def _perceive(self, rows: Sequence[Row], stats: RolloutStats) -> list[tuple[Row, Perception]]:
+    async def _perceive(self, rows: Sequence[OpenedRow], stats: RolloutStats) -> list[tuple[OpenedRow, Perception]]:
         """B of the frozen perceiver; rows in which it fails are left out. `single-stage` perceives nothing."""
         with stats.timing("perceive"):
             if self._phase.kind == "single-stage":
@@ -207,7 +207,9 @@ class Roller:
         with stats.timing("prepare"):
             return await self._try_each(questions, ask)
 
-    async def _sample(self, asked: Sequence[Asked], num_replies: int, step: int, stats: RolloutStats) -> list[Reply]:
+    async def _sample(
+        self, asked: Sequence[Asked], num_replies: int, step: int, stats: RolloutStats
+    ) -> list[SampledReply]:
         """Draw `num_replies` replies to each prompt of one role, in order."""
         if not asked:
             return []
@@ -223,15 +225,15 @@ class Roller:
         stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
         return [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in group]
 
-    def _read(self, asked: Asked, generated: Generated) -> Reply:
+    def _read(self, asked: Asked, generated: Generated) -> SampledReply:
         """A reply's boxes, or its answer, and the reward terms of its form."""
         completion = as_completion(self._actor, asked.encoded, generated)
         if asked.perception is not None:
-            return Reply(asked, generated, completion, asked.perception, form_terms(completion.text))
+            return SampledReply(asked, generated, completion, asked.perception, form_terms(completion.text))
         perception = read_perception(self._actor.name, completion, asked.prompt, self._actor.profile.frame)
-        return Reply(asked, generated, completion, perception, box_terms(perception))
+        return SampledReply(asked, generated, completion, perception, box_terms(perception))
 
-    async def _walk(self, replies: Sequence[Reply], stats: RolloutStats) -> list[Trace]:
+    async def _walk(self, replies: Sequence[SampledReply], stats: RolloutStats) -> list[Trace]:
         """Judge each reply by a walk; equal ones are walked once."""
         plans = [self._plan_walk(reply) for reply in replies]
         walks: dict[Hashable, Walk[Trace]] = {}
@@ -244,7 +246,7 @@ class Roller:
         stats.num_unique += len(walks)
         return [traces[key] for key, _ in plans]
 
-    def _plan_walk(self, reply: Reply) -> tuple[Hashable, Walk[Trace]]:
+    def _plan_walk(self, reply: SampledReply) -> tuple[Hashable, Walk[Trace]]:
         """The walk that judges a reply, and a key that equal replies to a prompt share.
 
         An answer is judged as it is. On a box set the frozen reasoner answers, unless a veto makes the answer
@@ -266,7 +268,7 @@ class Roller:
 
         return key, walk
 
-    def _reward(self, reply: Reply, trace: Trace | None, stats: RolloutStats) -> Rollout:
+    def _reward(self, reply: SampledReply, trace: Trace | None, stats: RolloutStats) -> Rollout:
         limit = self._phase.rollout.max_new_tokens.of(reply.asked.role)
         return stats.count(reward_reply(reply, trace, self._phase.reward, limit))
 

@@ -122,7 +122,7 @@ def _check_recipe(recipe: object) -> None:
 class Training:
     """A run under way.
 
-    rows: of each phase, by its index.
+    rows: the rows of each phase, by its index.
     run_step: steps done in all phases. row_position: in the phase's order of rows. best: accuracy of the best probe.
     """
 
@@ -144,7 +144,12 @@ class Training:
 
 
 async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, world: World | None = None) -> None:
-    """Line 1: the phases of the schedule, one after the other. See `train`."""
+    """Train the phases of the schedule, one after the other (line 1). See `train`.
+
+    Raises:
+        ConfigError: a step's prompts cannot be shared by the processes.
+        P2RError: as for `train`.
+    """
     world = world or World()
     for phase in recipe.phases():
         if phase.prompts_per_step % world.size:
@@ -233,7 +238,7 @@ async def _take_step(
 
 
 async def _roll_out(training: Training, phase: Phase, roller: Roller, choice: Choice, step: int) -> Rolled:
-    """The groups of this process's rows of the mini-batch."""
+    """Return the groups of this process's rows of the mini-batch."""
     world = training.world
 
     def draw(count: int) -> list[Sample]:

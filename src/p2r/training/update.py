@@ -134,7 +134,11 @@ def compare_groups(groups: Sequence[Group], settings: AdvantageSettings) -> list
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """advantages_PG: 0 where a rollout was not judged, and in all of a dropped or dead group: see `Compared`."""
+    """The advantages of P groups of G rollouts.
+
+    advantages_PG: 0 where a rollout was not judged, and in all of a dropped or dead group.
+    dropped_P, dead_P: True for a group that is dropped or dead: see `Compared`.
+    """
 
     advantages_PG: torch.Tensor
     dropped_P: torch.Tensor

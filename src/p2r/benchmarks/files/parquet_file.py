@@ -73,6 +73,11 @@ class ParquetCell:
         return self.reader.read(self.index).as_py()
 
     def read(self, limit: int | None = None) -> bytes:
+        """Return the value's bytes, at most the first `limit`.
+
+        Raises:
+            DataError: the file is incomplete, or the value holds no bytes.
+        """
         value = self.read_value()
         if isinstance(value, Mapping):  # the `datasets` library's Image: {"bytes": ..., "path": ...}
             value = cast("Mapping[str, object]", value).get("bytes")

@@ -29,6 +29,11 @@ class FileRange:
     num_bytes: int
 
     def read(self, limit: int | None = None) -> bytes:
+        """Return the field's bytes, at most the first `limit`.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         try:
             with self.path.open("rb") as file:
                 file.seek(self.start)

@@ -28,7 +28,7 @@ PATTERNS: tuple[str, ...] = ("horizontal", "vertical", "rising", "falling", "che
 
 
 class Knobs(Frozen):
-    """How hard the search is. Shares are of the image's side.
+    """Settings that make the search easier or harder. Shares are of the image's side.
 
     num_objects: least and most objects in a scene.
     object_share: smallest and largest object.

@@ -43,5 +43,5 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that the device or the machine is out of memory."""
+    """Tell whether an error means that the device or the machine is out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a server words the optional parts of a request.
+    """The words of a server for the optional parts of a request.
 
     limit: the field for the most new tokens.
     sampling: the fields that OpenAI's own interface lacks (repetition penalty, top_k, min_p): "extended" as vLLM,

@@ -22,7 +22,7 @@ LONGEST_RETRY_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestFacts:
     """The request's values that an error message names."""
 
     url: str
@@ -78,7 +78,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def explain(error: Exception, asked: Asked) -> EndpointError:
+def explain(error: Exception, asked: RequestFacts) -> EndpointError:
     """Return the error to raise in place of a client's exception."""
     if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
         return EndpointError(
@@ -95,7 +95,7 @@ def explain(error: Exception, asked: Asked) -> EndpointError:
     return explain_message(message_of(error), error.status_code, asked)
 
 
-def explain_message(message: str, status: int, asked: Asked) -> EndpointError:
+def explain_message(message: str, status: int, asked: RequestFacts) -> EndpointError:
     """Return the error for a server's message and its HTTP status."""
     quote = _quote(message, asked)
     cause = find_cause(message)
@@ -130,7 +130,7 @@ def find_cause(message: str) -> str | None:
 
 
 def wait_before_retry(error: Exception) -> bool | float:
-    """Whether a fault is one of transport, so that asking again may help; the seconds to wait if the server says so.
+    """Tell whether asking again may help, because the fault is one of transport; or how many seconds to wait.
 
     Connection faults, timeouts, 429 and 5xx are; another 4xx never is, nor a 5xx whose message names a lasting cause.
     """
@@ -167,13 +167,13 @@ def message_in(body: object) -> str:
     return ""
 
 
-def _fill(sentence: str, asked: Asked) -> str:
+def _fill(sentence: str, asked: RequestFacts) -> str:
     return sentence.format(
         url=asked.url, model=asked.model, num_images=asked.num_images, num_visual_tokens=asked.num_visual_tokens
     )
 
 
-def _quote(message: str, asked: Asked) -> str:
+def _quote(message: str, asked: RequestFacts) -> str:
     text = " ".join(message.split())
     if asked.secret:
         text = text.replace(asked.secret, "***")

@@ -8,7 +8,7 @@ import json
 import openai
 
 from p2r.errors import EndpointError
-from p2r.models.server.errors import Asked, explain
+from p2r.models.server.errors import RequestFacts, explain
 
 LOOKUP_TIMEOUT_S = 10.0
 
@@ -38,7 +38,7 @@ def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> 
     Raises:
         EndpointError: the server does not answer, or lists no models.
     """
-    asked = Asked(url, "", 0, 0, timeout_s, api_key)
+    asked = RequestFacts(url, "", 0, 0, timeout_s, api_key)
     for candidate in [url] if url.endswith("/v1") else [f"{url}/v1", url]:
         with openai.OpenAI(base_url=candidate, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client:
             try:

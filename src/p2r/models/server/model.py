@@ -26,7 +26,7 @@ from p2r.errors import ConfigError, EndpointError, ModelError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.profiles import profile_for
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
-from p2r.models.server.errors import Asked, explain, find_cause, message_of, wait_before_retry
+from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, model_names
 from p2r.models.server.reply import Reply, read_reply
 from p2r.models.server.token_check import TokenCheck
@@ -139,7 +139,7 @@ class EndpointModel:
             EndpointError: there is no usable reply; the message says why, in the server's words if it gave any.
         """
         tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
-        asked = Asked(self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
+        asked = RequestFacts(self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
         line = await self._line()
         async with line.slots:
             started = time.perf_counter()
@@ -158,7 +158,7 @@ class EndpointModel:
             first_probs=reply.first_probs,
         )
 
-    async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: Asked) -> Reply:
+    async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: RequestFacts) -> Reply:
         """Send the request, reworded until the server understands it."""
         while True:
             dialect = self._dialect
@@ -206,7 +206,7 @@ class EndpointModel:
         raise AssertionError("retrying ends with a response or an exception")
 
     def _learn(self, dialect: Dialect, error: openai.APIStatusError, has_images: bool) -> bool:
-        """Whether it is worth asking again in another dialect than `dialect` after a refusal."""
+        """Tell whether it is worth asking again in another dialect than `dialect` after a refusal."""
         if error.status_code in (400, 422):
             better = reword(dialect, message_of(error), self.url)
         elif self._may_be_the_format(error, dialect, has_images):
@@ -218,7 +218,7 @@ class EndpointModel:
         return self._dialect != dialect
 
     def _may_be_the_format(self, error: Exception, dialect: Dialect, has_images: bool) -> bool:
-        """Whether a 500 may mean that the server cannot read the images: some fail on a format and do not say so."""
+        """Tell whether a 500 may mean that the server cannot read the images: some fail on a format silently."""
         return (
             has_images
             and not self._reads_images

@@ -11,7 +11,7 @@ from typing import Literal, cast
 from pydantic import BaseModel, ValidationError
 
 from p2r.errors import EndpointError
-from p2r.models.server.errors import Asked, explain_message, message_in
+from p2r.models.server.errors import RequestFacts, explain_message, message_in
 
 
 class _Part(BaseModel):
@@ -67,7 +67,7 @@ class Reply:
     first_probs: tuple[float, ...] = ()
 
 
-def read_reply(body: str, asked: Asked, first_words: Sequence[str] = ()) -> Reply:
+def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) -> Reply:
     """Parse the body of a 200 response.
 
     Args:
@@ -114,7 +114,7 @@ def read_reply(body: str, asked: Asked, first_words: Sequence[str] = ()) -> Repl
     return Reply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
 
 
-def _first_probs(choice: _Choice, words: Sequence[str], asked: Asked) -> tuple[float, ...]:
+def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> tuple[float, ...]:
     positions = (choice.logprobs.content if choice.logprobs else None) or []
     if not positions or not positions[0].top_logprobs:
         raise EndpointError(

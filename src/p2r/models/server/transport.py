@@ -72,7 +72,7 @@ def _data_url(image: Image.Image, transport: Transport) -> str:
 
 
 def _is_near(host: str) -> bool:
-    """Whether a host is this machine or in its local network."""
+    """Tell whether a host is this machine or in its local network."""
     if host == "localhost" or ("." not in host and ":" not in host) or host.endswith((".local", ".lan", ".internal")):
         return True
     try:

@@ -68,7 +68,10 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class BoxesRow:
-    """Where a run looked, or where the evidence is. counts, areas: heights of bars, shares of 0 to 1."""
+    """A row of bars that shows where a run looked, or where the evidence is.
+
+    counts, areas: heights of bars, shares of 0 to 1.
+    """
 
     name: str
     is_primary: bool

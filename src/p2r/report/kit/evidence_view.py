@@ -18,7 +18,7 @@ from p2r.types import Box, ImageSource, Trace
 
 @dataclass(frozen=True, slots=True)
 class ImageDetail:
-    """How large images are inside the page.
+    """The sizes of the images inside a page.
 
     image_px, crop_px: longest side of the whole image and of a crop.
     has_before: the image and its parts are also shown at the model's budget, as one look shows them.
@@ -91,7 +91,7 @@ class RunCrops:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceView:
-    """What there was to see. Images that are not shrunk for the page have the size that the model saw.
+    """The images that there were to see. Images that are not shrunk for the page have the size that the model saw.
 
     seen: the whole image at the budget; None when that is not known, or would look like `full`.
     boxes: the gold ones, and those of every run that looked.

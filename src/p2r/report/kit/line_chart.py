@@ -144,7 +144,7 @@ def smooth(points: Sequence[CurvePoint], window: int) -> list[CurvePoint]:
 
 
 def thin(points: Sequence[CurvePoint], most: int) -> list[CurvePoint]:
-    """At most `most` points at equal distances, the first and the last among them."""
+    """Choose at most `most` points at equal distances, the first and the last among them."""
     if len(points) <= most:
         return list(points)
     return [points[round(k * (len(points) - 1) / (most - 1))] for k in range(most)]

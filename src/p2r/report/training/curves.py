@@ -176,7 +176,7 @@ def _list_terms(runs: Sequence[TrainingRun]) -> list[Chart]:
 
 
 def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[Part]]:
-    """For each run, the steps before each of its phases; and the parts of the x axis.
+    """Return, for each run, the steps before each of its phases; and the parts of the x axis.
 
     Phases that all runs share are aligned. Runs with different phases, such as controls, are laid over each other from
     their first step.

@@ -213,7 +213,7 @@ def _view_rollout(number: int, group: QuotedGroup, rollout: QuotedRollout) -> Ro
 
 
 def _explain_mask(rollout: QuotedRollout) -> str:
-    """Why a rollout takes no part in training; "" if it does."""
+    """Say why a rollout takes no part in training; "" if it does."""
     if rollout.reward is None:
         failure = rollout.trace.failure if rollout.trace else None
         return f"masked: {failure.message if failure else 'it was not judged'}"

@@ -82,7 +82,7 @@ def build_training_report(
 
 
 def write_training_lede(runs: Sequence[TrainingRun]) -> str:
-    """How far each run is, and the results of its first and its last probe."""
+    """Say how far each run is, and the results of its first and its last probe."""
     has_intervals = False
     sentences: list[str] = []
     for run, name in zip(runs, name_training_runs(runs), strict=True):
@@ -103,7 +103,7 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
 
 
 def write_state(run: TrainingRun) -> str:
-    """How far an unfinished run is."""
+    """Say how far an unfinished run is."""
     if not run.phases:
         return "no step yet"
     phase = run.phases[-1]
@@ -141,7 +141,7 @@ def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]
 
 
 def find_alarms(run: TrainingRun) -> list[Alarm]:
-    """What the guards said, or would have said with the recipe's settings: one alarm for each stretch of steps."""
+    """List what the guards said, or would have said with the recipe's settings: one alarm for each stretch of steps."""
     alarms: list[Alarm] = []
     for phase in run.phases:
         ringing: dict[str, Alarm] = {}

@@ -73,7 +73,7 @@ def count_weights(checkpoint: Checkpoint, lora: LoraSettings | None) -> Weights:
 def estimate_memory(
     checkpoint: Checkpoint, recipe: Recipe, phase: Phase, role: ActiveRole, prompt_tokens: int, *, in_bfloat16: bool
 ) -> list[MemoryPart]:
-    """What a step of a role holds at most; update and rollout do not hold their parts at the same time.
+    """Estimate what a step of a role holds at most; update and rollout do not hold their parts at the same time.
 
     Args:
         prompt_tokens: of the longest prompt.

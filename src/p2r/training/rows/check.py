@@ -149,7 +149,7 @@ def count_tokens(sample: Sample, role: ActiveRole, encoder: PromptEncoder, budge
 
 
 def _check_rows(samples: Sequence[Sample], decode: bool) -> Iterator[P2RError | None]:
-    """What is wrong with each row, apart from its length. Images are decoded side by side, each once."""
+    """Yield what is wrong with each row, apart from its length. Images are decoded side by side, each once."""
     seen: set[str] = set()
     fresh = [sample.image.uri not in seen and not seen.add(sample.image.uri) for sample in samples]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

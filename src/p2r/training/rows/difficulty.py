@@ -36,7 +36,7 @@ class Difficulty(Frozen):
     means: dict[str, float | None]
 
     def is_alive(self, row: str) -> bool:
-        """Whether the row was neither always right nor always wrong. A row that could not be judged counts as alive."""
+        """Tell whether the row was neither always right nor always wrong, or could not be judged."""
         mean = self.means.get(row)
         return mean is None or 0.0 < mean < 1.0
 

@@ -35,7 +35,7 @@ STATE_FILE = "state.json"
 
 
 class Position(Frozen):
-    """How far a run is: `step` steps of phase number `phase` (both from 0) are done.
+    """The point that a run has reached: `step` steps of phase number `phase` (both from 0) are done.
 
     run_step: steps done in all phases.
     row_position: the position in the phase's order of rows: see `RowOrder`.
@@ -55,8 +55,8 @@ class Position(Frozen):
     best: float | None = None
 
 
-class Part(TypedDict):
-    """The state of one process. The spelling of `optimiser` is that of the files."""
+class ProcessState(TypedDict):
+    """The state of one process of a run. The spelling of `optimiser` is that of the files."""
 
     weights: dict[str, torch.Tensor]
     optimiser: OptimizerState
@@ -81,7 +81,7 @@ class Checkpoints:
         Raises:
             StorageError: it cannot be written; earlier ones are whole.
         """
-        part: Part = {
+        state: ProcessState = {
             "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
             "optimiser": optimizer.state(),
             "random": _random_states(),
@@ -90,19 +90,19 @@ class Checkpoints:
         target = self.folder / f"{position.phase:03d}-{position.step:06d}"
         if self.world.size == 1:
             with replace_folder(target) as draft:
-                torch.save(part, draft / _part_name(self.world))
+                torch.save(state, draft / _part_name(self.world))
                 (draft / STATE_FILE).write_text(position.model_dump_json(indent=2) + "\n", encoding="utf-8")
         else:
-            self._save_together(target, position, part)
+            self._save_together(target, position, state)
         if self.world.is_first:
             for old in self.all()[: -max(1, self.keep_last)]:
                 shutil.rmtree(old)
 
-    def _save_together(self, target: Path, position: Position, part: Part) -> None:
+    def _save_together(self, target: Path, position: Position, state: ProcessState) -> None:
         """Every process writes its part; the first process puts all of them in place."""
         own = self.folder / f"{target.name}.part-{self.world.rank}"
         with replace_folder(own) as draft:
-            torch.save(part, draft / _part_name(self.world))
+            torch.save(state, draft / _part_name(self.world))
         self.world.wait()
         if self.world.is_first:
             with replace_folder(target) as draft:
@@ -158,17 +158,17 @@ class Checkpoints:
             )
         path = self.folder / f"{position.phase:03d}-{position.step:06d}" / _part_name(self.world)
         try:
-            part: Part = torch.load(path, map_location="cpu", weights_only=True)
+            state: ProcessState = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what pickle and zip say of a damaged file
             raise StorageError(
                 f"{path} cannot be read: {error}", hint=f"remove {path.parent} to resume from the one before it"
             ) from error
         with torch.no_grad():
             for name, weight in policy.trainable.items():
-                own_part(weight.detach()).copy_(part["weights"][name])
-        optimizer.load(part["optimiser"])
-        _set_random_states(part["random"])
-        return part["memo"]
+                own_part(weight.detach()).copy_(state["weights"][name])
+        optimizer.load(state["optimiser"])
+        _set_random_states(state["random"])
+        return state["memo"]
 
 
 def seed_random_states(seed: int) -> None:

@@ -86,7 +86,7 @@ class RunFolder:
         self.probes = [row for row in read_rows(self.folder / PROBES_FILE, Probe) if row.phase == phase.name]
 
     def has_finished(self, phase: Phase) -> bool:
-        """Whether an earlier call has finished the phase."""
+        """Tell whether an earlier call has finished the phase."""
         return self.position is not None and (self.folder / phase.name).is_dir()
 
     def process_folder(self, kind: str, phase: Phase, world: World) -> Path:

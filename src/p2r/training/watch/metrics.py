@@ -21,7 +21,7 @@ from p2r.training.watch.stopwatch import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class RolloutFacts:
-    """What is counted of a rollout, small enough to be gathered from all processes.
+    """The facts about a rollout that metrics are made from, small enough to be gathered from all processes.
 
     hit: whether a box hit; None where the data has no boxes.
     """
@@ -39,7 +39,7 @@ class RolloutFacts:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """What is counted of a group."""
+    """The facts about a group that metrics are made from."""
 
     sample_id: str
     is_dropped: bool
@@ -48,7 +48,7 @@ class GroupFacts:
 
 
 def describe_groups(compared: Sequence[Compared]) -> list[GroupFacts]:
-    """What is counted of each group."""
+    """Collect the facts about each group that metrics are made from."""
     return [
         GroupFacts(
             each.group.sample.id,

@@ -27,10 +27,10 @@ Value = tuple[Sample, float]
 
 
 async def measure_probe(state: PhaseState, samples: Sequence[Sample], *, step: int, batch_size: int) -> Probe:
-    """Ask the policy as it is now.
+    """Ask the policy, as it is now, the questions of the probe.
 
     Args:
-        samples: of all processes; each asks its share.
+        samples: the samples of all processes; each process asks its share.
         step: how many steps of the phase are done.
         batch_size: prompts that are answered together.
     """
@@ -49,7 +49,7 @@ async def measure_probe(state: PhaseState, samples: Sequence[Sample], *, step: i
 def describe_probe(
     phase: str, step: int, samples: Sequence[Sample], p2r: Sequence[Trace], direct: Sequence[Trace]
 ) -> Probe:
-    """The metrics over all samples, with 95% intervals over samples.
+    """Compute the metrics over all samples, with 95% intervals over samples.
 
     Args:
         p2r, direct: the trace of each sample in these modes.
@@ -58,8 +58,8 @@ def describe_probe(
     boxed = [(sample, trace.boxes) for sample, trace in looked if trace.perception is not None]
     findable = [(sample, trace) for sample, trace in looked if sample.gold_boxes and trace.perception is not None]
     measured: dict[str, list[Value]] = {
-        "accuracy_p2r": _judge(looked),
-        "accuracy_direct": _judge(list(zip(samples, direct, strict=True))),
+        "accuracy_p2r": _list_verdicts(looked),
+        "accuracy_direct": _list_verdicts(list(zip(samples, direct, strict=True))),
         "hit_rate": [(sample, hits(trace.boxes, sample.gold_boxes)) for sample, trace in findable],
         "mean_iou": [(sample, mean_best_iou(trace.boxes, sample.gold_boxes)) for sample, trace in findable],
         "seen_rate": [(sample, saw_all_evidence(trace, sample.gold_boxes)) for sample, trace in findable],
@@ -86,12 +86,12 @@ def describe_probe(
     )
 
 
-def _judge(asked: Sequence[tuple[Sample, Trace]]) -> list[Value]:
+def _list_verdicts(asked: Sequence[tuple[Sample, Trace]]) -> list[Value]:
     return [(sample, trace.verdict.correct) for sample, trace in asked if trace.verdict is not None]
 
 
 def _bound(values: Sequence[Value]) -> tuple[float, float] | None:
-    """The interval of a mean; None without values. Values above 1, such as counts, are scaled to 0..1 and back."""
+    """Return the interval of a mean; None without values. Values above 1, such as counts, are scaled to 0..1 first."""
     if not values:
         return None
     most = max(1.0, *(value for _, value in values))

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from p2r.config import TrackerSettings
 from p2r.errors import ConfigError
-from p2r.files import Row
+from p2r.files import JsonRow
 
 Send = Callable[[Mapping[str, float], int], None]
 
@@ -56,7 +56,7 @@ class Trackers:
             self._closing.callback(wandb.finish)
             self._sends.append(lambda row, step: wandb.log(dict(row), step=step))
 
-    def send(self, metrics: Row, step: int) -> None:
+    def send(self, metrics: JsonRow, step: int) -> None:
         """Send what is a number; nested metrics by names such as timing/rollout."""
         numbers = dict(_flatten(metrics))
         for send in self._sends:
@@ -84,7 +84,7 @@ def _require(package: str, setting: str) -> None:
         )
 
 
-def _flatten(row: Row, prefix: str = "") -> list[tuple[str, float]]:
+def _flatten(row: JsonRow, prefix: str = "") -> list[tuple[str, float]]:
     numbers: list[tuple[str, float]] = []
     for name, value in row.items():
         if isinstance(value, dict):

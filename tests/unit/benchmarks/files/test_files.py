@@ -13,7 +13,7 @@ import pytest
 
 from p2r.benchmarks.files.cell_image import image_in, unpack
 from p2r.benchmarks.files.json_file import read_json
-from p2r.benchmarks.files.tables import find_parts, read_columns, read_table
+from p2r.benchmarks.files.table_file import find_parts, read_columns, read_table
 from p2r.errors import DataError, ImageError
 from p2r.images.load import decode_image
 from tests.fakes.benchmark_files import make_base64, make_bytes, write_parquet, write_tsv

@@ -11,10 +11,10 @@ from PIL import Image
 from p2r.dialogue import Decoding, Prompt, Turn
 from p2r.errors import EndpointError
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
-from p2r.models.server.errors import Asked, explain_message, find_cause, message_in
+from p2r.models.server.errors import RequestFacts, explain_message, find_cause, message_in
 from p2r.models.server.reply import read_reply
 
-ASKED = Asked("http://host/v1", "m", 2, 100, 30.0, "sk-secret")
+ASKED = RequestFacts("http://host/v1", "m", 2, 100, 30.0, "sk-secret")
 START = Dialect("bmp")
 PIXEL = Image.new("RGB", (1, 1))
 

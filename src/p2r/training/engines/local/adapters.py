@@ -67,14 +67,14 @@ def adapters_off(model: nn.Module) -> Generator[None, None, None]:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight with this name belongs to an adapter."""
+    """Tell whether a weight with this name belongs to an adapter."""
     return ".lora_" in name
 
 
 def adapter_changes(
     model: nn.Module, whole: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """What each adapter adds, in float32, with the standard name of the weight that it adds to.
+    """Yield what each adapter adds, in float32, with the standard name of the weight that it adds to.
 
     Args:
         whole: gathers a tensor that is split over processes.

@@ -35,7 +35,7 @@ NAME = "p2r_layout"
 
 
 class Layout(Protocol):
-    """How the tokens of a call see each other."""
+    """The way in which the tokens of a call see each other."""
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, layer: int
@@ -101,7 +101,13 @@ class Stretch:
 
     @classmethod
     def make(cls, start: int, num_prompt: int, own: Sequence[int], model: VisionLanguageModel) -> Stretch:
-        """own: the number of packed tokens of each response."""
+        """Make the stretch of one prompt and its responses.
+
+        Args:
+            start: the position of the prompt's first token in the packed call.
+            num_prompt: the number of the prompt's tokens.
+            own: the number of packed tokens of each response.
+        """
         longest, end = max(own), start + num_prompt
         index_GR = torch.full((len(own), longest), end - 1)
         for row, num_tokens in enumerate(own):
@@ -175,7 +181,7 @@ def _attention(
     layout: Layout | None = None,
     **rest: object,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in each layer; returns (B, N, H, D)."""
+    """Compute attention for transformers, which calls this in each layer; returns (B, N, H, D)."""
     if layout is None:
         return sdpa_attention_forward(
             module,

@@ -105,7 +105,7 @@ class GroupCache:
         return roomy
 
     def _make_bias(self) -> torch.Tensor:
-        """What is added to attention scores: 0 where a rollout may look, -inf elsewhere and at unused places."""
+        """Make what is added to attention scores: 0 where a rollout may look, -inf elsewhere and at unused places."""
         sees_PGL = torch.zeros(
             len(self._prompt_mask_PS),
             self._num_rollouts,

@@ -143,11 +143,11 @@ def pack(
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """Of each response token, 0 where a response has none.
+    """Log-probabilities and entropies of each response token, 0 where a response has none.
 
-    logprobs_BT: float32 (float64 of a float64 model), with gradient.
+    logprobs_BT: in nats, float32 (float64 of a float64 model), with gradient.
     mask_BT: True where a response has a token.
-    entropy_BT: of the distribution each token was drawn from, in nats, without gradient; None where not asked for.
+    entropy_BT: in nats, of the distribution each token was drawn from, without gradient; None where not asked for.
     """
 
     logprobs_BT: torch.Tensor

@@ -28,7 +28,7 @@ from p2r.training.engines.local.distributed import World, own_part
 
 
 class OptimizerState(TypedDict):
-    """What a resumed run needs: Adam's own state, and the masters that are copies."""
+    """The part that a resumed run needs: Adam's own state, and the masters that are copies."""
 
     adam: dict[str, object]
     masters: dict[str, torch.Tensor]

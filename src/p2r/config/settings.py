@@ -17,7 +17,7 @@ from p2r.types import Frozen
 
 ActiveRole = Literal["perceiver", "reasoner"]
 Term = Literal["correct", "format", "count", "overlap_penalty", "label_penalty"]
-Share = float
+Fraction = float
 
 
 class PerRole(Frozen):
@@ -97,7 +97,7 @@ class DataSettings(Frozen):
 
 
 class RolloutSettings(Frozen):
-    """How the active role's replies are sampled.
+    """Settings that say how the active role's replies are sampled.
 
     prompts: a prompt set's name or folder.
     prompts_at_once: prompts whose groups are generated together; results do not depend on it.
@@ -135,7 +135,7 @@ class RewardSettings(Frozen):
     vetoes: tuple[Term, ...] | None = None
     judge: Literal["words", "partner"] = "words"
     overlong: float = Field(default=0.0, ge=0)
-    overlong_buffer: Share = Field(default=0.2, gt=0, le=1)
+    overlong_buffer: Fraction = Field(default=0.2, gt=0, le=1)
 
     @property
     def active_weights(self) -> Mapping[Term, float]:
@@ -197,7 +197,7 @@ class OptimizerSettings(Frozen):
 
 
 PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer")
-"""What a phase may say for itself besides its role, steps and lr."""
+"""The tables that a phase may have for itself besides its role, steps and lr."""
 
 
 class PhaseSettings(Frozen):
@@ -253,7 +253,7 @@ class PartnerSettings(Frozen):
     concurrency: PositiveInt = 32
     timeout_s: float = Field(default=300.0, gt=0)
     max_new_tokens: PositiveInt = 2048
-    max_error_rate: Share = Field(default=0.1, ge=0, le=1)
+    max_error_rate: Fraction = Field(default=0.1, ge=0, le=1)
     memo: bool = True
 
     @model_validator(mode="after")
@@ -266,7 +266,11 @@ class PartnerSettings(Frozen):
 
 
 class CheckpointSettings(Frozen):
-    """every: steps between checkpoints to resume from. keep_last: how many of them are kept."""
+    """Settings of the checkpoints that a run is resumed from.
+
+    every: steps between two checkpoints.
+    keep_last: the number of checkpoints that are kept.
+    """
 
     every: PositiveInt = 20
     keep_last: PositiveInt = 2
