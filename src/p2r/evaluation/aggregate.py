@@ -44,7 +44,7 @@ class Share:
 
     @property
     def share(self) -> float | None:
-        """The share as a number, 0 to 1; 0 without samples."""
+        """The mean score, 0 to 1; None without samples."""
         return None if self.percent is None else self.percent / 100
 
 

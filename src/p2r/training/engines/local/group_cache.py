@@ -87,7 +87,7 @@ class GroupCache:
 
     @property
     def _end(self) -> int:
-        """Places in use."""
+        """The number of places in use."""
         return self._num_prompt + self._num_steps * self._num_rollouts
 
     @property
