@@ -31,7 +31,7 @@ GATHER_S = 0.25
 """A batch waits no longer than this for jobs that are still being prepared."""
 IDLE_S = 5.0
 LONGEST_EXIT_S = 30.0
-"""How long a process that ends waits for a batch that is being served."""
+"""The seconds that a process that ends waits for a batch that is being served."""
 
 
 class OutOfRoomError(Exception):
