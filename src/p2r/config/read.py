@@ -36,7 +36,7 @@ RULES = {
     ("schedule", "too_short"): "it needs at least one phase",
     ("schedule", "tuple_type"): "it must be a list of tables",
 }
-"""What a value must be, by setting and pydantic's name of the error, where that is not plain in general."""
+"""Hints for values, by setting and pydantic's name of the error, where the general ones are not plain."""
 
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
