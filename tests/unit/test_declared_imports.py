@@ -98,6 +98,7 @@ def test_every_dependency_has_a_lower_bound() -> None:
         ("import importlib.util as util\nutil.find_spec('torchao')", {"torchao"}),
         ("import_module('vllm.sampling_params')", {"vllm"}),
         ("find_spec(name)", set()),
+        ("import rich\nif TYPE_CHECKING:\n    from pydantic_core import ErrorDetails", {"rich"}),
         ("WORKER = '''\nimport json\nfrom math_verify import parse\n'''", {"math_verify"}),
         ("'''A docstring\nfrom which nothing is imported.'''", set()),
     ],
@@ -139,12 +140,18 @@ def collect_uses() -> list[Use]:
 
 def find_names(source: str) -> Iterator[tuple[str, bool]]:
     """Libraries by their top-level module, and whether they are imported or only asked for. A program held as text
-    counts."""
-    for node in ast.walk(ast.parse(source)):
-        for name, is_import in names_in(node):
+    counts; what only type checkers import does not."""
+    tree = ast.parse(source)
+    unread = {id(part) for node in ast.walk(tree) if is_for_checkers(node) for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        for name, is_import in names_in(node) if id(node) not in unread else ():
             top = name.partition(".")[0]
             if top != "p2r" and top not in sys.stdlib_module_names:
                 yield top, is_import
+
+
+def is_for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def names_in(node: ast.AST) -> Iterator[tuple[str, bool]]:

@@ -69,7 +69,7 @@ def test_a_run_without_a_step_is_a_page_that_says_so(tmp_path: Path) -> None:
 
 
 def test_a_broken_group_is_one_sentence_that_names_its_place(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"rollouts\.jsonl, line 1, has no usable sample_id"):
+    with pytest.raises(StorageError, match=r"line 1 of .*rollouts\.jsonl is not usable: sample_id is missing"):
         write_run(tmp_path / "run", groups=[LogRow(phase="0-perceiver", step=1)])
 
 
