@@ -165,3 +165,12 @@ def test_unicode_line_breaks_do_not_end_a_line(tmp_path: Path) -> None:
 def test_a_missing_log_is_said(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be read: no such file"):
         read_log(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("num_cut", [1, 2**16 - 2, 2**16 - 1, 2**16, 2**17 - 1])
+def test_a_log_keeps_every_whole_line_before_a_cut_one_of_any_length(tmp_path: Path, num_cut: int) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": 2}\n' + b"x" * num_cut)
+    with Log(path) as log:
+        log.write({"c": 3})
+    assert read_log(path) == [{"a": 1}, {"b": 2}, {"c": 3}]
