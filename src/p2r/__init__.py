@@ -18,7 +18,7 @@ from p2r.version import __version__
 if TYPE_CHECKING:
     from p2r.api import P2R, make_sample
     from p2r.errors import P2RError
-    from p2r.evaluation.evaluate import evaluate
+    from p2r.evaluation.evaluate import evaluate, evaluate_all
     from p2r.models.load import load_model
     from p2r.pipeline import walk
     from p2r.report.trace import show
@@ -33,6 +33,7 @@ __all__ = [
     "Trace",
     "__version__",
     "evaluate",
+    "evaluate_all",
     "load_model",
     "make_sample",
     "show",
@@ -47,6 +48,7 @@ _HOMES = {
     "train": "p2r.training.train",
     "P2RError": "p2r.errors",
     "evaluate": "p2r.evaluation.evaluate",
+    "evaluate_all": "p2r.evaluation.evaluate",
     "load_model": "p2r.models.load",
     "walk": "p2r.pipeline",
     "Box": "p2r.types",

@@ -22,7 +22,7 @@ from p2r.errors import ConfigError, ImageError, ModelError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.load import load_model
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Engine, Reply
+from p2r.models.local.engine import Engine, GeneratedTokens
 from p2r.models.local.model import LocalModel
 from p2r.types import Completion
 from tests.fakes.tiny_checkpoint import make_checkpoint
@@ -81,7 +81,7 @@ def test_concurrent_calls_run_as_one_batch(model: LocalModel, monkeypatch: pytes
     sizes: list[int] = []
     generate = Engine.generate
 
-    def count(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[Reply]:
+    def count(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[GeneratedTokens]:
         sizes.append(len(prompts))
         return generate(engine, prompts, *rest)  # type: ignore[arg-type]
 
@@ -93,7 +93,7 @@ def test_concurrent_calls_run_as_one_batch(model: LocalModel, monkeypatch: pytes
 def test_full_memory_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate = Engine.generate
 
-    def small(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[Reply]:
+    def small(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[GeneratedTokens]:
         if len(prompts) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return generate(engine, prompts, *rest)  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def test_full_memory_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_prompt_that_does_not_fit_alone_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[Reply]:
+    def full(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[GeneratedTokens]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Engine, "generate", full)
@@ -136,7 +136,7 @@ def test_generation_stops_when_its_caller_leaves(folder: Path, monkeypatch: pyte
 
     def until_end(
         engine: Engine, prompts: Sequence[EncodedPrompt], decoding: Decoding, abandoned: Callable[[], bool], *_: object
-    ) -> list[Reply]:
+    ) -> list[GeneratedTokens]:
         replies = generate(engine, prompts, decoding, abandoned)
         assert replies[0].num_generated < decoding.max_new_tokens
         ended.set()

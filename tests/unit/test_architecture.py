@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -182,3 +183,9 @@ def lint_with(folder: Path, module: str, line: str) -> subprocess.CompletedProce
         text=True,
         check=False,
     )
+
+
+def test_no_two_rooms_have_a_class_of_one_name() -> None:
+    files = PACKAGE.rglob("*.py")
+    names = [name for path in files for name in re.findall(r"^class ([A-Z]\w*)", path.read_text("utf-8"), re.M)]
+    assert not [name for name, count in Counter(names).items() if count > 1]

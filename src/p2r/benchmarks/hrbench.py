@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import image_in
-from p2r.benchmarks.files.rows import Row, Table
+from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, read_letter_columns
@@ -83,7 +83,7 @@ def find_broken_rotations(samples: Sequence[Sample]) -> list[str]:
     return problems
 
 
-def _link_images(table: Table) -> Callable[[Row], ImageSource]:
+def _link_images(table: RowTable) -> Callable[[Row], ImageSource]:
     by_index = {row.text("index"): row for row in table.rows if not row.error and row.has("index")}
 
     def find_image(row: Row) -> ImageSource:

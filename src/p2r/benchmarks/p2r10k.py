@@ -20,7 +20,7 @@ from typing import cast
 
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.listed_image import find_image
-from p2r.benchmarks.files.rows import Cell, Row, Table
+from p2r.benchmarks.files.rows import Cell, Row, RowTable
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.benchmarks.layout import Loaded, Source
@@ -195,7 +195,7 @@ def _letter_of(row: Row, target: str, options: Sequence[str]) -> str:
     raise row.fail("reward_model.ground_truth", f"{target!r} is not the letter of an option {what}")
 
 
-def _choose_names(table: Table) -> tuple[Callable[[Row], str], list[str]]:
+def _choose_names(table: RowTable) -> tuple[Callable[[Row], str], list[str]]:
     """Choose how rows are named: by their index where it is unique, otherwise by their number."""
     found = list(_find_indices(table))
     if found and None not in found and len(set(found)) == len(found):
@@ -210,7 +210,7 @@ def _name_by_place(row: Row) -> str:
     return f"{row.path.stem}/{row.number}"
 
 
-def _find_indices(table: Table) -> Iterator[str | None]:
+def _find_indices(table: RowTable) -> Iterator[str | None]:
     for row in table.rows:
         match row.values.get("extra_info"), row.values.get("doc_id"):
             case ({"index": int() | str() as index}, _) | (_, int() | str() as index):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
-from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.benchmarks import Benchmark
 from p2r.cli.allocator import return_large_blocks, share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.options import (
@@ -42,17 +42,13 @@ from p2r.cli.options import (
     Wording,
 )
 from p2r.cli.screen import make_console, print_tables, progress
-from p2r.errors import ConfigError
 from p2r.evaluation.asking import Tally, explain_failures
-from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.compare import tabulate_runs
-from p2r.evaluation.evaluate import evaluate
-from p2r.evaluation.prepare import NUM_NEEDLES
+from p2r.evaluation.evaluate import evaluate_all
+from p2r.evaluation.prepare import Prepared
 from p2r.evaluation.scorecard import tabulate_accuracy
-from p2r.evaluation.scoring import ScoredRun
-from p2r.models.load import load_model, runs_on_torch
-from p2r.modes import LOOKING, Mode, read_mode
-from p2r.prompts import load_prompt_set
+from p2r.models.load import runs_on_torch
+from p2r.modes import read_mode
 from p2r.walks import MOST_IMAGE_BYTES
 
 EVAL_EXAMPLES = """
@@ -103,56 +99,44 @@ def evaluate_benchmarks(
     else:
         return_large_blocks()
     messages = make_console(stderr=True)
-    modes: list[Mode] = [read_mode(name) for name in dict.fromkeys(mode or ["p2r"])]
-    data = partial(load_benchmark, split=split, seed=seed, skip_bad=skip_bad, boxes=boxes, images=images)
-    loaded = [data(spec, num_samples=limit or NUM_NEEDLES) for spec in benchmarks]
-    _check_names(loaded)
-    for benchmark in loaded:
-        _print_remarks(messages, benchmark)
-    draw = partial(choose_samples, limit=limit, seed=seed, shard=shard)
-    chosen = [sample for benchmark in loaded for one in modes for sample in draw(benchmark, one)]
-    wording = load_prompt_set(prompts)
     messages.print(f"loading {model}", markup=False)
-    load = partial(
-        load_model,
-        device=device,
-        dtype=dtype,
-        max_pixels=max_pixels,
-        timeout_s=timeout_s,
-        transport=transport,
-        concurrency=num_at_once,
-        cache=cache,
-    )
-    answerer = load(model)
-    looker = load(perceiver_model) if perceiver_model and LOOKING & {*modes} else None
-    is_judged = any(sample.answer_form == "free_form" for sample in chosen)
-    judge = load(judge_model) if judge_model and is_judged else None
-    ask = partial(
-        evaluate,
-        model=answerer,
-        out=out,
-        perceiver_model=looker,
-        judge_model=judge,
-        prompts=wording,
-        limit=limit,
-        seed=seed,
-        shard=shard,
-        share_perception=share_perception,
-        max_error_rate=max_error_rate,
-        num_at_once=num_at_once,
-        most_image_bytes=round(image_memory_gb * 1e9),
-    )
-    runs: list[ScoredRun] = []
     try:
         with progress(messages, field="accuracy") as bars:
-            for benchmark in loaded:
-                runs += [ask(benchmark, mode=one, on_progress=_add_bar(bars, benchmark, one)) for one in modes]
+            runs = evaluate_all(
+                benchmarks,
+                model,
+                modes=[read_mode(name) for name in mode or ["p2r"]],
+                out=out,
+                perceiver_model=perceiver_model,
+                judge_model=judge_model,
+                prompts=prompts,
+                limit=limit,
+                seed=seed,
+                shard=shard,
+                split=split,
+                boxes=boxes,
+                images=images,
+                skip_bad=skip_bad,
+                share_perception=share_perception,
+                max_error_rate=max_error_rate,
+                num_at_once=num_at_once,
+                most_image_bytes=round(image_memory_gb * 1e9),
+                max_pixels=max_pixels,
+                device=device,
+                dtype=dtype,
+                timeout_s=timeout_s,
+                transport=transport,
+                cache=cache,
+                on_loaded=partial(_print_remarks, messages),
+                on_progress=_Bars(bars).move,
+            )
     except KeyboardInterrupt:
         print_error(f"interrupted; what was answered is kept in {out}", "the same command resumes")
         raise typer.Exit(INTERRUPTED) from None
-    by_benchmark = [[run for run in runs if run.settings.benchmark == benchmark.name] for benchmark in loaded]
+    by_benchmark = groupby(runs, lambda run: run.settings.benchmark)
+    tables = [list(found) for _, found in by_benchmark]
     print_tables(
-        [tabulate_runs(found) if len(found) > 1 else tabulate_accuracy(found[0]) for found in by_benchmark],
+        [tabulate_runs(found) if len(found) > 1 else tabulate_accuracy(found[0]) for found in tables],
         markdown=markdown,
     )
     for run in runs:
@@ -167,27 +151,25 @@ def evaluate_benchmarks(
         raise typer.Exit(1)
 
 
-def _add_bar(bars: Progress, benchmark: Benchmark, mode: Mode) -> Callable[[Tally], None]:
-    """Add the bar of one run, and return what moves it."""
-    name = f"{benchmark.name} {mode}"
-    task = bars.add_task(name, total=None, accuracy="")
+class _Bars:
+    """A progress bar per run."""
 
-    def move(tally: Tally) -> None:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def move(self, prepared: Prepared, tally: Tally) -> None:
+        name = f"{prepared.settings.benchmark} {prepared.settings.mode}"
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=None, accuracy="")
         if tally.num_kept and not tally.num_tried:
             kept = f"{tally.num_kept} of {tally.num_samples}"
-            bars.console.print(f"{name}: resuming, {kept} are answered already", markup=False)
+            self._bars.console.print(f"{name}: resuming, {kept} are answered already", markup=False)
         accuracy = "" if tally.accuracy is None else f"{tally.accuracy:.1%} of {tally.num_judged}"
         failed = f", {tally.num_failed} failed" if tally.num_failed else ""
-        bars.update(task, total=tally.num_samples, completed=tally.num_done, accuracy=accuracy + failed)
-
-    return move
-
-
-def _check_names(benchmarks: list[Benchmark]) -> None:
-    names = [benchmark.name for benchmark in benchmarks]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"{twice} is given twice", hint="evaluate each in a call of its own, with another --out")
+        self._bars.update(
+            self._tasks[name], total=tally.num_samples, completed=tally.num_done, accuracy=accuracy + failed
+        )
 
 
 def _print_remarks(console: Console, benchmark: Benchmark) -> None:

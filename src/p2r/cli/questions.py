@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
-class Row(Frozen):
+class QuestionLine(Frozen):
     """A line of a questions file.
 
     image: a path, relative to the file.
@@ -87,11 +87,11 @@ def read_rows(path: Path, max_image_pixels: int) -> list[Sample]:
 
 def _read_row(path: Path, number: int, line: str, max_image_pixels: int) -> Sample:
     try:
-        row = Row.model_validate_json(line)
+        row = QuestionLine.model_validate_json(line)
     except ValidationError as error:
         raise DataError(
             f"line {number} of {path}: {explain_fault(error.errors()[0])}",
-            hint=f"a row has the keys {', '.join(Row.model_fields)}; image and question are needed",
+            hint=f"a row has the keys {', '.join(QuestionLine.model_fields)}; image and question are needed",
         ) from error
     try:
         return make_sample(

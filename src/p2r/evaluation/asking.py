@@ -11,11 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from p2r.errors import TooManyErrors
 from p2r.evaluation.choose import group_neighbors
+from p2r.evaluation.prepare import Prepared
+from p2r.evaluation.scoring import ScoredRun, score_run, score_trace
 from p2r.pipeline import walk
 from p2r.roles import Perceiver, Reasoner
+from p2r.runs.clock import RunClock
+from p2r.runs.evaluation import make_run, read_run, to_facts, write_facts
+from p2r.runs.origin import write_origin
 from p2r.runs.store import TraceStore
 from p2r.types import Failure, Judge, Sample, Trace, Verdict
 from p2r.walks import MOST_IMAGE_BYTES, walk_all
@@ -145,3 +151,50 @@ async def ask_samples(
                     hint="remove the cause and repeat the call, which resumes; or raise max_error_rate",
                 )
     return traces
+
+
+async def ask_prepared(
+    prepared: Prepared,
+    folder: Path | None,
+    *,
+    max_error_rate: float = 0.1,
+    num_at_once: int = 16,
+    most_image_bytes: int = MOST_IMAGE_BYTES,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> ScoredRun:
+    """Ask what is missing in `folder`, or everything where there is none; see `evaluate`."""
+    clock = RunClock(folder)
+
+    def judge_again(sample: Sample, trace: Trace) -> Verdict | None:
+        return score_trace(trace, to_facts(sample), prepared.settings).verdicts.get("robust")
+
+    def count(tally: Tally) -> None:
+        clock.count(tally.num_tried)
+        if on_progress is not None:
+            on_progress(tally)
+
+    async def ask(store: TraceStore | None) -> list[Trace]:
+        with clock:
+            return await ask_samples(
+                prepared.samples,
+                prepared.perceiver,
+                prepared.reasoner,
+                store=store,
+                judge_for=prepared.judge_for,
+                judge_again=judge_again,
+                num_at_once=num_at_once,
+                most_image_bytes=most_image_bytes,
+                max_error_rate=max_error_rate,
+                on_progress=count,
+            )
+
+    if folder is None:
+        traces = await ask(None)
+        wall_s = clock.session.seconds if clock.session else None
+        return score_run(make_run(prepared.samples, traces, prepared.settings, wall_s=wall_s, origin=prepared.origin))
+    with TraceStore(folder, prepared.settings) as store:
+        write_facts(folder, prepared.samples)
+        if prepared.origin is not None:
+            write_origin(folder, prepared.origin)
+        await ask(store)
+    return score_run(read_run(folder))

@@ -6,24 +6,26 @@ print(run.scorecard())
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
-from p2r.benchmarks import Benchmark
+from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.dialogue import Model
-from p2r.evaluation.asking import Tally, ask_samples
-from p2r.evaluation.prepare import Prepared, check_error_rate, prepare
-from p2r.evaluation.scoring import ScoredRun, score_run, score_trace
+from p2r.errors import ConfigError
+from p2r.evaluation.asking import Tally, ask_prepared
+from p2r.evaluation.choose import choose_samples
+from p2r.evaluation.prepare import Prepared, check_settings, prepare
+from p2r.evaluation.scoring import ScoredRun
 from p2r.loop import run_blocking
+from p2r.models.load import check_model, load_model
 from p2r.models.server.transport import Transport
-from p2r.modes import Mode
-from p2r.prompts import PromptSet
-from p2r.runs.clock import RunClock
-from p2r.runs.evaluation import make_run, read_run, to_facts, write_facts
-from p2r.runs.origin import write_origin
-from p2r.runs.store import TraceStore
-from p2r.types import Sample, Trace, Verdict
+from p2r.modes import Mode, read_mode
+from p2r.prompts import PromptSet, load_prompt_set
 from p2r.walks import MOST_IMAGE_BYTES, Sharing
+
+NUM_NEEDLES = 400
+"""Needles that are made where no limit is given."""
 
 
 def evaluate(
@@ -56,7 +58,7 @@ def evaluate(
 ) -> ScoredRun:
     """Ask a benchmark in one mode and score the answers. Works inside a running event loop, too.
 
-    Several modes or benchmarks are several calls; give them a loaded model and a loaded benchmark to load each once.
+    `evaluate_all` asks several modes and benchmarks, and loads each once.
 
     Args:
         benchmark: "needles", NAME:PATH, a path or a known hub id; or a loaded one.
@@ -87,11 +89,16 @@ def evaluate(
         StorageError: `out` holds a run with other settings, or cannot be written.
         TooManyErrors: more failures than `max_error_rate`; what was answered is kept in `out`.
     """
-    check_error_rate(max_error_rate)
-    prepared = prepare(
-        benchmark,
+
+    def report(_: Prepared, tally: Tally) -> None:
+        if on_progress is not None:
+            on_progress(tally)
+
+    (run,) = evaluate_all(
+        [benchmark],
         model,
-        mode=mode,
+        modes=[mode],
+        out=out,
         perceiver_model=perceiver_model,
         judge_model=judge_model,
         prompts=prompts,
@@ -103,69 +110,165 @@ def evaluate(
         images=images,
         skip_bad=skip_bad,
         share_perception=share_perception,
+        max_error_rate=max_error_rate,
         num_at_once=num_at_once,
+        most_image_bytes=most_image_bytes,
         max_pixels=max_pixels,
         device=device,
         dtype=dtype,
         timeout_s=timeout_s,
         transport=transport,
         cache=cache,
+        on_progress=report,
     )
-    folder = None if out is None else Path(out).expanduser() / prepared.name
-    return run_blocking(
-        ask_prepared(
-            prepared,
-            folder,
-            max_error_rate=max_error_rate,
-            num_at_once=num_at_once,
-            most_image_bytes=most_image_bytes,
-            on_progress=on_progress,
-        )
-    )
+    return run
 
 
-async def ask_prepared(
-    prepared: Prepared,
-    folder: Path | None,
+def evaluate_all(
+    benchmarks: Sequence[str | Path | Benchmark],
+    model: str | Model = "nano",
     *,
+    modes: Sequence[Mode] = ("p2r",),
+    out: str | Path | None = None,
+    perceiver_model: str | Model | None = None,
+    judge_model: str | Model | None = None,
+    prompts: str | Path | PromptSet = "release",
+    limit: int | None = None,
+    seed: int = 0,
+    shard: str | None = None,
+    split: str | None = None,
+    boxes: str | Path | None = None,
+    images: str | Path | None = None,
+    skip_bad: int = 0,
+    share_perception: Sharing = "same-prompt",
     max_error_rate: float = 0.1,
     num_at_once: int = 16,
     most_image_bytes: int = MOST_IMAGE_BYTES,
-    on_progress: Callable[[Tally], None] | None = None,
-) -> ScoredRun:
-    """Ask what is missing in `folder`, or everything where there is none; see `evaluate`."""
-    clock = RunClock(folder)
+    max_pixels: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    timeout_s: float = 300.0,
+    transport: Transport = "auto",
+    cache: str | Path | None = None,
+    on_loaded: Callable[[Benchmark], None] | None = None,
+    on_progress: Callable[[Prepared, Tally], None] | None = None,
+) -> list[ScoredRun]:
+    """Ask several benchmarks in several modes, one run after the other; every model is loaded once.
 
-    def judge_again(sample: Sample, trace: Trace) -> Verdict | None:
-        return score_trace(trace, to_facts(sample), prepared.settings).verdicts.get("robust")
+    All benchmarks are loaded and all settings checked before the first model is loaded.
 
-    def count(tally: Tally) -> None:
-        clock.count(tally.num_tried)
-        if on_progress is not None:
-            on_progress(tally)
+    Args:
+        modes: names from `p2r.modes.MODES`; a repeated one counts once.
+        on_loaded: called with each benchmark when all are loaded.
+        on_progress: as in `evaluate`, with the run that is being asked.
+        Other arguments: as in `evaluate`.
 
-    async def ask(store: TraceStore | None) -> list[Trace]:
-        with clock:
-            return await ask_samples(
-                prepared.samples,
-                prepared.perceiver,
-                prepared.reasoner,
-                store=store,
-                judge_for=prepared.judge_for,
-                judge_again=judge_again,
+    Returns:
+        A run per benchmark and mode, benchmark by benchmark.
+
+    Raises:
+        P2RError: as in `evaluate`; runs that had ended before are kept in `out`.
+    """
+    modes = list(dict.fromkeys(read_mode(mode) for mode in modes))
+    check_settings(
+        limit=limit,
+        seed=seed,
+        share_perception=share_perception,
+        transport=transport,
+        max_error_rate=max_error_rate,
+    )
+    check_model(model)
+    for given, argument in ((perceiver_model, "perceiver_model"), (judge_model, "judge_model")):
+        if given is not None:
+            check_model(given, argument)
+    if not isinstance(model, str) and (device, dtype, max_pixels, cache) != (None, None, None, None):
+        raise ConfigError(
+            f"device, dtype, max_pixels and cache cannot change {model.name}, which is loaded already",
+            hint="give them to load_model",
+        )
+    loaded = _load_benchmarks(
+        benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit
+    )
+    if on_loaded is not None:
+        for benchmark in loaded:
+            on_loaded(benchmark)
+    for benchmark in loaded:  # Refuse what cannot be asked before a model is loaded.
+        for mode in modes:
+            choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
+    wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
+    load = lru_cache(maxsize=None)(
+        partial(
+            load_model,
+            device=device,
+            dtype=dtype,
+            max_pixels=max_pixels,
+            timeout_s=timeout_s,
+            transport=transport,
+            concurrency=num_at_once,
+            cache=None if cache is None else Path(cache),
+        )
+    )
+    prepared = [
+        prepare(
+            benchmark,
+            model,
+            mode=mode,
+            perceiver_model=perceiver_model,
+            judge_model=judge_model,
+            prompts=wording,
+            limit=limit,
+            seed=seed,
+            shard=shard,
+            share_perception=share_perception,
+            load=load,
+        )
+        for benchmark in loaded
+        for mode in modes
+    ]
+    return [
+        run_blocking(
+            ask_prepared(
+                one,
+                None if out is None else Path(out).expanduser() / one.name,
+                max_error_rate=max_error_rate,
                 num_at_once=num_at_once,
                 most_image_bytes=most_image_bytes,
-                max_error_rate=max_error_rate,
-                on_progress=count,
+                on_progress=None if on_progress is None else partial(on_progress, one),
             )
+        )
+        for one in prepared
+    ]
 
-    if folder is None:
-        traces = await ask(None)
-        wall_s = clock.session.seconds if clock.session else None
-        return score_run(make_run(prepared.samples, traces, prepared.settings, wall_s=wall_s, origin=prepared.origin))
-    with TraceStore(folder, prepared.settings) as store:
-        write_facts(folder, prepared.samples)
-        if prepared.origin is not None:
-            write_origin(folder, prepared.origin)
-        await ask(store)
-    return score_run(read_run(folder))
+
+def _load_benchmarks(
+    given: Sequence[str | Path | Benchmark],
+    *,
+    split: str | None,
+    boxes: str | Path | None,
+    images: str | Path | None,
+    skip_bad: int,
+    seed: int,
+    limit: int | None,
+) -> list[Benchmark]:
+    """Load what is not loaded. Raises ConfigError when two have one name, because their runs would share a folder."""
+    loaded: list[Benchmark] = []
+    for one in given:
+        if not isinstance(one, Benchmark):
+            one = load_benchmark(
+                one,
+                split=split,
+                seed=seed,
+                num_samples=limit or NUM_NEEDLES,
+                skip_bad=skip_bad,
+                boxes=boxes,
+                images=images,
+            )
+        elif split is not None or boxes is not None or images is not None or skip_bad:
+            raise ConfigError(
+                f"split, boxes, images and skip_bad cannot change {one.name}, which is loaded already",
+                hint="give them to load_benchmark",
+            )
+        if any(other.name == one.name for other in loaded):
+            raise ConfigError(f"{one.name} is given twice", hint="evaluate each in a call of its own, with another out")
+        loaded.append(one)
+    return loaded

@@ -10,23 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard, get_args
 
-from p2r.benchmarks import Benchmark, Origin, load_benchmark
+from p2r.benchmarks import Benchmark, Origin
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.scoring import choose_judge
-from p2r.models.load import check_model, load_model, loading_of
+from p2r.models.load import load_model, loading_of
 from p2r.models.server.transport import Transport
-from p2r.modes import LOOKING, Mode, make_roles, read_mode
+from p2r.modes import LOOKING, Mode, make_roles
 from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import Perceiver, Reasoner
 from p2r.runs.evaluation import RunSettings
 from p2r.types import Judge, Sample
 from p2r.walks import Sharing, share_perception_of
-
-NUM_NEEDLES = 400
-"""Needles that are made where no limit is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class Prepared:
 
 
 def prepare(
-    benchmark: str | Path | Benchmark,
+    benchmark: Benchmark,
     model: str | Model = "nano",
     *,
     mode: Mode = "p2r",
@@ -65,74 +62,28 @@ def prepare(
     limit: int | None = None,
     seed: int = 0,
     shard: str | None = None,
-    split: str | None = None,
-    boxes: str | Path | None = None,
-    images: str | Path | None = None,
-    skip_bad: int = 0,
     share_perception: Sharing = "same-prompt",
-    num_at_once: int = 16,
-    max_pixels: int | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    timeout_s: float = 300.0,
-    transport: Transport = "auto",
-    cache: str | Path | None = None,
+    load: Callable[[str], Model] = load_model,
 ) -> Prepared:
-    """Load, check and choose what `evaluate` asks; the arguments are described there. Models are loaded last.
+    """Choose the samples of a run and make its roles; `evaluate` describes the arguments. Models are loaded last.
+
+    Args:
+        load: loads a model by its name. A cached one loads each model once for several runs.
 
     Raises:
-        ConfigError: a setting is wrong, or would change what is loaded already.
-        P2RError: the benchmark, the prompts or a model cannot be loaded.
+        ConfigError: a setting is wrong.
+        P2RError: the prompts or a model cannot be loaded.
     """
-    mode = read_mode(mode)
-    _check_settings(limit, seed, share_perception, transport)
-    check_model(model)
-    if perceiver_model is not None:
-        check_model(perceiver_model, "perceiver_model")
-    if judge_model is not None:
-        check_model(judge_model, "judge_model")
-    if not isinstance(benchmark, Benchmark):
-        benchmark = load_benchmark(
-            benchmark,
-            split=split,
-            seed=seed,
-            num_samples=limit or NUM_NEEDLES,
-            skip_bad=skip_bad,
-            boxes=boxes,
-            images=images,
-        )
-    elif split is not None or boxes is not None or images is not None or skip_bad:
-        raise ConfigError(
-            f"split, boxes, images and skip_bad cannot change {benchmark.name}, which is loaded already",
-            hint="give them to load_benchmark",
-        )
     samples = choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
 
-    if not isinstance(model, str) and (device, dtype, max_pixels, cache) != (None, None, None, None):
-        raise ConfigError(
-            f"device, dtype, max_pixels and cache cannot change {model.name}, which is loaded already",
-            hint="give them to load_model",
-        )
+    def get(given: str | Model) -> Model:
+        return load(given) if isinstance(given, str) else given
 
-    def load(given: str | Model) -> Model:
-        if not isinstance(given, str):
-            return given
-        return load_model(
-            given,
-            device=device,
-            dtype=dtype,
-            max_pixels=max_pixels,
-            timeout_s=timeout_s,
-            transport=transport,
-            concurrency=num_at_once,
-            cache=None if cache is None else Path(cache),
-        )
-
-    answerer = load(model)
-    looker = load(perceiver_model) if perceiver_model is not None and mode in LOOKING else None
+    answerer = get(model)
+    looker = get(perceiver_model) if perceiver_model is not None and mode in LOOKING else None
     is_free = any(sample.answer_form == "free_form" for sample in samples)
-    judge = load(judge_model) if judge_model is not None and is_free else None
+    judge = get(judge_model) if judge_model is not None and is_free else None
     roles = make_roles(mode, answerer, wording, perceiver_model=looker, seed=seed)
     perceiver = share_perception_of(roles.perceiver, share_perception, samples)
     loading = loading_of(answerer)
@@ -168,8 +119,15 @@ def prepare(
     )
 
 
-def _check_settings(limit: object, seed: object, share_perception: object, transport: object) -> None:
-    """Refuse a value that no run can use, before anything is loaded."""
+def check_settings(
+    *,
+    limit: object = None,
+    seed: object = 0,
+    share_perception: object = "same-prompt",
+    transport: object = "auto",
+    max_error_rate: object = 0.1,
+) -> None:
+    """Refuse a value that no run can use, before anything is loaded. Raises ConfigError."""
     if limit is not None and (not _is_count(limit) or limit < 1):
         raise ConfigError(
             f"limit is {excerpt(limit)}, not a number of samples", hint="limit is at least 1, or None for all"
@@ -185,16 +143,12 @@ def _check_settings(limit: object, seed: object, share_perception: object, trans
             f"there is no image transport {excerpt(transport)}",
             hint=f"transport is one of {', '.join(get_args(Transport))}",
         )
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def check_error_rate(max_error_rate: object) -> None:
-    """Make sure that a share of failures can be a limit. Raises ConfigError."""
     if not isinstance(max_error_rate, (int, float)) or not 0 <= max_error_rate <= 1:
         raise ConfigError(
             f"max_error_rate is {excerpt(max_error_rate)}, not a share from 0 to 1",
             hint="give one, such as max_error_rate=0.1 for a tenth",
         )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -19,7 +19,7 @@ judged is unscored. Neither is part of the accuracy.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, distribution
 
 from click import ClickException
@@ -36,6 +36,7 @@ from p2r.errors import JudgeError, P2RError
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.evaluation.prepare import Prepared, prepare
 from p2r.evaluation.scoring import choose_judge
+from p2r.models.load import load_model
 from p2r.modes import read_mode
 from p2r.pipeline import NOTHING_SAID, walk
 from p2r.prompts import question_text
@@ -212,7 +213,7 @@ def prepare_once(
         prompts=prompts,
         seed=seed,
         share_perception="never",
-        max_pixels=max_pixels,
+        load=partial(load_model, max_pixels=max_pixels),
     )
 
 

@@ -66,7 +66,7 @@ class RequestOutput(Protocol):
     outputs: Sequence[CompletionOutput]
 
 
-class Engine(Protocol):
+class AsyncEngine(Protocol):
     """The used part of vLLM's AsyncLLMEngine."""
 
     def generate(
@@ -147,7 +147,7 @@ class VllmModel:
             first_probs=_first_probs(reply, decoding.first_words),
         )
 
-    async def _start(self, engine_args: Mapping[str, object]) -> Engine:
+    async def _start(self, engine_args: Mapping[str, object]) -> AsyncEngine:
         """Start the engine on its own loop, to which it then belongs."""
         return self._vllm.AsyncLLMEngine.from_engine_args(self._vllm.AsyncEngineArgs(**engine_args))
 

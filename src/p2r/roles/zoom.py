@@ -59,7 +59,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ImagePart:
     """A part of the image.
 
     level: 0 for the whole image.
@@ -130,8 +130,8 @@ class _Hunt:
         """
         enough, patience = self._search.enough, self._search.patience * self.num_levels
         steps = itertools.chain(self._search.steps, itertools.repeat(self._search.steps[-1]))
-        waiting = [Part(WHOLE, level=0)]
-        opened: list[tuple[float, Part]] = []
+        waiting = [ImagePart(WHOLE, level=0)]
+        opened: list[tuple[float, ImagePart]] = []
         while waiting:
             part = waiting.pop(0)
             opened.append((await self._weigh_enough(part, cue, alone=alone), part))
@@ -149,7 +149,7 @@ class _Hunt:
                 waiting.sort(key=lambda each: each.promise, reverse=True)
         return None
 
-    async def _weigh_enough(self, part: Part, cue: str, *, alone: bool) -> float:
+    async def _weigh_enough(self, part: ImagePart, cue: str, *, alone: bool) -> float:
         """Return the confidence that this part is enough."""
         if alone:
             text = self._prompts.zoom_answerable(self._sample)
@@ -159,9 +159,9 @@ class _Hunt:
             return -1.0
         return (await self._weigh([part], [text]))[0]
 
-    async def _look_into(self, part: Part, cue: str) -> list[Part]:
+    async def _look_into(self, part: ImagePart, cue: str) -> list[ImagePart]:
         """Return the quarters of a part with what they promise."""
-        quarters = [Part(box, part.level + 1) for box in split(part.box, self._image.size)]
+        quarters = [ImagePart(box, part.level + 1) for box in split(part.box, self._image.size)]
         weighed = await self._weigh(quarters, [self._prompts.zoom_exists(cue), self._prompts.zoom_likely(cue)])
         sight = self._search.sight + (1 - self._search.sight) * (part.level + 1) ** 2 / self.num_levels**2
         return [
@@ -169,7 +169,7 @@ class _Hunt:
             for quarter, seen, likely in zip(quarters, weighed[::2], weighed[1::2], strict=True)
         ]
 
-    async def _weigh(self, parts: Sequence[Part], texts: Sequence[str]) -> list[float]:
+    async def _weigh(self, parts: Sequence[ImagePart], texts: Sequence[str]) -> list[float]:
         """Return the confidence in "Yes" for each question about each part; all are asked side by side."""
         views = await asyncio.gather(*(asyncio.to_thread(self._show, part) for part in parts))
         completions = await asyncio.gather(*(self._ask(view, text) for view in views for text in texts))
@@ -182,7 +182,7 @@ class _Hunt:
         prompt = Prompt("perceiver", prompts.system, words, view, prompts.fingerprint)
         return await complete(self._model, prompt, YES_OR_NO, self._budget)
 
-    def _show(self, part: Part) -> tuple[Image.Image, ...]:
+    def _show(self, part: ImagePart) -> tuple[Image.Image, ...]:
         """Show the whole image, or a part beside the whole image, small and with the part marked."""
         if part.level == 0:
             return (self._image.fitted(self._budget),)
@@ -230,5 +230,5 @@ def read_cues(reply: str) -> list[str]:
     return list(dict.fromkeys(cue for cue in named if cue))
 
 
-def _name(part: Part, cue: str) -> Box | None:
+def _name(part: ImagePart, cue: str) -> Box | None:
     return part.box.model_copy(update={"label": cue}) if part.level else None

@@ -37,7 +37,7 @@ from p2r.training.phases import PhaseState, make_roller, open_phase, save_weight
 from p2r.training.rollout import Roller
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows
-from p2r.training.rows.difficulty import Choice
+from p2r.training.rows.difficulty import ChosenRows
 from p2r.training.state.checkpoint import Position, seed_random_states
 from p2r.training.state.run_folder import RunFolder, open_run
 from p2r.training.update import learn_step
@@ -180,15 +180,15 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
     recipe, run = training.recipe, training.run
     try:
         async with open_phase(recipe, phase, source, run, training.world) as state:
-            choice = await choose_phase_rows(recipe, state, training.rows[phase.index].rows, run)
-            num_steps, roller = phase.count_steps(len(choice.rows)), make_roller(recipe, state)
+            chosen = await choose_phase_rows(recipe, state, training.rows[phase.index].rows, run)
+            num_steps, roller = phase.count_steps(len(chosen.rows)), make_roller(recipe, state)
             first = _restore(training, state)
-            left_out = f", {choice.num_left_out} rows left out" if choice.num_left_out else ""
+            left_out = f", {chosen.num_left_out} rows left out" if chosen.num_left_out else ""
             training.say(f"phase {phase.name}: steps {first + 1} to {num_steps}, from {source}{left_out}")
             if first == 0:
                 await _probe(training, state, 0)
             for step in range(first, num_steps):
-                await _take_step(training, state, roller, choice, step, num_steps)
+                await _take_step(training, state, roller, chosen, step, num_steps)
                 is_last = step + 1 == num_steps
                 if is_last or (step + 1) % recipe.probe.every == 0:
                     await _probe(training, state, step + 1)
@@ -214,13 +214,13 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
 
 
 async def _take_step(
-    training: Training, state: PhaseState, roller: Roller, choice: Choice, step: int, num_steps: int
+    training: Training, state: PhaseState, roller: Roller, chosen: ChosenRows, step: int, num_steps: int
 ) -> None:
     """Lines 2 to 36: one step of the active role, and its metrics."""
     world, watch, phase = training.world, Stopwatch(), state.phase
     rate = rate_at(phase.optimizer, phase.lr, step, num_steps)
     with watch.part("rollout"), whole_weights(state.policy.model):
-        rolled = await _roll_out(training, phase, roller, choice, step)
+        rolled = await _roll_out(training, phase, roller, chosen, step)
     learned = learn_step(state, rolled.groups, rate, watch)
 
     training.run_step += 1
@@ -237,13 +237,13 @@ async def _take_step(
         training.watcher.step(row, num_steps)
 
 
-async def _roll_out(training: Training, phase: Phase, roller: Roller, choice: Choice, step: int) -> Rolled:
+async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: ChosenRows, step: int) -> Rolled:
     """Return the groups of this process's rows of the mini-batch."""
     world = training.world
 
     def draw(count: int) -> list[Sample]:
-        places, training.row_position = choice.order.take(training.row_position, count * world.size)
-        return [choice.rows[place] for place in world.share(places)]
+        places, training.row_position = chosen.order.take(training.row_position, count * world.size)
+        return [chosen.rows[place] for place in world.share(places)]
 
     own = phase.prompts_per_step // world.size
     if phase.rollout.dynamic_sampling:

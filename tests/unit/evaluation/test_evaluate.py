@@ -241,3 +241,60 @@ def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
     run = p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path)
     assert read_run(str(run.folder)).folder == run.folder
     assert score_run(str(run.folder)) == run
+
+
+def test_several_benchmarks_and_modes_are_asked_with_each_model_loaded_once(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(spec: str, **settings: object) -> object:
+        loaded.append(spec)
+        return load_model(spec, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("p2r.evaluation.evaluate.load_model", load)
+    seen: list[tuple[str, int]] = []
+    runs = p2r.evaluate_all(
+        [make_free("A", "B"), "needles"],
+        script,
+        modes=["direct", "p2r", "direct"],
+        perceiver_model=script,
+        limit=2,
+        out=tmp_path,
+        on_progress=lambda prepared, tally: seen.append((prepared.name, tally.num_done)),
+    )
+    names = ["folder/direct", "folder/p2r", "needles/direct", "needles/p2r"]
+    assert [str(run.folder) for run in runs] == [str(tmp_path / name) for name in names]
+    assert list(dict.fromkeys(seen)) == [(name, k) for name in names for k in range(3)]
+    assert loaded == [script]
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "modes", "message"),
+    [
+        ([make_benchmark(), make_free("A")], ["p2r"], "folder is given twice"),
+        ([make_benchmark(), "folder:nowhere"], ["p2r"], "nowhere"),
+        ([make_benchmark(), "needles"], ["p2r", "guess"], "there is no mode"),
+        ([Benchmark(list(make_benchmark()), Facts("boxed", scored_by="box"))], ["p2r", "direct"], "perceiver's boxes"),
+    ],
+)
+def test_all_is_checked_before_a_model_is_loaded(
+    benchmarks: list[Any], modes: list[Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(spec: str, **_: object) -> None:
+        pytest.fail(f"loaded {spec}")
+
+    monkeypatch.setattr("p2r.evaluation.evaluate.load_model", load)
+    with pytest.raises(p2r.P2RError, match=message):
+        p2r.evaluate_all(benchmarks, "nano", modes=modes)
+
+
+def test_the_benchmarks_are_shown_before_anything_is_asked() -> None:
+    shown: list[str] = []
+    p2r.evaluate_all(
+        [make_benchmark()],
+        ANSWERS,
+        on_loaded=lambda found: shown.append(found.name),
+        on_progress=lambda prepared, _: shown.append(prepared.settings.mode),
+    )
+    assert shown[:2] == ["folder", "p2r"]

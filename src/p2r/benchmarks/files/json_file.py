@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from p2r.benchmarks.files.rows import Row, Table
+from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError
 
@@ -23,7 +23,7 @@ _STRING_END = re.compile(rb'["\\]')
 _MARK = "\u0000cell "
 
 
-def read_json(path: Path) -> Table:
+def read_json(path: Path) -> RowTable:
     """Read all objects of the list, or of the lines.
 
     Raises:
@@ -34,7 +34,7 @@ def read_json(path: Path) -> Table:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     columns = {name for row in rows for name in (*row.values, *row.cells)}
-    return Table(path, frozenset(columns), rows)
+    return RowTable(path, frozenset(columns), rows)
 
 
 def read_first_fields(path: Path) -> frozenset[str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from p2r.benchmarks.files.rows import Row, Table
+from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ RECENT_BYTES = 64 << 20
 """Bytes of encoded images kept in memory for each file, for rows read slightly out of order."""
 
 
-def read_parquet(path: Path, large: frozenset[str]) -> Table:
+def read_parquet(path: Path, large: frozenset[str]) -> RowTable:
     """Read all rows; the columns `large` stay in the file, unless they are lists of texts (paths).
 
     Raises:
@@ -52,7 +52,7 @@ def read_parquet(path: Path, large: frozenset[str]) -> Table:
         Row(path, k + 1, row, {name: ParquetCell(reader, k) for name, reader in readers.items()})
         for k, row in enumerate(values)
     ]
-    return Table(path, frozenset(columns), rows)
+    return RowTable(path, frozenset(columns), rows)
 
 
 def read_parquet_columns(path: Path) -> frozenset[str]:
@@ -152,12 +152,12 @@ class ColumnReader:
             self._recent.pop(0)
 
 
-def join_tables(path: Path, tables: Sequence[Table]) -> Table:
+def join_tables(path: Path, tables: Sequence[RowTable]) -> RowTable:
     """Join the parts of one split into one table."""
     if len(tables) == 1:
         return tables[0]
     columns = frozenset.intersection(*(table.columns for table in tables))
-    return Table(path, columns, [row for table in tables for row in table.rows])
+    return RowTable(path, columns, [row for table in tables for row in table.rows])
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -87,7 +87,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RowTable:
     """Rows of one or more files with the same columns."""
 
     path: Path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2r.benchmarks.files.json_file import read_first_fields, read_json
 from p2r.benchmarks.files.parquet_file import join_tables, read_parquet, read_parquet_columns
-from p2r.benchmarks.files.rows import Table
+from p2r.benchmarks.files.rows import RowTable
 from p2r.benchmarks.files.tsv_file import read_tsv, read_tsv_header
 from p2r.errors import DataError
 
@@ -16,7 +16,7 @@ LARGE_COLUMNS = frozenset({"image", "images", "bytes", "mask"})
 _PART = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 
 
-def read_table(path: Path, *, split: str | None = None, containing: str = "") -> Table:
+def read_table(path: Path, *, split: str | None = None, containing: str = "") -> RowTable:
     """Read the rows of a file, or of the only file of a folder that fits (in one part or several).
 
     Args:
@@ -64,7 +64,7 @@ def find_parts(path: Path, *, split: str | None = None, containing: str = "") ->
     return next(iter(groups.values()))
 
 
-def _read_file(path: Path) -> Table:
+def _read_file(path: Path) -> RowTable:
     if path.suffix == ".parquet":
         return read_parquet(path, LARGE_COLUMNS)
     if path.suffix == ".tsv":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.benchmarks.files.rows import Row, Table
+from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.errors import DataError
 
 LONG_FIELD_BYTES = 2048
@@ -42,7 +42,7 @@ class FileRange:
             raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
 
-def read_tsv(path: Path, large: frozenset[str]) -> Table:
+def read_tsv(path: Path, large: frozenset[str]) -> RowTable:
     """Read all rows. Long fields of the columns `large` stay in the file.
 
     Raises:
@@ -53,7 +53,7 @@ def read_tsv(path: Path, large: frozenset[str]) -> Table:
             found = _split_rows(file)
             header = _read_header(path, found)
             rows = [_read_row(path, k, header, start, raw, large) for k, (start, raw) in enumerate(found, start=1)]
-            return Table(path, frozenset(header), rows)
+            return RowTable(path, frozenset(header), rows)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

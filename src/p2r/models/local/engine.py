@@ -32,7 +32,7 @@ VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditional
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class GeneratedTokens:
     """Generated tokens without the end token.
 
     ended: False when the limit cut the reply off.
@@ -84,7 +84,7 @@ class Engine:
         decoding: Decoding,
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
-    ) -> list[Reply]:
+    ) -> list[GeneratedTokens]:
         """Reply to each prompt.
 
         Args:
@@ -122,7 +122,7 @@ class Engine:
             axes_3B1 = (place_B1 + shift_B1)[None].expand(3, -1, -1)
             logits_BV = self._step(cache, next_B[:, None], mask_BP, torch.cat([place_B1[None], axes_3B1]))
         return [
-            Reply(tuple(chosen[:-1] if has_ended else chosen), has_ended, len(chosen), tuple(first_probs))
+            GeneratedTokens(tuple(chosen[:-1] if has_ended else chosen), has_ended, len(chosen), tuple(first_probs))
             for chosen, has_ended, first_probs in zip(tokens, ended, first_probs_BF, strict=True)
         ]
 

@@ -26,7 +26,7 @@ from p2r.models.local.backend import AutoModelForImageTextToText
 from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
-from p2r.models.local.engine import Engine, Reply, fold_patch_embedding
+from p2r.models.local.engine import Engine, GeneratedTokens, fold_patch_embedding
 from p2r.types import Completion, Usage
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class LocalModel:
         self.name, self.profile = name, profile
         self._encoder = encoder
         self._engine = engine
-        self._batches = MicroBatcher[Decoding, EncodedPrompt, Reply](
+        self._batches = MicroBatcher[Decoding, EncodedPrompt, GeneratedTokens](
             self._generate, length=lambda prompt: len(prompt.token_ids), batch_size=batch_size
         )
 
@@ -123,7 +123,7 @@ class LocalModel:
         results: list[Completion | P2RError] = []
         for prompt in encoded:
             reply = prompt if isinstance(prompt, P2RError) else next(replies)
-            if isinstance(prompt, EncodedPrompt) and isinstance(reply, Reply):
+            if isinstance(prompt, EncodedPrompt) and isinstance(reply, GeneratedTokens):
                 results.append(self._make_completion(prompt, reply, seconds))
             elif isinstance(reply, P2RError):
                 results.append(reply)
@@ -137,7 +137,7 @@ class LocalModel:
         except P2RError as error:
             return error
 
-    def _make_completion(self, prompt: EncodedPrompt, reply: Reply, seconds: float) -> Completion:
+    def _make_completion(self, prompt: EncodedPrompt, reply: GeneratedTokens, seconds: float) -> Completion:
         usage = Usage(
             visual_tokens=prompt.visual_tokens,
             prompt_tokens=len(prompt.token_ids),
@@ -154,7 +154,7 @@ class LocalModel:
 
     def _generate(
         self, decoding: Decoding, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool]
-    ) -> list[Reply]:
+    ) -> list[GeneratedTokens]:
         try:
             first_ids = self._encoder.first_ids(decoding.first_words)
             return self._engine.generate(prompts, decoding, abandoned, first_ids)

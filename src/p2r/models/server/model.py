@@ -28,7 +28,7 @@ from p2r.models.profiles import profile_for
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, model_names
-from p2r.models.server.reply import Reply, read_reply
+from p2r.models.server.reply import ServerReply, read_reply
 from p2r.models.server.token_check import TokenCheck
 from p2r.models.server.transport import Transport, choose_transport, image_urls
 from p2r.types import Completion, Usage
@@ -158,7 +158,9 @@ class EndpointModel:
             first_probs=reply.first_probs,
         )
 
-    async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: RequestFacts) -> Reply:
+    async def _ask(
+        self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: RequestFacts
+    ) -> ServerReply:
         """Send the request, reworded until the server understands it."""
         while True:
             dialect = self._dialect

@@ -54,7 +54,7 @@ class _Body(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServerReply:
     """A server's reply; token counts are None when it reports none.
 
     first_probs: for each word that was asked about, the probability that the reply begins with it.
@@ -67,7 +67,7 @@ class Reply:
     first_probs: tuple[float, ...] = ()
 
 
-def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) -> Reply:
+def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) -> ServerReply:
     """Parse the body of a 200 response.
 
     Args:
@@ -111,7 +111,7 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
         )
     first_probs = _first_probs(choice, first_words, asked) if first_words else ()
-    return Reply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
+    return ServerReply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
 
 
 def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> tuple[float, ...]:

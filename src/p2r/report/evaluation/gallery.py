@@ -74,7 +74,7 @@ class QuestionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class QuestionRuns:
     """One question of one section, with what each run made of it."""
 
     section: Section
@@ -125,12 +125,12 @@ def view_questions(
     return views
 
 
-def list_questions(section: Section) -> list[Question]:
+def list_questions(section: Section) -> list[QuestionRuns]:
     """The questions of a section, in the order of the benchmark."""
     by_id = [{row.facts.sample_id: row for row in run.rows} for run in section.runs]
     disagreeing = [find_disagreements(run) for run in section.runs]
     return [
-        Question(section, id, tuple(rows.get(id) for rows in by_id), tuple(id in found for found in disagreeing))
+        QuestionRuns(section, id, tuple(rows.get(id) for rows in by_id), tuple(id in found for found in disagreeing))
         for id in section.sample_ids
     ]
 
@@ -141,7 +141,7 @@ def draw_evenly(items: Sequence[Item], most: int) -> list[Item]:
     return [items[k * len(items) // count] for k in range(count)]
 
 
-def fit_replies(questions: Sequence[Question], max_bytes: int) -> tuple[int | None, int]:
+def fit_replies(questions: Sequence[QuestionRuns], max_bytes: int) -> tuple[int | None, int]:
     """The length that replies are shortened to (None if they are not), and the bytes of all texts."""
     rows = [row for question in questions for row in question.rows if row is not None]
     lengths = [len((row.trace.reasoning.text if row.trace.reasoning else "").encode()) for row in rows]
@@ -156,7 +156,7 @@ def fit_replies(questions: Sequence[Question], max_bytes: int) -> tuple[int | No
     return max_chars, total
 
 
-def choose_detail(questions: Sequence[Question], names: Sequence[str], bytes_per_question: float) -> ImageDetail:
+def choose_detail(questions: Sequence[QuestionRuns], names: Sequence[str], bytes_per_question: float) -> ImageDetail:
     """The greatest detail at which questions drawn from the whole take no more bytes than this on average."""
     drawn, sizes = draw_evenly(questions, NUM_TRIED), dict.fromkeys(DETAILS, 0)
     num_loaded = 0
@@ -172,7 +172,7 @@ def choose_detail(questions: Sequence[Question], names: Sequence[str], bytes_per
 
 
 def _view_evidence(
-    question: Question, names: Sequence[str], detail: ImageDetail, share: float, left: float
+    question: QuestionRuns, names: Sequence[str], detail: ImageDetail, share: float, left: float
 ) -> tuple[EvidenceView | None, str]:
     """The images of a question in at most `share` bytes where that is possible, or why there are none."""
     try:
@@ -190,7 +190,7 @@ def _view_evidence(
     return evidence, ""
 
 
-def _load(question: Question, names: Sequence[str]) -> LoadedImage:
+def _load(question: QuestionRuns, names: Sequence[str]) -> LoadedImage:
     """Load the image with its evidence. Raises ImageError, or another P2RError of the image's source."""
     source = question.section.images.get(question.sample_id)
     if source is None:
@@ -198,7 +198,7 @@ def _load(question: Question, names: Sequence[str]) -> LoadedImage:
     return load_evidence(source, list_run_traces(question, names), question.section.budget)
 
 
-def list_run_traces(question: Question, names: Sequence[str]) -> list[RunTrace]:
+def list_run_traces(question: QuestionRuns, names: Sequence[str]) -> list[RunTrace]:
     """The traces that are shown on the image, the primary one first; crops of the others where a model chose them."""
     section = question.section
     traces: list[RunTrace] = []
@@ -213,7 +213,7 @@ def list_run_traces(question: Question, names: Sequence[str]) -> list[RunTrace]:
 
 def _view_question(
     number: int,
-    question: Question,
+    question: QuestionRuns,
     names: Sequence[str],
     evidence: EvidenceView | None,
     problem: str,
@@ -248,7 +248,7 @@ def _view_question(
     )
 
 
-def _list_flags(question: Question, k: int, row: ScoredRow) -> list[str]:
+def _list_flags(question: QuestionRuns, k: int, row: ScoredRow) -> list[str]:
     """The filters that a question falls under by what the run with index `k` made of it."""
     verdict, first_row = row.verdicts.get("robust"), question.rows[0]
     first = first_row.verdicts.get("robust") if first_row is not None else None

@@ -46,7 +46,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class AxisSpan:
     """A part of the x axis, with its name."""
 
     name: str
@@ -54,7 +54,7 @@ class Part:
     end: float
 
 
-def draw_curves(curves: Sequence[Curve], parts: Sequence[Part], label: str, *, from_zero: bool) -> Markup:
+def draw_curves(curves: Sequence[Curve], parts: Sequence[AxisSpan], label: str, *, from_zero: bool) -> Markup:
     """Draw curves in one frame.
 
     Args:

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
-from p2r.report.kit.line_chart import Curve, CurvePoint, Part, draw_curves, smooth, thin
+from p2r.report.kit.line_chart import AxisSpan, Curve, CurvePoint, draw_curves, smooth, thin
 from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, natural_order, value_of
 
 SMOOTHED_SHARE = 20
@@ -175,7 +175,7 @@ def _list_terms(runs: Sequence[TrainingRun]) -> list[Chart]:
     return [Chart(f"Reward term: {name.replace('_', ' ')}", f"terms/{name}") for name in shown]
 
 
-def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[Part]]:
+def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[AxisSpan]]:
     """Return, for each run, the steps before each of its phases; and the parts of the x axis.
 
     Phases that all runs share are aligned. Runs with different phases, such as controls, are laid over each other from
@@ -184,10 +184,10 @@ def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[Pa
     if _have_same_phases(runs):
         places = place_phases(runs)
         begins = [{name: begin for name, (begin, _) in places.items()}] * len(runs)
-        return begins, [Part(name, begin, end) for name, (begin, end) in places.items()]
+        return begins, [AxisSpan(name, begin, end) for name, (begin, end) in places.items()]
     own = [place_phases([run]) for run in runs]
     end = max((end for places in own for _, end in places.values()), default=0)
-    return [{name: begin for name, (begin, _) in places.items()} for places in own], [Part("", 0, end)]
+    return [{name: begin for name, (begin, _) in places.items()} for places in own], [AxisSpan("", 0, end)]
 
 
 def place_phases(runs: Sequence[TrainingRun]) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ from p2r.training.engines.local.distributed import whole_weights
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import PhaseState, fingerprint_weights, make_roller
 from p2r.training.rows.check import TrainingData, load_training_data
-from p2r.training.rows.difficulty import Choice, Difficulty, choose_rows, measure_difficulty
+from p2r.training.rows.difficulty import ChosenRows, Difficulty, choose_rows, measure_difficulty
 from p2r.training.rows.order import RowOrder
 from p2r.training.state.run_folder import RunFolder
 from p2r.types import Sample
@@ -57,7 +57,7 @@ def load_probe(recipe: Recipe) -> list[Sample]:
     return draw_limit(list(benchmark), probe.num, probe.seed)
 
 
-async def choose_phase_rows(recipe: Recipe, state: PhaseState, rows: Sequence[Sample], run: RunFolder) -> Choice:
+async def choose_phase_rows(recipe: Recipe, state: PhaseState, rows: Sequence[Sample], run: RunFolder) -> ChosenRows:
     """The rows of a phase and their order: all of them, or those that pre-rollouts find neither easy nor hopeless.
 
     Raises:
@@ -67,7 +67,7 @@ async def choose_phase_rows(recipe: Recipe, state: PhaseState, rows: Sequence[Sa
     phase, world = state.phase, state.world
     seed, rule = phase.data.seed * PHASES_A_SEED + phase.index, phase.data.difficulty
     if rule is None:
-        choice = Choice(rows, RowOrder(len(rows), seed), num_left_out=0)
+        chosen = ChosenRows(rows, RowOrder(len(rows), seed), num_left_out=0)
     else:
         roller = make_roller(recipe, state, group_size=rule.num_rollouts, purpose=f"{phase.name}/difficulty")
         weights = fingerprint_weights(state.policy.checkpoint.folder)
@@ -76,10 +76,10 @@ async def choose_phase_rows(recipe: Recipe, state: PhaseState, rows: Sequence[Sa
         with whole_weights(state.policy.model):
             own = await measure_difficulty(roller, world.share(rows), folder, identity)
         difficulty = Difficulty(identity=identity, means=dict(world.gather(list(own.means.items()))))
-        choice = choose_rows(rows, difficulty, rule, seed)
-    if len(choice.rows) < phase.prompts_per_step:
+        chosen = choose_rows(rows, difficulty, rule, seed)
+    if len(chosen.rows) < phase.prompts_per_step:
         raise ConfigError(
-            f"{len(choice.rows)} rows are fewer than one step's {phase.prompts_per_step}",
+            f"{len(chosen.rows)} rows are fewer than one step's {phase.prompts_per_step}",
             hint="lower rollout.prompts_per_step, or give more rows",
         )
-    return choice
+    return chosen

@@ -42,7 +42,7 @@ class Difficulty(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenRows:
     """The rows of a phase. `order` numbers them."""
 
     rows: Sequence[Sample]
@@ -88,7 +88,7 @@ async def measure_difficulty(
     return difficulty
 
 
-def choose_rows(rows: Sequence[Sample], difficulty: Difficulty, rule: DifficultySettings, seed: int) -> Choice:
+def choose_rows(rows: Sequence[Sample], difficulty: Difficulty, rule: DifficultySettings, seed: int) -> ChosenRows:
     """The rows that can teach something, and their order.
 
     Raises:
@@ -105,7 +105,7 @@ def choose_rows(rows: Sequence[Sample], difficulty: Difficulty, rule: Difficulty
         unknown = 0.25  # the most a variance of rights and wrongs can be
         means = [difficulty.means.get(row.id) for row in alive]
         weights = tuple(unknown if mean is None else mean * (1 - mean) for mean in means)
-    return Choice(alive, RowOrder(len(alive), seed, weights), len(rows) - len(alive))
+    return ChosenRows(alive, RowOrder(len(alive), seed, weights), len(rows) - len(alive))
 
 
 def _read(path: Path, identity: str) -> Difficulty:

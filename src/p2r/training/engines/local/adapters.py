@@ -21,7 +21,7 @@ from p2r.config import LoraSettings
 from p2r.dialogue import Decoding
 from p2r.errors import ConfigError
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Engine, Reply, VisionLanguageModel
+from p2r.models.local.engine import Engine, GeneratedTokens, VisionLanguageModel
 
 LANGUAGE_MODEL = r"model\.language_model\..*"
 ADAPTER = "default"
@@ -102,6 +102,6 @@ class _AdaptersOffEngine(Engine):
         decoding: Decoding,
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
-    ) -> list[Reply]:
+    ) -> list[GeneratedTokens]:
         with adapters_off(self.model):
             return Engine.generate(self, prompts, decoding, abandoned, first_ids)
