@@ -228,7 +228,7 @@ def make_sample(
     if (form == "choice") != bool(options):
         raise DataError(
             f"the answer form {form!r} does not go with {len(options)} options",
-            hint="a choice needs options; leave them out for a number or a free answer",
+            hint="a choice needs `options`; leave them out for a number or a free answer",
         )
     source = image
     if isinstance(source, (str, Path)):
@@ -260,23 +260,23 @@ def _check_types(image: object, question: object, options: object, answer_form: 
             hint="image is a path, a PIL image or an image source; for bytes, PIL.Image.open(io.BytesIO(data))",
         )
     if not isinstance(question, str):
-        raise DataError(f"question is {excerpt(question)}, not a text", hint='write it as question="What is this?"')
+        raise DataError(f"question is {excerpt(question)}, not a text", hint='write it as `question="What is this?"`')
     if isinstance(options, str) or not isinstance(options, Sequence):
         raise DataError(
-            f"options is {excerpt(options)}, not a list of texts", hint='write it as options=["red", "blue"]'
+            f"options is {excerpt(options)}, not a list of texts", hint='write it as `options=["red", "blue"]`'
         )
     for option in cast("Sequence[object]", options):
         if not isinstance(option, str):
             raise DataError(
-                f"options holds {excerpt(option)}, which is not a text", hint='write it as options=["1", "2"]'
+                f"options holds {excerpt(option)}, which is not a text", hint='write it as `options=["1", "2"]`'
             )
     if answer_form is not None and answer_form not in get_args(AnswerForm):
         raise DataError(
             f"there is no answer form {excerpt(answer_form)}",
-            hint=f"answer_form is one of {', '.join(get_args(AnswerForm))}, or None to choose by the options",
+            hint=f"`answer_form` is one of {', '.join(get_args(AnswerForm))}, or None to choose by the options",
         )
     if target is not None and not isinstance(target, str):
-        raise DataError(f"target is {excerpt(target)}, not a text", hint='write it as target="5"')
+        raise DataError(f"target is {excerpt(target)}, not a text", hint='write it as `target="5"`')
 
 
 def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:
@@ -288,7 +288,7 @@ def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:
     if form == "number" and not is_comparable(target):
         raise DataError(
             f"the target {target!r} is not a number",
-            hint='give a number as the target, or set answer_form to "free_form"',
+            hint='give a number as the target, or set `answer_form="free_form"`',
         )
     return target
 

@@ -125,6 +125,14 @@ _RULES = {
 }
 
 
+def reason_of(error: Exception) -> str:
+    """Say in plain words why something failed, such as "no such file or directory", without error numbers."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:1].lower() + text[1:] or type(error).__name__
+
+
 def excerpt(value: object, max_chars: int = 60, *, keeps_end: bool = False) -> str:
     """Quote a value for a message: as Python writes it, cut to `max_chars` characters without the quotes.
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, JsonValue
 
-from p2r.errors import StorageError
+from p2r.errors import StorageError, reason_of
 
 if os.name == "posix":
     import fcntl
@@ -35,7 +35,7 @@ def explain_write_errors(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         is_full = error.errno in _FULL_DISK
         advice = "free some space" if is_full else "check the path and its permissions"
         raise StorageError(f"{path} cannot be written: {reason}", hint=f"{advice}, or choose another folder") from error
@@ -107,13 +107,12 @@ def replace_folder(folder: Path) -> Generator[Path, None, None]:
         if not isinstance(error, (OSError, RuntimeError)) and type(error).__name__ != "SafetensorError":
             raise
         shutil.rmtree(draft, ignore_errors=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         # torch and safetensors raise errors without a number when a disk is full.
         is_full = not isinstance(error, OSError) or error.errno in _FULL_DISK
         advice = "free some space" if is_full else "check the path and its permissions"
         raise StorageError(
-            f"{folder} cannot be written: {reason.lower()}",
-            hint=f"what was saved before is whole: {advice} and resume with --resume, or resume=True",
+            f"{folder} cannot be written: {reason_of(error)}",
+            hint=f"what was saved before is whole: {advice} and resume with `resume=True`",
         ) from error
 
 
@@ -233,7 +232,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise StorageError(f"{path} cannot be read: {reason_of(error)}") from error
     return lines
 
 

@@ -128,7 +128,7 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
             raise ConfigError(
                 f"the mode {mode!r} needs gold boxes, which {len(bare)} of {len(samples)} samples lack "
                 f"({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''})",
-                hint="V* takes the boxes of its original release with --boxes, or boxes=FOLDER; or leave this mode out",
+                hint="V* takes the boxes of its original release with `boxes=FOLDER`; or leave this mode out",
             )
     if mode != "shuffled":
         return list(samples)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.errors import ConfigError, DataError
+from p2r.errors import ConfigError, DataError, reason_of
 from p2r.types import LETTERS, Sample
 
 SHIPPED_SETS = Path(__file__).parent / "prompt_sets"
@@ -243,4 +243,6 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="a prompt is a text file in UTF-8") from error
+        raise ConfigError(
+            f"{path} cannot be read: {reason_of(error)}", hint="a prompt is a text file in UTF-8"
+        ) from error

@@ -81,7 +81,7 @@ def test_a_finished_run_is_not_trained_again(whole: Path) -> None:
 def test_a_folder_with_a_run_is_not_overwritten(whole: Path) -> None:
     with pytest.raises(StorageError, match="holds a run already") as caught:
         run(make_recipe(whole))
-    assert "--resume" in caught.value.hint
+    assert "`resume=True`" in caught.value.hint
 
 
 def test_a_changed_recipe_is_refused_with_the_differences(whole: Path) -> None:

@@ -212,7 +212,7 @@ def test_options_and_answer_form_must_fit(photo: Path, options: tuple[str, ...],
 @pytest.mark.parametrize(
     ("wrong", "message", "hint"),
     [
-        ({"answer_form": "nmber"}, "no answer form 'nmber'", "answer_form is one of choice, number, free_form"),
+        ({"answer_form": "nmber"}, "no answer form 'nmber'", "`answer_form` is one of choice, number, free_form"),
         ({"answer_form": ["number"]}, "no answer form", "answer_form"),
         ({"question": None}, "question is None", "question="),
         ({"target": 5}, "target is 5", "target="),

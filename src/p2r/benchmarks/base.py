@@ -181,7 +181,7 @@ class Sieve:
     def _leave_out(self, place: str, error: P2RError) -> None:
         if len(self.left_out) >= self.skip_bad:
             more = f" (after {len(self.left_out)} other bad rows)" if self.left_out else ""
-            hints = [error.hint, f"skip_bad={len(self.left_out) + 1} would leave out this row"]
+            hints = [error.hint, f"`skip_bad={len(self.left_out) + 1}` would leave out this row"]
             raise DataError(f"{place}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
         self.left_out.append(LeftOut(place, error.message))
 

@@ -127,7 +127,7 @@ def split_spec(spec: str) -> tuple[str, str]:
     name, colon, place = spec.partition(":")
     if name == "needles":
         if place:
-            raise DataError(f"{spec!r}: needles is generated, not read", hint="give seed=... and num_samples=...")
+            raise DataError(f"{spec!r}: needles is generated, not read", hint="give `seed=...` and `limit=...`")
         return name, ""
     if name in BENCHMARKS and colon and place:
         return name, place

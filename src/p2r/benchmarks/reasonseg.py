@@ -160,7 +160,7 @@ def _find_split(source: Source) -> tuple[str, Path]:
         return source.split, path / source.split
     nested = [name for name in SPLITS if (path / name).is_dir()]
     if nested and source.split is None:
-        raise DataError(f"{path} holds the splits {', '.join(nested)}", hint="say which with split=...")
+        raise DataError(f"{path} holds the splits {', '.join(nested)}", hint="say which with `split`")
     named = [name for name in SPLITS if name in path.name.lower().replace("-", "_").split("_")]
     if source.split in SPLITS and source.split not in named and path.is_dir() and path.name in SPLITS:
         raise DataError(f"{path} has no split {source.split!r}", hint=f"it is the split {path.name!r}")

@@ -42,7 +42,7 @@ from p2r.cli.options import (
     Wording,
 )
 from p2r.cli.screen import make_console, print_tables, progress
-from p2r.evaluation.asking import Tally, explain_failures
+from p2r.evaluation.asking import Tally, explain_failures, find_hint
 from p2r.evaluation.compare import tabulate_runs
 from p2r.evaluation.evaluate import evaluate_all
 from p2r.evaluation.prepare import Prepared
@@ -145,7 +145,7 @@ def evaluate_benchmarks(
     for run in failed:
         print_error(
             f"{run.settings.benchmark} {run.settings.mode}: {explain_failures(run.failures, len(run.traces))}",
-            "the same command asks only those again",
+            "; ".join(filter(None, (find_hint(run.failures), "the same command asks only those again"))),
         )
     if failed:
         raise typer.Exit(1)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec
 
 import typer
 from rich.console import Console
 
+from p2r.cli.flags import find_flags, write_flags
 from p2r.errors import P2RError
 
 Given = ParamSpec("Given")
@@ -18,12 +20,16 @@ Given = ParamSpec("Given")
 DEBUG_VARIABLE = "P2R_DEBUG"
 INTERRUPTED = 130
 
+_flags: ContextVar[Mapping[str, str]] = ContextVar("flags", default={})  # noqa: B039  # nothing changes it
+"""The flags of the command that is running, by argument."""
+
 
 def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
     """Make a command print its errors to stderr and exit with a code. With P2R_DEBUG=1 errors are raised instead."""
 
     @wraps(command)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        _flags.set(find_flags(command))
         try:
             command(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
@@ -61,7 +67,8 @@ def report(error: BaseException) -> int:
 
 
 def print_error(message: str, hint: str = "") -> None:
-    """Print an error and its hint to stderr."""
+    """Print an error and its hint to stderr, with the command's flags in place of the arguments that they name."""
+    message, hint = (write_flags(text, _flags.get()) for text in (message, hint))
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold red]error:[/] ", end="")
     console.print(message, markup=False)

@@ -157,7 +157,7 @@ def _move_rows(
         return None
     if len(specs) > 1:
         raise ConfigError(
-            f"{', '.join(specs)}: a training run takes its rows from one place", hint="give --benchmark once"
+            f"{', '.join(specs)}: a training run takes its rows from one place", hint="give `benchmark` once"
         )
     before = runs[0].recipe.data
     moved = {"source": specs[0], "split": split or before.split, "images": images or before.images}

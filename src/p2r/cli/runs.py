@@ -42,7 +42,7 @@ def merge(
 ) -> None:
     """Join the shards of one run in a new folder."""
     if len(runs) < 2:
-        raise ConfigError("one run cannot be merged", hint="give two or more: p2r merge RUN RUN --out WHOLE")
+        raise ConfigError("one run cannot be merged", hint="give two or more: `p2r merge RUN RUN --out WHOLE`")
     messages = make_console(stderr=True)
     for note in merge_runs([read_run(folder) for folder in runs], out):
         messages.print(note, markup=False, soft_wrap=True)
@@ -59,7 +59,7 @@ def compare(
 ) -> None:
     """Compare runs on the same samples, with exact tests and a verdict in words."""
     if len(runs) < 2:
-        raise ConfigError("one run cannot be compared", hint="give two or more: p2r compare RUN RUN")
+        raise ConfigError("one run cannot be compared", hint="give two or more: `p2r compare RUN RUN`")
     scored = [score_run(read_run(folder)) for folder in runs]
     lacking = next((run for run in scored if scorer not in run.scorers), None)
     if lacking is not None:

@@ -34,7 +34,7 @@ TRAIN_EXAMPLES = """
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The recipe; recipes/ holds some.")],
-    change: Annotated[
+    changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
     ] = None,
@@ -45,7 +45,7 @@ def train(
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
     share_heaps()
-    settings = load_recipe(recipe, change or ())
+    settings = load_recipe(recipe, changes or ())
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ConfigError(
             "training needs torch and transformers, which are not installed",
@@ -60,7 +60,7 @@ def train(
     try:
         _train(settings, resume=resume)
     except KeyboardInterrupt:
-        print_error(f"interrupted; the last checkpoint is kept in {settings.out}", "resume the run with --resume")
+        print_error(f"interrupted; the last checkpoint is kept in {settings.out}", "resume the run with `resume=True`")
         raise typer.Exit(INTERRUPTED) from None
 
 

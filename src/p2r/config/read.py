@@ -15,7 +15,7 @@ from typing import TypeAlias, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from p2r.config.recipe import ROLES, Recipe
-from p2r.errors import ConfigError, excerpt, explain_fault
+from p2r.errors import ConfigError, excerpt, explain_fault, reason_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -53,9 +53,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         raise ConfigError(
-            f"the recipe {path} cannot be read: {reason.lower()}", hint="recipes/ holds some to start from"
+            f"the recipe {path} cannot be read: {reason_of(error)}", hint="recipes/ holds some to start from"
         ) from error
     try:
         table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
@@ -88,13 +87,13 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
 
 def _check_changes(changes: object) -> None:
     if isinstance(changes, str):
-        raise ConfigError(f"changes is {excerpt(changes)}, not a list", hint=f"write it as changes=[{changes!r}]")
+        raise ConfigError(f"changes is {excerpt(changes)}, not a list", hint=f"write it as `changes=[{changes!r}]`")
     if not isinstance(changes, Sequence):
-        raise ConfigError(f"changes is {excerpt(changes)}, not a list", hint='write it as changes=["seed=2"]')
+        raise ConfigError(f"changes is {excerpt(changes)}, not a list", hint='write it as `changes=["seed=2"]`')
     for change in cast("Sequence[object]", changes):
         if not isinstance(change, str):
             raise ConfigError(
-                f"changes holds {excerpt(change)}, which is not a text", hint='write it as changes=["seed=2"]'
+                f"changes holds {excerpt(change)}, which is not a text", hint='write it as `changes=["seed=2"]`'
             )
 
 
@@ -104,7 +103,7 @@ def _apply(table: TomlTable, change: str) -> None:
     if not equals or not name:
         raise ConfigError(
             f"{change!r} sets nothing",
-            hint='write it like --set rollout.group_size=4, or changes=["rollout.group_size=4"]',
+            hint='write it like `changes=["rollout.group_size=4"]`',
         )
     *parents, last = name.split(".")
     place: object = table
@@ -124,14 +123,14 @@ def _step_into(place: object, key: str, name: str) -> object:
         return items[_index(items, key, name)]
     inner = cast("TomlTable", place).setdefault(key, {})
     if not isinstance(inner, (dict, list)):
-        raise ConfigError(f"--set {name}: {key} is {inner!r}, which has no settings in it", hint="see the recipe")
+        raise ConfigError(f"{name}: {key} is {inner!r}, which has no settings in it", hint="see the recipe")
     return cast(object, inner)
 
 
 def _index(items: list[object], key: str, name: str) -> int:
     if not key.isdigit() or int(key) >= len(items):
         raise ConfigError(
-            f"--set {name}: {key!r} is not the number of an entry", hint=f"there are {len(items)}, counted from 0"
+            f"{name}: {key!r} is not the number of an entry", hint=f"there are {len(items)}, counted from 0"
         )
     return int(key)
 

@@ -79,6 +79,12 @@ def explain_failures(failures: Sequence[Failure], num_tried: int) -> str:
     return f"{len(failures)} of {num_tried} answers failed, {explain_causes(causes)}"
 
 
+def find_hint(failures: Sequence[Failure]) -> str:
+    """Return the hint of the most frequent failure; "" when it has none."""
+    cause = Counter(failure.message for failure in failures).most_common(1)[0][0]
+    return next(failure.hint for failure in failures if failure.message == cause)
+
+
 def explain_causes(causes: Counter[str]) -> str:
     """Name the most frequent of several counted causes, and say how frequent it is."""
     cause, count = causes.most_common(1)[0]
@@ -148,7 +154,8 @@ async def ask_samples(
             if tally.num_tried >= MIN_TRIED and tally.num_failed > max_error_rate * tally.num_tried:
                 raise TooManyErrors(
                     f"stopped: {explain_failures(tally.failures, tally.num_tried)}",
-                    hint="remove the cause and repeat the call, which resumes; or raise max_error_rate",
+                    hint=f"{find_hint(tally.failures) or 'remove the cause'}; then repeat the call, which resumes; "
+                    "or raise `max_error_rate`",
                 )
     return traces
 

@@ -35,7 +35,7 @@ def choose_samples(
         if not samples:
             raise ConfigError(
                 f"a limit of {limit} is less than one question of {benchmark.name} with all its rotations",
-                hint=f"give a larger limit; {benchmark.name} has {len(benchmark)} samples",
+                hint=f"give a larger `limit`; {benchmark.name} has {len(benchmark)} samples",
             )
     if shard is not None:
         samples = take_shard(samples, shard)

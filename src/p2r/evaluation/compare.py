@@ -84,7 +84,7 @@ def compare_runs(
         if not shared:
             raise StorageError(
                 f"{first.place} and {run.place} share no judged sample",
-                hint="compare runs of the same benchmark with the same --limit and --seed",
+                hint="compare runs of the same benchmark with the same `limit` and `seed`",
             )
         num_unpaired = len({*first.facts, *run.facts} - shared)
         if num_unpaired:
@@ -202,7 +202,7 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
         raise StorageError(
             f"{len(asked_else)} samples of {first.place} and {second.place} have the same id and another "
             f"question, the first {asked_else[0]!r}",
-            hint="compare runs of the same data, and of needles with the same --seed",
+            hint="compare runs of the same data, and of needles with the same `seed`",
         )
 
 

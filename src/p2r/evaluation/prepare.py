@@ -130,10 +130,10 @@ def check_settings(
     """Refuse a value that no run can use, before anything is loaded. Raises ConfigError."""
     if limit is not None and (not _is_count(limit) or limit < 1):
         raise ConfigError(
-            f"limit is {excerpt(limit)}, not a number of samples", hint="limit is at least 1, or None for all"
+            f"limit is {excerpt(limit)}, not a number of samples", hint="`limit` is at least 1, or None for all"
         )
     if not _is_count(seed) or seed < 0:
-        raise ConfigError(f"seed is {excerpt(seed)}, not a whole number from 0", hint="give one, such as seed=0")
+        raise ConfigError(f"seed is {excerpt(seed)}, not a whole number from 0", hint="give one, such as `seed=0`")
     if share_perception not in get_args(Sharing):
         raise ConfigError(
             f"share_perception is {excerpt(share_perception)}", hint=f"it is one of {', '.join(get_args(Sharing))}"
@@ -141,12 +141,12 @@ def check_settings(
     if transport not in get_args(Transport):
         raise ConfigError(
             f"there is no image transport {excerpt(transport)}",
-            hint=f"transport is one of {', '.join(get_args(Transport))}",
+            hint=f"`transport` is one of {', '.join(get_args(Transport))}",
         )
     if not isinstance(max_error_rate, (int, float)) or not 0 <= max_error_rate <= 1:
         raise ConfigError(
             f"max_error_rate is {excerpt(max_error_rate)}, not a share from 0 to 1",
-            hint="give one, such as max_error_rate=0.1 for a tenth",
+            hint="give one, such as `max_error_rate=0.1` for a tenth",
         )
 
 

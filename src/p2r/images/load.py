@@ -140,7 +140,7 @@ def _decode(file: BinaryIO, path: str | Path, max_image_pixels: int) -> Image.Im
     if num_pixels > max_image_pixels:
         raise ImageError(
             f"{path} holds {image.width} x {image.height} pixels, {num_pixels:,}; the limit is {max_image_pixels:,}",
-            hint="raise max_image_pixels if you trust the file and have the memory (4 bytes a pixel), or shrink it",
+            hint="raise `max_image_pixels` if you trust the file and have the memory (4 bytes a pixel), or shrink it",
         )
     try:
         upright = make_upright_rgb(image)

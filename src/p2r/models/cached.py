@@ -23,7 +23,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2r.dialogue import Decoding, Model, Prompt
-from p2r.errors import StorageError
+from p2r.errors import StorageError, reason_of
 from p2r.images.budget import hash_pixels
 from p2r.types import Completion
 
@@ -106,7 +106,8 @@ class ReplyCache:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
-                f"the cache {self._path} cannot be used: {error}", hint="use another folder, or remove the file"
+                f"the cache {self._path} cannot be used: {reason_of(error)}",
+                hint="use another folder, or remove the file",
             ) from error
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from p2r.dialogue import ModelProfile
-from p2r.errors import ModelError
+from p2r.errors import ModelError, reason_of
 from p2r.models.profiles import FAMILIES, PatchFormat, family_of, limit_profile, patch_format, processor_limits
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -157,7 +157,7 @@ def read_json(path: Path) -> Mapping[str, object]:
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}", hint="is the checkpoint complete?") from error
+        raise ModelError(f"cannot read {path}: {reason_of(error)}", hint="is the checkpoint complete?") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} does not hold a JSON object", hint="is the checkpoint complete?")
     return cast("dict[str, object]", content)

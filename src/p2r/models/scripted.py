@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, Role, visual_tokens
-from p2r.errors import ConfigError, ModelError
+from p2r.errors import ConfigError, ModelError, reason_of
 from p2r.models.profiles import PROFILES, profile_for
 from p2r.types import Completion, Usage
 
@@ -51,11 +51,16 @@ class ScriptedModel:
         Raises:
             ConfigError: the file cannot be read or holds something else, or `max_pixels` is not usable.
         """
+        hint = 'it should read like {"perceiver": ["[]"], "reasoner": "<answer>A</answer>"}'
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the replies in {path}: {error}") from error
-        hint = 'it should read like {"perceiver": ["[]"], "reasoner": "<answer>A</answer>"}'
+        except OSError as error:
+            raise ConfigError(
+                f"the replies in {path} cannot be read: {reason_of(error)}",
+                hint="check the path and the working directory",
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"the replies in {path} cannot be read: {reason_of(error)}", hint=hint) from error
         if not isinstance(content, dict):
             raise ConfigError(f"{path} does not hold a JSON object", hint=hint)
         for role, given in cast("dict[str, object]", content).items():

@@ -30,7 +30,7 @@ def merge_runs(runs: Sequence[Run], out: Path) -> list[str]:
         if changed:
             raise StorageError(
                 f"{first.place} and {other.place} are not shards of one run: {'; '.join(changed)}",
-                hint="merge runs that the same command made with other --shard values",
+                hint="merge runs that the same command made with other values of `shard`",
             )
     traces: dict[str, Trace] = {}
     facts: dict[str, SampleFacts] = {}

@@ -40,5 +40,5 @@ def read_origin(folder: Path) -> Origin | None:
         return Origin.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise StorageError(
-            f"{path} does not say where the data lay", hint="remove it, and name the data with --benchmark"
+            f"{path} does not say where the data lay", hint="remove it, and name the data with `benchmark`"
         ) from error

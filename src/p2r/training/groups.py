@@ -213,5 +213,5 @@ class FailureGauge:
             return
         raise TooManyErrors(
             f"stopped: {num_failed} of the latest {num_tried} answers could not be judged, {explain_causes(causes)}",
-            hint="remove the cause and resume with --resume, or resume=True; or raise partner.max_error_rate",
+            hint="remove the cause and resume with `resume=True`; or raise partner.max_error_rate",
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2r.config import PartnerSettings
-from p2r.errors import ConfigError, EndpointError
+from p2r.errors import ConfigError, EndpointError, reason_of
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.server.lookup import list_models
 from p2r.models.server.model import EndpointModel
@@ -101,7 +101,7 @@ def _start(command: str, url: str, checkpoint: Path, log: Path) -> subprocess.Po
             return subprocess.Popen(parts, stdout=output, stderr=output, start_new_session=True)
     except OSError as error:
         raise ConfigError(
-            f"partner.launch cannot be run: {(error.strerror or str(error)).lower()}: {parts[0]}",
+            f"partner.launch cannot be run: {reason_of(error)}: {parts[0]}",
             hint="is the program installed, and on the path?",
         ) from error
 

@@ -92,7 +92,7 @@ def train(
     if isinstance(recipe, Recipe):
         if changes:
             raise ConfigError(
-                "a checked recipe cannot be changed", hint="give its file or tables, or the changes to load_recipe"
+                "a checked recipe cannot be changed", hint="give its file or tables, or the `changes` to load_recipe"
             )
         checked = recipe
     elif isinstance(recipe, Mapping):
@@ -114,7 +114,7 @@ def _check_recipe(recipe: object) -> None:
     if not isinstance(recipe, (Recipe, Mapping, str, Path)):
         raise ConfigError(
             f"recipe is {excerpt(recipe)}, which is not a recipe",
-            hint='give a TOML file, such as recipe="first.toml", its tables as a dictionary, or a Recipe',
+            hint='give a TOML file, such as `recipe="first.toml"`, its tables as a dictionary, or a Recipe',
         )
 
 
@@ -207,7 +207,7 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
             raise
         raise TrainingError(
             f"out of memory in phase {phase.name}: {str(error).partition('. ')[0]}",
-            hint="--resume, or resume=True, continues from the last checkpoint, with smaller "
+            hint="`resume=True` continues from the last checkpoint, with smaller "
             "optimizer.micro_batch_groups, rollout.prompts_at_once or partner.concurrency, or "
             "model.gradient_checkpointing = true; optimizer.kind 'adamw8bit' or 'offload' needs a new run",
         ) from error

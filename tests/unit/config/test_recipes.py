@@ -104,7 +104,7 @@ def test_controls_run_as_many_steps_and_rollouts_as_the_schedule(control: str, r
         ("schedule.0.reward.set=mine", "schedule.0.reward.set is 'mine'", ""),
         ("schedule.7.steps=4", "'7' is not the number of an entry", "there are 1"),
         ("seed.x=4", "seed is 3, which has no settings", ""),
-        ("rollout", "sets nothing", "--set"),
+        ("rollout", "sets nothing", "changes=["),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_a_hint(change: str, message: str, hint: str) -> None:

@@ -73,5 +73,15 @@ def test_a_file_with_anything_else_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the replies"):
+    with pytest.raises(ConfigError) as caught:
         load_model(f"scripted:{tmp_path / 'none.json'}")
+    assert caught.value.message == f"the replies in {tmp_path / 'none.json'} cannot be read: no such file or directory"
+    assert caught.value.hint
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    for content, why in ((b"{", "expecting property name"), (b"\x89PNG", "not text in UTF-8")):
+        (tmp_path / "replies.json").write_bytes(content)
+        with pytest.raises(ConfigError, match=why) as caught:
+            load_model(f"scripted:{tmp_path / 'replies.json'}")
+        assert "perceiver" in caught.value.hint

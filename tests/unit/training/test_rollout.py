@@ -122,7 +122,7 @@ async def test_a_partner_that_is_dead_stops_the_run_with_the_cause() -> None:
     samples = [make_sample(f"s{number}") for number in range(10)]
     with pytest.raises(TooManyErrors, match="all because the server has gone") as caught:
         await roller.roll_out(samples, step=0)
-    assert "--resume" in caught.value.hint
+    assert "`resume=True`" in caught.value.hint
 
 
 async def test_a_image_is_decoded_once_a_row() -> None:

@@ -59,7 +59,8 @@ def find_parts(path: Path, *, split: str | None = None, containing: str = "") ->
         )
     if len(groups) > 1:
         raise DataError(
-            f"the folder {path} holds several data files: {', '.join(groups)}", hint="name one of them, or give a split"
+            f"the folder {path} holds several data files: {', '.join(groups)}",
+            hint="name one of them, or give a `split`",
         )
     return next(iter(groups.values()))
 

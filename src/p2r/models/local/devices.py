@@ -24,7 +24,7 @@ def choose_device(name: str | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"device {name!r} is asked for, but torch sees {torch.cuda.device_count()} GPUs",
-            hint="leave the device out, or install a torch built for your GPU",
+            hint="leave out `device`, or install a torch built for your GPU",
         )
     return device
 

@@ -103,7 +103,7 @@ class PromptEncoder:
         if limit is not None and len(token_ids) > limit:
             raise ModelError(
                 f"the prompt has {len(token_ids)} tokens ({sum(visual_tokens)} visual), more than the model's {limit}",
-                hint="lower max_pixels or send fewer images",
+                hint="lower `max_pixels` or send fewer images",
             )
         return EncodedPrompt(token_ids, tuple(patches), tuple(grids), visual_tokens)
 

@@ -173,7 +173,7 @@ class LocalModel:
             raise OutOfRoomError
         raise ModelError(
             f"{self.device} has too little memory for one prompt of {len(prompts[0].token_ids)} tokens",
-            hint="lower max_pixels, or use a smaller model or a server",
+            hint="lower `max_pixels`, or use a smaller model or a server",
         ) from problem
 
 

@@ -53,13 +53,13 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"maximum (context|model) length|context[_ ](length|size|window)|max_model_len|too long to fit"
         r"|prompt is too long",
         "the prompt ({num_visual_tokens} visual tokens) does not fit the context of {model!r} at {url}",
-        "lower max_pixels, or raise the server's context (vLLM: --max-model-len, llama.cpp: -c)",
+        "lower `max_pixels`, or raise the server's context (vLLM: --max-model-len, llama.cpp: -c)",
     ),
     (
         "local files",
         r"allowed[-_]local[-_]media[-_]path|local (media )?files?",
         "{url} does not read local files",
-        "start vLLM with --allowed-local-media-path, or leave the image transport at auto",
+        "start vLLM with --allowed-local-media-path, or choose another `transport`",
     ),
     (
         "unknown model",
@@ -73,7 +73,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"cannot identify image|failed to (load|decode) image|invalid image|unsupported image|base64 encoded image"
         r"|image (format|type).{0,40}not supported|could not (load|decode|process) .{0,20}image",
         "{url} cannot read the images as they were sent",
-        "choose another image transport: webp, png or jpeg",
+        "choose another `transport`: webp, png or jpeg",
     ),
 )
 
@@ -83,7 +83,7 @@ def explain(error: Exception, asked: RequestFacts) -> EndpointError:
     if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
         return EndpointError(
             f"{asked.url} did not reply within {asked.timeout_s:g} seconds",
-            hint="raise timeout_s, lower the concurrency, or look at the server's load",
+            hint="raise `timeout_s`, lower `num_at_once`, or look at the server's load",
         )
     if isinstance(error, openai.APIConnectionError):
         reason = _root(error)
@@ -112,11 +112,9 @@ def explain_message(message: str, status: int, asked: RequestFacts) -> EndpointE
             hint="most URLs end in /v1: http://host:port/v1",
         )
     if status == 413:
-        return EndpointError(
-            f"the images are too large for {asked.url} (413): {quote}", hint="choose the image transport webp"
-        )
+        return EndpointError(f"the images are too large for {asked.url} (413): {quote}", hint="choose `transport=webp`")
     if status == 429:
-        return EndpointError(f"{asked.url} is asked too often (429): {quote}", hint="lower the concurrency")
+        return EndpointError(f"{asked.url} is asked too often (429): {quote}", hint="lower `num_at_once`")
     if status >= 500:
         return EndpointError(f"{asked.url} failed ({status}): {quote}", hint="the server's own log says why")
     return EndpointError(f"{asked.url} refused the request ({status}): {quote}")

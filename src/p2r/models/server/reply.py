@@ -105,7 +105,7 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
         if finish == "length":
             raise EndpointError(
                 f"{asked.url} cut the reply off before its first word",
-                hint="raise max_new_tokens or the server's context",
+                hint="raise the server's context, or in a training the recipe's max_new_tokens",
             )
         raise EndpointError(
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"

@@ -46,7 +46,7 @@ class TokenCheck:
             self._tell(
                 "shrunk",
                 f"{self._server} counts {prompt_tokens} tokens for a prompt whose images alone have {num_visual}: it "
-                "shrinks images or leaves them out. Set max_pixels to what it allows, or raise its limit.",
+                "shrinks images or leaves them out. Set `max_pixels` to what it allows, or raise its limit.",
             )
             return "shrunk"
         most = len(text.encode()) + FRAME_CHARS

@@ -115,6 +115,6 @@ def _read(path: Path, identity: str) -> Difficulty:
         raise StorageError(f"{path} cannot be read back", hint="remove it to measure again") from error
     if difficulty.identity != identity:
         raise StorageError(
-            f"{path} was measured with {difficulty.identity}, not {identity}", hint="remove it, or choose another out"
+            f"{path} was measured with {difficulty.identity}, not {identity}", hint="remove it, or choose another `out`"
         )
     return difficulty

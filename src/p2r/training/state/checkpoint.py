@@ -154,7 +154,7 @@ class Checkpoints:
         if own != position.model:
             raise ModelError(
                 f"the saved state is of another model: {position.model}; this one is {own}",
-                hint="resume with the model that the run was started with, or choose another out",
+                hint="resume with the model that the run was started with, or choose another `out`",
             )
         path = self.folder / f"{position.phase:03d}-{position.step:06d}" / _part_name(self.world)
         try:

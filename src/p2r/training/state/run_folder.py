@@ -128,32 +128,32 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     if not path.exists() and any(_has_contents(folder / file) for file in LOG_FILES):
         raise StorageError(
             f"{folder} has the logs of a run and no {RECIPE_FILE}",
-            hint=f"put {RECIPE_FILE} back, or choose another out",
+            hint=f"put {RECIPE_FILE} back, or choose another `out`",
         )
     if not path.exists() or not _has_contents(metrics):
         if resume and not path.exists():
             raise StorageError(
-                f"{folder} holds no run that could be resumed", hint="leave out --resume, or resume=True, to start one"
+                f"{folder} holds no run that could be resumed", hint="leave out `resume=True` to start one"
             )
         with explain_write_errors(folder):
             replace_file(path, recipe.model_dump_json(indent=2) + "\n")
         return
     if not resume:
         raise StorageError(
-            f"{folder} holds a run already", hint="use --resume, or resume=True, to continue it, or choose another out"
+            f"{folder} holds a run already", hint="continue it with `resume=True`, or choose another `out`"
         )
     try:
         before = load_recipe(path)
     except ConfigError as error:
         raise StorageError(
             f"the run in {folder} cannot be resumed: {error.message}",
-            hint="resume it with the version of p2r that wrote it, or choose another out",
+            hint="resume it with the version of p2r that wrote it, or choose another `out`",
         ) from error
     changed = list_changes(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
     if changed:
         raise StorageError(
             f"{folder} was trained with another recipe: {'; '.join(changed)}",
-            hint="resume with the recipe of the run, or choose another out",
+            hint="resume with the recipe of the run, or choose another `out`",
         )
 
 
@@ -174,7 +174,7 @@ def _check_nothing_is_lost(folder: Path, recipe: Recipe) -> None:
         steps = "1 step" if num_steps == 1 else f"{num_steps} steps"
         raise StorageError(
             f"{folder} has {steps} in {METRICS_FILE} and no checkpoint to resume from",
-            hint="put the checkpoints back, or choose another out",
+            hint="put the checkpoints back, or choose another `out`",
         )
 
 

@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_old_folder_and_says_what_to_do(tmp_path: Path) -
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "folder" / "part").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-    assert "--resume" in caught.value.hint
+    assert "`resume=True`" in caught.value.hint
 
 
 def test_a_draft_that_a_kill_left_is_written_anew(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_run_whose_recipe_cannot_be_read_is_not_resumed(tmp_path: Path, text: 
     (tmp_path / METRICS_FILE).write_text('{"phase": "0-perceiver", "step": 1}\n')
     with pytest.raises(StorageError, match=why) as caught, open_run(recipe, resume=True, world=World()):
         pass
-    assert "choose another out" in caught.value.hint
+    assert "choose another `out`" in caught.value.hint
 
 
 def write_steps(folder: Path, num: int, *, every: int, folders: tuple[str, ...] = ()) -> Recipe:
@@ -184,7 +184,7 @@ def test_a_run_that_lost_its_checkpoints_is_not_started_again(
         open_run(recipe, resume=True, world=World()),
     ):
         pass
-    assert caught.value.hint == "put the checkpoints back, or choose another out"
+    assert caught.value.hint == "put the checkpoints back, or choose another `out`"
     assert len(read_log(tmp_path / METRICS_FILE)) == num
 
 
@@ -207,5 +207,5 @@ def test_logs_without_their_recipe_are_not_overwritten(tmp_path: Path, file: str
         open_run(recipe, resume=resume, world=World()),
     ):
         pass
-    assert caught.value.hint == "put recipe.json back, or choose another out"
+    assert caught.value.hint == "put recipe.json back, or choose another `out`"
     assert (tmp_path / file).read_text() == "{}\n"
