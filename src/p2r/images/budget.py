@@ -29,7 +29,7 @@ def smart_resize(
         variant: which of the two published rules; see the head of this module.
 
     Raises:
-        ImageError: one side is more than 200 times the other.
+        ImageError: a side has no pixel, or one side is more than 200 times the other.
     """
     if is_too_thin(width, height):
         raise ImageError(
@@ -56,7 +56,9 @@ def round_to_budget(height: float, width: float, budget: Budget, *, least: int) 
 
 
 def is_too_thin(width: int, height: int) -> bool:
-    """Tell whether the family's processors refuse an image of this shape."""
+    """Tell whether the family's processors refuse an image of this shape. Raises ImageError for one without pixels."""
+    if min(width, height) < 1:
+        raise ImageError(f"the image is {width} x {height} pixels: it has no pixel", hint="use another image")
     return max(height, width) / min(height, width) > MAX_ASPECT_RATIO
 
 

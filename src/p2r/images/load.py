@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
 from p2r.errors import ImageError
+from p2r.images.contents import HEAD_BYTES, explain_content, explain_path, show_path
+from p2r.images.png import drop_texts, has_late_exif
 from p2r.types import ImageSource
 
 MAX_IMAGE_PIXELS = 400_000_000
@@ -55,16 +58,13 @@ class FileImage:
         Raises:
             ImageError: there is no such file, or it is not an image, broken, cut off or larger than the limit.
         """
-        path = Path(self.path)
-        try:
-            if path.exists() and not path.is_file():
-                raise ImageError(f"{path} is not a file", hint="name one image")
-            with path.open("rb") as file:
-                return _decode(file, path, self.max_image_pixels)
-        except FileNotFoundError as error:
-            raise ImageError(f"there is no file {path}", hint="check the path and the working directory") from error
-        except PermissionError as error:
-            raise ImageError(f"{path} may not be read", hint="check the file's permissions") from error
+        with _open(self.path) as file:
+            return _decode(file, show_path(self.path), self.max_image_pixels)
+
+    def read_size(self) -> tuple[int, int]:
+        """Return (width, height) of the upright image in pixels, from the header. Raises ImageError."""
+        with _open(self.path) as file:
+            return read_image_size(file, show_path(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +97,28 @@ def decode_image(data: bytes, name: str, *, max_image_pixels: int = MAX_IMAGE_PI
     return _decode(io.BytesIO(data), name, max_image_pixels)
 
 
-def read_image_size(file: BinaryIO, name: str | Path) -> tuple[int, int]:
+def read_image_size(file: BinaryIO, name: str, *, cut_off: bool = False) -> tuple[int, int]:
     """Return (width, height) of the upright image in pixels, read from the file's header alone.
+
+    Args:
+        cut_off: `file` is only the beginning; then an orientation that may come later is an error.
 
     Raises:
         ImageError: the file is empty or not an image, or its header is broken or cut off.
     """
-    image = _identify(file, file.read(16), name)
-    width, height = image.size
-    return (height, width) if _read_orientation(image) >= 5 else (width, height)
+    try:
+        image = _identify(file, name)
+    except ImageError:
+        if (clean := drop_texts(file)) is None:
+            raise
+        image = _identify(clean, name)
+    late_exif = has_late_exif(file) if image.format == "PNG" else False
+    if late_exif is None and cut_off:
+        raise ImageError(f"{name} is cut off")
+    # For PNG, `getexif` of the class itself decodes all pixels.
+    orientation = _read_orientation(image, None if late_exif else Image.Image.getexif)
+    width, height = _get_stored_size(image)
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def read_size(image: ImageSource) -> tuple[int, int]:
@@ -132,11 +145,37 @@ _DECODER_ERRORS = (
 )
 
 
-def _decode(file: BinaryIO, path: str | Path, max_image_pixels: int) -> Image.Image:
-    image = _identify(file, file.read(16), path)
+def _open(path: str | Path) -> BinaryIO:
+    """Open an image file. Raises ImageError when it cannot be opened, with what the text is if it is no path."""
+    shown = show_path(path)
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise ImageError(f"{shown} is not a file", hint="name one image")
+        return Path(path).open("rb")
+    except PermissionError as error:
+        raise ImageError(f"{shown} may not be read", hint="check the file's permissions") from error
+    except (OSError, ValueError) as error:
+        what, hint = explain_path(str(path))
+        if what:
+            raise ImageError(f"{shown} is {what}", hint=hint) from error
+        if isinstance(error, FileNotFoundError):
+            raise ImageError(f"there is no file {shown}", hint="check the path and the working directory") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ImageError(f"{shown} cannot be opened: {reason.lower()}", hint="check the path") from error
+
+
+def _decode(file: BinaryIO, path: str, max_image_pixels: int) -> Image.Image:
+    try:
+        return _decode_once(file, path, max_image_pixels)
+    except ImageError:
+        if (clean := drop_texts(file)) is None:
+            raise
+        return _decode_once(clean, path, max_image_pixels)
+
+
+def _decode_once(file: BinaryIO, path: str, max_image_pixels: int) -> Image.Image:
+    image = _identify(file, path)
     num_pixels = image.width * image.height
-    if num_pixels == 0:
-        raise ImageError(f"{path} holds {image.width} x {image.height} pixels")
     if num_pixels > max_image_pixels:
         raise ImageError(
             f"{path} holds {image.width} x {image.height} pixels, {num_pixels:,}; the limit is {max_image_pixels:,}",
@@ -152,9 +191,11 @@ def _decode(file: BinaryIO, path: str | Path, max_image_pixels: int) -> Image.Im
     return upright
 
 
-def _identify(file: BinaryIO, prefix: bytes, path: str | Path) -> ImageFile.ImageFile:
+def _identify(file: BinaryIO, path: str) -> ImageFile.ImageFile:
     """Open the file with the plugin that knows it, as `Image.open` does but without its process-wide size limit."""
-    if not prefix:
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    if not head:
         raise ImageError(f"{path} is empty (0 bytes)", hint="copy or download it again")
     Image.init()
     reason = ""
@@ -162,26 +203,40 @@ def _identify(file: BinaryIO, prefix: bytes, path: str | Path) -> ImageFile.Imag
         if name not in Image.OPEN:
             continue
         factory, accept = Image.OPEN[name]
-        if accept is None or accept(prefix) is not True:
+        if accept is None or accept(head[:16]) is not True:
             continue
         try:
             file.seek(0)
-            return factory(file, "")
+            image = factory(file, "")
         except Image.DecompressionBombError as error:  # a few plugins look at Pillow's limit themselves
             raise ImageError(
                 f"{path} is larger than Pillow reads {name} files: {error}", hint="convert it to PNG"
             ) from error
         except _DECODER_ERRORS as error:
             reason = f": {error}"
-    if reason:
+            continue
+        if 0 in image.size:
+            raise ImageError(f"{path} holds {image.width} x {image.height} pixels")
+        return image
+    # HEIC may begin as AVIF does, so that Pillow takes it for a broken one.
+    what, hint = explain_content(head) if not reason or head[4:8] == b"ftyp" else ("", "")
+    if reason and not what:
         raise ImageError(f"{path} is a broken image{reason}", hint="copy or download it again")
-    raise ImageError(f"{path} is not an image that can be read", hint=f"known formats: {', '.join(FORMATS)}")
+    known = f"known formats: {', '.join(FORMATS)}"
+    raise ImageError(f"{path} is {what or 'not an image that can be read'}", hint=hint or known)
 
 
-def _read_orientation(image: Image.Image) -> int:
+def _get_stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Return the size before the image is turned. For TIFF, Pillow's own size is that of the upright image."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+    return image.size
+
+
+def _read_orientation(image: Image.Image, read: Callable[[Image.Image], Image.Exif] | None = None) -> int:
     """Return the EXIF orientation; 1, which is upright, where it cannot be read, since the pixels may be good."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = (read(image) if read else image.getexif()).get(ExifTags.Base.Orientation, 1)
     except _DECODER_ERRORS:
         return 1
     return orientation if orientation in range(2, 9) else 1

@@ -300,6 +300,15 @@ def test_the_size_of_a_turned_image_is_read_from_its_header(tmp_path: Path) -> N
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(path, exif=exif)
     with path.open("rb") as file:
-        assert read_image_size(file, path) == (30, 40) == decode_image(path.read_bytes(), "turned").size
+        assert read_image_size(file, str(path)) == (30, 40) == decode_image(path.read_bytes(), "turned").size
     with pytest.raises(ImageError, match="nothing is empty"):
         decode_image(b"", "nothing")
+
+
+@pytest.mark.parametrize("image_wh", [(0, 5), (5, 0), (0, 0)])
+def test_an_image_without_pixels_is_an_error_of_one_sentence(image_wh: tuple[int, int]) -> None:
+    width, height = image_wh
+    with pytest.raises(ImageError, match=f"{width} x {height} pixels: it has no pixel"):
+        smart_resize(height, width, Budget(factor=32, min_pixels=1024, max_pixels=1 << 20))
+    with pytest.raises(ImageError, match=f"{width} x {height} pixels"):
+        fit(Image.new("RGB", image_wh), Budget(factor=32, min_pixels=1024, max_pixels=1 << 20))
