@@ -80,7 +80,7 @@ def is_base64_image(text: str) -> bool:
 
 
 def explain_path(text: str) -> tuple[str, str]:
-    """Say what a text is that was given as a path and is none, and what to do; ("", "") if it may be a path."""
+    """Say what a text is that was given as a path but is not one, and what to do; ("", "") if it may be a path."""
     if re.match(r"data:[^,]{0,100},|data:image/", text):
         return "a data URL, not the path of a file", "save the image to a file, and name that"
     if match := re.match(r"([a-z][a-z0-9+.]+):/+", text, re.IGNORECASE):

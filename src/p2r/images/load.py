@@ -146,7 +146,7 @@ _DECODER_ERRORS = (
 
 
 def _open(path: str | Path) -> BinaryIO:
-    """Open an image file. Raises ImageError when it cannot be opened, with what the text is if it is no path."""
+    """Open an image file. Raises ImageError when it cannot be opened, with what the text is if it is not a path."""
     shown = show_path(path)
     try:
         if Path(path).exists() and not Path(path).is_file():

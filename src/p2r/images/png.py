@@ -16,7 +16,7 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
 
 def drop_texts(file: BinaryIO) -> io.BytesIO | None:
-    """Copy a PNG file without its text chunks; None if it is no PNG file or has none."""
+    """Copy a PNG file without its text chunks; None if it is not a PNG file or has none."""
     chunks = list(_find_chunks(file))
     if not any(kind in _TEXTS for kind, _, _ in chunks):
         return None
@@ -46,7 +46,7 @@ def has_late_exif(file: BinaryIO) -> bool | None:
 
 
 def _find_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each chunk's kind, its offset and its number of bytes; nothing if it is no PNG file."""
+    """Yield each chunk's kind, its offset and its number of bytes; nothing if it is not a PNG file."""
     file.seek(0, io.SEEK_END)
     end, place = file.tell(), len(SIGNATURE)
     file.seek(0)
