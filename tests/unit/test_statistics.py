@@ -1,3 +1,5 @@
+import math
+import random
 from itertools import product
 
 import pytest
@@ -6,12 +8,15 @@ from hypothesis import strategies as st
 
 from p2r.statistics import (
     Interval,
-    bootstrap_difference,
     bootstrap_mean,
+    bound_mean,
+    compare_pairs,
     correct_holm,
+    effective_size,
     find_detectable_difference,
     mcnemar,
     permute_clusters,
+    tango,
     wilson,
 )
 
@@ -135,17 +140,123 @@ def test_nothing_is_known_of_no_values() -> None:
     assert bootstrap_mean([]) == Interval(low=0.0, high=1.0)
 
 
+def score_by_search(num_gained: int, num_lost: int, num_pairs: int, difference: float) -> float:
+    """The score statistic at a difference, with the likelihood maximized by trial over the share of lost pairs."""
+    rest, best = num_pairs - num_gained - num_lost, (-math.inf, 0.0)
+    for k in range(1, 40_000):
+        lost = max(0.0, -difference) + k * (1 - abs(difference)) / 2 / 40_000
+        logs = num_gained * math.log(lost + difference) + num_lost * math.log(lost)
+        best = max(best, (logs + rest * math.log(1 - 2 * lost - difference), lost))
+    variance = num_pairs * (2 * best[1] + difference - difference**2)
+    return (num_gained - num_lost - num_pairs * difference) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize(("num_gained", "num_lost", "num_pairs"), [(3, 1, 24), (12, 9, 60), (7, 20, 191), (5, 0, 30)])
+def test_tangos_interval_ends_where_the_score_test_rejects(num_gained: int, num_lost: int, num_pairs: int) -> None:
+    interval = tango(num_gained, num_lost, num_pairs)
+    assert score_by_search(num_gained, num_lost, num_pairs, interval.low) == pytest.approx(1.96, abs=0.002)
+    assert score_by_search(num_gained, num_lost, num_pairs, interval.high) == pytest.approx(-1.96, abs=0.002)
+    mirrored = tango(num_lost, num_gained, num_pairs)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low), abs=1e-8)
+
+
+def test_pairs_that_never_differ_still_leave_room_for_a_difference() -> None:
+    z = 1.959964
+    assert tango(0, 0, 40).high == pytest.approx(z * z / (40 + z * z), abs=1e-6)
+    assert tango(0, 0, 40).low == -tango(0, 0, 40).high
+    assert tango(24, 0, 24).high == pytest.approx(1.0)
+    assert tango(24, 0, 24).low == pytest.approx(2 * 24 / (24 + z * z) - 1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gain", "loss"), [(0.02, 0.02), (0.05, 0.01), (0.1, 0.1), (0.2, 0.1), (0.3, 0.05), (0.1, 0.0), (0.0, 0.0)]
+)
+@pytest.mark.parametrize("num", [24, 76])
+def test_tangos_interval_covers_the_true_difference(num: int, gain: float, loss: float) -> None:
+    """Summed over every possible outcome, so that the coverage is exact."""
+    covered = 0.0
+    for gained in range(num + 1):
+        for lost in range(num + 1 - gained):
+            rest = num - gained - lost
+            ways = math.comb(num, gained) * math.comb(num - gained, lost)
+            chance = ways * gain**gained * loss**lost * (1 - gain - loss) ** rest
+            if chance > 1e-9:
+                interval = tango(gained, lost, num)
+                covered += chance * (interval.low <= gain - loss + 1e-9 and gain - loss - 1e-9 <= interval.high)
+    assert covered > 0.94
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 3), (0, -1, 3), (2, 2, 3), (0, 0, 0)])
+def test_impossible_pairs_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="not possible"):
+        tango(*counts)
+
+
 def test_the_paired_difference_is_much_surer_than_the_unpaired() -> None:
     before = [float(k % 2) for k in range(200)]
     after = before[:190] + [1.0] * 10
-    difference = bootstrap_difference(before, after)
+    difference = compare_pairs(before, after)
     assert difference.mean == pytest.approx(0.025)
     assert 0 < difference.low < 0.025 < difference.high < 0.06
+    assert (difference.low, difference.high) == (tango(5, 0, 200).low, tango(5, 0, 200).high)
+
+
+def repeat(values: list[float], count: int = 4) -> tuple[list[float], list[str]]:
+    return [value for value in values for _ in range(count)], [str(k) for k in range(len(values)) for _ in range(count)]
+
+
+def test_equal_rotations_count_once() -> None:
+    values = [float(k % 4 > 0) for k in range(200)]
+    assert effective_size(values) == effective_size(values, [""] * 200) == 200
+    assert effective_size(*repeat(values)) == pytest.approx(200, rel=0.02)
+    assert effective_size(*repeat([1.0] * 200)) == pytest.approx(200, rel=0.02)
+    assert effective_size(*repeat(values[:12])) < 0.85 * 12  # Student's quantile: twelve questions say little
+
+
+def test_independent_rotations_count_each() -> None:
+    draw = random.Random(0)
+    values = [float(draw.random() < 0.8) for _ in range(4000)]
+    assert effective_size(values, repeat([0.0] * 1000)[1]) == pytest.approx(4000, rel=0.08)
+
+
+def test_clusters_that_agree_less_than_chance_are_never_worth_more_than_their_samples() -> None:
+    values = [float(k % 2) for k in range(80)]
+    clusters = [str(k // 2) for k in range(80)]
+    assert 75 < effective_size(values, clusters) <= 80
+
+
+def test_the_difference_of_rotated_questions_is_as_sure_as_that_of_the_questions() -> None:
+    before, clusters = repeat([float(k % 3 > 0) for k in range(200)])
+    after = repeat([float(k % 3 > 0 or k < 30) for k in range(200)])[0]
+    whole = compare_pairs(before, after, clusters)
+    alone = compare_pairs(before[::4], after[::4])
+    assert whole.mean == alone.mean == 0.05
+    assert (whole.low, whole.high) == pytest.approx((alone.low, alone.high), abs=0.002)
+
+
+def test_rotations_that_never_differ_still_leave_room_for_a_difference() -> None:
+    right, clusters = repeat([1.0] * 24)
+    same = compare_pairs(right, right, clusters)
+    assert same.low < -0.12 and same.high > 0.12
+
+
+def test_clusters_of_unequal_size_keep_their_weight() -> None:
+    values, clusters = [1.0] * 30 + [0.0] * 10, ["large"] * 30 + [str(k) for k in range(10)]
+    assert 1 < effective_size(values, clusters) < 5
+    assert effective_size([1.0] * 40, clusters) < 40 * 40 / (30 * 30 + 10)
+
+
+def test_the_interval_of_a_mean_is_wilsons_for_shares_and_a_bootstrap_for_other_values() -> None:
+    values, clusters = repeat([float(k % 5 > 0) for k in range(100)])
+    assert bound_mean(values[::4]) == wilson(80, 100)
+    assert bound_mean(values, clusters).low == pytest.approx(wilson(80, 100).low, abs=0.002)
+    assert bound_mean([0.25, 0.5, 1.0]) == bootstrap_mean([0.25, 0.5, 1.0])
+    assert bound_mean([]) == Interval(low=0.0, high=1.0)
 
 
 def test_lists_of_different_length_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="cannot be paired"):
-        bootstrap_difference([1.0], [])
+        compare_pairs([1.0], [])
     with pytest.raises(ValueError, match="2 values, but 1 clusters"):
         bootstrap_mean([0.0, 1.0], ["a"])
 
@@ -157,13 +268,59 @@ def test_holm_agrees_with_r() -> None:
     assert correct_holm([]) == []
 
 
-def test_the_detectable_difference_solves_connors_formula() -> None:
-    # Connor 1987: n = (z_a sqrt(psi) + z_b sqrt(psi - d^2))^2 / d^2; psi 0.2, d 0.1 gives 155 pairs.
-    assert find_detectable_difference(155, 0.2) == pytest.approx(0.1, abs=5e-4)
-    assert find_detectable_difference(191, 0.1) < find_detectable_difference(191, 0.3)  # type: ignore[operator]
+def power_of_mcnemar(num: int, share: float, difference: float) -> float:
+    """The power of the exact test, summed over every possible outcome."""
+    gain, found = (share + difference) / 2, 0.0
+    for differ in range(num + 1):
+        chance = math.comb(num, differ) * share**differ * (1 - share) ** (num - differ)
+        if chance < 1e-9:
+            continue
+        for gained in range(differ + 1):
+            if mcnemar(gained, differ - gained) < 0.05:
+                odds = (gain / share) ** gained * (1 - gain / share) ** (differ - gained)
+                found += chance * math.comb(differ, gained) * odds
+    return found
+
+
+@pytest.mark.parametrize(("num", "share"), [(24, 0.4), (76, 0.2), (155, 0.2), (191, 0.1)])
+def test_the_detectable_difference_is_found_at_the_exact_tests_own_power(num: int, share: float) -> None:
+    least = find_detectable_difference({1: share}, num, num)
+    assert least is not None
+    assert power_of_mcnemar(num, share, least) == pytest.approx(0.8, abs=0.02)
+    assert power_of_mcnemar(num, share, 0.9 * least) < 0.75
+
+
+def test_rotations_that_move_together_show_less_than_as_many_samples() -> None:
+    """Where all rotations move together, the difference is that of the questions."""
+    alone = find_detectable_difference({1: 0.2}, 200, 200)
+    together = find_detectable_difference({4: 0.2}, 200, 800)
+    apart = find_detectable_difference({1: 0.2}, 800, 800)
+    assert alone is not None and together == pytest.approx(alone, rel=0.02)
+    assert apart is not None and apart < 0.6 * alone
+
+
+def test_the_power_counts_the_spread_of_cluster_differences() -> None:
+    """Against a simulation of the test itself."""
+    spread, draw = {1: 0.3, 2: 0.1, 4: 0.05}, random.Random(0)
+    least = find_detectable_difference(spread, 60, 240)
+    assert least is not None
+    positive = (1 + least / (60 * (0.3 + 0.2 + 0.2) / 240)) / 2
+    sizes, weights = [0, *spread], [1 - sum(spread.values()), *spread.values()]
+    found = 0
+    for _ in range(1000):
+        drawn = draw.choices(sizes, weights, k=60)
+        found += permute_clusters([size if draw.random() < positive else -size for size in drawn]) < 0.05
+    assert found / 1000 == pytest.approx(0.8, abs=0.04)
+
+
+def test_a_stricter_test_shows_only_larger_differences() -> None:
+    assert find_detectable_difference({1: 0.2}, 191, 191) < find_detectable_difference(  # type: ignore[operator]
+        {1: 0.2}, 191, 191, alpha=0.01
+    )
 
 
 def test_a_difference_too_small_to_be_found_at_all_is_none() -> None:
-    assert find_detectable_difference(10, 0.05) is None
-    assert find_detectable_difference(0, 0.5) is None
-    assert find_detectable_difference(100, 0.0) is None
+    assert find_detectable_difference({1: 0.05}, 10, 10) is None
+    assert find_detectable_difference({1: 0.5}, 0, 0) is None
+    assert find_detectable_difference({}, 100, 100) is None
+    assert find_detectable_difference({1: 1.0}, 5, 5) is None and find_detectable_difference({1: 1.0}, 6, 6) is not None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from p2r.answers import Scorer
 from p2r.errors import StorageError
 from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
-from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows, has_clusters
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.statistics import (
     Difference,
-    bootstrap_difference,
+    compare_pairs,
     correct_holm,
     find_detectable_difference,
-    mcnemar,
     permute_clusters,
 )
 
@@ -27,20 +28,24 @@ _NAMING = ("mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")
 class Contrast:
     """Two runs, compared on the samples of one column that are judged in both.
 
+    column: the whole benchmark, or one of its categories.
     num_gained, num_lost: samples that only the second run, or only the first, has right.
-    p_mcnemar: McNemar's test, as if all samples were independent.
-    p_value: the same test over whole clusters; equal where no samples share one.
-    p_corrected: `p_value` after Holm's correction over all contrasts of the comparison.
+    spread: how many questions have a difference of one, two or more samples; a question has several where they are
+        rotations.
+    p_value: McNemar's exact test, with the rotations of a question kept together.
+    p_corrected: `p_value` after Holm's correction: of the whole over the pairs of runs, of a category over all pairs'
+        categories.
     """
 
     first: str
     second: str
     column: str
     num_samples: int
+    num_questions: int
     num_gained: int
     num_lost: int
+    spread: Mapping[int, int]
     difference: Difference
-    p_mcnemar: float
     p_value: float
     p_corrected: float = 1.0
 
@@ -49,13 +54,18 @@ class Contrast:
         """A sentence that says which run is better and by how much, or that there is no evidence of a difference."""
         num_differ = self.num_gained + self.num_lost
         differ = f"{num_differ} of {self.num_samples} samples differ"
+        if self.p_value >= ALPHA:
+            return f"no evidence of a difference: {differ}, p {show_p(self.p_value)}"
         if self.p_corrected >= ALPHA:
-            return f"no evidence of a difference: {differ}"
+            corrected = f"p {show_p(self.p_value)}, but {show_p(self.p_corrected)} after Holm's correction"
+            return f"no evidence of a difference among so many comparisons: {differ}, {corrected}"
         better, worse = (self.second, self.first) if self.difference.mean > 0 else (self.first, self.second)
-        points = sorted(abs(100 * value) for value in (self.difference.low, self.difference.high))
+        low, high = sorted(
+            math.copysign(100, self.difference.mean) * p for p in (self.difference.low, self.difference.high)
+        )
         return (
             f"{better} is better than {worse} by {abs(100 * self.difference.mean):.1f} points "
-            f"(95% interval {points[0]:.1f} to {points[1]:.1f}): {differ}"
+            f"(95% interval {low:.1f} to {high:.1f}): {differ}"
         )
 
 
@@ -93,8 +103,18 @@ def compare_runs(
             pairs = [(row, others[row.facts.sample_id]) for row in rows if row.facts.sample_id in shared]
             if pairs:
                 contrasts.append(_contrast(names[0], name, column, pairs, scorer))
-    corrected = correct_holm([contrast.p_value for contrast in contrasts])
-    return [replace(contrast, p_corrected=p) for contrast, p in zip(contrasts, corrected, strict=True)], notes
+    return _correct(contrasts, whole=next(iter(columns))), notes
+
+
+def _correct(contrasts: Sequence[Contrast], whole: str) -> list[Contrast]:
+    """Correct the p-values of the whole, which is what was asked, and those of its categories as a second family."""
+    corrected = list(contrasts)
+    for family in (True, False):
+        places = [k for k, contrast in enumerate(contrasts) if (contrast.column == whole) is family]
+        values = correct_holm([contrasts[k].p_value for k in places])
+        for k, value in zip(places, values, strict=True):
+            corrected[k] = replace(contrasts[k], p_corrected=value)
+    return corrected
 
 
 def tabulate_runs(runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names: Sequence[str] = ()) -> Table:
@@ -128,27 +148,23 @@ def tabulate_contrasts(contrasts: Sequence[Contrast], notes: Sequence[str] = ())
             str(c.num_lost),
             f"{100 * c.difference.mean:+.1f}",
             f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}",
-            _show_p(c.p_mcnemar),
-            _show_p(c.p_value),
-            _show_p(c.p_corrected),
+            show_p(c.p_value),
+            show_p(c.p_corrected),
         )
         for c in contrasts
     )
     return Table(
         title="Paired differences, in points",
-        columns=(
-            "second - first", "column", "n", "gained", "lost", "difference",
-            "95% interval", "McNemar", "clusters", "Holm",
-        ),
+        columns=("second - first", "column", "n", "gained", "lost", "difference", "95% interval", "p", "Holm"),
         rows=rows,
         notes=(
-            "gained, lost: samples that only the second run, or only the first, has right. Interval: paired bootstrap "
-            "over questions. p-values: McNemar's exact test over rows; the exact test over whole questions, which is "
-            "the one to read where rows are rotations; and the latter after Holm's correction over this table.",
-            *(_explain_power(c) for c in contrasts[:1]),
+            "gained, lost: samples that only the second run, or only the first, has right. Interval: Tango's, for "
+            "paired shares. p: McNemar's exact test, with the rotations of a question kept together. Holm: p after "
+            "correction; of the whole over the pairs of runs, of the categories as a second family.",
+            *_explain_power(contrasts),
             *(f"{note}." for note in notes),
         ),
-    )  # fmt: skip
+    )
 
 
 def name_runs(runs: Sequence[ScoredRun]) -> list[str]:
@@ -166,25 +182,23 @@ def _contrast(
 ) -> Contrast:
     before = [row.score(scorer) for row, _ in pairs]
     after = [row.score(scorer) for _, row in pairs]
+    sums: dict[str, int] = {}
+    for (row, _), b, a in zip(pairs, before, after, strict=True):
+        name = row.cluster or f"\0{row.facts.sample_id}"
+        sums[name] = sums.get(name, 0) + int(a - b)
     num_gained = sum(b < a for b, a in zip(before, after, strict=True))
     num_lost = sum(b > a for b, a in zip(before, after, strict=True))
-    p_mcnemar = p_value = mcnemar(num_gained, num_lost)
-    if has_clusters([row for row, _ in pairs]):
-        sums: dict[str, int] = {}
-        for (row, _), b, a in zip(pairs, before, after, strict=True):
-            name = row.cluster or f"\0{row.facts.sample_id}"
-            sums[name] = sums.get(name, 0) + int(a - b)
-        p_value = permute_clusters(list(sums.values()))
     return Contrast(
         first=first,
         second=second,
         column=column,
         num_samples=len(pairs),
+        num_questions=len(sums),
         num_gained=num_gained,
         num_lost=num_lost,
-        difference=bootstrap_difference(before, after, [row.cluster for row, _ in pairs]),
-        p_mcnemar=p_mcnemar,
-        p_value=p_value,
+        spread=Counter(abs(value) for value in sums.values() if value),
+        difference=compare_pairs(before, after, [row.cluster for row, _ in pairs]),
+        p_value=permute_clusters(list(sums.values())),
     )
 
 
@@ -206,13 +220,19 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
         )
 
 
-def _explain_power(contrast: Contrast) -> str:
-    share = (contrast.num_gained + contrast.num_lost) / contrast.num_samples
-    least = find_detectable_difference(contrast.num_samples, share)
+def _explain_power(contrasts: Sequence[Contrast]) -> list[str]:
+    """A sentence: how large a difference of the whole the first pair shows, by the test that its verdict uses."""
+    if not contrasts:
+        return []
+    first = contrasts[0]
+    num_pairs = sum(contrast.column == first.column for contrast in contrasts)
+    shares = {size: num / first.num_questions for size, num in first.spread.items()}
+    least = find_detectable_difference(shares, first.num_questions, first.num_samples, alpha=ALPHA / num_pairs)
+    pairs = "such a pair" if num_pairs == 1 else f"each of {num_pairs} such pairs"
     if least is None:
-        return f"So few samples differ that no difference in {contrast.column} could be found at 80% power."
-    return f"Smallest difference in {contrast.column} that such a pair shows at 80% power: {100 * least:.1f} points."
+        return [f"So few questions differ that {pairs} would show no difference in {first.column} at 80% power."]
+    return [f"Smallest difference in {first.column} that {pairs} shows at 80% power: {100 * least:.1f} points."]
 
 
-def _show_p(p_value: float) -> str:
+def show_p(p_value: float) -> str:
     return "<0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

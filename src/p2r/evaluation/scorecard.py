@@ -6,8 +6,10 @@ Aggregation is the benchmark's own (see `aggregate`). Every share is shown with 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from p2r.answers import Scorer
 from p2r.evaluation.aggregate import aggregate
@@ -22,7 +24,7 @@ from p2r.evaluation.cost import tabulate_cost
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, group_rows, has_clusters, interval_of, to_scored
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.modes import LOOKING
-from p2r.statistics import Interval, find_detectable_difference, mean_of
+from p2r.statistics import Interval, find_detectable_difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +133,41 @@ def name_measure(run: ScoredRun) -> str:
 
 def _explain_interval(rows: Sequence[ScoredRow]) -> str:
     if has_clusters(rows):
-        return "Intervals: bootstrap over questions, because rotations are not independent (10,000 draws, seed 0)."
+        return "Intervals: Wilson, for the effective number of samples, because rotations are not independent."
     return "Intervals: Wilson."
 
 
 def _explain_power(run: ScoredRun) -> str:
     """A sentence: how large a difference another run could show."""
-    rows = run.judged(run.scorers[0])
-    num = len({row.cluster or row.facts.sample_id for row in rows})
-    accuracy = mean_of([row.score(run.scorers[0]) for row in rows])
-    if accuracy is None:
+    scorer = run.scorers[0]
+    rows = run.judged(scorer)
+    if not rows:
         return "Nothing was judged."
-    least = find_detectable_difference(num, 2 * accuracy * (1 - accuracy))
+    spread, num = _spread_of_unrelated(rows, scorer)
+    least = find_detectable_difference(spread, num, len(rows))
     if least is None:
         return f"{num} independent questions are too few to show a difference from an unrelated run at 80% power."
     return (
         f"Smallest difference from an unrelated run of similar accuracy that {num} independent questions show at 80% "
         f"power: {100 * least:.1f} points; paired runs that agree on more samples show smaller ones."
     )
+
+
+def _spread_of_unrelated(rows: Sequence[ScoredRow], scorer: Scorer) -> tuple[dict[int, float], int]:
+    """Return how often two unrelated runs like this one differ by one or more samples, and the number of questions.
+
+    For each question, both draw the number of right samples from this run's questions with as many samples.
+    """
+    questions: dict[str, list[float]] = {}
+    for row in rows:
+        questions.setdefault(row.cluster or f"\0{row.facts.sample_id}", []).append(row.score(scorer))
+    counts: dict[int, Counter[int]] = {}
+    for scores in questions.values():
+        counts.setdefault(len(scores), Counter())[round(sum(scores))] += 1
+    spread: dict[int, float] = {}
+    for found in counts.values():
+        num = found.total()
+        for (a, num_a), (b, num_b) in product(found.items(), repeat=2):
+            if a != b:
+                spread[abs(a - b)] = spread.get(abs(a - b), 0.0) + num_a * num_b / num / len(questions)
+    return spread, len(questions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from p2r.errors import StorageError
 from p2r.evaluation.compare import compare_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.cost import measure_cost
 from p2r.evaluation.counts import count_troubles
-from p2r.evaluation.scorecard import find_disagreements, make_scorecard
+from p2r.evaluation.scorecard import find_disagreements, make_scorecard, tabulate_accuracy
 from p2r.evaluation.scoring import ScoredRun, interval_of, score_run
 from p2r.evaluation.tables import Table, write_markdown
 from p2r.images.load import MemoryImage
@@ -155,7 +157,7 @@ def test_rotations_give_the_official_score_the_strict_one_and_wider_intervals(tm
 def test_clusters_that_are_all_right_are_not_certain(tmp_path: Path) -> None:
     samples = [make_sample(f"{q}.{c}", cluster=str(q), cycle=c) for q in range(5) for c in range(4)]
     run = store(tmp_path, [(s, make_trace(s, "<answer>B</answer>")) for s in samples], benchmark="hrbench_4k")
-    assert interval_of(run.rows, "robust") == wilson(5, 5)
+    assert 0.35 < interval_of(run.rows, "robust").low < wilson(5, 5).low
 
 
 def test_troubles_are_counted_apart(tmp_path: Path) -> None:
@@ -321,8 +323,8 @@ def test_five_samples_that_differ_are_no_evidence(tmp_path: Path) -> None:
 
     first, second = run("m", (0, 1, 2)), run("n", (3, 4))
     (contrast,), notes = compare_runs([first, second])
-    assert contrast.verdict == "no evidence of a difference: 5 of 191 samples differ"
-    assert (contrast.num_gained, contrast.num_lost, contrast.p_mcnemar, notes) == (3, 2, 1.0, [])
+    assert contrast.verdict == "no evidence of a difference: 5 of 191 samples differ, p 1.0000"
+    assert (contrast.num_gained, contrast.num_lost, contrast.p_value, notes) == (3, 2, 1.0, [])
 
 
 def test_a_clear_difference_is_said_with_its_interval(tmp_path: Path) -> None:
@@ -343,8 +345,65 @@ def test_rotations_of_few_questions_do_not_pass_for_many_samples(tmp_path: Path)
         return store(tmp_path / folder, rows, benchmark="hrbench_4k", model=folder)
 
     (contrast,), _ = compare_runs([run("one", "A"), run("two", "B")])
-    assert contrast.p_mcnemar < 0.001 and contrast.p_value == 0.125
-    assert contrast.verdict == "no evidence of a difference: 16 of 16 samples differ"
+    assert contrast.p_value == 0.125
+    assert contrast.verdict == "no evidence of a difference: 16 of 16 samples differ, p 0.1250"
+    assert contrast.difference.low < 0.6 and contrast.spread == {4: 4} and contrast.num_questions == 4
+
+
+def answer_some(folder: Path, right: Mapping[str, int], model: str) -> ScoredRun:
+    """A run over V*'s two categories with so many right answers of 40 in each."""
+    rows: list[tuple[Sample, Trace]] = []
+    for category, count in right.items():
+        samples = [make_sample(f"{category}.{k}", category=category) for k in range(40)]
+        rows += [(s, make_trace(s, f"<answer>{'B' if k < count else 'A'}</answer>")) for k, s in enumerate(samples)]
+    return store(folder, rows, benchmark="vstar", model=model)
+
+
+def test_the_whole_is_what_was_asked_and_the_categories_are_a_second_family(tmp_path: Path) -> None:
+    first = answer_some(tmp_path / "1", {"direct_attributes": 20, "relative_position": 20}, "m")
+    second = answer_some(tmp_path / "2", {"direct_attributes": 26, "relative_position": 21}, "n")
+    contrasts, _ = compare_runs([first, second])
+    whole, attributes, relations = contrasts
+    assert whole.p_value == whole.p_corrected == pytest.approx(2 / 2**7)
+    assert attributes.p_value == pytest.approx(2 / 2**6) and attributes.p_corrected == 2 * attributes.p_value
+    assert relations.p_value == relations.p_corrected == 1.0
+    assert whole.verdict.startswith("n is better than m by 8.8 points")
+    assert attributes.verdict == (
+        "no evidence of a difference among so many comparisons: 6 of 40 samples differ, p 0.0312, but 0.0625 after "
+        "Holm's correction"
+    )
+
+
+def test_several_pairs_are_corrected_and_their_power_is_that_of_the_corrected_test(tmp_path: Path) -> None:
+    first = answer_some(tmp_path / "1", {"direct_attributes": 12}, "m")
+    others = [answer_some(tmp_path / name, {"direct_attributes": 38}, name) for name in ("n", "o")]
+    pair, _ = compare_runs([first, others[0]])
+    contrasts, _ = compare_runs([first, *others])
+    assert pair[0].p_corrected == pair[0].p_value
+    assert [c.p_corrected for c in contrasts if c.column == "overall"] == [2 * pair[0].p_value] * 2
+    (one,) = [note for note in tabulate_contrasts(pair).notes if "80% power" in note]
+    (two,) = [note for note in tabulate_contrasts(contrasts).notes if "80% power" in note]
+    assert "that such a pair shows at 80% power" in one and "that each of 2 such pairs shows" in two
+    assert float(re.findall(r"([\d.]+) points", one)[0]) < float(re.findall(r"([\d.]+) points", two)[0])
+
+
+def test_the_two_commands_know_the_same_power_of_rotated_questions(tmp_path: Path) -> None:
+    """Two runs whose rotations move together: as many questions, not as many rows, tell them apart."""
+
+    def run(folder: str, wrong: int) -> ScoredRun:
+        samples = [make_sample(f"{q}.{c}", cluster=str(q), cycle=c) for q in range(100) for c in range(4)]
+        rows = [
+            (s, make_trace(s, f"<answer>{'A' if (int(s.cluster) + wrong) % 5 == 0 else 'B'}</answer>")) for s in samples
+        ]
+        return store(tmp_path / folder, rows, benchmark="hrbench_4k", model=folder)
+
+    first, second = run("one", 0), run("two", 1)
+    contrasts, _ = compare_runs([first, second])
+    (pair,) = [note for note in tabulate_contrasts(contrasts).notes if "80% power" in note]
+    (single,) = [note for note in tabulate_accuracy(first).notes if "80% power" in note]
+    in_pair, alone = (float(re.findall(r"([\d.]+) points", note)[0]) for note in (pair, single))
+    assert in_pair == pytest.approx(17.8, abs=0.5)  # of 100 questions of which 40 differ; 400 rows would show 8.9
+    assert alone == pytest.approx(15.9, abs=0.5)  # of 100 questions of which 2 * 0.8 * 0.2 differ
 
 
 def test_runs_of_other_benchmarks_and_questions_are_not_compared(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_result_in_words_states_accuracy_interval_and_chance() -> None:
 def test_the_table_shows_every_run_with_its_raw_counts_and_interval(html: str) -> None:
     assert "30.1 - 95.4%" in html
     assert "3 of 4" in html and "1 of 4" in html
-    assert "own boxes and direct: no evidence of a difference: 4 of 4 samples differ." in html
+    assert "own boxes and direct: no evidence of a difference: 4 of 4 samples differ, p 0.6250." in html
 
 
 def test_categories_are_listed_with_their_own_counts(html: str) -> None:
