@@ -1,4 +1,4 @@
-"""Questions with options: which option a target names, and the same question with its options in another order."""
+"""Questions with options: which option a target names, options without their letters, and options in another order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,73 @@ from p2r.errors import DataError
 from p2r.types import LETTERS, Sample
 
 _OPTION_LINE = re.compile(r"^\(([A-Z])\) (.*)$")
+_WIDE_FORMS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+_AROUND = " \t\r\n.,;:!?*_`\"'()[]{}$。，；：！？、“”‘’「」【】"
+_LETTERED = re.compile(
+    r"\s*(?:[-*•]\s+)?(?P<bold>\*\*)?(?:[(\[{【]\s*(?P<in>[A-Za-z])\s*[)\]}】][.:、]?"
+    r"|(?P<out>[A-Za-z])\s*(?(bold)(?:\*\*)?)(?:[).:、\]】]|\s[-–—=](?=\s)))(?(bold)(?:\*\*)?)\s*(?P<text>.*?)\s*",
+    re.DOTALL,
+)
+_LEAD_IN = re.compile(
+    r"\s*(?:(?:so|thus|therefore),?\s+)?(?:the\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice|选项|答案)"
+    r"(?:\s*(?:is|是|为))?\s*:?\s*(?=[^A-Za-z\s]|[A-Za-z](?![A-Za-z]))",
+    re.IGNORECASE,
+)
+
+
+def fold_width(text: str) -> str:
+    """Return the text with full-width letters, digits and punctuation as ASCII: the same number of characters."""
+    return text.translate(_WIDE_FORMS)
+
+
+def split_letter(text: str) -> tuple[str, str] | None:
+    """Split "(A) red", "A. red", "A、red" or the like into ("A", "red"); None without a letter in front."""
+    match = _LETTERED.fullmatch(fold_width(text))
+    return ((match["in"] or match["out"]).upper(), text[slice(*match.span("text"))]) if match else None
+
+
+def strip_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """Return options such as "A. red", "B. blue" without their letters; other options as they are."""
+    split = [split_letter(option) for option in options]
+    if len(split) >= 2 and all(pair and pair[0] == letter for pair, letter in zip(split, LETTERS, strict=False)):
+        return tuple(pair[1] for pair in split if pair)
+    return tuple(options)
+
+
+def read_letter(target: str, options: Sequence[str]) -> str | None:
+    """Return the letter of the option that a target names: "A", "(a)", "A. red", "Option A", "red"; None for no option.
+
+    A letter counts before an option's text. A letter with the text of another option names none.
+
+    Args:
+        options: texts without letters; () when unknown, so that any letter may be right.
+    """
+    letters = LETTERS[: len(options)] if options else LETTERS
+    text = fold_width(target).strip()
+    for named in dict.fromkeys([text, _LEAD_IN.sub("", text, count=1)]):
+        alone = named.strip(_AROUND).upper()
+        if len(alone) == 1 and alone in letters:
+            return alone
+    exact = [letter for letter, option in zip(LETTERS, options, strict=False) if option.strip() == target.strip()]
+    if len(exact) == 1:
+        return exact[0]
+    same = [letter for letter, option in zip(LETTERS, options, strict=False) if _plain(option) == _plain(target)]
+    if same and _plain(target):
+        return same[0] if len(same) == 1 else None
+    named = _LEAD_IN.sub("", text, count=1)
+    letter, rest = split_letter(named) or (named[:1], named[1:])
+    if letter not in letters or (not options and split_letter(named) is None):
+        return None
+    return letter if not options or _plain(rest) == _plain(options[LETTERS.index(letter)]) else None
+
+
+def _plain(text: str) -> str:
+    """Return the words to compare, in lower case, without punctuation around them."""
+    return " ".join(fold_width(text).casefold().split()).strip(_AROUND)
 
 
 def find_letter(target: str, options: Sequence[str]) -> str:
-    """Return the letter of the option that a target names, by its letter or by its text.
+    """Return the letter of the option that a target names, as `read_letter` does.
 
     Raises:
         DataError: the target names no option, or more than one: the letter of one is the text of another.
@@ -28,6 +91,8 @@ def find_letter(target: str, options: Sequence[str]) -> str:
     found = list(dict.fromkeys([*by_letter, *by_text]))
     if len(found) == 1:
         return found[0]
+    if not found and (letter := read_letter(target, options)):
+        return letter
     if found:
         raise DataError(
             f"the target {target!r} names more than one option: {', '.join(found)}",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from p2r.benchmarks import load_benchmark
 from p2r.boxes import RELEASE
 from p2r.dialogue import Budget, Decoding, Prompt
 from p2r.evidence import gather
@@ -17,7 +22,6 @@ from p2r.roles import EvidenceReasoner, ModelPerceiver, PlainReasoner
 from p2r.types import Completion, Sample
 from tests.golden.rows import hash_pixels, make_background, read_rows
 
-CLOSING_SENTENCE = "Answer with the option's letter from the given choices directly."
 PROMPTS = load_prompt_set("release")
 
 
@@ -33,19 +37,16 @@ class Listener(ScriptedModel):
         return await super().complete(prompt, decoding)
 
 
-def make_sample(row: dict[str, Any]) -> Sample:
-    record = row["record"]
-    if row["benchmark"] == "vstar":
-        question = record["text"].removesuffix(CLOSING_SENTENCE).rstrip("\n")
-    else:
-        question = "\n".join((record["question"], "Options:", *record["multi-choice options"]))
-    return Sample(
-        id=row["id"],
-        image=MemoryImage(make_background(*row["image_size"])),
-        question=question,
-        answer_form="choice",
-        options_in_question=True,
-    )
+def load_sample(row: dict[str, Any], folder: Path) -> Sample:
+    """The row as the product reads it, from a file in its benchmark's layout."""
+    buffer = io.BytesIO()
+    make_background(*row["image_size"]).save(buffer, "PNG")
+    defaults = {"category": "relative_position", "label": "A"} if row["benchmark"] == "vstar" else {"index": 0}
+    record = defaults | row["record"] | {"image": base64.b64encode(buffer.getvalue()).decode()}
+    path = folder / "rows.json"
+    path.write_text(json.dumps([record]), encoding="utf-8")
+    (sample,) = load_benchmark(f"{row['benchmark']}:{path}")
+    return sample
 
 
 def check(prompt: Prompt, expected: dict[str, Any], originals: tuple[Any, ...]) -> None:
@@ -62,8 +63,8 @@ def check(prompt: Prompt, expected: dict[str, Any], originals: tuple[Any, ...]) 
 
 
 @pytest.mark.parametrize("row", read_rows("pipeline_authors"), ids=lambda row: row["id"])
-async def test_both_stages_ask_what_the_release_asks(row: dict[str, Any]) -> None:
-    sample, expected = make_sample(row), row["expected"]
+async def test_both_stages_ask_what_the_release_asks(row: dict[str, Any], tmp_path: Path) -> None:
+    sample, expected = load_sample(row, tmp_path), row["expected"]
     model = Listener(row["perceive_output"] or "")
     full_image = FullImage(sample.image.load())
     evidence = gather(full_image, ())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from p2r.choices import find_letter, reorder_options, shuffle_order
+from p2r.choices import find_letter, read_letter, reorder_options, shuffle_order, strip_letters
 from p2r.errors import DataError
 from p2r.images.load import MemoryImage
 from p2r.types import Sample
@@ -59,3 +59,63 @@ def test_options_that_the_question_states_otherwise_are_refused() -> None:
 def test_what_is_not_an_order_is_refused(order: list[int]) -> None:
     with pytest.raises(DataError, match="not an order of the 3 options"):
         reorder_options(SAMPLE, order)
+
+
+@pytest.mark.parametrize(
+    ("target", "letter"),
+    [
+        ("B", "B"),
+        ("（Ｂ）", "B"),
+        ("B.", "B"),
+        ("B、", "B"),
+        ("[c]", "C"),
+        ("Option A", "A"),
+        ("The answer is C.", "C"),
+        ("答案：B", "B"),
+        ("A. a star", "A"),
+        ("(B) a fish", "B"),
+        ("B a fish", "B"),
+        ("A Fish.", "B"),
+        ("Option C: a sun", "C"),
+        ("A. a fish", None),
+        ("AB", None),
+        ("D", None),
+        ("a boat", None),
+        ("", None),
+    ],
+)
+def test_a_letter_is_read_in_every_usual_writing(target: str, letter: str | None) -> None:
+    assert read_letter(target, OPTIONS) == letter
+
+
+def test_without_options_any_letter_counts_but_no_word() -> None:
+    assert [read_letter(target, ()) for target in ("E", "(e)", "E. five", "Every one")] == ["E", "E", "E", None]
+
+
+def test_equal_options_are_not_told_apart_by_their_text() -> None:
+    assert read_letter("Red.", ("red", "RED")) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("A. red", "B. blue"),
+        ("(A) red", "(B) blue"),
+        ("(A)red", "(B)blue"),
+        ("a) red", "b) blue"),
+        ("A: red", "B: blue"),
+        ("A、red", "B、blue"),
+        ("（Ａ） red", "（Ｂ） blue"),
+        ("**A.** red", "**B.** blue"),
+        ("- A. red", "- B. blue"),
+        ("A - red", "B - blue"),
+        ("red", "blue"),
+    ],
+)
+def test_options_lose_their_letters(options: tuple[str, ...]) -> None:
+    assert strip_letters(options) == ("red", "blue")
+
+
+@pytest.mark.parametrize("options", [("A. red", "blue"), ("B. red", "A. blue"), ("A red", "B blue"), ("A. red",)])
+def test_options_without_letters_in_order_stay_as_they_are(options: tuple[str, ...]) -> None:
+    assert strip_letters(options) == options

@@ -9,6 +9,7 @@ Boxes are [x1, y1, x2, y2], or {"box": [...], "label": "sail"}; `box_frame` has 
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.cell_image import PathImage
 from p2r.benchmarks.layout import Loaded, Source
-from p2r.choices import find_letter
+from p2r.choices import find_letter, strip_letters
 from p2r.errors import DataError, explain_fault
 from p2r.images.load import read_size
 from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
@@ -83,8 +84,9 @@ def _find_file(source: Source) -> Path:
 
 def _read_lines(path: Path) -> list[Line]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="it should be JSON lines in UTF-8") from error
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
@@ -99,17 +101,18 @@ def _make_reader(path: Path, joined: BoxFile | None) -> Callable[[Line], Sample]
         image = PathImage(path.parent / row.image)
         form: AnswerForm = row.answer_form or ("choice" if row.options else "free_form")
         _check_options(row, form)
+        options = strip_letters(row.options)
         return Sample(
             id=str(number if row.id is None else row.id),
             image=image,
             question=row.question,
-            options=row.options,
+            options=options,
             answer_form=form,
-            target=_read_target(row),
+            target=_read_target(row, options),
             gold_boxes=_read_boxes(row, image) or (joined.find(row.image) if joined else ()),
             benchmark=FACTS.name,
             category=row.category,
-            chance=1 / len(row.options) if row.options else None,
+            chance=1 / len(options) if options else None,
             cluster=row.cluster,
         )
 
@@ -141,13 +144,13 @@ def _check_options(row: QuestionRow, form: AnswerForm) -> None:
         raise DataError("field 'options': one is empty or repeated, or there are more options than letters")
 
 
-def _read_target(row: QuestionRow) -> str | None:
+def _read_target(row: QuestionRow, options: tuple[str, ...]) -> str | None:
     if row.target is None:
         return None
     target = str(row.target).strip()
     if not target:
         raise DataError("field 'target': empty", hint="leave it out when the answer is not known")
-    return find_letter(target, row.options) if row.options else target
+    return find_letter(target, options) if options else target
 
 
 def _read_boxes(row: QuestionRow, image: PathImage) -> tuple[Box, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from p2r.benchmarks.base import Benchmark, Facts, Origin, Sieve, compare_with_facts
-from p2r.benchmarks.files.table_file import find_parts, read_columns
+from p2r.benchmarks.files.table_file import find_kind, find_parts, read_columns
 from p2r.benchmarks.folder import load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
 from p2r.benchmarks.hub import HUB_IDS, fetch_dataset, is_hub_id
@@ -20,8 +20,9 @@ from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.mme_realworld import FACTS as FACTS_MME
 from p2r.benchmarks.mme_realworld import FACTS_LITE, load_mme_realworld
 from p2r.benchmarks.needles import Needles
-from p2r.benchmarks.p2r10k import COLUMNS, RAW_COLUMNS, load_p2r10k
 from p2r.benchmarks.reasonseg import SPLITS, load_reasonseg
+from p2r.benchmarks.row_layouts.layouts import P2R_FAMILY, recognize_layout
+from p2r.benchmarks.row_layouts.load import load_rows, unknown_layout
 from p2r.benchmarks.vstar import is_original_folder, load_vstar
 from p2r.errors import DataError
 
@@ -32,7 +33,8 @@ BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
     "mme_realworld": load_mme_realworld(FACTS_MME),
     "mme_realworld_lite": load_mme_realworld(FACTS_LITE),
     "reasonseg": load_reasonseg,
-    "p2r10k": load_p2r10k,
+    "p2r10k": load_rows,
+    "rows": load_rows,
     "folder": load_folder,
 }
 """Loaders of the benchmarks that are files. `needles` is generated."""
@@ -148,7 +150,7 @@ def split_spec(spec: str) -> tuple[str, str]:
 
 def _locate(place: str) -> Path:
     path = Path(place).expanduser()
-    if path.exists() or not is_hub_id(place) or path.suffix in (".parquet", ".tsv", ".json", ".jsonl"):
+    if path.exists() or not is_hub_id(place) or find_kind(path):
         return path
     return fetch_dataset(place)
 
@@ -178,29 +180,30 @@ def recognize(path: Path, split: str | None = None) -> str:
         and annotation.with_suffix(".jpg").exists()
     ):
         return "reasonseg"
-    if path.suffix == ".jsonl" or (path.is_dir() and not _has_tables(path) and any(path.glob("*.jsonl"))):
-        return "p2r10k" if path.is_file() and _is_training_data(read_columns(path)) else "folder"
+    if path.is_dir() and not _has_tables(path) and len(list(path.glob("*.jsonl"))) > 1:
+        return "folder"
     file = find_parts(path, split=split)[0]
     columns = read_columns(file)
-    if _is_training_data(columns):
+    layout = recognize_layout(columns)
+    if layout in P2R_FAMILY:
         return "p2r10k"
+    is_lines = find_kind(file) == ".jsonl"
+    if is_lines and layout is None and columns >= {"image", "question"}:
+        return "folder"
     if "cycle_category" in columns:
         return "hrbench_8k" if "8k" in file.name.lower() else "hrbench_4k"
     if columns >= {"Question_id", "Answer choices"} or "multi-choice options" in columns or "l2-category" in columns:
         return "mme_realworld_lite" if "lite" in str(file).lower() else "mme_realworld"
     if columns >= {"image", "mask", "image_id"}:
         return "reasonseg"
-    if columns >= {"image", "text", "label"} or "vstar" in file.name.lower():
+    if columns >= {"image", "text", "label"} or ("vstar" in file.name.lower() and not is_lines):
         return "vstar"
-    raise DataError(
-        f"{path} has none of the known layouts; its columns are {', '.join(sorted(columns))}",
-        hint="say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists the layouts",
-    )
-
-
-def _is_training_data(columns: frozenset[str]) -> bool:
-    return columns >= COLUMNS or columns >= RAW_COLUMNS
+    if layout is not None:
+        return "rows"
+    if is_lines and (not columns or columns & {"image", "question"}):
+        return "folder"  # which says what is missing
+    raise unknown_layout(path, columns)
 
 
 def _has_tables(folder: Path) -> bool:
-    return any(file.suffix in (".parquet", ".tsv", ".json") for file in folder.iterdir())
+    return any(find_kind(file) not in ("", ".jsonl") for file in folder.iterdir())

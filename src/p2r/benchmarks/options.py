@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
-from p2r.benchmarks.files.rows import Row
+from p2r.benchmarks.files.rows import Row, parse_struct
+from p2r.choices import split_letter, strip_letters
 from p2r.errors import excerpt
 from p2r.types import LETTERS, Sample
 
-_LETTERED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.*?)\s*$", re.DOTALL)
+OPTION_COLUMNS = ("options", "choices", "candidates", "multi-choice options")
 
 
 def parse_lettered(texts: Sequence[object], field: str, row: Row) -> tuple[str, ...]:
     """Strip the letters from texts like "(A) red". Raises DataError unless the letters run A, B, C, ..."""
     options: list[str] = []
     for letter, text in zip(LETTERS, texts, strict=False):
-        match = _LETTERED.match(text) if isinstance(text, str) else None
-        if match is None or match[1] != letter:
+        split = split_letter(text) if isinstance(text, str) else None
+        if split is None or split[0] != letter:
             raise row.fail(field, f"{excerpt(text)} is where option ({letter}) should be")
-        options.append(match[2])
+        options.append(split[1])
     check_options(options, field, row)
     return tuple(options)
 
@@ -33,6 +34,29 @@ def read_letter_columns(row: Row) -> tuple[str, ...]:
         raise row.fail(missing, f"empty, though there is an option {present[-1]}")
     check_options(options, "A", row)
     return tuple(options)
+
+
+def read_option_columns(row: Row) -> tuple[str, ...]:
+    """Read a row's options, without letters, from a column that lists them or from the columns A, B, ...; () without.
+
+    Raises:
+        DataError: the column holds something else.
+    """
+    name = next((name for name in OPTION_COLUMNS if row.has(name)), None)
+    if name is None:
+        return read_letter_columns(row) if row.has("A") and row.has("B") else ()
+    value = parse_struct(row.values.get(name))
+    if isinstance(value, str):
+        value = [line for line in value.split("\n") if line.strip()]
+    if isinstance(value, Mapping):
+        listed = cast("Mapping[str, object]", value)
+        value = [listed[letter] for letter in LETTERS if listed.get(letter) is not None]
+    if not isinstance(value, list | tuple):
+        raise row.fail(name, f"{excerpt(value)} is not a list of options")
+    options = strip_letters([str(option).strip() for option in cast("Sequence[object]", value)])
+    if options:
+        check_options(options, name, row)
+    return options
 
 
 def check_options(options: Sequence[str], field: str, row: Row) -> None:
@@ -50,12 +74,17 @@ def find_doubles(samples: Sequence[Sample]) -> list[str]:
 
 
 def split_question(text: str, row: Row, field: str = "text") -> tuple[str, tuple[str, ...]]:
-    """Split a question with lines "(A) ..." into (question, options). Raises DataError without such lines."""
+    """Split a question with lines "(A) ..." into (question, options). Raises DataError without such lines.
+
+    Lines after the last option, such as "Answer with a letter.", do not count.
+    """
     lines = text.split("\n")
     first = next((k for k, line in enumerate(lines) if line.startswith("(A)")), None)
     if first is None:
         raise row.fail(field, "no line begins with (A)")
-    return "\n".join(lines[:first]).strip(), parse_lettered([line for line in lines[first:] if line], field, row)
+    last = max(k for k, line in enumerate(lines) if k == first or (k > first and split_letter(line)))
+    listed = [line for line in lines[first : last + 1] if line.strip()]
+    return "\n".join(lines[:first]).strip(), parse_lettered(listed, field, row)
 
 
 def join_question(question: str, options: Sequence[str], *, heading: str = "") -> str:

@@ -31,7 +31,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from loguru import logger
 from PIL import Image
 
-from p2r.benchmarks.p2r10k import parse_question_options
+from p2r.benchmarks.row_layouts.answer_form import read_options
 from p2r.errors import ConfigError, DataError, TooManyErrors
 from p2r.evaluation.asking import Tally, ask_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
@@ -141,7 +141,7 @@ class P2RModel(lmms):
         text, _, doc_to_visual, doc_id, task, split = request.args
         name = f"{task}/{split}/{doc_id}" + (f"/{request.idx}" if request.idx else "")
         image = TaskImage(name, doc_to_visual, self.task_dict[task][split], doc_id)
-        options = parse_question_options(text)
+        options = read_options(text)
         return Sample(
             id=name,
             image=image,

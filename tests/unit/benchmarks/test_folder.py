@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -32,6 +33,20 @@ def test_rows_become_samples(tmp_path: Path) -> None:
     assert (choice.id, choice.answer_form, choice.target, choice.chance) == ("1", "choice", "B", 0.5)
     assert (number.id, number.answer_form, number.target, number.cluster) == ("7", "number", "3", "c")
     assert check_benchmark(load_benchmark(tmp_path)).num_answers == 2
+
+
+def test_options_lose_their_letters_and_targets_may_name_them_in_any_way(tmp_path: Path) -> None:
+    targets = ["B", "(b)", "B. a fish", "Option B", "A fish."]
+    rows = [GOOD | {"options": ["A. a star", "B. a fish"], "target": target, "id": target} for target in targets]
+    assert {(sample.options, sample.target) for sample in load_benchmark(write_questions(tmp_path, *rows))} == {
+        (("a star", "a fish"), "B")
+    }
+
+
+def test_questions_may_be_packed(tmp_path: Path) -> None:
+    path = write_questions(tmp_path, CHOICE)
+    (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert load_benchmark(tmp_path / "packed.jsonl.gz").fingerprint == load_benchmark(path).fingerprint
 
 
 def test_boxes_are_in_the_frame_that_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -202,3 +204,43 @@ def test_unknown_categories_are_reported(tmp_path: Path) -> None:
     path.write_text(json.dumps(rows))
     differences = load_benchmark(f"mme_realworld_lite:{path}").differences
     assert "1 samples of the unknown category 'Reasoning/Remote Sensing'" in differences
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer"),
+    [
+        (["(A)red", "(B)blue"], "B"),
+        (["（A） red", "（B） blue"], "Ｂ"),
+        (["A、red", "B、blue"], "B、"),
+        ([" (A) red", " (B) blue"], "b"),
+        (["A. red", "B. blue"], "(B)"),
+        (["(a) red", "(b) blue"], "blue"),
+        (["[A] red", "[B] blue"], "B. blue"),
+    ],
+)
+def test_options_and_answers_of_mme_may_be_written_in_other_ways(
+    tmp_path: Path, choices: list[str], answer: str
+) -> None:
+    path = write_mme(tmp_path, "original")
+    rows = json.loads(path.read_text())[:1]
+    path.write_text(json.dumps([rows[0] | {"Answer choices": choices, "Ground truth": answer}]))
+    (sample,) = load_benchmark(path)
+    assert (sample.options, sample.target) == (("red", "blue"), "B")
+    assert sample.question.endswith("Options:\n(A) red\n(B) blue")
+
+
+def test_rows_under_a_key_are_read(tmp_path: Path) -> None:
+    path = write_mme(tmp_path, "original")
+    path.write_text(json.dumps({"data": json.loads(path.read_text())}))
+    assert len(load_benchmark(path)) == 3
+
+
+def test_hr_bench_separated_by_commas_and_packed_is_read(tmp_path: Path) -> None:
+    tabbed = write_hrbench(tmp_path, "tsv")
+    with tabbed.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    with gzip.open(tmp_path / "hr_bench_4k.csv.gz", "wt", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    packed = load_benchmark(tmp_path / "hr_bench_4k.csv.gz")
+    assert packed.fingerprint == load_benchmark(tabbed).fingerprint
+    assert packed[0].image.load().size == (80, 60) and "hr_bench_4k.csv.gz" in packed[0].image.uri

@@ -44,6 +44,22 @@ def test_the_prompt_states_the_options_as_the_release_does(tmp_path: Path) -> No
     assert sample.options == ("green", "red", "white", "blue") and sample.target == "B"
 
 
+@pytest.mark.parametrize("closing", ["Answer with the option's letter.", "\nPlease choose one.\nThank you."])
+def test_a_closing_line_that_is_no_option_stays_in_the_question(tmp_path: Path, closing: str) -> None:
+    rows = vstar_lmms_rows()[:1]
+    text = f"What is it?\n(A) green\n(B) red\n{closing}"
+    write_parquet(tmp_path / "test.parquet", [rows[0] | {"text": text}])
+    sample = load_benchmark(tmp_path / "test.parquet")[0]
+    assert (sample.question, sample.options, sample.target) == (text, ("green", "red"), "B")
+
+
+def test_a_line_between_options_that_is_none_is_named(tmp_path: Path) -> None:
+    rows = vstar_lmms_rows()[:1]
+    write_parquet(tmp_path / "test.parquet", [rows[0] | {"text": "What?\n(A) green\n(B) red\n(D) blue"}])
+    with pytest.raises(DataError, match=r"'\(D\) blue' is where option \(C\) should be"):
+        load_benchmark(tmp_path / "test.parquet")
+
+
 @pytest.mark.parametrize("place", ["test-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"])
 def test_boxes_are_joined_from_the_original_folder(tmp_path: Path, place: str) -> None:
     folder = write_vstar(tmp_path / "original")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,9 @@ from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError
 
 LONG_STRING_BYTES = 4096
+KEYS = ("data", "rows", "samples", "examples", "questions", "items", "instances", "records", "train", "test")
+"""The keys under which a file may hold its list of rows."""
+
 _PIECE_BYTES = 1 << 20
 _TOKEN = re.compile(rb'["{}]')
 _STRING_END = re.compile(rb'["\\]')
@@ -24,13 +28,13 @@ _MARK = "\u0000cell "
 
 
 def read_json(path: Path) -> RowTable:
-    """Read all objects of the list, or of the lines.
+    """Read all objects of the list, also when it lies under a key such as "data", or of the lines.
 
     Raises:
         DataError: the file cannot be read, or is neither a list of objects nor JSON lines.
     """
     try:
-        rows = [_parse(path, number, *found) for number, found in enumerate(_find_objects(path), start=1)]
+        rows = _open_key([_parse(path, number, *found) for number, found in enumerate(_find_objects(path), start=1)])
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     columns = {name for row in rows for name in (*row.values, *row.cells)}
@@ -40,10 +44,21 @@ def read_json(path: Path) -> RowTable:
 def read_first_fields(path: Path) -> frozenset[str]:
     """Return the first object's field names, or none for an empty file. Raises DataError as `read_json` does."""
     try:
-        row = next((_parse(path, 1, *found) for found in _find_objects(path)), None)
+        row = next(iter(_open_key([_parse(path, 1, *found) for found in islice(_find_objects(path), 1)])), None)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     return frozenset((*row.values, *row.cells)) if row else frozenset()
+
+
+def _open_key(rows: list[Row]) -> list[Row]:
+    """Return the rows of a list that lies under a key of the file's only object; else the rows as they are."""
+    keys = [name for name in KEYS if len(rows) == 1 and isinstance(rows[0].values.get(name), list)]
+    items = cast("list[object]", rows[0].values[keys[0]]) if len(keys) == 1 else []
+    if not items or not all(isinstance(item, dict) for item in items):
+        return rows
+    return [
+        _make_row(rows[0].path, number, cast("dict[str, object]", item)) for number, item in enumerate(items, start=1)
+    ]
 
 
 def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) -> Row:
@@ -51,10 +66,13 @@ def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) 
         found: object = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         return Row(path, number, {}, error=f"not a JSON object: {error}")
+    return _make_row(path, number, cast("dict[str, object]", _place(found, path, ranges)))
+
+
+def _make_row(path: Path, number: int, found: dict[str, object]) -> Row:
     values: dict[str, object] = {}
     cells: dict[str, FileRange] = {}
-    for name, value in cast("dict[str, object]", found).items():
-        value = _place(value, path, ranges)
+    for name, value in found.items():
         if isinstance(value, FileRange):
             cells[name] = value
         else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+from p2r.choices import read_letter
 from p2r.errors import DataError, excerpt
 from p2r.types import LETTERS
 
@@ -72,12 +75,13 @@ class Row:
             raise self.fail(name, f"{text!r} is not a whole number") from None
 
     def letter(self, name: str, options: Sequence[str]) -> str:
-        """Return the letter of an option. Raises DataError when the field holds anything else."""
-        text = self.text(name).upper().strip("().")
-        letters = LETTERS[: len(options)]
-        if len(text) != 1 or text not in letters:
-            raise self.fail(name, f"{self.text(name)!r} is not the letter of an option ({', '.join(letters)})")
-        return text
+        """Return the letter of the option that the field names. Raises DataError when it names none."""
+        text = self.text(name)
+        letter = read_letter(text, options)
+        if letter is None:
+            letters = ", ".join(LETTERS[: len(options)])
+            raise self.fail(name, f"{excerpt(text)} is not the letter of an option ({letters})")
+        return letter
 
     def cell(self, name: str) -> Cell:
         """Return a large field. Raises DataError when it is missing."""
@@ -103,6 +107,21 @@ class RowTable:
                 f"{self.path} has no column {missing[0]!r}",
                 hint=f"it has {', '.join(sorted(self.columns))}; docs/reference/benchmarks.md lists the layouts",
             )
+
+
+def parse_struct(value: object) -> object:
+    """Return the list or object that a text states as JSON or as Python writes it; anything else as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return cast("object", json.loads(value))
+    except ValueError:
+        pass
+    try:
+        found = cast("object", ast.literal_eval(value.strip()))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+    return cast("object", found) if isinstance(found, list | dict) else value
 
 
 def _is_empty(value: object) -> bool:

@@ -42,7 +42,7 @@ class FileRange:
             raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
 
-def read_tsv(path: Path, large: frozenset[str]) -> RowTable:
+def read_tsv(path: Path, large: frozenset[str], separator: bytes = b"\t") -> RowTable:
     """Read all rows. Long fields of the columns `large` stay in the file.
 
     Raises:
@@ -50,7 +50,7 @@ def read_tsv(path: Path, large: frozenset[str]) -> RowTable:
     """
     try:
         with path.open("rb") as file:
-            found = _split_rows(file)
+            found = _split_rows(file, separator)
             header = _read_header(path, found)
             rows = [_read_row(path, k, header, start, raw, large) for k, (start, raw) in enumerate(found, start=1)]
             return RowTable(path, frozenset(header), rows)
@@ -58,11 +58,11 @@ def read_tsv(path: Path, large: frozenset[str]) -> RowTable:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_tsv_header(path: Path) -> list[str]:
+def read_tsv_header(path: Path, separator: bytes = b"\t") -> list[str]:
     """Return the names of the columns. Raises DataError as `read_tsv` does."""
     try:
         with path.open("rb") as file:
-            return _read_header(path, _split_rows(file))
+            return _read_header(path, _split_rows(file, separator))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -97,14 +97,14 @@ def _read_row(
     return Row(path, number, dict(zip(values, texts, strict=True)), cells)
 
 
-def _split_rows(file: io.BufferedReader) -> Iterator[RawRow]:
+def _split_rows(file: io.BufferedReader, separator: bytes) -> Iterator[RawRow]:
     """Yield (offset, raw fields with their quotation marks) of each row; fields are None when a quote stays open."""
     offset = 0
     line_start, pending, num_lines = 0, b"", 0
     for line in file:
         pending, num_lines = pending + line, num_lines + 1
         offset += len(line)
-        fields = _split_fields(pending.rstrip(b"\r\n"))
+        fields = _split_fields(pending.rstrip(b"\r\n"), separator)
         if fields is None and num_lines < MOST_LINES_IN_A_ROW:
             continue
         if pending.strip():
@@ -114,12 +114,12 @@ def _split_rows(file: io.BufferedReader) -> Iterator[RawRow]:
         yield line_start, None
 
 
-def _split_fields(line: bytes) -> list[bytes] | None:
+def _split_fields(line: bytes, separator: bytes) -> list[bytes] | None:
     """Split a line into raw fields; return None when a quoted field is still open at its end."""
     fields: list[bytes] = []
-    for piece in line.split(b"\t"):
+    for piece in line.split(separator):
         if fields and _is_open(fields[-1]):
-            fields[-1] += b"\t" + piece
+            fields[-1] += separator + piece
         else:
             fields.append(piece)
     return None if fields and _is_open(fields[-1]) else fields

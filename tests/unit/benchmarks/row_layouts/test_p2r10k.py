@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from p2r.benchmarks import check_benchmark, load_benchmark
-from p2r.benchmarks.p2r10k import LICENSE_NOTE, parse_question_options
+from p2r.benchmarks.row_layouts.answer_form import read_options
+from p2r.benchmarks.row_layouts.load import LICENSE_NOTE
 from p2r.errors import DataError, ImageError
 from tests.fakes.benchmark_files import make_bytes, write_parquet
 
@@ -54,7 +55,9 @@ def test_forms_are_mapped_and_the_placeholder_is_taken_out(tmp_path: Path) -> No
 
 
 def test_the_license_is_said(tmp_path: Path) -> None:
-    assert load_benchmark(write_rows(tmp_path, make_row())).notes == (LICENSE_NOTE,)
+    layout = "read as P2R-10k rows (prompt, images, reward_model)"
+    assert load_benchmark(write_rows(tmp_path, make_row())).notes == (layout, LICENSE_NOTE)
+    assert load_benchmark(write_rows(tmp_path, make_row(form=None))).notes == (layout,)
     assert "CC BY-NC" in LICENSE_NOTE
 
 
@@ -120,7 +123,7 @@ def test_the_raw_layout_of_mini_o3(tmp_path: Path) -> None:
     ],
 )
 def test_options_are_read_out_of_the_question(question: str, options: tuple[str, ...]) -> None:
-    assert parse_question_options(question) == options
+    assert read_options(question) == options
 
 
 def test_a_choice_without_readable_options_stays_one_and_is_reported(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_a_long_question_is_read_whole(tmp_path: Path) -> None:
         (make_row(images=["images/a.jpg"] * 2), "field 'images': 2 images"),
         (make_row(images=[{"bytes": None}]), "field 'images': .* neither a path nor bytes"),
         (make_row(images=["b.jpg"]), r"there is no file .*b\.jpg"),
-        (make_row() | {"prompt": "What?"}, "field 'prompt': 'What.' is not a list of messages"),
+        (make_row() | {"prompt": 7}, "field 'prompt': 7 is not a list of messages"),
         (make_row() | {"prompt": [{"role": "system", "content": "x"}]}, "field 'prompt': .* no text from the user"),
         (make_row("", "x", "free_form"), "the question is empty"),
     ],
@@ -176,5 +179,5 @@ def test_a_list_inside_parquet_without_a_image_is_named(tmp_path: Path) -> None:
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     row = make_row()
     del row["reward_model"]
-    with pytest.raises(DataError, match="has no column 'reward_model'"):
+    with pytest.raises(DataError, match=r"nearest: P2R-10k rows \(.*\), without reward_model"):
         load_benchmark(f"p2r10k:{write_rows(tmp_path, row)}")
