@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from p2r.benchmarks import BENCHMARKS, check_benchmark, load_benchmark
-from p2r.benchmarks.needles import Needles
-from p2r.benchmarks.needles.export import export_vstar
 from p2r.errors import DataError
 from tests.fakes.benchmark_files import write_parquet, write_reasonseg, write_vstar
 
@@ -19,14 +17,6 @@ def test_needles_come_through_the_same_door() -> None:
     assert (benchmark.name, benchmark.differences, benchmark.source) == ("needles", (), "needles:3")
     report = check_benchmark(benchmark)
     assert report.passed and report.num_answers == 6 and report.num_unjudged == 0
-
-
-def test_needles_exported_as_vstar_are_read_back(tmp_path: Path) -> None:
-    needles = Needles(seed=1, num_samples=3, forms=("choice",))
-    export_vstar(needles, tmp_path / "v")
-    read_back = load_benchmark(tmp_path / "v")
-    assert {sample.question.split("\n")[0] for sample in read_back} == {sample.question for sample in needles}
-    assert check_benchmark(read_back).passed
 
 
 def test_a_fingerprint_tells_data_apart_and_not_places(tmp_path: Path) -> None:

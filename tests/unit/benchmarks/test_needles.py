@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from p2r.benchmarks.needles import Needles
 from p2r.benchmarks.needles.checks import guess_blindly, measure_detail
-from p2r.benchmarks.needles.export import export_vstar
 from p2r.benchmarks.needles.render import render
 from p2r.benchmarks.needles.scene import Knobs, draw_scene
 from p2r.dialogue import Budget
-from p2r.errors import DataError
 from p2r.types import LETTERS
 
 NANO_BUDGET = Budget(factor=32, min_pixels=4096, max_pixels=65536)
@@ -90,19 +85,3 @@ def test_other_sizes_show_the_same_scene(side_px: int) -> None:
 def test_knobs_refuse_stripes_that_cannot_be_drawn() -> None:
     with pytest.raises(ValidationError, match=r"2\.5 px is the least"):
         Knobs(period_share=0.002)
-
-
-def test_export_writes_the_layout_of_vstar(tmp_path: Path) -> None:
-    samples = Needles(seed=9, num_samples=3, forms=("choice",))
-    assert export_vstar(samples, tmp_path) == 3
-    relation = json.loads((tmp_path / "relative_position" / "sa_1.json").read_text())
-    sample = samples[1]
-    assert relation["options"][0] == sample.options[LETTERS.index(sample.target or "")]
-    assert len(relation["bbox"]) == 2 and (tmp_path / "relative_position" / "sa_1.jpg").exists()
-    rows = [json.loads(line) for line in (tmp_path / "test_questions.jsonl").read_text().splitlines()]
-    assert [row["label"] for row in rows] == [sample.target for sample in samples]
-
-
-def test_export_refuses_an_open_question(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no options"):
-        export_vstar(Needles(seed=9, num_samples=1), tmp_path)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -160,13 +161,27 @@ def join_tables(path: Path, tables: Sequence[RowTable]) -> RowTable:
     return RowTable(path, columns, [row for table in tables for row in table.rows])
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def write_parquet(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Write rows with the same columns, in pages that can be read one by one. Raises DataError without pyarrow."""
+    pq = _import_parquet(path)
+    import pyarrow as pa
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows)), path, row_group_size=32)
+
+
+def _import_parquet(path: Path) -> ModuleType:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise DataError(
             f"{path} is a parquet file, and pyarrow is not installed", hint="pip install 'perceive-to-reason[data]'"
         ) from error
+    return pq
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    pq = _import_parquet(path)
     try:
         return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, memory_map=False)
     except (OSError, ValueError) as error:
