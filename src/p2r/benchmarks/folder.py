@@ -14,17 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from p2r.benchmarks.annotations.box_files import BoxFile, read_box_file
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.files.cell_image import PathImage
+from p2r.benchmarks.files.field_image import make_image
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.choices import find_letter, strip_letters
 from p2r.errors import DataError, explain_fault
 from p2r.images.load import read_size
-from p2r.types import LETTERS, AnswerForm, Box, Frozen, Sample
+from p2r.types import LETTERS, AnswerForm, Box, Frozen, ImageSource, Sample
 
 FACTS = Facts("folder", letters=LETTERS)
 Corners = tuple[float, float, float, float]
@@ -39,13 +39,13 @@ class LabeledBox(Frozen):
 class QuestionRow(Frozen):
     """A line of the file.
 
-    image: a path, relative to the file.
+    image: a path relative to the file, a data URL, base64, or a list or structure with one of these.
     target: the right answer, if known; for a choice, its letter or its text.
     id: defaults to the line's number.
     cluster: shared by rows that ask the same thing; intervals are computed over clusters.
     """
 
-    image: str = Field(min_length=1)
+    image: JsonValue
     question: str = Field(min_length=1)
     options: tuple[str, ...] = ()
     answer_form: AnswerForm | None = None
@@ -62,7 +62,9 @@ def load_folder(source: Source) -> Loaded:
     path = _find_file(source)
     lines = _read_lines(path)
     joined = read_box_file(source.boxes) if source.boxes else None
-    samples = source.sieve.collect(lines, _make_reader(path, joined), lambda line: f"{path}, line {line[0]}")
+    samples = source.sieve.collect(
+        lines, _make_reader(path, source.image_root, joined), lambda line: f"{path}, line {line[0]}"
+    )
     differences: list[str] = []
     if joined and (unused := joined.unused()):
         differences.append(f"{len(unused)} images of {joined.path} have no question: {', '.join(unused[:5])}")
@@ -94,11 +96,11 @@ def _read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def _make_reader(path: Path, joined: BoxFile | None) -> Callable[[Line], Sample]:
+def _make_reader(path: Path, root: Path, joined: BoxFile | None) -> Callable[[Line], Sample]:
     def read(line: Line) -> Sample:
         number, text = line
         row = _parse(text)
-        image = PathImage(path.parent / row.image)
+        image = _make_image(row, f"{path}#{number}/image", root)
         form: AnswerForm = row.answer_form or ("choice" if row.options else "free_form")
         _check_options(row, form)
         options = strip_letters(row.options)
@@ -109,7 +111,8 @@ def _make_reader(path: Path, joined: BoxFile | None) -> Callable[[Line], Sample]
             options=options,
             answer_form=form,
             target=_read_target(row, options),
-            gold_boxes=_read_boxes(row, image) or (joined.find(row.image) if joined else ()),
+            gold_boxes=_read_boxes(row, image)
+            or (joined.find(row.image if isinstance(row.image, str) else image.uri) if joined else ()),
             benchmark=FACTS.name,
             category=row.category,
             chance=1 / len(options) if options else None,
@@ -117,6 +120,13 @@ def _make_reader(path: Path, joined: BoxFile | None) -> Callable[[Line], Sample]
         )
 
     return read
+
+
+def _make_image(row: QuestionRow, uri: str, root: Path) -> ImageSource:
+    try:
+        return make_image(row.image, uri, root)
+    except DataError as error:
+        raise DataError(f"field 'image': {error.message}", hint=error.hint) from error
 
 
 def _parse(text: str) -> QuestionRow:
@@ -153,7 +163,7 @@ def _read_target(row: QuestionRow, options: tuple[str, ...]) -> str | None:
     return find_letter(target, options) if options else target
 
 
-def _read_boxes(row: QuestionRow, image: PathImage) -> tuple[Box, ...]:
+def _read_boxes(row: QuestionRow, image: ImageSource) -> tuple[Box, ...]:
     if not row.boxes:
         return ()
     if row.box_frame is None:

@@ -1,7 +1,7 @@
 """HR-Bench 4K and 8K (Wang et al., 2025): 200 questions each, asked four times with the options rotated.
 
-Parquet or TSV with the columns of DreamMr/HR-Bench. In a TSV an image cell of at most 64 characters is the index of the
-row that holds the image. Rotations of one question share `cluster`, and `cycle` says which one it is.
+Parquet or TSV with the columns of DreamMr/HR-Bench. In a TSV an image cell may be the index of the row that holds the
+image. Rotations of one question share `cluster`, and `cycle` says which one it is.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.files.cell_image import image_in
+from p2r.benchmarks.files.field_image import IMAGE_COLUMNS, find_image
 from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
@@ -21,7 +22,7 @@ from p2r.types import LETTERS, ImageSource, Sample
 NUM_CYCLES = 4
 FACTS_4K = Facts("hrbench_4k", 800, {"single": 400, "cross": 400}, aggregation="cycles")
 FACTS_8K = Facts("hrbench_8k", 800, {"single": 400, "cross": 400}, aggregation="cycles")
-COLUMNS = ("index", "question", "answer", "category", "cycle_category", "image", "A", "B")
+COLUMNS = ("index", "question", "answer", "category", "cycle_category", "A", "B")
 LONGEST_POINTER = 64
 
 
@@ -33,14 +34,15 @@ def load_hrbench(facts: Facts) -> Callable[[Source], Loaded]:
         resolution = facts.name[-2:]
         table = read_table(source.path, split=source.split, containing="" if source.split else resolution)
         table.require(COLUMNS)
-        find_image = _link_images(table)
+        table.require_one(IMAGE_COLUMNS)
+        find_own_image = _link_images(table, source.image_root)
 
         def make(row: Row) -> Sample:
             row.check()
             options = read_letter_columns(row)
             return Sample(
-                id=row.text("index"),
-                image=find_image(row),
+                id=row.key("index"),
+                image=find_own_image(row),
                 question=row.text("question"),
                 options=options,
                 answer_form="choice",
@@ -83,22 +85,26 @@ def find_broken_rotations(samples: Sequence[Sample]) -> list[str]:
     return problems
 
 
-def _link_images(table: RowTable) -> Callable[[Row], ImageSource]:
-    by_index = {row.text("index"): row for row in table.rows if not row.error and row.has("index")}
+def _link_images(table: RowTable, root: Path) -> Callable[[Row], ImageSource]:
+    by_index = {name: row for row in table.rows if (name := _read_key(row, "index"))}
 
-    def find_image(row: Row) -> ImageSource:
-        if not _is_pointer(row):
-            return image_in(row, "image")
-        shown = by_index.get(row.text("image"))
-        if shown is None or _is_pointer(shown):
-            raise row.fail("image", f"{row.text('image')!r} is neither an image nor the index of a row that has one")
-        return image_in(shown, "image")
+    def find_own_image(row: Row) -> ImageSource:
+        pointer = _read_key(row, "image")
+        shown = by_index.get(pointer)
+        if shown is None and not pointer.isdecimal():
+            return find_image(row, root, *IMAGE_COLUMNS)
+        if shown is None or _read_key(shown, "image") in by_index:
+            raise row.fail("image", f"{pointer!r} is neither an image nor the index of a row that has one")
+        return find_image(shown, root, *IMAGE_COLUMNS)
 
-    return find_image
+    return find_own_image
 
 
-def _is_pointer(row: Row) -> bool:
-    return "image" not in row.cells and len(str(row.values.get("image", ""))) <= LONGEST_POINTER
+def _read_key(row: Row, name: str) -> str:
+    """Return a short text or number of a row; "" where there is none."""
+    value = row.values.get(name)
+    is_short = row.has(name) and isinstance(value, str | int | float) and len(str(value)) <= LONGEST_POINTER
+    return row.key(name) if is_short and name not in row.cells else ""
 
 
 def _cluster(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:

@@ -19,7 +19,7 @@ class Source:
     seed: seed for the order of options where the data has none of its own (V*).
     boxes: for V*, the folder of the original release, which has the boxes; for your own data, a COCO or Label Studio
         file.
-    images: for MME-RealWorld and P2R-10k, the folder that image paths start from.
+    images: the folder that image paths start from; None for the folder of the file.
     """
 
     path: Path
@@ -28,6 +28,11 @@ class Source:
     seed: int = 0
     boxes: Path | None = None
     images: Path | None = None
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that image paths start from."""
+        return self.images or (self.path if self.path.is_dir() else self.path.parent)
 
 
 @dataclass(frozen=True, slots=True)

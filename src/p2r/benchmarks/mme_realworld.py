@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.files.cell_image import PathImage, image_in
+from p2r.benchmarks.files.field_image import IMAGE_COLUMNS, find_image
 from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
@@ -47,9 +46,9 @@ def load_mme_realworld(facts: Facts) -> Callable[[Source], Loaded]:
             make = _from_original(facts, source)
         else:
             table.require(["index", "question", "answer", "category"])
-            table.require(["bytes" if "bytes" in table.columns else "image"])
+            table.require_one(["image", "image_path", "bytes"])
             table.require([OPTIONS if OPTIONS in table.columns else "A"])
-            make = _from_table(facts)
+            make = _from_table(facts, source)
         samples = source.sieve.collect(table.rows, make, lambda row: row.place)
         return Loaded(samples, facts, find_doubles(samples))
 
@@ -70,23 +69,21 @@ def parse_options(row: Row, name: str = OPTIONS) -> tuple[str, ...]:
 
 
 def _from_original(facts: Facts, source: Source) -> Callable[[Row], Sample]:
-    root = source.images or (source.path if source.path.is_dir() else source.path.parent)
-
     def make(row: Row) -> Sample:
         row.check()
         options = parse_options(row, "Answer choices")
-        image = PathImage(root / Path(row.text("Image")))
+        image = find_image(row, source.image_root, "Image")
         category = f"{row.text('Task')}/{row.text('Subtask')}"
         return _make(facts, row, ("Question_id", "Text", "Ground truth"), image, options, category)
 
     return make
 
 
-def _from_table(facts: Facts) -> Callable[[Row], Sample]:
+def _from_table(facts: Facts, source: Source) -> Callable[[Row], Sample]:
     def make(row: Row) -> Sample:
         row.check()
         options = parse_options(row) if row.has(OPTIONS) else read_letter_columns(row)
-        image = image_in(row, "bytes" if row.has("bytes") else "image")
+        image = find_image(row, source.image_root, "bytes", *IMAGE_COLUMNS)
         return _make(facts, row, ("index", "question", "answer"), image, options, row.text("category"))
 
     return make
@@ -97,7 +94,7 @@ def _make(
 ) -> Sample:
     key, question, answer = names
     return Sample(
-        id=row.text(key),
+        id=row.key(key),
         image=image,
         question=join_question(row.text(question), options, heading="Options:"),
         options=options,

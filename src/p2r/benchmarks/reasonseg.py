@@ -21,13 +21,13 @@ from pydantic import JsonValue
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels
 from p2r.benchmarks.annotations.polygons import Point, draw_polygon
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.files.cell_image import PathImage, image_in
+from p2r.benchmarks.files.field_image import find_image
 from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.errors import DataError, excerpt
-from p2r.images.load import read_size
+from p2r.images.load import FileImage, read_size
 from p2r.types import ImageSource, Sample
 
 TARGET, IGNORE = 1, 255
@@ -113,7 +113,7 @@ def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 def _make_original(path: Path) -> Sample:
     annotation = read_annotation(_read_text(path))
-    image = PathImage(path.with_suffix(".jpg"))
+    image = FileImage(path.with_suffix(".jpg"))
     image_wh = read_size(image)
     mask = draw_mask(annotation, image_wh) == TARGET
     return _make(path.stem, image, annotation.texts[0], mask, image_wh)
@@ -128,7 +128,7 @@ def _make_converted(row: Row) -> Sample:
         mask = cell.read_mask()
     except DataError as error:
         raise row.fail("mask", error.message, error.hint) from error
-    image = image_in(row, "image")
+    image = find_image(row, row.path.parent, "image")
     image_wh = (mask.shape[1], mask.shape[0])
     if row.has("img_width") and (row.integer("img_width"), row.integer("img_height")) != image_wh:
         size = f"{row.text('img_width')} x {row.text('img_height')}"

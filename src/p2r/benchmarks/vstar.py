@@ -1,9 +1,10 @@
-"""V* Bench (Wu and Xie, 2024): 191 questions about small details, in the three layouts in which it is passed around.
+"""V* Bench (Wu and Xie, 2024): 191 questions about small details, in the four layouts in which it is passed around.
 
 The original folder has the boxes, but always states the right option first: its options are shuffled by a seed. The
-layouts of lmms-eval and VLMEvalKit have an order of their own and no boxes; boxes are joined from the original folder
-if it is given. Prompts are the same for all three: the question lists the options as lines "(A) ...", as in the
-authors' release, without the closing sentence that asks for a letter.
+folder's own `test_questions.jsonl` has the published order of options, and boxes in the files beside it. The layouts of
+lmms-eval and VLMEvalKit have an order of their own and no boxes; boxes are joined from the original folder if it is
+given. Prompts are the same for all: the question lists the options as lines "(A) ...", as in the authors' release,
+without the closing sentence that asks for a letter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import cast
 
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, clip_to_image
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.files.cell_image import PathImage, image_in
+from p2r.benchmarks.files.field_image import IMAGE_COLUMNS, find_image
 from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
@@ -31,34 +32,40 @@ from p2r.benchmarks.options import (
 )
 from p2r.choices import shuffle_order
 from p2r.errors import DataError, excerpt
-from p2r.images.load import read_size
+from p2r.images.load import FileImage, read_size
 from p2r.types import LETTERS, Box, Sample
 
 FACTS = Facts("vstar", 191, {"direct_attributes": 115, "relative_position": 76})
+LISTING = "test_questions.jsonl"
+"""The original release's own file of questions."""
+
 _CLOSING = re.compile(r"\s*Answer with the option'?s letter from the given choices directly\.?\s*$")
 
 
 def load_vstar(source: Source) -> Loaded:
-    """Load any of the three layouts. Raises DataError for another one or more bad rows than allowed."""
+    """Load any of the four layouts. Raises DataError for another one or more bad rows than allowed."""
     if is_original_folder(source.path):
         return _load_original(source)
     table = read_table(source.path, split=source.split)
-    table.require(["image"])
+    table.require_one(IMAGE_COLUMNS)
     if "text" in table.columns:
         table.require(["category", "label"])
-        make = _from_lmms
+        make = _from_lmms(source.image_root)
     else:
         table.require(["question", "A", "B", "answer"])
-        make = _from_tsv
+        make = _from_tsv(source.image_root)
     samples = source.sieve.collect(table.rows, make, lambda row: row.place)
     differences = find_doubles(samples)
-    if source.boxes is None:
+    original = source.boxes
+    if original is None and source.path.name == LISTING and is_original_folder(source.path.parent):
+        original = source.path.parent
+    if original is None:
         notes = ["no boxes: hit rate, IoU and the oracle need the original folder (boxes=...)"]
         return Loaded(samples, FACTS, differences, notes)
-    joined, missing = join_boxes(samples, source.boxes)
+    joined, missing = join_boxes(samples, original)
     if missing:
-        differences.append(f"{len(missing)} samples found no boxes in {source.boxes}: {', '.join(missing[:5])}")
-    return Loaded(joined, FACTS, differences, [f"boxes joined from {source.boxes}"])
+        differences.append(f"{len(missing)} samples found no boxes in {original}: {', '.join(missing[:5])}")
+    return Loaded(joined, FACTS, differences, [f"boxes joined from {original}"])
 
 
 def is_original_folder(path: Path) -> bool:
@@ -76,9 +83,9 @@ class _Annotation:
     boxes: tuple[tuple[float, float, float, float], ...]
 
     @property
-    def image(self) -> PathImage:
+    def image(self) -> FileImage:
         images = [self.path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", ".png")]
-        return PathImage(next((path for path in images if path.exists()), images[0]))
+        return FileImage(next((path for path in images if path.exists()), images[0]))
 
     def states(self, options: Sequence[str]) -> bool:
         """Return True if each of these options is, or is part of, one of the annotation's."""
@@ -120,8 +127,9 @@ def _load_original(source: Source) -> Loaded:
     differences = find_doubles(samples)
     listed = _read_listing(source.path)
     if listed and len(listed) != len(paths):
-        differences.append(f"{len(paths)} annotations, but test_questions.jsonl lists {len(listed)}")
-    notes = [f"options shuffled with seed {source.seed}: the data states the right option first"]
+        differences.append(f"{len(paths)} annotations, but {LISTING} lists {len(listed)}")
+    published = f"; their published order is that of vstar:{source.path / LISTING}" if listed else ""
+    notes = [f"options shuffled with seed {source.seed}: the data states the right option first{published}"]
     return Loaded(samples, FACTS, differences, notes)
 
 
@@ -162,26 +170,30 @@ def join_boxes(samples: Sequence[Sample], folder: Path) -> tuple[list[Sample], l
     return joined, missing
 
 
-def _from_lmms(row: Row) -> Sample:
-    row.check()
-    text = _CLOSING.sub("", row.text("text")).strip()
-    _, options = split_question(text, row)
-    return _make(
-        row, row.text("question_id") if row.has("question_id") else str(row.number - 1), text, options, "label"
-    )
+def _from_lmms(root: Path) -> Callable[[Row], Sample]:
+    def make(row: Row) -> Sample:
+        row.check()
+        text = _CLOSING.sub("", row.text("text")).strip()
+        _, options = split_question(text, row)
+        return _make(row, root, "question_id", text, options, "label")
+
+    return make
 
 
-def _from_tsv(row: Row) -> Sample:
-    row.check()
-    options = read_letter_columns(row)
-    text = join_question(_CLOSING.sub("", row.text("question")).strip(), options)
-    return _make(row, row.text("index") if row.has("index") else str(row.number - 1), text, options, "answer")
+def _from_tsv(root: Path) -> Callable[[Row], Sample]:
+    def make(row: Row) -> Sample:
+        row.check()
+        options = read_letter_columns(row)
+        text = join_question(_CLOSING.sub("", row.text("question")).strip(), options)
+        return _make(row, root, "index", text, options, "answer")
+
+    return make
 
 
-def _make(row: Row, name: str, text: str, options: tuple[str, ...], target: str) -> Sample:
+def _make(row: Row, root: Path, name: str, text: str, options: tuple[str, ...], target: str) -> Sample:
     return Sample(
-        id=name,
-        image=image_in(row, "image"),
+        id=row.key(name) if row.has(name) else str(row.number - 1),
+        image=find_image(row, root, *IMAGE_COLUMNS),
         question=text,
         options=options,
         answer_form="choice",
@@ -238,8 +250,8 @@ def _read_xywh(row: Row, box: object) -> tuple[float, float, float, float]:
 
 
 def _read_listing(folder: Path) -> dict[str, str]:
-    """Map question_id to image path, from the optional test_questions.jsonl."""
-    path = folder / "test_questions.jsonl"
+    """Map question_id to image path, from the optional file of questions."""
+    path = folder / LISTING
     if not path.is_file():
         return {}
     rows = read_table(path).rows

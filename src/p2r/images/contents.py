@@ -15,16 +15,16 @@ HEAD_BYTES = 1024
 MOST_PATH_CHARS = 240
 
 _SAVE_AS_IMAGE = "save or export it as PNG or JPEG"
-_DOWNLOAD = "download the image again, and look at what the server answers"
+_DOWNLOAD = "download the file again, and look at what the server answers"
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (
         rb"version https://git-lfs\.github\.com/",
-        "a Git LFS pointer, not the image itself",
-        "fetch the images with `git lfs pull`",
+        "a Git LFS pointer, not the file itself",
+        "fetch the file with `git lfs pull`",
     ),
     (
         rb"(\.\./)*(\.git)?/?annex/objects/",
-        "a git-annex pointer, not the image itself",
+        "a git-annex pointer, not the file itself",
         "fetch it with `git annex get`",
     ),
     (rb"\s*(<!doctype html|<html|<head|<body)", "a web page (HTML)", _DOWNLOAD),
@@ -56,13 +56,21 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_=\s-]{24,}")
 
 def explain_content(head: bytes) -> tuple[str, str]:
     """Say what a file that begins with `head` is, and what to do; "" where that is not known."""
-    for signature, what, hint in _SIGNATURES:
-        if re.match(signature, head, re.IGNORECASE | re.DOTALL):
-            return what, hint
+    what, hint = explain_signature(head)
+    if what:
+        return what, hint
     if is_base64_image(head[:100].decode("latin-1")) or head.startswith(b"data:image/"):
         return "an image written as base64 text", "decode it: `base64 -d FILE > IMAGE`"
     if head.strip() and re.fullmatch(rb"[\t\n\r -~]+", head):
         return "not an image but text", ""
+    return "", ""
+
+
+def explain_signature(head: bytes) -> tuple[str, str]:
+    """Do what `explain_content` does, for contents that are known by their first bytes."""
+    for signature, what, hint in _SIGNATURES:
+        if re.match(signature, head, re.IGNORECASE | re.DOTALL):
+            return what, hint
     return "", ""
 
 

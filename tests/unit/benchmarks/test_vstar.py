@@ -157,7 +157,7 @@ def test_shuffled_options_are_stated_in_the_new_order(tmp_path: Path) -> None:
         ({"label": "E"}, "field 'label': 'E' is not the letter of an option"),
         ({"question_id": "0"}, "the id '0' was used before, by .*row 1"),
         ({"image": {"bytes": b"no image", "path": None}}, "image"),
-        ({"image": {"bytes": None, "path": "a.jpg"}}, "holds no bytes"),
+        ({"image": {"bytes": None, "path": "a.jpg"}}, r"there is no file .*a\.jpg"),
     ],
 )
 def test_a_bad_row_stops_with_its_place_or_is_left_out(tmp_path: Path, change: dict[str, object], message: str) -> None:

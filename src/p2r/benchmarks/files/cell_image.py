@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
+import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
-from p2r.benchmarks.files.rows import Cell, Row
+from p2r.benchmarks.files.rows import Cell
 from p2r.errors import DataError, ImageError
-from p2r.images.load import FileImage, decode_image, read_image_size
-from p2r.types import ImageSource
+from p2r.images.load import decode_image, read_image_size
 
 HEADER_BYTES = 256 << 10
 """Usually enough of a file to tell its image's size; if not, all of it is read."""
+
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class CellImage:
     def read_size(self) -> tuple[int, int]:
         """(width, height) in pixels, upright, from the header. Raises ImageError."""
         try:
-            return read_image_size(io.BytesIO(self._read(HEADER_BYTES)), self.uri)
+            return read_image_size(io.BytesIO(self._read(HEADER_BYTES)), self.uri, cut_off=True)
         except ImageError:
             return read_image_size(io.BytesIO(self._read(None)), self.uri)
 
@@ -46,49 +46,20 @@ class CellImage:
 
 
 @dataclass(frozen=True, slots=True)
-class PathImage:
-    """An image file; its size is read from the header."""
+class HeldCell:
+    """A field that is in memory already."""
 
-    path: Path
-
-    @property
-    def uri(self) -> str:
-        return str(self.path)
-
-    def load(self) -> Image.Image:
-        """Decode the image. Raises ImageError."""
-        return FileImage(self.path).load()
-
-    def read_size(self) -> tuple[int, int]:
-        """(width, height) in pixels, upright, from the header. Raises ImageError."""
-        try:
-            with self.path.open("rb") as file:
-                return read_image_size(file, self.path)
-        except FileNotFoundError as error:
-            raise ImageError(f"there is no file {self.path}", hint="check the folder of the images") from error
-        except OSError as error:
-            raise ImageError(f"{self.path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def image_in(row: Row, name: str) -> ImageSource:
-    """Return the image in a field of a row. Raises DataError when the field is missing or empty."""
-    if name in row.cells:
-        return CellImage(f"{row.path}#{row.number}/{name}", row.cells[name])
-    return CellImage(f"{row.path}#{row.number}/{name}", ShortCell(row.text(name)))
-
-
-@dataclass(frozen=True, slots=True)
-class ShortCell:
-    """A field small enough to be in memory already (an image of a few hundred bytes)."""
-
-    text: str
+    data: bytes
 
     def read(self, limit: int | None = None) -> bytes:
-        return self.text.encode()[:limit]
+        return self.data[:limit]
 
 
 def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
-    """Return the bytes of an image, given as they are or as base64 with optional quotes, line ends and `data:` prefix.
+    """Return the bytes of an image, given as they are or as base64.
+
+    The base64 may be quoted, in a list of one, in lines of any length, escaped as in JSON, in the URL-safe alphabet,
+    without its padding, or a `data:` URL.
 
     Args:
         cut_off: `data` is only the beginning; an incomplete last group of four characters is left out.
@@ -98,16 +69,14 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
     """
     if not data.isascii() or data.startswith(b"GIF8"):
         return data
-    text = data.strip().strip(b'"')
-    if b"\\" in text:
-        text = (
-            json.loads(b'"' + text + b'"').encode() if not cut_off else text.replace(b"\\/", b"/").replace(b"\\n", b"")
-        )
+    text = _resolve_escapes(data) if b"\\" in data else data
+    text = text.strip(b"[]'\" \t\r\n")
+    if re.search(rb"""['"]\s*,\s*['"]""", text):
+        raise DataError("holds several images", hint="a question is about one image")
     if text.startswith(b"data:"):
         text = text.partition(b",")[2]
-    text = b"".join(text.split())
-    if cut_off:
-        text = text[: len(text) // 4 * 4]
+    text = b"".join(text.split()).translate(_URL_SAFE).rstrip(b"=")
+    text = text[: len(text) // 4 * 4] if cut_off else text + b"=" * (-len(text) % 4)
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -115,3 +84,9 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
             f"is not base64: {str(error).lower()} ({len(text):,} characters, beginning with {text[:20].decode()!r})",
             hint="the field was cut off or altered; copy or download the file again",
         ) from error
+
+
+def _resolve_escapes(text: bytes) -> bytes:
+    r"""Resolve `\/`, `\"`, `\u002b` and `\n`; an escape that the end cuts off is left out."""
+    text = re.sub(rb"\\u00([0-7][0-9a-fA-F])", lambda match: bytes([int(match[1], 16)]), text)
+    return re.sub(rb"\\[nrt]|\\(u[0-9a-fA-F]{0,3})?$", b"", text).replace(b"\\", b"")

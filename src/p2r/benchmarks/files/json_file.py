@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from p2r.benchmarks.files.beginning import check_beginning
 from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError
@@ -34,6 +35,7 @@ def read_json(path: Path) -> RowTable:
         DataError: the file cannot be read, or is neither a list of objects nor JSON lines.
     """
     try:
+        check_beginning(path)
         rows = _open_key([_parse(path, number, *found) for number, found in enumerate(_find_objects(path), start=1)])
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -44,6 +46,7 @@ def read_json(path: Path) -> RowTable:
 def read_first_fields(path: Path) -> frozenset[str]:
     """Return the first object's field names, or none for an empty file. Raises DataError as `read_json` does."""
     try:
+        check_beginning(path)
         row = next(iter(_open_key([_parse(path, 1, *found) for found in islice(_find_objects(path), 1)])), None)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -64,6 +67,8 @@ def _open_key(rows: list[Row]) -> list[Row]:
 def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) -> Row:
     try:
         found: object = json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Row(path, number, {}, error=f"not UTF-8 ({error.reason}): save the file as UTF-8")
     except (ValueError, RecursionError) as error:
         return Row(path, number, {}, error=f"not a JSON object: {error}")
     return _make_row(path, number, cast("dict[str, object]", _place(found, path, ranges)))

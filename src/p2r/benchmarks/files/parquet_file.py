@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from p2r.benchmarks.files.beginning import check_beginning
 from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.errors import DataError
 
@@ -183,6 +184,7 @@ def _import_parquet(path: Path) -> ModuleType:
 def _open(path: Path) -> pq.ParquetFile:
     pq = _import_parquet(path)
     try:
+        check_beginning(path)
         return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, memory_map=False)
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,11 @@ from typing import Protocol, cast
 from p2r.choices import read_letter
 from p2r.errors import DataError, excerpt
 from p2r.types import LETTERS
+
+_NOT_A_NUMBER = ("nan", "NaN", "<NA>")
+"""These texts are what pandas writes for an empty cell of a column of texts."""
+
+_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
 class Cell(Protocol):
@@ -66,9 +72,14 @@ class Row:
             value = int(value)
         return str(value).strip()
 
+    def key(self, name: str) -> str:
+        """Return a text that names something; 7.0, as pandas writes whole numbers beside empty cells, is 7."""
+        text = self.text(name)
+        return match[1] if (match := _WHOLE_FLOAT.fullmatch(text)) else text
+
     def integer(self, name: str) -> int:
         """Return a whole number. Raises DataError when the field holds anything else."""
-        text = self.text(name)
+        text = self.key(name)
         try:
             return int(text)
         except ValueError:
@@ -103,10 +114,18 @@ class RowTable:
         if not self.rows:
             raise DataError(f"{self.path} holds no rows", hint="is it the right split, and wholly downloaded?")
         if missing := [name for name in columns if name not in self.columns]:
+            alike = [name for name in self.columns if name.strip().casefold() == missing[0].casefold()]
             raise DataError(
                 f"{self.path} has no column {missing[0]!r}",
-                hint=f"it has {', '.join(sorted(self.columns))}; docs/reference/benchmarks.md lists the layouts",
+                hint=f"rename the column {alike[0]!r} to {missing[0]!r}"
+                if alike
+                else f"it has {', '.join(sorted(self.columns))}; docs/reference/benchmarks.md lists the layouts",
             )
+
+    def require_one(self, columns: Sequence[str]) -> None:
+        """Raise DataError when none of the columns is there."""
+        if not self.columns & set(columns):
+            self.require(columns[:1])
 
 
 def parse_struct(value: object) -> object:
@@ -115,7 +134,7 @@ def parse_struct(value: object) -> object:
         return value
     try:
         return cast("object", json.loads(value))
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         found = cast("object", ast.literal_eval(value.strip()))
@@ -125,4 +144,6 @@ def parse_struct(value: object) -> object:
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
+    if isinstance(value, str):
+        return not value.strip() or value.strip() in _NOT_A_NUMBER
+    return value is None or value != value

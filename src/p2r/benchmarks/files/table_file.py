@@ -35,7 +35,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     ".parquet": Kind(partial(read_parquet, large=LARGE_COLUMNS), read_parquet_columns),
     ".tsv": Kind(partial(read_tsv, large=LARGE_COLUMNS), read_tsv_header),
-    ".csv": Kind(partial(read_tsv, large=LARGE_COLUMNS, separator=b","), partial(read_tsv_header, separator=b",")),
+    ".csv": Kind(partial(read_tsv, large=LARGE_COLUMNS), read_tsv_header),
     ".json": Kind(read_json, read_first_fields),
     ".jsonl": Kind(read_json, read_first_fields),
 }

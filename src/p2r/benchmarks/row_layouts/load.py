@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from p2r.benchmarks.base import Facts
-from p2r.benchmarks.files.listed_image import find_image, make_image
+from p2r.benchmarks.files.field_image import find_image, make_image
 from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
@@ -185,10 +185,10 @@ class _Reader:
         raise row.fail(self.layout.answer, f"{excerpt(target)} is not the letter of an option {what}")
 
     def _find_image(self, row: Row, question: str, images: tuple[object, ...]) -> ImageSource:
-        root = self.source.images or (self.source.path if self.source.path.is_dir() else self.source.path.parent)
+        root = self.source.image_root
         names = [name for name in dict.fromkeys((self.layout.images, *IMAGE_COLUMNS)) if name and row.has(name)]
         if names:
-            return find_image(row, root, names[0])
+            return find_image(row, root, *names)
         if not images and (named := find_named_image(question)):
             images = (named,)
         place = self.layout.images or self.layout.question

@@ -1,0 +1,164 @@
+"""The one image in a field of a row, in all the forms in which data sets state it.
+
+A path (also `file:` URLs, Windows paths, and names with %20), a data URL, base64, bytes, a structure with one of these,
+or a list of one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from PIL import Image
+
+from p2r.benchmarks.files.cell_image import CellImage, HeldCell
+from p2r.benchmarks.files.parquet_file import ParquetCell
+from p2r.benchmarks.files.rows import Row, parse_struct
+from p2r.benchmarks.files.tsv_file import FileRange
+from p2r.errors import DataError, ImageError, excerpt
+from p2r.images.contents import explain_path, is_base64_image, show_path
+from p2r.images.load import FileImage, read_size
+from p2r.types import ImageSource
+
+IMAGE_COLUMNS = ("image", "image_path")
+"""The columns in which VLMEvalKit's tables hold an image; the first that is not empty counts."""
+
+LONGEST_PATH = 1024
+"""A longer text is taken for base64."""
+
+_KEYS = ("path", "image", "image_path", "image_url", "url", "file_name")
+"""The names under which structures hold an image, beside `bytes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetImage:
+    """An image in a parquet file: its bytes or base64, or a path relative to `root`. It is read when it is used."""
+
+    uri: str
+    cell: ParquetCell
+    root: Path
+
+    def load(self) -> Image.Image:
+        """Decode the image. Raises ImageError."""
+        return self._find().load()
+
+    def read_size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright, from the header. Raises ImageError."""
+        return read_size(self._find())
+
+    def _find(self) -> ImageSource:
+        try:
+            return make_image(self.cell.read_value(), self.uri, self.root)
+        except DataError as error:
+            raise ImageError(f"{self.uri}: {error.message}", hint=error.hint) from error
+
+
+def find_image(row: Row, root: Path, *names: str) -> ImageSource:
+    """Return the image in the first of the fields `names` that is not empty.
+
+    Args:
+        root: the folder that paths start from.
+
+    Raises:
+        DataError: the fields are missing or empty, or hold several images, a web address, or no image at all.
+    """
+    name = next((name for name in names if row.has(name)), names[0])
+    if not row.has(name):
+        raise row.fail(name, "empty" if name in row.values else "missing")
+    value = row.cells[name] if name in row.cells else row.values[name]
+    try:
+        return make_image(value, f"{row.path}#{row.number}/{name}", root)
+    except DataError as error:
+        raise row.fail(name, error.message, error.hint) from error
+
+
+def make_image(value: object, uri: str, root: Path) -> ImageSource:
+    """Return the image that a value states.
+
+    Args:
+        uri: the image's name, where it is in the value itself.
+        root: the folder that paths start from.
+
+    Raises:
+        DataError: no image, several, or a web address.
+    """
+    match value:
+        case ParquetCell():
+            return ParquetImage(uri, value, root)
+        case FileRange():
+            _refuse_address(value.read(LONGEST_PATH).decode("latin-1").lstrip("[\"' "))
+            return CellImage(uri, value)
+        case bytes() if value:
+            return CellImage(uri, HeldCell(value))
+        case str() if value.strip():
+            return _make_from_text(value.strip(), uri, root)
+        case list() | tuple():
+            return make_image(_take_one(cast("Sequence[object]", value)), uri, root)
+        case dict():
+            return _make_from_structure(cast("Mapping[str, object]", value), uri, root)
+        case None | "" | b"":
+            raise DataError("no image")
+        case _:
+            raise DataError(
+                f"{excerpt(value)} is neither a path nor bytes", hint='write "a.jpg", {"path": ...} or {"bytes": ...}'
+            )
+
+
+def _take_one(items: Sequence[object]) -> object:
+    if len(items) > 1:
+        raise DataError(f"{len(items)} images", hint="a question is about one image")
+    return items[0] if items else None
+
+
+def _make_from_structure(value: Mapping[str, object], uri: str, root: Path) -> ImageSource:
+    data = value.get("bytes")
+    if isinstance(data, str) and data.strip():
+        return CellImage(uri, HeldCell(data.encode()))
+    found = data or next((value[key] for key in _KEYS if value.get(key)), None)
+    if not found:
+        raise DataError(
+            f"a structure of {', '.join(value) or 'nothing'} with neither a path nor bytes",
+            hint='write {"path": ...} or {"bytes": ...}',
+        )
+    return make_image(found, uri, root)
+
+
+def _make_from_text(text: str, uri: str, root: Path) -> ImageSource:
+    if not isinstance(value := parse_struct(text), str):
+        return make_image(value, uri, root)
+    _refuse_address(text)
+    if text.startswith("data:") or len(text) > LONGEST_PATH:
+        return CellImage(uri, HeldCell(text.encode()))
+    if text.startswith("file:"):
+        return FileImage(root / unquote(urlsplit(text).path))
+    path = find_file(root, text)
+    if is_base64_image(text) and not _exists(path):
+        return CellImage(uri, HeldCell(text.encode()))
+    return FileImage(path)
+
+
+def find_file(root: Path, name: str) -> Path:
+    """Return the path of a file whose name may be a Windows path or part of a URL (%20, ?query); as it is otherwise."""
+    if re.search(r"[\\%?]", name) and not _exists(root / name):
+        plain = name.replace("\\", "/")
+        for other in (plain, unquote(plain), unquote(plain.partition("?")[0])):
+            if _exists(root / other):
+                return root / other
+    return root / name
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or a null byte
+        return False
+
+
+def _refuse_address(text: str) -> None:
+    what, hint = explain_path(text)
+    if what.startswith("a web address"):
+        raise DataError(f"{show_path(text)} is {what}", hint=hint)
