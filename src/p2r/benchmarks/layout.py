@@ -1,10 +1,11 @@
-"""What a loader receives and returns: the interface between the registry and the benchmarks."""
+"""What a loader receives and returns, and what a writer is: the interface between the registries and the benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, Protocol
 
 from p2r.benchmarks.base import Facts, Sieve
 from p2r.types import Sample
@@ -43,3 +44,30 @@ class Loaded:
     facts: Facts
     differences: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
+
+
+Part = Literal["gold boxes", "category", "answer form", "rotations"]
+"""The parts of a sample that not every layout has a place for."""
+
+
+class WriteSamples(Protocol):
+    """Writes samples to a file or folder and returns their number."""
+
+    def __call__(self, samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None) -> int:
+        """Write samples. `inside` puts images into the file or beside it; None is the layout's own way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A layout that samples can be written in.
+
+    title: what is written, for messages, such as "ms-swift rows (messages, solution)".
+    keeps: the parts that it has a place for, beyond image, question, options and target.
+    places_images: `inside` may be chosen.
+    """
+
+    title: str
+    write: WriteSamples
+    keeps: frozenset[Part] = frozenset()
+    places_images: bool = False

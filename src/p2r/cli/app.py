@@ -58,6 +58,7 @@ COMMANDS = {
     "report": Home("report", "report", "REPORT_EXAMPLES", "Show runs side by side as one HTML file."),
     "merge": Home("runs", "merge", "", "Join the shards of a run in a new folder."),
     "check": Home("check", "check", "", "Prove that a benchmark is fit to be run."),
+    "convert": Home("convert", "convert_layout", "CONVERT_EXAMPLES", "Write questions in another tool's layout."),
     "leakage": Home("leakage", "leakage", "LEAKAGE_EXAMPLES", "Find the images and questions that data sets share."),
 }
 _SETTINGS = {"help_option_names": ["-h", "--help"]}

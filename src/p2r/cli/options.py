@@ -88,7 +88,9 @@ BoxSource = Annotated[
 ]
 ImageFolder = Annotated[
     Path | None,
-    typer.Option(help="Look here for the images of MME-RealWorld.", show_default=False, rich_help_panel=DATA),
+    typer.Option(
+        help="Look here for the images of MME-RealWorld or training rows.", show_default=False, rich_help_panel=DATA
+    ),
 ]
 SkipBad = Annotated[int, typer.Option(min=0, help="Leave out up to this many unusable rows.", rich_help_panel=DATA)]
 

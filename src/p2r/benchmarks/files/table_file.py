@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
 }
 """The kinds by their suffix; each may be packed, with another `.gz`."""
 
+_OTHER_PACKERS = frozenset({".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z"})
 _PART = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 
 
@@ -59,8 +60,7 @@ def read_table(path: Path, *, split: str | None = None, containing: str = "") ->
 
 def read_columns(path: Path) -> frozenset[str]:
     """Read the columns of one file from its beginning (JSON: the fields of its first object). Raises DataError."""
-    kind = KINDS.get(find_kind(path))
-    return frozenset(kind.read_columns(_unpack(path)) if kind else ())
+    return frozenset(_kind_of(path).read_columns(_unpack(path)))
 
 
 def find_kind(path: Path) -> str:
@@ -98,18 +98,24 @@ def find_parts(path: Path, *, split: str | None = None, containing: str = "") ->
     return next(iter(groups.values()))
 
 
+def _kind_of(path: Path) -> Kind:
+    kind = KINDS.get(find_kind(path))
+    if kind is None:
+        is_packed = path.suffix.lower() in _OTHER_PACKERS
+        raise DataError(
+            f"{path} is not a known kind of data file",
+            hint="unpack it first" if is_packed else f"known: {', '.join(KINDS)}, each also packed as .gz",
+        )
+    return kind
+
+
 def _find_stem(file: Path) -> str:
     return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 
 def _read_file(path: Path) -> RowTable:
-    kind = KINDS.get(find_kind(path))
-    if kind is None:
-        raise DataError(
-            f"{path} is not a known kind of data file", hint=f"known: {', '.join(KINDS)}, each also packed as .gz"
-        )
     unpacked = _unpack(path)
-    table = kind.read(unpacked)
+    table = _kind_of(path).read(unpacked)
     if unpacked == path:
         return table
     return replace(table, path=path, rows=[replace(row, path=path) for row in table.rows])

@@ -161,3 +161,14 @@ def test_a_broken_image_names_file_row_and_field(tmp_path: Path) -> None:
     path = write_tsv(tmp_path / "data.tsv", [{"image": base64.b64encode(b"no image" * 300).decode()}])
     with pytest.raises(ImageError, match=r"data\.tsv#1/image is not an image"):
         find_image(read_table(path).rows[0], tmp_path, "image").load()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a.zip", "unpack it first"), ("a.xlsx", "known: .parquet"), ("a", "known")]
+)
+def test_a_file_of_no_known_kind_says_what_is_known(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    for read in (read_table, read_columns):
+        with pytest.raises(DataError, match="is not a known kind of data file") as error:
+            read(tmp_path / name)
+        assert hint in error.value.hint

@@ -1,0 +1,144 @@
+"""Samples go to every layout and come back, and what a layout has no place for is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2r.benchmarks import check_benchmark, load_benchmark
+from p2r.benchmarks.convert import WRITERS, convert
+from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.row_layouts.layouts import LAYOUTS
+from p2r.errors import DataError, ImageError
+from p2r.images.load import FileImage, MemoryImage
+from p2r.types import Box, ImageSource, Sample
+from tests.fakes.benchmark_files import make_bytes, make_image
+
+ROW_LAYOUTS = [layout.name for layout in LAYOUTS]
+KINDS = ["json", "jsonl", "tsv", "csv", "parquet", "json.gz", "parquet.gz"]
+OPTIONS = ("red", 'it\'s "blue", or not', "绿")
+
+
+def make_samples(folder: Path) -> list[Sample]:
+    (folder / "photo.jpg").write_bytes(make_bytes(1, 90, 60))
+    photo, drawn = FileImage(folder / "photo.jpg"), MemoryImage(make_image(2, 40, 30))
+
+    def sample(number: int, question: str, target: str, image: ImageSource, **more: object) -> Sample:
+        return replace(Sample(f"s{number}", image, question, target=target, category="kites"), **more)
+
+    stated = "What colour?\n" + "\n".join(f"({letter}) {option}" for letter, option in zip("ABC", OPTIONS, strict=True))
+    choice = {"options": OPTIONS, "answer_form": "choice"}
+    return [
+        sample(0, "What colour?", "B", photo, **choice),
+        sample(1, stated, "C", photo, **choice, options_in_question=True),
+        sample(2, 'How many\tkites, "now"?', "12", drawn, answer_form="number"),
+        sample(3, "What is on\nthe sail?", "a kite, 风筝", drawn),
+    ]
+
+
+@pytest.mark.parametrize("inside", [True, False, None], ids=["inside", "beside", "default"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("to", ROW_LAYOUTS)
+def test_samples_come_back_from_every_row_layout(to: str, kind: str, inside: bool | None, tmp_path: Path) -> None:
+    samples = make_samples(tmp_path)
+    out = tmp_path / "out" / f"train.{kind}"
+    found = convert(samples, out, to, inside=inside)
+    assert found.num_samples == 4 and found.title.startswith(f"{found.title.partition(' rows')[0]} rows (")
+    back = load_benchmark(out)
+    assert back.notes[0] == f"read as {found.title}" and check_benchmark(back).passed
+    for sample, read in zip(samples, back, strict=True):
+        assert read.question.startswith(sample.question)
+        assert (read.options, read.target, read.answer_form) == (sample.options, sample.target, sample.answer_form)
+        assert read.image.load().tobytes() == sample.image.load().tobytes()
+        assert "category" not in WRITERS[to].keeps or read.category == sample.category
+    if to != "openai_chat":  # whose parts have ids as well
+        assert [read.id for read in back] == [sample.id for sample in samples]
+    is_beside = inside is False or (inside is None and not kind.startswith("parquet"))
+    images = sorted(path.name for path in (tmp_path / "out").rglob("*_images/*"))
+    assert images == (["000000.jpg", "000001.png"] if is_beside else [])
+
+
+def test_images_are_copied_as_they_are(tmp_path: Path) -> None:
+    samples = make_samples(tmp_path)
+    convert(samples[:1], tmp_path / "a.json", "easyr1")
+    assert (tmp_path / "a_images" / "000000.jpg").read_bytes() == (tmp_path / "photo.jpg").read_bytes()
+    convert(load_benchmark(tmp_path / "a.json"), tmp_path / "b.parquet", "zwz")
+    convert(load_benchmark(tmp_path / "b.parquet"), tmp_path / "c.tsv", "llava", inside=True)
+    convert(load_benchmark(tmp_path / "c.tsv"), tmp_path / "d.json", "deepeyes")
+    assert (tmp_path / "d_images" / "000000.jpg").read_bytes() == (tmp_path / "photo.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("to", ROW_LAYOUTS)
+def test_a_layout_reads_the_same_through_any_other(to: str, tmp_path: Path) -> None:
+    convert(make_samples(tmp_path), tmp_path / "a.jsonl", "p2r10k")
+    first = load_benchmark(tmp_path / "a.jsonl")
+    convert(first, tmp_path / "b.parquet", to)
+    convert(load_benchmark(tmp_path / "b.parquet"), tmp_path / "c.jsonl", "p2r10k")
+    texts = [(s.question, s.options, s.answer_form, s.target) for s in load_benchmark(tmp_path / "c.jsonl")]
+    assert texts == [(s.question, s.options, s.answer_form, s.target) for s in first]
+
+
+def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
+    samples = make_samples(tmp_path)
+    samples[0] = replace(samples[0], gold_boxes=(Box(x1=1, y1=2, x2=3, y2=4),), cluster="k")
+    samples[2] = replace(samples[2], answer_form="free_form")
+    assert convert(samples, tmp_path / "a.json", "easyr1").losses == (
+        "the gold boxes of 1 samples",
+        "the category of 4 samples",
+        "which of 1 samples ask the same",
+        "the answer form of 1 samples, which will be taken for another: s2",
+    )
+    assert convert(samples, tmp_path / "b.json", "p2r10k").losses == (
+        "the gold boxes of 1 samples",
+        "which of 1 samples ask the same",
+    )
+    assert [sample.answer_form for sample in load_benchmark(tmp_path / "b.json")][2] == "free_form"
+    assert convert(make_samples(tmp_path), tmp_path / "c.json", "p2r10k").losses == ()
+
+
+def test_needles_become_rows_that_can_be_trained_on(tmp_path: Path) -> None:
+    needles = Needles(seed=3, num_samples=4)
+    convert(needles, tmp_path / "n.parquet", "ms_swift")
+    back = load_benchmark(tmp_path / "n.parquet")
+    assert [(s.options, s.target) for s in back] == [(s.options, s.target) for s in needles]
+    assert back[0].image.load().tobytes() == needles[0].image.load().tobytes()
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    done: list[int] = []
+    convert(make_samples(tmp_path), tmp_path / "a.json", "zwz", on_progress=done.append)
+    assert done == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "message"),
+    [
+        ("swift", "a.json", "'swift' is not a layout that can be written"),
+        ("zwz", "a.xlsx", "tells no kind of file to write"),
+        ("zwz", "photo.jpg", "exists already"),
+    ],
+)
+def test_what_cannot_be_written_is_named(to: str, name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        convert(make_samples(tmp_path), tmp_path / name, to)
+
+
+def test_a_sample_without_a_right_answer_leaves_no_file(tmp_path: Path) -> None:
+    samples = make_samples(tmp_path)
+    samples[1] = replace(samples[1], target=None)
+    with pytest.raises(DataError, match="sample 's1' has no right answer, which ZwZ rows need"):
+        convert(samples, tmp_path / "a.json", "zwz")
+    assert not (tmp_path / "a.json").exists() and not (tmp_path / "a.json.tmp").exists()
+
+
+def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
+    samples = [replace(make_samples(tmp_path)[0], image=FileImage(tmp_path / "gone.jpg"))]
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
+        convert(samples, tmp_path / "a.json", "zwz")
+
+
+def test_no_samples_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no samples"):
+        convert([], tmp_path / "a.json", "zwz")
