@@ -26,7 +26,7 @@ from p2r.dialogue import Budget, Model
 from p2r.errors import DataError, P2RError, excerpt
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.judges import judge_for
-from p2r.judges.number import is_comparable
+from p2r.judges.number import explain_target, is_comparable
 from p2r.loop import blocking_loop, run_blocking
 from p2r.models.load import check_model, load_model
 from p2r.modes import AskMode, make_roles, read_mode
@@ -287,8 +287,8 @@ def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:
         raise DataError("the target is empty", hint="leave out the target when the right answer is not known")
     if form == "number" and not is_comparable(target):
         raise DataError(
-            f"the target {target!r} is not a number",
-            hint='give a number as the target, or set `answer_form="free_form"`',
+            f"the target is {explain_target(target)}",
+            hint='give one number, such as "5", "1/2" or "5 m", as the target, or set `answer_form="free_form"`',
         )
     return target
 

@@ -68,7 +68,8 @@ def test_a_target_is_the_letter_or_the_text_of_an_option(
         ({"options": ["x", "y"], "target": ""}, "'' is neither the letter nor the text"),
         ({"options": ["B", "A"], "target": "A"}, "'A' names more than one option: A, B"),
         ({"target": " "}, "the target is empty"),
-        ({"answer_form": "number", "target": "a few"}, "'a few' is not a number"),
+        ({"answer_form": "number", "target": "a few"}, "'a few', which is not a number"),
+        ({"answer_form": "number", "target": "5-6"}, "'5-6', which is a range and not a number"),
     ],
 )
 def test_a_target_that_cannot_be_right_is_refused_before_the_model_is_asked(

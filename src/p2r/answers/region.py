@@ -49,7 +49,10 @@ class _PlainForms(dict[int, str]):
 
 _PLAIN_FORMS = _PlainForms()
 _ACCENT = re.compile(r"(?<=[A-Za-z])[\u0300-\u036f]+(?![A-Za-z])")
-_NO_SPEECH = re.compile(r"<\|[^<>|]{1,40}\|>|<tool_call>.*?(?:</tool_call>|(?=</think>|<answer>)|\Z)", re.DOTALL)
+_NO_SPEECH = re.compile(
+    r"<\|[^<>|]{1,40}\|>|</?s>|<(?:eos|pad|end_of_turn)>|<tool_call>.*?(?:</tool_call>|(?=</think>|<answer>)|\Z)",
+    re.DOTALL,
+)
 _THINK_END = re.compile(r"</think>", re.IGNORECASE)
 _THINK = re.compile(r"</?think>", re.IGNORECASE)
 _TAG = re.compile(

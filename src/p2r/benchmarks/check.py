@@ -15,9 +15,9 @@ from p2r.answers import extract_answer, read_release
 from p2r.benchmarks.base import Benchmark, Facts, ScoredBy
 from p2r.benchmarks.hrbench import find_broken_rotations
 from p2r.boxes import parse_boxes
-from p2r.errors import P2RError
+from p2r.errors import JudgeError, P2RError
 from p2r.images.budget import is_too_thin
-from p2r.judges import BoxJudge, RuleJudge, rule_for
+from p2r.judges import BoxJudge, rule_for
 from p2r.prompts import question_text
 from p2r.types import Answer, Sample
 
@@ -109,7 +109,7 @@ def _check_text(sample: Sample) -> Iterable[str]:
 def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
     """Yield a sentence for each scorer that misjudges the ideal reply."""
     if facts.scored_by == "box":
-        score = _judge(sample, BoxJudge(), Answer(text=None))
+        score = BoxJudge().compare(sample, Answer(text=None), sample.gold_boxes).score
         if score != 1.0:
             yield f"its gold box scores {score}"
         return
@@ -120,7 +120,11 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
         if facts.aggregation == "mme":
             answers["mme_official"] = extract_answer(target, "choice", sample.options, scorer="mme_official")
     for scorer, answer in answers.items():
-        score = _judge(sample, rule_for(sample), answer)
+        try:
+            score = rule_for(sample).compare(sample, answer, ()).score
+        except JudgeError as error:  # the target itself, so every scorer would say the same
+            yield f"{error.message} ({error.hint})"
+            return
         if score != 1.0:
             yield f"the right answer {target!r} scores {score} with the scorer {scorer}, which reads {answer.text!r}"
 
@@ -128,14 +132,6 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
 def make_ideal_reply(sample: Sample) -> str:
     """The right answer as a model would give it."""
     return f"<think>I looked closely.</think><answer>{sample.target or ''}</answer>"
-
-
-def _judge(sample: Sample, judge: RuleJudge, answer: Answer) -> float | str:
-    """The score, or what keeps the judge from telling."""
-    try:
-        return judge.compare(sample, answer, sample.gold_boxes).score
-    except P2RError as error:
-        return error.message
 
 
 def _check_boxes(sample: Sample) -> Iterable[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from p2r.dialogue import Decoding, Model, Prompt
-from p2r.errors import JudgeError, excerpt
 from p2r.judges.rules import NO_ANSWER, TextJudge, target_of
+from p2r.judges.yes_or_no import read_yes_or_no
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.types import Answer, Box, Completion, Sample, Verdict
+from p2r.types import Answer, Box, Sample, Verdict
 
 DECODING = Decoding(max_new_tokens=512)
 
@@ -52,28 +50,3 @@ class ModelJudge:
             reason=f"replied {completion.text.strip()[:80]!r}",
             completion=completion,
         )
-
-
-def read_yes_or_no(completion: Completion) -> bool:
-    """Return True for yes and False for no. The first word decides, and the other word must not occur.
-
-    Raises:
-        JudgeError: the reply says anything else, or was cut off.
-    """
-    final = completion.text.rpartition("</think>")[2]
-    words = re.findall(r"\w+", final.casefold())
-    if completion.finish_reason == "length" and words not in (["yes"], ["no"]):
-        raise JudgeError(
-            f"the judging model {completion.model!r} was cut off: {_quote_end(completion)}",
-            hint="allow it more new tokens, or ask a model that does not think",
-        )
-    if words and words[0] in ("yes", "no") and ("yes" in words) != ("no" in words):
-        return words[0] == "yes"
-    raise JudgeError(
-        f"the judging model {completion.model!r} said neither yes nor no: {_quote_end(completion)}",
-        hint="judge with a stronger model, or with the words themselves",
-    )
-
-
-def _quote_end(completion: Completion) -> str:
-    return excerpt(completion.text.strip(), 120, keeps_end=True)

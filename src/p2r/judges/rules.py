@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from p2r.boxes import iou
 from p2r.errors import JudgeError, excerpt
+from p2r.judges.words import say_the_same
 from p2r.types import LETTERS, Answer, Box, Sample, Verdict
 
 NO_ANSWER = "no answer"
@@ -67,17 +67,14 @@ class ChoiceJudge(RuleJudge):
 
 @dataclass(frozen=True, slots=True)
 class TextJudge(RuleJudge):
-    """An answer is right when its words are the target's.
-
-    Case, blanks, articles, quotes and closing punctuation do not matter.
-    """
+    """An answer is right when its words are the target's; `p2r.judges.words` says what does not matter."""
 
     def compare(self, sample: Sample, answer: Answer, boxes: tuple[Box, ...]) -> Verdict:
         """Judge an answer. Raises JudgeError without a target."""
         target = target_of(sample)
         if answer.text is None:
             return _verdict("text", correct=False, reason=NO_ANSWER)
-        correct = normalize_text(answer.text) == normalize_text(target)
+        correct = say_the_same(answer.text, target)
         reason = "" if correct else f"{excerpt(answer.text)} instead of {excerpt(target)}"
         return _verdict("text", correct=correct, reason=reason)
 
@@ -107,17 +104,6 @@ class BoxJudge(RuleJudge):
         candidates = boxes[:1] if self.which == "first" else boxes
         overlap = max(iou(box, gold) for box in candidates for gold in sample.gold_boxes)
         return Verdict(correct=overlap >= self.iou, score=overlap, judge=judge, reason=f"IoU {overlap:.3f}")
-
-
-def normalize_text(text: str) -> str:
-    """Return the words that count, in lower case with single blanks."""
-    words = text.casefold().translate(_QUOTES).split()
-    kept = [word for word in words if word not in _ARTICLES] or words
-    return re.sub(r"^[\"'`*_(\[\s]+|[\"'`*_)\]\s.,;:!?]+$", "", " ".join(kept))
-
-
-_ARTICLES = frozenset({"a", "an", "the"})
-_QUOTES = str.maketrans("‘’“”", "''\"\"")
 
 
 def _verdict(judge: str, *, correct: bool, reason: str) -> Verdict:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 from PIL import Image
 
+from p2r.answers.numbers import read_number
 from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
 from p2r.errors import JudgeError
 from p2r.images.load import MemoryImage
 from p2r.judges import BoxJudge, ChoiceJudge, ModelJudge, NumberJudge, TextJudge, judge_for
-from p2r.judges.number import read_number
 from p2r.prompts import load_prompt_set
 from p2r.types import Answer, AnswerForm, Box, Completion, Judge, Sample, Verdict
 
@@ -148,25 +147,15 @@ def test_number_target_that_is_no_number_is_an_error() -> None:
         judge(NumberJudge(), make_sample("blue", "number"), "5")
 
 
-def test_formulas_are_compared_in_any_thread() -> None:
-    found: list[bool] = []
-
-    def compare() -> None:
-        for target, answer in (("4", "\\sqrt{16}"), ("2\\sqrt{2}", "\\sqrt{8}"), ("5", "\\sqrt{16}")):
-            found.append(judge(NumberJudge(), make_sample(target, "number"), answer).correct)
-
-    thread = threading.Thread(target=compare)
-    thread.start()
-    thread.join()
-    assert found == [True, True, False]
+@pytest.mark.parametrize("answer", [None, "blue", "5", "2017"])
+@pytest.mark.parametrize("target", ["2023-05-01", "12:30", "5-6", "blue", "yes"])
+def test_target_that_is_no_number_is_an_error_whatever_the_answer(target: str, answer: str | None) -> None:
+    with pytest.raises(JudgeError, match="not a number") as failure:
+        judge(NumberJudge(), make_sample(target, "number"), answer)
+    assert "free_form" in failure.value.hint
 
 
-def test_formula_that_takes_too_long_is_an_error() -> None:
-    with pytest.raises(JudgeError, match=r"more than 0[.]01 seconds"):
-        judge(NumberJudge(timeout_s=0.01), make_sample("4", "number"), "\\sqrt{16}")
-
-
-@pytest.mark.parametrize("text", ["", "a", "2 or 3", "3, 4", "5-6", "3 out of 7", "12:00", "1" * 300])
+@pytest.mark.parametrize("text", ["", "a", "2 or 3", "3, 4", "5-6", "3 out of 7", "12:00", "1" * 500])
 def test_text_that_is_not_one_number_is_none(text: str) -> None:
     assert read_number(text) is None
 
@@ -186,7 +175,7 @@ def test_model_that_says_no_makes_it_wrong(reply: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["", "maybe", "yes and no", "No. Yes.", "The answer is yes", "yesterday", "1", "<think>yes"]
+    "reply", ["", "maybe", "yes and no", "No. Yes.", "The correct answer is yes", "yesterday", "1", "<think>yes"]
 )
 def test_model_that_says_neither_is_an_error_and_not_a_no(reply: str) -> None:
     with pytest.raises(JudgeError, match="neither yes nor no"):

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from p2r.answers import extract_answer
+from p2r.answers.numbers import find_number, read_number
 from p2r.benchmarks.row_layouts.stated_options import find_lettered, find_numbered, write_letters
 from p2r.choices import fold_width, read_letter, split_letter
-from p2r.judges.number import is_comparable, read_number
 from p2r.types import LETTERS, AnswerForm
 
 
@@ -68,12 +68,12 @@ def name_option(target: str, options: Sequence[str]) -> str | None:
 
 
 def is_plain_number(target: str) -> bool:
-    """Tell whether a right answer is one number without a unit, or a LaTeX formula."""
+    """Tell whether a right answer is one number without a unit (but for a currency's sign), or a LaTeX formula."""
     text = target.strip()
-    number = read_number(text)
-    if number is None:
-        return "\\" in text and is_comparable(text)
-    return not number.unit and _CODE.match(text) is None
+    number, found = read_number(text), find_number(text)
+    if number is None or found is None or (found.start, found.end) != (0, len(text)):
+        return False
+    return "\\" in text or ((not number.units or text[-1].isdecimal()) and _CODE.match(text) is None)
 
 
 _CODE = re.compile(r"[-+]?0\d")
