@@ -81,10 +81,13 @@ def load_rows(source: Source) -> Loaded:
 def unknown_layout(place: Path, columns: frozenset[str]) -> DataError:
     """Make the error about columns that no layout has, with the layouts that are nearest."""
     nearest = explain_nearest(columns)
+    in_capitals = [name for name in columns if len(name) > 1 and name.isupper()]
     return DataError(
         f"{place} has none of the known layouts; its columns are {', '.join(sorted(columns)) or 'none'}"
         + (f"; {nearest}" if nearest else ""),
-        hint="rename the columns, or say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists them",
+        hint="write the names of the columns in small letters"
+        if in_capitals and not nearest
+        else "rename the columns, or say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists them",
     )
 
 

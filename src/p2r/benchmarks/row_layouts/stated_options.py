@@ -41,14 +41,15 @@ class StatedOptions(NamedTuple):
 
 def find_lettered(question: str) -> StatedOptions | None:
     """Find the options that the question states with letters."""
-    folded = _BREAK.sub(lambda match: " " * (len(match[0]) - 1) + "\n", fold_width(question))
+    folded = _BREAK.sub(lambda match: " " * (len(match[0]) - 1) + "\n", fold_width(question)).translate(_ROUND)
     lines = _first(question, folded, (_LINES, _SMALL_LINES), inline=False)
     if lines and not any(_BRACKETED.search(text) for text in lines.texts):
         return lines
     inline = _first(question, folded, (_BRACKETED, _SMALL_BRACKETED, _INLINE, _SMALL_INLINE), inline=True)
     if inline and (lines is None or len(inline.texts) > len(lines.texts)):
         return inline
-    return lines or _first(question, folded, (_BARE_LINES,), inline=False)
+    bare = lines or _first(question, folded, (_BARE_LINES,), inline=False)
+    return bare or _first(question, folded, (_BARE_INLINE,), inline=True)
 
 
 def find_numbered(question: str) -> StatedOptions | None:
@@ -72,45 +73,54 @@ def write_letters(question: str, options: StatedOptions) -> str:
 
 
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_BULLET = r"(?:[-*•·▪+>][ \t]+)?"
+_ROUND = {0x24B6 + k: ord("A") + k for k in range(26)} | {0x24D0 + k: ord("a") + k for k in range(26)}
+_BULLET = r"(?:[-*•·▪+>|][ \t]+)?"
 _WORD = r"(?:(?:option|choice|选项)[ \t]*)?"
-_BOLD, _BOLD_END = r"(?P<bold>\*\*|__)?", r"(?(bold)(?:\*\*|__)?)"
+_OPEN = r"(?P<open>\*{1,3}|__|<b>|<strong>|\\textbf\{|[$\"'`])?"
+_SHUT = r"(?(open)(?:\*{1,3}|__|</b>|</strong>|[}$\"'`])?)"
+_AFTER = r"[ \t]*(?=\S)"
 
 
 def _bracketed(label: str) -> str:
-    return rf"[(\[{{【「<][ \t]*(?P<in>{label})[ \t]*[)\]}}】」>]{_BOLD_END}[.:、]?{_BOLD_END}"
+    return rf"[(\[{{【「<][ \t]*(?P<in>{label})[ \t]*[)\]}}】」>]{_SHUT}[.:、]?{_SHUT}"
 
 
-def _closed(label: str) -> str:
-    return rf"(?P<out>{label}){_BOLD_END}(?:[ \t]?[).:、\]】]|[ \t]+[-–—=](?=[ \t])){_BOLD_END}"
+def _closed(label: str, closers: str) -> str:
+    return rf"(?P<out>{label}){_SHUT}(?:{closers}){_SHUT}"
 
 
 def _at_line(label: str) -> re.Pattern[str]:
-    mark = rf"{_BOLD}(?i:{_WORD})(?:{_bracketed(label)}|{_closed(label)})"
-    return re.compile(rf"^[ \t]*{_BULLET}{mark}[ \t]*(?=\S)", re.MULTILINE)
+    closed = _closed(label, r"[ \t]?[).:、\]】=→|]|[,;](?=[ \t])|[-–—]|[ \t]+[-–—=](?=[ \t])")
+    mark = rf"{_OPEN}(?i:{_WORD})(?:{_bracketed(label)}|{closed})"
+    return re.compile(rf"^[ \t]*{_BULLET}{mark}[ \t]*\n?{_AFTER}", re.MULTILINE)
 
 
-def _in_line(label: str, closers: str) -> re.Pattern[str]:
-    mark = rf"{_BOLD}(?P<out>{label}){_BOLD_END}[ \t]?[{closers}]{_BOLD_END}"
-    return re.compile(rf"(?<![A-Za-z0-9_.(\[{{【])(?i:{_WORD}){mark}[ \t]*(?=\S)")
+def _in_line(label: str) -> re.Pattern[str]:
+    closed = _closed(label, r"[ \t]?[).:、]|[-=](?=[ \t])|[ \t]+[-–—=→](?=[ \t])")
+    return re.compile(rf"(?<![A-Za-z0-9_.])(?<![(\[{{【](?=[A-Za-z]))(?i:{_WORD}){_OPEN}{closed}{_AFTER}")
 
 
 _LINES, _SMALL_LINES = _at_line("[A-Z]"), _at_line("[a-z]")
-_BARE_LINES = re.compile(rf"^[ \t]*{_BULLET}{_BOLD}(?P<out>[A-Z]){_BOLD_END}[ \t]+(?=\S)", re.MULTILINE)
-_BRACKETED = re.compile(rf"{_BOLD}{_bracketed('[A-Z]')}[ \t]*")
-_SMALL_BRACKETED = re.compile(rf"{_BOLD}{_bracketed('[a-z]')}[ \t]*")
-_INLINE, _SMALL_INLINE = _in_line("[A-Z]", r").:、"), _in_line("[a-z]", ")")
+_BARE_LINES = re.compile(rf"^[ \t]*{_BULLET}{_OPEN}(?P<out>[A-Z]){_SHUT}(?:[ \t]+|[ \t]*\n)(?!=){_AFTER}", re.MULTILINE)
+_BRACKETED = re.compile(rf"{_OPEN}{_bracketed('[A-Z]')}[ \t]*")
+_SMALL_BRACKETED = re.compile(rf"{_OPEN}{_bracketed('[a-z]')}[ \t]*")
+_INLINE, _SMALL_INLINE = _in_line("[A-Z]"), _in_line("[a-z]")
+_BARE_INLINE = re.compile(rf"(?<=[:,;])[ \t]*(?P<out>[A-Z])[ \t]+{_AFTER}")
 _NUMBER = r"\d{1,2}|[①-⑳]"
 _NUMBERED_LINES = re.compile(
-    rf"^[ \t]*{_BULLET}{_BOLD}(?:{_bracketed(_NUMBER)}|{_closed(r'[0-9]{1,2}')}|(?P<round>[①-⑳]))[ \t]*(?=\S)",
+    rf"^[ \t]*{_BULLET}{_OPEN}(?:{_bracketed(_NUMBER)}|{_closed(r'[0-9]{1,2}', r'[ ]?[).:、]')}|(?P<round>[①-⑳]))"
+    + _AFTER,
     re.MULTILINE,
 )
 _NUMBERED_INLINE = re.compile(
-    rf"{_BOLD}{_bracketed(r'[0-9]{1,2}')}[ \t]*|(?P<round>[①-⑳])[ \t]*"
+    rf"{_OPEN}{_bracketed(r'[0-9]{1,2}')}[ \t]*|(?P<round>[①-⑳])[ \t]*"
     r"|(?<![\w.])(?P<out>[0-9]{1,2})[.)、][ \t]+(?=\S)"
 )
 _LINK = re.compile(r"[\s,;，；]*(?:(?<!either )\b(?:or|and)|或者?)$", re.IGNORECASE)
 _SEPARATORS = " \t,;|/，；"
+_HEADING = re.compile(r"(?:options?|choices?|选项|candidates?|answers?)[ \t]*:[ \t]*$", re.IGNORECASE)
+_QUOTED = re.compile(r"[\"']?(.*?)[\"']\s*(?:[,}\]]|$)", re.DOTALL)
+_QUESTION = re.compile(r"(?:[.;!]\s+(?=[A-Z])|[。；！]\s*)[^.;!。；！]*[?？]\s*$")
 _INSTRUCTION = re.compile(
     r"[.;!?。；！？]\s*(?:please|answer|choose|select|pick|respond|reply|give|provide|output|write|think|your answer"
     r"|the answer|请|回答|选择)(?![a-z]).*",
@@ -122,7 +132,7 @@ def _first(question: str, folded: str, kinds: Sequence[re.Pattern[str]], *, inli
     """Find the last list of the first kind that has one."""
     for kind in kinds:
         for run in reversed(list(_runs(_find_marks(folded, kind)))):
-            if kind in (_INLINE, _SMALL_INLINE) and not _may_begin(folded, run):
+            if not _may_begin(folded, run, kind):
                 continue
             texts = _read_texts(question, folded, run, inline=inline)
             if all(texts):
@@ -132,7 +142,7 @@ def _first(question: str, folded: str, kinds: Sequence[re.Pattern[str]], *, inli
 
 def _find_marks(folded: str, kind: re.Pattern[str]) -> Iterator[OptionMark]:
     for match in kind.finditer(folded):
-        name = next(name for name, value in match.groupdict().items() if value is not None and name != "bold")
+        name = next(name for name, value in match.groupdict().items() if value is not None and name != "open")
         yield OptionMark(_index(match[name]), match.start(), match.end(), match.span(name))
 
 
@@ -156,16 +166,22 @@ def _runs(marks: Iterator[OptionMark]) -> Iterator[list[OptionMark]]:
         yield run
 
 
-def _may_begin(folded: str, run: list[OptionMark]) -> bool:
-    """Tell a list from initials ("asked J. A. Smith"): it follows a sentence or a colon, or has three options."""
-    before = folded[: run[0].start].rstrip(" \t\"'([*-")
-    return len(run) > 2 or not before or before[-1] in "?:!。;,、\n>" or re.search(r"\w\w\.$", before) is not None
+def _may_begin(folded: str, run: list[OptionMark], kind: re.Pattern[str]) -> bool:
+    """Tell a list from initials ("asked J. A. Smith"), given values ("A = 5, B = 7") and the like."""
+    before, mark = folded[: run[0].start].rstrip(" \t\"'([{*-"), folded[run[0].start : run[0].end]
+    if kind is _BARE_INLINE or "=" in mark:
+        return before.rstrip().endswith("?") or _HEADING.search(before) is not None
+    if kind not in (_INLINE, _SMALL_INLINE) or (len(run) > 2 and re.search("[.)、]", mark)):
+        return True
+    return not before or before[-1] in "?:!。;,、\n>" or re.search(r"\w\w\.$", before) is not None
 
 
 def _read_texts(question: str, folded: str, run: list[OptionMark], *, inline: bool) -> tuple[str, ...]:
     texts: list[str] = []
     has_link = False  # "is it (A) red or (B) blue?"
-    is_quoted = inline and folded[max(0, run[0].start - 1) : run[0].start] in ("'", '"')  # ["A. red", "B. blue"]
+    is_quoted = inline and any(
+        mark in folded[max(0, run[0].start - 1) : run[0].end] for mark in "'\""
+    )  # ["A. red", ...]
     for mark, following in zip(run, [*run[1:], None], strict=True):
         line_end = folded.find("\n", mark.end)
         end = following.start if following else line_end if line_end >= 0 else len(folded)
@@ -174,8 +190,11 @@ def _read_texts(question: str, folded: str, run: list[OptionMark], *, inline: bo
             unlinked = _LINK.sub("", text)
             has_link, text = unlinked != text, unlinked.rstrip(_SEPARATORS)
         elif inline:
-            text = _INSTRUCTION.sub("", text).rstrip(_SEPARATORS + ("?？" if has_link else ""))
-        if text.count("**") % 2:  # the letter was bold as well
-            text = text.removesuffix("**").strip()
-        texts.append(text.strip("\"', []") if is_quoted else text)
+            text = _INSTRUCTION.sub("", _QUESTION.sub("", text)).rstrip(_SEPARATORS + ("?？" if has_link else ""))
+        for closing in ("**", "</b>", "</strong>"):  # the letter was bold as well
+            if text.count(closing) % 2 and text.endswith(closing):
+                text = text.removesuffix(closing).rstrip()
+        if is_quoted and (quoted := _QUOTED.match(text)):
+            text = quoted[1].strip()
+        texts.append(text.removesuffix(" |"))
     return tuple(texts)

@@ -348,6 +348,12 @@ def test_columns_of_no_layout_name_the_nearest(name: str, tmp_path: Path) -> Non
         load_benchmark(path)
 
 
+def test_columns_in_capitals_are_noticed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its columns are IMAGE, QUESTION") as error:
+        load_benchmark(write(tmp_path, {"IMAGE": IMAGE, "QUESTION": "What?"}))
+    assert error.value.hint == "write the names of the columns in small letters"
+
+
 def test_a_broken_packed_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "train.json.gz"
     path.write_bytes(b"not packed")
