@@ -1,8 +1,8 @@
 """The form of a row's answer, inferred the same way for every layout that does not state it.
 
 A question that states options, with an answer that names one of them, is a choice. Otherwise an answer that is one
-plain number or a LaTeX formula is a number, and every other answer is free. Numbers that may be names (`007`, `12A`,
-`5-6`, dates, times) are free answers, which are compared by their words.
+number, with a known unit or none, or a LaTeX formula is a number, and every other answer is free. Numbers that may be
+names (`007`, `12A`) and what only looks like a number (`5-6`, dates, times) are free answers, compared by their words.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def infer_form(question: str, target: str, options: Sequence[str] = ()) -> Readi
     stated = tuple(options) or read_options(question)
     if stated and (letter := name_option(target, stated)):
         return Reading(question, stated, "choice", letter)
-    form: AnswerForm = "number" if is_plain_number(target) else "free_form"
+    form: AnswerForm = "number" if is_plain_number(target, question) else "free_form"
     return Reading(question, (), form, target, names_none=bool(stated))
 
 
@@ -67,16 +67,20 @@ def name_option(target: str, options: Sequence[str]) -> str | None:
     return extract_answer(f"<answer>{target}</answer>", "choice", options).letter
 
 
-def is_plain_number(target: str) -> bool:
-    """Tell whether a right answer is one number without a unit (but for a currency's sign), or a LaTeX formula."""
-    text = target.strip()
-    number, found = read_number(text), find_number(text)
-    if number is None or found is None or (found.start, found.end) != (0, len(text)):
+def is_plain_number(target: str, question: str = "") -> bool:
+    """Tell whether a right answer is one number, with a known unit or none, or a LaTeX formula.
+
+    A number with the thing that is counted ("3 cars") is one where the question asks how many there are.
+    """
+    text = target.strip().strip("$").strip()
+    found = find_number(text)
+    if read_number(text) is None or found is None or _CODE.search(text):
         return False
-    return "\\" in text or ((not number.units or text[-1].isdecimal()) and _CODE.match(text) is None)
+    return (found.start, found.end) == (0, len(text)) or _HOW_MANY.search(question) is not None
 
 
-_CODE = re.compile(r"[-+]?0\d")
+_CODE = re.compile(r"^[-+]?0\d|^#|\d[A-Z]{1,2}$")
+_HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|多少|几", re.IGNORECASE)
 _NUMBER_OF_OPTION = re.compile(
     r"\W*(?:option\s*|choice\s*)?(?:(\d{1,2})|([①-⑳]))(?:\s*[.):、].*|\W*)", re.IGNORECASE | re.DOTALL
 )

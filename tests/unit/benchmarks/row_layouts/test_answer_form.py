@@ -69,12 +69,19 @@ def test_options_of_a_column_are_not_looked_for_in_the_question() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["1", "1,000", "-3.5", "50%", "$5", "three", "1/2", "0.5", r"\frac{1}{2}", r"30^\circ"]
+    "target", ["1", "1,000", "-3.5", "50%", "$5", "three", "5 cm", "145°", "1/2", "0.5", r"\frac{1}{2}", r"30^\circ"]
 )
 def test_a_plain_number_or_a_formula_is_a_number(target: str) -> None:
     assert is_plain_number(target)
 
 
-@pytest.mark.parametrize("target", ["007", "12A", "2023-05-01", "12:30", "5-6", "x", "a kite", "5 cm", r"C:\new", ""])
+@pytest.mark.parametrize(
+    "target", ["007", "12A", "2023-05-01", "12:30", "5-6", "x", "a kite", "4K", "#5", "3 cars", r"C:\new", ""]
+)
 def test_what_may_be_a_name_is_no_number(target: str) -> None:
     assert not is_plain_number(target)
+
+
+def test_a_number_with_what_is_counted_is_one_where_the_question_asks_how_many() -> None:
+    assert is_plain_number("3 cars", "How many are red?") and not is_plain_number("3 cars", "What does the sign say?")
+    assert infer_form("How many cars are there?", "3 cars").form == "number"
