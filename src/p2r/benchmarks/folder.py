@@ -65,10 +65,7 @@ def load_folder(source: Source) -> Loaded:
     samples = source.sieve.collect(
         lines, _make_reader(path, source.image_root, joined), lambda line: f"{path}, line {line[0]}"
     )
-    differences: list[str] = []
-    if joined and (unused := joined.unused()):
-        differences.append(f"{len(unused)} images of {joined.path} have no question: {', '.join(unused[:5])}")
-    return Loaded(samples, FACTS, differences)
+    return Loaded(samples, FACTS, joined.remarks() if joined else [])
 
 
 def _find_file(source: Source) -> Path:
@@ -112,7 +109,7 @@ def _make_reader(path: Path, root: Path, joined: BoxFile | None) -> Callable[[Li
             answer_form=form,
             target=_read_target(row, options),
             gold_boxes=_read_boxes(row, image)
-            or (joined.find(row.image if isinstance(row.image, str) else image.uri) if joined else ()),
+            or (joined.find(row.image if isinstance(row.image, str) else image.uri, image) if joined else ()),
             benchmark=FACTS.name,
             category=row.category,
             chance=1 / len(options) if options else None,

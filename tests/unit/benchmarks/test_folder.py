@@ -118,15 +118,6 @@ def test_boxes_go_to_other_tools_and_come_back(tmp_path: Path, write: object) ->
     assert joined[1].gold_boxes == () and joined.differences == ()
 
 
-def test_images_of_label_studio_are_found_by_their_upload_names(tmp_path: Path) -> None:
-    value = {"x": 25, "y": 25, "width": 25, "height": 50, "rotation": 0, "rectanglelabels": ["sail"]}
-    results = [{"type": "choices", "value": {}}, {"type": "rectanglelabels", "value": value}]
-    task = {"data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"result": results}]}
-    path = tmp_path / "export.json"
-    path.write_text(json.dumps([task]))
-    assert read_box_file(path).find("images/a.jpg")[0].xyxy == (250, 250, 500, 750)
-
-
 def test_boxes_of_images_nobody_asks_about_are_reported(tmp_path: Path) -> None:
     samples = load_benchmark(write_questions(tmp_path, BOXED, BOXED | {"image": "images/b.jpg"}))
     write_coco(samples, tmp_path / "boxes.json")
@@ -143,12 +134,8 @@ IMAGE = {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}
         ({}, "neither COCO nor Label Studio"),
         ({"images": [{"id": 1}], "annotations": []}, "not an image"),
         ({"images": [], "annotations": [{"image_id": 4, "bbox": [0, 0, 1, 1]}]}, "not a box of one of the images"),
-        ({"images": [IMAGE], "annotations": [{"image_id": 1, "bbox": ["0", 0, 1, 1]}]}, "not a box of one of"),
         ({"images": [IMAGE], "annotations": [], "categories": [{"id": 1}]}, "not a category with id and name"),
-        ({"images": [IMAGE], "annotations": [{"image_id": 1, "bbox": [9, 9, 9, 9]}]}, "not a rectangle inside"),
         ([{"data": {}}], "task 1"),
-        ([{"data": {"image": "a"}, "annotations": [{"result": [{"type": "rectangle", "value": {"x": "1"}}]}]}],
-         "task 1: .*not a rectangle"),
     ],
 )  # fmt: skip
 def test_a_bad_box_file_is_named(tmp_path: Path, content: object, message: str) -> None:

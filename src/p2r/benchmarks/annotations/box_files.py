@@ -1,75 +1,101 @@
-"""Read and write boxes in COCO and Label Studio files.
-
-COCO: one object with `images`, `annotations` ([x, y, width, height] in pixels) and `categories`. Label Studio: a list
-of tasks with rectangles in per cent of the image. Boxes are found by their image's file name.
-"""
+"""Boxes in COCO and Label Studio files: joined to images by their names, and written for those tools."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
-from p2r.errors import DataError, excerpt
+from p2r.benchmarks.annotations.coco import read_coco
+from p2r.benchmarks.annotations.drawn import DrawnImage, ImageNames, differ_in_shape, name_some
+from p2r.benchmarks.annotations.label_studio import read_label_studio
+from p2r.errors import DataError
 from p2r.images.load import read_size
-from p2r.types import Box, Sample
-
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+from p2r.types import Box, ImageSource, Sample
 
 
 class BoxFile:
-    """Boxes by the file name of their image. Records which images were asked for."""
+    """Boxes by the name of their image. Records which images were asked for, and what was noticed."""
 
-    def __init__(self, path: Path, boxes: dict[str, tuple[Box, ...]]) -> None:
-        self.path, self.boxes = path, boxes
+    def __init__(self, path: Path, images: Mapping[str, DrawnImage], remarks: Iterable[str] = ()) -> None:
+        self.path, self.images = path, images
+        self._names = ImageNames(images)
+        self._remarks = list(remarks)
         self._used: set[str] = set()
+        self._missing: list[str] = []
+        self._scaled: list[str] = []
 
-    def find(self, image: str) -> tuple[Box, ...]:
-        """Return an image's boxes, found by its whole path or else by its last part; () when there are none.
+    def find(self, name: str, image: ImageSource) -> tuple[Box, ...]:
+        """Return the boxes of an image, found by its whole path or else by its last part; () when there are none.
 
         Raises:
-            DataError: several images of the file have that last part.
+            DataError: several images of the file have that name, a box is not one, or the boxes were drawn on an image
+                of another shape.
+            ImageError: the image's size cannot be read.
         """
-        if image not in self.boxes:
-            name = image.replace("\\", "/").rsplit("/", 1)[-1]
-            found = [key for key in self.boxes if key.rsplit("/", 1)[-1] == name] or [
-                key for key in self.boxes if _UPLOAD_PREFIX.sub("", key.rsplit("/", 1)[-1]) == name
-            ]
-            if len(found) > 1:
-                raise DataError(f"{self.path} has several images named {name!r}: {', '.join(found[:5])}")
-            if not found:
-                return ()
-            image = found[0]
-        self._used.add(image)
-        return self.boxes[image]
+        found = self._names.find(name)
+        if len(found) > 1:
+            raise DataError(f"{self.path} has several images named {name!r}: {name_some(found)}")
+        if not found:
+            self._missing.append(name)
+            return ()
+        self._used.add(found[0])
+        drawn = self.images[found[0]]
+        if drawn.error:
+            raise DataError(f"{self.path}, image {found[0]!r}: {drawn.error}", hint="correct it in the file")
+        if drawn.boxes and drawn.image_wh:
+            self._compare_sizes(found[0], drawn.image_wh, read_size(image))
+        return tuple(drawn.boxes)
 
-    def unused(self) -> list[str]:
-        """Return the images with boxes that were not asked for."""
-        return [name for name, boxes in self.boxes.items() if boxes and name not in self._used]
+    def _compare_sizes(self, name: str, drawn_wh: tuple[float, float], image_wh: tuple[int, int]) -> None:
+        sizes = f"{drawn_wh[0]:g} x {drawn_wh[1]:g} pixels, and the upright image has {image_wh[0]} x {image_wh[1]}"
+        if differ_in_shape(drawn_wh, image_wh):
+            is_turned = not differ_in_shape(drawn_wh, (image_wh[1], image_wh[0]))
+            raise DataError(
+                f"{self.path}, image {name!r}: its boxes were drawn on {sizes}",
+                hint="the image was turned: annotate it upright" if is_turned else "is it the same image?",
+            )
+        if max(drawn_wh) != max(image_wh):
+            self._scaled.append(f"{name} ({sizes})")
+
+    def remarks(self) -> list[str]:
+        """Return sentences about what was left out or does not fit."""
+        remarks = list(self._remarks)
+        if empty := {name: image.num_empty for name, image in self.images.items() if image.num_empty}:
+            remarks.append(
+                f"{sum(empty.values())} boxes of {self.path} have no area and are left out: {name_some(empty)}"
+            )
+        if self._scaled:
+            count = len(self._scaled)
+            remarks.append(f"{count} images have other sizes in {self.path}; boxes are scaled: {self._scaled[0]}")
+        if self._missing:
+            remarks.append(
+                f"{len(self._missing)} questions have images that {self.path} does not list: {name_some(self._missing)}"
+            )
+        if unused := [name for name, image in self.images.items() if image.boxes and name not in self._used]:
+            remarks.append(f"{len(unused)} images of {self.path} have no question: {name_some(unused)}")
+        return remarks
 
 
 def read_box_file(path: Path) -> BoxFile:
     """Read a COCO or Label Studio file; the outermost bracket tells which it is.
 
     Raises:
-        DataError: no such file, neither format, or an invalid box.
+        DataError: no such file, or neither format.
     """
     try:
         found: JsonValue = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read: {error}", hint="it should be a COCO or Label Studio JSON file"
         ) from error
     match found:
         case {"images": [*images], "annotations": [*annotations], **rest}:
-            names = _read_categories(path, rest.get("categories", []))
-            return BoxFile(path, _read_coco(path, images, annotations, names))
+            return BoxFile(path, read_coco(path, images, annotations, rest.get("categories", [])))
         case [*tasks]:
-            return BoxFile(path, _read_tasks(path, tasks))
+            return BoxFile(path, *read_label_studio(path, tasks))
         case _:
             raise DataError(
                 f"{path} is neither COCO nor Label Studio",
@@ -144,92 +170,6 @@ def write_label_studio(samples: Iterable[Sample], path: Path) -> int:
         tasks.append({"data": data, "annotations": [{"result": results}]})
     path.write_text(json.dumps(tasks, indent=1))
     return count
-
-
-def _read_coco(
-    path: Path, images: Sequence[JsonValue], annotations: Sequence[JsonValue], categories: Mapping[JsonValue, str]
-) -> dict[str, tuple[Box, ...]]:
-    sizes: dict[JsonValue, tuple[str, tuple[int, int]]] = {}
-    for image in images:
-        match image:
-            case {"id": int() | str() as key, "file_name": str(name), "width": int(width), "height": int(height)}:
-                sizes[key] = name, (width, height)
-            case _:
-                raise DataError(f"{path}: {excerpt(image)} is not an image with id, file_name, width and height")
-    found: dict[str, list[Box]] = {name: [] for name, _ in sizes.values()}
-    for annotation in annotations:
-        match annotation:
-            case {
-                "image_id": int() | str() as key,
-                "bbox": [
-                    int() | float() as x,
-                    int() | float() as y,
-                    int() | float() as width,
-                    int() | float() as height,
-                ],
-                **rest,
-            } if key in sizes:
-                name, size = sizes[key]
-                label = categories.get(rest.get("category_id"), "")
-                try:
-                    found[name].append(box_from_pixels((x, y, x + width, y + height), size, label))
-                except DataError as error:
-                    raise DataError(f"{path}, image {name!r}: {error}") from error
-            case _:
-                raise DataError(f"{path}: {excerpt(annotation)} is not a box of one of the images")
-    return {name: tuple(boxes) for name, boxes in found.items()}
-
-
-def _read_categories(path: Path, categories: JsonValue) -> dict[JsonValue, str]:
-    """The names of COCO's categories by id."""
-    names: dict[JsonValue, str] = {}
-    for category in categories if isinstance(categories, list) else [categories]:
-        match category:
-            case {"id": int() | str() as key, "name": name}:
-                names[key] = str(name)
-            case _:
-                raise DataError(f"{path}: {excerpt(category)} is not a category with id and name")
-    return names
-
-
-def _read_tasks(path: Path, tasks: Sequence[JsonValue]) -> dict[str, tuple[Box, ...]]:
-    found: dict[str, tuple[Box, ...]] = {}
-    for number, task in enumerate(tasks, start=1):
-        match task:
-            case {"data": {"image": str(image)}, "annotations": [*annotations]}:
-                name = image.rsplit("?d=", 1)[-1]
-                found[name] = found.get(name, ()) + tuple(_read_rectangles(path, number, annotations))
-            case _:
-                raise DataError(
-                    f"{path}, task {number}: lacks data.image or annotations", hint="export as JSON, not as CSV"
-                )
-    return found
-
-
-def _read_rectangles(path: Path, number: int, annotations: Sequence[JsonValue]) -> Iterable[Box]:
-    for annotation in annotations:
-        results = annotation.get("result") if isinstance(annotation, dict) else None
-        for result in results if isinstance(results, list) else []:
-            match result:
-                case {"type": "rectanglelabels" | "rectangle", "value": dict() as rectangle}:
-                    pass
-                case _:
-                    continue  # choices, polygons, texts
-            match rectangle:
-                case {
-                    "x": int() | float() as x,
-                    "y": int() | float() as y,
-                    "width": int() | float() as width,
-                    "height": int() | float() as height,
-                }:
-                    if rectangle.get("rotation"):
-                        raise DataError(f"{path}, task {number}: a rotated rectangle is not a box")
-                    labels = rectangle.get("rectanglelabels")
-                    label = str(labels[0]) if isinstance(labels, list) and labels else ""
-                    right, bottom = min(x + width, 100.0), min(y + height, 100.0)  # drawn up to the edge and rounded
-                    yield make_box((x * 10, y * 10, right * 10, bottom * 10), label)
-                case _:
-                    raise DataError(f"{path}, task {number}: {excerpt(rectangle)} is not a rectangle in per cent")
 
 
 def _to_pixels(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from p2r.errors import DataError
 from p2r.types import Box
 
+SLIP_PX = 1.0
+"""A box in pixels may reach this far beyond the image: by rounding, or by counting its last pixel from 1."""
+
 
 def box_from_pixels(corners: Sequence[float], image_wh: tuple[int, int], label: str = "") -> Box:
     """Convert (x1, y1, x2, y2) in pixels of an image of (width, height) to a box per mille.
@@ -17,7 +20,7 @@ def box_from_pixels(corners: Sequence[float], image_wh: tuple[int, int], label: 
         DataError: not a rectangle inside the image.
     """
     width, height = image_wh
-    x1, y1, x2, y2 = corners
+    x1, y1, x2, y2 = cut_slip(corners, image_wh, SLIP_PX)
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
         raise DataError(
             f"the box {list(corners)} (x1, y1, x2, y2) is not a rectangle inside the {width} x {height} image",
@@ -41,7 +44,14 @@ def make_box(corners: Sequence[float], label: str = "") -> Box:
     return box
 
 
-def clip_to_image(corners: Sequence[float], image_wh: tuple[int, int]) -> tuple[float, float, float, float]:
+def cut_slip(corners: Sequence[float], size: tuple[float, float], slip: float) -> tuple[float, float, float, float]:
+    """Cut (x1, y1, x2, y2) at the edges if it reaches beyond them by at most `slip`; else return it as it is."""
+    (width, height), (x1, y1, x2, y2) = size, corners
+    is_slip = x1 >= -slip and y1 >= -slip and x2 <= width + slip and y2 <= height + slip
+    return clip_to_image(corners, size) if is_slip else (x1, y1, x2, y2)
+
+
+def clip_to_image(corners: Sequence[float], image_wh: tuple[float, float]) -> tuple[float, float, float, float]:
     """Cut (x1, y1, x2, y2), in pixels, at the image's edges."""
     (width, height), (x1, y1, x2, y2) = image_wh, corners
     return max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
