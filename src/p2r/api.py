@@ -28,12 +28,13 @@ from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.judges import judge_for
 from p2r.judges.number import explain_target, is_comparable
 from p2r.loop import blocking_loop, run_blocking
-from p2r.models.load import check_model, load_model
+from p2r.models.load import check_model, check_stated, load_model
+from p2r.models.profiles import FamilyName
 from p2r.modes import AskMode, make_roles, read_mode
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet, check_question, load_prompt_set
 from p2r.roles import hash_roles
-from p2r.types import AnswerForm, Failure, ImageSource, Sample, Trace
+from p2r.types import AnswerForm, Failure, Frame, ImageSource, Sample, Trace
 from p2r.walks import walk_all
 
 AnyImage = str | Path | Image.Image | ImageSource
@@ -49,6 +50,7 @@ class P2R:
         mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools" is a
             chat in which the model zooms in; "zoom" is a search over parts of the image.
         prompts: a shipped prompt set ("release", "paper"), the folder of your own set, or a loaded set.
+        family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
         budget: pixels of an image or crop; None for each model's own budget.
         max_image_pixels: a larger file is refused before it is decoded.
 
@@ -64,6 +66,8 @@ class P2R:
         perceiver_model: str | Model | None = None,
         mode: AskMode = "p2r",
         prompts: str | Path | PromptSet = "release",
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
         budget: Budget | None = None,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
@@ -73,8 +77,12 @@ class P2R:
             check_model(perceiver_model, "perceiver_model")
         wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
         self.max_image_pixels = max_image_pixels
-        answerer = load_model(model) if isinstance(model, str) else model
-        looker = load_model(perceiver_model) if isinstance(perceiver_model, str) else perceiver_model
+        check_stated(family, frame, model if perceiver_model is None else perceiver_model)
+        looker = perceiver_model
+        if isinstance(looker, str):
+            looker = load_model(looker, family=family, frame=frame)
+            family = frame = None
+        answerer = load_model(model, family=family, frame=frame) if isinstance(model, str) else model
         self.perceiver, self.reasoner = make_roles(mode, answerer, wording, perceiver_model=looker, budget=budget)
         if "IPython" in sys.modules:  # only notebooks need the report room, which loads slowly
             from p2r.report.trace import show_traces_in_notebooks

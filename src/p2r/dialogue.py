@@ -25,11 +25,20 @@ class Budget(Frozen):
 
 
 class ModelProfile(Frozen):
-    """The format that a model family expects: the frame in which it writes boxes, and its pixel budget."""
+    """The format that a model family expects: the frame in which it writes boxes, and its pixel budget.
+
+    frame_is_stated: the frame is what somebody said, whatever the family's is.
+    """
 
     family: str
     frame: Frame
     budget: Budget
+    frame_is_stated: bool = False
+
+    @property
+    def stated_frame(self) -> Frame | None:
+        """The frame that somebody said; None for the family's own."""
+        return self.frame if self.frame_is_stated else None
 
 
 class Decoding(Frozen):

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 AnswerForm = Literal["choice", "number", "free_form"]
-Frame = Literal["per_mille", "absolute", "unit"]
+Frame = Literal["per_mille", "pixels", "unit"]
 Stage = Literal["image", "perceive", "gather", "reason", "judge"]
 ParseStep = Literal["strict", "repaired", "salvaged", "none"]
 
@@ -165,7 +165,10 @@ class BoxParse(Frozen):
 
     step: the step of parsing that succeeded.
     reason: why no box was found; "" if some were.
-    num_invalid, num_duplicates, num_over_cap: boxes that were left out. num_clipped: boxes that were cut to the image.
+    num_invalid, num_other_frame, num_revised, num_duplicates, num_over_cap: boxes that were left out.
+    num_clipped: boxes that were cut to the image.
+    other_frame: the frame in which those of `num_other_frame` seem to be written; None when that cannot be told.
+    faults: why boxes were left out, one by one, the first few.
     """
 
     step: ParseStep
@@ -174,6 +177,10 @@ class BoxParse(Frozen):
     num_clipped: int = 0
     num_duplicates: int = 0
     num_over_cap: int = 0
+    num_other_frame: int = 0
+    num_revised: int = 0
+    other_frame: Frame | None = None
+    faults: tuple[str, ...] = ()
 
 
 class Perception(Frozen):

@@ -12,8 +12,10 @@ from p2r.cli.batch import IMAGES_FOLDER, BatchSettings, ask_batch
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
+    BoxFrame,
     Device,
     Dtype,
+    Family,
     ImageTransport,
     MaxPixels,
     ModelSpec,
@@ -24,6 +26,7 @@ from p2r.cli.options import (
 from p2r.cli.questions import is_batch, read_folder, read_rows
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
+from p2r.evaluation.counts import explain_frame
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
@@ -81,6 +84,8 @@ def ask(
         ),
     ] = "p2r",
     prompts: Wording = "release",
+    family: Family = None,
+    frame: BoxFrame = None,
     max_pixels: MaxPixels = None,
     max_image_pixels: Annotated[
         int,
@@ -113,13 +118,20 @@ def ask(
     else:
         samples = [_read_image(image, _needed(question), answers, answer_form, max_image_pixels)]
 
-    def load(spec: str) -> Model:
+    def load(spec: str, *, looks: bool) -> Model:
         return load_model(
-            spec, device=device, dtype=dtype, max_pixels=max_pixels, timeout_s=timeout_s, transport=transport
+            spec,
+            device=device,
+            dtype=dtype,
+            family=family if looks else None,
+            frame=frame if looks else None,
+            max_pixels=max_pixels,
+            timeout_s=timeout_s,
+            transport=transport,
         )
 
-    looker = load(perceiver_model) if perceiver_model else None
-    p2r = P2R(load(model), perceiver_model=looker, mode=mode, prompts=wording)
+    looker = load(perceiver_model, looks=True) if perceiver_model else None
+    p2r = P2R(load(model, looks=looker is None), perceiver_model=looker, mode=mode, prompts=wording)
     if is_batch(image):
         settings = BatchSettings(
             model=model,
@@ -127,6 +139,8 @@ def ask(
             mode=mode,
             prompts=prompts,
             prompt_fingerprint=wording.fingerprint,
+            family=family,
+            frame=frame,
             max_pixels=max_pixels,
             dtype=dtype,
         )
@@ -143,6 +157,8 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> N
         typer.echo(trace.model_dump_json())
     else:
         print_trace(make_console(), trace)
+    if note := explain_frame([trace]):
+        make_console(stderr=True).print(note, markup=False, soft_wrap=True)
     if save:
         paths = save_trace(save, trace, sample.image)
         make_console(stderr=True).print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

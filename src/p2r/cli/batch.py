@@ -14,11 +14,13 @@ from rich.console import Console
 from p2r.api import P2R
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
+from p2r.evaluation.counts import explain_frame
+from p2r.models.profiles import FamilyName
 from p2r.modes import Mode
 from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
-from p2r.types import Frozen, Sample, Trace
+from p2r.types import Frame, Frozen, Sample, Trace
 
 IMAGES_FOLDER = "images"
 
@@ -31,6 +33,8 @@ class BatchSettings(Frozen):
     mode: Mode
     prompts: str
     prompt_fingerprint: str
+    family: FamilyName | None = None
+    frame: Frame | None = None
     max_pixels: int | None
     dtype: str | None
 
@@ -90,6 +94,8 @@ def ask_batch(
     num_failed = len(samples) - len(finished)
     errors.print(f"{len(finished)} answered, {num_failed} failed: {store.path}", markup=False, soft_wrap=True)
     _print_accuracy(errors, finished)
+    if note := explain_frame(finished):
+        errors.print(note, markup=False, soft_wrap=True)
     if num_failed:
         print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only these again")
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ from typer.models import OptionInfo
 _NAMED = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 _CHANGES = "changes"
 SETTINGS = {
+    "frame": "model.frame",
     "max_pixels": "model.max_pixels",
     "num_at_once": "partner.concurrency",
     "num_samples": "data.num_rows",

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
 from p2r.modes import MODES
+from p2r.types import Frame
 from p2r.walks import Sharing
 
 MODEL, DATA, RUN = "The model", "The benchmark", "The run"
@@ -35,6 +37,22 @@ JudgeSpec = Annotated[
 ]
 Wording = Annotated[
     str, typer.Option(help="Use the prompts release, paper, or those in your own folder.", rich_help_panel=MODEL)
+]
+Family = Annotated[
+    FamilyName | None,
+    typer.Option(
+        help="State the family of the model that says where to look, where its name does not tell.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+BoxFrame = Annotated[
+    Frame | None,
+    typer.Option(
+        help="Read its boxes as numbers from 0 to 1000 (per_mille), as pixels, or from 0 to 1 (unit).",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
 ]
 MaxPixels = Annotated[
     int | None,

@@ -13,7 +13,7 @@ from typing import Literal, cast
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from p2r.config.presets import Estimator
-from p2r.types import Frozen
+from p2r.types import Frame, Frozen
 
 ActiveRole = Literal["perceiver", "reasoner"]
 Term = Literal["correct", "format", "count", "overlap_penalty", "label_penalty"]
@@ -48,6 +48,7 @@ class ModelSettings(Frozen):
 
     source: nano, nano-base, a checkpoint folder or a hub id.
     device, dtype: None takes a GPU when there is one, and float32 on a CPU, bfloat16 on a GPU.
+    frame: the frame in which the model writes boxes; None for its family's.
     max_pixels: most pixels of an image. None for 2048 visual tokens as in the paper (appendix C.2), or for the
         checkpoint's own limit where that is lower.
     """
@@ -58,6 +59,7 @@ class ModelSettings(Frozen):
     gradient_checkpointing: bool = True
     freeze_vision: bool = False
     lora: LoraSettings | None = None
+    frame: Frame | None = None
     max_pixels: PositiveInt | None = None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from p2r.answers import Scorer
 from p2r.errors import StorageError
+from p2r.evaluation.counts import explain_frame
 from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows
 from p2r.evaluation.tables import Table, show_interval, show_share
@@ -21,7 +22,7 @@ from p2r.statistics import (
 )
 
 ALPHA = 0.05
-_NAMING = ("mode", "model", "perceiver_model", "prompts", "max_pixels", "seed")
+_NAMING = ("mode", "model", "perceiver_model", "prompts", "family", "frame", "max_pixels", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,11 @@ def tabulate_runs(runs: Sequence[ScoredRun], *, scorer: Scorer = "robust", names
         cells = [name, str(len(whole.rows)), show_share(whole.chance), show_share(whole.score)]
         cells.append(show_interval(whole.interval))
         body.append((*cells, *(show_share(columns[other].score if other in columns else None) for other in others)))
-    notes = [(name, explain_open(run, scorer)) for name, run in zip(names, runs, strict=True)]
+    notes = [
+        (name, note)
+        for name, run in zip(names, runs, strict=True)
+        for note in (explain_open(run, scorer), explain_frame(run.traces.values()))
+    ]
     return Table(
         title=f"{name_measure(runs[0])}: {runs[0].settings.benchmark} ({scorer})",
         columns=("run", "n", "chance", "accuracy", "95% interval", *others),
@@ -172,7 +177,10 @@ def name_runs(runs: Sequence[ScoredRun]) -> list[str]:
     enough, their folders."""
     settings = [run.settings.model_dump() for run in runs]
     differing = [key for key in _NAMING if len({each[key] for each in settings}) > 1] or ["mode"]
-    names = [" ".join(str(each[key]) for key in differing if each[key] is not None) for each in settings]
+    names = [
+        " ".join(str(each[key]) for key in differing if each[key] is not None) or f"{differing[0]} not set"
+        for each in settings
+    ]
     keys = {(run.settings.benchmark, name) for run, name in zip(runs, names, strict=True)}
     return names if len(keys) == len(runs) else [run.place for run in runs]
 

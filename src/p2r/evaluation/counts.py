@@ -6,9 +6,11 @@ A sample may be in several counts. None is a verdict: an answer read from an unt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from statistics import mode as most_frequent
 
 from p2r.answers.region import find_region
+from p2r.boxes.parse import FRAMES
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.modes import UNTAGGED
 from p2r.types import Trace
@@ -20,6 +22,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 
+MANY = 0.05
+"""The share of replies with boxes in another frame from which on a run says so: one in twenty."""
 DEFINITIONS: Mapping[str, str] = {
     "error": "the walk failed: neither right nor wrong, and the same command asks again",
     "empty": "the reply has no text",
@@ -30,6 +34,7 @@ DEFINITIONS: Mapping[str, str] = {
     "ambiguous": "no answer could be read without guessing, and the reply is not empty, truncated or a refusal",
     "not an option": "the answer names something that is not among the options",
     "box parse failure": "no box could be read from the perceiver's reply, and it is not an empty list",
+    "other frame": "a box was left out because its numbers do not fit the frame in which they are read",
     "tool error": "a tool call of the reasoner could not be carried out, and it was told so",
     "clipped box": "a box reached beyond the image and was cut off at its edge",
     "fall-back": "there was no usable box, so only the image was shown",
@@ -53,6 +58,7 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
         "not an option": _is_no_option,
         "box reply truncated": lambda row: _is_looking_cut(row.trace),
         "box parse failure": lambda row: _is_unparsed(row.trace),
+        "other frame": lambda row: count_other_frame(row.trace) > 0,
         "tool error": lambda row: _is_tool_misused(row.trace),
         "clipped box": lambda row: _count_clipped(row.trace) > 0,
         "fall-back": lambda row: row.trace.evidence is not None and not row.trace.evidence.annotated,
@@ -63,10 +69,32 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
     if not looked:
         left_out |= {"fall-back"}
     if not wrote_boxes:
-        left_out |= {"box reply truncated", "box parse failure", "clipped box"}
+        left_out |= {"box reply truncated", "box parse failure", "other frame", "clipped box"}
     if not any(_calls_tools(row.trace) for row in run.rows):
         left_out |= {"tool error"}
     return {name: sum(map(counted[name], run.rows)) for name in DEFINITIONS if name not in left_out}
+
+
+def count_other_frame(trace: Trace) -> int:
+    """Count the boxes of a reply whose numbers do not fit the frame in which they are read."""
+    parse = trace.perception.parse if trace.perception else None
+    return parse.num_other_frame if parse else 0
+
+
+def explain_frame(traces: Iterable[Trace]) -> str:
+    """Return a sentence when so many replies have boxes in another frame that theirs may be wrong; "" when not."""
+    parses = [trace.perception.parse for trace in traces if trace.perception and trace.perception.parse]
+    with_boxes = [parse for parse in parses if parse.step != "none"]
+    others = [parse for parse in with_boxes if parse.num_other_frame]
+    if not others or len(others) < MANY * len(with_boxes):
+        return ""
+    frame = most_frequent(parse.other_frame for parse in others)
+    looks = f" but look like {FRAMES[frame]}" if frame else ""
+    how = f'--frame {frame} (in Python, frame="{frame}")' if frame else "--frame (in Python, frame=)"
+    return (
+        f"{len(others)} of {len(with_boxes)} replies with boxes have numbers that do not fit the frame in which they "
+        f"are read{looks}. Such boxes are left out; if the model writes them so, state its frame with {how}."
+    )
 
 
 def _is_empty(trace: Trace) -> bool:

@@ -18,10 +18,12 @@ from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.prepare import Prepared, check_settings, prepare
 from p2r.evaluation.scoring import ScoredRun
 from p2r.loop import run_blocking
-from p2r.models.load import check_model, load_model
+from p2r.models.load import check_model, check_stated, load_model
+from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
 from p2r.modes import Mode, read_mode
 from p2r.prompts import PromptSet, load_prompt_set
+from p2r.types import Frame
 from p2r.walks import MOST_IMAGE_BYTES, Sharing
 
 NUM_NEEDLES = 400
@@ -48,6 +50,8 @@ def evaluate(
     max_error_rate: float = 0.1,
     num_at_once: int = 16,
     most_image_bytes: int = MOST_IMAGE_BYTES,
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
     max_pixels: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -76,6 +80,7 @@ def evaluate(
         share_perception: which samples share one look.
         max_error_rate: share of failures, 0 to 1, above which the run stops.
         num_at_once, most_image_bytes: samples in flight, and the memory of their images.
+        family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
         max_pixels, device, dtype, timeout_s, transport, cache: as in `load_model`; not for loaded models.
         on_progress: called with the tally so far, from another thread, at the beginning and after every answer.
 
@@ -113,6 +118,8 @@ def evaluate(
         max_error_rate=max_error_rate,
         num_at_once=num_at_once,
         most_image_bytes=most_image_bytes,
+        family=family,
+        frame=frame,
         max_pixels=max_pixels,
         device=device,
         dtype=dtype,
@@ -144,6 +151,8 @@ def evaluate_all(
     max_error_rate: float = 0.1,
     num_at_once: int = 16,
     most_image_bytes: int = MOST_IMAGE_BYTES,
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
     max_pixels: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -186,6 +195,7 @@ def evaluate_all(
             f"device, dtype, max_pixels and cache cannot change {model.name}, which is loaded already",
             hint="give them to load_model",
         )
+    check_stated(family, frame, model if perceiver_model is None else perceiver_model)
     loaded = _load_benchmarks(
         benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit
     )
@@ -220,6 +230,8 @@ def evaluate_all(
             seed=seed,
             shard=shard,
             share_perception=share_perception,
+            family=family,
+            frame=frame,
             load=load,
         )
         for benchmark in loaded

@@ -16,13 +16,14 @@ from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.scoring import choose_judge
 from p2r.models.load import load_model, loading_of
+from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
 from p2r.modes import LOOKING, Mode, make_roles
 from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import Perceiver, Reasoner
 from p2r.runs.evaluation import RunSettings
-from p2r.types import Judge, Sample
+from p2r.types import Frame, Judge, Sample
 from p2r.walks import Sharing, share_perception_of
 
 
@@ -63,12 +64,15 @@ def prepare(
     seed: int = 0,
     shard: str | None = None,
     share_perception: Sharing = "same-prompt",
-    load: Callable[[str], Model] = load_model,
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
+    load: Callable[..., Model] = load_model,
 ) -> Prepared:
     """Choose the samples of a run and make its roles; `evaluate` describes the arguments. Models are loaded last.
 
     Args:
-        load: loads a model by its name. A cached one loads each model once for several runs.
+        load: loads a model by its name; also takes `family` and `frame`, which are those of the model that writes
+            boxes. A cached one loads each model once for several runs.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -77,11 +81,14 @@ def prepare(
     samples = choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
 
-    def get(given: str | Model) -> Model:
-        return load(given) if isinstance(given, str) else given
+    stated = {name: value for name, value in (("family", family), ("frame", frame)) if value is not None}
 
-    answerer = get(model)
-    looker = get(perceiver_model) if perceiver_model is not None and mode in LOOKING else None
+    def get(given: str | Model, **stated: str) -> Model:
+        return load(given, **stated) if isinstance(given, str) else given
+
+    answerer = get(model, **(stated if perceiver_model in (None, model) else {}))
+    looker = get(perceiver_model, **stated) if perceiver_model is not None and mode in LOOKING else None
+    writer = looker or answerer
     is_free = any(sample.answer_form == "free_form" for sample in samples)
     judge = get(judge_model) if judge_model is not None and is_free else None
     roles = make_roles(mode, answerer, wording, perceiver_model=looker, seed=seed)
@@ -100,6 +107,8 @@ def prepare(
         judge_model=loading_of(judge).spec if judge else None,
         prompt_fingerprint=wording.fingerprint,
         roles=hash_roles(perceiver, roles.reasoner),
+        family=loading_of(writer).family,
+        frame=writer.profile.stated_frame,
         max_pixels=loading.max_pixels,
         dtype=loading.dtype,
         limit=limit,

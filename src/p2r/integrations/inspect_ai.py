@@ -37,11 +37,12 @@ from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.evaluation.prepare import Prepared, prepare
 from p2r.evaluation.scoring import choose_judge
 from p2r.models.load import load_model
+from p2r.models.profiles import FamilyName
 from p2r.modes import read_mode
 from p2r.pipeline import NOTHING_SAID, walk
 from p2r.prompts import question_text
 from p2r.runs.evaluation import SampleFacts, to_sample
-from p2r.types import Box, Sample, Trace
+from p2r.types import Box, Frame, Sample, Trace
 
 MAX_ERROR_RATE = 0.1
 TRACE, GOLD_BOXES, SCORED_BY = "trace", "gold_boxes", "scored_by"
@@ -68,6 +69,8 @@ def needles(
     mode: str = "p2r",
     perceiver_model: str | None = None,
     prompts: str = "release",
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
     max_pixels: int | None = None,
 ) -> Task:
     """Needles: tiny details in large images, made on the spot. Arguments are those of `benchmark`."""
@@ -79,6 +82,8 @@ def needles(
         mode=mode,
         perceiver_model=perceiver_model,
         prompts=prompts,
+        family=family,
+        frame=frame,
         max_pixels=max_pixels,
     )
 
@@ -95,6 +100,8 @@ def benchmark(
     mode: str = "p2r",
     perceiver_model: str | None = None,
     prompts: str = "release",
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
     max_pixels: int | None = None,
 ) -> Task:
     """Any benchmark that `p2r eval` takes.
@@ -103,13 +110,14 @@ def benchmark(
         spec, split, boxes, images: the benchmark, as in `load_benchmark`.
         num_samples: number of needles.
         seed: seed for needles, random boxes and option orders.
-        model, mode, perceiver_model, prompts, max_pixels: as in `p2r eval`.
+        model, mode, perceiver_model, prompts, family, frame, max_pixels: as in `p2r eval`.
 
     Raises:
         ClickException: an argument is not usable; Inspect's command prints it as one line.
     """
     try:
-        arguments = (spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels)
+        data = (spec, split, boxes, images, num_samples, seed)
+        arguments = (*data, model, mode, perceiver_model, prompts, family, frame, max_pixels)
         prepared = prepare_once(*arguments)
         walks = look_and_answer(*arguments)
     except P2RError as error:
@@ -136,11 +144,13 @@ def look_and_answer(
     mode: str,
     perceiver_model: str | None,
     prompts: str,
+    family: FamilyName | None,
+    frame: Frame | None,
     max_pixels: int | None,
 ) -> Solver:
     """One walk per sample, not judged; without a reasoner where only boxes are scored. Arguments as in `benchmark`."""
     prepared = prepare_once(
-        spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, max_pixels
+        spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, family, frame, max_pixels
     )
     samples = {sample.id: sample for sample in prepared.samples}
 
@@ -201,6 +211,8 @@ def prepare_once(
     mode: str,
     perceiver_model: str | None,
     prompts: str,
+    family: FamilyName | None,
+    frame: Frame | None,
     max_pixels: int | None,
 ) -> Prepared:
     """Prepare what task and solver share: the benchmark, its samples as the mode asks them, and the roles."""
@@ -213,6 +225,8 @@ def prepare_once(
         prompts=prompts,
         seed=seed,
         share_perception="never",
+        family=family,
+        frame=frame,
         load=partial(load_model, max_pixels=max_pixels),
     )
 

@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -38,11 +39,12 @@ from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
 from p2r.loop import run_blocking
 from p2r.models.load import load_model
+from p2r.models.profiles import FamilyName
 from p2r.modes import MODES, Mode, make_roles, read_mode
 from p2r.prompts import load_prompt_set
 from p2r.roles import hash_roles
 from p2r.runs.store import TraceStore
-from p2r.types import LETTERS, Frozen, Sample, Trace
+from p2r.types import LETTERS, Frame, Frozen, Sample, Trace
 
 MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
 """The description of the model that the entry point hands to lmms-eval."""
@@ -55,7 +57,7 @@ class P2RModel(lmms):
     """A model of lmms-eval that answers questions about one image. Its arguments are those of `--model_args`.
 
     Args:
-        model, perceiver_model, max_pixels, device, dtype: as in `p2r eval`.
+        model, perceiver_model, family, frame, max_pixels, device, dtype: as in `p2r eval`.
         mode: any mode of `p2r eval` that is not in NOT_OFFERED.
         prompts: release, paper, or a folder.
         closing: "drop" leaves out what the task says after the last option ("Answer with the option's letter ...
@@ -78,6 +80,8 @@ class P2RModel(lmms):
         perceiver_model: str | None = None,
         prompts: str = "release",
         closing: str = "drop",
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
         max_pixels: int | None = None,
         num_at_once: int = 8,
         max_failed: int = 0,
@@ -102,9 +106,10 @@ class P2RModel(lmms):
             raise ConfigError(
                 f"num_at_once is {num_at_once} and max_failed is {max_failed}", hint="at least 1, and at least 0"
             )
-        answerer = load_model(model, device=device, dtype=dtype, max_pixels=max_pixels)
-        looker = perceiver_model and load_model(perceiver_model, device=device, dtype=dtype, max_pixels=max_pixels)
-        self._roles = make_roles(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker or None)
+        load = partial(load_model, device=device, dtype=dtype, max_pixels=max_pixels)
+        looker = load(perceiver_model, family=family, frame=frame) if perceiver_model else None
+        answerer = load(model) if looker else load(model, family=family, frame=frame)
+        self._roles = make_roles(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker)
         self._closing = closing
         self._num_at_once, self._max_failed = num_at_once, max_failed
         self._out = None if out is None else Path(out).expanduser()
@@ -115,6 +120,8 @@ class P2RModel(lmms):
             prompts=prompts,
             roles=hash_roles(*self._roles),
             closing=self._closing,
+            family=family,
+            frame=frame,
             max_pixels=max_pixels,
             dtype=dtype,
         )
@@ -195,6 +202,8 @@ class LmmsEvalSettings(Frozen):
     prompts: str
     roles: str
     closing: Literal["keep", "drop"]
+    family: FamilyName | None = None
+    frame: Frame | None = None
     max_pixels: int | None
     dtype: str | None
 

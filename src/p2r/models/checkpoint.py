@@ -9,20 +9,39 @@ once: what else needs them takes the opened `Checkpoint`.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 from p2r.dialogue import ModelProfile
 from p2r.errors import ModelError, reason_of
-from p2r.models.profiles import FAMILIES, PatchFormat, family_of, limit_profile, patch_format, processor_limits
+from p2r.models.profiles import (
+    FAMILIES,
+    MAX_TOKENS,
+    MIN_TOKENS,
+    FamilyName,
+    PatchFormat,
+    check_family,
+    family_of,
+    limit_profile,
+    patch_format,
+    processor_limits,
+    profile_for,
+)
+from p2r.types import Frame
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 HUB_TIMEOUT_S = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +54,7 @@ class Checkpoint:
     """
 
     folder: Path
-    family: str
+    family: FamilyName
     config: Mapping[str, object]
     preprocessor: Mapping[str, object]
     patches: PatchFormat
@@ -53,10 +72,86 @@ class Checkpoint:
         """The token that stands for an image in a prompt."""
         return cast(int, self.config["image_token_id"])
 
-    def profile(self, *, max_pixels: int | None = None, for_server: bool = False) -> ModelProfile:
-        """Return the model's profile; see `limit_profile`. Raises ConfigError for `max_pixels` below one token."""
-        limits = processor_limits(self.preprocessor)
-        return limit_profile(self.family, limits, max_pixels=max_pixels, for_server=for_server)
+    def profile(
+        self,
+        *,
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
+        max_pixels: int | None = None,
+        for_server: bool = False,
+    ) -> ModelProfile:
+        """Return the model's profile; see `limit_profile`.
+
+        Args:
+            family: what somebody said; config.json knows better, so another family is only mentioned in a warning.
+
+        Raises:
+            ConfigError: there is no such frame, or `max_pixels` is less than one visual token.
+        """
+        if not self.preprocessor:
+            _tell_default_limits(self.folder, self.family)
+        return _make_profile(self.folder, self.family, self.preprocessor, family, frame, max_pixels, for_server)
+
+
+def served_profile(
+    name: str, *, family: FamilyName | None = None, frame: Frame | None = None, max_pixels: int | None = None
+) -> ModelProfile:
+    """Return the profile of a model behind a server, by the name under which it is served.
+
+    Where the name is a folder here, or a hub id whose config.json is in the local cache, the files say what the model
+    is; nothing is downloaded. Else the name does; see `profile_for`.
+
+    Raises:
+        ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
+    """
+    folder = _find_files(name)
+    with contextlib.suppress(ModelError):
+        own = None if folder is None else family_of(read_json(folder / "config.json"))
+        if folder is not None and own is not None:
+            return _make_profile(folder, own, _read_preprocessor(folder), family, frame, max_pixels, for_server=True)
+    return profile_for(name, family=family, frame=frame, max_pixels=max_pixels, for_server=True)
+
+
+def _find_files(name: str) -> Path | None:
+    """Return the folder on this machine that holds the config.json of a named model; None without one."""
+    with contextlib.suppress(OSError, ValueError):
+        if Path(name, "config.json").is_file():
+            return Path(name)
+    if HUB_ID.fullmatch(name) is None or find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _make_profile(
+    folder: Path,
+    own: FamilyName,
+    preprocessor: Mapping[str, object],
+    stated: FamilyName | None,
+    frame: Frame | None,
+    max_pixels: int | None,
+    for_server: bool,
+) -> ModelProfile:
+    check_family(stated, frame)
+    if stated not in (None, own):
+        logger.warning(
+            "%s is of the family %s by its config.json, so the stated family %s is passed over; --frame says how it "
+            "writes boxes (in Python, frame=)",
+            folder, own, stated,
+        )  # fmt: skip
+    limits = processor_limits(preprocessor)
+    return limit_profile(own, limits, frame=frame, max_pixels=max_pixels, for_server=for_server)
+
+
+@cache
+def _tell_default_limits(folder: Path, family: FamilyName) -> None:
+    """Warn once that a checkpoint does not say how large its images are."""
+    logger.warning(
+        "%s has no preprocessor_config.json, so images are sized as is usual for %s: %d to %d visual tokens",
+        folder, family, MIN_TOKENS, MAX_TOKENS,
+    )  # fmt: skip
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -22,9 +22,10 @@ from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
+from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
-from p2r.types import Frozen
+from p2r.types import Frame, Frozen
 
 KINDS = (
     "nano, nano-base, a checkpoint folder, a hub id such as hongxingli/P2R-4B, vllm:CHECKPOINT, "
@@ -43,6 +44,8 @@ def load_model(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
     max_pixels: int | None = None,
     batch_size: int = 16,
     concurrency: int = 16,
@@ -58,6 +61,10 @@ def load_model(
         device, dtype, batch_size: for a local model; chosen to fit the machine when None. vLLM takes only the dtype.
         concurrency, timeout_s, api_key, transport: for a server: most requests at a time, longest wait for a reply,
             the key (OPENAI_API_KEY when None), and how images are sent (lossless unless "jpeg" is asked for).
+        family: the model's family, where its name does not tell ("qwen3_vl", "qwen2_5_vl"). A checkpoint's config.json
+            knows better.
+        frame: the frame in which the model writes boxes, in place of its family's: "per_mille" (0 to 1000), "pixels"
+            of the image that it sees, or "unit" (0 to 1).
         max_pixels: most pixels per image, in place of the model profile's.
         cache: a folder where replies are kept and looked up before the model is asked; see `cached`.
 
@@ -69,10 +76,12 @@ def load_model(
     """
     if not _is_text(spec):
         raise ConfigError(f"spec is {excerpt(spec)}, not the name of a model", hint=f"a model is {KINDS}")
+    check_family(family, frame)
     model = _load(
-        spec.strip(), device, dtype, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, cache
-    )
-    _LOADINGS[model] = Loading(spec=spec, max_pixels=max_pixels, dtype=dtype)
+        spec.strip(), device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport,
+        cache,
+    )  # fmt: skip
+    _LOADINGS[model] = Loading(spec=spec, family=family, max_pixels=max_pixels, dtype=dtype)
     return model
 
 
@@ -85,6 +94,20 @@ def check_model(model: object, argument: str = "model") -> None:
         )
 
 
+def check_stated(family: object, frame: object, looker: object) -> None:
+    """Make sure that family and frame can be stated: `looker`, which says where to look, is not loaded yet.
+
+    Raises:
+        ConfigError: it is loaded, or there is no such family or frame.
+    """
+    check_family(family, frame)
+    if (family, frame) != (None, None) and not _is_text(looker):
+        raise ConfigError(
+            f"family and frame cannot change {excerpt(getattr(looker, 'name', looker))}, which is loaded already",
+            hint="give them to load_model",
+        )
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -93,6 +116,7 @@ class Loading(Frozen):
     """The name of a model and the way it was loaded, as far as that can change a result."""
 
     spec: str
+    family: FamilyName | None = None
     max_pixels: int | None = None
     dtype: str | None = None
 
@@ -109,6 +133,8 @@ def _load(
     spec: str,
     device: str | None,
     dtype: str | None,
+    family: FamilyName | None,
+    frame: Frame | None,
     max_pixels: int | None,
     batch_size: int,
     concurrency: int,
@@ -126,6 +152,8 @@ def _load(
 
         server = EndpointModel.connect(
             spec,
+            family=family,
+            frame=frame,
             max_pixels=max_pixels,
             concurrency=concurrency,
             timeout_s=timeout_s,
@@ -136,7 +164,7 @@ def _load(
         return _keep_replies(server, lambda: f"{server.url}#{server.name} {kind}", replies)
     if spec.startswith(SCRIPTED):
         path = Path(spec.removeprefix(SCRIPTED)).expanduser()
-        scripted = ScriptedModel.from_file(path, max_pixels=max_pixels)
+        scripted = ScriptedModel.from_file(path, family=family, frame=frame, max_pixels=max_pixels)
         return _keep_replies(scripted, lambda: f"scripted {path.read_text(encoding='utf-8')}", replies)
     if spec.startswith(VLLM):
         if device is not None:
@@ -153,7 +181,7 @@ def _load(
         checkpoint = fetch_checkpoint(source)  # only now, because it may be downloaded
         from p2r.models.vllm import VllmModel
 
-        engine = VllmModel.load(checkpoint, name=spec, dtype=dtype, max_pixels=max_pixels)
+        engine = VllmModel.load(checkpoint, name=spec, dtype=dtype, family=family, frame=frame, max_pixels=max_pixels)
         return _keep_replies(engine, lambda: f"vllm {engine.dtype} {identify_checkpoint(checkpoint.folder)}", replies)
     source = find_source(spec)
     if find_spec("torch") is None or find_spec("transformers") is None:
@@ -165,7 +193,14 @@ def _load(
     from p2r.models.local.model import LocalModel
 
     local = LocalModel.load(
-        checkpoint, name=spec, device=device, dtype=dtype, max_pixels=max_pixels, batch_size=batch_size
+        checkpoint,
+        name=spec,
+        device=device,
+        dtype=dtype,
+        family=family,
+        frame=frame,
+        max_pixels=max_pixels,
+        batch_size=batch_size,
     )
     where = f"local {local.device.partition(':')[0]} {local.dtype}"
     return _keep_replies(local, lambda: f"{where} {identify_checkpoint(checkpoint.folder)}", replies)

@@ -15,15 +15,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast, get_args
 
 from p2r.dialogue import Budget, ModelProfile
-from p2r.errors import ConfigError, ModelError
+from p2r.errors import ConfigError, ModelError, excerpt
 from p2r.types import Frame
 
 MIN_TOKENS, MAX_TOKENS = 16, 4096
 """Visual tokens per image in the authors' evaluation."""
 
+FamilyName = Literal["qwen3_vl", "qwen2_5_vl"]
 Limits: TypeAlias = tuple[int | None, int | None]
 """Least and most pixels of an image; None where nothing is said."""
 
@@ -73,50 +74,81 @@ class Family:
         return ModelProfile(family=name, frame=self.frame, budget=budget)
 
 
-FAMILIES: Mapping[str, Family] = {
-    "qwen3_vl": Family("per_mille", QWEN3_VL, r"qwen[-_.]?3[-_.]?vl|\bp2r\b|perceive[-_ ]to[-_ ]reason", 64 * 32 * 32),
-    "qwen2_5_vl": Family("absolute", QWEN2_5_VL, r"qwen[-_.]?2[-_.]5[-_.]?vl|deepeyes|mini[-_]?o3", 4 * 28 * 28),
+_SIZE = r"(?:[-_.]?\d{1,3}b)?"
+_OF_QWEN3_VL = rf"qwen[-_.]?3{_SIZE}[-_.]?vl", r"\bp2r\b", r"perceive[-_ ]to[-_ ]reason"
+_OF_QWEN2_5_VL = (
+    rf"qwen[-_.]?2[-_.]?5{_SIZE}[-_.]?vl",
+    r"deepeyes",
+    r"mini[-_]?o3",
+    r"\bthyme(?![a-z])",
+    r"pixel[-_]?reasoner",
+    r"\bmonet(?![a-z])",
+    r"ui[-_]?tars[-_]?1[-_.]5",
+    r"treevgr",
+    r"chain[-_]?of[-_]?focus",
+    r"vlm[-_]r1",
+)
+FAMILIES: Mapping[FamilyName, Family] = {
+    "qwen3_vl": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_VL), 64 * 32 * 32),
+    "qwen2_5_vl": Family("pixels", QWEN2_5_VL, "|".join(_OF_QWEN2_5_VL), 4 * 28 * 28),
 }
 SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl"}
 PROFILES: Mapping[str, ModelProfile] = {name: family.profile(name) for name, family in FAMILIES.items()}
 UNKNOWN = FAMILIES["qwen3_vl"].profile("unknown")
 
 
-def profile_for(name: str, *, max_pixels: int | None = None, for_server: bool = False) -> ModelProfile:
+def profile_for(
+    name: str,
+    *,
+    family: FamilyName | None = None,
+    frame: Frame | None = None,
+    max_pixels: int | None = None,
+    for_server: bool = False,
+) -> ModelProfile:
     """Return the profile of a model by its name ("Qwen/Qwen3-VL-4B-Instruct").
 
-    An unknown name gets Qwen3-VL's profile and a warning. For a checkpoint use `Checkpoint.profile`.
+    An unknown name gets Qwen3-VL's profile and a warning, unless the family or the frame is stated. For a checkpoint
+    use `Checkpoint.profile`.
 
     Args:
-        max_pixels, for_server: as in `limit_profile`.
+        family: the model's family, whatever its name.
+        frame, max_pixels, for_server: as in `limit_profile`.
 
     Raises:
-        ConfigError: `max_pixels` is less than one visual token.
+        ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
     """
-    family = family_of(name)
-    if family is None:
+    found = family or family_of(name)
+    if found is None and frame is None:
         logger.warning(
-            "unknown model family of %r: boxes are read as 0-1000, images sized for 32-pixel tokens, as for Qwen3-VL",
+            "unknown model family of %r: boxes are read as numbers from 0 to 1000, images sized for 32-pixel tokens, "
+            "as for Qwen3-VL; state --family, or --frame for the boxes alone (in Python, family= and frame=)",
             name,
         )
-    return limit_profile(family, max_pixels=max_pixels, for_server=for_server)
+    return limit_profile(found, frame=frame, max_pixels=max_pixels, for_server=for_server)
 
 
 def limit_profile(
-    family: str | None, own_limits: Limits = (None, None), *, max_pixels: int | None = None, for_server: bool = False
+    family: FamilyName | None,
+    own_limits: Limits = (None, None),
+    *,
+    frame: Frame | None = None,
+    max_pixels: int | None = None,
+    for_server: bool = False,
 ) -> ModelProfile:
     """Return a family's profile with a budget that fits the model.
 
     Args:
         family: a key of FAMILIES; None for an unknown family.
         own_limits: of the checkpoint's own processor. A most that is smaller (as nano's is) lowers the budget's most.
+        frame: the frame in which the model writes boxes, in place of the family's.
         max_pixels: most pixels per image, in place of the budget's and the checkpoint's.
         for_server: the model runs behind a server whose processor must not resize again. Raises the budget's least to
             that of the checkpoint's own processor, where it is known, else of the family's published processor.
 
     Raises:
-        ConfigError: `max_pixels` is less than one visual token.
+        ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
     """
+    check_family(family, frame)
     profile = PROFILES[family] if family else UNKNOWN
     budget = profile.budget
     least = budget.min_pixels
@@ -130,19 +162,28 @@ def limit_profile(
             hint=f"between {MIN_TOKENS * budget.factor**2} and {MAX_TOKENS * budget.factor**2} is usual for this model",
         )
     limits = {"max_pixels": max_pixels, "min_pixels": min(least, max_pixels)}
-    return profile.model_copy(update={"budget": budget.model_copy(update=limits)})
+    stated = {} if frame is None else {"frame": frame, "frame_is_stated": True}
+    return profile.model_copy(update={"budget": budget.model_copy(update=limits), **stated})
 
 
-def family_of(source: str | Mapping[str, object]) -> str | None:
+def check_family(family: object, frame: object) -> None:
+    """Make sure that a family and a frame are known, or not stated. Raises ConfigError."""
+    if family is not None and family not in FAMILIES:
+        raise ConfigError(f"there is no model family {excerpt(family)}", hint=f"`family` is {' or '.join(FAMILIES)}")
+    if frame is not None and frame not in get_args(Frame):
+        raise ConfigError(f"there is no frame {excerpt(frame)}", hint=f"`frame` is one of {', '.join(get_args(Frame))}")
+
+
+def family_of(source: str | Mapping[str, object]) -> FamilyName | None:
     """Return a family's key in FAMILIES, by a model's name or by the `model_type` of its config; None when unknown."""
     if isinstance(source, str):
         return next((key for key, family in FAMILIES.items() if re.search(family.names, source.lower())), None)
     kind = str(source.get("model_type"))
     kind = SAME_FAMILY.get(kind, kind)
-    return kind if kind in FAMILIES else None
+    return next((key for key in FAMILIES if key == kind), None)
 
 
-def patch_format(preprocessor: Mapping[str, object], family: str, place: Path) -> PatchFormat:
+def patch_format(preprocessor: Mapping[str, object], family: FamilyName, place: Path) -> PatchFormat:
     """Return the patch format that a checkpoint's preprocessor settings state; the family's where they state none.
 
     Args:

@@ -9,8 +9,8 @@ from typing import cast, get_args
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, Role, visual_tokens
 from p2r.errors import ConfigError, ModelError, reason_of
-from p2r.models.profiles import PROFILES, profile_for
-from p2r.types import Completion, Usage
+from p2r.models.profiles import PROFILES, FamilyName, profile_for
+from p2r.types import Completion, Frame, Usage
 
 Replies = str | Sequence[str] | Callable[[Prompt], str]
 """The same reply every time, replies in the order of the calls, or a function of the prompt."""
@@ -42,11 +42,18 @@ class ScriptedModel:
         }
 
     @classmethod
-    def from_file(cls, path: Path, *, max_pixels: int | None = None) -> ScriptedModel:
+    def from_file(
+        cls,
+        path: Path,
+        *,
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
+        max_pixels: int | None = None,
+    ) -> ScriptedModel:
         """Read replies from JSON: `{"perceiver": "..." or ["...", ...], "reasoner": ..., "judge": ...}`.
 
         Args:
-            max_pixels: most pixels per image of the model that it stands for.
+            family, frame, max_pixels: those of the model that it stands for; Qwen3-VL's by default.
 
         Raises:
             ConfigError: the file cannot be read or holds something else, or `max_pixels` is not usable.
@@ -70,7 +77,7 @@ class ScriptedModel:
                 isinstance(text, str) for text in cast("list[object]", given)
             ):
                 raise ConfigError(f"{path}: the replies of {role!r} are neither a text nor a list of texts", hint=hint)
-        profile = profile_for("qwen3-vl", max_pixels=max_pixels)
+        profile = profile_for("qwen3-vl", family=family, frame=frame, max_pixels=max_pixels)
         return cls(cast("dict[Role, Replies]", content), name=f"scripted:{path.name}", profile=profile)
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:

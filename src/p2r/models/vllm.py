@@ -23,9 +23,10 @@ from typing import Protocol, TypeVar
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
 from p2r.errors import ModelError
 from p2r.models.checkpoint import Checkpoint, first_line
+from p2r.models.profiles import FamilyName
 from p2r.models.server.dialect import MOST_TOP_LOGPROBS
 from p2r.models.server.token_check import TokenCheck
-from p2r.types import Completion, Usage
+from p2r.types import Completion, Frame, Usage
 
 MOST_IMAGES = 8
 """Most images in one prompt. The reasoner of p2r is shown four."""
@@ -96,22 +97,30 @@ class VllmModel:
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, *, name: str, dtype: str | None = None, max_pixels: int | None = None
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        dtype: str | None = None,
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
+        max_pixels: int | None = None,
     ) -> VllmModel:
         """Start an engine.
 
         Args:
             name: the model's name in traces.
             dtype: "bfloat16", ...; the checkpoint's own by default.
+            family, frame: as in `Checkpoint.profile`.
             max_pixels: most pixels per image, in place of the profile's.
 
         Raises:
             ModelError: vLLM cannot run the model.
-            ConfigError: the pixel limit is not usable.
+            ConfigError: the frame or the pixel limit is not usable.
         """
         from p2r.models.local.encoding import PromptEncoder
 
-        profile = checkpoint.profile(max_pixels=max_pixels, for_server=True)
+        profile = checkpoint.profile(family=family, frame=frame, max_pixels=max_pixels, for_server=True)
         return cls(name, profile, PromptEncoder(checkpoint), make_engine_args(checkpoint, profile, dtype))
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:

@@ -90,6 +90,7 @@ def hash_role(model: Model, prompts: PromptSet, decoding: Decoding, budget: Budg
             "decoding": decoding.model_dump(mode="json"),
             "budget": (budget or model.profile.budget).model_dump(mode="json"),
             "extra": extra,
+            **({"frame": model.profile.frame} if model.profile.frame_is_stated else {}),
         }
     )
 

@@ -15,11 +15,12 @@ from pydantic import Field, ValidationError
 from p2r.benchmarks.base import Aggregation, Origin, ScoredBy
 from p2r.errors import ImageError, StorageError, explain_fault
 from p2r.files import read_lines, write_lines
+from p2r.models.profiles import FamilyName
 from p2r.modes import Mode
 from p2r.runs.clock import Session, read_sessions
 from p2r.runs.origin import read_origin
 from p2r.runs.store import TRACES_FILE, read_settings, read_traces
-from p2r.types import Box, Failure, Frozen, Sample, Trace
+from p2r.types import Box, Failure, Frame, Frozen, Sample, Trace
 from p2r.walks import Sharing
 
 SAMPLES_FILE = "samples.jsonl"
@@ -33,6 +34,7 @@ class RunSettings(Frozen):
     model, perceiver_model, judge_model: as they were named; None for a model that had nothing to do.
     prompts, prompt_fingerprint: the wording's name, and a hash of its texts.
     roles: a hash of both roles; see `hash_roles`.
+    family, frame: of the model that writes boxes, as far as they were stated.
     max_pixels: most pixels of an image or crop; None for each model's own.
     limit: at most this many samples were drawn by `seed`.
     shard: "i/n" for a part of the samples; the parts joined by "+" in a merged run that lacks some.
@@ -51,6 +53,8 @@ class RunSettings(Frozen):
     judge_model: str | None = None
     prompt_fingerprint: str = ""
     roles: str = ""
+    family: FamilyName | None = None
+    frame: Frame | None = None
     max_pixels: int | None = None
     dtype: str | None = None
     limit: int | None = None

@@ -56,8 +56,10 @@ async def open_partner(
         yield LockstepPartner(local, num_at_once=4 * settings.concurrency)
         return
     # The family is the checkpoint's, whatever name a server gives it.
-    most = local.profile.budget.max_pixels
-    profile = open_checkpoint(checkpoint).profile(max_pixels=most, for_server=True)
+    known = local.profile
+    profile = open_checkpoint(checkpoint).profile(
+        frame=known.stated_frame, max_pixels=known.budget.max_pixels, for_server=True
+    )
     async with _serve(settings, checkpoint, log_folder / LOG_FILE) as (url, name):
         model = EndpointModel(
             url,

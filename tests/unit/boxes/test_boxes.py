@@ -129,13 +129,13 @@ def test_unusable_box_leaves_the_others() -> None:
 
 
 def test_box_beyond_the_edge_is_clipped_and_counted() -> None:
-    boxes, parse = parse_boxes('[{"bbox_2d": [-5, 990, 20, 1100]}]')
+    boxes, parse = parse_boxes('[{"bbox_2d": [-5, 990, 20, 1020]}]')
     assert boxes[0].xyxy == (0, 990, 20, 1000)
     assert parse.num_clipped == 1
 
 
 def test_box_outside_the_image_is_unusable() -> None:
-    boxes, parse = parse_boxes('[{"bbox_2d": [1001, 10, 1500, 20]}]')
+    boxes, parse = parse_boxes('[{"bbox_2d": [1001, 10, 1015, 20]}]')
     assert boxes == ()
     assert (parse.num_invalid, parse.num_clipped) == (1, 0)
     assert "outside" in parse.reason
@@ -148,7 +148,7 @@ def test_equal_boxes_are_kept_once_and_counted() -> None:
 
 
 def test_boxes_over_the_cap_are_counted() -> None:
-    text = json.dumps([{"bbox_2d": [i, 0, i + 1, 1]} for i in range(100)])
+    text = json.dumps([{"bbox_2d": [i, 0, i + 1, 2]} for i in range(100)])
     boxes, parse = parse_boxes(text)
     assert (len(boxes), parse.num_over_cap) == (64, 36)
 
@@ -196,8 +196,8 @@ def test_markup_in_a_label_is_a_label() -> None:
     assert parse_boxes('[{"bbox_2d": [1, 2, 3, 4], "label": "</think>"}]')[0][0].label == "</think>"
 
 
-def test_absolute_frame_is_divided_by_the_resized_image() -> None:
-    boxes, parse = parse_boxes('[{"bbox_2d": [64, 48, 640, 480]}]', frame="absolute", image_wh=(640, 480))
+def test_pixel_frame_is_divided_by_the_resized_image() -> None:
+    boxes, parse = parse_boxes('[{"bbox_2d": [64, 48, 640, 480]}]', frame="pixels", image_wh=(640, 480))
     assert boxes[0].xyxy == (100, 100, 1000, 1000)
     assert parse.num_clipped == 0
 
@@ -207,9 +207,9 @@ def test_unit_frame_is_multiplied() -> None:
 
 
 @pytest.mark.parametrize("image_wh", [None, (0, 10)])
-def test_absolute_frame_without_a_size_is_refused(image_wh: tuple[int, int] | None) -> None:
+def test_pixel_frame_without_a_size_is_refused(image_wh: tuple[int, int] | None) -> None:
     with pytest.raises(ConfigError, match="image_wh"):
-        parse_boxes(GOOD, frame="absolute", image_wh=image_wh)
+        parse_boxes(GOOD, frame="pixels", image_wh=image_wh)
 
 
 @pytest.mark.parametrize("rules", [ROBUST, RELEASE])

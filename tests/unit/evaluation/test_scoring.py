@@ -191,6 +191,7 @@ def test_troubles_are_counted_apart(tmp_path: Path) -> None:
         "ambiguous": 1,
         "not an option": 1,
         "box parse failure": 1,
+        "other frame": 0,
         "clipped box": 1,
         "fall-back": 1,
     }

@@ -55,7 +55,7 @@ def test_qwen3_vl_writes_boxes_in_per_mille_and_sees_16_to_4096_tokens_of_32_pix
 
 
 def test_qwen2_5_vl_writes_boxes_in_pixels_and_sees_as_many_tokens_of_28_pixels() -> None:
-    assert PROFILES["qwen2_5_vl"].frame == "absolute"
+    assert PROFILES["qwen2_5_vl"].frame == "pixels"
     assert PROFILES["qwen2_5_vl"].budget == Budget(factor=28, min_pixels=16 * 28 * 28, max_pixels=4096 * 28 * 28)
 
 

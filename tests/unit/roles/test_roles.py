@@ -73,7 +73,7 @@ async def test_model_perceiver_sends_the_sized_image_and_reads_boxes() -> None:
 
 
 async def test_absolute_boxes_are_pixels_of_the_sized_image() -> None:
-    model = Listener('[{"bbox_2d": [0, 0, 96, 80], "label": "sail"}]', frame="absolute")
+    model = Listener('[{"bbox_2d": [0, 0, 96, 80], "label": "sail"}]', frame="pixels")
     perception = await ModelPerceiver(model, PROMPTS)(SAMPLE, IMAGE)
     assert perception.boxes[0].xyxy == (0, 0, 500, 500)
 

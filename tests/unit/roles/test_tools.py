@@ -136,8 +136,8 @@ async def test_a_walk_keeps_the_places_that_were_shown() -> None:
 
 
 async def test_a_model_with_boxes_in_pixels_is_refused() -> None:
-    chat = Chat(ANSWER, profile=ModelProfile(family="test", frame="absolute", budget=Budget()))
-    with pytest.raises(ConfigError, match="'absolute'") as caught:
+    chat = Chat(ANSWER, profile=ModelProfile(family="test", frame="pixels", budget=Budget()))
+    with pytest.raises(ConfigError, match="'pixels'") as caught:
         await answer(chat)
     assert caught.value.hint
 

@@ -27,7 +27,8 @@ from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
 from p2r.models.local.engine import Engine, GeneratedTokens, fold_patch_embedding
-from p2r.types import Completion, Usage
+from p2r.models.profiles import FamilyName
+from p2r.types import Completion, Frame, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class LocalModel:
         name: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
         max_pixels: int | None = None,
         batch_size: int = 16,
     ) -> LocalModel:
@@ -66,14 +69,15 @@ class LocalModel:
             name: the model's name in traces; the folder or hub id by default.
             device: "cpu", "cuda", "cuda:1", ...; a GPU when there is one.
             dtype: "float32", "bfloat16" or "float16"; float32 on a CPU, bfloat16 on a GPU.
+            family, frame: as in `Checkpoint.profile`.
             max_pixels: most pixels per image, in place of the profile's.
 
         Raises:
             ModelError: there is no such checkpoint, or it is of another family, incomplete or too large for the device.
-            ConfigError: the device, dtype or pixel limit is not usable.
+            ConfigError: the device, dtype, frame or pixel limit is not usable.
         """
         checkpoint = fetch_checkpoint(source)
-        profile = checkpoint.profile(max_pixels=max_pixels)
+        profile = checkpoint.profile(family=family, frame=frame, max_pixels=max_pixels)
         place = choose_device(device)
         kind = choose_dtype(dtype, place)
         encoder = PromptEncoder(checkpoint)

@@ -16,22 +16,21 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import openai
 import stamina
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
-from p2r.errors import ConfigError, EndpointError, ModelError
-from p2r.models.checkpoint import open_checkpoint
-from p2r.models.profiles import profile_for
+from p2r.errors import ConfigError, EndpointError
+from p2r.models.checkpoint import served_profile
+from p2r.models.profiles import FamilyName
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, model_names
 from p2r.models.server.reply import ServerReply, read_reply
 from p2r.models.server.token_check import TokenCheck
 from p2r.models.server.transport import Transport, choose_transport, image_urls
-from p2r.types import Completion, Usage
+from p2r.types import Completion, Frame, Usage
 
 ATTEMPTS = 4
 LONGEST_WAIT_S = 8.0
@@ -81,6 +80,8 @@ class EndpointModel:
         cls,
         spec: str,
         *,
+        family: FamilyName | None = None,
+        frame: Frame | None = None,
         max_pixels: int | None = None,
         concurrency: int = 16,
         timeout_s: float = 300.0,
@@ -94,6 +95,8 @@ class EndpointModel:
         without a path means /v1.
 
         Args:
+            family: the model's family, where its name does not tell.
+            frame: the frame in which it writes boxes, in place of the family's.
             max_pixels: most pixels per image, in place of the profile's.
             concurrency: most requests under way at a time.
             timeout_s: longest wait for a reply.
@@ -119,7 +122,7 @@ class EndpointModel:
         return cls(
             url,
             name,
-            _find_profile(name, max_pixels),
+            served_profile(name, family=family, frame=frame, max_pixels=max_pixels),
             api_key=key,
             concurrency=concurrency,
             timeout_s=timeout_s,
@@ -256,11 +259,3 @@ class EndpointModel:
                 yield _Line(client, asyncio.Semaphore(self._concurrency))
             finally:
                 del self._lines[loop]
-
-
-def _find_profile(name: str, max_pixels: int | None) -> ModelProfile:
-    """Return the profile of a served model, from its files where its name is the folder of a checkpoint here."""
-    if Path(name, "config.json").is_file():
-        with contextlib.suppress(ModelError):
-            return open_checkpoint(Path(name)).profile(max_pixels=max_pixels, for_server=True)
-    return profile_for(name, max_pixels=max_pixels, for_server=True)

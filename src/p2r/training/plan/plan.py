@@ -40,7 +40,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         P2RError: what would stop the run before its first step.
     """
     checkpoint = find_checkpoint(recipe.model.source)
-    profile = training_profile(checkpoint, recipe.model.max_pixels)
+    profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
     device = choose_device(recipe.model.device)
     dtype = str(choose_dtype(recipe.model.dtype, device)).removeprefix("torch.")
     weights = count_weights(checkpoint, recipe.model.lora)

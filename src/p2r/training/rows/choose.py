@@ -40,7 +40,7 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
     loaded: dict[int, TrainingData] = {}
     for (base, prompts, _), phases in sharing.items():
         checkpoint = find_checkpoint(base)
-        profile = training_profile(checkpoint, recipe.model.max_pixels)
+        profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
         roles: list[ActiveRole] = [role for role in ROLES if any(role in phase.roles for phase in phases)]
         encoder = PromptEncoder(checkpoint)
         data = load_training_data(phases[0].data, roles, encoder, profile, load_prompt_set(prompts))

@@ -44,6 +44,7 @@ from p2r.training.engines.local.adapters import (
     without_adapters,
 )
 from p2r.training.engines.local.distributed import World
+from p2r.types import Frame
 
 PAPER_VISUAL_TOKENS = 2048
 """Most visual tokens of an image in training (paper, appendix C.2)."""
@@ -135,20 +136,21 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
         model.model.visual.requires_grad_(not settings.freeze_vision)
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
-    profile = training_profile(checkpoint, settings.max_pixels)
+    profile = training_profile(checkpoint, settings.max_pixels, settings.frame)
     return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None, dtype=dtype)
 
 
-def training_profile(checkpoint: Checkpoint, max_pixels: int | None) -> ModelProfile:
+def training_profile(checkpoint: Checkpoint, max_pixels: int | None, frame: Frame | None = None) -> ModelProfile:
     """The profile of a checkpoint in training: by default half of the pixels that it is shown later, as in the paper.
 
     Args:
         max_pixels: most pixels of an image. None for the paper's, or the checkpoint's own where that is lower.
+        frame: the frame in which the model writes boxes; None for its family's.
 
     Raises:
         ConfigError: less than one visual token.
     """
-    profile = checkpoint.profile(max_pixels=max_pixels)
+    profile = checkpoint.profile(frame=frame, max_pixels=max_pixels)
     if max_pixels is not None:
         return profile
     budget = profile.budget
