@@ -36,7 +36,7 @@ OLD = {
     "shard": None,
     "share_perception": None,
 }
-"""The settings of a run from before its aggregation was stated."""
+"""The settings of a run from before its aggregation, and the family and frame of a model, were stated."""
 
 
 def write(folder: Path, settings: object) -> Path:
@@ -54,14 +54,15 @@ def make_trace(id: str, *, failed: bool = False) -> Trace:
     return Trace(sample_id=id, image="memory", question="What?", failure=failure)
 
 
-def test_every_old_key_is_kept_by_its_name_and_only_the_aggregation_is_new() -> None:
-    assert set(RunSettings.model_fields) == {*OLD, "aggregation"}
+def test_every_old_key_is_kept_by_its_name() -> None:
+    assert set(RunSettings.model_fields) == {*OLD, "aggregation", "family", "frame"}
 
 
 def test_an_old_folder_opens_and_is_resumed(tmp_path: Path) -> None:
     write(tmp_path, OLD)
     settings = read_settings(tmp_path, RunSettings)
     assert settings.aggregation == "cycles"
+    assert settings.family is settings.frame is None
     assert {**settings.model_dump(mode="json"), **OLD} == settings.model_dump(mode="json")
     now = RunSettings.model_validate({**OLD, "aggregation": "cycles"})
     with TraceStore(tmp_path, now) as store:
