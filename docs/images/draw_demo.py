@@ -1,9 +1,9 @@
 """Cut one question out of a demo report, as the image at the top of the README.
 
-    p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 65
+    p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 113
 
-Needs Chromium. Without --question it takes the first open question with two crops that was answered right with own and
-oracle boxes, and wrong directly and with random boxes.
+Needs Chromium. Without --question it takes the first open question about two patterns that one look cannot show, which
+was answered right with own and oracle boxes, and wrong directly and with random boxes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ WIDTH_PX = 1240
 FOCUS = """<style>
 html, body { background: #fff !important; }
 header.page, footer.page, nav.places, .section, .bar-top, .card:not(#q%d) { display: none !important; }
+.card { display: block !important; }
 main { padding: 0 !important; max-width: none !important; }
 section { margin: 0 !important; }
 .card { margin: 0 !important; box-shadow: none !important; background: #fff !important; }
@@ -51,8 +52,10 @@ def find_question(html: str) -> int:
     for card in re.findall(r"<article.*?</article>", html, re.DOTALL):
         number = re.search(r'id="q(\d+)"', card)
         verdicts = re.findall(r'class="mark (\w+)"', card)
+        target = re.search(r"Right answer: <b>(.*?)</b>", card)
         is_telling = verdicts == ["wrong", "wrong", "right", "right"] and card.count('class="pair"') == 2
-        if number and is_telling and "<ol" not in card:
+        is_visible = target is not None and "plain" not in target[1] and 'class="labels"' not in card
+        if number and is_telling and is_visible:
             return int(number[1])
     raise SystemExit("no question of that kind in this report: name one with --question")
 

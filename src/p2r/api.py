@@ -83,6 +83,7 @@ class P2R:
             looker = load_model(looker, family=family, frame=frame)
             family = frame = None
         answerer = load_model(model, family=family, frame=frame) if isinstance(model, str) else model
+        self.budget = budget or answerer.profile.budget
         self.perceiver, self.reasoner = make_roles(mode, answerer, wording, perceiver_model=looker, budget=budget)
         if "IPython" in sys.modules:  # only notebooks need the report room, which loads slowly
             from p2r.report.trace import show_traces_in_notebooks

@@ -74,13 +74,20 @@ def unlock_folder(handle: int | None) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file so that a kill or a loss of power leaves the old one or the new one, never half of it."""
+    """Write a file so that a kill or a loss of power leaves the old one or the new one, never half of it.
+
+    What goes wrong in between, such as a full disk or a Ctrl-C, leaves no draft beside it.
+    """
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -596,3 +596,36 @@ def test_ctrl_c_during_one_question_exits_with_130(here: Path, monkeypatch: pyte
     result = ask("photo.png", "What?")
     assert result.exit_code == 130
     assert result.stderr == "error: interrupted\n"
+
+
+# --- a page
+
+
+def test_html_writes_the_evidence_page_of_one_question(here: Path) -> None:
+    result = ask("photo.png", "What is on the sail?", "--options", "a star,a fish", "--html", "made/page.html")
+    assert result.exit_code == 0, result.output
+    assert "page: made/page.html" in result.stderr
+    html = Path("made/page.html").read_text()
+    assert html.count("<article") == 1 and html.count("data:image/webp") >= 3
+    assert "A. a star" in html and "On the sail there is a star." in html and "https://" not in html
+
+
+def test_html_writes_one_page_of_a_batch_with_what_failed(images: Path) -> None:
+    (images / "d.png").touch()
+    result = ask("images", "What?", "--options", "x,y", "--html", "page.html")
+    assert result.exit_code == 1
+    html = Path("page.html").read_text()
+    assert html.count("<article") == 4
+    assert "3 of 4 questions answered, 1 failed." in html and "d.png is empty (0 bytes)" in html
+
+
+def test_html_after_a_resumed_batch_shows_the_old_answers_as_well(images: Path) -> None:
+    assert ask("images", "What?", "--options", "x,y").exit_code == 0
+    result = ask("images", "What?", "--options", "x,y", "--html", "page.html")
+    assert result.exit_code == 0, result.output
+    assert Path("page.html").read_text().count("<article") == 3
+
+
+def test_a_page_that_is_a_folder_is_refused_before_anything_is_asked(here: Path) -> None:
+    result = ask("photo.png", "What?", "--html", ".", model="scripted:nowhere.json")
+    assert_refused(result, ". is a folder", "--html page.html")

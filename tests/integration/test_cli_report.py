@@ -101,3 +101,70 @@ def test_what_cannot_be_reported_is_one_sentence_with_a_hint(here: Path, argumen
     result = p2r("report", *arguments)
     assert result.exit_code == 1
     assert message in result.stderr and "hint: " in result.stderr
+
+
+def ask(*arguments: str) -> None:
+    result = p2r("ask", *arguments, "--model", "scripted:replies.json")
+    assert result.exit_code == 0, result.output
+
+
+def test_questions_that_were_asked_become_a_page(here: Path) -> None:
+    write_questions(here / "data")
+    ask("data/a.png", "What?", "--options", "x,y", "--save", "one")
+    ask("data/questions.jsonl", "--save", "two")
+    for folder, num_cards in (("one", 1), ("two", 4), (".", 5)):
+        result = p2r("report", folder, "--out", "page.html")
+        assert result.exit_code == 0, result.output
+        html = Path("page.html").read_text()
+        assert (html.count("<article"), "https://" in html) == (num_cards, False)
+        assert "data:image/webp" in html
+    shutil.move("data", "elsewhere")
+    assert p2r("report", "two", "--out", "page.html").exit_code == 0
+    assert Path("page.html").read_text().count("its saved copy") == 4
+
+
+def test_evaluations_and_questions_below_a_folder_become_two_pages(here: Path) -> None:
+    write_questions(here / "data")
+    ask("data/a.png", "What?", "--options", "x,y", "--save", "runs/one")
+    evaluate("needles", "--limit", "3")
+    result = p2r("report", "runs")
+    assert result.stdout.split() == ["report.html", "report-asked.html"]
+    assert Path("report.html").read_text().count("<article") == 3
+
+
+BREAKS = {
+    "settings": ("run.json", "{"),
+    "unknown settings": ("run.json", '{"benchmark": "needles", "mood": 1}'),
+    "no settings": ("run.json", None),
+    "samples": ("samples.jsonl", "{}\n"),
+    "no samples": ("samples.jsonl", None),
+    "traces": ("traces.jsonl", "[]\n"),
+    "no traces": ("traces.jsonl", None),
+    "origin": ("origin.json", "x"),
+}
+
+
+@pytest.mark.parametrize("name, text", BREAKS.values(), ids=list(BREAKS))
+def test_a_broken_run_is_named_and_does_not_stop_the_others(here: Path, name: str, text: str | None) -> None:
+    evaluate("needles", "--limit", "3", "--mode", "direct", "--mode", "p2r")
+    broken = Path("runs/needles/direct") / name
+    broken.unlink() if text is None else broken.write_text(text)
+    result = p2r("report", "runs")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("left out runs/needles/direct: ") == 1
+    html = Path("report.html").read_text()
+    assert "left out runs/needles/direct: " in html and html.count("<article") == 3
+    alone = p2r("report", "runs/needles/direct")
+    assert alone.exit_code == 1 and alone.stderr.startswith("error: ") and "Traceback" not in alone.output
+
+
+@pytest.mark.parametrize("kind", ["trace", "batch"])
+def test_a_broken_folder_of_questions_is_named_too(here: Path, kind: str) -> None:
+    write_questions(here / "data")
+    ask("data/a.png", "What?", "--options", "x,y", "--save", "all/one")
+    ask("data/questions.jsonl", "--save", "all/two")
+    path = Path("all/one/trace.json" if kind == "trace" else "all/two/traces.jsonl")
+    path.write_text("no trace\n")
+    result = p2r("report", "all")
+    assert result.exit_code == 0, result.output
+    assert f"left out {path.parent}: " in result.stderr

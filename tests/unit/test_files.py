@@ -174,3 +174,19 @@ def test_a_log_keeps_every_whole_line_before_a_cut_one_of_any_length(tmp_path: P
     with Log(path) as log:
         log.write({"c": 3})
     assert read_log(path) == [{"a": 1}, {"b": 2}, {"c": 3}]
+
+
+@pytest.mark.parametrize("cause", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_that_could_not_be_written_leaves_the_old_one_and_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: BaseException
+) -> None:
+    replace_file(tmp_path / "page.html", "old")
+
+    def fail(handle: int) -> None:
+        raise cause
+
+    monkeypatch.setattr("p2r.files.os.fsync", fail)
+    with pytest.raises(type(cause)):
+        replace_file(tmp_path / "page.html", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text() == "old"

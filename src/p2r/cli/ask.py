@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from p2r.api import P2R, AskMode, make_sample
-from p2r.cli.batch import IMAGES_FOLDER, BatchSettings, ask_batch
+from p2r.cli.asked_page import HtmlFile, check_page, write_asked_page
+from p2r.cli.batch import ask_batch
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
@@ -31,6 +32,7 @@ from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
+from p2r.runs.asked import IMAGES_FOLDER, BatchSettings
 from p2r.types import AnswerForm, Sample
 
 QUESTION, FILES = "The question", "Files"
@@ -99,6 +101,7 @@ def ask(
             rich_help_panel=FILES,
         ),
     ] = None,
+    html: HtmlFile = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole trace as a line of JSON.", rich_help_panel=FILES)
     ] = False,
@@ -112,6 +115,7 @@ def ask(
 ) -> None:
     """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
+    check_page(html)
     wording = load_prompt_set(prompts)
     if is_batch(image):
         samples = _read_batch(image, question, answers, answer_form, max_image_pixels)
@@ -146,12 +150,14 @@ def ask(
         )
         folder = save or Path("runs") / image.resolve().stem
         images = save / IMAGES_FOLDER if save else None
-        ask_batch(p2r, samples, folder, settings, images_folder=images, as_json=json, num_at_once=num_at_once)
+        ask_batch(
+            p2r, samples, folder, settings, images_folder=images, html=html, as_json=json, num_at_once=num_at_once
+        )
     else:
-        _ask_one(p2r, samples[0], save, as_json=json)
+        _ask_one(p2r, samples[0], save, html, as_json=json)
 
 
-def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> None:
+def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, as_json: bool) -> None:
     trace = p2r.ask_sample(sample)
     if as_json:
         typer.echo(trace.model_dump_json())
@@ -162,6 +168,8 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, *, as_json: bool) -> N
     if save:
         paths = save_trace(save, trace, sample.image)
         make_console(stderr=True).print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+    if html:
+        write_asked_page(html, sample.image.uri, [trace], [sample], p2r)
 
 
 def _read_image(

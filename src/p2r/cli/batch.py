@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,31 +10,15 @@ import typer
 from rich.console import Console
 
 from p2r.api import P2R
+from p2r.cli.asked_page import find_place, write_asked_page
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.evaluation.counts import explain_frame
-from p2r.models.profiles import FamilyName
-from p2r.modes import Mode
 from p2r.report.trace import holds_trace, save_trace
+from p2r.runs.asked import BatchSettings, name_folder, write_place
 from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
-from p2r.types import Frame, Frozen, Sample, Trace
-
-IMAGES_FOLDER = "images"
-
-
-class BatchSettings(Frozen):
-    """run.json of a batch: everything that can change an answer; see `RunSettings`."""
-
-    model: str
-    perceiver_model: str | None
-    mode: Mode
-    prompts: str
-    prompt_fingerprint: str
-    family: FamilyName | None = None
-    frame: Frame | None = None
-    max_pixels: int | None
-    dtype: str | None
+from p2r.types import Sample, Trace
 
 
 def ask_batch(
@@ -46,6 +28,7 @@ def ask_batch(
     settings: BatchSettings,
     *,
     images_folder: Path | None,
+    html: Path | None,
     as_json: bool,
     num_at_once: int,
 ) -> None:
@@ -53,6 +36,7 @@ def ask_batch(
 
     Args:
         images_folder: where the annotated image and the crops of each question are saved, in a folder per question.
+        html: file for a page of all questions, those that failed among them.
 
     Raises:
         typer.Exit: 1 when a question failed, 130 when interrupted.
@@ -68,7 +52,9 @@ def ask_batch(
         if not holds_trace(place, trace):
             save_trace(place, trace, images[trace.sample_id])
 
+    failed: dict[str, Trace] = {}
     with TraceStore(folder, settings) as store:
+        write_place(folder, find_place(p2r))
         waiting = [sample for sample in samples if store.find(sample) is None]
         num_before = len(samples) - len(waiting)
         if num_before:
@@ -80,6 +66,8 @@ def ask_batch(
                 task = bars.add_task("asking", total=len(samples), completed=num_before)
                 for trace in traces:
                     store.append(trace)
+                    if trace.failure is not None:
+                        failed[trace.sample_id] = trace
                     save_images(trace)
                     print(trace.model_dump_json() if as_json else describe(trace), flush=True)
                     bars.advance(task)
@@ -91,6 +79,9 @@ def ask_batch(
             )
             raise typer.Exit(INTERRUPTED) from None
         finished = [trace for sample in samples if (trace := store.find(sample)) is not None]
+    if html is not None:
+        traces = [store.find(sample) or failed[sample.id] for sample in samples]
+        write_asked_page(html, str(folder), traces, samples, p2r, settings)
     num_failed = len(samples) - len(finished)
     errors.print(f"{len(finished)} answered, {num_failed} failed: {store.path}", markup=False, soft_wrap=True)
     _print_accuracy(errors, finished)
@@ -99,14 +90,6 @@ def ask_batch(
     if num_failed:
         print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only these again")
         raise typer.Exit(1)
-
-
-def name_folder(sample_id: str) -> str:
-    """Return the id if it can name a folder; else its usable characters and a hash that tells it apart."""
-    kept = re.sub(r"[^\w.-]", "_", sample_id)[:80]
-    if kept == sample_id and kept.strip("."):
-        return kept
-    return f"{kept.strip('.')}-{hashlib.sha256(sample_id.encode()).hexdigest()[:8]}"
 
 
 def describe(trace: Trace) -> str:

@@ -19,8 +19,9 @@ from rich.progress import Progress, TaskID
 
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
+from p2r.boxes import localize
 from p2r.cli.guard import print_error
-from p2r.cli.screen import make_console, make_summary_table, progress
+from p2r.cli.screen import make_console, print_summaries, progress
 from p2r.dialogue import Model
 from p2r.evaluation.asking import Tally
 from p2r.evaluation.evaluate import evaluate
@@ -33,14 +34,17 @@ from p2r.modes import Mode
 from p2r.report.evaluation.page import build_report
 from p2r.report.evaluation.sections import Section
 from p2r.report.kit.page import Headline, write_page
+from p2r.report.kit.trace_view import find_strange_labels
 from p2r.types import Sample
 
 NUM_AT_ONCE = 16
 TITLE = "One look, or two?"
 REPORT_FILE, IMAGE_FILE = "report.html", "image.png"
-DIRECT, RANDOM, OWN, ORACLE = "direct", "random boxes", "own boxes (p2r)", "oracle boxes"
-MODES: Mapping[str, Mode] = {DIRECT: "direct", RANDOM: "random", OWN: "p2r", ORACLE: "oracle"}
+DIRECT, OWN, ORACLE = "direct", "p2r", "oracle"
+MODES: Sequence[Mode] = (DIRECT, "random", OWN, ORACLE)
 MAX_CARDS = 120
+PLAIN = "plain"
+"""The pattern of an object that has none, which looks the same in one look and in two."""
 
 
 def demo(
@@ -73,7 +77,7 @@ def demo(
     with progress(messages) as bars:
         runs = _ask_in_every_mode(answerer, samples, seed, bars)
     console = make_console()
-    console.print(make_summary_table([(name, summarize(run)) for name, run in runs.items()]))
+    print_summaries(console, [(mode, summarize(run)) for mode, run in runs.items()])
     section = Section(
         benchmark="needles",
         runs=tuple(runs.values()),
@@ -88,10 +92,11 @@ def demo(
         lede=_write_lede(summarize(runs[OWN]), summarize(runs[DIRECT])),
         facts=_list_facts(answerer, samples, seed),
         footer=f"Made by `{command}` in {time.perf_counter() - start:.0f} seconds on {date.today().isoformat()}.",
-        row_name="Boxes from",
+        row_name="Mode",
     )
-    write_page(out / REPORT_FILE, build_report([section], headline, max_cards=MAX_CARDS))
-    example = _find_example(samples, runs)
+    example, is_telling = _find_example(samples, runs)
+    page = build_report([section], headline, example=example.id if is_telling else None, max_cards=MAX_CARDS)
+    write_page(out / REPORT_FILE, page)
     with explain_write_errors(out):
         example.image.load().save(out / IMAGE_FILE)
     console.print(f"\nreport: {out / REPORT_FILE}", markup=False, soft_wrap=True)
@@ -102,14 +107,14 @@ def demo(
         raise typer.Exit(1)
 
 
-def _ask_in_every_mode(model: Model, samples: Needles, seed: int, bars: Progress) -> dict[str, ScoredRun]:
+def _ask_in_every_mode(model: Model, samples: Needles, seed: int, bars: Progress) -> dict[Mode, ScoredRun]:
     """One mode after the other, so that each has the machine to itself; after a few untimed questions to warm up."""
     facts = Facts("needles", len(samples))
     evaluate(Benchmark(samples[:NUM_AT_ONCE], facts), model, mode="direct", max_error_rate=1.0)
-    runs: dict[str, ScoredRun] = {}
-    for name, mode in MODES.items():
-        advance = partial(_show_progress, bars, bars.add_task(name, total=len(samples)))
-        runs[name] = evaluate(
+    runs: dict[Mode, ScoredRun] = {}
+    for mode in MODES:
+        advance = partial(_show_progress, bars, bars.add_task(mode, total=len(samples)))
+        runs[mode] = evaluate(
             Benchmark(samples, facts),
             model,
             mode=mode,
@@ -137,13 +142,31 @@ def _write_lede(own: Summary, direct: Summary) -> str:
     )
 
 
-def _find_example(samples: Sequence[Sample], runs: Mapping[str, ScoredRun]) -> Sample:
-    """A short question that only the second look answers; if there is none, the first question."""
-    for sample, direct, own in zip(samples, runs[DIRECT].rows, runs[OWN].rows, strict=True):
-        before, after = direct.verdicts.get("robust"), own.verdicts.get("robust")
-        if before and after and after.correct > before.correct and not sample.options:
-            return sample
-    return samples[0]
+def _find_example(samples: Sequence[Sample], runs: Mapping[Mode, ScoredRun]) -> tuple[Sample, bool]:
+    """The question that shows best what the second look changes, and whether it turned wrong into right.
+
+    Best: an open question about two patterns that can be seen in the crops (an object without one looks the same in
+    both looks), which the oracle has right as well, with boxes on the evidence, and with objects that the labels and
+    the reply name. The first question where none is answered by the second look alone.
+    """
+    best, best_rank = samples[0], (False,) * 7
+    for sample, direct, own, oracle in zip(samples, runs[DIRECT].rows, runs[OWN].rows, runs[ORACLE].rows, strict=True):
+        before, after, known = (row.verdicts.get("robust") for row in (direct, own, oracle))
+        fit, labels = localize(own.trace.boxes, sample.gold_boxes), {box.label for box in own.trace.boxes}
+        reply = own.trace.reasoning.text if own.trace.reasoning else ""
+        rank = (
+            before is not None and after is not None and after.correct > before.correct,
+            not sample.options,
+            PLAIN not in (sample.target or "") and PLAIN not in sample.question,
+            bool(known and known.correct),
+            not find_strange_labels(own.trace) and len(labels) == len(own.trace.boxes),
+            all(label in reply for label in labels),
+            fit.hit_all and len(sample.gold_boxes) == 2,
+            fit.mean_iou_of_gold,
+        )
+        if rank > best_rank:
+            best, best_rank = sample, rank
+    return best, best_rank[0]
 
 
 def _write_ask_command(sample: Sample, image: Path) -> str:

@@ -1,19 +1,21 @@
-"""`p2r report`: runs as one HTML page, and their tables as files."""
+"""`p2r report`: runs and answered questions as one HTML page, and the tables of runs as files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.screen import count_progress, make_console
 from p2r.config import DataSettings
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, P2RError
 from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.evaluation.tables import Table, write_tables
+from p2r.report.asked.page import build_asked_report
 from p2r.report.evaluation.gallery import MAX_CARDS
 from p2r.report.evaluation.page import build_report, write_lede
 from p2r.report.evaluation.sections import Section, find_run_folders, list_run_folders, list_tables, make_sections
@@ -21,11 +23,15 @@ from p2r.report.kit.page import Headline, write_page
 from p2r.report.training.groups import MAX_GROUPS
 from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
 from p2r.report.training.tables import list_training_tables, name_training_runs
+from p2r.runs.asked import find_asked_folders, read_asked
 from p2r.runs.evaluation import read_run
 from p2r.runs.training import TrainingRun, find_training_folders, read_training_run
 
 IMAGES = "Where the images are"
-TABLES_NAME, TRAINING_NAME = "tables", "training"
+TABLES_NAME = "tables"
+PAGES = (EVALUATION, TRAINING, ASKED) = ("evaluation", "training", "asked")
+
+Read = TypeVar("Read")
 
 REPORT_EXAMPLES = """
 **Examples**
@@ -36,6 +42,8 @@ REPORT_EXAMPLES = """
 
 - `p2r report runs/seed0 runs/seed1 runs/seed2` (training runs, drawn in the same charts)
 
+- `p2r report runs/people` (questions that `p2r ask` answered)
+
 - `p2r report runs/hrbench_4k --benchmark hrbench_4k:/data/hr_bench_4k.parquet` (the data have moved)
 """
 
@@ -45,7 +53,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folders that `p2r eval` or `p2r train` wrote, or one above them. All are compared with the first.",
+            help="Folders that `p2r eval`, `p2r train` or `p2r ask` wrote, or one above them. All evaluations are "
+            "compared with the first.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
@@ -77,35 +86,103 @@ def report(
     ] = None,
 ) -> None:
     """Show runs side by side in one HTML page: metrics, charts, and every question with its images."""
-    messages = make_console(stderr=True)
-    evaluated, trained = _find_runs(runs)
-    if evaluated:
-        scored = [score_run(read_run(folder)) for folder in evaluated]
+    found = _find_runs(runs)
+    unreadable = Unreadable()
+    scored = unreadable.read_each(found.evaluated, lambda folder: score_run(read_run(folder)))
+    training = unreadable.read_each(found.trained, read_training_run)
+    asked = unreadable.read_each(found.asked, read_asked)
+    if not (scored or training or asked):
+        raise unreadable.errors[0]
+    problems = unreadable.describe()
+    names = _name_pages(out, [name for name, any_of in zip(PAGES, (scored, training, asked), strict=True) if any_of])
+    if scored:
         sections = make_sections(
             scored, benchmarks=_load_benchmarks(benchmark or [], scored, split, images), primary=show
         )
-        problems = [section.problem for section in sections if section.problem]
-        with count_progress(messages, "images") as on_done:
-            html = build_report(sections, _make_headline(sections, title), max_cards=max_cards, on_done=on_done)
-        _write(out, html, problems, tables, TABLES_NAME, [table for each in sections for table in list_tables(each)])
-    if trained:
-        training = [read_training_run(folder) for folder in trained]
-        data = _move_rows(training, [] if evaluated else benchmark or [], split, images)
-        headline = _make_training_headline(training, title)
-        with count_progress(messages, "images") as on_done:
-            html, problems = build_training_report(
+        headline = replace(_make_headline(sections, title), problems=problems)
+        with count_progress(make_console(stderr=True), "images") as on_done:
+            html = build_report(sections, headline, max_cards=max_cards, on_done=on_done)
+        missing = [section.problem for section in sections if section.problem]
+        made = [table for each in sections for table in list_tables(each)]
+        _write(names[EVALUATION], html, missing, tables, TABLES_NAME, made)
+    if training:
+        data = _move_rows(training, [] if scored else benchmark or [], split, images)
+        headline = replace(_make_training_headline(training, title), problems=() if scored else problems)
+        with count_progress(make_console(stderr=True), "images") as on_done:
+            html, missing = build_training_report(
                 training, headline, data=data, max_groups=min(max_cards, MAX_GROUPS), on_done=on_done
             )
-        page = out.with_name(f"{out.stem}-{TRAINING_NAME}{out.suffix}") if evaluated else out
-        _write(page, html, problems, tables, TRAINING_NAME, list_training_tables(training))
+        _write(names[TRAINING], html, missing, tables, TRAINING, list_training_tables(training))
+    if asked:
+        with count_progress(make_console(stderr=True), "images") as on_done:
+            html = build_asked_report(
+                asked,
+                title=title,
+                problems=() if scored or training else problems,
+                max_cards=max_cards,
+                on_done=on_done,
+            )
+        _write(names[ASKED], html, [], None, ASKED, [])
 
 
-def _find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Folders of evaluation runs, and of training runs. Raises StorageError for a place that holds neither."""
-    below = {place: find_training_folders(place) for place in places}
-    others = [place for place in places if list_run_folders(place) or not below[place]]
-    trained = [folder for found in below.values() for folder in found]
-    return find_run_folders(others), list(dict.fromkeys(trained))
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Folders by the command that wrote them."""
+
+    evaluated: list[Path]
+    trained: list[Path]
+    asked: list[Path]
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """Folders that cannot be read: they are named, and do not stop the others."""
+
+    errors: list[P2RError] = field(default_factory=list[P2RError])
+    folders: list[Path] = field(default_factory=list[Path])
+
+    def read_each(self, folders: Sequence[Path], read: Callable[[Path], Read]) -> list[Read]:
+        """Read what can be read."""
+        found: list[Read] = []
+        for folder in folders:
+            try:
+                found.append(read(folder))
+            except P2RError as error:
+                self.errors.append(error)
+                self.folders.append(folder)
+        return found
+
+    def describe(self) -> tuple[str, ...]:
+        """Print a sentence for each folder, and return them all."""
+        sentences = tuple(
+            f"left out {folder}: {error.message}" for folder, error in zip(self.folders, self.errors, strict=True)
+        )
+        for sentence in sentences:
+            make_console(stderr=True).print(sentence, markup=False, soft_wrap=True)
+        return sentences
+
+
+def _name_pages(out: Path, kinds: Sequence[str]) -> dict[str, Path]:
+    """The page of each kind: the first has the name that was given, and the others say in theirs what they show."""
+    return {
+        kind: out if index == 0 else out.with_name(f"{out.stem}-{kind}{out.suffix}") for index, kind in enumerate(kinds)
+    }
+
+
+def _find_runs(places: Sequence[Path]) -> Found:
+    """Folders by the command that wrote them.
+
+    Raises:
+        StorageError: a place holds no run.
+    """
+    training = {place: find_training_folders(place) for place in places}
+    asked = {place: find_asked_folders(place) for place in places}
+    others = [place for place in places if list_run_folders(place) or not (training[place] or asked[place])]
+    return Found(find_run_folders(others), _join(training.values()), _join(asked.values()))
+
+
+def _join(folders: Iterable[Sequence[Path]]) -> list[Path]:
+    return list(dict.fromkeys(folder for found in folders for folder in found))
 
 
 def _write(

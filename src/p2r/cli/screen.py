@@ -21,6 +21,7 @@ from p2r.evaluation.tables import (
     show_share,
     write_markdown,
 )
+from p2r.modes import CAPTIONS, Mode
 from p2r.report.trace import list_lines
 from p2r.types import Trace
 
@@ -69,7 +70,7 @@ def print_trace(console: Console, trace: Trace) -> None:
     for name, text in list_lines(trace):
         if name != "question":
             grid.add_row(name, Text(text, style=TRACE_STYLES.get(name.partition(" ")[0], "")))
-    console.print(grid)
+    _print_trimmed(console, grid)
 
 
 def print_tables(tables: Sequence[Table], *, markdown: bool = False) -> None:
@@ -84,16 +85,16 @@ def print_tables(tables: Sequence[Table], *, markdown: bool = False) -> None:
         _print_table(console, table)
 
 
-def make_summary_table(runs: Sequence[tuple[str, Summary]]) -> RichTable:
-    """A row per run of the demo, narrow enough for 80 columns."""
+def print_summaries(console: Console, runs: Sequence[tuple[Mode, Summary]]) -> None:
+    """Print a row per mode, narrow enough for 80 columns, and what the modes are."""
     table = RichTable(box=None, padding=(0, 1), collapse_padding=True, header_style="bold")
-    table.add_column("boxes from", no_wrap=True)
+    table.add_column("mode", no_wrap=True)
     for name in ("n", "chance", "accuracy", "95% interval", "hit rate", "IoU", "boxes", "s/sample"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, summary in runs:
+    for mode, summary in runs:
         speed = summary.samples_per_second
         table.add_row(
-            name,
+            mode,
             str(summary.num_judged),
             show_share(summary.chance),
             Text(show_share(summary.accuracy), style="bold"),
@@ -103,7 +104,9 @@ def make_summary_table(runs: Sequence[tuple[str, Summary]]) -> RichTable:
             show_number(summary.mean_boxes),
             show_number(1 / speed if speed else None),
         )
-    return table
+    _print_trimmed(console, table)
+    for mode, _ in runs:
+        console.print(Text(f" {mode}: {CAPTIONS[mode]}", style="dim"))
 
 
 def _print_table(console: Console, table: Table) -> None:
@@ -113,6 +116,16 @@ def _print_table(console: Console, table: Table) -> None:
         shown.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell) for cell in row))
-    console.print(shown)
+    _print_trimmed(console, shown)
     for note in table.notes:
         console.print(Text(note, style="dim"))
+
+
+def _print_trimmed(console: Console, table: RichTable) -> None:
+    """Print a table; piped, without the blanks at the ends of its lines that make it a rectangle."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=console.file)

@@ -18,11 +18,10 @@ from p2r.images.budget import FullImage
 from p2r.images.load import FileImage
 from p2r.report.kit.evidence_view import EvidenceView, RunTrace, load_evidence, view_evidence
 from p2r.report.kit.page import environment, read_template
+from p2r.report.kit.saved_image import ANNOTATED_FILE, name_crop
 from p2r.report.kit.trace_view import TracedBox, view_trace
+from p2r.runs.asked import TRACE_FILE
 from p2r.types import ImageSource, Trace
-
-ANNOTATED_FILE = "annotated.png"
-TRACE_FILE = "trace.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def save_trace(folder: Path, trace: Trace, image: ImageSource) -> tuple[Path, ..
         ImageError: the image cannot be loaded again, or is not the one that the trace is about.
     """
     evidence = regather(FullImage(image.load()), trace)
-    images = {f"crop_{number}.png": crop for number, crop in enumerate(evidence.crops, start=1)}
+    images = {name_crop(number): crop for number, crop in enumerate(evidence.crops, start=1)}
     if evidence.annotated is not None:
         images = {ANNOTATED_FILE: evidence.annotated, **images}
     with explain_write_errors(folder):

@@ -7,7 +7,7 @@ get the greatest detail at which those fit; an image that needs much more than i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from p2r.boxes import hits
@@ -57,7 +57,9 @@ LARGEST_SHARE = 2.5
 class QuestionView:
     """Everything the page shows of one question. Without `evidence`, `problem` says why.
 
+    number: from 1; 0 for one that is not among the questions of the page.
     flags: the filters it falls under, as "RUN:KEY" with the index of a run.
+    cost: tokens and seconds; "" where the page shows them in its tables.
     """
 
     number: int
@@ -71,6 +73,7 @@ class QuestionView:
     replies: tuple[ReplyView, ...]
     evidence: EvidenceView | None
     problem: str
+    cost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,16 @@ def view_questions(
         if on_done is not None:
             on_done(number, len(questions))
     return views
+
+
+def view_example(section: Section, sample_id: str) -> QuestionView:
+    """One question in full detail, with the replies of the first run and of the one whose boxes are shown."""
+    names = list(section.names)
+    question = next(each for each in list_questions(section) if each.sample_id == sample_id)
+    evidence, problem = _view_evidence(question, names, FULL_DETAIL, MAX_BYTES, MAX_BYTES)
+    view = _view_question(0, question, names, evidence, problem, REPLY_CHARS[-1])
+    shown = {section.names[0], section.names[section.primary]}
+    return replace(view, replies=tuple(reply for reply in view.replies if reply.name in shown))
 
 
 def list_questions(section: Section) -> list[QuestionRuns]:
@@ -259,6 +272,7 @@ def _list_flags(question: QuestionRuns, k: int, row: ScoredRow) -> list[str]:
         "lost": verdict is not None and first is not None and verdict.correct < first.correct,
         "wrong": verdict is not None and not verdict.correct,
         "missed": looks and bool(row.facts.gold_boxes) and not hits(row.trace.boxes, row.facts.gold_boxes),
+        "unread": (answer := row.answers.get("robust")) is not None and answer.text is None,
         "differ": question.disagrees[k],
         "failed": row.trace.failure is not None,
     }

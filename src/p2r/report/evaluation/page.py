@@ -12,25 +12,31 @@ from collections.abc import Callable, Mapping, Sequence
 from p2r.evaluation.metrics import summarize
 from p2r.evaluation.tables import show_share
 from p2r.report.evaluation.charts import AREA_NAMES, COUNT_NAMES, view_section
-from p2r.report.evaluation.gallery import MAX_BYTES, MAX_CARDS, view_questions
+from p2r.report.evaluation.gallery import MAX_BYTES, MAX_CARDS, view_example, view_questions
 from p2r.report.evaluation.sections import Section
-from p2r.report.kit.page import Headline, list_filters, render_page
+from p2r.report.kit.page import Headline, choose_printed, list_filters, render_page
 
 FILTERS: Mapping[str, str] = {
     "asked": "All",
     "gained": "Right where {first} is wrong",
     "lost": "Wrong where {first} is right",
     "wrong": "Wrong",
+    "unread": "No readable answer",
     "missed": "No box hits",
     "differ": "Scorers disagree",
     "failed": "Failed",
 }
 
 
+NUM_PRINTED = 6
+"""Questions on paper."""
+
+
 def build_report(
     sections: Sequence[Section],
     headline: Headline,
     *,
+    example: str | None = None,
     max_cards: int = MAX_CARDS,
     max_bytes: int = MAX_BYTES,
     on_done: Callable[[int, int], None] | None = None,
@@ -38,6 +44,8 @@ def build_report(
     """The report as HTML.
 
     Args:
+        example: a sample of the first section to open the page with, which the run whose boxes are shown has right and
+            the first run has wrong; then such questions are also the ones shown first.
         max_cards: most questions shown with images; metrics always count all.
         max_bytes: size of the report; with more questions their images are smaller.
         on_done: called with how many questions of how many are done.
@@ -48,6 +56,7 @@ def build_report(
     first = {section.names[0] for section in sections}
     name_of_first = first.pop() if len(first) == 1 else "the first run"
     filters = {key: name.format(first=name_of_first) for key, name in FILTERS.items()}
+    flags = [question.flags for question in questions]
     page = {
         "headline": headline,
         "sections": [view_section(section) for section in sections],
@@ -57,11 +66,28 @@ def build_report(
         "categories": sorted({question.category for question in questions} - {""}),
         "num_samples": sum(len(section.sample_ids) for section in sections),
         "questions": questions,
-        "filters": list_filters(filters, [question.flags for question in questions], primary),
+        "example": view_example(sections[0], example) if example is not None else None,
+        "example_text": write_example_text(sections[0]) if example is not None else "",
+        "filters": list_filters(filters, flags, primary),
+        "pressed": "gained" if example is not None and any(f"{primary}:gained" in each for each in flags) else "asked",
+        "printed": choose_printed(filters, flags, primary, NUM_PRINTED),
         "count_names": COUNT_NAMES,
         "area_names": AREA_NAMES,
     }
     return render_page("evaluation.html.j2", page)
+
+
+def write_example_text(section: Section) -> str:
+    """Say how often the second look changed a wrong answer into a right one, as in the example, and back."""
+    own = {row.facts.sample_id: row.verdicts.get("robust") for row in section.runs[section.primary].rows}
+    first = {row.facts.sample_id: row.verdicts.get("robust") for row in section.runs[0].rows}
+    both = [(before, own[id]) for id, before in first.items() if before is not None and own.get(id) is not None]
+    gained = sum(after is not None and after.correct > before.correct for before, after in both)
+    lost = sum(after is not None and after.correct < before.correct for before, after in both)
+    return (
+        f"One of {gained} questions that {section.names[section.primary]} answers and {section.names[0]} does not; "
+        f"{lost} went the other way, of {len(both)}."
+    )
 
 
 def write_lede(sections: Sequence[Section]) -> str:

@@ -21,8 +21,9 @@ from p2r.evaluation.tables import Table
 from p2r.images.load import FileImage
 from p2r.modes import LOOKING, MODES
 from p2r.report.evaluation.published import tabulate_beside_paper
+from p2r.runs.asked import is_asked
 from p2r.runs.evaluation import SAMPLES_FILE
-from p2r.runs.store import SETTINGS_FILE
+from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
 from p2r.types import ImageSource, Sample, Trace
 
 
@@ -126,19 +127,30 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
         found = list_run_folders(place)
         if not found:
             raise StorageError(
-                f"{place} holds no run", hint="give folders that `p2r eval` or `p2r train` wrote, or one above them"
+                f"{place} holds no run",
+                hint="give folders that `p2r eval`, `p2r train` or `p2r ask` wrote, or one above them",
             )
         folders += [folder for folder in found if folder not in folders]
     return folders
 
 
 def list_run_folders(place: Path) -> list[Path]:
-    """The folder itself, or all runs below it in the order of the modes; [] if there is none."""
-    if (place / SETTINGS_FILE).exists():
+    """The folder itself, or all runs below it in the order of the modes; [] if there is none.
+
+    A folder that lacks some of its files is listed as well: reading it says so.
+    """
+    if _is_evaluation(place):
         return [place]
-    below = [path.parent for path in sorted(place.rglob(SAMPLES_FILE)) if (path.parent / SETTINGS_FILE).exists()]
+    files = [*place.rglob(SETTINGS_FILE), *place.rglob(SAMPLES_FILE)]
+    below = [folder for folder in sorted({path.parent for path in files}) if _is_evaluation(folder)]
     modes = [str(mode) for mode in MODES]
     return sorted(below, key=lambda path: (str(path.parent), _rank(path.name, modes), path.name))
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """True with a run's settings, or without them but with its samples and traces."""
+    has_rows = all((folder / name).exists() for name in (SAMPLES_FILE, TRACES_FILE))
+    return (has_rows or (folder / SETTINGS_FILE).exists()) and not is_asked(folder)
 
 
 def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:

@@ -12,7 +12,8 @@ from p2r.dialogue import Budget
 from p2r.evidence import Evidence, regather
 from p2r.images.budget import FullImage, fit
 from p2r.report.kit.embed import Embedded, embed
-from p2r.report.kit.trace_view import view_boxes
+from p2r.report.kit.saved_image import REMARK, SavedImage
+from p2r.report.kit.trace_view import find_strange_labels, view_boxes
 from p2r.types import Box, ImageSource, Trace
 
 
@@ -90,12 +91,22 @@ class RunCrops:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelNote:
+    """A sentence about labels of a run's boxes that name nothing in the question."""
+
+    run: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceView:
     """The images that there were to see. Images that are not shrunk for the page have the size that the model saw.
 
     seen: the whole image at the budget; None when that is not known, or would look like `full`.
     boxes: the gold ones, and those of every run that looked.
     runs: the runs whose crops are shown; the first is shown first.
+    labels: notes on labels, of the runs that need one.
+    remark: what the whole image is, where it is not the one that was asked about.
     """
 
     seen: Embedded | None
@@ -103,6 +114,8 @@ class EvidenceView:
     boxes: tuple[BoxView, ...]
     has_gold: bool
     runs: tuple[RunCrops, ...]
+    labels: tuple[LabelNote, ...] = ()
+    remark: str = ""
 
     @property
     def num_bytes(self) -> int:
@@ -118,6 +131,7 @@ class LoadedImage:
 
     seen: the image at the budget; None when that is not known.
     evidence: of the traces whose crops are shown, in their order.
+    remark: see `EvidenceView`.
     """
 
     full_image: FullImage
@@ -125,6 +139,7 @@ class LoadedImage:
     budget: Budget | None
     traces: tuple[RunTrace, ...]
     evidence: tuple[Evidence, ...]
+    remark: str = ""
 
 
 def load_evidence(source: ImageSource, traces: Sequence[RunTrace], budget: Budget | None) -> LoadedImage:
@@ -134,8 +149,11 @@ def load_evidence(source: ImageSource, traces: Sequence[RunTrace], budget: Budge
         ImageError: the image cannot be loaded, or a trace is about another one.
     """
     full_image = FullImage(source.load())
-    evidence = tuple(regather(full_image, each.trace) for each in traces if each.has_crops)
-    return LoadedImage(full_image, full_image.fitted(budget) if budget else None, budget, tuple(traces), evidence)
+    is_saved = isinstance(source, SavedImage)
+    cut_out = source.gather if is_saved else regather
+    evidence = tuple(cut_out(full_image, each.trace) for each in traces if each.has_crops)
+    seen = full_image.fitted(budget) if budget and not is_saved else None
+    return LoadedImage(full_image, seen, budget, tuple(traces), evidence, REMARK if is_saved else "")
 
 
 def view_evidence(loaded: LoadedImage, gold: Sequence[Box] = (), *, detail: ImageDetail = FULL_DETAIL) -> EvidenceView:
@@ -157,6 +175,21 @@ def view_evidence(loaded: LoadedImage, gold: Sequence[Box] = (), *, detail: Imag
             _view_crops(loaded, each, evidence, before, detail)
             for each, evidence in zip(cropped, loaded.evidence, strict=True)
         ),
+        labels=tuple(
+            LabelNote(each.run, explain_labels(labels))
+            for each in loaded.traces
+            if (labels := find_strange_labels(each.trace))
+        ),
+        remark=loaded.remark,
+    )
+
+
+def explain_labels(labels: Sequence[str]) -> str:
+    """A sentence about labels that the question does not name: a reader might take them for a mistake of the page."""
+    quoted = ", ".join(f"“{label}”" for label in labels)
+    return (
+        f"{quoted} {'is' if len(labels) == 1 else 'are'} not in the question: a label is the perceiver's own word, "
+        "and only the box is used."
     )
 
 

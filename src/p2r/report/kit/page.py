@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -24,6 +25,7 @@ class Headline:
     facts: (name, value) pairs that say what was measured, and on what.
     footer: how to make the page again.
     row_name: what a row of the tables is called.
+    problems: sentences about what is missing on the page.
     """
 
     title: str
@@ -31,6 +33,7 @@ class Headline:
     facts: tuple[tuple[str, str], ...] = ()
     footer: str = ""
     row_name: str = "Run"
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,20 @@ def list_filters(names: Mapping[str, str], flags: Sequence[Sequence[str]], run: 
         for key, name in names.items()
         if key in used
     ]
+
+
+def choose_printed(names: Mapping[str, str], flags: Sequence[Sequence[str]], run: int, most: int) -> set[int]:
+    """The numbers, from 1, of the questions that paper shows: of every filter in turn, until there are `most`.
+
+    Args:
+        names, flags, run: as in `list_filters`; the first filter holds all questions and comes last.
+    """
+    numbers = range(1, len(flags) + 1)
+    first, *others = ([number for number in numbers if f"{run}:{key}" in flags[number - 1]] for key in names)
+    chosen: set[int] = set()
+    for turn in zip_longest(*others):
+        chosen |= set([number for number in turn if number is not None and number not in chosen][: most - len(chosen)])
+    return chosen | set([number for number in (*first, *numbers) if number not in chosen][: most - len(chosen)])
 
 
 def render_page(name: str, page: Mapping[str, object]) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 620, 340
+WIDTH, HEIGHT = 420, 290
+"""Pixels of the drawing: narrow enough that its letters can still be read where a phone scales it down."""
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 14, 44
-LINE_PX, LETTER_PX = 15, 6.6
+LINE_PX, LETTER_PX = 15, 7.2
 MOST_TICKS = 7
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2r.evidence import box_color
 from p2r.types import LETTERS, Answer, Box, Completion, EvidenceRecord, Trace, Verdict
+
+_ARTICLES = frozenset({"a", "an", "the"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +139,25 @@ def view_reply(
     )
 
 
+def find_strange_labels(trace: Trace) -> list[str]:
+    """The labels of boxes that the question does not name: some word of theirs is in neither question nor options."""
+    asked = " ".join((trace.question, *trace.options)).casefold()
+    known = _list_words(asked)
+    labels = dict.fromkeys(box.label.strip() for box in trace.boxes)
+    return [label for label in labels if label.casefold() not in asked and not _list_words(label) <= known]
+
+
 def leave_out_middle(text: str, max_chars: int | None) -> str:
     """The text, or its beginning and its end when it is longer than `max_chars`."""
     if max_chars is None or len(text) <= max_chars:
         return text
     part = max_chars // 2
     return f"{text[:part]} [... {len(text) - 2 * part:,} characters left out ...] {text[len(text) - part :]}"
+
+
+def _list_words(text: str) -> set[str]:
+    """The words of a text in one spelling, without articles and without an s at their end."""
+    return {word.removesuffix("s") for word in re.findall(r"\w+", text.casefold()) if word not in _ARTICLES}
 
 
 def _name_verdict(trace: Trace, verdict: Verdict | None) -> str:

@@ -6,13 +6,14 @@ as far as it got. Questions and images look as in the report on evaluations.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from p2r.config import DataSettings
 from p2r.evaluation.tables import show_share
 from p2r.report.kit.line_chart import NUM_COLORS
-from p2r.report.kit.page import Headline, list_filters, render_page
+from p2r.report.kit.page import Headline, choose_printed, list_filters, render_page
 from p2r.report.training.curves import draw_probe_charts, draw_step_charts
 from p2r.report.training.groups import FILTERS, MAX_GROUPS, view_groups
 from p2r.report.training.tables import (
@@ -25,7 +26,10 @@ from p2r.report.training.tables import (
     tabulate_seconds,
 )
 from p2r.runs.guards import find_collapse
-from p2r.runs.training import TrainingRun, value_of
+from p2r.runs.training import RECIPE_FILE, TrainingRun, value_of
+
+NUM_PRINTED = 4
+"""Groups on paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ def build_training_report(
     """
     names = name_training_runs(runs)
     groups, problems = view_groups(runs, names, data=data, max_groups=max_groups, on_done=on_done)
+    flags = [group.flags for group in groups]
     page = {
         "headline": headline,
         "runs": names,
@@ -75,7 +80,9 @@ def build_training_report(
         "groups": groups,
         "phase_names": list(dict.fromkeys(group.phase for group in groups)),
         "num_groups": sum(len(run.groups) for run in runs),
-        "filters": list_filters(FILTERS, [group.flags for group in groups], 0),
+        "filters": list_filters(FILTERS, flags, 0),
+        "pressed": "asked",
+        "printed": choose_printed(FILTERS, flags, 0, NUM_PRINTED),
         "problems": problems,
     }
     return render_page("training.html.j2", page), problems
@@ -108,7 +115,8 @@ def write_state(run: TrainingRun) -> str:
         return "no step yet"
     phase = run.phases[-1]
     when = f", the last one at {run.written:%Y-%m-%d %H:%M}" if run.written else ""
-    return f"step {show_count(phase)} of phase {phase.name}{when}; it is still running, or can be resumed with --resume"
+    command = f"p2r train {shlex.quote(str(run.folder / RECIPE_FILE))} --resume"
+    return f"step {show_count(phase)} of phase {phase.name}{when}; it is still running, or `{command}` resumes it"
 
 
 def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], ...]:

@@ -24,6 +24,7 @@ from tests.fakes.reports import (
     Collector,
     answer_all,
     make_sample,
+    make_scored,
     make_section,
     make_trace,
 )
@@ -206,3 +207,61 @@ def test_an_image_of_another_size_is_not_shown_as_the_one_that_was_asked_about()
     own = make_trace(sample, boxes=(GOLD,), image_wh=(64, 48))
     html = build_report([make_section([sample], [make_trace(sample)], [own])], HEADLINE)
     assert "is 640 x 480 pixels, but the trace is about one of 64 x 48" in html and "data:image" not in html
+
+
+def test_the_page_opens_with_the_example_and_shows_such_questions_first() -> None:
+    samples = [make_sample(id) for id in "abcd"]
+    section = answer_all(samples, "BBAB", "AABA")
+    html = build_report([section], HEADLINE, example="b")
+    example = html[html.index('<section class="example"') : html.index("<main>")]
+    assert example.index("</h3>") < example.index("data:image/webp") < example.index("One of 3 questions")
+    assert "One of 3 questions that own boxes answers and direct does not; 1 went the other way, of 4." in example
+    assert [">direct<" in example, ">own boxes<" in example] == [True, True]
+    assert 'data-filter="gained" aria-pressed="true"' in html
+    assert html.count("<article") == 4
+    assert Collector(html).open == []
+
+
+def test_the_example_shows_the_first_run_and_the_one_whose_boxes_are_shown() -> None:
+    samples = [make_sample("a")]
+    section = answer_all(samples, "B", "A")
+    other = make_scored("needles", "random", letters="A")
+    three = replace(section, runs=(*section.runs, other), names=(*section.names, "random"))
+    html = build_report([three], HEADLINE, example="a")
+    example = html[html.index('<section class="example"') : html.index("<main>")]
+    assert example.count('<th scope="row">') == 2 and "random" not in example
+
+
+def test_without_an_example_all_questions_are_shown(html: str) -> None:
+    assert '<section class="example"' not in html
+    assert 'data-filter="asked" aria-pressed="true"' in html
+
+
+def test_the_accuracy_follows_the_name_before_the_chart_that_a_phone_hides(html: str) -> None:
+    row = html[html.index('<th scope="row">direct<small>') :]
+    assert row.index("25.0%") < row.index('<td class="axis">')
+
+
+def test_a_label_that_the_question_does_not_name_is_explained_beside_the_boxes() -> None:
+    boxes = tuple(GOLD.model_copy(update={"label": label}) for label in ("sail", "mast", "oar"))
+    html = build_report([answer_all([make_sample("a")], "B", "A", boxes)], HEADLINE)
+    assert "“mast”, “oar” are not in the question: a label is the perceiver&#39;s own word" in html
+    assert "are not in the question" not in build_report([answer_all([make_sample("a")], "B", "A")], HEADLINE)
+
+
+def test_paper_shows_a_few_questions_and_says_so() -> None:
+    samples = [make_sample(f"a{k}") for k in range(8)]
+    html = build_report([answer_all(samples, "B" * 8, "A" * 8)], HEADLINE)
+    assert html.count('<article class="card printed"') == 6
+    assert "On paper: 6 of 8 questions" in html
+
+
+def test_a_question_without_a_readable_answer_has_a_filter() -> None:
+    html = build_report([answer_all([make_sample("a")], "A", "A")], HEADLINE)
+    assert "No readable answer" not in html
+    section = make_section(
+        [make_sample("a")], [make_trace(make_sample("a"))], [make_trace(make_sample("a"), letter=None, reply="Hm.")]
+    )
+    html = build_report([section], HEADLINE)
+    assert 'data-flags="0:asked 1:asked 1:lost 1:wrong 1:missed 1:unread"' in html
+    assert "No readable answer <span>1</span>" in html

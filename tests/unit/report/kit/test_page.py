@@ -9,7 +9,7 @@ from PIL import Image
 
 from p2r.errors import StorageError
 from p2r.report.kit.embed import embed
-from p2r.report.kit.page import write_page
+from p2r.report.kit.page import choose_printed, write_page
 
 
 def test_embedded_images_shrink_and_never_grow() -> None:
@@ -27,3 +27,19 @@ def test_a_report_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path)
     with pytest.raises(StorageError, match="cannot be written") as caught:
         write_page(tmp_path / "taken" / "report.html", "<html></html>")
     assert caught.value.hint
+
+
+FILTERS = {"asked": "All", "gained": "Gained", "wrong": "Wrong"}
+
+
+def test_paper_shows_questions_of_every_filter_in_turn() -> None:
+    flags = [["0:asked"], ["0:asked", "0:gained"], ["0:asked", "0:gained"], ["0:asked", "0:wrong"], ["0:asked"]]
+    assert choose_printed(FILTERS, flags, 0, 2) == {2, 4}
+    assert choose_printed(FILTERS, flags, 0, 3) == {2, 3, 4}
+    assert choose_printed(FILTERS, flags, 0, 4) == {1, 2, 3, 4}
+
+
+def test_paper_shows_all_questions_when_there_are_few_and_counts_none_twice() -> None:
+    flags = [["1:asked", "1:gained", "1:wrong"], ["0:asked"]]
+    assert choose_printed(FILTERS, flags, 1, 6) == {1, 2}
+    assert choose_printed(FILTERS, [], 0, 6) == set()

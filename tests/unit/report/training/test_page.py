@@ -48,7 +48,9 @@ def test_a_run_knows_its_phases_and_how_far_they_are(run: TrainingRun) -> None:
     ]
     assert [phase.is_finished for phase in run.phases] == [True, False]
     assert not run.is_finished
-    assert "step 1 of 2 of phase 1-reasoner" in write_training_lede([run])
+    lede = write_training_lede([run])
+    assert "step 1 of 2 of phase 1-reasoner" in lede
+    assert f"or `p2r train {run.folder}/recipe.json --resume` resumes it." in lede
     (run.folder / "1-reasoner").mkdir()
     assert read_training_run(run.folder).is_finished
 

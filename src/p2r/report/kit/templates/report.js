@@ -1,13 +1,17 @@
 "use strict";
 (() => {
+  const closed = () => document.querySelectorAll("details.tables:not([open])");
+  window.addEventListener("beforeprint", () => closed().forEach((each) => { each.open = true; each.dataset.wasClosed = ""; }));
+  window.addEventListener("afterprint", () => document.querySelectorAll("[data-was-closed]").forEach((each) => { each.open = false; delete each.dataset.wasClosed; }));
   const group = document.querySelector(".filters");
-  const cards = [...document.querySelectorAll(".card")].map((element) => ({ element, flags: new Set(element.dataset.flags.split(" ")) }));
+  const cards = [...document.querySelectorAll("article.card")].map((element) => ({ element, flags: new Set(element.dataset.flags.split(" ")) }));
   const none = document.querySelector(".none");
   if (!group) return;
   group.hidden = false;
   const buttons = [...group.querySelectorAll("button")];
   const chosen = (what) => group.querySelector(`[data-choose="${what}"]`)?.value ?? "";
-  let flag = "asked";
+  const most = cards.filter(({ element }) => element.classList.contains("printed")).length;
+  let flag = buttons.find((button) => button.getAttribute("aria-pressed") === "true")?.dataset.filter ?? "asked";
 
   // Boxes of the chosen run; its crops where the card has them, else those it came with, under their own name.
   const look = (card, run) => {
@@ -19,6 +23,7 @@
     const crops = [...card.querySelectorAll(".crops")];
     const own = crops.find((figure) => figure.dataset.run === run) ?? crops[0];
     for (const figure of crops) figure.hidden = figure !== own;
+    for (const note of card.querySelectorAll(".labels")) note.hidden = note.dataset.run !== run;
   };
 
   const show = () => {
@@ -38,16 +43,27 @@
     none.hidden = counts[flag] > 0;
   };
 
+  // Paper shows a selection of every kind; once something was chosen, the first of what is on the screen.
+  const choose = () => {
+    show();
+    const shown = cards.filter(({ element }) => !element.hidden);
+    for (const { element } of cards) element.classList.remove("printed");
+    for (const { element } of shown.slice(0, most)) element.classList.add("printed");
+    const note = document.querySelector(".on-paper");
+    if (note) note.textContent = `On paper: the first ${Math.min(most, shown.length)} of ${shown.length}. The file shows all.`;
+  };
+
   group.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
     flag = button.dataset.filter;
-    show();
+    choose();
   });
   group.addEventListener("change", (event) => {
     if (event.target.dataset.choose === "run") {
       for (const { element } of cards) look(element, event.target.value);
     }
-    show();
+    choose();
   });
+  show();
 })();

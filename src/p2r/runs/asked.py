@@ -1,0 +1,149 @@
+"""What `p2r ask` leaves in a folder, read again for people: one question with --save, or a batch.
+
+One question   trace.json and, when there was evidence, annotated.png and crop_1.png to crop_3.png
+Batch          run.json, traces.jsonl, asked.json; with --save the files of each question in images/ID
+
+`run.json` of a batch differs from that of an evaluation in that it names no benchmark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from p2r.dialogue import Budget
+from p2r.errors import StorageError, explain_fault
+from p2r.files import explain_write_errors, replace_file
+from p2r.models.profiles import FamilyName
+from p2r.modes import Mode
+from p2r.runs.evaluation import SAMPLES_FILE
+from p2r.runs.store import SETTINGS_FILE, TRACES_FILE, read_settings, read_traces
+from p2r.types import Frame, Frozen, Trace
+
+TRACE_FILE = "trace.json"
+PLACE_FILE = "asked.json"
+IMAGES_FOLDER = "images"
+
+_Kind = TypeVar("_Kind", bound=Frozen)
+
+
+class BatchSettings(Frozen):
+    """run.json of a batch: everything that can change an answer; see `RunSettings`."""
+
+    model: str
+    perceiver_model: str | None
+    mode: Mode
+    prompts: str
+    prompt_fingerprint: str
+    family: FamilyName | None = None
+    frame: Frame | None = None
+    max_pixels: int | None
+    dtype: str | None
+
+
+class AskedPlace(Frozen):
+    """asked.json of a batch: what a page needs to show the images again. It is no part of the settings.
+
+    working_directory: where relative paths of images begin.
+    budget: the pixel budget of the model that answered; None when it is not known.
+    """
+
+    working_directory: str
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuestions:
+    """Questions that were asked, and what was answered.
+
+    name: the folder, or what was asked about where there is none.
+    traces: in the order in which they were answered, those that failed among them.
+    settings: None for a single question, whose folder holds none.
+    saved: by sample id, the folder with its annotated image and its crops.
+    """
+
+    name: str
+    traces: tuple[Trace, ...]
+    settings: BatchSettings | None = None
+    place: AskedPlace | None = None
+    saved: Mapping[str, Path] = field(default_factory=dict[str, Path])
+
+
+def is_asked(folder: Path) -> bool:
+    """True if `p2r ask` wrote the folder. A settings file that cannot be read belongs to no batch."""
+    if (folder / TRACE_FILE).is_file():
+        return True
+    if (folder / SAMPLES_FILE).exists() or not (folder / SETTINGS_FILE).is_file():
+        return False
+    try:
+        settings = json.loads((folder / SETTINGS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and "model" in settings and "benchmark" not in settings
+
+
+def find_asked_folders(place: Path) -> list[Path]:
+    """The folder itself, or all below it that `p2r ask` wrote, in order of their names; [] if there is none."""
+    if is_asked(place):
+        return [place]
+    files = [*place.rglob(SETTINGS_FILE), *place.rglob(TRACE_FILE)]
+    found = [folder for folder in sorted({path.parent for path in files}) if is_asked(folder)]
+    batches = {folder for folder in found if not (folder / TRACE_FILE).exists()}
+    return [folder for folder in found if folder.parent.parent not in batches or folder.parent.name != IMAGES_FOLDER]
+
+
+def read_asked(folder: str | Path) -> AskedQuestions:
+    """Read a folder that `p2r ask` wrote; also a batch that is still running or was stopped.
+
+    Raises:
+        StorageError: the folder holds no answer, or a broken file.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / TRACE_FILE).is_file():
+        trace = _read_file(folder / TRACE_FILE, Trace)
+        return AskedQuestions(str(folder), (trace,), saved={trace.sample_id: folder})
+    settings = read_settings(folder, BatchSettings)
+    traces = read_traces(folder / TRACES_FILE, allow_cut_end=True)
+    if not traces:
+        raise StorageError(f"{folder} holds no answer yet", hint="give a folder in which a question was answered")
+    place = _read_file(folder / PLACE_FILE, AskedPlace) if (folder / PLACE_FILE).exists() else None
+    images = {trace.sample_id: folder / IMAGES_FOLDER / name_folder(trace.sample_id) for trace in traces}
+    saved = {id: path for id, path in images.items() if (path / TRACE_FILE).is_file()}
+    return AskedQuestions(str(folder), traces, settings, place, saved)
+
+
+def write_place(folder: Path, place: AskedPlace) -> None:
+    """Write asked.json in place of an earlier one: the command may have been called from elsewhere.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with explain_write_errors(folder):
+        replace_file(folder / PLACE_FILE, place.model_dump_json(indent=2) + "\n")
+
+
+def name_folder(sample_id: str) -> str:
+    """Return the id if it can name a folder; else its usable characters and a hash that tells it apart."""
+    kept = re.sub(r"[^\w.-]", "_", sample_id)[:80]
+    if kept == sample_id and kept.strip("."):
+        return kept
+    return f"{kept.strip('.')}-{hashlib.sha256(sample_id.encode()).hexdigest()[:8]}"
+
+
+def _read_file(path: Path, kind: type[_Kind]) -> _Kind:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except ValidationError as error:
+        raise StorageError(
+            f"{path} is not what `p2r ask` writes: {explain_fault(error.errors()[0])}",
+            hint="restore the file, or ask again with `save`",
+        ) from error
