@@ -2,17 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p2r.benchmarks.layout import Writer
+from p2r.benchmarks.annotations.box_files import write_coco, write_label_studio
+from p2r.benchmarks.files.image_place import ImagePlace
+from p2r.benchmarks.folder_write import write_questions
+from p2r.benchmarks.layout import Part, Writer, WriteSamples
 from p2r.benchmarks.row_layouts.answer_form import infer_form
 from p2r.benchmarks.row_layouts.write import ROW_WRITERS
+from p2r.benchmarks.vstar_write import write_vstar, write_vstar_lmms, write_vstar_tsv
 from p2r.errors import DataError
+from p2r.files import explain_write_errors
+from p2r.images.load import FileImage
 from p2r.types import Sample
 
-WRITERS: Mapping[str, Writer] = {**ROW_WRITERS}
+_ALL = frozenset[Part]({"gold boxes", "category", "answer form", "rotations"})
+
+
+def _write_alone(write: Callable[[Iterable[Sample], Path], int]) -> WriteSamples:
+    """Make a writer of one that has its own place for images."""
+
+    def write_samples(samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None) -> int:
+        return write(samples, path)
+
+    return write_samples
+
+
+def _write_boxes(write: Callable[[Iterable[Sample], Path], int]) -> WriteSamples:
+    """Make a writer of one that names images: those that lie in no file are written beside the boxes."""
+
+    def write_samples(samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None) -> int:
+        images = ImagePlace(path)
+        settled = [
+            sample
+            if isinstance(sample.image, FileImage)
+            else replace(sample, image=FileImage(path.parent / images.save(sample.image)))
+            for sample in samples
+        ]
+        with explain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(settled, path)
+        return len(settled)
+
+    return write_samples
+
+
+WRITERS: Mapping[str, Writer] = {
+    **ROW_WRITERS,
+    "questions": Writer("your own questions (JSON lines)", _write_alone(write_questions), keeps=_ALL),
+    "vstar": Writer(
+        "V*'s original folder",
+        _write_alone(write_vstar),
+        keeps=frozenset({"gold boxes", "category", "answer form"}),
+        only_choices=True,
+    ),
+    "vstar_lmms": Writer(
+        "V*'s parquet file for lmms-eval",
+        _write_alone(write_vstar_lmms),
+        keeps=frozenset({"category", "answer form"}),
+        only_choices=True,
+    ),
+    "vstar_tsv": Writer(
+        "V*'s TSV file for VLMEvalKit",
+        _write_alone(write_vstar_tsv),
+        keeps=frozenset({"category", "answer form"}),
+        only_choices=True,
+    ),
+    "coco": Writer("COCO boxes, without the questions", _write_boxes(write_coco), keeps=_ALL),
+    "label_studio": Writer(
+        "Label Studio tasks, with boxes and questions", _write_boxes(write_label_studio), keeps=_ALL
+    ),
+}
 """The layouts that can be written, by name."""
 
 
@@ -54,7 +116,7 @@ def convert(
     if writer is None:
         raise DataError(f"{to!r} is not a layout that can be written", hint=f"give one of {', '.join(WRITERS)}")
     if inside is not None and not writer.places_images:
-        raise DataError(f"{writer.title} have one place for their images", hint="leave out `inside`")
+        raise DataError(f"{writer.title}: images have only one place", hint="leave out `inside`")
     if out.exists():
         raise DataError(f"{out} exists already", hint="choose another name, or remove it first")
     if not samples:

@@ -65,9 +65,11 @@ class Writer:
     title: what is written, for messages, such as "ms-swift rows (messages, solution)".
     keeps: the parts that it has a place for, beyond image, question, options and target.
     places_images: `inside` may be chosen.
+    only_choices: other samples cannot be written.
     """
 
     title: str
     write: WriteSamples
     keeps: frozenset[Part] = frozenset()
     places_images: bool = False
+    only_choices: bool = False

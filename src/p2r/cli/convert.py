@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 
 from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.convert import WRITERS, convert
+from p2r.benchmarks.needles import Needles
 from p2r.cli.options import BoxSource, ImageFolder, Seed, SkipBad, Split
 from p2r.cli.screen import count_progress, make_console
+from p2r.types import Sample
 
 CONVERT_EXAMPLES = """
 **Examples**
@@ -20,6 +23,12 @@ CONVERT_EXAMPLES = """
 - `p2r convert my_questions.jsonl train.parquet --to easyr1`
 
 - `p2r convert rows:hiyouga/geometry3k geometry.json --to llava --split train`
+
+- `p2r convert needles vstar_needles --to vstar`
+
+- `p2r convert my_questions.jsonl boxes.json --to coco`
+
+- `p2r convert my_questions.jsonl corrected.jsonl --boxes boxes.json --to questions`
 """
 
 
@@ -46,6 +55,9 @@ def convert_layout(
     loaded = load_benchmark(
         source, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images, skip_bad=skip_bad
     )
+    samples: Sequence[Sample] = loaded
+    if source == "needles" and to in WRITERS and WRITERS[to].only_choices:
+        samples = Needles(seed=seed, num_samples=num_samples, forms=("choice",))
     for remark in (
         *loaded.differences,
         *loaded.notes,
@@ -53,7 +65,7 @@ def convert_layout(
     ):
         messages.print(f"{loaded.name}: {remark}", markup=False, soft_wrap=True)
     with count_progress(messages, loaded.name) as on_done:
-        found = convert(loaded, out, to, inside=inside, on_progress=lambda done: on_done(done, len(loaded)))
+        found = convert(samples, out, to, inside=inside, on_progress=lambda done: on_done(done, len(samples)))
     console = make_console()
     console.print(f"wrote {found.num_samples} samples to {out}: {found.title}", markup=False, soft_wrap=True)
     for loss in found.losses:

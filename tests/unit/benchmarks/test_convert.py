@@ -142,3 +142,62 @@ def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_no_samples_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no samples"):
         convert([], tmp_path / "a.json", "zwz")
+
+
+def test_own_questions_keep_everything(tmp_path: Path) -> None:
+    box = Box(x1=1, y1=2, x2=300.5, y2=4, label="sail")
+    samples = [replace(sample, gold_boxes=(box,), cluster="k") for sample in make_samples(tmp_path)]
+    assert convert(samples, tmp_path / "q.jsonl", "questions").losses == ()
+    back = load_benchmark(tmp_path / "q.jsonl")
+    assert back.name == "folder" and check_benchmark(back).passed
+    for sample, read in zip(samples, back, strict=True):
+        kept = (sample.id, sample.options, sample.target, sample.answer_form, sample.gold_boxes, sample.cluster)
+        assert (read.id, read.options, read.target, read.answer_form, read.gold_boxes, read.cluster) == kept
+        assert read.category == "kites" and read.image.load().tobytes() == sample.image.load().tobytes()
+    assert [sample.question for sample in back] == ["What colour?", "What colour?", *(s.question for s in samples[2:])]
+    with pytest.raises(DataError, match="your own questions are JSON lines"):
+        convert(samples, tmp_path / "q.json", "questions")
+
+
+def test_a_choice_of_unknown_options_is_no_question_of_your_own(tmp_path: Path) -> None:
+    samples = [replace(make_samples(tmp_path)[0], options=())]
+    with pytest.raises(DataError, match="sample 's0' is a choice without readable options"):
+        convert(samples, tmp_path / "q.jsonl", "questions")
+
+
+@pytest.mark.parametrize(("to", "name"), [("vstar", "v"), ("vstar_lmms", "v.parquet"), ("vstar_tsv", "vstar.tsv")])
+def test_needles_come_back_from_the_layouts_of_vstar(to: str, name: str, tmp_path: Path) -> None:
+    needles = Needles(seed=3, num_samples=5, forms=("choice",))
+    found = convert(needles, tmp_path / name, to)
+    assert found.num_samples == 5 and WRITERS[to].only_choices
+    assert found.losses == (() if to == "vstar" else ("the gold boxes of 5 samples",))
+    back = load_benchmark(tmp_path / name)
+    assert back.name == "vstar" and check_benchmark(back).passed
+    assert {tuple(sorted(s.options)) for s in back} == {tuple(sorted(s.options)) for s in needles}
+    right = {s.options["ABCD".index(s.target or "")] for s in needles}
+    assert {s.options["ABCD".index(s.target or "")] for s in back} == right
+    assert all(bool(sample.gold_boxes) == (to == "vstar") for sample in back)
+    with pytest.raises(DataError, match="images have only one place"):
+        convert(needles, tmp_path / "other", to, inside=True)
+
+
+@pytest.mark.parametrize("to", ["coco", "label_studio"])
+def test_boxes_come_back_from_annotators_files(to: str, tmp_path: Path) -> None:
+    needles = Needles(seed=3, num_samples=3)
+    convert(needles, tmp_path / "q.jsonl", "questions")
+    questions = load_benchmark(tmp_path / "q.jsonl")
+    convert(questions, tmp_path / "boxes.json", to)
+    assert not (tmp_path / "boxes_images").exists()
+    bare = tmp_path / "bare.jsonl"
+    convert([replace(sample, gold_boxes=()) for sample in questions], bare, "questions")
+    joined = load_benchmark(bare, boxes=tmp_path / "boxes.json")
+    convert(joined, tmp_path / "new.jsonl", "questions")
+    for sample, read in zip(questions, load_benchmark(tmp_path / "new.jsonl"), strict=True):
+        assert [box.label for box in read.gold_boxes] == [box.label for box in sample.gold_boxes]
+        for box, expected in zip(read.gold_boxes, sample.gold_boxes, strict=True):
+            assert box.xyxy == pytest.approx(expected.xyxy, abs=0.01)
+
+
+def test_images_that_lie_in_no_file_are_written_beside_the_boxes(tmp_path: Path) -> None:
+    convert(Needles(seed=3, num_samples=2), tmp_path / "deep" / "boxes.json", "coco")
+    assert sorted(path.name for path in (tmp_path / "deep" / "boxes_images").iterdir()) == ["000000.png", "000001.png"]

@@ -8,7 +8,7 @@ import pytest
 
 from p2r.benchmarks import BENCHMARKS, check_benchmark, load_benchmark
 from p2r.errors import DataError
-from tests.fakes.benchmark_files import write_parquet, write_reasonseg, write_vstar
+from tests.fakes.benchmark_files import make_bytes, write_parquet, write_reasonseg, write_vstar
 
 
 def test_needles_come_through_the_same_door() -> None:
@@ -77,3 +77,10 @@ def _refuse(hub_id: str, *, local_files_only: bool = False, **_: object) -> str:
 def test_skip_bad_counts_rows() -> None:
     with pytest.raises(DataError, match="skip_bad is -1"):
         load_benchmark("vstar:x", skip_bad=-1)
+
+
+def test_own_questions_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(make_bytes(1))
+    path = tmp_path / "vstar_mine.jsonl"
+    path.write_text('{"image": "a.jpg", "question": "What?", "target": "a kite"}')
+    assert load_benchmark(path).name == "folder"

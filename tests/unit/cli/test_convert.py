@@ -59,3 +59,10 @@ def test_what_cannot_be_done_is_one_sentence_and_a_hint(arguments: list[str], me
     result = convert(*arguments)
     assert result.exit_code == 1 and message in result.stderr
     assert "hint: " in result.stderr and "Traceback" not in result.stderr
+
+
+def test_needles_for_a_layout_of_choices_are_choices() -> None:
+    result = convert("needles", "v", "--to", "vstar", "--num-samples", "3")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "wrote 3 samples to v: V*'s original folder\n"
+    assert load_benchmark("v").name == "vstar"

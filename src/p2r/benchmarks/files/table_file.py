@@ -81,7 +81,7 @@ def find_parts(path: Path, *, split: str | None = None, containing: str = "") ->
     files = [file for file in files if find_kind(file) and containing in file.name.lower()]
     groups: dict[str, list[Path]] = {}
     for file in files:
-        stem = _PART.sub("", _find_stem(file))
+        stem = _PART.sub("", find_stem(file))
         if split is None or stem == split or stem.startswith(split):
             groups.setdefault(f"{stem}{file.suffix}", []).append(file)
     if not groups:
@@ -109,7 +109,8 @@ def _kind_of(path: Path) -> Kind:
     return kind
 
 
-def _find_stem(file: Path) -> str:
+def find_stem(file: Path) -> str:
+    """Return a file's name without its suffix, and without `.gz`."""
     return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 

@@ -42,9 +42,11 @@ class RowLayout:
         names = (self.question, self.images, self.answer.partition(".")[0], *self.also)
         return tuple(dict.fromkeys(name for name in names if name))
 
-    def describe(self) -> str:
-        """Return the title and the columns, for messages."""
-        return f"{self.title} rows ({', '.join(self.columns)})"
+    def describe(self, present: Collection[str] = ()) -> str:
+        """Return the title and the columns, for messages: the image's by the name that it has among those present."""
+        other = next((name for name in IMAGE_COLUMNS if name in present), self.images)
+        named = [other if name == self.images and name not in present else name for name in self.columns]
+        return f"{self.title} rows ({', '.join(named)})"
 
 
 P2R10K = RowLayout(

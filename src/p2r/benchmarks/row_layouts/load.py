@@ -21,7 +21,7 @@ from typing import cast
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.field_image import find_image, make_image
 from p2r.benchmarks.files.rows import Row, RowTable
-from p2r.benchmarks.files.table_file import read_table
+from p2r.benchmarks.files.table_file import find_stem, read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import read_option_columns
 from p2r.benchmarks.row_layouts.answer_form import Reading, infer_form, read_options
@@ -70,7 +70,7 @@ def load_rows(source: Source) -> Loaded:
     unread = [sample.id for sample in samples if sample.answer_form == "choice" and not sample.options]
     if unread:
         differences.append(f"{len(unread)} choices state no options that can be read: {_name_some(unread)}")
-    notes = [f"read as {layout.describe()}", *reader.explain(samples)]
+    notes = [f"read as {layout.describe(table.columns)}", *reader.explain(samples)]
     if "bbox" in table.columns or "bboxes" in table.columns:
         notes.append("boxes in the rows are not read, because no row says in which frame they are")
     if reader.states_forms:
@@ -244,7 +244,7 @@ def _choose_names(table: RowTable, layout: RowLayout) -> tuple[Callable[[Row], s
         return lambda row: names[id(row)], []
     repeated = len(found) - found.count(None) - len(set(found) - {None})
     sentences = [f"{repeated} rows repeat an index; rows are named by their number"] if repeated else []
-    return lambda row: f"{row.path.stem}/{row.number}", sentences
+    return lambda row: f"{find_stem(row.path)}/{row.number}", sentences
 
 
 def _find_index(row: Row, layout: RowLayout) -> str | None:

@@ -19,6 +19,9 @@ _THINK_FIRST = re.compile(
     r"(?:you (?:must |should )?first think|(?:please |let's )?(?:first,? )?think\b|first,? output|please reason)",
     re.IGNORECASE,
 )
+_INSTRUCTION = re.compile(
+    r"(?:please )?(?:output|provide|give|return|answer|put|write|format|your)\b[^?？]*$", re.IGNORECASE
+)
 
 
 def strip_marks(text: str) -> str:
@@ -35,13 +38,13 @@ def find_named_image(text: str) -> str | None:
 def drop_instructions(question: str) -> str:
     """Return a question without closing instructions about the reply's format."""
     ends = [match.end() for match in re.finditer(r"[.!?。！？]\s+|\n\s*", question)]
-    kept, dropped = question, False
+    kept, dropped, end = question, False, len(question)
     for start in reversed([0, *ends]):
-        sentence = kept[start:].strip()
-        if not sentence:
-            continue
+        sentence = question[start:end].strip()
         asks_format = _FORMAT.search(sentence) is not None
-        if not asks_format and not (dropped and _THINK_FIRST.match(sentence)):
+        if asks_format or (dropped and _THINK_FIRST.match(sentence)):
+            kept, dropped = question[:start].rstrip(), True
+        elif sentence and not _INSTRUCTION.match(sentence):
             break
-        kept, dropped = kept[:start].rstrip(), True
+        end = start
     return kept if kept else question

@@ -72,6 +72,18 @@ def write_letters(question: str, options: StatedOptions) -> str:
     return question
 
 
+def remove_options(question: str) -> str:
+    """Return the question without the lettered options that it states, and without their heading."""
+    found = find_lettered(question)
+    if found is None:
+        return question
+    before = question[: found.marks[0].start].rstrip()
+    if heading := _HEADING.search(fold_width(before)):
+        before = before[: heading.start()].rstrip()
+    after = question[found.marks[-1].end :].partition("\n")[2].strip()
+    return f"{before}\n{after}".strip()
+
+
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ROUND = {0x24B6 + k: ord("A") + k for k in range(26)} | {0x24D0 + k: ord("a") + k for k in range(26)}
 _BULLET = r"(?:[-*•·▪+>|][ \t]+)?"

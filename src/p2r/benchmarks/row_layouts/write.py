@@ -6,20 +6,18 @@ are copied as they are; only images that lie in no file are written as PNG.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from p2r.benchmarks.files.encoded_image import encode_image
+from p2r.benchmarks.files.image_place import ImagePlace
 from p2r.benchmarks.files.write_table import check_kind, write_table
 from p2r.benchmarks.layout import Part, Writer
 from p2r.benchmarks.options import join_question
 from p2r.benchmarks.row_layouts.layouts import LAYOUTS, RowLayout
 from p2r.benchmarks.row_layouts.load import FORMS
 from p2r.errors import DataError
-from p2r.files import explain_write_errors
-from p2r.types import ImageSource, Sample
+from p2r.types import Sample
 
 _NAMES = {form: name for name, form in FORMS.items()}
 
@@ -40,47 +38,11 @@ def write_rows(layout: RowLayout, samples: Iterable[Sample], path: Path, *, insi
     """
     is_parquet = check_kind(path) == ".parquet"
     inside = is_parquet if inside is None else inside
-    images = _Images(path.parent / f"{path.name.partition('.')[0]}_images", inside=inside, as_bytes=is_parquet)
+    images = ImagePlace(path, inside=inside, as_bytes=is_parquet)
     return write_table(_make_rows(layout, samples, images), path)
 
 
-class _Images:
-    """The images of the rows, each stated as the rows should state it.
-
-    folder: where images beside the file go. as_bytes: an image inside is bytes, not a data URL.
-    """
-
-    def __init__(self, folder: Path, *, inside: bool, as_bytes: bool) -> None:
-        self.folder, self.inside, self.as_bytes = folder, inside, as_bytes
-        self.names: dict[str, str] = {}
-
-    def state(self, image: ImageSource, *, in_message: bool) -> object:
-        """Return what stands for an image: a path, a data URL, or bytes.
-
-        Args:
-            in_message: the image is part of a message, which has no place for bytes.
-        """
-        if not self.inside and image.uri in self.names:
-            return self._name(self.names[image.uri], in_message=in_message)
-        data, suffix = encode_image(image)
-        if self.inside:
-            if self.as_bytes and not in_message:
-                return {"bytes": data, "path": f"{len(self.names)}.{suffix}"}
-            kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
-            return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        name = f"{len(self.names):06d}.{suffix}"
-        with explain_write_errors(self.folder / name):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_bytes(data)
-        self.names[image.uri] = name
-        return self._name(name, in_message=in_message)
-
-    def _name(self, name: str, *, in_message: bool) -> object:
-        path = f"{self.folder.name}/{name}"
-        return {"bytes": None, "path": path} if self.as_bytes and not in_message else path
-
-
-def _make_rows(layout: RowLayout, samples: Iterable[Sample], images: _Images) -> Iterator[dict[str, object]]:
+def _make_rows(layout: RowLayout, samples: Iterable[Sample], images: ImagePlace) -> Iterator[dict[str, object]]:
     for sample in samples:
         if sample.target is None:
             raise DataError(

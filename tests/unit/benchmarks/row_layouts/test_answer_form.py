@@ -85,3 +85,8 @@ def test_what_may_be_a_name_is_no_number(target: str) -> None:
 def test_a_number_with_what_is_counted_is_one_where_the_question_asks_how_many() -> None:
     assert is_plain_number("3 cars", "How many are red?") and not is_plain_number("3 cars", "What does the sign say?")
     assert infer_form("How many cars are there?", "3 cars").form == "number"
+
+
+def test_letters_count_before_numbers() -> None:
+    reading = infer_form("Which?\n1. red\n2. blue\nOptions:\nA. the first\nB. the second", "2")
+    assert not reading.numbered and reading.names_none

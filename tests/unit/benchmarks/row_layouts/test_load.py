@@ -154,6 +154,36 @@ def test_the_first_layouts_keep_their_name(layout: str, tmp_path: Path) -> None:
     assert load_benchmark(f"rows:{path}").fingerprint == load_benchmark(path).fingerprint
 
 
+def test_rows_of_the_first_layouts_are_not_named_by_other_columns(tmp_path: Path) -> None:
+    row = LAYOUTS["Mini-o3"] | {"doc_id": None, "id": 7, "index": 8}
+    assert load_one(write_json(tmp_path, row)).id == "train/1"
+    assert load_one(write_json(tmp_path, LAYOUTS["EasyR1"] | {"index": 8})).id == "8"
+    assert load_one(write_json(tmp_path, LAYOUTS["P2R-10k"] | {"index": 8})).id == "train/1"
+
+
+def test_a_packed_file_names_its_rows_as_the_plain_one(tmp_path: Path) -> None:
+    path = write_json(tmp_path, LAYOUTS["EasyR1"])
+    plain = load_benchmark(path).fingerprint
+    assert load_benchmark(pack(path)).fingerprint == plain
+
+
+def test_the_column_of_the_image_is_named_as_it_is(tmp_path: Path) -> None:
+    row: Row = {"image": IMAGE, "question": "How many?", "answer": "3"}
+    assert load_benchmark(write_json(tmp_path, row)).notes[0] == "read as ZwZ rows (question, image, answer)"
+
+
+def test_a_number_is_written_as_it_was_in_the_layouts_that_came_first(tmp_path: Path) -> None:
+    assert load_one(write_json(tmp_path, deepeyes(reward_model={"ground_truth": 2.0}))).target == "2.0"
+    assert load_one(write_json(tmp_path, LAYOUTS["EasyR1"] | {"answer": 2.0})).target == "2"
+
+
+def test_several_images_in_the_messages_are_refused(tmp_path: Path) -> None:
+    part = {"type": "image_url", "image_url": {"url": IMAGE}}
+    row: Row = {"messages": [user([part, part, {"type": "text", "text": "How many?"}]), reply("3")]}
+    with pytest.raises(DataError, match="field 'messages': 2 images"):
+        load_benchmark(write_json(tmp_path, row))
+
+
 def test_other_layouts_are_the_benchmark_rows(tmp_path: Path) -> None:
     assert load_one(write_json(tmp_path, LAYOUTS["LLaVA"])).benchmark == "rows"
 

@@ -44,6 +44,12 @@ def test_an_image_may_be_named_in_the_question() -> None:
             "<think> </think> tags. The final answer MUST BE put in \\boxed{}.",
             "Find x.",
         ),
+        (
+            "How many? First output the thinking process in <think> </think> tags and then output the final answer in "
+            "<answer> </answer> tags. Output the final answer in JSON format.",
+            "How many?",
+        ),
+        ("What?\nGive one word.", "What?\nGive one word."),
         ("What?\nAnswer with the option's letter.", "What?\nAnswer with the option's letter."),
         ("What do you think?", "What do you think?"),
         ("What does <answer> mean?", "What does <answer> mean?"),

@@ -27,6 +27,7 @@ from p2r.benchmarks.row_layouts.solutions import unwrap_solution
         (r"\boxed{1}, rather \boxed{2}", "2"),
         (r"<think>\boxed{3}</think><answer>\boxed{4}</answer>", "4"),
         ("<|begin_of_box|>A<|end_of_box|>", "A"),
+        ("<|begin_of_box|>A<|end_of_box|>, no, <|begin_of_box|>B<|end_of_box|>", "B"),
         ("<answer>Ａ</answer>", "Ａ"),
         ("<answer></answer>", ""),
         ("<think>only a thought", ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.benchmarks.row_layouts.stated_options import find_lettered, find_numbered, write_letters
+from p2r.benchmarks.row_layouts.stated_options import find_lettered, find_numbered, remove_options, write_letters
 
 RED_BLUE = ("red", "blue")
 THREE = ("red", "blue", "green")
@@ -132,3 +132,18 @@ def test_numbered_options_get_letters(question: str, lettered: str) -> None:
 )
 def test_numbers_elsewhere_are_no_options(question: str) -> None:
     assert find_numbered(question) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "bare"),
+    [
+        ("What?\n(A) red\n(B) blue", "What?"),
+        ("What?\nOptions:\n(A) red\n(B) blue\nAnswer.", "What?\nAnswer."),
+        ("颜色？\n选项：\nA、红\nB、蓝", "颜色？"),
+        ("What? A. red B. blue", "What?"),
+        ("(A) red\n(B) blue\nWhat?", "What?"),
+        ("What?", "What?"),
+    ],
+)
+def test_options_can_be_taken_out(question: str, bare: str) -> None:
+    assert remove_options(question) == bare
