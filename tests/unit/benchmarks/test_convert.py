@@ -60,6 +60,17 @@ def test_samples_come_back_from_every_row_layout(to: str, kind: str, inside: boo
     assert images == (["000000.jpg", "000001.png"] if is_beside else [])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("to", ["p2r10k", "zwz"])
+def test_rows_without_a_category_stay_in_line_with_the_others(to: str, kind: str, tmp_path: Path) -> None:
+    samples = [replace(make_samples(tmp_path)[3], id=str(k), category="kites" if k == 37 else "") for k in range(40)]
+    convert(samples, tmp_path / f"a.{kind}", to)
+    back = load_benchmark(tmp_path / f"a.{kind}")
+    assert [(sample.id, sample.category, sample.target) for sample in back] == [
+        (sample.id, sample.category, sample.target) for sample in samples
+    ]
+
+
 def test_images_are_copied_as_they_are(tmp_path: Path) -> None:
     samples = make_samples(tmp_path)
     convert(samples[:1], tmp_path / "a.json", "easyr1")

@@ -12,12 +12,12 @@ pages: pyarrow puts up to 1024 rows into one unless told otherwise (`row_group_s
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from p2r.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+ROWS_PER_PAGE = 32
+"""Rows that are written together: a reader keeps a page in memory."""
 
 RECENT_BYTES = 64 << 20
 """Bytes of encoded images kept in memory for each file, for rows read slightly out of order."""
@@ -162,13 +165,23 @@ def join_tables(path: Path, tables: Sequence[RowTable]) -> RowTable:
     return RowTable(path, columns, [row for table in tables for row in table.rows])
 
 
-def write_parquet(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Write rows with the same columns, in pages that can be read one by one. Raises DataError without pyarrow."""
-    pq = _import_parquet(path)
+def write_parquet(rows: Iterable[Mapping[str, object]], place: Path | BinaryIO) -> None:
+    """Write rows with the same columns, in pages that can be read one by one; few of them are in memory at a time.
+
+    Raises:
+        DataError: there is no pyarrow.
+    """
+    if isinstance(place, Path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    pq = _import_parquet(place if isinstance(place, Path) else Path("the output"))
     import pyarrow as pa
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows)), path, row_group_size=32)
+    found = iter(rows)
+    table = pa.Table.from_pylist(list(islice(found, ROWS_PER_PAGE)))
+    with pq.ParquetWriter(place, table.schema) as writer:
+        writer.write_table(table)
+        while batch := list(islice(found, ROWS_PER_PAGE)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=table.schema))
 
 
 def _import_parquet(path: Path) -> ModuleType:

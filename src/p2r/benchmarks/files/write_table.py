@@ -3,10 +3,6 @@
 In TSV and CSV a list or an object becomes JSON text. Rows are written as they come, so that memory holds few images.
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-# pyarrow has no types.
-
 from __future__ import annotations
 
 import csv
@@ -15,16 +11,15 @@ import io
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from p2r.benchmarks.files.parquet_file import write_parquet
 from p2r.benchmarks.files.table_file import KINDS, find_kind
 from p2r.errors import DataError
 from p2r.files import explain_write_errors
 
 TableRow = Mapping[str, object]
-ROWS_PER_GROUP = 16
 
 
 def write_table(rows: Iterable[TableRow], path: Path) -> int:
@@ -107,36 +102,22 @@ def _write_cells(separator: str) -> Callable[[Iterable[TableRow], BinaryIO], Non
     def write(rows: Iterable[TableRow], file: BinaryIO) -> None:
         text = _as_text(file)
         writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-        for number, row in enumerate(rows):
-            if number == 0:
-                writer.writerow(row)
-            cells = (
-                json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-                for value in row.values()
+        header: list[str] = []
+        for row in rows:
+            if not header:
+                header = list(row)
+                writer.writerow(header)
+            values = [row[name] for name in header]
+            writer.writerow(
+                json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value for value in values
             )
-            writer.writerow(cells)
         text.detach()
 
     return write
 
 
-def _write_parquet(rows: Iterable[TableRow], file: BinaryIO) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DataError("writing parquet needs pyarrow", hint="pip install 'perceive-to-reason[data]'") from error
-    found = iter(rows)
-    first = [dict(row) for row in islice(found, ROWS_PER_GROUP)]
-    table = pa.Table.from_pylist(first)
-    with pq.ParquetWriter(file, table.schema) as writer:
-        writer.write_table(table)
-        while batch := [dict(row) for row in islice(found, ROWS_PER_GROUP)]:
-            writer.write_table(pa.Table.from_pylist(batch, schema=table.schema))
-
-
 WRITERS: Mapping[str, Callable[[Iterable[TableRow], BinaryIO], None]] = {
-    ".parquet": _write_parquet,
+    ".parquet": write_parquet,
     ".tsv": _write_cells("\t"),
     ".csv": _write_cells(","),
     ".json": _write_list,

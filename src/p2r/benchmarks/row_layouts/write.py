@@ -60,7 +60,7 @@ def _lacks_options(sample: Sample) -> bool:
 def _make_row(layout: RowLayout, sample: Sample, text: str, image: object) -> dict[str, object]:
     """Make a row; `text` is the question with its options, `image` what stands for the image."""
     row: dict[str, object] = {layout.id: sample.id} if "." not in layout.id else {}
-    if layout.category and sample.category:
+    if layout.category:
         row[layout.category] = sample.category
     row[layout.question] = _state_question(layout, sample, text, image)
     if column := _image_column(layout):
