@@ -27,8 +27,11 @@ def read_open(text: str, form: OpenForm, where: Where) -> Found | None:
         return None
     if where == "tag":
         return _read_tag(text, form)
-    if stated := _choose(text, form, list(_find_stated(text, ends_complete=where == "reply"))):
-        return stated
+    if stated := list(_find_stated(text, ends_complete=where == "reply")):
+        chosen = _choose(text, form, stated)
+        found = _narrow_stated(text, form, *chosen) if chosen else None
+        if found or not chosen:
+            return found
     if boxed := list(_BOXED.finditer(text)):
         return _narrow(text, form, "boxed", *boxed[-1].span(1))
     if where != "reply" or _refuses(text):
@@ -44,7 +47,8 @@ _MOST_WORDS = 8
 _MOST_WORDS_AROUND_NUMBER = 40
 _BOXED = re.compile(r"\\boxed\s{0,4}\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _JSON_ANSWER = re.compile(
-    r"\"(?:final_?)?answer\"\s*:\s*(?:\"((?:[^\"\\\n]|\\.)*)\"|([-+\d.eE]+)(?=\s*[,}\n]))", re.IGNORECASE
+    r"[\"'](?:final_?)?answer[\"']\s*:\s*(?:\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'|([-+\d.eE]+)(?=\s*[,}\n]))",
+    re.IGNORECASE,
 )
 _MARKS = r"[ \t]*[*_`]*"
 _LINK = (
@@ -52,10 +56,13 @@ _LINK = (
     rf"|{_MARKS}[ \t]*(?:[:：]|=(?!=)){_MARKS}|{_MARKS}[ \t]*\n(?:[=-]{{3,}}[ \t]*\n)?)"
 )
 _ENGLISH = (
-    rf"(?P<before>\b(?:[A-Za-z']{{1,20}}\s{{1,3}}){{0,3}})?\b(?P<word>answer|ans)\b\.?{_MARKS}{_LINK}"
+    rf"(?P<before>\b(?:[A-Za-z']{{1,20}}\s{{1,3}}){{0,3}})?\b(?P<word>answer|ans)\b\.?(?:\s+to\s+(?:the|this|your)\s+question)?{_MARKS}{_LINK}"
     r"(?:\s*(?:that\s+)?(?:it|there)(?:\s+(?:is|are)|'s)\b)?"
 )
-_OTHER = r"(?:(?:最终|正确)?答案(?:应该|应)?(?:是|为|為|：|:)(?:[：:])?|正解は|答えは|回答[：:是])"
+_OTHER = (
+    r"(?:\A\s*答\s*[:：]|(?:最终|正确)?答案(?:应该|应)?(?:是|为|為|：|:)(?:[：:])?"
+    r"|正解は|答えは|(?<![法能])回答[：:是])"
+)
 _LEAD_IN = re.compile(rf"[\s*_#]*(?:(?:so|thus|therefore|hence),?\s+)?(?:{_ENGLISH}|{_OTHER})", re.IGNORECASE)
 _STATED = re.compile(
     rf"(?:(?P<heading>^[ \t]{{0,3}}#{{1,6}}[^\n\w]{{0,8}}(?:final\s+|the\s+)?answer\W*?\n)|{_ENGLISH}|{_OTHER})",
@@ -69,7 +76,9 @@ _NO_STATEMENT = re.compile(
 _REFUSED_BEFORE = re.compile(r"\b(?:no|cannot|can't|unable|don't|without)\b", re.IGNORECASE)
 _CANNOT_ANSWER = re.compile(
     r"\b(?:cannot|can\s*not|can['’]t|unable\s+to|could\s+not|not\s+able\s+to)\s+(?:\w+\s+){0,2}answer\b"
-    r"|\b(?:do\s+not|don['’]t)\s+know\b|\banswer\s+(?:cannot|can\s*not|can['’]t|could\s+not)\b",
+    r"|\b(?:do\s+not|don['’]t)\s+know\b|\banswer\s+(?:cannot|can\s*not|can['’]t|could\s+not)\b"
+    r"|(?:\bno|\bnot\s+have\s+an|\bdon['’]t\s+have\s+an)\s+(?:clear\s+|definite\s+)?answer\b"
+    r"|(?:无法|不能)(?:回答|确定|判断)|不知道",
     re.IGNORECASE,
 )
 _NO_ANSWER = re.compile(
@@ -92,7 +101,7 @@ _ABBREVIATION = re.compile(
 _BLANK = re.compile(r"\s*")
 _NUMBER_SIGN = re.compile(r"\b(?:no|nos|fig|vol)\Z", re.IGNORECASE)
 _SENTENCE_START = re.compile(
-    r"\s+(?:It|The|This|That|These|There|I|He|She|They|We|You|A|An|As|Because|Since|In|On|At|So|However)\b"
+    r"\s+(?:It|The|This|That|These|There|I|He|She|They|We|You|A|An|As|Because|Since|In|On|At|So|However)(?=[\s,])"
 )
 _STOP = re.compile(r"[.!?](?=[\s*_\"']|\Z)|[。！？]|\n")
 _SAID = re.compile(
@@ -160,7 +169,8 @@ def _goes_on(before: str, after: str) -> bool:
     return _SENTENCE_START.match(after) is None
 
 
-def _choose(text: str, form: OpenForm, stated: list[tuple[int, int, bool]]) -> Found | None:
+def _choose(text: str, form: OpenForm, stated: list[tuple[int, int, bool]]) -> tuple[int, int] | None:
+    """Choose the statement that counts; None where two differ without a word of correction."""
     if len(stated) > 1:
         stated = [each for each in stated if not _DENIED.match(text, each[0])] or stated
     chosen: tuple[int, int] | None = None
@@ -169,11 +179,13 @@ def _choose(text: str, form: OpenForm, stated: list[tuple[int, int, bool]]) -> F
             chosen = (start, end)
         elif not _are_equal(text[slice(*chosen)], text[start:end], form):
             return None
-    if chosen is None:
-        return None
-    if inner := _BOXED.search(text, *chosen):
+    return chosen
+
+
+def _narrow_stated(text: str, form: OpenForm, start: int, end: int) -> Found | None:
+    if inner := _BOXED.search(text, start, end):
         return _narrow(text, form, "boxed", *inner.span(1))
-    return _narrow(text, form, "phrase", *chosen)
+    return _narrow(text, form, "phrase", start, end)
 
 
 def _are_equal(one: str, other: str, form: OpenForm) -> bool:
@@ -189,9 +201,8 @@ def _read_short(text: str, form: OpenForm) -> Found | None:
     if form == "number":
         if len(body.split()) > _MOST_WORDS_AROUND_NUMBER:
             return None
-        if found := find_number(body):
-            return _narrow(text, form, "short", start, end) if found else None
-        return _narrow(text, form, "short", start, end) if is_short and re.search(r"\d", body) else None
+        is_number = find_number(body) or (is_short and re.search(r"\d", body))
+        return _narrow(text, form, "short", start, end) if is_number else None
     if is_short:
         return _narrow(text, form, "short", start, end)
     sentences = [match for match in re.finditer(r"[^.!?。！？\n]+[.!?。！？]?", body) if match[0].strip()]

@@ -50,14 +50,14 @@ def _cores(text: str) -> Iterator[str]:
 
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_END_MARK = re.compile(r"(?:\s{0,4}(?:<\|[^<>|]{1,40}\|>|</?s>|<(?:eos|pad|end_of_turn)>))+\s{0,9}\Z")
+_END_MARK = re.compile(r"(?:\s{0,4}(?:<\|[^<>|]{1,40}\|>|</?s>|<(?:eos|pad|end_of_turn)>)){1,20}\s{0,9}\Z")
 _SUPERSCRIPTS = str.maketrans({character: f"^{k}" for k, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")})
-_SAME_SIGNS = str.maketrans("‘’‛′`“”„″−‐‑–—·", "'''''\"\"\"\"------")
+_SAME_SIGNS = str.maketrans("‘’‛′`“”„″−‐‑–—·⁄", "'''''\"\"\"\"------/")
 _STYLED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boxed)\s?\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|\Z))")
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufe0e\ufe0f\ufeff]")
 # The points of U.S.A. and St. go without a blank; those of 3.14 stay.
-_ABBREVIATED = re.compile(r"(?<=[^\W\d_])\.(?=[^\W\d_]\b)")
+_ABBREVIATED = re.compile(r"(?<=\b[^\W\d_])\. ?(?=[^\W\d_]\b)")
 # Punctuation, but for an apostrophe within a word, a point or colon within a number, and signs (-5, C++).
 _MARKS = re.compile(
     r"(?<!\w)'|'(?!\w)|(?<!\d)[.:]|[.:](?!\d)|(?<=[^\W\d_])-|-(?=[^\W\d_])|(?<!\S)-(?!\S)"
@@ -65,7 +65,10 @@ _MARKS = re.compile(
 )
 _AROUND_SIGN = re.compile(r" ?([&/]) ?| (?=[%°])|(?<=[$€£¥]) ")
 _BETWEEN_IDEOGRAPHS = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff]) (?=[\u3040-\u30ff\u3400-\u9fff])")
-_YES_OR_NO = re.compile(r"[\W_]*(yes|no)\b(?=\W*\Z|\s*[,.;:!–—-]\s|\s*[,;])(?!\W{0,3}(?:yes|no)\b)", re.IGNORECASE)
+_YES_OR_NO = re.compile(
+    r"[\W_]*(yes|no)\b(?=\W*\Z|\s*[,.;:!–—-]\s|\s*[,;]|\s+(?:because|since)\b)(?!\W{0,3}(?:yes|no)\b\W*\Z)",
+    re.IGNORECASE,
+)
 _SAID = re.compile(
     r"\W*(?:(?:so|thus|therefore|i\s+(?:think|believe|see)(?:\s+that)?),?\s+)?"
     r"(?:(?:it|this|that|they|there|(?:the|this|that)\s+\w+(?:\s+\w+){0,3}?)\s*(?:\bis\b|\bare\b|['’]s\b|\breads?\b|\bsays?\b|\bshows?\b))"

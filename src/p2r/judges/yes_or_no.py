@@ -58,7 +58,7 @@ _NO = (
 _WORD = "|".join(sorted((*_YES, *_NO), key=len, reverse=True))
 _CLOSED = r"(?=[^\S\n]*(?:[.,;:!*_`\"”\])}。，！；：\n]|[–—]|-\s|--|\Z))"
 _JSON = re.compile(
-    r"\"(?:is_?)?(?:correct|answer|verdict|judge?ment|result|match|equal|equivalent|same)\"\s*:\s*\"?"
+    r"[\"'](?:is_?)?(?:correct|answer|verdict|judge?ment|result|match|equal|equivalent|same)[\"']\s*:\s*[\"']?"
     r"(?P<word>true|false|yes|no|correct|incorrect|1|0)\b",
     re.IGNORECASE,
 )
@@ -72,6 +72,7 @@ _STATED = re.compile(
 _FIRST = re.compile(rf"[\W_]*(?P<word>{_WORD})(?!\"){_CLOSED}", re.IGNORECASE)
 _FIRST_OF_MANY = re.compile(r"[\W_]*(?P<word>yes|no)\s+(?!and\b|or\b)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _LAST = re.compile(r"\b(?:so|therefore|thus|hence|but)\b[\s,:]{0,3}(?P<word>yes|no)[\W_]*\Z", re.IGNORECASE)
+_AROUND_WORD = re.compile(r"\A[^\w?？]+|[^\w?？]+\Z|\A_+|_+\Z")
 _ALONE = re.compile(
     rf"(?:\A|[.!?。！\n])[\s*_`\"]{{0,9}}(?P<word>{_WORD})[\s*_`\"]{{0,9}}(?=[.!。！\n]|\Z)", re.IGNORECASE
 )
@@ -98,7 +99,7 @@ def _find_statements(text: str) -> Iterator[bool]:
 def _read_word(text: str) -> bool | None:
     """Read a text that is one word; None for any other."""
     start, end = trim(text, 0, len(text))
-    word = text[start:end].strip(" \t\r\n.,;:!*_`\"'“”[](){}。，！；").casefold()
+    word = _AROUND_WORD.sub("", text[start:end]).casefold()
     return _means_yes(word) if word in _YES or word in _NO else None
 
 

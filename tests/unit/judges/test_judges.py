@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -185,6 +187,19 @@ def test_model_that_says_neither_is_an_error_and_not_a_no(reply: str) -> None:
 def test_model_that_was_cut_off_is_an_error() -> None:
     with pytest.raises(JudgeError, match="cut off"):
         judge(ModelJudge(Oracle("Yes, because", cut_off=True)), make_sample("a fish"), "a trout")
+
+
+@pytest.mark.parametrize("reply", ["yes", "<answer>yes</answer> The", "**Yes**"])
+def test_model_that_was_cut_off_after_its_answer_is_understood(reply: str) -> None:
+    assert judge(ModelJudge(Oracle(reply, cut_off=True)), make_sample("a fish"), "a trout").correct
+
+
+@pytest.mark.parametrize("unit", ["yes ", "yes. ", "\n", "correct: ", "\\boxed{", "answer is ", "** ", "no, "])
+def test_a_long_hostile_reply_of_a_judge_is_read_at_once(unit: str) -> None:
+    started = time.process_time()
+    with suppress(JudgeError):
+        judge(ModelJudge(Oracle(unit * (20_000 // len(unit)))), make_sample("a fish"), "a trout")
+    assert time.process_time() - started < 0.5
 
 
 def test_model_is_asked_with_the_words_of_the_prompt_set() -> None:

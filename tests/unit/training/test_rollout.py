@@ -117,6 +117,19 @@ async def test_a_judge_that_fails_masks_its_rollout() -> None:
     assert rewards(rolled.groups[0]) == [None] * 4
 
 
+@pytest.mark.parametrize(("said", "reward"), [("yes", 1.0), ("no", 0.0), ("maybe", None)])
+async def test_a_partner_that_judges_in_its_own_answer_tags_is_understood(said: str, reward: float | None) -> None:
+    def reply(prompt: Prompt) -> str:
+        answer = said if prompt.role == "judge" else "a trout"
+        return f"<think>It is said to be no fish.</think><answer>{answer}</answer>"
+
+    recipe = make_recipe(['reward.judge="partner"'])
+    sample = make_sample(options=(), answer_form="free_form", target="a fish")
+    roller = make_roller(FakeActor(in_turn(BOX)), BatchScript(reply), recipe)
+    rolled = await roller.roll_out([sample], step=0)
+    assert rewards(rolled.groups[0]) == [reward] * 4
+
+
 async def test_a_partner_that_is_dead_stops_the_run_with_the_cause() -> None:
     roller = make_roller(FakeActor(in_turn(BOX, OTHER_BOX)), BatchScript(dead))
     samples = [make_sample(f"s{number}") for number in range(10)]

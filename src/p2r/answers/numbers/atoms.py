@@ -63,15 +63,18 @@ def is_close(a: Fraction, b: Fraction) -> bool:
 def fold(text: str) -> str:
     """Return the text, as long as before, with plain digits and signs, and blanks in place of LaTeX markup."""
     text = text.translate(_PLAIN)
+    if "\\" not in text:
+        return text
+    text = text.replace("~", " ")
     for _ in range(2):  # \text{\bf{cm}}
         text = _STYLED.sub(lambda match: " " * (match.start(1) - match.start()) + match[1] + " ", text)
-    return _LATEX.sub(lambda match: _LATEX_SIGNS.get(match[0].replace(" ", ""), "").ljust(len(match[0])), text)
+    return _LATEX.sub(lambda match: _LATEX_SIGNS.get(match[0].replace(" ", ""), "").rjust(len(match[0])), text)
 
 
-def find_atoms(text: str) -> Iterator[Atom]:
-    """Find all atoms of a folded text, from left to right."""
-    position = 0
-    while match := _ATOM.search(text, position):
+def find_atoms(text: str, start: int = 0, end: int | None = None) -> Iterator[Atom]:
+    """Find all atoms of a folded text, or of its part, from left to right."""
+    position, end = start, len(text) if end is None else end
+    while match := _ATOM.search(text, position, end):
         atom = _read(text, match)
         yield atom
         position = atom.end
@@ -93,15 +96,15 @@ _STYLED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|operatorname|mbox|boxed)\s?\{([^{}]*)\}"
 )
 _LATEX = re.compile(
-    r"\\(?:left|right|quad|circ|degree|approx|pm)\b|\\[,;:!~ %$&#()\[\]]|\^\s?(?:\{\s?\\circ\s?\}|\\circ\b)|\{,\}"
+    r"\\(?:left|right|quad|circ|degree|approx|pm)\b|\\[,;:!~ %$&#()\[\]]|\^\s?(?:\{\s?\\circ\s?\}|\\circ\b)"
 )
 _LATEX_SIGNS = {"^{\\circ}": "°", "^\\circ": "°", "\\circ": "°", "\\degree": "°"} | {
-    "\\%": "%", "\\$": "$", "\\pm": "±", "{,}": ",",
+    "\\%": "%", "\\$": "$", "\\pm": "±",
 }  # fmt: skip
 
 _VULGAR = "½¼¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒"
 _DIGITS = (
-    r"(?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?"
+    r"(?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:(?:,|\{,\})\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?"
     r"|\d{1,3}(?:[ ]{1,2}\d{3})+(?![\d.,])|\d+(?:\.\d+)?|\.\d+)"
 )
 _CURRENCY = r"(?:(?:US|HK|NT|[ACS])?\$|[€£¥₹₩]|\b(?:USD|EUR|GBP|JPY|CNY|RMB|CHF|INR|CAD|AUD|Rs\.?)(?=\s?\d))"
@@ -112,7 +115,7 @@ _POWER_OF_TEN = (
     r"\s?(?:[eE]|[x×*·]\s?10\s?\^)\s?\{?\s?(?P<power>[-+]?\d{1,3})\s?\}?"
     r"|\s?[x×*·]\s?10(?P<superscript>[⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3})"
 )
-_SIGN = r"(?:(?<![\w)°'\"\].])(?P<sign>[-+])|\b(?P<minus>minus|negative)\s)"
+_SIGN = r"(?:(?<![\w)°'\"\].])(?P<sign>[-+–])|\b(?P<minus>minus|negative)\s)"
 _WORDS = rf"(?<![A-Za-z\d_-])(?<!one\sby\s)(?!one\s(?:by\sone|another|at\sa)\b)(?P<words>{WORDS})(?![A-Za-z\d_])"
 _ATOM = re.compile(
     rf"(?P<date>{DATE})|(?P<time>{TIME})|(?P<address>{ADDRESS})|(?P<telephone>{TELEPHONE})"
@@ -134,6 +137,7 @@ _FACTORS = (
     | {"千": 10**3, "万": 10**4, "萬": 10**4, "十万": 10**5, "百万": 10**6, "千万": 10**7, "亿": 10**8, "億": 10**8}
 )
 _GAP = re.compile(r"\s{0,20}-?")
+_HALF_A = re.compile(r"\s(?:an?|of\san?)\s")
 _CODE = re.compile(r"(?!x\d|(?:pcs?|px|ppl)\b)[A-Za-z_][A-Za-z\d_]{0,60}")
 _PERCENT = re.compile(r"\s?(?:[%٪]|per\s?cent(?:age)?(?:\s+points?)?\b|pct\b\.?)", re.IGNORECASE)
 _OPEN_ENDED = re.compile(
@@ -157,7 +161,7 @@ def _read(text: str, match: re.Match[str]) -> Atom:
     value = _value(match)
     if value is None:
         return Atom("a list", start, end)
-    return _with_unit(text, match, -value if match["minus"] or "-" in (match["sign"], match["after"]) else value)
+    return _with_unit(text, match, -value if match["minus"] or {match["sign"], match["after"]} & {"-", "–"} else value)
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -175,7 +179,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     if re.search(r"\.\d{3}.*,", digits):  # 1.234,5
         digits = digits.replace(".", "").replace(",", ".")
     power = match["power"] or unicodedata.normalize("NFKC", match["superscript"] or "0").replace("−", "-")
-    return Fraction(digits.replace(",", "").replace(" ", "")) * Fraction(10) ** int(power)
+    return Fraction(re.sub(r"[ ,{}]", "", digits)) * Fraction(10) ** int(power)
 
 
 def _with_unit(text: str, match: re.Match[str], value: Fraction) -> Atom:
@@ -188,7 +192,8 @@ def _with_unit(text: str, match: re.Match[str], value: Fraction) -> Atom:
     if percent := _PERCENT.match(text, end):
         return Atom("number", start, percent.end(), Number(value, is_percent=True))
     units, unit_end = read_unit(currency), end
-    gap = _GAP.match(text, end)
+    is_part = (match["words"] or "").casefold().endswith(("half", "quarter"))
+    gap = (_HALF_A.match(text, end) if is_part else None) or _GAP.match(text, end)
     found, length = find_unit(text[gap.end() :]) if gap else ((), 0)
     if gap and found and not (length == 1 and text[start - 1 : start] == text[gap.end()]):  # not the mark that ends "5"
         unit_end = gap.end() + length

@@ -36,7 +36,12 @@ def find_number(text: str) -> FoundNumber | None:
     if whole := _read_whole(folded):
         return FoundNumber(whole, start, end)
     found = _find_stated(folded)
-    return found and FoundNumber(found.number, start + found.start, start + found.end)
+    if found is None:
+        return None
+    first, last = start + found.start, start + found.end
+    while text.count("{", first, last) > text.count("}", first, last) and text[last : last + 1] == "}":
+        last += 1  # 25 \\text{cm}
+    return FoundNumber(found.number, first, last)
 
 
 def read_number(text: str) -> Number | None:
@@ -75,7 +80,7 @@ _REMARKS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _DENIAL = re.compile(
-    r"\b(?:not|rather than|instead of|n't|never)\b(?!\s+only\b)[^.,;!?\n]{0,60}?(?=\bbut\b|[.,;!?](?:\s|\Z)|\n|\Z)",
+    r"(?:\b(?:not|rather than|instead of|never)|n't)\b(?!\s+only\b)[^.,;!?\n]{0,60}?(?=\bbut\b|[.,;!?](?:\s|\Z)|\n|\Z)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=\w)[.!?](?:\s|\Z)|[。！？\n]")
@@ -161,14 +166,18 @@ def _find_stated(text: str) -> FoundNumber | None:
     if _is_math(text, list(find_atoms(text))):
         return None
     text = _blank_remarks(text)
-    first_sentence = _SENTENCE_END.split(text, maxsplit=1)[0]
-    for part in (text, first_sentence):
-        atoms = _join(part, list(find_atoms(part)))
-        if any(atom.kind in _BETWEEN or atom.kind == "a bound" for atom in atoms):
+    ends = [match.end() for match in _SENTENCE_END.finditer(text.rstrip(" \n.!?。！？\0"))]
+    first_sentence, last_sentence = (0, ends[0] if ends else len(text)), (ends[-1] if ends else 0, len(text))
+    for start, end in ((0, len(text)), first_sentence, last_sentence):
+        atoms = _join(text, list(find_atoms(text, start, end)))
+        kinds = {atom.kind for atom in atoms}
+        if kinds & {"a bound", *_BETWEEN} - {"a list"}:
             return None
+        if "a list" in kinds:  # "1, 2, 3. There are 3."
+            continue
         numbers = [atom for atom in atoms if atom.number is not None]
-        plain = [atom for atom in numbers if atom.kind == "number" and not _LABEL_BEFORE.search(part[: atom.start])]
-        totals = [atom for atom in numbers if _is_total(part, atom)]
+        plain = [atom for atom in numbers if atom.kind == "number" and not _LABEL_BEFORE.search(text[: atom.start])]
+        totals = [atom for atom in numbers if _is_total(text, atom)]
         counted = totals or plain or [atom for atom in numbers if atom.kind != "ordinal"]
         if counted and all(_is_same(counted[0], other) for other in counted):
             return FoundNumber(counted[0].number or Number(Fraction(0)), counted[0].start, counted[0].end)

@@ -70,11 +70,11 @@ def _prefixes(text: str) -> list[str]:
     ]
 
 
-_LONGEST_CHARS = 40
+_LONGEST_CHARS = 60
 _LETTERS = r"[^\W\d_]"
-_PIECE = rf"(?:(?:US|HK|NT|[ACS])?\$|[€£¥₹₩¢°℃℉'′\"″]|''|{_LETTERS}+\.?(?:\^?\{{?[23]\}}?(?!\d)|[²³])?)"
+_PIECE = rf"(?:(?:US|HK|NT|[ACS])?\$|[€£¥₹₩¢°℃℉'′\"″]|''|{_LETTERS}+\.?(?:(?:\s{{0,2}}\^)?\{{?[23]\}}?(?!\d)|[²³])?)"
 _WORD = re.compile(_PIECE)
-_ONE_UNIT = re.compile(rf"{_PIECE}(?:\s{{0,2}}/?\s{{0,2}}{_PIECE}){{0,3}}")
+_ONE_UNIT = re.compile(rf"{_PIECE}(?:\s{{0,20}}/?\s{{0,20}}{_PIECE}){{0,3}}")
 _POWERS = {
     2: re.compile(r"(?:square|sq|平方)\s*(.+)|(.+?)\s*(?:2|²|squared)", re.IGNORECASE),
     3: re.compile(r"(?:cubic|cu|立方)\s*(.+)|(.+?)\s*(?:3|³|cubed)", re.IGNORECASE),

@@ -25,21 +25,23 @@ _VALUES = (
     | {word: 10 * k for k, word in enumerate(_TENS, start=2)}
     | {"a": 1, "an": 1, "fourty": 40}
 )
-_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourths": 4, "fifths": 5}
+_PART_NAMES = {"third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_PARTS = {"half": 2, "halves": 2} | _PART_NAMES | {f"{name}s": size for name, size in _PART_NAMES.items()}
 _ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 
 _ONE = "|".join(sorted([*_VALUES.keys() - {"a", "an"}, *FACTORS], key=len, reverse=True))
 _WHOLE = rf"(?:an?\s+(?=(?:{'|'.join(FACTORS)})\b))?\b(?:{_ONE})\b(?:(?:\s*-\s*|\s+and\s+|\s+)(?:{_ONE})\b){{0,12}}"
 _PART = rf"(?:{'|'.join(sorted(_PARTS, key=len, reverse=True))})\b"
-# "two and a half", "three quarters", "half a million", "half": a fraction needs a number word before it, but for half.
+# "two and a half", "three quarters", "half a million", "half"; "a third" is a fraction, "a fifth" may be a place.
+_SOME_PARTS = rf"(?:(?:one|two|three|four|five|seven)[\s-]+{_PART}|an?\s+(?:half|third|quarter)\b)"
 WORDS = (
-    rf"(?:{_WHOLE}\s+and\s+(?:an?|one|two|three)[\s-]+{_PART}|(?:an?|one|two|three|four)[\s-]+{_PART}"
+    rf"(?:{_WHOLE}\s+and\s+{_SOME_PARTS}|{_SOME_PARTS}"
     rf"|half(?:\s+(?:an?|of\s+an?)\s+(?:{'|'.join(FACTORS)}))?\b|{_WHOLE})"
 )
 ORDINAL = rf"(?:\d+(?:st|nd|rd|th)\b|(?:{'|'.join(_ORDINALS)})\b)"
 CHINESE = r"[零〇一二两兩三四五六七八九十百千万萬亿億]+|半"
 
-_WITH_PART = re.compile(rf"(?:(.*\S)\s+and\s+)?(an?|one|two|three|four)[\s-]+({_PART})")
+_WITH_PART = re.compile(rf"(?:(.*\S)\s+and\s+)?(an?|one|two|three|four|five|seven)[\s-]+({_PART})")
 
 
 def read_words(text: str) -> Fraction | None:
