@@ -2,7 +2,7 @@
 
     from p2r import P2R
 
-    trace = P2R("nano").ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
+    trace = P2R("p2r-4b").ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
     print(trace.answer, trace.boxes_px)
 
 Names are imported when first used, so `import p2r` costs nothing and never needs torch.

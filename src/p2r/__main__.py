@@ -1,6 +1,6 @@
 """`python -m p2r` is the command `p2r`."""
 
-from p2r.cli.app import app
+from p2r.cli.app import main
 
 if __name__ == "__main__":
-    app(prog_name="p2r")
+    main()

@@ -1,6 +1,6 @@
 """Questions about images from Python: one, many, or from inside an event loop.
 
-    model = P2R("nano")
+    model = P2R("p2r-4b")
     trace = model.ask("photo.jpg", "What is on the sail?", options=["a star", "a fish"])
     print(trace.answer, trace.boxes_px)
 
@@ -21,14 +21,17 @@ from typing import TypeVar, cast, get_args
 from PIL import Image
 
 from p2r import errors
-from p2r.choices import find_letter
+from p2r.choices import find_letter, strip_letters
 from p2r.dialogue import Budget, Model
 from p2r.errors import DataError, P2RError, excerpt
-from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
+from p2r.images.find import find_image
+from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
+from p2r.images.remember import remember_image
 from p2r.judges import judge_for
 from p2r.judges.number import explain_target, is_comparable
 from p2r.loop import blocking_loop, run_blocking
-from p2r.models.load import check_model, check_stated, load_model
+from p2r.models.known import is_shipped
+from p2r.models.load import check_model, check_stated, load_model, loading_of
 from p2r.models.profiles import FamilyName
 from p2r.modes import AskMode, make_roles, read_mode
 from p2r.pipeline import walk
@@ -85,6 +88,8 @@ class P2R:
         answerer = load_model(model, family=family, frame=frame) if isinstance(model, str) else model
         self.budget = budget or answerer.profile.budget
         self.perceiver, self.reasoner = make_roles(mode, answerer, wording, perceiver_model=looker, budget=budget)
+        self._wording, self._models = wording, (answerer, looker)
+        self._last_image: ImageSource | None = None
         if "IPython" in sys.modules:  # only notebooks need the report room, which loads slowly
             from p2r.report.trace import show_traces_in_notebooks
 
@@ -115,9 +120,9 @@ class P2R:
         Raises:
             P2RError: of the kind that fits the cause. (`ask_many` records it on the trace instead.)
         """
-        return self.ask_sample(
-            self._make_sample(image, question, options=options, answer_form=answer_form, target=target)
-        )
+        sample = self._make_sample(image, question, options=options, answer_form=answer_form, target=target)
+        self._last_image = sample.image  # a notebook shows it next, though nothing else may keep it
+        return self.ask_sample(sample)
 
     async def ask_async(
         self,
@@ -184,10 +189,19 @@ class P2R:
                 yield trace
 
     async def walk(self, sample: Sample) -> Trace:
-        """Walk a sample, with a judge when it has a target. A failure is recorded on the trace."""
-        return await walk(
-            sample, self.perceiver, self.reasoner, judge_for(sample) if sample.target is not None else None
-        )
+        """Walk a sample, with a judge when it has a target. A failure is recorded on the trace.
+
+        Warns when a shipped model is asked something that it was not trained on.
+        """
+        judge = judge_for(sample) if sample.target is not None else None
+        trace = await walk(sample, self.perceiver, self.reasoner, judge)
+        remember_image(trace, sample.image)
+        if any(is_shipped(loading_of(model).spec) for model in self._models if model is not None):
+            from p2r.benchmarks.needles.limits import warn_of_limits  # other models need nothing of that room
+
+            image_wh = trace.evidence.image_wh if trace.evidence else None
+            warn_of_limits(self._models, self._wording, [sample], image_wh)
+        return trace
 
     def _make_sample(
         self,
@@ -221,8 +235,8 @@ def make_sample(
     """Make a sample: one question about one image, checked so that it can be asked and judged.
 
     Args:
-        image: a path, a PIL image or an image source.
-        options: the answers to choose from, without letters; () for an open question.
+        image: a path, a URL, a PIL image or an image source.
+        options: the answers to choose from; () for an open question. Letters that they carry are stripped.
         answer_form: "choice" with options and "free_form" without, by default.
         target: the right answer, if known; for a choice the letter or the text of an option.
         id: the name of its trace; the image's name by default.
@@ -231,6 +245,7 @@ def make_sample(
     Raises:
         DataError: an argument of the wrong type, an empty question, options that cannot be asked or are not all
             different, or a target that cannot be right.
+        ImageError: the image is a URL of a kind that is not read.
     """
     _check_types(image, question, options, answer_form, target)
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
@@ -241,19 +256,22 @@ def make_sample(
         )
     source = image
     if isinstance(source, (str, Path)):
-        source = FileImage(source, max_image_pixels=max_image_pixels)
+        source = find_image(source, max_image_pixels=max_image_pixels)
     elif isinstance(source, Image.Image):
         source = MemoryImage(source)
+    texts = strip_letters(options)
+    if target is not None and target.strip() in (given := [option.strip() for option in options]):
+        target = texts[given.index(target.strip())]  # "A. red" is the target "red"
     sample = Sample(
         id=source.uri if id is None else id,
         image=source,
         question=question,
-        options=tuple(options),
+        options=texts,
         answer_form=form,
-        target=None if target is None else _read_target(target, form, options),
+        target=None if target is None else _read_target(target, form, texts),
     )
     check_question(sample)
-    stripped = [option.strip() for option in options]
+    stripped = [option.strip() for option in texts]
     twice = next((option for option in stripped if stripped.count(option) > 1), None)
     if twice is not None:
         raise DataError(
@@ -262,11 +280,19 @@ def make_sample(
     return sample
 
 
+_IMAGE_HINTS = {
+    "bytes": "give a path, a URL or a PIL image, such as PIL.Image.open(io.BytesIO(data))",
+    "ndarray": "give a path, a URL or a PIL image; for an RGB array, which one of OpenCV is not, "
+    "PIL.Image.fromarray(array)",
+}
+"""Hints for types that do not say what they hold: an array keeps the order of its channels to itself."""
+
+
 def _check_types(image: object, question: object, options: object, answer_form: object, target: object) -> None:
     if not isinstance(image, (str, Path, Image.Image)) and not (hasattr(image, "uri") and hasattr(image, "load")):
         raise DataError(
-            f"image is {excerpt(image)}, which is not an image",
-            hint="image is a path, a PIL image or an image source; for bytes, PIL.Image.open(io.BytesIO(data))",
+            f"image is {' '.join(excerpt(image).split())}, which is not an image",
+            hint=_IMAGE_HINTS.get(type(image).__name__, "image is a path, a URL, a PIL image or an image source"),
         )
     if not isinstance(question, str):
         raise DataError(f"question is {excerpt(question)}, not a text", hint='write it as `question="What is this?"`')

@@ -24,6 +24,10 @@ class P2RError(Exception):
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
 
+class P2RWarning(UserWarning):
+    """One sentence on what was guessed or may mislead, where nothing failed. The command prints it to stderr."""
+
+
 class ImageError(P2RError):
     """An image is missing, broken, too large or of an impossible shape."""
 

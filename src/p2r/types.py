@@ -230,6 +230,11 @@ class Answer(Frozen):
         """Keep the options for `str`. They are not written down with the answer: its trace holds them."""
         self._options = options
 
+    @property
+    def is_missing(self) -> bool:
+        """True where the reply states no answer that can be read."""
+        return self.letter is None and not self.text
+
     def describe(self, options: Sequence[str]) -> str:
         """Return the answer for people, a choice with its letter and the text of its option."""
         if self.letter is not None and self.letter in LETTERS[: len(options)]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +21,17 @@ from typer.testing import CliRunner, Result
 
 from p2r.api import make_sample
 from p2r.cli.app import app
+from p2r.models.known import KNOWN
 from p2r.models.nano import CHECKPOINT as NANO
+from p2r.models.scripted import ScriptedModel
 from p2r.runs.store import TraceStore, read_traces
 from p2r.types import Trace
 from tests.fakes.chat_server import chat_reply, error_reply, serve
 from tests.fakes.processes import heed_ctrl_c
+from tests.fakes.web_server import Page, serve_pages
 
 BOXES = '[{"bbox_2d": [100, 200, 300, 400], "label": "sail"}, {"bbox_2d": [500, 500, 600, 650], "label": "mast"}]'
+CASES = Path(__file__).parents[1] / "golden" / "cases" / "ask"
 REPLY = "<think>On the sail there is a star.</think><answer>A</answer>"
 
 
@@ -56,7 +62,7 @@ def ask(*arguments: str, model: str = "scripted:replies.json") -> Result:
 def assert_refused(result: Result, *parts: str, code: int = 1) -> None:
     """One sentence with a hint, the right exit code, and no traceback."""
     assert result.exit_code == code, result.output
-    assert result.stderr.startswith("error: ")
+    assert re.search("^error: ", result.stderr, re.MULTILINE)
     assert "hint: " in result.stderr
     assert "Traceback" not in result.output
     for part in parts:
@@ -561,12 +567,182 @@ def test_a_file_of_questions_with_a_question_is_a_usage_error(here: Path) -> Non
     assert "has its own questions" in result.stderr
 
 
+# --- images from elsewhere
+
+
+def test_several_images_patterns_and_addresses_are_one_batch(images: Path) -> None:
+    with serve_pages({"/d.png": Page(Path("photo.png").read_bytes())}) as server:
+        result = ask("images/a.png", "images/*.jpg", f"{server.url}/d.png", "What?", "--options", "x,y")
+        assert result.exit_code == 0, result.output
+        ids = {line.partition("\t")[0] for line in result.stdout.splitlines()}
+        assert ids == {"images/a.png", "images/b.jpg", f"{server.url}/d.png"}
+        assert "3 answered, 0 failed: runs/images/traces.jsonl" in result.stderr
+        alone = ask(f"{server.url}/d.png", "What?", "--options", "x,y", "--json")
+        assert Trace.model_validate_json(alone.stdout).image == f"{server.url}/d.png"
+        gone = ask(f"{server.url}/gone.png", "What?")
+    assert_refused(gone, "cannot be fetched: its server replied 404")
+
+
+def test_an_image_may_be_piped_in(here: Path) -> None:
+    command = ["ask", "-", "What?", "--options", "x,y", "--model", "scripted:replies.json"]
+    piped = CliRunner().invoke(app, command, input=Path("photo.png").read_bytes())
+    assert piped.stdout.startswith("answer     A. x"), piped.output
+    assert_refused(CliRunner().invoke(app, command, input=b""), "stdin is empty")
+
+
+def test_questions_may_be_piped_in(here: Path) -> None:
+    rows = b'{"image": "photo.png", "question": "What?", "options": ["x", "y"]}'
+    piped = CliRunner().invoke(app, ["ask", "-", "--model", "scripted:replies.json"], input=rows)
+    assert piped.stdout == "1\tA. x\n", piped.output
+
+
+def test_a_phones_folder_is_asked_about_or_listed(here: Path) -> None:
+    folder = here / "phone"
+    shutil.copytree(CASES / "ask", folder)
+    (folder / "doc.pdf").touch()
+    (folder / "plan.svg").touch()
+    (folder / "more").mkdir()
+    Image.new("RGB", (64, 48)).save(folder / "more" / "d.png")
+    result = ask("phone", "What?", "--options", "x,y")
+    lines = dict(line.split("\t") for line in result.stdout.splitlines())
+    assert {name for name, answer in lines.items() if answer == "A. x"} == {"IMG_1.JPG", "saved.jfif", "scan.jpe"}
+    assert "Git LFS pointer" in lines["lfs.jpg"]
+    assert "HEIC" in lines["IMG_2.HEIC"]
+    assert "left out 2 files: .pdf 1, .svg 1; 1 folder (--recursive looks into folders)" in result.stderr
+    deep = ask("phone", "What?", "--options", "x,y", "--recursive")
+    assert "more/d.png\tA. x" in deep.stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CASES.glob("ask_*")))
+def test_every_reported_file_of_questions_is_asked(here: Path, name: str) -> None:
+    """Rows that cannot be asked fail alone; the others are answered."""
+    result = ask(str(CASES / name), "--save", "out")
+    assert "Traceback" not in result.output and "something went wrong" not in result.output
+    expected = {
+        "ask_b64.jsonl": {"1": "A", "2": "failed", "3": "A"},
+        "ask_b64real.jsonl": {"1": "failed"},
+        "ask_dataurl.jsonl": {"1": "failed"},
+        "ask_list.json": {"1": "A"},
+        "ask_nul.jsonl": {"1": "failed"},
+        "ask_optdict.jsonl": {"1": "A. red"},
+        "ask_optlet.jsonl": {"1": "A. red"},
+        "ask_optstr.jsonl": {"1": "A. red"},
+        "ask_url.jsonl": {"1": "failed"},
+    }[name]
+    cells = [line.split("\t") for line in result.stdout.splitlines()]
+    assert {id: answer.partition(":")[0] for id, answer, *_ in cells} == expected
+    assert max(map(len, result.stdout.splitlines())) < 400
+
+
+# --- what it says
+
+
+def test_no_answer_is_counted_apart(images: Path) -> None:
+    Path("replies.json").write_text(json.dumps({"perceiver": "[]", "reasoner": ["<answer>A</answer>", "Hm.", "Hm."]}))
+    (images / "d.png").touch()
+    result = ask("images", "What?", "--options", "x,y", "--num-at-once", "1")
+    assert "1 answered, 2 without a readable answer, 1 failed: runs/images/traces.jsonl" in result.stderr
+    Path("replies.json").write_text(json.dumps({"perceiver": "[]", "reasoner": "Hm."}))
+    alone = ask("photo.png", "What?", "--options", "x,y")
+    assert (alone.exit_code, alone.stderr) == (0, "no answer can be read from the reply\n")
+
+
+def test_an_animation_says_that_its_first_frame_is_used(here: Path) -> None:
+    frames = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    result = ask("moving.gif", "What?", "--options", "x,y", "--save", "out")
+    assert result.stderr.count("warning: moving.gif: the first frame is used; 1 more frame left out\n") == 1
+
+
+def test_a_line_of_a_batch_stays_a_line(images: Path) -> None:
+    (images / "a.png").rename(images / "a\n\tb.png")
+    Path("replies.json").write_text(json.dumps({"perceiver": "[]", "reasoner": "<answer>two\nlines</answer>"}))
+    result = ask("images", "What?")
+    assert sorted(result.stdout.splitlines())[0] == "a\\n\\tb.png\ttwo\\nlines"
+
+
+def test_empty_options_are_a_usage_error(here: Path) -> None:
+    result = ask("photo.png", "What?", "--options", " ")
+    assert result.exit_code == 2
+    assert "--options is empty" in result.stderr
+
+
+def test_two_kinds_of_input_are_not_mixed(here: Path) -> None:
+    write_rows({"image": "photo.png", "question": "What?"})
+    for arguments in (["questions.jsonl", "photo.png", "What?"], ["questions.jsonl", "--options", "a,b"]):
+        result = ask(*arguments)
+        assert result.exit_code == 2
+        assert "has its own questions" in result.stderr
+    assert "the question is missing" in ask("photo.png", "photo.png").stderr
+
+
+def test_nano_says_once_what_it_is_when_it_is_asked_about_photos(images: Path) -> None:
+    pytest.importorskip("torch")
+    result = ask("images", "Is there a person?", "--options", "yes,no", "--mode", "direct", model="nano")
+    assert result.stderr.count("warning: ") == 1
+    assert "warning: nano is a tiny model" in result.stderr
+    assert "`p2r models`" in result.stderr
+
+
+def test_ctrl_c_while_a_model_is_loaded_says_how_to_resume(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("p2r.cli.ask.load_model", interrupt)
+    assert_refused(
+        ask("images", "What?"), "interrupted; nothing was answered yet\nhint: the same command resumes", code=130
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_output_in_any_encoding_never_fails(images: Path, encoding: str) -> None:
+    (images / "a.png").rename(images / "船 ½.png")
+    Path("replies.json").write_text(json.dumps({"perceiver": "[]", "reasoner": "<answer>红色 — ¾</answer>"}))
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for arguments in (["ask", "images", "什么?"], ["ask", "images/船 ½.png", "什么?"], ["ask", "船.png", "什么?"]):
+        command = [sys.executable, "-m", "p2r", *arguments, "--model", "scripted:replies.json"]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=600)
+        output = done.stdout + done.stderr
+        assert b"Error" not in output and b"went wrong" not in output, output
+        assert (b"\\u8239" in output or b"\\u7ea2" in output) == (encoding != "utf-8")
+
+
 # --- the command itself
 
 
-def test_the_version_is_printed() -> None:
-    result = CliRunner().invoke(app, ["--version"])
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_printed(flag: str) -> None:
+    result = CliRunner().invoke(app, [flag])
     assert (result.exit_code, result.stdout.split()[0]) == (0, "p2r")
+
+
+def test_the_model_may_be_named_by_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2R_MODEL", "scripted:replies.json")
+    command = ["ask", "photo.png", "What?", "--options", "x,y"]
+    assert CliRunner().invoke(app, command).stdout.startswith("answer     A. x")
+    assert "unknown model 'gpt-77'" in CliRunner().invoke(app, [*command, "--model", "gpt-77"]).stderr
+    for name in ("ask", "eval"):
+        assert "P2R_MODEL" in CliRunner().invoke(app, [name, "--help"]).stdout
+
+
+def test_models_are_listed_with_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(app, ["models", "--markdown"])
+    assert result.exit_code == 0, result.output
+    rows = {line.split("|")[1].strip(): line for line in result.stdout.splitlines() if line.startswith("| ")}
+    assert set(KNOWN) < set(rows)
+    for part in ("4.4B", "8.9", "a GPU", "hongxingli/P2R-4B"):
+        assert part in rows["p2r-4b"]
+    assert "3.6M" in rows["nano"] and "Apache-2.0" in rows["nano"]
+    assert "2 bytes a weight" in result.stdout
+    monkeypatch.setattr("p2r.cli.models.find_spec", lambda name: None)
+    assert "torch or transformers is not installed" in CliRunner().invoke(app, ["models"]).stdout
+
+
+def test_a_batch_may_be_resumed_by_the_other_name_of_its_model(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2r.cli.ask.load_model", lambda *_, **__: ScriptedModel({"perceiver": "[]", "reasoner": "A"}))
+    assert ask("images", "What?", model="p2r-4b").exit_code == 0
+    again = ask("images", "What?", model="hongxingli/P2R-4B")
+    assert again.exit_code == 0 and "3 of 3 are answered already" in again.stderr
 
 
 def test_help_teaches_by_example(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 In a `console` block, lines that start with `$ ` are commands and the lines below them their output, stdout and stderr
 together, which is compared; seconds may differ. `$ cat NAME` does not run but makes the file with the contents shown
 below it. The `python` blocks of a page are run in order, as one program, which must not fail. An image photo.png of
-800 x 600 pixels, and the same as photo.jpg, lie in the working directory.
+800 x 600 pixels, and the same as photo.jpg, lie in the working directory, and the image that `p2r demo` leaves where it
+leaves it.
 
 A `python` block that cannot run here follows a comment with the reason: `<!-- not run: needs a GPU -->`.
 """
@@ -21,7 +22,9 @@ import pytest
 from PIL import Image
 from typer.main import get_group
 
-from p2r.cli.app import app
+from p2r.benchmarks.needles import Needles
+from p2r.cli.app import HELP, app
+from p2r.cli.ask import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,6 +33,9 @@ PAGES_WITH_COMMANDS = [page for page in PAGES if "```console" in page.read_text(
 PAGES_WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 Step = tuple[str, str]
+
+DEMO_SAMPLE = Needles(seed=0, num_samples=240)[224]
+"""The question that the demo leaves with its image."""
 
 
 def read_steps(page: Path) -> Iterator[Step]:
@@ -58,6 +64,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     for name in ("photo.png", "photo.jpg"):
         Image.new("RGB", (800, 600), "navy").save(work / name)
+    (work / "out" / "demo").mkdir(parents=True)
+    DEMO_SAMPLE.image.load().save(work / "out" / "demo" / "image.png")
     return work
 
 
@@ -94,6 +102,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+def test_the_first_examples_ask_about_the_image_of_the_demo() -> None:
+    for text in (*((ROOT / page).read_text("utf-8") for page in ("README.md", "docs/guides/ask.md")), HELP, EXAMPLES):
+        first = re.search(r"p2r ask (\S+) \"([^\"]+)\"", text)
+        assert first and first.groups() == ("out/demo/image.png", DEMO_SAMPLE.question)
 
 
 def test_every_p2r_command_in_the_documentation_is_one() -> None:

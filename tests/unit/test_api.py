@@ -1,13 +1,16 @@
 import asyncio
+import gc
 import json
 import re
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,6 +19,7 @@ from p2r import P2R, make_sample, prompts
 from p2r.api import revive
 from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
 from p2r.errors import ConfigError, DataError, EndpointError, ImageError, ModelError, P2RError
+from p2r.images import remember
 from p2r.models.scripted import ScriptedModel
 from p2r.modes import AskMode
 from p2r.prompts import load_prompt_set, question_text
@@ -220,9 +224,10 @@ def test_options_and_answer_form_must_fit(photo: Path, options: tuple[str, ...],
         ({"options": [1, 2]}, "options holds 1", "options="),
         ({"options": "red,blue"}, "options is 'red,blue'", 'options=["red", "blue"]'),
         ({"options": None}, "options is None", "options="),
-        ({"image": None}, "image is None", "a path, a PIL image"),
-        ({"image": 3}, "image is 3", "a path, a PIL image"),
+        ({"image": None}, "image is None", "a path, a URL, a PIL image"),
+        ({"image": 3}, "image is 3", "a path, a URL, a PIL image"),
         ({"image": b"GIF89a"}, "image is b'GIF89a'", "io.BytesIO"),
+        ({"image": np.zeros((300, 400, 3), np.uint8)}, "image is array([[[0, 0, 0], [0,", "PIL.Image.fromarray(array)"),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_refused_by_its_name(
@@ -348,6 +353,36 @@ def test_notebooks_learn_to_show_traces(monkeypatch: pytest.MonkeyPatch, model: 
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     trace = P2R(model).ask(Image.new("RGB", (64, 64)), "Is <b> shown?", options=["x", "y"])
     assert "Is &lt;b&gt; shown?" in known[Trace](trace)
+
+
+def test_a_trace_shows_an_image_in_memory_while_somebody_keeps_it(model: ScriptedModel) -> None:
+    image = Image.new("RGB", (320, 240), "navy")
+    asker = P2R(model)
+    trace = asker.ask(image, "What is on the sail?", options=["a star", "a fish"])
+    asker.ask(Image.new("RGB", (64, 64)), "And there?", options=["x", "y"])
+    assert "data:image/" in p2r.show(trace).html
+    alive = weakref.ref(image)
+    del image
+    gc.collect()
+    assert alive() is None, "a trace keeps no image alive"
+    assert "was not found: pass it as show(trace, image=...)" in p2r.show(trace).html
+    assert Trace.model_validate_json(trace.model_dump_json()) == trace
+
+
+def test_an_image_that_nobody_keeps_is_shown_until_the_next_question(model: ScriptedModel) -> None:
+    asker = P2R(model)
+    trace = asker.ask(Image.new("RGB", (320, 240)), "What?", options=["x", "y"])
+    assert "data:image/" in p2r.show(trace).html
+
+
+def test_a_trace_that_is_gone_leaves_nothing_behind(model: ScriptedModel, photo: Path) -> None:
+    before = len(remember._images)
+    asker = P2R(model)
+    trace = asker.ask(Image.open(photo), "What?", options=["x", "y"])
+    assert len(remember._images) == before + 1
+    del trace
+    gc.collect()
+    assert len(remember._images) == before
 
 
 class MyImage:

@@ -29,6 +29,7 @@ BASE = "base"
 
 ROOMS = {
     "benchmarks": "data",
+    "images": "heic",
     "integrations/inspect_ai.py": "inspect",
     "integrations/lmms_eval.py": "lmms-eval",
     "models": "local",

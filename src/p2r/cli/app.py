@@ -6,7 +6,9 @@ Exit codes: 0 success, 1 error, 2 usage, 130 Ctrl-C. A command's module is impor
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -26,11 +28,14 @@ those crops.
 
 - `p2r demo` makes images, asks the small model that ships with p2r, and writes a report.
 
-- `p2r ask photo.jpg "What is on the sail?" --options "a star,a fish"` asks about your own image.
+- `p2r ask out/demo/image.png "What patterns are on the green ring and the blue star?"` asks
+about an image that the demo has written.
 
-**Then use a real model**
+**Then use a real model for your photos**
 
-- `p2r ask photo.jpg "What does the sign say?" --model hongxingli/P2R-4B` runs it on a GPU.
+- `p2r models` lists some. The small model knows the demo's images only.
+
+- `p2r ask photo.jpg "What does the sign say?" --model p2r-4b` runs one on a GPU.
 
 - `p2r ask photo.jpg "What does the sign say?" --model http://localhost:8000/v1#my-model` asks a server.
 """
@@ -59,6 +64,7 @@ COMMANDS = {
     "merge": Home("runs", "merge", "", "Join the shards of a run in a new folder."),
     "check": Home("check", "check", "", "Prove that a benchmark is fit to be run."),
     "convert": Home("convert", "convert_layout", "CONVERT_EXAMPLES", "Write questions in another tool's layout."),
+    "models": Home("models", "models", "", "List models by short name: license, size, what they need."),
     "leakage": Home("leakage", "leakage", "LEAKAGE_EXAMPLES", "Find the images and questions that data sets share."),
 }
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -105,11 +111,15 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main_options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Read the options that stand before a command."""
 
 
 def main() -> None:
-    app()
+    """Run the command. What the encoding of the output cannot show is written as an escape, never a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # tests and notebooks put others in its place
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="p2r")

@@ -1,15 +1,17 @@
-"""`p2r ask`: one question about one image, or many questions about many, which can be resumed."""
+"""`p2r ask`: one question about one image, or about many, or a file of questions; a batch can be resumed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from p2r.api import P2R, AskMode, make_sample
 from p2r.cli.asked_page import HtmlFile, check_page, write_asked_page
-from p2r.cli.batch import ask_batch
+from p2r.cli.batch import ask_batch, interrupt
+from p2r.cli.inputs import STDIN, STDIN_NAME, find_images, read_stdin
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
@@ -24,39 +26,51 @@ from p2r.cli.options import (
     TimeoutS,
     Wording,
 )
-from p2r.cli.questions import is_batch, read_folder, read_rows
+from p2r.cli.questions import is_question_file, parse_questions, read_questions
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
 from p2r.evaluation.counts import explain_frame
-from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage
+from p2r.images.find import is_url
+from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
+from p2r.models.known import expand_name
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings
-from p2r.types import AnswerForm, Sample
+from p2r.types import AnswerForm, ImageSource, Sample
 
 QUESTION, FILES = "The question", "Files"
 
 EXAMPLES = """
 **Examples**
 
-- `p2r ask boat.jpg "What is on the sail?"`
+- `p2r ask out/demo/image.png "What patterns are on the green ring and the blue star?"` (`p2r
+demo` writes this image; the small model knows its kind only)
 
-- `p2r ask boat.jpg "What is on the sail?" --options "a star,a fish" --save out`
+- `p2r ask boat.jpg "What is on the sail?" --options "a star,a fish" --model p2r-4b --save out`
 
-- `p2r ask boat.jpg "How many oars?" --answer-form number --model hongxingli/P2R-4B`
+- `p2r ask boat.jpg "How many oars?" --answer-form number --model http://localhost:8000/v1#my-model`
 
-- `p2r ask photos/ "Is there a person?" --options yes,no --save runs/people` (every image in the folder)
+- `p2r ask a.jpg b.jpg "scans/*.png" https://example.org/c.jpg "Is there a person?" --options yes,no`
 
-- `p2r ask questions.jsonl --model http://localhost:8000/v1#my-model` (of lines `{"image": "a.jpg", "question": "..."}`)
+- `p2r ask photos/ "Is there a person?" --options yes,no --recursive --save runs/people` (every image in the folder)
+
+- `p2r ask questions.jsonl` (of lines `{"image": "a.jpg", "question": "..."}`; also .json, .csv, .tsv)
+
+- `p2r ask - "What does the sign say?" < photo.jpg`
 """
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="An image, a folder of images, or a .jsonl file of questions.")],
-    question: Annotated[
-        str | None, typer.Argument(help="What you want to know. A .jsonl file has its own questions.")
-    ] = None,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE... QUESTION",
+            help="Images (files, folders, patterns, URLs, or - for standard input), then what you want to know. "
+            "Or a file of questions alone: .jsonl, .json, .csv or .tsv.",
+            show_default=False,
+        ),
+    ],
     options: Annotated[
         str | None,
         typer.Option(help='The answers to choose from, as "a,b,c".', show_default=False, rich_help_panel=QUESTION),
@@ -105,6 +119,9 @@ def ask(
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole trace as a line of JSON.", rich_help_panel=FILES)
     ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Look into the folders of a folder.", rich_help_panel=FILES)
+    ] = False,
     num_at_once: Annotated[
         int, typer.Option(min=1, help="Ask at most this many questions at a time.", rich_help_panel=FILES)
     ] = 8,
@@ -117,10 +134,9 @@ def ask(
     answers = split_options(options, option)
     check_page(html)
     wording = load_prompt_set(prompts)
-    if is_batch(image):
-        samples = _read_batch(image, question, answers, answer_form, max_image_pixels)
-    else:
-        samples = [_read_image(image, _needed(question), answers, answer_form, max_image_pixels)]
+    is_asked = has_question(inputs)
+    asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels)
+    batch = asked.read_images(inputs[:-1]) if is_asked else asked.read_file(inputs)
 
     def load(spec: str, *, looks: bool) -> Model:
         return load_model(
@@ -134,72 +150,112 @@ def ask(
             transport=transport,
         )
 
-    looker = load(perceiver_model, looks=True) if perceiver_model else None
-    p2r = P2R(load(model, looks=looker is None), perceiver_model=looker, mode=mode, prompts=wording)
-    if is_batch(image):
-        settings = BatchSettings(
-            model=model,
-            perceiver_model=perceiver_model,
-            mode=mode,
-            prompts=prompts,
-            prompt_fingerprint=wording.fingerprint,
-            family=family,
-            frame=frame,
-            max_pixels=max_pixels,
-            dtype=dtype,
-        )
-        folder = save or Path("runs") / image.resolve().stem
-        images = save / IMAGES_FOLDER if save else None
-        ask_batch(
-            p2r, samples, folder, settings, images_folder=images, html=html, as_json=json, num_at_once=num_at_once
-        )
-    else:
-        _ask_one(p2r, samples[0], save, html, as_json=json)
+    def make_p2r() -> P2R:
+        looker = load(perceiver_model, looks=True) if perceiver_model else None
+        return P2R(load(model, looks=looker is None), perceiver_model=looker, mode=mode, prompts=wording)
+
+    if isinstance(batch, Sample):
+        _ask_one(make_p2r(), batch, save, html, as_json=json)
+        return
+    settings = BatchSettings(
+        model=expand_name(model),
+        perceiver_model=expand_name(perceiver_model) if perceiver_model else None,
+        mode=mode,
+        prompts=prompts,
+        prompt_fingerprint=wording.fingerprint,
+        family=family,
+        frame=frame,
+        max_pixels=max_pixels,
+        dtype=dtype,
+    )
+    folder = save or Path("runs") / batch.name
+    images = save / IMAGES_FOLDER if save else None
+    try:
+        p2r = make_p2r()
+    except KeyboardInterrupt:
+        raise interrupt(0, len(batch.samples), folder) from None
+    ask_batch(
+        p2r, batch.samples, folder, settings, images_folder=images, html=html, as_json=json, num_at_once=num_at_once
+    )
 
 
 def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, as_json: bool) -> None:
     trace = p2r.ask_sample(sample)
+    errors = make_console(stderr=True)
     if as_json:
         typer.echo(trace.model_dump_json())
     else:
         print_trace(make_console(), trace)
+    if trace.answer is None or trace.answer.is_missing:
+        errors.print("no answer can be read from the reply", markup=False)
     if note := explain_frame([trace]):
-        make_console(stderr=True).print(note, markup=False, soft_wrap=True)
+        errors.print(note, markup=False, soft_wrap=True)
     if save:
         paths = save_trace(save, trace, sample.image)
-        make_console(stderr=True).print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
+        errors.print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
     if html:
         write_asked_page(html, sample.image.uri, [trace], [sample], p2r)
 
 
-def _read_image(
-    path: Path, question: str, options: tuple[str, ...], answer_form: AnswerForm | None, max_image_pixels: int
-) -> Sample:
-    """Make a sample, and decode its image before a model is loaded, so that a wrong path costs no time."""
-    image = FileImage(path, max_image_pixels=max_image_pixels).load()
-    return make_sample(MemoryImage(image, name=str(path)), question, options=options, answer_form=answer_form)
+class Batch(NamedTuple):
+    """Many questions. name: the name of their folder below runs/."""
+
+    name: str
+    samples: list[Sample]
 
 
-def _read_batch(
-    path: Path,
-    question: str | None,
-    options: tuple[str, ...],
-    answer_form: AnswerForm | None,
-    max_image_pixels: int,
-) -> list[Sample]:
-    if path.is_dir():
-        return read_folder(path, _needed(question), options, answer_form, max_image_pixels)
-    if question is not None or options or answer_form is not None:
-        raise typer.BadParameter(f"{path} has its own questions, options and answer forms")
-    return read_rows(path, max_image_pixels)
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The question of the command line, and how images are found for it."""
+
+    question: str
+    options: tuple[str, ...]
+    answer_form: AnswerForm | None
+    recursive: bool
+    max_image_pixels: int
+
+    def read_file(self, names: list[str]) -> Batch:
+        """Read a file of questions, or those that are piped in."""
+        if len(names) != 1 or not (names == [STDIN] or is_question_file(names[0])):
+            raise typer.BadParameter('the question is missing: p2r ask IMAGE "QUESTION"')
+        if self.options or self.answer_form is not None or self.recursive:
+            raise typer.BadParameter(f"{names[0]} has its own questions, options, answer forms and images")
+        if names == [STDIN]:
+            return Batch(STDIN_NAME, parse_questions(read_stdin(), STDIN_NAME, Path(), self.max_image_pixels))
+        path = Path(names[0])
+        return Batch(path.resolve().stem, read_questions(path, self.max_image_pixels))
+
+    def read_images(self, names: list[str]) -> Sample | Batch:
+        """Find the images, and decode a single one before a model is loaded: a wrong path costs no time."""
+        if file := next(filter(is_question_file, names), None):
+            raise typer.BadParameter(f"{file} has its own questions; ask it alone: p2r ask {file}")
+        found = find_images(names, recursive=self.recursive, max_image_pixels=self.max_image_pixels)
+        if line := found.left_out.describe():
+            make_console(stderr=True).print(line, markup=False, soft_wrap=True)
+        if found.is_batch:
+            return Batch(found.run_name, [self._make(image, id) for id, image in found.images.items()])
+        image = next(iter(found.images.values()))
+        return self._make(MemoryImage(image.load(), name=image.uri), None)
+
+    def _make(self, image: ImageSource, id: str | None) -> Sample:
+        return make_sample(image, self.question, options=self.options, answer_form=self.answer_form, id=id)
 
 
-def _needed(question: str | None) -> str:
-    if question is None:
-        raise typer.BadParameter('the question is missing: p2r ask IMAGE "QUESTION"')
-    return question
+def has_question(inputs: list[str]) -> bool:
+    """Tell whether the last argument is a question. It is not when it names a file, a folder or an address."""
+    last = inputs[-1]
+    return len(inputs) > 1 and not (last == STDIN or is_url(last) or _exists(last))
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long to be a path, as a question may be
+        return False
 
 
 def split_options(listed: str | None, repeated: list[str] | None) -> tuple[str, ...]:
     """Join the options of --options and --option. Empty ones are kept: leaving them out would shift the letters."""
+    if listed is not None and not listed.strip():
+        raise typer.BadParameter('--options is empty: write the answers to choose from, as "a,b,c", or leave it out')
     return (*(part.strip() for part in (listed.split(",") if listed else ())), *(repeated or ()))

@@ -73,17 +73,16 @@ def ask_batch(
                     bars.advance(task)
         except KeyboardInterrupt:
             num_kept = sum(store.find(sample) is not None for sample in samples)
-            print_error(
-                f"interrupted; {num_kept} of {len(samples)} answers are kept in {store.path}",
-                "the same command resumes",
-            )
-            raise typer.Exit(INTERRUPTED) from None
+            raise interrupt(num_kept, len(samples), store.path) from None
         finished = [trace for sample in samples if (trace := store.find(sample)) is not None]
     if html is not None:
         traces = [store.find(sample) or failed[sample.id] for sample in samples]
         write_asked_page(html, str(folder), traces, samples, p2r, settings)
     num_failed = len(samples) - len(finished)
-    errors.print(f"{len(finished)} answered, {num_failed} failed: {store.path}", markup=False, soft_wrap=True)
+    num_unread = sum(trace.answer is None or trace.answer.is_missing for trace in finished)
+    unread = f"{num_unread} without a readable answer, " if num_unread else ""
+    count = f"{len(finished) - num_unread} answered, {unread}{num_failed} failed"
+    errors.print(f"{count}: {store.path}", markup=False, soft_wrap=True)
     _print_accuracy(errors, finished)
     if note := explain_frame(finished):
         errors.print(note, markup=False, soft_wrap=True)
@@ -92,12 +91,28 @@ def ask_batch(
         raise typer.Exit(1)
 
 
+def interrupt(num_kept: int, num_asked: int, place: Path) -> typer.Exit:
+    """Say after Ctrl-C what is kept, and return the end of the command, to be raised."""
+    kept = f"{num_kept} of {num_asked} answers are kept in {place}" if num_kept else "nothing was answered yet"
+    print_error(f"interrupted; {kept}", "the same command resumes")
+    return typer.Exit(INTERRUPTED)
+
+
 def describe(trace: Trace) -> str:
-    """Return one line: the question's id, and its answer or what went wrong."""
+    """Return one line: the question's id, and its answer or what went wrong, with tabs between.
+
+    Tabs and line ends within them are written as in Python.
+    """
     if trace.failure is not None:
-        return f"{trace.sample_id}\tfailed: {trace.failure.message}"
-    mark = "" if trace.verdict is None else "\tright" if trace.verdict.correct else "\twrong"
-    return f"{trace.sample_id}\t{trace.answer or 'no answer'}{mark}"
+        cells = [trace.sample_id, f"failed: {trace.failure.message}"]
+    else:
+        cells = [trace.sample_id, str(trace.answer or "no answer")]
+    if trace.verdict is not None:
+        cells.append("right" if trace.verdict.correct else "wrong")
+    return "\t".join(cell.translate(_ESCAPES) for cell in cells)
+
+
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def _print_accuracy(console: Console, traces: Sequence[Trace]) -> None:

@@ -1,19 +1,21 @@
-"""Report errors to the user: one sentence and a hint, and a traceback only on request."""
+"""Report errors and warnings to the user: one sentence and a hint, and a traceback only on request."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TextIO
 
 import typer
 from rich.console import Console
 
 from p2r.cli.flags import find_flags, write_flags
-from p2r.errors import P2RError
+from p2r.errors import P2RError, P2RWarning
 
 Given = ParamSpec("Given")
 
@@ -31,7 +33,8 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
     def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
         _flags.set(find_flags(command))
         try:
-            command(*args, **kwargs)
+            with warnings_as_lines():
+                command(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError)):
                 raise
@@ -40,6 +43,32 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
             raise typer.Exit(report(error)) from None
 
     return run
+
+
+@contextmanager
+def warnings_as_lines() -> Generator[None, None, None]:
+    """Print each warning of this package to stderr as one line, once."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", P2RWarning)
+        show_others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, P2RWarning):
+                show_others(message, category, filename, lineno, file, line)
+            elif (text := str(message)) not in said:
+                said.add(text)
+                _print_marked("[bold yellow]warning:[/] ", text)
+
+        warnings.showwarning = show
+        yield
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -69,9 +98,12 @@ def report(error: BaseException) -> int:
 def print_error(message: str, hint: str = "") -> None:
     """Print an error and its hint to stderr, with the command's flags in place of the arguments that they name."""
     message, hint = (write_flags(text, _flags.get()) for text in (message, hint))
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(message, markup=False)
+    _print_marked("[bold red]error:[/] ", message)
     if hint:
-        console.print("[bold]hint:[/] ", end="")
-        console.print(hint, markup=False)
+        _print_marked("[bold]hint:[/] ", hint)
+
+
+def _print_marked(mark: str, text: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(mark, end="")
+    console.print(text, markup=False)

@@ -15,11 +15,15 @@ from p2r.walks import Sharing
 
 MODEL, DATA, RUN = "The model", "The benchmark", "The run"
 DEFAULT_TIMEOUT_S = 300.0
+MODEL_VARIABLE = "P2R_MODEL"
+"""The environment variable that names the model of `p2r ask` and `p2r eval` where --model does not."""
 
 ModelSpec = Annotated[
     str,
     typer.Option(
-        help="Ask nano, nano-base, a checkpoint folder, a hub id, one of these after vllm:, or a server's URL#model.",
+        help="Ask a model that `p2r models` lists, a checkpoint folder, a hub id, one of these after vllm:, or a "
+        "server's URL#model.",
+        envvar=MODEL_VARIABLE,
         rich_help_panel=MODEL,
     ),
 ]

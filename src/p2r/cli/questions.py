@@ -1,107 +1,197 @@
-"""Read what `p2r ask` is pointed at: one image, a folder of images, or a JSON-lines file of questions."""
+"""Read a file of questions: JSON lines, a JSON list, CSV or TSV. Every row is checked before anything is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from p2r.api import make_sample
 from p2r.errors import DataError, explain_fault
-from p2r.types import AnswerForm, Frozen, Sample
+from p2r.images.find import find_image
+from p2r.types import LETTERS, AnswerForm, Frozen, Sample
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".avif", ".ppm", ".pgm"}
-)
+TABLES = (".csv", ".tsv")
+SUFFIXES = (".jsonl", ".ndjson", ".json", *TABLES)
+EXAMPLE = 'a line reads like {"image": "a.jpg", "question": "..."}'
+_MOST_CELL_CHARS = 100_000_000
+"""Most characters of a cell: an image may be written out in one."""
 
 
-class QuestionLine(Frozen):
-    """A line of a questions file.
+class AskedRow(Frozen):
+    """A row of a questions file.
 
-    image: a path, relative to the file.
-    target: the right answer, if known; for a choice the letter or the text of an option.
-    id: the number of the line by default.
+    image: a path, relative to the file, or a URL.
+    options: a list; a text such as "a,b,c", "a|b|c" or lines; or texts by letter. Letters in the texts are stripped.
+    target: the right answer, if known; for a choice the letter or the text of an option. Also called answer.
+    id: the number of the line or row by default.
     """
 
     image: str
     question: str
     options: tuple[str, ...] = ()
     id: str | int | None = None
-    target: str | int | float | None = None
+    target: str | int | float | None = Field(default=None, validation_alias=AliasChoices("target", "answer"))
     answer_form: AnswerForm | None = None
 
-
-def is_batch(image: Path) -> bool:
-    """Tell whether a path holds many questions: a file of questions or a folder of images."""
-    return image.suffix.lower() in (".jsonl", ".ndjson") or image.is_dir()
-
-
-def read_folder(
-    folder: Path, question: str, options: Sequence[str], answer_form: AnswerForm | None, max_image_pixels: int
-) -> list[Sample]:
-    """Make a sample for each image in the folder itself, in order of their names. Raises DataError without images."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(f"the folder {folder} holds no images", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return [
-        make_sample(
-            path,
-            question,
-            options=options,
-            answer_form=answer_form,
-            id=path.name,
-            max_image_pixels=max_image_pixels,
-        )
-        for path in paths
-    ]
+    @field_validator("options", mode="before")
+    @classmethod
+    def _list_options(cls, value: object) -> object:
+        if isinstance(value, str):
+            return split_options(value)
+        if isinstance(value, Mapping):
+            texts = cast("Mapping[str, object]", value)
+            if list(texts) != list(LETTERS[: len(texts)]):
+                raise ValueError(f"its letters should be A, B, C, ..., not {', '.join(texts)}")
+            return tuple(texts.values())
+        return value
 
 
-def read_rows(path: Path, max_image_pixels: int) -> list[Sample]:
-    """Make a sample for each line.
+def split_options(text: str) -> tuple[str, ...]:
+    """Split options that are written as one text: at line ends, else at "|", else at commas; or a JSON list."""
+    if text.lstrip().startswith("["):
+        try:
+            listed: object = json.loads(text)
+        except ValueError:
+            pass
+        else:
+            return tuple(map(str, cast("list[object]", listed)))
+    mark = next((mark for mark in ("\n", "|") if mark in text.strip()), ",")
+    return tuple(part.strip() for part in text.strip().split(mark)) if text.strip() else ()
+
+
+def is_question_file(name: str) -> bool:
+    """Tell from its name whether a file holds questions."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read_questions(path: Path, max_image_pixels: int) -> list[Sample]:
+    """Make a sample of each row.
 
     Raises:
-        DataError: there is no such file, it has no rows, a line is not a row, or an id comes twice.
+        DataError: there is no such file, it has no rows, a row cannot be read, or an id comes twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", hint="check the path and the working directory") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {error}", hint="it should be text in UTF-8, one JSON object a line"
+            f"{path} cannot be read: {(error.strerror or str(error)).lower()}", hint="name one file of questions"
         ) from error
+    return parse_questions(data, str(path), path.parent, max_image_pixels)
+
+
+def parse_questions(data: bytes, name: str, folder: Path, max_image_pixels: int) -> list[Sample]:
+    """Make a sample of each row in the contents of a file.
+
+    Args:
+        name: the file's name, whose suffix says how to read it; anything but .csv and .tsv is JSON.
+        folder: paths of images are relative to it.
+
+    Raises:
+        DataError: as `read_questions`.
+    """
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not text in UTF-8: {error.reason}", hint="save it again as UTF-8") from error
     samples: dict[str, Sample] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            sample = _read_row(path, number, line, max_image_pixels)
-            if sample.id in samples:
-                raise DataError(
-                    f"line {number} of {path}: the id {sample.id!r} was used before", hint="ids must differ"
-                )
-            samples[sample.id] = sample
+    for place, number, fields in _read_rows(text, name):
+        sample = _make_sample(fields, number, f"{place} {number} of {name}", folder, max_image_pixels)
+        if sample.id in samples:
+            raise DataError(f"{place} {number} of {name}: the id {sample.id!r} was used before", hint="ids must differ")
+        samples[sample.id] = sample
     if not samples:
-        raise DataError(f"{path} holds no questions", hint='a line reads like {"image": "a.jpg", "question": "..."}')
+        raise DataError(f"{name} holds no questions", hint=EXAMPLE)
     return list(samples.values())
 
 
-def _read_row(path: Path, number: int, line: str, max_image_pixels: int) -> Sample:
+def _read_rows(text: str, name: str) -> Iterator[tuple[str, int, object]]:
+    """Yield (the word for its place, its number, its fields) of every row."""
+    if name.lower().endswith(TABLES):
+        yield from (("row", number, fields) for number, fields in enumerate(_read_table(text, name), start=1))
+        return
     try:
-        row = QuestionLine.model_validate_json(line)
+        whole: object = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, list):
+        yield from (("row", number, fields) for number, fields in enumerate(cast("list[object]", whole), start=1))
+        return
+    if isinstance(whole, dict) and len(text.strip().split("\n")) > 1:
+        yield "row", 1, cast("object", whole)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield "line", number, json.loads(line)
+            except ValueError as error:
+                raise DataError(f"line {number} of {name}: it is not JSON: {error}", hint=EXAMPLE) from error
+
+
+def _read_table(text: str, name: str) -> Iterator[dict[str, str]]:
+    """Yield the filled cells of every row by the names in the first row."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    head = text.split("\n", 1)[0]
+    delimiter = "\t" if name.lower().endswith(".tsv") else max(",;\t", key=head.count)
+    before = csv.field_size_limit(_MOST_CELL_CHARS)
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True) if any(line)]
+    except csv.Error as error:
+        raise DataError(f"{name} cannot be read as a table: {error}", hint="is a quotation mark left open?") from error
+    finally:
+        csv.field_size_limit(before)
+    if not lines:
+        return
+    names = [_read_name(cell) for cell in lines[0]]
+    for number, line in enumerate(lines[1:], start=1):
+        if len(line) > len(names):
+            raise DataError(
+                f"row {number} of {name} has {len(line)} cells under {len(names)} names",
+                hint="put cells that hold the delimiter into quotation marks",
+            )
+        yield {key: cell for key, cell in zip(names, line, strict=False) if cell.strip()}
+
+
+def _read_name(cell: str) -> str:
+    name = cell.strip()
+    return name.lower() if len(name) > 1 else name
+
+
+def _make_sample(fields: object, number: int, place: str, folder: Path, max_image_pixels: int) -> Sample:
+    if isinstance(fields, dict):
+        fields = _collect_letters(cast("dict[str, object]", fields))
+    try:
+        row = AskedRow.model_validate(fields)
     except ValidationError as error:
+        names = ", ".join(AskedRow.model_fields)
         raise DataError(
-            f"line {number} of {path}: {explain_fault(error.errors()[0])}",
-            hint=f"a row has the keys {', '.join(QuestionLine.model_fields)}; image and question are needed",
+            f"{place}: {explain_fault(error.errors()[0])}",
+            hint=f"a row has the keys {names}; image and question are needed",
         ) from error
     try:
         return make_sample(
-            path.parent / row.image,
+            find_image(row.image, folder=folder, max_image_pixels=max_image_pixels),
             row.question,
             options=row.options,
             answer_form=row.answer_form,
             target=None if row.target is None else str(row.target),
             id=str(number if row.id is None else row.id),
-            max_image_pixels=max_image_pixels,
         )
     except DataError as error:
-        raise DataError(f"line {number} of {path}: {error.message}", hint=error.hint) from error
+        raise DataError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+def _collect_letters(fields: dict[str, object]) -> dict[str, object]:
+    """Turn the keys A, B, C, ... into options, as many as there are in order."""
+    if "options" in fields or "A" not in fields:
+        return fields
+    letters = [letter for letter in LETTERS if letter in fields]
+    texts = {letter: str(fields[letter]) for letter in letters}
+    return {**{key: value for key, value in fields.items() if key not in letters}, "options": texts}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeGuard, get_args
 
 from p2r.benchmarks import Benchmark, Origin
+from p2r.benchmarks.needles.limits import warn_of_limits
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.choose import choose_samples
@@ -91,6 +92,7 @@ def prepare(
     writer = looker or answerer
     is_free = any(sample.answer_form == "free_form" for sample in samples)
     judge = get(judge_model) if judge_model is not None and is_free else None
+    warn_of_limits((answerer, looker), wording, samples)
     roles = make_roles(mode, answerer, wording, perceiver_model=looker, seed=seed)
     perceiver = share_perception_of(roles.perceiver, share_perception, samples)
     loading = loading_of(answerer)

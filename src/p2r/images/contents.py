@@ -9,11 +9,14 @@ import base64
 import binascii
 import re
 
+from p2r.images.formats import HEIC_HINT
+
 HEAD_BYTES = 1024
 """Enough of a file's beginning to tell what it is."""
 
 MOST_PATH_CHARS = 240
 
+HEIC, WEB_PAGE = "a HEIC image", "a web page (HTML)"
 _SAVE_AS_IMAGE = "save or export it as PNG or JPEG"
 _DOWNLOAD = "download the file again, and look at what the server answers"
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
@@ -27,7 +30,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
         "a git-annex pointer, not the file itself",
         "fetch it with `git annex get`",
     ),
-    (rb"\s*(<!doctype html|<html|<head|<body)", "a web page (HTML)", _DOWNLOAD),
+    (rb"\s*(<!doctype html|<html|<head|<body)", WEB_PAGE, _DOWNLOAD),
     (
         rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!doctype svg[^>]*>\s*)*<svg",
         "a drawing (SVG), which has no pixels",
@@ -38,7 +41,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (rb"%PDF-", "a PDF", "save its page as PNG or JPEG"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file", _SAVE_AS_IMAGE),
     (rb"8BPS", "a Photoshop file", _SAVE_AS_IMAGE),
-    (rb"....ftyp(hei|hev|(mif1|msf1)(?!.{0,40}avi[fs]))", "a HEIC image", _SAVE_AS_IMAGE),
+    (rb"....ftyp(hei|hev|(mif1|msf1)(?!.{0,40}avi[fs]))", HEIC, f"{HEIC_HINT}, or {_SAVE_AS_IMAGE}"),
     (
         rb"....ftyp(?!avi[fs]|mif1|msf1)|\x1aE\xdf\xa3|RIFF....AVI |....moov",
         "a video",

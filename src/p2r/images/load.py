@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,14 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
-from p2r.errors import ImageError
-from p2r.images.contents import HEAD_BYTES, explain_content, explain_path, show_path
+from p2r.errors import ImageError, P2RWarning
+from p2r.images.contents import HEAD_BYTES, HEIC, explain_content, explain_path, show_path
+from p2r.images.formats import FORMATS, FRAMED_FORMATS, reads_heic, register_formats
 from p2r.images.png import drop_texts, has_late_exif
 from p2r.types import ImageSource
 
 MAX_IMAGE_PIXELS = 400_000_000
 """Largest image that is decoded by default: 20,000 x 20,000 pixels, 1.6 GB in memory."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "JPEG2000", "PPM", "AVIF")
-"""The formats that are read, by Pillow's names, without those that run a program (EPS) or lack a signature (TGA)."""
 
 
 @runtime_checkable
@@ -188,7 +187,20 @@ def _decode_once(file: BinaryIO, path: str, max_image_pixels: int) -> Image.Imag
         raise ImageError(
             f"{path} is broken or cut off: {error}", hint="copy or download it again, or save it again from a viewer"
         ) from error
+    if num_further := _count_further_frames(file, image, path):
+        frames = "frame" if num_further == 1 else "frames"
+        warnings.warn(f"{path}: the first frame is used; {num_further} more {frames} left out", P2RWarning, 2)
     return upright
+
+
+def _count_further_frames(file: BinaryIO, image: ImageFile.ImageFile, path: str) -> int:
+    """Count the frames after the first. A second look at the file counts them, which leaves `image` as it is."""
+    if image.format not in FRAMED_FORMATS:
+        return 0
+    try:
+        return int(getattr(_identify(file, path), "n_frames", 1)) - 1
+    except (*_DECODER_ERRORS, ImageError):  # the first frame is good, whatever follows it
+        return 0
 
 
 def _identify(file: BinaryIO, path: str) -> ImageFile.ImageFile:
@@ -197,7 +209,7 @@ def _identify(file: BinaryIO, path: str) -> ImageFile.ImageFile:
     head = file.read(HEAD_BYTES)
     if not head:
         raise ImageError(f"{path} is empty (0 bytes)", hint="copy or download it again")
-    Image.init()
+    register_formats()
     reason = ""
     for name in FORMATS:
         if name not in Image.OPEN:
@@ -220,6 +232,8 @@ def _identify(file: BinaryIO, path: str) -> ImageFile.ImageFile:
         return image
     # HEIC may begin as AVIF does, so that Pillow takes it for a broken one.
     what, hint = explain_content(head) if not reason or head[4:8] == b"ftyp" else ("", "")
+    if what == HEIC and reads_heic():
+        raise ImageError(f"{path} is a broken HEIC image{reason}", hint="copy or download it again")
     if reason and not what:
         raise ImageError(f"{path} is a broken image{reason}", hint="copy or download it again")
     known = f"known formats: {', '.join(FORMATS)}"

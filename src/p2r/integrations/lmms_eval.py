@@ -32,6 +32,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from loguru import logger
 from PIL import Image
 
+from p2r.benchmarks.needles.limits import warn_of_limits
 from p2r.benchmarks.row_layouts.answer_form import read_options
 from p2r.errors import ConfigError, DataError, TooManyErrors
 from p2r.evaluation.asking import Tally, ask_samples
@@ -109,7 +110,8 @@ class P2RModel(lmms):
         load = partial(load_model, device=device, dtype=dtype, max_pixels=max_pixels)
         looker = load(perceiver_model, family=family, frame=frame) if perceiver_model else None
         answerer = load(model) if looker else load(model, family=family, frame=frame)
-        self._roles = make_roles(chosen, answerer, load_prompt_set(prompts), perceiver_model=looker)
+        self._models, self._wording = (answerer, looker), load_prompt_set(prompts)
+        self._roles = make_roles(chosen, answerer, self._wording, perceiver_model=looker)
         self._closing = closing
         self._num_at_once, self._max_failed = num_at_once, max_failed
         self._out = None if out is None else Path(out).expanduser()
@@ -134,6 +136,7 @@ class P2RModel(lmms):
             StorageError: `out` cannot be written, or holds another run.
         """
         samples = [self._to_sample(request) for request in requests]
+        warn_of_limits(self._models, self._wording, samples)
         traces = run_blocking(self._walk_all({sample.id: sample for sample in samples}))
         return [to_result(traces[sample.id]) for sample in samples]
 

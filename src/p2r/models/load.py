@@ -4,6 +4,7 @@
     nano-base                         the same model before that training
     path/to/checkpoint                a folder with config.json and safetensors
     hongxingli/P2R-4B                 a checkpoint on the Hugging Face hub
+    p2r-4b                            the same by its short name; `p2r models` lists them (`known`)
     vllm:hongxingli/P2R-4B            a hub id or a folder, run by vLLM in this process (`pip install vllm`)
     http://localhost:8000/v1#name     an OpenAI-compatible server; without #name its only model
     scripted:replies.json             fixed replies
@@ -22,16 +23,17 @@ from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
+from p2r.models.known import SHIPPED, VLLM, expand_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
 from p2r.types import Frame, Frozen
 
 KINDS = (
-    "nano, nano-base, a checkpoint folder, a hub id such as hongxingli/P2R-4B, vllm:CHECKPOINT, "
-    "http(s)://host:port/v1#model, scripted:FILE"
+    "nano, another name that `p2r models` lists, a checkpoint folder, a hub id such as hongxingli/P2R-4B, "
+    "vllm:CHECKPOINT, http(s)://host:port/v1#model, scripted:FILE"
 )
-SERVERS, SCRIPTED, VLLM = ("http://", "https://"), "scripted:", "vllm:"
+SERVERS, SCRIPTED = ("http://", "https://"), "scripted:"
 
 
 def runs_on_torch(spec: str) -> bool:
@@ -76,9 +78,10 @@ def load_model(
     """
     if not _is_text(spec):
         raise ConfigError(f"spec is {excerpt(spec)}, not the name of a model", hint=f"a model is {KINDS}")
+    spec = expand_name(spec)
     check_family(family, frame)
     model = _load(
-        spec.strip(), device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport,
+        spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport,
         cache,
     )  # fmt: skip
     _LOADINGS[model] = Loading(spec=spec, family=family, max_pixels=max_pixels, dtype=dtype)
@@ -207,12 +210,12 @@ def _load(
 
 
 def find_checkpoint(spec: str) -> Checkpoint:
-    """Open the checkpoint that `nano`, `nano-base`, a folder or a hub id means; a hub id may be downloaded.
+    """Open the checkpoint that a short name, a folder or a hub id means; one on the hub may be downloaded.
 
     Raises:
         ModelError: there is no such checkpoint, or it is not usable.
     """
-    return fetch_checkpoint(find_source(spec))
+    return fetch_checkpoint(find_source(expand_name(spec)))
 
 
 def identify_checkpoint(folder: Path) -> str:
@@ -232,7 +235,7 @@ def find_source(spec: str) -> str:
     Raises:
         ModelError: the name means neither.
     """
-    if spec in ("nano", "nano-base"):
+    if spec in SHIPPED:
         from p2r.models import nano
 
         shipped = nano.CHECKPOINT if spec == "nano" else nano.BASE_CHECKPOINT

@@ -16,6 +16,7 @@ from p2r.evidence import regather
 from p2r.files import explain_write_errors
 from p2r.images.budget import FullImage
 from p2r.images.load import FileImage
+from p2r.images.remember import recall_image
 from p2r.report.kit.evidence_view import EvidenceView, RunTrace, load_evidence, view_evidence
 from p2r.report.kit.page import environment, read_template
 from p2r.report.kit.saved_image import ANNOTATED_FILE, name_crop
@@ -42,8 +43,8 @@ def show(trace: Trace, *, image: ImageSource | None = None) -> Shown:
     """Render a trace for a notebook.
 
     Args:
-        image: the image that was asked about; by default the file that the trace names. Without an image only texts
-            are shown.
+        image: the image that was asked about; by default the one of this process, while it is alive, or the file that
+            the trace names. Without an image only texts are shown.
     """
     return Shown(_write_html(trace, image), "\n".join(f"{name:<11}{text}" for name, text in list_lines(trace)))
 
@@ -107,7 +108,7 @@ def show_traces_in_notebooks() -> None:
 
 def _write_html(trace: Trace, image: ImageSource | None) -> str:
     images: EvidenceView | None = None
-    source = image or (FileImage(trace.image) if Path(trace.image).is_file() else None)
+    source = image or recall_image(trace) or (FileImage(trace.image) if _is_file(trace.image) else None)
     problem = "" if source else f"the image {trace.image!r} was not found: pass it as show(trace, image=...)"
     try:
         images = view_evidence(load_evidence(source, [RunTrace(0, "", trace)], None)) if source else None
@@ -115,6 +116,13 @@ def _write_html(trace: Trace, image: ImageSource | None) -> str:
         problem = error.message
     template = environment().get_template("trace.html.j2")
     return template.render(trace=view_trace(trace), images=images, problem=problem, css=read_template("evidence.css"))
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, or a null byte
+        return False
 
 
 def _write_json(trace: Trace) -> str:

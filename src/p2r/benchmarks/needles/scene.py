@@ -25,6 +25,7 @@ COLORS = {
 }
 SHAPES: tuple[str, ...] = ("star", "ring", "square", "triangle", "cross", "bar")
 PATTERNS: tuple[str, ...] = ("horizontal", "vertical", "rising", "falling", "checked", "plain")
+MIN_SIDE_PX, MAX_SIDE_PX = 768, 4096
 
 
 class Knobs(Frozen):
@@ -38,7 +39,7 @@ class Knobs(Frozen):
     noise: standard deviation of the photographic noise, in gray levels.
     """
 
-    side_px: int = Field(default=1024, ge=768, le=4096)
+    side_px: int = Field(default=1024, ge=MIN_SIDE_PX, le=MAX_SIDE_PX)
     num_objects: tuple[int, int] = (4, 6)
     object_share: tuple[float, float] = (0.13, 0.152)
     detail_share: float = 0.056

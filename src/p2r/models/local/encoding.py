@@ -101,9 +101,11 @@ class PromptEncoder:
         token_ids = self._expand(self._tokenize(self.render(prompt)), visual_tokens)
         limit = self._checkpoint.max_positions
         if limit is not None and len(token_ids) > limit:
+            num_visual = sum(visual_tokens)
+            is_wordy = len(token_ids) - num_visual > limit
             raise ModelError(
-                f"the prompt has {len(token_ids)} tokens ({sum(visual_tokens)} visual), more than the model's {limit}",
-                hint="lower `max_pixels` or send fewer images",
+                f"the prompt has {len(token_ids)} tokens ({num_visual} visual), more than the model's {limit}",
+                hint="shorten the question and its options" if is_wordy else "lower `max_pixels` or send fewer images",
             )
         return EncodedPrompt(token_ids, tuple(patches), tuple(grids), visual_tokens)
 

@@ -5,8 +5,10 @@
 
 from pathlib import Path
 
-BASE_CHECKPOINT = Path(__file__).parent / "base"
+FOLDER = Path(__file__).parent
+
+BASE_CHECKPOINT = FOLDER / "base"
 """`nano-base`: the supervised cold start."""
 
-CHECKPOINT = Path(__file__).parent / "checkpoint"
+CHECKPOINT = FOLDER / "checkpoint"
 """`nano`: trained from `nano-base` with PRA-GRPO, from right and wrong answers alone."""
