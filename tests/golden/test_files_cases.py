@@ -28,6 +28,8 @@ TABLES = {
     "tsv/hr_bench_4k_inch.tsv": FOUR,
     "tsv/hr_bench_4k_list.tsv": FOUR,
     "tsv/hr_bench_4k_letterdot.tsv": FOUR,
+    "tsv/hr_bench_4k_comma.csv": FOUR,
+    "tsv/hr_bench_4k.tsv.gz": FOUR,
     "pq/hr_bench_4k_ok.parquet": FOUR,
     "pq/hr_bench_4k_float.parquet": FOUR,
     "pq/hr_bench_4k_dictcat.parquet": FOUR,
@@ -77,6 +79,12 @@ def test_a_file_of_mme_realworld_has_its_row(name: str) -> None:
     assert sample.image.load().size == (320, 240)
 
 
+@pytest.mark.parametrize("name", ["fullwidth", "dun"])
+def test_the_options_of_the_chinese_part_are_read_whole(name: str) -> None:
+    (sample,) = load_benchmark(f"mme_realworld:{CASES / 'rows' / f'mme_{name}.json'}")
+    assert sample.options[:4] == ("红", "蓝", "绿", "白") and sample.target == "A"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("dup", "row 2: the id 'p/1' was used before, by .*row 1"), ("noq", "no column 'Subtask'")],
@@ -89,6 +97,10 @@ def test_a_file_of_mme_realworld_says_what_is_wrong(name: str, message: str) -> 
 def test_an_image_in_the_json_of_mme_realworld_is_read() -> None:
     (sample,) = load_benchmark(f"mme_realworld:{CASES / 'rows' / 'mme_b64img.json'}")
     assert sample.image.load().size == (300, 200)
+
+
+def test_the_question_file_of_vstar_is_recognized() -> None:
+    assert load_benchmark(CASES / "vstar" / "test_questions.jsonl").name == "vstar"
 
 
 def test_the_question_file_of_vstar_has_the_published_order() -> None:

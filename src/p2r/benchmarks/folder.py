@@ -9,7 +9,6 @@ Boxes are [x1, y1, x2, y2], or {"box": [...], "label": "sail"}; `box_frame` has 
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from pydantic import Field, JsonValue, ValidationError
 from p2r.benchmarks.annotations.box_files import BoxFile, read_box_file
 from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
 from p2r.benchmarks.base import Facts
+from p2r.benchmarks.files.beginning import read_utf8
 from p2r.benchmarks.files.field_image import make_image
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.choices import find_letter, strip_letters
@@ -82,12 +82,7 @@ def _find_file(source: Source) -> Path:
 
 
 def _read_lines(path: Path) -> list[Line]:
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="it should be JSON lines in UTF-8") from error
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(read_utf8(path).split("\n"), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{path} holds no questions", hint='a line reads like {"image": "a.jpg", "question": "..."}')
     return lines

@@ -62,7 +62,7 @@ def load_benchmark(
         num_samples: the number of needles.
         skip_bad: how many unusable rows may be left out; they are listed in `left_out`.
         boxes: for V*, the folder of the original release; for your own data, a COCO or Label Studio file.
-        images: for MME-RealWorld's original layout and P2R-10k, the folder that image paths start from.
+        images: the folder that image paths start from, if not that of the file.
         check_images: read the header of every image. For a parquet file this means one pass over the whole file.
 
     Raises:

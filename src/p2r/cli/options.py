@@ -111,7 +111,7 @@ BoxSource = Annotated[
 ImageFolder = Annotated[
     Path | None,
     typer.Option(
-        help="Look here for the images of MME-RealWorld or training rows.", show_default=False, rich_help_panel=DATA
+        help="Folder that image paths start from, if not that of the file.", show_default=False, rich_help_panel=DATA
     ),
 ]
 SkipBad = Annotated[int, typer.Option(min=0, help="Leave out up to this many unusable rows.", rich_help_panel=DATA)]

@@ -42,10 +42,12 @@ class FileImage:
     """An image in a file.
 
     max_image_pixels: a larger image is refused before it is decoded.
+    missing_hint: what to do when there is no such file.
     """
 
     path: str | Path
     max_image_pixels: int = MAX_IMAGE_PIXELS
+    missing_hint: str = "check the path and the working directory"
 
     @property
     def uri(self) -> str:
@@ -57,12 +59,12 @@ class FileImage:
         Raises:
             ImageError: there is no such file, or it is not an image, broken, cut off or larger than the limit.
         """
-        with _open(self.path) as file:
+        with _open(self.path, self.missing_hint) as file:
             return _decode(file, show_path(self.path), self.max_image_pixels)
 
     def read_size(self) -> tuple[int, int]:
         """Return (width, height) of the upright image in pixels, from the header. Raises ImageError."""
-        with _open(self.path) as file:
+        with _open(self.path, self.missing_hint) as file:
             return read_image_size(file, show_path(self.path))
 
 
@@ -144,7 +146,7 @@ _DECODER_ERRORS = (
 )
 
 
-def _open(path: str | Path) -> BinaryIO:
+def _open(path: str | Path, missing_hint: str) -> BinaryIO:
     """Open an image file. Raises ImageError when it cannot be opened, with what the text is if it is not a path."""
     shown = show_path(path)
     try:
@@ -158,7 +160,7 @@ def _open(path: str | Path) -> BinaryIO:
         if what:
             raise ImageError(f"{shown} is {what}", hint=hint) from error
         if isinstance(error, FileNotFoundError):
-            raise ImageError(f"there is no file {shown}", hint="check the path and the working directory") from error
+            raise ImageError(f"there is no file {shown}", hint=missing_hint) from error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ImageError(f"{shown} cannot be opened: {reason.lower()}", hint="check the path") from error
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from p2r.benchmarks.annotations.coco import read_coco
 from p2r.benchmarks.annotations.drawn import DrawnImage, ImageNames, differ_in_shape, name_some
 from p2r.benchmarks.annotations.label_studio import read_label_studio
+from p2r.benchmarks.files.beginning import read_utf8
 from p2r.errors import DataError
 from p2r.images.load import read_size
 from p2r.types import Box, ImageSource, Sample
@@ -86,11 +87,9 @@ def read_box_file(path: Path) -> BoxFile:
         DataError: no such file, or neither format.
     """
     try:
-        found: JsonValue = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}", hint="it should be a COCO or Label Studio JSON file"
-        ) from error
+        found: JsonValue = json.loads(read_utf8(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}", hint="it should be a COCO or Label Studio file") from error
     match found:
         case {"images": [*images], "annotations": [*annotations], **rest}:
             return BoxFile(path, read_coco(path, images, annotations, rest.get("categories", [])))

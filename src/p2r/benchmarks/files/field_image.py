@@ -20,7 +20,7 @@ from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row, parse_struct
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError, ImageError, excerpt
-from p2r.images.contents import explain_path, is_base64_image, show_path
+from p2r.images.contents import explain_path, is_base64_image
 from p2r.images.load import FileImage, read_size
 from p2r.types import ImageSource
 
@@ -29,6 +29,8 @@ IMAGE_COLUMNS = ("image", "image_path")
 
 LONGEST_PATH = 1024
 """A longer text is taken for base64."""
+
+MISSING_HINT = "paths of images start from the folder of the file, or from `images=FOLDER`"
 
 _KEYS = ("path", "image", "image_path", "image_url", "url", "file_name")
 """The names under which structures hold an image, beside `bytes`."""
@@ -100,7 +102,7 @@ def make_image(value: object, uri: str, root: Path) -> ImageSource:
             return make_image(_take_one(cast("Sequence[object]", value)), uri, root)
         case dict():
             return _make_from_structure(cast("Mapping[str, object]", value), uri, root)
-        case None | "" | b"":
+        case _ if value is None or value == b"" or isinstance(value, str):
             raise DataError("no image")
         case _:
             raise DataError(
@@ -119,9 +121,11 @@ def _make_from_structure(value: Mapping[str, object], uri: str, root: Path) -> I
     if isinstance(data, str) and data.strip():
         return CellImage(uri, HeldCell(data.encode()))
     found = data or next((value[key] for key in _KEYS if value.get(key)), None)
+    if not value:
+        raise DataError("no image")
     if not found:
         raise DataError(
-            f"a structure of {', '.join(value) or 'nothing'} with neither a path nor bytes",
+            f"a structure of {', '.join(value)} with neither a path nor bytes",
             hint='write {"path": ...} or {"bytes": ...}',
         )
     return make_image(found, uri, root)
@@ -134,11 +138,11 @@ def _make_from_text(text: str, uri: str, root: Path) -> ImageSource:
     if text.startswith("data:") or len(text) > LONGEST_PATH:
         return CellImage(uri, HeldCell(text.encode()))
     if text.startswith("file:"):
-        return FileImage(root / unquote(urlsplit(text).path))
+        return FileImage(root / unquote(urlsplit(text).path), missing_hint=MISSING_HINT)
     path = find_file(root, text)
-    if is_base64_image(text) and not _exists(path):
+    if is_base64_image(text.strip("\"'")) and not _exists(path):
         return CellImage(uri, HeldCell(text.encode()))
-    return FileImage(path)
+    return FileImage(path, missing_hint=MISSING_HINT)
 
 
 def find_file(root: Path, name: str) -> Path:
@@ -161,4 +165,4 @@ def _exists(path: Path) -> bool:
 def _refuse_address(text: str) -> None:
     what, hint = explain_path(text)
     if what.startswith("a web address"):
-        raise DataError(f"{show_path(text)} is {what}", hint=hint)
+        raise DataError(f"{excerpt(text)} is {what}", hint=hint)

@@ -10,6 +10,7 @@ import gzip
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -140,6 +141,6 @@ def _unpack(path: Path) -> Path:
             with gzip.open(path, "rb") as packed, (place / "part").open("wb") as file:
                 shutil.copyfileobj(packed, file)
             (place / "part").rename(unpacked)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path} cannot be unpacked: {error}", hint="copy or download it again") from error
     return unpacked

@@ -82,7 +82,10 @@ def _open(path: Path) -> Generator[Data]:
 
 
 def _read_header(path: Path, rows: Iterator[RawRow]) -> list[str]:
-    names = _decode(next(rows, (0, None))[1] or [], path, 0)
+    try:
+        names = _decode(next(rows, (0, None))[1] or [])
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error.reason}", hint="save it as UTF-8") from error
     header = [name.strip() for name in names]
     if not any(header):
         raise DataError(f"{path} is empty or has no header", hint="copy or download it again")
@@ -107,9 +110,9 @@ def _read_row(
             values[name] = raw
         start += len(raw) + 1
     try:
-        texts = _decode([raw for raw in values.values() if isinstance(raw, bytes)], path, number)
-    except DataError as error:
-        return Row(path, number, {}, error=f"{error.message}: {error.hint}")
+        texts = _decode([raw for raw in values.values() if isinstance(raw, bytes)])
+    except UnicodeDecodeError as error:
+        return Row(path, number, {}, error=f"not UTF-8 ({error.reason}): save the file as UTF-8")
     return Row(path, number, dict(zip(values, texts, strict=True)), cells)
 
 
@@ -187,14 +190,9 @@ def _split_quoted(data: Data, at: int, separator: bytes, newline: bytes) -> tupl
             return fields, _read_line(data, end, newline)[1], is_open
 
 
-def _decode(fields: list[bytes], path: Path, number: int) -> list[str]:
+def _decode(fields: list[bytes]) -> list[str]:
     texts: list[str] = []
     for raw in fields:
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, row {number} is not UTF-8: {error.reason}", hint="save the file as UTF-8"
-            ) from error
+        text = raw.decode("utf-8")
         texts.append(text[1:-1].replace('""', '"') if _QUOTED.fullmatch(raw) else text)
     return texts

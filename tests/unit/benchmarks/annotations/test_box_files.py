@@ -292,7 +292,8 @@ def test_an_image_that_is_listed_without_boxes_is_not_reported(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{broken", "cannot be read"),
+        ("{broken", "is not JSON"),
+        ("version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         ("7", "neither COCO nor Label Studio"),
         ("{}", "neither COCO nor Label Studio"),
         ('[{"image": "a.jpg", "label": []}]', "task 1: lacks data.image"),

@@ -110,7 +110,9 @@ def test_a_file_with_the_name_of_a_base64_text_is_a_file(root: Path) -> None:
     [
         (None, "no image"),
         ("", "no image"),
-        (" ", "' ' is neither a path nor bytes"),
+        (" ", "no image"),
+        ({}, "no image"),
+        (True, "True is neither a path nor bytes"),
         ([], "no image"),
         ("[]", "no image"),
         (["a.jpg", "b.jpg"], "2 images"),
@@ -140,6 +142,11 @@ def test_a_path_that_cannot_be_one_fails_when_it_is_read(root: Path, value: str)
     with pytest.raises(ImageError) as error:
         image.load()
     assert len(error.value.message) < 400
+
+
+def test_base64_that_lost_its_closing_quotation_mark_is_a_broken_image(root: Path) -> None:
+    with pytest.raises(ImageError, match="broken"):
+        make_image(f'"{TEXT[:400]}', "x", root).load()
 
 
 def test_a_broken_long_text_is_not_printed(root: Path) -> None:

@@ -109,7 +109,7 @@ def test_blank_lines_are_not_rows(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a Git LFS pointer"),
         (b"<!DOCTYPE html>\n<html>", "is a web page"),
         (b"id\tA\tA\n1\tx\ty\n", "has two columns 'A'"),
-        ("id\t颜色\n".encode("gbk"), "row 0 is not UTF-8"),
+        ("id\t颜色\n".encode("gbk"), "is not UTF-8"),
     ],
 )
 def test_a_file_that_is_not_a_table_says_what_it_is(tmp_path: Path, data: bytes, message: str) -> None:
@@ -135,7 +135,7 @@ def test_a_row_in_another_encoding_is_bad_and_the_others_are_read(tmp_path: Path
     path.write_bytes(b"id\ttext\n1\ta\n2\t" + "颜色".encode("gbk") + b"\n3\tb\n")
     rows = read_tsv(path, LARGE).rows
     assert [row.values.get("id") for row in rows] == ["1", None, "3"]
-    assert "row 2 is not UTF-8" in rows[1].error and "save the file as UTF-8" in rows[1].error
+    assert rows[1].error.startswith("not UTF-8 (invalid ") and rows[1].error.endswith("): save the file as UTF-8")
     (tmp_path / "a.json").write_bytes(b'[{"a": "' + "颜色".encode("gbk") + b'"}]')
     assert "not UTF-8" in read_table(tmp_path / "a.json").rows[0].error
 

@@ -355,7 +355,7 @@ def test_rows_are_named_by_their_id_where_all_differ(tmp_path: Path) -> None:
         (LAYOUTS["EasyR1"] | {"images": [IMAGE, IMAGE]}, "field 'images': 2 images"),
         (
             LAYOUTS["EasyR1"] | {"images": ["https://a.org/a.jpg"]},
-            r"field 'images': https://a\.org/a\.jpg is a web address",
+            r"field 'images': 'https://a\.org/a\.jpg' is a web address",
         ),
         (deepeyes(reward_model={"ground_truth": ["A", "B"]}), r"field 'reward_model\.ground_truth': no answer in"),
         ({"messages": [user("What?"), reply("3")]}, "field 'messages': no image"),
