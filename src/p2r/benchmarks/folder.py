@@ -21,6 +21,7 @@ from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.beginning import read_utf8
 from p2r.benchmarks.files.field_image import make_image
 from p2r.benchmarks.layout import Loaded, Source
+from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import find_letter, strip_letters
 from p2r.errors import DataError, explain_fault
 from p2r.images.load import read_size
@@ -149,7 +150,7 @@ def _check_options(row: QuestionRow, form: AnswerForm) -> None:
 def _read_target(row: QuestionRow, options: tuple[str, ...]) -> str | None:
     if row.target is None:
         return None
-    target = str(row.target).strip()
+    target = unwrap_solution(str(row.target))
     if not target:
         raise DataError("field 'target': empty", hint="leave it out when the answer is not known")
     return find_letter(target, options) if options else target

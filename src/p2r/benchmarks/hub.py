@@ -22,6 +22,9 @@ HUB_IDS = {
     "yifanzhang114/MME-RealWorld-lite-lmms-eval": "mme_realworld_lite",
     "Ricky06662/ReasonSeg_val": "reasonseg",
     "Ricky06662/ReasonSeg_test": "reasonseg",
+    "ChenShawn/DeepEyes-Datasets-47k": "p2r10k",
+    "hiyouga/geometry3k": "rows",
+    "lmms-lab/multimodal-open-r1-8k-verified": "rows",
 }
 """Known data sets and their benchmarks. Other data sets are loaded as NAME:owner/dataset."""
 

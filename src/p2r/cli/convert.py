@@ -22,7 +22,7 @@ CONVERT_EXAMPLES = """
 
 - `p2r convert my_questions.jsonl train.parquet --to easyr1`
 
-- `p2r convert rows:hiyouga/geometry3k geometry.json --to llava --split train`
+- `p2r convert hiyouga/geometry3k geometry.json --to llava --split train`
 
 - `p2r convert needles vstar_needles --to vstar`
 

@@ -36,11 +36,18 @@ def test_rows_become_samples(tmp_path: Path) -> None:
 
 
 def test_options_lose_their_letters_and_targets_may_name_them_in_any_way(tmp_path: Path) -> None:
-    targets = ["B", "(b)", "B. a fish", "Option B", "A fish."]
+    targets = ["B", "(b)", "B. a fish", "Option B", "A fish.", "<answer>B</answer>", "$\\boxed{B}$"]
     rows = [GOOD | {"options": ["A. a star", "B. a fish"], "target": target, "id": target} for target in targets]
     assert {(sample.options, sample.target) for sample in load_benchmark(write_questions(tmp_path, *rows))} == {
         (("a star", "a fish"), "B")
     }
+
+
+def test_a_free_target_loses_its_wrapping(tmp_path: Path) -> None:
+    rows = [GOOD | {"target": target} for target in ("<think>so</think><answer> a kite </answer>", "\\boxed{a kite}")]
+    assert [sample.target for sample in load_benchmark(write_questions(tmp_path, *rows))] == ["a kite", "a kite"]
+    with pytest.raises(DataError, match="field 'target': empty"):
+        load_benchmark(write_questions(tmp_path, GOOD | {"target": "<answer></answer>"}))
 
 
 def test_questions_may_be_packed(tmp_path: Path) -> None:

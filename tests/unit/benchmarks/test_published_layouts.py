@@ -216,6 +216,7 @@ def test_unknown_categories_are_reported(tmp_path: Path) -> None:
         (["A. red", "B. blue"], "(B)"),
         (["(a) red", "(b) blue"], "blue"),
         (["[A] red", "[B] blue"], "B. blue"),
+        (["(A) red", "(B) blue"], "<answer>B</answer>"),
     ],
 )
 def test_options_and_answers_of_mme_may_be_written_in_other_ways(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import read_letter
 from p2r.errors import DataError, excerpt
 from p2r.types import LETTERS
@@ -88,7 +89,7 @@ class Row:
     def letter(self, name: str, options: Sequence[str]) -> str:
         """Return the letter of the option that the field names. Raises DataError when it names none."""
         text = self.text(name)
-        letter = read_letter(text, options)
+        letter = read_letter(unwrap_solution(text), options)
         if letter is None:
             letters = ", ".join(LETTERS[: len(options)])
             raise self.fail(name, f"{excerpt(text)} is not the letter of an option ({letters})")

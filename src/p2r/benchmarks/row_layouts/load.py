@@ -34,7 +34,7 @@ from p2r.benchmarks.row_layouts.layouts import (
     recognize_layout,
 )
 from p2r.benchmarks.row_layouts.questions import drop_instructions, find_named_image, strip_marks
-from p2r.benchmarks.row_layouts.solutions import unwrap_solution
+from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import read_letter
 from p2r.errors import DataError, excerpt
 from p2r.types import LETTERS, AnswerForm, ImageSource, Sample

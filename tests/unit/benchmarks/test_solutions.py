@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.benchmarks.row_layouts.solutions import unwrap_solution
+from p2r.benchmarks.solutions import unwrap_solution
 
 
 @pytest.mark.parametrize(
