@@ -6,6 +6,7 @@ Code raises at the cause; only `pipeline.walk` records an error on a trace, and 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ class P2RError(Exception):
     """A failure with a message for the user and, where one helps, a hint."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(mask_secrets(message))
+        self.message = mask_secrets(message)
+        self.hint = mask_secrets(hint)
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
@@ -127,6 +128,19 @@ _RULES = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text with *** for what is secret in its URLs: users with their passwords, and keys among parameters."""
+    if "://" not in text:
+        return text
+    return _SECRET_PARAMETER.sub(r"\1***", _USER.sub(r"\1***@", text))
+
+
+_USER = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s\"'<>]*@")
+_SECRET_PARAMETER = re.compile(
+    r"([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|signature|sig|credential|auth)=)[^&#\s\"'<>]+", re.IGNORECASE
+)
 
 
 def reason_of(error: Exception) -> str:

@@ -140,6 +140,8 @@ class Completion(Frozen):
     first_probs: for each of `Decoding.first_words`, the probability that the reply begins with it.
     tool_use: the outcome of the reply's tool calls; None without calls.
     earlier: the calls that led to this one, in order.
+    reworded: the settings that a server does not take, and that were therefore left to it or said otherwise, such as
+        "temperature".
     reused: "" when the model was asked for this reply; "cache" when it comes from the cache, "shared" when the model
         was asked on behalf of another sample of the run. Usage and seconds are then those of the original call.
     """
@@ -152,6 +154,7 @@ class Completion(Frozen):
     reused: Literal["", "cache", "shared"] = ""
     first_probs: tuple[float, ...] = ()
     tool_use: ToolUse | None = None
+    reworded: tuple[str, ...] = ()
     earlier: tuple[Completion, ...] = ()
 
     @property

@@ -92,7 +92,7 @@ def test_changed_settings_are_refused_with_what_differs(here: Path) -> None:
 def test_changed_data_are_refused(here: Path) -> None:
     evaluate()
     write_questions(target="B")
-    assert "benchmark_fingerprint was" in evaluate().stderr
+    assert "its questions, options or images are others now" in evaluate().stderr
 
 
 def test_replies_are_shared_by_runs_and_modes_through_a_cache(here: Path) -> None:

@@ -100,7 +100,7 @@ def test_too_many_requests_for_ever_end_with_a_hint() -> None:
         error = fail(connect(server.url))
         assert len(server.chats) == ATTEMPTS
     assert "asked too often (429): slow down" in error.message
-    assert "concurrency" in error.hint
+    assert "num_at_once" in error.hint
 
 
 def test_an_exhausted_account_is_not_retried() -> None:

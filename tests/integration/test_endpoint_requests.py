@@ -18,6 +18,7 @@ from PIL import Image
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError
+from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.server.model import EndpointModel
 from p2r.models.server.transport import Transport
 from p2r.types import Completion
@@ -273,3 +274,52 @@ def test_a_server_that_breaks_on_every_format_is_asked_with_the_first_again() ->
         kinds = [sent_urls(call)[0].partition(";")[0].removeprefix("data:image/") for call in server.chats]
     assert kinds == ["bmp", "webp", "png", "png", "png", "png"]
     assert model.dialect.transport == "bmp"
+
+
+def test_a_server_with_its_own_temperature_is_asked_without_one_and_this_is_said_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """OpenAI's newer models. Each reply says that it was drawn, and a cache does not keep it."""
+
+    def answer(call: Call) -> Answer:
+        for name in ("temperature", "top_p"):
+            if name in call.body:
+                return refusal(400, f"Unsupported parameter: {name!r} is not supported with this model.")
+        return completion("fine")
+
+    with serve(answer) as server:
+        model = CachedModel(connect(server.url), "it", ReplyCache(tmp_path))
+        replies = [asyncio.run(model.complete(prompt(), SHORT)) for _ in range(3)]
+        assert len(server.chats) == 5
+    assert [reply.reworded for reply in replies] == [("temperature",)] * 3
+    assert [reply.reused for reply in replies] == ["", "", ""]
+    assert [record.message for record in caplog.records if "temperature" in record.message] == [
+        f"{server.url} draws its replies at its own temperature, not greedily as they were asked for; the same "
+        "question may get another answer"
+    ]
+
+
+def test_a_server_without_a_systems_role_gets_its_words_with_the_question() -> None:
+    def answer(call: Call) -> Answer:
+        roles = [message["role"] for message in cast("list[dict[str, object]]", call.body["messages"])]
+        return refusal(400, "System role not supported") if "system" in roles else completion("fine")
+
+    with serve(answer) as server:
+        reply = ask(connect(server.url))
+        content = cast("list[dict[str, object]]", server.chats[-1].body["messages"])[0]["content"]
+    assert reply.reworded == ("system",)
+    assert cast("list[dict[str, str]]", content)[-1]["text"] == "Be brief.\n\nWhere is the small red sail?"
+
+
+def test_a_server_that_allows_fewer_tokens_is_asked_for_as_many() -> None:
+    def answer(call: Call) -> Answer:
+        most = cast("int", call.body["max_tokens"])
+        return (
+            completion("cut", finish_reason="length")
+            if most <= 8
+            else refusal(400, f"max_tokens is too large: {most}. This model supports at most 8 completion tokens.")
+        )
+
+    with serve(answer) as server:
+        reply = ask(connect(server.url))
+    assert (reply.finish_reason, reply.reworded) == ("length", ("max_new_tokens",))

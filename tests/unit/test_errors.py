@@ -1,6 +1,6 @@
 import pytest
 
-from p2r.errors import excerpt, reason_of
+from p2r.errors import P2RError, excerpt, mask_secrets, reason_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,24 @@ def test_the_end_of_a_text_can_be_kept_in_place_of_its_beginning() -> None:
 )
 def test_the_reason_of_a_fault_has_neither_numbers_nor_paths(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:secret@host:8000/v1#m", "http://***@host:8000/v1#m"),
+        ("https://hf_abc@host/v1", "https://***@host/v1"),
+        ("cannot reach http://user:p@ss@host/v1: gone", "cannot reach http://***@host/v1: gone"),
+        ('{"model": "HTTPS://u:s@h/v1?api_key=k1&n=2#m"}', '{"model": "HTTPS://***@h/v1?api_key=***&n=2#m"}'),
+        ("https://h/a.png?X-Amz-Signature=abc&X-Amz-Date=1", "https://h/a.png?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("https://h/v1?access_token=t&sig=s", "https://h/v1?access_token=***&sig=***"),
+        ("http://host/v1/a@b?top=1", "http://host/v1/a@b?top=1"),
+        ("see https://host/a and write to me@host.org", "see https://host/a and write to me@host.org"),
+        ("token=abc without a URL", "token=abc without a URL"),
+    ],
+)
+def test_secrets_in_urls_are_masked(text: str, shown: str) -> None:
+    assert mask_secrets(text) == shown
+    assert mask_secrets(shown) == shown
+    assert str(P2RError(text, hint=text)) == f"{shown}\nhint: {shown}"
+    assert P2RError(text).args == (shown,)

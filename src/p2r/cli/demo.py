@@ -23,6 +23,7 @@ from p2r.boxes import localize
 from p2r.cli.guard import print_error
 from p2r.cli.screen import make_console, print_summaries, progress
 from p2r.dialogue import Model
+from p2r.errors import mask_secrets
 from p2r.evaluation.asking import Tally
 from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.metrics import Summary, summarize
@@ -72,7 +73,7 @@ def demo(
     start = time.perf_counter()
     messages = make_console(stderr=True)
     samples = Needles(seed=seed, num_samples=num_samples)
-    messages.print(f"loading {model}", markup=False)
+    messages.print(f"loading {mask_secrets(model)}", markup=False)
     answerer = load_model(model)
     with progress(messages) as bars:
         runs = _ask_in_every_mode(answerer, samples, seed, bars)
@@ -86,7 +87,8 @@ def demo(
         images={sample.id: sample.image for sample in samples},
         budget=answerer.profile.budget,
     )
-    command = f"p2r demo --num-samples {num_samples} --seed {seed}" + (f" --model {model}" if model != "nano" else "")
+    asked = f" --model {mask_secrets(model)}" if model != "nano" else ""
+    command = f"p2r demo --num-samples {num_samples} --seed {seed}{asked}"
     headline = Headline(
         title=TITLE,
         lede=_write_lede(summarize(runs[OWN]), summarize(runs[DIRECT])),

@@ -44,6 +44,7 @@ from p2r.cli.options import (
     Wording,
 )
 from p2r.cli.screen import make_console, print_tables, progress
+from p2r.errors import mask_secrets
 from p2r.evaluation.asking import Tally, explain_failures, find_hint
 from p2r.evaluation.compare import tabulate_runs
 from p2r.evaluation.evaluate import evaluate_all
@@ -103,7 +104,7 @@ def evaluate_benchmarks(
     else:
         return_large_blocks()
     messages = make_console(stderr=True)
-    messages.print(f"loading {model}", markup=False)
+    messages.print(f"loading {mask_secrets(model)}", markup=False)
     try:
         with progress(messages, field="accuracy") as bars:
             runs = evaluate_all(

@@ -57,7 +57,8 @@ class CachedModel:
         if kept is not None:
             return kept.model_copy(update={"reused": "cache"})
         completion = await self._model.complete(prompt, decoding)
-        await asyncio.to_thread(self._cache.keep, key, completion)
+        if "temperature" not in completion.reworded:  # else the server has drawn it
+            await asyncio.to_thread(self._cache.keep, key, completion)
         return completion
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from p2r.dialogue import Model
-from p2r.errors import ConfigError, ModelError, excerpt
+from p2r.errors import ConfigError, ModelError, excerpt, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
 from p2r.models.known import SHIPPED, VLLM, expand_name
@@ -38,7 +38,7 @@ SERVERS, SCRIPTED = ("http://", "https://"), "scripted:"
 
 def runs_on_torch(spec: str) -> bool:
     """Tell whether `spec` names a model that torch runs in this process."""
-    return not spec.strip().startswith((*SERVERS, SCRIPTED, VLLM))
+    return not spec.strip().lower().startswith((*SERVERS, SCRIPTED, VLLM))
 
 
 def load_model(
@@ -84,7 +84,7 @@ def load_model(
         spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport,
         cache,
     )  # fmt: skip
-    _LOADINGS[model] = Loading(spec=spec, family=family, max_pixels=max_pixels, dtype=dtype)
+    _LOADINGS[model] = Loading(spec=mask_secrets(spec), family=family, max_pixels=max_pixels, dtype=dtype)
     return model
 
 
@@ -116,7 +116,7 @@ def _is_text(value: object) -> bool:
 
 
 class Loading(Frozen):
-    """The name of a model and the way it was loaded, as far as that can change a result."""
+    """The name of a model, without passwords, and the way it was loaded, as far as that can change a result."""
 
     spec: str
     family: FamilyName | None = None
@@ -150,7 +150,7 @@ def _load(
         if value <= 0:
             raise ConfigError(f"{name} must be above zero, not {value}")
     replies = None if cache is None else ReplyCache(cache)
-    if spec.startswith(SERVERS):
+    if spec.lower().startswith(SERVERS):
         from p2r.models.server.model import EndpointModel
 
         server = EndpointModel.connect(

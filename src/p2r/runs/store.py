@@ -13,14 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
-from p2r.errors import StorageError, explain_fault
+from p2r.errors import StorageError, explain_fault, mask_secrets
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder, write_lines
 from p2r.types import Frozen, Sample, Trace
 
 SETTINGS_FILE = "run.json"
 TRACES_FILE = "traces.jsonl"
+HASHES: Mapping[str, str] = {
+    "benchmark_fingerprint": "its questions, options or images are others now",
+    "prompt_fingerprint": "the prompts are worded otherwise now",
+    "roles": "the model, its budget or its decoding is another now",
+}
+"""Settings that are hashes, and what it means that one has changed."""
 
 Settings = TypeVar("Settings", bound=Frozen)
 
@@ -121,7 +127,8 @@ def read_settings(folder: Path, kind: type[Settings]) -> Settings:
     """
     path = folder / SETTINGS_FILE
     try:
-        return kind.model_validate_json(path.read_bytes())
+        text = path.read_bytes().decode(errors="surrogateescape")
+        return kind.model_validate_json(mask_secrets(text).encode(errors="surrogateescape"))
     except OSError as error:
         raise StorageError(
             f"{folder} holds no run: {path} cannot be read", hint="give the folder that `p2r eval` wrote"
@@ -145,19 +152,25 @@ def _explain_settings(path: Path, error: ValidationError) -> StorageError:
 
 def _check_settings(folder: Path, settings: Frozen) -> None:
     """Write the settings of a new run, or compare those of an old one."""
-    path, now = folder / SETTINGS_FILE, settings.model_dump(mode="json")
-    if not path.exists():
-        with explain_write_errors(folder):
-            replace_file(path, json.dumps(now, indent=2) + "\n")
-        return
-    before = read_settings(folder, type(settings)).model_dump(mode="json")
-    changed = [
-        f"{key} was {_show(before[key])}, now {_show(now[key])}" for key in sorted(now) if before[key] != now[key]
-    ]
-    if changed:
-        raise StorageError(
-            f"{folder} holds another run: {'; '.join(changed)}", hint="save into another folder, or remove that one"
-        )
+    path, text = folder / SETTINGS_FILE, mask_secrets(json.dumps(settings.model_dump(mode="json"), indent=2)) + "\n"
+    if path.exists():
+        now: dict[str, JsonValue] = json.loads(text)
+        before = read_settings(folder, type(settings)).model_dump(mode="json")
+        if changed := _list_changes(before, now):
+            raise StorageError(
+                f"{folder} holds another run: {'; '.join(changed)}", hint="save into another folder, or remove that one"
+            )
+        if path.read_text(encoding="utf-8") == mask_secrets(path.read_text(encoding="utf-8")):
+            return
+    with explain_write_errors(folder):
+        replace_file(path, text)
+
+
+def _list_changes(before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> list[str]:
+    """Say which settings differ. Hashes say nothing to a reader, and count only where nothing else differs."""
+    names = [name for name in sorted(now) if before[name] != now[name]]
+    shown = [f"{name} was {_show(before[name])}, now {_show(now[name])}" for name in names if name not in HASHES]
+    return shown or [HASHES[name] for name in names]
 
 
 def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:

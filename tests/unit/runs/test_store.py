@@ -8,7 +8,7 @@ from PIL import Image
 from p2r.errors import StorageError
 from p2r.images.load import MemoryImage
 from p2r.runs.evaluation import RunSettings
-from p2r.runs.store import TraceStore, read_traces
+from p2r.runs.store import HASHES, TraceStore, read_settings, read_traces
 from p2r.types import Failure, Sample, Trace
 
 SETTINGS = RunSettings(model="nano", mode="p2r")
@@ -138,3 +138,46 @@ def test_a_cut_end_is_a_broken_line_unless_it_may_be_cut(tmp_path: Path) -> None
     assert [trace.sample_id for trace in read_traces(path, allow_cut_end=True)] == ["a"]
     with pytest.raises(StorageError, match=r"line 2 of .* is not a trace"):
         read_traces(path)
+
+
+def test_a_password_is_not_stored_and_may_change(tmp_path: Path) -> None:
+    for password in ("secret", "another"):
+        settings = RunSettings(model=f"http://me:{password}@host/v1#m", judge_model="http://host/v1?token=t#m")
+        with TraceStore(tmp_path, settings):
+            stored = json.loads((tmp_path / "run.json").read_text())
+        assert (stored["model"], stored["judge_model"]) == ("http://***@host/v1#m", "http://host/v1?token=***#m")
+    with pytest.raises(StorageError, match=r"model was http://...@host/v1#m, now http://...@other/v1#m"):
+        TraceStore(tmp_path, RunSettings(model="http://me:secret@other/v1#m", judge_model="http://host/v1?token=t#m"))
+
+
+def test_a_folder_from_before_passwords_were_masked_is_resumed_and_masked(tmp_path: Path) -> None:
+    old = RunSettings(model="http://me:secret@host/v1#m")
+    (tmp_path / "run.json").write_text(old.model_dump_json())
+    assert read_settings(tmp_path, RunSettings).model == "http://***@host/v1#m"
+    with TraceStore(tmp_path, RunSettings(model="http://me:changed@host/v1#m")):
+        assert "secret" not in (tmp_path / "run.json").read_text()
+
+
+def test_a_hash_is_named_only_where_nothing_else_differs(tmp_path: Path) -> None:
+    with TraceStore(tmp_path, RunSettings(model="a", roles="1", prompt_fingerprint="2")):
+        pass
+    for settings, said in (
+        (RunSettings(model="b", roles="3", prompt_fingerprint="2"), "another run: model was a, now b"),
+        (
+            RunSettings(model="a", roles="3", prompt_fingerprint="2"),
+            "another run: the model, its budget or its decoding",
+        ),
+        (
+            RunSettings(model="a", roles="1", prompt_fingerprint="4"),
+            "another run: the prompts are worded otherwise now",
+        ),
+    ):
+        with pytest.raises(StorageError) as caught:
+            TraceStore(tmp_path, settings)
+        assert said in caught.value.message
+        assert "roles was" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_the_hashes_are_settings_of_a_run(name: str) -> None:
+    assert name in RunSettings.model_fields

@@ -16,6 +16,7 @@ from typing import cast
 import openai
 
 from p2r.errors import EndpointError
+from p2r.models.server.faults import NEEDS_TLS, explain_fault_of, find_fault
 
 LONGEST_QUOTE = 300
 LONGEST_RETRY_AFTER_S = 60.0
@@ -68,6 +69,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "{url} has no model {model!r}",
         "write the right name after the #",
     ),
+    ("TLS", r"HTTP request (was sent )?to (an? )?HTTPS (port|server)", "{url} speaks TLS", NEEDS_TLS),
     (
         "unreadable image",
         r"cannot identify image|failed to (load|decode) image|invalid image|unsupported image|base64 encoded image"
@@ -86,38 +88,36 @@ def explain(error: Exception, asked: RequestFacts) -> EndpointError:
             hint="raise `timeout_s`, lower `num_at_once`, or look at the server's load",
         )
     if isinstance(error, openai.APIConnectionError):
-        reason = _root(error)
-        return EndpointError(
-            f"cannot reach {asked.url}: {reason}", hint="is the server running, and are host and port right?"
-        )
+        sentence, hint = explain_fault_of(error, asked.url)
+        return EndpointError(sentence, hint=hint)
     if not isinstance(error, openai.APIStatusError):
-        return EndpointError(f"{asked.url}: {_quote(str(error), asked)}")
+        return EndpointError(f"{asked.url}: {quote(str(error), asked)}")
     return explain_message(message_of(error), error.status_code, asked)
 
 
 def explain_message(message: str, status: int, asked: RequestFacts) -> EndpointError:
     """Return the error for a server's message and its HTTP status."""
-    quote = _quote(message, asked)
+    words = quote(message, asked)
     cause = find_cause(message)
     for name, _, sentence, hint in CAUSES:
         if name == cause:
-            return EndpointError(f"{_fill(sentence, asked)}: {quote}", hint=_fill(hint, asked))
+            return EndpointError(f"{_fill(sentence, asked)}: {words}", hint=_fill(hint, asked))
     if status in (401, 403):
         return EndpointError(
-            f"{asked.url} refused the API key ({status}): {quote}", hint="set OPENAI_API_KEY to a key of this server"
+            f"{asked.url} refused the API key ({status}): {words}", hint="set OPENAI_API_KEY to a key of this server"
         )
     if status == 404:
         return EndpointError(
-            f"{asked.url} has no chat completions (404): {quote}",
+            f"{asked.url} has no chat completions (404): {words}",
             hint="most URLs end in /v1: http://host:port/v1",
         )
     if status == 413:
-        return EndpointError(f"the images are too large for {asked.url} (413): {quote}", hint="choose `transport=webp`")
+        return EndpointError(f"the images are too large for {asked.url} (413): {words}", hint="choose `transport=webp`")
     if status == 429:
-        return EndpointError(f"{asked.url} is asked too often (429): {quote}", hint="lower `num_at_once`")
+        return EndpointError(f"{asked.url} is asked too often (429): {words}", hint="lower `num_at_once`")
     if status >= 500:
-        return EndpointError(f"{asked.url} failed ({status}): {quote}", hint="the server's own log says why")
-    return EndpointError(f"{asked.url} refused the request ({status}): {quote}")
+        return EndpointError(f"{asked.url} failed ({status}): {words}", hint="the server's own log says why")
+    return EndpointError(f"{asked.url} refused the request ({status}): {words}")
 
 
 def find_cause(message: str) -> str | None:
@@ -130,10 +130,13 @@ def find_cause(message: str) -> str | None:
 def wait_before_retry(error: Exception) -> bool | float:
     """Tell whether asking again may help, because the fault is one of transport; or how many seconds to wait.
 
-    Connection faults, timeouts, 429 and 5xx are; another 4xx never is, nor a 5xx whose message names a lasting cause.
+    Timeouts, most faults of connections, 429 and 5xx are; another 4xx never is, nor a 5xx whose message names a lasting
+    cause.
     """
-    if isinstance(error, (openai.APIConnectionError, asyncio.TimeoutError)):
+    if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
         return True
+    if isinstance(error, openai.APIConnectionError):
+        return find_fault(error).may_pass
     if not isinstance(error, openai.APIStatusError) or not (error.status_code == 429 or error.status_code >= 500):
         return False
     message = message_of(error)
@@ -171,14 +174,9 @@ def _fill(sentence: str, asked: RequestFacts) -> str:
     )
 
 
-def _quote(message: str, asked: RequestFacts) -> str:
+def quote(message: str, asked: RequestFacts) -> str:
+    """Return a server's words in one line, not too long, without the key."""
     text = " ".join(message.split())
     if asked.secret:
         text = text.replace(asked.secret, "***")
     return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + " ..."
-
-
-def _root(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__

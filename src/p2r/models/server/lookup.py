@@ -9,6 +9,7 @@ import openai
 
 from p2r.errors import EndpointError
 from p2r.models.server.errors import RequestFacts, explain
+from p2r.models.server.faults import NEEDS_TLS, needs_tls
 
 LOOKUP_TIMEOUT_S = 10.0
 
@@ -48,6 +49,8 @@ def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> 
             except openai.APIStatusError as error:
                 raise EndpointError(explain(error, asked).message, hint="name the model: URL#model") from error
             except openai.APIError as error:
+                if needs_tls(error, url):
+                    raise EndpointError(f"{url} speaks TLS", hint=NEEDS_TLS) from error
                 raise explain(error, asked) from error
         if names is not None:
             return candidate, names

@@ -14,18 +14,20 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import openai
 import stamina
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
-from p2r.errors import ConfigError, EndpointError
+from p2r.errors import ConfigError, EndpointError, mask_secrets
 from p2r.models.checkpoint import served_profile
 from p2r.models.profiles import FamilyName
-from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
+from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
+from p2r.models.server.faults import HUNG_UP, NEEDS_TLS, find_fault, needs_tls
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, model_names
 from p2r.models.server.reply import ServerReply, read_reply
 from p2r.models.server.token_check import TokenCheck
@@ -63,7 +65,8 @@ class EndpointModel:
         transport: Transport = "auto",
         retry_wait_s: float = 0.5,
     ) -> None:
-        self.url, self.name, self.profile = url, name, profile
+        self.url, self.name, self.profile = mask_secrets(url), name, profile
+        self._address = url
         self._api_key = api_key
         self._concurrency = concurrency
         self._timeout_s = timeout_s
@@ -71,8 +74,9 @@ class EndpointModel:
         self._transport = choose_transport(url, transport)
         self._dialect = Dialect(self._transport)
         self._reads_images = False
-        self._told_of_penalty = False
-        self._token_check = TokenCheck(url)
+        self._speaks_http = False
+        self._told: set[str] = set()
+        self._token_check = TokenCheck(self.url)
         self._lines: dict[asyncio.AbstractEventLoop, tuple[_Line, AsyncGenerator[_Line, None]]] = {}
 
     @classmethod
@@ -109,8 +113,8 @@ class EndpointModel:
             ConfigError: an argument is not usable.
         """
         url, _, name = spec.partition("#")
-        url = url.rstrip("/")
-        if re.fullmatch(r"https?://[^/\s]+(/\S*)?", url) is None:
+        url = url[:8].lower() + url[8:].rstrip("/")
+        if re.fullmatch(r"https?://[^/\s]+(/\S*)?", url) is None or not _has_port(url):
             raise ConfigError(
                 f"{url!r} is not the URL of a server", hint="a URL is written as http://localhost:8000/v1#model"
             )
@@ -146,7 +150,7 @@ class EndpointModel:
         line = await self._line()
         async with line.slots:
             started = time.perf_counter()
-            reply = await self._ask(line.client, prompt, decoding, asked)
+            reply, reworded = await self._ask(line.client, prompt, decoding, asked)
             seconds = time.perf_counter() - started
         text = prompt.system + "".join(turn.text for turn in prompt.turns)
         self._token_check.compare(text, tokens, reply.prompt_tokens)
@@ -159,21 +163,20 @@ class EndpointModel:
             ),
             seconds=seconds,
             first_probs=reply.first_probs,
+            reworded=reworded,
         )
 
     async def _ask(
         self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: RequestFacts
-    ) -> ServerReply:
-        """Send the request, reworded until the server understands it."""
+    ) -> tuple[ServerReply, tuple[str, ...]]:
+        """Send the request, reworded until the server understands it. Returns also which settings were lost by that."""
         while True:
             dialect = self._dialect
-            if dialect.sampling == "standard" and decoding.repetition_penalty != 1.0 and not self._told_of_penalty:
-                self._told_of_penalty = True
-                logger.warning("%s does not support a repetition penalty; it is left out", self.url)
             try:
                 body = await self._send(client, prompt, decoding, dialect)
                 self._reads_images |= bool(prompt.all_images)
-                return read_reply(body, asked, decoding.first_words)
+                reply = read_reply(body, asked, decoding.first_words)
+                return reply, self._tell_losses(find_losses(prompt, decoding, dialect))
             except openai.APIStatusError as error:
                 if self._learn(dialect, error, bool(prompt.all_images)):
                     continue
@@ -194,7 +197,8 @@ class EndpointModel:
 
         with contextlib.ExitStack() as stack:
             urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.all_images, dialect.transport))
-            messages, fields = build_messages(prompt, urls), build_fields(decoding, dialect)
+            messages = build_messages(prompt, urls, system=dialect.system)
+            fields = build_fields(decoding, dialect)
             async for attempt in stamina.retry_context(
                 on=wait,
                 attempts=ATTEMPTS,
@@ -206,14 +210,27 @@ class EndpointModel:
                 with attempt:
                     create = client.chat.completions.with_raw_response.create
                     call = create(model=self.name, messages=messages, extra_body=fields)
-                    response = await asyncio.wait_for(call, self._timeout_s)
+                    try:
+                        response = await asyncio.wait_for(call, self._timeout_s)
+                    except openai.APIConnectionError as error:
+                        if await self._needs_tls(error):
+                            raise EndpointError(f"{self.url} speaks TLS", hint=NEEDS_TLS) from error
+                        raise
+                    self._speaks_http = True
                     return response.http_response.text
         raise AssertionError("retrying ends with a response or an exception")
+
+    async def _needs_tls(self, error: Exception) -> bool:
+        """Tell whether a server that has hung up speaks TLS. One that has replied, or was asked this, is not asked."""
+        if self._speaks_http or find_fault(error) is not HUNG_UP:
+            return False
+        self._speaks_http = not await asyncio.to_thread(needs_tls, error, self._address)
+        return not self._speaks_http
 
     def _learn(self, dialect: Dialect, error: openai.APIStatusError, has_images: bool) -> bool:
         """Tell whether it is worth asking again in another dialect than `dialect` after a refusal."""
         if error.status_code in (400, 422):
-            better = reword(dialect, message_of(error), self.url)
+            better = reword(dialect, message_of(error))
         elif self._may_be_the_format(error, dialect, has_images):
             better = offer_next_format(dialect)
         else:
@@ -232,6 +249,14 @@ class EndpointModel:
             and find_cause(message_of(error)) is None
             and offer_next_format(dialect) is not None
         )
+
+    def _tell_losses(self, losses: Mapping[str, str]) -> tuple[str, ...]:
+        """Warn once of each setting that the server does not take, and return their names."""
+        for name, sentence in losses.items():
+            if name not in self._told:
+                self._told.add(name)
+                logger.warning("%s %s", self.url, sentence)
+        return tuple(losses)
 
     async def _list_models(self, client: openai.AsyncOpenAI) -> str:
         """Return a hint with the server's models; "" when the server does not list them."""
@@ -253,9 +278,17 @@ class EndpointModel:
         """Yield a line that is closed with its loop: `asyncio.run` ends open generators before it closes the loop."""
         timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
         async with openai.AsyncOpenAI(
-            base_url=self.url, api_key=self._api_key or "none", max_retries=0, timeout=timeout
+            base_url=self._address, api_key=self._api_key or "none", max_retries=0, timeout=timeout
         ) as client:
             try:
                 yield _Line(client, asyncio.Semaphore(self._concurrency))
             finally:
                 del self._lines[loop]
+
+
+def _has_port(url: str) -> bool:
+    """Tell whether the port of a URL can be one, where it names one."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False

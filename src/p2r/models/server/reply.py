@@ -11,7 +11,12 @@ from typing import Literal, cast
 from pydantic import BaseModel, ValidationError
 
 from p2r.errors import EndpointError
-from p2r.models.server.errors import RequestFacts, explain_message, message_in
+from p2r.models.server.errors import RequestFacts, explain_message, message_in, quote
+
+_STOPPED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call"})
+"""Reasons of a reply that the model ended. A tool's reason counts here when there is text and no call."""
+_CUT_OFF = frozenset({"length", "max_tokens", "max_length", "model_length"})
+_WITHHELD = frozenset({"content_filter", "safety", "refusal"})
 
 
 class _Part(BaseModel):
@@ -22,6 +27,8 @@ class _Message(BaseModel):
     content: str | list[_Part] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[object] | None = None
 
 
 class _Token(BaseModel):
@@ -40,6 +47,7 @@ class _Logprobs(BaseModel):
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+    error: object = None
     logprobs: _Logprobs | None = None
 
 
@@ -79,7 +87,8 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
 
     Raises:
         EndpointError: the body is not JSON, not a chat completion, an error in disguise, empty, cut off before the
-            first token, or without the probabilities that were asked for.
+            first token, ended otherwise than by the model or a limit, withheld, refused, a call of a tool, or without
+            the probabilities that were asked for.
     """
     try:
         content = json.loads(body)
@@ -96,10 +105,8 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
         choice = reply.choices[0]
     except (ValidationError, IndexError) as error:
         raise EndpointError(f"{asked.url} sent JSON that is not a chat completion: {body[:120]!r}") from error
-    if choice.finish_reason == "content_filter":
-        raise EndpointError(f"{asked.url} withheld the reply (content_filter)")
-    finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-    text = _text(choice.message)
+    finish = _read_finish(choice, asked)
+    text = _text(choice.message, finish)
     usage = reply.usage or _Usage()
     if not text.strip():
         if finish == "length":
@@ -114,6 +121,34 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
     return ServerReply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
 
 
+def _read_finish(choice: _Choice, asked: RequestFacts) -> Literal["stop", "length"]:
+    """Return how a whole reply ended. Raises EndpointError for anything but a whole reply of the model."""
+    message, reason = choice.message, (choice.finish_reason or "stop").lower()
+    if message.refusal:
+        raise EndpointError(
+            f"the model {asked.model!r} refuses to answer: {quote(message.refusal, asked)}",
+            hint="word the question differently, or ask another model",
+        )
+    if reason in _WITHHELD:
+        raise EndpointError(f"{asked.url} withheld the reply ({reason})")
+    if message.tool_calls:
+        raise EndpointError(
+            f"{asked.url} sent a call of a tool in place of the reply's text: "
+            f"{quote(json.dumps(message.tool_calls[0]), asked)}",
+            hint="start the server without a parser for tools (vLLM: without --enable-auto-tool-choice)",
+        )
+    if reason in _CUT_OFF:
+        return "length"
+    if reason not in _STOPPED:
+        why = message_in(choice.error)
+        raise EndpointError(
+            f"{asked.url} did not finish the reply (finish_reason {reason!r})"
+            + (f": {quote(why, asked)}" if why else ""),
+            hint="the server's own log says why",
+        )
+    return "stop"
+
+
 def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> tuple[float, ...]:
     positions = (choice.logprobs.content if choice.logprobs else None) or []
     if not positions or not positions[0].top_logprobs:
@@ -125,10 +160,13 @@ def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> 
     return tuple(probs.get(word, 0.0) for word in words)
 
 
-def _text(message: _Message) -> str:
+def _text(message: _Message, finish: Literal["stop", "length"]) -> str:
     content = message.content or ""
     text = content if isinstance(content, str) else "".join(part.text for part in content)
     thought = message.reasoning_content or message.reasoning
     if not thought:
         return text
-    return f"<think>{thought}</think>{text}" if text else f"<think>{thought}"
+    if text:
+        return f"<think>{thought}</think>{text}"
+    # Where the model stopped by itself and nothing follows, the server has taken the whole reply for a thought.
+    return thought if finish == "stop" else f"<think>{thought}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from p2r.config import Phase, Recipe, load_recipe
-from p2r.errors import ConfigError, StorageError
+from p2r.errors import ConfigError, StorageError, mask_secrets
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder
 from p2r.runs.training import (
     METRICS_FILE,
@@ -136,7 +136,7 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
                 f"{folder} holds no run that could be resumed", hint="leave out `resume=True` to start one"
             )
         with explain_write_errors(folder):
-            replace_file(path, recipe.model_dump_json(indent=2) + "\n")
+            replace_file(path, mask_secrets(recipe.model_dump_json(indent=2)) + "\n")
         return
     if not resume:
         raise StorageError(
@@ -149,12 +149,16 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
             f"the run in {folder} cannot be resumed: {error.message}",
             hint="resume it with the version of p2r that wrote it, or choose another `out`",
         ) from error
-    changed = list_changes(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    changed = list_changes(*(json.loads(mask_secrets(each.model_dump_json())) for each in (before, recipe)))
     if changed:
         raise StorageError(
             f"{folder} was trained with another recipe: {'; '.join(changed)}",
             hint="resume with the recipe of the run, or choose another `out`",
         )
+    text = path.read_text(encoding="utf-8")
+    if mask_secrets(text) != text:  # written before passwords were masked
+        with explain_write_errors(folder):
+            replace_file(path, mask_secrets(text))
 
 
 def _has_contents(path: Path) -> bool:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from p2r.dialogue import Decoding, Prompt, Turn
 from p2r.errors import EndpointError
-from p2r.models.server.dialect import Dialect, build_fields, build_messages, offer_next_format, reword
+from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
 from p2r.models.server.errors import RequestFacts, explain_message, find_cause, message_in
 from p2r.models.server.reply import read_reply
 
@@ -91,6 +91,72 @@ def test_a_missing_finish_reason_is_a_stop() -> None:
     assert read_reply('{"choices": [{"message": {"content": "a"}}]}', ASKED).finish_reason == "stop"
 
 
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos", "end_turn", "stop_sequence", "tool_calls"])
+def test_a_reply_that_the_model_ended_is_whole(reason: str) -> None:
+    assert read_reply(write_body("A", reason), ASKED).finish_reason == "stop"
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+def test_a_reply_that_a_limit_ended_is_cut_off(reason: str) -> None:
+    assert read_reply(write_body("A", reason), ASKED).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "reason", ["abort", "error", "cancelled", "load", "repetition", "insufficient_system_resource"]
+)
+def test_a_reply_that_was_broken_off_is_no_reply(reason: str) -> None:
+    with pytest.raises(EndpointError, match=f"did not finish the reply .finish_reason '{reason}'.") as caught:
+        read_reply(write_body("<answer>A</answer>", reason), ASKED)
+    assert caught.value.hint
+
+
+def test_the_reason_that_a_server_gives_for_breaking_off_is_quoted() -> None:
+    choice = {"message": {"content": "A"}, "finish_reason": "error", "error": {"message": "worker died", "code": 502}}
+    with pytest.raises(EndpointError, match=r"'error'.: worker died"):
+        read_reply(json.dumps({"choices": [choice]}), ASKED)
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "SAFETY"])
+def test_a_withheld_reply_is_no_reply(reason: str) -> None:
+    with pytest.raises(EndpointError, match="withheld"):
+        read_reply(write_body("A", reason), ASKED)
+
+
+@pytest.mark.parametrize("content", [None, "", "I'd rather not."])
+def test_a_refusal_is_quoted(content: str | None) -> None:
+    message = {"content": content, "refusal": "I can't help with\nidentifying people."}
+    with pytest.raises(EndpointError) as caught:
+        read_reply(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}), ASKED)
+    assert caught.value.message == "the model 'm' refuses to answer: I can't help with identifying people."
+    assert "word the question differently" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [None, "Let me look closer."])
+@pytest.mark.parametrize("reason", ["tool_calls", "stop", None])
+def test_a_call_of_a_tool_is_no_reply(content: str | None, reason: str | None) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "zoom", "arguments": "{}"}}
+    message = {"content": content, "tool_calls": [call]}
+    with pytest.raises(EndpointError, match=r"a call of a tool in place of the reply's text: .*zoom") as caught:
+        read_reply(json.dumps({"choices": [{"message": message, "finish_reason": reason}]}), ASKED)
+    assert "--enable-auto-tool-choice" in caught.value.hint
+
+
+def test_empty_lists_of_tools_and_refusals_are_nothing() -> None:
+    message = {"content": "B", "tool_calls": [], "refusal": None}
+    assert read_reply(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}), ASKED).text == "B"
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_whole_reply_that_the_server_took_for_a_thought_is_the_reply(field: str, content: str | None) -> None:
+    choice = {"message": {"content": content, field: "B"}, "finish_reason": "stop"}
+    assert read_reply(json.dumps({"choices": [choice]}), ASKED).text == "B"
+
+
+def write_body(text: str, reason: str) -> str:
+    return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": reason}]})
+
+
 def test_an_error_with_status_200_is_an_error() -> None:
     with pytest.raises(EndpointError, match="refused the request"):
         read_reply('{"error": "no slot available"}', ASKED)
@@ -121,17 +187,64 @@ def test_formats_are_offered_in_turn_and_wishes_are_kept() -> None:
         ("cannot identify image file", Dialect("webp")),
         ("This model's maximum context length is 10 tokens (max_tokens, seed, top_k)", None),
         ("temperature is out of range", None),
+        ("temperature must be at least 0.1", None),
+        ("top_p must be in (0, 1]", None),
+        (
+            "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is "
+            "supported.",
+            Dialect("bmp", temperature=False),
+        ),
+        ("Unsupported parameter: 'temperature' is not supported with this model.", Dialect("bmp", temperature=False)),
+        ("invalid temperature: only 1 is allowed for this model", Dialect("bmp", temperature=False)),
+        ("`temperature` may only be set to 1 when thinking is enabled.", Dialect("bmp", temperature=False)),
+        ("temperature is deprecated for this model.", Dialect("bmp", temperature=False)),
+        ("`temperature` and `top_p` cannot both be specified for this model.", Dialect("bmp", top_p=False)),
+        ("Unsupported parameter: 'top_p' is not supported with this model.", Dialect("bmp", top_p=False)),
+        ("System role not supported", Dialect("bmp", system=False)),
+        ("Developer instruction is not enabled; system instructions are not supported", Dialect("bmp", system=False)),
+        (
+            "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+            Dialect("bmp", system=False),
+        ),
+        ("Conversation roles must alternate user/assistant/user/assistant/...", Dialect("bmp", system=False)),
+        (
+            "max_tokens is too large: 40960. This model supports at most 16384 completion tokens, whereas you provided "
+            "40960.",
+            Dialect("bmp", most_tokens=16384),
+        ),
+        (
+            "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for this model",
+            Dialect("bmp", most_tokens=8192),
+        ),
+        (
+            "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
+            "`context_window` for this model",
+            Dialect("bmp", most_tokens=8192),
+        ),
+        ("Range of max_tokens should be [1, 2000]", Dialect("bmp", most_tokens=2000)),
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8,192]", Dialect("bmp", most_tokens=8192)),
+        ("max_tokens exceeds the maximum of 512", Dialect("bmp", most_tokens=512)),
+        ("max_tokens must be a whole number", None),
     ],
 )
 def test_a_refusal_leads_to_the_next_wording(message: str, dialect: Dialect | None) -> None:
-    assert reword(START, message, "http://host/v1") == dialect
+    assert reword(START, message) == dialect
 
 
 def test_rewording_ends() -> None:
-    for message in ("repetition_penalty", "max_tokens is not supported", "seed", "cannot identify image"):
+    for message in (
+        *(
+            "repetition_penalty",
+            "max_tokens is not supported",
+            "seed",
+            "cannot identify image",
+            "System role not supported",
+        ),
+        *("temperature is not supported", "top_p is not supported", "max_tokens is at most 512"),
+    ):
         dialect: Dialect | None = START
         for _ in range(4):
-            dialect = reword(dialect, message, "url") if dialect else None
+            dialect = reword(dialect, message) if dialect else None
         assert dialect is None
 
 
@@ -190,3 +303,54 @@ def test_serve_gets_the_penalty_as_a_difference() -> None:
     fields = build_fields(Decoding(max_new_tokens=4, repetition_penalty=1.05), Dialect("bmp", sampling="serve"))
     assert 1.0 + fields["frequency_penalty"] == 1.05
     assert "repetition_penalty" not in fields
+
+
+GREEDY, DRAWN = Decoding(max_new_tokens=1000), Decoding(max_new_tokens=10, temperature=1.0, top_p=0.9, seed=3)
+ASK = Prompt("reasoner", "Be brief.", "What?", (PIXEL,), "f")
+
+
+def test_what_a_server_does_not_take_is_not_sent() -> None:
+    fields = build_fields(DRAWN, Dialect("bmp", temperature=False, top_p=False, seed=False, sampling="standard"))
+    assert fields == {"max_tokens": 10}
+    assert build_fields(GREEDY, Dialect("bmp", most_tokens=512))["max_tokens"] == 512
+    assert build_fields(DRAWN, Dialect("bmp", most_tokens=512))["max_tokens"] == 10
+
+
+def test_the_systems_words_stand_before_the_users_where_there_is_no_such_role() -> None:
+    (message,) = build_messages(ASK, ["data:1"], system=False)
+    assert message["role"] == "user"
+    assert message["content"] == [
+        {"type": "image_url", "image_url": {"url": "data:1"}},
+        {"type": "text", "text": "Be brief.\n\nWhat?"},
+    ]
+    later = (Turn("assistant", ("Closer.",)), Turn("user", ("And?",)))
+    messages = build_messages(Prompt("reasoner", "Be brief.", "What?", (), "f", later), [], system=False)
+    assert messages[-1]["content"] == [{"type": "text", "text": "And?"}], "once, at the beginning"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "greedy", "drawn"),
+    [
+        (START, set[str](), set[str]()),
+        (Dialect("bmp", temperature=False), {"temperature"}, {"temperature"}),
+        (Dialect("bmp", top_p=False), set[str](), {"top_p"}),
+        (Dialect("bmp", seed=False), set[str](), {"seed"}),
+        (Dialect("bmp", sampling="standard"), set[str](), set[str]()),
+        (Dialect("bmp", most_tokens=512), {"max_new_tokens"}, set[str]()),
+        (Dialect("bmp", system=False), {"system"}, {"system"}),
+    ],
+)
+def test_what_a_dialect_cannot_say_is_known_for_each_request(
+    dialect: Dialect, greedy: set[str], drawn: set[str]
+) -> None:
+    assert {*find_losses(ASK, GREEDY, dialect)} == greedy
+    assert {*find_losses(ASK, DRAWN, dialect)} == drawn
+    if "temperature" in greedy:
+        assert "not greedily" in find_losses(ASK, GREEDY, dialect)["temperature"]
+        assert "not at temperature 1 " in find_losses(ASK, DRAWN, dialect)["temperature"]
+
+
+def test_a_penalty_is_lost_only_where_it_is_wanted() -> None:
+    wanted = Decoding(max_new_tokens=1, repetition_penalty=1.05)
+    assert {*find_losses(ASK, wanted, Dialect("bmp", sampling="standard"))} == {"repetition_penalty"}
+    assert find_losses(ASK, wanted, Dialect("bmp", sampling="serve")) == {}

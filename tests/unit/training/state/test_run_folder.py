@@ -209,3 +209,17 @@ def test_logs_without_their_recipe_are_not_overwritten(tmp_path: Path, file: str
         pass
     assert caught.value.hint == "put recipe.json back, or choose another `out`"
     assert (tmp_path / file).read_text() == "{}\n"
+
+
+def test_the_password_of_a_partner_is_not_stored_and_may_change(tmp_path: Path) -> None:
+    def open_with(password: str, *, resume: bool) -> str:
+        partner = {"kind": "endpoint", "url": f"http://me:{password}@host/v1#m"}
+        recipe = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 64}, "partner": partner})
+        with open_run(recipe, resume=resume, world=World()):
+            return (tmp_path / RECIPE_FILE).read_text()
+
+    first = open_with("secret", resume=False)
+    assert "http://***@host/v1#m" in first and "secret" not in first
+    (tmp_path / METRICS_FILE).write_text("{}\n")
+    (tmp_path / RECIPE_FILE).write_text(first.replace("***", "me:secret"))  # as it was before passwords were masked
+    assert open_with("another", resume=True) == first
