@@ -13,7 +13,7 @@ from p2r.errors import JudgeError, excerpt
 from p2r.judges.rules import NO_ANSWER, RuleJudge, target_of
 from p2r.types import Answer, Box, Sample, Verdict
 
-_HINT = 'give one number, such as 5, 1/2 or 5 m, as the target, or set answer_form to "free_form"'
+_HINT = 'give one number, such as 5, 1/2 or 5 m, as the target, or set `answer_form="free_form"`'
 
 
 @dataclass(frozen=True, slots=True)
