@@ -69,11 +69,11 @@ _STATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _NO_STATEMENT = re.compile(
-    r"\b(?:no|not|n't|cannot|can't|unable|wrong|incorrect|false|bad|previous|earlier|first|initial|alternative|second|other|another"
-    r"|possible|common|tempting|without|don't|the\s+question|for\s+the|asks)\b",
+    r"\b(?:no|not|\w+n't|cannot|unable|wrong|incorrect|false|bad|previous|earlier|first|initial|alternative|second|other|another"
+    r"|(?<!only\s)(?<!best\s)possible|common|tempting|without|question\s+asks|for\s+the|asks)\b",
     re.IGNORECASE,
 )
-_REFUSED_BEFORE = re.compile(r"\b(?:no|cannot|can't|unable|don't|without)\b", re.IGNORECASE)
+_REFUSED_BEFORE = re.compile(r"\b(?:no|cannot|\w+n't|unable|without)\b", re.IGNORECASE)
 _CANNOT_ANSWER = re.compile(
     r"\b(?:cannot|can\s*not|can['’]t|unable\s+to|could\s+not|not\s+able\s+to)\s+(?:\w+\s+){0,2}answer\b"
     r"|\b(?:do\s+not|don['’]t)\s+know\b|\banswer\s+(?:cannot|can\s*not|can['’]t|could\s+not)\b"
@@ -115,6 +115,8 @@ def _read_tag(text: str, form: OpenForm) -> Found | None:
         return _narrow(text, form, "boxed", *boxed[-1].span(1))
     if text.lstrip(" \t\r\n`").startswith(("{", "json")) and (field := _JSON_ANSWER.search(text)):
         return _narrow(text, form, "json", *field.span(field.lastindex or 0))
+    if chosen := _choose(text, form, list(_find_stated(text, ends_complete=True))):
+        return _narrow_stated(text, form, *chosen)
     lead_in = _LEAD_IN.match(text)
     start = lead_in.end() if lead_in and text[lead_in.end() :].strip() else 0
     return _narrow(text, form, "text", *_without_fence(text, start, len(text)))

@@ -23,6 +23,7 @@ from p2r.answers.wrapping import trim
 )
 def test_a_later_statement_counts_after_a_word_of_correction_or_at_the_end(reply: str, text: str) -> None:
     assert extract_answer(reply, "free_form").text == text
+    assert extract_answer(f"<answer>{reply}</answer>", "free_form").text == text
 
 
 def test_two_statements_that_differ_are_no_answer() -> None:

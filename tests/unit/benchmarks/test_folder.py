@@ -152,6 +152,14 @@ def test_a_bad_box_file_is_named(tmp_path: Path, content: object, message: str) 
         read_box_file(path)
 
 
+@pytest.mark.parametrize(("target", "kind"), [("2023-05-01", "a date"), ("12:30", "a time"), ("5-6", "a range")])
+def test_a_target_that_is_not_a_number_is_a_problem_with_a_hint(tmp_path: Path, target: str, kind: str) -> None:
+    write_questions(tmp_path, GOOD | {"answer_form": "number", "target": target})
+    (problem,) = check_benchmark(load_benchmark(tmp_path)).problems
+    assert f"{target!r}, which is {kind} and not a number" in problem
+    assert 'set answer_form to "free_form"' in problem
+
+
 async def test_a_benchmark_is_checked_inside_a_running_event_loop(tmp_path: Path) -> None:
     write_questions(tmp_path, GOOD | {"answer_form": "number", "target": 2})
     report = check_benchmark(load_benchmark(tmp_path))

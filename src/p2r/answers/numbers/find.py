@@ -76,13 +76,15 @@ _CHINESE_WHOLE = re.compile(
 _REMARKS = re.compile(
     r"\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]|(?<=[A-Za-z]):\s.*|\s[—–-]\s+(?=[A-Za-z]).*"
     r"|,?\s*\b(?:because|since|as|given that|which|where|including|consisting of|made up of|counting|for example)\b.*"
-    r"|(?:因为|其中|包括).*",
+    r"|\bwith\b[^.]*\bconfidence\b|(?:因为|其中|包括).*",
     re.IGNORECASE | re.DOTALL,
 )
 _DENIAL = re.compile(
     r"(?:\b(?:not|rather than|instead of|never)|n't)\b(?!\s+only\b)[^.,;!?\n]{0,60}?(?=\bbut\b|[.,;!?](?:\s|\Z)|\n|\Z)",
     re.IGNORECASE,
 )
+_SURE = re.compile(r"\b\d+\s?%\s+(?:sure|certain|confident)\b", re.IGNORECASE)
+_ASKED = re.compile(r"[?？]")
 _SENTENCE_END = re.compile(r"(?<=\w)[.!?](?:\s|\Z)|[。！？\n]")
 _BETWEEN = {
     "a list": re.compile(r"\s*(?:[,;、，&]|,?\s*and\b|和|及)\s*|\s+"),
@@ -104,6 +106,10 @@ _TOTAL_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _TOTAL_AFTER = re.compile(r"(?:\s+[a-z]+){0,4}?\s+(?:in\s+total|total|altogether|in\s+all)\b", re.IGNORECASE)
+_ONE_BEFORE = re.compile(
+    r"(?:\A\W*|\b(?:is|are|was|were|be|only|just|exactly|about|see|count|counted|show|shows|has|have|contains?|with|of|or)\s+|[:=]\s*)\Z",
+    re.IGNORECASE,
+)
 _LABEL_BEFORE = re.compile(
     r"\b(?:room|floor|row|page|figure|fig\.?|table|option|chapter|level|gate|platform|route|bus|line|step|image|crop|box"
     r"|column|photo|pic(?:ture)?|panel|section|house|lane|track|seat|no\.|number|#)\s*\Z",
@@ -166,27 +172,39 @@ def _find_stated(text: str) -> FoundNumber | None:
     if _is_math(text, list(find_atoms(text))):
         return None
     text = _blank_remarks(text)
+    if found := _find_only(text, 0, len(text)):
+        return found
     ends = [match.end() for match in _SENTENCE_END.finditer(text.rstrip(" \n.!?。！？\0"))]
-    first_sentence, last_sentence = (0, ends[0] if ends else len(text)), (ends[-1] if ends else 0, len(text))
-    for start, end in ((0, len(text)), first_sentence, last_sentence):
-        atoms = _join(text, list(find_atoms(text, start, end)))
-        kinds = {atom.kind for atom in atoms}
-        if kinds & {"a bound", *_BETWEEN} - {"a list"}:
-            return None
-        if "a list" in kinds:  # "1, 2, 3. There are 3."
-            continue
-        numbers = [atom for atom in atoms if atom.number is not None]
-        plain = [atom for atom in numbers if atom.kind == "number" and not _LABEL_BEFORE.search(text[: atom.start])]
-        totals = [atom for atom in numbers if _is_total(text, atom)]
-        counted = totals or plain or [atom for atom in numbers if atom.kind != "ordinal"]
-        if counted and all(_is_same(counted[0], other) for other in counted):
-            return FoundNumber(counted[0].number or Number(Fraction(0)), counted[0].start, counted[0].end)
-    return None
+    if not ends or _ASKED.search(text):
+        return None
+    first, last = _find_only(text, 0, ends[0]), _find_only(text, ends[-1], len(text))
+    if first and last and not first.number.equals(last.number):
+        return None  # "There are 2 red boats. There are 3 blue ones."
+    return first or last  # "9. I see 4 and 5.", "1, 2, 3. There are 3."
+
+
+def _find_only(text: str, start: int, end: int) -> FoundNumber | None:
+    """Find the number in a part of a text; None where it has two, or one of another kind, such as a range."""
+    atoms = _join(text, list(find_atoms(text, start, end)))
+    if any(atom.kind in _BETWEEN or atom.kind == "a bound" for atom in atoms):
+        return None
+    numbers = [atom for atom in atoms if atom.number is not None]
+    plain = [atom for atom in numbers if atom.kind == "number" and not _LABEL_BEFORE.search(text[: atom.start])]
+    totals = [atom for atom in numbers if _is_total(text, atom)]
+    counted = totals or plain or [atom for atom in numbers if _may_count(text, atom)]
+    if not counted or not all(_is_same(counted[0], other) for other in counted):
+        return None
+    return FoundNumber(counted[0].number or Number(Fraction(0)), counted[0].start, counted[0].end)
 
 
 def _is_total(text: str, atom: Atom) -> bool:
     before = text[max(0, atom.start - 60) : atom.start]
     return bool(_TOTAL_BEFORE.search(before) or _TOTAL_AFTER.match(text, atom.end))
+
+
+def _may_count(text: str, atom: Atom) -> bool:
+    """Tell whether a number may be meant: not a place in an order, nor a thing ("the red one")."""
+    return atom.kind == "number" or (atom.kind == "word" and _ONE_BEFORE.search(text[: atom.start]) is not None)
 
 
 def _is_same(one: Atom, other: Atom) -> bool:
@@ -199,7 +217,8 @@ def _blank_remarks(text: str) -> str:
     def blank(match: re.Match[str]) -> str:
         return "\0" * len(match[0]) if next(find_atoms(text[: match.start()]), None) else match[0]
 
-    text = _DENIAL.sub(lambda match: "\0" * len(match[0]), text)
+    for aside in (_DENIAL, _SURE):
+        text = aside.sub(lambda match: "\0" * len(match[0]), text)
     return _REMARKS.sub(blank, text)
 
 

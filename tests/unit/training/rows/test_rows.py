@@ -69,6 +69,8 @@ def test_own_rows_are_read_and_bad_ones_named(tmp_path: Path, encoder: PromptEnc
     [
         ({"options": ["a", "b"], "target": "C"}, "neither the letter nor the text of an option"),
         ({"answer_form": "number", "target": "several"}, "not a number"),
+        ({"answer_form": "number", "target": "10-12"}, "a range and not a number"),
+        ({"answer_form": "number", "target": "2023-05-01"}, "a date and not a number"),
         ({"answer_form": "essay", "target": "x"}, "answer_form"),
         ({"image": "none.png", "target": "x"}, "there is no file"),
         ({"target": "x", "question": "Is <|image_pad|> here?"}, "stands for an image"),
