@@ -129,7 +129,8 @@ def _read_broken(text: str, *, repair: bool, salvage: bool) -> tuple[ParseStep, 
     if repair and corners and len(text) <= _MOST_REPAIRED_CHARS:
         repaired = list(_named(_repair(text)))
         if corners == [entry.corners for entry in repaired if not isinstance(entry.corners, str)]:
-            return "repaired", _add_labels(repaired, entries), ""
+            revised = [entry for entry in entries if entry.corners == REVISED]
+            return "repaired", revised + _add_labels(repaired, entries), ""
     if corners and salvage:
         return "salvaged", entries, ""
     return "none", [entry for entry in entries if isinstance(entry.corners, str)], "the reply names no box"

@@ -23,7 +23,8 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _ADDITION = re.compile(
-    r"\b(?:also|another|second|others?|additional(?:ly)?|too|as well|more (?:boxes|objects)|next)\b|又|还有|另|以及|也",
+    r"\b(?:also|another|second|others?|additional(?:ly)?|too(?! [a-z])|as well|more (?:boxes|objects)|next)\b|"
+    r"又|还有|另|以及|也",
     re.IGNORECASE,
 )
 

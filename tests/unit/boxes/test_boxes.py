@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2r.boxes import RELEASE, ROBUST, ParseRules, hits, iou, localize, mean_best_iou, parse_boxes, target_inside_crop
 from p2r.errors import ConfigError
-from p2r.types import Box
+from p2r.types import Box, Frame
 
 GOOD = '[{"bbox_2d": [10, 20, 30, 40], "label": "boat"}]'
 
@@ -132,6 +132,77 @@ def test_box_beyond_the_edge_is_clipped_and_counted() -> None:
     boxes, parse = parse_boxes('[{"bbox_2d": [-5, 990, 20, 1020]}]')
     assert boxes[0].xyxy == (0, 990, 20, 1000)
     assert parse.num_clipped == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "frame", "guess"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], "per_mille", "unit"),
+        ([0, 0, 1, 1], "per_mille", "unit"),
+        ([0, 0, 1.02, 1], "per_mille", "unit"),
+        ([512, 384, 1400, 768], "per_mille", "pixels"),
+        ([512, 384, 1021, 768], "per_mille", "pixels"),
+        ([512, 384, 600, 1021], "per_mille", "pixels"),
+        ([1200, 800, 1600, 1100], "per_mille", "pixels"),
+        ([0.1, 0.2, 0.3, 0.4], "pixels", "unit"),
+        ([500, 400, 900, 600], "pixels", "per_mille"),
+        ([50, 400, 90, 600], "pixels", "per_mille"),
+        ([500, 400, 1900, 600], "pixels", None),
+        ([100, 200, 300, 400], "unit", "per_mille"),
+        ([100, 200, 1300, 400], "unit", "pixels"),
+    ],
+)
+def test_box_of_another_frame_is_left_out_and_counted(box: list[float], frame: Frame, guess: Frame | None) -> None:
+    boxes, parse = parse_boxes(json.dumps([{"bbox_2d": box}]), frame=frame, image_wh=(640, 480))
+    assert boxes == ()
+    assert (parse.num_other_frame, parse.num_invalid, parse.num_clipped) == (1, 0, 0)
+    assert parse.other_frame == guess
+    assert parse.reason == f"the only box is not usable; it {parse.faults[0]}"
+    assert "is not written in" in parse.reason
+
+
+@pytest.mark.parametrize(
+    ("box", "frame", "kept"),
+    [
+        ([900, 200, 1020, 400], "per_mille", (900, 200, 1000, 400)),
+        ([0, 0, 1, 2], "per_mille", (0, 0, 1, 2)),
+        ([0, 0, 1.5, 1.5], "per_mille", (0, 0, 1.5, 1.5)),
+        ([-20, 200, 500, 400], "per_mille", (0, 200, 500, 400)),
+        ([320, 240, 652, 489], "pixels", (500, 500, 1000, 1000)),
+        ([0.5, 0.5, 1.02, 1.01], "unit", (500, 500, 1000, 1000)),
+    ],
+)
+def test_a_slip_is_clipped_in_every_frame(box: list[float], frame: Frame, kept: tuple[float, ...]) -> None:
+    boxes, parse = parse_boxes(json.dumps([{"bbox_2d": box}]), frame=frame, image_wh=(640, 480))
+    assert boxes[0].xyxy == kept
+    assert (parse.num_other_frame, parse.num_clipped) == (0, int(max(box) not in (2, 1.5)))
+
+
+def test_boxes_of_other_frames_leave_those_of_this_one() -> None:
+    reply = [{"bbox_2d": box} for box in ([0.1, 0.2, 0.3, 0.4], [100, 200, 300, 400], [100, 200, 1300, 400])]
+    boxes, parse = parse_boxes(json.dumps(reply))
+    assert [box.xyxy for box in boxes] == [(100, 200, 300, 400)]
+    assert (parse.num_other_frame, parse.other_frame, parse.reason) == (2, None, "")
+    assert len(parse.faults) == 2
+
+
+def test_box_far_beyond_the_left_edge_is_unusable() -> None:
+    boxes, parse = parse_boxes('[{"bbox_2d": [-21, 200, 300, 400]}]')
+    assert boxes == ()
+    assert (parse.num_invalid, parse.num_other_frame) == (1, 0)
+    assert "beyond the image" in parse.reason
+
+
+def test_the_first_faults_are_kept() -> None:
+    boxes, parse = parse_boxes(json.dumps([{"bbox_2d": [0, 0, 5, 5]}] * 10 + [{"bbox_2d": None}]))
+    assert len(boxes) == 1
+    assert (parse.num_duplicates, parse.num_invalid, len(parse.faults)) == (9, 1, 8)
+    assert parse.faults[0] == "is equal to an earlier one: [0.0, 0.0, 5.0, 5.0]"
+
+
+def test_release_rules_know_no_other_frame() -> None:
+    boxes, parse = parse_boxes('[{"bbox_2d": [0.1, 0.2, 0.3, 0.4]}, {"bbox_2d": [100, 200, 1300, 400]}]', rules=RELEASE)
+    assert (len(boxes), parse.num_other_frame) == (2, 0)
 
 
 def test_box_outside_the_image_is_unusable() -> None:

@@ -11,6 +11,7 @@ from p2r.models.profiles import (
     QWEN2_5_VL,
     QWEN3_VL,
     PatchFormat,
+    check_family,
     family_of,
     limit_profile,
     patch_format,
@@ -32,6 +33,19 @@ PLACE = Path("model")
         ("qwen2.5vl:7b", "qwen2_5_vl"),
         ("ChenShawn/DeepEyes-7B", "qwen2_5_vl"),
         ("Mini-o3/Mini-o3-7B-v1", "qwen2_5_vl"),
+        ("Qwen25-VL-7B", "qwen2_5_vl"),
+        ("qwen2.5-7b-vl", "qwen2_5_vl"),
+        ("/data/ckpt/qwen25vl_grpo/step_100", "qwen2_5_vl"),
+        ("Kwai-Keye/Thyme-RL", "qwen2_5_vl"),
+        ("TIGER-Lab/PixelReasoner-RL-v1", "qwen2_5_vl"),
+        ("NOVAglow646/Monet-7B", "qwen2_5_vl"),
+        ("UI-TARS-1.5-7B", "qwen2_5_vl"),
+        ("qwen3-4b-vl", "qwen3_vl"),
+        ("UI-TARS-7B", None),
+        ("monetization-8b", None),
+        ("global_step_80", None),
+        ("qwen-vl-max", None),
+        ("Qwen/Qwen2.5-7B-Instruct", None),
         ("gpt-4o", None),
         ("Qwen/Qwen3-4B", None),
         ("Qwen/Qwen2-VL-7B-Instruct", None),
@@ -63,6 +77,31 @@ def test_an_unknown_model_gets_qwen3_vls_profile_and_a_warning(caplog: pytest.Lo
     profile = profile_for("my-model")
     assert (profile.family, profile.frame, profile.budget) == ("unknown", "per_mille", PROFILES["qwen3_vl"].budget)
     assert "unknown model family of 'my-model'" in caplog.text
+
+
+def test_a_stated_family_or_frame_is_taken_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert profile_for("my-model", family="qwen2_5_vl") == PROFILES["qwen2_5_vl"]
+    assert profile_for("qwen3-vl", family="qwen2_5_vl") == PROFILES["qwen2_5_vl"]
+    stated = profile_for("my-model", frame="unit")
+    assert (stated.frame, stated.stated_frame, stated.budget) == ("unit", "unit", PROFILES["qwen3_vl"].budget)
+    assert profile_for("qwen2.5-vl").stated_frame is None
+    assert not caplog.records
+
+
+def test_the_warning_names_the_flags_and_the_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    profile_for("global_step_80")
+    assert len(caplog.records) == 1
+    assert all(name in caplog.text for name in ("--family", "--frame", "family=", "frame="))
+
+
+def test_an_unknown_family_or_frame_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no model family 'llava'") as caught:
+        check_family("llava", None)
+    assert "qwen2_5_vl" in caught.value.hint
+    with pytest.raises(ConfigError, match="no frame 'absolute'") as caught:
+        check_family("qwen3_vl", "absolute")
+    assert "pixels" in caught.value.hint
+    check_family(None, None)
 
 
 def test_a_known_model_gives_no_warning(caplog: pytest.LogCaptureFixture) -> None:
