@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from p2r.errors import ConfigError, ModelError
 from p2r.models import load as base
 from p2r.models import nano
-from p2r.models.load import Loading, load_model, loading_of
+from p2r.models.checkpoint import open_checkpoint
+from p2r.models.load import Loading, check_stated, load_model, loading_of
 from p2r.models.scripted import ScriptedModel
 
 
@@ -91,3 +93,37 @@ def test_a_name_that_is_not_a_text_is_refused(spec: object) -> None:
     with pytest.raises(ConfigError, match="not the name of a model") as caught:
         load_model(cast(str, spec))
     assert "nano" in caught.value.hint
+
+
+def test_a_family_or_frame_that_there_is_not_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(ConfigError, match="no model family"):
+        load_model("nano", family="llava")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="no frame"):
+        load_model("nano", frame="absolute")  # pyright: ignore[reportArgumentType]
+
+
+def test_family_and_frame_cannot_change_a_loaded_model() -> None:
+    check_stated("qwen3_vl", "unit", "nano")
+    check_stated(None, None, ScriptedModel({}))
+    for stated in (("qwen3_vl", None), (None, "unit")):
+        with pytest.raises(ConfigError, match="'scripted', which is loaded already"):
+            check_stated(*stated, ScriptedModel({}))
+
+
+def test_a_checkpoint_without_preprocessor_settings_is_said_once_to_have_the_usual_limits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(nano.CHECKPOINT, bare, ignore=shutil.ignore_patterns("*processor_config.json"))
+    for _ in range(2):
+        assert open_checkpoint(bare).profile().budget.max_pixels == 4096 * 32 * 32
+    assert len(caplog.records) == 1
+    assert "no preprocessor_config.json" in caplog.text and "16 to 4096 visual tokens" in caplog.text
+    open_checkpoint(nano.CHECKPOINT).profile()
+    assert len(caplog.records) == 1
+
+
+def test_a_checkpoints_frame_can_be_stated_and_its_family_is_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    profile = open_checkpoint(nano.CHECKPOINT).profile(family="qwen2_5_vl", frame="unit")
+    assert (profile.family, profile.stated_frame) == ("qwen3_vl", "unit")
+    assert "passed over" in caplog.text

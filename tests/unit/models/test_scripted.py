@@ -85,3 +85,11 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=why) as caught:
             load_model(f"scripted:{tmp_path / 'replies.json'}")
         assert "perceiver" in caught.value.hint
+
+
+def test_a_script_stands_for_the_family_and_the_frame_that_are_stated(tmp_path: Path) -> None:
+    path = tmp_path / "replies.json"
+    path.write_text("{}")
+    assert load_model(f"scripted:{path}", family="qwen2_5_vl").profile.frame == "pixels"
+    assert load_model(f"scripted:{path}", frame="unit").profile.stated_frame == "unit"
+    assert load_model(f"scripted:{path}").profile.stated_frame is None
