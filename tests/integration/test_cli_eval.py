@@ -72,6 +72,23 @@ def test_several_modes_give_one_table_with_a_row_for_each(here: Path) -> None:
     assert {path.parent.name for path in here.glob("runs/folder/*/traces.jsonl")} == {"p2r", "blind"}
 
 
+def test_several_benchmarks_end_with_a_table_of_all_runs(here: Path) -> None:
+    result = p2r(
+        *("eval", "needles", "folder:questions.jsonl", "--limit", "3", "--mode", "direct", "--mode", "p2r"),
+        *("--model", "scripted:replies.json"),
+    )
+    assert result.exit_code == 0, result.output
+    last = result.stdout[result.stdout.index("Runs, with what an answer cost") :].splitlines()
+    rows = [line.split()[:3] for line in last[2:6]]
+    assert [row[:2] for row in rows] == [
+        ["needles", "direct"],
+        ["needles", "p2r"],
+        ["folder", "direct"],
+        ["folder", "p2r"],
+    ]
+    assert [row[2] for row in rows] == ["3"] * 4
+
+
 def test_the_same_command_asks_nothing_again(here: Path) -> None:
     evaluate()
     before = Path("runs/folder/p2r/traces.jsonl").read_bytes()

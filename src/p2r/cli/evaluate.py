@@ -48,6 +48,7 @@ from p2r.errors import mask_secrets
 from p2r.evaluation.asking import Tally, explain_failures, find_hint
 from p2r.evaluation.compare import tabulate_runs
 from p2r.evaluation.evaluate import evaluate_all
+from p2r.evaluation.metrics import tabulate_summaries
 from p2r.evaluation.prepare import Prepared
 from p2r.evaluation.scorecard import tabulate_accuracy
 from p2r.models.load import runs_on_torch
@@ -141,11 +142,11 @@ def evaluate_benchmarks(
         print_error(f"interrupted; what was answered is kept in {out}", "the same command resumes")
         raise typer.Exit(INTERRUPTED) from None
     by_benchmark = groupby(runs, lambda run: run.settings.benchmark)
-    tables = [list(found) for _, found in by_benchmark]
-    print_tables(
-        [tabulate_runs(found) if len(found) > 1 else tabulate_accuracy(found[0]) for found in tables],
-        markdown=markdown,
-    )
+    found = [list(own) for _, own in by_benchmark]
+    tables = [tabulate_runs(own) if len(own) > 1 else tabulate_accuracy(own[0]) for own in found]
+    if len(found) > 1:
+        tables.append(tabulate_summaries(runs, names=[f"{run.settings.benchmark} {run.settings.mode}" for run in runs]))
+    print_tables(tables, markdown=markdown)
     for run in runs:
         messages.print(f"all metrics: p2r score {run.folder}", markup=False, soft_wrap=True)
     failed = [run for run in runs if run.failures]

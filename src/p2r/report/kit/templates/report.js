@@ -6,7 +6,7 @@
   const group = document.querySelector(".filters");
   const cards = [...document.querySelectorAll("article.card")].map((element) => ({ element, flags: new Set(element.dataset.flags.split(" ")) }));
   const none = document.querySelector(".none");
-  if (!group) return;
+  if (!group || !cards.length) return;
   group.hidden = false;
   const buttons = [...group.querySelectorAll("button")];
   const chosen = (what) => group.querySelector(`[data-choose="${what}"]`)?.value ?? "";
@@ -39,7 +39,7 @@
       button.setAttribute("aria-pressed", String(button.dataset.filter === flag));
       button.querySelector("span").textContent = counts[button.dataset.filter];
     }
-    document.querySelector(".shown").textContent = counts[flag];
+    document.querySelector(".shown").textContent = counts[flag] < cards.length ? `${counts[flag]} of ${cards.length}` : cards.length;
     none.hidden = counts[flag] > 0;
   };
 
