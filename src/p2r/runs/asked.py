@@ -66,7 +66,7 @@ class AskedQuestions:
     name: the folder, or what was asked about where there is none.
     traces: in the order in which they were answered, those that failed among them.
     settings: None for a single question, whose folder holds none.
-    saved: by sample id, the folder with its annotated image and its crops.
+    saved: by sample id, the folder that --save writes its annotated image and its crops into.
     """
 
     name: str
@@ -114,8 +114,7 @@ def read_asked(folder: str | Path) -> AskedQuestions:
     if not traces:
         raise StorageError(f"{folder} holds no answer yet", hint="give a folder in which a question was answered")
     place = _read_file(folder / PLACE_FILE, AskedPlace) if (folder / PLACE_FILE).exists() else None
-    images = {trace.sample_id: folder / IMAGES_FOLDER / name_folder(trace.sample_id) for trace in traces}
-    saved = {id: path for id, path in images.items() if (path / TRACE_FILE).is_file()}
+    saved = {trace.sample_id: folder / IMAGES_FOLDER / name_folder(trace.sample_id) for trace in traces}
     return AskedQuestions(str(folder), traces, settings, place, saved)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -76,7 +79,7 @@ def test_the_counts_say_the_accuracy_only_where_targets_are_known() -> None:
     assert write_counts(ask("a")) == "1 of 1 question answered."
 
 
-def test_relative_images_begin_where_the_command_was_called(tmp_path: Path, monkeypatch: object) -> None:
+def test_relative_images_begin_where_the_command_was_called(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     IMAGE.load().save(tmp_path / "photos" / "a.png")
     (trace,) = ask("a", image="photos/a.png")
@@ -90,10 +93,16 @@ def test_an_image_that_is_gone_is_replaced_by_what_was_saved(tmp_path: Path) -> 
     (trace,) = ask("a", image="gone.png")
     save_trace(tmp_path, trace, IMAGE)
     Image.new("RGB", trace.evidence.crops[0][2:], "red").save(tmp_path / "crop_1.png")  # type: ignore[union-attr]
-    group = AskedQuestions("x", (trace,), saved={"a": tmp_path})
+    place = AskedPlace(working_directory="/nowhere", budget=BUDGET)
+    group = AskedQuestions("x", (trace,), place=place, saved={"a": tmp_path})
     assert find_image(group, trace) == SavedImage(tmp_path)
     html = build_asked_report([group])
-    assert html.count("data:image/webp") == 2
+    annotated, crop = (
+        Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"data:image/webp;base64,([^\"]+)", html)
+    )
+    red, green, blue = crop.convert("RGB").getpixel((crop.width // 2, crop.height // 2))  # type: ignore[misc]
+    assert red > 200 and green < 50 and blue < 50, "the saved crop, not one cut out of the annotated image"
+    assert annotated.size == (640, 480)
     assert "this is its saved copy, with the boxes drawn on it" in html
     other = trace.model_copy(update={"question": "Who?"})
     assert find_image(group, other) is None, "these are the images of another question"

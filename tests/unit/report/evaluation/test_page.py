@@ -24,7 +24,6 @@ from tests.fakes.reports import (
     Collector,
     answer_all,
     make_sample,
-    make_scored,
     make_section,
     make_trace,
 )
@@ -225,11 +224,13 @@ def test_the_page_opens_with_the_example_and_shows_such_questions_first() -> Non
 def test_the_example_shows_the_first_run_and_the_one_whose_boxes_are_shown() -> None:
     samples = [make_sample("a")]
     section = answer_all(samples, "B", "A")
-    other = make_scored("needles", "random", letters="A")
+    settings = RunSettings(benchmark="needles", mode="random")
+    other = score_run(make_run(samples, [make_trace(samples[0])], settings))
     three = replace(section, runs=(*section.runs, other), names=(*section.names, "random"))
     html = build_report([three], HEADLINE, example="a")
     example = html[html.index('<section class="example"') : html.index("<main>")]
     assert example.count('<th scope="row">') == 2 and "random" not in example
+    assert '<th scope="row">random</th>' in html
 
 
 def test_without_an_example_all_questions_are_shown(html: str) -> None:

@@ -43,3 +43,5 @@ def test_paper_shows_all_questions_when_there_are_few_and_counts_none_twice() ->
     flags = [["1:asked", "1:gained", "1:wrong"], ["0:asked"]]
     assert choose_printed(FILTERS, flags, 1, 6) == {1, 2}
     assert choose_printed(FILTERS, [], 0, 6) == set()
+    both = [["0:asked"], ["0:gained"], ["0:gained", "0:wrong"], ["0:wrong"]]
+    assert choose_printed(FILTERS, both, 0, 3) == {2, 3, 4}
