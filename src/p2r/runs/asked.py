@@ -144,5 +144,5 @@ def _read_file(path: Path, kind: type[_Kind]) -> _Kind:
     except ValidationError as error:
         raise StorageError(
             f"{path} is not what `p2r ask` writes: {explain_fault(error.errors()[0])}",
-            hint="restore the file, or ask again with `save`",
+            hint="restore the file, or ask the question again",
         ) from error

@@ -81,7 +81,7 @@ def find_image(group: AskedQuestions, trace: Trace) -> ImageSource | None:
 def write_counts(traces: Sequence[Trace]) -> str:
     """Count the questions that were answered, had no readable answer, or failed; with the accuracy, if it is known."""
     failed = sum(trace.failure is not None for trace in traces)
-    unread = sum(trace.answer is not None and trace.answer.text is None for trace in traces)
+    unread = sum(trace.answer is not None and trace.answer.is_missing for trace in traces)
     parts = [
         f"{len(traces) - failed - unread} of {len(traces)} {'question' if len(traces) == 1 else 'questions'} answered"
     ]

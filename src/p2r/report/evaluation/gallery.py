@@ -272,7 +272,7 @@ def _list_flags(question: QuestionRuns, k: int, row: ScoredRow) -> list[str]:
         "lost": verdict is not None and first is not None and verdict.correct < first.correct,
         "wrong": verdict is not None and not verdict.correct,
         "missed": looks and bool(row.facts.gold_boxes) and not hits(row.trace.boxes, row.facts.gold_boxes),
-        "unread": (answer := row.answers.get("robust")) is not None and answer.text is None,
+        "unread": (answer := row.answers.get("robust")) is not None and answer.is_missing,
         "differ": question.disagrees[k],
         "failed": row.trace.failure is not None,
     }
