@@ -6,7 +6,9 @@ Code raises at the cause; only `pipeline.walk` records an error on a trace, and 
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -128,6 +130,24 @@ _RULES = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+
+
+def install_hint(extra: str) -> str:
+    """Say how to add an extra to this installation, from where it came: a clone, a repository, a file or the index."""
+    name = f"perceive-to-reason[{extra}]"
+    clone = Path(__file__).parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return f"pip install '{'.' if clone == Path.cwd() else clone}[{extra}]'"
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, and seldom needed
+
+    try:
+        origin = json.loads(distribution("perceive-to-reason").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return f"pip install '{name}'"
+    url = str(origin.get("url", ""))
+    if "vcs_info" in origin:
+        return mask_secrets(f"pip install '{name} @ {origin['vcs_info']['vcs']}+{url}'")
+    return mask_secrets(f"pip install '{name} @ {url}'") if url else f"pip install '{name}'"
 
 
 def mask_secrets(text: str) -> str:

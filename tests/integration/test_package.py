@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 
+from p2r.config.read import list_recipes
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "p2r"
 
@@ -27,7 +29,9 @@ def test_every_file_of_the_package_is_in_the_wheel(tmp_path: Path) -> None:
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packed == there
+    recipes = {f"p2r/recipes/{path.relative_to(ROOT / 'recipes').as_posix()}" for path in list_recipes().values()}
+    assert len(recipes) == 7
+    assert packed == there | recipes
     assert {"p2r/models/nano/base/model.safetensors", "p2r/models/nano/checkpoint/model.safetensors"} <= packed
     assert wheel.stat().st_size < 20e6
 

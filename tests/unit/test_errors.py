@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from p2r.errors import P2RError, excerpt, mask_secrets, reason_of
+from p2r import errors
+from p2r.errors import P2RError, excerpt, install_hint, mask_secrets, reason_of
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,46 @@ def test_secrets_in_urls_are_masked(text: str, shown: str) -> None:
     assert mask_secrets(shown) == shown
     assert str(P2RError(text, hint=text)) == f"{shown}\nhint: {shown}"
     assert P2RError(text).args == (shown,)
+
+
+class Installed:
+    """What pip keeps of an installation."""
+
+    def __init__(self, origin: str | None) -> None:
+        self._origin = origin
+
+    def read_text(self, name: str) -> str | None:
+        assert name == "direct_url.json"
+        return self._origin
+
+
+@pytest.mark.parametrize(
+    ("origin", "hint"),
+    [
+        (None, "pip install 'perceive-to-reason[local]'"),
+        ('{"url": "file:///a/p2r", "dir_info": {}}', "pip install 'perceive-to-reason[local] @ file:///a/p2r'"),
+        (
+            '{"url": "https://me:secret@host/p2r.git", "vcs_info": {"vcs": "git", "commit_id": "1"}}',
+            "pip install 'perceive-to-reason[local] @ git+https://***@host/p2r.git'",
+        ),
+    ],
+)
+def test_an_installation_is_extended_from_where_it_came(
+    monkeypatch: pytest.MonkeyPatch, origin: str | None, hint: str
+) -> None:
+    monkeypatch.setattr(errors, "__file__", "/usr/lib/python3/site-packages/p2r/errors.py")
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(origin))
+    assert install_hint("local") == hint
+
+
+def test_a_clone_is_extended_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "src" / "p2r" / "errors.py"))
+    assert install_hint("train") == f"pip install '{tmp_path}[train]'"
+    monkeypatch.chdir(tmp_path)
+    assert install_hint("train") == "pip install '.[train]'"
+
+
+def test_no_other_place_says_how_to_install_an_extra() -> None:
+    sources = Path(errors.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "perceive-to-reason[" in path.read_text(encoding="utf-8")] == ["errors.py"]

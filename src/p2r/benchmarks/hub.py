@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from p2r.errors import DataError
+from p2r.errors import DataError, install_hint
 
 HUB_IDS = {
     "lmms-lab/vstar-bench": "vstar",
@@ -48,7 +48,7 @@ def fetch_dataset(hub_id: str) -> Path:
     except ImportError as error:
         raise DataError(
             f"{hub_id!r} is not a local path, and huggingface_hub, which would fetch it, is not installed",
-            hint="pip install 'perceive-to-reason[data]', or name a local file",
+            hint=f"{install_hint('data')}, or name a local file",
         ) from error
     try:
         return Path(huggingface_hub.snapshot_download(hub_id, repo_type="dataset", local_files_only=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,31 +15,38 @@ from p2r.cli.allocator import share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, install_hint
 from p2r.runs.training import Probe, Step
 
 TRAIN_EXAMPLES = """
 **Examples**
 
-- `p2r train recipes/nano/pra_grpo.toml` (on two cores, with the small model that ships with p2r)
+- `p2r train nano` (on two cores, with the small model that ships with p2r)
 
-- `p2r train recipes/nano/pra_grpo.toml --resume` (continues a run that was stopped)
+- `p2r train nano --resume` (continues a run that was stopped)
 
-- `p2r train recipes/qwen3_vl_4b/pra_grpo.toml --set data.source=data/P2R-10k --plan`
+- `p2r train qwen3_vl_4b --set data.source=data/P2R-10k --plan`
 
-- `torchrun --nproc-per-node 8 -m p2r train recipes/qwen3_vl_8b/pra_grpo.toml`
+- `torchrun --nproc-per-node 8 -m p2r train qwen3_vl_8b`
 """
+
+PLAN_TAKES = (
+    "reading the rows, then measuring a trial of each role on a copy in memory: a minute or two with nano, "
+    "longer with a large model or on a busy machine"
+)
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The recipe; recipes/ holds some.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="The name of a recipe, such as nano, or the path of a TOML file.")
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print what the run would do and cost, without training.")
+        bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial of each role.")
     ] = False,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
@@ -49,13 +55,14 @@ def train(
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ConfigError(
             "training needs torch and transformers, which are not installed",
-            hint="pip install 'perceive-to-reason[train]'",
+            hint=install_hint("train"),
         )
     if plan:
+        make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan
 
         for line in describe_plan(settings):
-            print(line)
+            print(line, flush=True)
         return
     try:
         _train(settings, resume=resume)

@@ -43,24 +43,39 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a TOML file, or the recipe.json of a run.
+        path: a TOML file, the recipe.json of a run, or a name in `list_recipes`.
         changes: "a.b=c" each, with c as in TOML; a text needs no quotes.
 
     Raises:
         ConfigError: unreadable, not TOML, an unknown setting, or a value that is not usable.
     """
     path = Path(path)
+    if not path.is_file():
+        path = list_recipes().get(str(path), path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the recipe {path} cannot be read: {reason_of(error)}", hint="recipes/ holds some to start from"
+            f"the recipe {path} cannot be read: {reason_of(error)}",
+            hint=f"give the path of a TOML file, or one of the names {', '.join(list_recipes())}",
         ) from error
     try:
         table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
         raise ConfigError(f"the recipe {path} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
     return parse_recipe(table, changes, where=str(path))
+
+
+def list_recipes() -> dict[str, Path]:
+    """List the recipes that come with p2r by name: those of `recipes/` in a clone, which an installation holds as well.
+
+    "nano" is nano/pra_grpo.toml, and "qwen3_vl_4b_lora" is qwen3_vl_4b/pra_grpo_lora.toml.
+    """
+    installed = Path(__file__).parents[1] / "recipes"
+    folder = installed if installed.is_dir() else Path(__file__).parents[3] / "recipes"
+    return {
+        path.parent.name + path.stem.removeprefix("pra_grpo"): path for path in sorted(folder.glob("*/pra_grpo*.toml"))
+    }
 
 
 def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, where: str = "the recipe") -> Recipe:

@@ -293,6 +293,7 @@ class GuardSettings(Frozen):
     entropy_floor, kl_ceiling: per token, in nats.
     box_count: warn when nearly every reply has one box where it began with more.
     reward_without_hit: warn when the reward rises while the probe's hit rate falls.
+    dead_groups: warn when the rewards of every group are alike, so that nothing is learned.
     """
 
     action: Literal["warn", "stop"] = "warn"
@@ -301,6 +302,7 @@ class GuardSettings(Frozen):
     kl_ceiling: float = Field(default=1.0, gt=0)
     box_count: bool = True
     reward_without_hit: bool = True
+    dead_groups: bool = True
 
 
 class TrackerSettings(Frozen):

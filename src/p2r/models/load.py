@@ -20,7 +20,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from p2r.dialogue import Model
-from p2r.errors import ConfigError, ModelError, excerpt, mask_secrets
+from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
 from p2r.models.known import SHIPPED, VLLM, expand_name
@@ -190,7 +190,7 @@ def _load(
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ModelError(
             f"the model {spec!r} runs in this process, which needs torch and transformers",
-            hint="pip install 'perceive-to-reason[local]', or use a server: http://host:port/v1#model",
+            hint=f"{install_hint('local')}, or use a server: http://host:port/v1#model",
         )
     checkpoint = fetch_checkpoint(source)  # what is wrong with it is reported before torch is imported
     from p2r.models.local.model import LocalModel

@@ -2,7 +2,8 @@
 
 Paper: in appendix E.4 the number of boxes fell to one when the KL term was left out. The other guards watch for what
 usually ends reinforcement learning of language models: entropy that is gone, a policy too far from its start, or a
-reward that rises while boxes hit less often, so that it is earned in an unintended way.
+reward that rises while boxes hit less often, so that it is earned in an unintended way. A run in which the rewards of
+every group are alike learns nothing at all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ COLLAPSED_ONE_BOX = 0.98
 HEALTHY_ONE_BOX = 0.9
 REWARD_RISE = 0.02
 STANDARD_ERRORS = 2.0
+NOTHING = (
+    "nothing was learned from them; are the questions always right or always wrong, and can their targets be reached? "
+    "data.difficulty leaves such rows out"
+)
 
 
 def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: GuardSettings) -> dict[str, str]:
@@ -44,12 +49,19 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
             and now >= COLLAPSED_ONE_BOX
         ):
             found["box_count"] = f"{now:.0%} of the replies have one box; it began with {before:.0%}"
+        if settings.dead_groups and learns_nothing(last):
+            found["dead_groups"] = f"the rewards of every group were alike in {settings.patience} steps: {NOTHING}"
     if settings.reward_without_hit and len(probes) > 1 and len(steps) >= 2 * settings.patience:
         rise = (mean_of(step.reward for step in last) or 0.0) - (mean_of(step.reward for step in first) or 0.0)
         drop = _measure_drop(probes[0], probes[-1])
         if rise > REWARD_RISE and drop is not None:
             found["reward_without_hit"] = f"the reward rose by {rise:.3f} while the probe's hit rate fell by {drop:.3f}"
     return found
+
+
+def learns_nothing(steps: Sequence[Step]) -> bool:
+    """Tell whether no group of these steps had rewards that differ; False without steps."""
+    return bool(steps) and all(step.dead_groups == 1 for step in steps)
 
 
 def _measure_drop(before: Probe, after: Probe) -> float | None:

@@ -18,7 +18,7 @@ from p2r.config import Phase, Recipe, load_recipe, parse_recipe
 from p2r.errors import ConfigError, TrainingError, excerpt
 from p2r.loop import run_blocking
 from p2r.models.local.devices import is_out_of_memory
-from p2r.runs.guards import find_collapse
+from p2r.runs.guards import NOTHING, find_collapse, learns_nothing
 from p2r.runs.training import (
     BEST_FOLDER,
     METRICS_FILE,
@@ -201,6 +201,8 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
                         hint="a checkpoint was kept; try a new run with a higher loss.kl_coef, a lower rate, or "
                         'guards.action = "warn"',
                     )
+            if learns_nothing(run.steps) and not training.alarms:
+                training.say(f"phase {phase.name}: the rewards of every group were alike in all steps: {NOTHING}")
             save_weights(state, run.folder / phase.name)
     except Exception as error:
         if not is_out_of_memory(error):

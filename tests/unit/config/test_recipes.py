@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2r.config import load_recipe, parse_recipe
+from p2r.config.read import list_recipes
 from p2r.errors import ConfigError
 
 LEAST = {"out": "runs/x", "data": {"num_rows": 100}}
@@ -248,3 +249,27 @@ def test_a_wrong_setting_of_the_recipe_is_not_blamed_on_a_phase() -> None:
     schedule = [{"role": "perceiver", "rollout": {"top_p": 0.5}}]
     with pytest.raises(ConfigError, match=r"unknown setting rollout\.oops"):
         parse_recipe({**LEAST, "schedule": schedule, "rollout": {"oops": 1}})
+
+
+def test_a_recipe_has_a_name_that_works_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    names = list_recipes()
+    assert {"nano", "qwen3_vl_4b", "qwen3_vl_4b_lora"} <= {*names} and len(names) == 7
+    for name, path in names.items():
+        assert load_recipe(name) == load_recipe(path)
+    (tmp_path / "qwen3_vl_4b").write_text('out = "mine"\ndata = {num_rows = 64}')
+    assert load_recipe("qwen3_vl_4b").out == Path("mine"), "a file comes first"
+
+
+@pytest.mark.parametrize("content", [None, b"\x89PNG\r\n"])
+def test_a_recipe_that_cannot_be_read_is_told_with_the_names_that_there_are(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "my.png").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(tmp_path / "my.png")
+    reason = "no such file or directory" if content is None else "it is not text in UTF-8"
+    assert caught.value.message == f"the recipe {tmp_path / 'my.png'} cannot be read: {reason}"
+    assert "nano, qwen3_vl_2b, qwen3_vl_2b_lora" in caught.value.hint

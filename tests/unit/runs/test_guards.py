@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2r.config import GuardSettings
-from p2r.runs.guards import find_collapse
+from p2r.runs.guards import find_collapse, learns_nothing
 from p2r.runs.training import Probe, Step
 
 GUARDS = GuardSettings(patience=4)
@@ -27,6 +27,7 @@ def make_probes(*hit_rates: float, num: int = 200) -> list[Probe]:
         ("entropy_floor", {"entropy": 0.001}),
         ("kl_ceiling", {"kl": 1.5}),
         ("box_count", {"one_box": 1.0}),
+        ("dead_groups", {"dead_groups": 1.0}),
     ],
 )
 def test_a_collapse_is_found_and_named(name: str, metrics: dict[str, float]) -> None:
@@ -62,3 +63,12 @@ def test_a_fall_within_chance_is_not_told() -> None:
 def test_guards_can_be_switched_off() -> None:
     settings = GuardSettings(patience=4, box_count=False, reward_without_hit=False)
     assert find_collapse(make_steps(one_box=1.0, reward=0.7), make_probes(0.6, 0.2), settings) == {}
+
+
+def test_a_run_learns_as_long_as_one_group_differs() -> None:
+    dead = HEALTHY.model_copy(update={"dead_groups": 1.0})
+    assert learns_nothing([dead, dead])
+    assert not learns_nothing([dead, dead.model_copy(update={"dead_groups": 0.99})])
+    assert not learns_nothing([dead, HEALTHY]), "the share is not known"
+    assert not learns_nothing([])
+    assert find_collapse([dead] * 8, [], GUARDS.model_copy(update={"dead_groups": False})) == {}

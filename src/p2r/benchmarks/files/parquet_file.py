@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from p2r.benchmarks.files.beginning import check_beginning
 from p2r.benchmarks.files.rows import Row, RowTable
-from p2r.errors import DataError
+from p2r.errors import DataError, install_hint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -188,9 +188,7 @@ def _import_parquet(path: Path) -> ModuleType:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise DataError(
-            f"{path} is a parquet file, and pyarrow is not installed", hint="pip install 'perceive-to-reason[data]'"
-        ) from error
+        raise DataError(f"{path} is a parquet file, and pyarrow is not installed", hint=install_hint("data")) from error
     return pq
 
 

@@ -25,7 +25,7 @@ from p2r.report.training.tables import (
     tabulate_recipes,
     tabulate_seconds,
 )
-from p2r.runs.guards import find_collapse
+from p2r.runs.guards import find_collapse, learns_nothing
 from p2r.runs.training import RECIPE_FILE, TrainingRun, value_of
 
 NUM_PRINTED = 4
@@ -95,6 +95,9 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
     for run, name in zip(runs, name_training_runs(runs), strict=True):
         finished = f"{name} has finished after {len(run.steps)} steps."
         sentences.append(finished if run.is_finished else f"{name}: {write_state(run)}.")
+        dead = [phase.name for phase in run.phases if learns_nothing(phase.steps)]
+        if dead:
+            sentences.append(f"Nothing was learned in {', '.join(dead)}: the rewards of every group were alike.")
         if len(run.probes) > 1:
             first, last = run.probes[0], run.probes[-1]
             found = [

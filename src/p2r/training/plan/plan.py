@@ -62,6 +62,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         parts = estimate_memory(checkpoint, recipe, phase, role, longest, in_bfloat16=dtype == "bfloat16")
         yield from _describe_memory(role, parts)
     if probe:
+        yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice"
         yield from run_blocking(_describe_seconds(recipe, rows))
 
 
