@@ -248,6 +248,7 @@ def make_sample(
         ImageError: the image is a URL of a kind that is not read.
     """
     _check_types(image, question, options, answer_form, target)
+    _check_encoding((question, *options, target or ""))
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
     if (form == "choice") != bool(options):
         raise DataError(
@@ -312,6 +313,19 @@ def _check_types(image: object, question: object, options: object, answer_form: 
         )
     if target is not None and not isinstance(target, str):
         raise DataError(f"target is {excerpt(target)}, not a text", hint='write it as `target="5"`')
+
+
+def _check_encoding(texts: Sequence[str]) -> None:
+    """Refuse what a terminal of another encoding makes of letters: it can be neither asked nor stored."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            shown = text.encode("utf-8", "backslashreplace").decode()
+            raise DataError(
+                f"'{shown}' is not text in UTF-8",
+                hint="set the terminal to UTF-8, or write the question into a file",
+            ) from error
 
 
 def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:

@@ -103,6 +103,9 @@ def test_image_tokens_are_never_truncated_but_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"\d+ tokens \(81 visual\), more than the model's 100") as caught:
         encoder.encode(ask(noise(9 * 32, 9 * 32), text="a long question " * 4))
     assert "max_pixels" in caught.value.hint
+    with pytest.raises(ModelError, match=r"\d+ tokens \(4 visual\), more than the model's 100") as caught:
+        encoder.encode(ask(noise(2 * 32, 2 * 32), text="a long question " * 100))
+    assert caught.value.hint == "shorten the question and its options"
 
 
 def test_a_checkpoint_without_an_end_token_is_refused(tmp_path: Path) -> None:

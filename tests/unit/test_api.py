@@ -20,6 +20,7 @@ from p2r.api import revive
 from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
 from p2r.errors import ConfigError, DataError, EndpointError, ImageError, ModelError, P2RError
 from p2r.images import remember
+from p2r.loop import run_blocking
 from p2r.models.scripted import ScriptedModel
 from p2r.modes import AskMode
 from p2r.prompts import load_prompt_set, question_text
@@ -226,6 +227,7 @@ def test_options_and_answer_form_must_fit(photo: Path, options: tuple[str, ...],
         ({"options": None}, "options is None", "options="),
         ({"image": None}, "image is None", "a path, a URL, a PIL image"),
         ({"image": 3}, "image is 3", "a path, a URL, a PIL image"),
+        ({"question": "caf\udce9"}, r"'caf\udce9' is not text in UTF-8", "set the terminal to UTF-8"),
         ({"image": b"GIF89a"}, "image is b'GIF89a'", "io.BytesIO"),
         ({"image": np.zeros((300, 400, 3), np.uint8)}, "image is array([[[0, 0, 0], [0,", "PIL.Image.fromarray(array)"),
     ],
@@ -372,6 +374,8 @@ def test_a_trace_shows_an_image_in_memory_while_somebody_keeps_it(model: Scripte
 def test_an_image_that_nobody_keeps_is_shown_until_the_next_question(model: ScriptedModel) -> None:
     asker = P2R(model)
     trace = asker.ask(Image.new("RGB", (320, 240)), "What?", options=["x", "y"])
+    run_blocking(asyncio.sleep(0))  # the loop lets go of what it did before
+    gc.collect()
     assert "data:image/" in p2r.show(trace).html
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2r.errors import DataError
+from p2r.images.contents import name_path
 from p2r.images.find import EncodedImage, find_image, is_url
 from p2r.images.formats import HEIC_HINT, HEIC_SUFFIXES, list_suffixes, reads_heic
 from p2r.types import ImageSource
@@ -75,7 +76,7 @@ def find_images(names: Sequence[str], *, recursive: bool, max_image_pixels: int)
     left_out, images, has_folder = NotAsked(), dict[str, ImageSource](), False
 
     def add(name: str | Path, id: str) -> None:
-        images[id] = find_image(name, max_image_pixels=max_image_pixels)
+        images[name_path(id)] = find_image(name, max_image_pixels=max_image_pixels)
 
     for name in names:
         if name == STDIN:

@@ -103,6 +103,11 @@ def explain_path(text: str) -> tuple[str, str]:
     return "", ""
 
 
+def name_path(path: object) -> str:
+    """Return a path as text that can be stored: bytes of its name that are not UTF-8 are written as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def show_path(path: object) -> str:
     """Return a path for a message: cut if it is very long, and without null bytes and line ends."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(path))

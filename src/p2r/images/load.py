@@ -19,7 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
 from p2r.errors import ImageError, P2RWarning
-from p2r.images.contents import HEAD_BYTES, HEIC, explain_content, explain_path, show_path
+from p2r.images.contents import HEAD_BYTES, HEIC, explain_content, explain_path, name_path, show_path
 from p2r.images.formats import FORMATS, FRAMED_FORMATS, reads_heic, register_formats
 from p2r.images.png import drop_texts, has_late_exif
 from p2r.types import ImageSource
@@ -51,7 +51,7 @@ class FileImage:
 
     @property
     def uri(self) -> str:
-        return str(self.path)
+        return name_path(self.path)
 
     def load(self) -> Image.Image:
         """Return the upright RGB image.

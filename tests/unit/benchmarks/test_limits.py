@@ -88,6 +88,7 @@ def test_options_in_another_layout_are_told_from_those_of_the_training(options: 
         make(STAR + " And why?"),
         make("Tell me: " + STAR),
         make(STAR, form="number"),
+        make(STAR + "\nAnswer directly."),
         make(STAR + "\nIs the wall plain?"),
     ],
     ids=question_text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,3 +160,12 @@ def test_the_last_argument_is_the_question_unless_it_names_an_image(here: Path) 
     assert not has_question(["photos/a.png"])
     for last in ("photos/b.JPG", "photos", "http://host/x.png", "-"):
         assert not has_question(["photos/a.png", last])
+
+
+def test_a_name_in_another_encoding_is_found_and_can_be_stored(here: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (4, 3)).save(here / name)
+    for found in (find(name), find("."), find("c*.png")):
+        (image,) = found.images.values()
+        assert (list(found.images), image.uri) == (["caf\\udce9.png"], "caf\\udce9.png")
+        assert image.load().size == (4, 3)

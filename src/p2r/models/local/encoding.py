@@ -102,7 +102,7 @@ class PromptEncoder:
         limit = self._checkpoint.max_positions
         if limit is not None and len(token_ids) > limit:
             num_visual = sum(visual_tokens)
-            is_wordy = len(token_ids) - num_visual > limit
+            is_wordy = num_visual < limit / 2
             raise ModelError(
                 f"the prompt has {len(token_ids)} tokens ({num_visual} visual), more than the model's {limit}",
                 hint="shorten the question and its options" if is_wordy else "lower `max_pixels` or send fewer images",
