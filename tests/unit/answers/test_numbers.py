@@ -33,6 +33,8 @@ from p2r.answers.numbers.words import _SMALL, _TEENS, _TENS, read_chinese, read_
         ("half a million", 500_000),
         ("three quarters", Fraction(3, 4)),
         ("two and a half", Fraction(5, 2)),
+        ("two point five", Fraction(5, 2)),
+        ("zero point zero five", Fraction(1, 20)),
     ],
 )
 def test_number_words_have_a_value(text: str, value: Fraction | int) -> None:
@@ -40,7 +42,27 @@ def test_number_words_have_a_value(text: str, value: Fraction | int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["one two", "twenty twelve", "five and six", "hundred", "thousand million", "twenty zero", "million two"]
+    ("text", "place"),
+    [("1st", 1), ("first", 1), ("the 3rd", 3), ("twelfth", 12), ("twentieth", 20), ("twenty-first", 21), ("42nd", 42)],
+)
+def test_an_ordinal_alone_is_its_place(text: str, place: int) -> None:
+    number = read_number(text)
+    assert number and number.value == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one two",
+        "one two and a half",
+        "one two point five",
+        "twenty twelve",
+        "five and six",
+        "hundred",
+        "thousand million",
+        "twenty zero",
+        "million two",
+    ],
 )
 def test_words_that_make_no_single_number_have_none(text: str) -> None:
     assert read_words(text) is None

@@ -84,6 +84,7 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 _SURE = re.compile(r"\b\d+\s?%\s+(?:sure|certain|confident)\b", re.IGNORECASE)
+_THE = re.compile(r"\bthe\b", re.IGNORECASE)
 _ASKED = re.compile(r"[?？]")
 _SENTENCE_END = re.compile(r"(?<=\w)[.!?](?:\s|\Z)|[。！？\n]")
 _BETWEEN = {
@@ -137,7 +138,8 @@ def _read_whole(text: str) -> Number | None:
     only = joined[0] if len(joined) == 1 else None
     if only is None or _is_math(text, atoms) or only.kind in ("a list", "a calculation"):
         return _read_formula(text) if _MATH_SIGN.search(text) and not _has_other_kind(atoms) else None
-    return None if re.search(r"\w", text[: only.start] + text[only.end :]) else only.number
+    around = text[: only.start] + " " + text[only.end :]
+    return None if re.search(r"\w", _THE.sub("", around)) else only.number
 
 
 def _is_math(text: str, atoms: Sequence[Atom]) -> bool:

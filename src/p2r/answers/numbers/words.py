@@ -27,18 +27,24 @@ _VALUES = (
 )
 _PART_NAMES = {"third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
 _PARTS = {"half": 2, "halves": 2} | _PART_NAMES | {f"{name}s": size for name, size in _PART_NAMES.items()}
-_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
+_ORDINALS = (
+    {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12}
+    | {f"{word}th": _VALUES[word] for word in ("four", "six", "seven", "ten", "eleven", *_TEENS)}
+    | {f"{word[:-1]}ieth": _VALUES[word] for word in _TENS}
+)
 
 _ONE = "|".join(sorted([*_VALUES.keys() - {"a", "an"}, *FACTORS], key=len, reverse=True))
 _WHOLE = rf"(?:an?\s+(?=(?:{'|'.join(FACTORS)})\b))?\b(?:{_ONE})\b(?:(?:\s*-\s*|\s+and\s+|\s+)(?:{_ONE})\b){{0,12}}"
 _PART = rf"(?:{'|'.join(sorted(_PARTS, key=len, reverse=True))})\b"
 # "two and a half", "three quarters", "half a million", "half"; "a third" is a fraction, "a fifth" may be a place.
 _SOME_PARTS = rf"(?:(?:one|two|three|four|five|seven)[\s-]+{_PART}|an?\s+(?:half|third|quarter)\b)"
+_POINT = rf"{_WHOLE}\s+point(?:\s+(?:{'|'.join(_SMALL[:10])})\b){{1,9}}"
 WORDS = (
-    rf"(?:{_WHOLE}\s+and\s+{_SOME_PARTS}|{_SOME_PARTS}"
+    rf"(?:{_POINT}|{_WHOLE}\s+and\s+{_SOME_PARTS}|{_SOME_PARTS}"
     rf"|half(?:\s+(?:an?|of\s+an?)\s+(?:{'|'.join(FACTORS)}))?\b|{_WHOLE})"
 )
-ORDINAL = rf"(?:\d+(?:st|nd|rd|th)\b|(?:{'|'.join(_ORDINALS)})\b)"
+_PLACE = rf"(?:{'|'.join(sorted(_ORDINALS, key=len, reverse=True))})"
+ORDINAL = rf"(?:\d+(?:st|nd|rd|th)|(?:(?:{'|'.join(_TENS)})[\s-])?{_PLACE})\b"
 CHINESE = r"[零〇一二两兩三四五六七八九十百千万萬亿億]+|半"
 
 _WITH_PART = re.compile(rf"(?:(.*\S)\s+and\s+)?(an?|one|two|three|four|five|seven)[\s-]+({_PART})")
@@ -51,6 +57,11 @@ def read_words(text: str) -> Fraction | None:
         return Fraction(1, 2)
     if text.startswith("half "):
         return Fraction(FACTORS[text.rpartition(" ")[2]], 2)
+    whole, point, parts = text.partition(" point ")
+    if point:
+        value = _read_whole(whole)
+        decimals = "".join(str(_VALUES[word]) for word in parts.split())
+        return None if value is None else value + Fraction(f"0.{decimals}")
     if match := _WITH_PART.fullmatch(text):
         whole = _read_whole(match[1]) if match[1] else Fraction(0)
         return None if whole is None else whole + Fraction(_VALUES[match[2]], _PARTS[match[3]])
@@ -59,8 +70,10 @@ def read_words(text: str) -> Fraction | None:
 
 def read_ordinal(text: str) -> int:
     """Return the place of an `ORDINAL`: 3 for "3rd" and "third"."""
-    digits = re.match(r"\d+", text)
-    return int(digits[0]) if digits else _ORDINALS.index(text.casefold()) + 1
+    if digits := re.match(r"\d+", text):
+        return int(digits[0])
+    *tens, place = re.split(r"[\s-]", text.casefold())
+    return sum(_VALUES[word] for word in tens) + _ORDINALS[place]
 
 
 def read_chinese(text: str) -> Fraction | None:
