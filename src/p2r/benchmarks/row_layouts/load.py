@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -75,7 +75,11 @@ def load_rows(source: Source) -> Loaded:
         notes.append("boxes in the rows are not read, because no row says in which frame they are")
     if reader.states_forms:
         notes.append(LICENSE_NOTE)
-    return Loaded(samples, _facts(layout), [*differences, *reader.doubt(samples)], notes)
+    facts = _facts(layout)
+    most_options = max((len(sample.options) for sample in samples), default=0)
+    if most_options > len(facts.letters):
+        facts = replace(facts, letters=LETTERS[:most_options])
+    return Loaded(samples, facts, [*differences, *reader.doubt(samples)], notes)
 
 
 def unknown_layout(place: Path, columns: frozenset[str]) -> DataError:

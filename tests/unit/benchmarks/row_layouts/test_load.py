@@ -167,6 +167,13 @@ def test_a_packed_file_names_its_rows_as_the_plain_one(tmp_path: Path) -> None:
     assert load_benchmark(pack(path)).fingerprint == plain
 
 
+def test_more_options_than_five_are_fit_to_be_run(tmp_path: Path) -> None:
+    many = "What?\n" + "\n".join(f"({letter}) {letter * 3}" for letter in "ABCDEFG")
+    benchmark = load_benchmark(write_json(tmp_path, LAYOUTS["Mini-o3"] | {"problem": many, "solution": "G"}))
+    assert (benchmark[0].target, benchmark.facts.letters) == ("G", "ABCDEFG") and check_benchmark(benchmark).passed
+    assert load_benchmark(write_json(tmp_path, LAYOUTS["Mini-o3"])).facts.letters == "ABCDE"
+
+
 def test_the_column_of_the_image_is_named_as_it_is(tmp_path: Path) -> None:
     row: Row = {"image": IMAGE, "question": "How many?", "answer": "3"}
     assert load_benchmark(write_json(tmp_path, row)).notes[0] == "read as ZwZ rows (question, image, answer)"
