@@ -119,8 +119,7 @@ class _Reader:
         if not target:
             raise row.fail(self.layout.answer or self.layout.question, f"no answer in {excerpt(solution)}")
         columns = read_option_columns(row)
-        form = self._read_form(row)
-        reading = self._understand(row, question, target, columns, form)
+        reading = self._understand(row, name, question, target, columns)
         if not reading.question:
             raise DataError("the question is empty")
         if reading.names_none:
@@ -170,14 +169,13 @@ class _Reader:
         self.states_forms = True
         return FORMS[name]
 
-    def _understand(
-        self, row: Row, question: str, target: str, columns: Sequence[str], form: AnswerForm | None
-    ) -> Reading:
+    def _understand(self, row: Row, name: str, question: str, target: str, columns: Sequence[str]) -> Reading:
+        form = self._read_form(row)
         question = strip_marks(question)
         if form is None:
             kept = drop_instructions(question)
             if kept != question:
-                self.ids["instructions"].append(row.place)
+                self.ids["instructions"].append(name)
             question = kept
         if form in ("number", "free_form"):
             return Reading(question, (), form, target)
@@ -193,7 +191,11 @@ class _Reader:
 
     def _find_image(self, row: Row, question: str, images: tuple[object, ...]) -> ImageSource:
         root = self.source.image_root
-        names = [name for name in dict.fromkeys((self.layout.images, *IMAGE_COLUMNS)) if name and row.has(name)]
+        names = [
+            name
+            for name in dict.fromkeys((self.layout.images, *IMAGE_COLUMNS))
+            if name and row.has(name) and row.values.get(name) != []
+        ]
         if names:
             return find_image(row, root, *names)
         if not images and (named := find_named_image(question)):
@@ -209,24 +211,27 @@ class _Reader:
 
     def explain(self, samples: Sequence[Sample]) -> Iterator[str]:
         """Say what was changed in the questions."""
-        if found := self.ids["instructions"]:
+        if found := self._used("instructions", samples):
             yield (
                 f"{len(found)} questions lost closing instructions about thinking, tags, boxes or tools; "
                 "the prompts give their own"
             )
-        if found := self.ids["numbered"]:
+        if found := self._used("numbered", samples):
             yield f"{len(found)} questions number their options; they are asked with letters: {_name_some(found)}"
 
     def doubt(self, samples: Sequence[Sample]) -> Iterator[str]:
         """Say which rows may not be what they seem."""
-        used = {sample.id for sample in samples}
-        if found := [name for name in self.ids["names_none"] if name in used]:
+        if found := self._used("names_none", samples):
             yield (
                 f"{len(found)} rows state options, but their answer names none of them; they are not taken as choices: "
                 f"{_name_some(found)}"
             )
-        if found := [name for name in self.ids["rounds"] if name in used]:
+        if found := self._used("rounds", samples):
             yield f"{len(found)} rows hold several questions; only the first of each is asked: {_name_some(found)}"
+
+    def _used(self, what: str, samples: Sequence[Sample]) -> list[str]:
+        used = {sample.id for sample in samples}
+        return [name for name in self.ids[what] if name in used]
 
 
 def _find_reply(row: Row, layout: RowLayout, messages: Sequence[Message]) -> str:

@@ -256,6 +256,12 @@ def test_an_image_is_found_among_the_parts_of_a_message(part: Row, tmp_path: Pat
     assert sample.image.load().size == (80, 60)
 
 
+def test_an_empty_list_of_images_leaves_the_one_in_the_messages(tmp_path: Path) -> None:
+    part = {"type": "image_url", "image_url": {"url": IMAGE}}
+    row: Row = {"messages": [user([part, {"type": "text", "text": "How many?"}]), reply("3")], "images": []}
+    assert load_one(write_json(tmp_path, row)).image.load().size == (80, 60)
+
+
 def test_an_image_is_found_in_the_text_of_a_query(tmp_path: Path) -> None:
     row: Row = {"query": f"<img>{IMAGE}</img>How many?", "response": "3"}
     assert load_one(write_lines(tmp_path, row | {"images": None})).image.load().size == (80, 60)
@@ -300,6 +306,8 @@ def test_instructions_are_left_out_and_counted_but_not_where_the_form_is_stated(
     benchmark = load_benchmark(write_json(tmp_path, row))
     assert benchmark[0].question == "How many?"
     assert "1 questions lost closing instructions" in benchmark.notes[1]
+    left_out = load_benchmark(write(tmp_path, row, deepeyes(), row | {"images": ["gone.jpg"]}), skip_bad=1)
+    assert "1 questions lost closing instructions" in left_out.notes[1]
     stated = load_benchmark(write_json(tmp_path, row | {"extra_info": {"answer_form": "na"}}))
     assert stated[0].question == asked and not any("lost" in note for note in stated.notes)
 
