@@ -154,7 +154,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DataError, match="pyarrow is not installed") as error:
         read_table(path)
-    assert "perceive-to-reason[data]" in error.value.hint
+    assert "[data]" in error.value.hint
 
 
 def test_a_broken_image_names_file_row_and_field(tmp_path: Path) -> None:
