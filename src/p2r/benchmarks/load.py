@@ -79,6 +79,14 @@ def load_benchmark(
         skip_bad=skip_bad,
     )
     if name == "needles":
+        given = [
+            f"`{key}`" for key, value in (("split", split), ("boxes", boxes), ("images", images)) if value is not None
+        ]
+        if given:
+            raise DataError(
+                f"needles is made on the spot, with its own images and boxes: it takes no {' or '.join(given)}",
+                hint="leave it out, or load other benchmarks in a call of their own",
+            )
         samples = Needles(seed=seed, num_samples=num_samples)
         return Benchmark(samples, Facts("needles", num_samples), source=f"needles:{seed}", origin=origin)
     path = _locate(place)

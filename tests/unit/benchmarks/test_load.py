@@ -84,3 +84,9 @@ def test_own_questions_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "vstar_mine.jsonl"
     path.write_text('{"image": "a.jpg", "question": "What?", "target": "a kite"}')
     assert load_benchmark(path).name == "folder"
+
+
+@pytest.mark.parametrize("name", ["split", "boxes", "images"])
+def test_needles_takes_nothing_that_it_would_not_read(name: str) -> None:
+    with pytest.raises(DataError, match=f"it takes no `{name}`"):
+        load_benchmark("needles", **{name: "x"})  # type: ignore[arg-type]
