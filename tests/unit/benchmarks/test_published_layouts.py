@@ -51,9 +51,10 @@ def test_a_short_image_cell_points_at_another_row(tmp_path: Path) -> None:
     benchmark = load_benchmark(write_hrbench(tmp_path, "tsv", rows))
     assert len({sample.image.uri for sample in benchmark}) == 3
     assert benchmark[6].image.load().tobytes() == benchmark[4].image.load().tobytes()
-    rows[6]["image"] = "5"
-    with pytest.raises(DataError, match="row 7: field 'image': '5' is neither an image nor the index"):
-        load_benchmark(write_hrbench(tmp_path, "tsv", rows))
+    for pointer in ("5", "4711"):
+        rows[6]["image"] = pointer
+        with pytest.raises(DataError, match=f"row 7: field 'image': '{pointer}' is neither an image nor the index"):
+            load_benchmark(write_hrbench(tmp_path, "tsv", rows))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,11 @@ def test_a_file_that_is_no_image_says_what_it_is(tmp_path: Path, what: str) -> N
         assert what in error.value.message and error.value.hint
 
 
+def test_an_avif_that_begins_as_heic_is_neither_heic_nor_a_video() -> None:
+    for head in (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", b"\0\0\0\x1cftypavif\0\0\0\0", b"\0\0\0\x1cftypavis\0\0\0\0"):
+        assert explain_content(head) == ("", "")
+
+
 def test_bytes_without_a_meaning_get_the_list_of_known_formats(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"\x07\x91\xfe" * 40)
     assert explain_content(b"\x07\x91\xfe") == ("", "")

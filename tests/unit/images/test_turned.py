@@ -98,6 +98,13 @@ def test_the_beginning_of_a_png_does_not_tell_its_size(tmp_path: Path) -> None:
     assert read_image_size(io.BytesIO(data[:2000]), "late.png") == (50, 30)
 
 
+def test_an_orientation_before_the_pixels_of_a_png_is_not_late(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "early.png", before=make_chunk(b"eXIf", make_exif(6).tobytes()[6:]))
+    with path.open("rb") as file:
+        assert has_late_exif(file) is False
+    assert FileImage(path).read_size() == FileImage(path).load().size == (30, 50)
+
+
 def test_a_png_without_its_end_is_read(tmp_path: Path) -> None:
     path = write_png(tmp_path / "open.png", with_end=False)
     with path.open("rb") as file:

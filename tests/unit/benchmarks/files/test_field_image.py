@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from p2r.benchmarks.files.cell_image import CellImage, HeldCell, unpack
+from p2r.benchmarks.files.cell_image import HEADER_BYTES, CellImage, HeldCell, unpack
 from p2r.benchmarks.files.field_image import find_image, make_image
 from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.table_file import read_table
@@ -147,6 +151,21 @@ def test_a_path_that_cannot_be_one_fails_when_it_is_read(root: Path, value: str)
 def test_base64_that_lost_its_closing_quotation_mark_is_a_broken_image(root: Path) -> None:
     with pytest.raises(ImageError, match="broken"):
         make_image(f'"{TEXT[:400]}', "x", root).load()
+
+
+def test_the_size_of_a_large_png_counts_an_orientation_after_its_pixels() -> None:
+    noise = Image.effect_noise((900, 600), 90)
+    buffer = io.BytesIO()
+    noise.save(buffer, "PNG")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(content)) + b"eXIf" + content + struct.pack(">I", zlib.crc32(b"eXIf" + content))
+    data = buffer.getvalue()[:-12] + chunk + buffer.getvalue()[-12:]
+    assert len(data) > HEADER_BYTES
+    for cell in (data, base64.b64encode(data)):
+        image = CellImage("t.tsv#1/image", HeldCell(cell))
+        assert image.read_size() == image.load().size == (600, 900)
 
 
 def test_a_broken_long_text_is_not_printed(root: Path) -> None:

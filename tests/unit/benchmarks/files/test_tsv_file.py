@@ -84,6 +84,12 @@ def test_a_cell_of_csv_may_hold_what_looks_like_a_row(tmp_path: Path) -> None:
     assert [row.values["text"] for row in read_tsv(path, LARGE).rows] == ["Hello\nb.jpg, what?", "x"]
 
 
+def test_the_only_column_may_hold_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('text\n"two\nlines"\none\n')
+    assert [row.values["text"] for row in read_tsv(path, LARGE).rows] == ["two\nlines", "one"]
+
+
 def test_blanks_around_the_names_of_columns_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("\ufeffid \t text\t\n1\t a \t\n", encoding="utf-8")
