@@ -18,6 +18,8 @@ from p2r.answers.wrapping import trim
         ("The answer is red. A tempting answer is blue.", "red"),
         ("The answer is red. The answer is definitely not blue.", "red"),
         ("Is the answer red? The answer is blue.", "blue"),
+        ("Is the answer red? It stands by the door. The answer is blue. It shines.", "blue"),
+        ("The answer is red. Wait, the answer is blue. It stands by the door.", "blue"),
         ("Step 1. The answer is red.\n\nAnswer: blue", "blue"),
     ],
 )
