@@ -71,6 +71,7 @@ CHINESE = ("红", "蓝")
         ("(A) red\n(B) blue\nWhat colour?", RED_BLUE),
         ("What?\nA. red\nand white\nB. blue\nAnswer.", ("red\nand white", "blue")),
         ("What?\nA. 1.5\nB. U.S.A. flag\nC. **bold**\nD. done?", ("1.5", "U.S.A. flag", "**bold**", "done?")),
+        ("Which?\nA. in (A) top (B) left\nB. blue\nC. green", ("in (A) top (B) left", "blue", "green")),
         ("A. Smith asks:\nwhat?\nA. red\nB. blue", RED_BLUE),
         ("What?\nA. yes\nB. no\nNot these:\nA. red\nB. blue", RED_BLUE),
     ],
