@@ -1,19 +1,31 @@
 """Read which option a text chooses.
 
-Rules, in order: the text is an option; it calls a letter the answer ("the answer is B", "I choose B", "B is correct")
-or boxes it, and the last one counts; a line is a letter or begins with one ("B. blue"); one option is named ("option
-B"); one letter is alone; an option is called the answer ("the answer is blue"); the text names one option. A letter
-that is denied ("not A") or is an article ("A bicycle") does not count. Where a rule finds two letters, none is read.
+A text is cut into clauses (`clauses`), and only statements count: no denial ("A is wrong"), condition ("if it were
+red, A"), question ("is it A?") or comparison ("a common wrong answer is A"). Rules, in order:
+
+1. The text is an option.
+2. It calls a letter the answer: strongly ("the answer is B", "I choose B", "B is correct", a box) or weakly ("B fits
+   best", "so B"). An explanation never overturns an answer: a weak statement after a strong one does not count. Where
+   statements differ, the later one counts behind a word of correction or conclusion; else there is no answer.
+3. It goes through the options, with a verdict on each.
+4. A line is a letter or begins with one ("B. blue"); one option is named ("option B"); one letter is alone.
+5. It says an option's words (`option_text`).
+
+Where a rule finds two letters, none is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from p2r.answers import phrases
-from p2r.answers.option_text import find_option, match_option, normalize
+from p2r.answers.clauses import Clause, Kind, read_clauses
+from p2r.answers.listing import read_listing
+from p2r.answers.option_text import find_words, match_option, observe
+from p2r.answers.tokens import LetterFinder, Mention, split
 from p2r.types import LETTERS
 
 
@@ -35,184 +47,241 @@ def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_
     Args:
         options: texts without letters; () when unknown, so that any letter may be right.
         committed: the text is only an answer, so that naming an option is choosing it.
-        explicit_only: an answer counts only when the text calls it the answer.
+        explicit_only: the text may be unfinished, so that an answer counts only when the text calls it the answer.
     """
     if not text.strip():
         return None
-    reader = _Reader(text, options)
+    text = _NO_TEXT.sub(lambda match: " " * len(match[0]), text)
     if (letter := match_option(text, options)) and not explicit_only:
-        return _whole(text, letter, "option_text")
-    stated = max([*reader.stated(), *reader.boxed()], key=lambda choice: choice.start, default=None)
-    if stated:
-        return None if stated.rule == "ambiguous" else stated
+        start = len(text) - len(text.lstrip())
+        return Choice(letter, "option_text", start, start + len(text.strip()))
+    reader = _Reader(text, options)
+    claims = [*reader.claims(reader.clauses, strong_only=explicit_only), *reader.boxed()]
+    if claims:
+        claim = decide(sorted(claims, key=lambda claim: claim.mention.start))
+        return reader.choice(claim.mention, "boxed" if claim.is_boxed else "phrase") if claim else None
     if explicit_only:
-        return reader.stated_text()
-    for candidates in (reader.bare_lines(), reader.headed_lines(), reader.named(), reader.alone(committed=committed)):
-        if len({choice.letter for choice in candidates}) == 1:
-            return candidates[-1]
-        if candidates:
+        return reader.stated_words()
+    if chosen := reader.listing.chosen:
+        return reader.choice(chosen, "letter")
+    for found in (reader.bare_lines(), reader.headings(), reader.named(), reader.alone(committed=committed)):
+        letters = {mention.letters for mention in found}
+        if len(letters) == 1:
+            return reader.choice(found[-1], "letter")
+        if letters:
             return None
-    if stated_text := reader.stated_text():
-        return stated_text
-    named = find_option(text, options, committed=committed)
-    return _whole(text, named, "option_text") if named else None
+    return reader.stated_words() or reader.observed_words(committed=committed)
 
 
-# How far after a letter its option's text may begin.
-_MOST_AFTER_CHARS = 400
+class Claim(NamedTuple):
+    """A place that calls an option the answer.
+
+    is_turn: a word of correction or conclusion is before it.
+    """
+
+    mention: Mention
+    is_strong: bool
+    is_turn: bool
+    is_boxed: bool = False
+
+
+def decide(claims: Iterable[Claim]) -> Claim | None:
+    """Return the claim that counts where several are called the answer, in the order of the text; None for none."""
+    current: Claim | None = None
+    is_open = False
+    for claim in claims:
+        if current is None or claim.mention.letters == current.mention.letters:
+            is_open = is_open and not claim.is_turn
+            if current is None or claim.is_strong > current.is_strong:
+                current = claim
+        elif claim.is_turn or claim.is_strong > current.is_strong:
+            current, is_open = claim, False
+        elif claim.is_strong == current.is_strong:
+            is_open = True
+    return None if is_open else current
+
+
+_LONGEST_REMARK_WORDS = 8
+# Text that is struck out, and HTML tags.
+_NO_TEXT = re.compile(r"~~[^~\n]{1,200}~~|</?(?:b|i|u|p|em|br|strong|code|span|div|mark)\b[^<>\n]{0,80}>", re.IGNORECASE)
 
 
 class _Reader:
-    """A text with its options, and the rules that find letters in it."""
+    """A text with its options, and the rules that find choices in it."""
 
     def __init__(self, text: str, options: Sequence[str]) -> None:
         self.text = text
         self.options = options
         self.valid = LETTERS[: len(options)] if options else LETTERS
-        self.denied = {
-            match.start("list") + found.start()
-            for match in phrases.DENIED_BEFORE.finditer(text)
-            for found in re.finditer(r"\b[A-Z]\b", match["list"])
-        }
+        tokens = split(text)
+        mentions = dict(LetterFinder(tokens, options).find())
+        self.mentions = tuple(mentions.values())
+        self.clauses = read_clauses(tokens, mentions)
+        self.listing = read_listing(text, tokens, mentions, len(options))
 
-    def stated(self) -> Iterator[Choice]:
-        """Find letters that are called the answer."""
-        for pattern in phrases.STATED:
-            for match in pattern.finditer(self.text):
-                if self.is_choice(match):
-                    rule = "ambiguous" if self.has_company(match.end("letter")) else "phrase"
-                    yield self.choice(match, rule)
+    def claims(self, clauses: Sequence[Clause], *, strong_only: bool = False) -> Iterator[Claim]:
+        """Find where an option is called the answer."""
+        is_turn, concluding = False, -1
+        for clause in clauses:
+            found = _find_claims(clause, strong_only=strong_only)
+            if is_turn and not found and not strong_only and _is_bare(clause):
+                found = [(place, False) for place in clause.mentions]
+            found = [
+                (place, is_strong)
+                for place, is_strong in found
+                if is_strong or clause.mentions[place].start not in self.listing.listed
+            ]
+            for place, is_strong in found:
+                before = clause.text[:place]
+                turns = is_turn or concluding == clause.sentence or _turns(before)
+                yield Claim(clause.mentions[place], is_strong, turns)
+                is_turn, concluding = False, -1
+            if not found:
+                is_turn = is_turn or bool(phrases.CORRECTION.search(clause.text))
+                concluding = clause.sentence if phrases.CONCLUSION.search(clause.text) else concluding
 
-    def boxed(self) -> Iterator[Choice]:
+    def boxed(self) -> Iterator[Claim]:
+        """Find boxed letters and words; a box is where an answer ends."""
         for match in phrases.BOXED.finditer(self.text):
             content = re.sub(r"\\(?:text|textbf|mathbf|mathrm)\{([^{}]*)\}", r"\1", match[1])
             letter = next(iter(re.findall(r"^\W*([A-Za-z])(?:[\W_]*$|[.):])", content)), None)
-            if letter is not None:
-                yield Choice(self.known(letter), "boxed", *match.span(1))
-            elif option := match_option(content, self.options):
-                yield Choice(option, "boxed", *match.span(1))
+            letter = letter.upper() if letter else match_option(content, self.options)
+            if letter:
+                yield Claim(Mention(letter, *match.span(1), next=0), is_strong=True, is_turn=True, is_boxed=True)
 
-    def bare_lines(self) -> list[Choice]:
-        """Find lines that are only a letter."""
-        found: list[Choice] = []
-        for offset, line in _lines(self.text):
-            match = phrases.BARE_LINE.fullmatch(line)
-            if match and offset + match.start(1) not in self.denied:
-                start = offset + match.start(1)
-                found.append(Choice(self.known(match[1]), "letter", start, start + 1))
-        return found
-
-    def headed_lines(self) -> list[Choice]:
-        """Find lines that begin with a letter, followed by its option or a remark."""
-        found: list[Choice] = []
-        for offset, line in _lines(self.text):
-            match = phrases.HEADED_LINE.match(line) or phrases.OPENED_LINE.match(line)
-            if not match or self.known(match["letter"]) is None or offset + match.start("letter") in self.denied:
-                continue
-            letter, rest = match["letter"].upper(), match["rest"]
-            chosen = match_option(rest, self.options)
-            has_mark = match.re is phrases.HEADED_LINE
-            if chosen == letter or (has_mark and chosen is None and not self.others_in(rest, letter)):
-                start = offset + match.start("letter")
-                found.append(Choice(letter, "letter", start, start + 1))
-        return found
-
-    def named(self) -> list[Choice]:
-        """Find letters after the word option."""
-        return [self.choice(match, "letter") for match in phrases.NAMED.finditer(self.text) if self.is_choice(match)]
-
-    def alone(self, *, committed: bool) -> list[Choice]:
-        """Find single capitals; in a long text only where it ends with them."""
-        found = [
-            self.choice(match, "letter")
-            for match in phrases.ALONE.finditer(self.text)
-            if match["letter"].isupper() and match["letter"] in self.valid and self.is_choice(match)
+    def counted(self) -> list[Mention]:
+        """List the mentions that may be a choice, the options that are only gone through left out."""
+        return [
+            mention
+            for clause in self.clauses
+            for place, mention in clause.counted()
+            if mention.start not in self.listing.listed
+            and not phrases.LOOKED_AT.search(clause.text[: place + len(mention.letters)])
         ]
-        if len({choice.letter for choice in found}) > 1:
-            found = [choice for choice in found if not self.is_asked(choice.end)]
-        if not found or committed or len({choice.letter for choice in found}) > 1:
+
+    def bare_lines(self) -> list[Mention]:
+        """Find lines that are only a letter."""
+        is_one = len(self.clauses) == 1
+        return [
+            mention
+            for clause in self.clauses
+            if clause.opens_line and clause.ends_line and (is_one or clause.kind is Kind.STATEMENT)
+            for mention in clause.mentions.values()
+            if clause.text.strip(": ") == mention.letters and not mention.has_words
+        ]
+
+    def headings(self) -> list[Mention]:
+        """Find lines that begin with a letter, followed by its option or a remark."""
+        counted = self.counted()
+        headings = [mention for mention in counted if mention.is_heading and mention.letters in self.valid]
+        return [
+            mention if mention.has_words else self.check_remark(mention)
+            for mention in headings
+            if mention.has_words or not self.has_company(mention, counted)
+        ]
+
+    def line_end(self, mention: Mention) -> int:
+        end = self.text.find("\n", mention.end)
+        return len(self.text) if end < 0 else end
+
+    def has_company(self, heading: Mention, counted: Sequence[Mention]) -> bool:
+        """Tell whether the line of a heading chooses another letter, too."""
+        end = self.line_end(heading)
+        return any(heading.end <= mention.start < end and mention.letters != heading.letters for mention in counted)
+
+    def check_remark(self, heading: Mention) -> Mention:
+        """Take back a letter whose remark names another option: "B. It is green". "A: It is green" is an answer."""
+        remark = self.text[heading.end : self.line_end(heading)]
+        tokens, mentions = find_words(remark, self.options)
+        named = observe(read_clauses(tokens, mentions), remark, committed=True)
+        if named is None or named.letters == heading.letters or len(remark.split()) > _LONGEST_REMARK_WORDS:
+            return heading
+        is_question_and_answer = heading.letters == "A" and remark.startswith(":")
+        return heading._replace(letters=named.letters if is_question_and_answer else f"{heading.letters}/{named.letters}")
+
+    def named(self) -> list[Mention]:
+        """Find letters after the word option."""
+        counted = self.counted()
+        return [
+            clause.mentions[match.start("letter")]
+            for clause in self.clauses
+            for pattern in (phrases.NAMED, phrases.NAMED_EAST)
+            for match in pattern.finditer(clause.text)
+            if clause.mentions[match.start("letter")] in counted
+        ]
+
+    def alone(self, *, committed: bool) -> list[Mention]:
+        """Find single capitals; in a long text only where it ends with them."""
+        found = [mention for mention in self.counted() if set(mention.letters) <= {*self.valid, "/"}]
+        if not found or committed or len({mention.letters for mention in found}) > 1:
             return found
         ends_on_it = not re.search(r"\w", self.text[found[-1].end :])
         opens_with_it = not re.search(r"\w", self.text[: found[0].start])
         is_short = len(self.text.split()) <= 8
         if ends_on_it or (is_short and opens_with_it):
             return found
-        return [choice for choice in found if self.has_own_text(choice) or (is_short and self.is_quoted(choice))]
+        return [mention for mention in found if mention.has_words or (is_short and self.is_quoted(mention))]
 
-    def stated_text(self) -> Choice | None:
-        """Find the last option text that is called the answer."""
-        for match in reversed(list(phrases.STATED_TEXT.finditer(self.text))):
-            rest = match["rest"]
-            sentence = re.split(r"[.!?](?:\s|$)", rest, maxsplit=1)[0]
-            if letter := match_option(rest, self.options) or match_option(sentence, self.options):
-                return Choice(letter, "phrase", *match.span("rest"))
-        return None
-
-    def choice(self, match: re.Match[str], rule: str) -> Choice:
-        return Choice(self.known(match["letter"]), rule, *match.span("letter"))
-
-    def known(self, letter: str) -> str | None:
-        return letter.upper() if letter.upper() in self.valid else None
-
-    def is_choice(self, match: re.Match[str]) -> bool:
-        """Tell whether a letter is an option: not denied, an article or part of a name; a small one is closed off."""
-        start, end = match.span("letter")
-        after = self.text[end : end + _MOST_AFTER_CHARS]
-        if (
-            start in self.denied
-            or phrases.DENIED_AFTER.match(after)
-            or phrases.THING_BEFORE.search(self.text[max(0, start - 20) : start])
-        ):
-            return False
-        letter = match["letter"]
-        if self.is_followed_by_own_text(letter, after):
-            return True
-        if letter.islower():
-            return phrases.CLOSED_AFTER.match(after) is not None
-        noun = phrases.ARTICLE_NOUN.match(after) if letter in "AI" else None
-        return noun is None or (letter == "A" and phrases.NO_NOUN.fullmatch(noun["word"]) is not None)
-
-    def is_followed_by_own_text(self, letter: str, after: str) -> bool:
-        known = self.known(letter)
-        if known is None or not self.options:
-            return False
-        own, following = normalize(self.options[LETTERS.index(known)]), normalize(after)
-        rest = following[len(own) :].lstrip(" .*_")
-        return bool(own) and following.startswith(own) and not rest[:1].isalnum()
-
-    def has_own_text(self, choice: Choice) -> bool:
-        after = self.text[choice.end : choice.end + _MOST_AFTER_CHARS]
-        return choice.letter is not None and self.is_followed_by_own_text(choice.letter, after)
-
-    def is_quoted(self, choice: Choice) -> bool:
+    def is_quoted(self, mention: Mention) -> bool:
         """Tell whether punctuation, or a script without blanks, sets the letter apart."""
-        before, after = self.text[max(0, choice.start - 1) : choice.start], self.text[choice.end : choice.end + 1]
+        before, after = self.text[max(0, mention.start - 1) : mention.start], self.text[mention.end : mention.end + 1]
         return not (before.isspace() or (before.isascii() and before.isalpha())) or not after.isascii()
 
-    def is_asked(self, end: int) -> bool:
-        stop = re.compile(r"[.?!\n]").search(self.text, end)
-        return stop is not None and stop[0] == "?"
+    def stated_words(self) -> Choice | None:
+        """Find the option whose words are called the answer."""
+        claim = decide(self.claims(self.spoken, strong_only=True))
+        return self.choice(claim.mention, "phrase") if claim else None
 
-    def has_company(self, end: int) -> bool:
-        """Tell whether the letter before `end` is one of several: "A or B"."""
-        match = phrases.COMPANY.match(self.text, end)
-        return (
-            match is not None and match["letter"].isupper() and match["letter"] in self.valid and self.is_choice(match)
-        )
+    def observed_words(self, *, committed: bool) -> Choice | None:
+        return self.choice(observe(self.spoken, self.text, committed=committed), "option_text")
 
-    def others_in(self, rest: str, letter: str) -> bool:
-        others = _Reader(rest, self.options).alone(committed=True)
-        return any(choice.letter != letter for choice in others)
+    @cached_property
+    def spoken(self) -> list[Clause]:
+        """The clauses of the text, with the words of options for mentions."""
+        tokens, mentions = find_words(self.text, self.options)
+        of_letters = {place for mention in self.mentions if mention.has_words for place in range(mention.start, mention.words_end)}
+        said = {
+            index: mention
+            for index, mention in mentions.items()
+            if mention.start >= self.listing.end and mention.start not in of_letters
+        }
+        return read_clauses(tokens, said)
+
+    def choice(self, mention: Mention | None, rule: str) -> Choice | None:
+        if mention is None or "/" in mention.letters:
+            return None
+        letter = mention.letters if mention.letters in self.valid else None
+        return Choice(letter, rule, mention.start, mention.end)
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    offset = 0
-    for line in text.splitlines(keepends=True):
-        if line.strip():
-            yield offset, line.rstrip()
-        offset += len(line)
+def _find_claims(clause: Clause, *, strong_only: bool) -> list[tuple[int, bool]]:
+    """Return the place of each claim of a clause, and whether it is a strong one."""
+    if clause.kind is not Kind.STATEMENT or not clause.mentions:
+        return []
+    found: dict[int, bool] = {}
+    for patterns, is_strong in ((phrases.STRONG, True), (phrases.WEAK, False)):
+        for pattern in patterns:
+            for match in pattern.finditer(clause.text):
+                place, end = match.span("letter")
+                if place in found or place not in clause.mentions or clause.is_denied(place, end):
+                    continue
+                is_sure = not phrases.HEDGE.search(clause.text[:end + 20])
+                found[place] = is_strong and is_sure
+    return [(place, is_strong) for place, is_strong in sorted(found.items()) if is_strong or not strong_only]
 
 
-def _whole(text: str, letter: str, rule: str) -> Choice:
-    start = len(text) - len(text.lstrip())
-    return Choice(letter, rule, start, start + len(text.strip()))
+def _is_bare(clause: Clause) -> bool:
+    """Tell whether a clause is only an option."""
+    return clause.kind is Kind.STATEMENT and any(clause.text == mention.letters for mention in clause.mentions.values())
+
+
+def _turns(text: str) -> bool:
+    return bool(phrases.CORRECTION.search(text) or phrases.CONCLUSION.search(text))
+
+
+def read_opening(text: str, options: Sequence[str]) -> Choice | None:
+    """Read the option with which a text opens that was cut off later: its first line is a letter."""
+    reader = _Reader(text, options)
+    first = next((clause for clause in reader.clauses if clause.text), None)
+    found = [mention for mention in reader.bare_lines() if first and mention in first.mentions.values()]
+    return reader.choice(found[0], "letter") if found else None

@@ -1,14 +1,19 @@
-"""Find the option that a text names by its words.
+"""Find the options that a text names by their words: as they stand, without what they share, numbers in words.
 
-A text is an option when it is the option's text after a lead-in such as "It is". An answer, or a short reply that
-begins with such a lead-in, may also name the option among other words, if it names only one.
+A reply that is no letter may still say an option ("The flag is blue, not red"). It counts when only one option is
+named outside denials, conditions and questions, or one behind a word of conclusion; in a reply without an answer tag
+only where the last sentence names it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
+from p2r.answers import phrases
+from p2r.answers.clauses import Clause
+from p2r.answers.tokens import Mention, Token, split, words_of
 from p2r.types import LETTERS
 
 
@@ -21,95 +26,166 @@ def match_option(text: str, options: Sequence[str]) -> str | None:
     return _only(exact) or _only(_equal(normalize(text), options))
 
 
-def find_option(text: str, options: Sequence[str], *, committed: bool) -> str | None:
-    """Return the letter of the only option that `text` names.
-
-    Args:
-        committed: the text is only an answer, so that other words around the option do not matter.
-    """
-    paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
-    are_options = [letter for part in paragraphs if (letter := match_option(part, options))]
-    if are_options:
-        return _only(are_options)
-    last = text if committed else paragraphs[-1]
-    stripped = _strip_lead_in(last)
-    if letter := match_option(stripped, options):
-        return letter
-    without_denials = _DENIAL.sub(" ", last)
-    remainder = _strip_lead_in(without_denials)
-    if letter := match_option(remainder, options):
-        return letter
-    has_lead_in, num_words = remainder != without_denials.strip(_SPACE), len(remainder.split())
-    if committed or (has_lead_in and num_words <= 4):
-        denials = [option for option in _named(last, options) if _DENIAL.search(options[LETTERS.index(option)])]
-        if named := denials or _named(without_denials, options):
-            return _only(named)
-    if (committed or num_words <= 6) and (naming := _naming(remainder, options)):
-        return _only(naming)
-    opening, _, rest = last.partition(",")
-    if rest:
-        return match_option(opening, options) if not _named(rest, options) else None
-    words = normalize(remainder).removeprefix("the ")
-    named = _named(words, options) if len(words.split()) <= 3 else []
-    return _only([letter for letter in named if words.startswith(normalize(options[LETTERS.index(letter)]))] and named)
-
-
 def normalize(text: str) -> str:
     """Return a text in lower case, with single blanks, and without punctuation or markup around it."""
     return " ".join(text.casefold().split()).strip(_AROUND)
 
 
+def find_words(text: str, options: Sequence[str]) -> tuple[list[Token], dict[int, Mention]]:
+    """Split a text into tokens, and find the mentions of options by their words, by the index of their first token."""
+    aliases = _find_aliases(options)
+    tokens = list(_split_east(split(text), [words[0] for words in aliases if len(words) == 1]))
+    by_first: dict[str, list[tuple[str, ...]]] = {}
+    for words in sorted(aliases, key=len, reverse=True):
+        by_first.setdefault(words[0], []).append(words)
+    numbers_count = all(option.strip(" .%").isdigit() for option in options)
+    mentions: dict[int, Mention] = {}
+    taken = 0
+    for index, token in enumerate(tokens):
+        if index < taken:
+            continue
+        found = next(
+            (words for words in by_first.get(token.lower, ()) if _is_at(tokens, index, words)), None
+        )
+        if found:
+            taken = index + len(found)
+            mentions[index] = Mention(aliases[found], token.start, tokens[taken - 1].end, taken)
+        elif numbers_count and token.text[0].isdigit() and not _is_list_number(tokens, index):
+            mentions[index] = Mention("?/?", token.start, token.end, index + 1)
+    return tokens, mentions
+
+
+def observe(clauses: Sequence[Clause], text: str, *, committed: bool) -> Mention | None:
+    """Return the only option that is named in statements.
+
+    Args:
+        committed: the text is only an answer; else its last sentence has to name the option.
+    """
+    counted = [(clause, place, mention) for clause in clauses for place, mention in clause.counted()]
+    if not counted:
+        return None
+    first, (last, place, mention) = counted[0], counted[-1]
+    if first[0] is clauses[0] and first[1] == 0 and first[2].letters and _is_yes_or_no(text, first[2]):
+        return first[2]
+    letters = {mention.letters for _, _, mention in counted}
+    concludes = phrases.CONCLUSION.search(last.text[:place]) or phrases.CORRECTION.search(last.text[:place])
+    if len(letters) > 1 and not (concludes and len(last.mentions) == 1):
+        return None
+    if committed:
+        return mention
+    if phrases.REFUSAL.search(text.lower()) or last.sentence != clauses[-1].sentence:
+        return None
+    return None if _has_unclear_subject(clauses, last) else mention
+
+
 _SPACE = ' \t\r\n*_`"“”'
 _AROUND = " \t\r\n*_~`\"'“”‘’«»()[]{}.,:;!?。、，-–—"
-_LEAD_IN = re.compile(
-    r"(?:(?:so|thus|therefore|hence|well|ok|okay)\b,?\s*)?"
-    r"(?:i(?:['’]d)?\s+(?:would\s+)?(?:think|believe|say|see|count|guess|choose|pick)\s*(?:(?:that\s+)?(?:it\s+is|it['’]s|there\s+(?:are|is)"
-    r"|they\s+are|so))?"
-    r"|it(?:['’]s|\s+is|\s+looks|\s+appears(?:\s+to\s+be)?|\s+seems(?:\s+to\s+be)?)|there(?:['’]s|\s+is|\s+are)|(?:this|that)\s+is|they\s+are"
-    r"|the\s+\w+(?:\s+\w+)?\s+(?:is|are)|(?:final\s+)?answer\s*:|choose\b|pick\b|(?:on|at|to)\s+the\b)"
-    r":?(?:\s+(?:clearly|definitely|on|at|to|the|a|an)\b)*\s*",
-    re.IGNORECASE,
-)
-_DENIAL = re.compile(r",?\s*\bnot\b[^.,;!?\n]*?(?:\bbut\b|\brather\b|(?=[.,;!?\n]|$))", re.IGNORECASE)
+_SMALL_WORDS = frozenset("a an the in on at to of is are it its about approximately around roughly there".split())
+_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_EAST_NUMBERS = dict(zip("零一两三四五六七八九十", range(11), strict=True))
+_DRAWN = frozenset("box boxes rectangle rectangles frame frames outline bounding".split())
+_BEFORE_ONE = frozenset("is are only exactly just see count : = answer".split())
+_LAST_IS_OTHER = re.compile(r"^(?:it|this|that|the (?:object|item|thing)) (?:is|was|looks|appears)\b")
+
+
+def _find_aliases(options: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Map the words by which options are named to their letters, as "A/B" where they name several."""
+    full = [words_of(option) for option in options]
+    aliases: dict[tuple[str, ...], set[str]] = {}
+    for letter, words in zip(LETTERS, full, strict=False):
+        if words:
+            aliases.setdefault(words, set()).add(letter)
+    shorter: dict[tuple[str, ...], set[str]] = {}
+    for letter, words in zip(LETTERS, full, strict=False):
+        for alias in _shorten(words, full):
+            if alias and alias not in aliases:
+                shorter.setdefault(alias, set()).add(letter)
+    aliases |= {alias: letters for alias, letters in shorter.items() if len(letters) == 1}
+    return {words: "/".join(sorted(letters)) for words, letters in aliases.items()}
+
+
+def _shorten(words: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Yield other forms of an option's words."""
+    core = tuple(words)
+    while core and core[0] in _SMALL_WORDS:
+        core = core[1:]
+    yield core
+    if len(others) > 1:
+        num_before = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*others, strict=False))))
+        backwards = [tuple(reversed(other[num_before:])) for other in others]
+        num_after = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*backwards, strict=False))))
+        own = words[num_before : len(words) - num_after]
+        if own and not set(own) <= _SMALL_WORDS:
+            yield own
+    if len(core) == 1:
+        word = core[0]
+        if word.isascii() and word.isdigit() and int(word) < len(_NUMBERS):
+            yield (_NUMBERS[int(word)],)
+            yield from ((east,) for east, number in _EAST_NUMBERS.items() if number == int(word))
+        elif word in _NUMBERS:
+            yield (str(_NUMBERS.index(word)),)
+        elif word.endswith("%"):
+            yield (word[:-1],)
+        elif word.isascii() and word.isalpha() and len(word) > 2:
+            yield (f"{word}s",)
+
+
+def _split_east(tokens: Sequence[Token], words: Sequence[str]) -> Iterator[Token]:
+    """Split tokens of a script without blanks around `words`."""
+    parts = sorted((word for word in words if word and not word[0].isascii()), key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, parts))) if parts else None
+    for token in tokens:
+        place = 0
+        for match in pattern.finditer(token.text) if pattern and not token.text.isascii() else ():
+            for start, end in ((place, match.start()), match.span()):
+                if start < end:
+                    part = token.text[start:end]
+                    yield Token(part, token.start + start, token.start + end, part.lower())
+            place = match.end()
+        if place < len(token.text):
+            yield token if not place else Token(token.text[place:], token.start + place, token.end, token.lower[place:])
+
+
+def _is_at(tokens: Sequence[Token], index: int, words: Sequence[str]) -> bool:
+    """Tell whether `words` stand at `index`, and mean the option."""
+    end = index + len(words)
+    if [token.lower for token in tokens[index:end]] != list(words):
+        return False
+    before = tokens[index - 1] if index else None
+    after = tokens[end] if end < len(tokens) else None
+    first, last = tokens[index], tokens[end - 1]
+    if first.text.isascii() and before and before.end == first.start and (before.text[-1].isalnum() or before.text == "-"):
+        return not before.text.isascii()
+    if last.text.isascii() and after and after.start == last.end and after.text[0].isalnum():
+        return not after.text.isascii()
+    if after and after.lower in _DRAWN:
+        return False
+    if words == ("one",) and before and before.lower not in _BEFORE_ONE:
+        return False
+    return not (first.text[0].isdigit() and _is_list_number(tokens, index))
+
+
+def _is_list_number(tokens: Sequence[Token], index: int) -> bool:
+    """Tell whether a number only counts lines ("1. First"), or steps."""
+    before = tokens[index - 1].lower if index else "\n"
+    after = tokens[index + 1].text if index + 1 < len(tokens) else ""
+    is_last = index + 2 >= len(tokens) or tokens[index + 2].text == "\n"
+    return (before == "\n" and after in (".", ")") and not is_last) or before in ("step", "image", "crop", "figure")
+
+
+def _is_yes_or_no(text: str, mention: Mention) -> bool:
+    return text[mention.start : mention.end].lower() in ("yes", "no", "是", "否", "有", "没有")
+
+
+def _has_unclear_subject(clauses: Sequence[Clause], clause: Clause) -> bool:
+    """Tell whether an introduction leaves open what is spoken of: "Based on the image, it is red"."""
+    before = [other for other in clauses if other.sentence == clause.sentence and other is not clause]
+    return bool(_LAST_IS_OTHER.match(clause.text)) and bool(before) and not any(other.mentions for other in before)
 
 
 def _equal(text: str, options: Sequence[str]) -> list[str]:
     return [letter for letter, option in zip(LETTERS, options, strict=False) if text and normalize(option) == text]
 
 
-def _named(text: str, options: Sequence[str]) -> list[str]:
-    """List the letters of options whose words occur in the text; of two that overlap, only the longer one."""
-    remaining, found = normalize(text), list[str]()
-    ordered = sorted(zip(LETTERS, options, strict=False), key=lambda pair: len(pair[1]), reverse=True)
-    for letter, option in ordered:
-        pattern = _as_words(normalize(option))
-        if pattern.search(remaining):
-            found.append(letter)
-            twins = _equal(normalize(option), options)
-            found.extend(twin for twin in twins if twin != letter)
-            remaining = pattern.sub("\0", remaining)
-    return found
-
-
-def _naming(text: str, options: Sequence[str]) -> list[str]:
-    """List the letters of options in which the words of the text occur: "12:00" in "Approximately 12:00"."""
-    words = normalize(text)
-    if len(words) < 3:
-        return []
-    return [
-        letter for letter, option in zip(LETTERS, options, strict=False) if _as_words(words).search(normalize(option))
-    ]
-
-
-def _as_words(text: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w])(?<!\d[.:]){re.escape(text)}(?!\w|[.:]\d)") if text else re.compile(r"(?!)")
-
-
 def _only(letters: Sequence[str]) -> str | None:
     return letters[0] if len(set(letters)) == 1 else None
-
-
-def _strip_lead_in(text: str) -> str:
-    text = text.strip(_SPACE)
-    lead_in = _LEAD_IN.match(text)
-    return text[lead_in.end() :] if lead_in else text

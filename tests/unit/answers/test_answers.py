@@ -133,7 +133,7 @@ def test_box_is_read(reply: str) -> None:
     ["C. green", "C) green", "C: green", "C green", "C.green", "Option C", "option: c", "C\n\nExplanation: A is dark.",
      f"{LOOK}C", f"{LOOK}c", f"{LOOK}C: green", "Not A, it is C", "It cannot be A or B, so C", "Neither A nor B. C",
      "C, not A", "A is wrong, C is right", "A? No, C.", '["C"]', "La réponse est C", "답은 C입니다",
-     "word " * 3000 + "C"],
+     "word, " * 3000 + "C"],
 )  # fmt: skip
 def test_one_letter_that_stands_alone_is_read(reply: str) -> None:
     assert letter(reply) == "C"
