@@ -60,7 +60,10 @@ async def walk(
             reply = reasoner(sample, evidence)
             del evidence, full_image  # so that the reasoner can free the pixels at full resolution
             reasoning = await reply
-        answer = extract_answer(reasoning.text, sample.answer_form, sample.options) if reasoning else None
+        if reasoning is not None:
+            answer = extract_answer(
+                reasoning.text, sample.answer_form, sample.options, finish_reason=reasoning.finish_reason
+            )
         stage = "judge"
         verdict = await judge(sample, answer or NOTHING_SAID, perception.boxes) if judge else None
     except P2RError as error:

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 AnswerForm = Literal["choice", "number", "free_form"]
+FinishReason = Literal["stop", "length"]
 Frame = Literal["per_mille", "pixels", "unit"]
 Stage = Literal["image", "perceive", "gather", "reason", "judge"]
 ParseStep = Literal["strict", "repaired", "salvaged", "none"]
@@ -147,7 +148,7 @@ class Completion(Frozen):
     """
 
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     model: str
     usage: Usage = Usage()
     seconds: float = 0.0

@@ -13,14 +13,21 @@ from typing import Literal
 from p2r.answers.mme_official import read_mme_official
 from p2r.answers.release import read_release
 from p2r.answers.robust import read_robust
-from p2r.types import Answer, AnswerForm
+from p2r.types import Answer, AnswerForm, FinishReason
 
 __all__ = ["Scorer", "extract_answer", "read_mme_official", "read_release", "read_robust"]
 
 Scorer = Literal["robust", "release", "mme_official"]
 
 
-def extract_answer(reply: str, form: AnswerForm, options: Sequence[str] = (), *, scorer: Scorer = "robust") -> Answer:
+def extract_answer(
+    reply: str,
+    form: AnswerForm,
+    options: Sequence[str] = (),
+    *,
+    scorer: Scorer = "robust",
+    finish_reason: FinishReason = "stop",
+) -> Answer:
     """Read the answer in a reply. No text makes it fail; an answer that only a guess could read is rule "none".
 
     Args:
@@ -30,10 +37,11 @@ def extract_answer(reply: str, form: AnswerForm, options: Sequence[str] = (), *,
         scorer: "release" is the authors' evaluation of tagged replies with the letters A-D; `read_release` has its
             other modes. "mme_official" is MME-RealWorld's own script, which only knows choices: other forms are read
             by "robust".
+        finish_reason: "length" for a reply that was cut off; "robust" then reads only what is called the answer.
     """
     reply = reply.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a trace
     if scorer == "release":
         return read_release(reply, letters="ABCD" if form == "choice" else "")
     if scorer == "mme_official" and form == "choice":
         return read_mme_official(reply, options)
-    return read_robust(reply, form, options)
+    return read_robust(reply, form, options, finish_reason=finish_reason)

@@ -57,6 +57,8 @@ def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_
         return Choice(letter, "option_text", start, start + len(text.strip()))
     reader = _Reader(text, options)
     claims = [*reader.claims(reader.clauses, strong_only=explicit_only), *reader.boxed()]
+    if claims and (opening := reader.opening()):
+        claims.append(Claim(opening, is_strong=True, is_turn=False))
     if claims:
         claim = decide(sorted(claims, key=lambda claim: claim.mention.start))
         return reader.choice(claim.mention, "boxed" if claim.is_boxed else "phrase") if claim else None
@@ -102,8 +104,16 @@ def decide(claims: Iterable[Claim]) -> Claim | None:
 
 
 _LONGEST_REMARK_WORDS = 8
+_MOST_HEADINGS = 100
+# How far before an option the words are looked for that change its meaning.
+_NEAR_CHARS, _FAR_CHARS = 80, 300
 # Text that is struck out, and HTML tags.
-_NO_TEXT = re.compile(r"~~[^~\n]{1,200}~~|</?(?:b|i|u|p|em|br|strong|code|span|div|mark)\b[^<>\n]{0,80}>", re.IGNORECASE)
+_NO_TEXT = re.compile(
+    r"~~[^~\n]{1,200}~~|</?(?:b|i|u|p|em|br|strong|code|span|div|mark)\b[^<>\n]{0,80}>", re.IGNORECASE
+)
+
+
+_ENDS_BARE = re.compile(r"(?:^|\b(?:is|it's|was) |: )[A-Z]$")
 
 
 class _Reader:
@@ -121,21 +131,23 @@ class _Reader:
 
     def claims(self, clauses: Sequence[Clause], *, strong_only: bool = False) -> Iterator[Claim]:
         """Find where an option is called the answer."""
-        is_turn, concluding = False, -1
+        is_turn, concluding, has_claim = False, -1, False
         for clause in clauses:
             found = _find_claims(clause, strong_only=strong_only)
             if is_turn and not found and not strong_only and _is_bare(clause):
-                found = [(place, False) for place in clause.mentions]
+                found = [(max(clause.mentions), False)]
+            if has_claim and not found and (is_turn or phrases.CORRECTION.search(clause.text)):
+                yield from (_take_back(mention) for _, mention in clause.counted())
             found = [
                 (place, is_strong)
                 for place, is_strong in found
                 if is_strong or clause.mentions[place].start not in self.listing.listed
             ]
             for place, is_strong in found:
-                before = clause.text[:place]
+                before = clause.text[max(0, place - _FAR_CHARS) : place]
                 turns = is_turn or concluding == clause.sentence or _turns(before)
                 yield Claim(clause.mentions[place], is_strong, turns)
-                is_turn, concluding = False, -1
+                is_turn, concluding, has_claim = False, -1, True
             if not found:
                 is_turn = is_turn or bool(phrases.CORRECTION.search(clause.text))
                 concluding = clause.sentence if phrases.CONCLUSION.search(clause.text) else concluding
@@ -154,9 +166,10 @@ class _Reader:
         return [
             mention
             for clause in self.clauses
+            if not clause.is_explanation
             for place, mention in clause.counted()
             if mention.start not in self.listing.listed
-            and not phrases.LOOKED_AT.search(clause.text[: place + len(mention.letters)])
+            and not phrases.LOOKED_AT.search(clause.text[max(0, place - _NEAR_CHARS) : place + len(mention.letters)])
         ]
 
     def bare_lines(self) -> list[Mention]:
@@ -170,10 +183,20 @@ class _Reader:
             if clause.text.strip(": ") == mention.letters and not mention.has_words
         ]
 
+    def opening(self) -> Mention | None:
+        """Find the option that is the first line."""
+        first = self.clauses[0] if self.clauses else None
+        if first is None or not first.ends_line or first.kind is not Kind.STATEMENT or len(first.mentions) != 1:
+            return None
+        mention = first.mentions.get(0)
+        is_option = mention is not None and first.text == mention.letters
+        return mention if mention and is_option and mention.start not in self.listing.listed else None
+
     def headings(self) -> list[Mention]:
         """Find lines that begin with a letter, followed by its option or a remark."""
         counted = self.counted()
         headings = [mention for mention in counted if mention.is_heading and mention.letters in self.valid]
+        headings = headings[-_MOST_HEADINGS:]
         return [
             mention if mention.has_words else self.check_remark(mention)
             for mention in headings
@@ -197,7 +220,9 @@ class _Reader:
         if named is None or named.letters == heading.letters or len(remark.split()) > _LONGEST_REMARK_WORDS:
             return heading
         is_question_and_answer = heading.letters == "A" and remark.startswith(":")
-        return heading._replace(letters=named.letters if is_question_and_answer else f"{heading.letters}/{named.letters}")
+        return heading._replace(
+            letters=named.letters if is_question_and_answer else f"{heading.letters}/{named.letters}"
+        )
 
     def named(self) -> list[Mention]:
         """Find letters after the word option."""
@@ -239,7 +264,9 @@ class _Reader:
     def spoken(self) -> list[Clause]:
         """The clauses of the text, with the words of options for mentions."""
         tokens, mentions = find_words(self.text, self.options)
-        of_letters = {place for mention in self.mentions if mention.has_words for place in range(mention.start, mention.words_end)}
+        of_letters = {
+            place for mention in self.mentions if mention.has_words for place in range(mention.start, mention.words_end)
+        }
         said = {
             index: mention
             for index, mention in mentions.items()
@@ -265,14 +292,20 @@ def _find_claims(clause: Clause, *, strong_only: bool) -> list[tuple[int, bool]]
                 place, end = match.span("letter")
                 if place in found or place not in clause.mentions or clause.is_denied(place, end):
                     continue
-                is_sure = not phrases.HEDGE.search(clause.text[:end + 20])
-                found[place] = is_strong and is_sure
+                is_sure = not phrases.HEDGE.search(clause.text[max(0, place - _FAR_CHARS) : end + 20])
+                if is_strong or not clause.is_explanation:
+                    found[place] = is_strong and is_sure and not clause.is_explanation
     return [(place, is_strong) for place, is_strong in sorted(found.items()) if is_strong or not strong_only]
 
 
+def _take_back(mention: Mention) -> Claim:
+    """Return a claim behind a correction that is not clear: "The answer is A. Wait, maybe B"."""
+    return Claim(mention._replace(letters=f"{mention.letters}/?"), is_strong=False, is_turn=True)
+
+
 def _is_bare(clause: Clause) -> bool:
-    """Tell whether a clause is only an option."""
-    return clause.kind is Kind.STATEMENT and any(clause.text == mention.letters for mention in clause.mentions.values())
+    """Tell whether a clause only says that something is an option: "B", "the flag is B"."""
+    return clause.kind is Kind.STATEMENT and _ENDS_BARE.search(clause.text[-40:]) is not None
 
 
 def _turns(text: str) -> bool:
@@ -280,8 +313,7 @@ def _turns(text: str) -> bool:
 
 
 def read_opening(text: str, options: Sequence[str]) -> Choice | None:
-    """Read the option with which a text opens that was cut off later: its first line is a letter."""
+    """Read the option with which a text opens that was cut off later: its first line is one."""
     reader = _Reader(text, options)
-    first = next((clause for clause in reader.clauses if clause.text), None)
-    found = [mention for mention in reader.bare_lines() if first and mention in first.mentions.values()]
-    return reader.choice(found[0], "letter") if found else None
+    opening = reader.opening()
+    return reader.choice(opening, "letter") if opening else None

@@ -42,8 +42,12 @@ class Clause:
 
     def is_denied(self, place: int, end: int) -> bool:
         """Tell whether what is said of the mention at `place` is that it is wrong."""
-        before = phrases.NO_NEGATION.sub(" ", self.text[:place])
+        before = phrases.NO_NEGATION.sub(" ", self.text[max(0, place - _FARTHEST_CHARS) : place])
         return bool(phrases.NEGATION.search(before)) or bool(phrases.DENIED_AFTER.match(self.text, end))
+
+    @property
+    def is_explanation(self) -> bool:
+        return bool(phrases.EXPLANATION.match(self.text))
 
     def counted(self) -> Iterator[tuple[int, Mention]]:
         """Yield the mentions that may be a choice, with their places."""
@@ -68,6 +72,7 @@ def read_clauses(tokens: Sequence[Token], mentions: Mapping[int, Mention]) -> li
 def _classify(sentence: Sequence[Clause]) -> None:
     is_asked = sentence[-1].is_asked
     is_bound = False
+    before: Clause | None = None
     for place, clause in enumerate(sentence):
         if phrases.ENDS_CONDITION.match(clause.text):
             is_bound = False
@@ -76,28 +81,31 @@ def _classify(sentence: Sequence[Clause]) -> None:
         if phrases.CONDITION.search(clause.text):
             clause.kind = Kind.CONDITION
             if not phrases.RHETORICAL.search(clause.text):
-                before = next((earlier for earlier in reversed(sentence[:place]) if len(earlier.text) > 4), None)
-                is_bound = before is None or bool(phrases.ENDS_CONDITION.match(before.text))
-                if before is not None and not is_bound:
+                if before is not None and not phrases.ENDS_CONDITION.match(before.text):
                     before.kind = Kind.CONDITION
                 is_bound = True
         elif clause.mentions and clause.kind is Kind.STATEMENT:
-            if is_asked and len(sentence) - place <= _MOST_ASKED:
-                clause.kind = Kind.QUESTION
-            elif phrases.QUESTION.search(clause.text):
+            ends_asked = is_asked and len(sentence) - place <= _MOST_ASKED
+            if ends_asked or phrases.QUESTION.search(clause.text):
                 clause.kind = Kind.QUESTION
             elif phrases.COMPARISON.search(clause.text):
                 clause.kind = Kind.COMPARISON
+        if len(clause.text) >= _LEAST_CHARS:
+            before = clause
 
 
+# How far before an option a negation may stand.
+_FARTHEST_CHARS = 120
+# What is shorter is a conjunction, not a clause that a condition may bind.
+_LEAST_CHARS = 5
 # A question is the end of its sentence: at most so many clauses.
 _MOST_ASKED = 4
 _SENTENCE_END = frozenset(".!。！…")
 _QUESTION_END = frozenset("?？")
 _CLAUSE_END = frozenset(",;，；、()（）—–→⇒|·•")
 _LINKS = frozenset(":：=")
-_JOINING = frozenset(", 、 / & + or and nor oder und ou et o y e и или 和 或 与 与选项 和选项 或者 、".split())
-_ABBREVIATIONS = frozenset("e.g i.e vs etc approx fig".split())
+_JOINING = phrases.word_set(", 、 / & + or and nor oder und ou et o y e и или 和 或 与 与选项 和选项 或者")
+_ABBREVIATIONS = phrases.word_set("e.g i.e vs etc approx fig")
 
 
 class _Cutter:
@@ -145,6 +153,8 @@ class _Cutter:
             if text == "=" and index and self.tokens[index - 1].text[0].isdigit():
                 yield from self.end()
                 self.add("=")
+            elif self.words in (["no"], ["yes"]):
+                yield from self.end()
             elif self.words and self.words[-1] != ":":
                 self.add(":")
         elif text[0].isalnum():
@@ -171,9 +181,7 @@ class _Cutter:
         self.words.append(word)
         self.length += len(word) + 1
 
-    def end(
-        self, *, ends_line: bool = False, is_asked: bool = False, ends_sentence: bool = False
-    ) -> Iterator[Clause]:
+    def end(self, *, ends_line: bool = False, is_asked: bool = False, ends_sentence: bool = False) -> Iterator[Clause]:
         if self.words:
             self.last = Clause(" ".join(self.words), self.found, self.sentence, self.opens_line, is_asked=is_asked)
             yield self.last
@@ -247,4 +255,3 @@ class _Cutter:
         before, token = self.tokens[index - 1] if index else None, self.tokens[index]
         after = self.tokens[index + 1] if index + 1 < len(self.tokens) else None
         return before is None or after is None or before.end < token.start or after.start > token.end
-

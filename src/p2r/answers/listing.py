@@ -1,7 +1,8 @@
-"""Read a reply that goes through the options one by one, with a verdict on each: "A: no, B: yes", a table, percentages."""
+"""Read a reply that goes through the options with a verdict on each: "A: no, B: yes", a table, percentages."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from p2r.answers.tokens import Mention, Token
 
 _MARKS = frozenset("):：]）】*_-–—|✅❌✓✗✔✘=")
 _LEAST_ITEMS = 2
+_LINE_OPENING = re.compile(r"\s*(?:\d+[.)]\s*)?[\s*_(\-#]*(?:[Oo]ption\s*)?[\s*_(]*$")
 
 
 class Listing(NamedTuple):
@@ -31,8 +33,9 @@ def read_listing(text: str, tokens: Sequence[Token], mentions: Mapping[int, Ment
     runs = _find_runs(items)
     listed = {mention.start for run in runs if len(run) >= _LEAST_ITEMS for mention in run}
     chosen: Mention | None = None
-    for run in runs:
-        segments = _cut_segments(text, run)
+    following = [*(run[0].start for run in runs[1:]), len(text)]
+    for run, run_end in zip(runs, following, strict=False):
+        segments = _cut_segments(text, run, run_end)
         if len(run) >= _LEAST_ITEMS:
             chosen = _choose(run, segments, num_options) or chosen
         elif _is_listing_of_one(text, run[0], segments[0]):
@@ -59,20 +62,23 @@ def _find_runs(items: Sequence[tuple[int, Mention]]) -> list[list[Mention]]:
     return runs
 
 
-def _cut_segments(text: str, run: Sequence[Mention]) -> list[str]:
+def _cut_segments(text: str, run: Sequence[Mention], run_end: int) -> list[str]:
+    """Cut out what is said of each option, of the last one up to an empty line or `run_end`."""
     ends = [mention.start for mention in run[1:]]
-    last_end = text.find("\n\n", run[-1].end)
-    ends.append(len(text) if last_end < 0 else last_end)
+    last_end = text.find("\n\n", run[-1].end, run_end)
+    ends.append(run_end if last_end < 0 else last_end)
     return [text[mention.words_end or mention.end : end] for mention, end in zip(run, ends, strict=True)]
 
 
 def _choose(run: Sequence[Mention], segments: Sequence[str], num_options: int) -> Mention | None:
-    shares = [phrases.PERCENTAGE.search(segment) for segment in segments]
-    values = [float(share[1]) for share in shares if share]
+    shares = [phrases.SHARE.search(segment) for segment in segments]
+    values = [float(share[1] or share[2]) for share in shares if share]
     if len(values) == len(run) == num_options and values.count(max(values)) == 1:
         return run[values.index(max(values))]
     no = [bool(phrases.VERDICT_NO.search(segment)) for segment in segments]
-    yes = [not denied and bool(phrases.VERDICT_YES.search(segment)) for denied, segment in zip(no, segments, strict=True)]
+    yes = [
+        not denied and bool(phrases.VERDICT_YES.search(segment)) for denied, segment in zip(no, segments, strict=True)
+    ]
     if sum(yes) == 1 and (sum(no) or len(run) == num_options):
         return run[yes.index(True)]
     if not any(yes) and len(run) == num_options and no.count(False) == 1:
@@ -82,7 +88,7 @@ def _choose(run: Sequence[Mention], segments: Sequence[str], num_options: int) -
 
 def _is_listing_of_one(text: str, mention: Mention, segment: str) -> bool:
     """Tell whether a listing was broken off after its first option."""
-    before = text[max(0, mention.start - 120) : mention.start].rstrip(" *_(-\n")
-    is_announced = before.endswith((":", "：")) and phrases.ANNOUNCEMENT.search(before)
+    before = _LINE_OPENING.sub("", text[max(0, mention.start - 120) : mention.start])
+    is_announced = before.endswith((":", "：", ".")) and phrases.ANNOUNCEMENT.search(before)
     is_unfinished = segment.rstrip(" *_").endswith(("-", "–", ":", ","))
     return bool(is_announced) or is_unfinished or (mention.has_words and bool(phrases.VERDICT_NO.search(segment)))

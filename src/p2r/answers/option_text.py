@@ -44,9 +44,7 @@ def find_words(text: str, options: Sequence[str]) -> tuple[list[Token], dict[int
     for index, token in enumerate(tokens):
         if index < taken:
             continue
-        found = next(
-            (words for words in by_first.get(token.lower, ()) if _is_at(tokens, index, words)), None
-        )
+        found = next((words for words in by_first.get(token.lower, ()) if _is_at(tokens, index, words)), None)
         if found:
             taken = index + len(found)
             mentions[index] = Mention(aliases[found], token.start, tokens[taken - 1].end, taken)
@@ -80,11 +78,11 @@ def observe(clauses: Sequence[Clause], text: str, *, committed: bool) -> Mention
 
 _SPACE = ' \t\r\n*_`"“”'
 _AROUND = " \t\r\n*_~`\"'“”‘’«»()[]{}.,:;!?。、，-–—"
-_SMALL_WORDS = frozenset("a an the in on at to of is are it its about approximately around roughly there".split())
-_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_SMALL_WORDS = phrases.word_set("a an the in on at to of is are it its about approximately around roughly there")
+_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _EAST_NUMBERS = dict(zip("零一两三四五六七八九十", range(11), strict=True))
-_DRAWN = frozenset("box boxes rectangle rectangles frame frames outline bounding".split())
-_BEFORE_ONE = frozenset("is are only exactly just see count : = answer".split())
+_DRAWN = phrases.word_set("box boxes rectangle rectangles frame frames outline bounding")
+_BEFORE_ONE = phrases.word_set("is are only exactly just see count : = answer")
 _LAST_IS_OTHER = re.compile(r"^(?:it|this|that|the (?:object|item|thing)) (?:is|was|looks|appears)\b")
 
 
@@ -154,7 +152,12 @@ def _is_at(tokens: Sequence[Token], index: int, words: Sequence[str]) -> bool:
     before = tokens[index - 1] if index else None
     after = tokens[end] if end < len(tokens) else None
     first, last = tokens[index], tokens[end - 1]
-    if first.text.isascii() and before and before.end == first.start and (before.text[-1].isalnum() or before.text == "-"):
+    if (
+        first.text.isascii()
+        and before
+        and before.end == first.start
+        and (before.text[-1].isalnum() or before.text == "-")
+    ):
         return not before.text.isascii()
     if last.text.isascii() and after and after.start == last.end and after.text[0].isalnum():
         return not after.text.isascii()

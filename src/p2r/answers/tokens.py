@@ -273,7 +273,9 @@ class LetterFinder:
             return True
         if self.tokens[index].text.islower():
             return word in phrases.BEFORE_SMALL_LETTER
-        return word in phrases.BEFORE_LETTER or word.endswith("ly") or any(words[-1:] == (word,) for words in self.words)
+        return (
+            word in phrases.BEFORE_LETTER or word.endswith("ly") or any(words[-1:] == (word,) for words in self.words)
+        )
 
 
 def _find_meanings(options: Sequence[str], valid: str) -> dict[str, str]:

@@ -135,7 +135,8 @@ def read_answer(trace: Trace, scorer: Scorer, *, letters: str, tagged: bool) -> 
     text = trace.reasoning.text if trace.reasoning else ""
     if scorer == "release":
         return read_release(text, tagged=tagged, letters=letters if trace.answer_form == "choice" else "")
-    return extract_answer(text, trace.answer_form, trace.options, scorer=scorer)
+    finish = trace.reasoning.finish_reason if trace.reasoning else "stop"
+    return extract_answer(text, trace.answer_form, trace.options, scorer=scorer, finish_reason=finish)
 
 
 def choose_judge(

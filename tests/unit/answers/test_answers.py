@@ -302,3 +302,49 @@ def test_no_text_makes_extraction_fail(reply: str, form: AnswerForm, options: li
 @given(st.sampled_from("ABCD"), st.text(max_size=40))
 def test_tagged_letter_is_read_whatever_was_thought(chosen: str, thought: str) -> None:
     assert letter(f"<think>{thought}</think>\n<answer>{chosen}</answer>") == chosen
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("The answer is C. The flag at the top of", "C"),
+        ("C\n\nExplanation: the flag is", "C"),
+        ("I see a green", None),
+        ("Perhaps the answer is C, but", None),
+        ("<answer>C</answer> The", "C"),
+    ],
+)
+def test_cut_off_reply_chooses_only_what_it_calls_the_answer(reply: str, expected: str | None) -> None:
+    assert extract_answer(reply, "choice", COLORS, finish_reason="length").letter == expected
+
+
+def test_cut_off_number_is_not_read() -> None:
+    assert extract_answer("There are 4", "number", finish_reason="length").text is None
+
+
+@pytest.mark.parametrize("noun", ["Company", "car", "lighthouse", "Quadrant", "wugs", "公司"])
+def test_letter_behind_any_noun_is_a_name(noun: str) -> None:
+    assert letter(f"The answer is C because {noun} A is the best.") == "C"
+    assert letter(f"{noun} A is correct.") is None
+
+
+@pytest.mark.parametrize(
+    "reply", ["The answer is A. The answer is C.", "I pick A. I pick C.", "The answer is A. Wait, maybe C"]
+)
+def test_two_answers_without_a_correction_are_none(reply: str) -> None:
+    assert letter(reply) is None
+
+
+@pytest.mark.parametrize("word", ["Wait", "Correction", "So", "Therefore", "Actually", "Sorry", "Final answer"])
+def test_later_answer_counts_behind_a_word_of_correction_or_conclusion(word: str) -> None:
+    assert letter(f"The answer is A. {word}: the answer is C.") == "C"
+
+
+@pytest.mark.parametrize(
+    "unit", ["A. red\n", "if ", "red ", "2 ", "A: no\n", "one two ", "the answer to this ", "答案是A，", "A, ", "~~"]
+)
+def test_hostile_reply_of_20000_characters_is_read_at_once(unit: str) -> None:
+    for options in (COLORS, COUNTS):
+        started = time.process_time()
+        extract_answer(unit * (20_000 // len(unit)), "choice", options)
+        assert time.process_time() - started < 2
