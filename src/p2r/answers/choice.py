@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from p2r.answers import phrases
-from p2r.answers.clauses import Clause, Kind, read_clauses
+from p2r.answers.clauses import Clause, Mood, read_clauses
 from p2r.answers.listing import read_listing
 from p2r.answers.option_text import find_words, match_option, observe
 from p2r.answers.tokens import LetterFinder, Mention, split
@@ -178,7 +178,7 @@ class _Reader:
         return [
             mention
             for clause in self.clauses
-            if clause.opens_line and clause.ends_line and (is_one or clause.kind is Kind.STATEMENT)
+            if clause.opens_line and clause.ends_line and (is_one or clause.kind is Mood.STATEMENT)
             for mention in clause.mentions.values()
             if clause.text.strip(": ") == mention.letters and not mention.has_words
         ]
@@ -186,7 +186,7 @@ class _Reader:
     def opening(self) -> Mention | None:
         """Find the option that is the first line."""
         first = self.clauses[0] if self.clauses else None
-        if first is None or not first.ends_line or first.kind is not Kind.STATEMENT or len(first.mentions) != 1:
+        if first is None or not first.ends_line or first.kind is not Mood.STATEMENT or len(first.mentions) != 1:
             return None
         mention = first.mentions.get(0)
         is_option = mention is not None and first.text == mention.letters
@@ -283,7 +283,7 @@ class _Reader:
 
 def _find_claims(clause: Clause, *, strong_only: bool) -> list[tuple[int, bool]]:
     """Return the place of each claim of a clause, and whether it is a strong one."""
-    if clause.kind is not Kind.STATEMENT or not clause.mentions:
+    if clause.kind is not Mood.STATEMENT or not clause.mentions:
         return []
     found: dict[int, bool] = {}
     for patterns, is_strong in ((phrases.STRONG, True), (phrases.WEAK, False)):
@@ -305,7 +305,7 @@ def _take_back(mention: Mention) -> Claim:
 
 def _is_bare(clause: Clause) -> bool:
     """Tell whether a clause only says that something is an option: "B", "the flag is B"."""
-    return clause.kind is Kind.STATEMENT and _ENDS_BARE.search(clause.text[-40:]) is not None
+    return clause.kind is Mood.STATEMENT and _ENDS_BARE.search(clause.text[-40:]) is not None
 
 
 def _turns(text: str) -> bool:

@@ -14,8 +14,8 @@ from p2r.answers import phrases
 from p2r.answers.tokens import Mention, Token
 
 
-class Kind(Enum):
-    """What a clause does. A letter in any but a statement is not chosen."""
+class Mood(Enum):
+    """The act that a clause performs; only in a statement is a letter chosen."""
 
     STATEMENT = "statement"
     CONDITION = "condition"
@@ -38,7 +38,7 @@ class Clause:
     opens_line: bool
     ends_line: bool = False
     is_asked: bool = False
-    kind: Kind = field(default=Kind.STATEMENT)
+    kind: Mood = field(default=Mood.STATEMENT)
 
     def is_denied(self, place: int, end: int) -> bool:
         """Tell whether what is said of the mention at `place` is that it is wrong."""
@@ -51,7 +51,7 @@ class Clause:
 
     def counted(self) -> Iterator[tuple[int, Mention]]:
         """Yield the mentions that may be a choice, with their places."""
-        if self.kind is not Kind.STATEMENT:
+        if self.kind is not Mood.STATEMENT:
             return
         for place, mention in self.mentions.items():
             if not self.is_denied(place, place + len(mention.letters)):
@@ -77,19 +77,19 @@ def _classify(sentence: Sequence[Clause]) -> None:
         if phrases.ENDS_CONDITION.match(clause.text):
             is_bound = False
         if is_bound:
-            clause.kind = Kind.CONDITION
+            clause.kind = Mood.CONDITION
         if phrases.CONDITION.search(clause.text):
-            clause.kind = Kind.CONDITION
+            clause.kind = Mood.CONDITION
             if not phrases.RHETORICAL.search(clause.text):
                 if before is not None and not phrases.ENDS_CONDITION.match(before.text):
-                    before.kind = Kind.CONDITION
+                    before.kind = Mood.CONDITION
                 is_bound = True
-        elif clause.mentions and clause.kind is Kind.STATEMENT:
+        elif clause.mentions and clause.kind is Mood.STATEMENT:
             ends_asked = is_asked and len(sentence) - place <= _MOST_ASKED
             if ends_asked or phrases.QUESTION.search(clause.text):
-                clause.kind = Kind.QUESTION
+                clause.kind = Mood.QUESTION
             elif phrases.COMPARISON.search(clause.text):
-                clause.kind = Kind.COMPARISON
+                clause.kind = Mood.COMPARISON
         if len(clause.text) >= _LEAST_CHARS:
             before = clause
 
@@ -134,7 +134,7 @@ class _Cutter:
         yield from self.end(ends_line=True)
 
     def read(self, index: int) -> Iterator[Clause]:
-        """Take a token that is no mention: a word, or a mark that may end the clause."""
+        """Take a token that is not a mention: a word, or a mark that may end the clause."""
         text, lower = self.tokens[index].text, self.tokens[index].lower
         if text == "\n":
             if not phrases.GOES_ON.search(" ".join(self.words)):

@@ -1,6 +1,6 @@
 """Find the options that a text names by their words: as they stand, without what they share, numbers in words.
 
-A reply that is no letter may still say an option ("The flag is blue, not red"). It counts when only one option is
+A reply without a letter may still say an option ("The flag is blue, not red"). It counts when only one option is
 named outside denials, conditions and questions, or one behind a word of conclusion; in a reply without an answer tag
 only where the last sentence names it.
 """

@@ -2,7 +2,7 @@
 
 The patterns match clauses as `clauses` writes them: in lower case, with single blanks, without markup; each mention of
 an option is one capital ("the answer is B"), and a list of options has strokes ("A/B"). So `[A-Z]` is an option, and
-whatever is no option is in lower case. A language is added by adding its words to these tables.
+whatever is not an option is in lower case. A language is added by adding its words to these tables.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ COMPARISON: Final = _compile(
     r"|\bi (?:had |have )?(?:first|once|said|thought|chose at first|would have)\b|\bwould have (?:been|chosen"
     r"|picked|said)\b|\bapparently\b|\bseemingly\b|\bsupposedly\b"
     r"|\b(?:earlier|previously|before|almost|nearly|going to|about to)\b|\b(?:similar|another|different|other"
-    r"|earlier|previous) (?:question|problem|image|case|example|task|picture|round)s?\b|\beach\b|\bevery (?:option"
+    r"|earlier|previous) (?:question|problem|image|case|example|task|round)s?\b|\beach\b|\bevery (?:option"
     r"|choice)\b|\b(?:options|choices|candidates|possibilities)(?: \w+){0,2} (?:are|include|:)"
     r"|\bwhether\b|\beither\b|\bcould(?: also)? be (?:confused|mistaken)\b|有人|很多人|可能会|容易|之前|第二|其次"
     r"|备选|乍一看"
@@ -244,7 +244,7 @@ STRONG: Final = (
 WEAK: Final = (
     # "I'd say B", "which corresponds to option B"
     _compile(
-        r"\b(?:i'd|i would|i)? ?(?:say|think|believe|guess|suspect|lean towards?|correspond(?:s|ing)? (?:to|with)"
+        r"\b(?:i'd|i would|i)? ?(?:say|think|believe|guess|suspect|lean toward\w*|correspond(?:s|ing)? (?:to|with)"
         r"|match(?:es|ing)?|points? to|agree with|consistent with|makes? it|making it|yields|gives"
         rf"|leaves?|leaving|left with|remaining|favou?rs?|closest to|same as(?: in)?|indicates|suggests|must be"
         rf"|should be)(?: (?:it is|it's|that|us|with|me))* ?{_FILLER}{{0,4}}{OPTION}"

@@ -96,7 +96,7 @@ class LetterFinder:
                 yield index, mention
 
     def read_letter(self, index: int) -> Mention | None:
-        """Read the letter at `index`; None where it is no option."""
+        """Read the letter at `index`; None where it is not an option."""
         token = self.tokens[index]
         letter = token.text.upper()
         if self.is_part_of_word(index):
@@ -117,7 +117,7 @@ class LetterFinder:
         return Mention(letters, token.start, token.start + 1, index + 1, 0, is_heading)
 
     def read_position(self, index: int) -> Mention | None:
-        """Read "option 2", "the second option": an option by its place."""
+        """Read "option 2", "the second option": an option by its position."""
         token = self.tokens[index]
         before, after = self.at(index - 1), self.at(index + 1)
         if before and before.lower in phrases.COUNTED_NOUNS and token.lower in phrases.CARDINALS:
@@ -218,7 +218,7 @@ class LetterFinder:
         return not before or not before[0].isalnum() or before in phrases.COUNTED_NOUNS
 
     def first_before(self, index: int) -> str:
-        """Return the last token before `index` that is no markup; "" at the beginning of the text."""
+        """Return the last token before `index` that is not markup; "" at the beginning of the text."""
         index -= 1
         while index >= 0 and (self.tokens[index].text in _MARKUP or self.tokens[index].text in "(（-•–"):
             index -= 1
@@ -233,7 +233,7 @@ class LetterFinder:
         return before is not None and after is not None and before.text in "([{（【" and after.text in ")]}）】"
 
     def is_closed_off(self, index: int) -> bool:
-        """Tell whether what follows shows that a letter is no article and no small word."""
+        """Tell whether what follows shows that a letter is not an article and no small word."""
         token, after = self.tokens[index], self.at(index + 1)
         if token.text.islower():
             if token.text in "aio" and not (self.is_bracketed(index) or self.opens_clause(index)):
