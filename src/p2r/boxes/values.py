@@ -116,8 +116,8 @@ def read_text_value(text: str, start: int) -> tuple[list[Corners | Fault], int]:
         groups.append(_make_group(text, run))
         end = run.end()
     if not groups:
-        is_cut = gap is not None and gap.end() == len(text)
-        return ([CUT_OFF] if is_cut else []), start
+        nothing_until = gap.end() if gap else start  # nor does a key within the gap have a value
+        return ([CUT_OFF] if nothing_until == len(text) else []), nothing_until
     return [corners for corners, _ in join_groups(text, groups)], end
 
 

@@ -287,7 +287,8 @@ def test_pixel_frame_without_a_size_is_refused(image_wh: tuple[int, int] | None)
 @pytest.mark.parametrize(
     "loop",
     ['{"bbox_2d": [1, 2, 30, 40], "label": "x"}, ', '[{"bbox_2d": [1, 2, 30, 4, 5, ', "{", "[", '"label": "',
-     "bbox_2d: [1 ", "```", "bbox_2d: [1" + " " * 5000],
+     "bbox_2d: [1 ", "```", "bbox_2d: [1" + " " * 5000,
+     "<box>", "<|box_start|>(", "(1, 2), ", "x1: 1, y1: ", "[1, 2, 3, 4] wait ", "[1, ", "“a”:"],
 )  # fmt: skip
 def test_looping_megabyte_is_read_in_seconds(loop: str, rules: ParseRules) -> None:
     started = time.process_time()
