@@ -424,3 +424,22 @@ class StuckAfter:
             self.num_cancelled += 1
             raise
         raise AssertionError
+
+
+def test_a_frame_is_that_of_the_model_that_says_where_to_look(
+    photo: Path, model: ScriptedModel, tmp_path: Path
+) -> None:
+    script = tmp_path / "replies.json"
+    script.write_text(
+        json.dumps({"perceiver": '[{"bbox_2d": [0.1, 0.2, 0.3, 0.4]}]', "reasoner": "<answer>A</answer>"})
+    )
+    for asked in (
+        P2R(f"scripted:{script}", frame="unit"),
+        P2R(model, perceiver_model=f"scripted:{script}", frame="unit"),
+    ):
+        assert [box.xyxy for box in asked.ask(photo, "What?", options=["a", "b"]).boxes] == [(100, 200, 300, 400)]
+    plain = P2R(f"scripted:{script}")
+    assert plain.ask(photo, "What?", options=["a", "b"]).boxes == ()
+    assert plain.fingerprint != P2R(f"scripted:{script}", frame="unit").fingerprint
+    with pytest.raises(ConfigError, match="loaded already"):
+        P2R(model, frame="unit")

@@ -120,6 +120,8 @@ def test_training_looks_at_the_papers_pixels_or_at_the_checkpoints_own_limit() -
     own = training_profile(open_checkpoint(CHECKPOINT), None).budget.max_pixels
     assert own <= 2048 * 32 * 32
     assert training_profile(open_checkpoint(CHECKPOINT), 4096).budget.max_pixels == 4096
+    assert training_profile(open_checkpoint(CHECKPOINT), None).stated_frame is None
+    assert training_profile(open_checkpoint(CHECKPOINT), None, "unit").frame == "unit"
 
 
 def test_every_pass_has_every_row_and_any_place_can_be_found_again() -> None:
