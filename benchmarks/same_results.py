@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 MODES = ("direct", "thinking", "random", "p2r", "oracle", "shuffled")
 LEFT_OUT = frozenset({"seconds", "timing", "reason", "reworded"})
-"""Fields that are left out: times, explanations in words, and what a server did not take. A rollout's fingerprint covers
-times, so it is too."""
+"""Fields that are left out: times, explanations in words, and what a server did not take. A fingerprint of a rollout
+covers times, so it is left out too."""
 SMALL = (
     "data.num_rows=64",
     "rollout.prompts_per_step=4",
