@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from p2r.errors import ConfigError, ModelError
+from p2r.errors import ConfigError, ModelError, install_hint
 from p2r.models import load as base
 from p2r.models import nano
 from p2r.models.checkpoint import open_checkpoint
@@ -47,7 +47,7 @@ def test_without_torch_a_local_model_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(base, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="needs torch") as caught:
         load_model("hongxingli/P2R-4B")
-    assert "pip install 'perceive-to-reason[local]'" in caught.value.hint
+    assert install_hint("local") in caught.value.hint
 
 
 @pytest.mark.parametrize(("spec", "library"), [("hongxingli/P2R-4B", "torch"), ("vllm:hongxingli/P2R-4B", "vLLM")])

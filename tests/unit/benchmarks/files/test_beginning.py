@@ -11,7 +11,7 @@ from p2r.benchmarks.files.beginning import read_utf8
 from p2r.benchmarks.files.table_file import read_table
 from p2r.errors import DataError
 
-PACKED = gzip.compress(b'{"id": 1}\n' * 500)
+PACKED = gzip.compress(b'{"id": 1}\n' * 500, mtime=0)
 
 
 def test_a_text_is_read_with_a_byte_order_mark_or_packed(tmp_path: Path) -> None:
