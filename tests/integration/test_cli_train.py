@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from p2r.cli.app import app
+from p2r.config import Recipe
+from p2r.errors import ConfigError
+from p2r.training.plan import plan
 from tests.fakes.tiny_training import make_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -61,3 +67,48 @@ def test_the_recipes_that_ship_can_be_read(path: Path) -> None:
     recipe = load_recipe(path)
     assert [phase.name for phase in recipe.phases()] == ["0-perceiver", "1-reasoner"]
     assert recipe.rollout.group_size == 8 and recipe.loss.kl_coef == 0.01
+
+
+@pytest.fixture
+def impossible(tmp_path: Path) -> Path:
+    """Rows whose targets no reply can reach."""
+    Image.new("RGB", (256, 256), "navy").save(tmp_path / "a.png")
+    row = {"image": "a.png", "question": "What pattern is on the blue triangle?", "target": "zzz unheard of"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row | {"id": f"r{number}"}) + "\n" for number in range(2)))
+    return path
+
+
+def test_a_training_that_learns_nothing_says_so_at_its_end_and_in_its_report(
+    recipe: Path, impossible: Path, tmp_path: Path
+) -> None:
+    nothing = "the rewards of every group were alike"
+    result = train(
+        recipe,
+        *("--set", f"data.source={impossible}", "--set", "data.num_rows=2", "--set", "rollout.group_size=2"),
+        *("--set", 'schedule=[{role="reasoner", steps=1, lr=1e-5}]', "--set", "probe.num=1"),
+        *("--set", "guards.patience=1", "--set", "guards.dead_groups=false", "--set", "guards.entropy_floor=100"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "guard: entropy is" in result.stderr  # another guard does not silence the sentence
+    said = [line for line in result.stderr.splitlines() if nothing in line]
+    assert len(said) == 1
+    assert said[0].startswith("phase 0-reasoner: ") and "nothing was learned" in said[0]
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "run"), "--out", str(page)])
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert f"Nothing was learned in 0-reasoner: {nothing}." in page.read_text(encoding="utf-8")
+
+
+def test_a_plan_says_at_once_that_it_measures(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def describe_nothing(_: Recipe) -> Iterator[str]:
+        raise ConfigError("nothing was measured")
+        yield ""
+
+    monkeypatch.setattr(plan, "describe_plan", describe_nothing)
+    result = train(recipe, "--plan")
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, second = result.stderr.splitlines()[:2]
+    assert first.startswith("reading the rows, then measuring a trial of each role") and "a minute or two" in first
+    assert second == "error: nothing was measured"

@@ -27,6 +27,7 @@ from p2r.files import BROKEN_LOG_HINT, read_log
 from p2r.types import Frozen, Trace
 
 RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
+EVIDENCE_FOLDER = "evidence"
 BEST_FOLDER = "best"
 
 
@@ -234,6 +235,12 @@ def find_training_folders(place: Path) -> list[Path]:
     if (place / RECIPE_FILE).is_file():
         return [place]
     return sorted((path.parent for path in place.rglob(RECIPE_FILE)), key=natural_order)
+
+
+def is_evidence(folder: Path) -> bool:
+    """Tell whether a folder holds what a training's frozen perceiver saw, and so is no run."""
+    place = folder.parent
+    return place.name == EVIDENCE_FOLDER and (place.parent / RECIPE_FILE).is_file()
 
 
 def natural_order(name: Path | str) -> list[tuple[int, str]]:

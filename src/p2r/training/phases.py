@@ -17,6 +17,7 @@ from p2r.config import Phase, Recipe
 from p2r.dialogue import Decoding
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import ModelPerceiver
+from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World, split_model, whole_tensor
 from p2r.training.engines.local.optimizer import Optimizer
@@ -75,7 +76,7 @@ async def open_phase(
             decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
             perceiver = ModelPerceiver(partner.model, prompts, decoding)
             weights = fingerprint_weights(policy.checkpoint.folder)
-            folder = run.process_folder("evidence", phase, world)
+            folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
             evidence = closing.enter_context(EvidenceStore(folder, partner, perceiver, weights=weights))
         yield PhaseState(phase, policy, snapshot, optimizer, world, prompts, partner, evidence, Memo())
 

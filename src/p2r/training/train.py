@@ -201,7 +201,7 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
                         hint="a checkpoint was kept; try a new run with a higher loss.kl_coef, a lower rate, or "
                         'guards.action = "warn"',
                     )
-            if learns_nothing(run.steps) and not training.alarms:
+            if learns_nothing(run.steps) and "dead_groups" not in training.alarms:
                 training.say(f"phase {phase.name}: the rewards of every group were alike in all steps: {NOTHING}")
             save_weights(state, run.folder / phase.name)
     except Exception as error:
