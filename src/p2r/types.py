@@ -163,6 +163,11 @@ class Completion(Frozen):
         """All the calls that were made, this one last."""
         return (*self.earlier, self)
 
+    @property
+    def was_drawn(self) -> bool:
+        """Tell whether a server drew it at a temperature of its own: the same prompt may get another reply."""
+        return any("temperature" in call.reworded for call in self.calls)
+
 
 class BoxParse(Frozen):
     """A report of how boxes were read from a reply.

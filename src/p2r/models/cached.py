@@ -57,7 +57,7 @@ class CachedModel:
         if kept is not None:
             return kept.model_copy(update={"reused": "cache"})
         completion = await self._model.complete(prompt, decoding)
-        if "temperature" not in completion.reworded:  # else the server has drawn it
+        if not completion.was_drawn:
             await asyncio.to_thread(self._cache.keep, key, completion)
         return completion
 

@@ -95,7 +95,9 @@ class Memo:
 
 @dataclass(frozen=True, slots=True)
 class MemoReasoner:
-    """Repeats earlier answers from memory, and asks `reasoner` everything else. Failures are not remembered.
+    """Repeats earlier answers from memory, and asks `reasoner` everything else.
+
+    Not remembered are failures, and replies that a server drew at a temperature of its own.
 
     remembers: False to only count.
     """
@@ -113,7 +115,7 @@ class MemoReasoner:
         if (reply := self.memo.find(key)) is None:
             reply = await self.reasoner(sample, evidence)
             self.memo.num_asked += 1
-            if self.remembers:
+            if self.remembers and not reply.was_drawn:
                 self.memo.add(key, reply)
         return reply
 

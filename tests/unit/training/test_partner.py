@@ -152,6 +152,27 @@ async def test_the_memo_answers_what_was_answered_and_forgets_failures() -> None
     assert (inner.num_asked, restored.num_asked, restored.num_reused) == (4, 3, 2)
 
 
+async def test_the_memo_does_not_keep_what_a_server_drew_at_its_own_temperature() -> None:
+    reply = Completion(text="A", finish_reason="stop", model="m")
+    replies = [
+        reply.model_copy(update={"reworded": ("temperature",)}),
+        reply.model_copy(update={"earlier": (reply.model_copy(update={"reworded": ("seed", "temperature")}),)}),
+        reply.model_copy(update={"reworded": ("seed",)}),
+    ]
+
+    class Reasoner:
+        fingerprint = "r"
+
+        async def __call__(self, sample: object, evidence: object) -> Completion:
+            return replies.pop(0)
+
+    memo = Memo()
+    reasoner = MemoReasoner(Reasoner(), memo)
+    evidence, sample = gather(FullImage(Image.new("RGB", (100, 100))), ()), make_sample()
+    assert [(await reasoner(sample, evidence)).reused for _ in range(4)] == ["", "", "", "cache"]
+    assert (memo.num_asked, memo.num_reused, len(memo)) == (3, 1, 1)
+
+
 SERVER = """
 import http.server, json, sys
 class Handler(http.server.BaseHTTPRequestHandler):
