@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
-from p2r.errors import ImageError
+from p2r.errors import DataError, ImageError
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, decode_image
+from p2r.images.unpack import unpack
 from p2r.images.web import WebImage
 from p2r.types import ImageSource
 
@@ -51,17 +50,10 @@ class DataUrlImage:
 
     def load(self) -> Image.Image:
         """Decode the image. Raises ImageError."""
-        head, comma, body = self.url.partition(",")
         try:
-            data = (
-                base64.b64decode(unquote(body), validate=True) if head.endswith(";base64") else unquote_to_bytes(body)
-            )
-        except binascii.Error as error:
-            raise ImageError(
-                f"{self.uri} is not base64: {str(error).lower()}", hint="it was cut off or altered; make it again"
-            ) from error
-        if not comma:
-            raise ImageError(f"{self.uri} has no comma", hint="a data: URL reads like data:image/png;base64,...")
+            data = unpack(self.url.encode())
+        except DataError as error:
+            raise ImageError(f"{self.uri} {error.message}", hint=error.hint) from error
         return decode_image(data, self.uri, max_image_pixels=self.max_image_pixels)
 
 

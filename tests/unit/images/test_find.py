@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -41,6 +42,22 @@ def test_a_data_url_holds_its_image() -> None:
     assert len(image.uri) <= 60
     with pytest.raises(ImageError, match="pixels"):
         DataUrlImage(f"data:image/png;base64,{text}", max_image_pixels=5).load()
+
+
+def test_a_data_url_is_read_in_every_spelling() -> None:
+    buffer = io.BytesIO()
+    Image.frombytes("L", (40, 30), bytes(range(240)) * 5).save(buffer, "BMP")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    assert set("+/=") <= set(text)
+    for url in (
+        f"DATA:image/bmp;BASE64,{text}",
+        f"data:image/bmp;base64,{quote(text, safe='')}",
+        f"data:image/bmp;base64,{text.rstrip('=').replace('+', '-').replace('/', '_')}",
+        f"data:;base64,{text[:40]}\r\n {text[40:]}",
+        f"data:image/bmp,{quote(buffer.getvalue())}",
+        f"data:image/bmp,{text}",
+    ):
+        assert find_image(url).load().size == (40, 30), url
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,iVBOR", "data:image/png;base64,????", "data:image/png;base64"])

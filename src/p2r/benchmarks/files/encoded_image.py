@@ -7,10 +7,11 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from p2r.benchmarks.files.cell_image import CellImage, unpack
+from p2r.benchmarks.files.cell_image import CellImage
 from p2r.benchmarks.files.field_image import ParquetImage, make_image
 from p2r.errors import DataError, ImageError, reason_of
 from p2r.images.load import FileImage
+from p2r.images.unpack import unpack
 from p2r.types import ImageSource
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}

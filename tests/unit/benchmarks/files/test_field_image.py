@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from p2r.benchmarks.files.cell_image import HEADER_BYTES, CellImage, HeldCell, unpack
+from p2r.benchmarks.files.cell_image import HEADER_BYTES, CellImage, HeldCell
 from p2r.benchmarks.files.field_image import find_image, make_image
 from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.table_file import read_table
 from p2r.errors import DataError, ImageError
 from p2r.images.load import read_size
+from p2r.images.unpack import unpack
 from tests.fakes.benchmark_files import make_bytes, write_parquet
 
 DATA = make_bytes(3)

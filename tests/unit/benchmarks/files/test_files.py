@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from p2r.benchmarks.files.cell_image import unpack
 from p2r.benchmarks.files.field_image import find_image
 from p2r.benchmarks.files.json_file import read_json
 from p2r.benchmarks.files.table_file import find_parts, read_columns, read_table
 from p2r.errors import DataError, ImageError
 from p2r.images.load import decode_image
+from p2r.images.unpack import unpack
 from tests.fakes.benchmark_files import make_base64, make_bytes, write_parquet, write_tsv
 
 TRICKY = ['say "hi"', "two\nlines", "a\ttab", "", "ünï", '"', '""', 'ends with quote"']

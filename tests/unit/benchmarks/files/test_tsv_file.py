@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from p2r.benchmarks.files.cell_image import unpack
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.files.tsv_file import read_tsv, read_tsv_header
 from p2r.errors import DataError
+from p2r.images.unpack import unpack
 from tests.fakes.benchmark_files import make_bytes
 
 LARGE = frozenset({"image"})
