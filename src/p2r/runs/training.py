@@ -238,7 +238,7 @@ def find_training_folders(place: Path) -> list[Path]:
 
 
 def is_evidence(folder: Path) -> bool:
-    """Tell whether a folder holds what a training's frozen perceiver saw, and so is no run."""
+    """Tell whether a folder holds what a training's frozen perceiver saw; that is not a run of its own."""
     place = folder.parent
     return place.name == EVIDENCE_FOLDER and (place.parent / RECIPE_FILE).is_file()
 
