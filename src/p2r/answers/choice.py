@@ -17,11 +17,12 @@ Where a rule finds two letters, none is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 from p2r.answers import phrases
+from p2r.answers.claims import Claim, decide, find_claims
 from p2r.answers.clauses import Clause, Mood, read_clauses
 from p2r.answers.listing import read_listing
 from p2r.answers.option_text import find_words, match_option, observe
@@ -56,7 +57,7 @@ def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_
         start = len(text) - len(text.lstrip())
         return Choice(letter, "option_text", start, start + len(text.strip()))
     reader = _Reader(text, options)
-    claims = [*reader.claims(reader.clauses, strong_only=explicit_only), *reader.boxed()]
+    claims = [*find_claims(reader.clauses, reader.listing.listed, strong_only=explicit_only), *reader.boxed()]
     if claims and (opening := reader.opening()):
         claims.append(Claim(opening, is_strong=True, is_turn=False))
     if claims:
@@ -75,45 +76,14 @@ def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_
     return reader.stated_words() or reader.observed_words(committed=committed)
 
 
-class Claim(NamedTuple):
-    """A place that calls an option the answer.
-
-    is_turn: a word of correction or conclusion is before it.
-    """
-
-    mention: Mention
-    is_strong: bool
-    is_turn: bool
-    is_boxed: bool = False
-
-
-def decide(claims: Iterable[Claim]) -> Claim | None:
-    """Return the claim that counts where several are called the answer, in the order of the text; None for none."""
-    current: Claim | None = None
-    is_open = False
-    for claim in claims:
-        if current is None or claim.mention.letters == current.mention.letters:
-            is_open = is_open and not claim.is_turn
-            if current is None or claim.is_strong > current.is_strong:
-                current = claim
-        elif claim.is_turn or claim.is_strong > current.is_strong:
-            current, is_open = claim, False
-        elif claim.is_strong == current.is_strong:
-            is_open = True
-    return None if is_open else current
-
-
 _LONGEST_REMARK_WORDS = 8
 _MOST_HEADINGS = 100
 # How far before an option the words are looked for that change its meaning.
-_NEAR_CHARS, _FAR_CHARS = 80, 300
+_NEAR_CHARS = 80
 # Text that is struck out, and HTML tags.
 _NO_TEXT = re.compile(
     r"~~[^~\n]{1,200}~~|</?(?:b|i|u|p|em|br|strong|code|span|div|mark)\b[^<>\n]{0,80}>", re.IGNORECASE
 )
-
-
-_ENDS_BARE = re.compile(r"(?:^|\b(?:is|it's|was) |: )[A-Z]$")
 
 
 class _Reader:
@@ -123,34 +93,11 @@ class _Reader:
         self.text = text
         self.options = options
         self.valid = LETTERS[: len(options)] if options else LETTERS
-        tokens = split(text)
+        tokens = split(phrases.TICK_BOX.sub("   ", text))
         mentions = dict(LetterFinder(tokens, options).find())
         self.mentions = tuple(mentions.values())
         self.clauses = read_clauses(tokens, mentions)
         self.listing = read_listing(text, tokens, mentions, len(options))
-
-    def claims(self, clauses: Sequence[Clause], *, strong_only: bool = False) -> Iterator[Claim]:
-        """Find where an option is called the answer."""
-        is_turn, concluding, has_claim = False, -1, False
-        for clause in clauses:
-            found = _find_claims(clause, strong_only=strong_only)
-            if is_turn and not found and not strong_only and _is_bare(clause):
-                found = [(max(clause.mentions), False)]
-            if has_claim and not found and (is_turn or phrases.CORRECTION.search(clause.text)):
-                yield from (_take_back(mention) for _, mention in clause.counted())
-            found = [
-                (place, is_strong)
-                for place, is_strong in found
-                if is_strong or clause.mentions[place].start not in self.listing.listed
-            ]
-            for place, is_strong in found:
-                before = clause.text[max(0, place - _FAR_CHARS) : place]
-                turns = is_turn or concluding == clause.sentence or _turns(before)
-                yield Claim(clause.mentions[place], is_strong, turns)
-                is_turn, concluding, has_claim = False, -1, True
-            if not found:
-                is_turn = is_turn or bool(phrases.CORRECTION.search(clause.text))
-                concluding = clause.sentence if phrases.CONCLUSION.search(clause.text) else concluding
 
     def boxed(self) -> Iterator[Claim]:
         """Find boxed letters and words; a box is where an answer ends."""
@@ -254,7 +201,7 @@ class _Reader:
 
     def stated_words(self) -> Choice | None:
         """Find the option whose words are called the answer."""
-        claim = decide(self.claims(self.spoken, strong_only=True))
+        claim = decide(find_claims(self.spoken, self.listing.listed, strong_only=True))
         return self.choice(claim.mention, "phrase") if claim else None
 
     def observed_words(self, *, committed: bool) -> Choice | None:
@@ -279,37 +226,6 @@ class _Reader:
             return None
         letter = mention.letters if mention.letters in self.valid else None
         return Choice(letter, rule, mention.start, mention.end)
-
-
-def _find_claims(clause: Clause, *, strong_only: bool) -> list[tuple[int, bool]]:
-    """Return the place of each claim of a clause, and whether it is a strong one."""
-    if clause.kind is not Mood.STATEMENT or not clause.mentions:
-        return []
-    found: dict[int, bool] = {}
-    for patterns, is_strong in ((phrases.STRONG, True), (phrases.WEAK, False)):
-        for pattern in patterns:
-            for match in pattern.finditer(clause.text):
-                place, end = match.span("letter")
-                if place in found or place not in clause.mentions or clause.is_denied(place, end):
-                    continue
-                is_sure = not phrases.HEDGE.search(clause.text[max(0, place - _FAR_CHARS) : end + 20])
-                if is_strong or not clause.is_explanation:
-                    found[place] = is_strong and is_sure and not clause.is_explanation
-    return [(place, is_strong) for place, is_strong in sorted(found.items()) if is_strong or not strong_only]
-
-
-def _take_back(mention: Mention) -> Claim:
-    """Return a claim behind a correction that is not clear: "The answer is A. Wait, maybe B"."""
-    return Claim(mention._replace(letters=f"{mention.letters}/?"), is_strong=False, is_turn=True)
-
-
-def _is_bare(clause: Clause) -> bool:
-    """Tell whether a clause only says that something is an option: "B", "the flag is B"."""
-    return clause.kind is Mood.STATEMENT and _ENDS_BARE.search(clause.text[-40:]) is not None
-
-
-def _turns(text: str) -> bool:
-    return bool(phrases.CORRECTION.search(text) or phrases.CONCLUSION.search(text))
 
 
 def read_opening(text: str, options: Sequence[str]) -> Choice | None:

@@ -6,6 +6,7 @@ and the question "is it A": plain words in lower case, each mention of an option
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,6 +30,7 @@ class Clause:
 
     sentence: the number of the sentence it belongs to.
     is_asked: its sentence ends in a question mark.
+    is_affirmed: it asks, and the next one says yes.
     opens_line, ends_line: whether lines begin and end with it.
     """
 
@@ -38,12 +40,21 @@ class Clause:
     opens_line: bool
     ends_line: bool = False
     is_asked: bool = False
+    is_affirmed: bool = False
     kind: Mood = field(default=Mood.STATEMENT)
 
     def is_denied(self, place: int, end: int) -> bool:
         """Tell whether what is said of the mention at `place` is that it is wrong."""
+        denied_after = bool(phrases.DENIED_AFTER.match(self.text, end))
+        others = phrases.ALL_EXCEPT.search(self.text, max(0, place - _FARTHEST_CHARS), place)
+        if others:
+            return bool(others["all"]) != denied_after
         before = phrases.NO_NEGATION.sub(" ", self.text[max(0, place - _FARTHEST_CHARS) : place])
-        return bool(phrases.NEGATION.search(before)) or bool(phrases.DENIED_AFTER.match(self.text, end))
+        return bool(phrases.NEGATION.search(before)) or denied_after
+
+    def excepts(self) -> bool:
+        """Tell whether it speaks of all options except one."""
+        return any(phrases.ALL_EXCEPT.search(self.text, 0, place) for place in self.mentions)
 
     @property
     def is_explanation(self) -> bool:
@@ -66,7 +77,15 @@ def read_clauses(tokens: Sequence[Token], mentions: Mapping[int, Mention]) -> li
         sentences.setdefault(clause.sentence, []).append(clause)
     for sentence in sentences.values():
         _classify(sentence)
+    _answer_questions(clauses)
     return clauses
+
+
+def _answer_questions(clauses: Sequence[Clause]) -> None:
+    """Take a question and the yes behind it for one statement: "Is it red? No. Blue? Yes."."""
+    for clause, answer in itertools.pairwise(clauses):
+        if clause.is_asked and clause.kind is Mood.QUESTION and phrases.YES.search(answer.text) and not answer.mentions:
+            clause.kind, clause.sentence, clause.is_affirmed = Mood.STATEMENT, answer.sentence, True
 
 
 def _classify(sentence: Sequence[Clause]) -> None:
@@ -88,7 +107,7 @@ def _classify(sentence: Sequence[Clause]) -> None:
             ends_asked = is_asked and len(sentence) - place <= _MOST_ASKED
             if ends_asked or phrases.QUESTION.search(clause.text):
                 clause.kind = Mood.QUESTION
-            elif phrases.COMPARISON.search(clause.text):
+            elif phrases.COMPARISON.search(clause.text) and not clause.excepts():
                 clause.kind = Mood.COMPARISON
         if len(clause.text) >= _LEAST_CHARS:
             before = clause
@@ -164,7 +183,8 @@ class _Cutter:
 
     def take_word(self, index: int, lower: str) -> Iterator[Clause]:
         east = phrases.OPENERS_EAST.search(lower)
-        if lower in phrases.OPENERS or (self.found and lower in phrases.CONTRASTS and self.mentioned_next(index)):
+        opens = lower in phrases.OPENERS and not self.is_exception(lower)
+        if opens or (self.found and lower in phrases.CONTRASTS and self.mentioned_next(index)):
             yield from self.end()
         elif east:
             while east:
@@ -227,6 +247,10 @@ class _Cutter:
             elif lower not in ("option", "(", "**", "*", '"', "'", ")", "[", "选项"):
                 return None
         return None
+
+    def is_exception(self, lower: str) -> bool:
+        """Tell whether "but" leaves out an option: "everything but B"."""
+        return lower == "but" and bool(self.words) and self.words[-1] in phrases.ALL_OR_NONE
 
     def mentioned_next(self, index: int) -> bool:
         return any(place in self.mentions for place in range(index + 1, index + 5))

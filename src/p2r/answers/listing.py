@@ -37,7 +37,10 @@ def read_listing(text: str, tokens: Sequence[Token], mentions: Mapping[int, Ment
     for run, run_end in zip(runs, following, strict=False):
         segments = _cut_segments(text, run, run_end)
         if len(run) >= _LEAST_ITEMS:
-            chosen = _choose(run, segments, num_options) or chosen
+            ticked = [
+                mention for mention in run if phrases.TICKED.search(text[max(0, mention.start - 20) : mention.start])
+            ]
+            chosen = (ticked[0] if len(ticked) == 1 else _choose(run, segments, num_options)) or chosen
         elif _is_listing_of_one(text, run[0], segments[0]):
             listed.add(run[0].start)
     line_end = text.find("\n", max(listed, default=0)) if listed else 0
@@ -48,7 +51,7 @@ def _is_item(tokens: Sequence[Token], index: int, mention: Mention) -> bool:
     if len(mention.letters) != 1:
         return False
     after = tokens[index + 1].text if index + 1 < len(tokens) else ""
-    return mention.has_words or mention.is_heading or after in _MARKS
+    return mention.has_words or mention.is_heading or after in _MARKS or phrases.SHARE.fullmatch(after) is not None
 
 
 def _find_runs(items: Sequence[tuple[int, Mention]]) -> list[list[Mention]]:

@@ -71,7 +71,7 @@ def observe(clauses: Sequence[Clause], text: str, *, committed: bool) -> Mention
         return None
     if committed:
         return mention
-    if phrases.REFUSAL.search(text.lower()) or last.sentence != clauses[-1].sentence:
+    if (phrases.REFUSAL.search(text.lower()) and not concludes) or last.sentence != clauses[-1].sentence:
         return None
     return None if _has_unclear_subject(clauses, last) else mention
 
@@ -83,6 +83,7 @@ _NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 _EAST_NUMBERS = dict(zip("零一两三四五六七八九十", range(11), strict=True))
 _DRAWN = phrases.word_set("box boxes rectangle rectangles frame frames outline bounding")
 _BEFORE_ONE = phrases.word_set("is are only exactly just see count : = answer")
+_AGREES = re.compile(r"(?:^|\b)(?:that's|you're|that is|you are|all)$")
 _LAST_IS_OTHER = re.compile(r"^(?:it|this|that|the (?:object|item|thing)) (?:is|was|looks|appears)\b")
 
 
@@ -163,9 +164,17 @@ def _is_at(tokens: Sequence[Token], index: int, words: Sequence[str]) -> bool:
         return not after.text.isascii()
     if after and after.lower in _DRAWN:
         return False
+    if words in (("right",), ("correct",)) and _is_agreement(tokens, index):
+        return False
     if words == ("one",) and before and before.lower not in _BEFORE_ONE:
         return False
     return not (first.text[0].isdigit() and _is_list_number(tokens, index))
+
+
+def _is_agreement(tokens: Sequence[Token], index: int) -> bool:
+    """Tell whether "right" only agrees: "That's right, ...", "You are right"."""
+    before = " ".join(token.lower for token in tokens[max(0, index - 2) : index])
+    return bool(_AGREES.search(before)) and not (index + 1 < len(tokens) and tokens[index + 1].is_word)
 
 
 def _is_list_number(tokens: Sequence[Token], index: int) -> bool:

@@ -27,15 +27,17 @@ OPTION: Final = r"(?<![A-Z/])(?P<letter>[A-Z](?:/[A-Z])*)"
 
 COUNTED_NOUNS: Final = word_set("option options choice answer")
 CARDINALS: Final = ["1", "one", "2", "two", "3", "three", "4", "four", "5", "five", "6", "six"]
-ORDINALS: Final = ["first", "second", "third", "fourth", "fifth", "sixth"]
+ORDINALS: Final = ["first", "1st", "second", "2nd", "third", "3rd", "fourth", "4th", "fifth", "5th", "sixth", "6th"]
+# "The first one" is an option only where it is called one: "the answer is the first one".
+BEFORE_ORDINAL: Final = word_set("is : pick choose select with answer choice option it's be")
 LINKS: Final = word_set(": = is are be was as est es é è ist lautet är er jest это c'est it's that's")
 BEFORE_SMALL_LETTER: Final = LINKS | word_set("answer option choice letter choose pick so opción opção réponse")
 # The words before a letter that leave it an option. After any other word it is a part of a name: Company B, point A.
 BEFORE_LETTER: Final = BEFORE_SMALL_LETTER | word_set(
     """a an the my me us i it this that these there which what only just not no yes nor or and but than then thus hence
     therefore because since as if so while whereas although though unless when whether either neither both between among
-    with without for from to of on in at by like over against except besides versus vs via about around into
-    be being been am were isn't aren't wasn't would should could might may must can cannot can't don't
+    with without for from to toward of on in at by like over against except besides versus vs via about around
+    into be being been am were isn't aren't wasn't would should could might may must can cannot can't don't
     ans letters options choices answers response result output conclusion selection verdict guess bet match final best
     correct right incorrect wrong actual true likely one e.g i.e namely
     choosing chose chosen picks picking picked select selects selecting selected go going went opt opting settle take
@@ -74,6 +76,7 @@ OPENERS: Final = word_set(
     or leaving leaves given considering however yet then until otherwise mais sino sondern pero parce porque weil aber
     denn donc então quindi perché"""
 )
+ALL_OR_NONE: Final = word_set("all everything anything nothing none options choices answers")
 # A contrast begins a clause after an option: "B, not A", "C rather than B".
 CONTRASTS: Final = word_set("not rather instead over nor unlike nicht não non pas ne")
 OPENERS_EAST: Final = re.compile(
@@ -151,6 +154,7 @@ COMPARISON: Final = _compile(
     r"|\b(?:some|someone|somebody|many|people|others?|most|you|they|one|anyone|viewers?|readers?|users?|students?"
     r"|models?)(?: (?!the\b|see\b)\w+){0,4}"
     r" (?:might|may|could|would|often|say|says|think|thinks|choose|answer|pick|assume|believe|guess|mistake)\b"
+    r"|\b(?:anyone|someone|those|people|whoever)(?: who)? (?:choos|pick|select|answer|say)\w*"
     r"|\b(?:you|one|they)'d\b|\btempt\w*|\bfooled\b|\bmisle\w+|\bconfus\w+|\bmistak\w+|\bat first\b|\binitial\w*"
     r"|\boriginally\b|\bfirst (?:i )?(?:thought|guess\w*|chose|picked|said)\b"
     r"|\bi (?:had |have )?(?:first|once|said|thought|chose at first|would have)\b|\bwould have (?:been|chosen"
@@ -164,6 +168,8 @@ COMPARISON: Final = _compile(
 QUESTION: Final = _compile(
     r"还是|是否|吗$|かどうか|^(?:is|are|does|do|could|can|would|should|which|what|how|why)\b(?=.*\?)"
 )
+# An answer to a question that was only asked to be answered.
+YES: Final = _compile(r"^(?:yes|yeah|yep|yup|correct|right|indeed|exactly|true|是|是的|对)$")
 HEDGE: Final = _compile(
     r"\b(?:maybe|perhaps|possibly|might|may|could|probably|suppose|lean\w*|tempted|seems?)\b|可能|也许|或许|大概"
 )
@@ -179,7 +185,7 @@ CORRECTION: Final = _compile(
     r"|thinking) (?:again|closer|more)"
     r"|upon|after (?:re\w+|a closer|another|closer|looking again|zooming)|no(?: no| wait)?$|nope|i was wrong"
     r"|that is wrong|that's wrong|not quite)"
-    r"|\b(?:but now|correction|corrected|i correct|i change|changed? my|changing my|i stand corrected|actually"
+    r"|\b(?:but now|correction|corrected|i correct|i change|chang(?:e|ed|ing) (?:it|my)|i stand corrected|actually"
     r"|wait no|no wait)\b"
     r"|不对|等等|更正|改为|纠正|修正|再看|仔细看|^不是?$|訂正|아니"
 )
@@ -206,6 +212,13 @@ _FILLER = (
     r"|answer|number|indeed|just|then|thus"
     r"|therefore|still|correct|best|right|likely|most|one|probably|not sure|in fact|actually|again|:|\w+ly) )"
 )
+_EXCEPT = (
+    r"\b(?:(?P<all>all|everything|every|any|anything|each)|none|nothing|no)"
+    r"(?: (?:of|the|options?|choices?|answers?|ones?|others?)){0,4} (?:except|but|besides|than|apart from|save)"
+    r"(?: (?:for|the|option|choice|answer)){0,3} "
+)
+# What is said of all other options: "all options except B are wrong".
+ALL_EXCEPT: Final = _compile(rf"{_EXCEPT}$")
 STRONG: Final = (
     # "the answer to this question is B", "final choice : B", "answer with B"
     _compile(
@@ -216,7 +229,8 @@ STRONG: Final = (
     _compile(rf"\b(?:answer|ans)\b {_FILLER}{{0,4}}{OPTION}"),
     # "I choose option B", "go with B"
     _compile(
-        r"\b(?:choos(?:e|ing)|chose|chosen|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? with|opt(?:ing)? for"
+        r"\b(?:choos(?:e|ing)|chose|chosen|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? (?:with|for)"
+        r"|opt(?:ing)? for|prefer"
         r"|settle (?:on|for)|vote for|stick with|take"
         rf"|choisis|elijo|wähle|scelgo|escolho|выбираю) {_FILLER}{{0,4}}{OPTION}"
     ),
@@ -230,6 +244,13 @@ STRONG: Final = (
         r"|(?:right|best|final|closest|better|only)(?: (?:answer|option|choice|one|match|fit|candidate|letter"
         r"|here))?(?=$))"
     ),
+    # "I change my answer from A to B", "correct : B"
+    _compile(
+        rf"\b(?:chang|switch|revis|updat|amend)(?:e|ed|es|ing)?(?: \S+){{1,5}}? (?:to|into) {_FILLER}{{0,4}}{OPTION}"
+    ),
+    _compile(rf"^(?:the )?(?:correct|right|true)(?: (?:one|letter))? : {OPTION}"),
+    # "all options except B are wrong", "nothing but B fits"
+    _compile(rf"{_EXCEPT}{OPTION}"),
     # "答案是 B", "应选 B"
     _compile(
         r"(?:答案|正解|选择|選擇|应选|應選|应该选|选|正确选项|正确的是|回答|答え|정답|답)"
@@ -254,6 +275,12 @@ WEAK: Final = (
         rf"{OPTION} (?:(?:\w+ly|best|better|alone|also|seems|appears|to|does|would) ){{0,2}}(?:fits?|match(?:es)?"
         rf"|it is|works|aligns?|agrees|describes|remains|better|wins|is left|is better|is it)\b(?! the (?:hull"
         rf"|flag|car|boat|sky))"
+    ),
+    # "C is" where the others are not, "only C matches the flag"
+    _compile(rf"^(?:(?:but|so|and|only|option|choice) )*{OPTION} (?:is|does)$"),
+    _compile(
+        rf"\bonly (?:option |choice |letter )?{OPTION} (?:can be |is |could be |seems )?"
+        r"(?:match|fit|agree|align|correct|right|work|remain|left|possible|consistent|true|plausible|describe|correspond|show)"
     ),
     # "so B", "it is B", "no, B": nothing but such words and the letter
     _compile(
@@ -291,6 +318,9 @@ VERDICT_YES: Final = re.compile(
     r"\b(?:yes|correct|right|true|match(?:es)?|fits|visible|present)\b|[✅✓✔☑√]|是|对|正确|符合", re.IGNORECASE
 )
 SHARE: Final = re.compile(r"\b(\d{1,3}(?:\.\d{1,3})?)\s?%|(?<![\d.])([01]?\.\d{1,4})\b")
+# A box before an option that is ticked: "- [x] B. blue".
+TICKED: Final = re.compile(r"\[[xX✓✔]\][ *_(]*(?:[Oo]ption )?$")
+TICK_BOX: Final = re.compile(r"\[[ xX✓✔]\](?=[ *_(]{0,4}(?:[Oo]ption )?[A-Z])")
 # What announces that options are gone through: "Let's check each option:".
 ANNOUNCEMENT: Final = re.compile(
     r"(?:\b(?:options?|choices?|candidates?|possibilities|each|one by one|alternatives|analyz\w+|compar\w+)\b|选项"
@@ -301,7 +331,8 @@ ANNOUNCEMENT: Final = re.compile(
 # A text that ends so was cut off.
 UNFINISHED: Final = _compile(
     r"\b(?:is|are|was|the|an|of|and|or|so|since|because|to|in|on|with|this|that|but|if|as|at|by|for|from|which|it"
-    r"|its|there|than|these|while|i|we)$|\w+ \w+ \w+,$|\($"
+    r"|its|there|than|these|while|i|we|seems|appears|looks|has|have|can"
+    r"|were|does)$|[.!?:\n]\s+(?:[Tt]he|[Tt]his|[Ii]ts) [^\W\d]+$|\w+ \w+ \w+,$|\($"
 )
 REFUSAL: Final = _compile(
     r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|hard to|difficult to) (?:\w+ )?(?:tell|say"

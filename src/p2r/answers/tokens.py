@@ -124,16 +124,27 @@ class LetterFinder:
             place, end = phrases.CARDINALS.index(token.lower) // 2, index + 1
             if (token.lower,) in self.words and (place >= len(self.words) or self.words[place] != (token.lower,)):
                 return None
-        elif after and after.lower in phrases.COUNTED_NOUNS and token.lower in phrases.ORDINALS:
+        elif after and self.is_counted(index):
             following = self.at(index + 2)
             if after.lower == "choice" and following and following.lower in (":", "is", "was", "would"):
                 return None
-            place, end = phrases.ORDINALS.index(token.lower), index + 2
+            place = len(self.words) - 1 if token.lower == "last" else phrases.ORDINALS.index(token.lower) // 2
+            end = index + 2
         else:
             return None
         if not self.words or place >= len(self.words):
             return None
-        return Mention(LETTERS[place], token.start, token.end, end)
+        return Mention(LETTERS[place], token.start, self.tokens[end - 1].end, end)
+
+    def is_counted(self, index: int) -> bool:
+        """Tell whether an option is counted at `index`: "second option"; "first one" only where one is asked for."""
+        word, noun = self.tokens[index].lower, self.tokens[index + 1].lower
+        if word != "last" and word not in phrases.ORDINALS:
+            return False
+        if noun == "one":
+            before = self.first_before(index - 1) if self.first_before(index) == "the" else "the"
+            return self.is_boundary(index + 2) and before in ("", *phrases.BEFORE_ORDINAL)
+        return noun in phrases.COUNTED_NOUNS and not (word == "last" and noun == "answer")
 
     def at(self, index: int) -> Token | None:
         return self.tokens[index] if 0 <= index < len(self.tokens) else None
@@ -150,7 +161,7 @@ class LetterFinder:
                 if not is_pair and not (before.text == "." and len(further.text) > 1) and further.text[-1].isascii():
                     return True
         if after and after.start == token.end:
-            if after.text[0].isdigit():
+            if after.text[0].isdigit() or after.text == "+":
                 return True
             further = self.at(index + 2)
             if after.text in ".'’-/" and further and further.start == after.end and further.text[0].isalpha():
@@ -247,12 +258,12 @@ class LetterFinder:
         if word is None or not word.is_word:
             return True
         if word.text[0].isdigit():
-            return False
+            return bool(phrases.SHARE.fullmatch(word.text))
         if _IS_EAST_ASIAN.match(word.text):
             return word.text.startswith(phrases.AFTER_LETTER_EAST)
         if token.text == "I":
             return False
-        return token.text != "A" or word.lower in phrases.AFTER_LETTER
+        return token.text != "A" or word.lower in phrases.AFTER_LETTER or word.text in self.valid
 
     def may_follow(self, index: int) -> bool:
         """Tell whether the word before a letter lets it be an option; any noun makes it a name: "Company B"."""
@@ -274,7 +285,10 @@ class LetterFinder:
         if self.tokens[index].text.islower():
             return word in phrases.BEFORE_SMALL_LETTER
         return (
-            word in phrases.BEFORE_LETTER or word.endswith("ly") or any(words[-1:] == (word,) for words in self.words)
+            word.removesuffix("s") in phrases.BEFORE_LETTER
+            or word in phrases.BEFORE_LETTER
+            or word.endswith("ly")
+            or any(words[-1:] == (word,) for words in self.words)
         )
 
 
