@@ -108,6 +108,7 @@ class _Reader:
             if letter:
                 yield Claim(Mention(letter, *match.span(1), next=0), is_strong=True, is_turn=True, is_boxed=True)
 
+    @cached_property
     def counted(self) -> list[Mention]:
         """List the mentions that may be a choice, the options that are only gone through left out."""
         return [
@@ -141,7 +142,7 @@ class _Reader:
 
     def headings(self) -> list[Mention]:
         """Find lines that begin with a letter, followed by its option or a remark."""
-        counted = self.counted()
+        counted = self.counted
         headings = [mention for mention in counted if mention.is_heading and mention.letters in self.valid]
         headings = headings[-_MOST_HEADINGS:]
         return [
@@ -173,7 +174,7 @@ class _Reader:
 
     def named(self) -> list[Mention]:
         """Find letters after the word option."""
-        counted = self.counted()
+        counted = self.counted
         return [
             clause.mentions[match.start("letter")]
             for clause in self.clauses
@@ -184,7 +185,7 @@ class _Reader:
 
     def alone(self, *, committed: bool) -> list[Mention]:
         """Find single capitals; in a long text only where it ends with them."""
-        found = [mention for mention in self.counted() if set(mention.letters) <= {*self.valid, "/"}]
+        found = [mention for mention in self.counted if set(mention.letters) <= {*self.valid, "/"}]
         if not found or committed or len({mention.letters for mention in found}) > 1:
             return found
         ends_on_it = not re.search(r"\w", self.text[found[-1].end :])

@@ -45,16 +45,19 @@ class Clause:
 
     def is_denied(self, place: int, end: int) -> bool:
         """Tell whether what is said of the mention at `place` is that it is wrong."""
-        denied_after = bool(phrases.DENIED_AFTER.match(self.text, end))
-        others = phrases.ALL_EXCEPT.search(self.text, max(0, place - _FARTHEST_CHARS), place)
-        if others:
-            return bool(others["all"]) != denied_after
-        before = phrases.NO_NEGATION.sub(" ", self.text[max(0, place - _FARTHEST_CHARS) : place])
-        return bool(phrases.NEGATION.search(before)) or denied_after
+        before = self.text[max(0, place - _FARTHEST_CHARS) : place]
+        is_denied_after = bool(phrases.DENIED_AFTER.match(self.text, end))
+        if others := phrases.ALL_EXCEPT.search(before):
+            return bool(others["all"]) != is_denied_after
+        if is_denied_after or not phrases.NEGATION.search(before):
+            return is_denied_after
+        return bool(phrases.NEGATION.search(phrases.NO_NEGATION.sub(" ", before)))
 
     def excepts(self) -> bool:
         """Tell whether it speaks of all options except one."""
-        return any(phrases.ALL_EXCEPT.search(self.text, 0, place) for place in self.mentions)
+        return any(
+            phrases.ALL_EXCEPT.search(self.text[max(0, place - _FARTHEST_CHARS) : place]) for place in self.mentions
+        )
 
     @property
     def is_explanation(self) -> bool:
