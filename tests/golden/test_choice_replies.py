@@ -1,7 +1,7 @@
 """Replies to choice questions, with the letter that a careful human reads, and how many of them the reader reads.
 
 `choice_given` are replies of an outside review, `choice_reviewed` those that its text quotes. `choice_heldout_1` to
-`choice_heldout_5` were labeled before the reader was run on them. `pytest -s` prints the scores.
+`choice_heldout_6` were labeled before the reader was run on them. `pytest -s` prints the scores.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ SETS = (
     "choice_heldout_3",
     "choice_heldout_4",
     "choice_heldout_5",
+    "choice_heldout_6",
 )
 ROWS = {name: read_rows(f"cases/{name}") for name in SETS}
 

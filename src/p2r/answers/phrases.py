@@ -66,7 +66,7 @@ AFTER_LETTER: Final = word_set(
     """and as because being based but can cannot can't could couldn't considering did didn't does doesn't due fits fit
     for from given has hasn't if in instead is isn't it looks matches matched may might must nor not on or over rather
     remains seems should since so that the then therefore there this to too was wasn't were which while whereas will
-    with would wouldn't won't appears corresponds best better works alone only clearly says describes also cannot"""
+    with would wouldn't won't appears corresponds best better works alone only clearly says describes also even"""
 )
 
 # --- Where a clause ends ------------------------------------------------------------------------------------------

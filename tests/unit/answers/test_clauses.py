@@ -1,0 +1,40 @@
+"""What is said of an option in a clause: denied, excepted, asked and answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2r.answers import extract_answer
+
+COLORS = ["red", "blue", "green", "yellow"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("All options except C are wrong.", "C"),
+        ("All options except C are right.", None),
+        ("None but D fits.", "D"),
+        ("Everything but D is visible.", None),
+        ("Is it red? No. Is it blue? Yes.", "B"),
+        ("Is it red? Is it blue? No.", None),
+        ("I change my answer from A to C.", "C"),
+        ("There is no doubt that it is B.", "B"),
+        ("The answer is certainly not B.", None),
+        ("The last option.", "D"),
+        ("I looked at the first one.", None),
+        ("The grade is B+.", None),
+        ("A B", None),
+        ("- [ ] A\n- [x] B. blue\n- [ ] C. green", "B"),
+    ],
+)
+def test_what_is_said_of_an_option(reply: str, letter: str | None) -> None:
+    assert extract_answer(reply, "choice", COLORS).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [("You're right: left.", "A"), ("That's right.", None), ("It is on the right.", "B")],
+)
+def test_agreement_is_no_answer(reply: str, letter: str | None) -> None:
+    assert extract_answer(reply, "choice", ["left", "right"]).letter == letter
