@@ -180,11 +180,12 @@ def test_an_unknown_model_is_told_with_those_that_there_are(answer: Answer) -> N
     assert error.hint == "it has first, second"
 
 
-def test_a_refused_key_is_told_without_showing_it() -> None:
-    with serve(refusal(401, f"Incorrect API key provided: {KEY}.")) as server:
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_told_without_showing_it(status: int) -> None:
+    with serve(refusal(status, f"Incorrect API key provided: {KEY}.")) as server:
         error = fail(connect(server.url))
         assert len(server.chats) == 1
-    assert "refused the API key (401)" in error.message
+    assert f"refused the API key ({status})" in error.message
     assert "***" in error.message
     assert "OPENAI_API_KEY" in error.hint
 

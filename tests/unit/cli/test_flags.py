@@ -44,6 +44,7 @@ def test_the_flags_of_a_command_are_those_that_it_parses(name: str) -> None:
         ("`skip_bad=3` would leave it out", "--skip-bad 3 would leave it out"),
         ("take them with `boxes=FOLDER`; or not", "take them with --boxes FOLDER; or not"),
         ('name it with `model="a b"`', "name it with --model 'a b'"),
+        ('name them with `model=["a b", "c"]`', "name them with --model 'a b',c"),
         ("as `markdown=True` does", "as --markdown does"),
         ("see `hf auth login`, or `p2r check`", "see `hf auth login`, or `p2r check`"),
         ("`unheard_of` stays, as does `answer_form`", "`unheard_of` stays, as does `answer_form`"),

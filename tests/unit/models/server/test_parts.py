@@ -225,6 +225,7 @@ def test_formats_are_offered_in_turn_and_wishes_are_kept() -> None:
         ("Invalid max_tokens value, the valid range of max_tokens is [1, 8,192]", Dialect("bmp", most_tokens=8192)),
         ("max_tokens exceeds the maximum of 512", Dialect("bmp", most_tokens=512)),
         ("max_tokens must be a whole number", None),
+        ("max_tokens must be at most 0, the context is full", None),
     ],
 )
 def test_a_refusal_leads_to_the_next_wording(message: str, dialect: Dialect | None) -> None:
