@@ -51,7 +51,7 @@ def test_free_text_is_judged_as_a_careful_reader_would(row: dict[str, Any]) -> N
         assert judge_reply(row["reply"], row["target"], "free_form") == row["right"]
 
 
-@pytest.mark.parametrize("row", read_cases("judge_replies_held_out"), ids=lambda row: row["reply"])
+@pytest.mark.parametrize("row", read_cases("judge_replies", "judge_replies_held_out"), ids=lambda row: row["reply"])
 def test_judging_model_is_understood_as_a_careful_reader_would(row: dict[str, Any]) -> None:
     completion = Completion(text=row["reply"], finish_reason="stop", model="judge")
     if row["right"] == "refused":

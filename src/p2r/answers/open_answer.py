@@ -98,6 +98,7 @@ _ABBREVIATION = re.compile(
     r"|sgt|rev|hon|gov|sen|rep|e\.g|i\.e|etc|cf|al|[ap]\.m)|\b[A-Z](?:\.[A-Z])*)\Z",
     re.IGNORECASE,
 )
+_RESTATES = re.compile(r"\bi\.e\.|\bthat\s+is,|\bin\s+other\s+words\b", re.IGNORECASE)
 _BLANK = re.compile(r"\s*")
 _NUMBER_SIGN = re.compile(r"\b(?:no|nos|fig|vol)\Z", re.IGNORECASE)
 _SENTENCE_START = re.compile(
@@ -203,7 +204,7 @@ def _read_short(text: str, form: OpenForm) -> Found | None:
     if form == "number":
         if len(body.split()) > _MOST_WORDS_AROUND_NUMBER:
             return None
-        is_number = find_number(body) or (is_short and re.search(r"\d", body))
+        is_number = find_number(body) or (is_short and re.search(r"\d", body) and not _RESTATES.search(body))
         return _narrow(text, form, "short", start, end) if is_number else None
     if is_short:
         return _narrow(text, form, "short", start, end)

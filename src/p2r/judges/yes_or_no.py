@@ -55,6 +55,8 @@ _NO = (
     "不同",
     "不一致",
 )
+_ALIKE = ("equivalent", "the same", "same", "equal", "identical", "等价")
+_UNLIKE = ("not equivalent", "not the same", "not equal", "not identical", "different", "不等价")
 _WORD = "|".join(sorted((*_YES, *_NO), key=len, reverse=True))
 _CLOSED = r"(?=[^\S\n]*(?:[.,;:!*_`\"”\])}。，！；：\n]|[–—]|-\s|--|\Z))"
 _JSON = re.compile(
@@ -72,6 +74,20 @@ _STATED = re.compile(
 _FIRST = re.compile(rf"[\W_]*(?P<word>{_WORD})(?!\"){_CLOSED}", re.IGNORECASE)
 _FIRST_OF_MANY = re.compile(r"[\W_]*(?P<word>yes|no)\s+(?!and\b|or\b)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _LAST = re.compile(r"\b(?:so|therefore|thus|hence|but)\b[\s,:]{0,3}(?P<word>yes|no)[\W_]*\Z", re.IGNORECASE)
+_WHOLE = re.compile(
+    r"[\W_]*(?:(?:they|these|both|the\s+(?:two|answers|two\s+answers))\s*(?:are|'re|’re)"
+    r"|i(?:'d|’d|\s+would|\s+will|'ll|’ll)?\s+(?:say|answer)[\s:,\"“'*]{0,4}(?:that\s+)?(?:they\s+are)?)\s*"
+    rf"(?P<word>n[o'’]t\s+(?:the\s+same|equivalent|equal|identical)|{'|'.join(_ALIKE)}|different|yes|no)[^\w?？]*",
+    re.IGNORECASE,
+)
+_LABELED = re.compile(
+    r"^[\s*_#`]{0,9}(?:final\s+)?(?:judge?ment|verdict|decision|equivalent)[*_`]{0,2}\s*[:：=][\s*_`]{0,4}"
+    rf"(?P<word>1|0|{'|'.join((*_UNLIKE, *_ALIKE))})[\s*_`.。]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TAKEN_BACK = re.compile(
+    r"[\W_]*(?:yes|no)\b[\s,.;:!—–-]*\b(?:wait|hold\s+on|scratch\s+that)\b[^\w?？]*", re.IGNORECASE
+)
 _AROUND_WORD = re.compile(r"\A[^\w?？]+|[^\w?？]+\Z|\A_+|_+\Z")
 _ALONE = re.compile(
     rf"(?:\A|[.!?。！\n])[\s*_`\"]{{0,9}}(?P<word>{_WORD})[\s*_`\"]{{0,9}}(?=[.!。！\n]|\Z)", re.IGNORECASE
@@ -79,6 +95,18 @@ _ALONE = re.compile(
 
 
 def _find_statements(text: str) -> Iterator[bool]:
+    if taken_back := _TAKEN_BACK.match(text):
+        text = text[taken_back.end() :]  # "No, wait. Yes."
+        if len({word.casefold() for word in re.findall(r"\b(?:yes|no)\b", text, re.IGNORECASE)}) != 1:
+            return
+        if (word := _read_word(text)) is not None:
+            yield word
+    if (match := _WHOLE.fullmatch(text)) and (
+        word := _read_word(re.sub(r"^n['’]t\b", "not", match["word"]))
+    ) is not None:
+        yield word
+    for match in _LABELED.finditer(text):
+        yield match["word"] == "1" if match["word"] in "10" else bool(_read_word(match["word"]))
     for match in _JSON.finditer(text):
         yield match["word"].casefold() in ("true", "yes", "correct", "1")
     for match in _BOXED.finditer(text):
@@ -99,8 +127,10 @@ def _find_statements(text: str) -> Iterator[bool]:
 def _read_word(text: str) -> bool | None:
     """Read a text that is one word; None for any other."""
     start, end = trim(text, 0, len(text))
-    word = _AROUND_WORD.sub("", text[start:end]).casefold()
-    return _means_yes(word) if word in _YES or word in _NO else None
+    word = " ".join(_AROUND_WORD.sub("", text[start:end]).casefold().split())
+    if word in _YES or word in _ALIKE:
+        return True
+    return False if word in _NO or word in _UNLIKE else None
 
 
 def _means_yes(word: str) -> bool:

@@ -99,3 +99,8 @@ def test_a_long_hostile_reply_is_read_at_once(unit: str) -> None:
         started = time.process_time()
         extract_answer(unit * (20_000 // len(unit)), form)
         assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("reply", ["Two pairs, i.e. 4 shoes.", "Two rows, that is, 8 chairs"])
+def test_a_count_that_is_stated_in_two_units_is_no_answer(reply: str) -> None:
+    assert extract_answer(reply, "number").text is None

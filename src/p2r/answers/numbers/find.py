@@ -83,6 +83,11 @@ _DENIAL = re.compile(
     r"(?:\b(?:not|rather than|instead of|never)|n't)\b(?!\s+only\b)[^.,;!?\n]{0,60}?(?=\bbut\b|[.,;!?](?:\s|\Z)|\n|\Z)",
     re.IGNORECASE,
 )
+_DENIAL_EAST = re.compile(r"(?:(?<!是)不是|[并並]非)[^，,。；;！!？?\n]{0,30}?(?=而是|[，,。；;！!？?\n]|\Z)")
+_ASKED_AND_DENIED = re.compile(
+    r"(?:[^.!?。！？\n]|\.(?=\d)){0,80}[?？]\s*(?:(?:no|nope)\b|不(?:是|对|對)?)(?=[^\S\n]*(?:[,.:;!—–，。！]|-\s|\Z))[,.:;!，。！]?",
+    re.IGNORECASE,
+)
 _SURE = re.compile(r"\b\d+\s?%\s+(?:sure|certain|confident)\b", re.IGNORECASE)
 _THE = re.compile(r"\bthe\b", re.IGNORECASE)
 _ASKED = re.compile(r"[?？]")
@@ -116,6 +121,9 @@ _LABEL_BEFORE = re.compile(
     r"|column|photo|pic(?:ture)?|panel|section|house|lane|track|seat|no\.|number|#)\s*\Z",
     re.IGNORECASE,
 )
+_YEAR = re.compile(r"1[5-9]\d\d|20\d\d")
+_YEAR_BEFORE = re.compile(r"(?:\A|[.!?\n])\W*(?:in|by|since|during|as\s+of)\s+(?:the\s+year\s+)?\Z", re.IGNORECASE)
+_YEAR_AFTER = re.compile(r",?\s+(?:there|it|they|the|we|i|he|she|this)\b", re.IGNORECASE)
 
 
 def _trim_to_value(text: str) -> tuple[int, int]:
@@ -191,12 +199,19 @@ def _find_only(text: str, start: int, end: int) -> FoundNumber | None:
     if any(atom.kind in _BETWEEN or atom.kind == "a bound" for atom in atoms):
         return None
     numbers = [atom for atom in atoms if atom.number is not None]
-    plain = [atom for atom in numbers if atom.kind == "number" and not _LABEL_BEFORE.search(text[: atom.start])]
+    plain = [atom for atom in numbers if atom.kind == "number" and not _is_label(text, atom)]
     totals = [atom for atom in numbers if _is_total(text, atom)]
     counted = totals or plain or [atom for atom in numbers if _may_count(text, atom)]
     if not counted or not all(_is_same(counted[0], other) for other in counted):
         return None
     return FoundNumber(counted[0].number or Number(Fraction(0)), counted[0].start, counted[0].end)
+
+
+def _is_label(text: str, atom: Atom) -> bool:
+    """Tell whether a number only says where or when: "room 12", "in 2019 there were ..."."""
+    before = text[: atom.start]
+    is_year = _YEAR.fullmatch(text, atom.start, atom.end) and _YEAR_AFTER.match(text, atom.end)
+    return bool(_LABEL_BEFORE.search(before) or (is_year and _YEAR_BEFORE.search(before)))
 
 
 def _is_total(text: str, atom: Atom) -> bool:
@@ -219,7 +234,7 @@ def _blank_remarks(text: str) -> str:
     def blank(match: re.Match[str]) -> str:
         return "\0" * len(match[0]) if next(find_atoms(text[: match.start()]), None) else match[0]
 
-    for aside in (_DENIAL, _SURE):
+    for aside in (_ASKED_AND_DENIED, _DENIAL, _DENIAL_EAST, _SURE):
         text = aside.sub(lambda match: "\0" * len(match[0]), text)
     return _REMARKS.sub(blank, text)
 
