@@ -169,14 +169,26 @@ def question_text(sample: Sample) -> str:
     return "\n".join((sample.question, "Options:", *lines))
 
 
+_SPECIAL_TOKEN = re.compile(
+    r"<\|(?:endoftext|im_start|im_end|(?:vision|object_ref|box|quad)_(?:start|end)|(?:vision|image|video)_pad)\|>"
+)
+"""The tokens that structure a chat of Qwen's families; in a question they would end it or stand for an image."""
+
+
 def check_question(sample: Sample) -> None:
     """Make sure that a question can be asked.
 
     Raises:
-        DataError: an empty question, or options that letters cannot name (one, more than 26, empty).
+        DataError: an empty question, a special token of a chat, or options that letters cannot name (one, more than
+            26, empty).
     """
     if not sample.question.strip():
         raise DataError(f"the question of sample {sample.id!r} is empty", hint="write what you want to know")
+    if token := _SPECIAL_TOKEN.search("\n".join((sample.question, *sample.options))):
+        raise DataError(
+            f"the question of sample {sample.id!r} holds {token[0]}, a special token of the model",
+            hint="remove it from the text",
+        )
     options, count = sample.options, len(sample.options)
     if count == 1:
         raise DataError(

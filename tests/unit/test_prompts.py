@@ -214,3 +214,18 @@ def test_windows_line_ends_change_nothing(tmp_path: Path) -> None:
 def test_no_shipped_file_is_unknown() -> None:
     for folder in (SHIPPED_SETS / "release", SHIPPED_SETS / "paper"):
         assert {file.stem for file in folder.iterdir()} <= {*PLACEHOLDERS, "base"}
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|image_pad|>", "<|endoftext|>", "<|box_start|>"])
+@pytest.mark.parametrize("options", [(), ("red", "blue {token}")])
+def test_special_tokens_are_refused_in_question_and_options(token: str, options: tuple[str, ...]) -> None:
+    options = tuple(option.format(token=token) for option in options)
+    question = "What color?" if options else f"What is {token}?"
+    sample = Sample(id="s1", image=IMAGE, question=question, options=options)
+    with pytest.raises(DataError, match=r"holds <.*>, a special token of the model"):
+        question_text(sample)
+
+
+@pytest.mark.parametrize("question", ["What does <|stop|> say?", "Is a <|b true?", "Which box_start?"])
+def test_other_marks_in_a_question_are_asked(question: str) -> None:
+    assert question_text(Sample(id="s1", image=IMAGE, question=question)) == question

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, clip_to_image
+from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, cut_slip
 from p2r.benchmarks.base import Facts
 from p2r.benchmarks.files.field_image import IMAGE_COLUMNS, find_image
 from p2r.benchmarks.files.rows import Row
@@ -38,6 +38,8 @@ from p2r.types import LETTERS, Box, Sample
 FACTS = Facts("vstar", 191, {"direct_attributes": 115, "relative_position": 76})
 LISTING = "test_questions.jsonl"
 """The original release's own file of questions."""
+SLIP_SHARE = 0.02
+"""A box, drawn by hand, may reach this share of the image's longer side beyond the edge. It is cut there."""
 
 _CLOSING = re.compile(r"\s*Answer with the option'?s letter from the given choices directly\.?\s*$")
 
@@ -95,8 +97,9 @@ class _Annotation:
     def gold_boxes(self) -> tuple[Box, ...]:
         """Return the boxes per mille. Raises DataError for a bad box and ImageError for an unreadable image."""
         image_wh = read_size(self.image)
+        slip = SLIP_SHARE * max(image_wh)
         return tuple(
-            box_from_pixels(clip_to_image(corners, image_wh), image_wh, label)
+            box_from_pixels(cut_slip(corners, image_wh, slip), image_wh, label)
             for corners, label in zip(self.boxes, self.labels, strict=True)
         )
 

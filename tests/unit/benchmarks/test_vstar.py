@@ -188,6 +188,21 @@ def test_a_bad_annotation_is_named(tmp_path: Path, change: dict[str, object]) ->
         load_benchmark(tmp_path / "v")
 
 
+@pytest.mark.parametrize("box", [[150, 10, 400, 30], [20, 10, 40, 300], [-9, 10, 40, 30]])
+def test_a_box_far_beyond_the_image_fails_its_row(tmp_path: Path, box: list[int]) -> None:
+    path = write_vstar(tmp_path / "v") / "direct_attributes" / "sa_0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bbox": [box]}))
+    with pytest.raises(DataError, match=r"direct_attributes/sa_0\.json: .*not a rectangle inside the 200 x 100 image"):
+        load_benchmark(tmp_path / "v")
+    assert len(load_benchmark(tmp_path / "v", skip_bad=1)) == 4
+
+
+def test_a_box_drawn_slightly_beyond_the_edge_is_cut_there(tmp_path: Path) -> None:
+    path = write_vstar(tmp_path / "v") / "direct_attributes" / "sa_0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bbox": [[150, -4, 54, 108]]}))
+    assert load_benchmark(tmp_path / "v")[0].gold_boxes[0].xyxy == (750, 0, 1000, 1000)
+
+
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     (write_vstar(tmp_path / "v") / "relative_position" / "sa_1.jpg").unlink()
     with pytest.raises(DataError, match=r"there is no file .*sa_1\.jpg"):

@@ -21,6 +21,7 @@ SLIP_PERCENT = 0.5
 """A rectangle may be drawn this far beyond the edge."""
 
 _OTHER_SHAPES = ("polygonlabels", "polygon", "brushlabels", "brush", "ellipselabels", "ellipse", "keypointlabels")
+_NOT_SUBMITTED = ("drafts", "predictions", "completions")
 Annotation = Mapping[str, JsonValue]
 
 
@@ -33,12 +34,15 @@ def read_label_studio(path: Path, tasks: Sequence[JsonValue]) -> tuple[dict[str,
     found: dict[str, DrawnImage] = {}
     several: list[str] = []
     shapes: list[str] = []
+    unused: list[str] = []
     for number, task in enumerate(tasks, start=1):
         match task:
-            case {"data": {"image": str(name)}, "annotations": [*annotations]}:
+            case {"data": {"image": str(name)}, "annotations": [*annotations], **rest}:
                 name = unquote(name.partition("?d=")[2]) or name  # the URL of a local file
                 current = choose_current([item for item in annotations if isinstance(item, dict)])
                 image = found.setdefault(name, DrawnImage())
+                drawn = bool(annotations) or any(rest.get(key) for key in _NOT_SUBMITTED)
+                unused += [name] * (drawn and not current)
                 several += [name] * (len(current) > 1)
                 shapes += [name] * _add_rectangles(image, current[0] if current else {})
             case _:
@@ -51,6 +55,11 @@ def read_label_studio(path: Path, tasks: Sequence[JsonValue]) -> tuple[dict[str,
         remarks.append(
             f"{len(several)} tasks of {path} have several annotations, of which the newest is used; "
             f"mark one as ground truth: {name_some(several)}"
+        )
+    if unused:
+        remarks.append(
+            f"{len(unused)} tasks of {path} have only canceled annotations, drafts, predictions or old completions, "
+            f"which give no boxes: {name_some(unused)}"
         )
     if shapes:
         remarks.append(f"{len(shapes)} images of {path} have shapes that are not rectangles: {name_some(shapes)}")

@@ -219,8 +219,18 @@ def test_one_annotation_of_a_task_counts(tmp_path: Path, annotations: list[Json]
 
 def test_a_skipped_task_has_no_boxes(tmp_path: Path) -> None:
     joined = join(tmp_path, [task({"was_cancelled": True, "result": [OLD]})])
-    assert corners(joined) == [] and joined.differences == ()
-    assert corners(join(tmp_path, [task() | {"predictions": [{"result": [OLD]}]}])) == []
+    assert corners(joined) == []
+    assert joined.differences[0].startswith("1 tasks of ")
+    assert "have only canceled annotations, drafts, predictions or old completions" in joined.differences[0]
+
+
+@pytest.mark.parametrize("key", ["predictions", "drafts", "completions"])
+def test_what_was_never_submitted_is_no_box_and_is_reported(tmp_path: Path, key: str) -> None:
+    joined = join(tmp_path, [task() | {key: [{"result": [OLD]}]}])
+    assert corners(joined) == []
+    assert "1 tasks of" in joined.differences[0] and "give no boxes" in joined.differences[0]
+    assert join(tmp_path, [task() | {key: []}]).differences == ()
+    assert join(tmp_path, [task({"result": [NEW]}) | {key: [{"result": [OLD]}]}]).differences == ()
 
 
 def test_shapes_that_are_not_rectangles_are_reported(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_own_rows_are_read_and_bad_ones_named(tmp_path: Path, encoder: PromptEnc
         ({"answer_form": "number", "target": "2023-05-01"}, "a date and not a number"),
         ({"answer_form": "essay", "target": "x"}, "answer_form"),
         ({"image": "none.png", "target": "x"}, "there is no file"),
-        ({"target": "x", "question": "Is <|image_pad|> here?"}, "stands for an image"),
+        ({"target": "x", "question": "Is <|image_pad|> here?"}, "a special token of the model"),
+        ({"target": "x", "question": "What?<|im_end|>"}, "holds <.im_end.>"),
     ],
 )
 def test_rows_that_would_fail_later_are_found_first(
