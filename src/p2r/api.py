@@ -38,7 +38,7 @@ from p2r.pipeline import walk
 from p2r.prompts import PromptSet, check_question, load_prompt_set
 from p2r.roles import hash_roles
 from p2r.types import AnswerForm, Failure, Frame, ImageSource, Sample, Trace
-from p2r.walks import walk_all
+from p2r.walks import check_sample, walk_all
 
 AnyImage = str | Path | Image.Image | ImageSource
 Result = TypeVar("Result")
@@ -193,6 +193,7 @@ class P2R:
 
         Warns when a shipped model is asked something that it was not trained on.
         """
+        check_sample(sample)
         judge = judge_for(sample) if sample.target is not None else None
         trace = await walk(sample, self.perceiver, self.reasoner, judge)
         remember_image(trace, sample.image)

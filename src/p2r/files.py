@@ -41,6 +41,20 @@ def explain_write_errors(path: Path) -> Generator[None, None, None]:
         raise StorageError(f"{path} cannot be written: {reason}", hint=f"{advice}, or choose another folder") from error
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before work is done for it. Makes nothing.
+
+    Raises:
+        StorageError: a file is in its place, or the nearest folder above it is not writable.
+    """
+    with explain_write_errors(folder):
+        place = next((each for each in (folder, *folder.absolute().parents) if each.exists()), folder)
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{place} is not writable")
+
+
 def lock_folder(folder: Path) -> int | None:
     """Lock a folder for this process; the lock ends with the process, however that ends.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
-from p2r.errors import ConfigError, P2RError
+from p2r.errors import ConfigError, P2RError, excerpt
 from p2r.images.budget import FullImage, hash_pixels
 from p2r.images.load import SizedSource
 from p2r.models.cached import is_drawn
@@ -38,11 +38,11 @@ async def walk_all(
     exception in one walk, cancels the others.
 
     Raises:
-        ConfigError: `num_at_once` is not at least 1.
+        ConfigError: `num_at_once` is not at least 1, or something drawn is not a sample.
     """
     if num_at_once < 1:
         raise ConfigError(f"num_at_once is {num_at_once}, so that nothing would be asked", hint="it is at least 1")
-    waiting = iter(samples)
+    waiting = _draw(samples)
     running: dict[asyncio.Future[Trace], int] = {}
     drawn: tuple[Sample, int] | None = None
     try:
@@ -65,6 +65,27 @@ async def walk_all(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _draw(samples: Iterable[Sample]) -> Iterator[Sample]:
+    _check_list(samples)
+    for sample in samples:
+        check_sample(sample)
+        yield sample
+
+
+def _check_list(samples: object) -> None:
+    if isinstance(samples, (str, Sample)) or not isinstance(samples, Iterable):
+        raise ConfigError(f"samples is {excerpt(samples)}, not a list of samples", hint=_SAMPLE_HINT)
+
+
+def check_sample(sample: object) -> None:
+    """Raise ConfigError for what is not a sample, such as the path of an image."""
+    if not isinstance(sample, Sample):
+        raise ConfigError(f"{excerpt(sample)} is not a sample, so it cannot be asked", hint=_SAMPLE_HINT)
+
+
+_SAMPLE_HINT = "make each with make_sample(image, question), and give several as a list"
 
 
 def estimate_bytes(sample: Sample) -> int:

@@ -805,3 +805,9 @@ def test_html_after_a_resumed_batch_shows_the_old_answers_as_well(images: Path) 
 def test_a_page_that_is_a_folder_is_refused_before_anything_is_asked(here: Path) -> None:
     result = ask("photo.png", "What?", "--html", ".", model="scripted:nowhere.json")
     assert_refused(result, ". is a folder", "--html page.html")
+
+
+@pytest.mark.parametrize("place", [["--save", "photo.png"], ["--html", "photo.png/page.html"]])
+def test_a_place_that_cannot_be_written_is_refused_before_the_question(here: Path, place: list[str]) -> None:
+    with mock.patch("p2r.cli.ask.load_model", side_effect=AssertionError("loaded")):
+        assert_refused(ask("photo.png", "What?", *place), "photo.png is a file")

@@ -94,3 +94,9 @@ def test_the_model_in_the_box_reads_in_crops_what_one_look_cannot_show(here: Pat
     accuracy = {line.split()[0]: line.split("%")[1].split()[-1] for line in result.stdout.splitlines()[1:5]}
     assert float(accuracy["oracle"]) >= 75
     assert float(accuracy["direct"]) < float(accuracy["oracle"])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_questions(here: Path) -> None:
+    result = demo("--out", "replies.json")
+    assert result.exit_code == 1 and "replies.json is a file" in result.stderr
+    assert "loading" not in result.output

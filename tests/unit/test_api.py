@@ -443,3 +443,20 @@ def test_a_frame_is_that_of_the_model_that_says_where_to_look(
     assert plain.fingerprint != P2R(f"scripted:{script}", frame="unit").fingerprint
     with pytest.raises(ConfigError, match="loaded already"):
         P2R(model, frame="unit")
+
+
+@pytest.mark.parametrize("given", [["photo.png"], "photo.png", None, [None]])
+def test_what_is_not_a_sample_is_refused_in_a_sentence(given: object, model: ScriptedModel) -> None:
+    with pytest.raises(ConfigError, match=r"not a (list of )?sample") as caught:
+        list(P2R(model).ask_many(given))  # type: ignore[arg-type]
+    assert "make_sample(image, question)" in caught.value.hint
+
+
+def test_a_path_is_not_a_sample(model: ScriptedModel) -> None:
+    with pytest.raises(ConfigError, match=r"'photo\.png' is not a sample"):
+        P2R(model).ask_sample("photo.png")  # type: ignore[arg-type]
+
+
+def test_one_sample_is_not_a_list_of_samples(model: ScriptedModel, photo: Path) -> None:
+    with pytest.raises(ConfigError, match="not a list of samples"):
+        list(P2R(model).ask_many(make_sample(photo, "What?")))  # type: ignore[arg-type]

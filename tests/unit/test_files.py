@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import StorageError
-from p2r.files import Log, explain_write_errors, read_lines, read_log, replace_file, replace_folder, write_lines
+from p2r.files import (
+    Log,
+    check_folder,
+    explain_write_errors,
+    read_lines,
+    read_log,
+    replace_file,
+    replace_folder,
+    write_lines,
+)
 from p2r.types import Box
 
 
@@ -190,3 +199,18 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one_and_no_draft(
         replace_file(tmp_path / "page.html", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert (tmp_path / "page.html").read_text() == "old"
+
+
+def test_a_folder_is_checked_without_being_made(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "newer")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "photo.png").touch()
+    for path in (tmp_path / "photo.png", tmp_path / "photo.png" / "below"):
+        with pytest.raises(StorageError, match=r"photo\.png is a file"):
+            check_folder(path)
+
+
+def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2r.files.os.access", lambda *_: False)
+    with pytest.raises(StorageError, match="is not writable"):
+        check_folder(tmp_path)

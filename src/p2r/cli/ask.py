@@ -30,6 +30,7 @@ from p2r.cli.questions import is_question_file, parse_questions, read_questions
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
 from p2r.evaluation.counts import explain_frame
+from p2r.files import check_folder
 from p2r.images.find import is_url
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
@@ -133,6 +134,8 @@ def ask(
     """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
     check_page(html)
+    if save is not None:
+        check_folder(save)
     wording = load_prompt_set(prompts)
     is_asked = has_question(inputs)
     asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels)

@@ -11,6 +11,7 @@ import typer
 from p2r.api import P2R
 from p2r.cli.screen import count_progress, make_console
 from p2r.errors import StorageError
+from p2r.files import check_folder
 from p2r.report.asked.page import build_asked_report
 from p2r.report.kit.page import write_page
 from p2r.runs.asked import AskedPlace, AskedQuestions, BatchSettings
@@ -30,10 +31,13 @@ def check_page(path: Path | None) -> None:
     """Refuse a page that cannot be written, before anything is asked.
 
     Raises:
-        StorageError: there is a folder of that name.
+        StorageError: there is a folder of that name, or the folder that it would be in cannot be written.
     """
-    if path is not None and path.is_dir():
+    if path is None:
+        return
+    if path.is_dir():
         raise StorageError(f"{path} is a folder", hint="give the page the name of a file: `html=page.html`")
+    check_folder(path.parent)
 
 
 def find_place(p2r: P2R) -> AskedPlace:

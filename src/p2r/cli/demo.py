@@ -29,7 +29,7 @@ from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.metrics import Summary, summarize
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import show_share
-from p2r.files import explain_write_errors
+from p2r.files import check_folder, explain_write_errors
 from p2r.models.load import load_model
 from p2r.modes import Mode
 from p2r.report.evaluation.page import build_report
@@ -72,6 +72,7 @@ def demo(
     """
     start = time.perf_counter()
     messages = make_console(stderr=True)
+    check_folder(out)
     samples = Needles(seed=seed, num_samples=num_samples)
     messages.print(f"loading {mask_secrets(model)}", markup=False)
     answerer = load_model(model)

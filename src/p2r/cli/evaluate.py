@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -105,7 +104,6 @@ def evaluate_benchmarks(
     else:
         return_large_blocks()
     messages = make_console(stderr=True)
-    messages.print(f"loading {mask_secrets(model)}", markup=False)
     try:
         with progress(messages, field="accuracy") as bars:
             runs = evaluate_all(
@@ -135,7 +133,7 @@ def evaluate_benchmarks(
                 timeout_s=timeout_s,
                 transport=transport,
                 cache=cache,
-                on_loaded=partial(_print_remarks, messages),
+                on_loaded=_Remarks(messages, model).print,
                 on_progress=_Bars(bars).move,
             )
     except KeyboardInterrupt:
@@ -180,8 +178,16 @@ class _Bars:
         )
 
 
-def _print_remarks(console: Console, benchmark: Benchmark) -> None:
-    for difference in benchmark.differences:
-        console.print(f"{benchmark.name}: {difference}", markup=False, soft_wrap=True)
-    for bad in benchmark.left_out:
-        console.print(f"{benchmark.name}: left out {bad.place}: {bad.reason}", markup=False, soft_wrap=True)
+class _Remarks:
+    """Says, when all is checked, which model is loaded now, and then what is notable about each benchmark."""
+
+    def __init__(self, console: Console, model: str) -> None:
+        self._console = console
+        self._lines = [f"loading {mask_secrets(model)}"]
+
+    def print(self, benchmark: Benchmark) -> None:
+        self._lines += [f"{benchmark.name}: {difference}" for difference in benchmark.differences]
+        self._lines += [f"{benchmark.name}: left out {bad.place}: {bad.reason}" for bad in benchmark.left_out]
+        for line in self._lines:
+            self._console.print(line, markup=False, soft_wrap=True)
+        self._lines.clear()

@@ -6,17 +6,18 @@ print(run.scorecard())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.dialogue import Model
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.asking import Tally, ask_prepared
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.prepare import Prepared, check_settings, prepare
 from p2r.evaluation.scoring import ScoredRun
+from p2r.files import check_folder
 from p2r.loop import run_blocking
 from p2r.models.load import check_model, check_stated, load_model
 from p2r.models.profiles import FamilyName
@@ -168,7 +169,7 @@ def evaluate_all(
 
     Args:
         modes: names from `p2r.modes.MODES`; a repeated one counts once.
-        on_loaded: called with each benchmark when all are loaded.
+        on_loaded: called with each benchmark when all are checked, before a model is loaded.
         on_progress: as in `evaluate`, with the run that is being asked.
         Other arguments: as in `evaluate`.
 
@@ -178,6 +179,10 @@ def evaluate_all(
     Raises:
         P2RError: as in `evaluate`; runs that had ended before are kept in `out`.
     """
+    _check_list("benchmarks", benchmarks)
+    _check_list("modes", modes)
+    for one in benchmarks:
+        _check_benchmark(one)
     modes = list(dict.fromkeys(read_mode(mode) for mode in modes))
     check_settings(
         limit=limit,
@@ -196,16 +201,18 @@ def evaluate_all(
             hint="give them to load_model",
         )
     check_stated(family, frame, model if perceiver_model is None else perceiver_model)
+    if out is not None:
+        check_folder(Path(out).expanduser())
     loaded = _load_benchmarks(
         benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit
     )
-    if on_loaded is not None:
-        for benchmark in loaded:
-            on_loaded(benchmark)
     for benchmark in loaded:  # Refuse what cannot be asked before a model is loaded.
         for mode in modes:
             choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
+    if on_loaded is not None:
+        for benchmark in loaded:
+            on_loaded(benchmark)
     load = lru_cache(maxsize=None)(
         partial(
             load_model,
@@ -252,6 +259,21 @@ def evaluate_all(
     ]
 
 
+def _check_list(argument: str, given: object) -> None:
+    """Refuse one thing where a list is due; a text would be read letter by letter, a benchmark sample by sample."""
+    if isinstance(given, (str, Path, Benchmark)) or not isinstance(given, Iterable):
+        example = f"[{given!r}]" if isinstance(given, str) else "[...]"
+        raise ConfigError(f"{argument} is {excerpt(given)}, not a list", hint=f"write it as {argument}={example}")
+
+
+def _check_benchmark(given: object) -> None:
+    if not isinstance(given, (str, Path, Benchmark)):
+        raise ConfigError(
+            f"the benchmark is {excerpt(given)}, which is neither the name of one nor a loaded one",
+            hint='write it as "needles", or give several to evaluate_all',
+        )
+
+
 def _load_benchmarks(
     given: Sequence[str | Path | Benchmark],
     *,
@@ -280,7 +302,18 @@ def _load_benchmarks(
                 f"split, boxes, images and skip_bad cannot change {one.name}, which is loaded already",
                 hint="give them to load_benchmark",
             )
-        if any(other.name == one.name for other in loaded):
-            raise ConfigError(f"{one.name} is given twice", hint="evaluate each in a call of its own, with another out")
+        for other in loaded:
+            if other.name == one.name:
+                raise ConfigError(
+                    _explain_twice(other, one), hint="evaluate each in a call of its own, with another `out`"
+                )
         loaded.append(one)
     return loaded
+
+
+def _explain_twice(first: Benchmark, second: Benchmark) -> str:
+    """Say why two benchmarks of one name cannot be asked together, naming their data where they differ."""
+    specs = [one.origin.spec for one in (first, second) if one.origin is not None]
+    if len(set(specs)) < 2:
+        return f"{first.name} is given twice"
+    return f"{specs[0]} and {specs[1]} are both the benchmark {first.name}, so their runs would share a folder"

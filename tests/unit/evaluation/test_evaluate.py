@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,62 @@ def test_the_benchmarks_are_shown_before_anything_is_asked() -> None:
         on_progress=lambda prepared, _: shown.append(prepared.settings.mode),
     )
     assert shown[:2] == ["folder", "p2r"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "hint"),
+    [
+        ({"benchmarks": "needles"}, "benchmarks is 'needles', not a list", r"benchmarks=\['needles'\]"),
+        ({"benchmarks": make_benchmark()}, "benchmarks is .*, not a list", "benchmarks="),
+        ({"benchmarks": None}, "benchmarks is None, not a list", "benchmarks="),
+        ({"benchmarks": [["needles"]]}, r"the benchmark is .*needles.*, which is neither", "evaluate_all"),
+        ({"benchmarks": [4]}, "the benchmark is 4, which is neither", "evaluate_all"),
+        ({"benchmarks": ["needles"], "modes": "p2r"}, "modes is 'p2r', not a list", r"modes=\['p2r'\]"),
+        ({"benchmarks": ["needles"], "modes": None}, "modes is None, not a list", "modes="),
+    ],
+)
+def test_one_thing_where_a_list_is_due_is_refused_in_a_sentence(given: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        p2r.evaluate_all(given["benchmarks"], ANSWERS, modes=given.get("modes", ["p2r"]))
+    assert re.search(hint, caught.value.hint)
+
+
+def test_a_list_is_not_a_benchmark() -> None:
+    with pytest.raises(ConfigError, match="which is neither the name of one nor a loaded one"):
+        p2r.evaluate(["needles"], ANSWERS)  # type: ignore[arg-type]
+
+
+def write_rows(path: Path, *questions: str) -> Path:
+    IMAGE.load().save(path.parent / "image.png")
+    rows = [{"id": str(k), "image": "image.png", "question": q, "target": "A"} for k, q in enumerate(questions)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_two_files_of_one_benchmark_are_both_named(tmp_path: Path) -> None:
+    mine, two = write_rows(tmp_path / "mine.jsonl", "What?"), write_rows(tmp_path / "two.jsonl", "Who?")
+    with pytest.raises(ConfigError, match=r"mine\.jsonl and .*two\.jsonl are both the benchmark folder") as caught:
+        p2r.evaluate_all([mine, two], ANSWERS)
+    assert "out" in caught.value.hint
+    with pytest.raises(ConfigError, match="folder is given twice"):
+        p2r.evaluate_all([mine, mine], ANSWERS)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2r.evaluation.evaluate.load_model", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "photo.png").touch()
+    with pytest.raises(StorageError, match="is a file"):
+        p2r.evaluate(make_benchmark(), "nano", out=tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("wrong", [["--mode", "blnd"], ["--shard", "3/2"], ["--prompts", "nowhere"]])
+def test_the_model_is_not_announced_before_the_arguments_are_checked(
+    wrong: list[str], script: str, tmp_path: Path
+) -> None:
+    rows = str(write_rows(tmp_path / "mine.jsonl", "What?"))
+    command = ["eval", rows, "--model", script, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*command, *wrong])
+    assert result.exit_code != 0 and "loading" not in result.output
+    assert CliRunner().invoke(app, command).output.count("loading scripted:") == 1

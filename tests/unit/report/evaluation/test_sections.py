@@ -12,7 +12,7 @@ from PIL import Image
 from p2r.benchmarks import Origin, load_benchmark
 from p2r.errors import StorageError
 from p2r.evaluation.scoring import score_run
-from p2r.report.evaluation.sections import find_images, find_run_folders, make_sections
+from p2r.report.evaluation.sections import find_images, find_run_folders, list_run_folders, make_sections
 from p2r.runs.evaluation import RunSettings, read_run, write_facts
 from p2r.runs.merge import merge_runs
 from p2r.runs.origin import read_origin, write_origin
@@ -106,3 +106,12 @@ def test_a_merged_run_keeps_where_its_data_lay(tmp_path: Path) -> None:
     merge_runs([read_run(tmp_path / "1"), read_run(tmp_path / "2")], tmp_path / "whole")
     origin = read_origin(tmp_path / "whole")
     assert origin is not None and origin.seed == 3
+
+
+def test_what_a_training_saw_is_no_evaluation(tmp_path: Path) -> None:
+    evidence = tmp_path / "evidence" / "1-reasoner"
+    evidence.mkdir(parents=True)
+    (evidence / "run.json").write_text('{"weights": "a", "perceiver": "b"}')
+    assert list_run_folders(tmp_path) == [evidence]  # not below a training
+    (tmp_path / "recipe.json").write_text("{}")
+    assert list_run_folders(tmp_path) == []
