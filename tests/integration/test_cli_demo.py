@@ -79,7 +79,7 @@ def test_a_report_that_cannot_be_written_is_said_so(here: Path) -> None:
     Path("taken").touch()
     result = demo("--num-samples", "2", "--out", "taken")
     assert result.exit_code == 1
-    assert "error: taken/report.html cannot be written" in result.stderr
+    assert "error: taken cannot be written: taken is a file" in result.stderr
 
 
 def test_no_samples_is_a_usage_error(here: Path) -> None:

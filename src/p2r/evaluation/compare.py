@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from p2r.answers import Scorer
 from p2r.errors import StorageError
@@ -20,6 +21,7 @@ from p2r.statistics import (
     find_detectable_difference,
     permute_clusters,
 )
+from p2r.types import Trace
 
 ALPHA = 0.05
 _NAMING = ("mode", "model", "perceiver_model", "prompts", "family", "frame", "max_pixels", "seed")
@@ -226,6 +228,23 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
             f"question, the first {asked_else[0]!r}",
             hint="compare runs of the same data, and of needles with the same `seed`",
         )
+
+
+def asks_same_data(first: ScoredRun, second: ScoredRun) -> bool:
+    """Tell whether two runs are of one benchmark and the same data, or parts of them.
+
+    Where the fingerprints differ, as those of needles do with `limit`, all questions of the same id must be the same.
+    """
+    a, b = first.settings, second.settings
+    if a.benchmark != b.benchmark or a.benchmark_fingerprint == b.benchmark_fingerprint:
+        return a.benchmark == b.benchmark
+    shared = first.traces.keys() & second.traces.keys()
+    return bool(shared) and all(_what_is_asked(first.traces[id]) == _what_is_asked(second.traces[id]) for id in shared)
+
+
+def _what_is_asked(trace: Trace) -> tuple[object, ...]:
+    """Return what one sample has in every mode: "shuffled" changes the order of the options, and so the letter."""
+    return Path(trace.image).name, trace.question, sorted(trace.options), None if trace.options else trace.target
 
 
 def _explain_power(contrasts: Sequence[Contrast]) -> list[str]:

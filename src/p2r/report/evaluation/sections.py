@@ -1,4 +1,4 @@
-"""The sections of a report: runs sorted by benchmark, named, and joined with the images that they were asked about.
+"""The sections of a report: runs sorted by benchmark and data, named, and joined with the images of their questions.
 
 A run's folder holds no images. They are found again where the run says that its data were, or where the caller says.
 A missing image is reported beside its question and stops nothing.
@@ -6,6 +6,7 @@ A missing image is reported beside its question and stops nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from p2r.benchmarks import Benchmark, load_again
 from p2r.dialogue import Budget
 from p2r.errors import P2RError, StorageError
-from p2r.evaluation.compare import Contrast, compare_runs, name_runs, tabulate_contrasts
+from p2r.evaluation.compare import Contrast, asks_same_data, compare_runs, name_runs, tabulate_contrasts
 from p2r.evaluation.metrics import tabulate_summaries
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import ScoredRun
@@ -30,8 +31,9 @@ from p2r.types import ImageSource, Sample, Trace
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Runs of one benchmark, side by side.
+    """Runs of one benchmark and the same data, side by side.
 
+    benchmark: its name; also tells its data where several sections have one benchmark.
     runs, names: the others are compared with the first.
     primary: index of the run whose boxes and crops are shown first.
     images: by sample id; `problem` says why some are missing.
@@ -55,7 +57,9 @@ class Section:
 def make_sections(
     runs: Sequence[ScoredRun], *, benchmarks: Mapping[str, Benchmark] | None = None, primary: str | None = None
 ) -> list[Section]:
-    """One section per benchmark, in the order of the runs.
+    """One section per benchmark and its data, in the order of the runs.
+
+    Two files of your own are both the benchmark "folder", and two sections.
 
     Args:
         benchmarks: by name, to take the images from in place of where the runs say they are.
@@ -68,13 +72,13 @@ def make_sections(
     if primary is not None and primary not in names:
         raise StorageError(f"no run is called {primary!r}", hint=f"runs: {', '.join(dict.fromkeys(names))}")
     sections: list[Section] = []
-    for benchmark in dict.fromkeys(run.settings.benchmark for run in runs):
-        chosen = [k for k, run in enumerate(runs) if run.settings.benchmark == benchmark]
+    groups = group_by_data(runs)
+    for chosen, title in zip(groups, _name_data([runs[group[0]] for group in groups]), strict=True):
         own, own_names = tuple(runs[k] for k in chosen), tuple(names[k] for k in chosen)
-        images, problem = find_images(own, (benchmarks or {}).get(benchmark))
+        images, problem = find_images(own, (benchmarks or {}).get(own[0].settings.benchmark))
         sections.append(
             Section(
-                benchmark=benchmark,
+                benchmark=title,
                 runs=own,
                 names=own_names,
                 primary=own_names.index(primary) if primary in own_names else _choose_primary(own),
@@ -84,6 +88,32 @@ def make_sections(
             )
         )
     return sections
+
+
+def group_by_data(runs: Sequence[ScoredRun]) -> list[list[int]]:
+    """Group runs that were asked the same data, by their indices, in the order of the runs."""
+    groups: list[list[int]] = []
+    for k, run in enumerate(runs):
+        own = next((group for group in groups if any(asks_same_data(runs[other], run) for other in group)), None)
+        if own is None:
+            groups.append([k])
+        else:
+            own.append(k)
+    return groups
+
+
+def _name_data(runs: Sequence[ScoredRun]) -> list[str]:
+    """Names for the data of runs: the benchmark, and where that is not enough, its file, path or fingerprint."""
+    names = [run.settings.benchmark for run in runs]
+    specs = [run.origin.spec.removeprefix(f"{run.settings.benchmark}:") if run.origin else "" for run in runs]
+    prints = [run.settings.benchmark_fingerprint for run in runs]
+    for details in ([Path(spec).name for spec in specs], specs, [f"data {each}" if each else "" for each in prints]):
+        counts = Counter(names)
+        for k, detail in enumerate(details):
+            if counts[names[k]] > 1 and detail:
+                names[k] = f"{runs[k].settings.benchmark} ({detail})"
+    counts = Counter(names)
+    return [f"{name} ({run.place})" if counts[name] > 1 else name for name, run in zip(names, runs, strict=True)]
 
 
 def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple[dict[str, ImageSource], str]:

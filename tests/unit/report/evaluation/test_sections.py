@@ -11,7 +11,9 @@ from PIL import Image
 
 from p2r.benchmarks import Origin, load_benchmark
 from p2r.errors import StorageError
-from p2r.evaluation.scoring import score_run
+from p2r.evaluation.evaluate import evaluate
+from p2r.evaluation.scoring import ScoredRun, score_run
+from p2r.models.scripted import ScriptedModel
 from p2r.report.evaluation.sections import find_images, find_run_folders, list_run_folders, make_sections
 from p2r.runs.evaluation import RunSettings, read_run, write_facts
 from p2r.runs.merge import merge_runs
@@ -115,3 +117,39 @@ def test_what_a_training_saw_is_no_evaluation(tmp_path: Path) -> None:
     assert list_run_folders(tmp_path) == [evidence]  # not below a training
     (tmp_path / "recipe.json").write_text("{}")
     assert list_run_folders(tmp_path) == []
+
+
+def ask_file(path: Path, question: str, out: Path, *, count: int = 2, limit: int | None = None) -> ScoredRun:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 10)).save(path.parent / "0.png")
+    rows = [{"id": str(k), "image": "0.png", "question": f"{question} {k}?", "target": "it"} for k in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return evaluate(path, ScriptedModel({"perceiver": "[]", "reasoner": "it"}), out=out, mode="direct", limit=limit)
+
+
+def test_runs_of_other_data_have_a_section_of_their_own(tmp_path: Path) -> None:
+    a = ask_file(tmp_path / "A.jsonl", "What is", tmp_path / "RA")
+    part = ask_file(tmp_path / "A.jsonl", "What is", tmp_path / "part", limit=1)
+    b = ask_file(tmp_path / "B.jsonl", "Who is", tmp_path / "RB")
+    sections = make_sections([a, b, part])
+    assert [(one.benchmark, one.runs) for one in sections] == [
+        ("folder (A.jsonl)", (a, part)),
+        ("folder (B.jsonl)", (b,)),
+    ]
+    assert [one.benchmark for one in make_sections([a, part])] == ["folder"]
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    runs = [ask_file(tmp_path / x / "data.jsonl", f"{x} is", tmp_path / f"R{x}") for x in "AB"]
+    first, second = (one.benchmark for one in make_sections(runs))
+    assert first.endswith("A/data.jsonl)") and second.endswith("B/data.jsonl)")
+
+
+def test_a_file_that_was_changed_is_other_data_and_a_longer_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    before = ask_file(path, "What is", tmp_path / "1")
+    longer = ask_file(path, "What is", tmp_path / "2", count=4)
+    changed = ask_file(path, "Who is", tmp_path / "3")
+    sections = make_sections([before, longer, changed])
+    assert [one.runs for one in sections] == [(before, longer), (changed,)]
+    assert len({one.benchmark for one in sections}) == 2
