@@ -127,6 +127,7 @@ _QUESTION_END = frozenset("?？")
 _CLAUSE_END = frozenset(",;，；、()（）—–→⇒|·•")
 _LINKS = frozenset(":：=")
 _JOINING = phrases.word_set(", 、 / & + or and nor oder und ou et o y e и или 和 或 与 与选项 和选项 或者")
+_ARTICLES = phrases.word_set("a an the")
 _ABBREVIATIONS = phrases.word_set("e.g i.e vs etc approx fig")
 
 
@@ -247,6 +248,8 @@ class _Cutter:
             lower = self.tokens[place].lower
             if lower in _JOINING:
                 has_word = has_word or lower not in (",", "+")
+            elif lower in _ARTICLES and self.tokens[place - 1].lower in ("or", "nor"):
+                continue
             elif lower not in ("option", "(", "**", "*", '"', "'", ")", "[", "选项"):
                 return None
         return None

@@ -38,3 +38,18 @@ def test_what_is_said_of_an_option(reply: str, letter: str | None) -> None:
 )
 def test_agreement_is_no_answer(reply: str, letter: str | None) -> None:
     assert extract_answer(reply, "choice", ["left", "right"]).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("it is either the star or the fish", None),
+        ("It is either a sun or the moon.", None),
+        ("It is the star or a moon.", None),
+        ("It is neither the star nor the fish.", None),
+        ("It is the star.", "A"),
+    ],
+)
+def test_options_with_articles_are_joined(reply: str, letter: str | None) -> None:
+    options = ["a star", "a fish", "a sun", "a moon"]
+    assert extract_answer(f"<answer>{reply}</answer>", "choice", options).letter == letter
