@@ -76,7 +76,7 @@ OPENERS: Final = word_set(
     or leaving leaves given considering however yet then until otherwise mais sino sondern pero parce porque weil aber
     denn donc então quindi perché"""
 )
-ALL_OR_NONE: Final = word_set("all everything anything nothing none options choices answers")
+ALL_OR_NONE: Final = word_set("all any everything anything nothing none options choices answers")
 # A contrast begins a clause after an option: "B, not A", "C rather than B".
 CONTRASTS: Final = word_set("not rather instead over nor unlike nicht não non pas ne")
 OPENERS_EAST: Final = re.compile(

@@ -15,6 +15,7 @@ COLORS = ["red", "blue", "green", "yellow"]
         ("All options except C are wrong.", "C"),
         ("All options except C are right.", None),
         ("None but D fits.", "D"),
+        ("Any but C.", None),
         ("Everything but D is visible.", None),
         ("Is it red? No. Is it blue? Yes.", "B"),
         ("Is it red? Is it blue? No.", None),
