@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from unittest import mock
@@ -811,3 +812,79 @@ def test_a_page_that_is_a_folder_is_refused_before_anything_is_asked(here: Path)
 def test_a_place_that_cannot_be_written_is_refused_before_the_question(here: Path, place: list[str]) -> None:
     with mock.patch("p2r.cli.ask.load_model", side_effect=AssertionError("loaded")):
         assert_refused(ask("photo.png", "What?", *place), "photo.png is a file")
+
+
+def test_a_changed_image_is_asked_again_and_only_it(images: Path) -> None:
+    asked = ("images", "What?", "--options", "x,y", "--save", "out")
+    ask(*asked)
+    Image.new("RGB", (65, 49), "red").save(images / "a.png")
+    (images / "b.jpg").unlink()
+    Image.new("RGB", (64, 48)).save(images / "b.png")
+    result = ask(*asked)
+    assert (result.exit_code, sorted(result.stdout.splitlines())) == (0, ["a.png\tA. x", "b.png\tA. x"])
+    assert "1 image has changed since the answer; asking again" in result.stderr
+    assert Image.open("out/images/a.png/annotated.png").size == (65, 49)
+    again = ask(*asked)
+    assert again.stdout == "" and "3 of 3 are answered already" in again.stderr
+
+
+def test_a_changed_image_is_noticed_in_a_file_of_questions_and_after_a_failure(images: Path) -> None:
+    write_rows({"image": "images/a.png", "question": "What?"})
+    ask("questions.jsonl", "--save", "out")
+    (images / "a.png").write_text("broken")
+    assert ask("questions.jsonl", "--save", "out").exit_code == 1
+    Image.new("RGB", (64, 48)).save(images / "a.png")
+    assert ask("questions.jsonl", "--save", "out").stdout.startswith("1\t")
+    write_rows({"image": "images/b.jpg", "question": "What?"})
+    assert "1 image has changed" in ask("questions.jsonl", "--save", "out").stderr
+
+
+def test_a_run_that_is_stopped_before_a_changed_image_asks_it_the_next_time(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("images", "What?")
+    Image.new("RGB", (65, 49)).save(images / "a.png")
+    with monkeypatch.context() as patch:
+        patch.setattr("p2r.api.P2R.ask_many", lambda *_, **__: interrupted())
+        stopped = ask("images", "What?")
+    assert stopped.exit_code == 130 and "2 of 3 answers are kept" in stopped.stderr
+    assert ask("images", "What?").stdout.startswith("a.png\t")
+
+
+def interrupted() -> Iterator[Trace]:
+    raise KeyboardInterrupt
+    yield
+
+
+def test_asking_a_folder_three_times_does_not_ask_its_own_crops(images: Path) -> None:
+    for _ in range(3):
+        result = ask(".", "What?", "--recursive", "--save", "out")
+        assert result.exit_code == 0, result.output
+    assert "4 of 4 are answered already" in result.stderr and "saved images" in result.stderr
+
+
+def test_a_question_without_quotation_marks_is_stopped_before_anything_is_asked(here: Path) -> None:
+    assert_refused(ask("photo.png", "What", "is", "it"), "What, is: no such file", 'p2r ask photo.png "What is it"')
+    assert not Path("runs").exists()
+
+
+def test_the_environment_is_named_where_it_gave_the_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2R_MODEL", "nope")
+    assert_refused(CliRunner().invoke(app, ["ask", "photo.png", "What?"]), "unknown model 'nope'", "variable P2R_MODEL")
+    assert "P2R_MODEL" not in ask("photo.png", "What?", model="none").stderr
+
+
+def test_a_file_of_questions_on_the_web_is_refused_by_its_address(here: Path) -> None:
+    assert_refused(ask("http://host/q.csv"), "not read from the web: http://host/q.csv", "download it")
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_number"), [("12:30", False), ("between 3 and 5", False), ("A", False), ("12", True)]
+)
+def test_what_is_no_number_is_no_answer_where_a_number_is_asked_for(images: Path, reply: str, is_number: bool) -> None:
+    Path("replies.json").write_text(json.dumps({"perceiver": "[]", "reasoner": f"<answer>{reply}</answer>"}))
+    many = ask("images", "How many?", "--answer-form", "number")
+    assert ("3 without a readable answer" in many.stderr) is not is_number
+    one = ask("photo.png", "How many?", "--answer-form", "number")
+    assert ("no answer can be read" in one.stderr) is not is_number
+    assert "without" not in ask("images", "What?", "--save", "free").stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -10,7 +12,7 @@ import typer
 
 from p2r.api import P2R, AskMode, make_sample
 from p2r.cli.asked_page import HtmlFile, check_page, write_asked_page
-from p2r.cli.batch import ask_batch, interrupt
+from p2r.cli.batch import ask_batch, interrupt, is_unread
 from p2r.cli.inputs import STDIN, STDIN_NAME, find_images, read_stdin
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
@@ -29,9 +31,11 @@ from p2r.cli.options import (
 from p2r.cli.questions import is_question_file, parse_questions, read_questions
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
+from p2r.errors import DataError, mask_secrets
 from p2r.evaluation.counts import explain_frame
 from p2r.files import check_folder
 from p2r.images.find import is_url
+from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
 from p2r.models.load import load_model
@@ -138,6 +142,8 @@ def ask(
         check_folder(save)
     wording = load_prompt_set(prompts)
     is_asked = has_question(inputs)
+    if is_asked:
+        check_quotes(inputs)
     asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels)
     batch = asked.read_images(inputs[:-1]) if is_asked else asked.read_file(inputs)
 
@@ -189,7 +195,7 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, 
         typer.echo(trace.model_dump_json())
     else:
         print_trace(make_console(), trace)
-    if trace.answer is None or trace.answer.is_missing:
+    if is_unread(trace):
         errors.print("no answer can be read from the reply", markup=False)
     if note := explain_frame([trace]):
         errors.print(note, markup=False, soft_wrap=True)
@@ -225,6 +231,11 @@ class Questions:
             raise typer.BadParameter(f"{names[0]} has its own questions, options, answer forms and images")
         if names == [STDIN]:
             return Batch(STDIN_NAME, parse_questions(read_stdin(), STDIN_NAME, Path(), self.max_image_pixels))
+        if is_url(names[0]):
+            raise DataError(
+                f"a file of questions is not read from the web: {mask_secrets(names[0])}",
+                hint="download it, and ask the file",
+            )
         path = Path(names[0])
         return Batch(path.resolve().stem, read_questions(path, self.max_image_pixels))
 
@@ -248,6 +259,30 @@ def has_question(inputs: list[str]) -> bool:
     """Tell whether the last argument is a question. It is not when it names a file, a folder or an address."""
     last = inputs[-1]
     return len(inputs) > 1 and not (last == STDIN or is_url(last) or _exists(last))
+
+
+def check_quotes(inputs: list[str]) -> None:
+    """Refuse a question without quotation marks, whose words would be asked about as if they were images.
+
+    Raises:
+        DataError: several arguments can only be words.
+    """
+    words = [name for name in inputs[:-1] if _is_word(name)]
+    if len(words) + (len(inputs[-1].split()) == 1) < 2 or not words:
+        return
+    start = inputs.index(words[0])
+    images, question = inputs[:start] or ["IMAGE"], " ".join(inputs[start:])
+    raise DataError(
+        f"{', '.join(words)}: no such file or folder",
+        hint=f'if these are words of the question, quote it: p2r ask {shlex.join(images)} "{question}"',
+    )
+
+
+def _is_word(name: str) -> bool:
+    """True for what names no image: there is no such file, and no suffix, slash or pattern that speaks for one."""
+    if name == STDIN or is_url(name) or _exists(name) or is_question_file(name):
+        return False
+    return not set("/\\*[") & set(name) and Path(name).suffix.lower() not in list_suffixes() and not glob.glob(name)  # noqa: PTH207
 
 
 def _exists(name: str) -> bool:

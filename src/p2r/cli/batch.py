@@ -9,13 +9,14 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from p2r.answers.numbers import find_number
 from p2r.api import P2R
 from p2r.cli.asked_page import find_place, write_asked_page
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.evaluation.counts import explain_frame
 from p2r.report.trace import holds_trace, save_trace
-from p2r.runs.asked import BatchSettings, name_folder, write_place
+from p2r.runs.asked import AskedPlace, BatchSettings, name_folder, read_stamps, stamp_image, write_place
 from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
 from p2r.types import Sample, Trace
@@ -54,32 +55,41 @@ def ask_batch(
 
     failed: dict[str, Trace] = {}
     with TraceStore(folder, settings) as store:
-        write_place(folder, find_place(p2r))
-        waiting = [sample for sample in samples if store.find(sample) is None]
+        stamps = Stamps(folder, find_place(p2r), samples, store)
+        waiting = [sample for sample in samples if store.find(sample) is None or sample.id in stamps.changed]
         num_before = len(samples) - len(waiting)
+        if stamps.changed:
+            what = "1 image has" if len(stamps.changed) == 1 else f"{len(stamps.changed)} images have"
+            errors.print(f"{what} changed since the answer; asking again", markup=False)
         if num_before:
             errors.print(f"{num_before} of {len(samples)} are answered already; resuming", markup=False)
         for trace in filter(None, map(store.find, samples)):
-            save_images(trace)
+            if trace.sample_id not in stamps.changed:
+                save_images(trace)
         try:
             with progress(errors) as bars, closing(p2r.ask_many(waiting, num_at_once=num_at_once)) as traces:
                 task = bars.add_task("asking", total=len(samples), completed=num_before)
                 for trace in traces:
                     store.append(trace)
+                    stamps.note(trace)
                     if trace.failure is not None:
                         failed[trace.sample_id] = trace
                     save_images(trace)
                     print(trace.model_dump_json() if as_json else describe(trace), flush=True)
                     bars.advance(task)
         except KeyboardInterrupt:
-            num_kept = sum(store.find(sample) is not None for sample in samples)
+            num_kept = sum(store.find(sample) is not None and sample.id not in stamps.changed for sample in samples)
             raise interrupt(num_kept, len(samples), store.path) from None
-        finished = [trace for sample in samples if (trace := store.find(sample)) is not None]
+        finally:
+            stamps.write()
+        finished = [
+            trace for sample in samples if (trace := store.find(sample)) is not None and sample.id not in stamps.changed
+        ]
     if html is not None:
-        traces = [store.find(sample) or failed[sample.id] for sample in samples]
+        traces = [trace for sample in samples if (trace := failed.get(sample.id) or store.find(sample)) is not None]
         write_asked_page(html, str(folder), traces, samples, p2r, settings)
     num_failed = len(samples) - len(finished)
-    num_unread = sum(trace.answer is None or trace.answer.is_missing for trace in finished)
+    num_unread = sum(map(is_unread, finished))
     unread = f"{num_unread} without a readable answer, " if num_unread else ""
     count = f"{len(finished) - num_unread} answered, {unread}{num_failed} failed"
     errors.print(f"{count}: {store.path}", markup=False, soft_wrap=True)
@@ -89,6 +99,44 @@ def ask_batch(
     if num_failed:
         print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only these again")
         raise typer.Exit(1)
+
+
+class Stamps:
+    """The stamps of a batch's images, in asked.json: a question is asked again when its image has changed.
+
+    changed: ids of the questions whose image has changed, and that have not been asked again.
+    """
+
+    def __init__(self, folder: Path, place: AskedPlace, samples: Sequence[Sample], store: TraceStore) -> None:
+        before = read_stamps(folder)
+        self._folder, self._place = folder, place
+        self._now = {sample.id: stamp for sample in samples if (stamp := stamp_image(sample.image))}
+        self.changed = {
+            sample.id
+            for sample in samples
+            if store.find(sample) is not None
+            and sample.id in self._now
+            and before.get(sample.id, self._now[sample.id]) != self._now[sample.id]
+        }
+        self._kept = {**before, **{id: stamp for id, stamp in self._now.items() if id not in self.changed}}
+        self.write()
+
+    def note(self, trace: Trace) -> None:
+        """Take the image of a question that was answered now for the one that its answer is about."""
+        if trace.failure is None and trace.sample_id in self.changed:
+            self.changed.remove(trace.sample_id)
+            self._kept[trace.sample_id] = self._now[trace.sample_id]
+
+    def write(self) -> None:
+        """Write asked.json. A changed image keeps the stamp of its answer, so that a stopped run asks it later."""
+        write_place(self._folder, self._place.model_copy(update={"stamps": self._kept}))
+
+
+def is_unread(trace: Trace) -> bool:
+    """True where the reply states no answer that can be read, or something else where a number was asked for."""
+    if trace.answer is None or trace.answer.is_missing:
+        return True
+    return trace.answer_form == "number" and find_number(trace.answer.text or "") is None
 
 
 def interrupt(num_kept: int, num_asked: int, place: Path) -> typer.Exit:

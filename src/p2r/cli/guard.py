@@ -15,11 +15,13 @@ import typer
 from rich.console import Console
 
 from p2r.cli.flags import find_flags, write_flags
-from p2r.errors import P2RError, P2RWarning
+from p2r.errors import ModelError, P2RError, P2RWarning, mask_secrets
 
 Given = ParamSpec("Given")
 
 DEBUG_VARIABLE = "P2R_DEBUG"
+MODEL_VARIABLE = "P2R_MODEL"
+"""The environment variable that names the model of `p2r ask` and `p2r eval` where --model does not."""
 INTERRUPTED = 130
 
 _flags: ContextVar[Mapping[str, str]] = ContextVar("flags", default={})  # noqa: B039  # nothing changes it
@@ -40,6 +42,7 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
                 raise
             if os.environ.get(DEBUG_VARIABLE) == "1":
                 raise
+            _add_variable(error, kwargs.get("model"))
             raise typer.Exit(report(error)) from None
 
     return run
@@ -93,6 +96,13 @@ def report(error: BaseException) -> int:
         f"run it again with {DEBUG_VARIABLE}=1 to see where, and please report it",
     )
     return 1
+
+
+def _add_variable(error: Exception | KeyboardInterrupt, model: object) -> None:
+    """Name the environment variable that the model comes from, which the command does not show."""
+    if isinstance(error, ModelError) and model is not None and model == os.environ.get(MODEL_VARIABLE):
+        said = f"the environment variable {MODEL_VARIABLE} is {mask_secrets(str(model))}"
+        error.hint = "; ".join(filter(None, (error.hint, said)))
 
 
 def print_error(message: str, hint: str = "") -> None:

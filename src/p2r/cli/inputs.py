@@ -17,6 +17,7 @@ from p2r.errors import DataError
 from p2r.images.contents import name_path
 from p2r.images.find import EncodedImage, find_image, is_url
 from p2r.images.formats import HEIC_HINT, HEIC_SUFFIXES, list_suffixes, reads_heic
+from p2r.report.kit.saved_image import is_saved_image
 from p2r.types import ImageSource
 
 STDIN, STDIN_NAME = "-", "stdin"
@@ -41,6 +42,8 @@ class NotAsked:
         hints: list[str] = []
         if FOLDER in self.others:
             hints.append("--recursive looks into folders")
+        if SAVED in self.others:
+            hints.append("--save wrote the saved images")
         if not reads_heic() and HEIC_SUFFIXES & self.suffixes.keys():
             hints.append(f"for HEIC: {HEIC_HINT}")
         advice = f" ({'; '.join(hints)})" if hints else ""
@@ -48,6 +51,7 @@ class NotAsked:
 
 
 FOLDER, LINKED_FOLDER, BROKEN_LINK, HIDDEN = "folder", "linked folder", "broken link", "hidden file"
+SAVED = "saved image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,8 @@ def _scan(folder: Path, recursive: bool, left_out: NotAsked) -> Iterator[Path]:
     for path in paths:
         if path.name.startswith("."):
             left_out.others[HIDDEN] += 1
-        elif path.is_symlink() and not path.exists():
-            left_out.others[BROKEN_LINK] += 1
+        elif is_saved_image(path):
+            left_out.others[SAVED] += 1
         elif not path.is_dir():
             yield path
         elif recursive and not path.is_symlink():
@@ -149,6 +153,9 @@ def _list_pattern(pattern: str, left_out: NotAsked) -> list[Path]:
 
 
 def _is_wanted(path: Path, left_out: NotAsked) -> bool:
+    if path.is_symlink() and not path.exists():
+        left_out.others[BROKEN_LINK] += 1
+        return False
     suffix = path.suffix.lower()
     if suffix in list_suffixes() and path.is_file():
         return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from p2r.cli.options import MODEL_VARIABLE, Markdown
+from p2r.cli.guard import MODEL_VARIABLE
+from p2r.cli.options import Markdown
 from p2r.cli.screen import print_tables
 from p2r.evaluation.tables import Table
 from p2r.models.known import KNOWN, KnownModel

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from p2r.cli.guard import MODEL_VARIABLE
 from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
 from p2r.modes import MODES
@@ -15,8 +16,6 @@ from p2r.walks import Sharing
 
 MODEL, DATA, RUN = "The model", "The benchmark", "The run"
 DEFAULT_TIMEOUT_S = 300.0
-MODEL_VARIABLE = "P2R_MODEL"
-"""The environment variable that names the model of `p2r ask` and `p2r eval` where --model does not."""
 
 ModelSpec = Annotated[
     str,

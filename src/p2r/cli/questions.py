@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -12,13 +14,16 @@ from typing import cast
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from p2r.api import make_sample
-from p2r.errors import DataError, explain_fault
+from p2r.errors import DataError, P2RWarning, excerpt, explain_fault
 from p2r.images.find import find_image
 from p2r.types import LETTERS, AnswerForm, Frozen, Sample
 
 TABLES = (".csv", ".tsv")
 SUFFIXES = (".jsonl", ".ndjson", ".json", *TABLES)
 EXAMPLE = 'a line reads like {"image": "a.jpg", "question": "..."}'
+TABLE_EXAMPLE = "the first line names the columns, as in image,question,options,target; each line below is a question"
+UNUSED = ("boxes", "box_frame", "category", "cluster")
+"""The keys of such a row that only `p2r eval` uses."""
 _MOST_CELL_CHARS = 100_000_000
 """Most characters of a cell: an image may be written out in one."""
 
@@ -102,19 +107,26 @@ def parse_questions(data: bytes, name: str, folder: Path, max_image_pixels: int)
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not text in UTF-8: {error.reason}", hint="save it again as UTF-8") from error
     samples: dict[str, Sample] = {}
+    unused: dict[str, None] = {}
     for place, number, fields in _read_rows(text, name):
+        if isinstance(fields, dict):
+            row = cast("dict[str, object]", fields)
+            unused |= dict.fromkeys(key for key in UNUSED if key in row)
+            fields = {key: value for key, value in row.items() if key not in UNUSED}
         sample = _make_sample(fields, number, f"{place} {number} of {name}", folder, max_image_pixels)
         if sample.id in samples:
             raise DataError(f"{place} {number} of {name}: the id {sample.id!r} was used before", hint="ids must differ")
         samples[sample.id] = sample
     if not samples:
-        raise DataError(f"{name} holds no questions", hint=EXAMPLE)
+        raise DataError(f"{name} holds no questions", hint=TABLE_EXAMPLE if _is_table(name) else EXAMPLE)
+    if unused:
+        warnings.warn(f"{name}: {', '.join(unused)} are not used here; p2r eval uses them", P2RWarning, stacklevel=2)
     return list(samples.values())
 
 
 def _read_rows(text: str, name: str) -> Iterator[tuple[str, int, object]]:
     """Yield (the word for its place, its number, its fields) of every row."""
-    if name.lower().endswith(TABLES):
+    if _is_table(name):
         yield from (("row", number, fields) for number, fields in enumerate(_read_table(text, name), start=1))
         return
     try:
@@ -150,6 +162,12 @@ def _read_table(text: str, name: str) -> Iterator[dict[str, str]]:
     if not lines:
         return
     names = [_read_name(cell) for cell in lines[0]]
+    if missing := [key for key in ("image", "question") if key not in names]:
+        raise DataError(
+            f"the first line of {name} names no column {' and no column '.join(missing)}: "
+            f"its columns are {excerpt(', '.join(names))}",
+            hint=TABLE_EXAMPLE,
+        )
     for number, line in enumerate(lines[1:], start=1):
         if len(line) > len(names):
             raise DataError(
@@ -185,7 +203,19 @@ def _make_sample(fields: object, number: int, place: str, folder: Path, max_imag
             id=str(number if row.id is None else row.id),
         )
     except DataError as error:
-        raise DataError(f"{place}: {error.message}", hint=error.hint) from error
+        word = "column" if _is_table(place) else "key"
+        hint = _ARGUMENT.sub(
+            lambda found: f"the {word} {found[1]}" + (f" to {found[2]}" if found[2] else ""), error.hint
+        )
+        raise DataError(f"{place}: {error.message}", hint=hint) from error
+
+
+_ARGUMENT = re.compile(r'`(answer_form|options|target)(?:="(\w+)")?`')
+"""An argument in a hint: here it is a column or key of the row, and no flag."""
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().endswith(TABLES)
 
 
 def _collect_letters(fields: dict[str, object]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from them: two bytes a weight in bfloat16. A license is named where the model's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from p2r.models import nano
@@ -73,6 +74,11 @@ def expand_name(spec: str) -> str:
     if known is None:
         return spec
     return engine + (known.hub_id or known.name)
+
+
+def suggest_name(spec: str) -> str:
+    """Return the short name that is meant by a misspelled one, such as p2r-4b by p2r4b; "" if none is near."""
+    return next(iter(get_close_matches(spec.strip().lower(), KNOWN, n=1, cutoff=0.75)), "")
 
 
 def is_shipped(spec: str) -> bool:

@@ -23,7 +23,7 @@ from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
-from p2r.models.known import SHIPPED, VLLM, expand_name
+from p2r.models.known import SHIPPED, VLLM, expand_name, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
@@ -251,5 +251,8 @@ def find_source(spec: str) -> str:
     if spec.startswith(("/", "./", "../", "~")) or spec.count("/") > 1:
         raise ModelError(f"there is no checkpoint folder {spec}", hint="check the path and the working directory")
     if not HUB_ID.fullmatch(spec):
-        raise ModelError(f"unknown model {spec!r}", hint=f"a model is {KINDS}")
+        meant = suggest_name(spec)
+        raise ModelError(
+            f"unknown model {spec!r}", hint=f"{f'did you mean {meant}? ' if meant else ''}a model is {KINDS}"
+        )
     return spec

@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from p2r.dialogue import Budget
 from p2r.errors import StorageError, explain_fault
 from p2r.files import explain_write_errors, replace_file
+from p2r.images.find import DataUrlImage, EncodedImage
+from p2r.images.load import FileImage
 from p2r.models.profiles import FamilyName
 from p2r.modes import Mode
 from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.runs.store import SETTINGS_FILE, TRACES_FILE, read_settings, read_traces
-from p2r.types import Frame, Frozen, Trace
+from p2r.types import Frame, Frozen, ImageSource, Trace
 
 TRACE_FILE = "trace.json"
 PLACE_FILE = "asked.json"
@@ -53,10 +55,12 @@ class AskedPlace(Frozen):
 
     working_directory: where relative paths of images begin.
     budget: the pixel budget of the model that answered; None when it is not known.
+    stamps: by sample id, what tells the image that was asked about from a changed one; see `stamp_image`.
     """
 
     working_directory: str
     budget: Budget | None = None
+    stamps: Mapping[str, str] = Field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,33 @@ def read_asked(folder: str | Path) -> AskedQuestions:
     place = _read_file(folder / PLACE_FILE, AskedPlace) if (folder / PLACE_FILE).exists() else None
     saved = {trace.sample_id: folder / IMAGES_FOLDER / name_folder(trace.sample_id) for trace in traces}
     return AskedQuestions(str(folder), traces, settings, place, saved)
+
+
+def read_stamps(folder: Path) -> dict[str, str]:
+    """Read the stamps of a batch; {} where there is no batch yet, or one of an older version.
+
+    Raises:
+        StorageError: asked.json is broken.
+    """
+    path = folder / PLACE_FILE
+    return dict(_read_file(path, AskedPlace).stamps) if path.exists() else {}
+
+
+def stamp_image(image: ImageSource) -> str:
+    """Return what changes with an image: the size and time of its file, or a hash of what is in memory.
+
+    "" for an image on the web, or a file that cannot be read.
+    """
+    if isinstance(image, FileImage):
+        try:
+            status = Path(image.path).stat()
+        except (OSError, ValueError):
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns}"
+    if isinstance(image, (EncodedImage, DataUrlImage)):
+        data = image.data if isinstance(image, EncodedImage) else image.url.encode()
+        return hashlib.sha256(data).hexdigest()[:16]
+    return ""
 
 
 def write_place(folder: Path, place: AskedPlace) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from p2r.cli import inputs
-from p2r.cli.ask import has_question
+from p2r.cli.ask import check_quotes, has_question
 from p2r.cli.inputs import FoundImages, find_images, read_stdin
 from p2r.errors import DataError
 from p2r.images.load import MAX_IMAGE_PIXELS
@@ -169,3 +169,52 @@ def test_a_name_in_another_encoding_is_found_and_can_be_stored(here: Path) -> No
         (image,) = found.images.values()
         assert (list(found.images), image.uri) == (["caf\\udce9.png"], "caf\\udce9.png")
         assert image.load().size == (4, 3)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_images_that_save_wrote_are_left_out(here: Path, batch: bool) -> None:
+    out = here / "photos" / "out" / "images" / "a.png"
+    out.mkdir(parents=True)
+    for name in ("annotated.png", "crop_1.png", "crop_2.png", "crop_of_mine.png"):
+        Image.new("RGB", (4, 3)).save(out / name)
+    assert "out/images/a.png/crop_1.png" in find("photos", recursive=True).images  # nobody asked here
+    (here / "photos" / "out" / "asked.json" if batch else out / "trace.json").write_text("{}")
+    found = find("photos", recursive=True)
+    assert [id for id in found.images if id.startswith("out")] == ["out/images/a.png/crop_of_mine.png"]
+    assert "3 saved images" in found.left_out.describe()
+    assert "(--save wrote the saved images)" in found.left_out.describe()
+
+
+def test_a_dead_link_is_no_folder_and_no_file(here: Path) -> None:
+    (here / "photos" / "gone").symlink_to(here / "nowhere")
+    (here / "photos" / "circle").symlink_to("circle")
+    for name in ("photos", "photos/*"):
+        assert find(name).left_out.describe() == "left out 2 broken links; 1 folder (--recursive looks into folders)"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "quoted"),
+    [
+        (["photos/a.png", "What", "is", "it"], "What, is", '"What is it"'),
+        (["photos/a.png", "photos/b.JPG", "Why", "red?"], "Why", '"Why red?"'),
+        (["photos/a.png", "How", "many", "are there"], "How, many", '"How many are there"'),
+    ],
+)
+def test_a_question_without_quotation_marks_is_refused(here: Path, line: list[str], words: str, quoted: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_quotes(line)
+    assert caught.value.message == f"{words}: no such file or folder"
+    assert caught.value.hint.endswith(quoted)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["photos/a.png", "What is it?"],
+        ["photos/a.png", "Why?"],
+        ["photos", "scans/*", "gone.png", "http://host/x", "-", "folder/gone", "Why?"],
+        ["photos/a.png", "gone", "What is it?"],
+    ],
+)
+def test_names_of_images_are_not_taken_for_words(here: Path, line: list[str]) -> None:
+    check_quotes(line)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2r.cli.questions import is_question_file, parse_questions, read_questions, split_options
-from p2r.errors import DataError
+from p2r.errors import DataError, P2RWarning
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage
 from p2r.images.web import WebImage
 from p2r.types import Sample
@@ -91,7 +91,17 @@ def test_an_image_may_be_on_the_web() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("q.csv", "photo,question\na.jpg,What?", "row 1 of q.csv: image is missing"),
+        (
+            "q.csv",
+            "photo,question\na.jpg,What?",
+            "the first line of q.csv names no column image: its columns are 'photo, question'",
+        ),
+        (
+            "q.csv",
+            "path,prompt\na.jpg,What?",
+            "names no column image and no column question: its columns are 'path, prompt'",
+        ),
+        ("q.tsv", "a.jpg\tWhat?", "the first line of q.tsv names no column image and no column question"),
         ("q.csv", "image,question,notes\na.jpg,What?,old", "row 1 of q.csv: notes is not a known name"),
         ("q.csv", "image,question\na.jpg,What, and where?", "row 1 of q.csv has 3 cells under 2 names"),
         ("q.csv", 'image,question\na.jpg,"What?', "q.csv cannot be read as a table"),
@@ -140,3 +150,35 @@ def test_options_of_one_text_are_split_at_the_strongest_mark() -> None:
 def test_files_of_questions_are_told_by_their_names() -> None:
     assert all(is_question_file(f"a/b.{suffix}") for suffix in ("jsonl", "NDJSON", "json", "Csv", "tsv"))
     assert not any(is_question_file(name) for name in ("a.jpg", "csv", "What is in a.csv?", "-"))
+
+
+@pytest.mark.parametrize("text", ["image,question\n", "a.jpg,What?\n", "", "path,prompt\na.jpg,What?"])
+def test_the_hint_about_a_table_shows_a_table(text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse(text, "q.csv")
+    assert "image,question" in caught.value.hint and "{" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("q.csv", "image,question,target,answer_form\na.jpg,How many?,3 to 5,number", "the column answer_form"),
+        (
+            "q.jsonl",
+            '{"image": "a", "question": "b", "target": "5-6", "answer_form": "number"}',
+            "the key answer_form",
+        ),
+    ],
+)
+def test_a_hint_names_the_column_or_key_and_no_flag(name: str, text: str, place: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse(text, name)
+    assert f"set {place} to free_form" in caught.value.hint and "`" not in caught.value.hint
+
+
+def test_what_only_an_evaluation_uses_is_said_once_and_left_out() -> None:
+    row = {**ROW, "boxes": [[1, 2, 3, 4]], "box_frame": "pixels", "category": "sails"}
+    with pytest.warns(P2RWarning, match="q.jsonl: boxes, box_frame, category are not used here") as warned:
+        samples = parse(json.dumps(row) + "\n" + json.dumps({**row, "id": "y"}))
+    assert len(warned) == 1
+    assert [(sample.id, sample.target, sample.gold_boxes) for sample in samples] == [("x", "B", ()), ("y", "B", ())]

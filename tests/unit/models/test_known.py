@@ -56,3 +56,15 @@ def test_a_short_name_works_wherever_a_model_or_a_checkpoint_is_named(monkeypatc
 def test_the_shipped_models_are_known_by_name_and_by_folder(tmp_path: Path) -> None:
     assert all(is_shipped(spec) for spec in ("nano", "nano-base", "vllm:nano", str(nano.CHECKPOINT)))
     assert not any(is_shipped(spec) for spec in ("p2r-4b", "scripted:nano", str(tmp_path), "http://host/v1#nano"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"), [("p2r4b", "p2r-4b"), ("P2R_8B", "p2r-8b"), ("vllm:qwen3vl-4b", "qwen3-vl-4b")]
+)
+def test_a_misspelled_name_is_answered_with_the_name_that_is_meant(spec: str, meant: str) -> None:
+    with pytest.raises(ModelError, match="unknown model") as caught:
+        find_checkpoint(spec.removeprefix("vllm:"))
+    assert f"did you mean {meant}?" in caught.value.hint
+    with pytest.raises(ModelError, match="unknown model") as caught:
+        load_model("nope")
+    assert "did you mean" not in caught.value.hint

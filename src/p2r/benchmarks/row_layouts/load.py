@@ -89,7 +89,9 @@ def unknown_layout(place: Path, columns: frozenset[str]) -> DataError:
     return DataError(
         f"{place} has none of the known layouts; its columns are {', '.join(sorted(columns)) or 'none'}"
         + (f"; {nearest}" if nearest else ""),
-        hint="write the names of the columns in small letters"
+        hint="p2r ask reads such a file of questions; here write it as JSON lines, which need a target"
+        if {"image", "question"} <= columns and not nearest
+        else "write the names of the columns in small letters"
         if in_capitals and not nearest
         else "rename the columns, or say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists them",
     )

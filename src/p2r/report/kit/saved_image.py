@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.images.load import FileImage
+from p2r.runs.asked import IMAGES_FOLDER, PLACE_FILE, TRACE_FILE
 from p2r.types import EvidenceRecord, Trace
 
 ANNOTATED_FILE = "annotated.png"
@@ -19,6 +21,16 @@ REMARK = "the image itself was not found: this is its saved copy, with the boxes
 def name_crop(number: int) -> str:
     """Return the name of the file that holds the crop with this number, from 1."""
     return f"crop_{number}.png"
+
+
+def is_saved_image(path: Path) -> bool:
+    """True if `p2r ask --save` wrote this image: it lies beside a trace, or among the images of a batch."""
+    if path.name != ANNOTATED_FILE and not re.fullmatch(r"crop_\d\.png", path.name):
+        return False
+    batch = path.absolute().parents[1]
+    return (path.parent / TRACE_FILE).is_file() or (
+        batch.name == IMAGES_FOLDER and (batch.parent / PLACE_FILE).is_file()
+    )
 
 
 @dataclass(frozen=True, slots=True)
