@@ -105,11 +105,14 @@ def replace_file(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replace_folder(folder: Path) -> Generator[Path, None, None]:
+def replace_folder(folder: Path, *, resumable: bool = True) -> Generator[Path, None, None]:
     """Yield a draft of `folder` to write into; when the block ends well, the draft is forced onto the disk and renamed.
 
     The old folder is removed only then. A kill leaves the old folder or the new one, and perhaps a draft, which the
-    next attempt removes.
+    next attempt removes; an error leaves no draft.
+
+    Args:
+        resumable: what writes the folder can be resumed, which the error's hint then says.
 
     Raises:
         StorageError: something cannot be written. torch and safetensors report a full disk in ways of their own.
@@ -124,16 +127,20 @@ def replace_folder(folder: Path) -> Generator[Path, None, None]:
         _sync(draft)
         _take_name(draft, folder)
         _sync(folder.parent)
-    except Exception as error:
-        if not isinstance(error, (OSError, RuntimeError)) and type(error).__name__ != "SafetensorError":
-            raise
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if not isinstance(error, Exception) or (
+            not isinstance(error, (OSError, RuntimeError)) and type(error).__name__ != "SafetensorError"
+        ):
+            raise
         # torch and safetensors raise errors without a number when a disk is full.
         is_full = not isinstance(error, OSError) or error.errno in _FULL_DISK
         advice = "free some space" if is_full else "check the path and its permissions"
         raise StorageError(
             f"{folder} cannot be written: {reason_of(error)}",
-            hint=f"what was saved before is whole: {advice} and resume with `resume=True`",
+            hint=f"what was saved before is whole: {advice} and resume with `resume=True`"
+            if resumable
+            else f"{advice}, or choose another folder",
         ) from error
 
 

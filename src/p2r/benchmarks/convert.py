@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +122,14 @@ def convert(
         raise DataError(f"{out} exists already", hint="choose another name, or remove it first")
     if not samples:
         raise DataError("there are no samples to write")
-    num_samples = writer.write(_count(samples, on_progress), out, inside=inside)
+    images = ImagePlace(out).folder
+    had_images = images.exists()
+    try:
+        num_samples = writer.write(_count(samples, on_progress), out, inside=inside)
+    except BaseException:
+        if not had_images:
+            shutil.rmtree(images, ignore_errors=True)
+        raise
     return Converted(writer.title, num_samples, tuple(_find_losses(samples, writer)))
 
 

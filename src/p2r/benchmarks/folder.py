@@ -66,7 +66,7 @@ def load_folder(source: Source) -> Loaded:
     samples = source.sieve.collect(
         lines, _make_reader(path, source.image_root, joined), lambda line: f"{path}, line {line[0]}"
     )
-    return Loaded(samples, FACTS, joined.remarks() if joined else [])
+    return Loaded(samples, FACTS, joined.remarks() if joined else [], joined.notes() if joined else [])
 
 
 def _find_file(source: Source) -> Path:
@@ -97,15 +97,16 @@ def _make_reader(path: Path, root: Path, joined: BoxFile | None) -> Callable[[Li
         form: AnswerForm = row.answer_form or ("choice" if row.options else "free_form")
         _check_options(row, form)
         options = strip_letters(row.options)
+        name = str(number if row.id is None else row.id)
+        found = _find_boxes(joined, row, name, image) if joined else None
         return Sample(
-            id=str(number if row.id is None else row.id),
+            id=name,
             image=image,
             question=row.question,
             options=options,
             answer_form=form,
             target=_read_target(row, options),
-            gold_boxes=_read_boxes(row, image)
-            or (joined.find(row.image if isinstance(row.image, str) else image.uri, image) if joined else ()),
+            gold_boxes=_read_boxes(row, image) if found is None else found,
             benchmark=FACTS.name,
             category=row.category,
             chance=1 / len(options) if options else None,
@@ -113,6 +114,12 @@ def _make_reader(path: Path, root: Path, joined: BoxFile | None) -> Callable[[Li
         )
 
     return read
+
+
+def _find_boxes(joined: BoxFile, row: QuestionRow, name: str, image: ImageSource) -> tuple[Box, ...] | None:
+    """Return the boxes that a file has for a row, which count before the row's own; None when it has no such image."""
+    place = row.image if isinstance(row.image, str) else image.uri
+    return joined.find(place, image, sample_id=name, question=row.question, replaces=bool(row.boxes))
 
 
 def _make_image(row: QuestionRow, uri: str, root: Path) -> ImageSource:

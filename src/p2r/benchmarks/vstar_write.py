@@ -15,6 +15,7 @@ from PIL import Image
 from p2r.benchmarks.files.parquet_file import write_parquet
 from p2r.benchmarks.options import join_question
 from p2r.errors import DataError
+from p2r.files import explain_write_errors, replace_file, replace_folder
 from p2r.images.load import read_size
 from p2r.types import LETTERS, Sample
 
@@ -46,7 +47,7 @@ def write_vstar(samples: Iterable[Sample], folder: Path) -> int:
     """Write the original layout: `<type>/sa_N.jpg` and `sa_N.json`, and `test_questions.jsonl`.
 
     The JSON holds boxes [x, y, width, height] in pixels and states the right option first; `test_questions.jsonl` keeps
-    the samples' order of options.
+    the samples' order of options. The folder appears when it is complete, in place of an older one.
 
     Returns:
         The number of samples written.
@@ -55,24 +56,24 @@ def write_vstar(samples: Iterable[Sample], folder: Path) -> int:
         DataError: a sample is not a choice, or has no target.
     """
     rows: list[dict[str, object]] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    for question in _read(samples):
-        place, name = folder / question.category, f"sa_{question.number}"
-        place.mkdir(exist_ok=True)
-        (place / f"{name}.jpg").write_bytes(_encode(question.sample))
-        size = read_size(question.sample.image)
-        right, options = LETTERS.index(question.target), question.sample.options
-        corners = [box.to_pixels(*size) for box in question.sample.gold_boxes]
-        annotation = {
-            "target_object": [box.label for box in question.sample.gold_boxes],
-            "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in corners],
-            "question": question.text,
-            "options": [options[right], *options[:right], *options[right + 1 :]],
-        }
-        (place / f"{name}.json").write_text(json.dumps(annotation, ensure_ascii=False), encoding="utf-8")
-        rows.append({"image": f"{question.category}/{name}.jpg", **_state(question)})
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "test_questions.jsonl").write_text(lines, encoding="utf-8")
+    with replace_folder(folder, resumable=False) as draft:
+        for question in _read(samples):
+            place, name = draft / question.category, f"sa_{question.number}"
+            place.mkdir(exist_ok=True)
+            (place / f"{name}.jpg").write_bytes(_encode(question.sample))
+            size = read_size(question.sample.image)
+            right, options = LETTERS.index(question.target), question.sample.options
+            corners = [box.to_pixels(*size) for box in question.sample.gold_boxes]
+            annotation = {
+                "target_object": [box.label for box in question.sample.gold_boxes],
+                "bbox": [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in corners],
+                "question": question.text,
+                "options": [options[right], *options[:right], *options[right + 1 :]],
+            }
+            (place / f"{name}.json").write_text(json.dumps(annotation, ensure_ascii=False), encoding="utf-8")
+            rows.append({"image": f"{question.category}/{name}.jpg", **_state(question)})
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (draft / "test_questions.jsonl").write_text(lines, encoding="utf-8")
     return len(rows)
 
 
@@ -96,14 +97,16 @@ def write_vstar_tsv(samples: Iterable[Sample], path: Path) -> int:
     """
     questions = list(_read(samples))
     letters = LETTERS[: max((len(question.sample.options) for question in questions), default=2)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["index", "image", "question", *letters, "answer", "category"])
-        for question in questions:
-            options = [*question.sample.options, *[""] * (len(letters) - len(question.sample.options))]
-            image = base64.b64encode(_encode(question.sample)).decode()
-            writer.writerow([question.number, image, question.text, *options, question.target, question.category])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["index", "image", "question", *letters, "answer", "category"])
+    for question in questions:
+        options = [*question.sample.options, *[""] * (len(letters) - len(question.sample.options))]
+        image = base64.b64encode(_encode(question.sample)).decode()
+        writer.writerow([question.number, image, question.text, *options, question.target, question.category])
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text.getvalue())
     return len(questions)
 
 
@@ -122,7 +125,7 @@ def _read(samples: Iterable[Sample]) -> Iterator[_Question]:
         if sample.answer_form != "choice" or not sample.options or sample.target is None:
             raise DataError(
                 f"sample {sample.id!r} is not a choice with a right option, which V*'s layouts need",
-                hint="leave out such samples; needles are choices with forms=('choice',)",
+                hint="leave out such samples, or choose another layout, such as questions",
             )
         yield _Question(number, sample, _find_text(sample), sample.target)
 

@@ -14,6 +14,7 @@ from typing import cast
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from p2r.api import make_sample
+from p2r.benchmarks.files.rows import is_empty
 from p2r.errors import DataError, P2RWarning, excerpt, explain_fault
 from p2r.images.find import find_image
 from p2r.types import LETTERS, AnswerForm, Frozen, Sample
@@ -174,7 +175,7 @@ def _read_table(text: str, name: str) -> Iterator[dict[str, str]]:
                 f"row {number} of {name} has {len(line)} cells under {len(names)} names",
                 hint="put cells that hold the delimiter into quotation marks",
             )
-        yield {key: cell for key, cell in zip(names, line, strict=False) if cell.strip()}
+        yield {key: cell for key, cell in zip(names, line, strict=False) if not is_empty(cell)}
 
 
 def _read_name(cell: str) -> str:

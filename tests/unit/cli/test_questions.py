@@ -182,3 +182,9 @@ def test_what_only_an_evaluation_uses_is_said_once_and_left_out() -> None:
         samples = parse(json.dumps(row) + "\n" + json.dumps({**row, "id": "y"}))
     assert len(warned) == 1
     assert [(sample.id, sample.target, sample.gold_boxes) for sample in samples] == [("x", "B", ()), ("y", "B", ())]
+
+
+@pytest.mark.parametrize("empty", ["nan", "NaN", "<NA>"])
+def test_an_empty_cell_as_pandas_writes_it_is_no_option(empty: str) -> None:
+    [sample] = parse(f"image,question,A,B,C,target\na.jpg,What?,red,blue,{empty},{empty}", "q.csv")
+    assert sample.options == ("red", "blue") and sample.target is None

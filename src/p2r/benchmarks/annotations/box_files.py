@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from p2r.benchmarks.annotations.coco import read_coco
-from p2r.benchmarks.annotations.drawn import DrawnImage, ImageNames, differ_in_shape, name_some
+from p2r.benchmarks.annotations.drawn import DrawnImage, ImageNames, choose_drawn, differ_in_shape, name_some
 from p2r.benchmarks.annotations.label_studio import read_label_studio
 from p2r.benchmarks.files.beginning import read_utf8
 from p2r.errors import DataError
@@ -20,16 +21,26 @@ from p2r.types import Box, ImageSource, Sample
 class BoxFile:
     """Boxes by the name of their image. Records which images were asked for, and what was noticed."""
 
-    def __init__(self, path: Path, images: Mapping[str, DrawnImage], remarks: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, images: Mapping[str, Sequence[DrawnImage]], remarks: Iterable[str] = ()) -> None:
         self.path, self.images = path, images
         self._names = ImageNames(images)
         self._remarks = list(remarks)
         self._used: set[str] = set()
+        self._sharing: dict[str, set[str]] = defaultdict(set)
+        self._num_replaced = 0
         self._missing: list[str] = []
         self._scaled: list[str] = []
 
-    def find(self, name: str, image: ImageSource) -> tuple[Box, ...]:
-        """Return the boxes of an image, found by its whole path or else by its last part; () when there are none.
+    def find(
+        self, name: str, image: ImageSource, *, sample_id: str, question: str, replaces: bool = False
+    ) -> tuple[Box, ...] | None:
+        """Return the boxes of a question, or else of its image, found by its whole path or else by its last part.
+
+        Args:
+            replaces: the question has boxes of its own, which are counted as replaced.
+
+        Returns:
+            None when the file does not list the image.
 
         Raises:
             DataError: several images of the file have that name, a box is not one, or the boxes were drawn on an image
@@ -41,14 +52,19 @@ class BoxFile:
             raise DataError(f"{self.path} has several images named {name!r}: {name_some(found)}")
         if not found:
             self._missing.append(name)
-            return ()
+            return None
         self._used.add(found[0])
-        drawn = self.images[found[0]]
-        if drawn.error:
-            raise DataError(f"{self.path}, image {found[0]!r}: {drawn.error}", hint="correct it in the file")
-        if drawn.boxes and drawn.image_wh:
-            self._compare_sizes(found[0], drawn.image_wh, read_size(image))
-        return tuple(drawn.boxes)
+        chosen = choose_drawn(self.images[found[0]], sample_id, question)
+        if not chosen:
+            chosen = self.images[found[0]]
+            self._sharing[found[0]].add(sample_id)
+        for drawn in chosen:
+            if drawn.error:
+                raise DataError(f"{self.path}, image {found[0]!r}: {drawn.error}", hint="correct it in the file")
+            if drawn.boxes and drawn.image_wh:
+                self._compare_sizes(found[0], drawn.image_wh, read_size(image))
+        self._num_replaced += replaces
+        return tuple(dict.fromkeys(box for drawn in chosen for box in drawn.boxes))
 
     def _compare_sizes(self, name: str, drawn_wh: tuple[float, float], image_wh: tuple[int, int]) -> None:
         sizes = f"{drawn_wh[0]:g} x {drawn_wh[1]:g} pixels, and the upright image has {image_wh[0]} x {image_wh[1]}"
@@ -61,10 +77,16 @@ class BoxFile:
         if max(drawn_wh) != max(image_wh):
             self._scaled.append(f"{name} ({sizes})")
 
+    def notes(self) -> list[str]:
+        """Return a sentence about the questions whose own boxes were replaced, if there are any."""
+        if not self._num_replaced:
+            return []
+        return [f"the boxes of {self._num_replaced} questions are replaced by those of {self.path}"]
+
     def remarks(self) -> list[str]:
         """Return sentences about what was left out or does not fit."""
         remarks = list(self._remarks)
-        if empty := {name: image.num_empty for name, image in self.images.items() if image.num_empty}:
+        if empty := {name: count for name, drawn in self.images.items() if (count := sum(d.num_empty for d in drawn))}:
             remarks.append(
                 f"{sum(empty.values())} boxes of {self.path} have no area and are left out: {name_some(empty)}"
             )
@@ -75,7 +97,12 @@ class BoxFile:
             remarks.append(
                 f"{len(self._missing)} questions have images that {self.path} does not list: {name_some(self._missing)}"
             )
-        if unused := [name for name, image in self.images.items() if image.boxes and name not in self._used]:
+        if shared := [name for name, ids in self._sharing.items() if len(ids) > 1]:
+            remarks.append(
+                f"{len(shared)} images of {self.path} have several questions, each of which gets all boxes: "
+                f"{name_some(shared)}"
+            )
+        if unused := [n for n, drawn in self.images.items() if n not in self._used and any(d.boxes for d in drawn)]:
             remarks.append(f"{len(unused)} images of {self.path} have no question: {name_some(unused)}")
         return remarks
 
@@ -105,18 +132,23 @@ def read_box_file(path: Path) -> BoxFile:
 def write_coco(samples: Iterable[Sample], path: Path) -> int:
     """Write gold boxes as COCO. Images keep their names (`uri`); labels become categories.
 
+    `sample_ids` of an image and `sample_id` of a box tell the questions of an image apart; other tools ignore them.
+
     Returns:
         The number of boxes written.
     """
     images: dict[str, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
     categories: dict[str, int] = {}
+    sample_ids: dict[str, list[str]] = {}
     for sample in samples:
         size = read_size(sample.image)
         image = images.setdefault(
             sample.image.uri,
             {"id": len(images) + 1, "file_name": sample.image.uri, "width": size[0], "height": size[1]},
         )
+        sample_ids.setdefault(sample.image.uri, []).append(sample.id)
+        image["sample_ids"] = sample_ids[sample.image.uri]
         for box in sample.gold_boxes:
             x1, y1, x2, y2 = _to_pixels(box, size)
             annotations.append(
@@ -127,6 +159,7 @@ def write_coco(samples: Iterable[Sample], path: Path) -> int:
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": (x2 - x1) * (y2 - y1),
                     "iscrowd": 0,
+                    "sample_id": sample.id,
                 }
             )
     named = [{"id": number, "name": name} for name, number in categories.items()]

@@ -14,15 +14,17 @@ from p2r.errors import DataError, excerpt
 
 def read_coco(
     path: Path, images: Sequence[JsonValue], annotations: Sequence[JsonValue], categories: JsonValue
-) -> dict[str, DrawnImage]:
-    """Return the boxes by the image's name. A bad box is an error of its image.
+) -> dict[str, list[DrawnImage]]:
+    """Return what was drawn by the image's name: one for each question that our own files state (`sample_ids`).
+
+    A bad box is an error of its image.
 
     Raises:
         DataError: an image, a category or an annotation is something else.
     """
     names = _read_categories(path, categories)
     by_id: dict[str, tuple[str, tuple[int, int]]] = {}
-    found: dict[str, DrawnImage] = {}
+    found: dict[str, list[DrawnImage]] = {}
     for image in images:
         match image:
             case {
@@ -30,17 +32,23 @@ def read_coco(
                 "file_name": str(name),
                 "width": int() | float() as width,
                 "height": int() | float() as height,
+                **more,
             } if width >= 1 and height >= 1:
                 size = (round(width), round(height))
                 by_id[str(key)] = name, size
-                found[name] = DrawnImage(size)
+                ids = more.get("sample_ids")
+                known = dict.fromkeys(map(str, ids)) if isinstance(ids, list) else {}
+                found[name] = [DrawnImage(size, sample_id=one) for one in known] or [DrawnImage(size)]
             case _:
                 raise DataError(f"{path}: {excerpt(image)} is not an image with id, file_name, width and height")
     for annotation in annotations:
         match annotation:
             case {"image_id": int() | str() as key, **rest} if str(key) in by_id:
                 name, size = by_id[str(key)]
-                _add_box(found[name], size, rest, names)
+                drawn = found[name]
+                own = [one for one in drawn if one.sample_id and one.sample_id == str(rest.get("sample_id", ""))]
+                for one in own or drawn:
+                    _add_box(one, size, rest, names)
             case _:
                 raise DataError(f"{path}: {excerpt(annotation)} is not a box of one of the images")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -16,10 +16,11 @@ MOST_NAMED = 5
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class DrawnImage:
-    """The boxes of one image.
+    """The boxes of one image, or of one question about it.
 
+    sample_id, question: what the file states of the question; "" when it states nothing.
     image_wh: the size in pixels that the file states for the image; None when it states none.
     error: why the boxes cannot be used.
     num_empty: boxes without an area, which are left out.
@@ -29,6 +30,8 @@ class DrawnImage:
     boxes: list[Box] = field(default_factory=list[Box])
     error: str = ""
     num_empty: int = 0
+    sample_id: str = ""
+    question: str = ""
 
     def add(self, width: float, height: float, make: Callable[[], Box]) -> None:
         """Add a box of a width and height, and record why it cannot be made."""
@@ -39,6 +42,13 @@ class DrawnImage:
             self.boxes.append(make())
         except DataError as error:
             self.error = self.error or error.message
+
+
+def choose_drawn(drawn: Sequence[DrawnImage], sample_id: str, question: str) -> list[DrawnImage]:
+    """Return what was drawn for a question: by its text and id, or one of them; [] when nothing tells."""
+    by_text = [one for one in drawn if question and one.question.strip() == question.strip()]
+    by_id = [one for one in drawn if sample_id and one.sample_id == sample_id]
+    return [one for one in by_text if one in by_id] or by_text or by_id
 
 
 def differ_in_shape(first: tuple[float, float], second: tuple[float, float]) -> bool:

@@ -25,22 +25,25 @@ _NOT_SUBMITTED = ("drafts", "predictions", "completions")
 Annotation = Mapping[str, JsonValue]
 
 
-def read_label_studio(path: Path, tasks: Sequence[JsonValue]) -> tuple[dict[str, DrawnImage], list[str]]:
-    """Return the boxes by the image's name, and remarks. A bad rectangle is an error of its image.
+def read_label_studio(path: Path, tasks: Sequence[JsonValue]) -> tuple[dict[str, list[DrawnImage]], list[str]]:
+    """Return what was drawn by the image's name, one for each task, and remarks.
+
+    A bad rectangle is an error of its image.
 
     Raises:
         DataError: a task lacks its image or its annotations.
     """
-    found: dict[str, DrawnImage] = {}
+    found: dict[str, list[DrawnImage]] = {}
     several: list[str] = []
     shapes: list[str] = []
     unused: list[str] = []
     for number, task in enumerate(tasks, start=1):
         match task:
-            case {"data": {"image": str(name)}, "annotations": [*annotations], **rest}:
+            case {"data": {"image": str(name), **data}, "annotations": [*annotations], **rest}:
                 name = unquote(name.partition("?d=")[2]) or name  # the URL of a local file
                 current = choose_current([item for item in annotations if isinstance(item, dict)])
-                image = found.setdefault(name, DrawnImage())
+                image = DrawnImage(sample_id=str(data.get("id", "")), question=str(data.get("question", "")))
+                found.setdefault(name, []).append(image)
                 drawn = bool(annotations) or any(rest.get(key) for key in _NOT_SUBMITTED)
                 unused += [name] * (drawn and not current)
                 several += [name] * (len(current) > 1)

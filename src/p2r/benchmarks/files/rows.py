@@ -60,12 +60,12 @@ class Row:
 
     def has(self, name: str) -> bool:
         """Return True if the field exists and is not empty."""
-        return name in self.cells or not _is_empty(self.values.get(name))
+        return name in self.cells or not is_empty(self.values.get(name))
 
     def text(self, name: str) -> str:
         """Return a text or number as text. Raises DataError when the field is missing, empty or something else."""
         value = self.values.get(name)
-        if _is_empty(value):
+        if is_empty(value):
             raise self.fail(name, "empty" if name in self.values else "missing")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise self.fail(name, f"{excerpt(value)} is not a text")
@@ -144,7 +144,8 @@ def parse_struct(value: object) -> object:
     return cast("object", found) if isinstance(found, list | dict) else value
 
 
-def _is_empty(value: object) -> bool:
+def is_empty(value: object) -> bool:
+    """Tell whether a cell holds nothing, also as pandas writes that."""
     if isinstance(value, str):
         return not value.strip() or value.strip() in _NOT_A_NUMBER
     return value is None or value != value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from p2r.benchmarks.files.parquet_file import ParquetCell
-from p2r.benchmarks.files.rows import Cell, Row, parse_struct
+from p2r.benchmarks.files.rows import Cell, Row, is_empty, parse_struct
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import excerpt
 
@@ -44,7 +44,7 @@ def get_text(row: Row, path: str) -> str:
         value = parse_struct(value)
     if isinstance(value, list | tuple) and len(cast("Sequence[object]", value)) == 1:
         value = cast("Sequence[object]", value)[0]
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value or not str(value).strip():
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or is_empty(value):
         holder = row.values.get(path.partition(".")[0])
         raise row.fail(path, f"no answer in {excerpt(holder)}" if holder is not None else "missing")
     return str(int(value) if isinstance(value, float) and value.is_integer() and "." not in path else value).strip()
