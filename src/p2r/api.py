@@ -284,8 +284,8 @@ def make_sample(
 
 _IMAGE_HINTS = {
     "bytes": "give a path, a URL or a PIL image, such as PIL.Image.open(io.BytesIO(data))",
-    "ndarray": "give a path, a URL or a PIL image; for an RGB array, which one of OpenCV is not, "
-    "PIL.Image.fromarray(array)",
+    "ndarray": "give a path, a URL or a PIL image, such as PIL.Image.fromarray(array); the array must be RGB, and "
+    "OpenCV's are BGR",
 }
 """Hints for types that do not say what they hold: an array keeps the order of its channels to itself."""
 

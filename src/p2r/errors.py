@@ -171,6 +171,16 @@ def reason_of(error: Exception) -> str:
     return text[:1].lower() + text[1:] or type(error).__name__
 
 
+def count_nouns(count: int, one: str, several: str = "") -> str:
+    """Write a counted noun, such as "1 image" or "2 images".
+
+    Args:
+        one: the noun, with what agrees with it, as it reads after 1 ("image has").
+        several: as it reads after any other number ("images have"); the noun with an s where left out.
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def excerpt(value: object, max_chars: int = 60, *, keeps_end: bool = False) -> str:
     """Quote a value for a message: as Python writes it, cut to `max_chars` characters without the quotes.
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from p2r import errors
-from p2r.errors import P2RError, excerpt, install_hint, mask_secrets, reason_of
+from p2r.errors import P2RError, count_nouns, excerpt, install_hint, mask_secrets, reason_of
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,13 @@ def test_a_clone_is_extended_in_place(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_no_other_place_says_how_to_install_an_extra() -> None:
     sources = Path(errors.__file__).parent.rglob("*.py")
     assert [path.name for path in sources if "perceive-to-reason[" in path.read_text(encoding="utf-8")] == ["errors.py"]
+
+
+def test_a_counted_noun_agrees_with_its_number() -> None:
+    assert [count_nouns(count, "image") for count in (0, 1, 2, 1200)] == [
+        "0 images",
+        "1 image",
+        "2 images",
+        "1,200 images",
+    ]
+    assert [count_nouns(count, "box has", "boxes have") for count in (1, 2)] == ["1 box has", "2 boxes have"]

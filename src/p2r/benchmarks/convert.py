@@ -14,7 +14,7 @@ from p2r.benchmarks.layout import Part, Writer, WriteSamples
 from p2r.benchmarks.row_layouts.answer_form import infer_form
 from p2r.benchmarks.row_layouts.write import ROW_WRITERS
 from p2r.benchmarks.vstar_write import write_vstar, write_vstar_lmms, write_vstar_tsv
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 from p2r.files import explain_write_errors
 from p2r.images.load import FileImage
 from p2r.types import Sample
@@ -142,15 +142,16 @@ def _count(samples: Sequence[Sample], on_progress: Callable[[int], None] | None)
 
 def _find_losses(samples: Sequence[Sample], writer: Writer) -> Iterator[str]:
     if "gold boxes" not in writer.keeps and (count := sum(bool(sample.gold_boxes) for sample in samples)):
-        yield f"the gold boxes of {count} samples"
+        yield f"the gold boxes of {count_nouns(count, 'sample')}"
     if "category" not in writer.keeps and (count := sum(bool(sample.category) for sample in samples)):
-        yield f"the category of {count} samples"
+        yield f"the category of {count_nouns(count, 'sample')}"
     if "rotations" not in writer.keeps and (count := sum(bool(sample.cluster) for sample in samples)):
-        yield f"which of {count} samples ask the same"
+        yield f"which of {count_nouns(count, 'sample')} ask the same"
     if "answer form" not in writer.keeps:
         others = [sample.id for sample in samples if not _is_inferred(sample)]
         if others:
-            yield f"the answer form of {len(others)} samples, which will be taken for another: {', '.join(others[:5])}"
+            named = f"{'id' if len(others) == 1 else 'ids'} {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
+            yield f"the answer form of {count_nouns(len(others), 'sample')}, which readers take for another: {named}"
 
 
 def _is_inferred(sample: Sample) -> bool:

@@ -23,7 +23,7 @@ from p2r.benchmarks.files.field_image import make_image
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import find_letter, strip_letters
-from p2r.errors import DataError, explain_fault
+from p2r.errors import DataError, count_nouns, explain_fault
 from p2r.images.load import read_size
 from p2r.types import LETTERS, AnswerForm, Box, Frozen, ImageSource, Sample
 
@@ -144,7 +144,7 @@ def _parse(text: str) -> QuestionRow:
 
 def _check_options(row: QuestionRow, form: AnswerForm) -> None:
     if form == "choice" and len(row.options) < 2:
-        raise DataError(f"field 'options': {len(row.options)} options; a choice needs two or more")
+        raise DataError(f"field 'options': {count_nouns(len(row.options), 'option')}; a choice needs two or more")
     if form != "choice" and row.options:
         raise DataError(
             f"field 'answer_form': {form!r} with options", hint="leave the options out, or make it a choice"

@@ -7,7 +7,7 @@ from typing import cast
 
 from p2r.benchmarks.files.rows import Row, parse_struct
 from p2r.choices import split_letter, strip_letters
-from p2r.errors import excerpt
+from p2r.errors import count_nouns, excerpt
 from p2r.types import LETTERS, Sample
 
 OPTION_COLUMNS = ("options", "choices", "candidates", "multi-choice options")
@@ -62,7 +62,7 @@ def read_option_columns(row: Row) -> tuple[str, ...]:
 def check_options(options: Sequence[str], field: str, row: Row) -> None:
     """Raise DataError for fewer than two options or an empty one. A repeated option is a difference, not an error."""
     if len(options) < 2:
-        raise row.fail(field, f"{len(options)} options; a choice needs two or more")
+        raise row.fail(field, f"{count_nouns(len(options), 'option')}; a choice needs two or more")
     if "" in options:
         raise row.fail(field, f"option {LETTERS[options.index('')]} is empty")
 
@@ -70,7 +70,8 @@ def check_options(options: Sequence[str], field: str, row: Row) -> None:
 def find_doubles(samples: Sequence[Sample]) -> list[str]:
     """Return a sentence if any questions state the same option twice."""
     ids = [sample.id for sample in samples if len(set(sample.options)) < len(sample.options)]
-    return [f"{len(ids)} questions state the same option twice: {', '.join(ids[:5])}"] if ids else []
+    state = count_nouns(len(ids), "question states", "questions state")
+    return [f"{state} the same option twice: {', '.join(ids[:5])}"] if ids else []
 
 
 def split_question(text: str, row: Row, field: str = "text") -> tuple[str, tuple[str, ...]]:

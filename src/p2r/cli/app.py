@@ -87,7 +87,11 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401  # typer keeps the types of it to itself
         """Parse the arguments as the real command does; what is invoked then is the real command."""
-        return load_command(str(self.name)).make_context(*args, **extra)
+        try:
+            return load_command(str(self.name)).make_context(*args, **extra)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's, which typer reads choices with
+            raise
 
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -31,7 +32,7 @@ from p2r.cli.options import (
 from p2r.cli.questions import is_question_file, parse_questions, read_questions
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
-from p2r.errors import DataError, mask_secrets
+from p2r.errors import DataError, P2RWarning, mask_secrets
 from p2r.evaluation.counts import explain_frame
 from p2r.files import check_folder
 from p2r.images.find import is_url
@@ -198,7 +199,7 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, 
     if is_unread(trace):
         errors.print("no answer can be read from the reply", markup=False)
     if note := explain_frame([trace]):
-        errors.print(note, markup=False, soft_wrap=True)
+        warnings.warn(note, P2RWarning, 2)
     if save:
         paths = save_trace(save, trace, sample.image)
         errors.print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from p2r.api import P2R
 from p2r.cli.asked_page import find_place, write_asked_page
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
+from p2r.errors import P2RWarning
 from p2r.evaluation.counts import explain_frame
 from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.asked import AskedPlace, BatchSettings, name_folder, read_stamps, stamp_image, write_place
@@ -95,7 +97,7 @@ def ask_batch(
     errors.print(f"{count}: {store.path}", markup=False, soft_wrap=True)
     _print_accuracy(errors, finished)
     if note := explain_frame(finished):
-        errors.print(note, markup=False, soft_wrap=True)
+        warnings.warn(note, P2RWarning, 2)
     if num_failed:
         print_error(f"{num_failed} of {len(samples)} questions failed", "the same command asks only these again")
         raise typer.Exit(1)

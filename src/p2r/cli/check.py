@@ -10,6 +10,7 @@ from p2r.benchmarks import check_benchmark, load_benchmark
 from p2r.cli.guard import print_error
 from p2r.cli.options import BoxSource, ImageFolder, SkipBad, Split
 from p2r.cli.screen import count_progress, make_console
+from p2r.errors import count_nouns
 
 MOST_SHOWN = 20
 
@@ -37,7 +38,7 @@ def check(
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
-    say(f"{report.name}: {report.num_samples} samples from {loaded.source}")
+    say(f"{report.name}: {count_nouns(report.num_samples, 'sample')} from {loaded.source}")
     for category, count in loaded.categories.items():
         if category:
             say(f"  {category}: {count}")
@@ -56,5 +57,5 @@ def check(
         say(f"problem: {problem}")
     if len(report.problems) > MOST_SHOWN:
         say(f"... and {len(report.problems) - MOST_SHOWN} more")
-    print_error(f"{loaded.source} is not fit to be run: {len(report.problems)} problems")
+    print_error(f"{loaded.source} is not fit to be run: {count_nouns(len(report.problems), 'problem')}")
     raise typer.Exit(1)

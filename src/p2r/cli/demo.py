@@ -23,7 +23,7 @@ from p2r.boxes import localize
 from p2r.cli.guard import print_error
 from p2r.cli.screen import make_console, print_summaries, progress
 from p2r.dialogue import Model
-from p2r.errors import mask_secrets
+from p2r.errors import count_nouns, mask_secrets
 from p2r.evaluation.asking import Tally
 from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.metrics import Summary, summarize
@@ -106,7 +106,9 @@ def demo(
     console.print(f"try:    {_write_ask_command(example, out / IMAGE_FILE)}", markup=False, soft_wrap=True)
     failures = [failure for run in runs.values() for failure in run.failures]
     if failures:
-        print_error(f"{len(failures)} answers failed, the first because {failures[0].message}", failures[0].hint)
+        print_error(
+            f"{count_nouns(len(failures), 'answer')} failed, the first because {failures[0].message}", failures[0].hint
+        )
         raise typer.Exit(1)
 
 
@@ -140,8 +142,8 @@ def _write_lede(own: Summary, direct: Summary) -> str:
     chance = f" Blind guessing reaches {show_share(own.chance)}." if own.chance is not None else ""
     return (
         f"Asked with one look at the whole image, the model answers {show_share(direct.accuracy)} of "
-        f"{direct.num_judged} questions. When it first says where to look and then reads what it boxed at full "
-        f"resolution, it answers {show_share(own.accuracy)}.{chance}"
+        f"{direct.num_judged} questions correctly. When it first says where to look and then reads what it boxed at "
+        f"full resolution, it gets {show_share(own.accuracy)} right.{chance}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -50,8 +51,14 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
 
 @contextmanager
 def warnings_as_lines() -> Generator[None, None, None]:
-    """Print each warning of this package to stderr as one line, once."""
+    """Print each warning that this package gives or logs to stderr as one line, once."""
     said: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            _print_marked("[bold yellow]warning:[/] ", text)
+
     with warnings.catch_warnings():
         warnings.simplefilter("always", P2RWarning)
         show_others = warnings.showwarning
@@ -66,12 +73,28 @@ def warnings_as_lines() -> Generator[None, None, None]:
         ) -> None:
             if not issubclass(category, P2RWarning):
                 show_others(message, category, filename, lineno, file, line)
-            elif (text := str(message)) not in said:
-                said.add(text)
-                _print_marked("[bold yellow]warning:[/] ", text)
+            else:
+                say(str(message))
 
         warnings.showwarning = show
-        yield
+        logged = _Logged(say)
+        logger = logging.getLogger("p2r")
+        logger.addHandler(logged)
+        try:
+            yield
+        finally:
+            logger.removeHandler(logged)
+
+
+class _Logged(logging.Handler):
+    """Hands on what the package logs as a warning."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 from p2r.images.contents import name_path
 from p2r.images.find import EncodedImage, find_image, is_url
 from p2r.images.formats import HEIC_HINT, HEIC_SUFFIXES, list_suffixes, reads_heic
@@ -37,8 +37,8 @@ class NotAsked:
         parts: list[str] = []
         if self.suffixes:
             listed = ", ".join(f"{suffix or 'no suffix'} {count}" for suffix, count in sorted(self.suffixes.items()))
-            parts.append(f"{_count(self.suffixes.total(), 'file')}: {listed}")
-        parts += [_count(count, name) for name, count in sorted(self.others.items())]
+            parts.append(f"{count_nouns(self.suffixes.total(), 'file')}: {listed}")
+        parts += [count_nouns(count, name) for name, count in sorted(self.others.items())]
         hints: list[str] = []
         if FOLDER in self.others:
             hints.append("--recursive looks into folders")
@@ -101,10 +101,13 @@ def find_images(names: Sequence[str], *, recursive: bool, max_image_pixels: int)
 
 
 def read_stdin() -> bytes:
-    """Return what is piped in. Raises DataError when nothing is."""
+    """Return what is piped in. Raises DataError when nothing is, or when it is empty."""
     if sys.stdin.isatty():
         raise DataError("- is for what is piped in, and nothing is", hint='p2r ask - "QUESTION" < image.jpg')
-    return sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise DataError(f"{STDIN_NAME} is empty (0 bytes)", hint="the command before the pipe wrote nothing")
+    return data
 
 
 def _list_folder(folder: Path, recursive: bool, left_out: NotAsked) -> list[Path]:
@@ -176,7 +179,3 @@ def _name_run(names: Sequence[str], images: dict[str, ImageSource]) -> str:
     folders = {Path(image.uri).parent.resolve() for id, image in images.items() if id != STDIN_NAME and not is_url(id)}
     is_one = len(folders) == 1 and not any(is_url(name) or name == STDIN for name in names)
     return (folders.pop().stem if is_one else "") or MIXED
-
-
-def _count(count: int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2r.answers import Scorer
-from p2r.errors import StorageError
+from p2r.errors import StorageError, count_nouns
 from p2r.evaluation.counts import explain_frame
 from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows
@@ -97,11 +97,12 @@ def compare_runs(
         if not shared:
             raise StorageError(
                 f"{first.place} and {run.place} share no judged sample",
-                hint="compare runs of the same benchmark with the same `limit` and `seed`",
+                hint="compare runs of the same benchmark with the same limit and seed",
             )
         num_unpaired = len({*first.facts, *run.facts} - shared)
         if num_unpaired:
-            notes.append(f"{num_unpaired} samples are not judged in both {names[0]} and {name} and are left out")
+            left_out = count_nouns(num_unpaired, "sample is", "samples are")
+            notes.append(f"{left_out} left out: not judged in both {names[0]} and {name}")
         for column, rows in columns.items():
             pairs = [(row, others[row.facts.sample_id]) for row in rows if row.facts.sample_id in shared]
             if pairs:
@@ -224,9 +225,9 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
     asked_else = [id for id, trace in second.traces.items() if texts.get(id, trace.question) != trace.question]
     if asked_else and "shuffled" not in (a.mode, b.mode):
         raise StorageError(
-            f"{len(asked_else)} samples of {first.place} and {second.place} have the same id and another "
-            f"question, the first {asked_else[0]!r}",
-            hint="compare runs of the same data, and of needles with the same `seed`",
+            f"the same ids stand for other questions in {first.place} and {second.place}: "
+            f"{count_nouns(len(asked_else), 'sample')}, the first {asked_else[0]!r}",
+            hint="compare runs of the same data, and of needles with the same seed",
         )
 
 
@@ -257,7 +258,7 @@ def _explain_power(contrasts: Sequence[Contrast]) -> list[str]:
     least = find_detectable_difference(shares, first.num_questions, first.num_samples, alpha=ALPHA / num_pairs)
     pairs = "such a pair" if num_pairs == 1 else f"each of {num_pairs} such pairs"
     if least is None:
-        return [f"So few questions differ that {pairs} would show no difference in {first.column} at 80% power."]
+        return [f"Too few questions differ for {pairs} to show any difference in {first.column} at 80% power."]
     return [f"Smallest difference in {first.column} that {pairs} shows at 80% power: {100 * least:.1f} points."]
 
 

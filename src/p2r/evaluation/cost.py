@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from p2r.errors import count_nouns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import Table, show_number
 from p2r.statistics import mean_of
@@ -111,7 +112,7 @@ def _explain_wall(run: ScoredRun) -> str:
     seconds = sum(session.seconds for session in sessions)
     parts = f" in {len(sessions)} parts" if len(sessions) > 1 else ""
     num_asked = sum(session.num_asked for session in sessions)
-    return f"Wall time {seconds:,.2f} s{parts}, {num_asked} samples asked: {speed:.2f} samples/s."
+    return f"Wall time {seconds:,.2f} s{parts}, {count_nouns(num_asked, 'sample')} asked: {speed:.2f} samples/s."
 
 
 def _mean_sum(calls: Sequence[Sequence[Completion]], read: Callable[[Completion], float | None]) -> float | None:

@@ -11,6 +11,7 @@ from statistics import mode as most_frequent
 
 from p2r.answers.region import find_region
 from p2r.boxes.parse import FRAMES
+from p2r.errors import count_nouns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.modes import UNTAGGED
 from p2r.types import Trace
@@ -91,9 +92,10 @@ def explain_frame(traces: Iterable[Trace]) -> str:
     frame = most_frequent(parse.other_frame for parse in others)
     looks = f" but look like {FRAMES[frame]}" if frame else ""
     how = f'--frame {frame} (in Python, frame="{frame}")' if frame else "--frame (in Python, frame=)"
+    replies = count_nouns(len(with_boxes), "reply with boxes", "replies with boxes")
     return (
-        f"{len(others)} of {len(with_boxes)} replies with boxes have numbers that do not fit the frame in which they "
-        f"are read{looks}. Such boxes are left out; if the model writes them so, state its frame with {how}."
+        f"{len(others)} of {replies} {'has' if len(others) == 1 else 'have'} numbers that do not fit the frame in "
+        f"which they are read{looks}. Such boxes are left out; if the model writes them so, state its frame with {how}."
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from p2r.answers import Scorer
+from p2r.errors import count_nouns
 from p2r.evaluation.aggregate import aggregate
 from p2r.evaluation.breakdowns import (
     tabulate_boxes,
@@ -105,9 +106,8 @@ def tabulate_accuracy(run: ScoredRun) -> Table:
     notes += filter(None, (explain_open(run, run.scorers[0]), explain_frame(run.traces.values())))
     if disagreements:
         shown = ", ".join(list(disagreements)[:10])
-        notes.append(
-            f"The scorers disagree on {len(disagreements)} samples: {shown}{', ...' if len(disagreements) > 10 else ''}"
-        )
+        more = ", ..." if len(disagreements) > 10 else ""
+        notes.append(f"The scorers disagree on {count_nouns(len(disagreements), 'sample')}: {shown}{more}")
     if len(run.scorers) == 1:
         return Table(
             title=f"{name_measure(run)}: {run.name}",
@@ -123,7 +123,10 @@ def tabulate_accuracy(run: ScoredRun) -> Table:
 def explain_open(run: ScoredRun, scorer: Scorer) -> str:
     """A sentence about samples without a verdict; "" when all have one."""
     num_open = len(run.facts) - len(run.judged(scorer))
-    return f"{num_open} of {len(run.facts)} samples have no verdict and are not counted." if num_open else ""
+    if not num_open:
+        return ""
+    lacks = "has no verdict and is" if num_open == 1 else "have no verdict and are"
+    return f"{num_open} of {count_nouns(len(run.facts), 'sample')} {lacks} not counted."
 
 
 def name_measure(run: ScoredRun) -> str:
@@ -146,9 +149,11 @@ def _explain_power(run: ScoredRun) -> str:
     spread, num = _spread_of_unrelated(rows, scorer)
     least = find_detectable_difference(spread, num, len(rows))
     if least is None:
-        return f"{num} independent questions are too few to show a difference from an unrelated run at 80% power."
+        too_few = count_nouns(num, "independent question is", "independent questions are")
+        return f"{too_few} too few to show a difference from an unrelated run at 80% power."
+    show = count_nouns(num, "independent question shows", "independent questions show")
     return (
-        f"Smallest difference from an unrelated run of similar accuracy that {num} independent questions show at 80% "
+        f"Smallest difference from an unrelated run of similar accuracy that {show} at 80% "
         f"power: {100 * least:.1f} points; paired runs that agree on more samples show smaller ones."
     )
 

@@ -56,9 +56,7 @@ class WebImage:
                 not of the web.
         """
         if not self.url.lower().startswith(WEB):
-            raise ImageError(
-                f"{excerpt(self.uri)} is not an address of the web", hint="give an http or https URL, or a path"
-            )
+            raise ImageError(f"{excerpt(self.uri)} is not a web address", hint="give an http or https URL, or a path")
         data, kind = fetch(self.url, max_bytes=self.max_bytes, timeout_s=self.timeout_s)
         if kind == "text/html" or explain_content(data[:HEAD_BYTES])[0] == WEB_PAGE:
             raise ImageError(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
-from p2r.errors import P2RError
+from p2r.errors import P2RError, count_nouns
 from p2r.evaluation.tables import Table, show_share
 from p2r.leakage.image_hash import ImageHash, hash_image
 from p2r.leakage.image_index import LEAST_LOOK, LEAST_SPOTS, ImageIndex, ImageMatch
@@ -154,7 +154,7 @@ def tabulate(report: LeakageReport) -> Table:
         f"{report.num_train:,} with {report.num_train_images:,} in {report.train}.",
     ]
     if report.unread:
-        notes.append(f"{len(report.unread)} images could not be decoded and were not compared.")
+        notes.append(f"{count_nouns(len(report.unread), 'image')} could not be decoded, and so not be compared.")
     return Table(
         title=f"Leakage: {report.bench} in {report.train}",
         columns=("kind", "pairs", "of bench", "share", "of train", "share", "meaning"),

@@ -96,14 +96,14 @@ def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
     samples[0] = replace(samples[0], gold_boxes=(Box(x1=1, y1=2, x2=3, y2=4),), cluster="k")
     samples[2] = replace(samples[2], answer_form="free_form")
     assert convert(samples, tmp_path / "a.json", "easyr1").losses == (
-        "the gold boxes of 1 samples",
+        "the gold boxes of 1 sample",
         "the category of 4 samples",
-        "which of 1 samples ask the same",
-        "the answer form of 1 samples, which will be taken for another: s2",
+        "which of 1 sample ask the same",
+        "the answer form of 1 sample, which readers take for another: id s2",
     )
     assert convert(samples, tmp_path / "b.json", "p2r10k").losses == (
-        "the gold boxes of 1 samples",
-        "which of 1 samples ask the same",
+        "the gold boxes of 1 sample",
+        "which of 1 sample ask the same",
     )
     assert [sample.answer_form for sample in load_benchmark(tmp_path / "b.json")][2] == "free_form"
     assert convert(make_samples(tmp_path), tmp_path / "c.json", "p2r10k").losses == ()

@@ -86,9 +86,9 @@ def test_the_frame_is_that_of_the_model_that_says_where_to_look(tmp_path: Path) 
 
 
 def test_one_reply_in_twenty_is_many() -> None:
-    assert explain_frame(make_traces(OTHER, *[FITTING] * 19)).startswith("1 of 20 replies")
+    assert explain_frame(make_traces(OTHER, *[FITTING] * 19)).startswith("1 of 20 replies with boxes has numbers")
     assert explain_frame(make_traces(OTHER, *[FITTING] * 20)) == ""
-    assert explain_frame(make_traces(OTHER, *[NONE] * 40, None)).startswith("1 of 1 replies")
+    assert explain_frame(make_traces(OTHER, *[NONE] * 40, None)).startswith("1 of 1 reply with boxes has numbers")
     assert explain_frame(make_traces(NONE, None)) == explain_frame([]) == ""
 
 

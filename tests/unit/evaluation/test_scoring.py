@@ -235,7 +235,7 @@ def test_a_failed_sample_is_neither_right_nor_wrong(tmp_path: Path) -> None:
     run = store(tmp_path, [(sample, Trace(sample_id="a", image="p", question=sample.question, failure=failure))])
     table = make_scorecard(run)[0]
     assert find_row(table, "overall")["n"] == "0"
-    assert any("1 of 1 samples have no verdict" in note for note in table.notes)
+    assert any("1 of 1 sample has no verdict" in note for note in table.notes)
 
 
 def test_accuracy_is_split_by_hit_and_miss(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_samples_judged_in_one_run_only_are_left_out_and_said(tmp_path: Path) ->
     first = answer_all(tmp_path / "1", {"a": "", "b": ""})
     (contrast,), notes = compare_runs([first, answer_all(tmp_path / "2", {"a": ""}, model="n")])
     assert contrast.num_samples == 1
-    assert notes == ["1 samples are not judged in both m and n and are left out"]
+    assert notes == ["1 sample is left out: not judged in both m and n"]
 
 
 def test_markdown_holds_every_cell_and_note() -> None:
@@ -446,4 +446,4 @@ def test_runs_side_by_side_have_a_column_for_each_category_and_say_what_was_not_
         ("p2r", "4", "25.0%", "75.0%", "100.0%", "50.0%"),
         ("none", "3", "25.0%", "66.7%", "100.0%", "50.0%"),
     ]
-    assert table.notes == ("none: 1 of 4 samples have no verdict and are not counted.",)
+    assert table.notes == ("none: 1 of 4 samples has no verdict and is not counted.",)

@@ -118,8 +118,8 @@ def test_a_server_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         ("http://nowhere.invalid/a.png", "cannot be fetched: there is no such host, or no network"),
         ("http://[half/a.png", "cannot be fetched"),
         ("http:///a.png", "cannot be fetched"),
-        ("s3://bucket/a.png", "is not an address of the web"),
-        ("ftp://host/a.png", "is not an address of the web"),
+        ("s3://bucket/a.png", "is not a web address"),
+        ("ftp://host/a.png", "is not a web address"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused(url: str, message: str) -> None:

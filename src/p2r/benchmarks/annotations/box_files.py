@@ -13,7 +13,7 @@ from p2r.benchmarks.annotations.coco import read_coco
 from p2r.benchmarks.annotations.drawn import DrawnImage, ImageNames, choose_drawn, differ_in_shape, name_some
 from p2r.benchmarks.annotations.label_studio import read_label_studio
 from p2r.benchmarks.files.beginning import read_utf8
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 from p2r.images.load import read_size
 from p2r.types import Box, ImageSource, Sample
 
@@ -87,23 +87,23 @@ class BoxFile:
         """Return sentences about what was left out or does not fit."""
         remarks = list(self._remarks)
         if empty := {name: count for name, drawn in self.images.items() if (count := sum(d.num_empty for d in drawn))}:
-            remarks.append(
-                f"{sum(empty.values())} boxes of {self.path} have no area and are left out: {name_some(empty)}"
-            )
+            boxes = count_nouns(sum(empty.values()), "box has", "boxes have")
+            remarks.append(f"{boxes} no area in {self.path}, left out: {name_some(empty)}")
         if self._scaled:
             count = len(self._scaled)
-            remarks.append(f"{count} images have other sizes in {self.path}; boxes are scaled: {self._scaled[0]}")
+            scaled = count_nouns(count, "image has another size", "images have other sizes")
+            remarks.append(f"{scaled} in {self.path}; boxes are scaled: {self._scaled[0]}")
         if self._missing:
-            remarks.append(
-                f"{len(self._missing)} questions have images that {self.path} does not list: {name_some(self._missing)}"
-            )
+            missing = count_nouns(len(self._missing), "question has an image", "questions have images")
+            remarks.append(f"{missing} that {self.path} does not list: {name_some(self._missing)}")
         if shared := [name for name, ids in self._sharing.items() if len(ids) > 1]:
+            images = count_nouns(len(shared), "image has", "images have")
             remarks.append(
-                f"{len(shared)} images of {self.path} have several questions, each of which gets all boxes: "
-                f"{name_some(shared)}"
+                f"{images} several questions in {self.path}, each of which gets all boxes: {name_some(shared)}"
             )
         if unused := [n for n, drawn in self.images.items() if n not in self._used and any(d.boxes for d in drawn)]:
-            remarks.append(f"{len(unused)} images of {self.path} have no question: {name_some(unused)}")
+            images = count_nouns(len(unused), "image")
+            remarks.append(f"{images} in {self.path} without a question: {name_some(unused)}")
         return remarks
 
 

@@ -36,7 +36,7 @@ from p2r.benchmarks.row_layouts.layouts import (
 from p2r.benchmarks.row_layouts.questions import drop_instructions, find_named_image, strip_marks
 from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import read_letter
-from p2r.errors import DataError, excerpt
+from p2r.errors import DataError, count_nouns, excerpt
 from p2r.types import LETTERS, AnswerForm, ImageSource, Sample
 
 FACTS = Facts("rows", letters=LETTERS)
@@ -69,7 +69,8 @@ def load_rows(source: Source) -> Loaded:
     samples = source.sieve.collect(table.rows, make, lambda row: row.place)
     unread = [sample.id for sample in samples if sample.answer_form == "choice" and not sample.options]
     if unread:
-        differences.append(f"{len(unread)} choices state no options that can be read: {_name_some(unread)}")
+        state = count_nouns(len(unread), "choice states", "choices state")
+        differences.append(f"{state} no options that can be read: {_name_some(unread)}")
     notes = [f"read as {layout.describe(table.columns)}", *reader.explain(samples)]
     if "bbox" in table.columns or "bboxes" in table.columns:
         notes.append("boxes in the rows are not read, because no row says in which frame they are")
@@ -215,21 +216,23 @@ class _Reader:
         """Say what was changed in the questions."""
         if found := self._used("instructions", samples):
             yield (
-                f"{len(found)} questions lost closing instructions about thinking, tags, boxes or tools; "
-                "the prompts give their own"
+                f"{count_nouns(len(found), 'question')} lost closing instructions about thinking, tags, boxes or "
+                "tools; the prompts give their own"
             )
         if found := self._used("numbered", samples):
-            yield f"{len(found)} questions number their options; they are asked with letters: {_name_some(found)}"
+            number = count_nouns(len(found), "question numbers its", "questions number their")
+            yield f"{number} options; they are asked with letters: {_name_some(found)}"
 
     def doubt(self, samples: Sequence[Sample]) -> Iterator[str]:
         """Say which rows may not be what they seem."""
         if found := self._used("names_none", samples):
             yield (
-                f"{len(found)} rows state options, but their answer names none of them; they are not taken as choices: "
-                f"{_name_some(found)}"
+                f"{count_nouns(len(found), 'row states', 'rows state')} options, but the answer names none of them; "
+                f"not taken as a choice: {_name_some(found)}"
             )
         if found := self._used("rounds", samples):
-            yield f"{len(found)} rows hold several questions; only the first of each is asked: {_name_some(found)}"
+            hold = count_nouns(len(found), "row holds", "rows hold")
+            yield f"{hold} several questions; only the first of a row is asked: {_name_some(found)}"
 
     def _used(self, what: str, samples: Sequence[Sample]) -> list[str]:
         used = {sample.id for sample in samples}

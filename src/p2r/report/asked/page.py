@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from p2r.errors import count_nouns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.images.load import FileImage
 from p2r.report.evaluation.gallery import MAX_BYTES, MAX_CARDS, QuestionView, view_questions
@@ -82,9 +83,7 @@ def write_counts(traces: Sequence[Trace]) -> str:
     """Count the questions that were answered, had no readable answer, or failed; with the accuracy, if it is known."""
     failed = sum(trace.failure is not None for trace in traces)
     unread = sum(trace.answer is not None and trace.answer.is_missing for trace in traces)
-    parts = [
-        f"{len(traces) - failed - unread} of {len(traces)} {'question' if len(traces) == 1 else 'questions'} answered"
-    ]
+    parts = [f"{len(traces) - failed - unread} of {count_nouns(len(traces), 'question')} answered"]
     parts += [f"{unread} without a readable answer"] if unread else []
     parts += [f"{failed} failed"] if failed else []
     verdicts = [trace.verdict for trace in traces if trace.verdict is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from p2r.errors import count_nouns
 from p2r.evaluation.metrics import summarize
 from p2r.evaluation.tables import show_share
 from p2r.report.evaluation.charts import AREA_NAMES, COUNT_NAMES, view_section
@@ -85,8 +86,8 @@ def write_example_text(section: Section) -> str:
     gained = sum(after is not None and after.correct > before.correct for before, after in both)
     lost = sum(after is not None and after.correct < before.correct for before, after in both)
     return (
-        f"One of {gained} questions that {section.names[section.primary]} answers and {section.names[0]} does not; "
-        f"{lost} went the other way, of {len(both)}."
+        f"One of {count_nouns(gained, 'question')} that {section.names[section.primary]} gets right and "
+        f"{section.names[0]} does not; {lost} went the other way, of {len(both)}."
     )
 
 
@@ -101,8 +102,8 @@ def write_lede(sections: Sequence[Section]) -> str:
             continue
         low, high = 100 * shown.interval.low, 100 * shown.interval.high
         sentence = (
-            f"{section.benchmark}: {name} answers {show_share(shown.accuracy)} of {shown.num_judged} questions "
-            f"correctly (95% interval {low:.1f} to {high:.1f})"
+            f"{section.benchmark}: {name} answers {show_share(shown.accuracy)} of "
+            f"{count_nouns(shown.num_judged, 'question')} correctly (95% interval {low:.1f} to {high:.1f})"
         )
         if section.primary != 0 and first.accuracy is not None:
             sentence += f", {section.names[0]} {show_share(first.accuracy)} of {first.num_judged}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2r.benchmarks import Benchmark, load_again
 from p2r.dialogue import Budget
-from p2r.errors import P2RError, StorageError
+from p2r.errors import P2RError, StorageError, count_nouns
 from p2r.evaluation.compare import Contrast, asks_same_data, compare_runs, name_runs, tabulate_contrasts
 from p2r.evaluation.metrics import tabulate_summaries
 from p2r.evaluation.scorecard import make_scorecard
@@ -142,7 +142,7 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
         else:
             num_missing += 1
     if num_missing and benchmark is not None:
-        missing = "1 image is" if num_missing == 1 else f"{num_missing} images are"
+        missing = count_nouns(num_missing, "image is", "images are")
         problem = f"{missing} not in {benchmark.source or benchmark.name}."
     return images, problem if num_missing else ""
 

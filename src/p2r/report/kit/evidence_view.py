@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from p2r.dialogue import Budget
+from p2r.errors import count_nouns
 from p2r.evidence import Evidence, regather
 from p2r.images.budget import FullImage, fit
 from p2r.report.kit.embed import Embedded, embed
@@ -214,7 +215,7 @@ def _view_crops(
     return RunCrops(
         run=shown.run,
         name=shown.name,
-        boxes_text=f"{num_boxes} {'box' if num_boxes == 1 else 'boxes'}",
+        boxes_text=f"{count_nouns(num_boxes, 'box', 'boxes')}",
         crops=tuple(
             CropView(
                 before=_embed_seen(_cut_sized(before, rect, loaded.full_image.size), detail.crop_px, detail)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from p2r.evaluation.tables import find_text_columns
 from p2r.files import explain_write_errors, replace_file
@@ -23,7 +24,7 @@ class Headline:
 
     lede: the result in words.
     facts: (name, value) pairs that say what was measured, and on what.
-    footer: how to make the page again.
+    footer: how to make the page again; what is in backticks is shown as code.
     row_name: what a row of the tables is called.
     problems: sentences about what is missing on the page.
     """
@@ -92,13 +93,20 @@ def render_page(name: str, page: Mapping[str, object]) -> str:
 
 def environment() -> Environment:
     """Templates with HTML escaping on; a name that nobody set is an error."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["code"] = mark_code
+    return made
+
+
+def mark_code(text: str) -> Markup:
+    """Return a text as HTML, with what it has in backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def read_template(name: str) -> Markup:

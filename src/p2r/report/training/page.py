@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from p2r.config import DataSettings
+from p2r.errors import count_nouns
 from p2r.evaluation.tables import show_share
 from p2r.report.kit.line_chart import NUM_COLORS
 from p2r.report.kit.page import Headline, choose_printed, list_filters, render_page
@@ -93,7 +94,7 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
     has_intervals = False
     sentences: list[str] = []
     for run, name in zip(runs, name_training_runs(runs), strict=True):
-        finished = f"{name} has finished after {len(run.steps)} steps."
+        finished = f"{name} has finished after {count_nouns(len(run.steps), 'step')}."
         sentences.append(finished if run.is_finished else f"{name}: {write_state(run)}.")
         dead = [phase.name for phase in run.phases if learns_nothing(phase.steps)]
         if dead:
@@ -108,7 +109,7 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
             num = value_of(last, "num_samples")
             if found and num:
                 has_intervals = has_intervals or bool(last.intervals)
-                sentences.append(f"On the {num:.0f} questions of its probe: {'; '.join(found)}.")
+                sentences.append(f"On the {count_nouns(round(num), 'question')} of its probe: {'; '.join(found)}.")
     return " ".join([*sentences, *(["Brackets hold 95% intervals."] if has_intervals else [])])
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from p2r.config import Phase, Recipe, load_recipe
-from p2r.errors import ConfigError, StorageError, mask_secrets
+from p2r.errors import ConfigError, StorageError, count_nouns, mask_secrets
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder
 from p2r.runs.training import (
     METRICS_FILE,
@@ -175,7 +175,7 @@ def _check_nothing_is_lost(folder: Path, recipe: Recipe) -> None:
     num_steps = len(read_lines(path)) if path.exists() else 0
     every = max(recipe.checkpoint.every, load_recipe(folder / RECIPE_FILE).checkpoint.every)
     if num_steps > every or any((folder / phase.name).is_dir() for phase in recipe.phases()):
-        steps = "1 step" if num_steps == 1 else f"{num_steps} steps"
+        steps = count_nouns(num_steps, "step")
         raise StorageError(
             f"{folder} has {steps} in {METRICS_FILE} and no checkpoint to resume from",
             hint="put the checkpoints back, or choose another `out`",

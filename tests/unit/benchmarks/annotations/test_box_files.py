@@ -90,7 +90,7 @@ def test_boxes_drawn_on_a_scaled_copy_are_scaled_and_reported(tmp_path: Path, im
     joined = join(tmp_path, coco([0, 0, width / 2, height / 4], image_wh=image_wh))
     assert corners(joined) == [(0, 0, 500, 250)]
     assert joined.differences == (
-        f"1 images have other sizes in {tmp_path / 'boxes.json'}; boxes are scaled: scan.jpg "
+        f"1 image has another size in {tmp_path / 'boxes.json'}; boxes are scaled: scan.jpg "
         f"({width} x {height} pixels, and the upright image has 400 x 300)",
     )
 
@@ -125,10 +125,10 @@ def test_ids_may_be_numbers_in_one_place_and_texts_in_the_other(tmp_path: Path) 
 def test_a_box_without_an_area_is_left_out_and_reported(tmp_path: Path, box: list[float]) -> None:
     joined = join(tmp_path, coco([0, 0, 100, 150], box))
     assert corners(joined) == [(0, 0, 250, 500)]
-    assert joined.differences == (f"1 boxes of {tmp_path / 'boxes.json'} have no area and are left out: scan.jpg",)
+    assert joined.differences == (f"1 box has no area in {tmp_path / 'boxes.json'}, left out: scan.jpg",)
     results = [rectangle(0, 0, 25, 50), rectangle(10, 10, box[2], box[3])]
     joined = join(tmp_path, [task({"result": results})])
-    assert corners(joined) == [(0, 0, 250, 500)] and "have no area" in joined.differences[0]
+    assert corners(joined) == [(0, 0, 250, 500)] and "has no area" in joined.differences[0]
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,8 @@ def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_images_and_questions_without_each_other_are_reported(tmp_path: Path) -> None:
     joined = join(tmp_path, coco([0, 0, 9, 9], name="other.jpg"))
     assert joined.differences == (
-        f"1 questions have images that {tmp_path / 'boxes.json'} does not list: scan.jpg",
-        f"1 images of {tmp_path / 'boxes.json'} have no question: other.jpg",
+        f"1 question has an image that {tmp_path / 'boxes.json'} does not list: scan.jpg",
+        f"1 image in {tmp_path / 'boxes.json'} without a question: other.jpg",
     )
 
 

@@ -294,7 +294,7 @@ def test_rows_whose_answer_names_no_stated_option_are_counted(tmp_path: Path) ->
     benchmark = load_benchmark(write(tmp_path, *rows))
     assert [sample.answer_form for sample in benchmark] == ["choice", "free_form", "free_form", "choice"]
     assert benchmark.differences == (
-        "2 rows state options, but their answer names none of them; they are not taken as choices: train/2, train/3",
+        "2 rows state options, but the answer names none of them; not taken as a choice: train/2, train/3",
     )
 
 
@@ -305,9 +305,9 @@ def test_instructions_are_left_out_and_counted_but_not_where_the_form_is_stated(
     row = deepeyes(prompt=[user(asked)], reward_model={"ground_truth": "3"})
     benchmark = load_benchmark(write_json(tmp_path, row))
     assert benchmark[0].question == "How many?"
-    assert "1 questions lost closing instructions" in benchmark.notes[1]
+    assert "1 question lost closing instructions" in benchmark.notes[1]
     left_out = load_benchmark(write(tmp_path, row, deepeyes(), row | {"images": ["gone.jpg"]}), skip_bad=1)
-    assert "1 questions lost closing instructions" in left_out.notes[1]
+    assert "1 question lost closing instructions" in left_out.notes[1]
     stated = load_benchmark(write_json(tmp_path, row | {"extra_info": {"answer_form": "na"}}))
     assert stated[0].question == asked and not any("lost" in note for note in stated.notes)
 
@@ -316,7 +316,7 @@ def test_numbered_options_are_named(tmp_path: Path) -> None:
     row = LAYOUTS["EasyR1"] | {"problem": "What colour?\n1. red\n2. blue", "answer": "2"}
     benchmark = load_benchmark(write_json(tmp_path, row))
     assert (benchmark[0].target, benchmark[0].question) == ("B", "What colour?\nA. red\nB. blue")
-    assert benchmark.notes[1] == "1 questions number their options; they are asked with letters: train/1"
+    assert benchmark.notes[1] == "1 question numbers its options; they are asked with letters: train/1"
 
 
 def test_a_numbered_choice_of_p2r10k_has_letters(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_of_several_rounds_the_first_is_asked_and_that_is_said(tmp_path: Path) -
     turns = [user("<image>How many?"), reply("3"), user("What colour are they?"), reply("red")]
     benchmark = load_benchmark(write_json(tmp_path, {"messages": turns, "images": [IMAGE]}))
     assert (benchmark[0].question, benchmark[0].target) == ("How many?", "3")
-    assert benchmark.differences == ("1 rows hold several questions; only the first of each is asked: train/1",)
+    assert benchmark.differences == ("1 row holds several questions; only the first of a row is asked: train/1",)
 
 
 def test_the_last_user_text_is_asked_where_the_answer_stands_apart(tmp_path: Path) -> None:

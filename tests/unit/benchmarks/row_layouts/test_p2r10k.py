@@ -129,7 +129,7 @@ def test_options_are_read_out_of_the_question(question: str, options: tuple[str,
 def test_a_choice_without_readable_options_stays_one_and_is_reported(tmp_path: Path) -> None:
     benchmark = load_benchmark(write_rows(tmp_path, make_row("Red, or blue?", "B")))
     assert (benchmark[0].answer_form, benchmark[0].options, benchmark[0].target) == ("choice", (), "B")
-    assert benchmark.differences == ("1 choices state no options that can be read: train/1",)
+    assert benchmark.differences == ("1 choice states no options that can be read: train/1",)
     assert check_benchmark(benchmark).passed
 
 

@@ -214,7 +214,7 @@ def test_the_page_opens_with_the_example_and_shows_such_questions_first() -> Non
     html = build_report([section], HEADLINE, example="b")
     example = html[html.index('<section class="example"') : html.index("<main>")]
     assert example.index("</h3>") < example.index("data:image/webp") < example.index("One of 3 questions")
-    assert "One of 3 questions that own boxes answers and direct does not; 1 went the other way, of 4." in example
+    assert "One of 3 questions that own boxes gets right and direct does not; 1 went the other way, of 4." in example
     assert [">direct<" in example, ">own boxes<" in example] == [True, True]
     assert 'data-filter="gained" aria-pressed="true"' in html
     assert html.count("<article") == 4
