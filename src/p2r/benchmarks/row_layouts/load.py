@@ -90,8 +90,8 @@ def unknown_layout(place: Path, columns: frozenset[str]) -> DataError:
     return DataError(
         f"{place} has none of the known layouts; its columns are {', '.join(sorted(columns)) or 'none'}"
         + (f"; {nearest}" if nearest else ""),
-        hint="p2r ask reads such a file of questions; here write it as JSON lines, which need a target"
-        if {"image", "question"} <= columns and not nearest
+        hint="`p2r ask` reads such a file; here each row needs the right answer, in a column named answer"
+        if {"image", "question"} <= columns and not columns & {"answer", "solution"}
         else "write the names of the columns in small letters"
         if in_capitals and not nearest
         else "rename the columns, or say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists them",
