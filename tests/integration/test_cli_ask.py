@@ -333,7 +333,7 @@ def test_malformed_json_from_a_server_is_said_so(here: Path) -> None:
     with serve(lambda text, number: (200, '{"choices": [')) as url:
         result = ask("photo.png", "What?", model=f"{url}#stub")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("warning: unknown model family of 'stub'") and "\nerror: " in result.stderr
 
 
 def test_a_server_whose_model_cannot_see_is_said_so(here: Path) -> None:

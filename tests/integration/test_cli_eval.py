@@ -167,7 +167,7 @@ def test_options_that_say_the_same_do_not_stop_published_data(here: Path) -> Non
     Path("mme.tsv").write_text(header + row)
     result = p2r("eval", "mme_realworld_lite:mme.tsv", "--model", "scripted:replies.json")
     assert result.exit_code == 0, result.output
-    assert "1 questions state the same option twice: 0" in result.stderr
+    assert "1 question states the same option twice: 0" in result.stderr
 
 
 def test_a_run_is_scored_again_without_the_data_or_a_model(here: Path) -> None:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from p2r.cli.app import COMMANDS, load_command
+from p2r.cli.app import COMMANDS, app, load_command
 
 HEAVY = {"openai", "jinja2", "numpy", "PIL", "pydantic", "torch", "transformers", "stamina", "pyarrow"}
 
@@ -45,3 +46,9 @@ def test_a_command_is_the_one_that_the_help_names(name: str) -> None:
     assert command.help
     assert len(COMMANDS[name].summary) <= 66, "the list of commands has a line for each"
     assert bool(COMMANDS[name].examples) == bool(command.epilog)
+
+
+def test_an_unknown_choice_is_refused_without_the_words_of_a_library() -> None:
+    result = CliRunner().invoke(app, ["eval", "needles", "--frame", "foo"])
+    assert result.exit_code == 2
+    assert "'foo' is not one of" in result.stderr and "Value error" not in result.stderr

@@ -147,6 +147,9 @@ def test_standard_input_is_read_where_something_is_piped_in(here: Path, monkeypa
     monkeypatch.setattr(sys, "stdin", piped)
     found = find("-")
     assert found.images["stdin"].load().size == (4, 3)
+    with pytest.raises(DataError, match="stdin is empty") as caught:
+        read_stdin()
+    assert caught.value.hint == "the command before the pipe wrote nothing"
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(DataError, match="nothing is") as caught:
         read_stdin()

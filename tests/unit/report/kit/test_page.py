@@ -9,7 +9,7 @@ from PIL import Image
 
 from p2r.errors import StorageError
 from p2r.report.kit.embed import embed
-from p2r.report.kit.page import choose_printed, write_page
+from p2r.report.kit.page import choose_printed, mark_code, write_page
 
 
 def test_embedded_images_shrink_and_never_grow() -> None:
@@ -45,3 +45,7 @@ def test_paper_shows_all_questions_when_there_are_few_and_counts_none_twice() ->
     assert choose_printed(FILTERS, [], 0, 6) == set()
     both = [["0:asked"], ["0:gained"], ["0:gained", "0:wrong"], ["0:wrong"]]
     assert choose_printed(FILTERS, both, 0, 3) == {2, 3, 4}
+
+
+def test_what_stands_in_backticks_is_shown_as_code_and_nothing_else_as_html() -> None:
+    assert mark_code("Made by `p2r a&b` <now>.") == "Made by <code>p2r a&amp;b</code> &lt;now&gt;."
