@@ -67,6 +67,8 @@ def read_choice(text: str, options: Sequence[str], *, committed: bool, explicit_
         return reader.stated_words()
     if chosen := reader.listing.chosen:
         return reader.choice(chosen, "letter")
+    if _RATED.search(text):
+        return None
     for found in (reader.bare_lines(), reader.headings(), reader.named(), reader.alone(committed=committed)):
         letters = {mention.letters for mention in found}
         if len(letters) == 1:
@@ -81,8 +83,16 @@ _MOST_HEADINGS = 100
 # How far before an option the words are looked for that change its meaning.
 _NEAR_CHARS = 80
 # Text that is struck out, and HTML tags.
+# Letters with a number each: "A: 10% B: 70%", "1. B 2. A 3. C".
+_RATED = re.compile(
+    r"(?:(?<![A-Za-z])[A-Z]\W{1,3}\d+(?:\.\d+)?[ ]?%?\W{1,4}){2}(?=[A-Z](?![A-Za-z]))"
+    r"|(?:(?<!\d)\d[.)][ ]?[A-Z][ ,;>]{1,3}){2}(?=\d[.)][ ]?[A-Z](?![A-Za-z]))"
+)
+# What is struck out, markup, and idioms whose "no" is not an answer.
 _NO_TEXT = re.compile(
-    r"~~[^~\n]{1,200}~~|</?(?:b|i|u|p|em|br|strong|code|span|div|mark)\b[^<>\n]{0,80}>", re.IGNORECASE
+    r"~~[^~\n]{1,200}~~|</?(?:b|i|u|p|em|br|strong|code|span|div|mark)\b[^<>\n]{0,80}>"
+    r"|\bno (?:doubt|question|problem|wonder|worries)\b(?: about (?:it|that|this)\b)?[,:!]?",
+    re.IGNORECASE,
 )
 
 

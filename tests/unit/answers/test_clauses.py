@@ -54,3 +54,34 @@ def test_agreement_is_no_answer(reply: str, letter: str | None) -> None:
 def test_options_with_articles_are_joined(reply: str, letter: str | None) -> None:
     options = ["a star", "a fish", "a sun", "a moon"]
     assert extract_answer(f"<answer>{reply}</answer>", "choice", options).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("No doubt about it: yes.", "A"),
+        ("No question about it, yes.", "A"),
+        ("No problem! Yes.", "A"),
+        ("No wonder it floats: yes, it is a boat.", "A"),
+        ("Yes. No doubt.", "A"),
+        ("No doubt it is no.", "B"),
+        ("No, no doubt about that.", "B"),
+        ("No.", "B"),
+    ],
+)
+def test_the_no_of_an_idiom_is_not_an_answer(reply: str, letter: str) -> None:
+    assert extract_answer(reply, "choice", ("yes", "no")).letter == letter
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "A: 10% B: 70% C: 10% D: 10%",
+        "A (10%), B (70%), C (20%)",
+        "Ranking: 1. B 2. A 3. C 4. D",
+        "1) C, 2) A, 3) B",
+    ],
+)
+def test_rated_or_ranked_letters_choose_nothing(reply: str) -> None:
+    assert extract_answer(reply, "choice", ("red", "blue", "green", "yellow")).letter is None
+    assert extract_answer(f"{reply}\n\nThe answer is C.", "choice", ("red", "blue", "green")).letter == "C"
