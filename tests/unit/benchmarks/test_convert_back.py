@@ -76,7 +76,7 @@ def test_coco_of_others_gives_each_question_all_boxes_and_says_so(tmp_path: Path
     found = load_benchmark(write_rows(tmp_path, {}, {}), boxes=boxes)
     assert [len(sample.gold_boxes) for sample in found] == [2, 2]
     [remark] = found.differences
-    assert "have several questions, each of which gets all boxes: " in remark and remark.endswith("photo.png")
+    assert "1 image has several questions in " in remark and remark.endswith("photo.png")
 
 
 @pytest.mark.parametrize(("name", "to"), [("o.d", "vstar"), ("o.tsv", "vstar_tsv"), ("o.jsonl", "ms_swift")])

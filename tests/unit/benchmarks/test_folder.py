@@ -69,7 +69,7 @@ def test_boxes_are_in_the_frame_that_is_named(tmp_path: Path) -> None:
         (GOOD | {"image": "c.jpg"}, r"there is no file .*c\.jpg"),
         (GOOD | {"imgae": "a"}, "field 'imgae'"),
         ({"image": "images/a.jpg"}, "field 'question'"),
-        (GOOD | {"options": ["one"]}, "field 'options': 1 options"),
+        (GOOD | {"options": ["one"]}, "field 'options': 1 option;"),
         (GOOD | {"options": ["one", "one"]}, "field 'options'"),
         (GOOD | {"answer_form": "choice"}, "field 'options': 0 options"),
         (CHOICE | {"target": "C"}, "the target 'C' is neither the letter nor the text of an option"),
@@ -129,7 +129,7 @@ def test_boxes_of_images_nobody_asks_about_are_reported(tmp_path: Path) -> None:
     samples = load_benchmark(write_questions(tmp_path, BOXED, BOXED | {"image": "images/b.jpg"}))
     write_coco(samples, tmp_path / "boxes.json")
     joined = load_benchmark(write_questions(tmp_path, GOOD), boxes=tmp_path / "boxes.json")
-    assert "1 images of" in joined.differences[0] and "b.jpg" in joined.differences[0]
+    assert "1 image in" in joined.differences[0] and "b.jpg" in joined.differences[0]
 
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}

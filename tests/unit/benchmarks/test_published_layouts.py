@@ -182,7 +182,7 @@ def test_mme_is_recognized_by_its_columns(tmp_path: Path, layout: str) -> None:
     [
         ("multi-choice options", "__import__('os').getcwd()", "is not a list"),
         ("multi-choice options", "['(A) a', '(B) b'", "is not a list"),
-        ("multi-choice options", ["(A) a"], "1 options"),
+        ("multi-choice options", ["(A) a"], "1 option;"),
         ("answer", "F", "'F' is not the letter of an option"),
         ("answer", "", "empty"),
         ("question", None, "empty"),
