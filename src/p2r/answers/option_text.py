@@ -13,6 +13,7 @@ from itertools import takewhile
 
 from p2r.answers import phrases
 from p2r.answers.clauses import Clause
+from p2r.answers.numbers.words import SMALL_NUMBERS
 from p2r.answers.tokens import Mention, Token, split, words_of
 from p2r.types import LETTERS
 
@@ -79,7 +80,6 @@ def observe(clauses: Sequence[Clause], text: str, *, committed: bool) -> Mention
 _SPACE = ' \t\r\n*_`"“”'
 _AROUND = " \t\r\n*_~`\"'“”‘’«»()[]{}.,:;!?。、，-–—"
 _SMALL_WORDS = phrases.word_set("a an the in on at to of is are it its about approximately around roughly there")
-_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _EAST_NUMBERS = dict(zip("零一两三四五六七八九十", range(11), strict=True))
 _DRAWN = phrases.word_set("box boxes rectangle rectangles frame frames outline bounding")
 _BEFORE_ONE = phrases.word_set("is are only exactly just see count : = answer")
@@ -118,11 +118,11 @@ def _shorten(words: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> Itera
             yield own
     if len(core) == 1:
         word = core[0]
-        if word.isascii() and word.isdigit() and int(word) < len(_NUMBERS):
-            yield (_NUMBERS[int(word)],)
+        if word.isascii() and word.isdigit() and int(word) < len(SMALL_NUMBERS):
+            yield (SMALL_NUMBERS[int(word)],)
             yield from ((east,) for east, number in _EAST_NUMBERS.items() if number == int(word))
-        elif word in _NUMBERS:
-            yield (str(_NUMBERS.index(word)),)
+        elif word in SMALL_NUMBERS:
+            yield (str(SMALL_NUMBERS.index(word)),)
         elif word.endswith("%"):
             yield (word[:-1],)
         elif word.isascii() and word.isalpha() and len(word) > 2:

@@ -24,7 +24,7 @@ from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
 from p2r.modes import Mode, read_mode
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.types import Frame
+from p2r.types import Frame, Sample
 from p2r.walks import MOST_IMAGE_BYTES, Sharing
 
 NUM_NEEDLES = 400
@@ -206,9 +206,11 @@ def evaluate_all(
     loaded = _load_benchmarks(
         benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit
     )
-    for benchmark in loaded:  # Refuse what cannot be asked before a model is loaded.
-        for mode in modes:
-            choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
+    chosen: list[tuple[Benchmark, Mode, list[Sample]]] = [
+        (benchmark, mode, choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard))
+        for benchmark in loaded
+        for mode in modes
+    ]
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
     if on_loaded is not None:
         for benchmark in loaded:
@@ -228,6 +230,7 @@ def evaluate_all(
     prepared = [
         prepare(
             benchmark,
+            samples,
             model,
             mode=mode,
             perceiver_model=perceiver_model,
@@ -241,8 +244,7 @@ def evaluate_all(
             frame=frame,
             load=load,
         )
-        for benchmark in loaded
-        for mode in modes
+        for benchmark, mode, samples in chosen
     ]
     return [
         run_blocking(

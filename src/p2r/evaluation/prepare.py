@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard, get_args
@@ -14,7 +14,6 @@ from p2r.benchmarks import Benchmark, Origin
 from p2r.benchmarks.needles.limits import warn_of_limits
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, excerpt
-from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.scoring import choose_judge
 from p2r.models.load import load_model, loading_of
 from p2r.models.profiles import FamilyName
@@ -55,6 +54,7 @@ class Prepared:
 
 def prepare(
     benchmark: Benchmark,
+    samples: Sequence[Sample],
     model: str | Model = "nano",
     *,
     mode: Mode = "p2r",
@@ -69,9 +69,10 @@ def prepare(
     frame: Frame | None = None,
     load: Callable[..., Model] = load_model,
 ) -> Prepared:
-    """Choose the samples of a run and make its roles; `evaluate` describes the arguments. Models are loaded last.
+    """Make the roles and the settings of a run; `evaluate` describes the other arguments.
 
     Args:
+        samples: those that `choose_samples` gives for the same mode, limit, seed and shard.
         load: loads a model by its name; also takes `family` and `frame`, which are those of the model that writes
             boxes. A cached one loads each model once for several runs.
 
@@ -79,7 +80,6 @@ def prepare(
         ConfigError: a setting is wrong.
         P2RError: the prompts or a model cannot be loaded.
     """
-    samples = choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
 
     stated = {name: value for name, value in (("family", family), ("frame", frame)) if value is not None}

@@ -33,6 +33,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from p2r.api import revive
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.errors import JudgeError, P2RError
+from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.evaluation.prepare import Prepared, prepare
 from p2r.evaluation.scoring import choose_judge
@@ -217,10 +218,12 @@ def prepare_once(
 ) -> Prepared:
     """Prepare what task and solver share: the benchmark, its samples as the mode asks them, and the roles."""
     found = load_benchmark(spec, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images)
+    asked_in = read_mode(mode)
     return prepare(
         found,
+        choose_samples(found, asked_in, seed=seed),
         model,
-        mode=read_mode(mode),
+        mode=asked_in,
         perceiver_model=perceiver_model,
         prompts=prompts,
         seed=seed,

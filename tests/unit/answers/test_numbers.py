@@ -13,7 +13,7 @@ from p2r.answers import extract_answer
 from p2r.answers.numbers import explain_refusal, find_number, read_number
 from p2r.answers.numbers.formula import calculate
 from p2r.answers.numbers.units import find_unit, read_unit
-from p2r.answers.numbers.words import _SMALL, _TEENS, _TENS, read_chinese, read_words
+from p2r.answers.numbers.words import _TEENS, _TENS, SMALL_NUMBERS, read_chinese, read_words
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_every_whole_number_is_read_from_its_words(value: int) -> None:
 
 def spell(value: int) -> str:
     if value < 20:
-        return (_SMALL + _TEENS)[value]
+        return (SMALL_NUMBERS + _TEENS)[value]
     if value < 100:
-        return _TENS[value // 10 - 2] + (f"-{_SMALL[value % 10]}" if value % 10 else "")
+        return _TENS[value // 10 - 2] + (f"-{SMALL_NUMBERS[value % 10]}" if value % 10 else "")
     name, size = ("hundred", 100) if value < 1000 else ("thousand", 1000)
     head = f"{spell(value // size)} {name}"
     return f"{head} and {spell(value % size)}" if value % size else head

@@ -17,11 +17,13 @@ FACTORS = {
     "billion": 10**9,
     "trillion": 10**12,
 }
-_SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+SMALL_NUMBERS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"
+]  # fmt: skip
 _TEENS = ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _VALUES = (
-    {word: value for value, word in enumerate([*_SMALL, *_TEENS])}
+    {word: value for value, word in enumerate([*SMALL_NUMBERS, *_TEENS])}
     | {word: 10 * k for k, word in enumerate(_TENS, start=2)}
     | {"a": 1, "an": 1, "fourty": 40}
 )
@@ -38,7 +40,7 @@ _WHOLE = rf"(?:an?\s+(?=(?:{'|'.join(FACTORS)})\b))?\b(?:{_ONE})\b(?:(?:\s*-\s*|
 _PART = rf"(?:{'|'.join(sorted(_PARTS, key=len, reverse=True))})\b"
 # "two and a half", "three quarters", "half a million", "half"; "a third" is a fraction, "a fifth" may be a place.
 _SOME_PARTS = rf"(?:(?:one|two|three|four|five|seven)[\s-]+{_PART}|an?\s+(?:half|third|quarter)\b)"
-_POINT = rf"{_WHOLE}\s+point(?:\s+(?:{'|'.join(_SMALL[:10])})\b){{1,9}}"
+_POINT = rf"{_WHOLE}\s+point(?:\s+(?:{'|'.join(SMALL_NUMBERS[:10])})\b){{1,9}}"
 WORDS = (
     rf"(?:{_POINT}|{_WHOLE}\s+and\s+{_SOME_PARTS}|{_SOME_PARTS}"
     rf"|half(?:\s+(?:an?|of\s+an?)\s+(?:{'|'.join(FACTORS)}))?\b|{_WHOLE})"
