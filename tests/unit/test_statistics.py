@@ -324,3 +324,9 @@ def test_a_difference_too_small_to_be_found_at_all_is_none() -> None:
     assert find_detectable_difference({1: 0.5}, 0, 0) is None
     assert find_detectable_difference({}, 100, 100) is None
     assert find_detectable_difference({1: 1.0}, 5, 5) is None and find_detectable_difference({1: 1.0}, 6, 6) is not None
+
+
+def test_the_effective_size_of_four_pairs_is_worked_out_by_hand() -> None:
+    """Sums differ from their mean by 1, 0, 0, -1: variance 8/3 between pairs, 2 alone; Student's quantile is 3.064."""
+    values, clusters = [1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0], list("aabbccdd")
+    assert effective_size(values, clusters) == pytest.approx(8 / (4 / 3) * (1.959964 / 3.06436) ** 2, rel=1e-4)
