@@ -21,6 +21,7 @@ from typing import TypeVar, cast, get_args
 from PIL import Image
 
 from p2r import errors
+from p2r.boxes.other_frame import FrameCount, count_frames
 from p2r.choices import find_letter, strip_letters
 from p2r.dialogue import Budget, Model
 from p2r.errors import DataError, P2RError, excerpt
@@ -119,6 +120,8 @@ class P2R:
 
         Raises:
             P2RError: of the kind that fits the cause. (`ask_many` records it on the trace instead.)
+
+        Warns when a box does not fit the frame in which it is read (`FrameWarning`).
         """
         sample = self._make_sample(image, question, options=options, answer_form=answer_form, target=target)
         self._last_image = sample.image  # a notebook shows it next, though nothing else may keep it
@@ -145,6 +148,7 @@ class P2R:
     async def ask_sample_async(self, sample: Sample) -> Trace:
         """`ask_sample` for use with `await`; many calls may run side by side."""
         trace = await self.walk(sample)
+        count_frames([trace]).warn()
         if trace.failure is not None:
             raise revive(trace.failure)
         return trace
@@ -155,6 +159,8 @@ class P2R:
         `trace.sample_id` tells them apart. A question that fails yields a trace with `failure` and does not stop the
         others. A sample is drawn when one of the `num_at_once` places becomes free, so that no more images are in
         memory. Leaving the loop early cancels the questions under way.
+
+        Warns at the end when many boxes do not fit the frame in which they are read (`FrameWarning`).
         """
         inbox: Queue[Trace | BaseException | None] = Queue()
         stopped = threading.Event()
@@ -184,9 +190,14 @@ class P2R:
 
     async def ask_many_async(self, samples: Iterable[Sample], *, num_at_once: int = 8) -> AsyncGenerator[Trace, None]:
         """`ask_many` for use with `async for`."""
-        async with aclosing(walk_all(samples, self.walk, num_at_once=num_at_once)) as traces:
-            async for trace in traces:
-                yield trace
+        frames = FrameCount()
+        try:
+            async with aclosing(walk_all(samples, self.walk, num_at_once=num_at_once)) as traces:
+                async for trace in traces:
+                    frames.count([trace.perception])
+                    yield trace
+        finally:
+            frames.warn()
 
     async def walk(self, sample: Sample) -> Trace:
         """Walk a sample, with a judge when it has a target. A failure is recorded on the trace.

@@ -31,6 +31,13 @@ class P2RWarning(UserWarning):
     """One sentence on what was guessed or may mislead, where nothing failed. The command prints it to stderr."""
 
 
+class FrameWarning(P2RWarning):
+    """Many boxes do not fit the frame in which they are read, so it may be wrong.
+
+    For callers from Python: a command says it beside its results, and does not print this warning.
+    """
+
+
 class ImageError(P2RError):
     """An image is missing, broken, too large or of an impossible shape."""
 

@@ -888,3 +888,12 @@ def test_what_is_no_number_is_no_answer_where_a_number_is_asked_for(images: Path
     one = ask("photo.png", "How many?", "--answer-form", "number")
     assert ("no answer can be read" in one.stderr) is not is_number
     assert "without" not in ask("images", "What?", "--save", "free").stderr
+
+
+def test_a_wrong_frame_is_said_once_with_the_flag(images: Path) -> None:
+    boxes = '[{"bbox_2d": [1490, 1873, 1720, 1995], "label": "sail"}]'
+    Path("replies.json").write_text(json.dumps({"perceiver": boxes, "reasoner": REPLY}))
+    for place, count in (("photo.png", "1 of 1 reply"), (str(images), "3 of 3 replies")):
+        result = ask(place, "What is on the sail?", "--options", "a star,a fish")
+        assert result.stderr.count("do not fit the frame") == 1
+        assert f"warning: {count} with boxes" in result.stderr and "--frame pixels" in result.stderr

@@ -276,3 +276,12 @@ def test_a_benchmark_that_cannot_be_scored_fails_the_check(here: Path, monkeypat
     result = p2r("check", "folder:questions.jsonl")
     assert result.exit_code == 1
     assert "problem: " in result.stdout and "not fit to be run" in result.stderr
+
+
+def test_a_wrong_frame_is_said_once_with_the_flag(here: Path) -> None:
+    boxes = '[{"bbox_2d": [0.1, 0.1, 0.4, 0.4], "label": "it"}]'
+    Path("unit.json").write_text(json.dumps({"perceiver": boxes, "reasoner": "<answer>A</answer>"}))
+    for modes in (["--mode", "p2r"], ["--mode", "p2r", "--mode", "direct"]):
+        result = evaluate(*modes, model="unit.json")
+        assert " ".join(result.output.split()).count("do not fit the frame") == 1
+        assert "--frame unit" in " ".join(result.stdout.split())

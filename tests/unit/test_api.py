@@ -18,7 +18,7 @@ import p2r
 from p2r import P2R, make_sample, prompts
 from p2r.api import revive
 from p2r.dialogue import Budget, Decoding, ModelProfile, Prompt
-from p2r.errors import ConfigError, DataError, EndpointError, ImageError, ModelError, P2RError
+from p2r.errors import ConfigError, DataError, EndpointError, FrameWarning, ImageError, ModelError, P2RError
 from p2r.images import remember
 from p2r.loop import run_blocking
 from p2r.models.scripted import ScriptedModel
@@ -439,10 +439,33 @@ def test_a_frame_is_that_of_the_model_that_says_where_to_look(
     ):
         assert [box.xyxy for box in asked.ask(photo, "What?", options=["a", "b"]).boxes] == [(100, 200, 300, 400)]
     plain = P2R(f"scripted:{script}")
-    assert plain.ask(photo, "What?", options=["a", "b"]).boxes == ()
+    with pytest.warns(FrameWarning, match='`frame="unit"`, or its family with `family`'):
+        assert plain.ask(photo, "What?", options=["a", "b"]).boxes == ()
     assert plain.fingerprint != P2R(f"scripted:{script}", frame="unit").fingerprint
     with pytest.raises(ConfigError, match="loaded already"):
         P2R(model, frame="unit")
+
+
+def test_each_call_warns_once_of_a_wrong_frame(photo: Path) -> None:
+    model = ScriptedModel({"perceiver": '[{"bbox_2d": [1490, 1873, 1720, 1995]}]', "reasoner": "<answer>A</answer>"})
+    samples = [make_sample(photo, f"What is {number}?") for number in range(5)]
+    calls = {
+        "1 of 1 reply": lambda: P2R(model).ask_sample(samples[0]),
+        "5 of 5 replies": lambda: list(P2R(model).ask_many(samples)),
+    }
+    for count, call in calls.items():
+        with pytest.warns(FrameWarning, match=f"^{count} .* look like pixels of the image") as caught:
+            call()
+        assert len(caught) == 1
+    with pytest.warns(FrameWarning, match=r"of \d repl"):
+        next(iter(P2R(model).ask_many(samples, num_at_once=1)))
+
+
+@pytest.mark.filterwarnings("error::p2r.errors.FrameWarning")
+def test_boxes_that_fit_are_not_warned_of(photo: Path, model: ScriptedModel) -> None:
+    assert P2R(model).ask(photo, "What?").boxes
+    assert all(trace.boxes for trace in P2R(model).ask_many([make_sample(photo, "What?")]))
+    assert P2R(ScriptedModel({"reasoner": "<answer>A</answer>"}), mode="direct").ask(photo, "What?").answer
 
 
 @pytest.mark.parametrize("given", [["photo.png"], "photo.png", None, [None]])

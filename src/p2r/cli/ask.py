@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from p2r.api import P2R, AskMode, make_sample
+from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import HtmlFile, check_page, write_asked_page
 from p2r.cli.batch import ask_batch, interrupt, is_unread
 from p2r.cli.inputs import STDIN, STDIN_NAME, find_images, read_stdin
@@ -33,7 +34,6 @@ from p2r.cli.questions import is_question_file, parse_questions, read_questions
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
 from p2r.errors import DataError, P2RWarning, mask_secrets
-from p2r.evaluation.counts import explain_frame
 from p2r.files import check_folder
 from p2r.images.find import is_url
 from p2r.images.formats import list_suffixes

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from p2r.answers.numbers import find_number
 from p2r.api import P2R
+from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import find_place, write_asked_page
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.errors import P2RWarning
-from p2r.evaluation.counts import explain_frame
 from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.asked import AskedPlace, BatchSettings, name_folder, read_stamps, stamp_image, write_place
 from p2r.runs.store import TraceStore

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from p2r.cli.flags import find_flags, write_flags
-from p2r.errors import ModelError, P2RError, P2RWarning, mask_secrets
+from p2r.errors import FrameWarning, ModelError, P2RError, P2RWarning, mask_secrets
 
 Given = ParamSpec("Given")
 
@@ -61,6 +61,7 @@ def warnings_as_lines() -> Generator[None, None, None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", P2RWarning)
+        warnings.simplefilter("ignore", FrameWarning)
         show_others = warnings.showwarning
 
         def show(

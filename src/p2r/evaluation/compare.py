@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2r.answers import Scorer
+from p2r.boxes.other_frame import explain_frame
 from p2r.errors import StorageError, count_nouns
-from p2r.evaluation.counts import explain_frame
 from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows
 from p2r.evaluation.tables import Table, show_interval, show_share

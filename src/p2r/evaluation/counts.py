@@ -6,12 +6,9 @@ A sample may be in several counts. None is a verdict: an answer read from an unt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from statistics import mode as most_frequent
+from collections.abc import Callable, Mapping
 
 from p2r.answers.region import find_region
-from p2r.boxes.parse import FRAMES
-from p2r.errors import count_nouns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.modes import UNTAGGED
 from p2r.types import Trace
@@ -23,8 +20,6 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 
-MANY = 0.05
-"""The share of replies with boxes in another frame from which on a run says so: one in twenty."""
 DEFINITIONS: Mapping[str, str] = {
     "error": "the walk failed: neither right nor wrong, and the same command asks again",
     "empty": "the reply has no text",
@@ -80,23 +75,6 @@ def count_other_frame(trace: Trace) -> int:
     """Count the boxes of a reply whose numbers do not fit the frame in which they are read."""
     parse = trace.perception.parse if trace.perception else None
     return parse.num_other_frame if parse else 0
-
-
-def explain_frame(traces: Iterable[Trace]) -> str:
-    """Return a sentence when so many replies have boxes in another frame that theirs may be wrong; "" when not."""
-    parses = [trace.perception.parse for trace in traces if trace.perception and trace.perception.parse]
-    with_boxes = [parse for parse in parses if parse.step != "none"]
-    others = [parse for parse in with_boxes if parse.num_other_frame]
-    if not others or len(others) < MANY * len(with_boxes):
-        return ""
-    frame = most_frequent(parse.other_frame for parse in others)
-    looks = f" but look like {FRAMES[frame]}" if frame else ""
-    how = f'--frame {frame} (in Python, frame="{frame}")' if frame else "--frame (in Python, frame=)"
-    replies = count_nouns(len(with_boxes), "reply with boxes", "replies with boxes")
-    return (
-        f"{len(others)} of {replies} {'has' if len(others) == 1 else 'have'} numbers that do not fit the frame in "
-        f"which they are read{looks}. Such boxes are left out; if the model writes them so, state its frame with {how}."
-    )
 
 
 def _is_empty(trace: Trace) -> bool:

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.boxes.other_frame import count_frames
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.asking import Tally, ask_prepared
@@ -94,6 +95,8 @@ def evaluate(
         ModelError: a model cannot be loaded. (A failed answer does not raise; it is counted apart.)
         StorageError: `out` holds a run with other settings, or cannot be written.
         TooManyErrors: more failures than `max_error_rate`; what was answered is kept in `out`.
+
+    Warns when many boxes do not fit the frame in which they are read (`FrameWarning`).
     """
 
     def report(_: Prepared, tally: Tally) -> None:
@@ -246,19 +249,19 @@ def evaluate_all(
         )
         for benchmark, mode, samples in chosen
     ]
-    return [
-        run_blocking(
-            ask_prepared(
-                one,
-                None if out is None else Path(out).expanduser() / one.name,
-                max_error_rate=max_error_rate,
-                num_at_once=num_at_once,
-                most_image_bytes=most_image_bytes,
-                on_progress=None if on_progress is None else partial(on_progress, one),
-            )
+    runs: list[ScoredRun] = []
+    for one in prepared:
+        asking = ask_prepared(
+            one,
+            None if out is None else Path(out).expanduser() / one.name,
+            max_error_rate=max_error_rate,
+            num_at_once=num_at_once,
+            most_image_bytes=most_image_bytes,
+            on_progress=None if on_progress is None else partial(on_progress, one),
         )
-        for one in prepared
-    ]
+        runs.append(run_blocking(asking))
+        count_frames(runs[-1].traces.values()).warn(f"{one.settings.benchmark} {one.settings.mode}")
+    return runs
 
 
 def _check_list(argument: str, given: object) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from p2r.answers import Scorer
+from p2r.boxes.other_frame import explain_frame
 from p2r.errors import count_nouns
 from p2r.evaluation.aggregate import aggregate
 from p2r.evaluation.breakdowns import (
@@ -22,7 +23,6 @@ from p2r.evaluation.breakdowns import (
     tabulate_troubles,
 )
 from p2r.evaluation.cost import tabulate_cost
-from p2r.evaluation.counts import explain_frame
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, group_rows, has_clusters, interval_of, to_scored
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.modes import LOOKING

@@ -34,6 +34,7 @@ from PIL import Image
 
 from p2r.benchmarks.needles.limits import warn_of_limits
 from p2r.benchmarks.row_layouts.answer_form import read_options
+from p2r.boxes.other_frame import count_frames
 from p2r.errors import ConfigError, DataError, TooManyErrors
 from p2r.evaluation.asking import Tally, ask_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
@@ -138,6 +139,7 @@ class P2RModel(lmms):
         samples = [self._to_sample(request) for request in requests]
         warn_of_limits(self._models, self._wording, samples)
         traces = run_blocking(self._walk_all({sample.id: sample for sample in samples}))
+        count_frames(traces.values()).warn()
         return [to_result(traces[sample.id]) for sample in samples]
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:

@@ -48,6 +48,8 @@ class Step(LogRow):
     mean_length, max_length: tokens of a rollout.
     dead_groups, dropped_groups: shares of groups whose rewards are all alike, or of which fewer than two were judged.
     unique_evidence, unique_replies: share of the judged replies that differ within their group.
+    num_box_replies: replies with boxes, the policy's and the frozen perceiver's. num_other_frame: those with a box that
+        was left out because it does not fit the frame in which it is read.
     num_partner_calls, num_reused: calls of the frozen role, and calls that its memo answered instead.
     mean_boxes, one_box, mean_box_area, hit_rate: of the perceiver's rollouts; areas are shares of the image.
     terms: mean of each reward term.
@@ -70,6 +72,8 @@ class Step(LogRow):
     dropped_groups: float | None = None
     unique_evidence: float | None = None
     unique_replies: float | None = None
+    num_box_replies: int = 0
+    num_other_frame: int = 0
     num_partner_calls: int = 0
     num_reused: int = 0
     mean_boxes: float | None = None

@@ -14,6 +14,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from p2r.boxes.other_frame import FrameCount
 from p2r.config import ActiveRole
 from p2r.dialogue import Prompt
 from p2r.errors import TooManyErrors
@@ -106,6 +107,7 @@ class RolloutStats:
     num_partner_calls: calls of the frozen role; num_reused: calls that its memo answered instead.
     num_tokens: sampled tokens; num_prompt_tokens: tokens of the prompts, each counted once.
     seconds: the seconds of each part.
+    frames: of the replies with boxes, the policy's and the frozen perceiver's.
     """
 
     num_rows: int = 0
@@ -120,6 +122,7 @@ class RolloutStats:
     num_tokens: int = 0
     num_prompt_tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    frames: FrameCount = field(default_factory=FrameCount)
 
     @property
     def unique_share(self) -> float | None:
@@ -137,8 +140,9 @@ class RolloutStats:
     def add(self, other: RolloutStats) -> None:
         """Add the counts and seconds of `other`."""
         for name in self.__dataclass_fields__:
-            if name != "seconds":
+            if name not in ("seconds", "frames"):
                 setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.frames.add(other.frames)
         for part, seconds in other.seconds.items():
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 

@@ -191,6 +191,7 @@ class Roller:
             assert self._evidence is not None, "a reasoner phase needs an evidence store"
             traces = await self._evidence.perceive([sample for sample, _ in rows], [image for _, image in rows])
             self._failures.count(trace.failure.message if trace.failure else "" for trace in traces)
+            stats.frames.count(trace.perception for trace in traces)
             return [(row, trace.perception) for row, trace in zip(rows, traces, strict=True) if trace.perception]
 
     async def _ask_reasoner(
@@ -223,7 +224,10 @@ class Roller:
             with stats.timing("sample"):
                 groups = await asyncio.to_thread(self._actor.sample, [one.encoded for one in asked], decoding, seeds)
         stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
-        return [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in group]
+        replies = [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in group]
+        if role == "perceiver":
+            stats.frames.count(reply.perception for reply in replies)
+        return replies
 
     def _read(self, asked: Asked, generated: Generated) -> SampledReply:
         """A reply's boxes, or its answer, and the reward terms of its form."""

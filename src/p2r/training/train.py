@@ -41,6 +41,7 @@ from p2r.training.rows.difficulty import ChosenRows
 from p2r.training.state.checkpoint import Position, seed_random_states
 from p2r.training.state.run_folder import RunFolder, open_run
 from p2r.training.update import learn_step
+from p2r.training.watch.frames import FrameWatch
 from p2r.training.watch.metrics import describe_groups, measure_step, quote_group, sum_stats, time_step
 from p2r.training.watch.probe import measure_probe
 from p2r.training.watch.stopwatch import Stopwatch
@@ -137,6 +138,7 @@ class Training:
     row_position: int = 0
     best: float | None = None
     alarms: set[str] = field(default_factory=set[str])
+    frames: FrameWatch = field(default_factory=FrameWatch)
 
     def say(self, text: str) -> None:
         if self.world.is_first:
@@ -237,6 +239,8 @@ async def _take_step(
         training.run.write(ROLLOUTS_FILE, quote_group(phase.name, step + 1, learned.compared[0]))
     if world.is_first:
         training.watcher.step(row, num_steps)
+    if sentence := training.frames.note(stats.frames, is_last=step + 1 == num_steps):
+        training.say(sentence)
 
 
 async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: ChosenRows, step: int) -> Rolled:

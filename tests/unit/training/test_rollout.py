@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from p2r.boxes.other_frame import FrameCount
 from p2r.config import PhaseKind, Recipe
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ImageError, TooManyErrors
@@ -340,3 +342,35 @@ async def test_dynamic_sampling_gives_up_after_its_rounds() -> None:
     rolled = await roller.roll_out_alive(lambda count: [make_sample()], 1, step=0)
     assert rolled.groups == []
     assert rolled.stats.num_rows == 3
+
+
+IN_PIXELS = '[{"bbox_2d": [1490, 1873, 1720, 1995], "label": "sail"}]'
+
+
+async def test_boxes_of_another_frame_are_counted_though_their_group_teaches_nothing() -> None:
+    actor, partner = FakeActor(in_turn(IN_PIXELS, IN_PIXELS, "[]", BOX)), BatchScript(lambda prompt: RIGHT)
+    rolled = await make_roller(actor, partner).roll_out([make_sample()], step=0)
+    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 2}))
+    recipe = make_recipe(["rollout.dynamic_sampling=true", "rollout.max_rounds=2"])
+    roller = make_roller(FakeActor(in_turn(IN_PIXELS)), partner, recipe)
+    rolled = await roller.roll_out_alive(lambda count: [make_sample(f"s{k}") for k in range(count)], 2, step=0)
+    assert rolled.groups == []
+    assert rolled.stats.frames == FrameCount(16, Counter({"pixels": 16}))
+
+
+async def test_boxes_of_the_frozen_perceiver_are_counted_once_a_row(tmp_path: Path) -> None:
+    lockstep = LockstepPartner(BatchScript(lambda prompt: IN_PIXELS))
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
+        roller = Roller(
+            make_recipe(), make_phase("reasoner"), FakeActor(in_turn(RIGHT)), lockstep, PROMPTS, evidence=store
+        )
+        for step in range(2):
+            rolled = await roller.roll_out([make_sample("s1"), make_sample("s2")], step)
+            assert rolled.stats.frames == FrameCount(2, Counter({"pixels": 2}))
+
+
+async def test_of_both_roles_together_only_the_looks_are_counted() -> None:
+    actor = FakeActor(lambda prompt, seed: IN_PIXELS if prompt.role == "perceiver" else RIGHT)
+    rolled = await make_roller(actor, BatchScript(dead), kind="joint").roll_out([make_sample()], step=0)
+    assert [group.role for group in rolled.groups] == ["perceiver", *["reasoner"] * 4]
+    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 4}))

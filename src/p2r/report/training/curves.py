@@ -19,6 +19,7 @@ GENERATED, TRAINED = "timing/generated_tokens_per_second", "timing/trained_token
 SHARES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unjudged": ("num_unjudged", ("num_rollouts",)),
     "truncated": ("num_truncated", ("num_rollouts",)),
+    "other_frame": ("num_other_frame", ("num_box_replies",)),
     "failed_rows": ("num_failed_rows", ("num_failed_rows", "num_groups")),
 }
 """Shares that the logs hold as counts: the count, and the counts whose sum it is divided by."""
@@ -82,6 +83,7 @@ STEP_CHARTS = (
     Chart("Different replies, %", "unique_replies", "within a group", is_share=True),
     Chart("Not judged, % of rollouts", "unjudged", "dashed: rows without a group, % of rows", "failed_rows", True),
     Chart("Cut off, % of rollouts", "truncated", "at the token limit", is_share=True),
+    Chart("Boxes of another frame, % of replies", "other_frame", "left out: model.frame may be wrong", is_share=True),
     Chart("Boxes per rollout", "mean_boxes"),
     Chart("Size of a box, % of the image", "mean_box_area", is_share=True),
     Chart("Learning rate", "lr"),

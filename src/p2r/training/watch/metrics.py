@@ -99,6 +99,8 @@ def measure_step(
         dropped_groups=mean_of([group.is_dropped for group in groups]),
         unique_evidence=stats.unique_share if boxed else None,
         unique_replies=stats.unique_share,
+        num_box_replies=stats.frames.num_replies,
+        num_other_frame=stats.frames.others.total(),
         num_partner_calls=stats.num_partner_calls,
         num_reused=stats.num_reused,
         mean_boxes=mean_of(rollout.num_boxes for rollout in boxed),
@@ -140,11 +142,13 @@ def quote_group(phase: str, step: int, compared: Compared) -> QuotedGroup:
 
 def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
     """The counts of all processes; the seconds are those of this one."""
-    names = [field.name for field in fields(RolloutStats) if field.name != "seconds"]
+    names = [field.name for field in fields(RolloutStats) if field.name not in ("seconds", "frames")]
     sums = world.add_up([float(getattr(stats, name)) for name in names])
     summed = RolloutStats(seconds=stats.seconds)
     for name, value in zip(names, sums, strict=True):
         setattr(summed, name, int(value))
+    for frames in world.gather([stats.frames]):
+        summed.frames.add(frames)
     return summed
 
 
