@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,8 +67,11 @@ class Recorder(Optimizer):
         return super().step(rate)
 
 
-def update_once(out: Path, world: World) -> None:
-    """One update, vision tower included, with a reference that is not the policy."""
+def update_once(out: Path, world: World, own: Sequence[int]) -> None:
+    """One update, vision tower included, with a reference that is not the policy.
+
+    own: which of the groups are this process's.
+    """
     policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
     snapshot, groups = take_snapshot(policy, batch_size=4), make_groups(policy)
     with torch.no_grad():
@@ -76,7 +80,8 @@ def update_once(out: Path, world: World) -> None:
     split_model(policy.model, world)
     phase = make_recipe(out, ["optimizer.updates_per_batch=1"]).phases()[0]
     recorder = Recorder(policy.trainable, phase.optimizer, world)
-    report = learn_step(Learner(phase, policy, snapshot, recorder, world), world.share(groups), 1e-4).report
+    learner = Learner(phase, policy, snapshot, recorder, world)
+    report = learn_step(learner, [groups[k] for k in own], 1e-4).report
     if world.is_first and report is not None:
         torch.save(recorder.gradients, out / "gradients.pt")
         (out / "report.json").write_text(json.dumps(asdict(report)))
@@ -85,7 +90,7 @@ def update_once(out: Path, world: World) -> None:
 def main() -> None:
     out = Path(sys.argv[1])
     with join_world() as world:
-        update_once(out, world)
+        update_once(out, world, world.share(range(len(REWARDS))))
         steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
         asyncio.run(run_phases(recipe, Watcher(), world=world))

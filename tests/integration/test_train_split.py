@@ -19,9 +19,12 @@ ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_S = 900.0
 
 
-def start(out: Path, *launcher: str) -> Path:
+PAIR = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def start(out: Path, *launcher: str, module: str = "split_training") -> Path:
     out.mkdir()
-    command = [sys.executable, *launcher, "-m", "tests.fakes.split_training", str(out)]
+    command = [sys.executable, *launcher, "-m", f"tests.fakes.{module}", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT_S, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -35,20 +38,30 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    return start(tmp_path_factory.mktemp("split") / "pair", *launcher)
+    return start(tmp_path_factory.mktemp("split") / "pair", *PAIR)
 
 
-def test_two_processes_have_the_loss_of_one(alone: Path, pair: Path) -> None:
-    one, two = (json.loads((folder / "report.json").read_text()) for folder in (alone, pair))
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return start(tmp_path_factory.mktemp("split") / "uneven", *PAIR, module="uneven_training")
+
+
+@pytest.fixture(params=["pair", "uneven"])
+def two_processes(request: pytest.FixtureRequest) -> Path:
+    """Each process has two of the groups, or one of them has all."""
+    return request.getfixturevalue(request.param)
+
+
+def test_two_processes_have_the_loss_of_one(alone: Path, two_processes: Path) -> None:
+    one, two = (json.loads((folder / "report.json").read_text()) for folder in (alone, two_processes))
     for name in ("loss", "policy", "kl", "entropy", "grad_norm"):
         assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-7), name
     assert two["num_tokens"] == one["num_tokens"]
     assert one["kl"] > 0
 
 
-def test_two_processes_have_the_gradients_of_one(alone: Path, pair: Path) -> None:
-    one, two = (torch.load(folder / "gradients.pt", weights_only=True) for folder in (alone, pair))
+def test_two_processes_have_the_gradients_of_one(alone: Path, two_processes: Path) -> None:
+    one, two = (torch.load(folder / "gradients.pt", weights_only=True) for folder in (alone, two_processes))
     assert one.keys() == two.keys()
     largest = max(float(gradient.abs().max()) for gradient in one.values())
     assert largest > 0
@@ -68,3 +81,19 @@ def test_a_run_of_two_processes_leaves_whole_checkpoints(pair: Path) -> None:
     assert (pair / "run" / "1-reasoner" / "model.safetensors").is_file()
     parts = sorted(path.name for path in (pair / "run" / "checkpoints" / "001-000001").iterdir())
     assert parts == ["part-0.pt", "part-1.pt", "state.json"]
+
+
+def test_a_step_without_groups_is_recorded_and_the_run_goes_on(uneven: Path) -> None:
+    half, nothing, whole = read_metrics(uneven / "run")
+    assert [step["num_groups"] for step in (half, nothing, whole)] == [1, 0, 2]
+    assert [step["num_failed_rows"] for step in (half, nothing, whole)] == [1, 2, 0]
+    assert half["loss"] is not None and half["grad_norm"], "the groups of the other process count"
+    assert nothing["reward"] is None and nothing["loss"] is None
+    assert whole["loss"] is not None
+    before, after = (load_weights(uneven / "run", step) for step in (1, 2))
+    assert all(torch.equal(weight, before[name]) for name, weight in after.items())
+
+
+def load_weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    part = run / "checkpoints" / f"000-{step:06d}" / "part-0.pt"
+    return torch.load(part, weights_only=True)["weights"]

@@ -32,11 +32,13 @@ class BatchSize:
 
     num_tokens: response tokens.
     max_response_tokens: the longest response that is allowed; "dr-grpo" divides by it.
+    num_measured: response tokens that go through the model. Without a KL term those of dead groups do not.
     """
 
     num_rollouts: int
     num_tokens: int
     max_response_tokens: int
+    num_measured: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class LossReport:
 
     loss: policy + kl_coef * KL, reduced as set; the only entry with a gradient.
     policy: the loss without the KL term.
-    kl, entropy, clip_share, ratio: means over the batch's tokens, whatever the reduction; entropy is 0 where none was
-        computed. clip_share counts tokens whose gradient the clip has stopped.
+    kl, entropy, clip_share, ratio: means over the tokens that were measured, whatever the reduction; entropy is 0
+        where none was computed. clip_share counts tokens whose gradient the clip has stopped.
     """
 
     loss: torch.Tensor
@@ -98,7 +100,7 @@ def policy_loss(
         loss_BT = policy_BT
 
     weight_BT = mask_BT * _token_weight(settings, batch, length_B1)
-    token_share_BT = mask_BT / max(1, batch.num_tokens)
+    token_share_BT = mask_BT / max(1, batch.num_measured)
     entropy_BT = torch.zeros_like(policy_BT) if entropy_BT is None else entropy_BT
     stopped_BT = (clipped_gain_BT < gain_BT).to(mask_BT.dtype)
     return LossReport(

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import torch
 
 from p2r.config import AdvantageSettings, Phase
+from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import VisionLanguageModel
 from p2r.training.engines.local.distributed import World, run_as_forward
 from p2r.training.engines.local.logprobs import Packed, compute_logprobs, pack
@@ -31,6 +33,9 @@ from p2r.training.engines.local.policy import Policy, Snapshot
 from p2r.training.groups import Group
 from p2r.training.loss import BatchSize, LossReport, policy_loss
 from p2r.training.watch.stopwatch import Stopwatch
+
+Reply: TypeAlias = tuple[tuple[int, ...], float]
+"""Tokens and advantage of a rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Compared:
     is_dead: bool
 
     @property
-    def kept(self) -> list[tuple[tuple[int, ...], float]]:
+    def kept(self) -> list[Reply]:
         """Tokens and advantage of each rollout that is not masked."""
         pairs = zip(self.group.rollouts, self.advantages, strict=True)
         return [(rollout.token_ids, advantage) for rollout, advantage in pairs if advantage is not None]
@@ -69,6 +74,7 @@ class Compared:
 class UpdateReport:
     """Metrics of a batch: means over its updates. The losses are those of all processes.
 
+    num_tokens: response tokens that went through the model.
     num_packed_tokens, num_patches: of one pass over the batch, through the language model and the vision tower.
     num_micro_batches: of this process.
     """
@@ -179,16 +185,18 @@ def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, w
     """
     policy, phase, world = learner.policy, learner.phase, learner.world
     loss, size, num_updates = phase.loss, phase.optimizer.micro_batch_groups, phase.optimizer.updates_per_batch
-    if min(world.gather([len(compared)])) == 0:
-        return None
-    batch = measure_batch(learner, compared)
     teaching = [each for each in compared if each.kept and (loss.kl_coef or not each.is_dead)]
-    micros = [_Micro(policy, teaching[first : first + size]) for first in range(0, len(teaching), size)]
+    batch = measure_batch(learner, compared, teaching)
+    rows = [(each.group.prompt, each.kept) for each in teaching]
+    micros = [_Micro(policy, rows[first : first + size]) for first in range(0, len(rows), size)]
     num_passes = max(world.gather([len(micros)]))
-    if batch.num_tokens == 0 or num_passes == 0:
+    if num_passes == 0:
         return None
     # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
-    micros += [_Micro(policy, compared[:1], counts=False) for _ in range(num_passes - len(micros))]
+    company = [(each.group.prompt, [(each.group.rollouts[0].token_ids, 0.0)]) for each in compared[:1]]
+    if min(world.gather([len(company)])) == 0:
+        company = world.gather(company)[:1]  # every row of some process failed: it takes another's prompt
+    micros += [_Micro(policy, company, counts=False) for _ in range(num_passes - len(micros))]
 
     totals = dict.fromkeys((*_SUMMED, "grad_norm"), 0.0)
     with policy.training():
@@ -213,7 +221,7 @@ def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, w
     return UpdateReport(
         **summed,
         grad_norm=totals["grad_norm"],
-        num_tokens=batch.num_tokens,
+        num_tokens=batch.num_measured,
         num_packed_tokens=int(num_packed),
         num_patches=int(num_patches),
         num_micro_batches=len(micros),
@@ -223,23 +231,28 @@ def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, w
 _SUMMED = tuple(each.name for each in fields(LossReport))
 
 
-def measure_batch(learner: Learner, compared: Sequence[Compared]) -> BatchSize:
-    """Rollouts and tokens of all processes. Dead groups count: their tokens are part of the mean."""
+def measure_batch(learner: Learner, compared: Sequence[Compared], teaching: Sequence[Compared]) -> BatchSize:
+    """Rollouts and tokens of all processes. Dead groups count in the loss, whether or not they go through the model.
+
+    Args:
+        teaching: the groups that do.
+    """
     lengths = [len(token_ids) for each in compared for token_ids, _ in each.kept]
-    num_rollouts, num_tokens = learner.world.add_up([len(lengths), sum(lengths)])
-    return BatchSize(int(num_rollouts), int(num_tokens), learner.phase.max_response_tokens)
+    num_measured = sum(len(token_ids) for each in teaching for token_ids, _ in each.kept)
+    sums = learner.world.add_up([len(lengths), sum(lengths), num_measured])
+    num_rollouts, num_tokens, num_measured = map(int, sums)
+    return BatchSize(num_rollouts, num_tokens, learner.phase.max_response_tokens, num_measured)
 
 
 class _Micro:
     """A micro-batch: packed once, with the log-probs that later updates are compared with.
 
-    counts: False for a pass that only keeps other processes company: one rollout, masked.
+    rows: prompts with the replies that are learned from. counts: False masks all of them.
     """
 
-    def __init__(self, policy: Policy, compared: Sequence[Compared], *, counts: bool = True) -> None:
-        rows = [(each.group.prompt, each.kept) for each in compared]
-        if not counts:
-            rows = [(each.group.prompt, [(each.group.rollouts[0].token_ids, 0.0)]) for each in compared]
+    def __init__(
+        self, policy: Policy, rows: Sequence[tuple[EncodedPrompt, Sequence[Reply]]], *, counts: bool = True
+    ) -> None:
         packable = [(prompt, [token_ids for token_ids, _ in kept]) for prompt, kept in rows]
         self.packed: Packed = pack(policy.model, packable, patch_format=policy.checkpoint.patches)
         advantages = [advantage for _, kept in rows for _, advantage in kept]

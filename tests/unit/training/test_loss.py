@@ -31,7 +31,7 @@ REF = torch.tensor(
     [[2.0, 1.0, 9], [1.0, 9, 9], [1.0, 0.5, 1.0], [1.0, 9, 9], [1.0, 1.0, 9], [9, 9, 9]],
     dtype=torch.float64,
 )
-SIZE = BatchSize(num_rollouts=5, num_tokens=9, max_response_tokens=16)
+SIZE = BatchSize(num_rollouts=5, num_tokens=9, max_response_tokens=16, num_measured=9)
 
 # -min(ratio * A, clip(ratio) * A), token by token, with the clip range 0.8 to 1.2.
 POLICY = [
@@ -140,7 +140,7 @@ def test_micro_batches_add_up_to_the_batch(reduction: str, ratio: str) -> None:
     advantages = torch.randn(12, generator=generator, dtype=torch.float64)
     entropy = torch.rand(12, 6, generator=generator, dtype=torch.float64)
     settings = LossSettings(reduction=reduction, ratio=ratio)  # type: ignore[arg-type]
-    size = BatchSize(12, int(mask.sum()), 16)
+    size = BatchSize(12, int(mask.sum()), 16, int(mask.sum()))
 
     def part(rows: slice) -> LossReport:
         longest = int(mask[rows].sum(1).max())

@@ -131,8 +131,45 @@ def test_dead_groups_are_skipped_only_without_a_kl_term() -> None:
     without, with_kl = (learn(make_groups(*REWARDS), f"loss.kl_coef={coef}") for coef in (0.0, 0.01))
     assert without is not None and with_kl is not None
     assert (without.num_micro_batches, with_kl.num_micro_batches) == (3, 4)
-    assert without.num_tokens == with_kl.num_tokens
+    assert same(without.policy, with_kl.policy)  # the tokens of dead groups divide the loss, measured or not
+    assert without.num_tokens < with_kl.num_tokens
     assert (without.kl, with_kl.kl > 0) == (0.0, True)
+
+
+@pytest.mark.parametrize("changes", [(), ("loss.ratio=sequence", "loss.reduction=sequence-mean")])
+def test_what_is_watched_is_a_mean_over_the_tokens_that_were_measured(changes: Sequence[str]) -> None:
+    """Three of four groups are dead; what goes through the model is the second group alone, with or without them."""
+    groups = make_groups((0.0, 0.0), (1.0, 0.0, 1.0), (1.0, 1.0), (0.0, 0.0, 0.0))
+    with_dead, alone = (learn(each, "loss.kl_coef=0", *changes) for each in (groups, groups[1:2]))
+    assert with_dead is not None and alone is not None
+    assert with_dead.ratio == pytest.approx(1) and alone.entropy > 0
+    for name in ("entropy", "ratio", "clip_share", "num_tokens"):
+        assert getattr(with_dead, name) == pytest.approx(getattr(alone, name)), name
+
+
+def test_a_process_without_groups_keeps_the_others_company() -> None:
+    """The other process has all groups: this one makes as many passes, and adds nothing to loss and gradient."""
+    groups = make_groups((1.0, 0.0), (0.0, 1.0, 0.0))
+
+    class Other(World):
+        """Two processes, of which this one has no group and the other has both."""
+
+        __slots__ = ()
+
+        def gather(self, own: Sequence[object]) -> list[object]:
+            if own and isinstance(own[0], int):
+                return [*own, 2]
+            return [*own, (groups[0].prompt, [(groups[0].rollouts[0].token_ids, 0.0)])]
+
+        def add_up(self, values: Sequence[float]) -> list[float]:
+            return [value + 4 for value in values] if len(values) == 3 else [*values]
+
+    learner = make_learner(world=Other(size=2))
+    recorder = Recorder(learner)
+    report = learn_step(replace(learner, optimizer=recorder), [], 1e-3).report  # type: ignore[arg-type]
+    assert report is not None and (report.num_micro_batches, report.loss) == (2, 0.0)
+    [gradient] = recorder.gradients
+    assert float(gradient.abs().max()) == 0
 
 
 def test_the_reference_is_asked_once_a_batch_and_only_for_a_kl_term() -> None:

@@ -1,0 +1,54 @@
+"""Started by torchrun with two processes, whose shares of a step differ as they do when rows fail or groups are dead.
+
+    torchrun --nproc-per-node 2 uneven_training.py OUT
+
+Writes OUT/gradients.pt and OUT/report.json of an update on groups that the second process alone has; and a run into
+OUT/run, in which the second process has no group in the first step and nobody has one in the second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2r.training.engines.local.distributed import World, join_world
+from p2r.training.groups import Rolled, RolloutStats
+from p2r.training.rollout import Roller
+from p2r.training.train import Watcher, run_phases
+from p2r.types import Sample
+from tests.fakes.split_training import REWARDS, update_once
+from tests.fakes.tiny_training import make_recipe
+
+
+class UnevenRoller(Roller):
+    """All rows of the second process fail in the first step, and those of every process in the second."""
+
+    rank = 0
+
+    async def roll_out(self, rows: Sequence[Sample], step: int) -> Rolled:
+        if step == 1 or (step == 0 and self.rank == 1):
+            return Rolled(stats=RolloutStats(num_rows=len(rows), num_failed_rows=len(rows)))
+        return await super().roll_out(rows, step)
+
+
+def train_unevenly(out: Path, world: World) -> None:
+    from p2r.training import phases
+
+    UnevenRoller.rank = world.rank
+    phases.Roller = UnevenRoller  # type: ignore[misc]
+    schedule = 'schedule=[{role="perceiver", steps=3, lr=1e-4}]'
+    recipe = make_recipe(out, [schedule, "probe.every=9", "checkpoint.every=1", "checkpoint.keep_last=9"])
+    asyncio.run(run_phases(recipe, Watcher(), world=world))
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    with join_world() as world:
+        update_once(out, world, range(len(REWARDS)) if world.rank == 1 else ())
+        train_unevenly(out / "run", world)
+
+
+if __name__ == "__main__":
+    main()
