@@ -479,7 +479,7 @@ def test_edited_prompts_in_the_same_folder_are_noticed(images: Path) -> None:
     ask("images", "What?", "--options", "x,y", "--prompts", "mine")
     Path("mine/system.txt").write_text("You are terse.")
     result = ask("images", "What?", "--options", "x,y", "--prompts", "mine")
-    assert_refused(result, "the prompts are worded otherwise now")
+    assert_refused(result, "the prompts are worded otherwise")
 
 
 def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(

@@ -102,14 +102,29 @@ def test_changed_settings_are_refused_with_what_differs(here: Path) -> None:
     result = evaluate("--max-pixels", "200704", model="other.json")
     assert result.exit_code == 1
     assert (
-        "max_pixels was not set, now 200704; model was scripted:replies.json, now scripted:other.json" in result.stderr
+        "model was scripted:replies.json, now scripted:other.json; max_pixels was not set, now 200704" in result.stderr
     )
 
 
 def test_changed_data_are_refused(here: Path) -> None:
     evaluate()
     write_questions(target="B")
-    assert "its questions, options or images are others now" in evaluate().stderr
+    assert "holds another run: the questions, options or images are others" in evaluate().stderr
+
+
+def test_another_file_in_the_same_folder_is_named_first(here: Path) -> None:
+    questions = Path("questions.jsonl").read_text()
+    Path("mine.jsonl").write_text(questions)
+    Path("two.jsonl").write_text(questions.replace("number", "figure"))
+    asking = ("--model", "scripted:replies.json", "--out", "runs")
+    assert p2r("eval", "mine.jsonl", "--limit", "20", *asking).exit_code == 0
+    result = p2r("eval", "two.jsonl", *asking)
+    assert result.exit_code == 1
+    assert (
+        "runs/folder/p2r holds the answers to mine.jsonl, not to two.jsonl; limit was 20, now not set" in result.stderr
+    )
+    assert "hint: give another --out, or remove that folder" in result.stderr
+    assert p2r("eval", "mine.jsonl", "--limit", "20", *asking).exit_code == 0
 
 
 def test_replies_are_shared_by_runs_and_modes_through_a_cache(here: Path) -> None:

@@ -199,7 +199,7 @@ async def ask_prepared(
         traces = await ask(None)
         wall_s = clock.session.seconds if clock.session else None
         return score_run(make_run(prepared.samples, traces, prepared.settings, wall_s=wall_s, origin=prepared.origin))
-    with TraceStore(folder, prepared.settings) as store:
+    with TraceStore(folder, prepared.settings, origin=prepared.origin) as store:
         write_facts(folder, prepared.samples)
         if prepared.origin is not None:
             write_origin(folder, prepared.origin)

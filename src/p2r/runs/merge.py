@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p2r.errors import StorageError
 from p2r.files import write_lines
+from p2r.runs.changes import list_changes
 from p2r.runs.clock import CLOCK_FILE
 from p2r.runs.evaluation import SAMPLES_FILE, Run, RunSettings, SampleFacts
 from p2r.runs.origin import write_origin
@@ -58,13 +59,9 @@ def merge_runs(runs: Sequence[Run], out: Path) -> list[str]:
 
 
 def _list_differences(first: RunSettings, other: RunSettings) -> list[str]:
-    """Sentences: which settings of two shards differ, apart from the shard."""
-    before, after = first.model_dump(exclude={"shard"}), other.model_dump(exclude={"shard"})
-    return [
-        f"{key} is {before[key]} in one and {after[key]} in the other"
-        for key in sorted(before)
-        if before[key] != after[key]
-    ]
+    """Say which settings of two shards differ, apart from the shard."""
+    one, another = (run.model_dump(mode="json", exclude={"shard"}) for run in (first, other))
+    return list_changes(one, another, words="{name} is {before} in one and {now} in the other")
 
 
 def _find_missing(runs: Sequence[Run]) -> tuple[list[str], str | None]:

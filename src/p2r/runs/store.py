@@ -15,18 +15,15 @@ from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 
+from p2r.benchmarks.base import Origin
 from p2r.errors import StorageError, explain_fault, mask_secrets
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder, write_lines
+from p2r.runs.changes import explain_changes
+from p2r.runs.origin import read_origin
 from p2r.types import Frozen, Sample, Trace
 
 SETTINGS_FILE = "run.json"
 TRACES_FILE = "traces.jsonl"
-HASHES: Mapping[str, str] = {
-    "benchmark_fingerprint": "its questions, options or images are others now",
-    "prompt_fingerprint": "the prompts are worded otherwise now",
-    "roles": "the model, its budget or its decoding is another now",
-}
-"""Settings that are hashes, and what it means that one has changed."""
 
 Settings = TypeVar("Settings", bound=Frozen)
 
@@ -37,6 +34,8 @@ class TraceStore:
     Args:
         folder: made when missing.
         settings: everything that can change a result. A folder that was written with other settings is refused.
+        origin: where the questions come from; named where the folder holds answers to others.
+        argument: the argument that names the folder, for hints.
         sync_every: lines that are forced onto the disk together.
 
     Raises:
@@ -44,14 +43,22 @@ class TraceStore:
             written.
     """
 
-    def __init__(self, folder: Path, settings: Frozen, *, sync_every: int = 32) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Frozen,
+        *,
+        origin: Origin | None = None,
+        argument: str = "out",
+        sync_every: int = 32,
+    ) -> None:
         self.folder = folder
         self.path = folder / TRACES_FILE
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(folder)
         try:
-            _check_settings(folder, settings)
+            _check_settings(folder, settings, origin, argument)
             lines = read_lines(self.path) if self.path.exists() else []
             kept = [trace for trace in _parse_lines(self.path, lines) if trace.failure is None]
             if len(kept) < len(lines):
@@ -150,27 +157,26 @@ def _explain_settings(path: Path, error: ValidationError) -> StorageError:
     )
 
 
-def _check_settings(folder: Path, settings: Frozen) -> None:
+def _check_settings(folder: Path, settings: Frozen, origin: Origin | None, argument: str) -> None:
     """Write the settings of a new run, or compare those of an old one."""
     path, text = folder / SETTINGS_FILE, mask_secrets(json.dumps(settings.model_dump(mode="json"), indent=2)) + "\n"
     if path.exists():
         now: dict[str, JsonValue] = json.loads(text)
         before = read_settings(folder, type(settings)).model_dump(mode="json")
-        if changed := _list_changes(before, now):
-            raise StorageError(
-                f"{folder} holds another run: {'; '.join(changed)}", hint="save into another folder, or remove that one"
-            )
+        if changes := explain_changes(before, now, was=_find_origin(folder), is_now=origin):
+            raise StorageError(f"{folder} holds {changes}", hint=f"give another `{argument}`, or remove that folder")
         if path.read_text(encoding="utf-8") == mask_secrets(path.read_text(encoding="utf-8")):
             return
     with explain_write_errors(folder):
         replace_file(path, text)
 
 
-def _list_changes(before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> list[str]:
-    """Say which settings differ. Hashes say nothing to a reader, and count only where nothing else differs."""
-    names = [name for name in sorted(now) if before[name] != now[name]]
-    shown = [f"{name} was {_show(before[name])}, now {_show(now[name])}" for name in names if name not in HASHES]
-    return shown or [HASHES[name] for name in names]
+def _find_origin(folder: Path) -> Origin | None:
+    """Return where the questions of a run came from; None where that was not recorded, or cannot be read."""
+    try:
+        return read_origin(folder)
+    except StorageError:
+        return None
 
 
 def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:
@@ -186,7 +192,3 @@ def _parse_lines(path: Path, lines: Sequence[str]) -> list[Trace]:
             ) from error
         traces[trace.sample_id] = trace
     return list(traces.values())
-
-
-def _show(value: object) -> str:
-    return "not set" if value is None else str(value)
