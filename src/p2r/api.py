@@ -24,7 +24,7 @@ from p2r import errors
 from p2r.boxes.other_frame import FrameCount, count_frames
 from p2r.choices import find_letter, strip_letters
 from p2r.dialogue import Budget, Model
-from p2r.errors import DataError, P2RError, excerpt
+from p2r.errors import DataError, P2RError, count_nouns, excerpt
 from p2r.images.find import find_image
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.images.remember import remember_image
@@ -264,7 +264,7 @@ def make_sample(
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
     if (form == "choice") != bool(options):
         raise DataError(
-            f"the answer form {form!r} does not go with {len(options)} options",
+            f"the answer form {form!r} does not go with {count_nouns(len(options), 'option')}",
             hint="a choice needs `options`; leave them out for a number or a free answer",
         )
     source = image

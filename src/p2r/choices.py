@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 from p2r.types import LETTERS, Sample
 
 _OPTION_LINE = re.compile(r"^\(([A-Z])\) (.*)$")
@@ -121,7 +121,9 @@ def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
         DataError: `order` is not an order of the options, or the question does not state them as lines "(A) ...".
     """
     if sorted(order) != list(range(len(sample.options))):
-        raise DataError(f"{list(order)} is not an order of the {len(sample.options)} options of sample {sample.id!r}")
+        raise DataError(
+            f"{list(order)} is not an order of the {count_nouns(len(sample.options), 'option')} of sample {sample.id!r}"
+        )
     options = tuple(sample.options[k] for k in order)
     target = sample.target
     if target and target in LETTERS[: len(options)]:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, JsonValue
 
-from p2r.errors import StorageError, reason_of
+from p2r.errors import StorageError, count_nouns, reason_of
 
 if os.name == "posix":
     import fcntl
@@ -192,7 +192,7 @@ class Log:
         if num_bytes is not None and num_there < num_bytes:
             self._file.close()
             raise StorageError(
-                f"{path} has {num_there} bytes, and had {num_bytes} when the last checkpoint was written",
+                f"{path} has {count_nouns(num_there, 'byte')}, and had {num_bytes:,} at the last checkpoint",
                 hint="put the whole file back, or start again in another folder",
             )
 

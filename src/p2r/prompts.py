@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.errors import ConfigError, DataError, reason_of
+from p2r.errors import ConfigError, DataError, count_nouns, reason_of
 from p2r.types import LETTERS, Sample
 
 SHIPPED_SETS = Path(__file__).parent / "prompt_sets"
@@ -196,7 +196,7 @@ def check_question(sample: Sample) -> None:
         )
     if count > len(LETTERS):
         raise DataError(
-            f"sample {sample.id!r} has {count} options, more than there are letters",
+            f"sample {sample.id!r} has {count_nouns(count, 'option')}, more than there are letters",
             hint=f"give at most {len(LETTERS)}",
         )
     stripped = [option.strip() for option in options]

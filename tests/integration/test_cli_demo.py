@@ -70,7 +70,7 @@ def test_answers_that_failed_are_counted_and_explained(here: Path) -> None:
     result = demo("--num-samples", "2")
     assert result.exit_code == 1
     assert (
-        "error: 5 answers failed, the first because the script's 5 replies for the reasoner are used up"
+        "error: 5 answers failed, the first because the replies for the reasoner are used up: the script has 5"
         in result.stderr
     )
 

@@ -51,7 +51,7 @@ def test_a_model_that_is_not_there_is_a_sentence(recipe: Path) -> None:
 
 def test_fewer_rows_than_a_step_needs_are_a_sentence(recipe: Path) -> None:
     result = train(recipe, "--set", "data.num_rows=1", "--set", "probe.every=1")
-    assert_error(result, "1 rows are fewer than one step's 2", "rollout.prompts_per_step")
+    assert_error(result, "1 row is fewer than one step's 2", "rollout.prompts_per_step")
 
 
 def test_there_must_be_a_run_to_resume(recipe: Path) -> None:

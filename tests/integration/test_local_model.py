@@ -168,7 +168,7 @@ def test_a_missing_tensor_is_not_filled_with_random_numbers(copy: Path) -> None:
     tensors = load_file(copy / index[name])
     del tensors[name]
     save_file(tensors, copy / index[name], metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"1 tensors are missing.*up_proj"):
+    with pytest.raises(ModelError, match=r"1 tensor is missing.*up_proj"):
         LocalModel.load(copy)
 
 

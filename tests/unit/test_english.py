@@ -127,3 +127,67 @@ class B:
 '''
     found = ["How large.", "Of which kind.", "Whether it is so.", "Whose it is."]
     assert sorted(find_fragments(source)) == found
+
+
+COUNT = re.compile(r"^(len\(|sum\(|num_|count\b|total$)|\.num_|\bcount\b|num_\w+$")
+"""An expression that counts things, by how it is written."""
+
+PLURAL = re.compile(r" (?:[a-z]+ ){0,2}?(?!(?:is|was|has|does|this|its|as|us|less|across)\b)[a-z]{2,}(?<![su])s\b")
+
+COUNTED_EXCEPTIONS = frozenset(
+    {
+        ("src/p2r/report/kit/trace_view.py", "len(text) - 2 * part"),  # always many
+        ("src/p2r/training/engines/local/policy.py", "len(weights)"),  # a fingerprint that is stored
+        ("src/p2r/training/engines/local/policy.py", "total"),
+        ("src/p2r/training/rows/choose.py", "len(rows)"),  # as well
+        ("src/p2r/training/rows/choose.py", "rule.num_rollouts"),
+    }
+)
+"""(file, expression) that stay as they are."""
+
+
+SHARE = re.compile(r" (of|of the latest|and) $")
+"""The words before the number of a whole, as in "1 of 1 images"."""
+
+
+def find_plurals(source: str) -> list[tuple[int, str]]:
+    """Return the (line, expression) of each count in an f-string that a plural follows, which reads "1 images".
+
+    A share ("1 of 1 images") may have a plural, and so may a count that a condition beside it keeps above one.
+    """
+    found: list[tuple[int, str]] = []
+    tree = ast.parse(source)
+    guarded = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.IfExp) and re.search(r"== 1|> 1|!= 1|< 2|< 4|^images$", ast.unparse(node.test))
+        for part in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr) or id(node) in guarded:
+            continue
+        before = ""
+        for part, following in zip(node.values, [*node.values[1:], None], strict=True):
+            if isinstance(part, ast.FormattedValue) and isinstance(following, ast.Constant):
+                expression = ast.unparse(part.value)
+                if COUNT.search(expression) and PLURAL.match(str(following.value)) and not SHARE.search(before):
+                    found.append((node.lineno, expression))
+            before = str(part.value) if isinstance(part, ast.Constant) else ""
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=name_of)
+def test_counted_nouns_agree_with_their_number(path: Path) -> None:
+    found = find_plurals(path.read_text(encoding="utf-8"))
+    found = [(line, text) for line, text in found if (name_of(path), text) not in COUNTED_EXCEPTIONS]
+    assert found == [], "write it with errors.count_nouns"
+
+
+def test_plurals_after_a_count_are_found_and_nothing_else() -> None:
+    wrong = ["{len(a)} images", "left out {self.num_rows:,} bad rows", "{count} of the samples", "{sum(a)} boxes here"]
+    right = ["{a} images", "1 of {len(a)} rows", "{len(a)} is less", "{count} this", "{num_rows}, {b} less"]
+    for text in wrong[:2] + wrong[3:]:
+        assert len(find_plurals(f"f'{text}'")) == 1, text
+    for text in right:
+        assert find_plurals(f"f'{text}'") == [], text
+    assert find_plurals("f'{len(a)} rows' if len(a) > 1 else 'a row'") == []

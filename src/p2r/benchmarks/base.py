@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar, overload
 
 from p2r.dialogue import Budget
-from p2r.errors import DataError, P2RError
+from p2r.errors import DataError, P2RError, count_nouns
 from p2r.images.load import read_size
 from p2r.types import Frozen, Sample
 
@@ -180,7 +180,7 @@ class Sieve:
 
     def _leave_out(self, place: str, error: P2RError) -> None:
         if len(self.left_out) >= self.skip_bad:
-            more = f" (after {len(self.left_out)} other bad rows)" if self.left_out else ""
+            more = f" (after {count_nouns(len(self.left_out), 'other bad row')})" if self.left_out else ""
             hints = [error.hint, f"`skip_bad={len(self.left_out) + 1}` would leave out this row"]
             raise DataError(f"{place}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
         self.left_out.append(LeftOut(place, error.message))
@@ -190,14 +190,16 @@ def compare_with_facts(samples: Sequence[Sample], facts: Facts) -> list[str]:
     """State in sentences how the counts differ from the facts."""
     differences: list[str] = []
     if facts.num_samples is not None and len(samples) != facts.num_samples:
-        differences.append(f"{len(samples)} samples instead of {facts.num_samples}")
+        differences.append(f"{count_nouns(len(samples), 'sample')} instead of {facts.num_samples:,}")
     found = Counter(sample.category for sample in samples)
     for category, expected in facts.categories.items():
         if expected is not None and found[category] != expected:
-            differences.append(f"{found[category]} samples of the category {category!r} instead of {expected}")
+            differences.append(
+                f"{count_nouns(found[category], 'sample')} of the category {category!r} instead of {expected:,}"
+            )
         elif not found[category]:
             differences.append(f"no sample of the category {category!r}")
     if facts.categories:
         for category in sorted(set(found) - set(facts.categories)):
-            differences.append(f"{found[category]} samples of the unknown category {category!r}")
+            differences.append(f"{count_nouns(found[category], 'sample')} of the unknown category {category!r}")
     return differences

@@ -31,7 +31,7 @@ from p2r.benchmarks.options import (
     split_question,
 )
 from p2r.choices import shuffle_order
-from p2r.errors import DataError, excerpt
+from p2r.errors import DataError, count_nouns, excerpt
 from p2r.images.load import FileImage, read_size
 from p2r.types import LETTERS, Box, Sample
 
@@ -66,7 +66,9 @@ def load_vstar(source: Source) -> Loaded:
         return Loaded(samples, FACTS, differences, notes)
     joined, missing = join_boxes(samples, original)
     if missing:
-        differences.append(f"{len(missing)} samples found no boxes in {original}: {', '.join(missing[:5])}")
+        differences.append(
+            f"{count_nouns(len(missing), 'sample')} found no boxes in {original}: {', '.join(missing[:5])}"
+        )
     return Loaded(joined, FACTS, differences, [f"boxes joined from {original}"])
 
 
@@ -130,7 +132,7 @@ def _load_original(source: Source) -> Loaded:
     differences = find_doubles(samples)
     listed = _read_listing(source.path)
     if listed and len(listed) != len(paths):
-        differences.append(f"{len(paths)} annotations, but {LISTING} lists {len(listed)}")
+        differences.append(f"{count_nouns(len(paths), 'annotation')}, but {LISTING} lists {len(listed):,}")
     published = f"; their published order is that of vstar:{source.path / LISTING}" if listed else ""
     notes = [f"options shuffled with seed {source.seed}: the data states the right option first{published}"]
     return Loaded(samples, FACTS, differences, notes)
@@ -233,7 +235,9 @@ def _read_annotation(path: Path) -> _Annotation:
     boxes = [_read_xywh(row, box) for box in _list(row, "bbox")]
     labels = [str(label) for label in _list(row, "target_object")]
     if len(labels) != len(boxes):
-        raise row.fail("bbox", f"{len(boxes)} boxes for {len(labels)} target objects")
+        raise row.fail(
+            "bbox", f"{count_nouns(len(boxes), 'box', 'boxes')} for {count_nouns(len(labels), 'target object')}"
+        )
     return _Annotation(path, row.text("question"), options, tuple(labels), tuple(boxes))
 
 

@@ -28,7 +28,7 @@ from p2r.boxes.values import (
     to_number,
 )
 from p2r.boxes.wrapping import EDGE, after_thinking, is_correction, load_json, load_unwrapped, straighten, unescape
-from p2r.errors import excerpt
+from p2r.errors import count_nouns, excerpt
 from p2r.types import ParseStep
 
 REVISED: Fault = "was corrected by a later one"
@@ -162,7 +162,7 @@ def _literal_corners(value: object) -> Corners | Fault:
         return f"has no list of numbers but {'null' if value is None else excerpt(value)}"
     items = cast("list[object]", value)
     if len(items) != 4:
-        return f"has {len(items)} numbers instead of four"
+        return f"has {count_nouns(len(items), 'number')} instead of four"
     numbers = [float(item) if isinstance(item, bool) else item for item in items]
     x1, y1, x2, y2 = (math.nan if isinstance(item, str) else to_number(item) for item in numbers)
     if x1 is None or y1 is None or x2 is None or y2 is None or not all(map(math.isfinite, (x1, y1, x2, y2))):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
-from p2r.errors import excerpt
+from p2r.errors import count_nouns, excerpt
 
 Corners: TypeAlias = tuple[float, float, float, float]
 Fault: TypeAlias = str
@@ -74,7 +74,7 @@ def read_value(value: object) -> list[Corners | Fault]:
         if points := _two_points(items):
             return [_check(points)]
         if all(map(_is_point, items)):
-            return [f"has {len(items)} points instead of two"]
+            return [f"has {count_nouns(len(items), 'point')} instead of two"]
         return [found for item in items for found in read_value(item)]
     if items and all(isinstance(item, str) and to_number(item) is None for item in items):
         return [found for item in items for found in read_text(cast(str, item))]
@@ -87,7 +87,7 @@ def read_corners(items: Sequence[object]) -> Corners | Fault:
     if len(items) == 5 and (_is_score(numbers[4]) or (numbers[4] is None and isinstance(items[4], str))):
         numbers = numbers[:4]
     if len(numbers) != 4:
-        return f"has {len(items)} numbers instead of four"
+        return f"has {count_nouns(len(items), 'number')} instead of four"
     return _check([math.nan if number is None else number for number in numbers], items)
 
 

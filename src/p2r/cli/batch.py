@@ -16,7 +16,7 @@ from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import find_place, write_asked_page
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
-from p2r.errors import P2RWarning
+from p2r.errors import P2RWarning, count_nouns
 from p2r.report.trace import holds_trace, save_trace
 from p2r.runs.asked import AskedPlace, BatchSettings, name_folder, read_stamps, stamp_image, write_place
 from p2r.runs.store import TraceStore
@@ -61,7 +61,7 @@ def ask_batch(
         waiting = [sample for sample in samples if store.find(sample) is None or sample.id in stamps.changed]
         num_before = len(samples) - len(waiting)
         if stamps.changed:
-            what = "1 image has" if len(stamps.changed) == 1 else f"{len(stamps.changed)} images have"
+            what = count_nouns(len(stamps.changed), "image has", "images have")
             errors.print(f"{what} changed since the answer; asking again", markup=False)
         if num_before:
             errors.print(f"{num_before} of {len(samples)} are answered already; resuming", markup=False)

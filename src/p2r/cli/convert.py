@@ -13,6 +13,7 @@ from p2r.benchmarks.convert import WRITERS, convert
 from p2r.benchmarks.needles import Needles
 from p2r.cli.options import BoxSource, ImageFolder, Seed, SkipBad, Split
 from p2r.cli.screen import count_progress, make_console
+from p2r.errors import count_nouns
 from p2r.types import Sample
 
 CONVERT_EXAMPLES = """
@@ -67,6 +68,7 @@ def convert_layout(
     with count_progress(messages, loaded.name) as on_done:
         found = convert(samples, out, to, inside=inside, on_progress=lambda done: on_done(done, len(samples)))
     console = make_console()
-    console.print(f"wrote {found.num_samples} samples to {out}: {found.title}", markup=False, soft_wrap=True)
+    count = count_nouns(found.num_samples, "sample")
+    console.print(f"wrote {count} to {out}: {found.title}", markup=False, soft_wrap=True)
     for loss in found.losses:
         console.print(f"lost: {loss}", markup=False, soft_wrap=True)

@@ -142,8 +142,8 @@ def _write_lede(own: Summary, direct: Summary) -> str:
     chance = f" Blind guessing reaches {show_share(own.chance)}." if own.chance is not None else ""
     return (
         f"Asked with one look at the whole image, the model answers {show_share(direct.accuracy)} of "
-        f"{direct.num_judged} questions correctly. When it first says where to look and then reads what it boxed at "
-        f"full resolution, it gets {show_share(own.accuracy)} right.{chance}"
+        f"{count_nouns(direct.num_judged, 'question')} correctly. When it first says where to look and then reads what "
+        f"it boxed at full resolution, it gets {show_share(own.accuracy)} right.{chance}"
     )
 
 
@@ -187,7 +187,7 @@ def _list_facts(model: Model, samples: Needles, seed: int) -> tuple[tuple[str, s
     versions += [f"{name} {version(name)}" for name in ("torch", "transformers") if find_spec(name)]
     return (
         ("Model", model.name),
-        ("Questions", f"{len(samples)} needles, seed {seed}"),
+        ("Questions", f"{count_nouns(len(samples), 'needle')}, seed {seed}"),
         ("Images", f"{side_px:,} × {side_px:,} pixels"),
         ("Budget", f"{budget.max_pixels:,} pixels: {budget.max_pixels // budget.factor**2:,} visual tokens an image"),
         ("Machine", f"{os.cpu_count()} cores, {platform.machine()}"),

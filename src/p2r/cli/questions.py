@@ -15,7 +15,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from p2r.api import make_sample
 from p2r.benchmarks.files.rows import is_empty
-from p2r.errors import DataError, P2RWarning, excerpt, explain_fault
+from p2r.errors import DataError, P2RWarning, count_nouns, excerpt, explain_fault
 from p2r.images.find import find_image
 from p2r.types import LETTERS, AnswerForm, Frozen, Sample
 
@@ -172,7 +172,7 @@ def _read_table(text: str, name: str) -> Iterator[dict[str, str]]:
     for number, line in enumerate(lines[1:], start=1):
         if len(line) > len(names):
             raise DataError(
-                f"row {number} of {name} has {len(line)} cells under {len(names)} names",
+                f"row {number} of {name} has {count_nouns(len(line), 'cell')} under {count_nouns(len(names), 'name')}",
                 hint="put cells that hold the delimiter into quotation marks",
             )
         yield {key: cell for key, cell in zip(names, line, strict=False) if not is_empty(cell)}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from p2r.boxes import hits, localize
+from p2r.errors import count_nouns
 from p2r.evaluation.aggregate import aggregate_cycles
 from p2r.evaluation.counts import DEFINITIONS, count_troubles
 from p2r.evaluation.scoring import (
@@ -46,7 +47,7 @@ def tabulate_rotations(run: ScoredRun) -> Table:
     cycles = tuple(f"cycle {k}" for k in range(4))
     notes = ["all: questions answered right in each of their four rotations; n counts questions."]
     if incomplete:
-        notes.append(f"{incomplete} questions lack a rotation and are not counted.")
+        notes.append(f"Not counted, for lack of a rotation: {count_nouns(incomplete, 'question')}.")
     return Table(
         title="Rotations (robust)",
         columns=("", "n", "all", "95% interval", "mean of rows", *cycles, "spread"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from p2r.benchmarks.base import Benchmark
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, count_nouns
 from p2r.modes import PERCEIVING, Mode, prepare_samples
 from p2r.types import Sample
 
@@ -35,7 +35,7 @@ def choose_samples(
         if not samples:
             raise ConfigError(
                 f"a limit of {limit} is less than one question of {benchmark.name} with all its rotations",
-                hint=f"give a larger `limit`; {benchmark.name} has {len(benchmark)} samples",
+                hint=f"give a larger `limit`; {benchmark.name} has {count_nouns(len(benchmark), 'sample')}",
             )
     if shard is not None:
         samples = take_shard(samples, shard)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 from p2r.images.formats import HEIC_HINT
 from p2r.images.unpack import unpack
 
@@ -109,4 +109,4 @@ def name_path(path: object) -> str:
 def show_path(path: object) -> str:
     """Return a path for a message: cut if it is very long, and without null bytes and line ends."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(path))
-    return text if len(text) <= MOST_PATH_CHARS else f"{text[:60]}... ({len(text):,} characters)"
+    return text if len(text) <= MOST_PATH_CHARS else f"{text[:60]}... ({count_nouns(len(text), 'character')})"

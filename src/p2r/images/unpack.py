@@ -7,7 +7,7 @@ import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -44,7 +44,8 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise DataError(
-            f"is not base64: {str(error).lower()} ({len(text):,} characters, beginning with {text[:20].decode()!r})",
+            f"is not base64: {str(error).lower()} ({count_nouns(len(text), 'character')}, beginning with "
+            f"{text[:20].decode()!r})",
             hint="it was cut off or altered; copy or download it again",
         ) from error
 

@@ -35,7 +35,7 @@ from PIL import Image
 from p2r.benchmarks.needles.limits import warn_of_limits
 from p2r.benchmarks.row_layouts.answer_form import read_options
 from p2r.boxes.other_frame import count_frames
-from p2r.errors import ConfigError, DataError, TooManyErrors
+from p2r.errors import ConfigError, DataError, TooManyErrors, count_nouns
 from p2r.evaluation.asking import Tally, ask_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
@@ -96,7 +96,8 @@ class P2RModel(lmms):
         super().__init__()
         if (num_processes := os.environ.get("WORLD_SIZE", "1")) != "1":
             raise ConfigError(
-                f"lmms-eval runs in {num_processes} processes", hint="start one; for several GPUs, ask a server"
+                f"lmms-eval runs in {count_nouns(int(num_processes), 'process', 'processes')}",
+                hint="start one; for several GPUs, ask a server",
             )
         chosen = read_mode(mode)
         if chosen in NOT_OFFERED:

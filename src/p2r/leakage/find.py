@@ -150,7 +150,8 @@ def tabulate(report: LeakageReport) -> Table:
         }.items()
     ]
     notes = [
-        f"{report.num_bench:,} samples with {report.num_bench_images:,} images in {report.bench}; "
+        f"{count_nouns(report.num_bench, 'sample')} with {count_nouns(report.num_bench_images, 'image')} in "
+        f"{report.bench}; "
         f"{report.num_train:,} with {report.num_train_images:,} in {report.train}.",
     ]
     if report.unread:

@@ -102,5 +102,5 @@ class ScriptedModel:
             return given(prompt)
         text = next(self._left[prompt.role], None)
         if text is None:
-            raise ModelError(f"the script's {len(given)} replies for the {prompt.role} are used up")
+            raise ModelError(f"the replies for the {prompt.role} are used up: the script has {len(given)}")
         return text

@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import Protocol, TypeVar
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
-from p2r.errors import ModelError
+from p2r.errors import ModelError, count_nouns
 from p2r.models.checkpoint import Checkpoint, first_line
 from p2r.models.profiles import FamilyName
 from p2r.models.server.dialect import MOST_TOP_LOGPROBS
@@ -131,7 +131,9 @@ class VllmModel:
         """
         images = prompt.all_images
         if len(images) > MOST_IMAGES:
-            raise ModelError(f"a prompt holds {len(images)} images; vLLM is set to at most {MOST_IMAGES}")
+            raise ModelError(
+                f"a prompt holds {count_nouns(len(images), 'image')}; vLLM is set to at most {MOST_IMAGES}"
+            )
         started = time.perf_counter()
         request: dict[str, object] = {"prompt": self._renderer.render(prompt)}
         if images:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from p2r.errors import ConfigError, DataError
+from p2r.errors import ConfigError, DataError, count_nouns
 from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.roles.base import hash_parts
@@ -50,7 +50,9 @@ class RandomPerceiver:
 
     def __post_init__(self) -> None:
         if self.num_boxes is not None and self.num_boxes < 0:
-            raise ConfigError(f"a random perceiver cannot place {self.num_boxes} boxes", hint="give 0 or more")
+            raise ConfigError(
+                f"a random perceiver cannot place {count_nouns(self.num_boxes, 'box', 'boxes')}", hint="give 0 or more"
+            )
         bad = next((size for size in self.sizes or () if not (0 < size[0] <= 1000 and 0 < size[1] <= 1000)), None)
         if bad is not None or self.sizes == ():
             raise ConfigError(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 from p2r.config import GuardSettings
+from p2r.errors import count_nouns
 from p2r.runs.training import Probe, Step
 from p2r.statistics import mean_of
 
@@ -50,7 +51,8 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
         ):
             found["box_count"] = f"{now:.0%} of the replies have one box; it began with {before:.0%}"
         if settings.dead_groups and learns_nothing(last):
-            found["dead_groups"] = f"the rewards of every group were alike in {settings.patience} steps: {NOTHING}"
+            steps_alike = count_nouns(settings.patience, "step")
+            found["dead_groups"] = f"the rewards of every group were alike in {steps_alike}: {NOTHING}"
     if settings.reward_without_hit and len(probes) > 1 and len(steps) >= 2 * settings.patience:
         rise = (mean_of(step.reward for step in last) or 0.0) - (mean_of(step.reward for step in first) or 0.0)
         drop = _measure_drop(probes[0], probes[-1])

@@ -22,7 +22,7 @@ from typing import TypeVar, cast
 from pydantic import ConfigDict, ValidationError
 
 from p2r.config import ActiveRole, DataSettings, Recipe, load_recipe
-from p2r.errors import StorageError, explain_fault
+from p2r.errors import StorageError, count_nouns, explain_fault
 from p2r.files import BROKEN_LOG_HINT, read_log
 from p2r.types import Frozen, Trace
 
@@ -197,8 +197,8 @@ class TrainingRun:
         accuracy = self.probes[-1].accuracy_p2r if self.probes else None
         probed = "no probe" if accuracy is None else f"last probe {accuracy:.1%} right"
         return (
-            f"<TrainingRun in {self.folder}: {finished} of {len(self.recipe.phases())} phases finished, "
-            f"{len(self.steps)} steps, {probed}>"
+            f"<TrainingRun in {self.folder}: {finished} of {count_nouns(len(self.recipe.phases()), 'phase')} finished, "
+            f"{count_nouns(len(self.steps), 'step')}, {probed}>"
         )
 
 

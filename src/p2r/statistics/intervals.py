@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from p2r.errors import count_nouns
 from p2r.statistics.solve import find_root, find_t, find_z
 from p2r.types import Frozen
 
@@ -198,7 +199,7 @@ def _bootstrap(
 def _sum_clusters(values: Sequence[float], clusters: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
     """The sum and the number of each cluster's values."""
     if clusters is not None and len(clusters) != len(values):
-        raise ValueError(f"{len(values)} values, but {len(clusters)} clusters")
+        raise ValueError(f"{count_nouns(len(values), 'value')}, but {count_nouns(len(clusters), 'cluster')}")
     groups: dict[str | int, list[float]] = {}
     for index, value in enumerate(values):
         groups.setdefault((clusters[index] if clusters else "") or index, []).append(value)

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2r.config import PartnerSettings
-from p2r.errors import ConfigError, EndpointError, reason_of
+from p2r.errors import ConfigError, EndpointError, count_nouns, reason_of
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.server.lookup import list_models
 from p2r.models.server.model import EndpointModel
@@ -135,7 +135,7 @@ def _choose(url: str, name: str, found: Listing) -> tuple[str, str]:
     if name in names or (not name and len(names) == 1):
         return base, name or names[0]
     raise EndpointError(
-        f"{url} has {'no model ' + repr(name) if name else f'{len(names)} models'}",
+        f"{url} has {'no model ' + repr(name) if name else count_nouns(len(names), 'model')}",
         hint=f"name one in partner.url, after a #: {', '.join(names[:20])}",
     )
 

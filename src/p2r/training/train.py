@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2r.config import Phase, Recipe, load_recipe, parse_recipe
-from p2r.errors import ConfigError, TrainingError, excerpt
+from p2r.errors import ConfigError, TrainingError, count_nouns, excerpt
 from p2r.loop import run_blocking
 from p2r.models.local.devices import is_out_of_memory
 from p2r.runs.guards import NOTHING, find_collapse, learns_nothing
@@ -156,7 +156,8 @@ async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, 
     for phase in recipe.phases():
         if phase.prompts_per_step % world.size:
             raise ConfigError(
-                f"{phase.prompts_per_step} prompts a step cannot be shared by {world.size} processes",
+                f"{count_nouns(phase.prompts_per_step, 'prompt')} a step cannot be shared by "
+                f"{count_nouns(world.size, 'process', 'processes')}",
                 hint="make rollout.prompts_per_step a multiple of the number of processes",
             )
     rows = await asyncio.to_thread(load_rows, recipe)
@@ -185,7 +186,7 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
             chosen = await choose_phase_rows(recipe, state, training.rows[phase.index].rows, run)
             num_steps, roller = phase.count_steps(len(chosen.rows)), make_roller(recipe, state)
             first = _restore(training, state)
-            left_out = f", {chosen.num_left_out} rows left out" if chosen.num_left_out else ""
+            left_out = f", {count_nouns(chosen.num_left_out, 'row')} left out" if chosen.num_left_out else ""
             training.say(f"phase {phase.name}: steps {first + 1} to {num_steps}, from {source}{left_out}")
             if first == 0:
                 await _probe(training, state, 0)

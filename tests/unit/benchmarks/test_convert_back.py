@@ -40,7 +40,7 @@ def test_edited_boxes_count_before_the_rows_own(tmp_path: Path, to: str) -> None
     found = load_benchmark(rows, boxes=boxes)
     assert [list(box.xyxy) for box in found[0].gold_boxes] == [LEFT]
     assert found.differences == ()
-    assert f"the boxes of 1 questions are replaced by those of {boxes}" in found.notes
+    assert f"the boxes of 1 question are replaced by those of {boxes}" in found.notes
 
 
 def test_an_image_that_the_file_does_not_list_keeps_the_rows_boxes(tmp_path: Path) -> None:

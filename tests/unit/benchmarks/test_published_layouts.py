@@ -204,7 +204,7 @@ def test_unknown_categories_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "lite.json"
     path.write_text(json.dumps(rows))
     differences = load_benchmark(f"mme_realworld_lite:{path}").differences
-    assert "1 samples of the unknown category 'Reasoning/Remote Sensing'" in differences
+    assert "1 sample of the unknown category 'Reasoning/Remote Sensing'" in differences
 
 
 @pytest.mark.parametrize(

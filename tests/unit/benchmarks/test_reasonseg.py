@@ -55,7 +55,7 @@ def test_the_conversion_says_that_its_boxes_hold_the_areas_to_ignore(tmp_path: P
     benchmark = load_benchmark(tmp_path / "ReasonSeg_test")
     assert benchmark[0].gold_boxes[0].x2 == pytest.approx(71 / 80 * 1000)
     assert "areas to ignore as well" in benchmark.notes[0]
-    assert benchmark.differences == ("1 samples instead of 779",)
+    assert benchmark.differences == ("1 sample instead of 779",)
     assert check_benchmark(benchmark).passed
 
 

@@ -108,7 +108,7 @@ def test_a_sample_that_finds_no_boxes_is_reported(tmp_path: Path) -> None:
     (folder / "direct_attributes" / "sa_1.json").unlink()
     write_parquet(tmp_path / "v.parquet", vstar_lmms_rows())
     benchmark = load_benchmark(f"vstar:{tmp_path / 'v.parquet'}", boxes=folder)
-    assert any("1 samples found no boxes" in difference for difference in benchmark.differences)
+    assert any("1 sample found no boxes" in difference for difference in benchmark.differences)
 
 
 def test_the_tsv_with_letter_columns_gives_the_same_prompt(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ async def test_every_sample_is_asked_once_and_only_what_is_missing_later(tmp_pat
 
 async def test_a_run_stops_when_too_much_fails_and_says_why(tmp_path: Path) -> None:
     model = ScriptedModel({"reasoner": ["A"] * 15})
-    with pytest.raises(TooManyErrors, match=r"5 of 20 answers failed, all because the script's 15 replies") as caught:
+    with pytest.raises(TooManyErrors, match=r"5 of 20 answers failed, all because the replies for") as caught:
         await ask(tmp_path, make_samples(60), model, rate=0.249)
     assert "max_error_rate" in caught.value.hint
     tally = await ask(tmp_path, make_samples(60), ScriptedModel({"reasoner": "A"}))

@@ -40,7 +40,7 @@ async def test_a_completion_counts_visual_tokens() -> None:
 async def test_used_up_replies_are_an_error() -> None:
     model = ScriptedModel({"perceiver": ["[]"]})
     await model.complete(ask("perceiver"), SHORT)
-    with pytest.raises(ModelError, match="1 replies for the perceiver are used up"):
+    with pytest.raises(ModelError, match="the replies for the perceiver are used up: the script has 1"):
         await model.complete(ask("perceiver"), SHORT)
 
 

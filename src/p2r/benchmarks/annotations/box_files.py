@@ -81,7 +81,7 @@ class BoxFile:
         """Return a sentence about the questions whose own boxes were replaced, if there are any."""
         if not self._num_replaced:
             return []
-        return [f"the boxes of {self._num_replaced} questions are replaced by those of {self.path}"]
+        return [f"the boxes of {count_nouns(self._num_replaced, 'question')} are replaced by those of {self.path}"]
 
     def remarks(self) -> list[str]:
         """Return sentences about what was left out or does not fit."""

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from p2r.benchmarks.annotations.drawn import DrawnImage, name_some
 from p2r.benchmarks.annotations.gold_boxes import cut_slip, make_box
-from p2r.errors import DataError, excerpt
+from p2r.errors import DataError, count_nouns, excerpt
 from p2r.types import Box
 
 SLIP_PERCENT = 0.5
@@ -56,16 +56,18 @@ def read_label_studio(path: Path, tasks: Sequence[JsonValue]) -> tuple[dict[str,
     remarks: list[str] = []
     if several:
         remarks.append(
-            f"{len(several)} tasks of {path} have several annotations, of which the newest is used; "
+            f"{count_nouns(len(several), 'task')} of {path} with several annotations, of which the newest is used; "
             f"mark one as ground truth: {name_some(several)}"
         )
     if unused:
         remarks.append(
-            f"{len(unused)} tasks of {path} have only canceled annotations, drafts, predictions or old completions, "
-            f"which give no boxes: {name_some(unused)}"
+            f"{count_nouns(len(unused), 'task')} of {path} with only canceled annotations, drafts, predictions or old "
+            f"completions, which give no boxes: {name_some(unused)}"
         )
     if shapes:
-        remarks.append(f"{len(shapes)} images of {path} have shapes that are not rectangles: {name_some(shapes)}")
+        remarks.append(
+            f"{count_nouns(len(shapes), 'image')} of {path} with shapes that are not rectangles: {name_some(shapes)}"
+        )
     return found, remarks
 
 

@@ -19,7 +19,7 @@ from p2r.benchmarks.files.cell_image import CellImage, HeldCell
 from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row, parse_struct
 from p2r.benchmarks.files.tsv_file import FileRange
-from p2r.errors import DataError, ImageError, excerpt
+from p2r.errors import DataError, ImageError, count_nouns, excerpt
 from p2r.images.contents import explain_path, is_base64_image
 from p2r.images.load import FileImage, read_size
 from p2r.types import ImageSource
@@ -112,7 +112,7 @@ def make_image(value: object, uri: str, root: Path) -> ImageSource:
 
 def _take_one(items: Sequence[object]) -> object:
     if len(items) > 1:
-        raise DataError(f"{len(items)} images", hint="a question is about one image")
+        raise DataError(count_nouns(len(items), "image"), hint="a question is about one image")
     return items[0] if items else None
 
 

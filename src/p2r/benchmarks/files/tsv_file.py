@@ -17,7 +17,7 @@ from pathlib import Path
 
 from p2r.benchmarks.files.beginning import check_beginning
 from p2r.benchmarks.files.rows import Row, RowTable
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
 
 LONG_FIELD_BYTES = 2048
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -100,7 +100,12 @@ def _read_row(
     if fields is None:
         return Row(path, number, {}, error="a quotation mark is opened and never closed")
     if len(fields) != len(header):
-        return Row(path, number, {}, error=f"{len(fields)} fields where the header has {len(header)} columns")
+        return Row(
+            path,
+            number,
+            {},
+            error=f"{count_nouns(len(fields), 'field')} where the header has {count_nouns(len(header), 'column')}",
+        )
     values: dict[str, object] = {}
     cells: dict[str, FileRange] = {}
     for name, raw in zip(header, fields, strict=True):

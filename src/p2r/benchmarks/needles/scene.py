@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
+from p2r.errors import count_nouns
 from p2r.types import Box, Frozen
 
 COLORS = {
@@ -163,4 +164,6 @@ def _draw_places(rng: np.random.RandomState, knobs: Knobs, count: int) -> list[t
                 places.append((x, y, size))
                 if len(places) == count:
                     return places
-    raise ValueError(f"{count} objects of {knobs.object_share[1]:.0%} of the side do not fit into one image")
+    raise ValueError(
+        f"{count_nouns(count, 'object')} of {knobs.object_share[1]:.0%} of the side: too many for one image"
+    )

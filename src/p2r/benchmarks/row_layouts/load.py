@@ -257,7 +257,11 @@ def _choose_names(table: RowTable, layout: RowLayout) -> tuple[Callable[[Row], s
         names = dict(zip((id(row) for row in table.rows), cast("list[str]", found), strict=True))
         return lambda row: names[id(row)], []
     repeated = len(found) - found.count(None) - len(set(found) - {None})
-    sentences = [f"{repeated} rows repeat an index; rows are named by their number"] if repeated else []
+    sentences = (
+        [f"{count_nouns(repeated, 'row repeats', 'rows repeat')} an index; rows are named by their number"]
+        if repeated
+        else []
+    )
     return lambda row: f"{find_stem(row.path)}/{row.number}", sentences
 
 

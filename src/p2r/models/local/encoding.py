@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from p2r.dialogue import Prompt, Turn
-from p2r.errors import DataError, ModelError
+from p2r.errors import DataError, ModelError, count_nouns
 from p2r.models.checkpoint import Checkpoint, read_json
 from p2r.models.local.patches import patchify
 
@@ -104,7 +104,8 @@ class PromptEncoder:
             num_visual = sum(visual_tokens)
             is_wordy = num_visual < limit / 2
             raise ModelError(
-                f"the prompt has {len(token_ids)} tokens ({num_visual} visual), more than the model's {limit}",
+                f"the prompt has {count_nouns(len(token_ids), 'token')} ({num_visual} visual), more than the model's "
+                f"{limit}",
                 hint="shorten the question and its options" if is_wordy else "lower `max_pixels` or send fewer images",
             )
         return EncodedPrompt(token_ids, tuple(patches), tuple(grids), visual_tokens)

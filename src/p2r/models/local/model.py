@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt
-from p2r.errors import ModelError, P2RError
+from p2r.errors import ModelError, P2RError, count_nouns
 from p2r.models.checkpoint import Checkpoint, fetch_checkpoint
 from p2r.models.local.backend import AutoModelForImageTextToText
 from p2r.models.local.batching import MicroBatcher, OutOfRoomError
@@ -176,7 +176,7 @@ class LocalModel:
             logger.warning("%d prompts at once do not fit into memory; trying half of them", len(prompts))
             raise OutOfRoomError
         raise ModelError(
-            f"{self.device} has too little memory for one prompt of {len(prompts[0].token_ids)} tokens",
+            f"{self.device} has too little memory for one prompt of {count_nouns(len(prompts[0].token_ids), 'token')}",
             hint="lower `max_pixels`, or use a smaller model or a server",
         ) from problem
 
@@ -211,8 +211,8 @@ def load_engine(
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if absent:
         raise ModelError(
-            f"the weights in {checkpoint.folder} do not fit their config: {len(absent)} tensors are missing or of "
-            f"another shape, {absent[0]} among them",
+            f"the weights in {checkpoint.folder} do not fit their config: "
+            f"{count_nouns(len(absent), 'tensor is', 'tensors are')} missing or misshapen, the first {absent[0]}",
             hint="transformers would fill them with random numbers; get the checkpoint again",
         )
     frames = fold_patch_embedding(model, keep_frames=keep_frames)

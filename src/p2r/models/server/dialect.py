@@ -15,6 +15,7 @@ from typing import Literal
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
 
 from p2r.dialogue import Decoding, Prompt
+from p2r.errors import count_nouns
 from p2r.models.server.errors import find_cause
 from p2r.models.server.transport import LOSSLESS, Transport
 
@@ -147,8 +148,8 @@ def find_losses(prompt: Prompt, decoding: Decoding, dialect: Dialect) -> dict[st
         losses["system"] = "has no role for the system; its words stand before the question"
     if dialect.most_tokens is not None and decoding.max_new_tokens > dialect.most_tokens:
         losses["max_new_tokens"] = (
-            f"allows {dialect.most_tokens} new tokens, where {decoding.max_new_tokens} were asked for; longer replies "
-            "are cut off"
+            f"allows {count_nouns(dialect.most_tokens, 'new token')}, where {decoding.max_new_tokens} were asked for; "
+            "longer replies are cut off"
         )
     return losses
 

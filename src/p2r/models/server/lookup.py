@@ -7,7 +7,7 @@ import json
 
 import openai
 
-from p2r.errors import EndpointError
+from p2r.errors import EndpointError, count_nouns
 from p2r.models.server.errors import RequestFacts, explain
 from p2r.models.server.faults import NEEDS_TLS, needs_tls
 
@@ -28,7 +28,7 @@ def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> t
     """
     base, names = list_models(url, api_key, timeout_s)
     if len(names) != 1:
-        have = f"has {len(names)} models: {', '.join(names[:20])}" if names else "lists no model"
+        have = f"has {count_nouns(len(names), 'model')}: {', '.join(names[:20])}" if names else "lists no model"
         raise EndpointError(f"{url} {have}", hint="name the model after a #: URL#model")
     return base, names[0]
 

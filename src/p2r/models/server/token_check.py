@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 
+from p2r.errors import count_nouns
+
 FRAME_CHARS = 60
 """Roughly the characters that the chat template adds."""
 MOST_CHARS_PER_TOKEN = 40.0
@@ -55,8 +57,9 @@ class TokenCheck:
         if num_text > most:
             self._tell(
                 "enlarged",
-                f"{self._server} counts {prompt_tokens} tokens for {num_visual} visual ones and {len(text)} letters: "
-                "it enlarges images. Its processor has a higher minimum of pixels than was assumed.",
+                f"{self._server} counts {prompt_tokens} tokens for {count_nouns(num_visual, 'visual one')} and "
+                f"{count_nouns(len(text), 'letter')}: it enlarges images. Its processor has a higher minimum of pixels "
+                "than was assumed.",
             )
             return "enlarged"
         self._least_per_char = min(num_text / num_chars, self._least_per_char or num_text / num_chars)

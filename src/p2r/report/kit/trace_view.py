@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from p2r.errors import count_nouns
 from p2r.evidence import box_color
 from p2r.types import LETTERS, Answer, Box, Completion, EvidenceRecord, Trace, Verdict
 
@@ -180,7 +181,8 @@ def _describe_cost(trace: Trace) -> str:
     last = (trace.perception.completion if trace.perception else None, trace.reasoning)
     calls: list[Completion] = [call for completion in last if completion is not None for call in completion.calls]
     by_call = " | ".join(" + ".join(f"{tokens:,}" for tokens in call.usage.visual_tokens) for call in calls)
-    parts = [f"{sum(sum(call.usage.visual_tokens) for call in calls):,} visual tokens ({by_call})"]
+    total = sum(sum(call.usage.visual_tokens) for call in calls)
+    parts = [f"{count_nouns(total, 'visual token')} ({by_call})"]
     generated = [call.usage.generated_tokens for call in calls if call.usage.generated_tokens is not None]
     if generated:
         parts.append(f"{sum(generated):,} generated")

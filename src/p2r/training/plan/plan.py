@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from p2r.config import ActiveRole, Phase, Recipe
+from p2r.errors import count_nouns
 from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
@@ -53,7 +54,8 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
     for data in {id(each): each for each in rows.values()}.values():
         yield from (f"rows: {sentence}" for sentence in data.explain())
         yield from (
-            f"rows: the {role}'s longest prompt has {longest} tokens" for role, longest in data.longest_prompt.items()
+            f"rows: the {role}'s longest prompt has {count_nouns(longest, 'token')}"
+            for role, longest in data.longest_prompt.items()
         )
     yield from _describe_phases(recipe, rows)
     for role in recipe.roles:
@@ -78,10 +80,11 @@ def _describe_phases(recipe: Recipe, rows: Mapping[int, TrainingData]) -> Iterat
         unit = "step" if steps == 1 else "steps"
         limits = ", ".join(f"at most {limit} tokens per reply of the {role}" for role, limit in tokens.items())
         yield (
-            f"phase {phase.name}: {steps} {unit} of {phase.prompts_per_step} rows, {per_step} rollouts each, lr "
-            f"{phase.lr:g}; {steps * per_step:,} rollouts, {most:,} generated tokens at most ({limits})"
+            f"phase {phase.name}: {steps} {unit} of {count_nouns(phase.prompts_per_step, 'row')}, "
+            f"{count_nouns(per_step, 'rollout')} each, lr {phase.lr:g}; {count_nouns(steps * per_step, 'rollout')}, "
+            f"{count_nouns(most, 'generated token')} at most ({limits})"
         )
-    yield f"in all: {total:,} rollouts (control: {recipe.control})"
+    yield f"in all: {count_nouns(total, 'rollout')} (control: {recipe.control})"
 
 
 def _describe_memory(role: ActiveRole, parts: list[MemoryPart]) -> Iterator[str]:
@@ -108,7 +111,9 @@ async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) ->
                 took = await _time_rows(recipe, phase, own, num_rows, Path(folder))
                 seconds[phase.kind] = took / num_rows
                 step = seconds[phase.kind] * phase.prompts_per_step
-                lines.append(f"time: {step:.1f} seconds per {phase.kind} step, scaled up from {num_rows} rows")
+                lines.append(
+                    f"time: {step:.1f} seconds per {phase.kind} step, scaled up from {count_nouns(num_rows, 'row')}"
+                )
             total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(len(own))
     lines.append(f"time: {total / 60:.1f} minutes in all, without probes and checkpoints")
     return lines

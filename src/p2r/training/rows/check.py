@@ -26,7 +26,7 @@ from p2r.benchmarks.check import make_ideal_reply
 from p2r.benchmarks.training_rows import load_source
 from p2r.config import ActiveRole, DataSettings
 from p2r.dialogue import Budget, ModelProfile, Prompt
-from p2r.errors import DataError, P2RError
+from p2r.errors import DataError, P2RError, count_nouns
 from p2r.evidence import MAX_CROPS
 from p2r.images.budget import MAX_ASPECT_RATIO, smart_resize
 from p2r.images.load import read_size
@@ -188,7 +188,7 @@ def _check_answer(sample: Sample) -> P2RError | None:
 
 def _leave_out(sample: Sample, error: P2RError, left_out: list[LeftOut], skip_bad: int) -> None:
     if len(left_out) >= skip_bad:
-        more = f" (after {len(left_out)} other bad rows)" if left_out else ""
+        more = f" (after {count_nouns(len(left_out), 'other bad row')})" if left_out else ""
         hints = [error.hint, f"data.skip_bad = {len(left_out) + 1} would leave out this row"]
         raise DataError(
             f"row {sample.id!r} cannot be trained on: {error.message}{more}", hint="; ".join(filter(None, hints))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from p2r.benchmarks.load import load_benchmark
 from p2r.config import ROLES, ActiveRole, Phase, Recipe
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, count_nouns
 from p2r.evaluation.choose import draw_limit
 from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
@@ -79,7 +79,7 @@ async def choose_phase_rows(recipe: Recipe, state: PhaseState, rows: Sequence[Sa
         chosen = choose_rows(rows, difficulty, rule, seed)
     if len(chosen.rows) < phase.prompts_per_step:
         raise ConfigError(
-            f"{len(chosen.rows)} rows are fewer than one step's {phase.prompts_per_step}",
+            f"{count_nouns(len(chosen.rows), 'row is', 'rows are')} fewer than one step's {phase.prompts_per_step}",
             hint="lower rollout.prompts_per_step, or give more rows",
         )
     return chosen

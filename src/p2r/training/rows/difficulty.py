@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2r.config import DifficultySettings
-from p2r.errors import DataError, StorageError
+from p2r.errors import DataError, StorageError, count_nouns
 from p2r.files import explain_write_errors, replace_file
 from p2r.statistics import mean_of
 from p2r.training.rollout import Roller
@@ -97,7 +97,8 @@ def choose_rows(rows: Sequence[Sample], difficulty: Difficulty, rule: Difficulty
     alive = [row for row in rows if difficulty.is_alive(row.id)]
     if not alive:
         raise DataError(
-            f"all {len(rows)} rows are always right or always wrong in {rule.num_rollouts} rollouts",
+            f"each of {count_nouns(len(rows), 'row')} is always right or always wrong in "
+            f"{count_nouns(rule.num_rollouts, 'rollout')}",
             hint="raise data.difficulty.num_rollouts, or train on other rows",
         )
     weights = None

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from p2r.errors import ModelError, StorageError
+from p2r.errors import ModelError, StorageError, count_nouns
 from p2r.files import replace_folder
 from p2r.training.engines.local.distributed import World, own_part
 from p2r.training.engines.local.optimizer import Optimizer, OptimizerState
@@ -137,8 +137,9 @@ class Checkpoints:
                 hint=f"remove {folders[-1]} to resume from the one before it",
             ) from error
         if position.num_processes != self.world.size:
+            writers = count_nouns(position.num_processes, "process", "processes")
             raise StorageError(
-                f"{folders[-1]} was written by {position.num_processes} processes, and there are {self.world.size} now",
+                f"{folders[-1]} was written by {writers}, not by {self.world.size}",
                 hint=f"resume with torchrun --nproc-per-node {position.num_processes}",
             )
         return position

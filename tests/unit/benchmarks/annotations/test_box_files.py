@@ -220,15 +220,15 @@ def test_one_annotation_of_a_task_counts(tmp_path: Path, annotations: list[Json]
 def test_a_skipped_task_has_no_boxes(tmp_path: Path) -> None:
     joined = join(tmp_path, [task({"was_cancelled": True, "result": [OLD]})])
     assert corners(joined) == []
-    assert joined.differences[0].startswith("1 tasks of ")
-    assert "have only canceled annotations, drafts, predictions or old completions" in joined.differences[0]
+    assert joined.differences[0].startswith("1 task of ")
+    assert "with only canceled annotations, drafts, predictions or old completions" in joined.differences[0]
 
 
 @pytest.mark.parametrize("key", ["predictions", "drafts", "completions"])
 def test_what_was_never_submitted_is_no_box_and_is_reported(tmp_path: Path, key: str) -> None:
     joined = join(tmp_path, [task() | {key: [{"result": [OLD]}]}])
     assert corners(joined) == []
-    assert "1 tasks of" in joined.differences[0] and "give no boxes" in joined.differences[0]
+    assert "1 task of" in joined.differences[0] and "give no boxes" in joined.differences[0]
     assert join(tmp_path, [task() | {key: []}]).differences == ()
     assert join(tmp_path, [task({"result": [NEW]}) | {key: [{"result": [OLD]}]}]).differences == ()
 
@@ -238,7 +238,7 @@ def test_shapes_that_are_not_rectangles_are_reported(tmp_path: Path) -> None:
     joined = join(tmp_path, [task({"result": [{"type": "choices", "value": {}}, NEW, polygon]})])
     assert corners(joined) == [(0, 0, 250, 500)]
     assert joined.differences == (
-        f"1 images of {tmp_path / 'boxes.json'} have shapes that are not rectangles: /data/upload/1/0a1b2c3d-scan.jpg",
+        f"1 image of {tmp_path / 'boxes.json'} with shapes that are not rectangles: /data/upload/1/0a1b2c3d-scan.jpg",
     )
 
 

@@ -60,7 +60,7 @@ def test_a_row_with_a_field_too_few_is_named_and_the_others_are_read(tmp_path: P
     path.write_text("a\tb\n1\t2\n3\n5\t6\n")
     rows = read_table(path).rows
     assert [row.values for row in rows] == [{"a": "1", "b": "2"}, {}, {"a": "5", "b": "6"}]
-    with pytest.raises(DataError, match="1 fields where the header has 2 columns"):
+    with pytest.raises(DataError, match="1 field where the header has 2 columns"):
         rows[1].check()
 
 

@@ -91,7 +91,7 @@ def test_rows_are_named_by_their_index_where_all_differ(tmp_path: Path) -> None:
     assert [sample.id for sample in load_benchmark(path)] == ["7", "9"]
     repeated = load_benchmark(write_rows(tmp_path, make_row(index=7), make_row(index=7)))
     assert [sample.id for sample in repeated] == ["train/1", "train/2"]
-    assert "1 rows repeat an index" in repeated.differences[0]
+    assert "1 row repeats an index" in repeated.differences[0]
     assert [sample.id for sample in load_benchmark(write_rows(tmp_path, make_row()))] == ["train/1"]
 
 

@@ -167,7 +167,7 @@ async def test_rows_that_teach_nothing_are_left_out_and_the_measurement_is_kept(
     assert again == difficulty
     with pytest.raises(StorageError, match="was measured with weights 1, not weights 2"):
         await measure_difficulty(roller, rows, tmp_path, "weights 2")
-    with pytest.raises(DataError, match="all 2 rows are always right or always wrong"):
+    with pytest.raises(DataError, match="each of 2 rows is always right or always wrong"):
         choose_rows(rows[:2], difficulty, DifficultySettings(), seed=0)
 
 
