@@ -175,7 +175,7 @@ def test_a_reply_that_ends_says_stop_and_leaves_the_end_token_out(tmp_path: Path
     """Every letter ends a reply here, so replies end at different steps and rows leave the batch early."""
     folder = make_checkpoint(tmp_path)
     encoder = PromptEncoder(open_checkpoint(folder))
-    letters = sorted({token for text in ("aeiou", "TNRS", "0123") for token in encoder._tokenize(text)})
+    letters = sorted({token for text in ("aeiou", "TNRS", "0123") for token in encoder.tokenize(text)})
     (folder / "generation_config.json").write_text(f'{{"eos_token_id": {letters}}}')
     decoding = Decoding(max_new_tokens=40, temperature=1.0, seed=3)
     prompts = make_prompts(32) * 2

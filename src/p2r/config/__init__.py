@@ -22,6 +22,7 @@ from p2r.config.settings import (
     Term,
     TrackerSettings,
 )
+from p2r.config.sft import SftSettings
 
 __all__ = [
     "ROLES",
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "RewardSettings",
     "RolloutSettings",
+    "SftSettings",
     "Term",
     "TrackerSettings",
     "load_recipe",

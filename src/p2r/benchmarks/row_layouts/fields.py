@@ -62,6 +62,18 @@ def read_messages(row: Row, name: str) -> list[Message]:
     return [message for item in cast("Sequence[object]", value) for message in _read_message(item)]
 
 
+def read_system(row: Row, name: str) -> str:
+    """Read the system's message: the column `system`, or the one among the messages in a field; "" without one."""
+    if row.has("system"):
+        return get_text(row, "system")
+    value = parse_struct(get_field(row, name))
+    for item in cast("Sequence[object]", value) if isinstance(value, list | tuple) else ():
+        fields = cast("Mapping[str, object]", item) if isinstance(item, Mapping) else {}
+        if (fields.get("role") or fields.get("from")) == "system":
+            return _make_message("system", fields.get("content", fields.get("value"))).text
+    return ""
+
+
 def _read_message(item: object) -> Iterator[Message]:
     item = parse_struct(item)
     if not isinstance(item, Mapping):

@@ -98,7 +98,7 @@ class PromptEncoder:
             grids.append(grid)
         merged = self._checkpoint.patches.merge_size**2
         visual_tokens = tuple(rows * columns // merged for _, rows, columns in grids)
-        token_ids = self._expand(self._tokenize(self.render(prompt)), visual_tokens)
+        token_ids = self._expand(self.tokenize(self.render(prompt)), visual_tokens)
         limit = self._checkpoint.max_positions
         if limit is not None and len(token_ids) > limit:
             num_visual = sum(visual_tokens)
@@ -135,14 +135,15 @@ class PromptEncoder:
         Raises:
             ModelError: two of the words begin with the same token, or one of them has no token.
         """
-        tokens = [self._tokenize(word)[:1] for word in words]
+        tokens = [self.tokenize(word)[:1] for word in words]
         if [] in tokens or len({token[0] for token in tokens}) < len(words):
             raise ModelError(
                 f"the tokenizer of {self._checkpoint.folder} cannot tell the beginnings of {', '.join(words)} apart"
             )
         return tuple(token[0] for token in tokens)
 
-    def _tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
+        """Return the token ids of a text, without any that the chat template adds."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def _expand(self, token_ids: Sequence[int], visual_tokens: Sequence[int]) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: a phase that learns replies word by word, before rewards take over."""

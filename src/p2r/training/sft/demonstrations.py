@@ -1,0 +1,149 @@
+"""Rows that show how to reply: a conversation about images, in any layout of training data that holds replies.
+
+    {"messages": [{"role": "user", "content": "<image>Is it red?"}, {"role": "assistant", "content": "Yes."}],
+     "images": ["a.jpg"]}
+    {"conversations": [{"from": "human", "value": "<image>Is it red?"}, {"from": "gpt", "value": "Yes."}],
+     "image": "a.jpg"}
+
+The words are taken as they are: nothing is unwrapped, and no option is looked for. Images come before the text of the
+first question, as everywhere in p2r, whatever place their marks have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from p2r.benchmarks.base import LeftOut
+from p2r.benchmarks.files.field_image import make_image
+from p2r.benchmarks.files.rows import Row, parse_struct
+from p2r.benchmarks.files.table_file import find_stem, read_table
+from p2r.benchmarks.layout import Source
+from p2r.benchmarks.row_layouts.fields import Message, get_field, get_text, read_messages, read_system
+from p2r.benchmarks.row_layouts.layouts import IMAGE_COLUMNS, RowLayout, recognize_layout
+from p2r.benchmarks.row_layouts.load import unknown_layout
+from p2r.benchmarks.row_layouts.questions import strip_marks
+from p2r.config import SftSettings
+from p2r.errors import DataError, P2RError, count_nouns
+from p2r.images.load import read_size
+from p2r.types import ImageSource
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A conversation to learn from.
+
+    system: the row's own system message, "" without one.
+    turns: question and reply, in order; every reply is learned.
+    """
+
+    id: str
+    images: tuple[ImageSource, ...]
+    system: str
+    turns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrations:
+    """The rows of a file.
+
+    layout: the layout they were read as, in words.
+    left_out: rows that a filter took out. bad: rows that cannot be used; at most as many as were allowed.
+    """
+
+    rows: Sequence[Demonstration]
+    layout: str
+    left_out: tuple[LeftOut, ...]
+    bad: tuple[LeftOut, ...]
+
+
+def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations:
+    """Read all rows and filter them.
+
+    Args:
+        source: its sieve says how many bad rows are left out.
+
+    Raises:
+        DataError: no known layout, more bad rows than allowed, or none is left.
+    """
+    table = read_table(source.path, split=source.split)
+    table.require([])
+    layout = recognize_layout(table.columns)
+    if layout is None:
+        raise unknown_layout(source.path, table.columns)
+    rows, left_out, bad = list[Demonstration](), list[LeftOut](), list[LeftOut]()
+    for row in table.rows:
+        try:
+            row.check()
+            demonstration = _read(row, layout, source)
+            reason = _find_reason(demonstration, settings)
+        except P2RError as error:
+            bad.append(LeftOut(row.place, error.message))
+            if len(bad) > source.sieve.skip_bad:
+                more = f" (after {count_nouns(len(bad) - 1, 'other bad row')})" if len(bad) > 1 else ""
+                hint = f"data.skip_bad = {len(bad)} would leave out this row"
+                raise DataError(
+                    f"{row.place} cannot be learned from: {error.message}{more}",
+                    hint="; ".join(filter(None, [error.hint, hint])),
+                ) from error
+            continue
+        if reason:
+            left_out.append(LeftOut(row.place, reason))
+        else:
+            rows.append(demonstration)
+    if not rows:
+        reason = left_out[0].reason if left_out else "every row is bad"
+        raise DataError(f"no row of {source.path} is left to learn from: {reason}", hint="see the sft table")
+    return Demonstrations(rows, layout.describe(table.columns), tuple(left_out), tuple(bad))
+
+
+def _read(row: Row, layout: RowLayout, source: Source) -> Demonstration:
+    """Read a row. Raises DataError."""
+    if layout.name == "alpaca":
+        parts = [get_text(row, name) for name in (layout.question, "input") if row.has(name)]
+        messages = [Message(is_user=True, text="\n".join(parts))]
+    else:
+        messages = read_messages(row, layout.question)
+    if layout.answer:
+        messages.append(Message(is_user=False, text=get_text(row, layout.answer)))
+    asked, told = messages[::2], messages[1::2]
+    if not asked or len(asked) != len(told) or any(m.is_user for m in told) or not all(m.is_user for m in asked):
+        raise row.fail(layout.question, "user and assistant do not take turns, the user first, the assistant last")
+    turns = tuple((strip_marks(ask.text), reply.text.strip()) for ask, reply in zip(asked, told, strict=True))
+    for number, (question, reply) in enumerate(turns, start=1):
+        if not question or not reply:
+            raise row.fail(layout.question, f"{'reply' if question else 'question'} {number} is empty")
+    images = _find_images(row, layout, messages, source.image_root)
+    name = get_field(row, layout.id)
+    own = str(name) if isinstance(name, int | str) and str(name).strip() else f"{find_stem(row.path)}/{row.number}"
+    return Demonstration(own, images, read_system(row, layout.question), turns)
+
+
+def _find_images(row: Row, layout: RowLayout, messages: Sequence[Message], root: Path) -> tuple[ImageSource, ...]:
+    """The images of a row: those of its column, else those among the parts of its first message."""
+    if any(message.images for message in messages[1:]):
+        raise row.fail(layout.question, "an image after the first question", "images belong to the first question")
+    column = next((name for name in (layout.images, *IMAGE_COLUMNS) if name and row.has(name)), None)
+    values: Sequence[object] = messages[0].images
+    if column is not None:
+        value = row.cells[column] if column in row.cells else parse_struct(row.values[column])
+        values = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
+    where = f"{row.path}#{row.number}/{column or layout.question}"
+    names = [where] if len(values) == 1 else [f"{where}/{number}" for number in range(len(values))]
+    try:
+        return tuple(make_image(value, name, root) for value, name in zip(values, names, strict=True))
+    except DataError as error:
+        raise row.fail(column or layout.question, error.message, error.hint) from error
+
+
+def _find_reason(row: Demonstration, settings: SftSettings) -> str:
+    """Say which filter takes a row out; "" for none. Raises ImageError for an image that is missing or broken."""
+    for phrase in settings.leave_out:
+        if any(phrase.lower() in reply.lower() for _, reply in row.turns):
+            return f"the reply holds {phrase!r}"
+    for image in row.images:
+        if min(read_size(image)) < settings.min_image_side:
+            return f"an image side is below {settings.min_image_side} pixels"
+    return ""

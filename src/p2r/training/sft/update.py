@@ -1,0 +1,104 @@
+"""One optimizer step on demonstrations: the mean negative log-probability of the tokens that are learned.
+
+The mean is over all learned tokens of the step, on all processes, however rows are packed. Rows are packed side by side
+into one forward pass without padding, and none sees another: see `logprobs`.
+
+Shapes: B rows of a pass, T longest reply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from p2r.errors import TrainingError
+from p2r.models.local.engine import VisionLanguageModel
+from p2r.training.engines.local.distributed import World, run_as_forward
+from p2r.training.engines.local.logprobs import Packed, compute_logprobs, pack
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.engines.local.policy import Policy
+from p2r.training.sft.encode import EncodedDemonstration
+
+
+@dataclass(frozen=True, slots=True)
+class SftReport:
+    """Metrics of a step, of all processes.
+
+    loss: mean negative log-probability of the learned tokens, in nats, before the update.
+    num_learned: the learned tokens. num_tokens: all of them, prompts included.
+    """
+
+    loss: float
+    grad_norm: float
+    num_learned: int
+    num_tokens: int
+
+
+def learn_demonstrations(
+    policy: Policy,
+    optimizer: Optimizer,
+    world: World,
+    rows: Sequence[EncodedDemonstration],
+    rate: float,
+    *,
+    pack_tokens: int,
+) -> SftReport:
+    """Learn from this process's rows of a step. All processes must call, each with one row at least.
+
+    Args:
+        rate: the learning rate.
+        pack_tokens: the most tokens of a forward pass; a longer row has one of its own.
+
+    Raises:
+        TrainingError: the loss or the gradient is not finite; the weights are as before.
+    """
+    own = sum(sum(row.learned) for row in rows), sum(row.num_tokens for row in rows)
+    num_learned, num_tokens = (int(count) for count in world.add_up([float(count) for count in own]))
+    passes = list(_split(rows, pack_tokens))
+    num_passes = max(world.gather([len(passes)]))
+    # Every process must take part in every pass; one that has nothing left repeats a row that counts for nothing.
+    idle = [list(rows[:1])] * (num_passes - len(passes))
+    losses: list[torch.Tensor] = []
+    with policy.training():
+        for place, each in enumerate([*passes, *idle]):
+            loss = measure_loss(policy, each) / num_learned * (place < len(passes))
+            # FSDP averages over processes what is a sum.
+            (loss * world.size).backward()  # pyright: ignore[reportUnknownMemberType]  # torch
+            losses.append(loss.detach())
+        [total] = world.add_up([sum(float(loss) for loss in losses)])
+        if not math.isfinite(total):
+            raise TrainingError(f"the loss is {total}", hint="a lower optimizer.lr, or model.dtype = 'float32'")
+        grad_norm = optimizer.step(rate)
+    return SftReport(total, grad_norm, num_learned, num_tokens)
+
+
+def measure_loss(policy: Policy, rows: Sequence[EncodedDemonstration]) -> torch.Tensor:
+    """The summed negative log-probability of the learned tokens of rows, in one pass, with gradient."""
+    packed = pack(policy.model, [(row.prompt, [row.token_ids]) for row in rows], patch_format=policy.checkpoint.patches)
+    learned_BT = torch.zeros_like(packed.mask_BT)
+    for place, row in enumerate(rows):
+        learned_BT[place, : len(row.learned)] = torch.tensor(row.learned, device=learned_BT.device)
+    (logprobs_BT,) = run_as_forward(policy.model, _measure, packed)
+    return -torch.where(learned_BT, logprobs_BT, 0.0).sum()
+
+
+def _measure(model: VisionLanguageModel, packed: Packed) -> tuple[torch.Tensor]:
+    """Log-probs in a tuple, in which FSDP finds them."""
+    return (compute_logprobs(model, packed).logprobs_BT,)
+
+
+def _split(rows: Sequence[EncodedDemonstration], most: int) -> Iterator[list[EncodedDemonstration]]:
+    """Rows in their order, in lots of at most so many tokens or of one row."""
+    lot: list[EncodedDemonstration] = []
+    size = 0
+    for row in rows:
+        if lot and size + row.num_tokens > most:
+            yield lot
+            lot, size = [], 0
+        lot.append(row)
+        size += row.num_tokens
+    if lot:
+        yield lot

@@ -1,0 +1,128 @@
+"""The supervised step: the stock model's own loss and gradient, however rows are packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from p2r.errors import TrainingError  # noqa: E402
+from p2r.training.engines.local.distributed import World  # noqa: E402
+from p2r.training.engines.local.optimizer import Optimizer  # noqa: E402
+from p2r.training.sft.encode import EncodedDemonstration  # noqa: E402
+from p2r.training.sft.update import SftReport, learn_demonstrations  # noqa: E402
+from p2r.training.update import Learner  # noqa: E402
+from tests.fakes.tiny_policy import make_learner, make_model, make_prompt, make_responses, repeated_logits  # noqa: E402
+
+RATE = 1e-3
+
+
+class Recorder:
+    """In place of an optimizer: keeps the gradients as they are before the step."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._masters, self.gradients = optimizer._masters, dict[str, torch.Tensor]()
+
+    def step(self, rate: float) -> float:
+        assert rate == RATE
+        self.gradients = {n: m.grad.clone() for n, m in self._masters.items() if m.grad is not None}
+        return 1.5
+
+
+class Twins(World):
+    """Two processes; the other holds as many tokens, and needs three passes."""
+
+    __slots__ = ()
+
+    def gather(self, own: Sequence[object]) -> list[object]:
+        return [*own, 3]
+
+    def add_up(self, values: Sequence[float]) -> list[float]:
+        return [2 * value for value in values]
+
+
+def make_rows() -> list[EncodedDemonstration]:
+    replies = make_responses([5, 2, 7])
+    masks = [(True,) * 5, (False, True), (True, False, False, True, True, False, True)]
+    prompts = [make_prompt([(2, 2)], seed=1), make_prompt([], seed=2), make_prompt([(1, 2), (2, 1)], seed=3)]
+    return [
+        EncodedDemonstration(prompt, tuple(reply), mask)
+        for prompt, reply, mask in zip(prompts, replies, masks, strict=True)
+    ]
+
+
+def learn(
+    rows: Sequence[EncodedDemonstration], pack_tokens: int, world: World | None = None
+) -> tuple[SftReport, dict[str, torch.Tensor], Learner]:
+    learner = make_learner()
+    recorder = Recorder(learner.optimizer)
+    report = learn_demonstrations(
+        learner.policy, cast(Any, recorder), world or World(), rows, RATE, pack_tokens=pack_tokens
+    )
+    return report, recorder.gradients, learner
+
+
+def reference(rows: Sequence[EncodedDemonstration]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Each row through the stock model by itself, and cross-entropy of the learned tokens."""
+    model = make_model()
+    losses = []
+    for row in rows:
+        if not row.prompt.grids:
+            ids = torch.tensor([[*row.prompt.token_ids, *row.token_ids]])
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+            logits = logits[0, len(row.prompt.token_ids) - 1 : -1]
+        else:
+            [(logits, _)] = repeated_logits(model, [(row.prompt, [row.token_ids])])
+        each = torch.nn.functional.cross_entropy(logits, torch.tensor(row.token_ids), reduction="none")
+        losses.append(each[torch.tensor(row.learned)])
+    loss = torch.cat(losses).mean()
+    loss.backward()
+    return float(loss.detach()), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("pack_tokens", [1, 30, 10_000])
+def test_loss_and_gradient_are_the_stock_models(pack_tokens: int) -> None:
+    rows = make_rows()
+    report, gradients, _ = learn(rows, pack_tokens)
+    loss, expected = reference(rows)
+    assert report.loss == pytest.approx(loss, rel=1e-10)
+    assert report.num_learned == 10
+    assert report.num_tokens == sum(len(row.prompt.token_ids) for row in rows) + 14
+    assert report.grad_norm == 1.5
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        # Masters are float32.
+        torch.testing.assert_close(gradient.double(), expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_process_with_fewer_passes_takes_part_and_its_idle_passes_count_for_nothing() -> None:
+    rows = make_rows()
+    alone, own, _ = learn(rows, 10_000)
+    together, twice, _ = learn(rows, 10_000, Twins(size=2))
+    assert together.loss == pytest.approx(alone.loss, rel=1e-12)
+    assert together.num_learned == 2 * alone.num_learned
+    for name, gradient in own.items():  # divided by twice the tokens, times two as FSDP will halve it
+        torch.testing.assert_close(twice[name], gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_learning_lowers_the_loss() -> None:
+    learner, rows = make_learner(["optimizer.lr=0.01"]), make_rows()
+    losses = [
+        learn_demonstrations(learner.policy, learner.optimizer, World(), rows, 0.01, pack_tokens=100).loss
+        for _ in range(8)
+    ]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    learner = make_learner()
+    with torch.no_grad():
+        learner.policy.model.lm_head.weight[7] = float("nan")
+    before = {name: weight.detach().clone() for name, weight in learner.policy.trainable.items()}
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        learn_demonstrations(learner.policy, learner.optimizer, World(), make_rows(), RATE, pack_tokens=100)
+    for name, weight in learner.policy.trainable.items():
+        torch.testing.assert_close(weight.detach(), before[name], rtol=0, atol=0, equal_nan=True)
