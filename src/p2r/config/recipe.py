@@ -20,16 +20,18 @@ from p2r.config.settings import (
     OptimizerSettings,
     PartnerSettings,
     PhaseDefaults,
+    PhaseRole,
     PhaseSettings,
     ProbeSettings,
     RewardSettings,
     RolloutSettings,
     TrackerSettings,
 )
+from p2r.config.sft import SftSettings
 from p2r.types import Frozen
 
 Control = Literal["none", "joint", "single-stage"]
-PhaseKind = Literal["perceiver", "reasoner", "joint", "single-stage"]
+PhaseKind = Literal["perceiver", "reasoner", "answerer", "joint", "sft"]
 
 ROLES: tuple[ActiveRole, ...] = get_args(ActiveRole)
 
@@ -38,6 +40,8 @@ class Phase(Frozen):
     """A phase as it is run, with all of its settings resolved.
 
     index: from 0, over all iterations.
+    kind: "answerer" samples answers to the whole image; "sft" samples nothing and learns the rows' replies.
+    role: whose prompt a supervised phase may use.
     steps: None for `passes` passes over the rows.
     lr: the peak learning rate.
     source: the checkpoint that it starts from; None for the one that the phase before leaves.
@@ -46,6 +50,7 @@ class Phase(Frozen):
 
     index: int
     kind: PhaseKind
+    role: PhaseRole
     steps: int | None
     passes: int
     lr: float
@@ -57,6 +62,7 @@ class Phase(Frozen):
     advantage: AdvantageSettings
     loss: LossSettings
     optimizer: OptimizerSettings
+    sft: SftSettings
 
     @property
     def name(self) -> str:
@@ -64,15 +70,24 @@ class Phase(Frozen):
         return f"{self.index}-{self.kind}"
 
     @property
+    def purpose(self) -> str:
+        """The name that its random draws depend on. The answerer's is its first name, so that old runs can be repeated."""
+        return f"{self.index}-single-stage" if self.kind == "answerer" else self.name
+
+    @property
     def roles(self) -> tuple[ActiveRole, ...]:
         """The roles whose replies are sampled and learned from."""
         if self.kind == "joint":
             return ("perceiver", "reasoner")
+        if self.kind == "sft":
+            return ()
         return ("perceiver",) if self.kind == "perceiver" else ("reasoner",)
 
     @property
     def prompts_per_step(self) -> int:
         """Rows per step. `joint` samples both roles for each, so half as many rows make as many rollouts."""
+        if self.kind == "sft":
+            return self.sft.rows_per_step
         return self.rollout.prompts_per_step // 2 if self.kind == "joint" else self.rollout.prompts_per_step
 
     @property
@@ -90,8 +105,8 @@ class Recipe(Frozen):
 
     out: the folder of the run.
     schedule: the phases of one iteration, in order; `phase` gives the steps and rates that they leave open.
-    control: "joint" updates both roles from one reward without phases; "single-stage" is plain GRPO on answers to the
-        whole image. Both run as many steps, with as many rollouts, as the schedule has.
+    control: "joint" updates both roles from one reward without phases; "single-stage" is one phase of the answerer:
+        plain GRPO on answers to the whole image. Both run as many steps, with as many rollouts, as the schedule has.
     """
 
     out: Path
@@ -107,6 +122,7 @@ class Recipe(Frozen):
     advantage: AdvantageSettings = AdvantageSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    sft: SftSettings = SftSettings()
     partner: PartnerSettings = PartnerSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     probe: ProbeSettings = ProbeSettings()
@@ -134,8 +150,17 @@ class Recipe(Frozen):
                 raise ValueError(
                     f"phase.lr would replace schedule.{place}.optimizer.lr: give schedule.{place}.lr instead"
                 )
-        if any(phase.data.source == "needles" and phase.data.num_rows is None for phase in self.phases()):
-            raise ValueError("data.num_rows is needed for needles, which never run out")
+        for place, each in enumerate(self.schedule):
+            _check_method(each, f"schedule.{place}")
+        if self.control != "none" and any(each.method == "sft" for each in self.schedule):
+            raise ValueError(f"the control {self.control} has no supervised phase: leave it out of the schedule")
+        for phase in self.phases():
+            if phase.data.source == "needles" and phase.kind == "sft":
+                raise ValueError(
+                    "a supervised phase needs rows with replies, which needles do not have: give data.source"
+                )
+            if phase.data.source == "needles" and phase.data.num_rows is None:
+                raise ValueError("data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:
             raise ValueError("the control joint halves rollout.prompts_per_step, which has to be even")
         return self
@@ -154,12 +179,20 @@ class Recipe(Frozen):
             base = self.model.source
             for index, each in enumerate(asked):
                 base = each.source or base
-                phases.append(self._resolve(index, each.role, each, each.steps or self.phase.steps, 1, base))
+                kind: PhaseKind = "sft" if each.method == "sft" else each.role
+                passes = each.passes or 1
+                phases.append(self._resolve(index, kind, each, self._count_steps(each), passes, base))
             return tuple(phases)
-        steps = [each.steps or self.phase.steps for each in asked]
+        steps = [self._count_steps(each) for each in asked]
         known = [count for count in steps if count is not None]
         total = sum(known) if len(known) == len(steps) else None
-        return (self._resolve(0, self.control, asked[0], total, len(asked), self.model.source),)
+        passes = sum(each.passes or 1 for each in asked)
+        kind = "joint" if self.control == "joint" else "answerer"
+        return (self._resolve(0, kind, asked[0], total, passes, self.model.source),)
+
+    def _count_steps(self, phase: PhaseSettings) -> int | None:
+        """The steps of a phase; None for passes over its rows."""
+        return phase.steps or (None if phase.passes else self.phase.steps)
 
     def _resolve(
         self, index: int, kind: PhaseKind, each: PhaseSettings, steps: int | None, passes: int, base: str
@@ -168,6 +201,7 @@ class Recipe(Frozen):
         return Phase(
             index=index,
             kind=kind,
+            role=each.role,
             steps=steps,
             passes=passes,
             lr=each.lr or self.phase.lr or optimizer.lr,
@@ -179,4 +213,15 @@ class Recipe(Frozen):
             advantage=each.advantage or self.advantage,
             loss=each.loss or self.loss,
             optimizer=optimizer,
+            sft=each.sft or self.sft,
         )
+
+
+def _check_method(phase: PhaseSettings, name: str) -> None:
+    """Make sure that a phase says what its method can use. Raises ValueError."""
+    if phase.steps is not None and phase.passes is not None:
+        raise ValueError(f"{name} has both steps and passes: leave out one of them")
+    unused = ("rollout", "reward", "advantage", "loss") if phase.method == "sft" else ("sft",)
+    for table in unused:
+        if getattr(phase, table) is not None:
+            raise ValueError(f'{name}.{table} has no use in a phase with method "{phase.method}": leave it out')

@@ -13,9 +13,12 @@ from typing import Literal, cast
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from p2r.config.presets import Estimator
+from p2r.config.sft import SftSettings
 from p2r.types import Frame, Frozen
 
 ActiveRole = Literal["perceiver", "reasoner"]
+PhaseRole = Literal["perceiver", "reasoner", "answerer"]
+Method = Literal["grpo", "sft"]
 Term = Literal["correct", "format", "count", "overlap_penalty", "label_penalty"]
 Fraction = float
 
@@ -184,6 +187,8 @@ class OptimizerSettings(Frozen):
 
     kind: "adamw8bit" keeps 8-bit moments, "offload" keeps them in host memory.
     updates_per_batch: those after the first are clipped against the log-probs of the first.
+    warmup_steps, warmup_share: steps in which the rate rises to its peak, as a number or as a share of the phase's
+        steps, rounded up; the larger of the two counts.
     micro_batch_groups: groups that are packed into one forward pass; results do not depend on it.
     """
 
@@ -192,26 +197,31 @@ class OptimizerSettings(Frozen):
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
+    warmup_share: Fraction = Field(default=0.0, ge=0, le=1)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
     grad_clip: float = Field(default=1.0, gt=0)
     updates_per_batch: PositiveInt = 1
     micro_batch_groups: PositiveInt = 1
 
 
-PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer")
-"""The tables that a phase may have for itself besides its role, steps and lr."""
+PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer", "sft")
+"""The tables that a phase may have for itself besides its role, method, steps, passes and lr."""
 
 
 class PhaseSettings(Frozen):
     """A phase of the schedule. Its own tables go over the recipe's, setting by setting, for this phase alone.
 
-    steps: None for one pass over the rows, as in the paper.
+    role: "answerer" answers from the whole image in one reply, without a perceiver.
+    method: "grpo" learns from the rewards of sampled replies, "sft" from the replies in the rows.
+    steps: None for `passes` passes over the rows; one, as in the paper, when both are None.
     lr: None for the optimizer's.
     source: the checkpoint that the phase starts from; None for that of the phase before, or model.source.
     """
 
-    role: ActiveRole
+    role: PhaseRole
+    method: Method = "grpo"
     steps: PositiveInt | None = None
+    passes: PositiveInt | None = None
     lr: float | None = Field(default=None, gt=0)
     source: str | None = None
     data: DataSettings | None = None
@@ -220,11 +230,13 @@ class PhaseSettings(Frozen):
     advantage: AdvantageSettings | None = None
     loss: LossSettings | None = None
     optimizer: OptimizerSettings | None = None
+    sft: SftSettings | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
         dumped = cast("dict[str, object]", dump(self))
-        return {name: value for name, value in dumped.items() if value is not None or name not in PHASE_TABLES}
+        defaults = {"method": "grpo", "passes": None} | dict.fromkeys(PHASE_TABLES)
+        return {name: value for name, value in dumped.items() if name not in defaults or value != defaults[name]}
 
 
 class PhaseDefaults(Frozen):

@@ -3,7 +3,7 @@
 Paper: section 3.3. Perceiver phase: G box sets for each row; the frozen reasoner answers on the evidence of each, and
 a right answer is the reward. Reasoner phase: evidence from the frozen perceiver, computed once; G answers on it. The
 controls put the same halves together in another way: `joint` samples both roles and rewards both with the one answer,
-`single-stage` samples answers to the whole image.
+`answerer` samples answers to the whole image.
 
 Nothing is done twice: an image is decoded and encoded once per row; box sets of a group that show the same pixels,
 whatever their labels, are walked once; the frozen role is never asked again for what it has answered. Whatever fails is
@@ -42,7 +42,7 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 NOWHERE = Perception(source="none", boxes=())
-"""The perception of `single-stage`: the whole image."""
+"""The perception of `answerer`: the whole image."""
 LOTS_AT_ONCE = 2
 """Lots of rows whose images are held at the same time, with a frozen role elsewhere."""
 
@@ -73,7 +73,7 @@ class Roller:
     ) -> None:
         self._phase, self._actor, self._partner, self._prompts = phase, actor, partner, prompts
         self._group_size = group_size or phase.rollout.group_size
-        self._seed, self._purpose = recipe.seed, purpose or phase.name
+        self._seed, self._purpose = recipe.seed, purpose or phase.purpose
         self._evidence = evidence
         self.memo = Memo() if memo is None else memo
         decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
@@ -184,9 +184,9 @@ class Roller:
             return _present(await self._try_each(rows, ask))
 
     async def _perceive(self, rows: Sequence[OpenedRow], stats: RolloutStats) -> list[tuple[OpenedRow, Perception]]:
-        """B of the frozen perceiver; rows in which it fails are left out. `single-stage` perceives nothing."""
+        """B of the frozen perceiver; rows in which it fails are left out. `answerer` perceives nothing."""
         with stats.timing("perceive"):
-            if self._phase.kind == "single-stage":
+            if self._phase.kind == "answerer":
                 return [(row, NOWHERE) for row in rows]
             assert self._evidence is not None, "a reasoner phase needs an evidence store"
             traces = await self._evidence.perceive([sample for sample, _ in rows], [image for _, image in rows])

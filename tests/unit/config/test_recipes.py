@@ -72,14 +72,62 @@ def test_iterations_repeat_the_schedule() -> None:
     assert recipe.roles == ("perceiver", "reasoner")
 
 
-@pytest.mark.parametrize(("control", "rows"), [("single-stage", 64), ("joint", 32)])
-def test_controls_run_as_many_steps_and_rollouts_as_the_schedule(control: str, rows: int) -> None:
+@pytest.mark.parametrize(("control", "name", "rows"), [("single-stage", "0-answerer", 64), ("joint", "0-joint", 32)])
+def test_controls_run_as_many_steps_and_rollouts_as_the_schedule(control: str, name: str, rows: int) -> None:
     recipe = parse_recipe(
         LEAST, [f"control={control}", "schedule=[{role='perceiver', steps=7}, {role='reasoner', steps=3}]"]
     )
     (phase,) = recipe.phases()
-    assert (phase.name, phase.count_steps(999), phase.prompts_per_step) == (f"0-{control}", 10, rows)
+    assert (phase.name, phase.count_steps(999), phase.prompts_per_step) == (name, 10, rows)
     assert rows * len(phase.roles) == 64
+    assert phase.purpose == f"0-{control}"
+
+
+def test_a_control_is_as_many_passes_as_the_schedule() -> None:
+    recipe = parse_recipe(LEAST, ["control=single-stage", "schedule=[{role='perceiver', passes=2}, {role='reasoner'}]"])
+    assert recipe.phases()[0].count_steps(64 * 5) == 15
+
+
+def test_phases_have_a_role_a_method_and_passes() -> None:
+    recipe = parse_recipe(
+        LEAST,
+        [
+            "schedule=[{role='answerer', method='sft', passes=2, data={source='a.jsonl'}, sft={rows_per_step=10}}, "
+            "{role='answerer', passes=3}, {role='answerer', steps=4}]"
+        ],
+    )
+    warmup, first, second = recipe.phases()
+    assert [phase.name for phase in recipe.phases()] == ["0-sft", "1-answerer", "2-answerer"]
+    assert [phase.roles for phase in recipe.phases()] == [(), ("reasoner",), ("reasoner",)]
+    assert (warmup.prompts_per_step, warmup.count_steps(109), warmup.role) == (10, 20, "answerer")
+    assert (first.count_steps(64 * 7 + 1), second.count_steps(64)) == (21, 4)
+    assert recipe.roles == ("reasoner",)
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ("{role='answerer', steps=2, passes=2}", "schedule.0 has both steps and passes"),
+        (
+            "{role='answerer', method='sft', data={source='a'}, loss={kl_coef=0}}",
+            'loss has no use in a phase with method "sft"',
+        ),
+        ("{role='answerer', sft={max_tokens=9}}", 'sft has no use in a phase with method "grpo"'),
+        ("{role='answerer', method='sft'}", "needs rows with replies"),
+        ("{role='answerer', method='dpo'}", "method is 'dpo'"),
+        ("{role='judge'}", "role is 'judge'"),
+    ],
+)
+def test_a_phase_with_settings_that_do_not_fit_is_refused(phase: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(LEAST, [f"schedule=[{phase}]"])
+    assert message in caught.value.message
+
+
+def test_a_control_has_no_supervised_phase() -> None:
+    warmup = "schedule=[{role='answerer', method='sft', steps=2}, {role='answerer', steps=2}]"
+    with pytest.raises(ConfigError, match="the control single-stage has no supervised phase"):
+        parse_recipe(LEAST, [warmup, "data.source=a.jsonl", "control=single-stage"])
 
 
 @pytest.mark.parametrize(

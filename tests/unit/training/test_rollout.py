@@ -276,9 +276,9 @@ async def test_a_row_that_the_frozen_perceiver_cannot_see_has_no_group(tmp_path:
     assert rolled.stats.num_failed_rows == 1
 
 
-async def test_single_stage_answers_on_the_whole_image_and_asks_nobody() -> None:
+async def test_the_answerer_answers_on_the_whole_image_and_asks_nobody() -> None:
     actor, partner = FakeActor(in_turn(RIGHT, WRONG)), BatchScript(dead)
-    rolled = await make_roller(actor, partner, kind="single-stage").roll_out([make_sample()], step=0)
+    rolled = await make_roller(actor, partner, kind="answerer").roll_out([make_sample()], step=0)
     assert rewards(rolled.groups[0]) == [1.0, 0.0, 1.0, 0.0]
     assert [len(prompt.images) for prompt in actor.prompts] == [1]
     assert partner.num_calls == 0

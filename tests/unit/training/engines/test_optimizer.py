@@ -136,6 +136,10 @@ def test_eight_bit_states_need_a_gpu() -> None:
     ("scheduler", "rates"),
     [("constant", [0.5, 1.0, 1.0, 1.0]), ("linear", [0.5, 1.0, 1.0, 0.5]), ("cosine", [0.5, 1.0, 1.0, 0.5])],
 )
-def test_the_rate_warms_up_and_falls(scheduler: str, rates: list[float]) -> None:
-    settings = OptimizerSettings.model_validate({"warmup_steps": 2, "scheduler": scheduler})
+@pytest.mark.parametrize(
+    "warmup",
+    [{"warmup_steps": 2}, {"warmup_share": 0.5}, {"warmup_share": 0.3}, {"warmup_steps": 1, "warmup_share": 0.4}],
+)
+def test_the_rate_warms_up_and_falls(scheduler: str, rates: list[float], warmup: dict[str, float]) -> None:
+    settings = OptimizerSettings.model_validate({**warmup, "scheduler": scheduler})
     assert [rate_at(settings, 1.0, step, 4) for step in range(4)] == pytest.approx(rates)

@@ -153,7 +153,7 @@ async def test_rows_that_teach_nothing_are_left_out_and_the_measurement_is_kept(
     rows = [make_sample(name, question=f"{name}?") for name in ("easy", "hard", "mixed1", "mixed2")]
     recipe, partner = make_recipe(), LockstepPartner(BatchScript(lambda prompt: ""))
     roller = Roller(
-        recipe, make_phase("single-stage"), FakeActor(say), partner, PROMPTS, group_size=12, purpose="difficulty"
+        recipe, make_phase("answerer"), FakeActor(say), partner, PROMPTS, group_size=12, purpose="difficulty"
     )
     difficulty = await measure_difficulty(roller, rows, tmp_path, "weights 1")
     assert (difficulty.means["easy"], difficulty.means["hard"]) == (1.0, 0.0)

@@ -80,7 +80,9 @@ def reference(rows: Sequence[EncodedDemonstration]) -> tuple[float, dict[str, to
         losses.append(each[torch.tensor(row.learned)])
     loss = torch.cat(losses).mean()
     loss.backward()
-    return float(loss.detach()), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return float(loss.detach()), {
+        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
 
 
 @pytest.mark.parametrize("pack_tokens", [1, 30, 10_000])

@@ -104,9 +104,10 @@ class Optimizer:
 
 def rate_at(settings: OptimizerSettings, peak: float, step: int, num_steps: int) -> float:
     """The learning rate of a phase's step, counted from 0."""
-    if step < settings.warmup_steps:
-        return peak * (step + 1) / settings.warmup_steps
-    done = (step - settings.warmup_steps) / max(1, num_steps - settings.warmup_steps)
+    warmup = max(settings.warmup_steps, math.ceil(settings.warmup_share * num_steps))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, num_steps - warmup)
     if settings.scheduler == "linear":
         return peak * (1 - done)
     if settings.scheduler == "cosine":
