@@ -1,13 +1,13 @@
 """Read which option a text chooses.
 
-A text is cut into clauses (`clauses`), and only statements count: no denial ("A is wrong"), condition ("if it were
-red, A"), question ("is it A?") or comparison ("a common wrong answer is A"). Rules, in order:
+A text is cut into clauses (`clauses`), and only statements count (`moods`): no denial ("A is wrong"), condition ("if it
+were red, A"), question ("is it A?") or comparison ("a common wrong answer is A"). Rules, in order:
 
 1. The text is an option.
 2. It calls a letter the answer: strongly ("the answer is B", "I choose B", "B is correct", a box) or weakly ("B fits
    best", "so B"). An explanation never overturns an answer: a weak statement after a strong one does not count. Where
    statements differ, the later one counts behind a word of correction or conclusion; else there is no answer.
-3. It goes through the options, with a verdict on each.
+3. It goes through the options, with a verdict on each ("A: no, B: yes"), or rates one highest ("A (20%), B (80%)").
 4. A line is a letter or begins with one ("B. blue"); one option is named ("option B"); one letter is alone.
 5. It says an option's words (`option_text`).
 
@@ -21,12 +21,14 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from p2r.answers import phrases
 from p2r.answers.claims import Claim, decide, find_claims
-from p2r.answers.clauses import Clause, Mood, read_clauses
+from p2r.answers.clauses import Clause, Mood
+from p2r.answers.letters import LetterFinder
 from p2r.answers.listing import read_listing
+from p2r.answers.moods import read_clauses
 from p2r.answers.option_text import find_words, match_option, observe
-from p2r.answers.tokens import LetterFinder, Mention, split
+from p2r.answers.phrases import statements, verdicts
+from p2r.answers.tokens import Mention, split
 from p2r.types import LETTERS
 
 
@@ -103,7 +105,7 @@ class _Reader:
         self.text = text
         self.options = options
         self.valid = LETTERS[: len(options)] if options else LETTERS
-        tokens = split(phrases.TICK_BOX.sub("   ", text))
+        tokens = split(verdicts.TICK_BOX.sub("   ", text))
         mentions = dict(LetterFinder(tokens, options).find())
         self.mentions = tuple(mentions.values())
         self.clauses = read_clauses(tokens, mentions)
@@ -111,7 +113,7 @@ class _Reader:
 
     def boxed(self) -> Iterator[Claim]:
         """Find boxed letters and words; a box is where an answer ends."""
-        for match in phrases.BOXED.finditer(self.text):
+        for match in statements.BOXED.finditer(self.text):
             content = re.sub(r"\\(?:text|textbf|mathbf|mathrm)\{([^{}]*)\}", r"\1", match[1])
             letter = next(iter(re.findall(r"^\W*([A-Za-z])(?:[\W_]*$|[.):])", content)), None)
             letter = letter.upper() if letter else match_option(content, self.options)
@@ -127,7 +129,7 @@ class _Reader:
             if not clause.is_explanation
             for place, mention in clause.counted()
             if mention.start not in self.listing.listed
-            and not phrases.LOOKED_AT.search(clause.text[max(0, place - _NEAR_CHARS) : place + len(mention.letters)])
+            and not statements.LOOKED_AT.search(clause.text[max(0, place - _NEAR_CHARS) : place + len(mention.letters)])
         ]
 
     def bare_lines(self) -> list[Mention]:
@@ -166,9 +168,24 @@ class _Reader:
         return len(self.text) if end < 0 else end
 
     def has_company(self, heading: Mention, counted: Sequence[Mention]) -> bool:
-        """Tell whether the line of a heading chooses another letter, too."""
+        """Tell whether the line of a heading chooses another letter, too; describing one is not choosing it."""
         end = self.line_end(heading)
-        return any(heading.end <= mention.start < end and mention.letters != heading.letters for mention in counted)
+        return any(
+            heading.end <= mention.start < end
+            and mention.letters != heading.letters
+            and mention.start not in self.described
+            for mention in counted
+        )
+
+    @cached_property
+    def described(self) -> frozenset[int]:
+        """The places of options that are only described: "A is the color of the mast"."""
+        return frozenset(
+            mention.start
+            for clause in self.clauses
+            for place, mention in clause.mentions.items()
+            if statements.DESCRIBED_AFTER.match(clause.text, place + len(mention.letters))
+        )
 
     def check_remark(self, heading: Mention) -> Mention:
         """Take back a letter whose remark names another option: "B. It is green". "A: It is green" is an answer."""
@@ -188,7 +205,7 @@ class _Reader:
         return [
             clause.mentions[match.start("letter")]
             for clause in self.clauses
-            for pattern in (phrases.NAMED, phrases.NAMED_EAST)
+            for pattern in (statements.NAMED, statements.NAMED_EAST)
             for match in pattern.finditer(clause.text)
             if clause.mentions[match.start("letter")] in counted
         ]

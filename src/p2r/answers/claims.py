@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from p2r.answers import phrases
 from p2r.answers.clauses import Clause, Mood
+from p2r.answers.phrases import moods, statements, turns
 from p2r.answers.tokens import Mention
 
 
@@ -50,19 +50,21 @@ def find_claims(clauses: Sequence[Clause], listed: Collection[int], *, strong_on
         found = _read_claims(clause, strong_only=strong_only)
         if not found and not strong_only and (is_turn or clause.is_affirmed) and _is_bare(clause):
             found = [(max(clause.mentions), False)]
-        if has_claim and not found and (is_turn or phrases.CORRECTION.search(clause.text)):
+        is_second = turns.SECOND.match(clause.text) is not None
+        if has_claim and (is_second or (not found and (is_turn or turns.CORRECTION.search(clause.text)))):
+            found = []
             yield from (_take_back(mention) for _, mention in clause.counted())
         found = [
             (place, is_strong) for place, is_strong in found if is_strong or clause.mentions[place].start not in listed
         ]
         for place, is_strong in found:
             before = clause.text[max(0, place - _FAR_CHARS) : place]
-            turns = is_turn or concluding == clause.sentence or _turns(before)
-            yield Claim(clause.mentions[place], is_strong, turns)
+            follows_turn = is_turn or concluding == clause.sentence or _turns(before)
+            yield Claim(clause.mentions[place], is_strong, follows_turn)
             is_turn, concluding, has_claim = False, -1, True
         if not found:
-            is_turn = is_turn or bool(phrases.CORRECTION.search(clause.text))
-            concluding = clause.sentence if phrases.CONCLUSION.search(clause.text) else concluding
+            is_turn = is_turn or bool(turns.CORRECTION.search(clause.text))
+            concluding = clause.sentence if turns.CONCLUSION.search(clause.text) else concluding
 
 
 # How far before an option the words are looked for that change its meaning.
@@ -75,13 +77,13 @@ def _read_claims(clause: Clause, *, strong_only: bool) -> list[tuple[int, bool]]
     if clause.kind is not Mood.STATEMENT or not clause.mentions:
         return []
     found: dict[int, bool] = {}
-    for patterns, is_strong in ((phrases.STRONG, True), (phrases.WEAK, False)):
+    for patterns, is_strong in ((statements.STRONG, True), (statements.WEAK, False)):
         for pattern in patterns:
             for match in pattern.finditer(clause.text):
                 place, end = match.span("letter")
                 if place in found or place not in clause.mentions or clause.is_denied(place, end):
                     continue
-                is_sure = not phrases.HEDGE.search(clause.text[max(0, place - _FAR_CHARS) : end + 20])
+                is_sure = not moods.HEDGE.search(clause.text[max(0, place - _FAR_CHARS) : end + 20])
                 if is_strong or not clause.is_explanation:
                     found[place] = is_strong and is_sure and not clause.is_explanation
     return [(place, is_strong) for place, is_strong in sorted(found.items()) if is_strong or not strong_only]
@@ -98,4 +100,4 @@ def _is_bare(clause: Clause) -> bool:
 
 
 def _turns(text: str) -> bool:
-    return bool(phrases.CORRECTION.search(text) or phrases.CONCLUSION.search(text))
+    return bool(turns.CORRECTION.search(text) or turns.CONCLUSION.search(text))

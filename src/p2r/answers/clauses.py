@@ -1,4 +1,4 @@
-"""Cut a text into clauses, and tell what kind each is: only a statement can choose an option.
+"""Cut a text into clauses, and tell what each says of an option.
 
 "**Answer:** (B) blue, because the flag isn't red. Is it A?" has the clauses "answer : B", "because the flag isn't red"
 and the question "is it A": plain words in lower case, each mention of an option one capital.
@@ -6,12 +6,12 @@ and the question "is it A": plain words in lower case, each mention of an option
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from p2r.answers import phrases
+from p2r.answers.phrases import moods, statements
+from p2r.answers.phrases.pattern import word_set
 from p2r.answers.tokens import Mention, Token
 
 
@@ -31,6 +31,7 @@ class Clause:
     sentence: the number of the sentence it belongs to.
     is_asked: its sentence ends in a question mark.
     is_affirmed: it asks, and the next one says yes.
+    opens_part: a semicolon is before it.
     opens_line, ends_line: whether lines begin and end with it.
     """
 
@@ -38,6 +39,7 @@ class Clause:
     mentions: Mapping[int, Mention]
     sentence: int
     opens_line: bool
+    opens_part: bool = False
     ends_line: bool = False
     is_asked: bool = False
     is_affirmed: bool = False
@@ -46,22 +48,22 @@ class Clause:
     def is_denied(self, place: int, end: int) -> bool:
         """Tell whether what is said of the mention at `place` is that it is wrong."""
         before = self.text[max(0, place - _FARTHEST_CHARS) : place]
-        is_denied_after = bool(phrases.DENIED_AFTER.match(self.text, end))
-        if others := phrases.ALL_EXCEPT.search(before):
+        is_denied_after = bool(moods.DENIED_AFTER.match(self.text, end))
+        if others := statements.ALL_EXCEPT.search(before):
             return bool(others["all"]) != is_denied_after
-        if is_denied_after or not phrases.NEGATION.search(before):
+        if is_denied_after or not moods.NEGATION.search(before):
             return is_denied_after
-        return bool(phrases.NEGATION.search(phrases.NO_NEGATION.sub(" ", before)))
+        return bool(moods.NEGATION.search(moods.NO_NEGATION.sub(" ", before)))
 
     def excepts(self) -> bool:
         """Tell whether it speaks of all options except one."""
         return any(
-            phrases.ALL_EXCEPT.search(self.text[max(0, place - _FARTHEST_CHARS) : place]) for place in self.mentions
+            statements.ALL_EXCEPT.search(self.text[max(0, place - _FARTHEST_CHARS) : place]) for place in self.mentions
         )
 
     @property
     def is_explanation(self) -> bool:
-        return bool(phrases.EXPLANATION.match(self.text))
+        return bool(moods.EXPLANATION.match(self.text))
 
     def counted(self) -> Iterator[tuple[int, Mention]]:
         """Yield the mentions that may be a choice, with their places."""
@@ -72,63 +74,20 @@ class Clause:
                 yield place, mention
 
 
-def read_clauses(tokens: Sequence[Token], mentions: Mapping[int, Mention]) -> list[Clause]:
-    """Cut tokens into clauses, with the kind of each."""
-    clauses = list(_Cutter(tokens, mentions).cut())
-    sentences: dict[int, list[Clause]] = {}
-    for clause in clauses:
-        sentences.setdefault(clause.sentence, []).append(clause)
-    for sentence in sentences.values():
-        _classify(sentence)
-    _answer_questions(clauses)
-    return clauses
-
-
-def _answer_questions(clauses: Sequence[Clause]) -> None:
-    """Take a question and the yes behind it for one statement: "Is it red? No. Blue? Yes."."""
-    for clause, answer in itertools.pairwise(clauses):
-        if clause.is_asked and clause.kind is Mood.QUESTION and phrases.YES.search(answer.text) and not answer.mentions:
-            clause.kind, clause.sentence, clause.is_affirmed = Mood.STATEMENT, answer.sentence, True
-
-
-def _classify(sentence: Sequence[Clause]) -> None:
-    is_asked = sentence[-1].is_asked
-    is_bound = False
-    before: Clause | None = None
-    for place, clause in enumerate(sentence):
-        if phrases.ENDS_CONDITION.match(clause.text):
-            is_bound = False
-        if is_bound:
-            clause.kind = Mood.CONDITION
-        if phrases.CONDITION.search(clause.text):
-            clause.kind = Mood.CONDITION
-            if not phrases.RHETORICAL.search(clause.text):
-                if before is not None and not phrases.ENDS_CONDITION.match(before.text):
-                    before.kind = Mood.CONDITION
-                is_bound = True
-        elif clause.mentions and clause.kind is Mood.STATEMENT:
-            ends_asked = is_asked and len(sentence) - place <= _MOST_ASKED
-            if ends_asked or phrases.QUESTION.search(clause.text):
-                clause.kind = Mood.QUESTION
-            elif phrases.COMPARISON.search(clause.text) and not clause.excepts():
-                clause.kind = Mood.COMPARISON
-        if len(clause.text) >= _LEAST_CHARS:
-            before = clause
+def cut_clauses(tokens: Sequence[Token], mentions: Mapping[int, Mention]) -> list[Clause]:
+    """Cut tokens into clauses; all are statements as yet."""
+    return list(_Cutter(tokens, mentions).cut())
 
 
 # How far before an option a negation may stand.
 _FARTHEST_CHARS = 120
-# What is shorter is a conjunction, not a clause that a condition may bind.
-_LEAST_CHARS = 5
-# A question is the end of its sentence: at most so many clauses.
-_MOST_ASKED = 4
 _SENTENCE_END = frozenset(".!。！…")
 _QUESTION_END = frozenset("?？")
 _CLAUSE_END = frozenset(",;，；、()（）—–→⇒|·•")
 _LINKS = frozenset(":：=")
-_JOINING = phrases.word_set(", 、 / & + or and nor oder und ou et o y e и или 和 或 与 与选项 和选项 或者")
-_ARTICLES = phrases.word_set("a an the")
-_ABBREVIATIONS = phrases.word_set("e.g i.e vs etc approx fig")
+_JOINING = word_set(", 、 / & + or and nor oder und ou et o y e и или 和 或 与 与选项 和选项 或者")
+_ARTICLES = word_set("a an the")
+_ABBREVIATIONS = word_set("e.g i.e vs etc approx fig")
 
 
 class _Cutter:
@@ -142,6 +101,7 @@ class _Cutter:
         self.found: dict[int, Mention] = {}
         self.sentence = 0
         self.opens_line = True
+        self.opens_part = False
         self.last: Clause | None = None
 
     def cut(self) -> Iterator[Clause]:
@@ -160,7 +120,7 @@ class _Cutter:
         """Take a token that is not a mention: a word, or a mark that may end the clause."""
         text, lower = self.tokens[index].text, self.tokens[index].lower
         if text == "\n":
-            if not phrases.GOES_ON.search(" ".join(self.words)):
+            if not moods.GOES_ON.search(" ".join(self.words)):
                 yield from self.end(ends_line=True, ends_sentence=True)
         elif text[0] in _SENTENCE_END or text in ("->", "=>"):
             if self.is_heading_mark(index):
@@ -172,6 +132,7 @@ class _Cutter:
         elif text in _CLAUSE_END:
             if not self.is_bracket_of_mention(index):
                 yield from self.end()
+                self.opens_part = self.opens_part or text in ";；"
         elif text in _LINKS:
             if text == "=" and index and self.tokens[index - 1].text[0].isdigit():
                 yield from self.end()
@@ -186,9 +147,11 @@ class _Cutter:
             yield from self.end()
 
     def take_word(self, index: int, lower: str) -> Iterator[Clause]:
-        east = phrases.OPENERS_EAST.search(lower)
-        opens = lower in phrases.OPENERS and not self.is_exception(lower)
-        if opens or (self.found and lower in phrases.CONTRASTS and self.mentioned_next(index)):
+        east = moods.OPENERS_EAST.search(lower)
+        opens = (lower in moods.OPENERS and not self.is_exception(lower) and self.words != ["only"]) or (
+            lower in moods.LONG_OPENERS and self.opens_at_length(index)
+        )
+        if opens or (self.found and lower in moods.CONTRASTS and self.contrasts(index)):
             yield from self.end()
         elif east:
             while east:
@@ -196,7 +159,7 @@ class _Cutter:
                     self.add(lower[: east.start()])
                 yield from self.end()
                 lower = lower[east.start() :]
-                east = phrases.OPENERS_EAST.search(lower, 1)
+                east = moods.OPENERS_EAST.search(lower, 1)
         self.add(lower)
 
     def add(self, word: str, mention: Mention | None = None) -> None:
@@ -207,10 +170,11 @@ class _Cutter:
 
     def end(self, *, ends_line: bool = False, is_asked: bool = False, ends_sentence: bool = False) -> Iterator[Clause]:
         if self.words:
-            self.last = Clause(" ".join(self.words), self.found, self.sentence, self.opens_line, is_asked=is_asked)
+            text = " ".join(self.words)
+            self.last = Clause(text, self.found, self.sentence, self.opens_line, self.opens_part, is_asked=is_asked)
             yield self.last
             self.words, self.found, self.length = [], {}, 0
-            self.opens_line = False
+            self.opens_line = self.opens_part = False
         if ends_sentence:
             self.sentence += 1
         if ends_line:
@@ -254,16 +218,27 @@ class _Cutter:
                 return None
         return None
 
-    def is_exception(self, lower: str) -> bool:
-        """Tell whether "but" leaves out an option: "everything but B"."""
-        return lower == "but" and bool(self.words) and self.words[-1] in phrases.ALL_OR_NONE
+    def opens_at_length(self, index: int) -> bool:
+        """Tell whether several words open a clause: "only if"; "B assuming", but not "I am assuming"."""
+        if self.tokens[index].lower in moods.OPENERS_AFTER_OPTION and self.words and self.words[-1].isupper():
+            return True
+        return bool(moods.OPENS_AT_LENGTH.match(" ".join(token.lower for token in self.tokens[index : index + 3])))
 
-    def mentioned_next(self, index: int) -> bool:
+    def is_exception(self, lower: str) -> bool:
+        """Tell whether "but" leaves out an option: "everything but B", "any option but B"."""
+        return lower == "but" and bool(moods.ALL_OR_NONE.search(" ".join(self.words[-5:])))
+
+    def contrasts(self, index: int) -> bool:
+        """Tell whether another option follows: "B, not A"; in "B is not as likely as A" the word belongs to B."""
+        if self.words[-1] in moods.BEFORE_OWN_NOT and self.tokens[index].lower == "not":
+            return False
         return any(place in self.mentions for place in range(index + 1, index + 5))
 
     def is_heading_mark(self, index: int) -> bool:
         """Tell whether a full stop only sets off the letter that opens a sentence: "A. The flag is red"."""
-        return self.at(index) == "." and len(self.words) == 1 and bool(self.found) and self.at(index + 1) != "\n"
+        is_first = self.last is None or self.last.sentence != self.sentence
+        is_letter = len(self.words) == 1 and bool(self.found)
+        return self.at(index) == "." and is_first and is_letter and self.at(index + 1) != "\n"
 
     def ends_sentence(self, index: int) -> bool:
         token, after = self.tokens[index], self.tokens[index + 1] if index + 1 < len(self.tokens) else None
@@ -276,7 +251,7 @@ class _Cutter:
 
     def is_bracket_of_mention(self, index: int) -> bool:
         if self.at(index) in "(（":
-            return index + 1 in self.mentions and self.at(self.mentions[index + 1].next) in ")）"
+            return index + 1 in self.mentions and self.at(index + 2) in ")）"
         if self.at(index) in ")）":
             return bool(self.found) and len(self.words) > 0 and self.words[-1].isupper()
         return False

@@ -7,13 +7,15 @@ only where the last sentence names it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from p2r.answers import phrases
 from p2r.answers.clauses import Clause
 from p2r.answers.numbers.words import SMALL_NUMBERS
+from p2r.answers.phrases import turns
+from p2r.answers.phrases.pattern import word_set
 from p2r.answers.tokens import Mention, Token, split, words_of
 from p2r.types import LETTERS
 
@@ -67,22 +69,30 @@ def observe(clauses: Sequence[Clause], text: str, *, committed: bool) -> Mention
     if first[0] is clauses[0] and first[1] == 0 and first[2].letters and _is_yes_or_no(text, first[2]):
         return first[2]
     letters = {mention.letters for _, _, mention in counted}
-    concludes = phrases.CONCLUSION.search(last.text[:place]) or phrases.CORRECTION.search(last.text[:place])
+    concludes = (
+        turns.CONCLUSION.search(last.text[:place])
+        or turns.CORRECTION.search(last.text[:place])
+        or turns.NOW.search(last.text[:place])
+        or turns.IN_TOTAL.match(last.text, place + len(mention.letters))
+    )
     if len(letters) > 1 and not (concludes and len(last.mentions) == 1):
         return None
     if committed:
         return mention
-    if (phrases.REFUSAL.search(text.lower()) and not concludes) or last.sentence != clauses[-1].sentence:
+    if (turns.REFUSAL.search(text.lower()) and not concludes) or last.sentence != clauses[-1].sentence:
         return None
     return None if _has_unclear_subject(clauses, last) else mention
 
 
 _SPACE = ' \t\r\n*_`"“”'
 _AROUND = " \t\r\n*_~`\"'“”‘’«»()[]{}.,:;!?。、，-–—"
-_SMALL_WORDS = phrases.word_set("a an the in on at to of is are it its about approximately around roughly there")
+_SMALL_WORDS = word_set("a an the in on at to of is are it its about approximately around roughly there")
 _EAST_NUMBERS = dict(zip("零一两三四五六七八九十", range(11), strict=True))
-_DRAWN = phrases.word_set("box boxes rectangle rectangles frame frames outline bounding")
-_BEFORE_ONE = phrases.word_set("is are only exactly just see count : = answer")
+# The same word in another spelling, or as an adjective.
+_PAIRS = "gray grey,color colour,colored coloured,center centre,wood wooden,metal metallic,gold golden,wool woolen"
+_VARIANTS = {word: other for pair in _PAIRS.split(",") for word, other in itertools.permutations(pair.split())}
+_DRAWN = word_set("box boxes rectangle rectangles frame frames outline bounding")
+_BEFORE_ONE = word_set("is are only exactly just see count : = answer")
 _AGREES = re.compile(r"(?:^|\b)(?:that's|you're|that is|you are|all)$")
 _LAST_IS_OTHER = re.compile(r"^(?:it|this|that|the (?:object|item|thing)) (?:is|was|looks|appears)\b")
 
@@ -109,6 +119,7 @@ def _shorten(words: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> Itera
     while core and core[0] in _SMALL_WORDS:
         core = core[1:]
     yield core
+    yield tuple(_VARIANTS.get(word, word) for word in core)
     if len(others) > 1:
         num_before = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*others, strict=False))))
         backwards = [tuple(reversed(other[num_before:])) for other in others]

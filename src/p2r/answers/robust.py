@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2r.answers import phrases
 from p2r.answers.choice import read_choice, read_opening
 from p2r.answers.open_answer import read_open
 from p2r.answers.option_text import match_option
+from p2r.answers.phrases import verdicts
 from p2r.answers.region import find_region
 from p2r.types import Answer, AnswerForm, FinishReason
 
@@ -52,4 +52,4 @@ def read_robust(
 
 def _breaks_off(text: str, options: Sequence[str]) -> bool:
     """Tell whether a text ends within a sentence: "The flag at the top of the"."""
-    return bool(phrases.UNFINISHED.search(text[-40:].rstrip(" *_\n"))) and match_option(text, options) is None
+    return bool(verdicts.UNFINISHED.search(text[-40:].rstrip(" *_\n"))) and match_option(text, options) is None

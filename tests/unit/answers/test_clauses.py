@@ -76,12 +76,33 @@ def test_the_no_of_an_idiom_is_not_an_answer(reply: str, letter: str) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        "A: 10% B: 70% C: 10% D: 10%",
-        "A (10%), B (70%), C (20%)",
         "Ranking: 1. B 2. A 3. C 4. D",
         "1) C, 2) A, 3) B",
+        "A (40%), B (40%), C (20%)",
+        "A: 12%, B: 15%",
+        "A: high, B: low",
+        "A 0.2, B 40%",
+        "A (60%), A (20%), B (20%)",
     ],
 )
-def test_rated_or_ranked_letters_choose_nothing(reply: str) -> None:
-    assert extract_answer(reply, "choice", ("red", "blue", "green", "yellow")).letter is None
-    assert extract_answer(f"{reply}\n\nThe answer is C.", "choice", ("red", "blue", "green")).letter == "C"
+def test_ranked_letters_and_ratings_without_a_highest_choose_nothing(reply: str) -> None:
+    assert extract_answer(reply, "choice", COLORS).letter is None
+    assert extract_answer(f"{reply}\n\nThe answer is C.", "choice", COLORS).letter == "C"
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("A: 10% B: 70% C: 10% D: 10%", "B"),
+        ("A (10%), B (20%), C (70%)", "C"),
+        ("A 60%, B 30%", "A"),
+        ("A: .1, B: .7, C: .1, D: .1", "B"),
+        ("A 2/10, B 4/10, C 1/10, D 9/10", "D"),
+        ("A 20/100, B 80/100", "B"),
+        ("A: low, B: Moderate, C: very low, D: low", "B"),
+        ("20% A, 70% B, 10% C", "B"),
+        ("30% sure that it's A, 70% that it's D", "D"),
+    ],
+)
+def test_option_that_is_rated_highest_is_chosen(reply: str, letter: str) -> None:
+    assert extract_answer(reply, "choice", COLORS).letter == letter
