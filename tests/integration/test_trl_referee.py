@@ -5,8 +5,8 @@ counts, prompts with one and with two images, ragged replies and their rewards. 
 the stock processor, pads, repeats each prompt for each reply, and takes the batch at once; ours packs, a group at a
 time. Two optimizer steps follow the batch, so that in the second one ratios differ from 1 and some are clipped.
 
-TRL divides by (std + 1e-4), which cannot be set; ours is told to do the same. All else that the two would choose
-differently is set on TRL's side, by name.
+TRL divides by (std + 1e-4), which cannot be set, and has verl's dual clip by another name and its clamps not at all;
+ours is told to do the same. All else that the two would choose differently is set on TRL's side, by name.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ TRL_EPS = 1e-4
 SYSTEM = "You are a helpful assistant."
 REWARDS = ((1.0, 0.0, 1.0, 0.0), (0.0, 0.5, 0.0, 1.0))
 LENGTHS = ((5, 12, 1, 7), (3, 4, 9, 12))
+CUT_OFF = {(0, 1), (1, 0), (1, 3)}
+"""Replies without an end token, by prompt and place."""
 Figures = Mapping[str, float]
 
 
@@ -66,7 +68,7 @@ class Case:
 
     def make_phase(self, num_updates: int = 1) -> Phase:
         tables: dict[str, Mapping[str, object]] = {
-            "loss": self.ours,
+            "loss": {"dual_clip": 0, "clamp": False, **self.ours},
             "advantage": {"std": self.std, "eps": TRL_EPS},
             "rollout": {"max_new_tokens": {"perceiver": MAX_NEW_TOKENS, "reasoner": MAX_NEW_TOKENS}},
             "optimizer": {"weight_decay": 0.0, "grad_clip": GRAD_CLIP, "updates_per_batch": num_updates},
@@ -85,6 +87,20 @@ CASES = (
         {"loss_type": "dr_grpo", "scale_rewards": "none"},
         std="none",
     ),
+    Case("dual clip", {"dual_clip": 1.3}, {"loss_type": "dapo", "delta": 1.3}),
+    Case(
+        "CISPO",
+        {"objective": "cispo", "kl_coef": 0.0, "clip_low": 1.0, "clip_high": 0.1},
+        {"loss_type": "cispo", "epsilon_high": 1.1},
+    ),
+    *(
+        Case(
+            f"truncated replies masked, {reduction}",
+            {"mask_truncated": True, "reduction": reduction},
+            {"loss_type": loss_type, "mask_truncated_completions": True},
+        )
+        for reduction, loss_type in (("token-mean", "dapo"), ("sequence-mean", "grpo"), ("dr-grpo", "dr_grpo"))
+    ),
     Case(
         "GSPO",
         {"kl_coef": 0.0, "reduction": "sequence-mean", "ratio": "sequence", "clip_low": 0.05, "clip_high": 0.05},
@@ -95,11 +111,12 @@ CASES = (
 
 @dataclass(frozen=True)
 class Rolled:
-    """What both sides learn from: for each prompt its images, its text, and its replies."""
+    """What both sides learn from: for each prompt its images, its text, and its replies, which `end` ends."""
 
     images: Sequence[Sequence[Image.Image]]
     texts: Sequence[str]
     replies: Sequence[Sequence[tuple[int, ...]]]
+    end: int
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +135,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def rolled() -> Rolled:
+def rolled(folders: tuple[Path, Path]) -> Rolled:
     random = np.random.default_rng(0)
+    end = AutoProcessor.from_pretrained(folders[1]).tokenizer.eos_token_id
 
     def draw(width: int, height: int) -> Image.Image:
         return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -127,7 +145,14 @@ def rolled() -> Rolled:
     return Rolled(
         images=((draw(256, 256),), (draw(288, 256), draw(256, 320))),
         texts=("What is on the sail?", "Which of the two boats is the nearer one?"),
-        replies=[[tuple(random.integers(30, 250, length).tolist()) for length in row] for row in LENGTHS],
+        replies=[
+            [
+                (*random.integers(30, 250, length - 1).tolist(), 29 if (prompt, place) in CUT_OFF else end)
+                for place, length in enumerate(row)
+            ]
+            for prompt, row in enumerate(LENGTHS)
+        ],
+        end=end,
     )
 
 
@@ -140,7 +165,7 @@ def test_loss_and_gradient_norm_are_those_of_trl(
     assert report.loss == pytest.approx(first["loss"], rel=2e-5, abs=1e-6)
     assert report.grad_norm == pytest.approx(first["grad_norm"], rel=2e-5)
     assert report.entropy == pytest.approx(first["entropy"], rel=2e-5)
-    assert report.clip_share == first["clip_ratio/region_mean"] == 0.0
+    assert report.clip_share == first[count_name(case)] == 0.0
     if case.make_phase().loss.kl_coef:
         assert report.kl > 1e-3
         assert report.kl == pytest.approx(first["kl"], rel=2e-5)
@@ -149,8 +174,15 @@ def test_loss_and_gradient_norm_are_those_of_trl(
     assert both.loss == pytest.approx((first["loss"] + second["loss"]) / 2, rel=1e-4, abs=1e-5)
     assert both.grad_norm == pytest.approx((first["grad_norm"] + second["grad_norm"]) / 2, rel=1e-4)
     assert both.clip_share > 0
-    if case.make_phase().loss.ratio == "token":  # of sequence ratios, TRL counts sequences and ours their tokens
-        assert both.clip_share == pytest.approx(second["clip_ratio/region_mean"] / 2, rel=1e-6)
+    settings = case.make_phase().loss
+    # Of sequence ratios, TRL counts sequences and ours their tokens. It counts neither the tokens that the dual clip
+    # stops, nor weights that cispo has changed where the advantage is negative.
+    if settings.ratio == "token" and settings.objective == "clipped" and not settings.dual_clip:
+        assert both.clip_share == pytest.approx(second[count_name(case)] / 2, rel=1e-6)
+
+
+def count_name(case: Case) -> str:
+    return "cispo_clip_ratio" if case.make_phase().loss.objective == "cispo" else "clip_ratio/region_mean"
 
 
 def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_updates: int) -> UpdateReport:
@@ -164,7 +196,7 @@ def train_ours(case: Case, folders: tuple[Path, Path], rolled: Rolled, *, num_up
             role="reasoner",
             prompt=encode(policy, text, images),
             rollouts=tuple(
-                Rollout(token_ids, ended=True, text="", trace=None, reward=reward, terms={})
+                Rollout(token_ids, ended=token_ids[-1] == rolled.end, text="", trace=None, reward=reward, terms={})
                 for token_ids, reward in zip(replies, rewards, strict=True)
             ),
         )

@@ -2,7 +2,8 @@
 
 grpo: the paper and the authors' release. dapo: arXiv 2503.14476 (no KL, clip-higher, dynamic sampling, token-level
 loss, overlong shaping). dr-grpo: arXiv 2503.20783 (no division by the standard deviation or by length). gspo:
-arXiv 2507.18071 (one ratio per sequence, with its narrow clip range).
+arXiv 2507.18071 (one ratio per sequence, with its narrow clip range). cispo: arXiv 2506.13585 (no KL, ratios as weights
+that are clipped from above alone; the paper leaves open where, so 5 is ScaleRL's, arXiv 2510.13786).
 """
 
 from __future__ import annotations
@@ -10,11 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias, cast
 
-Estimator = Literal["grpo", "dapo", "dr-grpo", "gspo"]
+Estimator = Literal["grpo", "dapo", "dr-grpo", "gspo", "cispo"]
 Section: TypeAlias = Mapping[str, object]
 
 GRPO: Mapping[str, Section] = {
-    "loss": {"kl_coef": 0.01, "clip_low": 0.2, "clip_high": 0.2, "reduction": "token-mean", "ratio": "token"},
+    "loss": {
+        "objective": "clipped",
+        "kl_coef": 0.01,
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "dual_clip": 3.0,
+        "reduction": "token-mean",
+        "ratio": "token",
+    },
     "rollout": {"dynamic_sampling": False},
     "reward": {"overlong": 0.0},
     "advantage": {"std": "sample"},
@@ -39,7 +48,11 @@ CHANGES: Mapping[str, Mapping[str, Section]] = {
             "reduction": "sequence-mean",
             "clip_low": 3e-4,
             "clip_high": 4e-4,
+            "dual_clip": 0.0,
         },
+    },
+    "cispo": {
+        "loss": {"objective": "cispo", "kl_coef": 0.0, "clip_low": 1.0, "clip_high": 4.0},
     },
 }
 """The settings in which each estimator differs from GRPO."""

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from p2r.config.presets import Estimator
 from p2r.config.sft import SftSettings
@@ -167,19 +174,36 @@ class LossSettings(Frozen):
     """The objective.
 
     estimator: a preset; it fills in settings that the recipe leaves open: see `presets`.
+    objective: "clipped" stops a token's gradient once its ratio is out of range (PPO, GRPO); "cispo" weights each
+        token's log-prob by its clipped ratio instead, and stops none.
     clip_low, clip_high: the ratio stays within 1 - clip_low and 1 + clip_high.
+    dual_clip: with "clipped", the most that a ratio counts where the advantage is negative; 0 for no limit.
+    clamp: keep the logarithms of single ratios within 20 and the divergence of a token within 10, as verl does.
     kl_coef: weight of the k3 divergence from the phase's start.
     reduction: "token-mean" over the batch as in the release; "sequence-mean" over each rollout's tokens, then over
         rollouts, as in the paper's equation 5 (verl's "seq-mean-token-mean"); "dr-grpo" divides by a constant length.
     ratio: one per token, or one for the whole sequence (GSPO).
+    mask_truncated: leave replies that the token limit cut off out of the loss. They stay in their group's mean and
+        standard deviation, and among the replies that "sequence-mean" and "dr-grpo" divide by, as in TRL.
     """
 
     estimator: Estimator = "grpo"
+    objective: Literal["clipped", "cispo"] = "clipped"
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.2, gt=0)
+    dual_clip: float = 3.0
+    clamp: bool = True
     kl_coef: float = Field(default=0.01, ge=0)
     reduction: Literal["token-mean", "sequence-mean", "dr-grpo"] = "token-mean"
     ratio: Literal["token", "sequence"] = "token"
+    mask_truncated: bool = False
+
+    @field_validator("dual_clip")
+    @classmethod
+    def _bounds_from_above(cls, value: float) -> float:
+        if value != 0 and value <= 1:
+            raise ValueError("it must be above 1, or 0 for no limit")
+        return value
 
 
 class OptimizerSettings(Frozen):

@@ -1,7 +1,13 @@
 """Line 34 of algorithm 1: a clipped policy gradient with a KL penalty (paper, equations 5 and 6), and its relatives.
 
 Per token: -min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A) + kl_coef * kl, with the k3 estimate
-kl = exp(ref - new) - (ref - new) - 1. The estimators of the field differ in
+kl = exp(ref - new) - (ref - new) - 1. Where A is negative the ratio counts as `dual_clip` at most (dual-clip PPO, arXiv
+1912.09729). The limits of `clamp` are verl's and hold for single tokens far out: without them a token whose probability
+fell to nothing has a divergence of millions, and its gradient alone fills the clipped step.
+
+The estimators of the field differ in
+- the objective. "clipped" is the one above. "cispo" (arXiv 2506.13585): -clip(ratio) * A * new, with the clipped ratio
+  as a weight without gradient, so that no token is left without one;
 - the reduction. "token-mean" (the authors' release, DAPO): over all response tokens of the batch. "sequence-mean"
   (GRPO; verl's "seq-mean-token-mean"): over the tokens of each rollout, then over rollouts. "dr-grpo": the sum over
   tokens, divided by a constant, so that a token counts the same in long and in short replies;
@@ -19,11 +25,17 @@ Shapes: B rollouts of a micro-batch, T longest response.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from p2r.config import LossSettings
+
+MAX_LOG, MAX_DIVERGENCE = 20.0, 10.0
+"""The limits of `clamp`: of the logarithm of a ratio of probabilities, and of the divergence of a token."""
+LOG_RATIO_RANGE: Mapping[str, tuple[float | None, float]] = {"token": (-MAX_LOG, MAX_LOG), "sequence": (None, 10.0)}
+"""The limits of `clamp` for the logarithm of new / old, by `loss.ratio`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,8 @@ class LossReport:
     loss: policy + kl_coef * KL, reduced as set; the only entry with a gradient.
     policy: the loss without the KL term.
     kl, entropy, clip_share, ratio: means over the tokens that were measured, whatever the reduction; entropy is 0
-        where none was computed. clip_share counts tokens whose gradient the clip has stopped.
+        where none was computed. clip_share counts tokens whose gradient a clip has stopped, or whose weight it has
+        changed (cispo).
     """
 
     loss: torch.Tensor
@@ -81,19 +94,13 @@ def policy_loss(
     """
     mask_BT = mask_BT.to(logprobs_BT.dtype)
     old_logprobs_BT = logprobs_BT.detach() if old_logprobs_BT is None else old_logprobs_BT
-    log_ratio_BT = (logprobs_BT - old_logprobs_BT) * mask_BT
     length_B1 = mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
-    if settings.ratio == "sequence":
-        log_ratio_BT = (log_ratio_BT.sum(dim=1, keepdim=True) / length_B1).expand_as(log_ratio_BT)
-    ratio_BT = log_ratio_BT.exp()
-    clipped_BT = ratio_BT.clamp(1 - settings.clip_low, 1 + settings.clip_high)
-    gain_BT, clipped_gain_BT = ratio_BT * advantages_B[:, None], clipped_BT * advantages_B[:, None]
-    policy_BT = -torch.minimum(gain_BT, clipped_gain_BT)
+    ratio_BT = _log_ratio((logprobs_BT - old_logprobs_BT) * mask_BT, length_B1, settings).exp()
+    policy_BT, stopped_BT = _policy_terms(logprobs_BT, ratio_BT, advantages_B[:, None], settings)
 
     if settings.kl_coef:
         assert ref_logprobs_BT is not None, "a KL term needs the reference's log-probs"
-        toward_BT = (ref_logprobs_BT - logprobs_BT) * mask_BT
-        kl_BT = toward_BT.exp() - toward_BT - 1
+        kl_BT = _divergence((ref_logprobs_BT - logprobs_BT) * mask_BT, settings)
         loss_BT = policy_BT + settings.kl_coef * kl_BT
     else:
         kl_BT = torch.zeros_like(policy_BT)
@@ -102,15 +109,46 @@ def policy_loss(
     weight_BT = mask_BT * _token_weight(settings, batch, length_B1)
     token_share_BT = mask_BT / max(1, batch.num_measured)
     entropy_BT = torch.zeros_like(policy_BT) if entropy_BT is None else entropy_BT
-    stopped_BT = (clipped_gain_BT < gain_BT).to(mask_BT.dtype)
     return LossReport(
         loss=(loss_BT * weight_BT).sum(),
         policy=(policy_BT * weight_BT).sum().detach(),
         kl=(kl_BT * token_share_BT).sum().detach(),
         entropy=(entropy_BT * token_share_BT).sum().detach(),
-        clip_share=(stopped_BT * token_share_BT).sum().detach(),
+        clip_share=(stopped_BT.to(mask_BT.dtype) * token_share_BT).sum().detach(),
         ratio=(ratio_BT * token_share_BT).sum().detach(),
     )
+
+
+def _log_ratio(log_ratio_BT: torch.Tensor, length_B1: torch.Tensor, settings: LossSettings) -> torch.Tensor:
+    """The logarithm of each token's ratio, which with "sequence" is its rollout's."""
+    if settings.ratio == "sequence":
+        log_ratio_BT = (log_ratio_BT.sum(dim=1, keepdim=True) / length_B1).expand_as(log_ratio_BT)
+    low, high = LOG_RATIO_RANGE[settings.ratio]
+    return log_ratio_BT.clamp(low, high) if settings.clamp else log_ratio_BT
+
+
+def _policy_terms(
+    logprobs_BT: torch.Tensor, ratio_BT: torch.Tensor, advantages_B1: torch.Tensor, settings: LossSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The policy's part of the loss, token by token, and where a limit of the ratio holds."""
+    clipped_BT = ratio_BT.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    if settings.objective == "cispo":
+        return -clipped_BT.detach() * advantages_B1 * logprobs_BT, clipped_BT != ratio_BT
+    gain_BT, clipped_gain_BT = ratio_BT * advantages_B1, clipped_BT * advantages_B1
+    policy_BT, stopped_BT = -torch.minimum(gain_BT, clipped_gain_BT), clipped_gain_BT < gain_BT
+    if settings.dual_clip:
+        is_far_BT = (advantages_B1 < 0) & (ratio_BT > settings.dual_clip)
+        policy_BT = torch.where(is_far_BT, -settings.dual_clip * advantages_B1, policy_BT)
+        stopped_BT = stopped_BT | is_far_BT
+    return policy_BT, stopped_BT
+
+
+def _divergence(toward_BT: torch.Tensor, settings: LossSettings) -> torch.Tensor:
+    """The k3 estimate of the divergence from the reference, by the logarithm of reference / policy."""
+    if not settings.clamp:
+        return toward_BT.exp() - toward_BT - 1
+    toward_BT = toward_BT.clamp(-MAX_LOG, MAX_LOG)
+    return (toward_BT.exp() - toward_BT - 1).clamp(max=MAX_DIVERGENCE)
 
 
 def _token_weight(settings: LossSettings, batch: BatchSize, length_B1: torch.Tensor) -> torch.Tensor:

@@ -23,14 +23,14 @@ from typing import TypeAlias
 
 import torch
 
-from p2r.config import AdvantageSettings, Phase
+from p2r.config import AdvantageSettings, LossSettings, Phase
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import VisionLanguageModel
 from p2r.training.engines.local.distributed import World, run_as_forward
 from p2r.training.engines.local.logprobs import Packed, compute_logprobs, pack
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, Snapshot
-from p2r.training.groups import Group
+from p2r.training.groups import Group, Rollout
 from p2r.training.loss import BatchSize, LossReport, policy_loss
 from p2r.training.watch.stopwatch import Stopwatch
 
@@ -64,10 +64,18 @@ class Compared:
     is_dead: bool
 
     @property
-    def kept(self) -> list[Reply]:
-        """Tokens and advantage of each rollout that is not masked."""
+    def kept(self) -> list[tuple[Rollout, float]]:
+        """Each rollout that is not masked, and its advantage."""
         pairs = zip(self.group.rollouts, self.advantages, strict=True)
-        return [(rollout.token_ids, advantage) for rollout, advantage in pairs if advantage is not None]
+        return [(rollout, advantage) for rollout, advantage in pairs if advantage is not None]
+
+    def learned(self, settings: LossSettings) -> list[Reply]:
+        """The tokens and advantages of those of them that the loss is computed from."""
+        return [
+            (rollout.token_ids, advantage)
+            for rollout, advantage in self.kept
+            if rollout.ended or not settings.mask_truncated
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +193,9 @@ def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, w
     """
     policy, phase, world = learner.policy, learner.phase, learner.world
     loss, size, num_updates = phase.loss, phase.optimizer.micro_batch_groups, phase.optimizer.updates_per_batch
-    teaching = [each for each in compared if each.kept and (loss.kl_coef or not each.is_dead)]
+    teaching = [each for each in compared if each.learned(loss) and (loss.kl_coef or not each.is_dead)]
     batch = measure_batch(learner, compared, teaching)
-    rows = [(each.group.prompt, each.kept) for each in teaching]
+    rows = [(each.group.prompt, each.learned(loss)) for each in teaching]
     micros = [_Micro(policy, rows[first : first + size]) for first in range(0, len(rows), size)]
     num_passes = max(world.gather([len(micros)]))
     if num_passes == 0:
@@ -237,10 +245,12 @@ def measure_batch(learner: Learner, compared: Sequence[Compared], teaching: Sequ
     Args:
         teaching: the groups that do.
     """
-    lengths = [len(token_ids) for each in compared for token_ids, _ in each.kept]
-    num_measured = sum(len(token_ids) for each in teaching for token_ids, _ in each.kept)
-    sums = learner.world.add_up([len(lengths), sum(lengths), num_measured])
-    num_rollouts, num_tokens, num_measured = map(int, sums)
+    loss = learner.phase.loss
+    num_rollouts = sum(len(each.kept) for each in compared)  # truncated ones too
+    num_tokens, num_measured = (
+        sum(len(token_ids) for each in groups for token_ids, _ in each.learned(loss)) for groups in (compared, teaching)
+    )
+    num_rollouts, num_tokens, num_measured = map(int, learner.world.add_up([num_rollouts, num_tokens, num_measured]))
     return BatchSize(num_rollouts, num_tokens, learner.phase.max_response_tokens, num_measured)
 
 

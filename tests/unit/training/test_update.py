@@ -197,6 +197,46 @@ def test_a_reward_that_is_not_finite_stops_with_the_weights_as_they_were() -> No
     assert all(torch.equal(weight, before[name]) for name, weight in learner.policy.trainable.items())
 
 
+def cut_off(group: Group, *places: int) -> Group:
+    rollouts = [replace(each, ended=place not in places) for place, each in enumerate(group.rollouts)]
+    return replace(group, rollouts=tuple(rollouts))
+
+
+@pytest.mark.parametrize("reduction", ["token-mean", "sequence-mean", "dr-grpo"])
+def test_a_truncated_reply_is_left_out_of_the_loss_and_stays_in_its_group(reduction: str) -> None:
+    """Beside the formula over the stock model's logits: what TRL does with `mask_truncated_completions`."""
+    changes = ["loss.mask_truncated=true", f"loss.reduction={reduction}"]
+    whole, other = make_groups((1.0, 0.0, 0.25), (0.0, 1.0, 0.0))
+    groups = [cut_off(whole, 1), cut_off(other, 0, 1, 2)]
+    learner = make_learner(changes)
+    rows = [(group.prompt, [rollout.token_ids for rollout in group.rollouts]) for group in groups]
+    with torch.no_grad():
+        own, reference = (
+            repeated_logits(model, rows) for model in (learner.policy.model, learner.snapshot.engine.model)
+        )
+    mean = 1.25 / 3  # of all three replies, the masked one as well
+    std = math.sqrt(sum((reward - mean) ** 2 for reward in (1.0, 0.0, 0.25)) / 2)
+    total, num_tokens = 0.0, 0
+    for place in (0, 2):
+        (logits, tokens), (other_logits, _) = own[place], reference[place]
+        new, ref = (each.log_softmax(-1).gather(1, tokens[:, None])[:, 0] for each in (logits, other_logits))
+        advantage = (whole.rollouts[place].reward - mean) / (std + 1e-6)
+        losses = (-advantage + 0.01 * ((ref - new).exp() - (ref - new) - 1)).tolist()
+        num_tokens += len(losses)
+        total += sum(losses) / len(losses) if reduction == "sequence-mean" else sum(losses)
+    longest = learner.phase.max_response_tokens
+    expected = {"token-mean": total / num_tokens, "sequence-mean": total / 6, "dr-grpo": total / (6 * longest)}
+    report = learn_step(learner, groups, 1e-3).report
+    assert report is not None and report.num_tokens == num_tokens
+    assert report.loss == pytest.approx(expected[reduction], rel=1e-6)
+
+
+def test_truncated_replies_teach_like_others_unless_they_are_masked() -> None:
+    [group] = make_groups((1.0, 0.0, 0.25))
+    assert torch.equal(find_gradient([group]), find_gradient([cut_off(group, 0, 2)]))
+    assert learn([cut_off(group, 0, 1, 2)], "loss.mask_truncated=true") is None
+
+
 def test_the_longest_reply_that_is_allowed_divides_the_loss_of_dr_grpo() -> None:
     changes = ["loss.kl_coef=0", "loss.reduction=dr-grpo"]
     short, long = (
