@@ -98,6 +98,7 @@ class Sample:
     chance: the accuracy of blind guessing on this sample; None when unknown.
     cluster: a name shared by samples that ask the same thing (the rotations of one HR-Bench question); "" when alone.
     cycle: the number of the rotation within its cluster, from 0; None without rotations.
+    nothing_there: True where the data says that there is no evidence to find: no gold boxes is the right answer.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Sample:
     options_in_question: bool = False
     cluster: str = ""
     cycle: int | None = None
+    nothing_there: bool = False
 
 
 class Usage(Frozen):

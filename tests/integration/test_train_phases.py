@@ -22,7 +22,7 @@ SCHEDULE = [
         "role": "perceiver",
         "steps": 2,
         "lr": 1e-4,
-        "reward": {"weights": {"format": 1.0, "count": 0.25}, "vetoes": []},
+        "reward": {"terms": {"format": 1.0, "count": 0.25}, "vetoes": []},
         "optimizer": {"updates_per_batch": 1},
     },
     {

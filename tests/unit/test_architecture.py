@@ -151,7 +151,7 @@ def test_no_other_room_reaches_torch_through_another() -> None:
         ("report/kit/page.py", "from p2r.training.update import update_policy", "p2r.report is not allowed to import"),
         ("runs/store.py", "import torch", "p2r.runs.store -> torch"),
         ("evaluation/scoring.py", "from p2r.models.local.engine import Engine", "p2r.evaluation is not allowed to"),
-        ("training/reward.py", "import torch", "p2r.training.reward -> torch"),
+        ("training/rewards/reward.py", "import torch", "p2r.training.rewards.reward -> torch"),
         ("boxes/fit.py", "from p2r.walks import walk_all", "p2r.boxes is not allowed to import p2r.walks"),
     ],
 )

@@ -42,6 +42,7 @@ class QuestionRow(Frozen):
 
     image: a path relative to the file, a data URL, base64, or a list or structure with one of these.
     target: the right answer, if known; for a choice, its letter or its text.
+    boxes: where the evidence is; [] says that there is none to find, and nothing that it is not known.
     id: defaults to the line's number.
     cluster: shared by rows that ask the same thing; intervals are computed over clusters.
     """
@@ -51,7 +52,7 @@ class QuestionRow(Frozen):
     options: tuple[str, ...] = ()
     answer_form: AnswerForm | None = None
     target: str | int | float | None = None
-    boxes: tuple[Corners | LabeledBox, ...] = ()
+    boxes: tuple[Corners | LabeledBox, ...] | None = None
     box_frame: Literal["pixels", "per_mille"] | None = None
     id: str | int | None = None
     category: str = ""
@@ -111,6 +112,7 @@ def _make_reader(path: Path, root: Path, joined: BoxFile | None) -> Callable[[Li
             category=row.category,
             chance=1 / len(options) if options else None,
             cluster=row.cluster,
+            nothing_there=row.boxes == () and not found,
         )
 
     return read

@@ -42,7 +42,9 @@ def _make_rows(samples: Iterable[Sample], images: ImagePlace) -> Iterator[TableR
             options=sample.options,
             answer_form=sample.answer_form,
             target=sample.target,
-            boxes=tuple(LabeledBox(box=box.xyxy, label=box.label) for box in sample.gold_boxes),
+            boxes=tuple(LabeledBox(box=box.xyxy, label=box.label) for box in sample.gold_boxes)
+            if sample.gold_boxes or sample.nothing_there
+            else None,
             box_frame="per_mille" if sample.gold_boxes else None,
             id=sample.id,
             category=sample.category,

@@ -1,6 +1,7 @@
 """Read boxes from a perceiver's reply, and measure how well they fit the gold boxes."""
 
 from p2r.boxes.fit import Localization, hits, iou, is_hit, localize, mean_best_iou, target_inside_crop
+from p2r.boxes.match import matched_f1, matched_iou
 from p2r.boxes.parse import RELEASE, ROBUST, ParseRules, parse_boxes
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "iou",
     "is_hit",
     "localize",
+    "matched_f1",
+    "matched_iou",
     "mean_best_iou",
     "parse_boxes",
     "target_inside_crop",

@@ -2,6 +2,7 @@
 
 from p2r.config.read import load_recipe, parse_recipe
 from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
+from p2r.config.reward import TERMS, JudgeSettings, RewardSettings, applies_to, is_own_term
 from p2r.config.settings import (
     ActiveRole,
     AdvantageSettings,
@@ -17,21 +18,21 @@ from p2r.config.settings import (
     PerRole,
     PhaseSettings,
     ProbeSettings,
-    RewardSettings,
     RolloutSettings,
-    Term,
     TrackerSettings,
 )
 from p2r.config.sft import SftSettings
 
 __all__ = [
     "ROLES",
+    "TERMS",
     "ActiveRole",
     "AdvantageSettings",
     "CheckpointSettings",
     "DataSettings",
     "DifficultySettings",
     "GuardSettings",
+    "JudgeSettings",
     "LoraSettings",
     "LossSettings",
     "ModelSettings",
@@ -46,8 +47,9 @@ __all__ = [
     "RewardSettings",
     "RolloutSettings",
     "SftSettings",
-    "Term",
     "TrackerSettings",
+    "applies_to",
+    "is_own_term",
     "load_recipe",
     "parse_recipe",
 ]

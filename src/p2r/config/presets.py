@@ -103,8 +103,11 @@ def _estimator_of(tables: Section) -> str | None:
 
 
 def _merge(below: object, above: object) -> object:
-    """`above` over `below`, table by table."""
+    """`above` over `below`, table by table; a list of reward terms is one setting."""
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
     under, over = cast("Section", below), cast("Section", above)
-    return {**under, **{name: _merge(under.get(name), value) for name, value in over.items()}}
+    return {
+        **under,
+        **{name: value if name == "terms" else _merge(under.get(name), value) for name, value in over.items()},
+    }

@@ -32,9 +32,15 @@ HINTS = {
     "out": 'name the folder of the run, such as out = "runs/first"',
 }
 
+RENAMED = {"weights": "terms"}
+"""Settings that have another name now."""
 RULES = {
     ("schedule", "too_short"): "it needs at least one phase",
     ("schedule", "tuple_type"): "it must be a list of tables",
+    (
+        "reward.judge",
+        "literal_error",
+    ): 'it must be "words", "partner", or a table such as { url = "http://host:8001/v1" }',
 }
 """Hints for values, by setting and pydantic's name of the error, where the general ones are not plain."""
 
@@ -63,7 +69,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
         raise ConfigError(f"the recipe {path} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
-    return parse_recipe(table, changes, where=str(path))
+    return parse_recipe(table, changes, where=str(path)).read_from(path.parent)
 
 
 def list_recipes() -> dict[str, Path]:
@@ -161,11 +167,13 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     errors = error.errors()
     # A phase's table contains the recipe's, so that a wrong setting of the recipe is reported for the phase as well.
     first = next((each for each in errors if each["loc"][:1] != ("schedule",)), errors[0])
-    place = [str(part) for part in first["loc"]]
+    place = [part for part in map(str, first["loc"]) if "[" not in part]  # the tag of a union
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
         known = _names_beside(place)
         near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+        if place[-1] in RENAMED:
+            near = [RENAMED[place[-1]]]
         hint = f"did you mean {'.'.join([*place[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
         return ConfigError(f"{where} has the unknown setting {name}", hint=hint)
     rule = RULES.get((name, first["type"]), "")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
 from p2r.config.presets import fill_in_recipe
+from p2r.config.reward import RewardSettings, applies_to
 from p2r.config.settings import (
     PHASE_TABLES,
     ActiveRole,
@@ -23,7 +24,6 @@ from p2r.config.settings import (
     PhaseRole,
     PhaseSettings,
     ProbeSettings,
-    RewardSettings,
     RolloutSettings,
     TrackerSettings,
 )
@@ -84,6 +84,11 @@ class Phase(Frozen):
         return ("perceiver",) if self.kind == "perceiver" else ("reasoner",)
 
     @property
+    def rated_role(self) -> ActiveRole:
+        """The role whose replies are rated: in `joint` the boxes are, and their answers share the reward."""
+        return self.roles[0]
+
+    @property
     def prompts_per_step(self) -> int:
         """Rows per step. `joint` samples both roles for each, so half as many rows make as many rollouts."""
         if self.kind == "sft":
@@ -128,6 +133,7 @@ class Recipe(Frozen):
     probe: ProbeSettings = ProbeSettings()
     guards: GuardSettings = GuardSettings()
     trackers: TrackerSettings = TrackerSettings()
+    _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="before")
     @classmethod
@@ -163,7 +169,34 @@ class Recipe(Frozen):
                 raise ValueError("data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:
             raise ValueError("the control joint halves rollout.prompts_per_step, which has to be even")
+        for phase in self.rewarded_phases:
+            terms = [term for term, weight in phase.reward.active_terms.items() if weight]
+            if not any(applies_to(term, phase.rated_role) for term in terms):
+                raise ValueError(
+                    f"the phase {phase.name} samples answers, and reward.terms has no term for them, only "
+                    f"{', '.join(terms)}"
+                )
         return self
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the settings, wherever they were read from."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the recipe's file, where reward functions are looked for; the current one without a file."""
+        return self._folder
+
+    def read_from(self, folder: Path) -> Recipe:
+        """Return the recipe as one that was read from a file in this folder."""
+        moved = self.model_copy()
+        moved._folder = folder
+        return moved
+
+    @property
+    def rewarded_phases(self) -> tuple[Phase, ...]:
+        """The phases that sample replies and reward them."""
+        return tuple(phase for phase in self.phases() if phase.roles)
 
     @property
     def roles(self) -> tuple[ActiveRole, ...]:

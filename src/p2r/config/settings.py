@@ -6,7 +6,6 @@ clip range, standard deviation, betas, weight decay, gradient clipping. Settings
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
@@ -20,13 +19,13 @@ from pydantic import (
 )
 
 from p2r.config.presets import Estimator
+from p2r.config.reward import RewardSettings
 from p2r.config.sft import SftSettings
 from p2r.types import Frame, Frozen
 
 ActiveRole = Literal["perceiver", "reasoner"]
 PhaseRole = Literal["perceiver", "reasoner", "answerer"]
 Method = Literal["grpo", "sft"]
-Term = Literal["correct", "format", "count", "overlap_penalty", "label_penalty"]
 Fraction = float
 
 
@@ -86,7 +85,7 @@ class DifficultySettings(Frozen):
 
 
 class DataSettings(Frozen):
-    """Questions and right answers. Boxes are not needed, and not used.
+    """Questions and right answers. Boxes are not needed, and not used unless a reward term compares with them.
 
     source: "needles" (generated, from seeds that are reserved for training), a P2R-10k folder or file, your own JSON
         lines, or any benchmark's spec.
@@ -126,38 +125,6 @@ class RolloutSettings(Frozen):
     prompts_at_once: PositiveInt = 8
     dynamic_sampling: bool = False
     max_rounds: PositiveInt = 3
-
-
-SET_WEIGHTS: Mapping[Term, float] = {"correct": 1.0}
-SET_VETOES: Mapping[str, tuple[Term, ...]] = {"paper": (), "release": ("overlap_penalty", "label_penalty")}
-
-
-class RewardSettings(Frozen):
-    """The weighted sum of terms, or zero where a veto holds.
-
-    set: "release" has the authors' two penalties as vetoes, "paper" is answer correctness alone (equation 3).
-    weights, vetoes: replace those of the set.
-    judge: how free answers are judged: by their words, or by the frozen role where the words differ.
-    overlong: weight of DAPO's soft punishment of replies that come near the token limit; 0 for none.
-    overlong_buffer: how near, as a share of the limit.
-    """
-
-    set: Literal["release", "paper"] = "release"
-    weights: dict[Term, float] | None = None
-    vetoes: tuple[Term, ...] | None = None
-    judge: Literal["words", "partner"] = "words"
-    overlong: float = Field(default=0.0, ge=0)
-    overlong_buffer: Fraction = Field(default=0.2, gt=0, le=1)
-
-    @property
-    def active_weights(self) -> Mapping[Term, float]:
-        """The weights of the terms that are summed."""
-        return SET_WEIGHTS if self.weights is None else self.weights
-
-    @property
-    def active_vetoes(self) -> tuple[Term, ...]:
-        """The terms that make the reward 0 where they are not 0 themselves."""
-        return SET_VETOES[self.set] if self.vetoes is None else self.vetoes
 
 
 class AdvantageSettings(Frozen):

@@ -6,8 +6,8 @@ that says neither yes nor no, are errors: failed is not wrong.
 
 from __future__ import annotations
 
-from p2r.dialogue import Model
-from p2r.judges.model import ModelJudge
+from p2r.dialogue import Decoding, Model
+from p2r.judges.model import DECODING, ModelJudge
 from p2r.judges.number import NumberJudge
 from p2r.judges.rules import BoxJudge, ChoiceJudge, RuleJudge, TextJudge
 from p2r.prompts import PromptSet
@@ -16,16 +16,19 @@ from p2r.types import Judge, Sample
 __all__ = ["BoxJudge", "ChoiceJudge", "ModelJudge", "NumberJudge", "RuleJudge", "TextJudge", "judge_for", "rule_for"]
 
 
-def judge_for(sample: Sample, model: Model | None = None, prompts: PromptSet | None = None) -> Judge:
+def judge_for(
+    sample: Sample, model: Model | None = None, prompts: PromptSet | None = None, *, decoding: Decoding = DECODING
+) -> Judge:
     """Return the judge for a sample's answer form.
 
     A free-form answer is judged by its words and, where they differ from the target's, by `model` if there is one.
 
     Args:
         prompts: the set with the judging prompt; `release` when None.
+        decoding: how the model replies.
     """
     if sample.answer_form == "free_form" and model is not None:
-        return ModelJudge(model, prompts)
+        return ModelJudge(model, prompts, decoding=decoding)
     return rule_for(sample)
 
 

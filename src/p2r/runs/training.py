@@ -4,6 +4,7 @@ recipe.json       `p2r.config.Recipe`, defaults included
 metrics.jsonl     a `Step` per line
 probes.jsonl      a `Probe` per line
 rollouts.jsonl    a `QuotedGroup` per line: one group of each step, word by word
+rewards.json      `RewardSources`, if the recipe names reward functions
 
 A run that is still under way, or was killed, is read like a finished one: a last line that was cut off is left out.
 Older versions wrote fewer keys and newer ones may write more, so missing keys have no value and unknown keys are
@@ -27,6 +28,7 @@ from p2r.files import BROKEN_LOG_HINT, read_log
 from p2r.types import Frozen, Trace
 
 RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
+REWARDS_FILE = "rewards.json"
 EVIDENCE_FOLDER = "evidence"
 BEST_FOLDER = "best"
 
@@ -51,6 +53,8 @@ class Step(LogRow):
     num_box_replies: replies with boxes, the policy's and the frozen perceiver's. num_other_frame: those with a box that
         was left out because it does not fit the frame in which it is read.
     num_partner_calls, num_reused: calls of the frozen role, and calls that its memo answered instead.
+    num_judge_calls, num_judge_reused: the same of a model that judges free answers.
+    failures: rollouts without a reward, by why.
     mean_boxes, one_box, mean_box_area, hit_rate: of the perceiver's rollouts; areas are shares of the image.
     terms: mean of each reward term.
     policy, kl, entropy, clip_share, ratio: means over the response tokens; kl and entropy in nats.
@@ -76,6 +80,9 @@ class Step(LogRow):
     num_other_frame: int = 0
     num_partner_calls: int = 0
     num_reused: int = 0
+    num_judge_calls: int = 0
+    num_judge_reused: int = 0
+    failures: Mapping[str, int] = {}
     mean_boxes: float | None = None
     one_box: float | None = None
     mean_box_area: float | None = None
@@ -115,7 +122,11 @@ class Probe(LogRow):
 
 
 class QuotedRollout(Frozen):
-    """One rollout. reward, advantage: None when it was masked, because it, or too much of its group, was not judged."""
+    """One rollout.
+
+    reward, advantage: None when it was masked, because it, or too much of its group, was not judged.
+    failure: why it was not judged.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -123,6 +134,7 @@ class QuotedRollout(Frozen):
     reward: float | None
     advantage: float | None
     terms: Mapping[str, float]
+    failure: str = ""
     trace: Trace | None
 
 
@@ -132,6 +144,12 @@ class QuotedGroup(LogRow):
     sample_id: str
     role: ActiveRole
     rollouts: tuple[QuotedRollout, ...]
+
+
+class RewardSources(Frozen):
+    """A hash of the file that defines each reward function of the user's, by term, as the run last used it."""
+
+    sources: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ class SampledReply:
     """A sampled reply to a prompt.
 
     perception: the boxes that it names, or those whose evidence it answers on.
-    terms: the reward terms of its form.
+    terms: the reward terms that are known before it is judged.
+    faults: why reward functions could not rate it, by term.
     """
 
     asked: Asked
@@ -61,6 +62,7 @@ class SampledReply:
     completion: Completion
     perception: Perception
     terms: Mapping[str, float]
+    faults: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Rollout:
     trace: the walk that judged it; None when there was none.
     reward: None when it could not be judged: masked out of its group, never a zero.
     terms: the reward's terms by name.
+    failure: why there is no reward; "" when there is one.
     """
 
     token_ids: tuple[int, ...]
@@ -80,6 +83,7 @@ class Rollout:
     trace: Trace | None
     reward: float | None
     terms: Mapping[str, float]
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,11 @@ class RolloutStats:
     num_failed: rollouts that could not be judged. num_truncated: rollouts cut off at the token limit.
     num_walked: replies that were judged; num_unique of them differ within their group (box sets: to the pixel).
     num_partner_calls: calls of the frozen role; num_reused: calls that its memo answered instead.
+    num_judge_calls: calls of a judging model; num_judge_reused: calls that its memo answered instead.
     num_tokens: sampled tokens; num_prompt_tokens: tokens of the prompts, each counted once.
     seconds: the seconds of each part.
     frames: of the replies with boxes, the policy's and the frozen perceiver's.
+    causes: rollouts that could not be judged, by why.
     """
 
     num_rows: int = 0
@@ -121,8 +127,11 @@ class RolloutStats:
     num_reused: int = 0
     num_tokens: int = 0
     num_prompt_tokens: int = 0
+    num_judge_calls: int = 0
+    num_judge_reused: int = 0
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     frames: FrameCount = field(default_factory=FrameCount)
+    causes: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def unique_share(self) -> float | None:
@@ -133,6 +142,7 @@ class RolloutStats:
         """Count a finished rollout, and return it."""
         self.num_rollouts += 1
         self.num_failed += rollout.reward is None
+        self.causes.update([rollout.failure] if rollout.failure else [])
         self.num_truncated += not rollout.ended
         self.num_tokens += len(rollout.token_ids)
         return rollout
@@ -140,11 +150,12 @@ class RolloutStats:
     def add(self, other: RolloutStats) -> None:
         """Add the counts and seconds of `other`."""
         for name in self.__dataclass_fields__:
-            if name not in ("seconds", "frames"):
+            if name not in ("seconds", "frames", "causes"):
                 setattr(self, name, getattr(self, name) + getattr(other, name))
         self.frames.add(other.frames)
         for part, seconds in other.seconds.items():
             self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+        self.causes.update(other.causes)
 
     @contextmanager
     def timing(self, part: str) -> Generator[None, None, None]:

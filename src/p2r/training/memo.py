@@ -4,7 +4,7 @@ The frozen role does not change within a phase, so what it has said once holds f
 
 `Memo` holds answers. Two calls are equal when the reasoner sees and reads the same: the same image, the same boxes in
 the same order to the pixel, the same crops, the same question. Labels are not drawn, so they do not count; replies
-without a usable box all show the image alone.
+without a usable box all show the image alone. It also holds what a judging model said of answers.
 
 `EvidenceStore` holds perceptions, on disk (algorithm 1, line 16). Decoding is greedy, so one perception of a row serves
 all its rollouts, all epochs and every resume. The folder belongs to one set of weights, prompts, budget and decoding;
@@ -14,6 +14,7 @@ left of a batch is forgotten, and all of the batch is perceived again, as it wou
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
+from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.evidence import Evidence, plan_crops
 from p2r.files import explain_write_errors, replace_file
 from p2r.images.budget import FullImage
@@ -56,9 +58,10 @@ class _Dumped(Frozen):
     num_asked: int
     num_reused: int
     replies: Mapping[str, Completion]
+    judged: _Dumped | None = None
 
 
-class Memo:
+class Replies:
     """Replies by what was asked.
 
     num_asked, num_reused: calls that reached the model, and calls that were answered from memory.
@@ -88,9 +91,27 @@ class Memo:
 
     def load(self, dumped: Mapping[str, JsonValue]) -> None:
         """Restore what `dump` returned."""
-        stored = _Dumped.model_validate(dumped)
+        self._restore(_Dumped.model_validate(dumped))
+
+    def _restore(self, stored: _Dumped) -> None:
         self._replies = dict(stored.replies)
         self.num_asked, self.num_reused = stored.num_asked, stored.num_reused
+
+
+class Memo(Replies):
+    """Replies of the frozen role, and in `judged` those of a judging model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judged = Replies()
+
+    def dump(self) -> dict[str, JsonValue]:
+        return {**super().dump(), "judged": self.judged.dump()}
+
+    def _restore(self, stored: _Dumped) -> None:
+        super()._restore(stored)
+        if stored.judged is not None:
+            self.judged._restore(stored.judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +138,48 @@ class MemoReasoner:
             self.memo.num_asked += 1
             if self.remembers and not reply.was_drawn:
                 self.memo.add(key, reply)
+        return reply
+
+
+class MemoModel:
+    """A judging model that repeats earlier replies from memory.
+
+    shares: a prompt that is under way is not sent again; whoever asks waits for its reply. Not for a model that
+        answers in batches, which waits for all that ask.
+    """
+
+    def __init__(self, model: Model, memo: Replies, *, shares: bool) -> None:
+        self._model, self._memo, self._shares = model, memo, shares
+        self._under_way: dict[str, asyncio.Task[Completion]] = {}
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._model.profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Reply to a prompt without images. Raises what the model raises."""
+        key = hashlib.sha256(json.dumps([prompt.system, prompt.text, decoding.model_dump()]).encode()).hexdigest()[:24]
+        if (reply := self._memo.find(key)) is not None:
+            return reply
+        if not self._shares:
+            return await self._ask(key, prompt, decoding)
+        if (task := self._under_way.get(key)) is not None:
+            reply = await asyncio.shield(task)
+            self._memo.num_reused += 1
+            return reply.model_copy(update={"reused": "shared"})
+        task = self._under_way[key] = asyncio.ensure_future(self._ask(key, prompt, decoding))
+        task.add_done_callback(lambda _: self._under_way.pop(key))
+        return await task
+
+    async def _ask(self, key: str, prompt: Prompt, decoding: Decoding) -> Completion:
+        reply = await self._model.complete(prompt, decoding)
+        self._memo.num_asked += 1
+        if not reply.was_drawn:
+            self._memo.add(key, reply)
         return reply
 
 

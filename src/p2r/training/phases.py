@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.config import Phase, Recipe
+from p2r.config import PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import ModelPerceiver
@@ -32,6 +32,7 @@ from p2r.training.engines.local.policy import (
 from p2r.training.lockstep import Partner
 from p2r.training.memo import EvidenceStore, Memo
 from p2r.training.partner import open_partner
+from p2r.training.rewards.reward import make_rewarder
 from p2r.training.rollout import Roller
 from p2r.training.state.run_folder import RunFolder
 from p2r.training.update import Learner
@@ -69,8 +70,10 @@ async def open_phase(
     snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency)
     split_model(policy.model, world)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
+    needs_partner = phase.kind == "reasoner" or make_rewarder(recipe, phase).asks_partner
+    settings = recipe.partner if needs_partner else PartnerSettings()  # without questions, without a server
     async with AsyncExitStack() as closing:
-        partner = await closing.enter_async_context(_open_partner(recipe, snapshot, policy, run, world))
+        partner = await closing.enter_async_context(_open_partner(settings, snapshot, policy, run, world))
         evidence = None
         if phase.kind == "reasoner":
             decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
@@ -114,10 +117,9 @@ def save_weights(state: PhaseState, folder: Path) -> None:
 
 @asynccontextmanager
 async def _open_partner(
-    recipe: Recipe, snapshot: Snapshot, policy: Policy, run: RunFolder, world: World
+    settings: PartnerSettings, snapshot: Snapshot, policy: Policy, run: RunFolder, world: World
 ) -> AsyncGenerator[Partner, None]:
     """The other role. A server is launched by the first process; the others wait for it."""
-    settings = recipe.partner
     if not world.is_first:
         world.wait()
         settings = settings.model_copy(update={"launch": None})

@@ -25,7 +25,6 @@ from p2r.dialogue import Decoding
 from p2r.errors import P2RError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
-from p2r.judges import judge_for
 from p2r.pipeline import walk_twice
 from p2r.prompts import PromptSet
 from p2r.roles import EvidenceReasoner, GivenPerceiver, Reasoner, perceiver_prompt, read_perception, reasoner_prompt
@@ -35,7 +34,9 @@ from p2r.training.engines.local.generate import Generated
 from p2r.training.groups import Asked, FailureGauge, Group, Rolled, Rollout, RolloutStats, SampledReply
 from p2r.training.lockstep import Partner, Walk, finish_all
 from p2r.training.memo import EvidenceStore, Memo, MemoReasoner, evidence_key
-from p2r.training.reward import box_terms, form_terms, is_vetoed, reward_reply
+from p2r.training.rewards.built_in import box_terms, form_terms
+from p2r.training.rewards.reward import make_rewarder
+from p2r.training.rewards.verifier import open_verifier
 from p2r.types import Perception, Sample, Trace
 
 Given = TypeVar("Given")
@@ -79,6 +80,8 @@ class Roller:
         decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
         reasoner = EvidenceReasoner(partner.model, prompts, decoding)
         self._reasoner = MemoReasoner(reasoner, self.memo, remembers=recipe.partner.memo)
+        self._verifier = open_verifier(phase.reward, partner, prompts, self.memo.judged)
+        self._rewarder = make_rewarder(recipe, phase)
         self._failures = FailureGauge(recipe.partner.max_error_rate)
         self._lots = asyncio.Semaphore(LOTS_AT_ONCE if partner.is_elsewhere else 1)
         self._sampling = asyncio.Lock()
@@ -92,12 +95,15 @@ class Roller:
         """
         rolled, memo, size = Rolled(), self.memo, self._phase.rollout.prompts_at_once
         num_asked, num_reused = memo.num_asked, memo.num_reused
+        num_judged, num_judge_reused = memo.judged.num_asked, memo.judged.num_reused
         lots = [rows[start : start + size] for start in range(0, len(rows), size)]
         for lot in await finish_all(self._roll_lot(lot, step) for lot in lots):
             rolled.extend(lot)
         self._failures.check()
         rolled.stats.num_partner_calls += memo.num_asked - num_asked
         rolled.stats.num_reused += memo.num_reused - num_reused
+        rolled.stats.num_judge_calls += memo.judged.num_asked - num_judged
+        rolled.stats.num_judge_reused += memo.judged.num_reused - num_judge_reused
         return rolled
 
     async def roll_out_alive(self, draw: Callable[[int], Sequence[Sample]], num_prompts: int, step: int) -> Rolled:
@@ -129,8 +135,9 @@ class Roller:
         """Lines 8 to 14: G box sets for each row, each answered by the frozen reasoner; rewarded by the answers."""
         asked = await self._ask_perceiver(await self._open(rows, stats), stats)  # line 8
         replies = await self._sample(asked, self._group_size, step, stats)  # line 9: B_i
+        replies = await self._rate(replies, stats)
         traces = await self._walk(replies, stats)  # lines 10 to 12: Y_i
-        rollouts = [self._reward(*pair, stats) for pair in zip(replies, traces, strict=True)]  # lines 13, 24 to 27
+        rollouts = await self._reward(replies, traces, stats)  # lines 13, 24 to 27
         return self._group(asked, rollouts, stats)
 
     async def sample_answers(self, rows: Sequence[Sample], step: int, stats: RolloutStats) -> list[Group]:
@@ -139,16 +146,17 @@ class Roller:
         questions = [(sample.id, sample, full_image, perception) for (sample, full_image), perception in looked]
         asked = _present(await self._ask_reasoner(questions, stats))  # lines 17 and 18
         replies = await self._sample(asked, self._group_size, step, stats)  # line 19: Y_i
+        replies = await self._rate(replies, stats)
         traces = await self._walk(replies, stats)
-        rollouts = [self._reward(*pair, stats) for pair in zip(replies, traces, strict=True)]  # lines 21, 24 to 27
+        rollouts = await self._reward(replies, traces, stats)  # lines 21, 24 to 27
         return self._group(asked, rollouts, stats)
 
     async def sample_jointly(self, rows: Sequence[Sample], step: int, stats: RolloutStats) -> list[Group]:
         """The control `joint`: the policy answers once on each of its own box sets, and the answer rewards the two."""
         size = self._group_size
         asked = await self._ask_perceiver(await self._open(rows, stats), stats)
-        looks = await self._sample(asked, size, step, stats)
-        counting = {k: look for k, look in enumerate(looks) if not is_vetoed(look.terms, self._phase.reward)}
+        looks = await self._rate(await self._sample(asked, size, step, stats), stats)
+        counting = {k: look for k, look in enumerate(looks) if not self._rewarder.is_vetoed(look)}
         questions = [
             (f"{look.asked.name}/{k % size}", look.asked.sample, look.asked.full_image, look.perception)
             for k, look in counting.items()
@@ -159,10 +167,13 @@ class Roller:
         # A box set with an answer is judged by it, a vetoed one as it is, one whose evidence failed not at all.
         judged = {k: answers.get(k, look) for k, look in enumerate(looks) if k not in counting.keys() - going}
         traces = dict(zip(judged, await self._walk(list(judged.values()), stats), strict=True))
-        rollouts = [self._reward(look, traces.get(k), stats) for k, look in enumerate(looks)]
+        rollouts = await self._reward(looks, [traces.get(k) for k in range(len(looks))], stats)
         followers: list[Group] = []
         for k, answer in answers.items():
-            rollout = replace(self._reward(answer, traces[k], stats), reward=rollouts[k].reward)
+            rollout = replace(
+                self._rewarder.make_rollout(answer, traces[k]), reward=rollouts[k].reward, failure=rollouts[k].failure
+            )
+            stats.count(rollout)
             one = answer.asked
             followers.append(Group(one.sample, "reasoner", one.encoded, (rollout,), parent=(k // size, k % size)))
         return [*self._group(asked, rollouts, stats), *followers]
@@ -254,17 +265,16 @@ class Roller:
         """The walk that judges a reply, and a key that equal replies to a prompt share.
 
         An answer is judged as it is. On a box set the frozen reasoner answers, unless a veto makes the answer
-        irrelevant.
+        irrelevant, or the reward does not depend on it.
         """
         one = reply.asked
-        by_model = self._phase.reward.judge == "partner"
-        judge = judge_for(one.sample, self._partner.model if by_model else None, self._prompts)
+        judge = self._verifier.judge_for(one.sample)
         key: Hashable = (one.name, reply.completion.text)
         reasoner: Reasoner | None = GivenReasoner(reply.completion)
         if one.role == "perceiver":
-            vetoed = is_vetoed(reply.terms, self._phase.reward)
-            key = (one.name, vetoed, evidence_key(one.full_image.size, reply.perception.boxes))
-            reasoner, judge = (None, None) if vetoed else (self._reasoner, judge)
+            unasked = self._rewarder.is_vetoed(reply) or not self._rewarder.needs_answer
+            key = (one.name, unasked, evidence_key(one.full_image.size, reply.perception.boxes))
+            reasoner, judge = (None, None) if unasked else (self._reasoner, judge)
 
         async def walk() -> Trace:
             perceiver = GivenPerceiver(reply.perception)
@@ -272,9 +282,19 @@ class Roller:
 
         return key, walk
 
-    def _reward(self, reply: SampledReply, trace: Trace | None, stats: RolloutStats) -> Rollout:
-        limit = self._phase.rollout.max_new_tokens.of(reply.asked.role)
-        return stats.count(reward_reply(reply, trace, self._phase.reward, limit))
+    async def _rate(self, replies: Sequence[SampledReply], stats: RolloutStats) -> list[SampledReply]:
+        with stats.timing("rate"):
+            return await self._rewarder.rate_replies(replies)
+
+    async def _reward(
+        self, replies: Sequence[SampledReply], traces: Sequence[Trace | None], stats: RolloutStats
+    ) -> list[Rollout]:
+        with stats.timing("rate"):
+            rollouts = await self._rewarder.reward(replies, traces)
+        if self._rewarder.has_own_terms:  # a walk that failed was counted where it was walked
+            walked = [trace is not None and trace.failure is None for trace in traces]
+            self._failures.count(rollout.failure for rollout, done in zip(rollouts, walked, strict=True) if done)
+        return [stats.count(rollout) for rollout in rollouts]
 
     def _group(self, asked: Sequence[Asked], rollouts: Sequence[Rollout], stats: RolloutStats) -> list[Group]:
         """G rollouts per prompt; rows that did not come to a prompt are counted."""

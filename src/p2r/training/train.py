@@ -34,6 +34,8 @@ from p2r.training.engines.local.optimizer import rate_at
 from p2r.training.engines.local.policy import describe_weights
 from p2r.training.groups import Rolled
 from p2r.training.phases import PhaseState, make_roller, open_phase, save_weights
+from p2r.training.rewards.find import find_all_terms, note_sources
+from p2r.training.rewards.verifier import check_judges
 from p2r.training.rollout import Roller
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows
@@ -160,6 +162,8 @@ async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, 
                 f"{count_nouns(world.size, 'process', 'processes')}",
                 hint="make rollout.prompts_per_step a multiple of the number of processes",
             )
+    own_terms = find_all_terms(recipe)
+    await check_judges(recipe)
     rows = await asyncio.to_thread(load_rows, recipe)
     probed = await asyncio.to_thread(load_probe, recipe)
     with open_run(recipe, resume=resume, world=world) as run:
@@ -170,6 +174,9 @@ async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, 
             training.best = done.best if done is not None else None
             for data in {id(each): each for each in rows.values()}.values():
                 for sentence in data.explain():
+                    training.say(sentence)
+            if world.is_first:
+                for sentence in note_sources(run.folder, own_terms):
                     training.say(sentence)
             source = recipe.model.source
             for phase in recipe.phases():

@@ -10,6 +10,7 @@ import pytest
 
 from p2r.benchmarks import check_benchmark, load_benchmark
 from p2r.benchmarks.annotations.box_files import read_box_file, write_coco, write_label_studio
+from p2r.benchmarks.folder_write import write_questions as write_copy
 from p2r.errors import DataError
 from tests.fakes.benchmark_files import make_bytes
 
@@ -123,6 +124,14 @@ def test_boxes_go_to_other_tools_and_come_back(tmp_path: Path, write: object) ->
     for box, expected in zip(joined[0].gold_boxes, samples[0].gold_boxes, strict=True):
         assert box.xyxy == pytest.approx(expected.xyxy)
     assert joined[1].gold_boxes == () and joined.differences == ()
+
+
+def test_an_empty_list_of_boxes_says_that_there_is_nothing_to_find(tmp_path: Path) -> None:
+    path = write_questions(tmp_path, GOOD, GOOD | {"boxes": []}, GOOD | {"boxes": None}, BOXED)
+    samples = load_benchmark(path)
+    assert [sample.nothing_there for sample in samples] == [False, True, False, False]
+    write_copy(samples, tmp_path / "copy.jsonl")
+    assert [sample.nothing_there for sample in load_benchmark(tmp_path / "copy.jsonl")] == [False, True, False, False]
 
 
 def test_boxes_of_images_nobody_asks_about_are_reported(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
+from p2r.training.rewards.find import find_all_terms
+from p2r.training.rewards.reward import describe_reward
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import load_rows
 from p2r.training.state.run_folder import open_run
@@ -58,6 +60,8 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
             for role, longest in data.longest_prompt.items()
         )
     yield from _describe_phases(recipe, rows)
+    find_all_terms(recipe)
+    yield from (f"reward, {phase.name}: {describe_reward(phase)}" for phase in recipe.rewarded_phases)
     for role in recipe.roles:
         phase = next(phase for phase in recipe.phases() if role in phase.roles)
         longest = rows[phase.index].longest_prompt[role]

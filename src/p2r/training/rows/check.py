@@ -6,7 +6,8 @@ very chat text, with as many visual tokens as the images will take. A reasoner's
 largest is assumed: the whole image, and three crops as large as crops can get.
 
 Paper: appendix C.1 (P2R-10k) and Table 6 (`filter_overlong_prompts`). Needles come from seeds that are reserved for
-training. Boxes in the data are only for probes and reports; nothing is learned from them.
+training. Boxes in the data are only for probes and reports; nothing is learned from them, unless a reward term compares
+with them: then each row needs its gold boxes, or has to say that there is nothing to find.
 """
 
 from __future__ import annotations
@@ -74,12 +75,15 @@ def load_training_data(
     profile: ModelProfile,
     prompts: PromptSet,
     *,
+    needs_target: bool = True,
+    needs_gold: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TrainingData:
     """Read and check all rows.
 
     Args:
         roles: their prompts have to fit.
+        needs_target, needs_gold: whether a row needs a right answer, and gold boxes, to be rewarded.
         on_progress: called with the number of rows that are checked, and the number of all.
 
     Raises:
@@ -90,7 +94,8 @@ def load_training_data(
     left_out, dropped, rows = list(benchmark.left_out), list[LeftOut](), list[Sample]()
     longest: dict[ActiveRole, int] = dict.fromkeys(roles, 0)
     decode = settings.check_images == "decode" and settings.source != "needles"
-    for count, (sample, fault) in enumerate(zip(samples, _check_rows(samples, decode), strict=True), start=1):
+    faults = _check_rows(samples, decode, needs_target, needs_gold)
+    for count, (sample, fault) in enumerate(zip(samples, faults, strict=True), start=1):
         if on_progress is not None:
             on_progress(count, len(samples))
         try:
@@ -148,14 +153,17 @@ def count_tokens(sample: Sample, role: ActiveRole, encoder: PromptEncoder, budge
     )
 
 
-def _check_rows(samples: Sequence[Sample], decode: bool) -> Iterator[P2RError | None]:
+def _check_rows(
+    samples: Sequence[Sample], decode: bool, needs_target: bool, needs_gold: bool
+) -> Iterator[P2RError | None]:
     """Yield what is wrong with each row, apart from its length. Images are decoded side by side, each once."""
     seen: set[str] = set()
     fresh = [sample.image.uri not in seen and not seen.add(sample.image.uri) for sample in samples]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         shown_images = pool.map(_open, samples, [decode and each for each in fresh])
         for sample, fault in zip(samples, shown_images, strict=True):
-            yield fault or _check_answer(sample)
+            fault = fault or (_check_answer(sample) if needs_target else None)
+            yield fault or (_check_gold(sample) if needs_gold else None)
 
 
 def _open(sample: Sample, decode: bool) -> P2RError | None:
@@ -183,6 +191,15 @@ def _check_answer(sample: Sample) -> P2RError | None:
     return DataError(
         f"its right answer {sample.target!r} would not be judged right as {sample.answer_form}",
         hint="check the target and the answer form",
+    )
+
+
+def _check_gold(sample: Sample) -> P2RError | None:
+    if sample.gold_boxes or sample.nothing_there:
+        return None
+    return DataError(
+        "it has no gold boxes, which a term of its reward compares with",
+        hint='give it boxes, and "boxes": [] where there is nothing to find',
     )
 
 

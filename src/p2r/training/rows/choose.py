@@ -43,7 +43,15 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
         profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
         roles: list[ActiveRole] = [role for role in ROLES if any(role in phase.roles for phase in phases)]
         encoder = PromptEncoder(checkpoint)
-        data = load_training_data(phases[0].data, roles, encoder, profile, load_prompt_set(prompts))
+        data = load_training_data(
+            phases[0].data,
+            roles,
+            encoder,
+            profile,
+            load_prompt_set(prompts),
+            needs_target=any(phase.reward.counts("correct") for phase in phases),
+            needs_gold=any(phase.reward.needs_gold(phase.rated_role) for phase in phases if phase.roles),
+        )
         loaded |= {phase.index: data for phase in phases}
     return loaded
 

@@ -103,6 +103,9 @@ def measure_step(
         num_other_frame=stats.frames.others.total(),
         num_partner_calls=stats.num_partner_calls,
         num_reused=stats.num_reused,
+        num_judge_calls=stats.num_judge_calls,
+        num_judge_reused=stats.num_judge_reused,
+        failures=dict(stats.causes.most_common()),
         mean_boxes=mean_of(rollout.num_boxes for rollout in boxed),
         one_box=mean_of([rollout.num_boxes == 1 for rollout in boxed]),
         mean_box_area=mean_of(rollout.box_area for rollout in boxed),
@@ -133,6 +136,7 @@ def quote_group(phase: str, step: int, compared: Compared) -> QuotedGroup:
                 reward=rollout.reward,
                 advantage=advantage,
                 terms=rollout.terms,
+                failure=rollout.failure,
                 trace=rollout.trace,
             )
             for rollout, advantage in zip(compared.group.rollouts, compared.advantages, strict=True)
@@ -142,13 +146,14 @@ def quote_group(phase: str, step: int, compared: Compared) -> QuotedGroup:
 
 def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
     """The counts of all processes; the seconds are those of this one."""
-    names = [field.name for field in fields(RolloutStats) if field.name not in ("seconds", "frames")]
+    names = [field.name for field in fields(RolloutStats) if field.name not in ("seconds", "frames", "causes")]
     sums = world.add_up([float(getattr(stats, name)) for name in names])
     summed = RolloutStats(seconds=stats.seconds)
     for name, value in zip(names, sums, strict=True):
         setattr(summed, name, int(value))
     for frames in world.gather([stats.frames]):
         summed.frames.add(frames)
+    summed.causes.update(world.gather(list(stats.causes.elements())))
     return summed
 
 

@@ -94,6 +94,31 @@ def test_a_image_that_is_cut_off_is_found_by_decoding(tmp_path: Path, encoder: P
         load(DataSettings(source=str(path)), encoder)
 
 
+def load_for(path: Path, encoder: PromptEncoder, **needs: bool) -> TrainingData:
+    profile = training_profile(open_checkpoint(CHECKPOINT), None)
+    return load_training_data(DataSettings(source=str(path)), ROLES, encoder, profile, PROMPTS, **needs)
+
+
+def test_a_reward_by_gold_boxes_needs_them_or_that_there_are_none(tmp_path: Path, encoder: PromptEncoder) -> None:
+    boxed = {"id": "boxed", "target": "x", "boxes": [[1, 1, 9, 9]], "box_frame": "per_mille"}
+    empty, bare = {"id": "empty", "target": "x", "boxes": []}, {"id": "bare", "target": "x"}
+    kept = load_for(write_rows(tmp_path, boxed, empty), encoder, needs_gold=True).rows
+    assert [(row.id, len(row.gold_boxes), row.nothing_there) for row in kept] == [
+        ("boxed", 1, False),
+        ("empty", 0, True),
+    ]
+    with pytest.raises(DataError, match="row 'bare' cannot be trained on: it has no gold boxes") as caught:
+        load_for(write_rows(tmp_path, boxed, bare), encoder, needs_gold=True)
+    assert '"boxes": []' in caught.value.hint and "data.skip_bad = 1" in caught.value.hint
+
+
+def test_a_reward_without_answers_needs_no_right_answer(tmp_path: Path, encoder: PromptEncoder) -> None:
+    path = write_rows(tmp_path, {"id": "bare"}, {"id": "odd", "target": "a few", "answer_form": "number"})
+    assert len(load_for(path, encoder, needs_target=False).rows) == 2
+    with pytest.raises(DataError, match="it has no right answer"):
+        load_for(path, encoder)
+
+
 def test_rows_that_are_too_long_are_left_out_and_counted(tmp_path: Path, encoder: PromptEncoder) -> None:
     path = write_rows(tmp_path, {"target": "x"}, {"target": "x", "question": "Where is the kite? " * 100})
     data = load(DataSettings(source=str(path), max_prompt_tokens=PerRole(perceiver=400, reasoner=8704)), encoder)

@@ -1,0 +1,130 @@
+"""Ask reward functions what they think of sampled replies. What one cannot rate has no rating; it is never a zero."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import traceback
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from p2r.errors import count_nouns, excerpt
+from p2r.training.rewards.find import OwnTerm
+from p2r.training.rewards.rated import Rated
+
+AT_ONCE = 32
+"""Calls of one `async` function that are under way at a time."""
+_MOST_CHARS = 200
+
+Call: TypeAlias = Mapping[str, object]
+"""The arguments of a call by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unrated:
+    """The reason why a function could not rate a reply, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """The ratings of one reply: a number by term, and by term why there is none."""
+
+    values: dict[str, float] = field(default_factory=dict[str, float])
+    faults: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Rater:
+    """Asks the functions of a phase. The same one is never called twice at a time, unless it is `async`."""
+
+    def __init__(self, terms: Sequence[OwnTerm]) -> None:
+        self._terms = terms
+        self._calling = {term.name: asyncio.Lock() for term in terms}
+
+    async def rate(self, replies: Sequence[Rated]) -> list[Rating]:
+        """Ask all functions about all replies; returns a rating for each reply."""
+        ratings = [Rating() for _ in replies]
+        if not replies:
+            return ratings
+        columns = await asyncio.gather(*(self._ask(term, replies) for term in self._terms))
+        for term, column in zip(self._terms, columns, strict=True):
+            for rating, said in zip(ratings, column, strict=True):
+                found = said if isinstance(said, Unrated) else _read_number(said)
+                if isinstance(found, Unrated):
+                    rating.faults[term.name] = f"the reward term {term.name} {found.text}"
+                else:
+                    rating.values[term.name] = found
+        return ratings
+
+    async def _ask(self, term: OwnTerm, replies: Sequence[Rated]) -> list[object]:
+        """Return what a function says of each reply."""
+        calls = [{name: getattr(reply, name) for name in term.parameters} for reply in replies]
+        if not term.is_batched:
+            return await self._call_all(term, calls)
+        (said,) = await self._call_all(term, [{name: [each[name] for each in calls] for name in term.parameters}])
+        return _spread(said, len(replies))
+
+    async def _call_all(self, term: OwnTerm, calls: Sequence[Call]) -> list[object]:
+        """Return the result of each call. Functions run in a thread, one call after the other."""
+        async with self._calling[term.name]:
+            results = await asyncio.to_thread(lambda: [_try_call(term, call) for call in calls])
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def finish(result: object) -> object:
+            if not inspect.isawaitable(result):
+                return result
+            async with slots:
+                return await _try_await(cast("Awaitable[object]", result))
+
+        return list(await asyncio.gather(*map(finish, results)))
+
+
+def _try_call(term: OwnTerm, call: Call) -> object:
+    try:
+        return term.function(**call)
+    except Exception as error:
+        return _explain(error)
+
+
+async def _try_await(result: Awaitable[object]) -> object:
+    try:
+        return await result
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> Unrated:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = excerpt(f"{type(error).__name__}: {error}", _MOST_CHARS)[1:-1]
+    return Unrated(f"raised {text} ({Path(last.filename).name}, line {last.lineno})")
+
+
+def _spread(said: object, num: int) -> list[object]:
+    """Return what a batched function says of each reply."""
+    if isinstance(said, Unrated):
+        return [said] * num
+    values = cast("object", getattr(said, "tolist", lambda: said)())  # an array
+    if not isinstance(values, (list, tuple)):
+        return [Unrated(f"returned {excerpt(said)} and not a list")] * num
+    items = list(cast("Sequence[object]", values))
+    if len(items) != num:
+        return [
+            Unrated(f"returned {count_nouns(len(items), 'value')} for {count_nouns(num, 'reply', 'replies')}")
+        ] * num
+    return items
+
+
+def _read_number(value: object) -> float | Unrated:
+    if value is None:
+        return Unrated("cannot tell")
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        return Unrated(f"returned {excerpt(value)}, which is not a number")
+    try:
+        number = float(cast("float", value))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return Unrated(f"returned {excerpt(value)}, which is not a number")
+    return number if math.isfinite(number) else Unrated(f"returned {number}, which is not finite")
