@@ -28,6 +28,7 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
     ),
     "weights": ("the weights of the frozen role are others", frozenset()),
     "perceiver": ("the prompts, the budget or the decoding of the frozen role are others", frozenset()),
+    "recipe": ("the rows, the sampling or the rewards of its pre-rollouts are others", frozenset()),
 }
 """Settings that are hashes: what it means that one differs, and the settings that change it as well and say more."""
 

@@ -58,7 +58,7 @@ class TraceStore:
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(folder)
         try:
-            _check_settings(folder, settings, origin, argument)
+            check_settings(folder, settings, origin, argument)
             lines = read_lines(self.path) if self.path.exists() else []
             kept = [trace for trace in _parse_lines(self.path, lines) if trace.failure is None]
             if len(kept) < len(lines):
@@ -157,8 +157,12 @@ def _explain_settings(path: Path, error: ValidationError) -> StorageError:
     )
 
 
-def _check_settings(folder: Path, settings: Frozen, origin: Origin | None, argument: str) -> None:
-    """Write the settings of a new run, or compare those of an old one."""
+def check_settings(folder: Path, settings: Frozen, origin: Origin | None = None, argument: str = "out") -> None:
+    """Write the settings of a new run, or compare those of an old one. See `TraceStore`.
+
+    Raises:
+        StorageError: the folder was written with other settings, or cannot be written.
+    """
     path, text = folder / SETTINGS_FILE, mask_secrets(json.dumps(settings.model_dump(mode="json"), indent=2)) + "\n"
     if path.exists():
         now: dict[str, JsonValue] = json.loads(text)

@@ -84,6 +84,10 @@ class Replies:
     def add(self, key: str, reply: Completion) -> None:
         self._replies[key] = reply
 
+    def clear(self) -> None:
+        """Forget all replies; the counts stay."""
+        self._replies.clear()
+
     def dump(self) -> dict[str, JsonValue]:
         """Everything, for a checkpoint."""
         replies: dict[str, JsonValue] = {key: reply.model_dump(mode="json") for key, reply in self._replies.items()}

@@ -34,6 +34,7 @@ from p2r.training.memo import EvidenceStore, Memo
 from p2r.training.partner import open_partner
 from p2r.training.rewards.reward import make_rewarder
 from p2r.training.rollout import Roller
+from p2r.training.state.checkpoint import seed_random_states
 from p2r.training.state.run_folder import RunFolder
 from p2r.training.update import Learner
 
@@ -66,6 +67,7 @@ async def open_phase(
         StorageError: the evidence of the phase belongs to other weights.
     """
     prompts = load_prompt_set(phase.rollout.prompts)
+    seed_random_states(recipe.seed + phase.index)  # new adapters are random
     policy = load_policy(recipe.model, source, world=world)
     snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency)
     split_model(policy.model, world)
@@ -85,9 +87,14 @@ async def open_phase(
 
 
 def make_roller(
-    recipe: Recipe, state: PhaseState, *, group_size: int | None = None, purpose: str | None = None
+    recipe: Recipe,
+    state: PhaseState,
+    *,
+    memo: Memo | None = None,
+    group_size: int | None = None,
+    purpose: str | None = None,
 ) -> Roller:
-    """A roller for the phase's steps, or for its pre-rollouts, which have a group size and a purpose of their own."""
+    """A roller for the phase's steps, or for its pre-rollouts: with a memo, a group size and a purpose of their own."""
     policy = state.policy
     actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
     return Roller(
@@ -96,7 +103,7 @@ def make_roller(
         actor,
         state.partner,
         state.prompts,
-        memo=state.memo,
+        memo=state.memo if memo is None else memo,
         evidence=state.evidence,
         group_size=group_size,
         purpose=purpose,

@@ -190,7 +190,8 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
     recipe, run = training.recipe, training.run
     try:
         async with open_phase(recipe, phase, source, run, training.world) as state:
-            chosen = await choose_phase_rows(recipe, state, training.rows[phase.index].rows, run)
+            rows = training.rows[phase.index].rows
+            chosen = await choose_phase_rows(recipe, state, rows, run, training.say)
             num_steps, roller = phase.count_steps(len(chosen.rows)), make_roller(recipe, state)
             first = _restore(training, state)
             left_out = f", {count_nouns(chosen.num_left_out, 'row')} left out" if chosen.num_left_out else ""

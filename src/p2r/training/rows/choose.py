@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
 
 from p2r.benchmarks.load import load_benchmark
-from p2r.config import ROLES, ActiveRole, Phase, Recipe
+from p2r.config import ROLES, ActiveRole, DifficultySettings, Phase, Recipe
 from p2r.errors import ConfigError, count_nouns
 from p2r.evaluation.choose import draw_limit
 from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
+from p2r.runs.training import DIFFICULTY_FOLDER, RowDifficulty
 from p2r.training.engines.local.distributed import whole_weights
 from p2r.training.engines.local.policy import training_profile
+from p2r.training.memo import Memo
 from p2r.training.phases import PhaseState, fingerprint_weights, make_roller
 from p2r.training.rows.check import TrainingData, load_training_data
-from p2r.training.rows.difficulty import ChosenRows, Difficulty, choose_rows, measure_difficulty
+from p2r.training.rows.difficulty import CHUNK, ChosenRows, PreRolloutSettings, choose_rows, measure_difficulty
 from p2r.training.rows.order import RowOrder
 from p2r.training.state.run_folder import RunFolder
 from p2r.types import Sample
 
 PHASES_A_SEED = 1000
 """Phases per seed: each phase shuffles its rows by a seed of its own."""
+MOST_LINES = 10
+"""Lines that say how far the pre-rollouts of a phase have come."""
 
 
 def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
@@ -65,29 +72,72 @@ def load_probe(recipe: Recipe) -> list[Sample]:
     return draw_limit(list(benchmark), probe.num, probe.seed)
 
 
-async def choose_phase_rows(recipe: Recipe, state: PhaseState, rows: Sequence[Sample], run: RunFolder) -> ChosenRows:
+async def choose_phase_rows(
+    recipe: Recipe, state: PhaseState, rows: Sequence[Sample], run: RunFolder, say: Callable[[str], object]
+) -> ChosenRows:
     """The rows of a phase and their order: all of them, or those that pre-rollouts find neither easy nor hopeless.
+
+    Args:
+        say: is told how far pre-rollouts have come.
 
     Raises:
         DataError: none can teach anything.
         ConfigError: they are fewer than one step needs.
     """
-    phase, world = state.phase, state.world
+    phase = state.phase
     seed, rule = phase.data.seed * PHASES_A_SEED + phase.index, phase.data.difficulty
     if rule is None:
         chosen = ChosenRows(rows, RowOrder(len(rows), seed), num_left_out=0)
     else:
-        roller = make_roller(recipe, state, group_size=rule.num_rollouts, purpose=f"{phase.name}/difficulty")
-        weights = fingerprint_weights(state.policy.checkpoint.folder)
-        identity = f"{len(rows)} rows, weights {weights}, {rule.num_rollouts} rollouts, seed {recipe.seed}"
-        folder = run.process_folder("difficulty", phase, world)
-        with whole_weights(state.policy.model):
-            own = await measure_difficulty(roller, world.share(rows), folder, identity)
-        difficulty = Difficulty(identity=identity, means=dict(world.gather(list(own.means.items()))))
-        chosen = choose_rows(rows, difficulty, rule, seed)
+        chosen = choose_rows(rows, await _measure_rows(recipe, state, rule, rows, run, say), rule, seed)
     if len(chosen.rows) < phase.prompts_per_step:
         raise ConfigError(
             f"{count_nouns(len(chosen.rows), 'row is', 'rows are')} fewer than one step's {phase.prompts_per_step}",
             hint="lower rollout.prompts_per_step, or give more rows",
         )
     return chosen
+
+
+async def _measure_rows(
+    recipe: Recipe,
+    state: PhaseState,
+    rule: DifficultySettings,
+    rows: Sequence[Sample],
+    run: RunFolder,
+    say: Callable[[str], object],
+) -> dict[str, RowDifficulty]:
+    """The difficulty of each row, by its id; each process measures its share."""
+    phase, world = state.phase, state.world
+    own = world.share(rows)
+    roller = make_roller(recipe, state, memo=Memo(), group_size=rule.num_rollouts, purpose=f"{phase.name}/difficulty")
+    settings = PreRolloutSettings(
+        weights=fingerprint_weights(state.policy.checkpoint.folder),
+        num_rows=len(own),
+        num_rollouts=rule.num_rollouts,
+        seed=recipe.seed,
+        recipe=_hash_recipe(recipe, phase),
+    )
+
+    def tell(done: int, total: int) -> None:
+        if done == total or done // CHUNK % math.ceil(total / CHUNK / MOST_LINES) == 0:
+            so_far = min(done * world.size, len(rows))
+            say(f"phase {phase.name}: difficulty of {so_far:,} of {count_nouns(len(rows), 'row')} measured")
+
+    folder = run.process_folder(DIFFICULTY_FOLDER, phase, world)
+    with whole_weights(state.policy.model):
+        measured = await measure_difficulty(roller, own, folder, settings, on_progress=tell)
+    return {row.id: row for row in world.gather(measured)}
+
+
+def _hash_recipe(recipe: Recipe, phase: Phase) -> str:
+    """A hash of the settings that pre-rollouts depend on."""
+    model, partner = recipe.model, recipe.partner
+    parts = [
+        phase.kind,
+        phase.data.model_dump_json(),
+        phase.rollout.model_dump_json(exclude={"prompts_at_once"}),
+        phase.reward.model_dump_json(),
+        model.model_dump_json(include={"dtype", "frame", "max_pixels"}),
+        partner.model_dump_json(include={"kind", "max_new_tokens"}),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

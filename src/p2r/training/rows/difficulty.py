@@ -1,44 +1,45 @@
-"""Pre-rollouts of a phase's own role, which find rows that are always right or always wrong and so teach nothing.
+"""Pre-rollouts of a phase's own role, which find rows whose rewards are all alike and so teach nothing.
 
 Not in the paper; off unless the recipe has [data.difficulty]. The perceiver's difficulty is the variance of its reward
-over box sets, the reasoner's over answers, so each phase measures its own. The measurement is kept in the phase's
-folder and read back on resume.
+over box sets, the reasoner's over answers, so each phase measures its own.
+
+Rows are measured a chunk at a time, and each chunk is written when it is done. After a kill
+only the chunk under way is measured again. Chunks share nothing, so a resumed run finds what an undisturbed one would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from p2r.config import DifficultySettings
-from p2r.errors import DataError, StorageError, count_nouns
-from p2r.files import explain_write_errors, replace_file
+from p2r.errors import DataError, count_nouns
+from p2r.files import Log, explain_write_errors, write_lines
+from p2r.runs.store import check_settings
+from p2r.runs.training import DIFFICULTY_FILE, RowDifficulty, read_rows
 from p2r.statistics import mean_of
+from p2r.training.groups import Group
 from p2r.training.rollout import Roller
 from p2r.training.rows.order import RowOrder
 from p2r.types import Frozen, Sample
 
-DIFFICULTY_FILE = "difficulty.json"
 CHUNK = 64
-"""Rows between two calls of `on_progress`."""
+"""Rows that are measured and written together."""
 
 
-class Difficulty(Frozen):
-    """Mean reward of each row, by id; None where none of its rollouts could be judged.
+class PreRolloutSettings(Frozen):
+    """run.json of a folder of pre-rollouts: everything that can change what they find.
 
-    identity: names the rows, weights and rollouts it was measured with.
+    weights: a hash of the policy's. recipe: a hash of the settings that they depend on.
     """
 
-    identity: str
-    means: dict[str, float | None]
-
-    def is_alive(self, row: str) -> bool:
-        """Tell whether the row was neither always right nor always wrong, or could not be judged."""
-        mean = self.means.get(row)
-        return mean is None or 0.0 < mean < 1.0
+    weights: str
+    num_rows: int
+    num_rollouts: int
+    seed: int
+    recipe: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,68 +55,82 @@ async def measure_difficulty(
     roller: Roller,
     rows: Sequence[Sample],
     folder: Path,
-    identity: str,
+    settings: Frozen,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Difficulty:
-    """Roll out every row once, or read an earlier measurement.
+    on_progress: Callable[[int, int], object],
+) -> list[RowDifficulty]:
+    """Roll out every row, except those that an earlier call has written; returns a measurement of each, in order.
 
     Args:
-        roller: with the group size and the purpose of pre-rollouts.
-        folder: keeps the measurement.
-        identity: names everything that the result depends on.
+        roller: with the group size and the purpose of pre-rollouts, and a memo that nobody else uses.
+        folder: keeps the measurements.
+        settings: everything that the result depends on.
+        on_progress: is told how many rows are done, and how many there are: first, and after each chunk.
 
     Raises:
-        StorageError: the folder holds a measurement of something else, or cannot be written.
+        StorageError: the folder holds measurements of something else or a broken line, or cannot be written.
     """
     path = folder / DIFFICULTY_FILE
-    if path.exists():
-        return _read(path, identity)
-    means: dict[str, float | None] = {}
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        means.update((row.id, None) for row in chunk)
-        rolled = await roller.roll_out(chunk, step=0)
-        for group in rolled.groups:
-            if group.parent is None:
-                means[group.sample.id] = mean_of(rollout.reward for rollout in group.rollouts)
-        if on_progress is not None:
-            on_progress(start + len(chunk), len(rows))
-    difficulty = Difficulty(identity=identity, means=means)
-    with explain_write_errors(path):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(path, difficulty.model_dump_json() + "\n")
-    return difficulty
+    check_settings(folder, settings)
+    found = _read_whole_chunks(path, len(rows))
+    on_progress(len(found), len(rows))
+    with Log(path) as log:
+        for start in range(len(found), len(rows), CHUNK):
+            measured = await _measure(roller, rows[start : start + CHUNK])
+            for row in measured:
+                log.write(row)
+            log.sync()
+            found += measured
+            on_progress(len(found), len(rows))
+    return found
 
 
-def choose_rows(rows: Sequence[Sample], difficulty: Difficulty, rule: DifficultySettings, seed: int) -> ChosenRows:
+async def _measure(roller: Roller, rows: Sequence[Sample]) -> list[RowDifficulty]:
+    roller.memo.clear()
+    rolled = await roller.roll_out(rows, step=0)
+    groups = {group.sample.id: group for group in rolled.groups if group.parent is None}
+    return [describe_rewards(row.id, groups.get(row.id)) for row in rows]
+
+
+def describe_rewards(row: str, group: Group | None) -> RowDifficulty:
+    """Mean and variance of a row's rewards. None in place of the group: image, evidence or prompt failed."""
+    judged = [rollout.reward for rollout in group.rollouts if rollout.reward is not None] if group else []
+    variance = statistics.pvariance(judged) if len(judged) > 1 else None  # exact: 0 when all are alike
+    return RowDifficulty(id=row, num_judged=len(judged), mean=mean_of(judged), variance=variance)
+
+
+def choose_rows(
+    rows: Sequence[Sample], difficulty: Mapping[str, RowDifficulty], rule: DifficultySettings, seed: int
+) -> ChosenRows:
     """The rows that can teach something, and their order.
+
+    Args:
+        difficulty: of each row, by its id.
 
     Raises:
         DataError: no row can.
     """
-    alive = [row for row in rows if difficulty.is_alive(row.id)]
+    alive = [row for row in rows if difficulty[row.id].is_alive]
     if not alive:
         raise DataError(
-            f"each of {count_nouns(len(rows), 'row')} is always right or always wrong in "
+            f"each of {count_nouns(len(rows), 'row')} has rewards that are all alike in "
             f"{count_nouns(rule.num_rollouts, 'rollout')}",
             hint="raise data.difficulty.num_rollouts, or train on other rows",
         )
     weights = None
     if rule.rule == "weight":
-        unknown = 0.25  # the most a variance of rights and wrongs can be
-        means = [difficulty.means.get(row.id) for row in alive]
-        weights = tuple(unknown if mean is None else mean * (1 - mean) for mean in means)
+        variances = [difficulty[row.id].variance for row in alive]
+        largest = max((variance for variance in variances if variance is not None), default=1.0)
+        weights = tuple(largest if variance is None else variance for variance in variances)
     return ChosenRows(alive, RowOrder(len(alive), seed, weights), len(rows) - len(alive))
 
 
-def _read(path: Path, identity: str) -> Difficulty:
-    try:
-        difficulty = Difficulty.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise StorageError(f"{path} cannot be read back", hint="remove it to measure again") from error
-    if difficulty.identity != identity:
-        raise StorageError(
-            f"{path} was measured with {difficulty.identity}, not {identity}", hint="remove it, or choose another `out`"
-        )
-    return difficulty
+def _read_whole_chunks(path: Path, num_rows: int) -> list[RowDifficulty]:
+    """Read what was measured so far. A kill may have left a part of a chunk, which is removed."""
+    found = read_rows(path, RowDifficulty)
+    num_whole = len(found) if len(found) == num_rows else len(found) // CHUNK * CHUNK
+    if num_whole < len(found):
+        write_lines(path, found[:num_whole])
+    return found[:num_whole]

@@ -6,7 +6,9 @@ never asks a row twice.
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,5 +47,6 @@ def _shuffle(order: RowOrder, number: int) -> Sequence[int]:
         draw.shuffle(rows)
         return rows
     # Drawn without replacement, each time in proportion to the weights (Efraimidis and Spirakis 2006).
-    keys = [draw.random() ** (1 / weight) for weight in order.weights]
+    # Logarithms, since a power of a small weight is rounded to zero.
+    keys = [math.log(draw.random() or sys.float_info.min) / weight for weight in order.weights]
     return sorted(rows, key=lambda row: -keys[row])
