@@ -75,9 +75,19 @@ _FIRST = re.compile(rf"[\W_]*(?P<word>{_WORD})(?!\"){_CLOSED}", re.IGNORECASE)
 _FIRST_OF_MANY = re.compile(r"[\W_]*(?P<word>yes|no)\s+(?!and\b|or\b)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _LAST = re.compile(r"\b(?:so|therefore|thus|hence|but)\b[\s,:]{0,3}(?P<word>yes|no)[\W_]*\Z", re.IGNORECASE)
 _WHOLE = re.compile(
-    r"[\W_]*(?:(?:they|these|both|the\s+(?:two|answers|two\s+answers))\s*(?:are|'re|’re)"
-    r"|i(?:'d|’d|\s+would|\s+will|'ll|’ll)?\s+(?:say|answer)[\s:,\"“'*]{0,4}(?:that\s+)?(?:they\s+are)?)\s*"
+    r"[\W_]*i(?:'d|’d|\s+would|\s+will|'ll|’ll)?\s+(?:say|answer)[\s:,\"“'*]{0,4}(?:that\s+)?(?:they\s+are)?\s*"
     rf"(?P<word>n[o'’]t\s+(?:the\s+same|equivalent|equal|identical)|{'|'.join(_ALIKE)}|different|yes|no)[^\w?？]*",
+    re.IGNORECASE,
+)
+# A sentence that says whether the two are alike: "They are not the same.", "Yes, both answers match.", "两者相同。"
+_COMPARED = re.compile(
+    r"(?:\A|[.!?。！？\n]|\b(?:yes|no),)[\s*_`\"“]{0,9}"
+    r"(?:(?:they|these|both(?:\s+answers)?|the\s+(?:two\s+)?answers|the\s+two)\s*"
+    r"(?:(?:are|'re|’re)\s*(?P<no>n[o'’]t\s+)?(?:the\s+same|same|equivalent|equal|identical)"
+    r"|(?:(?:do\s+not|don['’]t)\s+)(?P<never>match|mean\s+the\s+same)|match|mean\s+the\s+same(?:\s+thing)?"
+    r"|(?P<unlike>differ|(?:are|'re|’re)\s+different))"
+    r"|(?:两者|二者|它们)(?:的意思)?(?:是)?(?:相同|一样|一致|等价|(?P<other>不同|不一样|不一致|不相同|不等价))的?)"
+    r"[\s*_`\"]{0,9}(?=[.!。！\n]|\Z)",
     re.IGNORECASE,
 )
 _LABELED = re.compile(
@@ -101,6 +111,8 @@ def _find_statements(text: str) -> Iterator[bool]:
             return
         if (word := _read_word(text)) is not None:
             yield word
+    for match in _COMPARED.finditer(text):
+        yield not any(match.group("no", "never", "unlike", "other"))
     if (match := _WHOLE.fullmatch(text)) and (
         word := _read_word(re.sub(r"^n['’]t\b", "not", match["word"]))
     ) is not None:
