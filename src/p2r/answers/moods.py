@@ -34,6 +34,8 @@ def _classify(sentence: Sequence[Clause]) -> None:
     is_bound = False
     before: Clause | None = None
     for place, clause in enumerate(sentence):
+        if clause.opens_part:
+            before = None
         if moods.ENDS_CONDITION.match(clause.text) or clause.opens_part:
             is_bound = False
         if is_bound or moods.OTHERWISE.match(clause.text):
@@ -42,7 +44,7 @@ def _classify(sentence: Sequence[Clause]) -> None:
         if moods.CONDITION.search(clause.text):
             clause.kind = Mood.CONDITION
             if not moods.RHETORICAL.search(clause.text):
-                if before is not None and not moods.ENDS_CONDITION.match(before.text):
+                if before is not None:
                     before.kind = Mood.CONDITION
                 is_bound = True
         elif clause.mentions and clause.kind is Mood.STATEMENT:

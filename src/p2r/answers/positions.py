@@ -28,6 +28,8 @@ def _find_place(row: TokenRow, index: int, options: Sequence[tuple[str, ...]]) -
     word, before = row.tokens[index].lower, row.at(index - 1)
     if east := beside.POSITION_EAST_TOKEN.fullmatch(word):
         return _PLACES_EAST.index(east["place"]) % 6 if east["place"] else len(options) - 1, index + 1
+    if before and before.lower == "number":
+        before = row.at(index - 2)
     if before and before.lower in beside.COUNTED_NOUNS and word in beside.CARDINALS:
         place = beside.CARDINALS.index(word) // 2
         is_other = (word,) in options and (place >= len(options) or options[place] != (word,))

@@ -106,3 +106,31 @@ def test_ranked_letters_and_ratings_without_a_highest_choose_nothing(reply: str)
 )
 def test_option_that_is_rated_highest_is_chosen(reply: str, letter: str) -> None:
     assert extract_answer(reply, "choice", COLORS).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("If it were red, A, but it is blue, so B.", "B"),
+        ("The answer is B; had it been red, A would be correct.", "B"),
+        ("The answer is B, the flag waves, the sky is clear, the sea is calm, the sun is low, isn't it?", "B"),
+        ("Could the answer be B, given the poor light?", None),
+        ("Any option but C is wrong, so C.", "C"),
+        ("I considered any option but C.", None),
+        ("The flag is at the end because of A.", None),
+        ("B as in bravo is painted on the side of the old truck over there", None),
+        ("B as in bravo", "B"),
+        ("I looked at the second one, which is right of the tree.", None),
+        ("I choose the second one.", "B"),
+        ("Is it B? Yes. D is on the hull.", "B"),
+        ("Is it B? No. D is on the hull.", None),
+        ("不难看出答案是B。", "B"),
+        ("毫无疑问是B。", "B"),
+        ("Option number four.", "D"),
+        ("Though I'd lean towards D.", "D"),
+        ("It is between A and D; D looks closer.", "D"),
+        ("The answer is C, though A is close.", "C"),
+    ],
+)
+def test_mood_of_a_clause_decides(reply: str, letter: str | None) -> None:
+    assert extract_answer(reply, "choice", COLORS).letter == letter

@@ -103,8 +103,8 @@ OTHERWISE: Final = re.compile(r"^(?:or |and )?(?:otherwise|else|in (?:that|which
 EXPLANATION: Final = re.compile(
     "^"
     + any_of(
-        """because, since, as, while, whereas, although, though, given, considering, weil, parce que, porque, puisque,
-        denn, 因为, 因為, 由于"""
+        r"""because, since, as, while, whereas, (?:al)?though(?! i'?d?\b), given, considering, weil, parce que, porque,
+        puisque, denn, 因为, 因為, 由于"""
     )
 )
 # "is it B?"

@@ -41,7 +41,7 @@ _RIGHT = any_of(
     reasonable, answer, best answer, right answer, one, it"""
 )
 _OF_PLACE = any_of("behind, on, in the row, next, at, that is not")
-_BEST = any_of("right, best, final, closest, better, only")
+_BEST = any_of("right, best, final, closest, closer, better, only")
 _CHOICE = any_of("answer, option, choice, one, match, fit, candidate, letter, here")
 _EXCEPT = (
     rf"\b(?:(?P<all>{any_of('all, everything, every, any, anything, each')})|none|nothing|no)"
