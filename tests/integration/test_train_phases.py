@@ -112,11 +112,11 @@ async def test_training_works_where_a_loop_is_running(tmp_path: Path) -> None:
 
 def test_boxes_of_another_frame_are_counted_and_said_once(tmp_path: Path) -> None:
     said = run(make_recipe(tmp_path / "wrong", ['model.frame="unit"']))
-    (sentence,) = (each for each in said if "frame" in each)
+    (sentence,) = (each for each in said if "fit the frame" in each)
     assert "do not fit the frame in which they are read" in sentence and "model.frame" in sentence
     steps = read_metrics(tmp_path / "wrong")
     assert all(step["num_other_frame"] == step["num_box_replies"] for step in steps)
     assert [step["num_box_replies"] for step in steps][:3] == [6, 6, 6]
     said = run(make_recipe(tmp_path / "right"))
-    assert not any("frame" in each for each in said)
+    assert not any("fit the frame" in each for each in said)
     assert sum(int(str(step["num_other_frame"])) for step in read_metrics(tmp_path / "right")) == 0

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
+from p2r.config import is_own_term
 from p2r.report.kit.line_chart import AxisSpan, Curve, CurvePoint, draw_curves, smooth, thin
 from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, natural_order, value_of
 
@@ -174,7 +175,12 @@ def _list_terms(runs: Sequence[TrainingRun]) -> list[Chart]:
     rows = [row for run in runs for phase in run.phases for row in phase.steps]
     names = {name for row in rows for name in row.terms}
     shown = [name for name in sorted(names - {"correct"}) if any(value_of(row, f"terms/{name}") for row in rows)]
-    return [Chart(f"Reward term: {name.replace('_', ' ')}", f"terms/{name}") for name in shown]
+    return [Chart(f"Reward term: {name_term(name)}", f"terms/{name}") for name in shown]
+
+
+def name_term(name: str) -> str:
+    """Return a term's name in words; a function of the user's keeps the name by which the recipe calls it."""
+    return name if is_own_term(name) else name.replace("_", " ")
 
 
 def _lay_out(runs: Sequence[TrainingRun]) -> tuple[list[dict[str, int]], list[AxisSpan]]:

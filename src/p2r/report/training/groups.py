@@ -29,6 +29,7 @@ from p2r.report.kit.evidence_view import (
     view_run_boxes,
 )
 from p2r.report.kit.trace_view import OptionView, ReplyView, leave_out_middle, view_options, view_reply
+from p2r.report.training.curves import name_term
 from p2r.runs.training import QuotedGroup, QuotedRollout, TrainingRun
 from p2r.types import ImageSource, Sample, Trace
 
@@ -207,7 +208,7 @@ def _view_rollout(number: int, group: QuotedGroup, rollout: QuotedRollout) -> Ro
         reward_text="masked" if rollout.reward is None else f"{rollout.reward:.3g}",
         advantage_text="masked" if rollout.advantage is None else f"{rollout.advantage:+.2f}",
         masked=_explain_mask(rollout),
-        terms_text=", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in sorted(rollout.terms.items())),
+        terms_text=", ".join(f"{name_term(name)} {value:.3g}" for name, value in sorted(rollout.terms.items())),
         reply=reply,
     )
 
@@ -215,8 +216,8 @@ def _view_rollout(number: int, group: QuotedGroup, rollout: QuotedRollout) -> Ro
 def _explain_mask(rollout: QuotedRollout) -> str:
     """Say why a rollout takes no part in training; "" if it does."""
     if rollout.reward is None:
-        failure = rollout.trace.failure if rollout.trace else None
-        return f"masked: {failure.message if failure else 'it was not judged'}"
+        failure = rollout.trace.failure if rollout.trace else None  # older runs have it only there
+        return f"masked: {rollout.failure or (failure.message if failure else 'it was not judged')}"
     return "masked: fewer than two rollouts of its group could be judged" if rollout.advantage is None else ""
 
 

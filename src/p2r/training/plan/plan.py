@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from p2r.config import ActiveRole, Phase, Recipe
-from p2r.errors import count_nouns
+from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe
+from p2r.errors import EndpointError, count_nouns
 from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
@@ -23,6 +23,7 @@ from p2r.training.phases import make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
 from p2r.training.rewards.find import find_all_terms
 from p2r.training.rewards.reward import describe_reward
+from p2r.training.rewards.verifier import check_judges
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import load_rows
 from p2r.training.state.run_folder import open_run
@@ -62,6 +63,10 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
     yield from _describe_phases(recipe, rows)
     find_all_terms(recipe)
     yield from (f"reward, {phase.name}: {describe_reward(phase)}" for phase in recipe.rewarded_phases)
+    try:
+        run_blocking(check_judges(recipe))
+    except EndpointError as error:
+        yield f"judge: {error.message}; it has to be there when the training starts"
     for role in recipe.roles:
         phase = next(phase for phase in recipe.phases() if role in phase.roles)
         longest = rows[phase.index].longest_prompt[role]
@@ -112,7 +117,7 @@ async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) ->
             own = rows[phase.index].rows
             num_rows = min(LONGEST_PROBE_ROWS, phase.prompts_per_step, len(own))
             if phase.kind not in seconds:
-                took = await _time_rows(recipe, phase, own, num_rows, Path(folder))
+                took = await _time_rows(recipe, _judge_by_words(phase), own, num_rows, Path(folder))
                 seconds[phase.kind] = took / num_rows
                 step = seconds[phase.kind] * phase.prompts_per_step
                 lines.append(
@@ -121,6 +126,13 @@ async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) ->
             total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(len(own))
     lines.append(f"time: {total / 60:.1f} minutes in all, without probes and checkpoints")
     return lines
+
+
+def _judge_by_words(phase: Phase) -> Phase:
+    """The phase without a judging model behind a server, which a plan does not need and does not measure."""
+    if not isinstance(phase.reward.judge, JudgeSettings):
+        return phase
+    return phase.model_copy(update={"reward": phase.reward.model_copy(update={"judge": "words"})})
 
 
 async def _time_rows(recipe: Recipe, phase: Phase, rows: Sequence[Sample], num_rows: int, folder: Path) -> float:
