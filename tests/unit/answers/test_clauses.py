@@ -81,6 +81,7 @@ def test_the_no_of_an_idiom_is_not_an_answer(reply: str, letter: str) -> None:
         "A (40%), B (40%), C (20%)",
         "A: 12%, B: 15%",
         "A: high, B: low",
+        "A: high, B: 10%, C: low, D: low",
         "A 0.2, B 40%",
         "A (60%), A (20%), B (20%)",
     ],
@@ -118,15 +119,19 @@ def test_option_that_is_rated_highest_is_chosen(reply: str, letter: str) -> None
         ("Any option but C is wrong, so C.", "C"),
         ("I considered any option but C.", None),
         ("The flag is at the end because of A.", None),
-        ("B as in bravo is painted on the side of the old truck over there", None),
+        ("“B” is what the sign on the left of the old truck says to all drivers", None),
         ("B as in bravo", "B"),
-        ("I looked at the second one, which is right of the tree.", None),
+        ("I saw the second one.", None),
+        ("A second matches the sky.", None),
+        ("The answer is the second largest.", None),
         ("I choose the second one.", "B"),
-        ("Is it B? Yes. D is on the hull.", "B"),
+        ("B? Yes. D is on the hull.", "B"),
         ("Is it B? No. D is on the hull.", None),
         ("不难看出答案是B。", "B"),
         ("毫无疑问是B。", "B"),
         ("Option number four.", "D"),
+        ("The answer is A. The answer is B. Therefore, the answer is A.", "A"),
+        ("The answer is A. Wait. And B.", None),
         ("Though I'd lean towards D.", "D"),
         ("It is between A and D; D looks closer.", "D"),
         ("The answer is C, though A is close.", "C"),
@@ -134,3 +139,10 @@ def test_option_that_is_rated_highest_is_chosen(reply: str, letter: str) -> None
 )
 def test_mood_of_a_clause_decides(reply: str, letter: str | None) -> None:
     assert extract_answer(reply, "choice", COLORS).letter == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"), [("Option 3", "B"), ("The answer is option 2.", "A"), ("Option 4", "D"), ("Option 9", None)]
+)
+def test_a_number_behind_option_is_an_option_before_it_is_a_position(reply: str, letter: str | None) -> None:
+    assert extract_answer(reply, "choice", ["2", "3", "5", "8"]).letter == letter
