@@ -122,7 +122,7 @@ def test_option_that_is_rated_highest_is_chosen(reply: str, letter: str) -> None
         ("“B” is what the sign on the left of the old truck says to all drivers", None),
         ("B as in bravo", "B"),
         ("I saw the second one.", None),
-        ("A second matches the sky.", None),
+        ("A second matches this color.", None),
         ("The answer is the second largest.", None),
         ("I choose the second one.", "B"),
         ("B? Yes. D is on the hull.", "B"),
