@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -299,7 +299,11 @@ class Script:
         return self.replies[row][place]
 
     def sample(
-        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
+        self,
+        prompts: Sequence[EncodedPrompt],
+        decoding: Decoding,
+        seeds_PG: Sequence[Sequence[int]],
+        abandoned: Callable[[], bool],
     ) -> list[list[Generated]]:
         return [
             [Generated((prompt.token_ids[0], place), ended=True) for place in range(len(seeds))]

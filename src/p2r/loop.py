@@ -1,15 +1,17 @@
-"""Blocking calls of asynchronous code: one event loop for the process, in a thread of its own.
+"""Blocking calls of asynchronous code, and calls of blocking code that can be left.
 
-They therefore work where a loop is running already, as in a notebook, and no call starts a loop of its own.
+Blocking calls share one event loop for the process, in a thread of its own. They therefore work where a loop is running
+already, as in a notebook, and no call starts a loop of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 Result = TypeVar("Result")
 
@@ -44,3 +46,48 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
         if future.cancel():
             ended.wait(LONGEST_CLEANUP_S)
         raise
+
+
+async def run_in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
+    """Run `work` in a thread, which stops early when its caller is cancelled.
+
+    Args:
+        work: is given a function to ask now and then: once it returns True, the caller has left and nobody wants the
+            result. The caller waits until `work` has noticed, so that nothing is left running.
+    """
+    left = threading.Event()
+    running = asyncio.ensure_future(asyncio.to_thread(work, left.is_set))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        left.set()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # it counts as seen
+        raise
+
+
+async def run_apart(work: Callable[[], Result]) -> Result:
+    """Run `work` in a daemon thread, which is left alone when its caller is cancelled: nothing waits for its end."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(cast("Result", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="p2r-apart", daemon=True).start()
+    return await outcome

@@ -83,7 +83,11 @@ class FakeActor:
         return bytes(token for token in token_ids if token).decode()
 
     def sample(
-        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
+        self,
+        prompts: Sequence[EncodedPrompt],
+        decoding: Decoding,
+        seeds_PG: Sequence[Sequence[int]],
+        abandoned: Callable[[], bool] = lambda: False,
     ) -> list[list[Generated]]:
         self.seeds += [list(seeds) for seeds in seeds_PG]
         return [
@@ -116,7 +120,9 @@ class BatchScript:
     profile: ModelProfile = PROFILES["qwen3_vl"]
     batches: list[list[str]] = field(default_factory=list)
 
-    def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
+    def complete_all(
+        self, prompts: Sequence[Prompt], decoding: Decoding, abandoned: Callable[[], bool] = lambda: False
+    ) -> list[Completion | P2RError]:
         self.batches.append([prompt.text for prompt in prompts])
         return [self._reply(self.say(prompt)) for prompt in prompts]
 

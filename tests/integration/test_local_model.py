@@ -22,7 +22,7 @@ from p2r.errors import ConfigError, ImageError, ModelError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.load import load_model
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Engine, GeneratedTokens
+from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens
 from p2r.models.local.model import LocalModel
 from p2r.types import Completion
 from tests.fakes.tiny_checkpoint import make_checkpoint
@@ -137,7 +137,11 @@ def test_generation_stops_when_its_caller_leaves(folder: Path, monkeypatch: pyte
     def until_end(
         engine: Engine, prompts: Sequence[EncodedPrompt], decoding: Decoding, abandoned: Callable[[], bool], *_: object
     ) -> list[GeneratedTokens]:
-        replies = generate(engine, prompts, decoding, abandoned)
+        try:
+            replies = generate(engine, prompts, decoding, abandoned)
+        except Abandoned:  # it was still reading the prompt
+            ended.set()
+            raise
         assert replies[0].num_generated < decoding.max_new_tokens
         ended.set()
         return replies

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from p2r.loop import run_blocking
+from p2r.loop import run_apart, run_blocking, run_in_thread
 
 
 async def name_thread() -> str:
@@ -52,3 +53,41 @@ def test_an_interrupted_call_waits_until_its_files_are_closed(monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         run_blocking(work())
     assert closed
+
+
+async def test_work_in_a_thread_is_told_when_its_caller_has_left_and_is_waited_for() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(left: Callable[[], bool]) -> str:
+        begun.set()
+        while not left():
+            time.sleep(0.001)
+        ended.set()
+        raise ValueError("nobody hears this")
+
+    task = asyncio.ensure_future(run_in_thread(work))
+    assert await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_work_in_a_thread_returns_or_raises_what_it_does() -> None:
+    assert await run_in_thread(lambda left: left()) is False
+    with pytest.raises(ZeroDivisionError):
+        await run_in_thread(lambda _: 1 // 0)
+
+
+async def test_work_apart_is_left_alone_when_its_caller_leaves() -> None:
+    assert await run_apart(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        await run_apart(lambda: 1 // 0)
+    going = threading.Event()
+    task = asyncio.ensure_future(run_apart(going.wait))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not going.is_set()
+    going.set()

@@ -64,18 +64,24 @@ def train(
         for line in describe_plan(settings):
             print(line, flush=True)
         return
+    from p2r.training.train import Interrupted
+
+    is_first = os.environ.get("RANK", "0") == "0"
     try:
-        _train(settings, resume=resume)
-    except KeyboardInterrupt:
-        print_error(f"interrupted; the last checkpoint is kept in {settings.out}", "resume the run with `resume=True`")
-        raise typer.Exit(INTERRUPTED) from None
+        _train(settings, resume=resume, is_first=is_first)
+    except KeyboardInterrupt as error:
+        asked = isinstance(error, Interrupted)
+        if is_first:
+            what = error.message if asked else f"interrupted; the last checkpoint is kept in {settings.out}"
+            print_error(what, "resume the run with `resume=True`")
+        raise typer.Exit(error.exit_code if asked else INTERRUPTED) from None
 
 
-def _train(settings: Recipe, *, resume: bool) -> None:
+def _train(settings: Recipe, *, resume: bool, is_first: bool) -> None:
     from p2r.training.train import Watcher
     from p2r.training.train import train as run
 
-    console, is_first = make_console(stderr=True), os.environ.get("RANK", "0") == "0"
+    console = make_console(stderr=True)
     with progress(console, field="metrics", is_shown=is_first) as bars:
         lines = _Lines(console, bars)
         done = run(settings, resume=resume, watcher=Watcher(say=lines.say, step=lines.step, probe=lines.probe))

@@ -12,10 +12,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.errors import P2RError
+from p2r.loop import run_in_thread
 from p2r.types import Completion
 
 Result = TypeVar("Result")
@@ -51,7 +53,11 @@ class BatchModel(Protocol):
     @property
     def profile(self) -> ModelProfile: ...
 
-    def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> Sequence[Completion | P2RError]: ...
+    def complete_all(
+        self, prompts: Sequence[Prompt], decoding: Decoding, abandoned: Callable[[], bool]
+    ) -> Sequence[Completion | P2RError]:
+        """Reply to each prompt. Once `abandoned` returns True, nobody wants the replies."""
+        ...
 
 
 class FreePartner:
@@ -149,7 +155,7 @@ class LockstepPartner:
         self._nobody_runs.clear()
         for decoding in dict.fromkeys(call.decoding for call in calls):
             asked = [call for call in calls if call.decoding == decoding]
-            replies = await asyncio.to_thread(self._model.complete_all, [call.prompt for call in asked], decoding)
+            replies = await run_in_thread(partial(self._model.complete_all, [call.prompt for call in asked], decoding))
             for call, reply in zip(asked, replies, strict=True):
                 if isinstance(reply, P2RError):
                     call.reply.set_exception(reply)

@@ -18,7 +18,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -52,6 +53,16 @@ def evidence_key(image_wh: tuple[int, int], boxes: Sequence[Box], record: Eviden
     """
     record = record or plan_crops(image_wh, boxes)
     return (*(box.to_pixels(*image_wh) for box in boxes), *record.crops) if record.annotated else ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoMark:
+    """The size and the counts of a memo at some point."""
+
+    num_replies: int
+    num_asked: int
+    num_reused: int
+    judged: MemoMark | None = None
 
 
 class _Dumped(Frozen):
@@ -88,10 +99,16 @@ class Replies:
         """Forget all replies; the counts stay."""
         self._replies.clear()
 
-    def dump(self) -> dict[str, JsonValue]:
-        """Everything, for a checkpoint."""
-        replies: dict[str, JsonValue] = {key: reply.model_dump(mode="json") for key, reply in self._replies.items()}
-        return {"num_asked": self.num_asked, "num_reused": self.num_reused, "replies": replies}
+    def mark(self) -> MemoMark:
+        """Note how much it holds now. It only grows."""
+        return MemoMark(len(self._replies), self.num_asked, self.num_reused)
+
+    def dump(self, mark: MemoMark | None = None) -> dict[str, JsonValue]:
+        """Everything, or what it held when `mark` was noted, for a checkpoint."""
+        mark = mark or self.mark()
+        held = islice(self._replies.items(), mark.num_replies)
+        replies: dict[str, JsonValue] = {key: reply.model_dump(mode="json") for key, reply in held}
+        return {"num_asked": mark.num_asked, "num_reused": mark.num_reused, "replies": replies}
 
     def load(self, dumped: Mapping[str, JsonValue]) -> None:
         """Restore what `dump` returned."""
@@ -109,8 +126,11 @@ class Memo(Replies):
         super().__init__()
         self.judged = Replies()
 
-    def dump(self) -> dict[str, JsonValue]:
-        return {**super().dump(), "judged": self.judged.dump()}
+    def mark(self) -> MemoMark:
+        return replace(super().mark(), judged=self.judged.mark())
+
+    def dump(self, mark: MemoMark | None = None) -> dict[str, JsonValue]:
+        return {**super().dump(mark), "judged": self.judged.dump(mark and mark.judged)}
 
     def _restore(self, stored: _Dumped) -> None:
         super()._restore(stored)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from p2r.config import Phase, Recipe
@@ -25,6 +26,7 @@ from p2r.dialogue import Decoding
 from p2r.errors import P2RError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
+from p2r.loop import run_in_thread
 from p2r.pipeline import walk_twice
 from p2r.prompts import PromptSet
 from p2r.roles import EvidenceReasoner, GivenPerceiver, Reasoner, perceiver_prompt, read_perception, reasoner_prompt
@@ -233,7 +235,8 @@ class Roller:
         seeds = [seed_rollouts(self._seed, purpose, step, one.name, num_replies) for one in asked]
         async with self._sampling:
             with stats.timing("sample"):
-                groups = await asyncio.to_thread(self._actor.sample, [one.encoded for one in asked], decoding, seeds)
+                encoded = [one.encoded for one in asked]
+                groups = await run_in_thread(partial(self._actor.sample, encoded, decoding, seeds))
         stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
         replies = [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in group]
         if role == "perceiver":

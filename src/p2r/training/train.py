@@ -9,14 +9,16 @@ same to the bit on a CPU.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from p2r.config import Phase, Recipe, load_recipe, parse_recipe
-from p2r.errors import ConfigError, TrainingError, count_nouns, excerpt
-from p2r.loop import run_blocking
+from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, TrainingError, count_nouns, excerpt
+from p2r.loop import run_apart, run_blocking
 from p2r.models.local.devices import is_out_of_memory
 from p2r.runs.guards import NOTHING, find_collapse, learns_nothing
 from p2r.runs.training import (
@@ -41,7 +43,9 @@ from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows
 from p2r.training.rows.difficulty import ChosenRows
 from p2r.training.state.checkpoint import Position, seed_random_states
+from p2r.training.state.last_step import LastStep, keep_last_step
 from p2r.training.state.run_folder import RunFolder, open_run
+from p2r.training.stopping import Interrupted, StopRequest, StopRequested
 from p2r.training.update import learn_step
 from p2r.training.watch.frames import FrameWatch
 from p2r.training.watch.metrics import describe_groups, measure_step, quote_group, sum_stats, time_step
@@ -86,6 +90,8 @@ def train(
         The finished run: its metrics, probes and groups, and the folder of its final checkpoint.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM. The state as of the last finished step is kept: `Interrupted` says so. A
+            second signal ends the run at once, without a checkpoint.
         ConfigError: `recipe` or `changes` is of another type; `changes` to a checked recipe, in which defaults and
             presets are filled in already.
         P2RError: rows, model or settings are not usable; too much failed; a guard stopped the run; a gradient is not
@@ -102,14 +108,19 @@ def train(
         checked = parse_recipe(recipe, changes)
     else:
         checked = load_recipe(recipe, changes)
+    watcher = watcher or Watcher()
     with join_world() as world:
-        work = run_phases(checked, watcher or Watcher(), resume=resume, world=world)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            asyncio.run(work)  # in this thread, so that an interrupt waits until servers have ended
-        else:
-            run_blocking(work)
+        stop = StopRequest(watcher.say if world.is_first else _ignore)
+        work = run_phases(checked, watcher, resume=resume, world=world, stop=stop)
+        with stop.heeding_signals():
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                asyncio.run(work)  # in this thread, so that an interrupt waits until servers have ended
+            else:
+                run_blocking(work)
+    if stop.sign is not None and stop.was_heeded:
+        raise Interrupted(stop.sign, stop.kept)
     return read_training_run(checked.out)
 
 
@@ -127,6 +138,7 @@ class Training:
 
     rows: the rows of each phase, by its index.
     run_step: steps done in all phases. row_position: in the phase's order of rows. best: accuracy of the best probe.
+    last: the state as of the last finished step. saved: the last checkpoint of this call, or what it began with.
     """
 
     recipe: Recipe
@@ -134,6 +146,7 @@ class Training:
     watcher: Watcher
     run: RunFolder
     trackers: Trackers
+    stop: StopRequest
     rows: Mapping[int, TrainingData]
     probed: Sequence[Sample]
     run_step: int = 0
@@ -141,20 +154,39 @@ class Training:
     best: float | None = None
     alarms: set[str] = field(default_factory=set[str])
     frames: FrameWatch = field(default_factory=FrameWatch)
+    last: LastStep | None = None
+    saved: Position | None = None
 
     def say(self, text: str) -> None:
         if self.world.is_first:
             self.watcher.say(text)
 
 
-async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, world: World | None = None) -> None:
+async def run_phases(
+    recipe: Recipe,
+    watcher: Watcher,
+    *,
+    resume: bool = False,
+    world: World | None = None,
+    stop: StopRequest | None = None,
+) -> None:
     """Train the phases of the schedule, one after the other (line 1). See `train`.
+
+    It returns early when `stop` is made.
 
     Raises:
         ConfigError: a step's prompts cannot be shared by the processes.
         P2RError: as for `train`.
     """
     world = world or World()
+    stop = stop or StopRequest(watcher.say)
+    try:
+        await _run_phases(recipe, watcher, stop, world, resume=resume)
+    except StopRequested:
+        stop.was_heeded = True
+
+
+async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world: World, *, resume: bool) -> None:
     for phase in recipe.phases():
         if phase.prompts_per_step % world.size:
             raise ConfigError(
@@ -164,13 +196,13 @@ async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, 
             )
     own_terms = find_all_terms(recipe)
     await check_judges(recipe)
-    rows = await asyncio.to_thread(load_rows, recipe)
-    probed = await asyncio.to_thread(load_probe, recipe)
+    rows = await stop.run(run_apart(partial(load_rows, recipe)))
+    probed = await stop.run(run_apart(partial(load_probe, recipe)))
     with open_run(recipe, resume=resume, world=world) as run:
         done = run.position
         run_step = done.run_step if done is not None else 0
         with Trackers(recipe.trackers if world.is_first else None, run.folder, first_step=run_step) as trackers:
-            training = Training(recipe, world, watcher, run, trackers, rows, probed, run_step)
+            training = Training(recipe, world, watcher, run, trackers, stop, rows, probed, run_step)
             training.best = done.best if done is not None else None
             for data in {id(each): each for each in rows.values()}.values():
                 for sentence in data.explain():
@@ -179,10 +211,14 @@ async def run_phases(recipe: Recipe, watcher: Watcher, *, resume: bool = False, 
                 for sentence in note_sources(run.folder, own_terms):
                     training.say(sentence)
             source = recipe.model.source
-            for phase in recipe.phases():
-                if not run.has_finished(phase):
-                    await _run_phase(training, phase, phase.source or source)
-                source = str(run.folder / phase.name)
+            try:
+                for phase in recipe.phases():
+                    if not run.has_finished(phase):
+                        await _run_phase(training, phase, phase.source or source)
+                    source = str(run.folder / phase.name)
+            except StopRequested:
+                stop.kept = _describe_kept(training)
+                raise
 
 
 async def _run_phase(training: Training, phase: Phase, source: str) -> None:
@@ -191,27 +227,21 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
     try:
         async with open_phase(recipe, phase, source, run, training.world) as state:
             rows = training.rows[phase.index].rows
-            chosen = await choose_phase_rows(recipe, state, rows, run, training.say)
+            choosing = choose_phase_rows(recipe, state, rows, run, training.say)
+            chosen = await training.stop.run_together(choosing, training.world, talks=True)
             num_steps, roller = phase.count_steps(len(chosen.rows)), make_roller(recipe, state)
-            first = _restore(training, state)
+            first, is_probed = _restore(training, state)
             left_out = f", {count_nouns(chosen.num_left_out, 'row')} left out" if chosen.num_left_out else ""
             training.say(f"phase {phase.name}: steps {first + 1} to {num_steps}, from {source}{left_out}")
-            if first == 0:
-                await _probe(training, state, 0)
-            for step in range(first, num_steps):
-                await _take_step(training, state, roller, chosen, step, num_steps)
-                is_last = step + 1 == num_steps
-                if is_last or (step + 1) % recipe.probe.every == 0:
-                    await _probe(training, state, step + 1)
-                collapse = _sound_alarms(training)
-                if is_last or collapse or (step + 1) % recipe.checkpoint.every == 0:
-                    _save(training, state, step + 1)
-                if collapse and recipe.guards.action == "stop":
-                    raise TrainingError(
-                        f"stopped at step {step + 1} of phase {phase.name}: {'; '.join(collapse)}",
-                        hint="a checkpoint was kept; try a new run with a higher loss.kl_coef, a lower rate, or "
-                        'guards.action = "warn"',
-                    )
+            with _saving_when_stopped(training, state):
+                if first == 0:
+                    await _probe(training, state, 0)
+                elif not is_probed:
+                    await _finish_step(training, state, first, num_steps)
+                for step in range(first, num_steps):
+                    await _take_step(training, state, roller, chosen, step, num_steps)
+                    _keep(training, state, step + 1, is_probed=False)
+                    await _finish_step(training, state, step + 1, num_steps)
             if learns_nothing(run.steps) and "dead_groups" not in training.alarms:
                 training.say(f"phase {phase.name}: the rewards of every group were alike in all steps: {NOTHING}")
             save_weights(state, run.folder / phase.name)
@@ -226,6 +256,45 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _saving_when_stopped(training: Training, state: PhaseState) -> Generator[None, None, None]:
+    """Write a checkpoint of the last finished step when a request or an error stops the run."""
+    try:
+        yield
+    except Exception as error:
+        is_together = training.world.size == 1 or isinstance(error, (StopRequested, TrainingError, TooManyErrors))
+        if is_together and (isinstance(error, (StopRequested, P2RError)) or is_out_of_memory(error)):
+            with contextlib.suppress(StorageError):  # the first error is told
+                _save_last_step(training, state)
+        raise
+
+
+def _describe_kept(training: Training) -> str:
+    """Say what a run that stops can be resumed from."""
+    position = training.saved or training.run.position
+    if position is None or position.run_step == 0:
+        return "no step was finished"
+    phase = training.recipe.phases()[position.phase]
+    return f"the run as of step {position.step} of phase {phase.name} is kept in {training.run.folder}"
+
+
+async def _finish_step(training: Training, state: PhaseState, step: int, num_steps: int) -> None:
+    """Do what is due after a step, counted from 1: a probe, alarms, a checkpoint."""
+    recipe, is_last = training.recipe, step == num_steps
+    if is_last or step % recipe.probe.every == 0:
+        await _probe(training, state, step)
+    collapse = _sound_alarms(training)
+    _keep(training, state, step)
+    if is_last or collapse or step % recipe.checkpoint.every == 0:
+        _save_last_step(training, state)
+    if collapse and recipe.guards.action == "stop":
+        raise TrainingError(
+            f"stopped at step {step} of phase {state.phase.name}: {'; '.join(collapse)}",
+            hint="a checkpoint was kept; try a new run with a higher loss.kl_coef, a lower rate, or "
+            'guards.action = "warn"',
+        )
+
+
 async def _take_step(
     training: Training, state: PhaseState, roller: Roller, chosen: ChosenRows, step: int, num_steps: int
 ) -> None:
@@ -233,8 +302,15 @@ async def _take_step(
     world, watch, phase = training.world, Stopwatch(), state.phase
     rate = rate_at(phase.optimizer, phase.lr, step, num_steps)
     with watch.part("rollout"), whole_weights(state.policy.model):
-        rolled = await _roll_out(training, phase, roller, chosen, step)
-    learned = learn_step(state, rolled.groups, rate, watch)
+        rolling = _roll_out(training, phase, roller, chosen, step)
+        rolled = await training.stop.run_together(rolling, world, talks=phase.rollout.dynamic_sampling)
+
+    def check() -> None:
+        is_whole = training.last is not None and training.last.is_whole(state.optimizer)
+        if training.stop.sign is not None and is_whole and world.size == 1:
+            raise StopRequested
+
+    learned = learn_step(state, rolled.groups, rate, watch, check)
 
     training.run_step += 1
     stats = sum_stats(rolled.stats, world)
@@ -266,22 +342,27 @@ async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: Ch
     return await roller.roll_out(draw(own), step)
 
 
-def _restore(training: Training, state: PhaseState) -> int:
-    """Bring a phase to its last checkpoint; returns the number of steps that are done."""
+def _restore(training: Training, state: PhaseState) -> tuple[int, bool]:
+    """Bring a phase to its last checkpoint; returns the steps that are done, and whether the last one was finished."""
     run, done = training.run, training.run.position
     run.recall(state.phase)
     training.row_position, training.alarms = 0, set()
     if done is None or done.phase != state.phase.index:
         seed_random_states(training.recipe.seed + state.phase.index)
-        return 0
+        _keep(training, state, 0)
+        training.saved = training.last.position if training.last else None
+        return 0, True
     training.row_position = done.row_position
-    training.alarms = set(find_collapse(run.steps, run.probes, training.recipe.guards))
+    known = run.steps if done.is_probed else run.steps[:-1]
+    training.alarms = set(find_collapse(known, run.probes, training.recipe.guards))
     state.memo.load(json.loads(run.checkpoints.restore(done, state.policy, state.optimizer)))
-    return done.step
+    _keep(training, state, done.step, is_probed=done.is_probed)
+    training.saved = training.last.position if training.last else None
+    return done.step, done.is_probed
 
 
-def _save(training: Training, state: PhaseState, step: int) -> None:
-    """Write a checkpoint to resume from."""
+def _keep(training: Training, state: PhaseState, step: int, *, is_probed: bool = True) -> None:
+    """Note the state after a step, in case the run stops before the next one is finished."""
     position = Position(
         phase=state.phase.index,
         step=step,
@@ -291,8 +372,18 @@ def _save(training: Training, state: PhaseState, step: int) -> None:
         num_processes=training.world.size,
         log_bytes=training.run.log_bytes(),
         best=training.best,
+        is_probed=is_probed,
     )
-    training.run.checkpoints.save(position, state.policy, state.optimizer, json.dumps(state.memo.dump()))
+    training.last = keep_last_step(position, state, state.memo)
+
+
+def _save_last_step(training: Training, state: PhaseState) -> None:
+    """Write a checkpoint to resume from, unless there is one already, or a later step has changed the weights."""
+    last = training.last
+    if last is None or last.position == training.saved or not last.is_whole(state.optimizer):
+        return
+    training.run.checkpoints.save(last.position, last.freeze(state.memo))
+    training.saved = last.position
 
 
 async def _probe(training: Training, state: PhaseState, step: int) -> None:
@@ -301,7 +392,8 @@ async def _probe(training: Training, state: PhaseState, step: int) -> None:
     if not training.probed:
         return
     with whole_weights(state.policy.model):
-        row = await measure_probe(state, training.probed, step=step, batch_size=training.recipe.partner.concurrency)
+        probing = measure_probe(state, training.probed, step=step, batch_size=training.recipe.partner.concurrency)
+        row = await training.stop.run_together(probing, training.world, talks=True)
     run.probes.append(row)
     run.write(PROBES_FILE, row)
     training.trackers.send({"probe": row.model_dump(mode="json", exclude={"phase", "step"})}, training.run_step)

@@ -17,7 +17,7 @@ Shapes: P groups, G rollouts of a group, B rollouts of a micro-batch, T longest 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeAlias
 
@@ -108,19 +108,26 @@ class Learned:
     report: UpdateReport | None
 
 
-def learn_step(learner: Learner, groups: Sequence[Group], rate: float, watch: Stopwatch | None = None) -> Learned:
+def learn_step(
+    learner: Learner,
+    groups: Sequence[Group],
+    rate: float,
+    watch: Stopwatch | None = None,
+    before_pass: Callable[[], object] = lambda: None,
+) -> Learned:
     """Learn from one batch: compare the rollouts of each group, then update the active role.
 
     Args:
         groups: this process's.
         rate: the learning rate.
         watch: adds up seconds by part.
+        before_pass: is called before each micro-batch; what it raises leaves the update.
 
     Raises:
         TrainingError: the loss or the gradient is not finite; the weights are as before.
     """
     compared = compare_groups(groups, learner.phase.advantage)
-    return Learned(compared, update_policy(learner, compared, rate, watch or Stopwatch()))
+    return Learned(compared, update_policy(learner, compared, rate, watch or Stopwatch(), before_pass))
 
 
 def compare_groups(groups: Sequence[Group], settings: AdvantageSettings) -> list[Compared]:
@@ -185,7 +192,13 @@ def compute_advantages(rewards_PG: torch.Tensor, valid_PG: torch.Tensor, setting
     return Advantages(advantages_PG, dropped_P1[:, 0], dead_P1[:, 0])
 
 
-def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, watch: Stopwatch) -> UpdateReport | None:
+def update_policy(
+    learner: Learner,
+    compared: Sequence[Compared],
+    rate: float,
+    watch: Stopwatch,
+    before_pass: Callable[[], object] = lambda: None,
+) -> UpdateReport | None:
     """Lines 33 to 35: the loss of the batch, its gradient, and the optimizer's steps.
 
     Returns:
@@ -210,6 +223,7 @@ def update_policy(learner: Learner, compared: Sequence[Compared], rate: float, w
     with policy.training():
         for _ in range(num_updates):
             for micro in micros:
+                before_pass()
                 if loss.kl_coef and not micro.has_reference:
                     with watch.part("reference"):
                         micro.measure_reference(learner)

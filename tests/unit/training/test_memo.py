@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("torch")
 
 from p2r.evidence import plan_crops
-from p2r.training.memo import evidence_key
-from p2r.types import Box
+from p2r.training.memo import Memo, Replies, evidence_key
+from p2r.types import Box, Completion
 
 
 def make_box(x1: float) -> Box:
@@ -25,3 +25,18 @@ def test_boxes_with_equal_corners_but_other_crops_are_other_evidence() -> None:
 def test_labels_are_no_part_of_the_evidence() -> None:
     named = make_box(200.0).model_copy(update={"label": "a sail"})
     assert evidence_key((1003, 1003), [named]) == evidence_key((1003, 1003), [make_box(200.0)])
+
+
+def test_a_memo_can_be_dumped_as_it_was_when_it_was_marked() -> None:
+    def say(replies: Replies, text: str) -> None:
+        replies.add(text, Completion(text=text, finish_reason="stop", model="m"))
+        replies.num_asked += 1
+
+    memo = Memo()
+    say(memo, "one")
+    say(memo.judged, "yes")
+    mark, before = memo.mark(), memo.dump()
+    say(memo, "two")
+    say(memo.judged, "no")
+    memo.find("one")
+    assert memo.dump(mark) == before != memo.dump()

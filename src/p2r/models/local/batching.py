@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -106,19 +106,26 @@ class MicroBatcher(Generic[Key, Job, Result]):
             self._changed.notify()
         return await asyncio.wrap_future(entry.future)
 
-    def run_all(self, key: Key, jobs: Sequence[Job]) -> list[Result | BaseException]:
+    def run_all(
+        self, key: Key, jobs: Sequence[Job], abandoned: Callable[[], bool] = lambda: False
+    ) -> list[Result | BaseException]:
         """Run jobs in the calling thread, longest first, in batches that depend only on the jobs.
 
         Not to be used at the same time as `submit`: nothing keeps the two apart.
 
+        Args:
+            abandoned: once it returns True, nobody wants the results.
+
         Returns:
-            The result or the error of each job, in order.
+            The result or the error of each job, in order; a CancelledError for those that were abandoned.
         """
         entries = [_Entry[Key, Job, Result](key, job, self._length(job), Future()) for job in jobs]
         waiting = sorted(entries, key=lambda entry: -entry.length)
         while waiting:
             batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-            self._serve(batch)
+            self._serve(batch, abandoned)
+            if abandoned():
+                return [CancelledError() for _ in jobs]
         return [entry.future.exception() or entry.future.result() for entry in entries]
 
     def _work(self) -> None:
@@ -162,14 +169,14 @@ class MicroBatcher(Generic[Key, Job, Result]):
             if len(self._waiting) == num_seen and not self._num_preparing:
                 return
 
-    def _serve(self, batch: list[_Entry[Key, Job, Result]]) -> None:
-        def abandoned() -> bool:
-            return all(entry.future.cancelled() for entry in batch)
+    def _serve(self, batch: list[_Entry[Key, Job, Result]], abandoned: Callable[[], bool] = lambda: False) -> None:
+        def is_left() -> bool:
+            return abandoned() or all(entry.future.cancelled() for entry in batch)
 
-        if abandoned():
+        if is_left():
             return
         try:
-            results = self._run(batch[0].key, [entry.job for entry in batch], abandoned)
+            results = self._run(batch[0].key, [entry.job for entry in batch], is_left)
         except BaseException as error:
             if len(batch) == 1:
                 _settle(batch[0].future, error)
@@ -177,8 +184,8 @@ class MicroBatcher(Generic[Key, Job, Result]):
             half = (len(batch) + 1) // 2
             if isinstance(error, OutOfRoomError):
                 self.batch_size = min(self.batch_size, half)
-            self._serve(batch[:half])
-            self._serve(batch[half:])
+            self._serve(batch[:half], abandoned)
+            self._serve(batch[half:], abandoned)
             return
         for entry, result in zip(batch, results, strict=False):
             _settle(entry.future, result)

@@ -15,7 +15,8 @@ Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabu
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,10 @@ from p2r.models.local.sampling import Sampler
 from p2r.models.profiles import PatchFormat
 
 VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration
+
+
+class Abandoned(Exception):
+    """Nobody waits for the replies any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,11 @@ class Engine:
         Args:
             abandoned: called at each step; once it returns True, the tokens so far are returned.
             first_ids: tokens whose probability of being the first is wanted, before penalty and temperature.
+
+        Raises:
+            Abandoned: it was abandoned before the first token.
         """
-        prefill = self.prefill(prompts)
+        prefill = self.prefill(prompts, abandoned)
         cache, logits_BV, mask_BP = prefill.cache, prefill.logits_BV, prefill.mask_BP
         length_B1, shift_B1 = prefill.length_B1, prefill.shift_B1
         first_probs_BF: list[list[float]] = logits_BV.softmax(-1)[:, list(first_ids)].tolist()
@@ -126,8 +134,15 @@ class Engine:
             for chosen, has_ended, first_probs in zip(tokens, ended, first_probs_BF, strict=True)
         ]
 
-    def prefill(self, prompts: Sequence[EncodedPrompt]) -> Prefill:
-        """Read prompts, also of different lengths, in one batch."""
+    def prefill(self, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool] = lambda: False) -> Prefill:
+        """Read prompts, also of different lengths, in one batch.
+
+        Args:
+            abandoned: called at each layer.
+
+        Raises:
+            Abandoned: it returned True.
+        """
         ids_BP, mask_BP = self._pad([prompt.token_ids for prompt in prompts])
         types_BP = (ids_BP == self.image_token_id).int() * mask_BP.int()
         images = self._images(prompts)
@@ -140,7 +155,8 @@ class Engine:
         )
         order_BP = (mask_BP.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config.get_text_config())
-        logits_BV = self._step(cache, ids_BP, mask_BP, torch.cat([order_BP[None], axes_3BP]), types_BP, images)
+        with _left_when(self.model, abandoned):
+            logits_BV = self._step(cache, ids_BP, mask_BP, torch.cat([order_BP[None], axes_3BP]), types_BP, images)
         return Prefill(cache, logits_BV, ids_BP, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
 
     def limit(self, prompt: EncodedPrompt, decoding: Decoding) -> int:
@@ -195,6 +211,23 @@ class Engine:
             patches, self.patches, device=self.model.device, dtype=self.model.dtype, frames=self.num_frames
         )
         return {"pixel_values": pixels, "image_grid_thw": grids}
+
+
+@contextmanager
+def _left_when(model: VisionLanguageModel, abandoned: Callable[[], bool]) -> Generator[None, None, None]:
+    """Leave a forward pass at the next layer once `abandoned` returns True: a large prefill takes seconds."""
+
+    def check(*_: object) -> None:
+        if abandoned():
+            raise Abandoned
+
+    layers = (*model.model.visual.blocks, *model.model.language_model.layers)
+    handles = [layer.register_forward_pre_hook(check) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = False) -> int:

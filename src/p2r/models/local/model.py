@@ -26,7 +26,7 @@ from p2r.models.local.backend import AutoModelForImageTextToText
 from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
-from p2r.models.local.engine import Engine, GeneratedTokens, fold_patch_embedding
+from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, fold_patch_embedding
 from p2r.models.profiles import FamilyName
 from p2r.types import Completion, Frame, Usage
 
@@ -111,10 +111,16 @@ class LocalModel:
         reply = await self._batches.submit(decoding, prepare)
         return self._make_completion(encoded[0], reply, time.perf_counter() - started)
 
-    def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
+    def complete_all(
+        self, prompts: Sequence[Prompt], decoding: Decoding, abandoned: Callable[[], bool] = lambda: False
+    ) -> list[Completion | P2RError]:
         """Reply to prompts in batches that depend only on the prompts, so that replies are reproducible to the bit.
 
         Not to be used at the same time as `complete`.
+
+        Args:
+            abandoned: asked at each layer of a prefill and at each token; once it returns True, nobody wants the
+                replies, and a CancelledError is raised.
 
         Returns:
             The reply to each prompt, or the error of a prompt that cannot be answered, in order.
@@ -122,7 +128,7 @@ class LocalModel:
         started = time.perf_counter()
         encoded = [self._try_encode(prompt) for prompt in prompts]
         usable = [prompt for prompt in encoded if isinstance(prompt, EncodedPrompt)]
-        replies = iter(self._batches.run_all(decoding, usable))
+        replies = iter(self._batches.run_all(decoding, usable, abandoned))
         seconds = time.perf_counter() - started
         results: list[Completion | P2RError] = []
         for prompt in encoded:
@@ -162,7 +168,7 @@ class LocalModel:
         try:
             first_ids = self._encoder.first_ids(decoding.first_words)
             return self._engine.generate(prompts, decoding, abandoned, first_ids)
-        except P2RError:
+        except (P2RError, Abandoned):
             raise
         except Exception as error:
             if not is_out_of_memory(error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,9 +30,13 @@ class Actor(Protocol):
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
     def sample(
-        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
+        self,
+        prompts: Sequence[EncodedPrompt],
+        decoding: Decoding,
+        seeds_PG: Sequence[Sequence[int]],
+        abandoned: Callable[[], bool],
     ) -> list[list[Generated]]:
-        """One reply per seed, in groups by prompt."""
+        """One reply per seed, in groups by prompt. Once `abandoned` returns True, nobody wants them."""
         ...
 
 
@@ -52,9 +56,13 @@ class EngineActor:
         return self.encoder.decode(token_ids)
 
     def sample(
-        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, seeds_PG: Sequence[Sequence[int]]
+        self,
+        prompts: Sequence[EncodedPrompt],
+        decoding: Decoding,
+        seeds_PG: Sequence[Sequence[int]],
+        abandoned: Callable[[], bool] = lambda: False,
     ) -> list[list[Generated]]:
-        return generate_groups(self.engine, prompts, len(seeds_PG[0]), decoding, seeds_PG)
+        return generate_groups(self.engine, prompts, len(seeds_PG[0]), decoding, seeds_PG, abandoned)
 
 
 def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> Completion:

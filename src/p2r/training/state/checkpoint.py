@@ -43,6 +43,7 @@ class Position(Frozen):
     num_processes: the processes over which the weights are split.
     log_bytes: the length of each log.
     best: accuracy of the best probe so far, None before the first.
+    is_probed: False when the run was stopped before the step's probe and alarms, which are then still due.
     """
 
     phase: int
@@ -53,6 +54,7 @@ class Position(Frozen):
     num_processes: int
     log_bytes: dict[str, int]
     best: float | None = None
+    is_probed: bool = True
 
 
 class ProcessState(TypedDict):
@@ -75,18 +77,12 @@ class Checkpoints:
     keep_last: int
     world: World
 
-    def save(self, position: Position, policy: Policy, optimizer: Optimizer, memo: str) -> None:
+    def save(self, position: Position, state: ProcessState) -> None:
         """Write a checkpoint, and remove old ones.
 
         Raises:
             StorageError: it cannot be written; earlier ones are whole.
         """
-        state: ProcessState = {
-            "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
-            "optimiser": optimizer.state(),
-            "random": _random_states(),
-            "memo": memo,
-        }
         target = self.folder / f"{position.phase:03d}-{position.step:06d}"
         if self.world.size == 1:
             with replace_folder(target) as draft:
@@ -170,6 +166,16 @@ class Checkpoints:
         optimizer.load(state["optimiser"])
         _set_random_states(state["random"])
         return state["memo"]
+
+
+def capture_state(policy: Policy, optimizer: Optimizer) -> ProcessState:
+    """The state of this process as it is now, without the memo. Its tensors are the living ones."""
+    return {
+        "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
+        "optimiser": optimizer.state(),
+        "random": _random_states(),
+        "memo": "",
+    }
 
 
 def seed_random_states(seed: int) -> None:

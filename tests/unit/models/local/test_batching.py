@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -208,3 +209,10 @@ started.wait()
 def test_a_process_ends_after_the_batch_that_is_being_served() -> None:
     done = subprocess.run([sys.executable, "-c", ENDS_DURING_A_BATCH], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "the batch has ended\n"), done.stderr
+
+
+def test_jobs_that_nobody_wants_any_more_are_not_run() -> None:
+    recorder = Recorder()
+    results = make(recorder, batch_size=1).run_all("key", ["a", "bb", "ccc"], lambda: bool(recorder.batches))
+    assert [type(result) for result in results] == [CancelledError] * 3
+    assert len(recorder.batches) == 1

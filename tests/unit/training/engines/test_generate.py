@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from p2r.dialogue import Decoding  # noqa: E402
-from p2r.models.local.engine import Engine  # noqa: E402
+from p2r.models.local.engine import Abandoned, Engine  # noqa: E402
 from p2r.training.engines.local import group_cache  # noqa: E402
 from p2r.training.engines.local.generate import Generated, generate_groups  # noqa: E402
 from tests.fakes.tiny_policy import END, make_engine, make_model, make_prompt, repeated_logprobs  # noqa: E402
@@ -143,3 +143,36 @@ def test_rollouts_are_likely_where_they_are_drawn_often(engine: Engine) -> None:
     for token, share in enumerate(shares):
         deviation = (share * (1 - share) / num_rollouts) ** 0.5
         assert abs(tokens.count(token) / num_rollouts - share) < 4.5 * deviation + 1e-3
+
+
+def abandon_at(number: int) -> tuple[Callable[[], bool], list[int]]:
+    """An `abandoned` that is True from its call `number` on; and its calls."""
+    calls = [0]
+
+    def abandoned() -> bool:
+        calls[0] += 1
+        return calls[0] >= number
+
+    return abandoned, calls
+
+
+def test_groups_are_left_at_the_next_layer_or_token(engine: Engine) -> None:
+    model = engine.model.model
+    num_layers = len(model.visual.blocks) + len(model.language_model.layers)
+    for number in (1, num_layers, num_layers + 1, num_layers + 3):
+        abandoned, calls = abandon_at(number)
+        with pytest.raises(Abandoned):
+            generate_groups(engine, PROMPTS, 6, WARM, SEEDS, abandoned)
+        assert calls == [number]  # at each layer of the prefill, then at each token, and never again
+
+
+def test_replies_are_left_at_the_next_layer_or_token(engine: Engine) -> None:
+    model = engine.model.model
+    num_layers = len(model.visual.blocks) + len(model.language_model.layers)
+    for number in (1, num_layers):
+        abandoned, calls = abandon_at(number)
+        with pytest.raises(Abandoned):
+            engine.generate(PROMPTS[:1], WARM, abandoned)
+        assert calls == [number]
+    abandoned, calls = abandon_at(num_layers + 2)
+    assert engine.generate(PROMPTS[:1], WARM, abandoned)[0].num_generated == 2

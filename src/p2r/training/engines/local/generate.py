@@ -17,14 +17,14 @@ left), L places in the cache, K key heads, D channels of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from p2r.dialogue import Decoding
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Engine
+from p2r.models.local.engine import Abandoned, Engine
 from p2r.models.local.sampling import Sampler
 from p2r.training.engines.local.group_cache import GroupCache
 
@@ -43,20 +43,25 @@ def generate_groups(
     num_rollouts: int,
     decoding: Decoding,
     seeds_PG: Sequence[Sequence[int]],
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> list[list[Generated]]:
     """Draw `num_rollouts` replies to each prompt.
 
     Args:
         engine: `attention.install` was called on its model, which may be in training mode.
         seeds_PG: one per rollout; `decoding.seed` is not read.
+        abandoned: called at each layer of the prefill and at each token.
 
     Returns:
         For each prompt its rollouts, in the order of the seeds.
+
+    Raises:
+        Abandoned: `abandoned` returned True.
     """
     was_training = engine.model.training
     engine.model.eval()  # in training mode, a model that checkpoints its layers drops the cache
     try:
-        return _generate(engine, prompts, num_rollouts, decoding, seeds_PG)
+        return _generate(engine, prompts, num_rollouts, decoding, seeds_PG, abandoned)
     finally:
         engine.model.train(was_training)
 
@@ -68,8 +73,9 @@ def _generate(
     num_rollouts: int,
     decoding: Decoding,
     seeds_PG: Sequence[Sequence[int]],
+    abandoned: Callable[[], bool],
 ) -> list[list[Generated]]:
-    prefill = engine.prefill(prompts)
+    prefill = engine.prefill(prompts, abandoned)
     limits = [engine.limit(prompt, decoding) for prompt in prompts]
     logits_BV = prefill.logits_BV.repeat_interleave(num_rollouts, dim=0)
     sampler = Sampler(
@@ -95,6 +101,8 @@ def _generate(
         num_going = [sum(rollout.going for rollout in row) for row in slots_PG]
         if not any(num_going):
             break
+        if abandoned():
+            raise Abandoned
         next_PG = next_B.view(len(slots_PG), -1)
         if 2 * sum(map(bool, num_going)) <= len(slots_PG) or 2 * max(num_going) <= len(slots_PG[0]):
             keep_P, keep_PG = _who_stays(slots_PG, max(num_going))

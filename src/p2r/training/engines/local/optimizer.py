@@ -37,12 +37,15 @@ class OptimizerState(TypedDict):
 class Optimizer:
     """Updates `weights` by their gradients.
 
+    num_updates: how often it has, in this process.
+
     Raises:
         ConfigError: the kind is not usable here.
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter], settings: OptimizerSettings, world: World) -> None:
         self._settings, self._world = settings, world
+        self.num_updates = 0
         self._weights = dict(weights)
         self._masters: dict[str, torch.Tensor] = {}
         for name, weight in self._weights.items():
@@ -79,6 +82,7 @@ class Optimizer:
                 gradient.mul_(limit / (norm + 1e-6))
         for each in self._adam.param_groups:
             each["lr"] = rate
+        self.num_updates += 1
         self._adam.step()
         with torch.no_grad():
             for name, weight in self._weights.items():

@@ -1,0 +1,146 @@
+"""A run that is asked to stop: by Ctrl-C, or by the SIGTERM of SLURM, Kubernetes, `docker stop` and torchrun.
+
+The first signal leaves the rollouts or the update under way at the next token, layer or micro-batch, and the run keeps
+the state of its last finished step. A second one ends the process at once, without a checkpoint.
+
+Several processes have to stop at the same point, since each of them writes its part of a checkpoint: after a part of a
+step they tell each other how it went, and a request to one of them is a request to all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from p2r.errors import P2RError, TrainingError
+from p2r.training.engines.local.distributed import World
+
+Result = TypeVar("Result")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_OFFSET = 128
+"""A process that a signal ends has the signal's number and this as its exit code."""
+FINE, FAILED, STOPPED = range(3)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, and has cleaned up.
+
+    exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, sign: signal.Signals, kept: str) -> None:
+        super().__init__(f"{describe_signal(sign)}; {kept}")
+        self.message = str(self)
+        self.exit_code = EXIT_OFFSET + sign
+
+
+class StopRequested(Exception):
+    """The run stops here, because it was asked to."""
+
+
+class StopRequest:
+    """The signals that a run has got. `say` is told of the first, in the event loop.
+
+    sign: the first of them. was_heeded: the run has ended early. kept: what it can be resumed from, in words.
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.was_heeded, self.kept = False, "no step was finished"
+        self._say = say
+        self._cancel: Callable[[], object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_over = False
+        self.sign: signal.Signals | None = None
+
+    @contextmanager
+    def heeding_signals(self) -> Generator[None, None, None]:
+        """Take SIGINT and SIGTERM as requests. Outside the main thread Python allows no handlers: nothing is done."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sign: signal.signal(sign, self._handle) for sign in SIGNALS}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.sign is not None:
+            self._is_over = True
+            raise KeyboardInterrupt
+        self.make(signal.Signals(number))
+
+    def make(self, sign: signal.Signals) -> None:
+        """Ask the run to stop."""
+        self.sign = sign
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        assert self.sign is not None
+        self._say(f"{describe_signal(self.sign)}: stopping; a second signal stops at once, without a checkpoint")
+        if self._cancel is not None:
+            self._cancel()
+
+    async def run(self, work: Awaitable[Result]) -> Result:
+        """Await `work`, and leave it once a request is made.
+
+        Raises:
+            StopRequested: it was made.
+        """
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+        self._cancel = task.cancel
+        if self.sign is not None:
+            task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self.sign is None or self._is_over:
+                raise
+            raise StopRequested from None
+        finally:
+            self._cancel = None
+
+    async def run_together(self, work: Awaitable[Result], world: World, *, talks: bool = False) -> Result:
+        """Await `work` in every process, and end all of them if one was asked to stop or failed.
+
+        Args:
+            talks: the processes talk to each other within `work`, so that one alone cannot leave it halfway.
+
+        Raises:
+            StopRequested: one was asked to stop.
+            P2RError: this process's work failed.
+            TrainingError: another's did.
+        """
+        result: list[Result] = []
+        fate, error = FINE, None
+        try:
+            if talks and world.size > 1:
+                result.append(await work)
+            else:
+                result.append(await self.run(work))
+        except StopRequested:
+            fate = STOPPED
+        except P2RError as raised:
+            fate, error = FAILED, raised
+        fates = world.gather([STOPPED if fate == FINE and self.sign is not None else fate])
+        if error is not None:
+            raise error
+        if STOPPED in fates:
+            raise StopRequested
+        if FAILED in fates:
+            raise TrainingError("another process of the run has stopped", hint="its own message says why")
+        return result[0]
+
+
+def describe_signal(sign: signal.Signals) -> str:
+    """Say what happened."""
+    return "interrupted" if sign == signal.SIGINT else f"asked to end by {sign.name}"

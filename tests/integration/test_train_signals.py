@@ -1,0 +1,141 @@
+"""A run that gets a signal keeps its last finished step, wherever the signal finds it, and resumes to the last bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from p2r.cli.guard import INTERRUPTED
+from p2r.errors import TooManyErrors
+from p2r.models.local.engine import Engine
+from p2r.training import groups, update
+from p2r.training.engines.local.group_cache import GroupCache
+from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.stopping import Interrupted
+from p2r.training.train import Watcher, train
+from tests.fakes.processes import finish
+from tests.fakes.tiny_training import PERCEIVER_STEPS, make_recipe, read_metrics, run
+from tests.integration.test_train_kill import LONGEST_WAIT_S, count_steps, start
+from tests.integration.test_train_resume import assert_same
+
+pytestmark = pytest.mark.slow
+
+MOMENTS: dict[str, tuple[object, str, int]] = {
+    "while the first step is sampled": (GroupCache, "next_step", 5),
+    "while the second step is sampled": (GroupCache, "next_step", 60),
+    "while the frozen role reads or answers": (Engine, "_step", 40),
+    "after the first of two updates": (Optimizer, "step", 3),
+    "after the last update of a step": (Optimizer, "step", 4),
+    "in the reasoner's phase": (Optimizer, "step", 7),
+    "after the last update of all": (Optimizer, "step", 10),
+}
+"""Where a signal comes: a function, and after which of its calls."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    run(make_recipe(out))
+    return out
+
+
+def signal_after(
+    patch: pytest.MonkeyPatch, place: object, name: str, number: int, sign: signal.Signals
+) -> Callable[[], int]:
+    """Send this process a signal after a call of a function; returns how many calls came after it."""
+    called, original = [0], getattr(place, name)
+
+    def call(*args: object, **kwargs: object) -> object:
+        result = original(*args, **kwargs)
+        called[0] += 1
+        if called[0] == number:
+            os.kill(os.getpid(), sign)
+        return result
+
+    patch.setattr(place, name, call)
+    return lambda: called[0] - number
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_stopped_anywhere_resumes_to_the_same_figures_and_weights(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    place, name, number = MOMENTS[moment]
+    recipe = make_recipe(tmp_path / "run", ["checkpoint.every=1000"])
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        signal_after(patch, place, name, number, signal.SIGTERM)
+        run(recipe)
+    assert caught.value.exit_code == 143
+    num_logged = count_steps(tmp_path / "run")
+    said = run(recipe, resume=True)
+    assert_same(tmp_path / "run", whole)
+    first = "0-perceiver: steps" if num_logged < PERCEIVER_STEPS else "1-reasoner: steps"
+    assert any(line.startswith(f"phase {first} {num_logged % PERCEIVER_STEPS + 1} to") for line in said)
+
+
+@pytest.mark.parametrize(("place", "name"), [(GroupCache, "next_step"), (Engine, "_step"), (update, "policy_loss")])
+def test_ctrl_c_is_heeded_at_the_next_token_or_micro_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, name: str
+) -> None:
+    """Counted, since a test that measures seconds depends on the machine."""
+    with monkeypatch.context() as patch:
+        num_after = signal_after(patch, place, name, 3, signal.SIGINT)
+        with pytest.raises(Interrupted) as caught:
+            run(make_recipe(tmp_path / "run", ["probe.num=1"]))
+    assert caught.value.exit_code == INTERRUPTED
+    assert num_after() == 0
+    assert "no step was finished" in caught.value.message
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(text: str) -> None:
+        if "a second signal" in text:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as caught:
+        signal_after(patch, GroupCache, "next_step", 60, signal.SIGINT)
+        train(make_recipe(tmp_path / "run"), watcher=Watcher(say=say))
+    assert not isinstance(caught.value, Interrupted)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_too_many_errors_keep_the_last_finished_step(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(tmp_path / "run", ["checkpoint.every=1000"])
+    checks = [0]
+
+    def fail(_: object) -> None:
+        checks[0] += 1
+        if checks[0] == 3:
+            raise TooManyErrors("the server has gone")
+
+    with monkeypatch.context() as patch, pytest.raises(TooManyErrors):
+        patch.setattr(groups.FailureGauge, "check", fail)
+        run(recipe)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["000-000002"]
+    run(recipe, resume=True)
+    assert_same(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_says_what_it_kept_and_ends_with_the_signals_code(
+    tmp_path: Path, whole: Path, sign: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "run"
+    process = start(out)
+    while count_steps(out) < 1:
+        assert process.poll() is None
+    process.send_signal(sign)
+    _, errors = process.communicate(timeout=LONGEST_WAIT_S)
+    assert process.returncode == code
+    assert "Traceback" not in errors and "is kept in" in errors and "--resume" in errors
+    finish(start(out, "--resume"), longest_wait_s=LONGEST_WAIT_S)
+    assert read_metrics(out) == read_metrics(whole)
