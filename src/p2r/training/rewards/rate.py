@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import math
 import traceback
+import warnings
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, cast
 
-from p2r.errors import count_nouns, excerpt
+from p2r.errors import P2RWarning, count_nouns, excerpt
 from p2r.training.rewards.find import OwnTerm
 from p2r.training.rewards.rated import Rated
 
@@ -25,9 +26,13 @@ Call: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Unrated:
-    """The reason why a function could not rate a reply, in words."""
+    """The reason why a function could not rate a reply, in words.
+
+    message: what an exception said. It may quote the reply, so it is no part of the reason, which is counted.
+    """
 
     text: str
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Rater:
     def __init__(self, terms: Sequence[OwnTerm]) -> None:
         self._terms = terms
         self._calling = {term.name: asyncio.Lock() for term in terms}
+        self._told: set[str] = set()
 
     async def rate(self, replies: Sequence[Rated]) -> list[Rating]:
         """Ask all functions about all replies; returns a rating for each reply."""
@@ -55,10 +61,17 @@ class Rater:
             for rating, said in zip(ratings, column, strict=True):
                 found = said if isinstance(said, Unrated) else _read_number(said)
                 if isinstance(found, Unrated):
-                    rating.faults[term.name] = f"the reward term {term.name} {found.text}"
+                    rating.faults[term.name] = cause = f"the reward term {term.name} {found.text}"
+                    self._tell(cause, found.message)
                 else:
                     rating.values[term.name] = found
         return ratings
+
+    def _tell(self, cause: str, message: str) -> None:
+        """Say once what an exception said."""
+        if message and cause not in self._told:
+            self._told.add(cause)
+            warnings.warn(f"{cause}: {message}", P2RWarning, stacklevel=2)
 
     async def _ask(self, term: OwnTerm, replies: Sequence[Rated]) -> list[object]:
         """Return what a function says of each reply."""
@@ -99,8 +112,8 @@ async def _try_await(result: Awaitable[object]) -> object:
 
 def _explain(error: Exception) -> Unrated:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    text = excerpt(f"{type(error).__name__}: {error}", _MOST_CHARS)[1:-1]
-    return Unrated(f"raised {text} ({Path(last.filename).name}, line {last.lineno})")
+    where = f"in line {last.lineno} of {Path(last.filename).name}"
+    return Unrated(f"raised {type(error).__name__} {where}", " ".join(str(error).split())[:_MOST_CHARS])
 
 
 def _spread(said: object, num: int) -> list[object]:

@@ -9,7 +9,7 @@ import pytest
 
 from p2r.config import PhaseKind
 from p2r.dialogue import Prompt
-from p2r.errors import ConfigError, TooManyErrors
+from p2r.errors import ConfigError, P2RWarning, TooManyErrors
 from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.memo import Memo
@@ -108,7 +108,10 @@ async def test_a_function_that_wants_the_answer_has_it_asked_for() -> None:
 
 async def test_a_term_of_weight_zero_asks_nobody() -> None:
     partner = BatchScript(dead)
-    rolled = await roll('{terms={format=1, correct=0, "mine.py:agrees"=0, "mine.py:fails"=0}}', BOX, partner=partner)
+    with pytest.warns(P2RWarning, match="no scorer"):
+        rolled = await roll(
+            '{terms={format=1, correct=0, "mine.py:agrees"=0, "mine.py:fails"=0}}', BOX, partner=partner
+        )
     assert rewards(rolled) == [1.0] * 4 and partner.num_calls == 0
 
 
@@ -124,9 +127,8 @@ async def test_too_many_faults_stop_the_run_with_the_cause() -> None:
     recipe = make_recipe(['reward={terms={"mine.py:fails"=1}}'])
     partner = LockstepPartner(BatchScript(lambda prompt: RIGHT))
     roller = Roller(recipe, make_phase(recipe=recipe), FakeActor(in_turn(BOX, OTHER_BOX)), partner, PROMPTS)
-    with pytest.raises(
-        TooManyErrors, match=r"the reward term mine\.py:fails raised ValueError: no scorer \(mine\.py, "
-    ):
+    reason = r"the reward term mine\.py:fails raised ValueError in line 10 of mine\.py"
+    with pytest.raises(TooManyErrors, match=f"all because {reason}"), pytest.warns(P2RWarning, match="no scorer"):
         await roller.roll_out([make_sample(f"s{number}") for number in range(10)], step=0)
 
 
