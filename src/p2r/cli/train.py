@@ -15,7 +15,7 @@ from p2r.cli.allocator import share_heaps
 from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
-from p2r.errors import ConfigError, install_hint
+from p2r.errors import ConfigError, count_nouns, install_hint
 from p2r.runs.training import Probe, Step
 
 TRAIN_EXAMPLES = """
@@ -109,6 +109,12 @@ class _Lines:
                 "boxes": row.mean_boxes,
             }
         )
+        shares = (
+            (row.num_failed_rows, row.num_rows, "row", "failed"),
+            (row.num_unjudged, row.num_rollouts, "rollout", "not judged"),
+        )
+        parts = [text, *(f"{num:,} of {count_nouns(total, what)} {how}" for num, total, what, how in shares if num)]
+        text = "  ".join(filter(None, [*parts, "" if row.num_groups else "no group to learn from"]))
         if not self._console.is_terminal:
             self.say(f"{row.phase} {row.step}/{num_steps}  {text}")
             return

@@ -112,8 +112,8 @@ class RolloutSettings(Frozen):
 
     prompts: a prompt set's name or folder.
     prompts_at_once: prompts whose groups are generated together; results do not depend on it.
-    dynamic_sampling: draw rows until the rewards differ in `prompts_per_step` groups (DAPO), for at most `max_rounds`
-        rounds.
+    dynamic_sampling: draw rows until the answers of `prompts_per_step` groups are neither all right nor all wrong
+        (DAPO), for at most `max_rounds` rounds.
     """
 
     group_size: int = Field(default=8, ge=2)
@@ -246,7 +246,7 @@ class PartnerSettings(Frozen):
     transport: how images are sent, always without loss. "auto" is BMP to a nearby server, WebP to a distant one;
         "file", the cheapest, names files to a server on this machine that may read them (vLLM:
         --allowed-local-media-path).
-    max_error_rate: the run stops when a larger share of the latest answers could not be judged.
+    max_error_rate: the run stops when a larger share of the latest rollouts could not be judged.
     memo: answer repeated questions from memory.
     """
 

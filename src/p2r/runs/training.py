@@ -48,9 +48,13 @@ class Step(LogRow):
     """The metrics of one step; None where nothing is known.
 
     reward, accuracy: means over the judged rollouts.
+    num_rows: rows that were drawn; num_failed_rows of them have no group.
     num_unjudged: rollouts without a reward. num_truncated: rollouts cut off at the token limit.
     mean_length, max_length: tokens of a rollout.
     dead_groups, dropped_groups: shares of groups whose rewards are all alike, or of which fewer than two were judged.
+    drawn_reward, drawn_accuracy, drawn_dead_groups: of all groups that dynamic sampling drew, while the metrics beside
+        them are of those that it kept; None without it. It takes a group as dead when its answers are all right or
+        all wrong, however long they are.
     unique_evidence, unique_replies: share of the judged replies that differ within their group.
     num_box_replies: replies with boxes, the policy's and the frozen perceiver's. num_other_frame: those with a box that
         was left out because it does not fit the frame in which it is read.
@@ -66,6 +70,9 @@ class Step(LogRow):
 
     reward: float | None = None
     accuracy: float | None = None
+    drawn_reward: float | None = None
+    drawn_accuracy: float | None = None
+    num_rows: int = 0
     num_groups: int = 0
     num_failed_rows: int = 0
     num_rollouts: int = 0
@@ -76,6 +83,7 @@ class Step(LogRow):
     max_length: int = 0
     dead_groups: float | None = None
     dropped_groups: float | None = None
+    drawn_dead_groups: float | None = None
     unique_evidence: float | None = None
     unique_replies: float | None = None
     num_box_replies: int = 0

@@ -9,23 +9,18 @@ prompt failed has no group. Both are counted, and too many of them stop the run.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from p2r.boxes.other_frame import FrameCount
 from p2r.config import ActiveRole
 from p2r.dialogue import Prompt
-from p2r.errors import TooManyErrors
-from p2r.evaluation.asking import MIN_TRIED, explain_causes
 from p2r.images.budget import FullImage
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.training.engines.local.generate import Generated
 from p2r.types import Completion, Perception, Sample, Trace
-
-WINDOW = 200
-"""The latest outcomes that are looked at, so that a late fault is noticed as soon as an early one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +80,11 @@ class Rollout:
     terms: Mapping[str, float]
     failure: str = ""
 
+    @property
+    def is_correct(self) -> bool | None:
+        """The verdict on its answer; None when there is none."""
+        return self.trace.verdict.correct if self.trace is not None and self.trace.verdict is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -105,7 +105,11 @@ class Group:
 class RolloutStats:
     """The counts of one step.
 
+    num_rows: rows that were drawn.
     num_failed_rows: rows without a group, because image, evidence or prompt failed.
+    num_drawn_groups: groups that dynamic sampling drew; num_drawn_dead of them it left out. num_drawn_rewards: their
+        rollouts with a reward; drawn_reward: the sum of these. num_drawn_verdicts: those of them with a verdict;
+        num_drawn_correct are right. All are 0 without dynamic sampling.
     num_failed: rollouts that could not be judged. num_truncated: rollouts cut off at the token limit.
     num_walked: replies that were judged; num_unique of them differ within their group (box sets: to the pixel).
     num_partner_calls: calls of the frozen role; num_reused: calls that its memo answered instead.
@@ -129,6 +133,12 @@ class RolloutStats:
     num_prompt_tokens: int = 0
     num_judge_calls: int = 0
     num_judge_reused: int = 0
+    num_drawn_groups: int = 0
+    num_drawn_dead: int = 0
+    num_drawn_rewards: int = 0
+    drawn_reward: float = 0.0
+    num_drawn_verdicts: int = 0
+    num_drawn_correct: int = 0
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     frames: FrameCount = field(default_factory=FrameCount)
     causes: Counter[str] = field(default_factory=Counter[str])
@@ -193,40 +203,22 @@ class Rolled:
             groups.append(replace(group, parent=group.parent and (kept[group.parent[0]], group.parent[1])))
         return Rolled(groups, self.stats)
 
-    def find_alive(self) -> list[int]:
-        """Places of the groups whose rewards differ, so that there is something to learn from them."""
-        return [
-            place
-            for place, group in enumerate(self.groups)
-            if group.parent is None and len({rollout.reward for rollout in group.rollouts} - {None}) > 1
-        ]
+    def keep_alive(self, merit: Callable[[Rollout], float | None]) -> Rolled:
+        """Return only the groups in which the merit differs, with what belongs to them; all of them are counted.
 
-
-class FailureGauge:
-    """The share of the latest outcomes that failed.
-
-    max_error_rate: 0 to 1; checked once MIN_TRIED outcomes are known.
-    """
-
-    def __init__(self, max_error_rate: float) -> None:
-        self._max_error_rate = max_error_rate
-        self._latest: deque[str] = deque(maxlen=WINDOW)
-
-    def count(self, outcomes: Iterable[str]) -> None:
-        """Note outcomes: "" for a success, else why it failed."""
-        self._latest.extend(outcomes)
-
-    def check(self) -> None:
-        """Stop when too much failed.
-
-        Raises:
-            TooManyErrors: with the most frequent cause.
+        Args:
+            merit: what a group is dead or alive by; None where a rollout could not be judged.
         """
-        causes = Counter(cause for cause in self._latest if cause)
-        num_tried, num_failed = len(self._latest), causes.total()
-        if num_tried < MIN_TRIED or num_failed <= self._max_error_rate * num_tried:
-            return
-        raise TooManyErrors(
-            f"stopped: {num_failed} of the latest {num_tried} answers could not be judged, {explain_causes(causes)}",
-            hint="remove the cause and resume with `resume=True`; or raise partner.max_error_rate",
-        )
+        own = [place for place, group in enumerate(self.groups) if group.parent is None]
+        alive = [place for place in own if len({merit(each) for each in self.groups[place].rollouts} - {None}) > 1]
+        stats = self.stats
+        stats.num_drawn_groups += len(own)
+        stats.num_drawn_dead += len(own) - len(alive)
+        for rollout in (rollout for group in self.groups for rollout in group.rollouts):
+            if rollout.reward is not None:
+                stats.num_drawn_rewards += 1
+                stats.drawn_reward += rollout.reward
+                if rollout.is_correct is not None:
+                    stats.num_drawn_verdicts += 1
+                    stats.num_drawn_correct += rollout.is_correct
+        return self.keep(alive)

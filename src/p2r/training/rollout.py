@@ -23,7 +23,6 @@ from typing import TypeVar
 
 from p2r.config import Phase, Recipe
 from p2r.dialogue import Decoding
-from p2r.errors import P2RError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.loop import run_in_thread
@@ -32,8 +31,10 @@ from p2r.prompts import PromptSet
 from p2r.roles import EvidenceReasoner, GivenPerceiver, Reasoner, perceiver_prompt, read_perception, reasoner_prompt
 from p2r.roles.given import GivenReasoner
 from p2r.training.engines.base import Actor, as_completion, seed_rollouts
+from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.generate import Generated
-from p2r.training.groups import Asked, FailureGauge, Group, Rolled, Rollout, RolloutStats, SampledReply
+from p2r.training.failures import FailureGauge, mask_unjudged
+from p2r.training.groups import Asked, Group, Rolled, Rollout, RolloutStats, SampledReply
 from p2r.training.lockstep import Partner, Walk, finish_all
 from p2r.training.memo import EvidenceStore, Memo, MemoReasoner, evidence_key
 from p2r.training.rewards.built_in import box_terms, form_terms
@@ -41,7 +42,6 @@ from p2r.training.rewards.reward import make_rewarder
 from p2r.training.rewards.verifier import open_verifier
 from p2r.types import Perception, Sample, Trace
 
-Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 NOWHERE = Perception(source="none", boxes=())
@@ -58,6 +58,7 @@ class Roller:
     actor: samples the active role.
     partner: the frozen role.
     evidence: where the frozen perceiver looks; needed in a reasoner phase.
+    failures: counts what fails; a fresh gauge when None.
     group_size, purpose: G, and what seeds depend on, of pre-rollouts; by default the phase's own.
     """
 
@@ -71,6 +72,7 @@ class Roller:
         *,
         memo: Memo | None = None,
         evidence: EvidenceStore | None = None,
+        failures: FailureGauge | None = None,
         group_size: int | None = None,
         purpose: str | None = None,
     ) -> None:
@@ -84,7 +86,7 @@ class Roller:
         self._reasoner = MemoReasoner(reasoner, self.memo, remembers=recipe.partner.memo)
         self._verifier = open_verifier(phase.reward, partner, prompts, self.memo.judged)
         self._rewarder = make_rewarder(recipe, phase)
-        self._failures = FailureGauge(recipe.partner.max_error_rate)
+        self._failures = failures or FailureGauge(recipe.partner.max_error_rate)
         self._lots = asyncio.Semaphore(LOTS_AT_ONCE if partner.is_elsewhere else 1)
         self._sampling = asyncio.Lock()
 
@@ -92,7 +94,7 @@ class Roller:
         """Line 6: the groups of all rows of a mini-batch, in their order.
 
         Raises:
-            TooManyErrors: more of the latest answers could not be judged than the recipe allows.
+            TooManyErrors: more of the latest rollouts could not be judged than the recipe allows.
             ModelError: the policy cannot sample.
         """
         rolled, memo, size = Rolled(), self.memo, self._phase.rollout.prompts_at_once
@@ -108,20 +110,28 @@ class Roller:
         rolled.stats.num_judge_reused += memo.judged.num_reused - num_judge_reused
         return rolled
 
-    async def roll_out_alive(self, draw: Callable[[int], Sequence[Sample]], num_prompts: int, step: int) -> Rolled:
+    async def roll_out_alive(
+        self, draw: Callable[[int], Sequence[Sample]], num_prompts: int, step: int, world: World | None = None
+    ) -> Rolled:
         """Dynamic sampling (DAPO): replace groups that teach nothing by those of further rows.
 
+        The processes take turns together, so that they draw the rows that one process would draw.
+
         Args:
-            draw: gives so many further rows.
-            num_prompts: groups that are wanted; fewer come when `max_rounds` rounds do not give them.
+            draw: gives so many further rows, for all processes.
+            num_prompts: groups that are wanted, of all processes; fewer come when `max_rounds` rounds, or the rows
+                that there are, do not give them.
+            world: shares each draw; this process alone when None.
         """
+        world = world or World()
         rolled, num_alive = Rolled(), 0
         for _ in range(self._phase.rollout.max_rounds):
-            found = await self.roll_out(draw(num_prompts - num_alive), step)
-            alive = found.find_alive()
-            num_alive += len(alive)
-            rolled.extend(found.keep(alive))
-            if num_alive >= num_prompts:
+            rows = draw(num_prompts - num_alive)
+            found = await self.roll_out(world.share(rows), step)
+            alive = found.keep_alive(self._rewarder.find_merit)
+            num_alive += sum(world.gather([sum(group.parent is None for group in alive.groups)]))
+            rolled.extend(alive)
+            if num_alive >= num_prompts or not rows:
                 break
         return rolled
 
@@ -146,7 +156,7 @@ class Roller:
         """Lines 16 to 22: G answers for each row, on evidence from the frozen perceiver; rewarded themselves."""
         looked = await self._perceive(await self._open(rows, stats), stats)  # line 16: B
         questions = [(sample.id, sample, full_image, perception) for (sample, full_image), perception in looked]
-        asked = _present(await self._ask_reasoner(questions, stats))  # lines 17 and 18
+        asked = _present(await self._ask_reasoner(questions, self._group_size, stats))  # lines 17 and 18
         replies = await self._sample(asked, self._group_size, step, stats)  # line 19: Y_i
         replies = await self._rate(replies, stats)
         traces = await self._walk(replies, stats)
@@ -163,7 +173,7 @@ class Roller:
             (f"{look.asked.name}/{k % size}", look.asked.sample, look.asked.full_image, look.perception)
             for k, look in counting.items()
         ]
-        follow_ups = zip(counting, await self._ask_reasoner(questions, stats), strict=True)
+        follow_ups = zip(counting, await self._ask_reasoner(questions, 1, stats), strict=True)
         going = {k: one for k, one in follow_ups if one is not None}
         answers = dict(zip(going, await self._sample(list(going.values()), 1, step, stats), strict=True))
         # A box set with an answer is judged by it, a vetoed one as it is, one whose evidence failed not at all.
@@ -182,8 +192,12 @@ class Roller:
 
     async def _open(self, rows: Sequence[Sample], stats: RolloutStats) -> list[OpenedRow]:
         """Decode the image of each row; rows whose image fails are left out."""
+
+        def decode(row: Sample) -> OpenedRow:
+            return row, FullImage(row.image.load())
+
         with stats.timing("prepare"):
-            return _present(await self._try_each(rows, lambda row: (row, FullImage(row.image.load()))))
+            return _present(await self._failures.try_each(rows, decode, self._group_size))
 
     async def _ask_perceiver(self, rows: Sequence[OpenedRow], stats: RolloutStats) -> list[Asked]:
         """x = (I, T_p(Q)); rows whose prompt fails are left out."""
@@ -194,7 +208,7 @@ class Roller:
             return Asked(sample.id, sample, full_image, prompt, self._actor.encode(prompt))
 
         with stats.timing("prepare"):
-            return _present(await self._try_each(rows, ask))
+            return _present(await self._failures.try_each(rows, ask, self._group_size))
 
     async def _perceive(self, rows: Sequence[OpenedRow], stats: RolloutStats) -> list[tuple[OpenedRow, Perception]]:
         """B of the frozen perceiver; rows in which it fails are left out. `answerer` perceives nothing."""
@@ -203,12 +217,16 @@ class Roller:
                 return [(row, NOWHERE) for row in rows]
             assert self._evidence is not None, "a reasoner phase needs an evidence store"
             traces = await self._evidence.perceive([sample for sample, _ in rows], [image for _, image in rows])
-            self._failures.count(trace.failure.message if trace.failure else "" for trace in traces)
+            causes = [trace.failure.message for trace in traces if trace.failure]
+            self._failures.count(causes * self._group_size)
             stats.frames.count(trace.perception for trace in traces)
             return [(row, trace.perception) for row, trace in zip(rows, traces, strict=True) if trace.perception]
 
     async def _ask_reasoner(
-        self, questions: Sequence[tuple[str, Sample, FullImage, Perception]], stats: RolloutStats
+        self,
+        questions: Sequence[tuple[str, Sample, FullImage, Perception]],
+        num_replies: int,
+        stats: RolloutStats,
     ) -> list[Asked | None]:
         """x = (I_a, I_c, Q) for each name, sample, image and box set; None where it fails."""
 
@@ -219,7 +237,7 @@ class Roller:
             return Asked(name, sample, full_image, prompt, self._actor.encode(prompt), perception)
 
         with stats.timing("prepare"):
-            return await self._try_each(questions, ask)
+            return await self._failures.try_each(questions, ask, num_replies)
 
     async def _sample(
         self, asked: Sequence[Asked], num_replies: int, step: int, stats: RolloutStats
@@ -259,7 +277,6 @@ class Roller:
             walks.setdefault(key, walk)
         with stats.timing("judge"):
             traces = dict(zip(walks, await self._partner.run(list(walks.values())), strict=True))
-        self._failures.count(trace.failure.message if trace.failure else "" for trace in traces.values())
         stats.num_walked += len(replies)
         stats.num_unique += len(walks)
         return [traces[key] for key, _ in plans]
@@ -294,10 +311,13 @@ class Roller:
     ) -> list[Rollout]:
         with stats.timing("rate"):
             rollouts = await self._rewarder.reward(replies, traces)
-        if self._rewarder.has_own_terms:  # a walk that failed was counted where it was walked
-            walked = [trace is not None and trace.failure is None for trace in traces]
-            self._failures.count(rollout.failure for rollout, done in zip(rollouts, walked, strict=True) if done)
-        return [stats.count(rollout) for rollout in rollouts]
+        # Without a walk there was no prompt, which was counted where it failed.
+        self._failures.count(
+            rollout.failure for rollout, trace in zip(rollouts, traces, strict=True) if trace is not None
+        )
+        places = range(0, len(rollouts), self._group_size)
+        groups = [mask_unjudged(rollouts[place : place + self._group_size]) for place in places]
+        return [stats.count(rollout) for group in groups for rollout in group]
 
     def _group(self, asked: Sequence[Asked], rollouts: Sequence[Rollout], stats: RolloutStats) -> list[Group]:
         """G rollouts per prompt; rows that did not come to a prompt are counted."""
@@ -306,23 +326,6 @@ class Roller:
             Group(one.sample, one.role, one.encoded, tuple(rollouts[place * size : (place + 1) * size]))
             for place, one in enumerate(asked)
         ]
-
-    async def _try_each(self, items: Sequence[Given], make: Callable[[Given], Made]) -> list[Made | None]:
-        """Make something of each item, in threads; None for what failed twice, which is counted."""
-
-        def make_twice(item: Given) -> tuple[Made | None, str]:
-            try:
-                return make(item), ""
-            except P2RError:
-                pass
-            try:
-                return make(item), ""
-            except P2RError as error:
-                return None, error.message
-
-        made = await asyncio.gather(*(asyncio.to_thread(make_twice, item) for item in items))
-        self._failures.count(cause for _, cause in made if cause)
-        return [result for result, _ in made]
 
 
 def _present(items: Sequence[Made | None]) -> list[Made]:

@@ -330,16 +330,16 @@ async def _take_step(
 
 async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: ChosenRows, step: int) -> Rolled:
     """Return the groups of this process's rows of the mini-batch."""
-    world = training.world
+    world, asked = training.world, set[int]()
 
     def draw(count: int) -> list[Sample]:
-        places, training.row_position = chosen.order.take(training.row_position, count * world.size)
-        return [chosen.rows[place] for place in world.share(places)]
+        places, training.row_position = chosen.order.take(training.row_position, count, asked)
+        asked.update(places)
+        return [chosen.rows[place] for place in places]
 
-    own = phase.prompts_per_step // world.size
     if phase.rollout.dynamic_sampling:
-        return await roller.roll_out_alive(draw, own, step)
-    return await roller.roll_out(draw(own), step)
+        return await roller.roll_out_alive(draw, phase.prompts_per_step, step, world)
+    return await roller.roll_out(world.share(draw(phase.prompts_per_step)), step)
 
 
 def _restore(training: Training, state: PhaseState) -> tuple[int, bool]:

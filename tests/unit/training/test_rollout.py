@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from p2r.boxes.other_frame import FrameCount
-from p2r.config import PhaseKind, Recipe
+from p2r.config import AdvantageSettings, PhaseKind, Recipe
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ImageError, TooManyErrors
 from p2r.images.budget import FullImage
 from p2r.roles import ModelPerceiver
+from p2r.training.engines.local.distributed import World
 from p2r.training.groups import Group
 from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.memo import EvidenceStore
 from p2r.training.rollout import Roller
+from p2r.training.update import compare_groups
+from p2r.training.watch.metrics import describe_groups, measure_step, sum_stats
 from p2r.types import Completion
 from tests.fakes.training import (
     BOX,
@@ -344,33 +346,155 @@ async def test_dynamic_sampling_gives_up_after_its_rounds() -> None:
     assert rolled.stats.num_rows == 3
 
 
-IN_PIXELS = '[{"bbox_2d": [1490, 1873, 1720, 1995], "label": "sail"}]'
+async def test_dynamic_sampling_ends_where_no_row_is_left() -> None:
+    drawn = iter([[make_sample()], [], [make_sample("s2")]])
+    roller = make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT))
+    rolled = await roller.roll_out_alive(lambda count: next(drawn), 1, step=0)
+    assert rolled.groups == [] and rolled.stats.num_rows == 1
 
 
-async def test_boxes_of_another_frame_are_counted_though_their_group_teaches_nothing() -> None:
-    actor, partner = FakeActor(in_turn(IN_PIXELS, IN_PIXELS, "[]", BOX)), BatchScript(lambda prompt: RIGHT)
-    rolled = await make_roller(actor, partner).roll_out([make_sample()], step=0)
-    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 2}))
-    recipe = make_recipe(["rollout.dynamic_sampling=true", "rollout.max_rounds=2"])
-    roller = make_roller(FakeActor(in_turn(IN_PIXELS)), partner, recipe)
-    rolled = await roller.roll_out_alive(lambda count: [make_sample(f"s{k}") for k in range(count)], 2, step=0)
-    assert rolled.groups == []
-    assert rolled.stats.frames == FrameCount(16, Counter({"pixels": 16}))
+NEARLY_TOO_LONG = tuple(WRONG + " " * extra for extra in (0, 20, 30, 40))
 
 
-async def test_boxes_of_the_frozen_perceiver_are_counted_once_a_row(tmp_path: Path) -> None:
-    lockstep = LockstepPartner(BatchScript(lambda prompt: IN_PIXELS))
+@pytest.mark.parametrize(
+    ("changes", "replies", "is_alive"),
+    [
+        ((), NEARLY_TOO_LONG, False),  # all wrong, however long
+        ((), (RIGHT, RIGHT, RIGHT, WRONG), True),
+        ((), tuple(RIGHT + " " * extra for extra in (0, 40, 40, 40)), False),
+        # What else the reward weighs does not bring a group to life, where it weighs the answer at all.
+        (("reward.weights={correct=1, format=0.5}",), (RIGHT, "B", RIGHT, "B"), False),
+        (("reward.weights={correct=1, format=0.5}",), (RIGHT, "A", RIGHT, RIGHT), True),
+        (("reward.weights={format=1}", "reward.vetoes=[]"), (RIGHT, "B", RIGHT, "B"), True),
+        (("reward.weights={format=1}", "reward.vetoes=[]"), (RIGHT, WRONG, *NEARLY_TOO_LONG[2:]), False),
+    ],
+)
+async def test_groups_live_by_right_and_wrong_and_not_by_length(
+    changes: tuple[str, ...], replies: tuple[str, ...], is_alive: bool
+) -> None:
+    limits = "rollout.max_new_tokens={perceiver=80, reasoner=80}"
+    recipe = make_recipe(["loss.estimator=dapo", "reward.overlong_buffer=0.5", limits, *changes])
+    roller = make_roller(FakeActor(in_turn(*replies)), BatchScript(dead), recipe, kind="answerer")
+    rolled = await roller.roll_out([make_sample()], step=0)
+    if changes == () and not is_alive:
+        assert len({rollout.reward for rollout in rolled.groups[0].rollouts}) > 1, "the rewards alone differ"
+    kept = await roller.roll_out_alive(lambda count: [make_sample()], 1, step=0)
+    assert bool(kept.groups) == is_alive
+
+
+async def test_a_box_set_that_is_vetoed_counts_as_wrong_where_groups_are_chosen() -> None:
+    partner = BatchScript(lambda prompt: RIGHT)
+    for replies, is_alive in (((BOX, TWICE, BOX, BOX), True), ((TWICE, UNLABELLED, TWICE, TWICE), False)):
+        roller = make_roller(FakeActor(in_turn(*replies)), partner, make_recipe(["loss.estimator=dapo"]))
+        rolled = await roller.roll_out_alive(lambda count: [make_sample()], 1, step=0)
+        assert bool(rolled.groups) == is_alive
+
+
+async def test_dynamic_sampling_tells_what_it_drew_and_what_it_kept() -> None:
+    """Of three rows one is right, one wrong, and one mixed."""
+
+    def say(prompt: Prompt, seed: int) -> str:
+        return RIGHT if "easy" in prompt.text or ("mixed" in prompt.text and next(turn)) else WRONG
+
+    turn = iter([True, False, False, False] * 4)
+    rows = [make_sample(name, question=f"{name}?") for name in ("easy", "hard", "mixed")]
+    recipe = make_recipe(["loss.estimator=dapo", "rollout.max_rounds=1"])
+    roller = make_roller(FakeActor(say), BatchScript(dead), recipe, kind="answerer")
+    rolled = await roller.roll_out_alive(lambda count: rows, 3, step=0)
+    facts = describe_groups(compare_groups(rolled.groups, AdvantageSettings()))
+    step = measure_step("0-perceiver", 1, facts, sum_stats(rolled.stats, World()), None, 1e-6, {})
+    assert (step.num_rows, step.num_groups, step.num_failed_rows) == (3, 1, 0)
+    assert (step.accuracy, step.drawn_accuracy) == (0.25, 5 / 12)
+    assert (step.reward, step.drawn_reward) == (0.25, 5 / 12)
+    assert (step.dead_groups, step.drawn_dead_groups) == (0.0, 2 / 3)
+
+
+async def test_processes_draw_the_rows_that_one_would_draw() -> None:
+    """The first of two has both groups of the first round; the other's are dead, and they draw for it together."""
+
+    class Half(World):
+        __slots__ = ()
+
+        def gather(self, own: Sequence[object]) -> list[object]:
+            assert len(own) == 1
+            return [*own, others.pop(0)]
+
+    drawn: list[int] = []
+
+    def draw(count: int) -> list:
+        drawn.append(count)
+        return [make_sample(f"s{len(drawn)}{number}") for number in range(count)]
+
+    async def roll(rank: int) -> list[str]:
+        drawn.clear()
+        replies = in_turn(RIGHT, WRONG) if rank == 0 else in_turn(WRONG)
+        roller = make_roller(FakeActor(replies), BatchScript(dead), kind="answerer")
+        rolled = await roller.roll_out_alive(draw, 4, step=0, world=Half(rank, 2))
+        return [group.sample.id for group in rolled.groups]
+
+    others = [0, 0, 0]
+    assert await roll(0) == ["s10", "s12", "s20", "s30"] and drawn == [4, 2, 1]
+    others = [2, 1, 1]
+    assert await roll(1) == [] and drawn == [4, 2, 1]
+
+
+async def test_a_failed_row_counts_as_all_of_its_rollouts() -> None:
+    """Two of five images are gone: two fifths of the rollouts, though each is one failure among many answers."""
+    gone = [CountingImage(fault=ImageError("there is no file"), num_faults=99) for _ in range(2)]
+    rows = [
+        *(make_sample(f"s{k}") for k in range(3)),
+        *(make_sample(f"g{k}", image=each) for k, each in enumerate(gone)),
+    ]
+    allowed = make_recipe(["rollout.group_size=8", "partner.max_error_rate=0.4"])
+    roller = make_roller(FakeActor(in_turn(RIGHT)), BatchScript(dead), allowed, kind="answerer")
+    rolled = await roller.roll_out(rows, step=0)
+    assert (rolled.stats.num_failed_rows, len(rolled.groups)) == (2, 3)
+    strict = make_recipe(["rollout.group_size=8", "partner.max_error_rate=0.39"])
+    roller = make_roller(FakeActor(in_turn(RIGHT)), BatchScript(dead), strict, kind="answerer")
+    with pytest.raises(TooManyErrors, match="16 of the latest 40 rollouts could not be judged, all because there"):
+        await roller.roll_out(rows, step=0)
+
+
+async def test_a_perceiver_that_fails_loses_all_rollouts_of_its_row(tmp_path: Path) -> None:
+    lockstep = LockstepPartner(BatchScript(lambda prompt: dead(prompt) if "gone" in prompt.text else BOX))
+    rows = [make_sample(name, question=f"{name}?") for name in ("gone", "s1", "s2", "s3", "s4", "s5")]
     with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
         roller = Roller(
             make_recipe(), make_phase("reasoner"), FakeActor(in_turn(RIGHT)), lockstep, PROMPTS, evidence=store
         )
-        for step in range(2):
-            rolled = await roller.roll_out([make_sample("s1"), make_sample("s2")], step)
-            assert rolled.stats.frames == FrameCount(2, Counter({"pixels": 2}))
+        with pytest.raises(TooManyErrors, match="4 of the latest 24 rollouts could not be judged"):
+            await roller.roll_out(rows, step=0)
 
 
-async def test_of_both_roles_together_only_the_looks_are_counted() -> None:
-    actor = FakeActor(lambda prompt, seed: IN_PIXELS if prompt.role == "perceiver" else RIGHT)
-    rolled = await make_roller(actor, BatchScript(dead), kind="joint").roll_out([make_sample()], step=0)
-    assert [group.role for group in rolled.groups] == ["perceiver", *["reasoner"] * 4]
-    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 4}))
+def judge_by_fits(prompt: Prompt) -> str:
+    """Says nothing clear about a trout."""
+    return "perhaps" if prompt.role == "judge" and "trout" in prompt.text else "<answer>no</answer>"
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (("fish", "trout", "bird", "fish"), [None] * 4),  # a failed judge takes the right ones along
+        (("fish", "bird", "bird", "fish"), [1.0, 0.0, 0.0, 1.0]),
+    ],
+)
+async def test_a_judge_that_fails_masks_the_whole_group(answers: tuple[str, ...], expected: list[float | None]) -> None:
+    recipe = make_recipe(['reward.judge="partner"'])
+    sample = make_sample(options=(), answer_form="free_form", target="fish")
+    actor = FakeActor(in_turn(*(f"<answer>{answer}</answer>" for answer in answers)))
+    roller = make_roller(actor, BatchScript(judge_by_fits), recipe, kind="answerer")
+    rolled = await roller.roll_out([sample], step=0)
+    assert rewards(rolled.groups[0]) == expected
+
+
+async def test_a_judge_that_fails_in_joint_masks_the_answers_of_its_group_as_well() -> None:
+    def say(prompt: Prompt, seed: int) -> str:
+        return BOX if prompt.role == "perceiver" else f"<answer>{next(answers)}</answer>"
+
+    answers = iter(("fish", "trout", "bird", "fish"))
+    recipe = make_recipe(["control=joint", 'reward.judge="partner"'])
+    sample = make_sample(options=(), answer_form="free_form", target="fish")
+    roller = make_roller(FakeActor(say), BatchScript(judge_by_fits), recipe, kind="joint")
+    rolled = await roller.roll_out([sample], step=0)
+    assert len(rolled.groups) == 5
+    assert all(reward is None for group in rolled.groups for reward in rewards(group))

@@ -21,7 +21,7 @@ SHARES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unjudged": ("num_unjudged", ("num_rollouts",)),
     "truncated": ("num_truncated", ("num_rollouts",)),
     "other_frame": ("num_other_frame", ("num_box_replies",)),
-    "failed_rows": ("num_failed_rows", ("num_failed_rows", "num_groups")),
+    "failed_rows": ("num_failed_rows", ("num_rows",)),
 }
 """Shares that the logs hold as counts: the count, and the counts whose sum it is divided by."""
 
@@ -74,6 +74,8 @@ PROBE_CHARTS = (
 STEP_CHARTS = (
     Chart("Reward", "reward"),
     Chart("Right answers, %", "accuracy", "of the rollouts that were judged", is_share=True),
+    Chart("Reward of all rows drawn", "drawn_reward", "with the groups that dynamic sampling left out"),
+    Chart("Right answers of all rows drawn, %", "drawn_accuracy", "with the groups that were left out", is_share=True),
     Chart("Hit rate of rollouts, %", "hit_rate", "where the data has boxes", is_share=True),
     Chart("KL divergence, nats per token", "kl", "from the start of the phase"),
     Chart("Entropy, nats per token", "entropy"),
@@ -81,6 +83,7 @@ STEP_CHARTS = (
     Chart("Gradient norm", "grad_norm", "before clipping"),
     Chart("Length of a reply, tokens", "mean_length", "solid: mean, dashed: longest", "max_length"),
     Chart("Dead groups, %", "dead_groups", "all rewards equal; dashed: fewer than two judged", "dropped_groups", True),
+    Chart("Dead groups of all rows drawn, %", "drawn_dead_groups", "all answers right, or all wrong", is_share=True),
     Chart("Different replies, %", "unique_replies", "within a group", is_share=True),
     Chart("Not judged, % of rollouts", "unjudged", "dashed: rows without a group, % of rows", "failed_rows", True),
     Chart("Cut off, % of rollouts", "truncated", "at the token limit", is_share=True),

@@ -41,7 +41,6 @@ class Rewarder:
         self._role: ActiveRole = role
         self._early = Rater([term for term in own if not term.needs_answer])
         self._late = Rater([term for term in own if term.needs_answer])
-        self.has_own_terms = bool(own)
         self.needs_verdict = settings.counts("correct")
         self.needs_answer = self.needs_verdict or any(term.needs_answer and settings.counts(term.name) for term in own)
 
@@ -99,6 +98,18 @@ class Rewarder:
             reward = total_reward(terms, self._settings, self._role, len(token_ids), self._max_new_tokens)
             failure = "" if reward is not None else "not all terms of its reward are known"
         return Rollout(token_ids, reply.generated.ended, reply.completion.text, trace, reward, terms, failure)
+
+    def find_merit(self, rollout: Rollout) -> float | None:
+        """What dynamic sampling compares: right or wrong, or, where the answer has no weight, what the reply is worth.
+
+        A reply that is vetoed is worth nothing. How long it is does not count. None where there is no reward.
+        """
+        if rollout.reward is None:
+            return None
+        if self._settings.active_terms.get("correct") and not is_vetoed(rollout.terms, self._settings):
+            return rollout.terms["correct"]
+        settings = self._settings.model_copy(update={"overlong": 0.0})
+        return total_reward(rollout.terms, settings, self._role, 0, self._max_new_tokens)
 
     def _find_failure(self, trace: Trace | None, faults: Mapping[str, str]) -> str:
         """Say why a reward cannot be told; "" when nothing is in its way."""

@@ -1,6 +1,7 @@
 """The order of rows: every pass shuffles them again, and a number finds any position in any pass.
 
-The last rows of a pass that do not fill a step are left out until the next shuffle, as in the release, so that a step
+The last rows of a pass that do not fill a step are left out until the next shuffle, as in the release. Dynamic sampling
+draws more rows for the same step: those, and then the next shuffle without the rows that the step has asked. So a step
 never asks a row twice.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,18 +26,26 @@ class RowOrder:
     seed: int
     weights: tuple[float, ...] | None = None
 
-    def take(self, position: int, count: int) -> tuple[list[int], int]:
+    def take(self, position: int, count: int, asked: Collection[int] = frozenset()) -> tuple[list[int], int]:
         """The next `count` rows (fewer only when there are fewer in all), and the position after them.
 
         Args:
             position: 0 at first, then the one that the last call returned.
+            asked: rows that the step has taken before, which are passed over until the next shuffle.
         """
-        count = min(count, self.num_rows)
-        number, place = divmod(position, self.num_rows)
-        if place + count > self.num_rows:
-            number, place = number + 1, 0
-        rows = list(_shuffle(self, number)[place : place + count])
-        return rows, number * self.num_rows + place + count
+        count = min(count, self.num_rows - len(asked))
+        if not asked and position % self.num_rows + count > self.num_rows:
+            position += -position % self.num_rows
+        rows: list[int] = []
+        while len(rows) < count:
+            number, place = divmod(position, self.num_rows)
+            for row in _shuffle(self, number)[place:]:
+                position += 1
+                if row not in asked and row not in rows:
+                    rows.append(row)
+                if len(rows) == count:
+                    break
+        return rows, position
 
 
 @lru_cache(maxsize=4)

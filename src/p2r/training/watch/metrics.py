@@ -87,6 +87,9 @@ def measure_step(
         step=step,
         reward=mean_of(rollout.reward for rollout in judged),
         accuracy=mean_of(rollout.correct for rollout in judged),
+        drawn_reward=_divide(stats.drawn_reward, stats.num_drawn_rewards),
+        drawn_accuracy=_divide(stats.num_drawn_correct, stats.num_drawn_verdicts),
+        num_rows=stats.num_rows,
         num_groups=len(groups),
         num_failed_rows=stats.num_failed_rows,
         num_rollouts=len(rollouts),
@@ -97,6 +100,7 @@ def measure_step(
         max_length=max((rollout.num_tokens for rollout in rollouts), default=0),
         dead_groups=mean_of([group.is_dead for group in groups]),
         dropped_groups=mean_of([group.is_dropped for group in groups]),
+        drawn_dead_groups=_divide(stats.num_drawn_dead, stats.num_drawn_groups),
         unique_evidence=stats.unique_share if boxed else None,
         unique_replies=stats.unique_share,
         num_box_replies=stats.frames.num_replies,
@@ -121,6 +125,10 @@ def measure_step(
         grad_norm=None if report is None else report.grad_norm,
         timing=timing,
     )
+
+
+def _divide(total: float, num: int) -> float | None:
+    return total / num if num else None
 
 
 def quote_group(phase: str, step: int, compared: Compared) -> QuotedGroup:
@@ -150,7 +158,7 @@ def sum_stats(stats: RolloutStats, world: World) -> RolloutStats:
     sums = world.add_up([float(getattr(stats, name)) for name in names])
     summed = RolloutStats(seconds=stats.seconds)
     for name, value in zip(names, sums, strict=True):
-        setattr(summed, name, int(value))
+        setattr(summed, name, type(getattr(stats, name))(value))
     for frames in world.gather([stats.frames]):
         summed.frames.add(frames)
     summed.causes.update(world.gather(list(stats.causes.elements())))
@@ -192,7 +200,7 @@ def _describe(compared: Compared, rollout: Rollout) -> RolloutFacts:
     return RolloutFacts(
         role=compared.group.role,
         reward=rollout.reward,
-        correct=trace.verdict.correct if trace is not None and trace.verdict is not None else None,
+        correct=rollout.is_correct,
         num_tokens=len(rollout.token_ids),
         ended=rollout.ended,
         terms=tuple(sorted(rollout.terms.items())),

@@ -95,7 +95,17 @@ def test_shares_are_drawn_in_per_cent_with_the_intervals_that_the_probe_states(r
 
 
 def test_failures_are_drawn_as_shares_of_what_was_asked(tmp_path: Path) -> None:
-    changes: Mapping[str, int] = {"num_rollouts": 8, "num_unjudged": 2, "num_groups": 3, "num_failed_rows": 1}
+    changes: Mapping[str, int] = {"num_rollouts": 8, "num_unjudged": 2, "num_rows": 4, "num_failed_rows": 1}
     run = write_run(tmp_path / "run", [make_step("0-perceiver", 1, **changes)])
     [chart] = [chart for chart in draw_step_charts([run], ["run"]) if chart.title.startswith("Not judged")]
     assert re.findall(r"step 1: ([\d.]+)", chart.drawing) == ["25", "25"]
+
+
+def test_what_dynamic_sampling_left_out_has_curves_only_where_it_was_used(tmp_path: Path) -> None:
+    changes = {"drawn_reward": 0.25, "drawn_accuracy": 0.25, "drawn_dead_groups": 0.75}
+    plain, drawn = (
+        write_run(tmp_path / name, [make_step("0-perceiver", 1, **each)]) for name, each in (("p", {}), ("d", changes))
+    )
+    assert not [chart for chart in draw_step_charts([plain], ["p"]) if "drawn" in chart.title]
+    charts = [chart for chart in draw_step_charts([drawn], ["d"]) if "drawn" in chart.title]
+    assert [re.findall(r"step 1: ([\d.]+)", chart.drawing) for chart in charts] == [["0.25"], ["25"], ["75"]]

@@ -168,6 +168,35 @@ def test_the_scale_of_weights_changes_no_order(scale: float) -> None:
         assert order.take(0, 5) == RowOrder(5, seed, weights).take(0, 5)
 
 
+@pytest.mark.parametrize("weights", [None, tuple(0.01 + 0.24 * (row % 3 == 0) for row in range(30))])
+@pytest.mark.parametrize("rounds", [(16, 8, 4), (13, 13, 13), (7, 1, 1), (30, 5), (1, 40), (4, 20), (4, 11, 2)])
+def test_no_row_comes_twice_in_a_step_whose_rounds_cross_a_pass(
+    weights: tuple[float, ...] | None, rounds: tuple[int, ...]
+) -> None:
+    order, position = RowOrder(30, seed=3, weights=weights), 0
+    for _ in range(40):
+        asked: set[int] = set()
+        for count in rounds:
+            rows, after = order.take(position, count, asked)
+            assert len(rows) == len(set(rows)) == min(count, 30 - len(asked)) and not asked & {*rows}
+            assert order.take(position, count, asked) == (rows, after)  # found again from the position alone
+            asked |= {*rows}
+            position = after
+        assert len(asked) == min(sum(rounds), 30)
+
+
+def test_further_rows_of_a_step_are_the_rest_of_the_pass_before_the_next_shuffle() -> None:
+    order = RowOrder(10, seed=1)
+    whole, following = order.take(0, 10)[0], order.take(10, 10)[0]
+    first, position = order.take(5, 3)
+    more, position = order.take(position, 5, first)
+    assert (first, more[:2]) == (whole[5:8], whole[8:])
+    assert more[2:] == [row for row in following if row not in whole[5:]][:3]
+    assert position == 10 + following.index(more[-1]) + 1
+    assert order.take(position, 9, {*first, *more})[0] != []
+    assert order.take(position, 1, range(10)) == ([], position), "each row has been asked"
+
+
 def test_weights_bring_rows_to_the_front() -> None:
     weights = (0.25, 0.05, 0.05, 0.05)
     firsts = [RowOrder(4, seed, weights).take(0, 1)[0][0] for seed in range(300)]

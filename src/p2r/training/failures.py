@@ -1,0 +1,97 @@
+"""What fails in training: tried twice, then counted, and a stop when it is too much.
+
+Failed is not wrong: what fails is masked or left out, and never a zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from p2r.errors import P2RError, TooManyErrors
+from p2r.evaluation.asking import MIN_TRIED, explain_causes
+from p2r.training.groups import Rollout
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+WINDOW = 200
+"""Outcomes of earlier steps that still count, so that a late fault is noticed as soon as an early one."""
+
+
+class FailureGauge:
+    """The share of rollouts that failed: of those since the last check, and of the WINDOW latest ones before it.
+
+    max_error_rate: 0 to 1; checked once MIN_TRIED rollouts are known.
+    """
+
+    def __init__(self, max_error_rate: float) -> None:
+        self._max_error_rate = max_error_rate
+        self._latest: list[str] = []
+
+    def count(self, outcomes: Iterable[str]) -> None:
+        """Note the outcome of each rollout: "" for a success, else why it failed."""
+        self._latest.extend(outcomes)
+
+    async def try_each(
+        self, items: Sequence[Given], make: Callable[[Given], Made], num_replies: int
+    ) -> list[Made | None]:
+        """Make something of each item, in threads; None for what failed twice, with so many rollouts."""
+
+        def make_twice(item: Given) -> tuple[Made | None, str]:
+            try:
+                return make(item), ""
+            except P2RError:
+                pass
+            try:
+                return make(item), ""
+            except P2RError as error:
+                return None, error.message
+
+        made = await asyncio.gather(*(asyncio.to_thread(make_twice, item) for item in items))
+        self.count([cause for _, cause in made if cause] * num_replies)
+        return [result for result, _ in made]
+
+    def check(self) -> None:
+        """Stop when too much failed.
+
+        Raises:
+            TooManyErrors: with the most frequent cause.
+        """
+        causes = Counter(cause for cause in self._latest if cause)
+        num_tried, num_failed = len(self._latest), causes.total()
+        self._latest = self._latest[-WINDOW:]
+        if num_tried < MIN_TRIED or num_failed <= self._max_error_rate * num_tried:
+            return
+        raise TooManyErrors(
+            f"stopped: {num_failed} of the latest {num_tried} rollouts could not be judged, {explain_causes(causes)}",
+            hint="remove the cause and resume with `resume=True`; or raise partner.max_error_rate",
+        )
+
+    def dump(self) -> list[str]:
+        """The latest outcomes, for a checkpoint."""
+        return [*self._latest]
+
+    def load(self, dumped: Sequence[str]) -> None:
+        """Restore what `dump` returned."""
+        self._latest = [*dumped]
+
+
+def mask_unjudged(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Mask a whole group in which a judge failed.
+
+    A model is asked only about answers whose words differ from the target's. If its failures masked those alone, too
+    many of the answers that are left would be right. Other failures do not depend on what is right.
+    """
+    if not any(_lacks_verdict(rollout) for rollout in rollouts):
+        return [*rollouts]
+    why = "the judge failed in its group"
+    return [replace(rollout, reward=None, failure=rollout.failure or why) for rollout in rollouts]
+
+
+def _lacks_verdict(rollout: Rollout) -> bool:
+    failure = rollout.trace.failure if rollout.trace is not None else None
+    return rollout.reward is None and failure is not None and failure.stage == "judge"

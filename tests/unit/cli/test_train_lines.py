@@ -1,0 +1,38 @@
+"""The line that `p2r train` prints for a step."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from p2r.cli.screen import progress
+from p2r.cli.train import _Lines
+from p2r.runs.training import Step
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line"),
+    [
+        ({"reward": 0.5, "num_groups": 4, "num_rows": 4, "num_rollouts": 32}, "0-perceiver 1/3  reward 0.500"),
+        (
+            {
+                "reward": 0.5,
+                "num_groups": 4,
+                "num_rows": 4,
+                "num_failed_rows": 1,
+                "num_rollouts": 24,
+                "num_unjudged": 3,
+            },
+            "0-perceiver 1/3  reward 0.500  1 of 4 rows failed  3 of 24 rollouts not judged",
+        ),
+        ({"num_rows": 1, "num_failed_rows": 1}, "0-perceiver 1/3  1 of 1 row failed  no group to learn from"),
+        ({"num_rows": 64}, "0-perceiver 1/3  no group to learn from"),
+    ],
+)
+def test_a_step_s_line_says_what_failed(metrics: dict[str, float], line: str) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with progress(console, field="metrics", is_shown=False) as bars:
+        _Lines(console, bars).step(Step.model_validate({"phase": "0-perceiver", "step": 1, **metrics}), 3)
+    assert console.file.getvalue().strip() == line  # type: ignore[attr-defined]
