@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ JsonRow = Mapping[str, JsonValue]
 
 BROKEN_LOG_HINT = "restore the file; or remove that line to read the others, after which the run cannot be resumed"
 _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+_WRITERS_OF_TORCH = ("inline_container", "PytorchStreamWriter")
+_PROBE_BYTES = 1 << 20
 
 
 @contextmanager
@@ -115,7 +118,8 @@ def replace_folder(folder: Path, *, resumable: bool = True) -> Generator[Path, N
         resumable: what writes the folder can be resumed, which the error's hint then says.
 
     Raises:
-        StorageError: something cannot be written. torch and safetensors report a full disk in ways of their own.
+        StorageError: something cannot be written. Whatever else the block raises, such as a lack of memory, is raised
+            as it is.
     """
     draft = folder.with_name(folder.name + ".tmp")
     try:
@@ -128,20 +132,39 @@ def replace_folder(folder: Path, *, resumable: bool = True) -> Generator[Path, N
         _take_name(draft, folder)
         _sync(folder.parent)
     except BaseException as error:
+        cause = _find_write_error(error, draft)
         shutil.rmtree(draft, ignore_errors=True)
-        if not isinstance(error, Exception) or (
-            not isinstance(error, (OSError, RuntimeError)) and type(error).__name__ != "SafetensorError"
-        ):
+        if cause is None:
             raise
-        # torch and safetensors raise errors without a number when a disk is full.
-        is_full = not isinstance(error, OSError) or error.errno in _FULL_DISK
-        advice = "free some space" if is_full else "check the path and its permissions"
+        advice = "free some space" if cause.errno in _FULL_DISK else "check the path and its permissions"
         raise StorageError(
-            f"{folder} cannot be written: {reason_of(error)}",
+            f"{folder} cannot be written: {reason_of(cause)}",
             hint=f"what was saved before is whole: {advice} and resume with `resume=True`"
             if resumable
             else f"{advice}, or choose another folder",
         ) from error
+
+
+def _find_write_error(error: BaseException, draft: Path) -> OSError | None:
+    """What the operating system said to a write that failed; None when it was something else that failed.
+
+    torch's writer does not tell, so a write of our own finds out; safetensors tells in its words alone.
+    """
+    if isinstance(error, OSError):
+        return error
+    is_torch = isinstance(error, RuntimeError) and any(name in str(error) for name in _WRITERS_OF_TORCH)
+    if not is_torch and type(error).__name__ != "SafetensorError":
+        return None
+    if number := re.search(r"os error (\d+)", str(error)):
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    try:
+        with (draft / "probe").open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as found:
+        return found
+    return OSError(errno.EIO, str(error))
 
 
 def _take_name(draft: Path, folder: Path) -> None:

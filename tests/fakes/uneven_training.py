@@ -3,16 +3,19 @@
     torchrun --nproc-per-node 2 uneven_training.py OUT
 
 Writes OUT/gradients.pt and OUT/report.json of an update on groups that the second process alone has; and a run into
-OUT/run, in which the second process has no group in the first step and nobody has one in the second.
+OUT/run, in which the second process has no group in the first step and nobody has one in the second. A run with
+dynamic sampling is in OUT/drawn, and in OUT/resumed as it goes on from its first checkpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from p2r.config import Recipe
 from p2r.training.engines.local.distributed import World, join_world
 from p2r.training.groups import Rolled, RolloutStats
 from p2r.training.rollout import Roller
@@ -33,6 +36,24 @@ class UnevenRoller(Roller):
         return await super().roll_out(rows, step)
 
 
+def draw_together(out: Path, world: World) -> None:
+    """Few rows and many rounds, so that steps cross a pass, and each process draws for the other."""
+    schedule = 'schedule=[{role="reasoner", steps=4, lr=1e-4}]'
+    changes = [schedule, "loss.estimator=dapo", "data.num_rows=5", "probe.every=9", "checkpoint.every=1"]
+
+    def make(folder: Path) -> Recipe:
+        return make_recipe(folder, [*changes, "checkpoint.keep_last=9"])
+
+    asyncio.run(run_phases(make(out / "drawn"), Watcher(), world=world))
+    if world.is_first:
+        shutil.copytree(out / "drawn", out / "resumed")
+        shutil.rmtree(out / "resumed" / "0-reasoner")
+        for later in sorted((out / "resumed" / "checkpoints").iterdir())[1:]:
+            shutil.rmtree(later)
+    world.wait()
+    asyncio.run(run_phases(make(out / "resumed"), Watcher(), resume=True, world=world))
+
+
 def train_unevenly(out: Path, world: World) -> None:
     from p2r.training import phases
 
@@ -47,6 +68,7 @@ def main() -> None:
     out = Path(sys.argv[1])
     with join_world() as world:
         update_once(out, world, range(len(REWARDS)) if world.rank == 1 else ())
+        draw_together(out, world)
         train_unevenly(out / "run", world)
 
 

@@ -30,7 +30,7 @@ from p2r.training.engines.local.policy import (
     take_snapshot,
 )
 from p2r.training.groups import Group
-from p2r.training.state.checkpoint import Checkpoints, Position
+from p2r.training.state.checkpoint import Checkpoints, Position, capture_state
 from p2r.training.update import Learner, UpdateReport, learn_step
 from tests.fakes.split_training import make_groups
 from tests.fakes.tiny_checkpoint import make_checkpoint
@@ -123,9 +123,9 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     position = Position(
         phase=0, step=1, run_step=1, row_position=0, model=describe_weights(policy), num_processes=1, log_bytes={}
     )
-    checkpoints.save(position, policy, optimizer, "{}")
+    checkpoints.save(position, capture_state(policy, optimizer))
     part = torch.load(tmp_path / "000-000001" / "part-0.pt", weights_only=True)
-    assert set(part) == {"weights", "optimiser", "random", "memo"}  # the names that older runs have as well
+    assert set(part) == {"weights", "optimiser", "random", "memo", "failures"}  # older runs have all but the last
     other = load_policy(ModelSettings(source=str(make_checkpoint(tmp_path / "other")), device="cpu"))
     with pytest.raises(ModelError, match="of another model: qwen3_vl, "):
         checkpoints.restore(position, other, Optimizer(other.trainable, OptimizerSettings(), World()))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2r.errors import StorageError
+from p2r.config import Recipe
+from p2r.errors import StorageError, TrainingError
 from p2r.models.local.model import LocalModel
 from tests.fakes.tiny_training import make_recipe, read_metrics, run
 
@@ -40,6 +41,7 @@ def assert_equal_parts(ours: Path, theirs: Path) -> None:
     for key, state in one["optimiser"]["adam"]["state"].items():
         assert all(torch.equal(value, other["optimiser"]["adam"]["state"][key][name]) for name, value in state.items())
     assert torch.equal(one["random"]["torch"], other["random"]["torch"])
+    assert one["failures"] == other["failures"] and one["failures"]
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
@@ -95,3 +97,21 @@ def test_a_changed_recipe_is_refused_with_the_differences(whole: Path) -> None:
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no run"):
         run(make_recipe(tmp_path / "run"), resume=True)
+
+
+def test_a_guard_that_stopped_a_run_stops_it_again_until_it_is_told_otherwise(tmp_path: Path, whole: Path) -> None:
+    def make(*guards: str) -> Recipe:
+        return make_recipe(tmp_path / "run", ["guards.patience=1", "guards.entropy_floor=100", *guards])
+
+    sentences: list[str] = []
+    for resume in (False, True, True):
+        with pytest.raises(TrainingError, match="stopped at step 1 of phase 0-perceiver: entropy is") as caught:
+            run(make('guards.action="stop"'), resume=resume)
+        sentences.append(caught.value.message)
+        assert 'resume with guards.action = "warn"' in caught.value.hint
+        assert len(read_metrics(tmp_path / "run")) == 1
+    assert len(set(sentences)) == 1
+    with pytest.raises(TrainingError, match="stopped at step 2"):  # another limit, which the next step exceeds
+        run(make('guards.action="stop"', "guards.patience=2"), resume=True)
+    run(make('guards.action="warn"'), resume=True)
+    assert_same(tmp_path / "run", whole)

@@ -94,6 +94,20 @@ def test_a_step_without_groups_is_recorded_and_the_run_goes_on(uneven: Path) -> 
     assert all(torch.equal(weight, before[name]) for name, weight in after.items())
 
 
-def load_weights(run: Path, step: int) -> dict[str, torch.Tensor]:
-    part = run / "checkpoints" / f"000-{step:06d}" / "part-0.pt"
+def test_processes_that_draw_together_resume_as_if_undisturbed(uneven: Path) -> None:
+    whole, resumed = uneven / "drawn", uneven / "resumed"
+    assert read_metrics(resumed) == read_metrics(whole)
+    states = [sorted((run / "checkpoints").glob("*/state.json")) for run in (whole, resumed)]
+    ours, theirs = ([json.loads(path.read_text())["row_position"] for path in paths] for paths in states)
+    assert ours == theirs and len(ours) == 4
+    for rank in (0, 1):
+        ours, theirs = (load_weights(run, 4, rank) for run in (resumed, whole))
+        assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+    rounds = [step["num_rows"] for step in read_metrics(whole)]
+    assert max(rounds) > 2, "some step needs more rows than it wants groups"
+    assert max(rounds) <= 5, "no row is asked twice in a step"
+
+
+def load_weights(run: Path, step: int, rank: int = 0) -> dict[str, torch.Tensor]:
+    part = run / "checkpoints" / f"000-{step:06d}" / f"part-{rank}.pt"
     return torch.load(part, weights_only=True)["weights"]

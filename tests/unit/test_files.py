@@ -111,10 +111,59 @@ def test_only_a_full_disk_needs_space(tmp_path: Path, number: int) -> None:
     assert ("free some space" in caught.value.hint, "permissions" in caught.value.hint) == (full, not full)
 
 
-def test_torch_reports_a_full_disk_without_its_number(tmp_path: Path) -> None:
-    with pytest.raises(StorageError) as caught, replace_folder(tmp_path / "a"):
-        raise RuntimeError("unexpected pos 64 vs 0")
+@pytest.mark.parametrize("library", ["torch", "safetensors"])
+def test_a_library_that_cannot_write_is_explained_by_what_the_system_says(tmp_path: Path, library: str) -> None:
+    """A limit on the size of files, since a test cannot fill a disk."""
+    torch = pytest.importorskip("torch")
+    import resource
+
+    from safetensors.torch import save_file
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    state = {"a": torch.zeros(100_000)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with (
+            pytest.raises(StorageError, match="a cannot be written: file too large") as caught,
+            replace_folder(tmp_path / "a") as draft,
+        ):
+            torch.save(state, draft / "part-0.pt") if library == "torch" else save_file(state, draft / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "free some space" not in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "message", ["[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534", "PytorchStreamWriter failed"]
+)
+def test_torch_reports_a_full_disk_without_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    def fill(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fill)
+    what = "a cannot be written: no space left on device"
+    with pytest.raises(StorageError, match=what) as caught, replace_folder(tmp_path / "a"):
+        raise RuntimeError(message)
     assert "free some space" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("NCCL error: unhandled system error"),
+        MemoryError(),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_does_not_come_from_writing_is_not_called_a_full_disk(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, replace_folder(tmp_path / "a"):
+        raise error
+    assert caught.value is error
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_may_be_models_or_mappings(tmp_path: Path) -> None:

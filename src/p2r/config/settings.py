@@ -293,10 +293,13 @@ class ProbeSettings(Frozen):
 class GuardSettings(Frozen):
     """Signs of a collapse, looked for over the last `patience` steps.
 
+    action: "stop" saves a checkpoint and stops; resuming stops again while the sign is there, unless these settings
+        are changed.
     entropy_floor, kl_ceiling: per token, in nats.
     box_count: warn when nearly every reply has one box where it began with more.
     reward_without_hit: warn when the reward rises while the probe's hit rate falls.
     dead_groups: warn when the rewards of every group are alike, so that nothing is learned.
+    zero_rewards: warn when no rollout earns a reward.
     """
 
     action: Literal["warn", "stop"] = "warn"
@@ -306,6 +309,7 @@ class GuardSettings(Frozen):
     box_count: bool = True
     reward_without_hit: bool = True
     dead_groups: bool = True
+    zero_rewards: bool = True
 
 
 class TrackerSettings(Frozen):

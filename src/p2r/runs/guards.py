@@ -3,7 +3,7 @@
 Paper: in appendix E.4 the number of boxes fell to one when the KL term was left out. The other guards watch for what
 usually ends reinforcement learning of language models: entropy that is gone, a policy too far from its start, or a
 reward that rises while boxes hit less often, so that it is earned in an unintended way. A run in which the rewards of
-every group are alike learns nothing at all.
+every group are alike learns nothing at all; nor does one in which no rollout earns a reward.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ STANDARD_ERRORS = 2.0
 NOTHING = (
     "nothing was learned from them; are the questions always right or always wrong, and can their targets be reached? "
     "data.difficulty leaves such rows out"
+)
+
+UNREWARDED = (
+    "can the questions be answered, and their targets reached? Is the answer read out of the replies? The rollouts in "
+    "the report show it"
 )
 
 
@@ -50,9 +55,11 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
             and now >= COLLAPSED_ONE_BOX
         ):
             found["box_count"] = f"{now:.0%} of the replies have one box; it began with {before:.0%}"
-        if settings.dead_groups and learns_nothing(last):
-            steps_alike = count_nouns(settings.patience, "step")
-            found["dead_groups"] = f"the rewards of every group were alike in {steps_alike}: {NOTHING}"
+        so_long = count_nouns(settings.patience, "step")
+        if settings.zero_rewards and earns_nothing(last):
+            found["zero_rewards"] = f"no rollout earned a reward in {so_long}: {UNREWARDED}"
+        elif settings.dead_groups and learns_nothing(last):
+            found["dead_groups"] = f"the rewards of every group were alike in {so_long}: {NOTHING}"
     if settings.reward_without_hit and len(probes) > 1 and len(steps) >= 2 * settings.patience:
         rise = (mean_of(step.reward for step in last) or 0.0) - (mean_of(step.reward for step in first) or 0.0)
         drop = _measure_drop(probes[0], probes[-1])
@@ -63,7 +70,17 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
 
 def learns_nothing(steps: Sequence[Step]) -> bool:
     """Tell whether no group of these steps had rewards that differ; False without steps."""
-    return bool(steps) and all(step.dead_groups == 1 for step in steps)
+    return bool(steps) and all(step.dead_groups == 1 or step.drawn_dead_groups == 1 for step in steps)
+
+
+def earns_nothing(steps: Sequence[Step]) -> bool:
+    """Tell whether no rollout of these steps was rewarded, or right; False without steps, or where nothing is known.
+
+    A punishment, such as that of length, makes a reward less than zero.
+    """
+    rewards = [step.reward if step.drawn_reward is None else step.drawn_reward for step in steps]
+    accuracies = [step.accuracy if step.drawn_accuracy is None else step.drawn_accuracy for step in steps]
+    return bool(steps) and all(reward is not None and reward <= 0 for reward in rewards) and not any(accuracies)
 
 
 def _measure_drop(before: Probe, after: Probe) -> float | None:

@@ -29,6 +29,7 @@ from p2r.training.engines.local.policy import (
     save_policy,
     take_snapshot,
 )
+from p2r.training.failures import FailureGauge
 from p2r.training.lockstep import Partner
 from p2r.training.memo import EvidenceStore, Memo
 from p2r.training.partner import open_partner
@@ -44,12 +45,14 @@ class PhaseState(Learner):
     """A phase under way.
 
     partner: the frozen role. evidence: where it looks, in a reasoner phase. memo: what it has answered.
+    failures: counts the rollouts that failed.
     """
 
     prompts: PromptSet
     partner: Partner
     evidence: EvidenceStore | None
     memo: Memo
+    failures: FailureGauge
 
 
 @asynccontextmanager
@@ -83,7 +86,8 @@ async def open_phase(
             weights = fingerprint_weights(policy.checkpoint.folder)
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
             evidence = closing.enter_context(EvidenceStore(folder, partner, perceiver, weights=weights))
-        yield PhaseState(phase, policy, snapshot, optimizer, world, prompts, partner, evidence, Memo())
+        failures = FailureGauge(recipe.partner.max_error_rate)
+        yield PhaseState(phase, policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures)
 
 
 def make_roller(
@@ -105,6 +109,7 @@ def make_roller(
         state.prompts,
         memo=state.memo if memo is None else memo,
         evidence=state.evidence,
+        failures=state.failures if purpose is None else None,
         group_size=group_size,
         purpose=purpose,
     )

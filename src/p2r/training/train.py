@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -288,11 +288,15 @@ async def _finish_step(training: Training, state: PhaseState, step: int, num_ste
     if is_last or collapse or step % recipe.checkpoint.every == 0:
         _save_last_step(training, state)
     if collapse and recipe.guards.action == "stop":
-        raise TrainingError(
-            f"stopped at step {step} of phase {state.phase.name}: {'; '.join(collapse)}",
-            hint="a checkpoint was kept; try a new run with a higher loss.kl_coef, a lower rate, or "
-            'guards.action = "warn"',
-        )
+        raise _stop_by_guard(state.phase, step, collapse)
+
+
+def _stop_by_guard(phase: Phase, step: int, collapse: Iterable[str]) -> TrainingError:
+    return TrainingError(
+        f"stopped at step {step} of phase {phase.name}: {'; '.join(collapse)}",
+        hint='a checkpoint is kept: to continue all the same, resume with guards.action = "warn" or with other limits '
+        "in [guards]; or try a new run with a higher loss.kl_coef or a lower rate",
+    )
 
 
 async def _take_step(
@@ -343,7 +347,11 @@ async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: Ch
 
 
 def _restore(training: Training, state: PhaseState) -> tuple[int, bool]:
-    """Bring a phase to its last checkpoint; returns the steps that are done, and whether the last one was finished."""
+    """Bring a phase to its last checkpoint; returns the steps that are done, and whether the last one was finished.
+
+    Raises:
+        TrainingError: a guard stopped the run there, and would stop it again.
+    """
     run, done = training.run, training.run.position
     run.recall(state.phase)
     training.row_position, training.alarms = 0, set()
@@ -354,8 +362,13 @@ def _restore(training: Training, state: PhaseState) -> tuple[int, bool]:
         return 0, True
     training.row_position = done.row_position
     known = run.steps if done.is_probed else run.steps[:-1]
-    training.alarms = set(find_collapse(known, run.probes, training.recipe.guards))
-    state.memo.load(json.loads(run.checkpoints.restore(done, state.policy, state.optimizer)))
+    collapse = find_collapse(known, run.probes, training.recipe.guards)
+    if collapse and training.recipe.guards.action == "stop":
+        raise _stop_by_guard(state.phase, done.step, collapse.values())
+    training.alarms = set(collapse)
+    memo, failures = run.checkpoints.restore(done, state.policy, state.optimizer)
+    state.memo.load(json.loads(memo))
+    state.failures.load(failures)
     _keep(training, state, done.step, is_probed=done.is_probed)
     training.saved = training.last.position if training.last else None
     return done.step, done.is_probed
@@ -374,7 +387,7 @@ def _keep(training: Training, state: PhaseState, step: int, *, is_probed: bool =
         best=training.best,
         is_probed=is_probed,
     )
-    training.last = keep_last_step(position, state, state.memo)
+    training.last = keep_last_step(position, state, state.memo, state.failures)
 
 
 def _save_last_step(training: Training, state: PhaseState) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2r.config import GuardSettings
-from p2r.runs.guards import find_collapse, learns_nothing
+from p2r.runs.guards import earns_nothing, find_collapse, learns_nothing
 from p2r.runs.training import Probe, Step
 
 GUARDS = GuardSettings(patience=4)
@@ -28,9 +28,14 @@ def make_probes(*hit_rates: float, num: int = 200) -> list[Probe]:
         ("kl_ceiling", {"kl": 1.5}),
         ("box_count", {"one_box": 1.0}),
         ("dead_groups", {"dead_groups": 1.0}),
+        ("dead_groups", {"dead_groups": None, "drawn_dead_groups": 1.0, "reward": None, "drawn_reward": 1.0}),
+        ("zero_rewards", {"reward": 0.0}),
+        ("zero_rewards", {"reward": 0.0, "accuracy": 0.0, "dead_groups": 1.0}),
+        ("zero_rewards", {"reward": -0.25, "accuracy": 0.0}),  # too long as well
+        ("zero_rewards", {"reward": None, "drawn_reward": 0.0, "drawn_accuracy": 0.0, "drawn_dead_groups": 1.0}),
     ],
 )
-def test_a_collapse_is_found_and_named(name: str, metrics: dict[str, float]) -> None:
+def test_a_collapse_is_found_and_named(name: str, metrics: dict[str, float | None]) -> None:
     found = find_collapse(make_steps(**metrics), [], GUARDS)
     assert list(found) == [name]
 
@@ -72,3 +77,17 @@ def test_a_run_learns_as_long_as_one_group_differs() -> None:
     assert not learns_nothing([dead, HEALTHY]), "the share is not known"
     assert not learns_nothing([])
     assert find_collapse([dead] * 8, [], GUARDS.model_copy(update={"dead_groups": False})) == {}
+
+
+def test_one_right_answer_is_a_reward() -> None:
+    nothing = HEALTHY.model_copy(update={"reward": 0.0, "accuracy": 0.0})
+    assert earns_nothing([nothing, nothing])
+    for other in ({"reward": 0.01}, {"reward": None}, {"reward": -0.1, "accuracy": 0.1}, {"drawn_reward": 0.5}):
+        assert not earns_nothing([nothing, nothing.model_copy(update=other)])
+    assert not earns_nothing([])
+    assert find_collapse([nothing] * 8, [], GUARDS.model_copy(update={"zero_rewards": False})) == {}
+
+
+def test_the_sentence_about_rewards_says_where_to_look() -> None:
+    [text] = find_collapse(make_steps(reward=0.0), [], GUARDS).values()
+    assert text.startswith("no rollout earned a reward in 4 steps: ") and "targets" in text and "rollouts" in text

@@ -1,9 +1,10 @@
 """The state of a run, from which a killed run resumes as if nothing had happened.
 
 A checkpoint is a folder OUT/checkpoints/<phase>-<step>: `state.json` holds the position of the run, `part-<rank>.pt`
-the state of each process: weights that learn, optimizer, random states, the partner's memo. It is written as a draft,
-forced onto the disk and renamed, so that a folder with this name is whole. The lengths of the logs are part of it:
-lines that were written after it are cut off on resume and written again, on a CPU the same to the last bit.
+the state of each process: weights that learn, optimizer, random states, the partner's memo, the latest failures. It is
+written as a draft, forced onto the disk and renamed, so that a folder with this name is whole. The lengths of the logs
+are part of it: lines that were written after it are cut off on resume and written again, on a CPU the same to the last
+bit.
 
 Seeds of rollouts and the choice of rows depend only on the step; random states are seeded at a phase's start and kept
 in case a library draws from them.
@@ -58,12 +59,16 @@ class Position(Frozen):
 
 
 class ProcessState(TypedDict):
-    """The state of one process of a run. The spelling of `optimiser` is that of the files."""
+    """The state of one process of a run. The spelling of `optimiser` is that of the files.
+
+    failures: the latest outcomes of rollouts; older versions wrote none.
+    """
 
     weights: dict[str, torch.Tensor]
     optimiser: OptimizerState
     random: dict[str, object]
     memo: str
+    failures: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +145,8 @@ class Checkpoints:
             )
         return position
 
-    def restore(self, position: Position, policy: Policy, optimizer: Optimizer) -> str:
-        """Bring policy and optimizer to a saved position; returns the memo.
+    def restore(self, position: Position, policy: Policy, optimizer: Optimizer) -> tuple[str, list[str]]:
+        """Bring policy and optimizer to a saved position; returns the memo and the latest failures.
 
         Raises:
             ModelError: the state belongs to another model.
@@ -165,16 +170,17 @@ class Checkpoints:
                 own_part(weight.detach()).copy_(state["weights"][name])
         optimizer.load(state["optimiser"])
         _set_random_states(state["random"])
-        return state["memo"]
+        return state["memo"], state.get("failures", [])
 
 
 def capture_state(policy: Policy, optimizer: Optimizer) -> ProcessState:
-    """The state of this process as it is now, without the memo. Its tensors are the living ones."""
+    """The state of this process as it is now, without memo and failures. Its tensors are the living ones."""
     return {
         "weights": {name: own_part(weight.detach()) for name, weight in policy.trainable.items()},
         "optimiser": optimizer.state(),
         "random": _random_states(),
         "memo": "",
+        "failures": [],
     }
 
 

@@ -18,6 +18,7 @@ from typing import cast
 import torch
 
 from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.failures import FailureGauge
 from p2r.training.memo import Memo, MemoMark
 from p2r.training.state.checkpoint import Position, ProcessState, capture_state
 from p2r.training.update import Learner
@@ -49,9 +50,10 @@ class LastStep:
         return {**self.state, "memo": json.dumps(memo.dump(self.mark))}
 
 
-def keep_last_step(position: Position, learner: Learner, memo: Memo) -> LastStep:
+def keep_last_step(position: Position, learner: Learner, memo: Memo, failures: FailureGauge) -> LastStep:
     """Note the state, which is that of `position`. All processes must call."""
     state = capture_state(learner.policy, learner.optimizer)
+    state["failures"] = failures.dump()
     is_small = max(learner.world.gather([_count_bytes(state)])) <= MOST_COPIED
     kept = cast("ProcessState", _copy(state)) if is_small else state
     return LastStep(position, kept, is_small, memo.mark(), learner.optimizer.num_updates)

@@ -43,6 +43,7 @@ FREE_SETTINGS = frozenset(
         "out",
         "trackers",
         "checkpoint",
+        "guards",
         "model.device",
         "model.gradient_checkpointing",
         "optimizer.micro_batch_groups",
