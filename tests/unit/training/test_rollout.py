@@ -363,10 +363,10 @@ NEARLY_TOO_LONG = tuple(WRONG + " " * extra for extra in (0, 20, 30, 40))
         ((), (RIGHT, RIGHT, RIGHT, WRONG), True),
         ((), tuple(RIGHT + " " * extra for extra in (0, 40, 40, 40)), False),
         # What else the reward weighs does not bring a group to life, where it weighs the answer at all.
-        (("reward.weights={correct=1, format=0.5}",), (RIGHT, "B", RIGHT, "B"), False),
-        (("reward.weights={correct=1, format=0.5}",), (RIGHT, "A", RIGHT, RIGHT), True),
-        (("reward.weights={format=1}", "reward.vetoes=[]"), (RIGHT, "B", RIGHT, "B"), True),
-        (("reward.weights={format=1}", "reward.vetoes=[]"), (RIGHT, WRONG, *NEARLY_TOO_LONG[2:]), False),
+        (("reward.terms={correct=1, format=0.5}",), (RIGHT, "B", RIGHT, "B"), False),
+        (("reward.terms={correct=1, format=0.5}",), (RIGHT, "A", RIGHT, RIGHT), True),
+        (("reward.terms={format=1}", "reward.vetoes=[]"), (RIGHT, "B", RIGHT, "B"), True),
+        (("reward.terms={format=1}", "reward.vetoes=[]"), (RIGHT, WRONG, *NEARLY_TOO_LONG[2:]), False),
     ],
 )
 async def test_groups_live_by_right_and_wrong_and_not_by_length(

@@ -235,7 +235,7 @@ async def test_a_model_of_its_own_judges_free_answers_greedily_and_each_once(ser
 
 
 @pytest.mark.parametrize("answer", [refusal(400, "no such thing"), completion("perhaps")])
-async def test_a_judge_that_fails_masks_and_is_counted(answer: object) -> None:
+async def test_a_judge_that_fails_masks_its_group_and_is_counted(answer: object) -> None:
     with serve(answer, models=["m"]) as server:  # type: ignore[arg-type]
         rolled = await roll(
             f"{{judge={{url='{server.url}#m'}}}}",
@@ -244,7 +244,8 @@ async def test_a_judge_that_fails_masks_and_is_counted(answer: object) -> None:
             samples=(make_sample(**FREE),),
             kind="answerer",
         )
-    assert rewards(rolled) == [None, 1.0, None, 1.0]
+    assert rewards(rolled) == [None] * 4
+    assert rolled.stats.causes.pop("the judge failed in its group") == 2
     assert rolled.stats.causes.total() == 2
 
 
