@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from p2r.config import Recipe
-from p2r.errors import StorageError, TrainingError
+from p2r.errors import StorageError, TooManyErrors, TrainingError
 from p2r.models.local.model import LocalModel
+from p2r.training.train import Watcher, train
 from tests.fakes.tiny_training import make_recipe, read_metrics, run
 
 pytestmark = pytest.mark.slow
@@ -115,3 +118,28 @@ def test_a_guard_that_stopped_a_run_stops_it_again_until_it_is_told_otherwise(tm
         run(make('guards.action="stop"', "guards.patience=2"), resume=True)
     run(make('guards.action="warn"'), resume=True)
     assert_same(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("allowed", [0.1, 1.0])
+def test_images_that_go_missing_stop_a_run_or_are_counted(tmp_path: Path, allowed: float) -> None:
+    images = [tmp_path / f"{number}.png" for number in range(4)]
+    for image in images:
+        Image.effect_noise((160, 120), 40).save(image)
+    rows = [{"id": image.stem, "image": image.name, "question": "What is it?", "target": "a kite"} for image in images]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = [f"data.source={tmp_path / 'rows.jsonl'}", "data.num_rows=4", "rollout.prompts_per_step=4"]
+    changes += ['schedule=[{role="perceiver", steps=2}]', f"partner.max_error_rate={allowed}", "probe.num=1"]
+    recipe = make_recipe(tmp_path / "run", [*changes, "rollout.group_size=6"])
+
+    def remove(*_: object) -> None:
+        for image in images[1:]:
+            image.unlink(missing_ok=True)
+
+    if allowed < 1:
+        with pytest.raises(TooManyErrors, match="18 of the latest 48 rollouts could not be judged, 6 of them because"):
+            train(recipe, watcher=Watcher(step=remove))
+        assert len(read_metrics(tmp_path / "run")) == 1
+    else:
+        train(recipe, watcher=Watcher(step=remove))
+        last = read_metrics(tmp_path / "run")[-1]
+        assert (last["num_rows"], last["num_failed_rows"], last["num_groups"]) == (4, 3, 1)

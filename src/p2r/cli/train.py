@@ -105,7 +105,7 @@ class _Lines:
                 "reward": row.reward,
                 "KL": row.kl,
                 "entropy": row.entropy,
-                "dead": row.dead_groups,
+                "dead": row.dead_groups if row.drawn_dead_groups is None else row.drawn_dead_groups,
                 "boxes": row.mean_boxes,
             }
         )

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from p2r.errors import P2RError, TooManyErrors
 from p2r.evaluation.asking import MIN_TRIED, explain_causes
+from p2r.training.engines.local.distributed import World
 from p2r.training.groups import Rollout
 
 Given = TypeVar("Given")
@@ -55,14 +56,18 @@ class FailureGauge:
         self.count([cause for _, cause in made if cause] * num_replies)
         return [result for result, _ in made]
 
-    def check(self) -> None:
+    def check(self, world: World | None = None) -> None:
         """Stop when too much failed.
+
+        Args:
+            world: the processes that count together and stop together. All must call. This one alone when None.
 
         Raises:
             TooManyErrors: with the most frequent cause.
         """
-        causes = Counter(cause for cause in self._latest if cause)
-        num_tried, num_failed = len(self._latest), causes.total()
+        outcomes = (world or World()).gather(self._latest)
+        causes = Counter(cause for cause in outcomes if cause)
+        num_tried, num_failed = len(outcomes), causes.total()
         self._latest = self._latest[-WINDOW:]
         if num_tried < MIN_TRIED or num_failed <= self._max_error_rate * num_tried:
             return

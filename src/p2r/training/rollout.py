@@ -58,7 +58,7 @@ class Roller:
     actor: samples the active role.
     partner: the frozen role.
     evidence: where the frozen perceiver looks; needed in a reasoner phase.
-    failures: counts what fails; a fresh gauge when None.
+    failures: counts what fails, for the caller to check. When None, a gauge of its own is checked after each call.
     group_size, purpose: G, and what seeds depend on, of pre-rollouts; by default the phase's own.
     """
 
@@ -86,7 +86,7 @@ class Roller:
         self._reasoner = MemoReasoner(reasoner, self.memo, remembers=recipe.partner.memo)
         self._verifier = open_verifier(phase.reward, partner, prompts, self.memo.judged)
         self._rewarder = make_rewarder(recipe, phase)
-        self._failures = failures or FailureGauge(recipe.partner.max_error_rate)
+        self._failures, self._checks = failures or FailureGauge(recipe.partner.max_error_rate), failures is None
         self._lots = asyncio.Semaphore(LOTS_AT_ONCE if partner.is_elsewhere else 1)
         self._sampling = asyncio.Lock()
 
@@ -103,7 +103,8 @@ class Roller:
         lots = [rows[start : start + size] for start in range(0, len(rows), size)]
         for lot in await finish_all(self._roll_lot(lot, step) for lot in lots):
             rolled.extend(lot)
-        self._failures.check()
+        if self._checks:
+            self._failures.check()
         rolled.stats.num_partner_calls += memo.num_asked - num_asked
         rolled.stats.num_reused += memo.num_reused - num_reused
         rolled.stats.num_judge_calls += memo.judged.num_asked - num_judged

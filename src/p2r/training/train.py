@@ -308,6 +308,7 @@ async def _take_step(
     with watch.part("rollout"), whole_weights(state.policy.model):
         rolling = _roll_out(training, phase, roller, chosen, step)
         rolled = await training.stop.run_together(rolling, world, talks=phase.rollout.dynamic_sampling)
+    state.failures.check(world)
 
     def check() -> None:
         is_whole = training.last is not None and training.last.is_whole(state.optimizer)

@@ -29,6 +29,8 @@ from p2r.runs.training import Step
         ),
         ({"num_rows": 1, "num_failed_rows": 1}, "0-perceiver 1/3  1 of 1 row failed  no group to learn from"),
         ({"num_rows": 64}, "0-perceiver 1/3  no group to learn from"),
+        # Of the groups that dynamic sampling keeps none is dead; of those that it drew, some are.
+        ({"num_groups": 2, "dead_groups": 0, "drawn_dead_groups": 0.75}, "0-perceiver 1/3  dead 0.750"),
     ],
 )
 def test_a_step_s_line_says_what_failed(metrics: dict[str, float], line: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 pytest.importorskip("torch")
 
 from p2r.errors import TooManyErrors
+from p2r.training.engines.local.distributed import World
 from p2r.training.failures import MIN_TRIED, WINDOW, FailureGauge
 
 
@@ -49,3 +52,20 @@ def test_a_gauge_that_is_restored_counts_on() -> None:
     resumed.count(["no image"])
     with pytest.raises(TooManyErrors, match="11 of the latest 21 rollouts could not be judged, all because no image"):
         resumed.check()
+
+
+def test_processes_count_and_stop_together() -> None:
+    """This process has no failure itself; the other one has nothing else."""
+
+    class Other(World):
+        __slots__ = ()
+
+        def gather(self, own: Sequence[object]) -> list[object]:
+            return [*own, *["no image"] * 20]
+
+    gauge = FailureGauge(max_error_rate=0.4)
+    gauge.count([""] * 20)
+    gauge.check()
+    with pytest.raises(TooManyErrors, match="20 of the latest 40 rollouts"):
+        gauge.check(Other(size=2))
+    assert gauge.dump() == [""] * 20
