@@ -146,7 +146,7 @@ def replace_folder(folder: Path, *, resumable: bool = True) -> Generator[Path, N
 
 
 def _find_write_error(error: BaseException, draft: Path) -> OSError | None:
-    """What the operating system said to a write that failed; None when it was something else that failed.
+    """Return what the operating system said to a write that failed; None when something else failed.
 
     torch's writer does not tell, so a write of our own finds out; safetensors tells in its words alone.
     """

@@ -100,7 +100,7 @@ class Rewarder:
         return Rollout(token_ids, reply.generated.ended, reply.completion.text, trace, reward, terms, failure)
 
     def find_merit(self, rollout: Rollout) -> float | None:
-        """What dynamic sampling compares: right or wrong, or, where the answer has no weight, what the reply is worth.
+        """Return what dynamic sampling compares: right or wrong, or the reply's worth where the answer has no weight.
 
         A reply that is vetoed is worth nothing. How long it is does not count. None where there is no reward.
         """
