@@ -77,7 +77,7 @@ def update_once(out: Path, world: World, own: Sequence[int]) -> None:
     with torch.no_grad():
         for weight in policy.trainable.values():
             weight.mul_(1.01)
-    split_model(policy.model, world)
+    split_model(policy.model, world, policy.dtype)
     phase = make_recipe(out, ["optimizer.updates_per_batch=1"]).phases()[0]
     recorder = Recorder(policy.trainable, phase.optimizer, world)
     learner = Learner(phase, policy, snapshot, recorder, world)

@@ -51,7 +51,7 @@ def learn(policy: Policy, groups: list[Group], *, snapshot: Snapshot | None = No
 
 
 def weights_of(policy: Policy) -> Mapping[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in gather_weights(policy, whole_tensor).items()}
+    return {name: tensor.clone() for name, tensor in gather_weights(policy, whole_tensor).merged.items()}
 
 
 @pytest.mark.parametrize("settings", [{}, pytest.param({"lora": {"rank": 4}}, marks=needs_peft)])

@@ -10,6 +10,7 @@ once: what else needs them takes the opened `Checkpoint`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import re
@@ -38,6 +39,7 @@ from p2r.models.profiles import (
 from p2r.types import Frame
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+ADAPTER_FOLDER = "adapter"
 HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 HUB_TIMEOUT_S = 10.0
 
@@ -66,6 +68,12 @@ class Checkpoint:
         text = cast("Mapping[str, object]", self.config.get("text_config") or self.config)
         limit = text.get("max_position_embeddings")
         return limit if isinstance(limit, int) else None
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of the adapter whose merged weights these are; None for a model without one. See `local.lora`."""
+        folder = self.folder / ADAPTER_FOLDER
+        return folder if (folder / "adapter_config.json").is_file() else None
 
     @property
     def image_token_id(self) -> int:
@@ -164,9 +172,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(f"{folder} is a file, not a checkpoint folder", hint="give the folder that holds config.json")
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
-            raise ModelError(
-                f"{folder} is a LoRA adapter, not a whole model", hint="merge it into its base model first"
-            )
+            is_ours = (folder.parent / "config.json").is_file()
+            advice = f"give {folder.parent}, which loads it" if is_ours else "merge it into its base model first"
+            raise ModelError(f"{folder} is a LoRA adapter, not a whole model", hint=advice)
         raise ModelError(f"{folder} is not a model checkpoint: it has no config.json")
     config = read_json(folder / "config.json")
     family = family_of(config)
@@ -233,6 +241,16 @@ def download(hub_id: str) -> Checkpoint:
     except (OSError, HfHubHTTPError) as error:
         raise ModelError(f"downloading {hub_id!r} from the Hugging Face hub failed: {first_line(error)}") from error
     return open_checkpoint(folder)
+
+
+def fingerprint_weights(folder: Path) -> str:
+    """A short hash of a checkpoint's weights, its adapter included."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob(f"{ADAPTER_FOLDER}/*.safetensors")]):
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def _needed_files(folder: Path) -> list[str]:

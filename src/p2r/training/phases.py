@@ -7,7 +7,6 @@ and lives as long as the phase; the memo and the evidence belong to the frozen w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from p2r.config import PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
+from p2r.models.checkpoint import fingerprint_weights
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.runs.training import EVIDENCE_FOLDER
@@ -73,7 +73,7 @@ async def open_phase(
     seed_random_states(recipe.seed + phase.index)  # new adapters are random
     policy = load_policy(recipe.model, source, world=world)
     snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency)
-    split_model(policy.model, world)
+    split_model(policy.model, world, policy.dtype)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
     needs_partner = phase.kind == "reasoner" or make_rewarder(recipe, phase).asks_partner
     settings = recipe.partner if needs_partner else PartnerSettings()  # without questions, without a server
@@ -115,8 +115,11 @@ def make_roller(
     )
 
 
-def save_weights(state: PhaseState, folder: Path) -> None:
+def save_weights(state: PhaseState, folder: Path) -> float | None:
     """Write the policy as it is as a standard checkpoint. All processes must call.
+
+    Returns:
+        The share of what adapters change that merging them lost; None without adapters.
 
     Raises:
         StorageError: it cannot be written.
@@ -125,6 +128,7 @@ def save_weights(state: PhaseState, folder: Path) -> None:
     if state.world.is_first:
         save_policy(state.policy, weights, folder)
     state.world.wait()
+    return weights.lost
 
 
 @asynccontextmanager
@@ -139,13 +143,3 @@ async def _open_partner(
         if world.is_first:
             world.wait()
         yield partner
-
-
-def fingerprint_weights(folder: Path) -> str:
-    """A short hash of a checkpoint's weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()[:16]

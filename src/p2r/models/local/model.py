@@ -27,6 +27,7 @@ from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
 from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, fold_patch_embedding
+from p2r.models.local.lora import find_base_or_warn, insert_adapter, read_adapter, read_shape
 from p2r.models.profiles import FamilyName
 from p2r.types import Completion, Frame, Usage
 
@@ -197,12 +198,33 @@ def load_engine(
 ) -> Engine:
     """Load the weights of a checkpoint on a device, frozen and ready to generate.
 
+    A checkpoint with an adapter is its base model with that adapter; see `lora`.
+
     Args:
         keep_frames: as in `fold_patch_embedding`; True for a model that is trained.
 
     Raises:
         ModelError: the weights are incomplete or broken, or too large for the device.
     """
+    base = find_base_or_warn(checkpoint)
+    if base is None or checkpoint.adapter is None:
+        return load_weights(checkpoint, encoder, device, dtype, keep_frames=keep_frames)
+    engine = load_weights(base, encoder, device, dtype, keep_frames=keep_frames)
+    insert_adapter(engine.model, read_shape(checkpoint.adapter))
+    read_adapter(engine.model, checkpoint.adapter)
+    engine.model.eval().requires_grad_(False)
+    return engine
+
+
+def load_weights(
+    checkpoint: Checkpoint,
+    encoder: PromptEncoder,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    keep_frames: bool = False,
+) -> Engine:
+    """Load the weights in a checkpoint's own files, merged ones where it has an adapter. Else as `load_engine`."""
     try:
         with quiet_transformers():
             model, report = AutoModelForImageTextToText.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]

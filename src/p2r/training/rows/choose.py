@@ -11,6 +11,7 @@ from p2r.benchmarks.load import load_benchmark
 from p2r.config import ROLES, ActiveRole, DifficultySettings, Phase, Recipe
 from p2r.errors import ConfigError, count_nouns
 from p2r.evaluation.choose import draw_limit
+from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
@@ -18,7 +19,7 @@ from p2r.runs.training import DIFFICULTY_FOLDER, RowDifficulty
 from p2r.training.engines.local.distributed import whole_weights
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.memo import Memo
-from p2r.training.phases import PhaseState, fingerprint_weights, make_roller
+from p2r.training.phases import PhaseState, make_roller
 from p2r.training.rows.check import TrainingData, load_training_data
 from p2r.training.rows.difficulty import CHUNK, ChosenRows, PreRolloutSettings, choose_rows, measure_difficulty
 from p2r.training.rows.order import RowOrder

@@ -1,7 +1,8 @@
 """Low-rank adapters (LoRA): a few weights that learn, while the policy's own stay as they are.
 
-Not in the paper. Without its adapters the policy is the phase's frozen checkpoint, so neither the reference nor the
-other role needs a copy. The adapters are made by peft, in the model's own layers.
+Not in the paper. No phase needs a copy of the model: the frozen policy from its start is the base with the adapter as
+it was then. In the first phase that adapter changes nothing, so it is switched off; a later phase continues with the
+adapter of the phase before, and keeps a frozen copy of it. The layers are peft's; see `p2r.models.local.lora`.
 """
 
 # peft is typed in part:
@@ -9,66 +10,64 @@ other role needs a copy. The adapters are made by peft, in the model's own layer
 
 from __future__ import annotations
 
-import importlib.util
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from p2r.config import LoraSettings
 from p2r.dialogue import Decoding
-from p2r.errors import ConfigError
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import Engine, GeneratedTokens, VisionLanguageModel
+from p2r.models.local.lora import ADAPTER, AdapterShape, insert_adapter, is_adapter
 
-LANGUAGE_MODEL = r"model\.language_model\..*"
-ADAPTER = "default"
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear as LoraLayer
+
+FROZEN = "frozen"
 
 
-def add_adapters(model: VisionLanguageModel, lora: LoraSettings) -> None:
-    """Add adapters to the linear layers of the language model, and freeze everything else.
-
-    Raises:
-        ConfigError: peft is not installed, or no layer has one of the names.
-    """
-    if importlib.util.find_spec("peft") is None:
-        raise ConfigError("LoRA needs peft, which is not installed", hint="pip install peft, or leave out [model.lora]")
-    from peft import LoraConfig, inject_adapter_in_model
-
-    model.requires_grad_(False)
-    targets = rf"{LANGUAGE_MODEL}({'|'.join(lora.targets)})"
-    config = LoraConfig(r=lora.rank, lora_alpha=int(lora.alpha), target_modules=targets, bias="none")
-    try:
-        inject_adapter_in_model(config, model, ADAPTER)
-    except ValueError as error:
-        raise ConfigError(
-            f"no layer of the language model is called {' or '.join(lora.targets)}",
-            hint="model.lora.targets are names such as q_proj, v_proj or gate_proj",
-        ) from error
+def train_adapter_alone(model: VisionLanguageModel) -> None:
+    """Let the adapter learn, and nothing else."""
     for name, weight in model.named_parameters():
-        weight.requires_grad_(is_adapter(name))
+        weight.requires_grad_(is_adapter(name) and f".{ADAPTER}." in name)
+
+
+def freeze_adapter(model: VisionLanguageModel, shape: AdapterShape) -> None:
+    """Keep a copy of the adapter as it is, if it changes anything. For `as_frozen`."""
+    learning = {name: weight for name, weight in model.named_parameters() if f".{ADAPTER}." in name}
+    if not any(bool(weight.any()) for name, weight in learning.items() if ".lora_B." in name):
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a second adapter is meant
+        insert_adapter(model, shape, FROZEN)
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in learning.items():
+            weights[name.replace(f".{ADAPTER}.", f".{FROZEN}.")].copy_(weight)
+    for layer in _list_layers(model):
+        layer.set_adapter([ADAPTER])
+    train_adapter_alone(model)
 
 
 @contextmanager
-def adapters_off(model: nn.Module) -> Generator[None, None, None]:
-    """Switch the adapters off within the block."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+def as_frozen(model: nn.Module) -> Generator[None, None, None]:
+    """Within the block the model is as it was when its adapter was frozen."""
+    layers = _list_layers(model)
     for layer in layers:
-        layer.enable_adapters(False)
+        if FROZEN in layer.lora_A:
+            layer.set_adapter([FROZEN], inference_mode=True)
+        else:
+            layer.enable_adapters(False)
     try:
         yield
     finally:
         for layer in layers:
+            layer.set_adapter([ADAPTER])
             layer.enable_adapters(True)
-
-
-def is_adapter(name: str) -> bool:
-    """Tell whether a weight with this name belongs to an adapter."""
-    return ".lora_" in name
 
 
 def adapter_changes(
@@ -79,21 +78,21 @@ def adapter_changes(
     Args:
         whole: gathers a tensor that is split over processes.
     """
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import Linear
 
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, Linear):
             parts = (module.lora_A, module.lora_B)
             down, up = (whole(part[ADAPTER].weight.detach()).float() for part in parts)  # pyright: ignore[reportCallIssue]
             yield f"{name}.weight", up @ down * module.scaling[ADAPTER]
 
 
-def without_adapters(engine: Engine) -> Engine:
-    """The same engine, which replies without the adapters. Not to be used while the policy replies."""
-    return _AdaptersOffEngine(*(getattr(engine, field.name) for field in fields(Engine)))
+def frozen_engine(engine: Engine) -> Engine:
+    """The same engine, which replies as the model was when it was frozen. Not to be used while the policy replies."""
+    return _FrozenEngine(*(getattr(engine, field.name) for field in fields(Engine)))
 
 
-class _AdaptersOffEngine(Engine):
+class _FrozenEngine(Engine):
     __slots__ = ()
 
     def generate(
@@ -103,5 +102,11 @@ class _AdaptersOffEngine(Engine):
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
     ) -> list[GeneratedTokens]:
-        with adapters_off(self.model):
+        with as_frozen(self.model):
             return Engine.generate(self, prompts, decoding, abandoned, first_ids)
+
+
+def _list_layers(model: nn.Module) -> list[LoraLayer]:
+    from peft.tuners.lora import Linear
+
+    return [module for module in model.modules() if isinstance(module, Linear)]

@@ -95,16 +95,19 @@ def join_world() -> Generator[World, None, None]:
         dist.destroy_process_group()
 
 
-def split_model(model: VisionLanguageModel, world: World) -> None:
+def split_model(model: VisionLanguageModel, world: World, dtype: torch.dtype) -> None:
     """Split the weights over the processes; nothing to do for one.
 
     Each layer is a unit. The rest (embeddings, which may be tied to the head, norms, mergers) is the outermost unit.
+
+    Args:
+        dtype: of the computation; the weights themselves stay float32.
     """
     if world.size == 1:
         return
     kind = model.device.type
     mesh = init_device_mesh(kind, (world.size,))
-    precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if kind == "cuda" else None, reduce_dtype=torch.float32)
+    precision = MixedPrecisionPolicy(param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32)
     for unit in (*model.model.language_model.layers, *model.model.visual.blocks, model):
         fully_shard(unit, mesh=mesh, mp_policy=precision)
     setattr(model, _AS_FORWARD, MethodType(_run, model))

@@ -1,7 +1,7 @@
 """The model that learns, and its snapshot: the frozen copy from the start of the phase.
 
 Paper: section 3.3: at a phase's start its checkpoint is frozen. One copy serves twice, as the reference of the KL term
-and as the other role; with LoRA there is no copy at all, and the adapters are switched off instead.
+and as the other role; with LoRA only the adapter is copied.
 
 A policy is loaded as `LocalModel` loads a model, so that what is trained is what is asked later. Only the two frames of
 the patch embedding stay apart, because both are saved. On a GPU its weights are bfloat16 and the optimizer keeps them
@@ -16,8 +16,9 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import math
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,22 +27,35 @@ from typing import cast
 import torch
 from torch import nn
 
-from p2r.config import ModelSettings
+from p2r.config import LoraSettings, ModelSettings
 from p2r.dialogue import ModelProfile
 from p2r.files import replace_folder
-from p2r.models.checkpoint import Checkpoint, read_json
-from p2r.models.load import find_checkpoint
+from p2r.models.checkpoint import ADAPTER_FOLDER, Checkpoint, read_json
+from p2r.models.known import expand_name
+from p2r.models.load import find_checkpoint, find_source
 from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.models.local.encoding import PromptEncoder, quiet_transformers
 from p2r.models.local.engine import Engine, VisionLanguageModel
-from p2r.models.local.model import LocalModel, load_engine
+from p2r.models.local.lora import (
+    ADAPTER,
+    AdapterShape,
+    find_base,
+    insert_adapter,
+    is_adapter,
+    name_in_peft,
+    read_adapter,
+    read_base_name,
+    read_shape,
+    write_adapter,
+)
+from p2r.models.local.model import LocalModel, load_weights
 from p2r.training.engines.local import attention
 from p2r.training.engines.local.adapters import (
     adapter_changes,
-    adapters_off,
-    add_adapters,
-    is_adapter,
-    without_adapters,
+    as_frozen,
+    freeze_adapter,
+    frozen_engine,
+    train_adapter_alone,
 )
 from p2r.training.engines.local.distributed import World
 from p2r.types import Frame
@@ -54,18 +68,36 @@ ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterBase:
+    """The model whose weights stay, and the shape of the adapter that learns.
+
+    name: the hub id, or the folder, by which it is found again.
+    """
+
+    checkpoint: Checkpoint
+    name: str
+    shape: AdapterShape
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The model that learns. `engine.model` is an ordinary transformers model, in evaluation mode except in `training`.
 
+    checkpoint: the one that it starts from.
     dtype: of its computation and of its checkpoints, so that nothing is rounded from one phase to the next.
+    base: with adapters, the model below them.
     """
 
     checkpoint: Checkpoint
     profile: ModelProfile
     encoder: PromptEncoder
     engine: Engine
-    has_adapters: bool
     dtype: torch.dtype
+    base: AdapterBase | None = None
+
+    @property
+    def has_adapters(self) -> bool:
+        return self.base is not None
 
     @property
     def model(self) -> VisionLanguageModel:
@@ -87,10 +119,24 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeWeights:
+    """All weights of a policy, on the CPU.
+
+    merged: by their standard names, with what the adapter changes added in float32.
+    adapter: those of the adapter, by the names that peft has for them; {} without one.
+    lost: the share of that change that rounding the sums takes; None without an adapter.
+    """
+
+    merged: dict[str, torch.Tensor]
+    adapter: dict[str, torch.Tensor]
+    lost: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The frozen copy of the policy from the phase's start: the reference of the KL term, and the other role.
 
-    shares_weights: with LoRA it is the policy itself without its adapters.
+    shares_weights: with LoRA it is the policy itself with the adapter of the phase's start.
     """
 
     engine: Engine
@@ -103,7 +149,7 @@ class Snapshot:
         if not self.shares_weights:
             yield self.engine
             return
-        with adapters_off(self.engine.model):
+        with as_frozen(self.engine.model):
             yield self.engine
 
 
@@ -126,18 +172,32 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
         device = torch.device("cuda", world.local_rank)
     dtype = choose_dtype(settings.dtype, device)
     encoder = PromptEncoder(checkpoint)
-    engine = load_engine(checkpoint, encoder, device, torch.float32 if world.size > 1 else dtype, keep_frames=True)
+    base = None if settings.lora is None else _find_base(checkpoint, source or settings.source, settings.lora)
+    loaded = checkpoint if base is None else base.checkpoint
+    engine = load_weights(loaded, encoder, device, torch.float32 if world.size > 1 else dtype, keep_frames=True)
     model = engine.model
     attention.install(model)
-    if settings.lora is not None:
-        add_adapters(model, settings.lora)
+    if base is not None:
+        insert_adapter(model, base.shape)
+        train_adapter_alone(model)
+        if checkpoint.adapter is not None and base.checkpoint is not checkpoint:
+            read_adapter(model, checkpoint.adapter)
     else:
         model.requires_grad_(True)
         model.model.visual.requires_grad_(not settings.freeze_vision)
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
     profile = training_profile(checkpoint, settings.max_pixels, settings.frame)
-    return Policy(checkpoint, profile, encoder, engine, has_adapters=settings.lora is not None, dtype=dtype)
+    return Policy(checkpoint, profile, encoder, engine, dtype, base)
+
+
+def _find_base(checkpoint: Checkpoint, source: str, lora: LoraSettings) -> AdapterBase:
+    """The base of the checkpoint's adapter, which goes on learning; or the checkpoint, for a new adapter."""
+    shape = AdapterShape(lora.rank, lora.alpha, lora.targets)
+    if checkpoint.adapter is not None and read_shape(checkpoint.adapter) == shape:
+        return AdapterBase(find_base(checkpoint.adapter), read_base_name(checkpoint.adapter), shape)
+    named = find_source(expand_name(source))
+    return AdapterBase(checkpoint, str(Path(named).absolute()) if Path(named).exists() else named, shape)
 
 
 def training_profile(checkpoint: Checkpoint, max_pixels: int | None, frame: Frame | None = None) -> ModelProfile:
@@ -164,8 +224,9 @@ def take_snapshot(policy: Policy, *, batch_size: int) -> Snapshot:
     Args:
         batch_size: the most prompts that the other role replies to together.
     """
-    if policy.has_adapters:
-        engine = without_adapters(policy.engine)
+    if policy.base is not None:
+        freeze_adapter(policy.model, policy.base.shape)
+        engine = frozen_engine(policy.engine)
     else:
         model = copy.deepcopy(policy.model).eval().requires_grad_(False)
         engine = replace(policy.engine, model=model.to(dtype=policy.dtype))  # pyright: ignore[reportCallIssue]
@@ -174,8 +235,10 @@ def take_snapshot(policy: Policy, *, batch_size: int) -> Snapshot:
     return Snapshot(engine, partner, shares_weights=policy.has_adapters)
 
 
-def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+def save_policy(policy: Policy, weights: WholeWeights, folder: Path) -> None:
     """Write a standard checkpoint, with the layout and all other files of the one that the policy was loaded from.
+
+    With adapters, these are in a folder of their own in it; see `p2r.models.local.lora`.
 
     Args:
         weights: of `gather_weights`.
@@ -185,7 +248,7 @@ def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Pat
     """
     patches = policy.checkpoint.patches
     kernel = (3, patches.temporal_patch_size, patches.patch_size, patches.patch_size)
-    stored = {name: tensor.to(policy.dtype).contiguous() for name, tensor in weights.items()}
+    stored = {name: tensor.to(policy.dtype).contiguous() for name, tensor in weights.merged.items()}
     stored[PATCH_EMBEDDING] = stored[PATCH_EMBEDDING].view(-1, *kernel)
     if policy.model.config.tie_word_embeddings:
         stored.pop("lm_head.weight", None)
@@ -199,24 +262,34 @@ def save_policy(policy: Policy, weights: Mapping[str, torch.Tensor], folder: Pat
             if path.is_file() and not is_weight and path.name not in ABOUT_THE_SOURCE:
                 shutil.copyfile(path, draft / path.name)
         _write_dtype(draft / "config.json", policy.dtype)
+        if policy.base is not None:
+            rounded = {name: tensor.to(policy.dtype) for name, tensor in weights.adapter.items()}
+            about = (policy.base.shape, policy.base.checkpoint, policy.base.name, weights.lost or 0.0)
+            write_adapter(draft / ADAPTER_FOLDER, rounded, *about)
 
 
-def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """All weights by their standard names, with the adapters merged.
+def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]) -> WholeWeights:
+    """All weights, with the adapters and without.
 
     Args:
         whole: gathers a tensor that is split over processes.
     """
-    if not policy.has_adapters:
-        return {name: whole(tensor.detach()) for name, tensor in policy.model.state_dict().items()}
-    weights = {
-        name.replace(".base_layer.", "."): whole(tensor.detach())
-        for name, tensor in policy.model.state_dict().items()
-        if not is_adapter(name)
-    }
+    merged: dict[str, torch.Tensor] = {}
+    adapter: dict[str, torch.Tensor] = {}
+    for name, tensor in policy.model.state_dict().items():
+        if not is_adapter(name):
+            merged[name.replace(".base_layer.", ".")] = whole(tensor.detach())
+        elif f".{ADAPTER}." in name:
+            adapter[name_in_peft(name)] = whole(tensor.detach())
+    if policy.base is None:
+        return WholeWeights(merged, {}, None)
+    squared_error = squared_change = 0.0
     for name, change in adapter_changes(policy.model, whole):
-        weights[name] = (weights[name].float() + change).to(weights[name].dtype)
-    return weights
+        before = merged[name].float()
+        merged[name] = (before + change).to(policy.dtype)
+        squared_error += float((merged[name].double() - before.double() - change.double()).square().sum())
+        squared_change += float(change.double().square().sum())
+    return WholeWeights(merged, adapter, math.sqrt(squared_error / squared_change) if squared_change else 0.0)
 
 
 def describe_weights(policy: Policy) -> str:
