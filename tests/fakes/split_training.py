@@ -20,7 +20,7 @@ from PIL import Image
 
 from p2r.config import ModelSettings
 from p2r.dialogue import Prompt
-from p2r.training.engines.local.distributed import World, join_world, split_model, whole_tensor
+from p2r.training.engines.local.distributed import World, join_world, own_part, split_model, whole_tensor
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.groups import Group, Rollout
@@ -73,18 +73,20 @@ def update_once(out: Path, world: World, own: Sequence[int]) -> None:
     own: which of the groups are this process's.
     """
     policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
-    snapshot, groups = take_snapshot(policy, batch_size=4), make_groups(policy)
+    snapshot, groups = take_snapshot(policy, batch_size=4, world=world), make_groups(policy)
+    num_whole = sum(weight.numel() for weight in policy.model.parameters())
+    split_model(policy.model, world, policy.device, policy.dtype)
+    num_own = sum(own_part(weight.detach()).numel() for weight in policy.model.parameters())
     with torch.no_grad():
         for weight in policy.trainable.values():
             weight.mul_(1.01)
-    split_model(policy.model, world, policy.dtype)
     phase = make_recipe(out, ["optimizer.updates_per_batch=1"]).phases()[0]
     recorder = Recorder(policy.trainable, phase.optimizer, world)
     learner = Learner(phase, policy, snapshot, recorder, world)
     report = learn_step(learner, [groups[k] for k in own], 1e-4).report
     if world.is_first and report is not None:
         torch.save(recorder.gradients, out / "gradients.pt")
-        (out / "report.json").write_text(json.dumps(asdict(report)))
+        (out / "report.json").write_text(json.dumps({**asdict(report), "own_share": num_own / num_whole}))
 
 
 def main() -> None:

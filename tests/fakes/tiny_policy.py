@@ -111,7 +111,9 @@ def make_learner(changes: Sequence[str] = (), *, seed: int = 0, world: World | N
     changes: settings of the recipe. seed: of the weights.
     """
     model, nothing = make_model(seed=seed), cast(Any, None)
-    policy = Policy(cast(Any, SimpleNamespace(patches=QWEN3_VL)), nothing, nothing, make_engine(model), torch.float64)
+    policy = Policy(
+        cast(Any, SimpleNamespace(patches=QWEN3_VL)), nothing, nothing, make_engine(model), torch.float64, model.device
+    )
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():

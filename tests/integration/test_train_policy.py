@@ -7,12 +7,14 @@ import importlib.util
 import json
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen3VLForConditionalGeneration
 
 from p2r.config import LoraSettings, ModelSettings, OptimizerSettings
@@ -109,6 +111,50 @@ def test_a_config_says_the_dtype_wherever_the_source_said_one(tmp_path: Path) ->
 def test_a_frozen_vision_tower_does_not_learn() -> None:
     assert not any(".visual." in name for name in load(freeze_vision=True).trainable)
     assert any(".visual." in name for name in load().trainable)
+
+
+class Allocations(TorchDispatchMode):
+    """Notes dtype and size of whatever an operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[torch.dtype, int]] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and func is not torch.ops.aten.detach.default:
+            self.made.append((result.dtype, result.numel()))
+        return result
+
+
+def test_a_frozen_copy_is_made_weight_by_weight_in_the_dtype_it_is_asked_in() -> None:
+    policy = replace(load(), dtype=torch.bfloat16)  # float32, as it once was for several processes
+    largest = max(buffer.numel() for buffer in policy.model.buffers())
+    with Allocations() as allocations:
+        frozen = take_snapshot(policy, batch_size=1).engine.model
+    assert not [size for dtype, size in allocations.made if dtype == torch.float32 and size > largest]
+    assert {weight.dtype for weight in frozen.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in frozen.buffers()} == {torch.float32}  # rotary frequencies, never rounded
+    pairs = zip(policy.model.parameters(), frozen.parameters(), strict=True)
+    assert all(torch.equal(own.bfloat16(), copied) and not copied.requires_grad for own, copied in pairs)
+    assert not frozen.training and frozen.lm_head.weight is frozen.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_weights_are_copied_once_for_any_number_of_processes(num_processes: int) -> None:
+    """Splitting the policy copies its weights, so the frozen copy keeps the storage that they had before."""
+    world, policy = World(0, num_processes), load()
+    frozen = take_snapshot(policy, batch_size=1, world=world).engine.model
+    places = [{weight.data_ptr() for weight in model.parameters()} for model in (policy.model, frozen)]
+    assert (places[0] == places[1]) is (num_processes == 2) and (
+        places[0].isdisjoint(places[1]) is (num_processes == 1)
+    )
 
 
 def test_recomputing_activations_changes_no_gradient() -> None:

@@ -60,6 +60,12 @@ def test_two_processes_have_the_loss_of_one(alone: Path, two_processes: Path) ->
     assert one["kl"] > 0
 
 
+def test_of_two_processes_each_holds_half_of_the_weights_that_learn(alone: Path, pair: Path) -> None:
+    """Beside the frozen copy, which has their first storage; see `take_snapshot`."""
+    one, two = (json.loads((folder / "report.json").read_text()) for folder in (alone, pair))
+    assert one["own_share"] == 1 and two["own_share"] < 0.51
+
+
 def test_two_processes_have_the_gradients_of_one(alone: Path, two_processes: Path) -> None:
     one, two = (torch.load(folder / "gradients.pt", weights_only=True) for folder in (alone, two_processes))
     assert one.keys() == two.keys()

@@ -72,8 +72,8 @@ async def open_phase(
     prompts = load_prompt_set(phase.rollout.prompts)
     seed_random_states(recipe.seed + phase.index)  # new adapters are random
     policy = load_policy(recipe.model, source, world=world)
-    snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency)
-    split_model(policy.model, world, policy.dtype)
+    snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency, world=world)
+    split_model(policy.model, world, policy.device, policy.dtype)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
     needs_partner = phase.kind == "reasoner" or make_rewarder(recipe, phase).asks_partner
     settings = recipe.partner if needs_partner else PartnerSettings()  # without questions, without a server

@@ -41,7 +41,7 @@ async def test_what_is_random_in_a_loaded_policy_depends_on_the_seed_and_the_pha
 
     def load(*_: object, **__: object) -> SimpleNamespace:
         drawn.append((float(torch.rand(())), random.random(), float(numpy.random.rand())))
-        return SimpleNamespace(model=None, trainable={}, dtype=None)
+        return SimpleNamespace(model=None, trainable={}, device=None, dtype=None)
 
     monkeypatch.setattr(phases, "load_policy", load)
     schedule = "schedule=[{role='perceiver'}, {role='perceiver'}]"
@@ -61,7 +61,7 @@ async def test_a_phase_opens_its_own_source_optimizer_and_prompts(monkeypatch: p
 
     def load(model: object, source: str, *, world: World) -> SimpleNamespace:
         loaded.append(source)
-        return SimpleNamespace(model=None, trainable={}, dtype=None)
+        return SimpleNamespace(model=None, trainable={}, device=None, dtype=None)
 
     monkeypatch.setattr(phases, "load_policy", load)
     own = "{role='perceiver', optimizer={grad_clip=0.5, betas=[0.8, 0.9]}, rollout={prompts='paper'}}"

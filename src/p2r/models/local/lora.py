@@ -3,7 +3,7 @@
 A checkpoint that adapters were trained for holds the model twice. Its own weights are merged: those of the base plus
 what the adapter changes, rounded to the checkpoint's dtype, for whatever cannot load adapters. The folder `adapter/`
 in it holds the adapter itself in peft's layout, and names the base: together they are the very model that was trained.
-So that is what is loaded here, wherever peft and the base are at hand, and a warning says where they are not.
+So that is what is loaded here, wherever peft and the base are available, and a warning says where they are not.
 
 The adapter is not beside the merged weights, because transformers would then pass over those, and vLLM read both.
 """
@@ -170,7 +170,7 @@ def find_base(adapter: Path) -> Checkpoint:
 
 
 def read_about(adapter: Path) -> dict[str, str]:
-    """What `write_adapter` noted about an adapter.
+    """Read what `write_adapter` noted about an adapter.
 
     Raises:
         ModelError: its file cannot be read.

@@ -95,21 +95,22 @@ def join_world() -> Generator[World, None, None]:
         dist.destroy_process_group()
 
 
-def split_model(model: VisionLanguageModel, world: World, dtype: torch.dtype) -> None:
+def split_model(model: VisionLanguageModel, world: World, device: torch.device, dtype: torch.dtype) -> None:
     """Split the weights over the processes; nothing to do for one.
 
     Each layer is a unit. The rest (embeddings, which may be tied to the head, norms, mergers) is the outermost unit.
 
+    A unit becomes float32 and moves to the device when it is split, so that no process ever holds more than one whole.
+
     Args:
-        dtype: of the computation; the weights themselves stay float32.
+        device, dtype: of the computation.
     """
     if world.size == 1:
         return
-    kind = model.device.type
-    mesh = init_device_mesh(kind, (world.size,))
+    mesh = init_device_mesh(device.type, (world.size,))
     precision = MixedPrecisionPolicy(param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32)
     for unit in (*model.model.language_model.layers, *model.model.visual.blocks, model):
-        fully_shard(unit, mesh=mesh, mp_policy=precision)
+        fully_shard(unit.float(), mesh=mesh, mp_policy=precision)
     setattr(model, _AS_FORWARD, MethodType(_run, model))
     register_fsdp_forward_method(model, _AS_FORWARD)
 

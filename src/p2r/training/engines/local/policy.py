@@ -5,7 +5,7 @@ and as the other role; with LoRA only the adapter is copied.
 
 A policy is loaded as `LocalModel` loads a model, so that what is trained is what is asked later. Only the two frames of
 the patch embedding stay apart, because both are saved. On a GPU its weights are bfloat16 and the optimizer keeps them
-in float32; split over several processes they are float32, and FSDP computes in bfloat16.
+in float32; split over several processes each part is float32, and FSDP computes in bfloat16.
 """
 
 # transformers is typed in part:
@@ -85,6 +85,7 @@ class Policy:
 
     checkpoint: the one that it starts from.
     dtype: of its computation and of its checkpoints, so that nothing is rounded from one phase to the next.
+    device: that of its computation. Until it is split over processes, its weights are in the CPU's memory.
     base: with adapters, the model below them.
     """
 
@@ -93,6 +94,7 @@ class Policy:
     encoder: PromptEncoder
     engine: Engine
     dtype: torch.dtype
+    device: torch.device
     base: AdapterBase | None = None
 
     @property
@@ -174,7 +176,7 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
     encoder = PromptEncoder(checkpoint)
     base = None if settings.lora is None else _find_base(checkpoint, source or settings.source, settings.lora)
     loaded = checkpoint if base is None else base.checkpoint
-    engine = load_weights(loaded, encoder, device, torch.float32 if world.size > 1 else dtype, keep_frames=True)
+    engine = load_weights(loaded, encoder, device if world.size == 1 else torch.device("cpu"), dtype, keep_frames=True)
     model = engine.model
     attention.install(model)
     if base is not None:
@@ -188,11 +190,11 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
     profile = training_profile(checkpoint, settings.max_pixels, settings.frame)
-    return Policy(checkpoint, profile, encoder, engine, dtype, base)
+    return Policy(checkpoint, profile, encoder, engine, dtype, device, base)
 
 
 def _find_base(checkpoint: Checkpoint, source: str, lora: LoraSettings) -> AdapterBase:
-    """The base of the checkpoint's adapter, which goes on learning; or the checkpoint, for a new adapter."""
+    """The base of the checkpoint's adapter, which learns further; or the checkpoint, for a new adapter."""
     shape = AdapterShape(lora.rank, lora.alpha, lora.targets)
     if checkpoint.adapter is not None and read_shape(checkpoint.adapter) == shape:
         return AdapterBase(find_base(checkpoint.adapter), read_base_name(checkpoint.adapter), shape)
@@ -218,21 +220,32 @@ def training_profile(checkpoint: Checkpoint, max_pixels: int | None, frame: Fram
     return profile.model_copy(update={"budget": budget.model_copy(update={"max_pixels": most})})
 
 
-def take_snapshot(policy: Policy, *, batch_size: int) -> Snapshot:
+def take_snapshot(policy: Policy, *, batch_size: int, world: World | None = None) -> Snapshot:
     """Freeze the policy as it is now. To be called before it is split.
 
     Args:
         batch_size: the most prompts that the other role replies to together.
+        world: the processes over which the policy will be split. That copies its weights, so these need no other copy.
     """
     if policy.base is not None:
         freeze_adapter(policy.model, policy.base.shape)
         engine = frozen_engine(policy.engine)
     else:
-        model = copy.deepcopy(policy.model).eval().requires_grad_(False)
-        engine = replace(policy.engine, model=model.to(dtype=policy.dtype))  # pyright: ignore[reportCallIssue]
+        model = _copy_model(policy, is_split_later=world is not None and world.size > 1)
+        engine = replace(policy.engine, model=model)
     name = f"frozen:{policy.checkpoint.folder.name}"
     partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
     return Snapshot(engine, partner, shares_weights=policy.has_adapters)
+
+
+def _copy_model(policy: Policy, *, is_split_later: bool) -> VisionLanguageModel:
+    """Copy the model weight by weight, so that there is never a second copy of the first one's size or place."""
+    known: dict[int, object] = {}
+    for weight in policy.model.parameters():
+        value = weight.detach().to(policy.device, policy.dtype, copy=not is_split_later)
+        known[id(weight)] = nn.Parameter(value, requires_grad=False)
+    # Buffers, such as the frequencies of rotary positions, keep their float32.
+    return copy.deepcopy(policy.model, known).eval().to(policy.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def save_policy(policy: Policy, weights: WholeWeights, folder: Path) -> None:
