@@ -100,6 +100,10 @@ class _Lines:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def step(self, row: Step, num_steps: int) -> None:
+        if row.failures:
+            cause, count = next(iter(row.failures.items()))  # the most frequent one comes first
+            rollouts = count_nouns(count, "rollout is", "rollouts are")
+            self.say(f"{row.phase} {row.step}/{num_steps}: {rollouts} left out because {cause}")
         text = _show(
             {
                 "reward": row.reward,

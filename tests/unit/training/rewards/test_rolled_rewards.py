@@ -13,6 +13,7 @@ from p2r.errors import ConfigError, P2RWarning, TooManyErrors
 from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.memo import Memo
+from p2r.training.rewards.reward import make_rewarder
 from p2r.training.rollout import Roller
 from p2r.types import Box, Sample
 from tests.fakes.endpoint_server import ChatServer, completion, refusal, serve
@@ -163,6 +164,29 @@ async def test_what_the_partner_cannot_answer_is_masked_and_not_rated() -> None:
 async def test_a_function_that_is_not_there_is_refused_before_anything_is_sampled() -> None:
     with pytest.raises(ConfigError, match="no function 'shrt'"):
         await roll('{terms={"mine.py:shrt"=1}}', BOX)
+
+
+async def test_a_reply_that_is_vetoed_is_not_rated_any_further() -> None:
+    rolled = await roll('{terms={"mine.py:agrees"=1}, vetoes=["mine.py:bad"]}', RIGHT, f"500 {RIGHT}", kind="answerer")
+    assert rewards(rolled) == [0.75, 0.0, 0.75, 0.0]
+    assert "mine.py:agrees" not in rolled.groups[0].rollouts[1].terms
+
+
+@pytest.mark.parametrize(
+    ("reward", "kind", "asks"),
+    [
+        ("{}", "perceiver", True),
+        ("{}", "answerer", False),
+        ("{judge='partner'}", "answerer", True),
+        ("{judge='partner', terms={format=1}}", "answerer", False),
+        ("{terms={format=1}}", "perceiver", False),
+        ('{terms={"mine.py:agrees"=1}}', "perceiver", True),
+        ('{terms={"mine.py:short"=1}}', "perceiver", False),
+    ],
+)
+def test_a_partner_is_needed_where_something_rewarded_is_asked(reward: str, kind: PhaseKind, asks: bool) -> None:
+    recipe = make_recipe([f"reward={reward}"])
+    assert make_rewarder(recipe, make_phase(kind, recipe=recipe)).asks_partner is asks
 
 
 GOLD = (Box(x1=100, y1=200, x2=300, y2=400), Box(x1=500, y1=500, x2=600, y2=600))
