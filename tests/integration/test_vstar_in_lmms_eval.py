@@ -1,4 +1,4 @@
-"""Needles written in V*'s layout for lmms-eval are asked there as V* itself is: by its own function."""
+"""Rows of V*, HR-Bench and MME-RealWorld, written by lmms-eval itself, are asked as `p2r eval` asks them."""
 
 from __future__ import annotations
 
@@ -9,36 +9,78 @@ from pathlib import Path
 
 import pytest
 
+from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.needles import Needles
 from p2r.benchmarks.vstar_write import write_vstar_lmms
+from p2r.integrations.lmms_wording import word_question
+from p2r.prompts import question_text
+from p2r.types import Sample
 from tests.fakes import guest_tools
+from tests.fakes.benchmark_files import hrbench_rows, mme_lmms_rows, vstar_lmms_rows, write_parquet, write_tsv
+from tests.fakes.lmms_tasks import WRITERS
 
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import json, sys
-import pyarrow.parquet as pq
-from lmms_eval.tasks.vstar_bench.utils import vstar_doc_to_text
-print(json.dumps([vstar_doc_to_text(row, {}) for row in pq.read_table(sys.argv[1], columns=["text"]).to_pylist()]))
+from importlib import import_module
+task, module, function = sys.argv[1:]
+write = getattr(import_module(f"lmms_eval.tasks.{module}.utils"), function)
+given = {"post_prompt": "\\nAnswer with the option's letter from the given choices directly."}
+print(json.dumps([write(row, given) for row in json.load(sys.stdin)]))
 """
+TASKS = {
+    "vstar_bench": ("vstar_bench", "vstar_doc_to_text"),
+    "hrbench4k": ("hrbench", "hrbench_doc_to_text"),
+    "mmerealworld_lite": ("mme_realworld", "mme_realworld_doc_to_text"),
+}
 
 
-def test_lmms_eval_finds_the_question_and_its_options(tmp_path: Path) -> None:
+def write_texts(task: str, rows: list[dict[str, object]]) -> list[str]:
+    """The questions as lmms-eval's own function writes them."""
     guest_tools.require("lmms_eval", "lmms_eval.models")
-    samples = list(Needles(seed=9, num_samples=6, forms=("choice",)))
-    write_vstar_lmms(samples, tmp_path / "test.parquet")
-    path = f"{guest_tools.GUESTS / 'lmms_eval'}"
+    bare = [{name: value for name, value in row.items() if name not in ("image", "bytes")} for row in rows]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "test.parquet")],
-        env={"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "PATH": ""},
+        [sys.executable, "-c", PROGRAM, task, *TASKS[task]],
+        env={"PYTHONPATH": f"{guest_tools.GUESTS / 'lmms_eval'}", "HF_HUB_OFFLINE": "1", "PATH": ""},
+        input=json.dumps(bare),
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    for text, sample in zip(json.loads(done.stdout.splitlines()[-1]), samples, strict=True):
-        lines = text.split("\n")
-        assert lines[0] == sample.question
-        assert lines[1 : 1 + len(sample.options)] == [
-            f"{letter}. {option}" for letter, option in zip("ABCD", sample.options, strict=False)
-        ]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check(task: str, texts: list[str], samples: list[Sample]) -> None:
+    assert len(texts) == len(samples) > 0
+    for text, sample in zip(texts, samples, strict=True):
+        worded = word_question(task, text)
+        asked = Sample(id="q", image=sample.image, answer_form="choice", **worded._asdict())
+        assert question_text(asked) == question_text(sample)
+        assert asked.options == sample.options
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_are_asked_as_p2r_eval_asks_them(task: str, tmp_path: Path) -> None:
+    rows, name, file = {
+        "vstar_bench": (vstar_lmms_rows(), "vstar", write_parquet(tmp_path / "v.parquet", vstar_lmms_rows())),
+        "hrbench4k": (hrbench_rows(), "hrbench_4k", write_tsv(tmp_path / "4k.tsv", hrbench_rows())),
+        "mmerealworld_lite": (
+            mme_lmms_rows(),
+            "mme_realworld_lite",
+            write_parquet(tmp_path / "m.parquet", mme_lmms_rows()),
+        ),
+    }[task]
+    texts = write_texts(task, rows)
+    assert texts == [WRITERS[task](row) for row in rows], "lmms-eval writes its questions in another way now"
+    check(task, texts, list(load_benchmark(f"{name}:{file}")))
+
+
+def test_needles_in_the_layout_of_vstar_are_asked_as_vstar_is(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "test.parquet"
+    write_vstar_lmms(list(Needles(seed=9, num_samples=6, forms=("choice",))), path)
+    texts = write_texts("vstar_bench", pq.read_table(path, columns=["text"]).to_pylist())
+    check("vstar_bench", texts, list(load_benchmark(f"vstar:{path}")))

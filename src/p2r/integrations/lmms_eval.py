@@ -6,10 +6,10 @@
 
     python -m lmms_eval --model p2r --model_args model=nano,mode=p2r,out=runs/vstar --tasks vstar_bench
 
-lmms-eval finds the model by the entry point `lmms_eval.models`. The question is asked in the task's words, options
-included, inside p2r's own prompts. lmms-eval gets what p2r read out of the reply, a letter where there are options, and
-scores it by its own rules. The task's generation arguments are not used: they are meant for bare answers and would cut
-the reasoning off.
+lmms-eval finds the model by the entry point `lmms_eval.models`. A question is asked inside p2r's own prompts: of V*,
+HR-Bench and MME-RealWorld as `p2r eval` asks it, of other tasks in the task's words; see `lmms_wording`. lmms-eval gets
+what p2r read out of the reply, a letter where there are options, and scores it by its own rules. The task's generation
+arguments are not used: they are meant for bare answers and would cut the reasoning off.
 
 Failed is not wrong, but lmms-eval knows no failures and scores whatever it gets. So a failure stops the run unless
 `max_failed` allows it; then lmms-eval gets an empty reply and counts it as wrong, and the log says how many there were.
@@ -18,7 +18,6 @@ Failed is not wrong, but lmms-eval knows no failures and scores whatever it gets
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,12 +32,12 @@ from loguru import logger
 from PIL import Image
 
 from p2r.benchmarks.needles.limits import warn_of_limits
-from p2r.benchmarks.row_layouts.answer_form import read_options
 from p2r.boxes.other_frame import count_frames
 from p2r.errors import ConfigError, DataError, TooManyErrors, count_nouns
 from p2r.evaluation.asking import Tally, ask_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
+from p2r.integrations.lmms_wording import word_question
 from p2r.loop import run_blocking
 from p2r.models.load import load_model
 from p2r.models.profiles import FamilyName
@@ -46,7 +45,7 @@ from p2r.modes import MODES, Mode, make_roles, read_mode
 from p2r.prompts import load_prompt_set
 from p2r.roles import hash_roles
 from p2r.runs.store import TraceStore
-from p2r.types import LETTERS, Frame, Frozen, Sample, Trace
+from p2r.types import Frame, Frozen, Sample, Trace
 
 MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
 """The description of the model that the entry point hands to lmms-eval."""
@@ -64,8 +63,8 @@ class P2RModel(lmms):
         prompts: release, paper, or a folder.
         closing: "drop" leaves out what the task says after the last option ("Answer with the option's letter ...
             directly"), because p2r's prompts already say how to answer, and such a sentence would keep a model from
-            looking and reasoning. "keep" keeps it. A question without options is always kept whole, because nothing
-            marks where it ends.
+            looking and reasoning; and asks the benchmarks that p2r has in the words of `p2r eval`. "keep" keeps all
+            words of the task. A question without options is always kept whole, because nothing marks where it ends.
         num_at_once: most questions in flight, and so most images in memory.
         max_failed: questions that may fail; one more stops the run.
         out: a folder for the traces. The same command with the same folder asks only what is missing or failed.
@@ -154,14 +153,14 @@ class P2RModel(lmms):
         text, _, doc_to_visual, doc_id, task, split = request.args
         name = f"{task}/{split}/{doc_id}" + (f"/{request.idx}" if request.idx else "")
         image = TaskImage(name, doc_to_visual, self.task_dict[task][split], doc_id)
-        options = read_options(text)
+        worded = word_question(task, text, keeps_all=self._closing == "keep")
         return Sample(
             id=name,
             image=image,
-            question=drop_closing(text, options) if options and self._closing == "drop" else text,
-            options=options,
-            options_in_question=bool(options),
-            answer_form="choice" if options else "free_form",
+            question=worded.question,
+            options=worded.options,
+            options_in_question=worded.options_in_question,
+            answer_form="choice" if worded.options else "free_form",
             benchmark=task,
         )
 
@@ -238,13 +237,6 @@ class TaskImage:
                 hint="choose a task with one image a question",
             )
         return MemoryImage(visuals[0], self.uri).load()
-
-
-def drop_closing(text: str, options: Sequence[str]) -> str:
-    """The text of a question up to its last option; `options` were read out of it."""
-    letter = LETTERS[len(options) - 1]
-    found = list(re.finditer(rf"\b{letter}[).:]\s*{re.escape(options[-1])}", text))
-    return text[: found[-1].end()] if found else text
 
 
 def to_result(trace: Trace) -> GenerationResult:

@@ -44,6 +44,7 @@ BENCHMARK_CASES = [
     # what differs in run.json, where the questions come from now, what is said
     ({}, MINE, ""),
     ({}, TWO, ""),  # the same questions, moved
+    ({"limit": 100}, TWO, "another run: limit was not set, now 100"),
     ({"benchmark_fingerprint": "a2"}, TWO, "the answers to folder:/data/mine.jsonl, not to folder:/data/two.jsonl"),
     (
         {"benchmark_fingerprint": "a2", "limit": 100},
