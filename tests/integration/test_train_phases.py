@@ -119,4 +119,5 @@ def test_boxes_of_another_frame_are_counted_and_said_once(tmp_path: Path) -> Non
     assert [step["num_box_replies"] for step in steps][:3] == [6, 6, 6]
     said = run(make_recipe(tmp_path / "right"))
     assert not any("fit the frame" in each for each in said)
-    assert sum(int(str(step["num_other_frame"])) for step in read_metrics(tmp_path / "right")) == 0
+    num_others = sum(int(str(step["num_other_frame"])) for step in read_metrics(tmp_path / "right"))
+    assert num_others == 1  # a digit too many: a slip, which is counted and not said

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from p2r.boxes.other_frame import FrameCount
 from p2r.evaluation.asking import MIN_TRIED
 
+SLIPS = 1
+"""So many replies may be slips of sampling, such as a digit too many: they are counted, and nothing is said."""
+
 
 @dataclass(slots=True)
 class FrameWatch:
@@ -22,7 +25,9 @@ class FrameWatch:
             is_last: of its phase, where few replies have to do. Else a sentence waits for MIN_TRIED of them.
         """
         self.frames.add(frames)
-        if self.has_spoken or not (is_last or self.frames.num_replies >= MIN_TRIED):
+        if self.has_spoken or self.frames.others.total() <= SLIPS:
+            return ""
+        if not is_last and self.frames.num_replies < MIN_TRIED:
             return ""
         sentence = self.frames.explain("recipe")
         self.has_spoken = bool(sentence)

@@ -27,8 +27,14 @@ def test_it_is_said_once_when_there_are_enough_replies() -> None:
 
 
 def test_a_phase_of_few_replies_says_it_at_its_end_in_terms_of_the_recipe() -> None:
-    sentence = FrameWatch().note(count(3, 1), is_last=True)
-    assert sentence.startswith("1 of 3 replies") and sentence.endswith('state its frame with model.frame = "pixels".')
+    sentence = FrameWatch().note(count(3, 2), is_last=True)
+    assert sentence.startswith("2 of 3 replies") and sentence.endswith('state its frame with model.frame = "pixels".')
+
+
+def test_a_single_reply_is_a_slip() -> None:
+    watch = FrameWatch()
+    assert watch.note(count(18, 1), is_last=True) == ""
+    assert watch.note(count(2, 1), is_last=False).startswith("2 of 20 replies")
 
 
 def test_a_later_step_may_be_the_first_with_many() -> None:
