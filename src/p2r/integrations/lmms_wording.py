@@ -23,7 +23,7 @@ KNOWN: Mapping[str, Layout] = {
     **dict.fromkeys(("mmerealworld", "mmerealworld_lite"), "headed"),
     **dict.fromkeys(("hrbench4k", "hrbench8k"), "apart"),
 }
-"""How p2r's loaders of V*, MME-RealWorld and HR-Bench state the options, by the names of the tasks."""
+"""The layouts of p2r's own loaders of V*, MME-RealWorld and HR-Bench, by the names of the tasks."""
 _ANNOUNCED = "The choices are listed below:"
 
 
