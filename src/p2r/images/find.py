@@ -51,7 +51,7 @@ class DataUrlImage:
     def load(self) -> Image.Image:
         """Decode the image. Raises ImageError."""
         try:
-            data = unpack(self.url.encode())
+            data = unpack(self.url.encode(errors="replace"))
         except DataError as error:
             raise ImageError(f"{self.uri} {error.message}", hint=error.hint) from error
         return decode_image(data, self.uri, max_image_pixels=self.max_image_pixels)

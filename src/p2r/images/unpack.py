@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from urllib.parse import unquote_to_bytes
 
 from p2r.errors import DataError, count_nouns
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_WRITTEN = re.compile(rb"[\[\s'\"]*(?:[dD][aA][tT][aA]:|iVBOR|/9j/|R0lGOD|UklGR|SUkq|TU0A)")
+"""The beginning of an image that is written out: a data: URL, or the base64 of PNG, JPEG, GIF, WebP or TIFF."""
+_DATA_URL = re.compile(r"[\[\s'\"]*data:", re.IGNORECASE)
+_ALTERED = "it was cut off or altered; copy or download it again"
 
 
 def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
@@ -24,8 +29,10 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
     Raises:
         DataError: neither of the two, or several images.
     """
-    if not data.isascii() or data.startswith(b"GIF8"):
+    if data.startswith(b"GIF8") or not (data.isascii() or _WRITTEN.match(data)):
         return data
+    if not data.isascii():
+        data = _read_ascii(data)
     text = _resolve_escapes(data) if b"\\" in data else data
     text = text.strip(b"[]'\" \t\r\n")
     if re.search(rb"""['"]\s*,\s*['"]""", text):
@@ -34,6 +41,8 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
         head, comma, text = text.partition(b",")
         if not comma:
             raise DataError("has no comma", hint="a data: URL reads like data:image/png;base64,...")
+        if text.lstrip().startswith(b"<"):  # markup, such as an SVG, not base64; what decodes it says so
+            return text
         if b"%" in text:
             text = unquote_to_bytes(text)
             if not head.lower().endswith(b";base64"):
@@ -46,8 +55,27 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
         raise DataError(
             f"is not base64: {str(error).lower()} ({count_nouns(len(text), 'character')}, beginning with "
             f"{text[:20].decode()!r})",
-            hint="it was cut off or altered; copy or download it again",
+            hint=_ALTERED,
         ) from error
+
+
+def _read_ascii(data: bytes) -> bytes:
+    """Return a written image without blanks of other alphabets, invisible characters and what its media type says.
+
+    Raises:
+        DataError: another character has got into it.
+    """
+    text = data.decode("utf-8", "replace")
+    start = text.find(",") + 1 if _DATA_URL.match(text) else 0
+    head = text[:start].encode("ascii", "replace")
+    body = "".join("" if char.isspace() or unicodedata.category(char) == "Cf" else char for char in text[start:])
+    wrong = next((char for char in body if not char.isascii()), None)
+    if wrong is None or body.startswith("<"):
+        return head + body.encode()
+    raise DataError(
+        f"is not base64: it holds {wrong!r} at character {text.index(wrong, start) + 1:,} of {len(text):,}",
+        hint=_ALTERED,
+    )
 
 
 def _resolve_escapes(text: bytes) -> bytes:

@@ -8,9 +8,10 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from p2r.errors import ImageError
+from p2r.errors import DataError, ImageError
 from p2r.images.find import DataUrlImage, EncodedImage, find_image, is_url
 from p2r.images.load import FileImage
+from p2r.images.unpack import unpack
 from p2r.images.web import WebImage
 
 
@@ -65,6 +66,48 @@ def test_a_broken_data_url_is_refused(url: str) -> None:
     with pytest.raises(ImageError) as caught:
         find_image(url).load()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["é", "–", "…", "ｉ", "图", "🙂"])
+@pytest.mark.parametrize("start", ["data:image/png;base64,", "DATA:;base64,", "data:image/png;name=café.png;base64,"])
+def test_a_character_that_base64_does_not_have_is_named_with_its_place(wrong: str, start: str) -> None:
+    text = base64.b64encode(png()).decode()
+    url = f"{start}{text[:20]}{wrong}{text[20:]}"
+    with pytest.raises(ImageError) as caught:
+        find_image(url).load()
+    place = len(start) + 21
+    assert f"is not base64: it holds {wrong!r} at character {place} of {len(url)}" in caught.value.message
+    assert caught.value.hint == "it was cut off or altered; copy or download it again"
+    with pytest.raises(DataError, match="is not base64: it holds"):
+        unpack(f"{text[:20]}{wrong}{text[20:]}".encode())
+
+
+def test_blanks_and_names_of_any_alphabet_do_no_harm() -> None:
+    text = base64.b64encode(png()).decode()
+    for url in (
+        f"data:image/png;base64,{text[:20]}\u00a0\u200b{text[20:]}\ufeff",
+        f"data:image/png;name=café.png;base64,{text}",
+        f"data:image/png;base64,\u3000{text}",
+    ):
+        assert find_image(url).load().size == (40, 30), ascii(url)
+
+
+def test_other_faults_of_a_data_url_are_named_too() -> None:
+    text = base64.b64encode(png()).decode()
+    for url, said in {
+        "data:image/svg+xml,<svg>é</svg>": "a drawing",
+        "data:image/svg+xml;utf8,<svg></svg>": "a drawing",
+        f"data:image/png;base64,\ud800{text}": "is not base64",
+    }.items():
+        with pytest.raises(ImageError, match=said):
+            find_image(url).load()
+
+
+def test_an_image_file_is_never_taken_for_text() -> None:
+    for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (40, 30), "navy").save(buffer, kind)
+        assert unpack(buffer.getvalue()) == buffer.getvalue()
 
 
 def test_bytes_with_a_name_are_an_image() -> None:
