@@ -7,9 +7,11 @@ the same order to the pixel, the same crops, the same question. Labels are not d
 without a usable box all show the image alone. It also holds what a judging model said of answers.
 
 `EvidenceStore` holds perceptions, on disk (algorithm 1, line 16). Decoding is greedy, so one perception of a row serves
-all its rollouts, all epochs and every resume. The folder belongs to one set of weights, prompts, budget and decoding;
-any other is refused. Rows that are perceived together share batches, and rounding depends on a batch. So what a kill
-left of a batch is forgotten, and all of the batch is perceived again, as it would have been.
+all its rollouts, all epochs and every resume. What a server drew at a temperature of its own serves the rollouts of one
+step and is forgotten, as in `Memo`: a row would be stuck with one draw out of many. The folder belongs to one set of
+weights, prompts, budget and decoding; any other is refused. Rows that are perceived together share batches, and
+rounding depends on a batch. So what a kill left of a batch is forgotten, and all of the batch is perceived again, as it
+would have been.
 """
 
 from __future__ import annotations
@@ -245,7 +247,9 @@ class EvidenceStore:
 
         found = dict(zip(missing, await self._partner.run([look(place) for place in missing]), strict=True))
         for place, trace in found.items():
-            if trace.failure is None and self._store.find(rows[place]) is None:  # another call may have written it
+            if trace.failure is not None or _was_drawn(trace):
+                continue
+            if self._store.find(rows[place]) is None:  # another call may have written it
                 self._store.append(trace)
         if found:
             with explain_write_errors(self._whole):
@@ -259,6 +263,11 @@ class EvidenceStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._store.__exit__(kind, error, traceback)
+
+
+def _was_drawn(trace: Trace) -> bool:
+    completion = trace.perception.completion if trace.perception else None
+    return completion is not None and completion.was_drawn
 
 
 def _forget_half_a_batch(folder: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+<<<<<<< HEAD
+=======
+from collections import Counter
+>>>>>>> 14b78f0 (Forget perceptions that a server drew at a temperature of its own)
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 
 from p2r.config import AdvantageSettings, PhaseKind, Recipe
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import ImageError, TooManyErrors
+from p2r.errors import ImageError, P2RError, TooManyErrors
 from p2r.images.budget import FullImage
 from p2r.roles import ModelPerceiver
 from p2r.training.engines.local.distributed import World
@@ -466,6 +470,7 @@ async def test_a_perceiver_that_fails_loses_all_rollouts_of_its_row(tmp_path: Pa
             await roller.roll_out(rows, step=0)
 
 
+<<<<<<< HEAD
 def judge_by_fits(prompt: Prompt) -> str:
     """Says nothing clear about a trout."""
     return "perhaps" if prompt.role == "judge" and "trout" in prompt.text else "<answer>no</answer>"
@@ -498,3 +503,33 @@ async def test_a_judge_that_fails_in_joint_masks_the_answers_of_its_group_as_wel
     rolled = await roller.roll_out([sample], step=0)
     assert len(rolled.groups) == 5
     assert all(reward is None for group in rolled.groups for reward in rewards(group))
+=======
+async def test_of_both_roles_together_only_the_looks_are_counted() -> None:
+    actor = FakeActor(lambda prompt, seed: IN_PIXELS if prompt.role == "perceiver" else RIGHT)
+    rolled = await make_roller(actor, BatchScript(dead), kind="joint").roll_out([make_sample()], step=0)
+    assert [group.role for group in rolled.groups] == ["perceiver", *["reasoner"] * 4]
+    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 4}))
+
+
+@pytest.mark.parametrize(("reworded", "num_calls"), [((), 1), (("seed",), 1), (("temperature",), 2)])
+async def test_what_a_server_drew_is_looked_up_again_in_the_next_step(
+    reworded: tuple[str, ...], num_calls: int, tmp_path: Path
+) -> None:
+    class Server(BatchScript):
+        def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
+            replies = super().complete_all(prompts, decoding)
+            return [
+                reply.model_copy(update={"reworded": reworded}) if isinstance(reply, Completion) else reply
+                for reply in replies
+            ]
+
+    lockstep = LockstepPartner(server := Server(lambda prompt: BOX))
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
+        actor = FakeActor(in_turn(RIGHT))
+        roller = Roller(make_recipe(), make_phase("reasoner"), actor, lockstep, PROMPTS, evidence=store)
+        for step in range(2):
+            rolled = await roller.roll_out([make_sample()], step)
+            assert len(rolled.groups[0].rollouts) == 4
+    assert server.num_calls == num_calls
+    assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == (num_calls == 1)
+>>>>>>> 14b78f0 (Forget perceptions that a server drew at a temperature of its own)
