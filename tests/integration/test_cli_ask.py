@@ -115,6 +115,7 @@ def test_save_writes_the_annotated_image_the_crops_and_the_trace(here: Path) -> 
     result = ask("photo.png", "What?", "--options", "x,y", "--save", "out")
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "annotated.png",
+        "asked.json",
         "crop_1.png",
         "crop_2.png",
         "trace.json",
@@ -897,3 +898,19 @@ def test_a_wrong_frame_is_said_once_with_the_flag(images: Path) -> None:
         result = ask(place, "What is on the sail?", "--options", "a star,a fish")
         assert result.stderr.count("do not fit the frame") == 1
         assert f"warning: {count} with boxes" in result.stderr and "--frame pixels" in result.stderr
+
+
+def test_the_report_of_a_saved_question_is_the_page_of_the_question(here: Path) -> None:
+    """It knows the budget, so that the column of one look has its image at the size that the model saw."""
+    ask("photo.png", "What?", "--options", "x,y", "--max-pixels", "40000", "--save", "out", "--html", "page.html")
+    assert CliRunner().invoke(app, ["report", "out", "--out", "report.html"]).exit_code == 0
+    looks = [re.findall(r"one look[^<]*", Path(page).read_text()) for page in ("page.html", "report.html")]
+    assert looks[0] == looks[1] and looks[0]
+    assert json.loads(Path("out/asked.json").read_text())["budget"]["max_pixels"] == 40000
+
+
+def test_saving_one_question_into_a_batch_keeps_its_stamps(images: Path) -> None:
+    ask(str(images), "What?", "--options", "x,y", "--save", "out")
+    before = json.loads(Path("out/asked.json").read_text())["stamps"]
+    ask("photo.png", "What?", "--options", "x,y", "--save", "out")
+    assert json.loads(Path("out/asked.json").read_text())["stamps"] == before != {}

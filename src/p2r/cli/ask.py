@@ -13,7 +13,7 @@ import typer
 
 from p2r.api import P2R, AskMode, make_sample
 from p2r.boxes.other_frame import explain_frame
-from p2r.cli.asked_page import HtmlFile, check_page, write_asked_page
+from p2r.cli.asked_page import HtmlFile, check_page, find_place, write_asked_page
 from p2r.cli.batch import ask_batch, interrupt, is_unread
 from p2r.cli.inputs import STDIN, STDIN_NAME, find_images, read_stdin
 from p2r.cli.options import (
@@ -42,7 +42,7 @@ from p2r.models.known import expand_name
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
-from p2r.runs.asked import IMAGES_FOLDER, BatchSettings
+from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_stamps, write_place
 from p2r.types import AnswerForm, ImageSource, Sample
 
 QUESTION, FILES = "The question", "Files"
@@ -202,6 +202,7 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, 
         warnings.warn(note, P2RWarning, 2)
     if save:
         paths = save_trace(save, trace, sample.image)
+        write_place(save, find_place(p2r).model_copy(update={"stamps": read_stamps(save)}))
         errors.print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
     if html:
         write_asked_page(html, sample.image.uri, [trace], [sample], p2r)

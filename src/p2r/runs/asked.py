@@ -1,6 +1,6 @@
 """What `p2r ask` leaves in a folder, read again for people: one question with --save, or a batch.
 
-One question   trace.json and, when there was evidence, annotated.png and crop_1.png to crop_3.png
+One question   trace.json, asked.json and, when there was evidence, annotated.png and crop_1.png to crop_3.png
 Batch          run.json, traces.jsonl, asked.json; with --save the files of each question in images/ID
 
 `run.json` of a batch differs from that of an evaluation in that it names no benchmark.
@@ -51,11 +51,11 @@ class BatchSettings(Frozen):
 
 
 class AskedPlace(Frozen):
-    """asked.json of a batch: what a page needs to show the images again. It is no part of the settings.
+    """asked.json: what a page needs to show the images again. It is no part of the settings.
 
     working_directory: where relative paths of images begin.
     budget: the pixel budget of the model that answered; None when it is not known.
-    stamps: by sample id, what tells the image that was asked about from a changed one; see `stamp_image`.
+    stamps: of a batch, by sample id, what tells the image that was asked about from a changed one; see `stamp_image`.
     """
 
     working_directory: str
@@ -112,14 +112,21 @@ def read_asked(folder: str | Path) -> AskedQuestions:
     folder = Path(folder).expanduser()
     if (folder / TRACE_FILE).is_file():
         trace = _read_file(folder / TRACE_FILE, Trace)
-        return AskedQuestions(str(folder), (trace,), saved={trace.sample_id: folder})
+        return AskedQuestions(str(folder), (trace,), place=_find_place(folder), saved={trace.sample_id: folder})
     settings = read_settings(folder, BatchSettings)
     traces = read_traces(folder / TRACES_FILE, allow_cut_end=True)
     if not traces:
         raise StorageError(f"{folder} holds no answer yet", hint="give a folder in which a question was answered")
-    place = _read_file(folder / PLACE_FILE, AskedPlace) if (folder / PLACE_FILE).exists() else None
+    place = _find_place(folder)
     saved = {trace.sample_id: folder / IMAGES_FOLDER / name_folder(trace.sample_id) for trace in traces}
     return AskedQuestions(str(folder), traces, settings, place, saved)
+
+
+def _find_place(folder: Path) -> AskedPlace | None:
+    """Return what the folder, or the batch that it is a part of, says; None from before that was written."""
+    batch = folder.parent.parent if folder.parent.name == IMAGES_FOLDER else folder
+    path = next((path for path in (folder / PLACE_FILE, batch / PLACE_FILE) if path.exists()), None)
+    return None if path is None else _read_file(path, AskedPlace)
 
 
 def read_stamps(folder: Path) -> dict[str, str]:

@@ -66,6 +66,14 @@ def test_a_single_question_is_read(tmp_path: Path) -> None:
     asked = read_asked(tmp_path / "one")
     assert asked.traces == (trace,) and asked.settings is None
     assert asked.saved == {"a": tmp_path / "one"}
+    assert asked.place is None
+    write_place(tmp_path / "one", PLACE)
+    assert read_asked(tmp_path / "one").place == PLACE
+
+
+def test_a_question_of_a_batch_has_the_place_of_the_batch(tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "people", "a")
+    assert read_asked(batch / IMAGES_FOLDER / "a").place == PLACE
 
 
 def test_folders_are_found_without_the_images_inside_a_batch_and_without_evaluations(tmp_path: Path) -> None:
