@@ -471,7 +471,7 @@ def test_a_second_run_asks_only_what_failed(images: Path) -> None:
 def test_a_run_with_another_mode_in_the_same_folder_is_refused(images: Path) -> None:
     ask("images", "What?", "--options", "x,y")
     result = ask("images", "What?", "--options", "x,y", "--mode", "direct")
-    assert_refused(result, "mode was p2r, now direct")
+    assert_refused(result, "mode was p2r, now direct", "give another --save, or remove that folder")
 
 
 def test_edited_prompts_in_the_same_folder_are_noticed(images: Path) -> None:

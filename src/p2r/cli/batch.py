@@ -56,7 +56,7 @@ def ask_batch(
             save_trace(place, trace, images[trace.sample_id])
 
     failed: dict[str, Trace] = {}
-    with TraceStore(folder, settings, argument="save") as store:
+    with TraceStore(folder, settings, hint="give another `save`, or remove that folder") as store:
         stamps = Stamps(folder, find_place(p2r), samples, store)
         waiting = [sample for sample in samples if store.find(sample) is None or sample.id in stamps.changed]
         num_before = len(samples) - len(waiting)

@@ -24,6 +24,7 @@ from p2r.types import Frozen, Sample, Trace
 
 SETTINGS_FILE = "run.json"
 TRACES_FILE = "traces.jsonl"
+ANOTHER_FOLDER = "give another `out`, or remove that folder"
 
 Settings = TypeVar("Settings", bound=Frozen)
 
@@ -35,7 +36,7 @@ class TraceStore:
         folder: made when missing.
         settings: everything that can change a result. A folder that was written with other settings is refused.
         origin: where the questions come from; named where the folder holds answers to others.
-        argument: the argument that names the folder, for hints.
+        hint: what to do where the folder holds another run.
         sync_every: lines that are forced onto the disk together.
 
     Raises:
@@ -49,7 +50,7 @@ class TraceStore:
         settings: Frozen,
         *,
         origin: Origin | None = None,
-        argument: str = "out",
+        hint: str = ANOTHER_FOLDER,
         sync_every: int = 32,
     ) -> None:
         self.folder = folder
@@ -58,7 +59,7 @@ class TraceStore:
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(folder)
         try:
-            check_settings(folder, settings, origin, argument)
+            check_settings(folder, settings, origin, hint)
             lines = read_lines(self.path) if self.path.exists() else []
             kept = [trace for trace in _parse_lines(self.path, lines) if trace.failure is None]
             if len(kept) < len(lines):
@@ -157,7 +158,7 @@ def _explain_settings(path: Path, error: ValidationError) -> StorageError:
     )
 
 
-def check_settings(folder: Path, settings: Frozen, origin: Origin | None = None, argument: str = "out") -> None:
+def check_settings(folder: Path, settings: Frozen, origin: Origin | None = None, hint: str = ANOTHER_FOLDER) -> None:
     """Write the settings of a new run, or compare those of an old one. See `TraceStore`.
 
     Raises:
@@ -168,7 +169,7 @@ def check_settings(folder: Path, settings: Frozen, origin: Origin | None = None,
         now: dict[str, JsonValue] = json.loads(text)
         before = read_settings(folder, type(settings)).model_dump(mode="json")
         if changes := explain_changes(before, now, was=_find_origin(folder), is_now=origin):
-            raise StorageError(f"{folder} holds {changes}", hint=f"give another `{argument}`, or remove that folder")
+            raise StorageError(f"{folder} holds {changes}", hint=hint)
         if path.read_text(encoding="utf-8") == mask_secrets(path.read_text(encoding="utf-8")):
             return
     with explain_write_errors(folder):

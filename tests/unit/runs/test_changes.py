@@ -208,9 +208,10 @@ def test_a_setting_that_makes_the_questions_explains_that_they_are_others(
 def test_other_folders_say_it_alike_and_name_their_own_argument(
     settings: list[Frozen], argument: str, said: str, tmp_path: Path
 ) -> None:
-    TraceStore(tmp_path, settings[0], argument=argument).__exit__(None, None, None)
+    given = {} if argument == "out" else {"hint": f"give another `{argument}`, or remove that folder"}
+    TraceStore(tmp_path, settings[0], **given).__exit__(None, None, None)
     with pytest.raises(StorageError) as caught:
-        TraceStore(tmp_path, settings[1], argument=argument)
+        TraceStore(tmp_path, settings[1], **given)
     assert caught.value.message == f"{tmp_path} holds another run: {said}"
     assert caught.value.hint == f"give another `{argument}`, or remove that folder"
 
