@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 
@@ -13,6 +15,8 @@ from p2r.training.engines.local.distributed import World
 from p2r.training.groups import RolloutStats
 from p2r.training.watch.frames import FrameWatch
 from p2r.training.watch.metrics import measure_step, sum_stats
+
+Item = TypeVar("Item")
 
 
 def count(num_replies: int, num_others: int) -> FrameCount:
@@ -45,11 +49,13 @@ def test_a_later_step_may_be_the_first_with_many() -> None:
 
 def test_a_step_holds_the_counts_of_all_processes() -> None:
     class Two(World):
-        def gather(self, own: list[FrameCount]) -> list[FrameCount]:  # type: ignore[override]
-            return [*own, count(10, 3)]
+        """Two processes that counted the same."""
+
+        def gather(self, own: Sequence[Item]) -> list[Item]:
+            return [*own, *own]
 
     own = RolloutStats(num_rollouts=4, frames=count(4, 1))
     stats = sum_stats(own, Two())
-    assert (stats.num_rollouts, stats.frames, own.frames) == (4, count(14, 4), count(4, 1))
+    assert (stats.num_rollouts, stats.frames, own.frames) == (4, count(8, 2), count(4, 1))
     step = measure_step("0-perceiver", 1, [], stats, None, 1e-6, {})
-    assert (step.num_box_replies, step.num_other_frame) == (14, 4)
+    assert (step.num_box_replies, step.num_other_frame) == (8, 2)
