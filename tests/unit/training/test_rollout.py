@@ -6,8 +6,11 @@ import asyncio
 <<<<<<< HEAD
 =======
 from collections import Counter
+<<<<<<< HEAD
 >>>>>>> 14b78f0 (Forget perceptions that a server drew at a temperature of its own)
 from collections.abc import Sequence
+=======
+>>>>>>> 4f9bbf7 (Let a fake server draw, whatever its calls look like)
 from pathlib import Path
 
 import pytest
@@ -516,12 +519,9 @@ async def test_what_a_server_drew_is_looked_up_again_in_the_next_step(
     reworded: tuple[str, ...], num_calls: int, tmp_path: Path
 ) -> None:
     class Server(BatchScript):
-        def complete_all(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Completion | P2RError]:
-            replies = super().complete_all(prompts, decoding)
-            return [
-                reply.model_copy(update={"reworded": reworded}) if isinstance(reply, Completion) else reply
-                for reply in replies
-            ]
+        def _reply(self, said: str | P2RError) -> Completion | P2RError:
+            reply = super()._reply(said)
+            return reply if isinstance(reply, P2RError) else reply.model_copy(update={"reworded": reworded})
 
     lockstep = LockstepPartner(server := Server(lambda prompt: BOX))
     with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
