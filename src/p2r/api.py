@@ -29,14 +29,14 @@ from p2r.images.find import find_image
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.images.remember import remember_image
 from p2r.judges import judge_for
-from p2r.judges.number import explain_target, is_comparable
+from p2r.judges.number import check_target
 from p2r.loop import blocking_loop, run_blocking
 from p2r.models.known import is_shipped
 from p2r.models.load import check_model, check_stated, load_model, loading_of
 from p2r.models.profiles import FamilyName
 from p2r.modes import AskMode, make_roles, read_mode
 from p2r.pipeline import walk
-from p2r.prompts import PromptSet, check_question, load_prompt_set
+from p2r.prompts import PromptSet, check_encoding, check_question, load_prompt_set
 from p2r.roles import hash_roles
 from p2r.types import AnswerForm, Failure, Frame, ImageSource, Sample, Trace
 from p2r.walks import check_sample, walk_all
@@ -260,7 +260,7 @@ def make_sample(
         ImageError: the image is a URL of a kind that is not read.
     """
     _check_types(image, question, options, answer_form, target)
-    _check_encoding((question, *options, target or ""))
+    check_encoding((question, *options, target or ""))
     form: AnswerForm = answer_form or ("choice" if options else "free_form")
     if (form == "choice") != bool(options):
         raise DataError(
@@ -327,30 +327,14 @@ def _check_types(image: object, question: object, options: object, answer_form: 
         raise DataError(f"target is {excerpt(target)}, not a text", hint='write it as `target="5"`')
 
 
-def _check_encoding(texts: Sequence[str]) -> None:
-    """Refuse what a terminal of another encoding makes of letters: it can be neither asked nor stored."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            shown = text.encode("utf-8", "backslashreplace").decode()
-            raise DataError(
-                f"'{shown}' is not text in UTF-8",
-                hint="set the terminal to UTF-8, or write the question into a file",
-            ) from error
-
-
 def _read_target(target: str, form: AnswerForm, options: Sequence[str]) -> str:
     """Return a target as samples hold it: the letter of an option, or a text that can be judged by."""
     if form == "choice":
         return find_letter(target, options)
     if not target.strip():
         raise DataError("the target is empty", hint="leave out the target when the right answer is not known")
-    if form == "number" and not is_comparable(target):
-        raise DataError(
-            f"the target is {explain_target(target)}",
-            hint='give one number, such as "5", "1/2" or "5 m", as the target, or set `answer_form="free_form"`',
-        )
+    if form == "number":
+        check_target(target)
     return target
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +189,7 @@ def check_question(sample: Sample) -> None:
             f"the question of sample {sample.id!r} holds {token[0]}, a special token of the model",
             hint="remove it from the text",
         )
+    check_encoding((sample.question, *sample.options, sample.target or ""))
     options, count = sample.options, len(sample.options)
     if count == 1:
         raise DataError(
@@ -203,6 +204,19 @@ def check_question(sample: Sample) -> None:
     if "" in stripped:
         letter = LETTERS[stripped.index("")]
         raise DataError(f"option {letter} of sample {sample.id!r} is empty", hint="write the option, or leave it out")
+
+
+def check_encoding(texts: Sequence[str]) -> None:
+    """Refuse what a terminal of another encoding makes of letters: it can be neither asked nor stored."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            shown = text.encode("utf-8", "backslashreplace").decode()
+            raise DataError(
+                f"'{shown}' is not text in UTF-8",
+                hint="set the terminal to UTF-8, or write the question into a file",
+            ) from error
 
 
 def _find_folder(name_or_path: str | Path) -> Path:

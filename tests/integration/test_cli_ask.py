@@ -541,25 +541,29 @@ def test_a_line_cut_short_by_a_kill_is_asked_again(images: Path) -> None:
 
 def test_rows_are_checked_before_anything_is_asked(here: Path) -> None:
     write_rows({"image": "photo.png", "question": "What?"}, {"image": "photo.png", "query": "What?"})
-    assert_refused(ask("questions.jsonl"), "line 2 of questions.jsonl: question is missing", "image, question, options")
+    assert_refused(
+        ask("questions.jsonl"),
+        "questions.jsonl, line 2: field 'query': it is not a known name",
+        "a row has the fields image",
+    )
     write_rows({"image": "photo.png", "question": "What?", "options": 3})
-    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl: options is 3: it must be a list")
+    assert_refused(ask("questions.jsonl"), "questions.jsonl, line 1: field 'options': 3 is not a list of options")
     write_rows({"image": "photo.png", "question": "What?", "target": []})
-    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl: target is []: it must be text")
+    assert_refused(ask("questions.jsonl"), "questions.jsonl, line 1: field 'target': [] is not a text or a number")
     Path("questions.jsonl").write_text("{broken\n")
-    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl")
+    assert_refused(ask("questions.jsonl"), "questions.jsonl, line 1")
     write_rows({"image": "photo.png", "question": "What?", "options": ["x"]})
-    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl", "a single option")
+    assert_refused(ask("questions.jsonl"), "questions.jsonl, line 1: field 'options': 1 option; a choice")
     write_rows({"image": "photo.png", "question": "What?", "options": ["x", "y"], "target": "z"})
-    assert_refused(ask("questions.jsonl"), "line 1 of questions.jsonl", "the target 'z'")
+    assert_refused(ask("questions.jsonl"), "questions.jsonl, line 1", "the target 'z'")
     write_rows({"image": "a", "question": "?", "id": 1}, {"image": "b", "question": "?", "id": "1"})
-    assert_refused(ask("questions.jsonl"), "line 2 of questions.jsonl", "used before")
+    assert_refused(ask("questions.jsonl"), "questions.jsonl, line 2", "used before")
     Path("questions.jsonl").write_text("\n")
     assert_refused(ask("questions.jsonl"), "holds no questions")
 
 
 def test_a_missing_file_of_questions_is_named(here: Path) -> None:
-    assert_refused(ask("nowhere.jsonl"), "there is no file nowhere.jsonl")
+    assert_refused(ask("nowhere.jsonl"), "there is no file or folder nowhere.jsonl")
 
 
 def test_a_file_of_questions_with_a_question_is_a_usage_error(here: Path) -> None:
@@ -622,7 +626,7 @@ def test_every_reported_file_of_questions_is_asked(here: Path, name: str) -> Non
     assert "Traceback" not in result.output and "something went wrong" not in result.output
     expected = {
         "ask_b64.jsonl": {"1": "A", "2": "failed", "3": "A"},
-        "ask_b64real.jsonl": {"1": "failed"},
+        "ask_b64real.jsonl": {"1": "A"},
         "ask_dataurl.jsonl": {"1": "failed"},
         "ask_list.json": {"1": "A"},
         "ask_nul.jsonl": {"1": "failed"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,12 +140,21 @@ class Sieve:
 
     skip_bad: how many bad rows may be left out; one more stops the loading.
     check_images: read the header of every image.
+    check: raises a P2RError for a sample that cannot be used.
+    offers_skip: hints say how to leave out a row.
     """
 
-    def __init__(self, *, skip_bad: int = 0, check_images: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        skip_bad: int = 0,
+        check_images: bool = True,
+        check: Callable[[Sample], None] | None = None,
+        offers_skip: bool = True,
+    ) -> None:
         if skip_bad < 0:
             raise DataError(f"skip_bad is {skip_bad}; it counts rows", hint="give 0 or more")
-        self.skip_bad, self.check_images = skip_bad, check_images
+        self.skip_bad, self.check_images, self.check, self.offers_skip = skip_bad, check_images, check, offers_skip
         self.left_out: list[LeftOut] = []
 
     def collect(
@@ -165,7 +175,11 @@ class Sieve:
             try:
                 sample = make(item)
                 if sample.id in samples:
-                    raise DataError(f"the id {sample.id!r} was used before, by {first_place[sample.id]}")
+                    raise DataError(
+                        f"the id {sample.id!r} was used before, by {first_place[sample.id]}", hint="ids must differ"
+                    )
+                if self.check is not None:
+                    self.check(sample)
                 if self.check_images:
                     read_size(sample.image)
             except P2RError as error:
@@ -181,9 +195,18 @@ class Sieve:
     def _leave_out(self, place: str, error: P2RError) -> None:
         if len(self.left_out) >= self.skip_bad:
             more = f" (after {count_nouns(len(self.left_out), 'other bad row')})" if self.left_out else ""
-            hints = [error.hint, f"`skip_bad={len(self.left_out) + 1}` would leave out this row"]
+            skip = f"`skip_bad={len(self.left_out) + 1}` would leave out this row" if self.offers_skip else ""
+            hints = [name_fields(error.hint), skip]
             raise DataError(f"{place}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
         self.left_out.append(LeftOut(place, error.message))
+
+
+def name_fields(hint: str) -> str:
+    """Return a hint with the fields of a row in place of arguments, for which a command has no flag."""
+    return _ARGUMENT.sub(lambda found: f"the field {found[1]}" + (f" to {found[2]}" if found[2] else ""), hint)
+
+
+_ARGUMENT = re.compile(r'`(answer_form|options|target)(?:="(\w+)")?`')
 
 
 def compare_with_facts(samples: Sequence[Sample], facts: Facts) -> list[str]:

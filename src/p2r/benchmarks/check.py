@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2r.answers import extract_answer, read_release
-from p2r.benchmarks.base import Benchmark, Facts, ScoredBy
+from p2r.benchmarks.base import Benchmark, Facts, ScoredBy, name_fields
 from p2r.benchmarks.hrbench import find_broken_rotations
 from p2r.boxes import parse_boxes
 from p2r.errors import JudgeError, P2RError
@@ -123,7 +123,7 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
         try:
             score = rule_for(sample).compare(sample, answer, ()).score
         except JudgeError as error:  # the target itself, so every scorer would say the same
-            yield f"{error.message} ({error.hint})"
+            yield f"{error.message} ({name_fields(error.hint)})"
             return
         if score != 1.0:
             yield f"the right answer {target!r} scores {score} with the scorer {scorer}, which reads {answer.text!r}"

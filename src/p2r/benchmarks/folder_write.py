@@ -8,7 +8,6 @@ from pathlib import Path
 from p2r.benchmarks.files.image_place import ImagePlace
 from p2r.benchmarks.files.table_file import find_kind
 from p2r.benchmarks.files.write_table import TableRow, write_table
-from p2r.benchmarks.folder import LabeledBox, QuestionRow
 from p2r.benchmarks.row_layouts.stated_options import remove_options
 from p2r.errors import DataError
 from p2r.types import Sample
@@ -26,7 +25,7 @@ def write_questions(samples: Iterable[Sample], path: Path) -> int:
         StorageError: something cannot be written.
     """
     if find_kind(path) != ".jsonl":
-        raise DataError(f"{str(path)!r}: your own questions are JSON lines", hint="end the name in .jsonl")
+        raise DataError(f"{str(path)!r}: your own questions are written as JSON lines", hint="end the name in .jsonl")
     return write_table(_make_rows(samples, ImagePlace(path)), path)
 
 
@@ -34,20 +33,20 @@ def _make_rows(samples: Iterable[Sample], images: ImagePlace) -> Iterator[TableR
     for sample in samples:
         if sample.answer_form == "choice" and not sample.options:
             raise DataError(f"sample {sample.id!r} is a choice without readable options", hint="choose another layout")
-        row = QuestionRow(
-            image=images.save(sample.image),
-            question=remove_options(sample.question)
-            if sample.options and sample.options_in_question
-            else sample.question,
-            options=sample.options,
-            answer_form=sample.answer_form,
-            target=sample.target,
-            boxes=tuple(LabeledBox(box=box.xyxy, label=box.label) for box in sample.gold_boxes)
-            if sample.gold_boxes or sample.nothing_there
-            else None,
-            box_frame="per_mille" if sample.gold_boxes else None,
-            id=sample.id,
-            category=sample.category,
-            cluster=sample.cluster,
-        )
-        yield row.model_dump(mode="json", exclude_defaults=True)
+        in_question = sample.options and sample.options_in_question
+        row: dict[str, object] = {
+            "image": images.save(sample.image),
+            "question": remove_options(sample.question) if in_question else sample.question,
+            "options": list(sample.options),
+            "answer_form": sample.answer_form,
+            "target": sample.target,
+            "box_frame": "per_mille" if sample.gold_boxes else None,
+            "id": sample.id,
+            "category": sample.category,
+            "cluster": sample.cluster,
+        }
+        if sample.gold_boxes or sample.nothing_there:
+            row["boxes"] = [
+                {"box": list(box.xyxy)} | ({"label": box.label} if box.label else {}) for box in sample.gold_boxes
+            ]
+        yield {name: value for name, value in row.items() if value not in (None, "", []) or name == "boxes"}

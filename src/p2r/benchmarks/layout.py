@@ -21,6 +21,8 @@ class Source:
     boxes: for V*, the folder of the original release, which has the boxes; for your own data, a COCO or Label Studio
         file.
     images: the folder that image paths start from; None for the folder of the file.
+    only_asked: right answers and boxes are not needed, and no image is opened.
+    shown: the name of the file in messages, if not its own.
     """
 
     path: Path
@@ -29,6 +31,8 @@ class Source:
     seed: int = 0
     boxes: Path | None = None
     images: Path | None = None
+    only_asked: bool = False
+    shown: Path | None = None
 
     @property
     def image_root(self) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2r.benchmarks.base import Benchmark, Facts, Origin, Sieve, compare_with_facts
 from p2r.benchmarks.files.table_file import find_kind, find_parts, read_columns
-from p2r.benchmarks.folder import load_folder
+from p2r.benchmarks.folder import is_own, load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
 from p2r.benchmarks.hub import HUB_IDS, fetch_dataset, is_hub_id
 from p2r.benchmarks.layout import Loaded, Source
@@ -22,9 +22,13 @@ from p2r.benchmarks.mme_realworld import FACTS_LITE, load_mme_realworld
 from p2r.benchmarks.needles import Needles
 from p2r.benchmarks.reasonseg import SPLITS, load_reasonseg
 from p2r.benchmarks.row_layouts.layouts import P2R_FAMILY, recognize_layout
-from p2r.benchmarks.row_layouts.load import load_rows, unknown_layout
+from p2r.benchmarks.row_layouts.load import UnknownLayout, load_rows, unknown_layout
 from p2r.benchmarks.vstar import is_original_folder, load_vstar
-from p2r.errors import DataError
+from p2r.errors import DataError, count_nouns
+from p2r.images.web import WebImage
+from p2r.judges.number import check_target
+from p2r.prompts import check_question
+from p2r.types import Sample
 
 BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
     "vstar": load_vstar,
@@ -92,20 +96,52 @@ def load_benchmark(
     path = _locate(place)
     if not name:
         name = recognize(path, split)
+    sieve = Sieve(skip_bad=skip_bad, check_images=check_images)
     if place == "DreamMr/HR-Bench" and split and "8k" in split:
         name = "hrbench_8k"
-    sieve = Sieve(skip_bad=skip_bad, check_images=check_images)
-    source = Source(path, sieve, split, seed, _as_path(boxes), _as_path(images))
+    return _load(name, Source(path, sieve, split, seed, _as_path(boxes), _as_path(images)), origin)
+
+
+def load_questions(path: Path, *, images: Path | None = None, shown: str = "") -> Benchmark:
+    """Load a file of questions to be asked, in any layout: answers are not needed, and images are not opened.
+
+    Args:
+        images: the folder that image paths start from, if not that of the file.
+        shown: the name of the file in messages, if not its own.
+
+    Raises:
+        DataError: there is no such file, it has no rows, or a row cannot be asked.
+    """
+    try:
+        name = recognize(path)
+    except UnknownLayout:
+        name = "folder"  # which says what is missing
+    shown_path = Path(shown) if shown else None
+    sieve = Sieve(check_images=False, check=_check_asked, offers_skip=False)
+    return _load(name, Source(path, sieve, images=images, only_asked=True, shown=shown_path), None)
+
+
+def _check_asked(sample: Sample) -> None:
+    check_question(sample)
+    if sample.answer_form == "number" and sample.target is not None:
+        check_target(sample.target)
+
+
+def _load(name: str, source: Source, origin: Origin | None) -> Benchmark:
     loaded = BENCHMARKS[name](source)
     if not loaded.samples:
-        raise DataError(f"{path} holds no samples of {name}", hint="is it the right folder, and wholly downloaded?")
+        raise DataError(
+            f"{source.path} holds no samples of {name}", hint="is it the right folder, and wholly downloaded?"
+        )
+    on_web = sum(isinstance(sample.image, WebImage) for sample in loaded.samples)
+    fetched = count_nouns(on_web, "image is on the web and fetched", "images are on the web and fetched")
     return Benchmark(
         loaded.samples,
         loaded.facts,
-        source=str(path),
+        source=str(source.path),
         differences=[*compare_with_facts(loaded.samples, loaded.facts), *loaded.differences],
-        notes=loaded.notes,
-        left_out=sieve.left_out,
+        notes=[*loaded.notes, *([f"{fetched} whenever used; a run is faster with files"] if on_web else [])],
+        left_out=source.sieve.left_out,
         origin=origin,
     )
 
@@ -206,10 +242,12 @@ def recognize(path: Path, split: str | None = None) -> str:
         return "reasonseg"
     if columns >= {"image", "text", "label"} or ("vstar" in file.name.lower() and not is_lines):
         return "vstar"
+    if is_own(columns) and not (layout is not None and set(layout.columns) <= columns):
+        return "folder"
     if layout is not None:
         return "rows"
-    if is_lines and (not columns or columns & {"image", "question"}):
-        return "folder"  # which says what is missing
+    if columns >= {"image", "question"} or (is_lines and (not columns or columns & {"image", "question"})):
+        return "folder"  # which says what is wrong
     raise unknown_layout(path, columns)
 
 

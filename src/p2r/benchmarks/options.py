@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from p2r.benchmarks.files.rows import Row, parse_struct
+from p2r.benchmarks.files.rows import Row, is_empty, parse_struct
+from p2r.benchmarks.row_layouts.stated_options import find_lettered
 from p2r.choices import split_letter, strip_letters
 from p2r.errors import count_nouns, excerpt
 from p2r.types import LETTERS, Sample
@@ -44,19 +46,45 @@ def read_option_columns(row: Row) -> tuple[str, ...]:
     """
     name = next((name for name in OPTION_COLUMNS if row.has(name)), None)
     if name is None:
-        return read_letter_columns(row) if row.has("A") and row.has("B") else ()
+        return read_letter_columns(row) if sum(map(row.has, LETTERS[:10])) > 1 else ()
     value = parse_struct(row.values.get(name))
     if isinstance(value, str):
-        value = [line for line in value.split("\n") if line.strip()]
+        value = split_options(value)
     if isinstance(value, Mapping):
-        listed = cast("Mapping[str, object]", value)
-        value = [listed[letter] for letter in LETTERS if listed.get(letter) is not None]
+        value = _list_by_letter(cast("Mapping[str, object]", value), name, row)
     if not isinstance(value, list | tuple):
         raise row.fail(name, f"{excerpt(value)} is not a list of options")
-    options = strip_letters([str(option).strip() for option in cast("Sequence[object]", value)])
+    listed = cast("Sequence[object]", value)
+    for letter, option in zip(LETTERS, listed, strict=False):
+        if option is None or isinstance(option, bool) or not isinstance(option, str | int | float):
+            raise row.fail(name, f"option {letter} is {excerpt(option)}, which is not a text")
+    options = strip_letters([str(option).strip() for option in listed])
     if options:
         check_options(options, name, row)
     return options
+
+
+def split_options(text: str) -> tuple[str, ...]:
+    """Split options that are one text: at line ends, else at their letters, else at "|", else at commas."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if len(lines) > 1:
+        return tuple(lines)
+    text = text.strip()
+    if (found := find_lettered(text)) and not text[: found.marks[0].start].strip():
+        return found.texts
+    if "|" in text:
+        return tuple(part.strip() for part in text.split("|"))
+    comma = r",(?!\d{3}(?!\d))" if re.search(r",\s", text) else ","  # "1,000, 2,000"
+    return tuple(part.strip() for part in re.split(comma, text)) if text else ()
+
+
+def _list_by_letter(texts: Mapping[str, object], name: str, row: Row) -> list[object]:
+    """Return the options of {"A": ..., "B": ...}. What is empty behind the last counts as missing."""
+    filled = {letter: text for letter, text in texts.items() if not is_empty(text)}
+    letters = LETTERS[: len(filled)]
+    if set(filled) != set(letters):
+        raise row.fail(name, f"its letters should be A, B, C, ..., not {', '.join(filled)}")
+    return [filled[letter] for letter in letters]
 
 
 def check_options(options: Sequence[str], field: str, row: Row) -> None:

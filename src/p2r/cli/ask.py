@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
+import gzip
 import shlex
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from p2r.api import P2R, AskMode, make_sample
+from p2r.benchmarks.files.table_file import find_kind, find_stem, hold
+from p2r.benchmarks.load import load_questions
 from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import HtmlFile, check_page, find_place, write_asked_page
 from p2r.cli.batch import ask_batch, interrupt, is_unread
@@ -23,6 +27,7 @@ from p2r.cli.options import (
     Device,
     Dtype,
     Family,
+    ImageFolder,
     ImageTransport,
     MaxPixels,
     ModelSpec,
@@ -30,12 +35,11 @@ from p2r.cli.options import (
     TimeoutS,
     Wording,
 )
-from p2r.cli.questions import is_question_file, parse_questions, read_questions
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
 from p2r.errors import DataError, P2RWarning, mask_secrets
 from p2r.files import check_folder
-from p2r.images.find import is_url
+from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
@@ -61,7 +65,7 @@ demo` writes this image; the small model knows its kind only)
 
 - `p2r ask photos/ "Is there a person?" --options yes,no --recursive --save runs/people` (every image in the folder)
 
-- `p2r ask questions.jsonl` (of lines `{"image": "a.jpg", "question": "..."}`; also .json, .csv, .tsv)
+- `p2r ask questions.jsonl` (of lines `{"image": "a.jpg", "question": "..."}`; also .json, .csv, .tsv, .parquet, .gz)
 
 - `p2r ask - "What does the sign say?" < photo.jpg`
 """
@@ -73,7 +77,7 @@ def ask(
         typer.Argument(
             metavar="IMAGE... QUESTION",
             help="Images (files, folders, patterns, URLs, or - for standard input), then what you want to know. "
-            "Or a file of questions alone: .jsonl, .json, .csv or .tsv.",
+            "Or a file of questions alone: .jsonl, .json, .csv, .tsv or .parquet.",
             show_default=False,
         ),
     ],
@@ -128,6 +132,7 @@ def ask(
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Look into the folders of a folder.", rich_help_panel=FILES)
     ] = False,
+    images: ImageFolder = None,
     num_at_once: Annotated[
         int, typer.Option(min=1, help="Ask at most this many questions at a time.", rich_help_panel=FILES)
     ] = 8,
@@ -145,7 +150,7 @@ def ask(
     is_asked = has_question(inputs)
     if is_asked:
         check_quotes(inputs)
-    asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels)
+    asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels, images)
     batch = asked.read_images(inputs[:-1]) if is_asked else asked.read_file(inputs)
 
     def load(spec: str, *, looks: bool) -> Model:
@@ -179,13 +184,20 @@ def ask(
         dtype=dtype,
     )
     folder = save or Path("runs") / batch.name
-    images = save / IMAGES_FOLDER if save else None
+    saved_images = save / IMAGES_FOLDER if save else None
     try:
         p2r = make_p2r()
     except KeyboardInterrupt:
         raise interrupt(0, len(batch.samples), folder) from None
     ask_batch(
-        p2r, batch.samples, folder, settings, images_folder=images, html=html, as_json=json, num_at_once=num_at_once
+        p2r,
+        batch.samples,
+        folder,
+        settings,
+        images_folder=saved_images,
+        html=html,
+        as_json=json,
+        num_at_once=num_at_once,
     )
 
 
@@ -224,6 +236,7 @@ class Questions:
     answer_form: AnswerForm | None
     recursive: bool
     max_image_pixels: int
+    images_folder: Path | None
 
     def read_file(self, names: list[str]) -> Batch:
         """Read a file of questions, or those that are piped in."""
@@ -232,19 +245,27 @@ class Questions:
         if self.options or self.answer_form is not None or self.recursive:
             raise typer.BadParameter(f"{names[0]} has its own questions, options, answer forms and images")
         if names == [STDIN]:
-            return Batch(STDIN_NAME, parse_questions(read_stdin(), STDIN_NAME, Path(), self.max_image_pixels))
+            return Batch(STDIN_NAME, self._load(hold_questions(read_stdin()), shown=STDIN_NAME))
         if is_url(names[0]):
             raise DataError(
                 f"a file of questions is not read from the web: {mask_secrets(names[0])}",
                 hint="download it, and ask the file",
             )
         path = Path(names[0])
-        return Batch(path.resolve().stem, read_questions(path, self.max_image_pixels))
+        return Batch(find_stem(path.resolve()), self._load(path))
+
+    def _load(self, path: Path, *, shown: str = "") -> list[Sample]:
+        found = load_questions(path, images=self.images_folder or (Path() if shown else None), shown=shown)
+        for remark in (*found.differences, *found.notes):
+            make_console(stderr=True).print(f"{shown or path}: {remark}", markup=False, soft_wrap=True)
+        return [replace(sample, image=limit_pixels(sample.image, self.max_image_pixels)) for sample in found]
 
     def read_images(self, names: list[str]) -> Sample | Batch:
         """Find the images, and decode a single one before a model is loaded: a wrong path costs no time."""
         if file := next(filter(is_question_file, names), None):
             raise typer.BadParameter(f"{file} has its own questions; ask it alone: p2r ask {file}")
+        if self.images_folder is not None:
+            raise typer.BadParameter("--images is for a file of questions, which names its images")
         found = find_images(names, recursive=self.recursive, max_image_pixels=self.max_image_pixels)
         if line := found.left_out.describe():
             make_console(stderr=True).print(line, markup=False, soft_wrap=True)
@@ -255,6 +276,19 @@ class Questions:
 
     def _make(self, image: ImageSource, id: str | None) -> Sample:
         return make_sample(image, self.question, options=self.options, answer_form=self.answer_form, id=id)
+
+
+def is_question_file(name: str) -> bool:
+    """Tell from its name whether a file holds questions."""
+    return bool(find_kind(Path(name)))
+
+
+def hold_questions(data: bytes) -> Path:
+    """Write questions that are piped in to a file whose name says how to read them: a table, JSON, parquet, packed."""
+    plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    start = plain.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    suffix = ".parquet" if plain.startswith(b"PAR1") else ".jsonl" if start in (b"{", b"[", b"") else ".csv"
+    return hold(plain, f"{STDIN_NAME}{suffix}")
 
 
 def has_question(inputs: list[str]) -> bool:

@@ -10,7 +10,7 @@ import weakref
 
 from PIL import Image
 
-from p2r.images.find import DataUrlImage
+from p2r.images.find import WrittenImage
 from p2r.images.load import MemoryImage
 from p2r.images.web import WebImage
 from p2r.types import ImageSource, Trace
@@ -23,7 +23,7 @@ def remember_image(trace: Trace, image: ImageSource) -> None:
     """Keep a weak reference to an image in memory, or the address of one on the web; a file is found by its name."""
     if isinstance(image, MemoryImage):
         _images[id(trace)] = weakref.ref(image.image)
-    elif isinstance(image, (WebImage, DataUrlImage)):
+    elif isinstance(image, (WebImage, WrittenImage)):
         _images[id(trace)] = image
     else:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2r.answers.numbers import Number, explain_refusal, find_number, read_number
-from p2r.errors import JudgeError, excerpt
+from p2r.errors import DataError, JudgeError, excerpt
 from p2r.judges.rules import NO_ANSWER, RuleJudge, target_of
 from p2r.types import Answer, Box, Sample, Verdict
 
@@ -40,9 +40,13 @@ class NumberJudge(RuleJudge):
         return Verdict(correct=correct, score=float(correct), judge="number", reason=reason)
 
 
-def is_comparable(target: str) -> bool:
-    """Tell whether answers can be compared with a target by value."""
-    return read_number(target) is not None
+def check_target(target: str) -> None:
+    """Raise DataError when answers cannot be compared with a target by value."""
+    if read_number(target) is None:
+        raise DataError(
+            f"the target is {explain_target(target)}",
+            hint='give one number, such as "5", "1/2" or "5 m", as the target, or set `answer_form="free_form"`',
+        )
 
 
 def explain_target(target: str) -> str:

@@ -19,9 +19,9 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 
 from p2r.dialogue import Budget
-from p2r.errors import StorageError, explain_fault
+from p2r.errors import ImageError, StorageError, explain_fault
 from p2r.files import explain_write_errors, replace_file
-from p2r.images.find import DataUrlImage, EncodedImage
+from p2r.images.find import StoredImage
 from p2r.images.load import FileImage
 from p2r.models.profiles import FamilyName
 from p2r.modes import Mode
@@ -150,10 +150,10 @@ def stamp_image(image: ImageSource) -> str:
         except (OSError, ValueError):
             return ""
         return f"{status.st_size} {status.st_mtime_ns}"
-    if isinstance(image, (EncodedImage, DataUrlImage)):
-        data = image.data if isinstance(image, EncodedImage) else image.url.encode()
-        return hashlib.sha256(data).hexdigest()[:16]
-    return ""
+    try:
+        return hashlib.sha256(image.data).hexdigest()[:16] if isinstance(image, StoredImage) else ""
+    except ImageError:
+        return ""
 
 
 def write_place(folder: Path, place: AskedPlace) -> None:

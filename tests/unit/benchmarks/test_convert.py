@@ -166,7 +166,7 @@ def test_own_questions_keep_everything(tmp_path: Path) -> None:
         assert (read.id, read.options, read.target, read.answer_form, read.gold_boxes, read.cluster) == kept
         assert read.category == "kites" and read.image.load().tobytes() == sample.image.load().tobytes()
     assert [sample.question for sample in back] == ["What colour?", "What colour?", *(s.question for s in samples[2:])]
-    with pytest.raises(DataError, match="your own questions are JSON lines"):
+    with pytest.raises(DataError, match="your own questions are written as JSON lines"):
         convert(samples, tmp_path / "q.json", "questions")
 
 

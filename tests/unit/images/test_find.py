@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from p2r.errors import DataError, ImageError
-from p2r.images.find import DataUrlImage, EncodedImage, find_image, is_url
+from p2r.images.find import EncodedImage, WrittenImage, find_image, is_url
 from p2r.images.load import FileImage
 from p2r.images.unpack import unpack
 from p2r.images.web import WebImage
@@ -42,7 +42,7 @@ def test_a_data_url_holds_its_image() -> None:
     assert image.load().size == (40, 30)
     assert len(image.uri) <= 60
     with pytest.raises(ImageError, match="pixels"):
-        DataUrlImage(f"data:image/png;base64,{text}", max_image_pixels=5).load()
+        WrittenImage(f"data:image/png;base64,{text}", max_image_pixels=5).load()
 
 
 def test_a_data_url_is_read_in_every_spelling() -> None:

@@ -9,11 +9,9 @@ from PIL import Image
 
 from p2r.benchmarks.files.rows import Cell
 from p2r.errors import DataError, ImageError
-from p2r.images.load import decode_image, read_image_size
+from p2r.images.find import HEADER_BYTES
+from p2r.images.load import MAX_IMAGE_PIXELS, decode_image, read_image_size
 from p2r.images.unpack import unpack
-
-HEADER_BYTES = 256 << 10
-"""Usually enough of a file to tell its image's size; if not, all of it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +20,16 @@ class CellImage:
 
     uri: str
     cell: Cell
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+
+    @property
+    def data(self) -> bytes:
+        """The image's bytes. Raises ImageError."""
+        return self._read(None)
 
     def load(self) -> Image.Image:
         """Decode the image. Raises ImageError for broken base64 or an image that cannot be decoded."""
-        return decode_image(self._read(None), self.uri)
+        return decode_image(self.data, self.uri, max_image_pixels=self.max_image_pixels)
 
     def read_size(self) -> tuple[int, int]:
         """(width, height) in pixels, upright, from the header. Raises ImageError."""

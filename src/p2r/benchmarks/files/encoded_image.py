@@ -7,11 +7,10 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from p2r.benchmarks.files.cell_image import CellImage
-from p2r.benchmarks.files.field_image import ParquetImage, make_image
-from p2r.errors import DataError, ImageError, reason_of
+from p2r.benchmarks.files.field_image import ParquetImage
+from p2r.errors import ImageError, reason_of
+from p2r.images.find import StoredImage
 from p2r.images.load import FileImage
-from p2r.images.unpack import unpack
 from p2r.types import ImageSource
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
@@ -39,14 +38,12 @@ def encode_image(image: ImageSource) -> tuple[bytes, str]:
 
 def _find_bytes(image: ImageSource) -> bytes | None:
     try:
-        if isinstance(image, CellImage):
-            return unpack(image.cell.read())
         if isinstance(image, ParquetImage):
-            return _find_bytes(make_image(image.cell.read_value(), image.uri, image.root))
+            return _find_bytes(image.find())
+        if isinstance(image, StoredImage):
+            return image.data
         if isinstance(image, FileImage):
             return Path(image.path).read_bytes()
-    except DataError as error:
-        raise ImageError(f"{image.uri}: {error.message}", hint=error.hint) from error
     except (OSError, ValueError) as error:
         raise ImageError(f"{image.uri} cannot be read: {reason_of(error)}") from error
     return None

@@ -1,17 +1,15 @@
 """The one image in a field of a row, in all the forms in which data sets state it.
 
-A path (also `file:` URLs, Windows paths, and names with %20), a data URL, base64, bytes, a structure with one of these,
-or a list of one of them.
+A text names or holds it as `images.find` says: a path, a URL, base64. Beside that there are bytes, a structure with one
+of these, and a list of one of them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
@@ -20,15 +18,13 @@ from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Row, parse_struct
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError, ImageError, count_nouns, excerpt
-from p2r.images.contents import explain_path, is_base64_image
-from p2r.images.load import FileImage, read_size
+from p2r.images import find
+from p2r.images.find import LONGEST_PATH
+from p2r.images.load import MAX_IMAGE_PIXELS, read_size
 from p2r.types import ImageSource
 
 IMAGE_COLUMNS = ("image", "image_path")
 """The columns in which VLMEvalKit's tables hold an image; the first that is not empty counts."""
-
-LONGEST_PATH = 1024
-"""A longer text is taken for base64."""
 
 MISSING_HINT = "paths of images start from the folder of the file, or from `images=FOLDER`"
 
@@ -43,16 +39,18 @@ class ParquetImage:
     uri: str
     cell: ParquetCell
     root: Path
+    max_image_pixels: int = MAX_IMAGE_PIXELS
 
     def load(self) -> Image.Image:
         """Decode the image. Raises ImageError."""
-        return self._find().load()
+        return find.limit_pixels(self.find(), self.max_image_pixels).load()
 
     def read_size(self) -> tuple[int, int]:
         """(width, height) in pixels, upright, from the header. Raises ImageError."""
-        return read_size(self._find())
+        return read_size(self.find())
 
-    def _find(self) -> ImageSource:
+    def find(self) -> ImageSource:
+        """Return the image that the cell states. Raises ImageError."""
         try:
             return make_image(self.cell.read_value(), self.uri, self.root)
         except DataError as error:
@@ -66,7 +64,7 @@ def find_image(row: Row, root: Path, *names: str) -> ImageSource:
         root: the folder that paths start from.
 
     Raises:
-        DataError: the fields are missing or empty, or hold several images, a web address, or no image at all.
+        DataError: the fields are missing or empty, or hold several images or no image at all.
     """
     name = next((name for name in names if row.has(name)), names[0])
     if not row.has(name):
@@ -86,13 +84,15 @@ def make_image(value: object, uri: str, root: Path) -> ImageSource:
         root: the folder that paths start from.
 
     Raises:
-        DataError: no image, several, or a web address.
+        DataError: no image, or several.
     """
     match value:
         case ParquetCell():
             return ParquetImage(uri, value, root)
         case FileRange():
-            _refuse_address(value.read(LONGEST_PATH).decode("latin-1").lstrip("[\"' "))
+            beginning = value.read(LONGEST_PATH).decode("latin-1").lstrip("[\"' ")
+            if find.is_url(beginning) and not beginning.startswith(find.DATA):
+                return _make_from_text(_read_text(value), uri, root)
             return CellImage(uri, value)
         case bytes() if value:
             return CellImage(uri, HeldCell(value))
@@ -134,35 +134,8 @@ def _make_from_structure(value: Mapping[str, object], uri: str, root: Path) -> I
 def _make_from_text(text: str, uri: str, root: Path) -> ImageSource:
     if not isinstance(value := parse_struct(text), str):
         return make_image(value, uri, root)
-    _refuse_address(text)
-    if text.startswith("data:") or len(text) > LONGEST_PATH:
-        return CellImage(uri, HeldCell(text.encode()))
-    if text.startswith("file:"):
-        return FileImage(root / unquote(urlsplit(text).path), missing_hint=MISSING_HINT)
-    path = find_file(root, text)
-    if is_base64_image(text.strip("\"'")) and not _exists(path):
-        return CellImage(uri, HeldCell(text.encode()))
-    return FileImage(path, missing_hint=MISSING_HINT)
+    return find.find_image(text, folder=root, shown=uri, missing_hint=MISSING_HINT)
 
 
-def find_file(root: Path, name: str) -> Path:
-    """Return the path of a file whose name may be a Windows path or part of a URL (%20, ?query); as it is otherwise."""
-    if re.search(r"[\\%?]", name) and not _exists(root / name):
-        plain = name.replace("\\", "/")
-        for other in (plain, unquote(plain), unquote(plain.partition("?")[0])):
-            if _exists(root / other):
-                return root / other
-    return root / name
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, or a null byte
-        return False
-
-
-def _refuse_address(text: str) -> None:
-    what, hint = explain_path(text)
-    if what.startswith("a web address"):
-        raise DataError(f"{excerpt(text)} is {what}", hint=hint)
+def _read_text(cell: FileRange) -> str:
+    return cell.read().decode("utf-8", "replace").strip("[\"' ]").replace("\\/", "/")

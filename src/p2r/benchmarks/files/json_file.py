@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from p2r.benchmarks.files.beginning import check_beginning
 from p2r.benchmarks.files.rows import Row, RowTable
 from p2r.benchmarks.files.tsv_file import FileRange
-from p2r.errors import DataError
+from p2r.errors import DataError, excerpt
 
 LONG_STRING_BYTES = 4096
 KEYS = ("data", "rows", "samples", "examples", "questions", "items", "instances", "records", "train", "test")
@@ -24,8 +24,12 @@ KEYS = ("data", "rows", "samples", "examples", "questions", "items", "instances"
 
 _PIECE_BYTES = 1 << 20
 _TOKEN = re.compile(rb'["{}]')
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BETWEEN = b" \t\r\n,[]"
 _STRING_END = re.compile(rb'["\\]')
 _MARK = "\u0000cell "
+Unit = Literal["row", "line"]
 
 
 def read_json(path: Path) -> RowTable:
@@ -36,7 +40,7 @@ def read_json(path: Path) -> RowTable:
     """
     try:
         check_beginning(path)
-        rows = _open_key([_parse(path, number, *found) for number, found in enumerate(_find_objects(path), start=1)])
+        rows = _open_key([_parse(path, *found) for found in _find_rows(path)])
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     columns = {name for row in rows for name in (*row.values, *row.cells)}
@@ -47,7 +51,7 @@ def read_first_fields(path: Path) -> frozenset[str]:
     """Return the first object's field names, or none for an empty file. Raises DataError as `read_json` does."""
     try:
         check_beginning(path)
-        row = next(iter(_open_key([_parse(path, 1, *found) for found in islice(_find_objects(path), 1)])), None)
+        row = next(iter(_open_key([_parse(path, *found) for found in islice(_find_rows(path), 1)])), None)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     return frozenset((*row.values, *row.cells)) if row else frozenset()
@@ -64,17 +68,19 @@ def _open_key(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _parse(path: Path, number: int, text: bytes, ranges: list[tuple[int, int]]) -> Row:
+def _parse(path: Path, number: int, unit: Unit, text: bytes, ranges: list[tuple[int, int]]) -> Row:
     try:
         found: object = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Row(path, number, {}, error=f"not UTF-8 ({error.reason}): save the file as UTF-8")
+        return Row(path, number, {}, error=f"not UTF-8 ({error.reason}): save the file as UTF-8", unit=unit)
     except (ValueError, RecursionError) as error:
-        return Row(path, number, {}, error=f"not a JSON object: {error}")
-    return _make_row(path, number, cast("dict[str, object]", _place(found, path, ranges)))
+        return Row(path, number, {}, error=f"not a JSON object: {error}", unit=unit)
+    if not isinstance(found, dict):
+        return Row(path, number, {}, error=f"not a JSON object: {excerpt(found)}", unit=unit)
+    return _make_row(path, number, cast("dict[str, object]", _place(cast("object", found), path, ranges)), unit)
 
 
-def _make_row(path: Path, number: int, found: dict[str, object]) -> Row:
+def _make_row(path: Path, number: int, found: dict[str, object], unit: Unit = "row") -> Row:
     values: dict[str, object] = {}
     cells: dict[str, FileRange] = {}
     for name, value in found.items():
@@ -82,7 +88,7 @@ def _make_row(path: Path, number: int, found: dict[str, object]) -> Row:
             cells[name] = value
         else:
             values[name] = value
-    return Row(path, number, values, cells)
+    return Row(path, number, values, cells, unit=unit)
 
 
 def _place(value: object, path: Path, ranges: list[tuple[int, int]]) -> object:
@@ -98,16 +104,62 @@ def _place(value: object, path: Path, ranges: list[tuple[int, int]]) -> object:
             return value
 
 
+def _find_rows(path: Path) -> Iterator[tuple[int, Unit, bytes, list[tuple[int, int]]]]:
+    """Yield the number and the text of each row with long strings replaced by marks, and their (offset, bytes)."""
+    with path.open("rb") as file:
+        is_lines = _has_lines(file.read(_PIECE_BYTES), path.suffix.lower() in (".jsonl", ".ndjson"))
+    if is_lines:
+        for number, text, ranges in _find_lines(path):
+            yield number, "line", text, ranges
+    else:
+        for number, (text, ranges) in enumerate(_find_objects(path), start=1):
+            yield number, "row", text, ranges
+
+
+def _has_lines(head: bytes, is_named_so: bool) -> bool:
+    """Tell from a file's beginning whether each line is an object, and not an object or a list spread over lines."""
+    line, newline, rest = head.removeprefix(_BYTE_ORDER_MARK).lstrip().partition(b"\n")
+    line, rest = line.rstrip(), rest.lstrip()
+    if not line.startswith(b"{"):
+        return False
+    if not newline or not rest:
+        return is_named_so
+    if rest.startswith(b"{"):
+        return not line.endswith((b"[", b":", b"{")) and (is_named_so or not line.endswith(b","))
+    return is_named_so and line.endswith(b"}")
+
+
+def _find_lines(path: Path) -> Iterator[tuple[int, bytes, list[tuple[int, int]]]]:
+    """Yield each line that is not empty, as `_find_rows` does. A line is in memory while it is read."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            start = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
+            text, ranges, at = bytearray(), list[tuple[int, int]](), start
+            for match in _STRING.finditer(line, start):
+                if (length := match.end() - match.start() - 2) > LONG_STRING_BYTES:
+                    text += line[at : match.start()] + json.dumps(f"{_MARK}{len(ranges)}").encode()
+                    ranges.append((offset + match.start() + 1, length))
+                    at = match.end()
+            text += line[at:]
+            offset += len(line)
+            if whole := bytes(text).strip().removesuffix(b","):
+                yield number, whole, ranges
+
+
 def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
-    """Yield the text of each outermost object with long strings replaced by marks, and their (offset, bytes)."""
+    """Yield the text of each outermost object, and of what else lies between them, as `_find_rows` does."""
     text, ranges, depth = bytearray(), list[tuple[int, int]](), 0
     string_start = -1  # offset of the first byte inside the current string, -1 outside strings
-    string_at, escaped, offset = 0, False, 0
+    string_at, escaped = 0, False
     with path.open("rb") as file:
         first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         if first and first[:1] not in b"[{":
             raise DataError(f"{path} is not a JSON list of objects: it starts with {first[:20]!r}")
         file.seek(0)
+        if file.read(3) != _BYTE_ORDER_MARK:
+            file.seek(0)
+        offset = file.tell()
         while piece := file.read(_PIECE_BYTES):
             at = 0
             while at < len(piece):
@@ -129,10 +181,14 @@ def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
                 end = match.end() if match else len(piece)
                 if depth:
                     text += piece[at:end]
+                elif other := piece[at : match.start() if match else end].strip(_BETWEEN):
+                    yield other, []
                 if match and match[0] == b"{":
                     depth += 1
                     text = text if depth > 1 else bytearray(b"{")
                 if match and match[0] == b'"':
+                    if not depth:
+                        yield b'"..."', []
                     string_start, string_at, escaped = offset + end, len(text), False
                 elif match and match[0] == b"}":
                     depth -= 1

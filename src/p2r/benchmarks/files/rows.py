@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import read_letter
@@ -37,6 +37,7 @@ class Row:
     values: the small fields.
     cells: the large fields, which are not read yet.
     error: why the whole row could not be read.
+    unit: what `number` counts: rows, or the lines of JSON lines.
     """
 
     path: Path
@@ -44,10 +45,11 @@ class Row:
     values: Mapping[str, object]
     cells: Mapping[str, Cell] = field(default_factory=dict[str, Cell])
     error: str = ""
+    unit: Literal["row", "line"] = "row"
 
     @property
     def place(self) -> str:
-        return f"{self.path}, row {self.number}"
+        return f"{self.path}, {self.unit} {self.number}"
 
     def fail(self, name: str, what: str, hint: str = "") -> DataError:
         """Make an error about a field, to be raised; whoever collects the rows adds the row."""

@@ -1,12 +1,14 @@
 """Find the file of a folder that holds the rows of a split, and read it by its kind, also when it is packed (`.gz`).
 
-A packed file is unpacked into a temporary folder, which is removed when the process ends: images stay in the file until
-they are used, and cannot be looked up in a packed one.
+A packed file is unpacked, and one in UTF-16 (a spreadsheet's "Unicode text") is written in UTF-8, into a temporary
+folder, which is removed when the process ends: images stay in the file until they are used.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import hashlib
 import re
 import shutil
 import tempfile
@@ -20,7 +22,8 @@ from p2r.benchmarks.files.json_file import read_first_fields, read_json
 from p2r.benchmarks.files.parquet_file import join_tables, read_parquet, read_parquet_columns
 from p2r.benchmarks.files.rows import RowTable
 from p2r.benchmarks.files.tsv_file import read_tsv, read_tsv_header
-from p2r.errors import DataError
+from p2r.benchmarks.files.whole_floats import undo_floats
+from p2r.errors import DataError, reason_of
 
 LARGE_COLUMNS = frozenset({"image", "images", "bytes", "mask"})
 
@@ -42,26 +45,31 @@ KINDS: Mapping[str, Kind] = {
 }
 """The kinds by their suffix; each may be packed, with another `.gz`."""
 
+_FLOAT_KINDS = (".parquet", ".tsv", ".csv")
+"""The kinds in which pandas writes whole numbers as floats."""
+
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHER_PACKERS = frozenset({".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z"})
 _PART = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 
 
-def read_table(path: Path, *, split: str | None = None, containing: str = "") -> RowTable:
+def read_table(path: Path, *, split: str | None = None, containing: str = "", shown: Path | None = None) -> RowTable:
     """Read the rows of a file, or of the only file of a folder that fits (in one part or several).
 
     Args:
         split: the start of the files' names in a folder; None if there is only one split.
         containing: text that the files' names in a folder must contain; capital letters do not count.
+        shown: the name of a file in messages, if not its own.
 
     Raises:
         DataError: no file fits, several do, or one cannot be read.
     """
-    return join_tables(path, [_read_file(part) for part in find_parts(path, split=split, containing=containing)])
+    return join_tables(path, [_read_file(part, shown) for part in find_parts(path, split=split, containing=containing)])
 
 
 def read_columns(path: Path) -> frozenset[str]:
     """Read the columns of one file from its beginning (JSON: the fields of its first object). Raises DataError."""
-    return frozenset(_kind_of(path).read_columns(_unpack(path)))
+    return frozenset(_kind_of(path).read_columns(_make_ready(path)))
 
 
 def find_kind(path: Path) -> str:
@@ -115,12 +123,14 @@ def find_stem(file: Path) -> str:
     return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 
-def _read_file(path: Path) -> RowTable:
-    unpacked = _unpack(path)
-    table = _kind_of(path).read(unpacked)
-    if unpacked == path:
+def _read_file(path: Path, shown: Path | None) -> RowTable:
+    ready = _make_ready(path)
+    table = _kind_of(path).read(ready)
+    if find_kind(path) in _FLOAT_KINDS:
+        table = undo_floats(table)
+    if ready == path and shown is None:
         return table
-    return replace(table, path=path, rows=[replace(row, path=path) for row in table.rows])
+    return replace(table, path=shown or path, rows=[replace(row, path=shown or path) for row in table.rows])
 
 
 @cache
@@ -128,19 +138,37 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="p2r-")
 
 
-def _unpack(path: Path) -> Path:
-    """Return the file itself, or where its contents are when it is packed."""
-    if path.suffix.lower() != ".gz":
-        return path
+def hold(data: bytes, name: str) -> Path:
+    """Write data that came without a file to one, for as long as the process lives. Raises DataError."""
+    place = Path(_temporary_folder().name) / hashlib.sha256(data).hexdigest()[:16] / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(data)
+    return place
+
+
+def _make_ready(path: Path) -> Path:
+    """Return the file itself, or where its contents are in UTF-8 when it is packed or in UTF-16."""
+    packed = path.suffix.lower() == ".gz"
     try:
         status = path.stat()
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            is_wide = file.read(2) in _WIDE_MARKS and find_kind(path) != ".parquet"
+        if not packed and not is_wide:
+            return path
         place = Path(_temporary_folder().name) / f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
-        unpacked = place / path.stem
-        if not unpacked.exists():
+        ready = place / (path.stem if packed else path.name)
+        if not ready.exists():
             place.mkdir(exist_ok=True)
-            with gzip.open(path, "rb") as packed, (place / "part").open("wb") as file:
-                shutil.copyfileobj(packed, file)
-            (place / "part").rename(unpacked)
+            with gzip.open(path, "rb") if packed else path.open("rb") as file, (place / "part").open("wb") as part:
+                if is_wide:
+                    part.write(file.read().decode("utf-16").encode())
+                else:
+                    shutil.copyfileobj(file, part)
+            (place / "part").rename(ready)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-16: {error.reason}", hint="save it as UTF-8") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", hint="copy or download it again") from error
-    return unpacked
+        what = "unpacked" if packed else "read"
+        hint = "copy or download it again" if packed else "name one file, and check its permissions"
+        raise DataError(f"{path} cannot be {what}: {reason_of(error)}", hint=hint) from error
+    return ready

@@ -54,7 +54,7 @@ _INDICES = ("extra_info.index", "doc_id")
 
 def load_rows(source: Source) -> Loaded:
     """Load rows. Raises DataError for columns of no known layout or more bad rows than allowed."""
-    table = read_table(source.path, split=source.split)
+    table = read_table(source.path, split=source.split, shown=source.shown)
     table.require([])
     layout = recognize_layout(table.columns)
     if layout is None:
@@ -83,16 +83,18 @@ def load_rows(source: Source) -> Loaded:
     return Loaded(samples, facts, [*differences, *reader.doubt(samples)], notes)
 
 
-def unknown_layout(place: Path, columns: frozenset[str]) -> DataError:
+class UnknownLayout(DataError):
+    """The columns are of no layout."""
+
+
+def unknown_layout(place: Path, columns: frozenset[str]) -> UnknownLayout:
     """Make the error about columns that no layout has, with the layouts that are nearest."""
     nearest = explain_nearest(columns)
     in_capitals = [name for name in columns if len(name) > 1 and name.isupper()]
-    return DataError(
+    return UnknownLayout(
         f"{place} has none of the known layouts; its columns are {', '.join(sorted(columns)) or 'none'}"
         + (f"; {nearest}" if nearest else ""),
-        hint="`p2r ask` reads such a file; here each row needs the right answer, in a column named answer"
-        if {"image", "question"} <= columns and not columns & {"answer", "solution"}
-        else "write the names of the columns in small letters"
+        hint="write the names of the columns in small letters"
         if in_capitals and not nearest
         else "rename the columns, or say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists them",
     )
