@@ -39,7 +39,11 @@ FACTS = Facts("vstar", 191, {"direct_attributes": 115, "relative_position": 76})
 LISTING = "test_questions.jsonl"
 """The original release's own file of questions."""
 SLIP_SHARE = 0.05
-"""A box, drawn by hand, may reach this share of the image's longer side beyond the edge. It is cut there."""
+"""A box, drawn by hand, may reach this share of the image's longer side beyond the edge. It is cut there.
+
+It is wide because V*'s boxes are drawn by hand around whole objects and cannot be corrected. Boxes in a reply (2%,
+`boxes.parse.SLIP`) are numbers of a model, where more than a slip is a sign of another frame.
+"""
 
 _CLOSING = re.compile(r"\s*Answer with the option'?s letter from the given choices directly\.?\s*$")
 

@@ -50,6 +50,7 @@ def check(
     for name, sentences in (("differs", report.differences), ("note", loaded.notes), ("left out", report.left_out)):
         for sentence in sentences:
             say(f"{name}: {sentence}")
+    say("not checked: whether prompts are too long for a model; `p2r train RECIPE --plan` names such rows")
     if report.passed:
         say("fit to be run")
         return
