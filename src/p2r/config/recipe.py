@@ -71,7 +71,7 @@ class Phase(Frozen):
 
     @property
     def purpose(self) -> str:
-        """The name that its random draws depend on. The answerer's is its first name, so that old runs can be repeated."""
+        """The name that its random draws depend on: the answerer's is its first, so that old runs can be repeated."""
         return f"{self.index}-single-stage" if self.kind == "answerer" else self.name
 
     @property
