@@ -1,9 +1,10 @@
-"""Started by torchrun: one update on given rollouts, and one step of a whole run, over as many processes as there are.
+"""Started by torchrun: updates on given rollouts, and one step of a whole run, over as many processes as there are.
 
     python split_training.py OUT             one process
     torchrun --nproc-per-node 2 split_training.py OUT
 
-Writes OUT/gradients.pt, OUT/report.json and a run into OUT/run.
+Writes OUT/whole.pt and OUT/whole.json (gradients and report of an update on all groups), OUT/halves.pt and
+OUT/halves.json (of two updates on half of them each; the gradients are the second's), and a run into OUT/run.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ class Recorder(Optimizer):
         return super().step(rate)
 
 
-def update_once(out: Path, world: World, own: Sequence[int]) -> None:
-    """One update, vision tower included, with a reference that is not the policy.
+def update_once(out: Path, world: World, own: Sequence[int], *changes: str, name: str = "whole") -> None:
+    """Learn from one batch, vision tower included, with a reference that is not the policy.
 
-    own: which of the groups are this process's.
+    own: which of the groups are this process's. name: of the files, OUT/NAME.pt and OUT/NAME.json.
     """
     policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
     snapshot, groups = take_snapshot(policy, batch_size=4, world=world), make_groups(policy)
@@ -80,19 +81,22 @@ def update_once(out: Path, world: World, own: Sequence[int]) -> None:
     with torch.no_grad():
         for weight in policy.trainable.values():
             weight.mul_(1.01)
-    phase = make_recipe(out, ["optimizer.updates_per_batch=1"]).phases()[0]
+    phase = make_recipe(out, ["optimizer.updates_per_batch=1", *changes]).phases()[0]
     recorder = Recorder(policy.trainable, phase.optimizer, world)
     learner = Learner(phase, policy, snapshot, recorder, world)
     report = learn_step(learner, [groups[k] for k in own], 1e-4).report
     if world.is_first and report is not None:
-        torch.save(recorder.gradients, out / "gradients.pt")
-        (out / "report.json").write_text(json.dumps({**asdict(report), "own_share": num_own / num_whole}))
+        torch.save(recorder.gradients, out / f"{name}.pt")
+        (out / f"{name}.json").write_text(json.dumps({**asdict(report), "own_share": num_own / num_whole}))
 
 
 def main() -> None:
     out = Path(sys.argv[1])
     with join_world() as world:
-        update_once(out, world, world.share(range(len(REWARDS))))
+        own = world.share(range(len(REWARDS)))
+        update_once(out, world, own)
+        halves = ("rollout.prompts_per_step=4", "optimizer.mini_batch_prompts=2")
+        update_once(out, world, own, *halves, name="halves")
         steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
         asyncio.run(run_phases(recipe, Watcher(), world=world))

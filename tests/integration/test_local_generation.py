@@ -143,7 +143,7 @@ def test_draws_follow_the_softmax_at_the_temperature() -> None:
     num_draws = 4000
     ids, mask = torch.zeros(num_draws, 1, dtype=torch.long), torch.ones(num_draws, 1, dtype=torch.long)
     sampler = Sampler(decoding, ids, mask, 4, seeds=range(num_draws), num_steps=1)
-    drawn = Counter(sampler.choose(logits.expand(num_draws, -1)).tolist())
+    drawn = Counter(sampler.choose(logits.expand(num_draws, -1)).ids_B.tolist())
     for token, share in enumerate((logits[0] / 1.5).softmax(-1).tolist()):
         deviation = math.sqrt(share * (1 - share) / num_draws)
         assert abs(drawn[token] / num_draws - share) < 4 * deviation
@@ -206,7 +206,7 @@ def test_tokens_without_probability_are_never_drawn() -> None:
     ids, mask = torch.zeros(64, 1, dtype=torch.long), torch.ones(64, 1, dtype=torch.long)
     sampler = Sampler(Decoding(max_new_tokens=1, temperature=1.0), ids, mask, 999, seeds=range(64), num_steps=1)
     sampler._uniforms_BT = torch.full((64, 1), 1 - 2**-24)
-    assert int(sampler.choose(logits).max()) < 900
+    assert int(sampler.choose(logits).ids_B.max()) < 900
 
 
 def test_the_token_that_stands_for_an_image_is_never_drawn(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ class Phase(Frozen):
         return self.rollout.prompts_per_step // 2 if self.kind == "joint" else self.rollout.prompts_per_step
 
     @property
+    def prompts_per_update(self) -> int:
+        """Rows that an update learns from."""
+        prompts = self.optimizer.mini_batch_prompts or self.rollout.prompts_per_step
+        return prompts // 2 if self.kind == "joint" else prompts
+
+    @property
     def max_response_tokens(self) -> int:
         """The longest reply that any of its roles may give."""
         return max(self.rollout.max_new_tokens.of(role) for role in self.roles)
@@ -169,7 +175,10 @@ class Recipe(Frozen):
                 raise ValueError("data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:
             raise ValueError("the control joint halves rollout.prompts_per_step, which has to be even")
+        if self.control == "joint" and (self.optimizer.mini_batch_prompts or 0) % 2:
+            raise ValueError("the control joint halves optimizer.mini_batch_prompts, which has to be even")
         for phase in self.rewarded_phases:
+            _check_mini_batches(phase)
             terms = [term for term, weight in phase.reward.active_terms.items() if weight]
             if not any(applies_to(term, phase.rated_role) for term in terms):
                 raise ValueError(
@@ -247,6 +256,15 @@ class Recipe(Frozen):
             loss=each.loss or self.loss,
             optimizer=optimizer,
             sft=each.sft or self.sft,
+        )
+
+
+def _check_mini_batches(phase: Phase) -> None:
+    prompts, part = phase.rollout.prompts_per_step, phase.optimizer.mini_batch_prompts
+    if part is not None and prompts % part:
+        raise ValueError(
+            f"rollout.prompts_per_step is {prompts}: it must be a multiple of optimizer.mini_batch_prompts, "
+            f"which is {part}"
         )
 
 

@@ -150,6 +150,8 @@ class LossSettings(Frozen):
     reduction: "token-mean" over the batch as in the release; "sequence-mean" over each rollout's tokens, then over
         rollouts, as in the paper's equation 5 (verl's "seq-mean-token-mean"); "dr-grpo" divides by a constant length.
     ratio: one per token, or one for the whole sequence (GSPO).
+    importance_cap: weight each token by its probability in training over that in sampling, this at most (truncated
+        importance sampling; 2 is usual); 0 for no weights.
     mask_truncated: leave replies that the token limit cut off out of the loss. They stay in their group's mean and
         standard deviation, and among the replies that "sequence-mean" and "dr-grpo" divide by, as in TRL.
     """
@@ -163,6 +165,7 @@ class LossSettings(Frozen):
     kl_coef: float = Field(default=0.01, ge=0)
     reduction: Literal["token-mean", "sequence-mean", "dr-grpo"] = "token-mean"
     ratio: Literal["token", "sequence"] = "token"
+    importance_cap: float = Field(default=0.0, ge=0)
     mask_truncated: bool = False
 
     @field_validator("dual_clip")
@@ -177,7 +180,8 @@ class OptimizerSettings(Frozen):
     """The update.
 
     kind: "adamw8bit" keeps 8-bit moments, "offload" keeps them in host memory.
-    updates_per_batch: those after the first are clipped against the log-probs of the first.
+    mini_batch_prompts: prompts whose replies an update learns from; None for all of a step.
+    updates_per_batch: passes over the mini-batches; later updates are clipped against the log-probs before the first.
     warmup_steps, warmup_share: steps in which the rate rises to its peak, as a number or as a share of the phase's
         steps, rounded up; the larger of the two counts.
     micro_batch_groups: groups that are packed into one forward pass; results do not depend on it.
@@ -191,6 +195,7 @@ class OptimizerSettings(Frozen):
     warmup_share: Fraction = Field(default=0.0, ge=0, le=1)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
     grad_clip: float = Field(default=1.0, gt=0)
+    mini_batch_prompts: PositiveInt | None = None
     updates_per_batch: PositiveInt = 1
     micro_batch_groups: PositiveInt = 1
 

@@ -65,6 +65,9 @@ class Step(LogRow):
     terms: mean of each reward term.
     policy, kl, entropy, clip_share, ratio: means over the response tokens; kl and entropy in nats.
     grad_norm: before clipping.
+    sampler_diff, sampler_diff_max: mean and largest absolute difference between the probabilities of a token in
+        training, before the first update, and in sampling. sampler_ratio: their mean ratio, training / sampling.
+        sampler_kl: k3 estimate of the divergence between them, in nats.
     timing: seconds by part and tokens per second. Only these differ between a run and its repetition.
     """
 
@@ -106,6 +109,10 @@ class Step(LogRow):
     clip_share: float | None = None
     ratio: float | None = None
     grad_norm: float | None = None
+    sampler_diff: float | None = None
+    sampler_diff_max: float | None = None
+    sampler_ratio: float | None = None
+    sampler_kl: float | None = None
     timing: Mapping[str, float] = {}
 
 

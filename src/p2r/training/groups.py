@@ -70,6 +70,7 @@ class Rollout:
     reward: None when it could not be judged: masked out of its group, never a zero.
     terms: the reward's terms by name.
     failure: why there is no reward; "" when there is one.
+    logprobs: of each token, as the sampler found them; empty where it did not tell them.
     """
 
     token_ids: tuple[int, ...]
@@ -79,6 +80,7 @@ class Rollout:
     reward: float | None
     terms: Mapping[str, float]
     failure: str = ""
+    logprobs: tuple[float, ...] = ()
 
     @property
     def is_correct(self) -> bool | None:

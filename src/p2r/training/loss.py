@@ -17,6 +17,9 @@ Departure: equation 6 writes one ratio per rollout, that of the whole reply's pr
 product over hundreds of tokens, which no clip range of 0.2 fits; the release has a ratio per token, as GRPO does.
 "sequence-mean" with ratio "sequence" is the closest variant that trains.
 
+With `importance_cap` the policy's part of each token is weighted by min(old / sampler, cap) without gradient: truncated
+importance sampling, for rollouts from a program or a number format whose probabilities are not the policy's own.
+
 The losses of micro-batches add up to the loss of the batch, however it is split, because each is divided by the size of
 the whole batch (`BatchSize`).
 
@@ -81,6 +84,7 @@ def policy_loss(
     settings: LossSettings,
     batch: BatchSize,
     *,
+    sampler_logprobs_BT: torch.Tensor | None = None,
     entropy_BT: torch.Tensor | None = None,
 ) -> LossReport:
     """A micro-batch's share of the loss.
@@ -91,12 +95,17 @@ def policy_loss(
         ref_logprobs_BT: of the KL's reference; may be None when `settings.kl_coef` is 0.
         mask_BT: 1 at response tokens that count.
         batch: size of the whole batch.
+        sampler_logprobs_BT: of the program that sampled; needed with `settings.importance_cap`.
     """
     mask_BT = mask_BT.to(logprobs_BT.dtype)
     old_logprobs_BT = logprobs_BT.detach() if old_logprobs_BT is None else old_logprobs_BT
     length_B1 = mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
     ratio_BT = _log_ratio((logprobs_BT - old_logprobs_BT) * mask_BT, length_B1, settings).exp()
     policy_BT, stopped_BT = _policy_terms(logprobs_BT, ratio_BT, advantages_B[:, None], settings)
+    if settings.importance_cap:
+        assert sampler_logprobs_BT is not None, "importance weights need the sampler's log-probs"
+        apart_BT = torch.where(mask_BT > 0, old_logprobs_BT - sampler_logprobs_BT, 0)
+        policy_BT = policy_BT * apart_BT.exp().clamp(max=settings.importance_cap)
 
     if settings.kl_coef:
         assert ref_logprobs_BT is not None, "a KL term needs the reference's log-probs"

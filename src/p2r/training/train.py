@@ -189,12 +189,15 @@ async def run_phases(
 
 async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world: World, *, resume: bool) -> None:
     for phase in recipe.phases():
-        if phase.prompts_per_step % world.size:
-            raise ConfigError(
-                f"{count_nouns(phase.prompts_per_step, 'prompt')} a step cannot be shared by "
-                f"{count_nouns(world.size, 'process', 'processes')}",
-                hint="make rollout.prompts_per_step a multiple of the number of processes",
-            )
+        whole, part = ("rollout.prompts_per_step", "a step"), ("optimizer.mini_batch_prompts", "an update")
+        shared = {whole: phase.prompts_per_step, part: phase.prompts_per_update}
+        for (setting, per), prompts in shared.items():
+            if prompts % world.size:
+                raise ConfigError(
+                    f"{count_nouns(prompts, 'prompt')} {per} cannot be shared by "
+                    f"{count_nouns(world.size, 'process', 'processes')}",
+                    hint=f"make {setting} a multiple of the number of processes",
+                )
     own_terms = find_all_terms(recipe)
     await check_judges(recipe)
     rows = await stop.run(run_apart(partial(load_rows, recipe)))

@@ -9,8 +9,12 @@ One optimizer step follows one batch unless told otherwise. Then the policy that
 ratio is 1, and no pass for old log-probs is needed (the framework of the release makes one). With several updates per
 batch, the old log-probs are those of the first pass, kept from it. The reference's are computed once per batch.
 
-A batch runs through the model in micro-batches of groups, in the order of the groups; losses are divided by the size of
-the whole batch of all processes.
+With `mini_batch_prompts` an update learns from a part of the batch, and `updates_per_batch` counts the passes over all
+parts. The parts are taken in the order of the rows, the same in each pass, as by default in verl: rows were shuffled
+when they were drawn. The old log-probs of all parts are of the policy before the first update.
+
+What an update learns from runs through the model in micro-batches of groups, in the order of the groups; losses are
+divided by the size of all that it learns from in all processes.
 
 Shapes: P groups, G rollouts of a group, B rollouts of a micro-batch, T longest response, N tokens of a packed row.
 """
@@ -19,23 +23,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import cast
 
 import torch
 
 from p2r.config import AdvantageSettings, LossSettings, Phase
-from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import VisionLanguageModel
-from p2r.training.engines.local.distributed import World, run_as_forward
-from p2r.training.engines.local.logprobs import Packed, compute_logprobs, pack
+from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, Snapshot
 from p2r.training.groups import Group, Rollout
-from p2r.training.loss import BatchSize, LossReport, policy_loss
+from p2r.training.loss import BatchSize, LossReport
+from p2r.training.micro_batch import MicroBatch, Reply, SamplerGap, gather_gap
 from p2r.training.watch.stopwatch import Stopwatch
-
-Reply: TypeAlias = tuple[tuple[int, ...], float]
-"""Tokens and advantage of a rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Compared:
     def learned(self, settings: LossSettings) -> list[Reply]:
         """The tokens and advantages of those of them that the loss is computed from."""
         return [
-            (rollout.token_ids, advantage)
+            Reply(rollout.token_ids, advantage, rollout.logprobs)
             for rollout, advantage in self.kept
             if rollout.ended or not settings.mask_truncated
         ]
@@ -85,6 +84,8 @@ class UpdateReport:
     num_tokens: response tokens that went through the model.
     num_packed_tokens, num_patches: of one pass over the batch, through the language model and the vision tower.
     num_micro_batches: of this process.
+    entropy: in the first pass over the batch.
+    sampler: the distance between the first pass and what the sampler found; None where it did not tell its log-probs.
     """
 
     loss: float
@@ -98,6 +99,7 @@ class UpdateReport:
     num_packed_tokens: int
     num_patches: int
     num_micro_batches: int
+    sampler: SamplerGap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,51 +201,45 @@ def update_policy(
     watch: Stopwatch,
     before_pass: Callable[[], object] = lambda: None,
 ) -> UpdateReport | None:
-    """Lines 33 to 35: the loss of the batch, its gradient, and the optimizer's steps.
+    """Lines 33 to 35: the loss of each mini-batch, its gradient, and the optimizer's step.
 
     Returns:
         None when no rollout of any process teaches anything; the weights are as before.
     """
-    policy, phase, world = learner.policy, learner.phase, learner.world
-    loss, size, num_updates = phase.loss, phase.optimizer.micro_batch_groups, phase.optimizer.updates_per_batch
-    teaching = [each for each in compared if each.learned(loss) and (loss.kl_coef or not each.is_dead)]
-    batch = measure_batch(learner, compared, teaching)
-    rows = [(each.group.prompt, each.learned(loss)) for each in teaching]
-    micros = [_Micro(policy, rows[first : first + size]) for first in range(0, len(rows), size)]
-    num_passes = max(world.gather([len(micros)]))
-    if num_passes == 0:
+    batches = make_mini_batches(learner, compared)
+    if not batches:
         return None
-    # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
-    company = [(each.group.prompt, [(each.group.rollouts[0].token_ids, 0.0)]) for each in compared[:1]]
-    if min(world.gather([len(company)])) == 0:
-        company = world.gather(company)[:1]  # every row of some process failed: it takes another's prompt
-    micros += [_Micro(policy, company, counts=False) for _ in range(num_passes - len(micros))]
-
-    totals = dict.fromkeys((*_SUMMED, "grad_norm"), 0.0)
-    with policy.training():
-        for _ in range(num_updates):
-            for micro in micros:
+    num_passes = learner.phase.optimizer.updates_per_batch
+    reports: list[torch.Tensor] = []
+    norms: list[float] = []
+    with learner.policy.training():
+        for batch in batches[1:]:  # of the first, the first pass below will do
+            for micro in batch.micros:
                 before_pass()
-                if loss.kl_coef and not micro.has_reference:
-                    with watch.part("reference"):
-                        micro.measure_reference(learner)
-                with watch.part("forward"):
-                    report = micro.compute_loss(learner, batch)
-                with watch.part("backward"):
-                    # FSDP averages over processes what is a sum.
-                    (report.loss * world.size).backward()  # pyright: ignore[reportUnknownMemberType]  # torch
-                for name in _SUMMED:
-                    totals[name] += float(getattr(report, name).detach()) / num_updates
-            with watch.part("optimizer"):
-                totals["grad_norm"] += learner.optimizer.step(rate) / num_updates
-    summed = dict(zip(_SUMMED, world.add_up([totals[name] for name in _SUMMED]), strict=True))
-    num_packed, num_patches = world.add_up(
+                with watch.part("old"):
+                    micro.measure_old()
+        for number in range(num_passes):
+            for batch in batches:
+                for micro in batch.micros:
+                    before_pass()
+                    reports.append(_learn_micro(learner, micro, batch, watch, is_first=number == 0))
+                    if number == num_passes - 1:
+                        micro.forget_images()
+                with watch.part("optimizer"):
+                    norms.append(learner.optimizer.step(rate))
+    values = cast("list[list[float]]", torch.stack(reports).tolist())  # pyright: ignore[reportUnknownMemberType]
+    means = [sum(value / len(norms) for value in column) for column in zip(*values, strict=True)]
+    summed = dict(zip(_SUMMED, learner.world.add_up(means), strict=True))
+    summed["entropy"] *= num_passes  # the other passes did not look
+    micros = [micro for batch in batches for micro in batch.micros]
+    num_packed, num_patches = learner.world.add_up(
         [sum(micro.packed.num_tokens for micro in micros), sum(micro.packed.num_patches for micro in micros)]
     )
     return UpdateReport(
         **summed,
-        grad_norm=totals["grad_norm"],
-        num_tokens=batch.num_measured,
+        sampler=gather_gap(micros, learner.world),
+        grad_norm=sum(norm / len(norms) for norm in norms),
+        num_tokens=sum(batch.size.num_measured for batch in batches),
         num_packed_tokens=int(num_packed),
         num_patches=int(num_patches),
         num_micro_batches=len(micros),
@@ -251,6 +247,64 @@ def update_policy(
 
 
 _SUMMED = tuple(each.name for each in fields(LossReport))
+
+
+def _learn_micro(
+    learner: Learner, micro: MicroBatch, batch: MiniBatch, watch: Stopwatch, *, is_first: bool
+) -> torch.Tensor:
+    """Add the gradient of a micro-batch; returns its report as a tensor, so that the device need not be waited for."""
+    if learner.phase.loss.kl_coef and not micro.has_reference:
+        with watch.part("reference"):
+            micro.measure_reference(learner.snapshot)
+    with watch.part("forward"):
+        report = micro.compute_loss(batch.size, with_entropy=is_first)
+    with watch.part("backward"):
+        # FSDP averages over processes what is a sum.
+        (report.loss * learner.world.size).backward()  # pyright: ignore[reportUnknownMemberType]  # torch
+    return torch.stack([getattr(report, name).detach() for name in _SUMMED])
+
+
+@dataclass(frozen=True, slots=True)
+class MiniBatch:
+    """The part of a batch that one update learns from. size: that of all processes."""
+
+    micros: Sequence[MicroBatch]
+    size: BatchSize
+
+
+def make_mini_batches(learner: Learner, compared: Sequence[Compared]) -> list[MiniBatch]:
+    """The batch in parts of `mini_batch_prompts`, in the order of its rows; those that teach nothing are left out."""
+    phase, world, policy = learner.phase, learner.world, learner.policy
+    loss, size = phase.loss, phase.optimizer.micro_batch_groups
+    company = [(each.group.prompt, [Reply(each.group.rollouts[0].token_ids, 0.0)]) for each in compared[:1]]
+    if min(world.gather([len(company)])) == 0:
+        company = world.gather(company)[:1]  # every row of some process failed: it takes another's prompt
+    parts = [list(compared)]
+    if phase.optimizer.mini_batch_prompts is not None:
+        parts = split_groups(compared, phase.prompts_per_update // world.size)
+        parts += [[] for _ in range(max(world.gather([len(parts)])) - len(parts))]
+    batches: list[MiniBatch] = []
+    for part in parts:
+        teaching = [each for each in part if each.learned(loss) and (loss.kl_coef or not each.is_dead)]
+        batch_size = measure_batch(learner, part, teaching)
+        rows = [(each.group.prompt, each.learned(loss)) for each in teaching]
+        micros = [MicroBatch(policy, phase, rows[first : first + size]) for first in range(0, len(rows), size)]
+        num_micros = max(world.gather([len(micros)]))
+        # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
+        micros += [MicroBatch(policy, phase, company, counts=False) for _ in range(num_micros - len(micros))]
+        if micros:
+            batches.append(MiniBatch(micros, batch_size))
+    return batches
+
+
+def split_groups(compared: Sequence[Compared], num_prompts: int) -> list[list[Compared]]:
+    """Parts of so many prompts each, in order. A group with a parent goes where its parent goes."""
+    parents = [place for place, each in enumerate(compared) if each.group.parent is None]
+    part_of = {place: number // num_prompts for number, place in enumerate(parents)}
+    parts: list[list[Compared]] = [[] for _ in range(-(-len(parents) // num_prompts))]
+    for place, each in enumerate(compared):
+        parts[part_of[place if each.group.parent is None else each.group.parent[0]]].append(each)
+    return parts
 
 
 def measure_batch(learner: Learner, compared: Sequence[Compared], teaching: Sequence[Compared]) -> BatchSize:
@@ -262,65 +316,7 @@ def measure_batch(learner: Learner, compared: Sequence[Compared], teaching: Sequ
     loss = learner.phase.loss
     num_rollouts = sum(len(each.kept) for each in compared)  # truncated ones too
     num_tokens, num_measured = (
-        sum(len(token_ids) for each in groups for token_ids, _ in each.learned(loss)) for groups in (compared, teaching)
+        sum(len(reply.token_ids) for each in groups for reply in each.learned(loss)) for groups in (compared, teaching)
     )
     num_rollouts, num_tokens, num_measured = map(int, learner.world.add_up([num_rollouts, num_tokens, num_measured]))
     return BatchSize(num_rollouts, num_tokens, learner.phase.max_response_tokens, num_measured)
-
-
-class _Micro:
-    """A micro-batch: packed once, with the log-probs that later updates are compared with.
-
-    rows: prompts with the replies that are learned from. counts: False masks all of them.
-    """
-
-    def __init__(
-        self, policy: Policy, rows: Sequence[tuple[EncodedPrompt, Sequence[Reply]]], *, counts: bool = True
-    ) -> None:
-        packable = [(prompt, [token_ids for token_ids, _ in kept]) for prompt, kept in rows]
-        self.packed: Packed = pack(policy.model, packable, patch_format=policy.checkpoint.patches)
-        advantages = [advantage for _, kept in rows for _, advantage in kept]
-        self._advantages_B = torch.tensor(advantages, device=policy.model.device)
-        self._mask_BT = self.packed.mask_BT & counts
-        self._reference_BT: torch.Tensor | None = None
-        self._old_BT: torch.Tensor | None = None
-
-    @property
-    def has_reference(self) -> bool:
-        return self._reference_BT is not None
-
-    def measure_reference(self, learner: Learner) -> None:
-        """Log-probs under the phase's snapshot, once per batch."""
-        with torch.no_grad(), learner.snapshot.reference() as engine:
-            self._reference_BT = self._measure(engine.model, learner, with_entropy=False)[0]
-
-    def compute_loss(self, learner: Learner, batch: BatchSize) -> LossReport:
-        """Line 34: this micro-batch's share of the loss, with gradient."""
-        logprobs_BT, entropy_BT = self._measure(learner.policy.model, learner, with_entropy=True)
-        report = policy_loss(
-            logprobs_BT,
-            self._old_BT,
-            self._reference_BT,
-            self._advantages_B,
-            self._mask_BT,
-            learner.phase.loss,
-            batch,
-            entropy_BT=entropy_BT,
-        )
-        if learner.phase.optimizer.updates_per_batch > 1 and self._old_BT is None:
-            self._old_BT = logprobs_BT.detach()
-        return report
-
-    def _measure(
-        self, model: VisionLanguageModel, learner: Learner, *, with_entropy: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probs at the temperature of sampling, and entropies."""
-        return run_as_forward(model, _measure, self.packed, learner.phase.rollout.temperature, with_entropy)
-
-
-def _measure(
-    model: VisionLanguageModel, packed: Packed, temperature: float, with_entropy: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probs and entropies as a tuple, in which FSDP finds them."""
-    measured = compute_logprobs(model, packed, temperature=temperature, with_entropy=with_entropy)
-    return measured.logprobs_BT, measured.entropy_BT

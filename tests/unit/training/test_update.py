@@ -12,9 +12,12 @@ torch = pytest.importorskip("torch")
 
 from p2r.config import AdvantageSettings  # noqa: E402
 from p2r.errors import TrainingError  # noqa: E402
+from p2r.training import micro_batch  # noqa: E402
 from p2r.training.engines.local.distributed import World  # noqa: E402
+from p2r.training.engines.local.logprobs import Logprobs, compute_logprobs  # noqa: E402
 from p2r.training.groups import Group  # noqa: E402
-from p2r.training.update import Learner, UpdateReport, compare_groups, learn_step  # noqa: E402
+from p2r.training.micro_batch import Reply  # noqa: E402
+from p2r.training.update import Learner, UpdateReport, compare_groups, learn_step, update_policy  # noqa: E402
 from p2r.training.watch.stopwatch import Stopwatch  # noqa: E402
 from tests.fakes.tiny_policy import make_groups, make_learner, repeated_logits  # noqa: E402
 
@@ -159,7 +162,9 @@ def test_a_process_without_groups_keeps_the_others_company() -> None:
         def gather(self, own: Sequence[object]) -> list[object]:
             if own and isinstance(own[0], int):
                 return [*own, 2]
-            return [*own, (groups[0].prompt, [(groups[0].rollouts[0].token_ids, 0.0)])]
+            if own and isinstance(own[0], float):
+                return [*own]
+            return [*own, (groups[0].prompt, [Reply(groups[0].rollouts[0].token_ids, 0.0)])]
 
         def add_up(self, values: Sequence[float]) -> list[float]:
             return [value + 4 for value in values] if len(values) == 3 else [*values]
@@ -170,6 +175,54 @@ def test_a_process_without_groups_keeps_the_others_company() -> None:
     assert report is not None and (report.num_micro_batches, report.loss) == (2, 0.0)
     [gradient] = recorder.gradients
     assert float(gradient.abs().max()) == 0
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_frozen_tower_sees_the_images_of_a_batch_once(is_frozen: bool) -> None:
+    learner = make_learner(["optimizer.updates_per_batch=3"])
+    runs: list[str] = []
+    for name, model in (("policy", learner.policy.model), ("reference", learner.snapshot.engine.model)):
+        tower = model.model.visual
+        if is_frozen:
+            tower.load_state_dict(learner.policy.model.model.visual.state_dict())  # as a phase's snapshot has it
+        tower.requires_grad_(not is_frozen)
+        tower.register_forward_pre_hook(lambda *_, name=name: runs.append(name))
+    report = learn_step(learner, make_groups(*REWARDS), 1e-3).report
+    assert report is not None and report.num_micro_batches == 4
+    assert len(runs) == (4 if is_frozen else 4 * (3 + 1))
+
+
+def test_entropy_is_measured_in_the_first_pass_over_a_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def compute(*given: object, with_entropy: bool, **named: object) -> Logprobs:
+        asked.append(with_entropy)
+        return compute_logprobs(*given, with_entropy=with_entropy, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(micro_batch, "compute_logprobs", compute)
+    changes, groups = ["loss.kl_coef=0"], make_groups((1.0, 0.0), (0.0, 1.0))
+    once, thrice = (learn(groups, *changes, f"optimizer.updates_per_batch={count}") for count in (1, 3))
+    assert asked == [True] * 2 + [True] * 2 + [False] * 4
+    assert once is not None and thrice is not None
+    assert same(once.entropy, thrice.entropy) and once.entropy > 0
+
+
+def test_more_micro_batches_do_not_make_the_host_wait_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    read = torch.Tensor.__float__
+
+    def count(tensor: torch.Tensor) -> float:
+        waits[-1] += 1
+        return read(tensor)
+
+    for num_groups in (2, 6):
+        learner = make_learner(["optimizer.updates_per_batch=2"])
+        compared = compare_groups(make_groups(*[(1.0, 0.0)] * num_groups), AdvantageSettings())
+        waits.append(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "__float__", count)
+            update_policy(learner, compared, 1e-3, Stopwatch())
+    assert waits[0] == waits[1] < 10
 
 
 def test_the_reference_is_asked_once_a_batch_and_only_for_a_kl_term() -> None:

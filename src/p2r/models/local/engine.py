@@ -111,7 +111,7 @@ class Engine:
         ended = [False] * len(prompts)
         rows = list(range(len(prompts)))
         for step in range(max(limits)):
-            next_B = sampler.choose(logits_BV)
+            next_B = sampler.choose(logits_BV).ids_B
             for row, token in zip(rows, next_B.tolist(), strict=True):
                 if not ended[row] and len(tokens[row]) < limits[row]:
                     tokens[row].append(token)

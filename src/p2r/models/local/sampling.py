@@ -6,10 +6,22 @@ Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 from p2r.dialogue import Decoding
+
+
+class Chosen(NamedTuple):
+    """The next token of each row.
+
+    logprobs_B: its log-prob in the distribution that it was drawn from, after penalty, temperature and top-p; None when
+        decoding is greedy.
+    """
+
+    ids_B: torch.Tensor
+    logprobs_B: torch.Tensor | None
 
 
 class Sampler:
@@ -47,8 +59,9 @@ class Sampler:
             drawn = [torch.rand(num_steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
             self._uniforms_BT = torch.stack(drawn).to(ids_BP.device)
 
-    def choose(self, logits_BV: torch.Tensor) -> torch.Tensor:
-        """Return (B,) token ids: the likeliest, or drawn ones when the temperature is above zero."""
+    def choose(self, logits_BV: torch.Tensor) -> Chosen:
+        """The likeliest tokens, or drawn ones when the temperature is above zero."""
+        logprobs_B = None
         if self._seen_BV is not None:
             penalty = self._decoding.repetition_penalty
             punished_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
@@ -57,16 +70,18 @@ class Sampler:
             chosen_B = logits_BV.argmax(-1)
         else:
             logits_BV = keep_top_p(logits_BV / self._decoding.temperature, self._decoding.top_p)
-            below_BV = logits_BV.softmax(-1).cumsum(-1)
+            probs_BV = logits_BV.softmax(-1)
+            below_BV = probs_BV.cumsum(-1)
             total_B1 = below_BV[:, -1:]
             # Just below the total at most, so that a token without probability is never chosen.
             most_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
             mark_B1 = torch.minimum(self._uniforms_BT[:, self._step, None] * total_B1, most_B1)
             chosen_B = torch.searchsorted(below_BV, mark_B1, right=True)[:, 0]
+            logprobs_B = probs_BV.gather(1, chosen_B[:, None])[:, 0].log()
         self._step += 1
         if self._seen_BV is not None:
             self._seen_BV.scatter_(1, chosen_B[:, None], True)
-        return chosen_B
+        return Chosen(chosen_B, logprobs_B)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Continue with only these rows, in this order."""

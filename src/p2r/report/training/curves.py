@@ -80,6 +80,7 @@ STEP_CHARTS = (
     Chart("KL divergence, nats per token", "kl", "from the start of the phase"),
     Chart("Entropy, nats per token", "entropy"),
     Chart("Clipped, % of tokens", "clip_share", is_share=True),
+    Chart("Sampling against training", "sampler_diff", "of probabilities; dashed: the largest", "sampler_diff_max"),
     Chart("Gradient norm", "grad_norm", "before clipping"),
     Chart("Length of a reply, tokens", "mean_length", "solid: mean, dashed: longest", "max_length"),
     Chart("Dead groups, %", "dead_groups", "all rewards equal; dashed: fewer than two judged", "dropped_groups", True),

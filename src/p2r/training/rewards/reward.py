@@ -88,16 +88,25 @@ class Rewarder:
             rating: what the functions that look at the answer think of it.
         """
         rating = rating or Rating()
-        token_ids, terms = reply.generated.token_ids, {**reply.terms, **rating.values}
+        generated, terms = reply.generated, {**reply.terms, **rating.values}
         if trace is not None and trace.verdict is not None:
             terms["correct"] = float(trace.verdict.correct)
         faults = {} if is_vetoed(terms, self._settings) else {**reply.faults, **rating.faults}
         failure = self._find_failure(trace, faults)
         reward = None
         if not failure:
-            reward = total_reward(terms, self._settings, self._role, len(token_ids), self._max_new_tokens)
+            reward = total_reward(terms, self._settings, self._role, len(generated.token_ids), self._max_new_tokens)
             failure = "" if reward is not None else "not all terms of its reward are known"
-        return Rollout(token_ids, reply.generated.ended, reply.completion.text, trace, reward, terms, failure)
+        return Rollout(
+            token_ids=generated.token_ids,
+            ended=generated.ended,
+            text=reply.completion.text,
+            trace=trace,
+            reward=reward,
+            terms=terms,
+            failure=failure,
+            logprobs=generated.logprobs,
+        )
 
     def find_merit(self, rollout: Rollout) -> float | None:
         """Return what dynamic sampling compares: right or wrong, or the reply's worth where the answer has no weight.

@@ -81,6 +81,7 @@ def measure_step(
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     judged = [rollout for rollout in rollouts if rollout.reward is not None]
     boxed = [rollout for rollout in rollouts if rollout.num_boxes is not None]
+    gap = None if report is None else report.sampler
     names = sorted({name for rollout in judged for name, _ in rollout.terms})
     return Step(
         phase=phase,
@@ -123,6 +124,10 @@ def measure_step(
         clip_share=None if report is None else report.clip_share,
         ratio=None if report is None else report.ratio,
         grad_norm=None if report is None else report.grad_norm,
+        sampler_diff=None if gap is None else gap.diff,
+        sampler_diff_max=None if gap is None else gap.diff_max,
+        sampler_ratio=None if gap is None else gap.ratio,
+        sampler_kl=None if gap is None else gap.kl,
         timing=timing,
     )
 

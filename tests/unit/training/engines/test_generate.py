@@ -13,7 +13,15 @@ from p2r.dialogue import Decoding  # noqa: E402
 from p2r.models.local.engine import Abandoned, Engine  # noqa: E402
 from p2r.training.engines.local import group_cache  # noqa: E402
 from p2r.training.engines.local.generate import Generated, generate_groups  # noqa: E402
-from tests.fakes.tiny_policy import END, make_engine, make_model, make_prompt, repeated_logprobs  # noqa: E402
+from tests.fakes.tiny_policy import (  # noqa: E402
+    END,
+    IMAGE,
+    make_engine,
+    make_model,
+    make_prompt,
+    repeated_logits,
+    repeated_logprobs,
+)
 
 WARM = Decoding(max_new_tokens=28, temperature=1.3)
 GREEDY = Decoding(max_new_tokens=8)
@@ -64,6 +72,34 @@ def test_groups_are_drawn_as_one_by_one_with_the_same_seeds(engine: Engine, top_
     lengths = [len(rollout.token_ids) for rollout in rollouts]
     assert min(lengths) < 8 and max(lengths) == 28
     assert {rollout.ended for rollout in rollouts} == {True, False}
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_the_sampler_s_log_probs_are_those_of_what_it_draws_from(engine: Engine, top_p: float) -> None:
+    """Beside each step's distribution over the vocabulary, worked out from the stock model in float64."""
+    prompts, decoding = PROMPTS[2:], WARM.model_copy(update={"top_p": top_p})
+    groups = generate_groups(engine, prompts, 6, decoding, SEEDS[2:])
+    rows = [(prompt, [one.token_ids for one in row]) for prompt, row in zip(prompts, groups, strict=True)]
+    with torch.no_grad():
+        logits = repeated_logits(engine.model, rows)
+    for rollout, (logits_TV, tokens_T) in zip((one for row in groups for one in row), logits, strict=True):
+        logits_TV[:, IMAGE] = -torch.inf  # never drawn
+        probs_TV = (logits_TV / 1.3).softmax(-1)
+        if top_p < 1:
+            for probs_V in probs_TV:
+                kept, total = probs_V.sort(descending=True), 0.0
+                for place, probability in zip(kept.indices.tolist(), kept.values.tolist(), strict=True):
+                    if total >= top_p:
+                        probs_V[place] = 0.0
+                    total += probability
+            probs_TV /= probs_TV.sum(-1, keepdim=True)
+        expected = probs_TV.gather(1, tokens_T[:, None])[:, 0].log().tolist()
+        assert rollout.logprobs == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert min(logprob for row in groups for one in row for logprob in one.logprobs) < -3
+
+
+def test_greedy_rollouts_have_no_log_probs(engine: Engine) -> None:
+    assert generate_groups(engine, PROMPTS[:1], 2, GREEDY, [[0, 1]])[0][0].logprobs == ()
 
 
 def test_draws_do_not_depend_on_what_shares_the_batch(engine: Engine) -> None:

@@ -18,6 +18,7 @@ from p2r.models.local.engine import VisionLanguageModel, fold_patch_embedding  #
 from p2r.training.engines.local import logprobs as logprobs_module  # noqa: E402
 from p2r.training.engines.local.logprobs import (  # noqa: E402
     Packed,
+    SeenImages,
     compute_logprobs,
     pack,
 )
@@ -197,6 +198,36 @@ def test_temperature_and_entropy_are_those_of_the_distribution_drawn_from() -> N
     assert torch.allclose(ours.logprobs_BT[0], drawn_from.log_prob(ids[0, -3:]), atol=1e-6, rtol=0)
     assert ours.entropy_BT is not None and not ours.entropy_BT.requires_grad
     assert torch.allclose(ours.entropy_BT[0], drawn_from.entropy(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+def test_images_seen_once_serve_every_pass_to_the_bit(family: Family) -> None:
+    """Values and gradients, with a prompt without images in the row; and the model is left as it was."""
+    model, groups = make_model(family), make_groups(family)
+    model.model.visual.requires_grad_(False)
+    packed = pack(model, groups, patch_format=FORMATS[family])
+    runs: list[int] = []
+    model.model.visual.register_forward_pre_hook(lambda *_: runs.append(1))
+    found: list[tuple[torch.Tensor, ...]] = []
+    seen = SeenImages()
+    for kept in (None, seen, seen):
+        model.zero_grad()
+        logprobs = compute_logprobs(model, packed, seen=kept).logprobs_BT
+        logprobs.sum().backward()
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        found.append((logprobs, *(gradient.clone() for gradient in gradients)))
+    assert len(runs) == 2 and len(found[0]) > 20
+    assert all(torch.equal(*pair) for again in found[1:] for pair in zip(found[0], again, strict=True))
+    seen.forget()
+    compute_logprobs(model, packed, seen=seen)
+    assert len(runs) == 3 and "get_image_features" not in vars(model.model)
+
+
+def test_a_row_without_images_has_nothing_to_see() -> None:
+    model = make_model()
+    packed = pack(model, [(make_prompt([], seed=4), make_responses([3, 2]))])
+    plain, seen = (compute_logprobs(model, packed, seen=each).logprobs_BT for each in (None, SeenImages()))
+    assert torch.equal(plain, seen)
 
 
 def test_a_frozen_copy_with_a_folded_patch_embedding_serves_as_reference() -> None:

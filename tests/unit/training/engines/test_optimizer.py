@@ -94,6 +94,20 @@ def test_adam_gets_gradients_that_are_clipped_by_their_common_norm(
     assert gradients == pytest.approx([3 * factor, 4 * factor, 12 * factor], rel=1e-6)
 
 
+def test_the_norm_is_exact_where_float32_would_round_and_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum of squares that float32 cannot hold: 2**26 and many ones."""
+    weights = {str(place): nn.Parameter(torch.zeros(3)) for place in range(40)}
+    optimizer = Optimizer(weights, OptimizerSettings(grad_clip=1e9), World())
+    for place, weight in weights.items():
+        weight.grad = torch.tensor([8192.0 if place == "7" else 1.0, 1.0, -1.0])
+    reads: list[int] = []
+    read = torch.Tensor.__float__
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda tensor: (reads.append(1), read(tensor))[1])
+    monkeypatch.setattr(optimizer._adam, "step", lambda: None)
+    assert optimizer.step(0.0) == pytest.approx(math.sqrt(2**26 + 119), rel=1e-15)
+    assert len(reads) == 1
+
+
 def test_gradients_within_the_limit_are_left_alone() -> None:
     free, bound = (nn.Parameter(torch.tensor([0.3, -0.4])) for _ in range(2))
     follow(free, make(free, grad_clip=1e9), 0.01, 3)

@@ -31,10 +31,14 @@ from p2r.training.engines.local.group_cache import GroupCache
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A rollout's tokens, the end token included; `ended` is False when the token limit cut it off."""
+    """A rollout's tokens, the end token included; `ended` is False when the token limit cut it off.
+
+    logprobs: of each token in the distribution that it was drawn from; empty when decoding was greedy.
+    """
 
     token_ids: tuple[int, ...]
     ended: bool
+    logprobs: tuple[float, ...] = ()
 
 
 def generate_groups(
@@ -94,10 +98,12 @@ def _generate(
     rollouts = [[_Growing(limit) for _ in range(num_rollouts)] for limit in limits]
     slots_PG = rollouts  # the rollout at each place of the batch
     for step in range(max(limits)):
-        next_B = sampler.choose(logits_BV)
-        for rollout, token in zip((each for row in slots_PG for each in row), next_B.tolist(), strict=True):
+        next_B, logprobs_B = sampler.choose(logits_BV)
+        logprobs = [None] * len(next_B) if logprobs_B is None else logprobs_B.tolist()
+        slots = (each for row in slots_PG for each in row)
+        for rollout, token, logprob in zip(slots, next_B.tolist(), logprobs, strict=True):
             if rollout.going:
-                rollout.grow(token, engine.end_token_ids)
+                rollout.grow(token, logprob, engine.end_token_ids)
         num_going = [sum(rollout.going for rollout in row) for row in slots_PG]
         if not any(num_going):
             break
@@ -114,7 +120,7 @@ def _generate(
         axes_3PG = (place_P1 + step).expand(3, -1, next_PG.shape[1])
         output = engine.model(input_ids=next_PG, position_ids=axes_3PG, use_cache=False, layout=cache.next_step())
         logits_BV = engine.allow(output.logits.flatten(0, 1))
-    return [[Generated(tuple(rollout.tokens), rollout.ended) for rollout in row] for row in rollouts]
+    return [[rollout.finish() for rollout in row] for row in rollouts]
 
 
 def _who_stays(slots_PG: Sequence[Sequence[_Growing]], width: int) -> tuple[list[int], list[list[int]]]:
@@ -129,6 +135,7 @@ class _Growing:
 
     def __init__(self, limit: int) -> None:
         self.tokens: list[int] = []
+        self.logprobs: list[float] = []
         self.ended = False
         self._limit = limit
 
@@ -136,6 +143,11 @@ class _Growing:
     def going(self) -> bool:
         return not self.ended and len(self.tokens) < self._limit
 
-    def grow(self, token: int, end_token_ids: frozenset[int]) -> None:
+    def finish(self) -> Generated:
+        return Generated(tuple(self.tokens), self.ended, tuple(self.logprobs))
+
+    def grow(self, token: int, logprob: float | None, end_token_ids: frozenset[int]) -> None:
         self.tokens.append(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
         self.ended = token in end_token_ids

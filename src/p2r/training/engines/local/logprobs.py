@@ -24,7 +24,8 @@ groups, K places whose successor is predicted, V vocabulary, C channels of the h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,27 +156,75 @@ class Logprobs:
     entropy_BT: torch.Tensor | None
 
 
+class SeenImages:
+    """The features of a packed row's images from a tower that does not learn, which is run once for all passes."""
+
+    def __init__(self) -> None:
+        self._features: object = None
+
+    @contextmanager
+    def shown_to(self, model: VisionLanguageModel, packed: Packed) -> Generator[dict[str, torch.Tensor], None, None]:
+        """Have the model's forward pass find the features in place of the tower's; yields what it takes for images."""
+        inner, grids = model.model, packed.grids
+        if grids is None:
+            yield {}
+            return
+        if self._features is None:
+            with torch.no_grad():
+                images = _pixels(model, packed)
+                self._features = inner.get_image_features(**images, return_dict=True)  # pyright: ignore
+        # Newer versions of transformers take them as an argument, which older ones pass over in silence.
+        inner.get_image_features = self._remember  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            yield {"pixel_values": torch.empty(0, device=model.device), "image_grid_thw": grids}
+        finally:
+            del inner.get_image_features
+
+    def _remember(self, *_: object, **__: object) -> object:
+        return self._features
+
+    def forget(self) -> None:
+        """Free the memory; the next pass runs the tower again."""
+        self._features = None
+
+
+def learns_to_see(model: VisionLanguageModel) -> bool:
+    """Tell whether the vision tower is trained."""
+    return any(weight.requires_grad for weight in model.model.visual.parameters())
+
+
+def _pixels(model: VisionLanguageModel, packed: Packed) -> dict[str, torch.Tensor]:
+    """The images as the model takes them; nothing where there are none."""
+    if packed.patches is None or packed.grids is None:
+        return {}
+    frames: int = model.model.visual.patch_embed.temporal_patch_size  # pyright: ignore[reportAssignmentType]
+    pixels = normalize(packed.patches, packed.patch_format, device=model.device, dtype=model.dtype, frames=frames)
+    return {"pixel_values": pixels, "image_grid_thw": packed.grids}
+
+
 def compute_logprobs(
-    model: VisionLanguageModel, packed: Packed, *, temperature: float = 1.0, with_entropy: bool = False
+    model: VisionLanguageModel,
+    packed: Packed,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+    seen: SeenImages | None = None,
 ) -> Logprobs:
     """Run the model over a packed row.
 
     Args:
         model: with `attention.install` called on it.
         temperature: that of sampling; logits are divided by it.
+        seen: the row's images as another pass saw them; None to run the tower.
     """
-    images: dict[str, torch.Tensor] = {}
-    if packed.patches is not None and packed.grids is not None:
-        frames: int = model.model.visual.patch_embed.temporal_patch_size  # pyright: ignore[reportAssignmentType]
-        pixels = normalize(packed.patches, packed.patch_format, device=model.device, dtype=model.dtype, frames=frames)
-        images = {"pixel_values": pixels, "image_grid_thw": packed.grids}
-    hidden_NC = model.model(
-        input_ids=packed.ids_1N,
-        position_ids=packed.positions_31N,
-        use_cache=False,
-        layout=packed.layout,
-        **images,
-    ).last_hidden_state[0]
+    with nullcontext(_pixels(model, packed)) if seen is None else seen.shown_to(model, packed) as images:
+        hidden_NC = model.model(
+            input_ids=packed.ids_1N,
+            position_ids=packed.positions_31N,
+            use_cache=False,
+            layout=packed.layout,
+            **images,
+        ).last_hidden_state[0]
     hidden_KC = hidden_NC[packed.predictors_K]
 
     vocabulary = model.config.get_text_config().vocab_size

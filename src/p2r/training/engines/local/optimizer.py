@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypedDict
 
@@ -68,8 +68,7 @@ class Optimizer:
             if weight.grad is not None:
                 _move_gradient(self._masters[name], weight)
         gradients = [master.grad for master in self._masters.values() if master.grad is not None]
-        squares = sum(float(gradient.double().square().sum()) for gradient in gradients)
-        norm = math.sqrt(self._world.add_up([squares])[0])
+        norm = math.sqrt(self._world.add_up([_sum_squares(gradients)])[0])
         if not math.isfinite(norm):
             raise TrainingError(
                 f"the gradient's norm is {norm}",
@@ -127,12 +126,21 @@ def _move_gradient(master: torch.Tensor, weight: torch.Tensor) -> None:
     weight.grad = None
 
 
+def _sum_squares(tensors: Sequence[torch.Tensor]) -> float:
+    """The sum of all squares, in float64; the device is waited for once, however many tensors there are."""
+    if not tensors:
+        return 0.0
+    norms: list[torch.Tensor] = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
+    return float(torch.stack(norms).square().sum())
+
+
 def _make_adam(masters: list[torch.Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
     lr, betas, weight_decay = settings.lr, settings.betas, settings.weight_decay
-    if settings.kind == "adamw":
-        return torch.optim.AdamW(masters, lr=lr, betas=betas, weight_decay=weight_decay)
-    if settings.kind == "offload":
-        return torch.optim.AdamW(masters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+    if settings.kind in ("adamw", "offload"):
+        # Fused, a step needs no copies of the states (four bytes a weight, and more). On a CPU it would save nano
+        # 9 ms of a step of many seconds, and change the last bits of its published training.
+        fused = settings.kind == "offload" or masters[0].is_cuda
+        return torch.optim.AdamW(masters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused)
     if not masters[0].is_cuda:
         raise ConfigError(
             "optimizer.kind 'adamw8bit' needs an NVIDIA GPU", hint="optimizer.kind is 'adamw' or 'offload' on a CPU"

@@ -1,0 +1,163 @@
+"""A few groups that go through the model together: packed once, and what each pass over them finds.
+
+The first pass over a batch is the policy that sampled. Its log-probs are kept, for later updates to be clipped against,
+and are compared with those that the sampler found for the same tokens: two programs, or two number formats, seldom
+agree to the last digit, and where they are far apart the rollouts are not the policy's own.
+
+Shapes: B rollouts of a micro-batch, T longest response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from p2r.config import Phase
+from p2r.errors import ConfigError
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.local.engine import VisionLanguageModel
+from p2r.training.engines.local.distributed import World, run_as_forward
+from p2r.training.engines.local.logprobs import Packed, SeenImages, compute_logprobs, learns_to_see, pack
+from p2r.training.engines.local.policy import Policy, Snapshot
+from p2r.training.loss import BatchSize, LossReport, policy_loss
+
+
+class Reply(NamedTuple):
+    """A reply that is learned from. logprobs: the sampler's, empty where it did not tell them."""
+
+    token_ids: tuple[int, ...]
+    advantage: float
+    logprobs: tuple[float, ...] = ()
+
+
+class MicroBatch:
+    """Prompts with the replies that are learned from.
+
+    counts: False masks all of them.
+    gap: of the first pass; see `compare_with_sampler`. None before it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        phase: Phase,
+        rows: Sequence[tuple[EncodedPrompt, Sequence[Reply]]],
+        *,
+        counts: bool = True,
+    ) -> None:
+        self._model, self._phase = policy.model, phase
+        packable = [(prompt, [reply.token_ids for reply in replies]) for prompt, replies in rows]
+        self.packed: Packed = pack(policy.model, packable, patch_format=policy.checkpoint.patches)
+        replies = [reply for _, replies in rows for reply in replies]
+        if counts and phase.loss.importance_cap and any(not reply.logprobs for reply in replies):
+            raise ConfigError(
+                "loss.importance_cap needs the log-probs of the sampler, and it does not tell them",
+                hint="loss.importance_cap = 0",
+            )
+        self._advantages_B = torch.tensor([reply.advantage for reply in replies], device=policy.model.device)
+        self._mask_BT = self.packed.mask_BT & counts
+        self._sampler_BT = _lay_out_logprobs(replies, self.packed)
+        self._seen = None if learns_to_see(policy.model) else SeenImages()
+        self._reference_BT: torch.Tensor | None = None
+        self._old_BT: torch.Tensor | None = None
+        self.gap: torch.Tensor | None = None
+
+    @property
+    def has_reference(self) -> bool:
+        return self._reference_BT is not None
+
+    def measure_reference(self, snapshot: Snapshot) -> None:
+        """Log-probs under the phase's snapshot, once per batch."""
+        with torch.no_grad(), snapshot.reference() as engine:
+            self._reference_BT = self._measure(engine.model, with_entropy=False)[0]
+
+    def measure_old(self) -> None:
+        """Log-probs of the policy that sampled, before another mini-batch changes it."""
+        with torch.no_grad():
+            self._keep(self._measure(self._model, with_entropy=False)[0])
+
+    def compute_loss(self, batch: BatchSize, *, with_entropy: bool) -> LossReport:
+        """Line 34: this micro-batch's share of the loss, with gradient."""
+        logprobs_BT, entropy_BT = self._measure(self._model, with_entropy=with_entropy)
+        is_first = self._old_BT is None
+        if is_first:
+            self._keep(logprobs_BT.detach())
+        return policy_loss(
+            logprobs_BT,
+            None if is_first else self._old_BT,
+            self._reference_BT,
+            self._advantages_B,
+            self._mask_BT,
+            self._phase.loss,
+            batch,
+            sampler_logprobs_BT=self._sampler_BT,
+            entropy_BT=entropy_BT,
+        )
+
+    def forget_images(self) -> None:
+        """Free the memory of the images' features, after the last pass."""
+        if self._seen is not None:
+            self._seen.forget()
+
+    def _keep(self, logprobs_BT: torch.Tensor) -> None:
+        self._old_BT = logprobs_BT
+        self.gap = compare_with_sampler(logprobs_BT, self._sampler_BT, self._mask_BT)
+
+    def _measure(self, model: VisionLanguageModel, *, with_entropy: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probs at the temperature of sampling, and entropies."""
+        return run_as_forward(model, _measure, self.packed, self._phase.rollout.temperature, with_entropy, self._seen)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerGap:
+    """The distance between the policy's first pass and what the sampler found, over tokens.
+
+    diff, diff_max: mean and largest absolute difference of the probabilities.
+    ratio: mean of policy / sampler.
+    kl: the k3 estimate of the divergence of the policy from the sampler, in nats.
+    """
+
+    diff: float
+    diff_max: float
+    ratio: float
+    kl: float
+
+
+def gather_gap(micros: Sequence[MicroBatch], world: World) -> SamplerGap | None:
+    """The gap over the tokens of all processes; None where no sampler told its log-probs."""
+    gaps = torch.stack([micro.gap for micro in micros if micro.gap is not None])
+    num_known, diff, ratio, kl = world.add_up(list(map(float, gaps[:, :-1].sum(dim=0))))
+    diff_max = max(world.gather([float(gaps[:, -1].max())]))
+    return SamplerGap(diff / num_known, diff_max, ratio / num_known, kl / num_known) if num_known else None
+
+
+def compare_with_sampler(logprobs_BT: torch.Tensor, sampler_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """Compare the tokens of which both log-probs are known.
+
+    Returns:
+        (5,): their number; sums of the differences, ratios and divergences of `SamplerGap`; the largest difference.
+    """
+    known_BT = mask_BT & ~sampler_BT.isnan()
+    apart_BT = torch.where(known_BT, logprobs_BT - sampler_BT, 0)
+    ratio_BT = apart_BT.exp()
+    diff_BT = torch.where(known_BT, (logprobs_BT.exp() - sampler_BT.exp()).abs(), 0)
+    sums = [known_BT.to(ratio_BT.dtype), diff_BT, ratio_BT * known_BT, apart_BT.expm1() - apart_BT]
+    return torch.stack([*(each_BT.sum() for each_BT in sums), diff_BT.max()])
+
+
+def _lay_out_logprobs(replies: Sequence[Reply], packed: Packed) -> torch.Tensor:
+    """(B, T) of the sampler's log-probs, NaN where they are not known."""
+    longest = packed.mask_BT.shape[1]
+    rows = [[*reply.logprobs, *[torch.nan] * (longest - len(reply.logprobs))] for reply in replies]
+    return torch.tensor(rows, device=packed.mask_BT.device)
+
+
+def _measure(
+    model: VisionLanguageModel, packed: Packed, temperature: float, with_entropy: bool, seen: SeenImages | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probs and entropies as a tuple, in which FSDP finds them."""
+    measured = compute_logprobs(model, packed, temperature=temperature, with_entropy=with_entropy, seen=seen)
+    return measured.logprobs_BT, measured.entropy_BT
