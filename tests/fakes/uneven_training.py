@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 uneven_training.py OUT
 
-Writes OUT/gradients.pt and OUT/report.json of an update on groups that the second process alone has; and a run into
+Writes OUT/whole.pt and OUT/whole.json of an update on groups that the second process alone has; and a run into
 OUT/run, in which the second process has no group in the first step and nobody has one in the second. A run with
 dynamic sampling is in OUT/drawn, and in OUT/resumed as it goes on from its first checkpoint.
 """

@@ -44,6 +44,12 @@ class Partner(Protocol):
         ...
 
 
+class Guard(Protocol):
+    """Awaits work, and raises a P2RError in its place when it is of no use to wait any longer."""
+
+    async def __call__(self, work: Awaitable[Result]) -> Result: ...
+
+
 class BatchModel(Protocol):
     """A model that replies to many prompts at once, always in the same way to the same prompts."""
 
@@ -64,12 +70,13 @@ class FreePartner:
     """A model that batches and bounds its calls itself: a server.
 
     num_at_once: the most walks under way, each of which holds its images.
+    guard: awaits the walks, and leaves them when they cannot be answered any more; None to just await them.
     """
 
     is_elsewhere = True
 
-    def __init__(self, model: Model, *, num_at_once: int) -> None:
-        self._model = model
+    def __init__(self, model: Model, *, num_at_once: int, guard: Guard | None = None) -> None:
+        self._model, self._guard = model, guard
         self._slots = asyncio.Semaphore(num_at_once)
 
     @property
@@ -81,7 +88,8 @@ class FreePartner:
             async with self._slots:
                 return await walk()
 
-        return await finish_all([run_one(walk) for walk in walks])
+        work = finish_all([run_one(walk) for walk in walks])
+        return await (work if self._guard is None else self._guard(work))
 
 
 class LockstepPartner:

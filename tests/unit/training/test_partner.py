@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +19,13 @@ from PIL import Image
 
 from p2r.config import PartnerSettings
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import ConfigError, EndpointError
+from p2r.errors import ConfigError, EndpointError, TrainingError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.models.nano import CHECKPOINT
 from p2r.models.scripted import ScriptedModel
-from p2r.training import partner as partner_module
+from p2r.training import keeper
+from p2r.training import server as server_module
 from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.memo import Memo, MemoReasoner, evidence_key
 from p2r.training.partner import open_partner
@@ -200,7 +205,7 @@ def settings(url: str, script: Path, text: str, timeout_s: float = 300) -> Partn
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partner_module, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(server_module, "LOOK_EVERY_S", 0.05)
 
 
 async def test_a_server_is_started_with_the_checkpoint_and_ended(tmp_path: Path, url: str) -> None:
@@ -209,8 +214,10 @@ async def test_a_server_is_started_with_the_checkpoint_and_ended(tmp_path: Path,
         assert opened.model.name == "frozen"
         assert opened.model.profile.family == "qwen3_vl"
         with pytest.raises(ConfigError, match="something answers at"):
-            async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+            async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path / "another run"):
                 pass
+        assert (tmp_path / "partner.json").exists()
+    assert not (tmp_path / "partner.json").exists()
     assert (tmp_path / "partner.log").read_text().splitlines()[0] == f"serving {CHECKPOINT}"
     with pytest.raises(EndpointError, match="cannot reach"):
         async with open_partner(partner.model_copy(update={"launch": None}), BatchScript(dead), CHECKPOINT, tmp_path):
@@ -245,3 +252,122 @@ async def test_a_command_that_is_not_there_says_so(tmp_path: Path, url: str) -> 
     with pytest.raises(ConfigError, match="no-such-program"):
         async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
             pass
+
+
+MORTAL = """
+import http.server, json, os, pathlib, sys
+starts = pathlib.Path(sys.argv[0]).with_suffix(".starts")
+starts.write_text((starts.read_text() if starts.exists() else "") + "x")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.reply({"data": [{"id": "frozen"}]})
+    def do_POST(self):
+        if len(starts.read_text()) <= MOST_DEATHS:
+            print("out of GPU memory", flush=True)
+            os._exit(7)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "yes"}
+        self.reply({"id": "1", "object": "chat.completion", "created": 0, "model": "frozen",
+                    "choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+    def reply(self, content):
+        body = json.dumps(content).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+
+
+async def ask_a_mortal(folder: Path, url: str, num_deaths: int) -> list[str]:
+    text = MORTAL.replace("MOST_DEATHS", str(num_deaths))
+    async with open_partner(
+        settings(url, folder / "server.py", text), BatchScript(dead), CHECKPOINT, folder
+    ) as partner:
+
+        async def ask() -> str:
+            return (await partner.model.complete(prompt("is it?"), GREEDY)).text
+
+        return await partner.run([ask, ask])
+
+
+async def test_a_server_that_dies_is_launched_again_and_what_it_left_is_asked_again(
+    tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await ask_a_mortal(tmp_path, url, 1) == ["yes", "yes"]
+    assert (tmp_path / "server.starts").read_text() == "xx"
+    assert "ended with code 7: " in caplog.text and "out of GPU memory; launching it again, see" in caplog.text
+
+
+async def test_a_server_that_dies_twice_stops_the_run_with_its_code_and_its_last_words(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(TrainingError, match=r"ended with code 7: .*out of GPU memory; it was launched twice") as caught:
+        await ask_a_mortal(tmp_path, url, 2)
+    assert str(tmp_path / "partner.log") in caught.value.hint
+    assert (tmp_path / "server.starts").read_text() == "xx"
+
+
+def is_gone(pid: int, deadline_s: float = 30) -> bool:
+    end = time.monotonic() + deadline_s
+    while (started := keeper.started_at(pid)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not started
+
+
+TRAINER = """
+import asyncio, sys
+from pathlib import Path
+from p2r.training.server import Server
+async def main():
+    server = Server(sys.argv[1], sys.argv[2], Path("x"), Path(sys.argv[3]), timeout_s=60)
+    async with server.running():
+        print("up", flush=True)
+        await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+def start_trainer(folder: Path, url: str) -> tuple[subprocess.Popen[str], int, int]:
+    """A process with a launched server; and the numbers of the server and of its keeper."""
+    launch = settings(url, folder / "server.py", SERVER).launch
+    command = [sys.executable, "-c", TRAINER, str(launch), url, str(folder)]
+    trainer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None and trainer.stdout.readline() == "up\n"
+    record = json.loads((folder / "partner.json").read_text())
+    return trainer, record["pid"], record["group"]
+
+
+def test_a_killed_trainer_leaves_no_server(tmp_path: Path, url: str) -> None:
+    trainer, server, group = start_trainer(tmp_path, url)
+    trainer.kill()
+    trainer.wait()
+    assert is_gone(server) and is_gone(group)
+    assert not (tmp_path / "partner.json").exists()
+
+
+async def test_a_server_that_lost_its_keeper_is_ended_by_the_next_run_of_the_folder(
+    tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer, server, group = start_trainer(tmp_path, url)
+    os.kill(group, signal.SIGKILL)
+    trainer.kill()
+    trainer.wait()
+    assert keeper.started_at(server)
+    partner = settings(url, tmp_path / "server.py", SERVER)
+    async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path) as opened:
+        assert opened.model.name == "frozen"
+        assert json.loads((tmp_path / "partner.json").read_text())["pid"] != server
+    assert is_gone(server)
+    assert "had launched was still there: ended" in caplog.text
+
+
+def test_a_record_of_another_process_ends_nothing(tmp_path: Path) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    record = tmp_path / "partner.json"
+    try:
+        for facts in ({"pid": sleeper.pid, "group": sleeper.pid, "started": "long ago"}, {}):
+            record.write_text(json.dumps(facts))
+            assert not keeper.end_recorded(record)
+            assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()

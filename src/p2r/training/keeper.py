@@ -1,0 +1,85 @@
+"""Runs a command, and ends it when the process that wants it has gone, however that ended.
+
+    python keeper.py RECORD COMMAND...
+
+The trainer holds the other end of this program's standard input. The pipe closes when the trainer closes it, and also
+when the trainer is killed; then the command is ended with everything that it has started. RECORD names the command
+while it runs, so that a later call of the trainer knows a server that even this program could not end.
+
+Only the standard library is imported, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PATIENCE_S = 15.0
+"""Seconds that the command may take to end before it is killed."""
+LOOK_EVERY_S = 0.1
+SIGNALLED = 128
+"""A shell adds this to the number of the signal that ended a command."""
+
+
+def keep(record: Path, command: list[str]) -> int:
+    """Run a command until it ends, or standard input does; returns its exit code as a shell would."""
+    signal.signal(signal.SIGTERM, _survive)  # a signal that is ignored would stay ignored in the command
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    facts = {"pid": process.pid, "group": os.getpgrp(), "started": started_at(process.pid), "command": command}
+    record.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    try:
+        while process.poll() is None:
+            if select.select([sys.stdin], [], [], LOOK_EVERY_S)[0] and not os.read(sys.stdin.fileno(), 1):
+                os.killpg(0, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(PATIENCE_S)
+                record.unlink(missing_ok=True)
+                os.killpg(0, signal.SIGKILL)  # whatever is left of the group, this program included
+    finally:
+        record.unlink(missing_ok=True)
+    return SIGNALLED - process.returncode if process.returncode < 0 else process.returncode
+
+
+def _survive(*_: object) -> None:
+    """Do nothing: the end of the command is waited for."""
+
+
+def started_at(pid: int) -> str:
+    """When a process began, which tells it from a later one of the same number; "" when there is none."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.parent.parent.joinpath("self").exists():
+        try:
+            return stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        except OSError:
+            return ""
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def end_recorded(record: Path) -> bool:
+    """End a command that a record names, if it still runs; tells whether it did."""
+    try:
+        facts = json.loads(record.read_text(encoding="utf-8"))
+        pid, group, started = int(facts["pid"]), int(facts["group"]), str(facts["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    is_running = started != "" and started_at(pid) == started
+    for sign in (signal.SIGTERM, signal.SIGKILL) if is_running else ():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, sign)
+        deadline = time.monotonic() + PATIENCE_S
+        while started_at(pid) == started and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
+    record.unlink(missing_ok=True)
+    return is_running
+
+
+if __name__ == "__main__":
+    sys.exit(keep(Path(sys.argv[1]), sys.argv[2:]))

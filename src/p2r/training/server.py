@@ -1,0 +1,217 @@
+"""A server that the trainer launches, watches, launches once more when it dies, and ends.
+
+It runs under `keeper`, a small program that ends it when the trainer has gone, also after a kill. While it is launched
+again, questions wait; when it dies again, whatever waits for it is left and the run stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
+from p2r.errors import ConfigError, EndpointError, TrainingError
+from p2r.models.server.lookup import list_models
+from p2r.training import keeper
+from p2r.types import Completion
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+Listing = tuple[str, list[str]]
+"""The URL below which a server's API lies, and its models."""
+
+LOOK_EVERY_S = 1.0
+MOST_STARTS = 2
+LOG_FILE, RECORD_FILE = "partner.log", "partner.json"
+LAST_CHARS = 600
+
+
+class Server:
+    """A command that serves the frozen role at `url`.
+
+    up: whether it is healthy. num_starts: how often it was launched.
+    """
+
+    def __init__(self, command: str, url: str, checkpoint: Path, folder: Path, *, timeout_s: float) -> None:
+        port = str(urlsplit(url).port or 80)
+        self._command = [
+            part.replace("{checkpoint}", str(checkpoint)).replace("{port}", port) for part in shlex.split(command)
+        ]
+        self._url, self._timeout_s = url, timeout_s
+        self._log, self._record = folder / LOG_FILE, folder / RECORD_FILE
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.up = asyncio.Event()
+        self.num_starts = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Listing, None]:
+        """Launch it, watch it within the block, and end it; yields what it serves.
+
+        Raises:
+            ConfigError: the command cannot be run, or something that this folder's runs did not start answers already.
+            EndpointError: it ended, or was not healthy in time.
+        """
+        await self._make_room()
+        try:
+            listing = await self._launch()
+            self._watching = asyncio.create_task(self._watch())
+            yield listing
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
+                await asyncio.gather(self._watching, return_exceptions=True)
+            self._end()
+
+    async def guard(self, work: Awaitable[Result]) -> Result:
+        """Await work that asks the server; leave it when the server has died for good.
+
+        Raises:
+            TrainingError: it has.
+        """
+        task, watching = asyncio.ensure_future(work), self._watching
+        assert watching is not None, "the server is running"
+        try:
+            await asyncio.wait({task, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                watching.result()  # raises
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def has_died_since(self, num_starts: int) -> bool:
+        """Tell whether it has died since it was launched for the `num_starts`-th time."""
+        if self._process is not None and self._process.poll() is not None:
+            self.up.clear()
+        return self.num_starts != num_starts or not self.up.is_set()
+
+    async def _make_room(self) -> None:
+        """End the server that a killed run of this folder has left, and see that nothing answers at the URL."""
+        if await asyncio.to_thread(keeper.end_recorded, self._record):
+            logger.warning("a server that an earlier run of %s had launched was still there: ended", self._log.parent)
+        with contextlib.suppress(EndpointError):
+            await look(self._url)
+            raise ConfigError(
+                f"something answers at {self._url} before partner.launch was run",
+                hint="it is not a server of this run: end it, or leave out partner.launch to use it as it is",
+            )
+
+    async def _launch(self) -> Listing:
+        """Start the command, and wait until it is healthy."""
+        self.num_starts += 1
+        if shutil.which(self._command[0]) is None:
+            raise ConfigError(
+                f"partner.launch cannot be run: there is no program {self._command[0]}",
+                hint="is the program installed, and on the path?",
+            )
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        kept = [sys.executable, "-I", keeper.__file__, str(self._record), *self._command]
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                kept, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+            )
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        while True:
+            if (code := self._process.poll()) is not None:
+                raise EndpointError(
+                    f"partner.launch ended with code {code}: {self._last_words()}", hint=f"see {self._log}"
+                )
+            with contextlib.suppress(EndpointError):
+                listing = await look(self._url)
+                self.up.set()
+                return listing
+            if asyncio.get_running_loop().time() > deadline:
+                raise EndpointError(
+                    f"{self._url} was not healthy within {self._timeout_s:g} seconds: {self._last_words()}",
+                    hint=f"see {self._log}; raise partner.launch_timeout_s if it only needs more time",
+                )
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _watch(self) -> None:
+        """Look after the process until it has died too often.
+
+        Raises:
+            TrainingError: it has; or it did not come up again.
+        """
+        while True:
+            assert self._process is not None, "the server was launched"
+            while (code := self._process.poll()) is None:
+                await asyncio.sleep(LOOK_EVERY_S)
+            self.up.clear()
+            said = f"the server of partner.launch ended with code {code}: {self._last_words()}"
+            self._end()  # what it has left of its processes
+            if self.num_starts == MOST_STARTS:
+                raise TrainingError(f"{said}; it was launched twice", hint=f"see {self._log}; then `resume=True`")
+            logger.warning("%s; launching it again, see %s", said, self._log)
+            try:
+                await self._launch()
+            except (ConfigError, EndpointError) as error:
+                raise TrainingError(f"{said}; then {error.message}", hint=error.hint) from error
+
+    def _end(self) -> None:
+        """End the server and everything that it has started: its keeper does, when its input closes."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None, "it was started with a pipe"
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(keeper.PATIENCE_S + 2)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _last_words(self) -> str:
+        """The end of its output, in one line."""
+        try:
+            text = self._log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return "it wrote nothing"
+        lines = [line.strip() for line in text[-LAST_CHARS:].splitlines() if line.strip()]
+        return " | ".join(lines[-3:]) or "it wrote nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedModel:
+    """A model behind a server that may be launched again: what its death has cut off is asked once more."""
+
+    model: Model
+    server: Server
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self.model.profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        while True:
+            await self.server.up.wait()
+            num_starts = self.server.num_starts
+            try:
+                return await self.model.complete(prompt, decoding)
+            except EndpointError:
+                if not self.server.has_died_since(num_starts):
+                    raise
+
+
+async def look(url: str) -> Listing:
+    """List what is served at `url`. Raises EndpointError when nothing answers."""
+    return await asyncio.to_thread(list_models, url, os.environ.get("OPENAI_API_KEY", ""))
