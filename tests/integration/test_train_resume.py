@@ -97,6 +97,18 @@ def test_a_changed_recipe_is_refused_with_the_differences(whole: Path) -> None:
         run(changed, resume=True)
 
 
+def test_a_prolonged_run_is_the_longer_one(tmp_path: Path) -> None:
+    def make(out: Path, steps: int) -> Recipe:
+        return make_recipe(out, [f'schedule=[{{role="perceiver", steps={steps}, lr=1e-4}}]', "probe.num=1"])
+
+    run(make(tmp_path / "longer", 3))
+    for steps in (1, 3):
+        run(make(tmp_path / "prolonged", steps), resume=steps == 3)
+    longer, prolonged = (tmp_path / name for name in ("longer", "prolonged"))
+    assert read_metrics(prolonged) == read_metrics(longer)
+    assert_equal_parts(*(out / "checkpoints" / "000-000003" / "part-0.pt" for out in (prolonged, longer)))
+
+
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no run"):
         run(make_recipe(tmp_path / "run"), resume=True)

@@ -207,7 +207,9 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
         run_step = done.run_step if done is not None else 0
         with Trackers(recipe.trackers if world.is_first else None, run.folder, first_step=run_step) as trackers:
             training = Training(recipe, world, watcher, run, trackers, stop, rows, probed, run_step)
-            training.best = done.best if done is not None else None
+            training.best = run.best
+            for sentence in run.remarks:
+                training.say(sentence)
             for data in {id(each): each for each in rows.values()}.values():
                 for sentence in data.explain():
                     training.say(sentence)

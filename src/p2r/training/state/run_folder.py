@@ -13,13 +13,10 @@ difficulty/            measurements of pre-rollouts, per phase
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.errors import ConfigError, StorageError, count_nouns, mask_secrets
@@ -35,26 +32,10 @@ from p2r.runs.training import (
     read_rows,
 )
 from p2r.training.engines.local.distributed import World
+from p2r.training.state.changes import check_lengths, list_changes
 from p2r.training.state.checkpoint import Checkpoints, Position
 
 LOG_FILES = (METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE)
-FREE_SETTINGS = frozenset(
-    {
-        "out",
-        "trackers",
-        "checkpoint",
-        "guards",
-        "model.device",
-        "model.gradient_checkpointing",
-        "optimizer.micro_batch_groups",
-        "rollout.prompts_at_once",
-        "partner.concurrency",
-        "partner.timeout_s",
-        "partner.launch_timeout_s",
-        "partner.max_error_rate",
-    }
-)
-"""Settings that change nothing but rounding, so that a resumed run may have others."""
 
 
 @dataclass(slots=True)
@@ -63,6 +44,8 @@ class RunFolder:
 
     position: of its last checkpoint; None at the beginning.
     logs: by file name; only the first process writes.
+    best: accuracy of the best probe so far, None before the first.
+    remarks: sentences on what differs from the recipe of an earlier call.
     steps, probes: rows of the current phase so far.
     """
 
@@ -70,6 +53,8 @@ class RunFolder:
     checkpoints: Checkpoints
     position: Position | None
     logs: Mapping[str, Log]
+    best: float | None = None
+    remarks: Sequence[str] = ()
     steps: list[Step] = field(default_factory=list[Step])
     probes: list[Probe] = field(default_factory=list[Probe])
 
@@ -87,8 +72,11 @@ class RunFolder:
         self.probes = [row for row in read_rows(self.folder / PROBES_FILE, Probe) if row.phase == phase.name]
 
     def has_finished(self, phase: Phase) -> bool:
-        """Tell whether an earlier call has finished the phase."""
-        return self.position is not None and (self.folder / phase.name).is_dir()
+        """Tell whether an earlier call has finished the phase, and it has not been prolonged since."""
+        done = self.position
+        if done is None or not (self.folder / phase.name).is_dir():
+            return False
+        return done.phase != phase.index or phase.steps is None or done.step >= phase.steps
 
     def process_folder(self, kind: str, phase: Phase, world: World) -> Path:
         """The folder in which this process keeps what it finds out about its own rows."""
@@ -105,25 +93,35 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
     """
     folder = recipe.out
     checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint.keep_last, world)
+    before: Recipe | None = None
     with ExitStack() as closing:
         if world.is_first:
             with explain_write_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             closing.callback(unlock_folder, lock_folder(folder))
-            _check_recipe(folder, recipe, resume=resume)
+            before = _check_recipe(folder, recipe, resume=resume)
         world.wait()
         position = checkpoints.last_position() if resume else None
         logs: dict[str, Log] = {}
+        best, remarks = position.best if position is not None else None, list[str]()
         if world.is_first:
             if resume and position is None:
-                _check_nothing_is_lost(folder, recipe)
+                _check_nothing_is_lost(folder, before or recipe, recipe)
+            if before is not None:
+                remarks = check_lengths(before, recipe, position)
+                if best is not None and not _has_same_probe(before, recipe):
+                    best = None
+                    remarks.append("the probe asks other questions now: best/ is chosen anew")
+            with explain_write_errors(folder):
+                replace_file(folder / RECIPE_FILE, mask_secrets(recipe.model_dump_json(indent=2)) + "\n")
             kept = position.log_bytes if position is not None else {}
             logs = {file: closing.enter_context(Log(folder / file, num_bytes=kept.get(file, 0))) for file in LOG_FILES}
         world.wait()
-        yield RunFolder(folder, checkpoints, position, logs)
+        yield RunFolder(folder, checkpoints, position, logs, world.gather([best])[0], remarks)
 
 
-def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> Recipe | None:
+    """Compare the recipe with that of the run that is resumed, and return the latter; None for a new run."""
     path = folder / RECIPE_FILE
     metrics = folder / METRICS_FILE
     if not path.exists() and any(_has_contents(folder / file) for file in LOG_FILES):
@@ -136,9 +134,7 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
             raise StorageError(
                 f"{folder} holds no run that could be resumed", hint="leave out `resume=True` to start one"
             )
-        with explain_write_errors(folder):
-            replace_file(path, mask_secrets(recipe.model_dump_json(indent=2)) + "\n")
-        return
+        return None
     if not resume:
         raise StorageError(
             f"{folder} holds a run already", hint="continue it with `resume=True`, or choose another `out`"
@@ -156,17 +152,19 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> None:
             f"{folder} was trained with another recipe: {'; '.join(changed)}",
             hint="resume with the recipe of the run, or choose another `out`",
         )
-    text = path.read_text(encoding="utf-8")
-    if mask_secrets(text) != text:  # written before passwords were masked
-        with explain_write_errors(folder):
-            replace_file(path, mask_secrets(text))
+    return before
+
+
+def _has_same_probe(before: Recipe, now: Recipe) -> bool:
+    """Tell whether the probe asks the same questions, however often."""
+    return before.probe.model_copy(update={"every": now.probe.every}) == now.probe
 
 
 def _has_contents(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _check_nothing_is_lost(folder: Path, recipe: Recipe) -> None:
+def _check_nothing_is_lost(folder: Path, before: Recipe, recipe: Recipe) -> None:
     """Refuse to start a run again that must have had a checkpoint.
 
     A run that was killed before its first checkpoint has logged at most `checkpoint.every` steps and finished no
@@ -174,35 +172,10 @@ def _check_nothing_is_lost(folder: Path, recipe: Recipe) -> None:
     """
     path = folder / METRICS_FILE
     num_steps = len(read_lines(path)) if path.exists() else 0
-    every = max(recipe.checkpoint.every, load_recipe(folder / RECIPE_FILE).checkpoint.every)
+    every = max(recipe.checkpoint.every, before.checkpoint.every)
     if num_steps > every or any((folder / phase.name).is_dir() for phase in recipe.phases()):
         steps = count_nouns(num_steps, "step")
         raise StorageError(
             f"{folder} has {steps} in {METRICS_FILE} and no checkpoint to resume from",
             hint="put the checkpoints back, or choose another `out`",
         )
-
-
-def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:
-    """The settings that differ between two recipes, except those that change no result."""
-    before, now = _number_phases(before), _number_phases(now)
-    if isinstance(before, dict) and isinstance(now, dict):
-        names = {key: f"{name}.{key}" if name else key for key in [*before, *now]}
-        return [
-            change
-            for key, full in names.items()
-            if re.sub(r"^schedule\.\d+\.", "", full) not in FREE_SETTINGS
-            for change in list_changes(before.get(key), now.get(key), full)
-        ]
-    return [] if before == now else [f"{name} was {_show(before)}, now {_show(now)}"]
-
-
-def _number_phases(value: JsonValue) -> JsonValue:
-    """A list of tables, such as the schedule, as tables by their numbers; anything else as it is."""
-    if isinstance(value, list) and all(isinstance(each, dict) for each in value):
-        return {str(number): each for number, each in enumerate(value)}
-    return value
-
-
-def _show(value: JsonValue) -> str:
-    return "not set" if value is None else json.dumps(value)

@@ -14,7 +14,8 @@ from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, read_log, replace_folder
 from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Step
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.run_folder import list_changes, open_run
+from p2r.training.state.changes import list_changes
+from p2r.training.state.run_folder import open_run
 from p2r.training.watch.trackers import Trackers
 
 

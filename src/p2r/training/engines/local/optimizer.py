@@ -17,7 +17,7 @@ import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import torch
 from torch import nn
@@ -96,13 +96,29 @@ class Optimizer:
         return {"adam": self._adam.state_dict(), "masters": copies}
 
     def load(self, state: OptimizerState) -> None:
-        self._adam.load_state_dict(state["adam"])
+        """Restore what `state` returned, also that of the other of the kinds "adamw" and "offload".
+
+        The weights have been restored already.
+        """
+        adam = state["adam"]
+        groups = [
+            {**saved, **{name: own.get(name) for name in _HOW}}
+            for saved, own in zip(
+                cast("list[dict[str, object]]", adam["param_groups"]), self._adam.param_groups, strict=True
+            )
+        ]
+        self._adam.load_state_dict({**adam, "param_groups": groups})
         with torch.no_grad():
-            for name, saved in state["masters"].items():
-                self._masters[name].copy_(saved)
+            for name, weight in self._weights.items():
+                if self._is_copy(name):  # the other kind may have had none: then the weight is the master
+                    self._masters[name].copy_(state["masters"].get(name, own_part(weight.detach())))
 
     def _is_copy(self, name: str) -> bool:
         return self._masters[name].data_ptr() != own_part(self._weights[name].detach()).data_ptr()
+
+
+_HOW = ("fused", "foreach")
+"""Settings of AdamW that say how it computes, not what."""
 
 
 def rate_at(settings: OptimizerSettings, peak: float, step: int, num_steps: int) -> float:

@@ -1,0 +1,139 @@
+"""Settings that may differ when a run is resumed: those that change no result, and how long it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from p2r.config import Phase, Recipe
+from p2r.errors import StorageError, count_nouns
+from p2r.runs.training import EVIDENCE_FOLDER
+from p2r.training.state.checkpoint import Position
+
+ROUNDING = "changes nothing but rounding"
+REACHED = "says how the frozen role is reached, not what it is"
+WATCHES = "only watches the run"
+LENGTH = "changes how long the run is, see `check_lengths`"
+FREE_SETTINGS: Mapping[str, str] = {
+    "out": "the folder may have been moved",
+    "trackers": WATCHES,
+    "guards": WATCHES,
+    "probe": f"{WATCHES}; with other questions best/ is chosen anew",
+    "checkpoint": "says how often the state is kept",
+    "data.skip_bad": "says how many unusable rows are put up with, not which rows are usable",
+    "schedule.N.steps": LENGTH,
+    "phase.steps": LENGTH,
+    "iterations": LENGTH,
+    "model.device": ROUNDING,
+    "model.gradient_checkpointing": ROUNDING,
+    "optimizer.micro_batch_groups": ROUNDING,
+    "rollout.prompts_at_once": ROUNDING,
+    "partner.url": REACHED,
+    "partner.launch": REACHED,
+    "partner.launch_timeout_s": REACHED,
+    "partner.transport": REACHED,
+    "partner.concurrency": REACHED,
+    "partner.timeout_s": REACHED,
+    "partner.max_error_rate": "says when the run stops",
+}
+"""Each setting, or table of settings, that a resumed run may have otherwise, and why."""
+EXACT_KINDS = frozenset({"adamw", "offload"})
+"""Values of optimizer.kind that keep the same float32 states, so that one goes on from the other's."""
+
+
+def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:
+    """The settings that differ between two recipes, except those that may."""
+    before, now = _number_phases(before), _number_phases(now)
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = {key: f"{name}.{key}" if name else key for key in [*before, *now]}
+        return [
+            change
+            for key, full in names.items()
+            if not _may_differ(full, before.get(key), now.get(key))
+            for change in list_changes(before.get(key), now.get(key), full)
+        ]
+    return [] if before == now else [f"{name} was {_show(before)}, now {_show(now)}"]
+
+
+def _may_differ(name: str, before: JsonValue, now: JsonValue) -> bool:
+    in_phase = re.sub(r"^schedule\.\d+\.", "", name)
+    if in_phase == "optimizer.kind":
+        return {before, now} <= EXACT_KINDS if isinstance(before, str) and isinstance(now, str) else False
+    is_added_phase = re.fullmatch(r"schedule\.\d+", name) is not None and None in (before, now)
+    return is_added_phase or in_phase in FREE_SETTINGS or re.sub(r"\d+", "N", name) in FREE_SETTINGS
+
+
+def check_lengths(before: Recipe, now: Recipe, done: Position | None) -> list[str]:
+    """Check that phases that have begun can still become as long as a recipe says now.
+
+    Args:
+        done: the position of the last checkpoint; without one the run begins again, and nothing has begun.
+
+    Returns:
+        A sentence for each of them that has another length.
+
+    Raises:
+        StorageError: a phase from which another has begun would be longer or shorter, one under way would have fewer
+            steps than it has taken, or one that has begun would be another.
+    """
+    if done is None:
+        return []
+    old, new = before.phases(), now.phases()
+    last = max((phase.index for phase in old if _has_begun(phase, done, now.out)), default=0)
+    if len(new) <= last:
+        raise _refuse(f"phase {old[last].name} has begun, and is not in the schedule any more", now)
+    remarks: list[str] = []
+    for was, phase in zip(old[: last + 1], new, strict=False):
+        if was.name != phase.name:
+            raise _refuse(f"phase {was.name} has begun, and would be {phase.name} now", now)
+        if (was.steps, was.passes) == (phase.steps, phase.passes):
+            continue
+        if phase.index < last:
+            raise _refuse(
+                f"phase {was.name} has ended and {old[last].name} has begun from it: it had {_say_length(was)}, and "
+                f"cannot have {_say_length(phase)} now",
+                now,
+            )
+        num_done = done.step if done.phase == phase.index else 0
+        if was.steps is None or phase.steps is None or phase.steps < num_done:
+            raise _refuse(
+                f"phase {was.name} has taken {count_nouns(num_done, 'step')} of {_say_length(was)}, and cannot have "
+                f"{_say_length(phase)} now",
+                now,
+            )
+        scheduler = phase.optimizer.scheduler
+        rates = "" if scheduler == "constant" else f"; its {scheduler} rates are those of {phase.steps} from here on"
+        remarks.append(f"phase {phase.name} has {_say_length(phase)} now, in place of {was.steps}{rates}")
+    return remarks
+
+
+def _has_begun(phase: Phase, done: Position, folder: Path) -> bool:
+    """Tell whether a phase has a checkpoint, or the frozen role has been asked for its evidence."""
+    return phase.index <= done.phase or any((folder / EVIDENCE_FOLDER).glob(f"{phase.name}*"))
+
+
+def _say_length(phase: Phase) -> str:
+    return count_nouns(phase.passes, "pass", "passes") if phase.steps is None else count_nouns(phase.steps, "step")
+
+
+def _refuse(message: str, recipe: Recipe) -> StorageError:
+    return StorageError(
+        message,
+        hint="resume with the lengths that the run had; or choose another `out`, and begin from a phase of this one "
+        f"with model.source = {recipe.out}/PHASE",
+    )
+
+
+def _number_phases(value: JsonValue) -> JsonValue:
+    """A list of tables, such as the schedule, as tables by their numbers; anything else as it is."""
+    if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        return {str(number): each for number, each in enumerate(value)}
+    return value
+
+
+def _show(value: JsonValue) -> str:
+    return "not set" if value is None else json.dumps(value)

@@ -1,0 +1,160 @@
+"""Settings that may differ when a run is resumed, and runs that become longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from p2r.config import Recipe, load_recipe, parse_recipe
+from p2r.errors import StorageError
+from p2r.runs.training import METRICS_FILE, RECIPE_FILE, Step
+from p2r.training.engines.local.distributed import World
+from p2r.training.state.changes import FREE_SETTINGS, check_lengths, list_changes
+from p2r.training.state.checkpoint import STATE_FILE, Position
+from p2r.training.state.run_folder import open_run
+
+ROOT = Path(__file__).parents[4]
+
+
+def make(folder: Path, *steps: int | None, **more: object) -> Recipe:
+    roles = ("perceiver", "reasoner", "perceiver")
+    schedule = [{"role": role, "steps": count} for role, count in zip(roles, steps, strict=False)]
+    return parse_recipe({"out": str(folder), "data": {"num_rows": 64}, "schedule": schedule, **more})
+
+
+def at(phase: int, step: int) -> Position:
+    return Position(
+        phase=phase, step=step, run_step=9, row_position=0, model="m", num_processes=1, log_bytes={}, best=0.5
+    )
+
+
+def compare(before: Recipe, now: Recipe) -> list[str]:
+    return list_changes(*(recipe.model_dump(mode="json") for recipe in (before, now)))
+
+
+def test_lengths_are_no_change_of_the_recipe(tmp_path: Path) -> None:
+    before = make(tmp_path, 3, 2)
+    for now in (make(tmp_path, 5, 2), make(tmp_path, 3, 2, iterations=2), make(tmp_path, 3, 2, 4), make(tmp_path, 3)):
+        assert compare(before, now) == []
+    assert compare(before, make(tmp_path, 3, 2, seed=1)) == ["seed was 0, now 1"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "is_free"),
+    [
+        ({"probe": {"source": "needles", "num": 3}, "guards": {"patience": 5}}, True),
+        ({"data": {"num_rows": 64, "skip_bad": 5}}, True),
+        ({"data": {"num_rows": 64, "check_images": "header"}}, False),
+        ({"optimizer": {"kind": "offload"}}, True),
+        ({"optimizer": {"kind": "adamw8bit"}}, False),
+        ({"partner": {"max_new_tokens": 5}}, False),
+        ({"partner": {"memo": False}}, False),
+    ],
+)
+def test_what_changes_no_result_may_differ(tmp_path: Path, tables: dict[str, object], is_free: bool) -> None:
+    before = make(tmp_path, 3, 2)
+    now = parse_recipe({**before.model_dump(mode="json", include={"out", "data", "schedule"}), **tables})
+    assert (compare(before, now) == []) is is_free
+
+
+def test_a_server_may_be_reached_in_another_way(tmp_path: Path) -> None:
+    one, other = (
+        make(tmp_path, 3, partner={"kind": "endpoint", "url": url, "transport": transport})
+        for url, transport in (("http://a:1/v1", "png"), ("http://b:2/v1", "webp"))
+    )
+    assert compare(one, other) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "done", "said"),
+    [
+        ((3, 2), (5, 2), at(0, 2), "phase 0-perceiver has 5 steps now, in place of 3"),
+        ((3, 2), (5, 2), at(0, 3), "phase 0-perceiver has 5 steps now, in place of 3"),
+        ((3, 2), (2, 2), at(0, 2), "phase 0-perceiver has 2 steps now, in place of 3"),
+        ((3, 2), (3, 9), at(0, 3), None),
+        ((3, 2), (3, None), at(0, 3), None),
+        ((3, 2), (3, 9), at(1, 1), "phase 1-reasoner has 9 steps now, in place of 2"),
+        ((3, 2), (3, 2, 4), at(1, 2), None),
+        ((3, 2), (1, 2), None, None),
+    ],
+)
+def test_the_last_phase_that_has_begun_may_become_longer(
+    tmp_path: Path, before: tuple[int, ...], now: tuple[int, ...], done: Position | None, said: str | None
+) -> None:
+    assert check_lengths(make(tmp_path, *before), make(tmp_path, *now), done) == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "done", "said"),
+    [
+        ((3, 2), (5, 2), at(1, 1), "phase 0-perceiver has ended and 1-reasoner has begun from it: it had 3 steps, and"),
+        ((3, 2), (1, 2), at(0, 2), "phase 0-perceiver has taken 2 steps of 3 steps, and cannot have 1 step now"),
+        ((3, 2), (None, 2), at(0, 2), "cannot have 1 pass now"),
+        ((3, 2), (3,), at(1, 1), "phase 1-reasoner has begun, and is not in the schedule any more"),
+    ],
+)
+def test_a_length_that_cannot_be_is_refused_in_one_sentence(
+    tmp_path: Path, before: tuple[int, ...], now: tuple[int, ...], done: Position, said: str
+) -> None:
+    with pytest.raises(StorageError, match=said) as caught:
+        check_lengths(make(tmp_path, *before), make(tmp_path, *now), done)
+    assert "choose another `out`" in caught.value.hint
+
+
+def test_a_phase_whose_evidence_was_looked_up_has_begun(tmp_path: Path) -> None:
+    (tmp_path / "evidence" / "1-reasoner").mkdir(parents=True)
+    with pytest.raises(StorageError, match="1-reasoner has begun from it"):
+        check_lengths(make(tmp_path, 3, 2), make(tmp_path, 5, 2), at(0, 3))
+
+
+def test_a_phase_of_another_iteration_cannot_take_the_place_of_one_that_has_begun(tmp_path: Path) -> None:
+    before, now = make(tmp_path, 3, 2, iterations=2), make(tmp_path, 3, 2, 4, iterations=2)
+    assert check_lengths(before, now, at(2, 1)) == ["phase 2-perceiver has 4 steps now, in place of 3"]
+    with pytest.raises(StorageError, match="phase 3-reasoner has begun, and would be 3-perceiver now"):
+        check_lengths(before, make(tmp_path, 3, 2, 3, iterations=2), at(3, 1))
+
+
+def test_it_is_said_when_rates_change_with_the_length(tmp_path: Path) -> None:
+    before, now = (make(tmp_path, steps, optimizer={"scheduler": "cosine"}) for steps in (3, 5))
+    assert check_lengths(before, now, at(0, 2))[0].endswith("; its cosine rates are those of 5 from here on")
+
+
+def write_run(recipe: Recipe, done: Position, *finished: str) -> None:
+    with open_run(recipe, resume=False, world=World()) as run:
+        run.write(METRICS_FILE, Step(phase="0-perceiver", step=1))
+    state = recipe.out / "checkpoints" / f"{done.phase:03d}-{done.step:06d}" / STATE_FILE
+    state.parent.mkdir(parents=True)
+    num_bytes = (recipe.out / METRICS_FILE).stat().st_size
+    state.write_text(done.model_copy(update={"log_bytes": {METRICS_FILE: num_bytes}}).model_dump_json())
+    for name in finished:
+        (recipe.out / name).mkdir()
+
+
+def test_a_phase_that_has_ended_goes_on_when_it_is_longer(tmp_path: Path) -> None:
+    before, now = make(tmp_path, 3, 2), make(tmp_path, 5, 2)
+    write_run(before, at(0, 3), "0-perceiver")
+    with open_run(before, resume=True, world=World()) as run:
+        assert run.has_finished(before.phases()[0]) and not run.remarks
+    with open_run(now, resume=True, world=World()) as run:
+        assert not run.has_finished(now.phases()[0]) and len(run.remarks) == 1
+    assert load_recipe(tmp_path / RECIPE_FILE) == now
+
+
+def test_the_best_probe_is_that_of_the_same_questions(tmp_path: Path) -> None:
+    before = make(tmp_path, 3, probe={"source": "needles", "num": 3})
+    write_run(before, at(0, 2))
+    more_often = make(tmp_path, 3, probe={"source": "needles", "num": 3, "every": 1})
+    with open_run(more_often, resume=True, world=World()) as run:
+        assert run.best == 0.5 and not run.remarks
+    others = make(tmp_path, 3, probe={"source": "needles", "num": 9})
+    with open_run(others, resume=True, world=World()) as run:
+        assert run.best is None and "best/ is chosen anew" in run.remarks[0]
+
+
+def test_the_guide_has_a_row_for_each_free_setting() -> None:
+    guide = (ROOT / "docs" / "guides" / "train.md").read_text(encoding="utf-8")
+    for name in (*FREE_SETTINGS, "optimizer.kind"):
+        assert f"`{name}`" in guide, name
