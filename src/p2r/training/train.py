@@ -205,7 +205,7 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
     with open_run(recipe, resume=resume, world=world) as run:
         done = run.position
         run_step = done.run_step if done is not None else 0
-        with Trackers(recipe.trackers if world.is_first else None, run.folder, first_step=run_step) as trackers:
+        with Trackers(recipe if world.is_first else None, run.folder, first_step=run_step) as trackers:
             training = Training(recipe, world, watcher, run, trackers, stop, rows, probed, run_step)
             training.best = run.best
             for sentence in run.remarks:
@@ -334,7 +334,9 @@ async def _take_step(
     training.run.write(METRICS_FILE, row)
     training.trackers.send(row.model_dump(mode="json"), training.run_step)
     if learned.compared:
-        training.run.write(ROLLOUTS_FILE, quote_group(phase.name, step + 1, learned.compared[0]))
+        quoted = quote_group(phase.name, step + 1, learned.compared[0])
+        training.run.write(ROLLOUTS_FILE, quoted)
+        training.trackers.send_group(quoted, training.run_step)
     if world.is_first:
         training.watcher.step(row, num_steps)
     if sentence := training.frames.note(stats.frames, is_last=step + 1 == num_steps):

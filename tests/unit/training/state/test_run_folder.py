@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-from p2r.config import Recipe, TrackerSettings, parse_recipe
-from p2r.errors import ConfigError, StorageError
+from p2r.config import Recipe, parse_recipe
+from p2r.errors import StorageError
 from p2r.files import Log, read_log, replace_folder
 from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.changes import list_changes
 from p2r.training.state.run_folder import open_run
-from p2r.training.watch.trackers import Trackers
 
 
 def test_a_folder_appears_when_all_is_written(tmp_path: Path) -> None:
@@ -76,15 +74,6 @@ def test_a_log_that_lost_lines_is_refused(tmp_path: Path) -> None:
 def test_a_line_without_an_end_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"st')
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1}]
-
-
-@pytest.mark.parametrize("name", ["trackio", "wandb"])
-def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, name: str) -> None:
-    if importlib.util.find_spec(name) is not None:
-        pytest.skip(f"{name} is installed")
-    with pytest.raises(ConfigError, match=f"trackers.{name} is on") as caught:
-        Trackers(TrackerSettings.model_validate({name: True}), tmp_path, first_step=0)
-    assert f"pip install {name}" in caught.value.hint
 
 
 def test_changes_are_listed_by_the_names_of_settings() -> None:
