@@ -27,7 +27,7 @@ TRAIN_EXAMPLES = """
 
 - `p2r train qwen3_vl_4b --set data.source=data/P2R-10k --plan`
 
-- `torchrun --nproc-per-node 8 -m p2r train qwen3_vl_8b`
+- `p2r train qwen3_vl_8b --processes 8`
 """
 
 PLAN_TAKES = (
@@ -48,6 +48,9 @@ def train(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial of each role.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes on this machine: one per GPU, or one per core.")
+    ] = 1,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
     share_heaps()
@@ -57,6 +60,8 @@ def train(
             "training needs torch and transformers, which are not installed",
             hint=install_hint("train"),
         )
+    if plan and processes > 1:
+        raise ConfigError("a plan measures one process", hint="leave out --processes")
     if plan:
         make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan
@@ -64,6 +69,11 @@ def train(
         for line in describe_plan(settings):
             print(line, flush=True)
         return
+    if processes > 1:
+        from p2r.training.processes import run_processes
+
+        given = [part for change in changes or () for part in ("--set", change)]
+        raise typer.Exit(run_processes(processes, ["train", recipe, *given, *(["--resume"] if resume else [])]))
     from p2r.training.train import Interrupted
 
     is_first = os.environ.get("RANK", "0") == "0"

@@ -25,16 +25,22 @@ from p2r.training.engines.local.logprobs import MAX_LOGITS
 
 LANGUAGE_LAYERS = re.compile(r"language_model\.layers\.|^model\.layers\.")
 HEADER_BYTES = 8
+NORM_BYTES = 16
+"""For each weight of one tensor at a time: its gradient and the square of it in float64. Fused Adam needs less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Numbers of weights by part of the model. adapters: those of the recipe's LoRA, 0 without it."""
+    """Numbers of weights by part of the model.
+
+    adapters: those of the recipe's LoRA, 0 without it. largest: the most weights of one tensor that may learn.
+    """
 
     vision: int
     language: int
     embedding: int
     adapters: int
+    largest: int
 
     @property
     def total(self) -> int:
@@ -56,7 +62,7 @@ def count_weights(checkpoint: Checkpoint, lora: LoraSettings | None) -> Weights:
     Raises:
         ModelError: a file is broken.
     """
-    vision = language = embedding = adapters = 0
+    vision = language = embedding = adapters = largest = 0
     for name, shape in _read_shapes(checkpoint).items():
         if "visual" in name:
             vision += prod(shape)
@@ -64,19 +70,30 @@ def count_weights(checkpoint: Checkpoint, lora: LoraSettings | None) -> Weights:
             embedding += prod(shape)
         else:
             language += prod(shape)
+        if lora is None:
+            largest = max(largest, prod(shape))
         is_target = lora is not None and name.removesuffix(".weight").rpartition(".")[2] in lora.targets
         if lora is not None and is_target and LANGUAGE_LAYERS.search(name) and len(shape) == 2:
             adapters += lora.rank * sum(shape)
-    return Weights(vision, language, embedding, adapters)
+            largest = max(largest, lora.rank * max(shape))
+    return Weights(vision, language, embedding, adapters, largest)
 
 
 def estimate_memory(
-    checkpoint: Checkpoint, recipe: Recipe, phase: Phase, role: ActiveRole, prompt_tokens: int, *, in_bfloat16: bool
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    phase: Phase,
+    role: ActiveRole,
+    prompt_tokens: int,
+    frozen_tokens: int,
+    *,
+    in_bfloat16: bool,
 ) -> list[MemoryPart]:
-    """Estimate what a step of a role holds at most; update and rollout do not hold their parts at the same time.
+    """Estimate what a step of a role holds at most. Parts named "stage: part" are held in that stage of a step alone.
 
     Args:
-        prompt_tokens: of the longest prompt.
+        prompt_tokens: of the role's longest prompt.
+        frozen_tokens: of the frozen role's longest prompt.
         in_bfloat16: whether the policy computes in bfloat16, or else in float32.
     """
     weights, size = count_weights(checkpoint, recipe.model.lora), 2 if in_bfloat16 else 4
@@ -96,12 +113,17 @@ def estimate_memory(
     num_tokens = prompt_tokens + group * reply
     rows = min(phase.rollout.prompts_at_once, phase.prompts_per_step)
     parts.append(MemoryPart("rollout: keys and values", rows * num_tokens * _cache_bytes(text, size)))
+    if recipe.partner.kind == "local" and phase.kind in ("perceiver", "reasoner"):
+        num_asked = rows * group if phase.kind == "perceiver" else rows
+        num_frozen = min(recipe.partner.concurrency, num_asked) * (frozen_tokens + recipe.partner.max_new_tokens)
+        parts.append(MemoryPart("judging: the frozen role's keys and values", num_frozen * _cache_bytes(text, size)))
     micro = phase.optimizer.micro_batch_groups * num_tokens
     layers = 1 if recipe.model.gradient_checkpointing else text["num_hidden_layers"]
     kept = text["num_hidden_layers"] * text["hidden_size"] if recipe.model.gradient_checkpointing else 0
     parts.append(MemoryPart("update: activations", size * micro * (kept + layers * _layer_width(text))))
     predictors = min(MAX_LOGITS, phase.optimizer.micro_batch_groups * group * reply * text["vocab_size"])
     parts.append(MemoryPart("update: logits", 3 * 4 * predictors))
+    parts.append(MemoryPart("optimizer: temporaries", NORM_BYTES * weights.largest, on_device))
     return parts
 
 

@@ -70,7 +70,9 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
     for role in recipe.roles:
         phase = next(phase for phase in recipe.phases() if role in phase.roles)
         longest = rows[phase.index].longest_prompt[role]
-        parts = estimate_memory(checkpoint, recipe, phase, role, longest, in_bfloat16=dtype == "bfloat16")
+        frozen: ActiveRole = "reasoner" if role == "perceiver" else "perceiver"
+        most = rows[phase.index].longest_prompt.get(frozen, phase.data.max_prompt_tokens.of(frozen))
+        parts = estimate_memory(checkpoint, recipe, phase, role, longest, most, in_bfloat16=dtype == "bfloat16")
         yield from _describe_memory(role, parts)
     if probe:
         yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice"
@@ -97,14 +99,14 @@ def _describe_phases(recipe: Recipe, rows: Mapping[int, TrainingData]) -> Iterat
 
 
 def _describe_memory(role: ActiveRole, parts: list[MemoryPart]) -> Iterator[str]:
+    stages: dict[str, int] = {}
     for part in parts:
         place = "" if part.on_device else " (host)"
         yield f"memory, {role}: {part.num_bytes / GIB:8.2f} GiB{place}  {part.name}"
-    stays = [part for part in parts if not part.name.startswith(("rollout", "update"))]
-    base = sum(part.num_bytes for part in stays if part.on_device)
-    rollout = sum(part.num_bytes for part in parts if part.name.startswith("rollout"))
-    update = sum(part.num_bytes for part in parts if part.name.startswith("update"))
-    yield f"memory, {role}: {(base + max(rollout, update)) / GIB:8.2f} GiB on the device at most, estimated"
+        stage = part.name.partition(": ")[0] if ": " in part.name else ""
+        stages[stage] = stages.get(stage, 0) + part.num_bytes * part.on_device
+    most = stages.pop("") + max(stages.values())
+    yield f"memory, {role}: {most / GIB:8.2f} GiB on the device at most, estimated"
 
 
 async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) -> list[str]:

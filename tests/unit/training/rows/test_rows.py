@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from p2r.benchmarks.needles import TRAINING_SEEDS
-from p2r.config import DataSettings, PerRole
+from p2r.config import DataSettings, PerRole, PhaseKind
 from p2r.errors import DataError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
@@ -18,7 +20,7 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.models.nano import CHECKPOINT
 from p2r.roles import perceiver_prompt, reasoner_prompt
 from p2r.training.engines.local.policy import training_profile
-from p2r.training.plan.memory import count_weights, estimate_memory
+from p2r.training.plan.memory import _read_shapes, count_weights, estimate_memory
 from p2r.training.rows.check import TrainingData, count_tokens, load_training_data
 from p2r.training.rows.order import RowOrder
 from p2r.types import Box
@@ -209,17 +211,40 @@ def test_memory_follows_from_the_weights() -> None:
     recipe = make_recipe()
     parts = {
         part.name: part.num_bytes
-        for part in estimate_memory(checkpoint, recipe, make_phase(), "perceiver", 100, in_bfloat16=True)
+        for part in estimate_memory(checkpoint, recipe, make_phase(), "perceiver", 100, 300, in_bfloat16=True)
     }
     assert parts["policy"] == 2 * weights.total
     assert parts["Adam's states"] == 8 * weights.total
     assert parts["float32 masters"] == parts["gradients"] == 4 * weights.total
     lora = make_recipe(["model.lora.rank=4"])
-    adapted = estimate_memory(checkpoint, lora, make_phase(), "perceiver", 100, in_bfloat16=True)
-    assert not any("frozen" in part.name for part in adapted)
+    adapted = estimate_memory(checkpoint, lora, make_phase(), "perceiver", 100, 300, in_bfloat16=True)
+    assert not any("frozen copy" in part.name for part in adapted)
     trained = count_weights(checkpoint, lora.model.lora).adapters
     assert 0 < trained < weights.language / 5
     assert {part.name: part.num_bytes for part in adapted}["Adam's states"] == 8 * trained
     slow = make_recipe(["optimizer.kind=offload"])
-    offload = estimate_memory(checkpoint, slow, slow.phases()[0], "perceiver", 100, in_bfloat16=True)
-    assert [part.name for part in offload if not part.on_device] == ["float32 masters", "gradients", "Adam's states"]
+    offload = estimate_memory(checkpoint, slow, slow.phases()[0], "perceiver", 100, 300, in_bfloat16=True)
+    on_host = ["float32 masters", "gradients", "Adam's states", "optimizer: temporaries"]
+    assert [part.name for part in offload if not part.on_device] == on_host
+
+
+def test_memory_of_the_frozen_role_and_of_the_optimizer_by_hand() -> None:
+    """Nano has 4 layers, 2 key heads of 32 channels: 2 * 4 * 2 * 32 = 512 numbers a token, of 2 bytes in bfloat16."""
+    checkpoint = open_checkpoint(CHECKPOINT)
+
+    def estimate(changes: Sequence[str], kind: PhaseKind = "perceiver") -> dict[str, int]:
+        recipe = make_recipe(["partner.max_new_tokens=200", "rollout.prompts_at_once=2", *changes])
+        phase = make_phase(kind, recipe=recipe)
+        role = "perceiver" if kind == "perceiver" else "reasoner"
+        parts = estimate_memory(checkpoint, recipe, phase, role, 100, 300, in_bfloat16=True)
+        return {part.name: part.num_bytes for part in parts}
+
+    cache = "judging: the frozen role's keys and values"
+    assert estimate([])[cache] == 2 * 4 * (300 + 200) * 512 * 2  # two rows, four box sets each
+    assert estimate(["partner.concurrency=3"])[cache] == 3 * (300 + 200) * 512 * 2
+    assert estimate([], "reasoner")[cache] == 2 * (300 + 200) * 512 * 2  # two rows, perceived once each
+    assert cache not in estimate(['partner={kind="endpoint", url="http://host/v1"}'])
+    assert cache not in estimate([], "answerer")
+    largest = estimate([])["optimizer: temporaries"]
+    assert largest == 16 * max(prod(shape) for shape in _read_shapes(checkpoint).values())
+    assert estimate(["model.lora.rank=4"])["optimizer: temporaries"] == 16 * 4 * 512  # of the widest layer, 192 x 512
