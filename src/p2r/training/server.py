@@ -73,8 +73,9 @@ class Server:
         finally:
             if self._watching is not None:
                 self._watching.cancel()
+            self._end()  # before anything is awaited, where a second cancellation may come
+            if self._watching is not None:
                 await asyncio.gather(self._watching, return_exceptions=True)
-            self._end()
 
     async def guard(self, work: Awaitable[Result]) -> Result:
         """Await work that asks the server; leave it when the server has died for good.

@@ -90,14 +90,14 @@ class StopRequest:
             self._cancel()
 
     async def run(self, work: Awaitable[Result]) -> Result:
-        """Await `work`, and leave it once a request is made.
+        """Await `work`, and leave it once a request is made. Calls may be nested: the innermost is left.
 
         Raises:
             StopRequested: it was made.
         """
         self._loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work)
-        self._cancel = task.cancel
+        around, self._cancel = self._cancel, task.cancel
         if self.sign is not None:
             task.cancel()
         try:
@@ -107,7 +107,7 @@ class StopRequest:
                 raise
             raise StopRequested from None
         finally:
-            self._cancel = None
+            self._cancel = around
 
     async def run_together(self, work: Awaitable[Result], world: World, *, talks: bool = False) -> Result:
         """Await `work` in every process, and end all of them if one was asked to stop or failed.

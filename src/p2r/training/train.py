@@ -220,7 +220,8 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
             try:
                 for phase in recipe.phases():
                     if not run.has_finished(phase):
-                        await _run_phase(training, phase, phase.source or source)
+                        running = _run_phase(training, phase, phase.source or source)
+                        await (stop.run(running) if world.size == 1 else running)
                     source = str(run.folder / phase.name)
             except StopRequested:
                 stop.kept = _describe_kept(training)

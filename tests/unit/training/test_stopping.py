@@ -55,6 +55,27 @@ async def test_a_request_ends_the_work_under_way_and_is_told_once() -> None:
     assert len(said) == 1 and "asked to end by SIGTERM" in said[0]
 
 
+async def test_the_innermost_work_is_left_and_what_is_around_it_cleans_up() -> None:
+    stop, cleaned = StopRequest(print), list[str]()
+
+    async def clean_up(inner: bool) -> None:
+        try:
+            await (stop.run(wait_for_ever()) if inner else wait_for_ever())
+        except StopRequested:
+            cleaned.append("inner")
+            raise
+        finally:
+            cleaned.append("outer")
+
+    for inner, expected in ((True, ["inner", "outer"]), (False, ["outer"])):
+        stop.sign = None
+        asyncio.get_running_loop().call_later(0.01, stop.make, signal.SIGINT)
+        with pytest.raises(StopRequested):
+            await stop.run(clean_up(inner))
+        assert cleaned == expected
+        cleaned.clear()
+
+
 async def test_a_cancellation_that_nobody_requested_stays_one() -> None:
     task = asyncio.ensure_future(StopRequest(print).run(wait_for_ever()))
     await asyncio.sleep(0)
