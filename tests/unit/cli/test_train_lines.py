@@ -38,3 +38,18 @@ def test_a_step_s_line_says_what_failed(metrics: dict[str, float], line: str) ->
     with progress(console, field="metrics", is_shown=False) as bars:
         _Lines(console, bars).step(Step.model_validate({"phase": "0-perceiver", "step": 1, **metrics}), 3)
     assert console.file.getvalue().strip() == line  # type: ignore[attr-defined]
+
+
+def test_a_step_says_why_rollouts_are_left_out() -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=200)
+    with progress(console, field="metrics", is_shown=False) as bars:
+        lines = _Lines(console, bars)
+        lines.step(Step(phase="0-perceiver", step=2, failures={"the server has gone": 3, "it cannot tell": 1}), 9)
+        lines.step(Step(phase="0-perceiver", step=3, failures={"it cannot tell": 1}), 9)
+        lines.step(Step(phase="0-perceiver", step=4), 9)
+    said = [line.rstrip() for line in written.getvalue().splitlines() if "left out" in line]
+    assert said == [
+        "0-perceiver 2/9: 3 rollouts are left out because the server has gone",
+        "0-perceiver 3/9: 1 rollout is left out because it cannot tell",
+    ]
