@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-<<<<<<< HEAD
-=======
 from collections import Counter
-<<<<<<< HEAD
->>>>>>> 14b78f0 (Forget perceptions that a server drew at a temperature of its own)
 from collections.abc import Sequence
-=======
->>>>>>> 4f9bbf7 (Let a fake server draw, whatever its calls look like)
 from pathlib import Path
 
 import pytest
 
+from p2r.boxes.other_frame import FrameCount
 from p2r.config import AdvantageSettings, PhaseKind, Recipe
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ImageError, P2RError, TooManyErrors
@@ -473,7 +468,6 @@ async def test_a_perceiver_that_fails_loses_all_rollouts_of_its_row(tmp_path: Pa
             await roller.roll_out(rows, step=0)
 
 
-<<<<<<< HEAD
 def judge_by_fits(prompt: Prompt) -> str:
     """Says nothing clear about a trout."""
     return "perhaps" if prompt.role == "judge" and "trout" in prompt.text else "<answer>no</answer>"
@@ -506,12 +500,6 @@ async def test_a_judge_that_fails_in_joint_masks_the_answers_of_its_group_as_wel
     rolled = await roller.roll_out([sample], step=0)
     assert len(rolled.groups) == 5
     assert all(reward is None for group in rolled.groups for reward in rewards(group))
-=======
-async def test_of_both_roles_together_only_the_looks_are_counted() -> None:
-    actor = FakeActor(lambda prompt, seed: IN_PIXELS if prompt.role == "perceiver" else RIGHT)
-    rolled = await make_roller(actor, BatchScript(dead), kind="joint").roll_out([make_sample()], step=0)
-    assert [group.role for group in rolled.groups] == ["perceiver", *["reasoner"] * 4]
-    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 4}))
 
 
 @pytest.mark.parametrize(("reworded", "num_calls"), [((), 1), (("seed",), 1), (("temperature",), 2)])
@@ -532,4 +520,35 @@ async def test_what_a_server_drew_is_looked_up_again_in_the_next_step(
             assert len(rolled.groups[0].rollouts) == 4
     assert server.num_calls == num_calls
     assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == (num_calls == 1)
->>>>>>> 14b78f0 (Forget perceptions that a server drew at a temperature of its own)
+
+
+IN_PIXELS = '[{"bbox_2d": [1490, 1873, 1720, 1995], "label": "sail"}]'
+
+
+async def test_boxes_of_another_frame_are_counted_though_their_group_teaches_nothing() -> None:
+    actor, partner = FakeActor(in_turn(IN_PIXELS, IN_PIXELS, "[]", BOX)), BatchScript(lambda prompt: RIGHT)
+    rolled = await make_roller(actor, partner).roll_out([make_sample()], step=0)
+    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 2}))
+    recipe = make_recipe(["rollout.dynamic_sampling=true", "rollout.max_rounds=2"])
+    roller = make_roller(FakeActor(in_turn(IN_PIXELS)), partner, recipe)
+    rolled = await roller.roll_out_alive(lambda count: [make_sample(f"s{k}") for k in range(count)], 2, step=0)
+    assert rolled.groups == []
+    assert rolled.stats.frames == FrameCount(16, Counter({"pixels": 16}))
+
+
+async def test_boxes_of_the_frozen_perceiver_are_counted_once_a_row(tmp_path: Path) -> None:
+    lockstep = LockstepPartner(BatchScript(lambda prompt: IN_PIXELS))
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
+        roller = Roller(
+            make_recipe(), make_phase("reasoner"), FakeActor(in_turn(RIGHT)), lockstep, PROMPTS, evidence=store
+        )
+        for step in range(2):
+            rolled = await roller.roll_out([make_sample("s1"), make_sample("s2")], step)
+            assert rolled.stats.frames == FrameCount(2, Counter({"pixels": 2}))
+
+
+async def test_of_both_roles_together_only_the_looks_are_counted() -> None:
+    actor = FakeActor(lambda prompt, seed: IN_PIXELS if prompt.role == "perceiver" else RIGHT)
+    rolled = await make_roller(actor, BatchScript(dead), kind="joint").roll_out([make_sample()], step=0)
+    assert [group.role for group in rolled.groups] == ["perceiver", *["reasoner"] * 4]
+    assert rolled.stats.frames == FrameCount(4, Counter({"pixels": 4}))

@@ -68,7 +68,7 @@ def read_system(row: Row, name: str) -> str:
         return get_text(row, "system")
     value = parse_struct(get_field(row, name))
     for item in cast("Sequence[object]", value) if isinstance(value, list | tuple) else ():
-        fields = cast("Mapping[str, object]", item) if isinstance(item, Mapping) else {}
+        fields: Mapping[str, object] = cast("Mapping[str, object]", item) if isinstance(item, Mapping) else {}
         if (fields.get("role") or fields.get("from")) == "system":
             return _make_message("system", fields.get("content", fields.get("value"))).text
     return ""
