@@ -70,7 +70,7 @@ def check_losses(alone: Path, together: Path) -> None:
 
 def test_of_two_processes_each_holds_half_of_the_weights_that_learn(alone: Path, pair: Path) -> None:
     """Beside the frozen copy, which has their first storage; see `take_snapshot`."""
-    one, two = (json.loads((folder / "report.json").read_text()) for folder in (alone, pair))
+    one, two = (json.loads((folder / "whole.json").read_text()) for folder in (alone, pair))
     assert one["own_share"] == 1 and two["own_share"] < 0.51
 
 
