@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from p2r.cli.guard import INTERRUPTED
 from p2r.errors import TooManyErrors
 from p2r.models.local.engine import Engine
-from p2r.training import groups, update
+from p2r.training import failures, update
 from p2r.training.engines.local.group_cache import GroupCache
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.stopping import Interrupted
@@ -112,13 +112,13 @@ def test_too_many_errors_keep_the_last_finished_step(
     recipe = make_recipe(tmp_path / "run", ["checkpoint.every=1000"])
     checks = [0]
 
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         checks[0] += 1
         if checks[0] == 3:
             raise TooManyErrors("the server has gone")
 
     with monkeypatch.context() as patch, pytest.raises(TooManyErrors):
-        patch.setattr(groups.FailureGauge, "check", fail)
+        patch.setattr(failures.FailureGauge, "check", fail)
         run(recipe)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["000-000002"]
     run(recipe, resume=True)

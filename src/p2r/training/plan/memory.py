@@ -26,7 +26,7 @@ from p2r.training.engines.local.logprobs import MAX_LOGITS
 LANGUAGE_LAYERS = re.compile(r"language_model\.layers\.|^model\.layers\.")
 HEADER_BYTES = 8
 NORM_BYTES = 16
-"""For each weight of one tensor at a time: its gradient and the square of it in float64. Fused Adam needs less."""
+"""The norm takes each gradient and its square in float64, one tensor at a time. Fused Adam needs less."""
 
 
 @dataclass(frozen=True, slots=True)

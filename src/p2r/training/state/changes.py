@@ -22,7 +22,7 @@ FREE_SETTINGS: Mapping[str, str] = {
     "out": "the folder may have been moved",
     "trackers": WATCHES,
     "guards": WATCHES,
-    "probe": f"{WATCHES}; with other questions best/ is chosen anew",
+    "probe": f"{WATCHES}; with other questions best/ is chosen again",
     "checkpoint": "says how often the state is kept",
     "data.skip_bad": "says how many unusable rows are put up with, not which rows are usable",
     "schedule.N.steps": LENGTH,
@@ -42,7 +42,7 @@ FREE_SETTINGS: Mapping[str, str] = {
 }
 """Each setting, or table of settings, that a resumed run may have otherwise, and why."""
 EXACT_KINDS = frozenset({"adamw", "offload"})
-"""Values of optimizer.kind that keep the same float32 states, so that one goes on from the other's."""
+"""Values of optimizer.kind that keep the same float32 states, so that one continues from the other's."""
 
 
 def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:

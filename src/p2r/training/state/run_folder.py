@@ -111,7 +111,7 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
                 remarks = check_lengths(before, recipe, position)
                 if best is not None and not _has_same_probe(before, recipe):
                     best = None
-                    remarks.append("the probe asks other questions now: best/ is chosen anew")
+                    remarks.append("the probe asks other questions now: best/ is chosen again")
             with explain_write_errors(folder):
                 replace_file(folder / RECIPE_FILE, mask_secrets(recipe.model_dump_json(indent=2)) + "\n")
             kept = position.log_bytes if position is not None else {}

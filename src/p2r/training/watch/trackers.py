@@ -1,6 +1,6 @@
 """Trackers: TensorBoard, trackio or W&B, when the recipe asks for them. The JSON lines are always written.
 
-A run has a random name of its own, kept in its folder, so that a resumed run goes on in the tracker's and another run
+A run has a random name of its own, kept in its folder, so that a resumed run continues in the tracker's and another run
 of an equally named folder does not. Each tracker gets the recipe, the metrics, and the rollouts of one group of each
 step as a table or, in TensorBoard, as text.
 """

@@ -151,7 +151,7 @@ def test_the_best_probe_is_that_of_the_same_questions(tmp_path: Path) -> None:
         assert run.best == 0.5 and not run.remarks
     others = make(tmp_path, 3, probe={"source": "needles", "num": 9})
     with open_run(others, resume=True, world=World()) as run:
-        assert run.best is None and "best/ is chosen anew" in run.remarks[0]
+        assert run.best is None and "best/ is chosen again" in run.remarks[0]
 
 
 def test_the_guide_has_a_row_for_each_free_setting() -> None:
