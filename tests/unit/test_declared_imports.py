@@ -39,6 +39,7 @@ ROOMS = {
 
 UNDECLARED = {
     "bitsandbytes": "8-bit Adam where torchao is missing; for NVIDIA GPUs",
+    "pandas": "a table of rollouts for trackio, which brings it",
     "torchao": "8-bit Adam, by optimizer.kind; for NVIDIA GPUs",
     "torchvision": "never used: only looked at, because one that does not fit torch stops transformers from importing",
     "trackio": "a tracker, by trackers.trackio",

@@ -257,7 +257,7 @@ def test_the_interval_of_a_mean_is_wilsons_for_shares_and_a_bootstrap_for_other_
 def test_lists_of_different_length_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="cannot be paired"):
         compare_pairs([1.0], [])
-    with pytest.raises(ValueError, match="2 values, but 1 clusters"):
+    with pytest.raises(ValueError, match="2 values, but 1 cluster"):
         bootstrap_mean([0.0, 1.0], ["a"])
 
 

@@ -61,7 +61,7 @@ def train(
             hint=install_hint("train"),
         )
     if plan and processes > 1:
-        raise ConfigError("a plan measures one process", hint="leave out --processes")
+        raise ConfigError("a plan measures one process", hint="leave out `processes`")
     if plan:
         make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan

@@ -141,7 +141,7 @@ class Checkpoints:
             writers = count_nouns(position.num_processes, "process", "processes")
             raise StorageError(
                 f"{folders[-1]} was written by {writers}, not by {self.world.size}",
-                hint=f"resume with --processes {position.num_processes}",
+                hint=f"resume with `processes={position.num_processes}`",
             )
         return position
 

@@ -10,13 +10,14 @@ step as a table or, in TensorBoard, as text.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Protocol
 
 from p2r.config import Recipe
@@ -70,9 +71,9 @@ class Trackers:
         if settings.tensorboard:
             self._add(_TensorBoard(run, config, first_step))
         if settings.trackio:
-            self._add(_Hosted("trackio", settings.project, run, config))
+            self._add(_Hosted(importlib.import_module("trackio"), settings.project, run, config))
         if settings.wandb:
-            self._add(_Hosted("wandb", settings.project, run, config))
+            self._add(_Hosted(importlib.import_module("wandb"), settings.project, run, config))
 
     def _add(self, tracker: Tracker) -> None:
         self._trackers.append(tracker)
@@ -127,11 +128,11 @@ class _TensorBoard:
 class _Hosted:
     """W&B, or trackio, which has the same functions."""
 
-    def __init__(self, package: str, project: str, run: Path, config: Mapping[str, Any]) -> None:
-        self._package = importlib.import_module(package)
+    def __init__(self, package: ModuleType, project: str, run: Path, config: Mapping[str, Any]) -> None:
+        self._package, is_wandb = package, package.__name__ == "wandb"
         name = f"{run.name}-{read_id(run)}"
-        own = {"id": read_id(run)} if package == "wandb" else {}  # trackio knows a run by its name
-        shown = run.name if package == "wandb" else name
+        own = {"id": read_id(run)} if is_wandb else {}  # trackio knows a run by its name
+        shown = run.name if is_wandb else name
         self._package.init(project=project, name=shown, resume="allow", config=dict(config), **own)
 
     def send(self, numbers: Mapping[str, float], step: int) -> None:

@@ -110,7 +110,7 @@ def test_filters_leave_rows_out_and_say_why(tmp_path: Path) -> None:
 )
 def test_a_row_that_cannot_be_learned_from_is_named(tmp_path: Path, row: Mapping[str, object], said: str) -> None:
     good = {"messages": chat("A?", "B"), "images": ["a.png"]}
-    with pytest.raises(DataError, match="row 2 cannot be learned from") as caught:
+    with pytest.raises(DataError, match="line 2 cannot be learned from") as caught:
         read(tmp_path, [good, row])
     assert said in caught.value.message
     assert "data.skip_bad = 1" in caught.value.hint
