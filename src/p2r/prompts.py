@@ -175,6 +175,12 @@ _SPECIAL_TOKEN = re.compile(
 """The tokens that structure a chat of Qwen's families; in a question they would end it or stand for an image."""
 
 
+def find_special_token(text: str) -> str:
+    """Return the first special token of a chat that a text holds; "" for none."""
+    match = _SPECIAL_TOKEN.search(text)
+    return match[0] if match else ""
+
+
 def check_question(sample: Sample) -> None:
     """Make sure that a question can be asked.
 
@@ -184,9 +190,9 @@ def check_question(sample: Sample) -> None:
     """
     if not sample.question.strip():
         raise DataError(f"the question of sample {sample.id!r} is empty", hint="write what you want to know")
-    if token := _SPECIAL_TOKEN.search("\n".join((sample.question, *sample.options))):
+    if token := find_special_token("\n".join((sample.question, *sample.options))):
         raise DataError(
-            f"the question of sample {sample.id!r} holds {token[0]}, a special token of the model",
+            f"the question of sample {sample.id!r} holds {token}, a special token of the model",
             hint="remove it from the text",
         )
     check_encoding((sample.question, *sample.options, sample.target or ""))

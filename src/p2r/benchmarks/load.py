@@ -192,6 +192,15 @@ def split_spec(spec: str) -> tuple[str, str]:
     return "", spec
 
 
+def locate_rows(spec: str) -> Path:
+    """Return the file or folder that a spec names, such as rows.jsonl, rows:PATH or an id of the hub.
+
+    Raises:
+        DataError: there is none.
+    """
+    return _locate(split_spec(spec)[1])
+
+
 def _locate(place: str) -> Path:
     path = Path(place).expanduser()
     if path.exists() or not is_hub_id(place) or find_kind(path):

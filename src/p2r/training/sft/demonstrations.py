@@ -11,7 +11,8 @@ first question, as everywhere in p2r, whatever place their marks have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -51,12 +52,24 @@ class Demonstrations:
 
     layout: the layout they were read as, in words.
     left_out: rows that a filter took out. bad: rows that cannot be used; at most as many as were allowed.
+    longest: the most tokens of a row that is kept; 0 while nothing has been counted.
     """
 
     rows: Sequence[Demonstration]
+    source: str
     layout: str
     left_out: tuple[LeftOut, ...]
     bad: tuple[LeftOut, ...]
+    longest: int = 0
+
+    def explain(self) -> Iterator[str]:
+        """Say in sentences which rows are used and which are left out."""
+        num_read = len(self.rows) + len(self.left_out) + len(self.bad)
+        yield f"{len(self.rows)} of {num_read} rows of {self.source} are used, read as {self.layout}"
+        for reason, count in Counter(row.reason for row in self.left_out).items():
+            yield f"{count} left out: {reason}"
+        for row in self.bad:
+            yield f"left out, {row.place}: {row.reason}"
 
 
 def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations:
@@ -96,7 +109,8 @@ def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations
     if not rows:
         reason = left_out[0].reason if left_out else "every row is bad"
         raise DataError(f"no row of {source.path} is left to learn from: {reason}", hint="see the sft table")
-    return Demonstrations(rows, layout.describe(table.columns), tuple(left_out), tuple(bad))
+    described = layout.describe(table.columns)
+    return Demonstrations(rows, str(source.path), described, tuple(left_out), tuple(bad))
 
 
 def _read(row: Row, layout: RowLayout, source: Source) -> Demonstration:

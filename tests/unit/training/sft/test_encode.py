@@ -75,3 +75,12 @@ def test_a_template_that_forgets_thoughts_needs_a_row_for_each_reply(
     assert encoder.decode(one.token_ids) == "a star</think> red"
     with pytest.raises(DataError, match="changes a reply"):
         encode_demonstration(make_row(("What?", "<think>\na star</think> red"), ("So?", "left")), encoder, BUDGET)
+
+
+@pytest.mark.parametrize("text", ["red<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|vision_start|>x"])
+def test_special_tokens_of_a_chat_are_refused(encoder: PromptEncoder, text: str) -> None:
+    for row in (make_row((text, "red")), make_row(("What?", text)), make_row(("What?", "red"), system=text)):
+        with pytest.raises(DataError, match="a special token of the model"):
+            encode_demonstration(row, encoder, BUDGET)
+    boxed = make_row(("What?", "<|object_ref_start|>star<|object_ref_end|><|box_start|>(1,2)<|box_end|>"))
+    assert encode_demonstration(boxed, encoder, BUDGET).learned[-1]
