@@ -192,10 +192,23 @@ def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         load_prompt_set(folder)
 
 
+def test_sections_are_asked_for_in_order_and_the_answer_last() -> None:
+    sections = load_prompt_set("pebr_r1")
+    sample = Sample(id="s1", image=IMAGE, question="What color?", options=("red", "blue"), answer_form="choice")
+    text = sections.thinking(sample)
+    assert text == sections.reasoner_without_evidence(sample)
+    headings = ("Image Description:", "Rationales:", "Let's think step by step.", "Step 1:", "The final answer is:")
+    places = [text.index(f"### {heading}\n") for heading in headings]
+    assert places == sorted(places)
+    assert text.endswith("Question: What color?\nOptions:\nA. red\nB. blue")
+    assert "<answer>" not in text
+    assert sections.perceiver(sample) == RELEASE.perceiver(sample)
+
+
 def test_unknown_set_names_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match="'relase' is neither") as caught:
         load_prompt_set("relase")
-    assert "paper, release" in caught.value.hint
+    assert "paper, pebr_r1, release" in caught.value.hint
 
 
 def test_unknown_base_is_refused(tmp_path: Path) -> None:
@@ -212,7 +225,7 @@ def test_windows_line_ends_change_nothing(tmp_path: Path) -> None:
 
 
 def test_no_shipped_file_is_unknown() -> None:
-    for folder in (SHIPPED_SETS / "release", SHIPPED_SETS / "paper"):
+    for folder in (SHIPPED_SETS / name for name in ("release", "paper", "pebr_r1")):
         assert {file.stem for file in folder.iterdir()} <= {*PLACEHOLDERS, "base"}
 
 
