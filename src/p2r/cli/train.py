@@ -30,6 +30,18 @@ TRAIN_EXAMPLES = """
 - `p2r train qwen3_vl_8b --processes 8`
 """
 
+SFT_EXAMPLES = """
+**Examples**
+
+- `p2r sft warmup.toml` (the supervised phases of a recipe)
+
+- `p2r train warmup.toml --resume` (continues with the phases after them)
+
+A supervised phase is written in the recipe, with rows that hold replies:
+
+    schedule = [{ role = "perceiver", method = "sft", passes = 2, lr = 1e-5, data = { source = "rows.jsonl" } }]
+"""
+
 PLAN_TAKES = (
     "reading the rows, then measuring a trial of each role on a copy in memory: a minute or two with nano, "
     "longer with a large model or on a busy machine"
@@ -53,8 +65,42 @@ def train(
     ] = 1,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
-    share_heaps()
     settings = load_recipe(recipe, changes or ())
+    _run(["train", recipe, *_repeat(changes)], settings, resume=resume, plan=plan, processes=processes)
+
+
+def sft(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a recipe, or the path of a TOML file.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what the run would do.")] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes on this machine: one per GPU, or one per core.")
+    ] = 1,
+) -> None:
+    """Teach a model replies word by word, from the rows of a recipe's supervised phases."""
+    settings = load_recipe(recipe, changes or ())
+    num_first = next((k for k, each in enumerate(settings.schedule) if each.method != "sft"), len(settings.schedule))
+    if num_first == 0:
+        raise ConfigError(
+            f"the first phase of {recipe} is not a supervised one",
+            hint='give it a phase like { role = "perceiver", method = "sft", data = { source = "rows.jsonl" } }',
+        )
+    # A run that `p2r train --resume` continues with the other phases.
+    first = settings.model_copy(update={"schedule": settings.schedule[:num_first], "iterations": 1})
+    _run(["sft", recipe, *_repeat(changes)], first, resume=resume, plan=plan, processes=processes)
+
+
+def _repeat(changes: list[str] | None) -> list[str]:
+    return [part for change in changes or () for part in ("--set", change)]
+
+
+def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, processes: int) -> None:
+    """Plan or train. command: what each of several processes is started with."""
+    share_heaps()
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ConfigError(
             "training needs torch and transformers, which are not installed",
@@ -72,8 +118,7 @@ def train(
     if processes > 1:
         from p2r.training.processes import run_processes
 
-        given = [part for change in changes or () for part in ("--set", change)]
-        raise typer.Exit(run_processes(processes, ["train", recipe, *given, *(["--resume"] if resume else [])]))
+        raise typer.Exit(run_processes(processes, [*command, *(["--resume"] if resume else [])]))
     from p2r.training.train import Interrupted
 
     is_first = os.environ.get("RANK", "0") == "0"
@@ -117,6 +162,7 @@ class _Lines:
         text = _show(
             {
                 "reward": row.reward,
+                "loss": row.loss if row.num_learned_tokens else None,
                 "KL": row.kl,
                 "entropy": row.entropy,
                 "dead": row.dead_groups if row.drawn_dead_groups is None else row.drawn_dead_groups,
@@ -128,7 +174,9 @@ class _Lines:
             (row.num_unjudged, row.num_rollouts, "rollout", "not judged"),
         )
         parts = [text, *(f"{num:,} of {count_nouns(total, what)} {how}" for num, total, what, how in shares if num)]
-        text = "  ".join(filter(None, [*parts, "" if row.num_groups else "no group to learn from"]))
+        text = "  ".join(
+            filter(None, [*parts, "" if row.num_groups or row.num_learned_tokens else "nothing to learn from"])
+        )
         if not self._console.is_terminal:
             self.say(f"{row.phase} {row.step}/{num_steps}  {text}")
             return

@@ -64,6 +64,7 @@ class Step(LogRow):
     mean_boxes, one_box, mean_box_area, hit_rate: of the perceiver's rollouts; areas are shares of the image.
     terms: mean of each reward term.
     policy, kl, entropy, clip_share, ratio: means over the response tokens; kl and entropy in nats.
+    num_learned_tokens: tokens of replies that a supervised step learned; its loss is their mean negative log-prob.
     grad_norm: before clipping.
     sampler_diff, sampler_diff_max: mean and largest absolute difference between the probabilities of a token in
         training, before the first update, and in sampling. sampler_ratio: their mean ratio, training / sampling.
@@ -82,6 +83,7 @@ class Step(LogRow):
     num_unjudged: int = 0
     num_truncated: int = 0
     num_generated_tokens: int = 0
+    num_learned_tokens: int = 0
     mean_length: float | None = None
     max_length: int = 0
     dead_groups: float | None = None

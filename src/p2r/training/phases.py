@@ -44,12 +44,13 @@ from p2r.training.update import Learner
 class PhaseState(Learner):
     """A phase under way.
 
-    partner: the frozen role. evidence: where it looks, in a reasoner phase. memo: what it has answered.
-    failures: counts the rollouts that failed.
+    partner: the frozen role; None in a supervised phase, which has no snapshot either. evidence: where it looks, in a
+        reasoner phase. memo: what it has answered.
+    failures: counts the rollouts, or the rows to learn from, that failed.
     """
 
     prompts: PromptSet
-    partner: Partner
+    partner: Partner | None
     evidence: EvidenceStore | None
     memo: Memo
     failures: FailureGauge
@@ -72,6 +73,12 @@ async def open_phase(
     prompts = load_prompt_set(phase.rollout.prompts)
     seed_random_states(recipe.seed + phase.index)  # new adapters are random
     policy = load_policy(recipe.model, source, world=world)
+    failures = FailureGauge(recipe.partner.max_error_rate)
+    if phase.kind == "sft":
+        split_model(policy.model, world, policy.device, policy.dtype)
+        optimizer = Optimizer(policy.trainable, phase.optimizer, world)
+        yield PhaseState(phase, policy, None, optimizer, world, prompts, None, None, Memo(), failures)
+        return
     snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency, world=world)
     split_model(policy.model, world, policy.device, policy.dtype)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
@@ -86,7 +93,6 @@ async def open_phase(
             weights = fingerprint_weights(policy.checkpoint.folder)
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
             evidence = closing.enter_context(EvidenceStore(folder, partner, perceiver, weights=weights))
-        failures = FailureGauge(recipe.partner.max_error_rate)
         yield PhaseState(phase, policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures)
 
 
@@ -99,6 +105,7 @@ def make_roller(
     purpose: str | None = None,
 ) -> Roller:
     """A roller for the phase's steps, or for its pre-rollouts: with a memo, a group size and a purpose of their own."""
+    assert state.partner is not None, "a supervised phase rolls nothing out"
     policy = state.policy
     actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
     return Roller(

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from p2r.config import Phase, Recipe, load_recipe, parse_recipe
 from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, TrainingError, count_nouns, excerpt
@@ -41,8 +42,12 @@ from p2r.training.rewards.find import find_all_terms, note_sources
 from p2r.training.rewards.verifier import check_judges
 from p2r.training.rollout import Roller
 from p2r.training.rows.check import TrainingData
-from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows
+from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows, order_rows
 from p2r.training.rows.difficulty import ChosenRows
+from p2r.training.rows.order import RowOrder
+from p2r.training.sft.check import load_all_demonstrations
+from p2r.training.sft.demonstrations import Demonstration, Demonstrations
+from p2r.training.sft.step import take_sft_step
 from p2r.training.state.checkpoint import Position, seed_random_states
 from p2r.training.state.last_step import LastStep, keep_last_step
 from p2r.training.state.run_folder import RunFolder, open_run
@@ -137,7 +142,7 @@ def _check_recipe(recipe: object) -> None:
 class Training:
     """A run under way.
 
-    rows: the rows of each phase, by its index.
+    rows: the rows of each phase that rewards, by its index. demonstrations: those of each supervised phase.
     run_step: steps done in all phases. row_position: in the phase's order of rows. best: accuracy of the best probe.
     last: the state as of the last finished step. saved: the last checkpoint of this call, or what it began with.
     """
@@ -149,6 +154,7 @@ class Training:
     trackers: Trackers
     stop: StopRequest
     rows: Mapping[int, TrainingData]
+    demonstrations: Mapping[int, Demonstrations]
     probed: Sequence[Sample]
     run_step: int = 0
     row_position: int = 0
@@ -191,6 +197,8 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
     for phase in recipe.phases():
         whole, part = ("rollout.prompts_per_step", "a step"), ("optimizer.mini_batch_prompts", "an update")
         shared = {whole: phase.prompts_per_step, part: phase.prompts_per_update}
+        if phase.kind == "sft":
+            shared = {("sft.rows_per_step", "a step"): phase.prompts_per_step}
         for (setting, per), prompts in shared.items():
             if prompts % world.size:
                 raise ConfigError(
@@ -201,16 +209,17 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
     own_terms = find_all_terms(recipe)
     await check_judges(recipe)
     rows = await stop.run(run_apart(partial(load_rows, recipe)))
+    demonstrations = await stop.run(run_apart(partial(load_all_demonstrations, recipe)))
     probed = await stop.run(run_apart(partial(load_probe, recipe)))
     with open_run(recipe, resume=resume, world=world) as run:
         done = run.position
         run_step = done.run_step if done is not None else 0
         with Trackers(recipe if world.is_first else None, run.folder, first_step=run_step) as trackers:
-            training = Training(recipe, world, watcher, run, trackers, stop, rows, probed, run_step)
+            training = Training(recipe, world, watcher, run, trackers, stop, rows, demonstrations, probed, run_step)
             training.best = run.best
             for sentence in run.remarks:
                 training.say(sentence)
-            for data in {id(each): each for each in rows.values()}.values():
+            for data in {id(each): each for each in (*demonstrations.values(), *rows.values())}.values():
                 for sentence in data.explain():
                     training.say(sentence)
             if world.is_first:
@@ -233,12 +242,9 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
     recipe, run = training.recipe, training.run
     try:
         async with open_phase(recipe, phase, source, run, training.world) as state:
-            rows = training.rows[phase.index].rows
-            choosing = choose_phase_rows(recipe, state, rows, run, training.say)
-            chosen = await training.stop.run_together(choosing, training.world, talks=True)
-            num_steps, roller = phase.count_steps(len(chosen.rows)), make_roller(recipe, state)
+            num_steps, num_left_out, take_step = await _prepare(training, state)
             first, is_probed = _restore(training, state)
-            left_out = f", {count_nouns(chosen.num_left_out, 'row')} left out" if chosen.num_left_out else ""
+            left_out = f", {count_nouns(num_left_out, 'row')} left out" if num_left_out else ""
             training.say(f"phase {phase.name}: steps {first + 1} to {num_steps}, from {source}{left_out}")
             with _saving_when_stopped(training, state):
                 if first == 0:
@@ -246,7 +252,7 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
                 elif not is_probed:
                     await _finish_step(training, state, first, num_steps)
                 for step in range(first, num_steps):
-                    await _take_step(training, state, roller, chosen, step, num_steps)
+                    await take_step(step, num_steps)
                     _keep(training, state, step + 1, is_probed=False)
                     await _finish_step(training, state, step + 1, num_steps)
             if learns_nothing(run.steps) and "dead_groups" not in training.alarms:
@@ -263,6 +269,43 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
             "optimizer.micro_batch_groups, rollout.prompts_at_once or partner.concurrency, or "
             "model.gradient_checkpointing = true; optimizer.kind 'adamw8bit' or 'offload' needs a new run",
         ) from error
+
+
+TakeStep: TypeAlias = Callable[[int, int], Awaitable[None]]
+"""Takes a step, counted from 0, of so many."""
+
+
+async def _prepare(training: Training, state: PhaseState) -> tuple[int, int, TakeStep]:
+    """Choose the rows of a phase; returns the number of its steps, of rows left out, and what takes a step."""
+    phase = state.phase
+    if phase.kind == "sft":
+        rows = training.demonstrations[phase.index].rows
+        order = order_rows(phase, len(rows))
+        return phase.count_steps(len(rows)), 0, partial(_take_sft_step, training, state, rows, order)
+    rows = training.rows[phase.index].rows
+    choosing = choose_phase_rows(training.recipe, state, rows, training.run, training.say)
+    chosen = await training.stop.run_together(choosing, training.world, talks=True)
+    roller = make_roller(training.recipe, state)
+    take_step = partial(_take_step, training, state, roller, chosen)
+    return phase.count_steps(len(chosen.rows)), chosen.num_left_out, take_step
+
+
+async def _take_sft_step(
+    training: Training, state: PhaseState, rows: Sequence[Demonstration], order: RowOrder, step: int, num_steps: int
+) -> None:
+    """One step of a supervised phase, and its metrics."""
+    places, training.row_position = order.take(training.row_position, state.phase.prompts_per_step)
+    learning = take_sft_step(state, [rows[place] for place in places], step, num_steps)
+    _log_step(training, await training.stop.run_together(learning, training.world, talks=True), num_steps)
+
+
+def _log_step(training: Training, row: Step, num_steps: int) -> None:
+    training.run_step += 1
+    training.run.steps.append(row)
+    training.run.write(METRICS_FILE, row)
+    training.trackers.send(row.model_dump(mode="json"), training.run_step)
+    if training.world.is_first:
+        training.watcher.step(row, num_steps)
 
 
 @contextlib.contextmanager
@@ -326,20 +369,15 @@ async def _take_step(
 
     learned = learn_step(state, rolled.groups, rate, watch, check)
 
-    training.run_step += 1
     stats = sum_stats(rolled.stats, world)
     timing = time_step(state, watch, stats, learned.report)
     facts = world.gather(describe_groups(learned.compared))
     row = measure_step(phase.name, step + 1, facts, stats, learned.report, rate, timing)
-    training.run.steps.append(row)
-    training.run.write(METRICS_FILE, row)
-    training.trackers.send(row.model_dump(mode="json"), training.run_step)
+    _log_step(training, row, num_steps)
     if learned.compared:
         quoted = quote_group(phase.name, step + 1, learned.compared[0])
         training.run.write(ROLLOUTS_FILE, quoted)
         training.trackers.send_group(quoted, training.run_step)
-    if world.is_first:
-        training.watcher.step(row, num_steps)
     if sentence := training.frames.note(stats.frames, is_last=step + 1 == num_steps):
         training.say(sentence)
 

@@ -39,11 +39,14 @@ from p2r.training.watch.stopwatch import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """The policy of a phase, and everything that an update of it takes. snapshot: the reference of the KL term."""
+    """The policy of a phase, and everything that an update of it takes.
+
+    snapshot: the reference of the KL term; None where nothing is sampled.
+    """
 
     phase: Phase
     policy: Policy
-    snapshot: Snapshot
+    snapshot: Snapshot | None
     optimizer: Optimizer
     world: World
 
@@ -255,6 +258,7 @@ def _learn_micro(
     """Add the gradient of a micro-batch; returns its report as a tensor, so that the device need not be waited for."""
     if learner.phase.loss.kl_coef and not micro.has_reference:
         with watch.part("reference"):
+            assert learner.snapshot is not None, "a KL term needs a reference"
             micro.measure_reference(learner.snapshot)
     with watch.part("forward"):
         report = micro.compute_loss(batch.size, with_entropy=is_first)

@@ -27,8 +27,9 @@ from p2r.runs.training import Step
             },
             "0-perceiver 1/3  reward 0.500  1 of 4 rows failed  3 of 24 rollouts not judged",
         ),
-        ({"num_rows": 1, "num_failed_rows": 1}, "0-perceiver 1/3  1 of 1 row failed  no group to learn from"),
-        ({"num_rows": 64}, "0-perceiver 1/3  no group to learn from"),
+        ({"num_rows": 1, "num_failed_rows": 1}, "0-perceiver 1/3  1 of 1 row failed  nothing to learn from"),
+        ({"num_rows": 64}, "0-perceiver 1/3  nothing to learn from"),
+        ({"num_rows": 4, "num_learned_tokens": 90, "loss": 1.5}, "0-perceiver 1/3  loss 1.500"),
         # Of the groups that dynamic sampling keeps none is dead; of those that it drew, some are.
         ({"num_groups": 2, "dead_groups": 0, "drawn_dead_groups": 0.75}, "0-perceiver 1/3  dead 0.750"),
     ],

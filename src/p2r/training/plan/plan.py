@@ -26,6 +26,8 @@ from p2r.training.rewards.reward import describe_reward
 from p2r.training.rewards.verifier import check_judges
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import load_rows
+from p2r.training.sft.check import load_all_demonstrations
+from p2r.training.sft.demonstrations import Demonstrations
 from p2r.training.state.run_folder import open_run
 from p2r.training.update import learn_step
 from p2r.types import Sample
@@ -60,7 +62,11 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
             f"rows: the {role}'s longest prompt has {count_nouns(longest, 'token')}"
             for role, longest in data.longest_prompt.items()
         )
-    yield from _describe_phases(recipe, rows)
+    demonstrations = load_all_demonstrations(recipe)
+    for data in demonstrations.values():
+        yield from (f"rows: {sentence}" for sentence in data.explain())
+        yield f"rows: the longest has {count_nouns(data.longest, 'token')}"
+    yield from _describe_phases(recipe, rows, demonstrations)
     find_all_terms(recipe)
     yield from (f"reward, {phase.name}: {describe_reward(phase)}" for phase in recipe.rewarded_phases)
     try:
@@ -74,14 +80,20 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         most = rows[phase.index].longest_prompt.get(frozen, phase.data.max_prompt_tokens.of(frozen))
         parts = estimate_memory(checkpoint, recipe, phase, role, longest, most, in_bfloat16=dtype == "bfloat16")
         yield from _describe_memory(role, parts)
-    if probe:
+    if probe and recipe.rewarded_phases:
         yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice"
         yield from run_blocking(_describe_seconds(recipe, rows))
 
 
-def _describe_phases(recipe: Recipe, rows: Mapping[int, TrainingData]) -> Iterator[str]:
+def _describe_phases(
+    recipe: Recipe, rows: Mapping[int, TrainingData], demonstrations: Mapping[int, Demonstrations]
+) -> Iterator[str]:
     total = 0
     for phase in recipe.phases():
+        if phase.kind == "sft":
+            steps = count_nouns(phase.count_steps(len(demonstrations[phase.index].rows)), "step")
+            yield f"phase {phase.name}: {steps} of {count_nouns(phase.prompts_per_step, 'row')}, lr {phase.lr:g}"
+            continue
         steps = phase.count_steps(len(rows[phase.index].rows))
         # Rollouts of the policy; `joint` samples both roles of half as many rows.
         per_step = phase.prompts_per_step * phase.rollout.group_size * len(phase.roles)
@@ -115,7 +127,7 @@ async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) ->
     seconds: dict[str, float] = {}
     total = 0.0
     with tempfile.TemporaryDirectory(prefix="p2r-plan-") as folder:
-        for phase in recipe.phases():
+        for phase in recipe.rewarded_phases:
             own = rows[phase.index].rows
             num_rows = min(LONGEST_PROBE_ROWS, phase.prompts_per_step, len(own))
             if phase.kind not in seconds:
@@ -126,7 +138,8 @@ async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) ->
                     f"time: {step:.1f} seconds per {phase.kind} step, scaled up from {count_nouns(num_rows, 'row')}"
                 )
             total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(len(own))
-    lines.append(f"time: {total / 60:.1f} minutes in all, without probes and checkpoints")
+    left_out = ", supervised phases" if len(recipe.rewarded_phases) < len(recipe.phases()) else ""
+    lines.append(f"time: {total / 60:.1f} minutes in all, without probes{left_out} and checkpoints")
     return lines
 
 

@@ -33,7 +33,7 @@ MOST_LINES = 10
 
 
 def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
-    """The checked rows of each phase, by its index, without loading the model.
+    """The checked rows of each phase that rewards, by its index, without loading the model.
 
     Phases with the same data share them: a row is used when it fits the prompts of all their roles.
 
@@ -42,7 +42,7 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
         DataError: rows are not usable, or none is left.
     """
     sharing: dict[tuple[str, str, str], list[Phase]] = {}
-    for phase in recipe.phases():
+    for phase in recipe.rewarded_phases:
         key = (phase.base, phase.rollout.prompts, phase.data.model_dump_json())
         sharing.setdefault(key, []).append(phase)
     loaded: dict[int, TrainingData] = {}
@@ -86,17 +86,27 @@ async def choose_phase_rows(
         ConfigError: they are fewer than one step needs.
     """
     phase = state.phase
-    seed, rule = phase.data.seed * PHASES_A_SEED + phase.index, phase.data.difficulty
-    if rule is None:
-        chosen = ChosenRows(rows, RowOrder(len(rows), seed), num_left_out=0)
-    else:
-        chosen = choose_rows(rows, await _measure_rows(recipe, state, rule, rows, run, say), rule, seed)
-    if len(chosen.rows) < phase.prompts_per_step:
-        raise ConfigError(
-            f"{count_nouns(len(chosen.rows), 'row is', 'rows are')} fewer than one step's {phase.prompts_per_step}",
-            hint="lower rollout.prompts_per_step, or give more rows",
-        )
+    if (rule := phase.data.difficulty) is None:
+        return ChosenRows(rows, order_rows(phase, len(rows)), num_left_out=0)
+    found = await _measure_rows(recipe, state, rule, rows, run, say)
+    chosen = choose_rows(rows, found, rule, _seed_rows(phase))
+    order_rows(phase, len(chosen.rows))
     return chosen
+
+
+def order_rows(phase: Phase, num_rows: int) -> RowOrder:
+    """The order of a phase's rows. Raises ConfigError when they are fewer than one step needs."""
+    if num_rows < phase.prompts_per_step:
+        setting = "sft.rows_per_step" if phase.kind == "sft" else "rollout.prompts_per_step"
+        raise ConfigError(
+            f"{count_nouns(num_rows, 'row is', 'rows are')} fewer than one step's {phase.prompts_per_step}",
+            hint=f"lower {setting}, or give more rows",
+        )
+    return RowOrder(num_rows, _seed_rows(phase))
+
+
+def _seed_rows(phase: Phase) -> int:
+    return phase.data.seed * PHASES_A_SEED + phase.index
 
 
 async def _measure_rows(

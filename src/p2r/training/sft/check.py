@@ -8,14 +8,28 @@ from p2r.benchmarks.base import LeftOut, Sieve
 from p2r.benchmarks.layout import Source
 from p2r.benchmarks.load import locate_rows
 from p2r.benchmarks.row_layouts.answer_form import read_options
-from p2r.config import Phase, PhaseRole
+from p2r.config import Phase, PhaseRole, Recipe
 from p2r.dialogue import Budget
 from p2r.errors import DataError, P2RError
+from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
-from p2r.prompts import PromptSet
+from p2r.prompts import PromptSet, load_prompt_set
+from p2r.training.engines.local.policy import training_profile
 from p2r.training.sft.demonstrations import Demonstration, Demonstrations, read_demonstrations
 from p2r.training.sft.encode import count_tokens
 from p2r.types import Sample
+
+
+def load_all_demonstrations(recipe: Recipe) -> dict[int, Demonstrations]:
+    """The rows of each supervised phase, by its index, without loading the model. Raises as `load_demonstrations`."""
+    loaded: dict[int, Demonstrations] = {}
+    for phase in recipe.phases():
+        if phase.kind == "sft":
+            checkpoint = find_checkpoint(phase.base)
+            budget = training_profile(checkpoint, recipe.model.max_pixels).budget
+            prompts = load_prompt_set(phase.rollout.prompts)
+            loaded[phase.index] = load_demonstrations(phase, PromptEncoder(checkpoint), budget, prompts)
+    return loaded
 
 
 def load_demonstrations(phase: Phase, encoder: PromptEncoder, budget: Budget, prompts: PromptSet) -> Demonstrations:
