@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +16,10 @@ pytest.importorskip("torch")
 from p2r.cli.guard import INTERRUPTED
 from p2r.errors import TooManyErrors
 from p2r.models.local.engine import Engine
-from p2r.training import failures, update
+from p2r.training import failures, micro_batch
 from p2r.training.engines.local.group_cache import GroupCache
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.stopping import Interrupted
+from p2r.training.stopping import Interrupted, StopRequest
 from p2r.training.train import Watcher, train
 from tests.fakes.processes import finish
 from tests.fakes.tiny_training import PERCEIVER_STEPS, make_recipe, read_metrics, run
@@ -36,6 +38,8 @@ MOMENTS: dict[str, tuple[object, str, int]] = {
     "after the last update of all": (Optimizer, "step", 10),
 }
 """Where a signal comes: a function, and after which of its calls."""
+MOST_TASKS = 100
+"""Turns of the event loop in which a cancellation reaches the thread that samples."""
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +54,34 @@ def signal_after(
     patch: pytest.MonkeyPatch, place: object, name: str, number: int, sign: signal.Signals
 ) -> Callable[[], int]:
     """Send this process a signal after a call of a function; returns how many calls came after it."""
-    called, original = [0], getattr(place, name)
+    called, original, heard, leave = [0], getattr(place, name), threading.Event(), StopRequest._leave
 
     def call(*args: object, **kwargs: object) -> object:
         result = original(*args, **kwargs)
         called[0] += 1
         if called[0] == number:
             os.kill(os.getpid(), sign)
+            if threading.current_thread() is not threading.main_thread():
+                assert heard.wait(LONGEST_WAIT_S)
         return result
 
+    def note(stop: StopRequest) -> None:
+        try:
+            leave(stop)
+        except KeyboardInterrupt:  # the second signal
+            heard.set()
+            raise
+        count_down(MOST_TASKS)
+
+    def count_down(number: int) -> None:
+        """Give every task that is cancelled by another one its turn."""
+        if number:
+            asyncio.get_running_loop().call_soon(count_down, number - 1)
+        else:
+            heard.set()
+
     patch.setattr(place, name, call)
+    patch.setattr(StopRequest, "_leave", note)
     return lambda: called[0] - number
 
 
@@ -80,7 +102,9 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_figures_and_weights(
     assert any(line.startswith(f"phase {first} {num_logged % PERCEIVER_STEPS + 1} to") for line in said)
 
 
-@pytest.mark.parametrize(("place", "name"), [(GroupCache, "next_step"), (Engine, "_step"), (update, "policy_loss")])
+@pytest.mark.parametrize(
+    ("place", "name"), [(GroupCache, "next_step"), (Engine, "_step"), (micro_batch, "policy_loss")]
+)
 def test_ctrl_c_is_heeded_at_the_next_token_or_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, name: str
 ) -> None:
