@@ -109,7 +109,25 @@ def test_changed_settings_are_refused_with_what_differs(here: Path) -> None:
 def test_changed_data_are_refused(here: Path) -> None:
     evaluate()
     write_questions(target="B")
-    assert "holds another run: the questions, options or images are others" in evaluate().stderr
+    assert "holds another run: the questions, right answers or boxes are others" in evaluate().stderr
+
+
+def test_a_question_about_another_image_now_is_asked_again(here: Path) -> None:
+    evaluate()
+    rows = Path("questions.jsonl").read_text()
+    Path("questions.jsonl").write_text(rows.replace("0.png", "1.png", 1))
+    assert "29 of 30 are answered already" in evaluate().stderr
+    assert "30 of 30 are answered already" in evaluate().stderr
+    Path("moved").mkdir()
+    for name in ("0.png", "1.png"):
+        Path(name).rename(f"moved/{name}")
+    assert "30 of 30 are answered already" in evaluate("--images", "moved").stderr
+
+
+def test_a_target_that_cannot_be_judged_by_names_the_field_to_change(here: Path) -> None:
+    write_questions(answer_form="number", options=None, target="blue")
+    result = evaluate()
+    assert "set the field answer_form to free_form; then repeat" in result.stderr and "`" not in result.stderr
 
 
 def test_another_file_in_the_same_folder_is_named_first(here: Path) -> None:
@@ -221,7 +239,9 @@ def test_a_run_stops_over_the_error_rate_with_the_cause(here: Path) -> None:
     Path("replies.json").write_text(json.dumps({"perceiver": BOXES, "reasoner": ["<answer>A</answer>"] * 3}))
     result = evaluate("--num-at-once", "1")
     assert result.exit_code == 1
-    assert "error: stopped: 17 of 20 answers failed, all because the script's 3 replies" in result.stderr
+    assert (
+        "error: stopped: 17 of 20 answers failed, all because the replies for the reasoner are used up" in result.stderr
+    )
     assert "hint: remove the cause" in result.stderr
 
 

@@ -20,6 +20,7 @@ _NAMED = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 _CHANGES = "changes"
 SETTINGS = {
     "frame": "model.frame",
+    "images": "data.images",
     "max_pixels": "model.max_pixels",
     "num_at_once": "partner.concurrency",
     "num_samples": "data.num_rows",

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from p2r.benchmarks.base import name_fields
 from p2r.errors import TooManyErrors
 from p2r.evaluation.choose import group_neighbors
 from p2r.evaluation.prepare import Prepared
@@ -80,9 +81,9 @@ def explain_failures(failures: Sequence[Failure], num_tried: int) -> str:
 
 
 def find_hint(failures: Sequence[Failure]) -> str:
-    """Return the hint of the most frequent failure; "" when it has none."""
+    """Return the hint of the most frequent failure, with the fields of a row by name; "" when it has none."""
     cause = Counter(failure.message for failure in failures).most_common(1)[0][0]
-    return next(failure.hint for failure in failures if failure.message == cause)
+    return name_fields(next(failure.hint for failure in failures if failure.message == cause))
 
 
 def explain_causes(causes: Counter[str]) -> str:
@@ -129,7 +130,8 @@ async def ask_samples(
     waiting: list[Sample] = []
     traces: list[Trace] = []
     for sample in group_neighbors(samples):
-        if store is None or (trace := store.find(sample)) is None:
+        trace = store.find(sample) if store is not None else None
+        if trace is None or not _is_same_image(trace.image, sample.image.uri):
             waiting.append(sample)
         else:
             traces.append(trace)
@@ -158,6 +160,12 @@ async def ask_samples(
                     "or raise `max_error_rate`",
                 )
     return traces
+
+
+def _is_same_image(before: str, now: str) -> bool:
+    """Compare the names of two images: folders may move, and one inside a file of questions has no name of its own."""
+    names = [PurePath(uri.partition("?")[0]).name for uri in (before, now)]
+    return names[0] == names[1] or "#" in before or "#" in now
 
 
 async def ask_prepared(

@@ -64,6 +64,7 @@ def test_an_argument_in_backticks_becomes_a_flag(hint: str, written: str) -> Non
         ('write it like `changes=["seed=2"]`', "write it like --set seed=2"),
         ("choose another `out`", "choose another out"),
         ("lower `num_at_once`", "lower partner.concurrency"),
+        ("or from `images=FOLDER`", "or from --set data.images=FOLDER"),
     ],
 )
 def test_a_training_names_settings_of_its_recipe(hint: str, written: str) -> None:

@@ -27,7 +27,7 @@ BEFORE: dict[str, Any] = {
     "prompt_fingerprint": "b1",
     "roles": "c1",
 }
-OTHER_QUESTIONS = "another run: the questions, options or images are others"
+OTHER_QUESTIONS = "another run: the questions, right answers or boxes are others"
 
 
 def explain(changes: dict[str, object], is_now: Origin | None = MINE, was: Origin | None = MINE) -> str:
@@ -62,7 +62,7 @@ BENCHMARK_CASES = [
     (
         {"benchmark_fingerprint": "a2", "limit": 5},
         MINE,
-        "another run: limit was not set, now 5; the questions, options or images are others",
+        "another run: limit was not set, now 5; the questions, right answers or boxes are others",
     ),
     ({"benchmark_fingerprint": "a2"}, move(split="test"), "another run: split was not set, now test"),
     (
@@ -176,7 +176,7 @@ def test_a_setting_that_makes_the_questions_explains_that_they_are_others(
 ) -> None:
     before = {**BEFORE, "benchmark": benchmark}
     said = list_changes(before | dict.fromkeys(changes), before | changes | {"benchmark_fingerprint": "a2"})
-    assert ("the questions, options or images are others" in said) is is_said
+    assert ("the questions, right answers or boxes are others" in said) is is_said
 
 
 @pytest.mark.parametrize(
@@ -223,5 +223,5 @@ def test_a_store_compares_where_the_questions_came_from(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"holds the answers to folder:/data/mine.jsonl, not to folder:/data/two"):
         TraceStore(tmp_path, other, origin=TWO)
     (tmp_path / "origin.json").write_text("{}")
-    with pytest.raises(StorageError, match="holds another run: the questions, options or images are others"):
+    with pytest.raises(StorageError, match="holds another run: the questions, right answers or boxes are others"):
         TraceStore(tmp_path, other, origin=TWO)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from p2r.answers import extract_answer
-from p2r.benchmarks.base import LeftOut
+from p2r.benchmarks.base import LeftOut, name_fields
 from p2r.benchmarks.check import make_ideal_reply
 from p2r.benchmarks.training_rows import load_source
 from p2r.config import ActiveRole, DataSettings
@@ -206,7 +206,7 @@ def _check_gold(sample: Sample) -> P2RError | None:
 def _leave_out(sample: Sample, error: P2RError, left_out: list[LeftOut], skip_bad: int) -> None:
     if len(left_out) >= skip_bad:
         more = f" (after {count_nouns(len(left_out), 'other bad row')})" if left_out else ""
-        hints = [error.hint, f"data.skip_bad = {len(left_out) + 1} would leave out this row"]
+        hints = [name_fields(error.hint), f"data.skip_bad = {len(left_out) + 1} would leave out this row"]
         raise DataError(
             f"row {sample.id!r} cannot be trained on: {error.message}{more}", hint="; ".join(filter(None, hints))
         ) from error

@@ -62,6 +62,13 @@ def test_own_rows_are_read_and_bad_ones_named(tmp_path: Path, encoder: PromptEnc
     assert "left out, bare: it has no right answer" in list(data.explain())
 
 
+def test_a_hint_names_the_field_of_the_row(tmp_path: Path, encoder: PromptEncoder) -> None:
+    path = write_rows(tmp_path, {"target": "a kite", "answer_form": "number"})
+    with pytest.raises(DataError, match="which is not a number") as caught:
+        load(DataSettings(source=str(path)), encoder)
+    assert "set the field answer_form to free_form" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
