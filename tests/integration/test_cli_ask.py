@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import re
@@ -600,6 +601,17 @@ def test_questions_may_be_piped_in(here: Path) -> None:
     rows = b'{"image": "photo.png", "question": "What?", "options": ["x", "y"]}'
     piped = CliRunner().invoke(app, ["ask", "-", "--model", "scripted:replies.json"], input=rows)
     assert piped.stdout == "1\tA. x\n", piped.output
+    wide = CliRunner().invoke(
+        app, ["ask", "-", "--model", "scripted:replies.json"], input=rows.decode().encode("utf-16")
+    )
+    assert wide.stdout == "" and "1 of 1 are answered already" in wide.stderr, wide.output
+
+
+@pytest.mark.parametrize("cut", [3, 12, -4])
+def test_packed_questions_that_are_cut_off_in_a_pipe_are_refused(here: Path, cut: int) -> None:
+    packed = gzip.compress(b'{"image": "photo.png", "question": "What?"}')[:cut]
+    piped = CliRunner().invoke(app, ["ask", "-", "--model", "scripted:replies.json"], input=packed)
+    assert_refused(piped, "stdin cannot be unpacked")
 
 
 def test_a_phones_folder_is_asked_about_or_listed(here: Path) -> None:

@@ -7,6 +7,7 @@ import glob
 import gzip
 import shlex
 import warnings
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -37,7 +38,7 @@ from p2r.cli.options import (
 )
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
-from p2r.errors import DataError, P2RWarning, mask_secrets
+from p2r.errors import DataError, P2RWarning, mask_secrets, reason_of
 from p2r.files import check_folder
 from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
@@ -285,8 +286,13 @@ def is_question_file(name: str) -> bool:
 
 def hold_questions(data: bytes) -> Path:
     """Write questions that are piped in to a file whose name says how to read them: a table, JSON, parquet, packed."""
-    plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-    start = plain.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    try:
+        plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{STDIN_NAME} cannot be unpacked: {reason_of(error)}", hint="copy or download it again"
+        ) from error
+    start = plain.lstrip(codecs.BOM_UTF8 + codecs.BOM_UTF16_LE + b"\0 \t\r\n")[:1]  # sets of bytes
     suffix = ".parquet" if plain.startswith(b"PAR1") else ".jsonl" if start in (b"{", b"[", b"") else ".csv"
     return hold(plain, f"{STDIN_NAME}{suffix}")
 
