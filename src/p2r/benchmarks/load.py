@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from p2r.benchmarks.base import Benchmark, Facts, Origin, Sieve, compare_with_facts
-from p2r.benchmarks.files.table_file import find_kind, find_parts, read_columns
+from p2r.benchmarks.files.table_file import find_kind, find_parts, named, read_columns
 from p2r.benchmarks.folder import is_own, load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
 from p2r.benchmarks.hub import HUB_IDS, fetch_dataset, is_hub_id
@@ -112,13 +112,14 @@ def load_questions(path: Path, *, images: Path | None = None, shown: str = "") -
     Raises:
         DataError: there is no such file, it has no rows, or a row cannot be asked.
     """
-    try:
-        name = recognize(path)
-    except UnknownLayout:
-        name = "folder"  # which says what is missing
     shown_path = Path(shown) if shown else None
-    sieve = Sieve(check_images=False, check=_check_asked, offers_skip=False)
-    return _load(name, Source(path, sieve, images=images, only_asked=True, shown=shown_path), None)
+    with named(path, shown_path or path):
+        try:
+            name = recognize(path)
+        except UnknownLayout:
+            name = "folder"  # which says what is missing
+        sieve = Sieve(check_images=False, check=_check_asked, offers_skip=False)
+        return _load(name, Source(path, sieve, images=images, only_asked=True, shown=shown_path), None)
 
 
 def _check_asked(sample: Sample) -> None:
@@ -240,7 +241,7 @@ def recognize(path: Path, split: str | None = None) -> str:
     layout = recognize_layout(columns)
     if layout in P2R_FAMILY:
         return "p2r10k"
-    is_lines = find_kind(file) == ".jsonl"
+    is_json, is_lines = find_kind(file) in (".json", ".jsonl"), find_kind(file) == ".jsonl"
     if is_lines and layout is None and columns >= {"image", "question"}:
         return "folder"
     if "cycle_category" in columns:
@@ -255,7 +256,7 @@ def recognize(path: Path, split: str | None = None) -> str:
         return "folder"
     if layout is not None:
         return "rows"
-    if columns >= {"image", "question"} or (is_lines and (not columns or columns & {"image", "question"})):
+    if "question" in columns or (is_json and not columns) or (is_lines and "image" in columns):
         return "folder"  # which says what is wrong
     raise unknown_layout(path, columns)
 

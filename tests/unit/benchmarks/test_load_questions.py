@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 
-from p2r.benchmarks.load import load_questions
+from p2r.benchmarks.load import load_benchmark, load_questions
 from p2r.benchmarks.options import split_options
 from p2r.errors import DataError
 from p2r.images.load import FileImage
@@ -154,7 +155,72 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for name, message in (("gone.csv", "there is no file"), ("latin.csv", "UTF-8")):
         with pytest.raises(DataError, match=message) as caught:
             load_questions(tmp_path / name)
-        assert caught.value.hint or "save the file as UTF-8" in caught.value.message
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("q.csv", "image,question\na.jpg,What, and where?", "a field that holds the separator in quotation marks"),
+        ("q.csv", "image,question,target\na.jpg,What?", "leave no field out"),
+        ("q.json", '[{"image": "a"', "a missing or spare comma"),
+        ("q.jsonl", '{"image": "a" "question": "b"}', "a missing or spare comma"),
+        ("q.json", "[3]", "each row is an object"),
+        ("q.jsonl", "hello", "each row is an object"),
+    ],
+)
+def test_a_row_that_is_no_row_is_hinted_at_for_what_it_is(name: str, text: str, hint: str) -> None:
+    for load in (load_questions, load_benchmark):
+        Path(name).write_text(text)
+        with pytest.raises(DataError) as caught:
+            load(Path(name))
+        assert hint in caught.value.hint and "a row has the fields" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("q.json", "", "q.json holds no questions"),
+        ("q.json", "[]", "q.json holds no questions"),
+        ("q.json", '[{"image": "a"', "q.json, row 1: not a JSON object"),
+        ("q.csv", "photo,question\na.jpg,What?", "q.csv has no column image"),
+        ("q.jsonl", '{"photo": "a.jpg", "question": "b"}', "field 'photo': it is not a known name"),
+    ],
+)
+def test_every_command_says_the_same_of_a_file_that_holds_no_questions(name: str, text: str, message: str) -> None:
+    for load in (load_questions, load_benchmark):
+        Path(name).write_text(text)
+        with pytest.raises(DataError) as caught:
+            load(Path(name))
+        assert message in caught.value.message
+
+
+@pytest.mark.parametrize("data", [b"", b"image,image\na,b\n", "image\nOù".encode("latin-1")])
+def test_a_packed_file_is_named_as_its_user_names_it(data: bytes) -> None:
+    Path("q.csv.gz").write_bytes(gzip.compress(data))
+    for load in (load_questions, load_benchmark):
+        with pytest.raises(DataError) as caught:
+            load(Path("q.csv.gz"))
+        assert caught.value.message.startswith("q.csv.gz") and "p2r-" not in caught.value.message
+
+
+def test_a_file_that_is_piped_in_is_named_as_it_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "held.parquet").write_bytes(b"PAR1hello")
+    with pytest.raises(DataError) as caught:
+        load_questions(tmp_path / "held.parquet", shown="stdin")
+    assert caught.value.message.startswith("stdin is cut off")
+
+
+@pytest.mark.parametrize("other", ["b.jpg", ["b.jpg"], ["a.jpg", "b.jpg"], {"path": "b.jpg"}, '["b.jpg"]'])
+def test_image_and_images_must_not_state_different_images(other: object) -> None:
+    with pytest.raises(DataError, match="field 'images': there is also 'image', which states another image"):
+        parse(json.dumps({**ROW, "image": "a.jpg", "images": other}))
+
+
+@pytest.mark.parametrize("other", ["a.jpg", ["a.jpg"], '["a.jpg"]', [], None, ""])
+def test_image_and_images_may_state_the_same_image(other: object) -> None:
+    (sample,) = parse(json.dumps({**ROW, "image": "a.jpg", "images": other}))
+    assert sample.image.uri.endswith("a.jpg")
 
 
 @pytest.mark.parametrize(

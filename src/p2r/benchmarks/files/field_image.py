@@ -28,6 +28,7 @@ IMAGE_COLUMNS = ("image", "image_path")
 
 MISSING_HINT = "paths of images start from the folder of the file, or from `images=FOLDER`"
 
+_SYNONYMS = ("image", "images")
 _KEYS = ("path", "image", "image_path", "image_url", "url", "file_name")
 """The names under which structures hold an image, beside `bytes`."""
 
@@ -69,11 +70,31 @@ def find_image(row: Row, root: Path, *names: str) -> ImageSource:
     name = next((name for name in names if row.has(name)), names[0])
     if not row.has(name):
         raise row.fail(name, "empty" if name in row.values else "missing")
+    _check_alone(row, names)
     value = row.cells[name] if name in row.cells else row.values[name]
     try:
         return make_image(value, f"{row.path}#{row.number}/{name}", root)
     except DataError as error:
         raise row.fail(name, error.message, error.hint) from error
+
+
+def _check_alone(row: Row, names: Sequence[str]) -> None:
+    """Raise DataError where `image` and `images` state different images. A path may stand beside an image's data."""
+    stated = [
+        _simplify(row.values[name]) for name in _SYNONYMS if name in names and row.has(name) and name in row.values
+    ]
+    first, *others = [value for value in stated if value not in ([], {})] or [None]
+    if any(value != first for value in others):
+        raise row.fail("images", "there is also 'image', which states another image", "a question is about one image")
+
+
+def _simplify(value: object) -> object:
+    """Return what a list of one holds, and anything else as it is."""
+    found = parse_struct(value)
+    if not isinstance(found, list):
+        return found
+    items = cast("list[object]", found)
+    return items[0] if len(items) == 1 else items
 
 
 def make_image(value: object, uri: str, root: Path) -> ImageSource:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from p2r.benchmarks.files.beginning import check_beginning
-from p2r.benchmarks.files.rows import Row, RowTable
+from p2r.benchmarks.files.rows import SAVE_AS_UTF8, Row, RowTable
 from p2r.benchmarks.files.tsv_file import FileRange
 from p2r.errors import DataError, excerpt
 
@@ -29,6 +29,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BETWEEN = b" \t\r\n,[]"
 _STRING_END = re.compile(rb'["\\]')
 _MARK = "\u0000cell "
+_OBJECT = 'each row is an object, such as {"image": "a.jpg", "question": "..."}'
+_LOOK = "look for a missing or spare comma, quotation mark, or bracket there; was the file wholly written?"
 Unit = Literal["row", "line"]
 
 
@@ -72,11 +74,11 @@ def _parse(path: Path, number: int, unit: Unit, text: bytes, ranges: list[tuple[
     try:
         found: object = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Row(path, number, {}, error=f"not UTF-8 ({error.reason}): save the file as UTF-8", unit=unit)
+        return Row(path, number, {}, error=f"not UTF-8 ({error.reason})", hint=SAVE_AS_UTF8, unit=unit)
     except (ValueError, RecursionError) as error:
-        return Row(path, number, {}, error=f"not a JSON object: {error}", unit=unit)
+        return Row(path, number, {}, error=f"not a JSON object: {error}", hint=_LOOK, unit=unit)
     if not isinstance(found, dict):
-        return Row(path, number, {}, error=f"not a JSON object: {excerpt(found)}", unit=unit)
+        return Row(path, number, {}, error=f"not a JSON object: {excerpt(found)}", hint=_OBJECT, unit=unit)
     return _make_row(path, number, cast("dict[str, object]", _place(cast("object", found), path, ranges)), unit)
 
 
@@ -155,7 +157,8 @@ def _find_objects(path: Path) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
     with path.open("rb") as file:
         first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         if first and first[:1] not in b"[{":
-            raise DataError(f"{path} is not a JSON list of objects: it starts with {first[:20]!r}")
+            start = first.decode("utf-8", "replace").partition("\n")[0].strip()
+            raise DataError(f"{path} is not a JSON list of objects: it starts with {excerpt(start)}", hint=_OBJECT)
         file.seek(0)
         if file.read(3) != _BYTE_ORDER_MARK:
             file.seek(0)

@@ -18,6 +18,8 @@ from p2r.types import LETTERS
 _NOT_A_NUMBER = ("nan", "NaN", "<NA>")
 """These texts are what pandas writes for an empty cell of a column of texts."""
 
+SAVE_AS_UTF8 = "save the file as UTF-8"
+
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
@@ -36,7 +38,7 @@ class Row:
     number: counted from 1 without the header; for JSON lines, the line.
     values: the small fields.
     cells: the large fields, which are not read yet.
-    error: why the whole row could not be read.
+    error, hint: why the whole row could not be read, and what to do about it.
     unit: what `number` counts: rows, or the lines of JSON lines.
     """
 
@@ -45,6 +47,7 @@ class Row:
     values: Mapping[str, object]
     cells: Mapping[str, Cell] = field(default_factory=dict[str, Cell])
     error: str = ""
+    hint: str = ""
     unit: Literal["row", "line"] = "row"
 
     @property
@@ -58,7 +61,7 @@ class Row:
     def check(self) -> None:
         """Raise DataError when the row could not be read."""
         if self.error:
-            raise DataError(self.error)
+            raise DataError(self.error, hint=self.hint)
 
     def has(self, name: str) -> bool:
         """Return True if the field exists and is not empty."""

@@ -13,7 +13,8 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -69,7 +70,9 @@ def read_table(path: Path, *, split: str | None = None, containing: str = "", sh
 
 def read_columns(path: Path) -> frozenset[str]:
     """Read the columns of one file from its beginning (JSON: the fields of its first object). Raises DataError."""
-    return frozenset(_kind_of(path).read_columns(_make_ready(path)))
+    ready = _make_ready(path)
+    with named(ready, path):
+        return frozenset(_kind_of(path).read_columns(ready))
 
 
 def find_kind(path: Path) -> str:
@@ -125,12 +128,24 @@ def find_stem(file: Path) -> str:
 
 def _read_file(path: Path, shown: Path | None) -> RowTable:
     ready = _make_ready(path)
-    table = _kind_of(path).read(ready)
+    with named(ready, shown or path):
+        table = _kind_of(path).read(ready)
     if find_kind(path) in _FLOAT_KINDS:
         table = undo_floats(table)
     if ready == path and shown is None:
         return table
     return replace(table, path=shown or path, rows=[replace(row, path=shown or path) for row in table.rows])
+
+
+@contextmanager
+def named(ready: Path, shown: Path) -> Generator[None, None, None]:
+    """Name a file in errors as its user does, and not by the temporary place of its contents."""
+    try:
+        yield
+    except DataError as error:
+        if ready == shown:
+            raise
+        raise DataError(error.message.replace(str(ready), str(shown)), hint=error.hint) from error
 
 
 @cache

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2r.benchmarks.files.beginning import check_beginning
-from p2r.benchmarks.files.rows import Row, RowTable
+from p2r.benchmarks.files.rows import SAVE_AS_UTF8, Row, RowTable
 from p2r.errors import DataError, count_nouns
 
 LONG_FIELD_BYTES = 2048
@@ -85,7 +85,7 @@ def _read_header(path: Path, rows: Iterator[RawRow]) -> list[str]:
     try:
         names = _decode(next(rows, (0, None))[1] or [])
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error.reason}", hint="save it as UTF-8") from error
+        raise DataError(f"{path} is not UTF-8: {error.reason}", hint=SAVE_AS_UTF8) from error
     header = [name.strip() for name in names]
     if not any(header):
         raise DataError(f"{path} is empty or has no header", hint="copy or download it again")
@@ -98,13 +98,14 @@ def _read_row(
     path: Path, number: int, header: list[str], start: int, fields: list[bytes] | None, large: frozenset[str]
 ) -> Row:
     if fields is None:
-        return Row(path, number, {}, error="a quotation mark is opened and never closed")
+        return Row(path, number, {}, error="a quotation mark is opened and never closed", hint="close it, or remove it")
     if len(fields) != len(header):
         return Row(
             path,
             number,
             {},
             error=f"{count_nouns(len(fields), 'field')} where the header has {count_nouns(len(header), 'column')}",
+            hint="put a field that holds the separator in quotation marks, and leave no field out, even an empty one",
         )
     values: dict[str, object] = {}
     cells: dict[str, FileRange] = {}
@@ -117,7 +118,7 @@ def _read_row(
     try:
         texts = _decode([raw for raw in values.values() if isinstance(raw, bytes)])
     except UnicodeDecodeError as error:
-        return Row(path, number, {}, error=f"not UTF-8 ({error.reason}): save the file as UTF-8")
+        return Row(path, number, {}, error=f"not UTF-8 ({error.reason})", hint=SAVE_AS_UTF8)
     return Row(path, number, dict(zip(values, texts, strict=True)), cells)
 
 
