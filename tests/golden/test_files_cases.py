@@ -69,6 +69,9 @@ def test_a_header_in_capitals_says_which_column_to_rename() -> None:
     with pytest.raises(DataError, match="no column 'index'") as error:
         load_benchmark(f"hrbench_4k:{CASES / 'tsv' / 'hr_bench_4k_upper.tsv'}")
     assert error.value.hint == "rename the column 'INDEX' to 'index'"
+    with pytest.raises(DataError, match="none of the known layouts") as error:
+        load_benchmark(CASES / "tsv" / "hr_bench_4k_upper.tsv")
+    assert error.value.hint == "write the names of the columns in small letters, but for A, B, C, ..."
 
 
 @pytest.mark.parametrize("name", ["ok", "nospace", "leadspace", "lower", "paren", "crlf", "trailing", "dict", "back"])

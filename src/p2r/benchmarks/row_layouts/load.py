@@ -94,7 +94,7 @@ def unknown_layout(place: Path, columns: frozenset[str]) -> UnknownLayout:
     return UnknownLayout(
         f"{place} has none of the known layouts; its columns are {', '.join(sorted(columns)) or 'none'}"
         + (f"; {nearest}" if nearest else ""),
-        hint="write the names of the columns in small letters"
+        hint="write the names of the columns in small letters, but for A, B, C, ..."
         if in_capitals and not nearest
         else "rename the columns, or say which benchmark it is with NAME:PATH; docs/reference/benchmarks.md lists them",
     )

@@ -396,7 +396,7 @@ def test_columns_of_no_layout_name_the_nearest(name: str, tmp_path: Path) -> Non
 def test_columns_in_capitals_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its columns are IMAGE, PROBLEM") as error:
         load_benchmark(write(tmp_path, {"IMAGE": IMAGE, "PROBLEM": "What?"}))
-    assert error.value.hint == "write the names of the columns in small letters"
+    assert error.value.hint == "write the names of the columns in small letters, but for A, B, C, ..."
 
 
 def test_a_broken_packed_file_is_named(tmp_path: Path) -> None:
