@@ -97,6 +97,7 @@ def measure_step(
         num_unjudged=len(rollouts) - len(judged),
         num_truncated=sum(not rollout.ended for rollout in rollouts),
         num_generated_tokens=sum(rollout.num_tokens for rollout in rollouts),
+        num_learned_tokens=0,
         mean_length=mean_of([rollout.num_tokens for rollout in rollouts]),
         max_length=max((rollout.num_tokens for rollout in rollouts), default=0),
         dead_groups=mean_of([group.is_dead for group in groups]),
