@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import threading
 import traceback
 import warnings
 from collections.abc import Awaitable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from p2r.errors import P2RWarning, count_nouns, excerpt
+from p2r.loop import run_apart
 from p2r.training.rewards.find import OwnTerm
 from p2r.training.rewards.rated import Rated
 
@@ -83,8 +85,12 @@ class Rater:
 
     async def _call_all(self, term: OwnTerm, calls: Sequence[Call]) -> list[object]:
         """Return the result of each call. Functions run in a thread, one call after the other."""
+        left = threading.Event()
         async with self._calling[term.name]:
-            results = await asyncio.to_thread(lambda: [_try_call(term, call) for call in calls])
+            try:  # a call may take long, and nobody waits for it once the run is asked to stop
+                results = await run_apart(lambda: [_try_call(term, call) for call in calls if not left.is_set()])
+            finally:
+                left.set()
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def finish(result: object) -> object:

@@ -114,6 +114,29 @@ async def test_a_function_runs_in_a_thread_and_never_twice_at_a_time() -> None:
     assert most == 1 and threading.get_ident() not in threads
 
 
+async def test_a_slow_function_is_left_when_nobody_waits_for_it_any_more() -> None:
+    begun, go_on, called = threading.Event(), threading.Event(), list[str]()
+
+    def slow(reply: str) -> float:
+        called.append(reply)
+        begun.set()
+        go_on.wait()
+        return 1.0
+
+    rater = Rater([OwnTerm("a.py:f", slow, ("reply",), False, "")])
+    rating = asyncio.ensure_future(rater.rate([rated("x"), rated("y")]))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    rating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rating
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "p2r-apart":
+            thread.join()
+    assert called == ["x"]
+
+
 async def test_a_batched_function_gets_lists_and_returns_one() -> None:
     seen: list[object] = []
 
