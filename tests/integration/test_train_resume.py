@@ -109,6 +109,20 @@ def test_a_prolonged_run_is_the_longer_one(tmp_path: Path) -> None:
     assert_equal_parts(*(out / "checkpoints" / "000-000003" / "part-0.pt" for out in (prolonged, longer)))
 
 
+def test_a_phase_that_was_prolonged_and_cut_short_leaves_its_last_weights(tmp_path: Path) -> None:
+    def make(steps: int) -> Recipe:
+        return make_recipe(tmp_path / "run", [f'schedule=[{{role="perceiver", steps={steps}, lr=1e-4}}]', *settings])
+
+    settings, ended = ["probe.source=null", "checkpoint.every=1"], tmp_path / "run" / "0-perceiver"
+    run(make(1))
+    first = (ended / "model.safetensors").read_bytes()
+    with pytest.raises(KeyError):
+        run(make(3), resume=True, stop_after=2)  # in step 3
+    assert not ended.exists()
+    run(make(2), resume=True)
+    assert (ended / "model.safetensors").read_bytes() != first
+
+
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no run"):
         run(make_recipe(tmp_path / "run"), resume=True)

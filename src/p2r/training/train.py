@@ -445,6 +445,8 @@ def _save_last_step(training: Training, state: PhaseState) -> None:
     last = training.last
     if last is None or last.position == training.saved or not last.is_whole(state.optimizer):
         return
+    if training.world.is_first:
+        training.run.forget_end(state.phase)
     training.run.checkpoints.save(last.position, last.freeze(state.memo))
     training.saved = last.position
 

@@ -13,6 +13,7 @@ difficulty/            measurements of pre-rollouts, per phase
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -77,6 +78,12 @@ class RunFolder:
         if done is None or not (self.folder / phase.name).is_dir():
             return False
         return done.phase != phase.index or phase.steps is None or done.step >= phase.steps
+
+    def forget_end(self, phase: Phase) -> None:
+        """Remove the checkpoint that the phase ended with before it was prolonged, since it has taken further steps."""
+        with explain_write_errors(self.folder / phase.name):
+            if (self.folder / phase.name).is_dir():
+                shutil.rmtree(self.folder / phase.name)
 
     def process_folder(self, kind: str, phase: Phase, world: World) -> Path:
         """The folder in which this process keeps what it finds out about its own rows."""
