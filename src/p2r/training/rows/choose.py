@@ -141,13 +141,13 @@ async def _measure_rows(
 
 
 def _hash_recipe(recipe: Recipe, phase: Phase) -> str:
-    """A hash of the settings that pre-rollouts depend on."""
+    """A hash of the settings that pre-rollouts depend on, without those that a resumed run may have otherwise."""
     model, partner = recipe.model, recipe.partner
     parts = [
         phase.kind,
-        phase.data.model_dump_json(),
+        phase.data.model_dump_json(exclude={"skip_bad"}),
         phase.rollout.model_dump_json(exclude={"prompts_at_once"}),
-        phase.reward.model_dump_json(),
+        phase.reward.model_dump_json(exclude={"judge": {"url", "concurrency", "timeout_s"}}),
         model.model_dump_json(include={"dtype", "frame", "max_pixels"}),
         partner.model_dump_json(include={"kind", "max_new_tokens"}),
     ]

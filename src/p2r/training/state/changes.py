@@ -16,6 +16,7 @@ from p2r.training.state.checkpoint import Position
 
 ROUNDING = "changes nothing but rounding"
 REACHED = "says how the frozen role is reached, not what it is"
+JUDGE_REACHED = "says how the judging model is reached, not what it is"
 WATCHES = "only watches the run"
 LENGTH = "changes how long the run is, see `check_lengths`"
 FREE_SETTINGS: Mapping[str, str] = {
@@ -39,6 +40,9 @@ FREE_SETTINGS: Mapping[str, str] = {
     "partner.concurrency": REACHED,
     "partner.timeout_s": REACHED,
     "partner.max_error_rate": "says when the run stops",
+    "reward.judge.url": JUDGE_REACHED,
+    "reward.judge.concurrency": JUDGE_REACHED,
+    "reward.judge.timeout_s": JUDGE_REACHED,
 }
 """Each setting, or table of settings, that a resumed run may have otherwise, and why."""
 EXACT_KINDS = frozenset({"adamw", "offload"})

@@ -68,6 +68,15 @@ def test_a_server_may_be_reached_in_another_way(tmp_path: Path) -> None:
     assert compare(one, other) == []
 
 
+def test_a_judge_may_be_reached_in_another_way_and_is_the_same_model(tmp_path: Path) -> None:
+    def judged_by(**judge: object) -> Recipe:
+        return make(tmp_path, 3, reward={"judge": {"url": "http://a:1/v1", "model": "m", **judge}})
+
+    assert compare(judged_by(), judged_by(url="http://b:2/v1", concurrency=1, timeout_s=9)) == []
+    assert compare(judged_by(), judged_by(model="n")) == ['reward.judge.model was "m", now "n"']
+    assert compare(judged_by(), make(tmp_path, 3)) != []
+
+
 @pytest.mark.parametrize(
     ("before", "now", "done", "said"),
     [
