@@ -283,8 +283,7 @@ async def _prepare(training: Training, state: PhaseState) -> tuple[int, int, Tak
         order = order_rows(phase, len(rows))
         return phase.count_steps(len(rows)), 0, partial(_take_sft_step, training, state, rows, order)
     rows = training.rows[phase.index].rows
-    choosing = choose_phase_rows(training.recipe, state, rows, training.run, training.say)
-    chosen = await training.stop.run_together(choosing, training.world, talks=True)
+    chosen = await choose_phase_rows(training.recipe, state, rows, training.run, training.say, training.stop)
     roller = make_roller(training.recipe, state)
     take_step = partial(_take_step, training, state, roller, chosen)
     return phase.count_steps(len(chosen.rows)), chosen.num_left_out, take_step

@@ -24,6 +24,7 @@ from p2r.training.rows.check import TrainingData, load_training_data
 from p2r.training.rows.difficulty import CHUNK, ChosenRows, PreRolloutSettings, choose_rows, measure_difficulty
 from p2r.training.rows.order import RowOrder
 from p2r.training.state.run_folder import RunFolder
+from p2r.training.stopping import StopRequest
 from p2r.types import Sample
 
 PHASES_A_SEED = 1000
@@ -74,21 +75,28 @@ def load_probe(recipe: Recipe) -> list[Sample]:
 
 
 async def choose_phase_rows(
-    recipe: Recipe, state: PhaseState, rows: Sequence[Sample], run: RunFolder, say: Callable[[str], object]
+    recipe: Recipe,
+    state: PhaseState,
+    rows: Sequence[Sample],
+    run: RunFolder,
+    say: Callable[[str], object],
+    stop: StopRequest,
 ) -> ChosenRows:
     """The rows of a phase and their order: all of them, or those that pre-rollouts find neither easy nor hopeless.
 
     Args:
         say: is told how far pre-rollouts have come.
+        stop: leaves them in all processes when one is asked to stop or fails.
 
     Raises:
+        StopRequested: one was asked to stop.
         DataError: none can teach anything.
         ConfigError: they are fewer than one step needs.
     """
     phase = state.phase
     if (rule := phase.data.difficulty) is None:
         return ChosenRows(rows, order_rows(phase, len(rows)), num_left_out=0)
-    found = await _measure_rows(recipe, state, rule, rows, run, say)
+    found = await _measure_rows(recipe, state, rule, rows, run, say, stop)
     chosen = choose_rows(rows, found, rule, _seed_rows(phase))
     order_rows(phase, len(chosen.rows))
     return chosen
@@ -116,6 +124,7 @@ async def _measure_rows(
     rows: Sequence[Sample],
     run: RunFolder,
     say: Callable[[str], object],
+    stop: StopRequest,
 ) -> dict[str, RowDifficulty]:
     """The difficulty of each row, by its id; each process measures its share."""
     phase, world = state.phase, state.world
@@ -136,7 +145,8 @@ async def _measure_rows(
 
     folder = run.process_folder(DIFFICULTY_FOLDER, phase, world)
     with whole_weights(state.policy.model):
-        measured = await measure_difficulty(roller, own, folder, settings, on_progress=tell)
+        measuring = measure_difficulty(roller, own, folder, settings, on_progress=tell)
+        measured = await stop.run_together(measuring, world)
     return {row.id: row for row in world.gather(measured)}
 
 
