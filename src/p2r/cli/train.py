@@ -174,9 +174,7 @@ class _Lines:
             (row.num_unjudged, row.num_rollouts, "rollout", "not judged"),
         )
         parts = [text, *(f"{num:,} of {count_nouns(total, what)} {how}" for num, total, what, how in shares if num)]
-        text = "  ".join(
-            filter(None, [*parts, "" if row.num_groups or row.num_learned_tokens else "nothing to learn from"])
-        )
+        text = "  ".join(filter(None, [*parts, "nothing to learn from" if row.loss is None else ""]))
         if not self._console.is_terminal:
             self.say(f"{row.phase} {row.step}/{num_steps}  {text}")
             return

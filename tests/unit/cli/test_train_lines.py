@@ -15,9 +15,13 @@ from p2r.runs.training import Step
 @pytest.mark.parametrize(
     ("metrics", "line"),
     [
-        ({"reward": 0.5, "num_groups": 4, "num_rows": 4, "num_rollouts": 32}, "0-perceiver 1/3  reward 0.500"),
+        (
+            {"loss": 0, "reward": 0.5, "num_groups": 4, "num_rows": 4, "num_rollouts": 32},
+            "0-perceiver 1/3  reward 0.500",
+        ),
         (
             {
+                "loss": 0,
                 "reward": 0.5,
                 "num_groups": 4,
                 "num_rows": 4,
@@ -30,8 +34,10 @@ from p2r.runs.training import Step
         ({"num_rows": 1, "num_failed_rows": 1}, "0-perceiver 1/3  1 of 1 row failed  nothing to learn from"),
         ({"num_rows": 64}, "0-perceiver 1/3  nothing to learn from"),
         ({"num_rows": 4, "num_learned_tokens": 90, "loss": 1.5}, "0-perceiver 1/3  loss 1.500"),
+        # All groups are dead without a KL term, or all replies were cut off and are masked.
+        ({"reward": 0.5, "num_groups": 4}, "0-perceiver 1/3  reward 0.500  nothing to learn from"),
         # Of the groups that dynamic sampling keeps none is dead; of those that it drew, some are.
-        ({"num_groups": 2, "dead_groups": 0, "drawn_dead_groups": 0.75}, "0-perceiver 1/3  dead 0.750"),
+        ({"loss": 0, "num_groups": 2, "dead_groups": 0, "drawn_dead_groups": 0.75}, "0-perceiver 1/3  dead 0.750"),
     ],
 )
 def test_a_step_s_line_says_what_failed(metrics: dict[str, float], line: str) -> None:
