@@ -85,10 +85,16 @@ def check_benchmark(
         num_boxes=num_boxes,
         num_images=num_images,
         num_unjudged=num_unjudged,
-        problems=(*problems, *find_broken_rotations(benchmark)),
+        problems=(*_check_whole(benchmark, num_unjudged), *problems, *find_broken_rotations(benchmark)),
         differences=benchmark.differences,
         left_out=tuple(f"{bad.place}: {bad.reason}" for bad in benchmark.left_out),
     )
+
+
+def _check_whole(benchmark: Benchmark, num_unjudged: int) -> Iterable[str]:
+    if num_unjudged == len(benchmark) > 0:
+        what = "gold box" if benchmark.scored_by == "box" else "right answer"
+        yield f"no question has a {what}, so nothing can be scored"
 
 
 def _is_judged(sample: Sample, scored_by: ScoredBy) -> bool:

@@ -19,6 +19,18 @@ def test_needles_come_through_the_same_door() -> None:
     assert report.passed and report.num_answers == 6 and report.num_unjudged == 0
 
 
+def test_a_file_without_any_right_answer_is_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(make_bytes(0))
+    path = tmp_path / "mine.jsonl"
+    rows = ['{"image": "a.png", "question": "What is it?"}', '{"image": "a.png", "question": "Where?"}']
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    report = check_benchmark(load_benchmark(f"folder:{path}"))
+    assert report.problems == ("no question has a right answer, so nothing can be scored",)
+    path.write_text("\n".join([*rows, rows[0][:-1] + ', "target": "a star"}']) + "\n", encoding="utf-8")
+    report = check_benchmark(load_benchmark(f"folder:{path}"))
+    assert (report.passed, report.num_unjudged, report.num_answers) == (True, 2, 1)
+
+
 def test_a_fingerprint_tells_data_apart_and_not_places(tmp_path: Path) -> None:
     first = load_benchmark(write_vstar(tmp_path / "a"))
     assert first.fingerprint == load_benchmark(write_vstar(tmp_path / "b")).fingerprint
