@@ -13,6 +13,8 @@ from p2r.config import Recipe, load_recipe
 from p2r.errors import EndpointError
 from p2r.report.training.curves import draw_step_charts
 from p2r.report.training.groups import view_groups
+from p2r.report.training.page import write_training_lede
+from p2r.runs.guards import UNJUDGED
 from p2r.runs.training import read_training_run
 from tests.fakes.endpoint_server import completion, serve
 from tests.fakes.tiny_training import make_recipe, read_metrics, run
@@ -60,6 +62,13 @@ def test_terms_are_recorded_resumed_and_shown(tmp_path: Path) -> None:
     rollouts = [rollout for group in view_groups([read], ["run"])[0] for rollout in group.rollouts]
     assert "masked: the reward term mine.py:agrees cannot tell" in {rollout.masked for rollout in rollouts}
     assert any("mine.py:short 1" in rollout.terms_text for rollout in rollouts)
+
+
+def test_a_run_whose_reward_never_can_tell_says_that_nothing_was_learned(tmp_path: Path) -> None:
+    recipe = make(tmp_path, "run", "schedule=[{role='perceiver', steps=1, lr=1e-4}]", "probe={}")
+    (tmp_path / "mine.py").write_text("def short(reply): return None\n\n\ndef agrees(reply): return 1.0\n")
+    assert f"phase 0-perceiver: {UNJUDGED}" in run(recipe)
+    assert "no group had two rollouts that were judged" in write_training_lede([read_training_run(recipe.out)])
 
 
 def test_a_changed_function_is_said_when_the_run_is_resumed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ NOTHING = (
     "data.difficulty leaves such rows out"
 )
 
+UNJUDGED = "in no step were two rollouts of a group judged, so nothing was learned; the steps say why"
 UNREWARDED = (
     "can the questions be answered, and their targets reached? Is the answer read out of the replies? The rollouts in "
     "the report show it"
@@ -71,6 +72,11 @@ def find_collapse(steps: Sequence[Step], probes: Sequence[Probe], settings: Guar
 def learns_nothing(steps: Sequence[Step]) -> bool:
     """Tell whether no group of these steps had rewards that differ; False without steps."""
     return bool(steps) and all(step.dead_groups == 1 or step.drawn_dead_groups == 1 for step in steps)
+
+
+def judges_nothing(steps: Sequence[Step]) -> bool:
+    """Tell whether too little was judged in every group of these steps to compare rollouts; False without steps."""
+    return bool(steps) and all(step.dropped_groups == 1 for step in steps)
 
 
 def earns_nothing(steps: Sequence[Step]) -> bool:

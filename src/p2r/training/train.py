@@ -22,7 +22,7 @@ from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, Train
 from p2r.loop import run_apart, run_blocking
 from p2r.models.local.devices import is_out_of_memory
 from p2r.models.local.lora import describe_loss
-from p2r.runs.guards import NOTHING, find_collapse, learns_nothing
+from p2r.runs.guards import NOTHING, UNJUDGED, find_collapse, judges_nothing, learns_nothing
 from p2r.runs.training import (
     BEST_FOLDER,
     METRICS_FILE,
@@ -257,6 +257,8 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
                     await _finish_step(training, state, step + 1, num_steps)
             if learns_nothing(run.steps) and "dead_groups" not in training.alarms:
                 training.say(f"phase {phase.name}: the rewards of every group were alike in all steps: {NOTHING}")
+            elif judges_nothing(run.steps):
+                training.say(f"phase {phase.name}: {UNJUDGED}")
             lost = save_weights(state, run.folder / phase.name)
             if lost is not None:
                 training.say(f"phase {phase.name}: {describe_loss(lost, state.policy.dtype)}; adapter/ has all of it")

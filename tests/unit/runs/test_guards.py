@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2r.config import GuardSettings
-from p2r.runs.guards import earns_nothing, find_collapse, learns_nothing
+from p2r.runs.guards import earns_nothing, find_collapse, judges_nothing, learns_nothing
 from p2r.runs.training import Probe, Step
 
 GUARDS = GuardSettings(patience=4)
@@ -77,6 +77,13 @@ def test_a_run_learns_as_long_as_one_group_differs() -> None:
     assert not learns_nothing([dead, HEALTHY]), "the share is not known"
     assert not learns_nothing([])
     assert find_collapse([dead] * 8, [], GUARDS.model_copy(update={"dead_groups": False})) == {}
+
+
+def test_a_run_judges_nothing_when_every_group_is_dropped() -> None:
+    dropped = HEALTHY.model_copy(update={"dropped_groups": 1.0})
+    assert judges_nothing([dropped, dropped])
+    assert not judges_nothing([dropped, dropped.model_copy(update={"dropped_groups": 0.9})])
+    assert not judges_nothing([])
 
 
 def test_one_right_answer_is_a_reward() -> None:

@@ -26,7 +26,7 @@ from p2r.report.training.tables import (
     tabulate_recipes,
     tabulate_seconds,
 )
-from p2r.runs.guards import find_collapse, learns_nothing
+from p2r.runs.guards import find_collapse, judges_nothing, learns_nothing
 from p2r.runs.training import RECIPE_FILE, TrainingRun, value_of
 
 NUM_PRINTED = 4
@@ -99,6 +99,10 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
         dead = [phase.name for phase in run.phases if learns_nothing(phase.steps)]
         if dead:
             sentences.append(f"Nothing was learned in {', '.join(dead)}: the rewards of every group were alike.")
+        unjudged = [phase.name for phase in run.phases if judges_nothing(phase.steps)]
+        if unjudged:
+            named = ", ".join(unjudged)
+            sentences.append(f"Nothing was learned in {named}: no group had two rollouts that were judged.")
         if len(run.probes) > 1:
             first, last = run.probes[0], run.probes[-1]
             found = [
