@@ -40,6 +40,7 @@ from p2r.training.memo import EvidenceStore, Memo, MemoReasoner, evidence_key
 from p2r.training.rewards.built_in import box_terms, form_terms
 from p2r.training.rewards.reward import make_rewarder
 from p2r.training.rewards.verifier import open_verifier
+from p2r.training.stopping import StopRequest
 from p2r.types import Perception, Sample, Trace
 
 Made = TypeVar("Made")
@@ -112,7 +113,12 @@ class Roller:
         return rolled
 
     async def roll_out_alive(
-        self, draw: Callable[[int], Sequence[Sample]], num_prompts: int, step: int, world: World | None = None
+        self,
+        draw: Callable[[int], Sequence[Sample]],
+        num_prompts: int,
+        step: int,
+        world: World | None = None,
+        stop: StopRequest | None = None,
     ) -> Rolled:
         """Dynamic sampling (DAPO): replace groups that teach nothing by those of further rows.
 
@@ -123,12 +129,13 @@ class Roller:
             num_prompts: groups that are wanted, of all processes; fewer come when `max_rounds` rounds, or the rows
                 that there are, do not give them.
             world: shares each draw; this process alone when None.
+            stop: ends a round in all processes when one of them is asked to stop or fails.
         """
-        world = world or World()
+        world, stop = world or World(), stop or StopRequest(lambda _: None)
         rolled, num_alive = Rolled(), 0
         for _ in range(self._phase.rollout.max_rounds):
             rows = draw(num_prompts - num_alive)
-            found = await self.roll_out(world.share(rows), step)
+            found = await stop.run_together(self.roll_out(world.share(rows), step), world)
             alive = found.keep_alive(self._rewarder.find_merit)
             num_alive += sum(world.gather([sum(group.parent is None for group in alive.groups)]))
             rolled.extend(alive)

@@ -393,7 +393,7 @@ async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: Ch
         return [chosen.rows[place] for place in places]
 
     if phase.rollout.dynamic_sampling:
-        return await roller.roll_out_alive(draw, phase.prompts_per_step, step, world)
+        return await roller.roll_out_alive(draw, phase.prompts_per_step, step, world, training.stop)
     return await roller.roll_out(world.share(draw(phase.prompts_per_step)), step)
 
 

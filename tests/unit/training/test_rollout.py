@@ -12,7 +12,7 @@ import pytest
 from p2r.boxes.other_frame import FrameCount
 from p2r.config import AdvantageSettings, PhaseKind, Recipe
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import ImageError, P2RError, TooManyErrors
+from p2r.errors import ImageError, ModelError, P2RError, TooManyErrors, TrainingError
 from p2r.images.budget import FullImage
 from p2r.roles import ModelPerceiver
 from p2r.training.engines.local.distributed import World
@@ -20,6 +20,7 @@ from p2r.training.groups import Group
 from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.memo import EvidenceStore
 from p2r.training.rollout import Roller
+from p2r.training.stopping import FAILED, FINE
 from p2r.training.update import compare_groups
 from p2r.training.watch.metrics import describe_groups, measure_step, sum_stats
 from p2r.types import Completion
@@ -434,10 +435,32 @@ async def test_processes_draw_the_rows_that_one_would_draw() -> None:
         rolled = await roller.roll_out_alive(draw, 4, step=0, world=Half(rank, 2))
         return [group.sample.id for group in rolled.groups]
 
-    others = [0, 0, 0]
+    others = [FINE, 0] * 3  # the other's fate in a round, and its groups
     assert await roll(0) == ["s10", "s12", "s20", "s30"] and drawn == [4, 2, 1]
-    others = [2, 1, 1]
+    others = [FINE, 2, FINE, 1, FINE, 1]
     assert await roll(1) == [] and drawn == [4, 2, 1]
+    others = [FINE, 0, FAILED]
+    with pytest.raises(TrainingError, match="another process of the run has stopped"):
+        await roll(0)
+    assert (drawn, others) == ([4, 2], [])
+
+
+async def test_a_process_that_fails_tells_the_others_before_they_count_their_groups() -> None:
+    class Pair(World):
+        __slots__ = ()
+
+        def gather(self, own: Sequence[object]) -> list[object]:
+            told.extend(own)
+            return [*own, FINE]
+
+    def fail(prompt: Prompt, seed: int) -> str:
+        raise ModelError("the policy cannot sample")
+
+    told: list[object] = []
+    roller = make_roller(FakeActor(fail), BatchScript(dead), kind="answerer")
+    with pytest.raises(ModelError, match="cannot sample"):
+        await roller.roll_out_alive(lambda count: [make_sample()] * count, 2, step=0, world=Pair(0, 2))
+    assert told == [FAILED]
 
 
 async def test_a_failed_row_counts_as_all_of_its_rollouts() -> None:
