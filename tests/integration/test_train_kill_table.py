@@ -39,7 +39,7 @@ LORA = ["model.lora.rank=4", "model.lora.alpha=8", "schedule.0.lr=1e-2"]
 """With a rate at which the adapter's change is not rounded away."""
 PROBE = ["probe.source=needles", "probe.seed=7", "probe.num=2", "probe.every=1"]
 
-QUICK, SLOW = [], [pytest.mark.slow]
+QUICK, SLOW, VERY_SLOW = [], [pytest.mark.slow], [pytest.mark.very_slow]
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
 
 
@@ -63,13 +63,13 @@ CASES = [
     case("LoRA in the second phase", LORA, LATE, [needs_peft, *SLOW]),
     case("LoRA in two processes", LORA, LATE, [needs_peft, *SLOW], processes=2),
     case("two processes", [], LATE, SLOW, processes=2),
-    case("joint", ["control=joint"], [("0-joint", 1), ("0-joint", 2)], SLOW),
+    case("joint", ["control=joint"], [("0-joint", 1), ("0-joint", 2)], VERY_SLOW),
     case("answerer", ['schedule=[{role="answerer", steps=3, lr=1e-4}]'], [("0-answerer", 1), ("0-answerer", 2)], SLOW),
-    case("gspo", ["loss.estimator=gspo", "optimizer.updates_per_batch=2"], LATE, SLOW),
-    case("three updates a batch", ["optimizer.updates_per_batch=3"], LATE, SLOW),
-    case("states in host memory", ["optimizer.kind=offload"], LATE, SLOW),
-    case("gradient checkpointing", ["model.gradient_checkpointing=true"], LATE, SLOW),
-    case("bfloat16", ["model.dtype=bfloat16"], LATE, SLOW),
+    case("gspo", ["loss.estimator=gspo", "optimizer.updates_per_batch=2"], LATE, VERY_SLOW),
+    case("three updates a batch", ["optimizer.updates_per_batch=3"], LATE, VERY_SLOW),
+    case("states in host memory", ["optimizer.kind=offload"], LATE, VERY_SLOW),
+    case("gradient checkpointing", ["model.gradient_checkpointing=true"], LATE, VERY_SLOW),
+    case("bfloat16", ["model.dtype=bfloat16"], LATE, VERY_SLOW),
     case("LoRA in bfloat16", [*LORA, "model.dtype=bfloat16"], LATE, [needs_peft, *SLOW]),
     case("probe and best", PROBE, [*EARLY, ("1-reasoner", 1)], SLOW),
 ]
