@@ -122,6 +122,7 @@ def make_recipe(arguments: argparse.Namespace, folder: Path) -> Recipe:
             f"model.source={folder / 'model'}",
             f"out={folder / 'run'}",
             "data.source=needles",  # not read: the rows are made here
+            "reward.judge=words",  # no free answers are among them
             f"data.num_rows={arguments.rows * steps}",
             f"rollout.prompts_per_step={arguments.rows}",
             f"rollout.max_new_tokens={lengths}",

@@ -52,7 +52,7 @@ from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import load_policy, take_snapshot
-from p2r.training.groups import Group
+from p2r.training.groups import Group, Rollout
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.rollout import Roller
 from p2r.training.update import Learner, learn_step
@@ -284,16 +284,17 @@ def reward(completion_ids: Sequence[Sequence[int]], **_: object) -> list[float]:
     return [float(read_answer(token_ids) == "A") for token_ids in completion_ids]
 
 
+def cut_rollout(rollout: Rollout, length: int) -> Rollout:
+    return replace(rollout, token_ids=rollout.token_ids[:length], logprobs=rollout.logprobs[:length])
+
+
 def cut_and_keep(groups: Sequence[Group], arguments: argparse.Namespace) -> list[Group]:
     """Replies of many lengths, since equal ones would have a loss of 0; written down for the other side."""
     draw = random.Random(0)
     cut = [
         replace(
             group,
-            rollouts=tuple(
-                replace(rollout, token_ids=rollout.token_ids[: draw.randint(1, arguments.response)])
-                for rollout in group.rollouts
-            ),
+            rollouts=tuple(cut_rollout(rollout, draw.randint(1, arguments.response)) for rollout in group.rollouts),
         )
         for group in groups
     ]

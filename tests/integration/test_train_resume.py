@@ -113,7 +113,7 @@ def test_a_phase_that_was_prolonged_and_cut_short_leaves_its_last_weights(tmp_pa
     def make(steps: int) -> Recipe:
         return make_recipe(tmp_path / "run", [f'schedule=[{{role="perceiver", steps={steps}, lr=1e-4}}]', *settings])
 
-    settings, ended = ["probe.source=null", "checkpoint.every=1"], tmp_path / "run" / "0-perceiver"
+    settings, ended = ["probe={}", "checkpoint.every=1"], tmp_path / "run" / "0-perceiver"
     run(make(1))
     first = (ended / "model.safetensors").read_bytes()
     with pytest.raises(KeyError):
