@@ -193,12 +193,26 @@ class Sieve:
         return list(samples.values())
 
     def _leave_out(self, place: str, error: P2RError) -> None:
-        if len(self.left_out) >= self.skip_bad:
-            more = f" (after {count_nouns(len(self.left_out), 'other bad row')})" if self.left_out else ""
-            skip = f"`skip_bad={len(self.left_out) + 1}` would leave out this row" if self.offers_skip else ""
-            hints = [name_fields(error.hint), skip]
-            raise DataError(f"{place}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
-        self.left_out.append(LeftOut(place, error.message))
+        skip = "`skip_bad={}` would leave out this row" if self.offers_skip else ""
+        leave_out(self.left_out, place, error, self.skip_bad, subject=place, skip=skip)
+
+
+def leave_out(left_out: list[LeftOut], place: str, error: P2RError, skip_bad: int, *, subject: str, skip: str) -> None:
+    """Record a bad row, or refuse it when as many as allowed are left out already.
+
+    Args:
+        subject: the beginning of the message.
+        skip: a hint that says how to allow one more, with {} for their number; "" for none.
+
+    Raises:
+        DataError: `skip_bad` rows are left out.
+    """
+    count = len(left_out)
+    if count >= skip_bad:
+        more = f" (after {count_nouns(count, 'other bad row')})" if left_out else ""
+        hints = [name_fields(error.hint), skip.format(count + 1)]
+        raise DataError(f"{subject}: {error.message}{more}", hint="; ".join(filter(None, hints))) from error
+    left_out.append(LeftOut(place, error.message))
 
 
 def name_fields(hint: str) -> str:

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from p2r.answers import extract_answer
-from p2r.benchmarks.base import LeftOut, name_fields
+from p2r.benchmarks.base import LeftOut, leave_out
 from p2r.benchmarks.check import make_ideal_reply
 from p2r.benchmarks.training_rows import load_source
 from p2r.config import ActiveRole, DataSettings
 from p2r.dialogue import Budget, ModelProfile, Prompt
-from p2r.errors import DataError, P2RError, count_nouns
+from p2r.errors import DataError, P2RError
 from p2r.evidence import MAX_CROPS
 from p2r.images.budget import MAX_ASPECT_RATIO, smart_resize
 from p2r.images.load import read_size
@@ -37,6 +37,8 @@ from p2r.prompts import PromptSet
 from p2r.types import Sample
 
 MOST_LISTED = 20
+SKIP_HINT = "data.skip_bad = {} would leave out this row"
+"""The hint about a bad row that could be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ def load_training_data(
                 role: count_tokens(sample, role, encoder, profile.budget, prompts) for role in roles
             }
         except P2RError as error:
-            _leave_out(sample, error, left_out, settings.skip_bad)
+            subject = f"row {sample.id!r} cannot be trained on"
+            leave_out(left_out, sample.id, error, settings.skip_bad, subject=subject, skip=SKIP_HINT)
             continue
         over: list[ActiveRole] = [role for role in roles if lengths[role] > settings.max_prompt_tokens.of(role)]
         if over:
@@ -201,16 +204,6 @@ def _check_gold(sample: Sample) -> P2RError | None:
         "it has no gold boxes, which a term of its reward compares with",
         hint='give it boxes, and "boxes": [] where there is nothing to find',
     )
-
-
-def _leave_out(sample: Sample, error: P2RError, left_out: list[LeftOut], skip_bad: int) -> None:
-    if len(left_out) >= skip_bad:
-        more = f" (after {count_nouns(len(left_out), 'other bad row')})" if left_out else ""
-        hints = [name_fields(error.hint), f"data.skip_bad = {len(left_out) + 1} would leave out this row"]
-        raise DataError(
-            f"row {sample.id!r} cannot be trained on: {error.message}{more}", hint="; ".join(filter(None, hints))
-        ) from error
-    left_out.append(LeftOut(sample.id, error.message))
 
 
 def _largest_crop(width: int, height: int, budget: Budget) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from p2r.benchmarks.base import LeftOut, Sieve
+from p2r.benchmarks.base import LeftOut, Sieve, leave_out
 from p2r.benchmarks.layout import Source
 from p2r.benchmarks.load import locate_rows
 from p2r.benchmarks.row_layouts.answer_form import read_options
@@ -15,6 +15,7 @@ from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.training.engines.local.policy import training_profile
+from p2r.training.rows.check import SKIP_HINT
 from p2r.training.sft.demonstrations import Demonstration, Demonstrations, read_demonstrations
 from p2r.training.sft.encode import count_tokens
 from p2r.types import Sample
@@ -53,12 +54,8 @@ def load_demonstrations(phase: Phase, encoder: PromptEncoder, budget: Budget, pr
             worded = row if settings.prompt == "row" else word_question(row, phase.role, prompts)
             length = count_tokens(worded, encoder, budget)
         except P2RError as error:
-            bad.append(LeftOut(row.id, error.message))
-            if len(bad) > data.skip_bad:
-                hints = [error.hint, f"data.skip_bad = {len(bad)} would leave out this row"]
-                raise DataError(
-                    f"row {row.id!r} cannot be learned from: {error.message}", hint="; ".join(filter(None, hints))
-                ) from error
+            subject = f"row {row.id!r} cannot be learned from"
+            leave_out(bad, row.id, error, data.skip_bad, subject=subject, skip=SKIP_HINT)
             continue
         if length > settings.max_tokens:
             left_out.append(LeftOut(row.id, f"longer than {settings.max_tokens} tokens"))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from p2r.benchmarks.base import LeftOut
+from p2r.benchmarks.base import LeftOut, leave_out
 from p2r.benchmarks.files.field_image import make_image
 from p2r.benchmarks.files.rows import Row, parse_struct
 from p2r.benchmarks.files.table_file import find_stem, read_table
@@ -27,8 +27,9 @@ from p2r.benchmarks.row_layouts.layouts import IMAGE_COLUMNS, RowLayout, recogni
 from p2r.benchmarks.row_layouts.load import unknown_layout
 from p2r.benchmarks.row_layouts.questions import strip_marks
 from p2r.config import SftSettings
-from p2r.errors import DataError, P2RError, count_nouns
+from p2r.errors import DataError, P2RError
 from p2r.images.load import read_size
+from p2r.training.rows.check import SKIP_HINT
 from p2r.types import ImageSource
 
 
@@ -93,14 +94,8 @@ def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations
             demonstration = _read(row, layout, source)
             reason = _find_reason(demonstration, settings)
         except P2RError as error:
-            bad.append(LeftOut(row.place, error.message))
-            if len(bad) > source.sieve.skip_bad:
-                more = f" (after {count_nouns(len(bad) - 1, 'other bad row')})" if len(bad) > 1 else ""
-                hint = f"data.skip_bad = {len(bad)} would leave out this row"
-                raise DataError(
-                    f"{row.place} cannot be learned from: {error.message}{more}",
-                    hint="; ".join(filter(None, [error.hint, hint])),
-                ) from error
+            subject = f"{row.place} cannot be learned from"
+            leave_out(bad, row.place, error, source.sieve.skip_bad, subject=subject, skip=SKIP_HINT)
             continue
         if reason:
             left_out.append(LeftOut(row.place, reason))
