@@ -66,6 +66,7 @@ def test_lengths_are_those_of_the_encoded_rows_and_long_ones_are_left_out(
     assert list(rows.explain()) == [f"2 of 2 rows of {tmp_path / 'rows.jsonl'} are used, read as {rows.layout}"]
     short = load(make_phase(tmp_path, questions, max_tokens=lengths[1] - 1), encoder)
     assert (len(short.rows), short.longest) == (1, lengths[0])
+    assert len(load(make_phase(tmp_path, questions, max_tokens=lengths[1]), encoder).rows) == 2
     assert list(short.explain())[1] == f"1 left out: longer than {lengths[1] - 1} tokens"
     with pytest.raises(DataError, match="all are longer than 3 tokens") as caught:
         load(make_phase(tmp_path, questions, max_tokens=3), encoder)
