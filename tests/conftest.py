@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("busy machines", deadline=None)
 settings.load_profile("busy machines")
+
+
+@pytest.fixture(autouse=True)
+def own_modules() -> Iterator[None]:
+    """Forget the modules that a test imported from folders of its own: the next one has others of the same names."""
+    before = [*sys.path]
+    yield
+    added = tuple(f"{place}/" for place in sys.path if place not in before)
+    if added:
+        sys.path[:] = before
+        mine = [name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(added)]
+        for name in mine:
+            del sys.modules[name]
 
 
 def pytest_configure(config: pytest.Config) -> None:
