@@ -25,8 +25,9 @@ from p2r.training.engines.local.distributed import World, join_world, own_part, 
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.groups import Group, Rollout
-from p2r.training.train import Watcher, run_phases
+from p2r.training.train import run_phases
 from p2r.training.update import Learner, learn_step
+from p2r.training.watch.watcher import Watcher
 from p2r.types import Sample
 from tests.fakes.tiny_training import make_recipe
 

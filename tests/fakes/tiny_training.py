@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2r.config import Recipe, parse_recipe
-from p2r.training.train import Watcher, train
+from p2r.training.train import train
+from p2r.training.watch.watcher import Watcher
 
 PERCEIVER_STEPS, REASONER_STEPS = 3, 2
 

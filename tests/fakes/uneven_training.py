@@ -19,7 +19,8 @@ from p2r.config import Recipe
 from p2r.training.engines.local.distributed import World, join_world
 from p2r.training.groups import Rolled, RolloutStats
 from p2r.training.rollout import Roller
-from p2r.training.train import Watcher, run_phases
+from p2r.training.train import run_phases
+from p2r.training.watch.watcher import Watcher
 from p2r.types import Sample
 from tests.fakes.split_training import REWARDS, update_once
 from tests.fakes.tiny_training import make_recipe

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import p2r
 from p2r.config import Recipe
 from p2r.runs.training import TrainingRun
-from p2r.training.train import Watcher
+from p2r.training.watch.watcher import Watcher
 from tests.fakes.tiny_training import make_recipe, read_metrics, run
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 from p2r.config import Recipe
 from p2r.errors import StorageError, TooManyErrors, TrainingError
 from p2r.models.local.model import LocalModel
-from p2r.training.train import Watcher, train
+from p2r.training import phases
+from p2r.training.engines.local.policy import load_policy
+from p2r.training.train import train
+from p2r.training.watch.watcher import Watcher
 from tests.fakes.tiny_training import make_recipe, read_metrics, run
 
 pytestmark = pytest.mark.slow
@@ -128,7 +131,15 @@ def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
         run(make_recipe(tmp_path / "run"), resume=True)
 
 
-def test_a_guard_that_stopped_a_run_stops_it_again_until_it_is_told_otherwise(tmp_path: Path, whole: Path) -> None:
+def test_a_guard_that_stopped_a_run_stops_it_again_until_it_is_told_otherwise(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at recorded steps, and so it stops a run again before the model is loaded."""
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        phases, "load_policy", lambda *given, **named: loaded.append("") or load_policy(*given, **named)
+    )
+
     def make(*guards: str) -> Recipe:
         return make_recipe(tmp_path / "run", ["guards.patience=1", "guards.entropy_floor=100", *guards])
 
@@ -139,7 +150,7 @@ def test_a_guard_that_stopped_a_run_stops_it_again_until_it_is_told_otherwise(tm
         sentences.append(caught.value.message)
         assert 'resume with guards.action = "warn"' in caught.value.hint
         assert len(read_metrics(tmp_path / "run")) == 1
-    assert len(set(sentences)) == 1
+    assert len(set(sentences)) == 1 == len(loaded)
     with pytest.raises(TrainingError, match="stopped at step 2"):  # another limit, which the next step exceeds
         run(make('guards.action="stop"', "guards.patience=2"), resume=True)
     run(make('guards.action="warn"'), resume=True)

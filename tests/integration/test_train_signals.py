@@ -20,7 +20,8 @@ from p2r.training import failures, micro_batch
 from p2r.training.engines.local.group_cache import GroupCache
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.stopping import Interrupted, StopRequest
-from p2r.training.train import Watcher, train
+from p2r.training.train import train
+from p2r.training.watch.watcher import Watcher
 from tests.fakes.processes import finish
 from tests.fakes.tiny_training import PERCEIVER_STEPS, make_recipe, read_metrics, run
 from tests.integration.test_train_kill import LONGEST_WAIT_S, count_steps, start

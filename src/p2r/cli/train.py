@@ -17,6 +17,7 @@ from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError, count_nouns, install_hint
 from p2r.runs.training import Probe, Step
+from p2r.training.watch.watcher import Watcher
 
 TRAIN_EXAMPLES = """
 **Examples**
@@ -133,7 +134,6 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
 
 
 def _train(settings: Recipe, *, resume: bool, is_first: bool) -> None:
-    from p2r.training.train import Watcher
     from p2r.training.train import train as run
 
     console = make_console(stderr=True)

@@ -1,4 +1,4 @@
-"""What the door refuses, and which probe is the best."""
+"""What the door refuses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import pytest
 pytest.importorskip("torch")
 
 from p2r.errors import ConfigError
-from p2r.training.train import is_better, train
+from p2r.training.train import train
 from tests.fakes.training import make_recipe
-
-
-def test_the_best_probe_is_the_first_of_the_highest_accuracy() -> None:
-    assert is_better(0.6, best=0.5) and not is_better(0.5, best=0.6)
-    assert not is_better(0.5, best=0.5)
-    assert is_better(0.0, best=None)
-    assert not is_better(None, best=None) and not is_better(None, best=0.5)
 
 
 def test_a_checked_recipe_takes_no_changes() -> None:

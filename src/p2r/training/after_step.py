@@ -1,0 +1,46 @@
+"""What is due after a step: a probe, a look for signs of a collapse, a checkpoint."""
+
+from __future__ import annotations
+
+from p2r.runs.training import BEST_FOLDER
+from p2r.training.engines.local.distributed import whole_weights
+from p2r.training.phases import PhaseState, save_weights
+from p2r.training.run import Training
+from p2r.training.state.saving import note_state, save_last_step
+from p2r.training.watch.alarms import sound_alarms, stop_by_guard
+from p2r.training.watch.probe import measure_probe
+
+
+async def finish_step(training: Training, state: PhaseState, step: int, num_steps: int) -> None:
+    """Do what is due after a step, counted from 1.
+
+    Raises:
+        TrainingError: a guard stops the run; a checkpoint has been written.
+    """
+    recipe, is_last = training.recipe, step == num_steps
+    if is_last or step % recipe.probe.every == 0:
+        await probe_policy(training, state, step)
+    collapse = sound_alarms(training)
+    note_state(training, state, step)
+    if is_last or collapse or step % recipe.checkpoint.every == 0:
+        save_last_step(training, state)
+    if collapse and recipe.guards.action == "stop":
+        raise stop_by_guard(state.phase, step, collapse)
+
+
+async def probe_policy(training: Training, state: PhaseState, step: int) -> None:
+    """Ask the probe's questions, and keep the checkpoint when it is the best so far."""
+    if not training.probed:
+        return
+    with whole_weights(state.policy.model):
+        probing = measure_probe(state, training.probed, step=step, batch_size=training.recipe.partner.concurrency)
+        row = await training.stop.run_together(probing, training.world, talks=True)
+    training.log_probe(row)
+    if is_better(row.accuracy_p2r, training.best):
+        training.best = row.accuracy_p2r
+        save_weights(state, training.run.folder / BEST_FOLDER)
+
+
+def is_better(accuracy: float | None, best: float | None) -> bool:
+    """Compare a probe with the best so far; the earlier of two equal ones stays."""
+    return accuracy is not None and (best is None or accuracy > best)
