@@ -99,6 +99,7 @@ class Sample:
     cluster: a name shared by samples that ask the same thing (the rotations of one HR-Bench question); "" when alone.
     cycle: the number of the rotation within its cluster, from 0; None without rotations.
     nothing_there: True where the data says that there is no evidence to find: no gold boxes is the right answer.
+    key_words: what a good reply names, in the order of the data; () when unknown.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Sample:
     cluster: str = ""
     cycle: int | None = None
     nothing_there: bool = False
+    key_words: tuple[str, ...] = ()
 
 
 class Usage(Frozen):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from p2r.answers.sections import HEADINGS, has_all_sections
 from p2r.errors import ConfigError, DataError
 from p2r.images.load import MemoryImage
 from p2r.prompts import PLACEHOLDERS, SHIPPED_SETS, load_prompt_set, question_text
@@ -197,9 +198,9 @@ def test_sections_are_asked_for_in_order_and_the_answer_last() -> None:
     sample = Sample(id="s1", image=IMAGE, question="What color?", options=("red", "blue"), answer_form="choice")
     text = sections.thinking(sample)
     assert text == sections.reasoner_without_evidence(sample)
-    headings = ("Image Description:", "Rationales:", "Let's think step by step.", "Step 1:", "The final answer is:")
-    places = [text.index(f"### {heading}\n") for heading in headings]
-    assert places == sorted(places)
+    headings = (*HEADINGS[:2], "### Let's think step by step.", *HEADINGS[2:])
+    places = [text.index(f"{heading}\n") for heading in headings]
+    assert places == sorted(places) and has_all_sections(text)
     assert text.endswith("Question: What color?\nOptions:\nA. red\nB. blue")
     assert "<answer>" not in text
     assert sections.perceiver(sample) == RELEASE.perceiver(sample)

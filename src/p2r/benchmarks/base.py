@@ -119,9 +119,8 @@ class Benchmark(Sequence[Sample]):
         digest = hashlib.sha256()
         for sample in self.samples:
             boxes = [box.xyxy for box in sample.gold_boxes]
-            digest.update(
-                json.dumps([sample.id, sample.question, sample.options, sample.target, sample.category, boxes]).encode()
-            )
+            parts = [sample.id, sample.question, sample.options, sample.target, sample.category, boxes]
+            digest.update(json.dumps([*parts, sample.key_words] if sample.key_words else parts).encode())
         return digest.hexdigest()[:12]
 
     def __len__(self) -> int:

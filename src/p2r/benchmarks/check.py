@@ -31,6 +31,7 @@ class CheckReport:
     num_images: images decoded in full.
     num_unjudged: samples that cannot be scored, because they have no right answer or gold box.
     problems: sentences; () when the benchmark is fit to be run.
+    num_with_key_words: samples that have key words.
     differences, left_out: what the loader reported, in sentences.
     """
 
@@ -43,6 +44,7 @@ class CheckReport:
     problems: tuple[str, ...]
     differences: tuple[str, ...]
     left_out: tuple[str, ...]
+    num_with_key_words: int = 0
 
     @property
     def passed(self) -> bool:
@@ -88,6 +90,7 @@ def check_benchmark(
         problems=(*_check_whole(benchmark, num_unjudged), *problems, *find_broken_rotations(benchmark)),
         differences=benchmark.differences,
         left_out=tuple(f"{bad.place}: {bad.reason}" for bad in benchmark.left_out),
+        num_with_key_words=sum(bool(sample.key_words) for sample in benchmark),
     )
 
 

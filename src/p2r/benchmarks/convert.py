@@ -19,13 +19,15 @@ from p2r.files import explain_write_errors
 from p2r.images.load import FileImage
 from p2r.types import Sample
 
-_ALL = frozenset[Part]({"gold boxes", "category", "answer form", "rotations"})
+_ALL = frozenset[Part]({"gold boxes", "category", "answer form", "rotations", "key words"})
 
 
 def _write_alone(write: Callable[[Iterable[Sample], Path], int]) -> WriteSamples:
     """Make a writer of one that has its own place for images."""
 
-    def write_samples(samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None) -> int:
+    def write_samples(
+        samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None, key_words: bool = False
+    ) -> int:
         return write(samples, path)
 
     return write_samples
@@ -34,7 +36,9 @@ def _write_alone(write: Callable[[Iterable[Sample], Path], int]) -> WriteSamples
 def _write_boxes(write: Callable[[Iterable[Sample], Path], int]) -> WriteSamples:
     """Make a writer of one that names images: those that lie in no file are written beside the boxes."""
 
-    def write_samples(samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None) -> int:
+    def write_samples(
+        samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None, key_words: bool = False
+    ) -> int:
         images = ImagePlace(path)
         settled = [
             sample
@@ -125,7 +129,8 @@ def convert(
     images = ImagePlace(out).folder
     had_images = images.exists()
     try:
-        num_samples = writer.write(_count(samples, on_progress), out, inside=inside)
+        has_key_words = any(sample.key_words for sample in samples)
+        num_samples = writer.write(_count(samples, on_progress), out, inside=inside, key_words=has_key_words)
     except BaseException:
         if not had_images:
             shutil.rmtree(images, ignore_errors=True)
@@ -147,6 +152,8 @@ def _find_losses(samples: Sequence[Sample], writer: Writer) -> Iterator[str]:
         yield f"the category of {count_nouns(count, 'sample')}"
     if "rotations" not in writer.keeps and (count := sum(bool(sample.cluster) for sample in samples)):
         yield f"which of {count_nouns(count, 'sample')} ask the same"
+    if "key words" not in writer.keeps and (count := sum(bool(sample.key_words) for sample in samples)):
+        yield f"the key words of {count_nouns(count, 'sample')}"
     if "answer form" not in writer.keeps:
         others = [sample.id for sample in samples if not _is_inferred(sample)]
         if others:

@@ -25,7 +25,8 @@ from p2r.benchmarks.files.table_file import KINDS, find_kind, read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import OPTION_COLUMNS, read_option_columns
 from p2r.benchmarks.row_layouts.answer_form import Reading, infer_form, read_options
-from p2r.benchmarks.row_layouts.fields import get_field
+from p2r.benchmarks.row_layouts.fields import get_field, read_key_words
+from p2r.benchmarks.row_layouts.layouts import KEY_WORD_COLUMNS
 from p2r.benchmarks.row_layouts.questions import drop_instructions
 from p2r.benchmarks.solutions import unwrap_solution
 from p2r.choices import find_letter
@@ -37,7 +38,7 @@ IMAGE_NAMES = ("image", "image_path", "images")
 TARGET_NAMES = ("target", "answer")
 FIELDS = (
     *(*IMAGE_NAMES, "question", *OPTION_COLUMNS[:3], *TARGET_NAMES, "answer_form"),
-    *("boxes", "box_frame", "id", "category", "cluster"),
+    *("boxes", "box_frame", "id", "category", "cluster", *KEY_WORD_COLUMNS),
 )
 """The fields of a row, beside the options A, B, C, ... Capital letters do not count, but for those."""
 
@@ -165,6 +166,7 @@ class _Reader:
             cluster=row.text("cluster") if row.has("cluster") else "",
             options_in_question=bool(reading.options) and not columns,
             nothing_there=stated_boxes(row) == [] and not boxes,
+            key_words=read_key_words(row),
         )
 
     def _understand(self, row: Row, name: str, columns: tuple[str, ...]) -> Reading:

@@ -8,6 +8,7 @@ from pathlib import Path
 from p2r.benchmarks.files.image_place import ImagePlace
 from p2r.benchmarks.files.table_file import find_kind
 from p2r.benchmarks.files.write_table import TableRow, write_table
+from p2r.benchmarks.row_layouts.layouts import KEY_WORD_COLUMNS
 from p2r.benchmarks.row_layouts.stated_options import remove_options
 from p2r.errors import DataError
 from p2r.types import Sample
@@ -44,6 +45,7 @@ def _make_rows(samples: Iterable[Sample], images: ImagePlace) -> Iterator[TableR
             "id": sample.id,
             "category": sample.category,
             "cluster": sample.cluster,
+            KEY_WORD_COLUMNS[0]: list(sample.key_words),
         }
         if sample.gold_boxes or sample.nothing_there:
             row["boxes"] = [

@@ -50,15 +50,22 @@ class Loaded:
     notes: list[str] = field(default_factory=list[str])
 
 
-Part = Literal["gold boxes", "category", "answer form", "rotations"]
+Part = Literal["gold boxes", "category", "answer form", "rotations", "key words"]
 """The parts of a sample that not every layout has a place for."""
 
 
 class WriteSamples(Protocol):
     """Writes samples to a file or folder and returns their number."""
 
-    def __call__(self, samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None) -> int:
-        """Write samples. `inside` puts images into the file or beside it; None is the layout's own way."""
+    def __call__(
+        self, samples: Iterable[Sample], path: Path, /, *, inside: bool | None = None, key_words: bool = False
+    ) -> int:
+        """Write samples. Tables need to know their columns first.
+
+        Args:
+            inside: put images into the file or beside it; None is the layout's own way.
+            key_words: some sample has key words.
+        """
         ...
 
 

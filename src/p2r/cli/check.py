@@ -45,6 +45,8 @@ def check(
     say(f"right answers that score 1.0: {report.num_answers}")
     say(f"boxes that come back as they were: {report.num_boxes}")
     say(f"images decoded: {report.num_images}")
+    if report.num_with_key_words:
+        say(f"with key words: {report.num_with_key_words}")
     if report.num_unjudged:
         say(f"without a right answer: {report.num_unjudged}")
     for name, sentences in (("differs", report.differences), ("note", loaded.notes), ("left out", report.left_out)):

@@ -181,8 +181,9 @@ class Recipe(Frozen):
             _check_mini_batches(phase)
             terms = [term for term, weight in phase.reward.active_terms.items() if weight]
             if not any(applies_to(term, phase.rated_role) for term in terms):
+                sampled = "boxes" if phase.rated_role == "perceiver" else "answers"
                 raise ValueError(
-                    f"the phase {phase.name} samples answers, and reward.terms has no term for them, only "
+                    f"the phase {phase.name} samples {sampled}, and reward.terms has no term for them, only "
                     f"{', '.join(terms)}"
                 )
         return self

@@ -17,7 +17,9 @@ BOX_TERMS = ("box_iou", "box_f1", "count", "overlap_penalty", "label_penalty")
 """The terms that are about boxes: the reply of a perceiver has them, an answer has not."""
 GOLD_TERMS = ("box_iou", "box_f1")
 """The terms that compare boxes with the row's gold boxes."""
-TERMS = ("correct", "format", *BOX_TERMS)
+ANSWER_TERMS = ("keywords", "sections", "length")
+"""The terms that are about the words of an answer, as PeBR-R1 rewards them; the reply of a perceiver has none."""
+TERMS = ("correct", "format", *BOX_TERMS, *ANSWER_TERMS)
 """The terms that come with p2r; `p2r.training.rewards.built_in` says what they are."""
 SET_TERMS: Mapping[str, float] = {"correct": 1.0}
 SET_VETOES: Mapping[str, tuple[str, ...]] = {"paper": (), "release": ("overlap_penalty", "label_penalty")}
@@ -30,7 +32,7 @@ def is_own_term(name: str) -> bool:
 
 def applies_to(term: str, role: Role) -> bool:
     """Tell whether the replies of a role have a term."""
-    return role == "perceiver" or term not in BOX_TERMS
+    return term not in (ANSWER_TERMS if role == "perceiver" else BOX_TERMS)
 
 
 class JudgeSettings(Frozen):
@@ -58,7 +60,8 @@ class RewardSettings(Frozen):
     set: "release" has the authors' two penalties as vetoes, "paper" is answer correctness alone (equation 3).
     terms: the weight of each term, in place of the set's. A term is one of `TERMS`, or a function of your own:
         "file.py:function", relative to the recipe, or "module:function"; see `p2r.training.rewards`. A term of weight 0
-        is only recorded. Terms about boxes do not count in a phase that samples answers.
+        is only recorded. Terms about boxes do not count in a phase that samples answers, and those about the words of
+        an answer not in one that samples boxes.
     vetoes: the terms that make the reward 0 where they are not 0 themselves, in place of the set's.
     judge: how free answers are judged: by their words; by the frozen role, or by a model of its own, where the words
         differ.
@@ -122,3 +125,7 @@ class RewardSettings(Frozen):
     def needs_gold(self, role: Role) -> bool:
         """Tell whether a row needs gold boxes, so that the reward of this role's replies is known."""
         return any(applies_to(term, role) and self.counts(term) for term in GOLD_TERMS)
+
+    def needs_key_words(self, role: Role) -> bool:
+        """Tell whether a row needs key words, so that the reward of this role's replies is known."""
+        return applies_to("keywords", role) and self.counts("keywords")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 from p2r.benchmarks.files.parquet_file import ParquetCell
 from p2r.benchmarks.files.rows import Cell, Row, is_empty, parse_struct
 from p2r.benchmarks.files.tsv_file import FileRange
+from p2r.benchmarks.row_layouts.layouts import KEY_WORD_COLUMNS
 from p2r.errors import excerpt
 
 _USERS = frozenset({"user", "human"})
@@ -72,6 +74,42 @@ def read_system(row: Row, name: str) -> str:
         if (fields.get("role") or fields.get("from")) == "system":
             return _make_message("system", fields.get("content", fields.get("value"))).text
     return ""
+
+
+def read_key_words(row: Row) -> tuple[str, ...]:
+    """Read a row's key words: a list of texts or one text, split at its commas; () without any.
+
+    Raises:
+        DataError: there is something else, or a text of which it is not clear where to split it.
+    """
+    name, *others = [name for name in KEY_WORD_COLUMNS if row.has(name)] or [""]
+    if others:
+        raise row.fail(others[0], f"there is also {name!r}", "give one of them")
+    value = parse_struct(get_field(row, name)) if name else ()
+    if isinstance(value, str):
+        value = _split_key_words(value, name, row)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise row.fail(name, f"{excerpt(value)} is not a list of key words", _KEY_WORD_HINT)
+    words: list[str] = []
+    for number, word in enumerate(cast("Sequence[object]", value), start=1):
+        if isinstance(word, bool) or not isinstance(word, str | int | float) or is_empty(word):
+            raise row.fail(name, f"key word {number} is {excerpt(word)}, which names nothing", _KEY_WORD_HINT)
+        words.append(str(int(word) if isinstance(word, float) and word.is_integer() else word).strip())
+    return tuple(words)
+
+
+_KEY_WORD_HINT = 'give a list of texts, such as ["sail", "star"]'
+_OTHER_SEPARATOR = re.compile(r"[;|\n\r、，；]|\d,\d")
+"""Signs that may part key words in place of commas, and commas that may be within one."""
+
+
+def _split_key_words(text: str, name: str, row: Row) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if _OTHER_SEPARATOR.search(text) or "" in words:
+        raise row.fail(name, f"{excerpt(text)} does not say clearly where a key word ends", _KEY_WORD_HINT)
+    return words
 
 
 def _read_message(item: object) -> Iterator[Message]:

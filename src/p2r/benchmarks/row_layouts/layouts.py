@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 IMAGE_COLUMNS = ("images", "image", "image_path")
 """The names of a column of images, in the order in which they are looked for."""
+KEY_WORD_COLUMNS = ("key_word", "key_words", "keywords")
+"""The names of a column of key words in rows of any layout, the one that is written first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ LAYOUTS = (
     DEEPEYES,
     MINI_O3,
     RowLayout("easyr1", "EasyR1", "problem", "answer", "images"),
+    RowLayout("pebr_r1", "PeBR-R1", "problem", "answer", "images", also=(KEY_WORD_COLUMNS[0],), id="qid"),
     RowLayout("open_r1", "multimodal-open-r1", "problem", "solution", "image"),
     RowLayout("zwz", "ZwZ", "question", "answer", "images", category="category"),
     RowLayout("ms_swift", "ms-swift", "messages", "solution", ""),

@@ -25,7 +25,7 @@ from p2r.benchmarks.files.table_file import find_stem, read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import read_option_columns
 from p2r.benchmarks.row_layouts.answer_form import Reading, infer_form, read_options
-from p2r.benchmarks.row_layouts.fields import Message, get_field, get_text, read_messages
+from p2r.benchmarks.row_layouts.fields import Message, get_field, get_text, read_key_words, read_messages
 from p2r.benchmarks.row_layouts.layouts import (
     IMAGE_COLUMNS,
     P2R_FAMILY,
@@ -143,6 +143,7 @@ class _Reader:
             category=row.text(self.layout.category) if has_category else "",
             chance=1 / len(reading.options) if reading.options else None,
             options_in_question=not columns or bool(read_options(reading.question)),
+            key_words=read_key_words(row),
         )
 
     def _take_apart(self, row: Row, name: str) -> tuple[str, str, tuple[object, ...]]:
@@ -268,7 +269,7 @@ def _choose_names(table: RowTable, layout: RowLayout) -> tuple[Callable[[Row], s
 
 
 def _find_index(row: Row, layout: RowLayout) -> str | None:
-    for path in _INDICES if layout in P2R_FAMILY else (layout.id, "doc_id", "index", "question_id"):
+    for path in _INDICES if layout in P2R_FAMILY else (layout.id, "id", "qid", "doc_id", "index", "question_id"):
         value = get_field(row, path)
         if isinstance(value, float) and value.is_integer():
             value = int(value)

@@ -14,7 +14,7 @@ from p2r.benchmarks.files.image_place import ImagePlace
 from p2r.benchmarks.files.write_table import check_kind, write_table
 from p2r.benchmarks.layout import Part, Writer
 from p2r.benchmarks.options import join_question
-from p2r.benchmarks.row_layouts.layouts import LAYOUTS, RowLayout
+from p2r.benchmarks.row_layouts.layouts import KEY_WORD_COLUMNS, LAYOUTS, RowLayout
 from p2r.benchmarks.row_layouts.load import FORMS
 from p2r.errors import DataError
 from p2r.types import Sample
@@ -22,11 +22,19 @@ from p2r.types import Sample
 _NAMES = {form: name for name, form in FORMS.items()}
 
 
-def write_rows(layout: RowLayout, samples: Iterable[Sample], path: Path, *, inside: bool | None = None) -> int:
+def write_rows(
+    layout: RowLayout,
+    samples: Iterable[Sample],
+    path: Path,
+    *,
+    inside: bool | None = None,
+    key_words: bool = False,
+) -> int:
     """Write samples as rows of a layout, to a file of the kind that its name tells.
 
     Args:
         inside: put the images into the file; by default that is done in parquet files.
+        key_words: write a column of key words, in layouts that can do without one, too.
 
     Returns:
         The number of rows.
@@ -39,10 +47,13 @@ def write_rows(layout: RowLayout, samples: Iterable[Sample], path: Path, *, insi
     is_parquet = check_kind(path) == ".parquet"
     inside = is_parquet if inside is None else inside
     images = ImagePlace(path, inside=inside, as_bytes=is_parquet)
-    return write_table(_make_rows(layout, samples, images), path)
+    key_words = key_words or KEY_WORD_COLUMNS[0] in layout.columns
+    return write_table(_make_rows(layout, samples, images, key_words), path)
 
 
-def _make_rows(layout: RowLayout, samples: Iterable[Sample], images: ImagePlace) -> Iterator[dict[str, object]]:
+def _make_rows(
+    layout: RowLayout, samples: Iterable[Sample], images: ImagePlace, key_words: bool
+) -> Iterator[dict[str, object]]:
     for sample in samples:
         if sample.target is None:
             raise DataError(
@@ -50,7 +61,8 @@ def _make_rows(layout: RowLayout, samples: Iterable[Sample], images: ImagePlace)
                 hint="give each question its right answer",
             )
         text = join_question(sample.question, sample.options) if _lacks_options(sample) else sample.question
-        yield _make_row(layout, sample, text, images.state(sample.image, in_message=not _image_column(layout)))
+        row = _make_row(layout, sample, text, images.state(sample.image, in_message=not _image_column(layout)))
+        yield row | {KEY_WORD_COLUMNS[0]: list(sample.key_words)} if key_words else row
 
 
 def _lacks_options(sample: Sample) -> bool:
@@ -115,7 +127,7 @@ def _state_answer(layout: RowLayout, sample: Sample, text: str) -> dict[str, obj
 
 
 def _find_kept(layout: RowLayout) -> frozenset[Part]:
-    kept: set[Part] = set()
+    kept: set[Part] = {"key words"}
     if layout.category:
         kept.add("category")
     if layout.form and not layout.also:

@@ -8,6 +8,12 @@ format: 1 for boxes that are valid JSON, or for an answer of a thought and an an
 count: 1 for one to three boxes, all of which are cut out.
 box_iou, box_f1: how well the boxes fit the row's gold boxes, matched one to one. Where the row says that there is
 nothing to find, 1 for a reply that says so with an empty list, and 0 for any other. Not in the paper or the release.
+
+Of answers, as PeBR-R1 (arXiv 2509.13031) rewards them:
+
+keywords: the share of the row's key words that occur in the reply, as parts of words too; capitals do not count.
+sections: 1 for a reply with all headings of the prompt set `pebr_r1`.
+length: 1 up to `LONG_ENOUGH` tokens, then `LONG_ENOUGH` over the number of tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from __future__ import annotations
 import re
 from itertools import combinations
 
+from p2r.answers.sections import has_all_sections
 from p2r.boxes import iou, matched_f1, matched_iou
 from p2r.evidence import MAX_CROPS
 from p2r.types import Perception, Sample
@@ -23,6 +30,8 @@ MAX_OVERLAP = 0.5
 """IoU above which two boxes count as the same place."""
 PLACEHOLDER_LABELS = frozenset({"", "description", "<description>"})
 """The words that the prompts write where a label belongs."""
+LONG_ENOUGH = 512
+"""The tokens of a reply beyond which `length` falls: PeBR-R1's."""
 _TAGGED = re.compile(r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
 
 
@@ -61,3 +70,16 @@ def says_nothing_there(perception: Perception) -> bool:
 def form_terms(text: str) -> dict[str, float]:
     """The term of an answer's form."""
     return {"format": float(_TAGGED.fullmatch(text) is not None)}
+
+
+def answer_terms(text: str, sample: Sample, num_tokens: int) -> dict[str, float]:
+    """The terms of an answer's words; `keywords` is not known where the row has no key words.
+
+    Args:
+        num_tokens: of the reply, its end token included.
+    """
+    terms = {"sections": float(has_all_sections(text)), "length": LONG_ENOUGH / max(num_tokens, LONG_ENOUGH)}
+    if sample.key_words:
+        lower = text.lower()
+        terms["keywords"] = sum(word.lower() in lower for word in sample.key_words) / len(sample.key_words)
+    return terms

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe, RewardSettings, applies_to
 from p2r.training.groups import Rollout, SampledReply
-from p2r.training.rewards.built_in import gold_terms
+from p2r.training.rewards.built_in import answer_terms, gold_terms
 from p2r.training.rewards.find import OwnTerm, find_terms
 from p2r.training.rewards.rate import Rater, Rating
 from p2r.training.rewards.rated import Rated
@@ -129,9 +129,13 @@ class Rewarder:
         return next((fault for name, fault in faults.items() if self._settings.counts(name)), "")
 
     def _compare(self, reply: SampledReply) -> dict[str, float]:
-        """The terms that compare with gold boxes, if they are asked for."""
+        """The terms that compare with what the row says, if they are asked for."""
         named = {*self._settings.active_terms, *self._settings.active_vetoes}
-        found = gold_terms(reply.perception, reply.asked.sample) if reply.asked.role == "perceiver" else {}
+        sample = reply.asked.sample
+        if reply.asked.role == "perceiver":
+            found = gold_terms(reply.perception, sample)
+        else:
+            found = answer_terms(reply.completion.text, sample, len(reply.generated.token_ids))
         return {name: value for name, value in found.items() if name in named}
 
     def _describe(self, reply: SampledReply, trace: Trace | None = None) -> Rated:

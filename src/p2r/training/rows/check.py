@@ -7,7 +7,8 @@ largest is assumed: the whole image, and three crops as large as crops can get.
 
 Paper: appendix C.1 (P2R-10k) and Table 6 (`filter_overlong_prompts`). Needles come from seeds that are reserved for
 training. Boxes in the data are only for probes and reports; nothing is learned from them, unless a reward term compares
-with them: then each row needs its gold boxes, or has to say that there is nothing to find.
+with them: then each row needs its gold boxes, or has to say that there is nothing to find. In the same way each row
+needs key words if a reward term looks for them.
 """
 
 from __future__ import annotations
@@ -79,13 +80,15 @@ def load_training_data(
     *,
     needs_target: bool = True,
     needs_gold: bool = False,
+    needs_key_words: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TrainingData:
     """Read and check all rows.
 
     Args:
         roles: their prompts have to fit.
-        needs_target, needs_gold: whether a row needs a right answer, and gold boxes, to be rewarded.
+        needs_target, needs_gold, needs_key_words: whether a row needs a right answer, gold boxes, and key words, to be
+            rewarded.
         on_progress: called with the number of rows that are checked, and the number of all.
 
     Raises:
@@ -96,7 +99,8 @@ def load_training_data(
     left_out, dropped, rows = list(benchmark.left_out), list[LeftOut](), list[Sample]()
     longest: dict[ActiveRole, int] = dict.fromkeys(roles, 0)
     decode = settings.check_images == "decode" and settings.source != "needles"
-    faults = _check_rows(samples, decode, needs_target, needs_gold)
+    checks = [(needs_target, _check_answer), (needs_gold, _check_gold), (needs_key_words, _check_key_words)]
+    faults = _check_rows(samples, decode, [check for is_needed, check in checks if is_needed])
     for count, (sample, fault) in enumerate(zip(samples, faults, strict=True), start=1):
         if on_progress is not None:
             on_progress(count, len(samples))
@@ -157,7 +161,7 @@ def count_tokens(sample: Sample, role: ActiveRole, encoder: PromptEncoder, budge
 
 
 def _check_rows(
-    samples: Sequence[Sample], decode: bool, needs_target: bool, needs_gold: bool
+    samples: Sequence[Sample], decode: bool, checks: Sequence[Callable[[Sample], P2RError | None]]
 ) -> Iterator[P2RError | None]:
     """Yield what is wrong with each row, apart from its length. Images are decoded side by side, each once."""
     seen: set[str] = set()
@@ -165,8 +169,7 @@ def _check_rows(
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         shown_images = pool.map(_open, samples, [decode and each for each in fresh])
         for sample, fault in zip(samples, shown_images, strict=True):
-            fault = fault or (_check_answer(sample) if needs_target else None)
-            yield fault or (_check_gold(sample) if needs_gold else None)
+            yield fault or next(filter(None, (check(sample) for check in checks)), None)
 
 
 def _open(sample: Sample, decode: bool) -> P2RError | None:
@@ -203,6 +206,15 @@ def _check_gold(sample: Sample) -> P2RError | None:
     return DataError(
         "it has no gold boxes, which a term of its reward compares with",
         hint='give it boxes, and "boxes": [] where there is nothing to find',
+    )
+
+
+def _check_key_words(sample: Sample) -> P2RError | None:
+    if sample.key_words:
+        return None
+    return DataError(
+        "it has no key words, which a term of its reward looks for in the reply",
+        hint='give it some, such as "key_word": ["sail", "star"], or reward.terms.keywords the weight 0',
     )
 
 

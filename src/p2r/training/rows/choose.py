@@ -60,6 +60,7 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
             load_prompt_set(prompts),
             needs_target=any(phase.reward.counts("correct") for phase in phases),
             needs_gold=any(phase.reward.needs_gold(phase.rated_role) for phase in phases if phase.roles),
+            needs_key_words=any(phase.reward.needs_key_words(phase.rated_role) for phase in phases),
         )
         loaded |= {phase.index: data for phase in phases}
     return loaded

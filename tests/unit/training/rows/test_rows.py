@@ -117,6 +117,15 @@ def test_a_reward_by_gold_boxes_needs_them_or_that_there_are_none(tmp_path: Path
     assert '"boxes": []' in caught.value.hint and "data.skip_bad = 1" in caught.value.hint
 
 
+def test_a_reward_by_key_words_needs_them(tmp_path: Path, encoder: PromptEncoder) -> None:
+    named, bare = {"id": "named", "target": "x", "key_word": ["sail"]}, {"id": "bare", "target": "x"}
+    assert load_for(write_rows(tmp_path, named), encoder, needs_key_words=True).rows[0].key_words == ("sail",)
+    assert len(load_for(write_rows(tmp_path, named, bare), encoder).rows) == 2
+    with pytest.raises(DataError, match="row 'bare' cannot be trained on: it has no key words") as caught:
+        load_for(write_rows(tmp_path, named, bare), encoder, needs_key_words=True)
+    assert '"key_word": ["sail", "star"]' in caught.value.hint and "data.skip_bad = 1" in caught.value.hint
+
+
 def test_a_reward_without_answers_needs_no_right_answer(tmp_path: Path, encoder: PromptEncoder) -> None:
     path = write_rows(tmp_path, {"id": "bare"}, {"id": "odd", "target": "a few", "answer_form": "number"})
     assert len(load_for(path, encoder, needs_target=False).rows) == 2
