@@ -95,6 +95,15 @@ def sft(
     _run(["sft", recipe, *_repeat(changes)], first, resume=resume, plan=plan, processes=processes)
 
 
+def require_torch(what: str) -> None:
+    """Make sure that what a command does can be done with what is installed. Raises ConfigError."""
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise ConfigError(
+            f"{what} needs torch and transformers, which are not installed",
+            hint=install_hint("train"),
+        )
+
+
 def _repeat(changes: list[str] | None) -> list[str]:
     return [part for change in changes or () for part in ("--set", change)]
 
@@ -102,11 +111,7 @@ def _repeat(changes: list[str] | None) -> list[str]:
 def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, processes: int) -> None:
     """Plan or train. command: what each of several processes is started with."""
     share_heaps()
-    if find_spec("torch") is None or find_spec("transformers") is None:
-        raise ConfigError(
-            "training needs torch and transformers, which are not installed",
-            hint=install_hint("train"),
-        )
+    require_torch("training")
     if plan and processes > 1:
         raise ConfigError("a plan measures one process", hint="leave out `processes`")
     if plan:

@@ -1,5 +1,6 @@
 """Recipes: what a training run is asked to do, as TOML that is checked before anything is loaded. No torch."""
 
+from p2r.config.pre_rollouts import as_measured, find_measuring_phase
 from p2r.config.read import load_recipe, parse_recipe
 from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
 from p2r.config.reward import TERMS, JudgeSettings, RewardSettings, applies_to, is_own_term
@@ -51,6 +52,8 @@ __all__ = [
     "SftSettings",
     "TrackerSettings",
     "applies_to",
+    "as_measured",
+    "find_measuring_phase",
     "is_own_term",
     "load_recipe",
     "parse_recipe",

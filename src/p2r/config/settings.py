@@ -78,10 +78,23 @@ class DifficultySettings(Frozen):
     num_rollouts: rollouts per row.
     rule: "drop" leaves out rows that are always right or always wrong; "weight" draws rows by the variance of their
         reward, which leaves those out too.
+    keep: train only on rows that are "easy" (right in all rollouts) or "medium" (right in some), as in PeBR-R1. It
+        takes the place of `rule`, and goes by right answers, whatever the phase rewards. Phases of a run that ask the
+        same share what the first of them has measured; see `p2r.config.pre_rollouts`.
     """
 
     num_rollouts: int = Field(default=4, ge=2)
     rule: Literal["drop", "weight"] = "drop"
+    keep: Literal["easy", "medium"] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> DifficultySettings:
+        if self.keep is not None and self.rule == "weight":
+            raise ValueError(
+                'rule = "weight" goes by rewards and keep by right answers, which all rows that it keeps are drawn by '
+                "alike: leave out one of them"
+            )
+        return self
 
 
 class DataSettings(Frozen):

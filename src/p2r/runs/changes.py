@@ -27,6 +27,7 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
         ),
     ),
     "weights": ("the weights of the frozen role are others", frozenset()),
+    "model_weights": ("the weights of the model are others", frozenset({"model"})),
     "perceiver": ("the prompts, the budget or the decoding of the frozen role are others", frozenset()),
     "recipe": ("the rows, the sampling or the rewards of its pre-rollouts are others", frozenset()),
 }

@@ -5,7 +5,7 @@ metrics.jsonl     a `Step` per line
 probes.jsonl      a `Probe` per line
 rollouts.jsonl    a `QuotedGroup` per line: one group of each step, word by word
 rewards.json      `RewardSources`, if the recipe names reward functions
-difficulty/       a `RowDifficulty` per line, per phase with pre-rollouts
+difficulty/       a folder per phase with pre-rollouts, as `p2r.runs.difficulty` says
 
 A run that is still under way, or was killed, is read like a finished one: a last line that was cut off is left out.
 Older versions wrote fewer keys and newer ones may write more, so missing keys have no value and unknown keys are
@@ -31,7 +31,6 @@ from p2r.types import Frozen, Trace
 RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
 REWARDS_FILE = "rewards.json"
 EVIDENCE_FOLDER, DIFFICULTY_FOLDER = "evidence", "difficulty"
-DIFFICULTY_FILE = "rows.jsonl"
 BEST_FOLDER = "best"
 
 
@@ -169,25 +168,6 @@ class RewardSources(Frozen):
     """A hash of the file that defines each reward function of the user's, by term, as the run last used it."""
 
     sources: Mapping[str, str]
-
-
-class RowDifficulty(Frozen):
-    """The difficulty of one row, as pre-rollouts found it.
-
-    mean: of its rewards; None when none was judged. variance: None when fewer than two were.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    id: str
-    num_judged: int
-    mean: float | None
-    variance: float | None
-
-    @property
-    def is_alive(self) -> bool:
-        """True unless all its rewards were alike. A row that could not be judged may be alive."""
-        return self.variance is None or self.variance > 0.0
 
 
 @dataclass(frozen=True, slots=True)

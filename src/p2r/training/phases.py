@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.config import PartnerSettings, Phase, Recipe
+from p2r.config import PartnerSettings, Phase, Recipe, as_measured
 from p2r.dialogue import Decoding
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.prompts import PromptSet, load_prompt_set
@@ -82,35 +82,46 @@ async def open_phase(
     snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency, world=world)
     split_model(policy.model, world, policy.device, policy.dtype)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
-    needs_partner = phase.kind == "reasoner" or make_rewarder(recipe, phase).asks_partner
+    rewarders = [make_rewarder(recipe, each) for each in (phase, as_measured(phase))]
+    needs_partner = phase.kind == "reasoner" or any(rewarder.asks_partner for rewarder in rewarders)
     settings = recipe.partner if needs_partner else PartnerSettings()  # without questions, without a server
     async with AsyncExitStack() as closing:
         partner = await closing.enter_async_context(_open_partner(settings, snapshot, policy, run, world))
         evidence = None
         if phase.kind == "reasoner":
-            decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
-            perceiver = ModelPerceiver(partner.model, prompts, decoding)
             weights = fingerprint_weights(policy.checkpoint.folder)
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
-            evidence = closing.enter_context(EvidenceStore(folder, partner, perceiver, weights=weights))
+            evidence = closing.enter_context(open_evidence(recipe, folder, partner, prompts, weights))
         yield PhaseState(phase, policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures)
+
+
+def open_evidence(recipe: Recipe, folder: Path, partner: Partner, prompts: PromptSet, weights: str) -> EvidenceStore:
+    """Open the store of where the frozen perceiver looks. weights: a hash of those of the perceiver."""
+    decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
+    perceiver = ModelPerceiver(partner.model, prompts, decoding)
+    return EvidenceStore(folder, partner, perceiver, weights=weights)
 
 
 def make_roller(
     recipe: Recipe,
     state: PhaseState,
     *,
+    phase: Phase | None = None,
     memo: Memo | None = None,
     group_size: int | None = None,
     purpose: str | None = None,
 ) -> Roller:
-    """A roller for the phase's steps, or for its pre-rollouts: with a memo, a group size and a purpose of their own."""
+    """A roller for the phase's steps, or for its pre-rollouts: with a memo, a group size and a purpose of their own.
+
+    Args:
+        phase: the phase with another reward, which pre-rollouts may have.
+    """
     assert state.partner is not None, "a supervised phase rolls nothing out"
     policy = state.policy
     actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
     return Roller(
         recipe,
-        state.phase,
+        phase or state.phase,
         actor,
         state.partner,
         state.prompts,

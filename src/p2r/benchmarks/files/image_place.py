@@ -6,7 +6,10 @@ import base64
 from pathlib import Path
 
 from p2r.benchmarks.files.encoded_image import encode_image
+from p2r.benchmarks.files.field_image import ParquetImage
 from p2r.files import explain_write_errors
+from p2r.images.load import FileImage
+from p2r.images.web import WebImage
 from p2r.types import ImageSource
 
 
@@ -36,6 +39,14 @@ class ImagePlace:
             return {"bytes": data, "path": f"image.{suffix}"}
         kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+    def refer(self, image: ImageSource) -> str:
+        """Return the whole path or the address of an image; one that lies in no file of its own is saved first."""
+        if isinstance(image, ParquetImage):
+            image = found if isinstance(found := image.find(), FileImage | WebImage) else image
+        if isinstance(image, FileImage):
+            return str(Path(image.path).absolute())
+        return image.url if isinstance(image, WebImage) else self.save(image)
 
     def save(self, image: ImageSource) -> str:
         """Write an image beside the file, unless that was done before, and return its path from there."""

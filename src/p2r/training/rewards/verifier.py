@@ -10,7 +10,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
-from p2r.config import JudgeSettings, Recipe, RewardSettings
+from p2r.config import JudgeSettings, Recipe, RewardSettings, as_measured
 from p2r.dialogue import Decoding, Model
 from p2r.errors import EndpointError, count_nouns
 from p2r.judges import judge_for
@@ -48,7 +48,8 @@ def open_verifier(reward: RewardSettings, partner: Partner, prompts: PromptSet, 
 
 async def check_judges(recipe: Recipe) -> None:
     """Make sure that every judging model is where the recipe says. Raises EndpointError."""
-    found = [phase.reward.judge for phase in recipe.rewarded_phases if phase.reward.counts("correct")]
+    phases = [each for phase in recipe.rewarded_phases for each in (phase, as_measured(phase))]
+    found = [phase.reward.judge for phase in phases if phase.reward.counts("correct")]
     for judge in dict.fromkeys(each for each in found if isinstance(each, JudgeSettings)):
         await asyncio.to_thread(_look_for, judge)
 

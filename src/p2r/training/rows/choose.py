@@ -6,23 +6,28 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 from p2r.benchmarks.load import load_benchmark
-from p2r.config import ROLES, ActiveRole, DifficultySettings, Phase, Recipe
-from p2r.errors import ConfigError, count_nouns
+from p2r.config import ROLES, ActiveRole, DifficultySettings, Phase, Recipe, as_measured, find_measuring_phase
+from p2r.errors import ConfigError, StorageError, count_nouns
 from p2r.evaluation.choose import draw_limit
+from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
-from p2r.runs.training import DIFFICULTY_FOLDER, RowDifficulty
-from p2r.training.engines.local.distributed import whole_weights
+from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
+from p2r.runs.training import DIFFICULTY_FOLDER, read_rows
+from p2r.training.engines.local.distributed import World, whole_weights
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.memo import Memo
 from p2r.training.phases import PhaseState, make_roller
 from p2r.training.rows.check import TrainingData, load_training_data
 from p2r.training.rows.difficulty import CHUNK, ChosenRows, PreRolloutSettings, choose_rows, measure_difficulty
 from p2r.training.rows.order import RowOrder
+from p2r.training.rows.piles import write_piles
 from p2r.training.state.run_folder import RunFolder
 from p2r.training.stopping import StopRequest
 from p2r.types import Sample
@@ -44,7 +49,7 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
     """
     sharing: dict[tuple[str, str, str], list[Phase]] = {}
     for phase in recipe.rewarded_phases:
-        key = (phase.base, phase.rollout.prompts, phase.data.model_dump_json())
+        key = (phase.base, phase.rollout.prompts, phase.data.model_dump_json(exclude={"difficulty"}))
         sharing.setdefault(key, []).append(phase)
     loaded: dict[int, TrainingData] = {}
     for (base, prompts, _), phases in sharing.items():
@@ -58,7 +63,7 @@ def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
             encoder,
             profile,
             load_prompt_set(prompts),
-            needs_target=any(phase.reward.counts("correct") for phase in phases),
+            needs_target=any(each.reward.counts("correct") for phase in phases for each in (phase, as_measured(phase))),
             needs_gold=any(phase.reward.needs_gold(phase.rated_role) for phase in phases if phase.roles),
             needs_key_words=any(phase.reward.needs_key_words(phase.rated_role) for phase in phases),
         )
@@ -83,7 +88,7 @@ async def choose_phase_rows(
     say: Callable[[str], object],
     stop: StopRequest,
 ) -> ChosenRows:
-    """The rows of a phase and their order: all of them, or those that pre-rollouts find neither easy nor hopeless.
+    """The rows of a phase and their order: all of them, or those that pre-rollouts tell to be of use.
 
     Args:
         say: is told how far pre-rollouts have come.
@@ -91,24 +96,34 @@ async def choose_phase_rows(
 
     Raises:
         StopRequested: one was asked to stop.
-        DataError: none can teach anything.
+        DataError: none can teach anything, or is of the kind that is kept.
         ConfigError: they are fewer than one step needs.
+        StorageError: what an earlier phase has measured is gone.
     """
     phase = state.phase
     if (rule := phase.data.difficulty) is None:
         return ChosenRows(rows, order_rows(phase, len(rows)), num_left_out=0)
-    found = await _measure_rows(recipe, state, rule, rows, run, say, stop)
+    measuring = find_measuring_phase(recipe, phase)
+    if measuring.index == phase.index:
+        found = await _measure_rows(recipe, state, rule, rows, run, say, stop)
+    else:
+        found = _read_measured(phase, measuring, rows, run, state.world)
+    if rule.keep is not None:
+        whose = f"rows as phase {measuring.name} measured them: " if measuring.index != phase.index else ""
+        counts = describe_kinds(count_kinds(list(found.values())))
+        say(f"phase {phase.name}: {whose}{counts}; trains on the {rule.keep} ones")
     chosen = choose_rows(rows, found, rule, _seed_rows(phase))
-    order_rows(phase, len(chosen.rows))
+    order_rows(phase, len(chosen.rows), kind=rule.keep or "")
     return chosen
 
 
-def order_rows(phase: Phase, num_rows: int) -> RowOrder:
-    """The order of a phase's rows. Raises ConfigError when they are fewer than one step needs."""
+def order_rows(phase: Phase, num_rows: int, *, kind: str = "") -> RowOrder:
+    """The order of a phase's rows, all of one kind if it is given. Raises ConfigError when a step needs more."""
     if num_rows < phase.prompts_per_step:
         setting = "sft.rows_per_step" if phase.kind == "sft" else "rollout.prompts_per_step"
+        row = f"{kind} row".strip()
         raise ConfigError(
-            f"{count_nouns(num_rows, 'row is', 'rows are')} fewer than one step's {phase.prompts_per_step}",
+            f"{count_nouns(num_rows, f'{row} is', f'{row}s are')} fewer than one step's {phase.prompts_per_step}",
             hint=f"lower {setting}, or give more rows",
         )
     return RowOrder(num_rows, _seed_rows(phase))
@@ -128,9 +143,10 @@ async def _measure_rows(
     stop: StopRequest,
 ) -> dict[str, RowDifficulty]:
     """The difficulty of each row, by its id; each process measures its share."""
-    phase, world = state.phase, state.world
+    phase, world = as_measured(state.phase), state.world
     own = world.share(rows)
-    roller = make_roller(recipe, state, memo=Memo(), group_size=rule.num_rollouts, purpose=f"{phase.name}/difficulty")
+    purpose = f"{phase.name}/difficulty"
+    roller = make_roller(recipe, state, phase=phase, memo=Memo(), group_size=rule.num_rollouts, purpose=purpose)
     settings = PreRolloutSettings(
         weights=fingerprint_weights(state.policy.checkpoint.folder),
         num_rows=len(own),
@@ -148,7 +164,36 @@ async def _measure_rows(
     with whole_weights(state.policy.model):
         measuring = measure_difficulty(roller, own, folder, settings, on_progress=tell)
         measured = await stop.run_together(measuring, world)
-    return {row.id: row for row in world.gather(measured)}
+    found = {row.id: row for row in world.gather(measured)}
+    if rule.keep is not None:
+        in_order = [found[row.id] for row in rows] if world.is_first else []
+        place = run.folder / DIFFICULTY_FOLDER / phase.name
+        note = await stop.run_together(_sort_into_files(place, rows, in_order, rule.num_rollouts), world)
+        if note:
+            say(f"phase {phase.name}: {note}")
+    return found
+
+
+async def _sort_into_files(
+    folder: Path, rows: Sequence[Sample], found: Sequence[RowDifficulty], num_rollouts: int
+) -> str:
+    """Write the rows by kind, as `p2r sample` does; only the first process has found any."""
+    return await run_apart(partial(write_piles, folder, rows, found, num_rollouts)) if found else ""
+
+
+def _read_measured(
+    phase: Phase, measuring: Phase, rows: Sequence[Sample], run: RunFolder, world: World
+) -> dict[str, RowDifficulty]:
+    """Read what an earlier phase has measured, by the rows' ids; each process reads its share."""
+    path = run.process_folder(DIFFICULTY_FOLDER, measuring, world) / DIFFICULTY_FILE
+    found = {row.id: row for row in world.gather(read_rows(path, RowDifficulty))}
+    if found.keys() != {row.id for row in rows}:
+        raise StorageError(
+            f"phase {phase.name} keeps rows as phase {measuring.name} measured them, and {path} does not hold each of "
+            f"{count_nouns(len(rows), 'row')}",
+            hint=f"put {path.name} back, or choose another `out`",
+        )
+    return found
 
 
 def _hash_recipe(recipe: Recipe, phase: Phase) -> str:
@@ -156,7 +201,7 @@ def _hash_recipe(recipe: Recipe, phase: Phase) -> str:
     model, partner = recipe.model, recipe.partner
     parts = [
         phase.kind,
-        phase.data.model_dump_json(exclude={"skip_bad"}),
+        phase.data.model_dump_json(exclude={"skip_bad": True, "difficulty": {"keep"}}),
         phase.rollout.model_dump_json(exclude={"prompts_at_once"}),
         phase.reward.model_dump_json(exclude={"judge": {"url", "concurrency", "timeout_s"}}),
         model.model_dump_json(include={"dtype", "frame", "max_pixels"}),

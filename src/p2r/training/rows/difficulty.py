@@ -1,7 +1,8 @@
 """Pre-rollouts of a phase's own role, which find rows whose rewards are all alike and so teach nothing.
 
 Not in the paper; off unless the recipe has [data.difficulty]. The perceiver's difficulty is the variance of its reward
-over box sets, the reasoner's over answers, so each phase measures its own.
+over box sets, the reasoner's over answers, so each phase measures its own. Rows that are kept because they are easy or
+medium are found by right answers alone, and phases that ask the same share what was found: PeBR-R1's way.
 
 Rows are measured a chunk at a time, and each chunk is written when it is done. After a kill
 only the chunk under way is measured again. Chunks share nothing, so a resumed run finds what an undisturbed one would.
@@ -17,8 +18,9 @@ from pathlib import Path
 from p2r.config import DifficultySettings
 from p2r.errors import DataError, count_nouns
 from p2r.files import Log, explain_write_errors, write_lines
+from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
 from p2r.runs.store import check_settings
-from p2r.runs.training import DIFFICULTY_FILE, RowDifficulty, read_rows
+from p2r.runs.training import read_rows
 from p2r.statistics import mean_of
 from p2r.training.groups import Group
 from p2r.training.rollout import Roller
@@ -95,23 +97,41 @@ async def _measure(roller: Roller, rows: Sequence[Sample]) -> list[RowDifficulty
 
 
 def describe_rewards(row: str, group: Group | None) -> RowDifficulty:
-    """Mean and variance of a row's rewards. None in place of the group: image, evidence or prompt failed."""
-    judged = [rollout.reward for rollout in group.rollouts if rollout.reward is not None] if group else []
+    """Mean and variance of a row's rewards, and its right answers.
+
+    Args:
+        group: None when its image, evidence or prompt failed.
+    """
+    rollouts = group.rollouts if group is not None else ()
+    judged = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     variance = statistics.pvariance(judged) if len(judged) > 1 else None  # exact: 0 when all are alike
-    return RowDifficulty(id=row, num_judged=len(judged), mean=mean_of(judged), variance=variance)
+    return RowDifficulty(
+        id=row,
+        num_judged=len(judged),
+        mean=mean_of(judged),
+        variance=variance,
+        num_rollouts=len(rollouts),
+        num_right=sum(rollout.is_correct is True for rollout in rollouts),
+        num_wrong=sum(rollout.is_correct is False for rollout in rollouts),
+    )
 
 
 def choose_rows(
     rows: Sequence[Sample], difficulty: Mapping[str, RowDifficulty], rule: DifficultySettings, seed: int
 ) -> ChosenRows:
-    """The rows that can teach something, and their order.
+    """The rows that can teach something, or are of the kind that is kept, and their order.
 
     Args:
         difficulty: of each row, by its id.
 
     Raises:
-        DataError: no row can.
+        DataError: there is none.
     """
+    if rule.keep is not None:
+        kept = [row for row in rows if difficulty[row.id].kind == rule.keep]
+        if not kept:
+            raise _explain_none_kept([difficulty[row.id] for row in rows], rule)
+        return ChosenRows(kept, RowOrder(len(kept), seed), len(rows) - len(kept))
     alive = [row for row in rows if difficulty[row.id].is_alive]
     if not alive:
         raise DataError(
@@ -125,6 +145,17 @@ def choose_rows(
         largest = max((variance for variance in variances if variance is not None), default=1.0)
         weights = tuple(largest if variance is None else variance for variance in variances)
     return ChosenRows(alive, RowOrder(len(alive), seed, weights), len(rows) - len(alive))
+
+
+def _explain_none_kept(found: Sequence[RowDifficulty], rule: DifficultySettings) -> DataError:
+    counts = count_kinds(found)
+    other = "medium" if rule.keep == "easy" else "easy"
+    advice = f'keep "{other}" ones with data.difficulty.keep, or ' if counts[other] else ""
+    return DataError(
+        f"none of {count_nouns(len(found), 'row')} is {rule.keep} in {count_nouns(rule.num_rollouts, 'rollout')}: "
+        f"{describe_kinds(counts)}",
+        hint=f"{advice}give other rows, or another model to start from",
+    )
 
 
 def _read_whole_chunks(path: Path, num_rows: int) -> list[RowDifficulty]:

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from torch import nn
 
 from p2r.errors import TooManyErrors, TrainingError
-from p2r.runs.training import RowDifficulty
+from p2r.runs.difficulty import RowDifficulty
 from p2r.training.engines.local.distributed import World
 from p2r.training.rows import choose
 from p2r.training.rows.choose import _hash_recipe  # pyright: ignore[reportPrivateUsage]
