@@ -11,6 +11,7 @@ from p2r.benchmarks.files.write_table import TableRow, write_table
 from p2r.benchmarks.row_layouts.answer_form import read_options
 from p2r.benchmarks.row_layouts.layouts import KEY_WORD_COLUMNS
 from p2r.benchmarks.row_layouts.stated_options import remove_options
+from p2r.choices import find_letter
 from p2r.errors import DataError
 from p2r.types import Sample
 
@@ -45,10 +46,12 @@ def make_row(sample: Sample, image: str, *, keeps_wording: bool = False) -> Tabl
             the sample is asked in the same words.
 
     Raises:
-        DataError: it is a choice without options.
+        DataError: it is a choice without options, or its target would be read as another one's letter.
     """
     if sample.answer_form == "choice" and not sample.options:
         raise DataError(f"sample {sample.id!r} is a choice without readable options", hint="choose another layout")
+    if sample.options and sample.target is not None:
+        find_letter(sample.target, sample.options)  # as it will be read
     in_question = bool(sample.options) and sample.options_in_question
     is_read_again = keeps_wording and in_question and read_options(sample.question) == sample.options
     row: dict[str, object] = {

@@ -274,7 +274,7 @@ def _show(found: SampledRows) -> None:
             f"{rows} could not be judged in every rollout, the first with the id {first}: neither easy nor hard", errors
         )
     wanted: tuple[Kind, ...] = ("medium", "easy")
-    best = next((kind for kind in wanted if counts[kind]), None)
+    best: Kind | None = next((kind for kind in wanted if counts[kind]), None)
     if best is None:
         say("no row teaches this model: give easier rows, or another model")
     else:

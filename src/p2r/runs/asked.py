@@ -25,6 +25,7 @@ from p2r.images.find import StoredImage
 from p2r.images.load import FileImage
 from p2r.models.profiles import FamilyName
 from p2r.modes import Mode
+from p2r.runs.difficulty import is_measurement
 from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.runs.store import SETTINGS_FILE, TRACES_FILE, read_settings, read_traces
 from p2r.types import Frame, Frozen, ImageSource, Trace
@@ -84,7 +85,8 @@ def is_asked(folder: Path) -> bool:
     """True if `p2r ask` wrote the folder. A settings file that cannot be read belongs to no batch."""
     if (folder / TRACE_FILE).is_file():
         return True
-    if (folder / SAMPLES_FILE).exists() or not (folder / SETTINGS_FILE).is_file():
+    is_other = (folder / SAMPLES_FILE).exists() or is_measurement(folder)
+    if is_other or not (folder / SETTINGS_FILE).is_file():
         return False
     try:
         settings = json.loads((folder / SETTINGS_FILE).read_bytes())

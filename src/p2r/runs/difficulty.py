@@ -2,7 +2,7 @@
 
 `p2r sample` and the phases of a training run write the same folder:
 
-run.json          the settings of the measurement
+run.json          the settings of the measurement: `SampleSettings`, or `PreRolloutSettings` in a training run
 rows.jsonl        a `RowDifficulty` per line
 histogram.txt     how many rows were right in 0, 1, 2, ... rollouts
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import ConfigDict
 
-from p2r.types import Frozen
+from p2r.types import Frame, Frozen
 
 Kind = Literal["easy", "medium", "hard", "unjudged"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -26,6 +27,32 @@ DIFFICULTY_FILE = "rows.jsonl"
 HISTOGRAM_FILE = "histogram.txt"
 BAR_WIDTH = 40
 """Characters of the longest bar."""
+
+
+class SampleSettings(Frozen):
+    """run.json of `p2r sample`: everything that can change what is found.
+
+    model_weights, prompt_fingerprint, benchmark_fingerprint: hashes of the weights, the wordings, and the rows.
+    judge_model: the address of the model that judges free answers; None where their words do.
+    """
+
+    rows: str
+    benchmark_fingerprint: str
+    num_rows: int
+    model: str
+    model_weights: str
+    dtype: str | None
+    frame: Frame | None
+    max_pixels: int | None
+    role: str
+    prompts: str
+    prompt_fingerprint: str
+    num_rollouts: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    judge_model: str | None
+    seed: int
 
 
 class RowDifficulty(Frozen):
@@ -63,6 +90,11 @@ class RowDifficulty(Frozen):
         if self.num_right + self.num_wrong < max(self.num_rollouts, 1):
             return "unjudged"
         return "easy" if self.num_right else "hard"
+
+
+def is_measurement(folder: Path) -> bool:
+    """Tell whether a folder holds a measurement; that is not a run."""
+    return (folder / DIFFICULTY_FILE).exists()
 
 
 def count_kinds(rows: Sequence[RowDifficulty]) -> dict[Kind, int]:

@@ -15,7 +15,7 @@ ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import TypeVar, cast
 
 from pydantic import ConfigDict, ValidationError
 
-from p2r.config import ActiveRole, DataSettings, Recipe, load_recipe
+from p2r.config import ActiveRole, DataSettings, Phase, Recipe, find_measuring_phase, load_recipe
 from p2r.errors import StorageError, count_nouns, explain_fault
 from p2r.files import BROKEN_LOG_HINT, read_log
+from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, is_measurement
 from p2r.types import Frozen, Trace
 
 RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
@@ -190,15 +191,29 @@ class PhaseRecord:
         return self.checkpoint is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The difficulty of rows by right answers, as far as it is known. phases: those that keep rows by it."""
+
+    phases: tuple[str, ...]
+    num_rollouts: int
+    rows: tuple[RowDifficulty, ...]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class TrainingRun:
-    """A run's folder. phases: those that have begun. written: when the last step was logged."""
+    """A run's folder.
+
+    phases: those that have begun. written: when the last step was logged. measurements: those that phases with
+        `data.difficulty.keep` share.
+    """
 
     folder: Path
     recipe: Recipe
     phases: tuple[PhaseRecord, ...]
     groups: tuple[QuotedGroup, ...]
     written: datetime | None
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -267,7 +282,23 @@ def read_training_run(folder: str | Path) -> TrainingRun:
         phases=tuple(phase for phase in phases if phase.steps or phase.probes or phase.is_finished),
         groups=tuple(read_rows(folder / ROLLOUTS_FILE, QuotedGroup)),
         written=datetime.fromtimestamp(metrics.stat().st_mtime) if steps else None,
+        measurements=tuple(_read_measurements(folder, recipe)),
     )
+
+
+def _read_measurements(folder: Path, recipe: Recipe) -> Iterator[Measurement]:
+    sharing: dict[str, list[Phase]] = {}
+    for phase in recipe.rewarded_phases:
+        if phase.data.difficulty is not None and phase.data.difficulty.keep is not None:
+            sharing.setdefault(find_measuring_phase(recipe, phase).name, []).append(phase)
+    for name, phases in sharing.items():
+        rule = phases[0].data.difficulty
+        # Each of several processes has written its share into a folder of its own.
+        own = sorted((folder / DIFFICULTY_FOLDER).glob(f"{name}.*"), key=natural_order)
+        places = [folder / DIFFICULTY_FOLDER / name, *own]
+        rows = [row for place in places for row in read_rows(place / DIFFICULTY_FILE, RowDifficulty)]
+        if rule is not None and rows:
+            yield Measurement(tuple(phase.name for phase in phases), rule.num_rollouts, tuple(rows))
 
 
 def find_training_folders(place: Path) -> list[Path]:
@@ -278,8 +309,13 @@ def find_training_folders(place: Path) -> list[Path]:
 
 
 def is_evidence(folder: Path) -> bool:
-    """Tell whether a folder holds what a training's frozen perceiver saw; that is not a run of its own."""
+    """Tell whether a folder holds what the frozen perceiver of a training, or of a measurement, saw.
+
+    That is not a run of its own.
+    """
     place = folder.parent
+    if folder.name == EVIDENCE_FOLDER and is_measurement(place):
+        return True
     return place.name == EVIDENCE_FOLDER and (place.parent / RECIPE_FILE).is_file()
 
 

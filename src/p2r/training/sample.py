@@ -21,7 +21,7 @@ from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.runs.difficulty import RowDifficulty
+from p2r.runs.difficulty import RowDifficulty, SampleSettings
 from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.policy import Policy, load_policy, training_profile
@@ -33,33 +33,7 @@ from p2r.training.rollout import Roller
 from p2r.training.rows.check import TrainingData, load_training_data
 from p2r.training.rows.difficulty import measure_difficulty
 from p2r.training.rows.piles import write_piles
-from p2r.types import Frame, Frozen, Sample
-
-
-class SampleSettings(Frozen):
-    """run.json of a folder of rolled out rows: everything that can change what is found.
-
-    model_weights, prompt_fingerprint, benchmark_fingerprint: hashes of the weights, the wordings, and the rows.
-    judge_model: the address of the model that judges free answers; None where their words do.
-    """
-
-    rows: str
-    benchmark_fingerprint: str
-    num_rows: int
-    model: str
-    model_weights: str
-    dtype: str | None
-    frame: Frame | None
-    max_pixels: int | None
-    role: str
-    prompts: str
-    prompt_fingerprint: str
-    num_rollouts: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    judge_model: str | None
-    seed: int
+from p2r.types import Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from p2r.images.load import FileImage
 from p2r.modes import LOOKING, MODES
 from p2r.report.evaluation.published import tabulate_beside_paper
 from p2r.runs.asked import is_asked
+from p2r.runs.difficulty import is_measurement
 from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
 from p2r.runs.training import is_evidence
@@ -181,7 +182,9 @@ def list_run_folders(place: Path) -> list[Path]:
 def _is_evaluation(folder: Path) -> bool:
     """True with a run's settings, or without them but with its samples and traces."""
     has_rows = all((folder / name).exists() for name in (SAMPLES_FILE, TRACES_FILE))
-    return (has_rows or (folder / SETTINGS_FILE).exists()) and not (is_asked(folder) or is_evidence(folder))
+    return (has_rows or (folder / SETTINGS_FILE).exists()) and not any(
+        is_other(folder) for is_other in (is_asked, is_evidence, is_measurement)
+    )
 
 
 def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:

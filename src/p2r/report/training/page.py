@@ -26,6 +26,7 @@ from p2r.report.training.tables import (
     tabulate_recipes,
     tabulate_seconds,
 )
+from p2r.runs.difficulty import count_kinds, describe_kinds, draw_histogram
 from p2r.runs.guards import find_collapse, judges_nothing, learns_nothing
 from p2r.runs.training import RECIPE_FILE, TrainingRun, value_of
 
@@ -51,6 +52,15 @@ class Alarm:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """The histogram of a measurement, as `p2r sample` prints it. title: the phases that keep rows by it."""
+
+    title: str
+    text: str
+    drawing: str
+
+
 def build_training_report(
     runs: Sequence[TrainingRun],
     headline: Headline,
@@ -73,6 +83,7 @@ def build_training_report(
         "legend": [Legend(name, index % NUM_COLORS) for index, name in enumerate(names)] if len(runs) > 1 else [],
         "phases": tabulate_phases(runs, names),
         "alarms": write_alarms(runs, names),
+        "histograms": draw_histograms(runs, names),
         "probe_charts": draw_probe_charts(runs, names),
         "step_charts": draw_step_charts(runs, names),
         "seconds": tabulate_seconds(runs, names),
@@ -143,6 +154,19 @@ def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], .
         "Last step": [f"{run.written:%Y-%m-%d %H:%M}" for run in runs if run.written],
     }
     return tuple((name, ", ".join(dict.fromkeys(values))) for name, values in facts.items() if values)
+
+
+def draw_histograms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[Histogram]:
+    """Draw how hard the rows are, for each measurement that phases keep rows by."""
+    return [
+        Histogram(
+            title=f"{f'{name}, ' if len(runs) > 1 else ''}{', '.join(each.phases)}",
+            text=f"{count_nouns(len(each.rows), 'row')}: {describe_kinds(count_kinds(each.rows))}",
+            drawing="\n".join(draw_histogram(each.rows, each.num_rollouts)),
+        )
+        for run, name in zip(runs, names, strict=True)
+        for each in run.measurements
+    ]
 
 
 def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]:

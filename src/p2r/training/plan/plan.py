@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe
+from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
 from p2r.errors import EndpointError, count_nouns
 from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
@@ -94,6 +94,10 @@ def _describe_phases(
             steps = count_nouns(phase.count_steps(len(demonstrations[phase.index].rows)), "step")
             yield f"phase {phase.name}: {steps} of {count_nouns(phase.prompts_per_step, 'row')}, lr {phase.lr:g}"
             continue
+        num_before, said = _count_pre_rollouts(recipe, phase, len(rows[phase.index].rows))
+        total += num_before
+        if said:
+            yield f"phase {phase.name}: {said}"
         steps = phase.count_steps(len(rows[phase.index].rows))
         # Rollouts of the policy; `joint` samples both roles of half as many rows.
         per_step = phase.prompts_per_step * phase.rollout.group_size * len(phase.roles)
@@ -108,6 +112,21 @@ def _describe_phases(
             f"{count_nouns(most, 'generated token')} at most ({limits})"
         )
     yield f"in all: {count_nouns(total, 'rollout')} (control: {recipe.control})"
+
+
+def _count_pre_rollouts(recipe: Recipe, phase: Phase, num_rows: int) -> tuple[int, str]:
+    """Count the pre-rollouts of a phase, and say what they are for; 0 and "" without any."""
+    if (rule := phase.data.difficulty) is None:
+        return 0, ""
+    every = "" if phase.steps is not None else "; the steps below are those of all rows"
+    measuring = find_measuring_phase(recipe, phase)
+    if measuring.index != phase.index:
+        return 0, f"trains on rows as phase {measuring.name} measures them{every}"
+    num = num_rows * rule.num_rollouts
+    return (
+        num,
+        f"{count_nouns(num, 'rollout')} before it tell which of {count_nouns(num_rows, 'row')} to train on{every}",
+    )
 
 
 def _describe_memory(role: ActiveRole, parts: list[MemoryPart]) -> Iterator[str]:
