@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from p2r.cli.app import app
 from p2r.config import Recipe, parse_recipe
+from p2r.models.load import find_checkpoint
 from tests.fakes.tiny_training import read_metrics, run
 
 pytestmark = pytest.mark.slow
@@ -82,6 +83,19 @@ def test_a_supervised_phase_learns_and_resumes_to_the_bit(tmp_path: Path, lora: 
         one, two = (load_file(each.out / phase / "model.safetensors") for each in (whole, killed))
         assert all((one[name] == two[name]).all() for name in one)
         assert one.keys() == two.keys()
+
+
+def test_a_tower_that_is_frozen_in_the_warm_up_learns_in_the_next_phase(tmp_path: Path) -> None:
+    tables = make_tables(tmp_path, "run")
+    warmup, _ = tables["schedule"]  # type: ignore[misc]
+    first, second = warmup | {"freeze_vision": True, "passes": 1}, warmup | {"passes": 1}
+    run(parse_recipe(tables | {"schedule": [first, second], "model": {"source": "nano-base", "device": "cpu"}}))
+    start = load_file(find_checkpoint("nano-base").folder / "model.safetensors")
+    frozen, freed = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("0-sft", "1-sft"))
+    tower = [name for name in start if ".visual." in name]
+    assert tower and all((frozen[name] == start[name].float()).all() for name in tower)
+    assert any((freed[name] != frozen[name]).any() for name in tower)
+    assert any((frozen[name] != start[name].float()).any() for name in start)
 
 
 def test_the_command_stops_after_the_supervised_phases_and_training_continues(tmp_path: Path) -> None:

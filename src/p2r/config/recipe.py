@@ -44,6 +44,7 @@ class Phase(Frozen):
     role: whose prompt a supervised phase may use.
     steps: None for `passes` passes over the rows.
     lr: the peak learning rate.
+    freeze_vision: whether the vision tower and its projector stay as they are.
     source: the checkpoint that it starts from; None for the one that the phase before leaves.
     base: a checkpoint that exists before the run and is of the phase's model: prompts are measured with it.
     """
@@ -54,6 +55,7 @@ class Phase(Frozen):
     steps: int | None
     passes: int
     lr: float
+    freeze_vision: bool
     source: str | None
     base: str
     data: DataSettings
@@ -248,6 +250,7 @@ class Recipe(Frozen):
             steps=steps,
             passes=passes,
             lr=each.lr or self.phase.lr or optimizer.lr,
+            freeze_vision=self.model.freeze_vision if each.freeze_vision is None else each.freeze_vision,
             source=each.source,
             base=base,
             data=each.data or self.data,

@@ -213,8 +213,8 @@ class OptimizerSettings(Frozen):
     micro_batch_groups: PositiveInt = 1
 
 
-PHASE_TABLES = ("source", "data", "rollout", "reward", "advantage", "loss", "optimizer", "sft")
-"""The tables that a phase may have for itself besides its role, method, steps, passes and lr."""
+PHASE_TABLES = ("freeze_vision", "source", "data", "rollout", "reward", "advantage", "loss", "optimizer", "sft")
+"""The settings and tables that a phase may have for itself besides its role, method, steps, passes and lr."""
 
 
 class PhaseSettings(Frozen):
@@ -224,6 +224,7 @@ class PhaseSettings(Frozen):
     method: "grpo" learns from the rewards of sampled replies, "sft" from the replies in the rows.
     steps: None for `passes` passes over the rows; one, as in the paper, when both are None.
     lr: None for the optimizer's.
+    freeze_vision: None for the model's.
     source: the checkpoint that the phase starts from; None for that of the phase before, or model.source.
     """
 
@@ -232,6 +233,7 @@ class PhaseSettings(Frozen):
     steps: PositiveInt | None = None
     passes: PositiveInt | None = None
     lr: float | None = Field(default=None, gt=0)
+    freeze_vision: bool | None = None
     source: str | None = None
     data: DataSettings | None = None
     rollout: RolloutSettings | None = None

@@ -72,7 +72,8 @@ async def open_phase(
     """
     prompts = load_prompt_set(phase.rollout.prompts)
     seed_random_states(recipe.seed + phase.index)  # new adapters are random
-    policy = load_policy(recipe.model, source, world=world)
+    model = recipe.model.model_copy(update={"freeze_vision": phase.freeze_vision})
+    policy = load_policy(model, source, world=world)
     failures = FailureGauge(recipe.partner.max_error_rate)
     if phase.kind == "sft":
         split_model(policy.model, world, policy.device, policy.dtype)

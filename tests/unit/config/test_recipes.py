@@ -256,6 +256,18 @@ def test_a_phase_has_the_recipes_settings_but_for_what_it_says_itself() -> None:
     assert (recipe.advantage.std, second.loss) == ("sample", recipe.loss)
 
 
+def test_a_phase_may_freeze_the_tower_or_free_it_for_itself() -> None:
+    schedule = (
+        "schedule=[{role='answerer', freeze_vision=true}, {role='answerer'}, {role='answerer', freeze_vision=false}]"
+    )
+    for everywhere in (False, True):
+        recipe = parse_recipe({**LEAST, "model": {"freeze_vision": everywhere}}, [schedule])
+        assert [phase.freeze_vision for phase in recipe.phases()] == [True, everywhere, False]
+        assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+    with pytest.raises(ConfigError, match=r"one phase, which schedule\.0\.freeze_vision cannot belong to"):
+        parse_recipe(LEAST, [schedule, "control=single-stage"])
+
+
 def test_phases_of_their_own_are_saved_and_read_back_as_they_were() -> None:
     recipe = parse_recipe(OWN, ["schedule.1.loss.estimator=dapo"])
     assert parse_recipe(recipe.model_dump(mode="json")) == recipe

@@ -97,7 +97,7 @@ def estimate_memory(
         in_bfloat16: whether the policy computes in bfloat16, or else in float32.
     """
     weights, size = count_weights(checkpoint, recipe.model.lora), 2 if in_bfloat16 else 4
-    trained = weights.adapters or weights.total - (weights.vision if recipe.model.freeze_vision else 0)
+    trained = weights.adapters or weights.total - (weights.vision if phase.freeze_vision else 0)
     kind, on_device = phase.optimizer.kind, phase.optimizer.kind != "offload"
     parts = [MemoryPart("policy", size * (weights.total + weights.adapters))]
     if not weights.adapters and recipe.partner.kind == "local":
