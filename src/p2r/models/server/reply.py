@@ -112,7 +112,7 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
         if finish == "length":
             raise EndpointError(
                 f"{asked.url} cut the reply off before its first word",
-                hint="raise the server's context, or in a training the recipe's max_new_tokens",
+                hint="raise the server's context, or in a recipe rollout.max_new_tokens",
             )
         raise EndpointError(
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
