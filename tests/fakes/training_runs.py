@@ -29,6 +29,22 @@ from tests.fakes.training import make_recipe
 SAMPLE = load_benchmark("needles", seed=1_000_000, num_samples=3)[2]
 SCHEDULE = 'schedule=[{role="perceiver", steps=3}, {role="reasoner", steps=2}]'
 
+SFT_SCHEDULE = 'schedule=[{role="perceiver", method="sft", steps=2, data={source="rows.jsonl"}}, {role="perceiver"}]'
+
+
+def make_sft_step(step: int, *, loss: float, num_failed_rows: int = 0) -> Step:
+    """A step as `take_sft_step` describes it."""
+    return Step(
+        phase="0-sft",
+        step=step,
+        num_rows=4,
+        num_failed_rows=num_failed_rows,
+        num_learned_tokens=20,
+        lr=1e-3,
+        loss=loss,
+        timing={"prepare": 0.5, "update": 1.0, "seconds": 1.5, "trained_tokens_per_second": 90.0},
+    )
+
 
 def make_step(phase: str, step: int, **changes: float) -> Step:
     timing = {"rollout": 1.5, "rollout_sample": 1.0, "backward": 0.5, "seconds": 2.0}

@@ -4,6 +4,7 @@ recipe.json       `p2r.config.Recipe`, defaults included
 metrics.jsonl     a `Step` per line
 probes.jsonl      a `Probe` per line
 rollouts.jsonl    a `QuotedGroup` per line: one group of each step, word by word
+changes.jsonl     a `RecipeChange` per line: settings that a resumed run had otherwise
 rewards.json      `RewardSources`, if the recipe names reward functions
 difficulty/       a folder per phase with pre-rollouts, as `p2r.runs.difficulty` says
 
@@ -21,16 +22,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar, cast
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, JsonValue, ValidationError
 
-from p2r.config import ActiveRole, DataSettings, Phase, Recipe, find_measuring_phase, load_recipe
+from p2r.config import ActiveRole, DataSettings, Phase, PhaseKind, Recipe, find_measuring_phase, load_recipe
 from p2r.errors import StorageError, count_nouns, explain_fault
 from p2r.files import BROKEN_LOG_HINT, read_log
 from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, is_measurement
 from p2r.types import Frozen, Trace
 
 RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
-REWARDS_FILE = "rewards.json"
+CHANGES_FILE, REWARDS_FILE = "changes.jsonl", "rewards.json"
 EVIDENCE_FOLDER, DIFFICULTY_FOLDER = "evidence", "difficulty"
 BEST_FOLDER = "best"
 
@@ -165,6 +166,16 @@ class QuotedGroup(LogRow):
     rollouts: tuple[QuotedRollout, ...]
 
 
+class RecipeChange(LogRow):
+    """Settings that are others after a step than before it, by their dotted names.
+
+    The recipe in the folder has those of `now`. What is None in one of them was not there, or not set.
+    """
+
+    was: Mapping[str, JsonValue] = {}
+    now: Mapping[str, JsonValue] = {}
+
+
 class RewardSources(Frozen):
     """A hash of the file that defines each reward function of the user's, by term, as the run last used it."""
 
@@ -180,6 +191,7 @@ class PhaseRecord:
     """
 
     name: str
+    kind: PhaseKind
     lr: float
     num_planned: int | None
     steps: tuple[Step, ...]
@@ -189,6 +201,11 @@ class PhaseRecord:
     @property
     def is_finished(self) -> bool:
         return self.checkpoint is not None
+
+    @property
+    def is_supervised(self) -> bool:
+        """True for one that learns from demonstrations: it has no rollouts, and its loss is that of their words."""
+        return self.kind == "sft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +221,17 @@ class Measurement:
 class TrainingRun:
     """A run's folder.
 
-    phases: those that have begun. written: when the last step was logged. measurements: those that phases with
-        `data.difficulty.keep` share.
+    recipe: as of the last call. changes: what earlier calls had otherwise.
+    phases: those that have begun.
+    written: when the last step was logged.
+    measurements: those that phases with `data.difficulty.keep` share.
     """
 
     folder: Path
     recipe: Recipe
     phases: tuple[PhaseRecord, ...]
     groups: tuple[QuotedGroup, ...]
+    changes: tuple[RecipeChange, ...]
     written: datetime | None
     measurements: tuple[Measurement, ...] = ()
 
@@ -267,6 +287,7 @@ def read_training_run(folder: str | Path) -> TrainingRun:
     phases = tuple(
         PhaseRecord(
             name=phase.name,
+            kind=phase.kind,
             lr=phase.lr,
             num_planned=phase.steps,
             steps=tuple(row for row in steps if row.phase == phase.name),
@@ -281,6 +302,7 @@ def read_training_run(folder: str | Path) -> TrainingRun:
         recipe=recipe,
         phases=tuple(phase for phase in phases if phase.steps or phase.probes or phase.is_finished),
         groups=tuple(read_rows(folder / ROLLOUTS_FILE, QuotedGroup)),
+        changes=tuple(read_rows(folder / CHANGES_FILE, RecipeChange)),
         written=datetime.fromtimestamp(metrics.stat().st_mtime) if steps else None,
         measurements=tuple(_read_measurements(folder, recipe)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeAlias
 
 from markupsafe import Markup
 
@@ -16,7 +17,6 @@ SMOOTHED_SHARE = 20
 """A curve is a running mean over this fraction (1/20) of a phase's steps."""
 MOST_POINTS = 400
 """Most points of a curve that are drawn."""
-GENERATED, TRAINED = "timing/generated_tokens_per_second", "timing/trained_tokens_per_second"
 SHARES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unjudged": ("num_unjudged", ("num_rollouts",)),
     "truncated": ("num_truncated", ("num_rollouts",)),
@@ -62,6 +62,9 @@ class ChartView:
     drawing: Markup
 
 
+MakeCurves: TypeAlias = Callable[[str, int, PhaseRecord, Series], list[Curve]]
+"""Gives the curves of one series in one phase of one run, which has a name and an index."""
+
 PROBE_CHARTS = (
     Chart("Accuracy, %", "accuracy_p2r", "solid: p2r, dashed: direct", "accuracy_direct", True, False),
     Chart("Hit rate, %", "hit_rate", "the center of some box lies in a gold box", "", True, False),
@@ -71,7 +74,12 @@ PROBE_CHARTS = (
     Chart("Size of a box, % of the image", "mean_box_area", is_share=True),
 )
 
-STEP_CHARTS = (
+SUPERVISED_CHARTS = (
+    Chart("Loss of demonstrations, nats per token", "loss", "supervised"),
+    Chart("Rows that failed, %", "failed_rows", "supervised: left out of their step", is_share=True),
+)
+
+ROLLOUT_CHARTS = (
     Chart("Reward", "reward"),
     Chart("Right answers, %", "accuracy", "of the rollouts that were judged", is_share=True),
     Chart("Reward of all rows drawn", "drawn_reward", "with the groups that dynamic sampling left out"),
@@ -81,7 +89,6 @@ STEP_CHARTS = (
     Chart("Entropy, nats per token", "entropy"),
     Chart("Clipped, % of tokens", "clip_share", is_share=True),
     Chart("Sampling against training", "sampler_diff", "of probabilities; dashed: the largest", "sampler_diff_max"),
-    Chart("Gradient norm", "grad_norm", "before clipping"),
     Chart("Length of a reply, tokens", "mean_length", "solid: mean, dashed: longest", "max_length"),
     Chart("Dead groups, %", "dead_groups", "all rewards equal; dashed: fewer than two judged", "dropped_groups", True),
     Chart("Dead groups of all rows drawn, %", "drawn_dead_groups", "all answers right, or all wrong", is_share=True),
@@ -91,8 +98,13 @@ STEP_CHARTS = (
     Chart("Boxes of another frame, % of replies", "other_frame", "left out: model.frame may be wrong", is_share=True),
     Chart("Boxes per rollout", "mean_boxes"),
     Chart("Size of a box, % of the image", "mean_box_area", is_share=True),
+    Chart("Tokens generated per second", "timing/generated_tokens_per_second"),
+)
+
+UPDATE_CHARTS = (
+    Chart("Gradient norm", "grad_norm", "before clipping"),
     Chart("Learning rate", "lr"),
-    Chart("Tokens per second", GENERATED, "solid: generated, dashed: trained on", TRAINED),
+    Chart("Tokens trained on per second", "timing/trained_tokens_per_second"),
     Chart("Seconds per step", "timing/seconds"),
     Chart("MFU, %", "timing/mfu", "of the update", is_share=True),
 )
@@ -115,16 +127,25 @@ def draw_step_charts(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[
         points = _find_points(phase.steps, series)
         return _smooth_curve(name, run, points, series.style, is_alone=len(runs) == 1)
 
-    return _draw((*STEP_CHARTS, *_list_terms(runs)), runs, names, smooth_out)
+    def only(is_supervised: bool) -> MakeCurves:
+        return lambda name, run, phase, series: (
+            smooth_out(name, run, phase, series) if phase.is_supervised == is_supervised else []
+        )
+
+    return [
+        *_draw(SUPERVISED_CHARTS, runs, names, only(True)),
+        *_draw((*ROLLOUT_CHARTS, *_list_terms(runs)), runs, names, only(False)),
+        *_draw(UPDATE_CHARTS, runs, names, smooth_out),
+    ]
 
 
 def _draw(
     charts: Sequence[Chart],
     runs: Sequence[TrainingRun],
     names: Sequence[str],
-    make: Callable[[str, int, PhaseRecord, Series], list[Curve]],
+    make: MakeCurves,
 ) -> list[ChartView]:
-    """Draw each chart that has a curve. `make` gives the curves of one series in one phase of one run (name, index)."""
+    """Draw each chart that has a curve."""
     begins, parts = _lay_out(runs)
     views: list[ChartView] = []
     for chart in charts:

@@ -7,7 +7,7 @@ as far as it got. Questions and images look as in the report on evaluations.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from p2r.config import DataSettings
@@ -21,6 +21,7 @@ from p2r.report.training.tables import (
     name_training_runs,
     show_count,
     show_probed,
+    tabulate_changes,
     tabulate_phases,
     tabulate_probes,
     tabulate_recipes,
@@ -88,7 +89,10 @@ def build_training_report(
         "step_charts": draw_step_charts(runs, names),
         "seconds": tabulate_seconds(runs, names),
         "probes": tabulate_probes(runs, names),
+        "changes": tabulate_changes(runs, names),
         "recipe": tabulate_recipes(runs, names),
+        "is_supervised": any(phase.is_supervised for run in runs for phase in run.phases),
+        "has_rollouts": any(run.recipe.rewarded_phases for run in runs),
         "groups": groups,
         "phase_names": list(dict.fromkeys(group.phase for group in groups)),
         "num_groups": sum(len(run.groups) for run in runs),
@@ -107,6 +111,7 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
     for run, name in zip(runs, name_training_runs(runs), strict=True):
         finished = f"{name} has finished after {count_nouns(len(run.steps), 'step')}."
         sentences.append(finished if run.is_finished else f"{name}: {write_state(run)}.")
+        sentences += list(_describe_losses(run))
         dead = [phase.name for phase in run.phases if learns_nothing(phase.steps)]
         if dead:
             sentences.append(f"Nothing was learned in {', '.join(dead)}: the rewards of every group were alike.")
@@ -128,6 +133,15 @@ def write_training_lede(runs: Sequence[TrainingRun]) -> str:
     return " ".join([*sentences, *(["Brackets hold 95% intervals."] if has_intervals else [])])
 
 
+def _describe_losses(run: TrainingRun) -> Iterator[str]:
+    """Say how far the loss of each supervised phase has come."""
+    for phase in run.phases:
+        losses = [step.loss for step in phase.steps if step.loss is not None]
+        if phase.is_supervised and losses:
+            at_first = f", {losses[0]:.3f} at first" if len(losses) > 1 else ""
+            yield f"The loss of the demonstrations of {phase.name}: {losses[-1]:.3f} nats per token{at_first}."
+
+
 def write_state(run: TrainingRun) -> str:
     """Say how far an unfinished run is."""
     if not run.phases:
@@ -139,17 +153,18 @@ def write_state(run: TrainingRun) -> str:
 
 
 def list_training_facts(runs: Sequence[TrainingRun]) -> tuple[tuple[str, str], ...]:
-    """The model, the data and the main settings of the runs."""
+    """The model, the data and the main settings of the runs and of their phases."""
     recipes = [run.recipe for run in runs]
+    phases = [phase for recipe in recipes for phase in recipe.phases()]
+    supervised, rewarded = [phase for phase in phases if not phase.roles], [phase for phase in phases if phase.roles]
     facts = {
         "Model": [recipe.model.source for recipe in recipes],
-        "Data": [recipe.data.source for recipe in recipes],
+        "Data": [phase.data.source for phase in phases],
         "Control": [recipe.control for recipe in recipes if recipe.control != "none"],
-        "Rollouts per step": [
-            f"{phase.prompts_per_step} × {phase.rollout.group_size}" for recipe in recipes for phase in recipe.phases()
-        ],
-        "Reward": [recipe.reward.set for recipe in recipes],
-        "Estimator": [f"{recipe.loss.estimator}, KL {recipe.loss.kl_coef:g}" for recipe in recipes],
+        "Demonstrations per step": [f"{phase.prompts_per_step}" for phase in supervised],
+        "Rollouts per step": [f"{phase.prompts_per_step} × {phase.rollout.group_size}" for phase in rewarded],
+        "Reward": [phase.reward.set for phase in rewarded],
+        "Estimator": [f"{phase.loss.estimator}, KL {phase.loss.kl_coef:g}" for phase in rewarded],
         "Seeds": [str(recipe.seed) for recipe in recipes],
         "Last step": [f"{run.written:%Y-%m-%d %H:%M}" for run in runs if run.written],
     }

@@ -20,6 +20,14 @@ PROBE_COLUMNS: Mapping[str, str] = {
     "one box": "one_box",
     "size": "mean_box_area",
 }
+PHASE_NOTES: Mapping[str, str] = {
+    "loss": "Loss: nats for each token of the demonstrations, means over the first and the last tenth of the steps.",
+    "learned": "Learned: so many of these tokens, each pass counted.",
+    "reward": "Reward: means over the first and the last tenth of the steps.",
+    "p2r": "p2r, direct and hit rate: the first and the last probe.",
+    "not judged": "A rollout that could not be judged is masked: it is not part of its group.",
+}
+"""Notes on columns of the phases, which a page holds where it has the column."""
 AS_NUMBERS = frozenset({"mean_iou", "mean_boxes"})
 """Metrics of a probe that are not shares."""
 
@@ -27,7 +35,7 @@ AS_NUMBERS = frozenset({"mean_iou", "mean_boxes"})
 def list_training_tables(runs: Sequence[TrainingRun]) -> list[Table]:
     """Every table, to be written to files."""
     names = name_training_runs(runs)
-    tables = (tabulate_phases, tabulate_probes, tabulate_seconds, tabulate_recipes)
+    tables = (tabulate_phases, tabulate_probes, tabulate_seconds, tabulate_changes, tabulate_recipes)
     return [table for make in tables if (table := make(runs, names)).rows]
 
 
@@ -38,39 +46,39 @@ def name_training_runs(runs: Sequence[TrainingRun]) -> list[str]:
 
 
 def tabulate_phases(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
-    """A row for each phase of each run."""
-    rows: list[tuple[str, ...]] = []
-    for run, name in zip(runs, names, strict=True):
-        for phase in run.phases:
-            tenth = max(1, len(phase.steps) // 10)
-            rows.append(
-                (
-                    f"{name}, {phase.name}" if len(runs) > 1 else phase.name,
-                    show_count(phase),
-                    f"{phase.lr:g}",
-                    _change(phase.steps[:tenth], phase.steps[-tenth:], "reward", show_number),
-                    *(
-                        _change(phase.probes[:1], phase.probes[-1:], key, show_share)
-                        for key in ("accuracy_p2r", "accuracy_direct", "hit_rate")
-                    ),
-                    _sum(phase.steps, "num_rollouts"),
-                    _sum(phase.steps, "num_generated_tokens"),
-                    _sum(phase.steps, "num_unjudged"),
-                    show_number(mean_of(value_of(step, "timing/seconds") for step in phase.steps), 1),
-                )
-            )
+    """A row for each phase of each run. A column is left out when no phase has anything to show in it."""
+    rows = [
+        {"phase": f"{name}, {phase.name}" if len(runs) > 1 else phase.name, **_describe_phase(phase)}
+        for run, name in zip(runs, names, strict=True)
+        for phase in run.phases
+    ]
+    columns = [name for name in (rows[0] if rows else ()) if any(row[name] != MISSING for row in rows)]
     return Table(
         title="Phases",
-        columns=(
-            "phase", "steps", "rate", "reward", "p2r", "direct", "hit rate", "rollouts", "tokens", "not judged",
-            "s per step",
-        ),
-        rows=tuple(rows),
-        notes=(
-            "Reward: means over the first and the last tenth of the steps. p2r, direct and hit rate: the first and "
-            "the last probe. A rollout that could not be judged is masked: it is not part of its group.",
-        ),
-    )  # fmt: skip
+        columns=tuple(columns),
+        rows=tuple(tuple(row[name] for name in columns) for row in rows),
+        notes=(" ".join(note for name, note in PHASE_NOTES.items() if name in columns),),
+    )
+
+
+def _describe_phase(phase: PhaseRecord) -> dict[str, str]:
+    """The cells of a phase, by column. A supervised phase has a loss, one with rollouts has a reward."""
+    steps, probes, tenth = phase.steps, phase.probes, max(1, len(phase.steps) // 10)
+    supervised, rewarded = (steps, ()) if phase.is_supervised else ((), steps)
+    return {
+        "steps": show_count(phase),
+        "rate": f"{phase.lr:g}",
+        "loss": _change(supervised[:tenth], supervised[-tenth:], "loss", show_number),
+        "reward": _change(rewarded[:tenth], rewarded[-tenth:], "reward", show_number),
+        "p2r": _change(probes[:1], probes[-1:], "accuracy_p2r", show_share),
+        "direct": _change(probes[:1], probes[-1:], "accuracy_direct", show_share),
+        "hit rate": _change(probes[:1], probes[-1:], "hit_rate", show_share),
+        "rollouts": _sum(rewarded, "num_rollouts"),
+        "tokens": _sum(rewarded, "num_generated_tokens"),
+        "learned": _sum(supervised, "num_learned_tokens"),
+        "not judged": _sum(rewarded, "num_unjudged"),
+        "s per step": show_number(mean_of(value_of(step, "timing/seconds") for step in steps), 1),
+    }
 
 
 def tabulate_probes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
@@ -129,6 +137,20 @@ def tabulate_recipes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table
     return Table(title="Recipe", columns=("setting", *names), rows=tuple(lines))
 
 
+def tabulate_changes(runs: Sequence[TrainingRun], names: Sequence[str]) -> Table:
+    """A row for each setting that was another before a run was resumed. The recipe is that of the last call."""
+    rows: list[tuple[str, ...]] = []
+    for run, name in zip(runs, names, strict=True):
+        for change in run.changes:
+            was, now = (dict(_flatten(dict(each))) for each in (change.was, change.now))
+            after = f"step {change.step} of {change.phase}"
+            for key in dict.fromkeys([*was, *now]):
+                before, later = was.get(key, "not set"), now.get(key, "not set")
+                if before != later:
+                    rows.append((f"{name}, {after}" if len(runs) > 1 else after, key, before, later))
+    return Table(title="Changed on the way", columns=("after", "setting", "before", "since then"), rows=tuple(rows))
+
+
 def _flatten(value: JsonValue, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [pair for key, each in value.items() for pair in _flatten(each, f"{name}.{key}" if name else key)]
@@ -166,4 +188,4 @@ def _change(
 
 
 def _sum(rows: Sequence[Step], key: str) -> str:
-    return f"{sum(value_of(row, key) or 0 for row in rows):,.0f}"
+    return f"{sum(value_of(row, key) or 0 for row in rows):,.0f}" if rows else MISSING

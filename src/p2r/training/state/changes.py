@@ -1,17 +1,21 @@
-"""Settings that may differ when a run is resumed: those that change no result, and how long it is."""
+"""Settings that may differ when a run is resumed: those that change no result, and how long it is.
+
+What differs is recorded, with the step from which on it holds.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from p2r.config import Phase, Recipe
-from p2r.errors import StorageError, count_nouns
-from p2r.runs.training import EVIDENCE_FOLDER
+from p2r.errors import StorageError, count_nouns, mask_secrets
+from p2r.files import write_lines
+from p2r.runs.training import CHANGES_FILE, EVIDENCE_FOLDER, RecipeChange, read_rows
 from p2r.training.state.checkpoint import Position
 
 ROUNDING = "changes nothing but rounding"
@@ -49,18 +53,56 @@ EXACT_KINDS = frozenset({"adamw", "offload"})
 """Values of optimizer.kind that keep the same float32 states, so that one continues from the other's."""
 
 
-def list_changes(before: JsonValue, now: JsonValue, name: str = "") -> list[str]:
+def list_changes(before: JsonValue, now: JsonValue) -> list[str]:
     """The settings that differ between two recipes, except those that may."""
+    return [f"{name} was {_show(was)}, now {_show(is_now)}" for name, was, is_now in _compare(before, now, _may_differ)]
+
+
+def record_changes(folder: Path, before: Recipe, now: Recipe, done: Position | None) -> None:
+    """Write down the settings that differ from those of the call before, and the step after which they do.
+
+    Args:
+        done: the position of the last checkpoint; without one the run begins again, as if it had never been otherwise.
+
+    Raises:
+        StorageError: the file cannot be written, or an earlier line is broken.
+    """
+    path = folder / CHANGES_FILE
+    if done is None:
+        path.unlink(missing_ok=True)
+        return
+    old, new = (dump_settings(recipe) for recipe in (before, now))
+    found = [each for each in _compare(old, new, _none) if each[0] != "out"]
+    if found:
+        was, is_now = {name: value for name, value, _ in found}, {name: value for name, _, value in found}
+        change = RecipeChange(phase=now.phases()[done.phase].name, step=done.step, was=was, now=is_now)
+        known = read_rows(path, RecipeChange)
+        if change not in known[-1:]:  # an earlier call was killed before it wrote the recipe
+            write_lines(path, [*known, change])
+
+
+def _none(*_: object) -> bool:
+    """Leave out nothing."""
+    return False
+
+
+def dump_settings(recipe: Recipe) -> JsonValue:
+    """All settings of a recipe as they are written down, without secrets."""
+    return json.loads(mask_secrets(recipe.model_dump_json()))
+
+
+def _compare(
+    before: JsonValue, now: JsonValue, leaves_out: Callable[[str, JsonValue, JsonValue], bool], name: str = ""
+) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    """The name of each setting that differs and its values, without the settings and tables that are left out."""
     before, now = _number_phases(before), _number_phases(now)
     if isinstance(before, dict) and isinstance(now, dict):
-        names = {key: f"{name}.{key}" if name else key for key in [*before, *now]}
-        return [
-            change
-            for key, full in names.items()
-            if not _may_differ(full, before.get(key), now.get(key))
-            for change in list_changes(before.get(key), now.get(key), full)
-        ]
-    return [] if before == now else [f"{name} was {_show(before)}, now {_show(now)}"]
+        for key in dict.fromkeys([*before, *now]):
+            full, was, is_now = f"{name}.{key}" if name else key, before.get(key), now.get(key)
+            if not leaves_out(full, was, is_now):
+                yield from _compare(was, is_now, leaves_out, full)
+    elif before != now:
+        yield name, before, now
 
 
 def _may_differ(name: str, before: JsonValue, now: JsonValue) -> bool:

@@ -1,6 +1,7 @@
 """A run's folder: taking hold of it, resuming it, and writing its logs.
 
-recipe.json            every setting, defaults included
+recipe.json            every setting, defaults included; those of the last call
+changes.jsonl          settings that calls before it had otherwise
 metrics.jsonl          a row per step        probes.jsonl    a row per probe
 rollouts.jsonl         one group of each step, word by word
 checkpoints/           the last few states to resume from
@@ -12,7 +13,6 @@ difficulty/            measurements of pre-rollouts, per phase
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,7 +33,7 @@ from p2r.runs.training import (
     read_rows,
 )
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.changes import check_lengths, list_changes
+from p2r.training.state.changes import check_lengths, dump_settings, list_changes, record_changes
 from p2r.training.state.checkpoint import Checkpoints, Position
 
 LOG_FILES = (METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE)
@@ -119,6 +119,7 @@ def open_run(recipe: Recipe, *, resume: bool, world: World) -> Generator[RunFold
                 if best is not None and not _has_same_probe(before, recipe):
                     best = None
                     remarks.append("the probe asks other questions now: best/ is chosen again")
+                record_changes(folder, before, recipe, position)
             with explain_write_errors(folder):
                 replace_file(folder / RECIPE_FILE, mask_secrets(recipe.model_dump_json(indent=2)) + "\n")
             kept = position.log_bytes if position is not None else {}
@@ -153,7 +154,7 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> Recipe | Non
             f"the run in {folder} cannot be resumed: {error.message}",
             hint="resume it with the version of p2r that wrote it, or choose another `out`",
         ) from error
-    changed = list_changes(*(json.loads(mask_secrets(each.model_dump_json())) for each in (before, recipe)))
+    changed = list_changes(dump_settings(before), dump_settings(recipe))
     if changed:
         raise StorageError(
             f"{folder} was trained with another recipe: {'; '.join(changed)}",

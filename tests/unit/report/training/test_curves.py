@@ -12,8 +12,10 @@ import pytest
 from p2r.benchmarks import load_benchmark
 from p2r.report.training.curves import (
     PROBE_CHARTS,
+    ROLLOUT_CHARTS,
     SHARES,
-    STEP_CHARTS,
+    SUPERVISED_CHARTS,
+    UPDATE_CHARTS,
     draw_probe_charts,
     draw_step_charts,
     place_phases,
@@ -25,7 +27,7 @@ from p2r.runs.training import (
     value_of,
 )
 from p2r.training.watch.probe import describe_probe
-from tests.fakes.training_runs import make_step, make_trace, write_run
+from tests.fakes.training_runs import SFT_SCHEDULE, make_sft_step, make_step, make_trace, write_run
 
 
 def test_the_same_phases_of_several_runs_are_aligned(tmp_path: Path) -> None:
@@ -49,7 +51,8 @@ def test_every_chart_draws_a_metric_that_is_logged(run: TrainingRun) -> None:
         "timing/generated_tokens_per_second",
         "timing/trained_tokens_per_second",
     }
-    drawn = {name for chart in STEP_CHARTS for name in (chart.metric, chart.second) if name}
+    charts = (*SUPERVISED_CHARTS, *ROLLOUT_CHARTS, *UPDATE_CHARTS)
+    drawn = {name for chart in charts for name in (chart.metric, chart.second) if name}
     needed = {part for name in drawn & set(SHARES) for part in (SHARES[name][0], *SHARES[name][1])}
     assert (drawn - set(SHARES)) | needed <= step
 
@@ -99,6 +102,20 @@ def test_failures_are_drawn_as_shares_of_what_was_asked(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [make_step("0-perceiver", 1, **changes)])
     [chart] = [chart for chart in draw_step_charts([run], ["run"]) if chart.title.startswith("Not judged")]
     assert re.findall(r"step 1: ([\d.]+)", chart.drawing) == ["25", "25"]
+
+
+def test_a_supervised_phase_has_a_curve_of_its_loss_and_none_of_rollouts(tmp_path: Path) -> None:
+    learned = [make_sft_step(1, loss=0.5)]
+    only = draw_step_charts([write_run(tmp_path / "only", learned, changes=[SFT_SCHEDULE])], ["only"])
+    titles = [chart.title for chart in only]
+    assert titles[:2] == ["Loss of demonstrations, nats per token", "Rows that failed, %"]
+    assert titles[2:] == ["Learning rate", "Tokens trained on per second", "Seconds per step"]
+    rolled = make_step("1-perceiver", 1, num_rollouts=8, loss=0.25)
+    both = write_run(tmp_path / "both", [*learned, rolled], changes=[SFT_SCHEDULE])
+    charts = {chart.title: chart for chart in draw_step_charts([both], ["both"])}
+    assert re.findall(r"step (\d): ([\d.]+)", charts[titles[0]].drawing) == [("1", "0.5")]
+    assert re.findall(r"step (\d): ([\d.]+)", charts["Reward"].drawing) == [("2", "0.5")]
+    assert "step 1" not in charts["Length of a reply, tokens"].drawing
 
 
 def test_what_dynamic_sampling_left_out_has_curves_only_where_it_was_used(tmp_path: Path) -> None:

@@ -16,19 +16,27 @@ from p2r.cli.app import app
 from p2r.errors import StorageError
 from p2r.images.load import FileImage
 from p2r.report.kit.page import Headline
-from p2r.report.training.page import build_training_report, find_alarms, write_alarms, write_training_lede
-from p2r.report.training.tables import list_training_tables, tabulate_probes
+from p2r.report.training.page import (
+    build_training_report,
+    find_alarms,
+    list_training_facts,
+    write_alarms,
+    write_training_lede,
+)
+from p2r.report.training.tables import list_training_tables, tabulate_phases, tabulate_probes
 from p2r.runs.guards import find_collapse
 from p2r.runs.training import (
+    CHANGES_FILE,
     METRICS_FILE,
     PROBES_FILE,
     ROLLOUTS_FILE,
     LogRow,
+    RecipeChange,
     TrainingRun,
     find_training_folders,
     read_training_run,
 )
-from tests.fakes.training_runs import make_group, make_step, make_trace, write_run
+from tests.fakes.training_runs import SFT_SCHEDULE, make_group, make_sft_step, make_step, make_trace, write_run
 
 HEADLINE = Headline("Training", "It goes up.")
 
@@ -100,6 +108,60 @@ def test_several_runs_can_be_told_apart_on_one_page(run: TrainingRun, tmp_path: 
     assert '<span class="s0">seed0</span><span class="s1">seed1</span>' in html
     recipe = list_training_tables([run, other])[-1]
     assert recipe.columns == ("setting", "seed0", "seed1") and recipe.rows[0] == ("seed", "0", "1")
+
+
+def test_a_supervised_run_shows_what_it_learned_and_nothing_of_rollouts(tmp_path: Path) -> None:
+    only = SFT_SCHEDULE.replace(', {role="perceiver"}', "")
+    run = write_run(tmp_path / "warm-up", [make_sft_step(1, loss=2), make_sft_step(2, loss=0.5)], changes=[only])
+    html, _ = build_training_report([run], HEADLINE)
+    assert "0 groups" not in html and "Guards" not in html and "of the training demonstrations." in html
+    phases = tabulate_phases([run], ["run"])
+    assert phases.columns == ("phase", "steps", "rate", "loss", "learned", "s per step")
+    assert phases.rows == (("0-sft", "2", "1e-06", "2.00 → 0.50", "40", "1.5"),)
+    assert "rollout" not in " ".join(phases.notes).lower()
+    facts = dict(list_training_facts([run]))
+    assert (facts["Data"], facts["Demonstrations per step"]) == ("rows.jsonl", "64")
+    assert not {"Rollouts per step", "Reward", "Estimator"} & set(facts)
+    assert "The loss of the demonstrations of 0-sft: 0.500 nats per token, 2.000 at first." in write_training_lede(
+        [run]
+    )
+
+
+def test_a_phase_with_rollouts_after_a_supervised_one_is_counted_apart(tmp_path: Path) -> None:
+    steps = [make_sft_step(1, loss=2), make_step("1-perceiver", 1, num_rollouts=8, num_generated_tokens=80, loss=9.0)]
+    group = make_group("1-perceiver", 1, "perceiver", [make_trace("A")])
+    run = write_run(tmp_path / "run", steps, groups=[group], changes=[SFT_SCHEDULE, "rollout.group_size=3"])
+    html, _ = build_training_report([run], HEADLINE)
+    assert "1 group with images" in html and "</span> group</h2>" in html
+    facts = dict(list_training_facts([run]))
+    assert facts["Data"] == f"rows.jsonl, {run.recipe.data.source}"
+    assert facts["Rollouts per step"] == f"{run.recipe.rollout.prompts_per_step} × 3"
+    phases = tabulate_phases([run], ["run"])
+    cells = [dict(zip(phases.columns, row, strict=True)) for row in phases.rows]
+    shown = ("loss", "reward", "rollouts", "tokens", "learned", "not judged")
+    assert [[row[name] for name in shown] for row in cells] == [
+        ["2.00", "-", "-", "-", "20", "-"],
+        ["-", "0.50", "8", "80", "-", "0"],
+    ]
+    assert "p2r" not in phases.columns
+
+
+def test_settings_that_were_changed_on_the_way_have_a_table(run: TrainingRun) -> None:
+    assert all(table.title != "Changed on the way" for table in list_training_tables([run]))
+    change = RecipeChange(
+        phase="0-perceiver",
+        step=2,
+        was={"guards.patience": 10, "schedule.1": None},
+        now={"guards.patience": 5, "schedule.1": {"role": "reasoner", "steps": None}},
+    )
+    (run.folder / CHANGES_FILE).write_text(change.model_dump_json() + "\n")
+    changed = read_training_run(run.folder)
+    [table] = [table for table in list_training_tables([changed]) if table.title == "Changed on the way"]
+    assert table.rows == (
+        ("step 2 of 0-perceiver", "guards.patience", "10", "5"),
+        ("step 2 of 0-perceiver", "schedule.1.role", "not set", "reasoner"),
+    )
+    assert "Changed on the way" in build_training_report([changed], HEADLINE)[0]
 
 
 def test_the_best_probe_is_marked_once(run: TrainingRun) -> None:

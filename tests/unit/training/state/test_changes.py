@@ -10,9 +10,9 @@ pytest.importorskip("torch")
 
 from p2r.config import Recipe, load_recipe, parse_recipe
 from p2r.errors import StorageError
-from p2r.runs.training import METRICS_FILE, RECIPE_FILE, Step
+from p2r.runs.training import CHANGES_FILE, METRICS_FILE, RECIPE_FILE, RecipeChange, Step, read_rows
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.changes import FREE_SETTINGS, check_lengths, list_changes
+from p2r.training.state.changes import FREE_SETTINGS, check_lengths, list_changes, record_changes
 from p2r.training.state.checkpoint import STATE_FILE, Position
 from p2r.training.state.run_folder import open_run
 
@@ -161,6 +161,45 @@ def test_the_best_probe_is_that_of_the_same_questions(tmp_path: Path) -> None:
     others = make(tmp_path, 3, probe={"source": "needles", "num": 9})
     with open_run(others, resume=True, world=World()) as run:
         assert run.best is None and "best/ is chosen again" in run.remarks[0]
+
+
+def test_what_differs_is_recorded_with_the_step_after_which_it_holds(tmp_path: Path) -> None:
+    first, second = make(tmp_path, 3, 2), make(tmp_path, 5, 2, guards={"patience": 5}, partner={"concurrency": 3})
+    write_run(first, at(0, 2))
+    for recipe in (first, second, second):
+        with open_run(recipe, resume=True, world=World()):
+            pass
+    [change] = read_rows(tmp_path / CHANGES_FILE, RecipeChange)
+    assert (change.phase, change.step) == ("0-perceiver", 2)
+    assert change.was == {
+        "schedule.0.steps": 3,
+        "guards.patience": first.guards.patience,
+        "partner.concurrency": first.partner.concurrency,
+    }
+    assert change.now == {"schedule.0.steps": 5, "guards.patience": 5, "partner.concurrency": 3}
+    third = make(tmp_path, 5, 2, guards={"patience": 7}, partner={"concurrency": 3})
+    with open_run(third, resume=True, world=World()):
+        pass
+    assert [each.now.get("guards.patience") for each in read_rows(tmp_path / CHANGES_FILE, RecipeChange)] == [5, 7]
+
+
+def test_a_change_is_recorded_once_although_a_kill_came_before_the_recipe_was_written(tmp_path: Path) -> None:
+    before, now = make(tmp_path, 3), make(tmp_path, 3, guards={"patience": 5})
+    for _ in range(2):
+        record_changes(tmp_path, before, now, at(0, 2))
+    assert len(read_rows(tmp_path / CHANGES_FILE, RecipeChange)) == 1
+
+
+def test_a_run_that_begins_again_has_no_changes(tmp_path: Path) -> None:
+    before, now = make(tmp_path, 3), make(tmp_path, 3, guards={"patience": 5})
+    record_changes(tmp_path, before, now, at(0, 2))
+    record_changes(tmp_path, now, before, None)
+    assert not (tmp_path / CHANGES_FILE).exists()
+
+
+def test_a_moved_folder_is_no_change(tmp_path: Path) -> None:
+    record_changes(tmp_path, make(tmp_path / "a", 3), make(tmp_path / "b", 3), at(0, 2))
+    assert not (tmp_path / CHANGES_FILE).exists()
 
 
 def test_the_guide_has_a_row_for_each_free_setting() -> None:
