@@ -16,7 +16,7 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.rows.check import SKIP_HINT
-from p2r.training.sft.demonstrations import Demonstration, Demonstrations, read_demonstrations
+from p2r.training.sft.demonstrations import Demonstration, Demonstrations, read_demonstrations, refuse_all
 from p2r.training.sft.encode import count_tokens
 from p2r.types import Sample
 
@@ -63,10 +63,8 @@ def load_demonstrations(phase: Phase, encoder: PromptEncoder, budget: Budget, pr
         rows.append(worded)
         longest = max(longest, length)
     if not rows:
-        raise DataError(
-            f"no row of {found.source} is left to learn from: all are longer than {settings.max_tokens} tokens",
-            hint="raise sft.max_tokens, or lower model.max_pixels",
-        )
+        limits = ["sft.max_tokens", "model.max_pixels"] if len(left_out) > len(found.left_out) else []
+        raise refuse_all(found.source, [*left_out, *bad], limits)
     return replace(found, rows=rows, left_out=tuple(left_out), bad=tuple(bad), longest=longest)
 
 

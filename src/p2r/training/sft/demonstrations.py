@@ -12,8 +12,8 @@ first question, as everywhere in p2r, whatever place their marks have.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +27,7 @@ from p2r.benchmarks.row_layouts.layouts import IMAGE_COLUMNS, RowLayout, recogni
 from p2r.benchmarks.row_layouts.load import unknown_layout
 from p2r.benchmarks.row_layouts.questions import strip_marks
 from p2r.config import SftSettings
-from p2r.errors import DataError, P2RError
+from p2r.errors import DataError, P2RError, count_nouns
 from p2r.images.load import read_size
 from p2r.training.rows.check import SKIP_HINT
 from p2r.types import ImageSource
@@ -37,12 +37,14 @@ from p2r.types import ImageSource
 class Demonstration:
     """A conversation to learn from.
 
+    image_sizes: (width, height) of each image, in pixels, as its header says.
     system: the row's own system message, "" without one.
     turns: question and reply, in order; every reply is learned.
     """
 
     id: str
     images: tuple[ImageSource, ...]
+    image_sizes: tuple[tuple[int, int], ...]
     system: str
     turns: tuple[tuple[str, str], ...]
 
@@ -87,29 +89,44 @@ def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations
     layout = recognize_layout(table.columns)
     if layout is None:
         raise unknown_layout(source.path, table.columns)
-    rows, left_out, bad = list[Demonstration](), list[LeftOut](), list[LeftOut]()
+    rows, left_out, bad, settings_used = list[Demonstration](), list[LeftOut](), list[LeftOut](), dict[str, None]()
     for row in table.rows:
         try:
             row.check()
             demonstration = _read(row, layout, source)
-            reason = _find_reason(demonstration, settings)
+            setting, reason = _find_phrase(demonstration, settings)
+            if not setting:
+                demonstration = replace(demonstration, image_sizes=tuple(map(read_size, demonstration.images)))
+                setting, reason = _find_small_image(demonstration, settings)
         except P2RError as error:
             subject = f"{row.place} cannot be learned from"
             leave_out(bad, row.place, error, source.sieve.skip_bad, subject=subject, skip=SKIP_HINT)
             continue
-        if reason:
+        if setting:
+            settings_used[setting] = None
             left_out.append(LeftOut(row.place, reason))
         else:
             rows.append(demonstration)
     if not rows:
-        reason = left_out[0].reason if left_out else "every row is bad"
-        raise DataError(f"no row of {source.path} is left to learn from: {reason}", hint="see the sft table")
+        raise refuse_all(str(source.path), [*left_out, *bad], settings_used)
     described = layout.describe(table.columns)
     return Demonstrations(rows, str(source.path), described, tuple(left_out), tuple(bad))
 
 
+def refuse_all(source: str, left_out: Sequence[LeftOut], settings: Collection[str]) -> DataError:
+    """The error for a file of which no row is left.
+
+    Args:
+        settings: those that left rows out.
+    """
+    causes = Counter(row.reason for row in left_out)
+    reasons = "; ".join(f"{reason} ({count_nouns(count, 'row')})" for reason, count in causes.items())
+    hint = f"change {' or '.join(settings)}, or give other rows" if settings else "mend the rows, or give others"
+    return DataError(f"no row of {source} is left to learn from: {reasons}", hint=hint)
+
+
 def _read(row: Row, layout: RowLayout, source: Source) -> Demonstration:
-    """Read a row. Raises DataError."""
+    """Read a row, without looking at its images. Raises DataError."""
     if layout.name == "alpaca":
         parts = [get_text(row, name) for name in (layout.question, "input") if row.has(name)]
         messages = [Message(is_user=True, text="\n".join(parts))]
@@ -127,7 +144,7 @@ def _read(row: Row, layout: RowLayout, source: Source) -> Demonstration:
     images = _find_images(row, layout, messages, source.image_root)
     name = get_field(row, layout.id)
     own = str(name) if isinstance(name, int | str) and str(name).strip() else f"{find_stem(row.path)}/{row.number}"
-    return Demonstration(own, images, read_system(row, layout.question), turns)
+    return Demonstration(own, images, (), read_system(row, layout.question), turns)
 
 
 def _find_images(row: Row, layout: RowLayout, messages: Sequence[Message], root: Path) -> tuple[ImageSource, ...]:
@@ -147,12 +164,16 @@ def _find_images(row: Row, layout: RowLayout, messages: Sequence[Message], root:
         raise row.fail(column or layout.question, error.message, error.hint) from error
 
 
-def _find_reason(row: Demonstration, settings: SftSettings) -> str:
-    """Say which filter takes a row out; "" for none. Raises ImageError for an image that is missing or broken."""
+def _find_phrase(row: Demonstration, settings: SftSettings) -> tuple[str, str]:
+    """The setting that leaves a row out for its words, and why; empty texts for none."""
     for phrase in settings.leave_out:
         if any(phrase.lower() in reply.lower() for _, reply in row.turns):
-            return f"the reply holds {phrase!r}"
-    for image in row.images:
-        if min(read_size(image)) < settings.min_image_side:
-            return f"an image side is below {settings.min_image_side} pixels"
-    return ""
+            return "sft.leave_out", f"the reply holds {phrase!r}"
+    return "", ""
+
+
+def _find_small_image(row: Demonstration, settings: SftSettings) -> tuple[str, str]:
+    """The same for its images."""
+    if any(min(size) < settings.min_image_side for size in row.image_sizes):
+        return "sft.min_image_side", f"an image side is below {settings.min_image_side} pixels"
+    return "", ""

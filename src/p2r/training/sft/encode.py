@@ -14,7 +14,6 @@ from PIL import Image
 from p2r.dialogue import Budget, Prompt, Turn
 from p2r.errors import DataError
 from p2r.images.budget import fit, smart_resize
-from p2r.images.load import read_size
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
 from p2r.prompts import find_special_token
 from p2r.training.sft.demonstrations import Demonstration
@@ -42,7 +41,7 @@ class EncodedDemonstration:
 
 def count_tokens(row: Demonstration, encoder: PromptEncoder, budget: Budget) -> int:
     """The tokens of a conversation, without decoding its images. Raises as `encode_demonstration`."""
-    sizes = [smart_resize(height, width, budget) for width, height in map(read_size, row.images)]
+    sizes = [smart_resize(height, width, budget) for width, height in row.image_sizes]
     dot = Image.new("RGB", (budget.factor, budget.factor))  # an image of one token
     num_visual = sum(height * width // budget.factor**2 for height, width in sizes)
     return _encode(row, encoder, (dot,) * len(sizes)).num_tokens - len(sizes) + num_visual

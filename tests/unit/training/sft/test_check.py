@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from p2r.config import Phase, parse_recipe  # noqa: E402
 from p2r.errors import DataError  # noqa: E402
+from p2r.images.load import read_image_size  # noqa: E402
 from p2r.models.load import find_checkpoint  # noqa: E402
 from p2r.models.local.encoding import PromptEncoder  # noqa: E402
 from p2r.prompts import load_prompt_set  # noqa: E402
@@ -68,7 +70,7 @@ def test_lengths_are_those_of_the_encoded_rows_and_long_ones_are_left_out(
     assert (len(short.rows), short.longest) == (1, lengths[0])
     assert len(load(make_phase(tmp_path, questions, max_tokens=lengths[1]), encoder).rows) == 2
     assert list(short.explain())[1] == f"1 left out: longer than {lengths[1] - 1} tokens"
-    with pytest.raises(DataError, match="all are longer than 3 tokens") as caught:
+    with pytest.raises(DataError, match=r"left to learn from: longer than 3 tokens \(2 rows\)") as caught:
         load(make_phase(tmp_path, questions, max_tokens=3), encoder)
     assert "sft.max_tokens" in caught.value.hint
 
@@ -94,6 +96,21 @@ def test_a_roles_prompt_words_the_question(
     assert row.system == PROMPTS.system
     [plain] = load(make_phase(tmp_path, [question], role=role, num_images=num_images), encoder).rows
     assert (plain.system, plain.turns) == ("", ((question, "red"),))
+
+
+def test_the_header_of_an_image_is_read_once(
+    tmp_path: Path, encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phase, read = make_phase(tmp_path, ["What?", "Where?"], num_images=2), list[str]()
+
+    def note(file: BinaryIO, name: str) -> tuple[int, int]:
+        read.append(name)
+        return read_image_size(file, name)
+
+    monkeypatch.setattr("p2r.images.load.read_image_size", note)
+    rows = load(phase, encoder).rows
+    assert len(read) == 4  # two rows of two images
+    assert [row.image_sizes for row in rows] == [((200, 100),) * 2] * 2
 
 
 def test_a_row_that_cannot_be_asked_is_named(tmp_path: Path, encoder: PromptEncoder) -> None:

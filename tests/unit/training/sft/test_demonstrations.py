@@ -122,5 +122,34 @@ def test_a_row_that_cannot_be_learned_from_is_named(tmp_path: Path, row: Mapping
 def test_a_file_without_replies_or_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the known layouts"):
         read(tmp_path, [{"image": "a.png", "question": "A?"}])
-    with pytest.raises(DataError, match="is left to learn from: the reply holds 'b'"):
-        read(tmp_path, [{"messages": chat("A?", "B"), "images": ["a.png"]}], leave_out=["b"])
+    with pytest.raises(DataError, match="holds no rows"):
+        read(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "images", "said", "hint"),
+    [
+        (["b"], ["a.png", "a.png"], "the reply holds 'b' (2 rows)", "change sft.leave_out, or"),
+        ([], ["thin.png", "thin.png"], "an image side is below 28 pixels (2 rows)", "change sft.min_image_side, or"),
+        (["first"], ["a.png", "thin.png"], "(1 row); an image side", "change sft.leave_out or sft.min_image_side, or"),
+        ([], ["gone.png", "thin.png"], "(1 row); cannot", "change sft.min_image_side, or"),
+        ([], ["gone.png", "gone.png"], "(2 rows)", "mend the rows, or give others"),
+    ],
+)
+def test_what_left_out_all_rows_is_named(
+    tmp_path: Path, leave_out: list[str], images: list[str], said: str, hint: str
+) -> None:
+    replies = ("B, first", "B, second")
+    rows = [{"messages": chat("A?", reply), "images": [image]} for reply, image in zip(replies, images, strict=True)]
+    with pytest.raises(DataError, match="is left to learn from") as caught:
+        read(tmp_path, rows, leave_out=leave_out, skip_bad=2)
+    assert all(part in caught.value.message for part in said.split("cannot")), caught.value.message
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_row_whose_words_leave_it_out_needs_no_image(tmp_path: Path) -> None:
+    rows = [
+        {"messages": chat("A?", "Sorry."), "images": ["gone.png"]},
+        {"messages": chat("A?", "B."), "images": ["a.png"]},
+    ]
+    assert len(read(tmp_path, rows, leave_out=["sorry"]).rows) == 1

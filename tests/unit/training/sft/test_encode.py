@@ -29,7 +29,7 @@ def encoder() -> PromptEncoder:
 def make_row(*turns: tuple[str, str], system: str = "") -> Demonstration:
     file = BytesIO()
     Image.new("RGB", (200, 100), "blue").save(file, "PNG")
-    return Demonstration("a", (CellImage("a", HeldCell(file.getvalue())),), system, turns)
+    return Demonstration("a", (CellImage("a", HeldCell(file.getvalue())),), ((200, 100),), system, turns)
 
 
 def test_one_reply_is_the_prompt_of_asking_and_the_tokens_of_sampling(encoder: PromptEncoder) -> None:
