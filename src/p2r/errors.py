@@ -116,6 +116,7 @@ _TABLE = "a table of names and values"
 _RULES = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "string_too_short": "text, and not empty",
     "dict_type": _TABLE,
     "finite_number": "a finite number",
     "float_parsing": "a number",

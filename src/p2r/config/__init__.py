@@ -3,7 +3,15 @@
 from p2r.config.pre_rollouts import as_measured, find_measuring_phase
 from p2r.config.read import load_recipe, parse_recipe
 from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
-from p2r.config.reward import TERMS, JudgeSettings, RewardSettings, applies_to, is_own_term
+from p2r.config.reward import (
+    CAPTION_TERM,
+    TERMS,
+    CaptionSettings,
+    JudgeSettings,
+    RewardSettings,
+    applies_to,
+    is_own_term,
+)
 from p2r.config.settings import (
     ActiveRole,
     AdvantageSettings,
@@ -26,10 +34,12 @@ from p2r.config.settings import (
 from p2r.config.sft import SftSettings
 
 __all__ = [
+    "CAPTION_TERM",
     "ROLES",
     "TERMS",
     "ActiveRole",
     "AdvantageSettings",
+    "CaptionSettings",
     "CheckpointSettings",
     "DataSettings",
     "DifficultySettings",

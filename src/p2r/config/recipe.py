@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
 from p2r.config.presets import fill_in_recipe
-from p2r.config.reward import RewardSettings, applies_to
+from p2r.config.reward import CAPTION_TERM, RewardSettings, applies_to
 from p2r.config.settings import (
     PHASE_TABLES,
     ActiveRole,
@@ -187,6 +187,11 @@ class Recipe(Frozen):
                 raise ValueError(
                     f"the phase {phase.name} samples {sampled}, and reward.terms has no term for them, only "
                     f"{', '.join(terms)}"
+                )
+            if phase.reward.needs_captions(phase.rated_role) and phase.reward.caption is None:
+                raise ValueError(
+                    f"the phase {phase.name} has the reward term {CAPTION_TERM}, which a model rates: give "
+                    'reward.caption.model, such as "qihoo360/fg-clip-large"'
                 )
         return self
 

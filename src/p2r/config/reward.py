@@ -6,7 +6,17 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import Discriminator, Field, FiniteFloat, PositiveInt, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from p2r.dialogue import Role
 from p2r.types import Frozen
@@ -17,7 +27,9 @@ BOX_TERMS = ("box_iou", "box_f1", "count", "overlap_penalty", "label_penalty")
 """The terms that are about boxes: the reply of a perceiver has them, an answer has not."""
 GOLD_TERMS = ("box_iou", "box_f1")
 """The terms that compare boxes with the row's gold boxes."""
-ANSWER_TERMS = ("keywords", "sections", "length")
+CAPTION_TERM = "caption_similarity"
+"""The term that a model of the CLIP family rates."""
+ANSWER_TERMS = ("keywords", "sections", "length", CAPTION_TERM)
 """The terms that are about the words of an answer, as PeBR-R1 rewards them; the reply of a perceiver has none."""
 TERMS = ("correct", "format", *BOX_TERMS, *ANSWER_TERMS)
 """The terms that come with p2r; `p2r.training.rewards.built_in` says what they are."""
@@ -50,6 +62,21 @@ class JudgeSettings(Frozen):
     timeout_s: float = Field(default=60.0, gt=0)
 
 
+class CaptionSettings(Frozen):
+    """The model that compares descriptions with images.
+
+    model: a folder or a hub id of the CLIP family, such as qihoo360/fg-clip-large.
+    trust_remote_code: run the code that comes with the weights, as FG-CLIP's do. Read it first.
+    device: None for the device of the model that is trained.
+    full_at: the cosine from which on a description earns 1; 0.4 is PeBR-R1's, for FG-CLIP.
+    """
+
+    model: str = Field(min_length=1)
+    trust_remote_code: bool = False
+    device: str | None = None
+    full_at: float = Field(default=0.4, gt=0, le=1)
+
+
 def _choose_judge(value: object) -> str:
     return "[table]" if isinstance(value, (Mapping, JudgeSettings)) else "[name]"
 
@@ -65,6 +92,7 @@ class RewardSettings(Frozen):
     vetoes: the terms that make the reward 0 where they are not 0 themselves, in place of the set's.
     judge: how free answers are judged: by their words; by the frozen role, or by a model of its own, where the words
         differ.
+    caption: the model that the term `caption_similarity` needs; None without that term.
     overlong: weight of DAPO's soft punishment of replies that come near the token limit; 0 for none.
     overlong_buffer: how near, as a share of the limit.
     """
@@ -76,6 +104,7 @@ class RewardSettings(Frozen):
         Annotated[Literal["words", "partner"], Tag("[name]")] | Annotated[JudgeSettings, Tag("[table]")],
         Discriminator(_choose_judge),
     ] = "words"
+    caption: CaptionSettings | None = None
     overlong: float = Field(default=0.0, ge=0)
     overlong_buffer: float = Field(default=0.2, gt=0, le=1)
 
@@ -87,6 +116,12 @@ class RewardSettings(Frozen):
             table = cast("Mapping[str, object]", given)
             return {name: value for name, value in table.items() if (name, value) != ("weights", None)}
         return given
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what earlier versions wrote where there is no caption model."""
+        dumped = cast("dict[str, object]", dump(self))
+        return {name: value for name, value in dumped.items() if (name, value) != ("caption", None)}
 
     @field_validator("terms", "vetoes")
     @classmethod
@@ -118,6 +153,10 @@ class RewardSettings(Frozen):
         """The terms that make the reward 0 where they are not 0 themselves."""
         return SET_VETOES[self.set] if self.vetoes is None else self.vetoes
 
+    def names(self, term: str) -> bool:
+        """Tell whether a term is asked for, be it only to be recorded."""
+        return term in self.active_terms or term in self.active_vetoes
+
     def counts(self, term: str) -> bool:
         """Tell whether the reward depends on a term, by a weight or a veto."""
         return bool(self.active_terms.get(term)) or term in self.active_vetoes
@@ -125,6 +164,10 @@ class RewardSettings(Frozen):
     def needs_gold(self, role: Role) -> bool:
         """Tell whether a row needs gold boxes, so that the reward of this role's replies is known."""
         return any(applies_to(term, role) and self.counts(term) for term in GOLD_TERMS)
+
+    def needs_captions(self, role: Role) -> bool:
+        """Tell whether a model has to compare descriptions with images for this role's replies."""
+        return applies_to(CAPTION_TERM, role) and self.names(CAPTION_TERM)
 
     def needs_key_words(self, role: Role) -> bool:
         """Tell whether a row needs key words, so that the reward of this role's replies is known."""

@@ -27,6 +27,7 @@ from p2r.training.engines.local.distributed import World, join_world, whole_weig
 from p2r.training.engines.local.optimizer import rate_at
 from p2r.training.groups import Rolled
 from p2r.training.phases import PhaseState, make_roller, open_phase, save_weights
+from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms, note_sources
 from p2r.training.rewards.verifier import check_judges
 from p2r.training.rollout import Roller
@@ -138,6 +139,7 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
     _check_shares(recipe, world)
     own_terms = find_all_terms(recipe)
     await check_judges(recipe)
+    await check_captions(recipe)
     rows = await stop.run(run_apart(partial(load_rows, recipe)))
     demonstrations = await stop.run(run_apart(partial(load_all_demonstrations, recipe)))
     probed = await stop.run(run_apart(partial(load_probe, recipe)))

@@ -21,6 +21,7 @@ from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
+from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
 from p2r.training.rewards.reward import describe_reward
 from p2r.training.rewards.verifier import check_judges
@@ -73,12 +74,14 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         run_blocking(check_judges(recipe))
     except EndpointError as error:
         yield f"judge: {error.message}; it has to be there when the training starts"
+    captions = run_blocking(check_captions(recipe))
     for role in recipe.roles:
         phase = next(phase for phase in recipe.phases() if role in phase.roles)
         longest = rows[phase.index].longest_prompt[role]
         frozen: ActiveRole = "reasoner" if role == "perceiver" else "perceiver"
         most = rows[phase.index].longest_prompt.get(frozen, phase.data.max_prompt_tokens.of(frozen))
         parts = estimate_memory(checkpoint, recipe, phase, role, longest, most, in_bfloat16=dtype == "bfloat16")
+        parts += [MemoryPart("caption model", model.num_bytes, model.device.type == device.type) for model in captions]
         yield from _describe_memory(role, parts)
     if probe and recipe.rewarded_phases:
         yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice"

@@ -14,6 +14,7 @@ Of answers, as PeBR-R1 (arXiv 2509.13031) rewards them:
 keywords: the share of the row's key words that occur in the reply, as parts of words too; capitals do not count.
 sections: 1 for a reply with all headings of the prompt set `pebr_r1`.
 length: 1 up to `LONG_ENOUGH` tokens, then `LONG_ENOUGH` over the number of tokens.
+caption_similarity: how well the description in the reply fits the image; see `captions`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _loaded: dict[tuple[Path, str], ModuleType] = {}
 
 @dataclass(frozen=True, slots=True)
 class OwnTerm:
-    """A reward function of the user's.
+    """A reward function, the user's or p2r's own.
 
     name: as the recipe writes it.
     parameters: the fields of `Rated` that it gets.

@@ -17,6 +17,7 @@ from dataclasses import replace
 from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe, RewardSettings, applies_to
 from p2r.training.groups import Rollout, SampledReply
 from p2r.training.rewards.built_in import answer_terms, gold_terms
+from p2r.training.rewards.captions import find_captions, make_caption_term
 from p2r.training.rewards.find import OwnTerm, find_terms
 from p2r.training.rewards.rate import Rater, Rating
 from p2r.training.rewards.rated import Rated
@@ -26,23 +27,30 @@ from p2r.types import Trace
 def make_rewarder(recipe: Recipe, phase: Phase) -> Rewarder:
     """Make what rewards the rollouts of a phase. Raises ConfigError for a reward function that cannot be used."""
     limit = phase.rollout.max_new_tokens.of(phase.rated_role)
-    return Rewarder(phase.reward, phase.rated_role, find_terms(phase.reward, recipe.folder), limit)
+    functions = find_terms(phase.reward, recipe.folder)
+    if (captions := find_captions(phase)) is not None:
+        functions.append(make_caption_term(captions, recipe.model.device))
+    return Rewarder(phase.reward, phase.rated_role, functions, limit)
 
 
 class Rewarder:
     """Rewards the replies of one role.
 
-    own: the functions that the settings name.
+    functions: those that the settings name, the user's and the one that compares descriptions with images.
     needs_verdict, needs_answer: whether the reward depends on the verdict on an answer, or on an answer.
     """
 
-    def __init__(self, settings: RewardSettings, role: ActiveRole, own: Sequence[OwnTerm], max_new_tokens: int) -> None:
+    def __init__(
+        self, settings: RewardSettings, role: ActiveRole, functions: Sequence[OwnTerm], max_new_tokens: int
+    ) -> None:
         self._settings, self._max_new_tokens = settings, max_new_tokens
         self._role: ActiveRole = role
-        self._early = Rater([term for term in own if not term.needs_answer])
-        self._late = Rater([term for term in own if term.needs_answer])
+        self._early = Rater([term for term in functions if not term.needs_answer])
+        self._late = Rater([term for term in functions if term.needs_answer])
         self.needs_verdict = settings.counts("correct")
-        self.needs_answer = self.needs_verdict or any(term.needs_answer and settings.counts(term.name) for term in own)
+        self.needs_answer = self.needs_verdict or any(
+            term.needs_answer and settings.counts(term.name) for term in functions
+        )
 
     async def rate_replies(self, replies: Sequence[SampledReply]) -> list[SampledReply]:
         """Add the terms that look at the replies alone."""
@@ -162,6 +170,8 @@ def describe_reward(phase: Phase) -> str:
         parts.append(f"{settings.overlong:g} x the punishment of long replies")
     if vetoes:
         parts.append(f"0 for {' or '.join(vetoes)}")
+    if (captions := find_captions(phase)) is not None:
+        parts.append(f"descriptions are compared with the image by {captions.model}")
     if settings.counts("correct"):
         judge = settings.judge
         by = (

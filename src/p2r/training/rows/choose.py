@@ -203,7 +203,7 @@ def _hash_recipe(recipe: Recipe, phase: Phase) -> str:
         phase.kind,
         phase.data.model_dump_json(exclude={"skip_bad": True, "difficulty": {"keep"}}),
         phase.rollout.model_dump_json(exclude={"prompts_at_once"}),
-        phase.reward.model_dump_json(exclude={"judge": {"url", "concurrency", "timeout_s"}}),
+        phase.reward.model_dump_json(exclude={"judge": {"url", "concurrency", "timeout_s"}, "caption": {"device"}}),
         model.model_dump_json(include={"dtype", "frame", "max_pixels"}),
         partner.model_dump_json(include={"kind", "max_new_tokens"}),
     ]

@@ -47,6 +47,7 @@ FREE_SETTINGS: Mapping[str, str] = {
     "reward.judge.url": JUDGE_REACHED,
     "reward.judge.concurrency": JUDGE_REACHED,
     "reward.judge.timeout_s": JUDGE_REACHED,
+    "reward.caption.device": ROUNDING,
 }
 """Each setting, or table of settings, that a resumed run may have otherwise, and why."""
 EXACT_KINDS = frozenset({"adamw", "offload"})
