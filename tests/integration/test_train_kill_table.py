@@ -34,6 +34,11 @@ COMMON = [
 ]
 """A reward that depends on lengths, so that most groups teach something."""
 ONE_PHASE = 'schedule=[{role="perceiver", steps=2, lr=1e-4}]'
+KEEPING = (
+    'schedule=[{role="answerer", steps=2, lr=1e-4, data={difficulty={keep="medium"}}}, '
+    '{role="answerer", steps=2, lr=1e-4, data={difficulty={keep="medium"}}}]'
+)
+"""Two phases that share a measurement."""
 EARLY, LATE = [("0-perceiver", 1)], [("0-perceiver", 2), ("1-reasoner", 1)]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "schedule.0.lr=1e-2"]
 """With a rate at which the adapter's change is not rounded away."""
@@ -59,6 +64,7 @@ CASES = [
     case("dynamic sampling in two processes", ["rollout.dynamic_sampling=true"], LATE, SLOW, processes=2),
     case("difficulty drop", ["data.difficulty.rule=drop", "data.num_rows=20"], LATE, SLOW),
     case("difficulty weight, early", ["data.difficulty.rule=weight", ONE_PHASE], EARLY, QUICK),
+    case("rows kept", [KEEPING, "data.num_rows=20"], [("0-answerer", 1), ("1-answerer", 1)], SLOW),
     case("LoRA, early", [*LORA[:2], ONE_PHASE], EARLY, [needs_peft]),
     case("LoRA in the second phase", LORA, LATE, [needs_peft, *SLOW]),
     case("LoRA in two processes", LORA, LATE, [needs_peft, *SLOW], processes=2),

@@ -69,7 +69,12 @@ SETTINGS = {
     "rollout.prompts": "prompts",
 }
 """The arguments that take the place of a recipe's settings, which messages of training name."""
-_SETTING = re.compile(r'\b((?:data|model|partner|reward|rollout)(?:\.[a-z_]+)+)(?: = ("[^"]*"|[\w:/.-]*\w))?')
+PHRASES = {
+    "resume with `resume=True`": "give the same command again",
+    'set reward.judge = "words"': "leave out `judge_model`",
+}
+"""What messages of training advise, and what can be done here."""
+_SETTING = re.compile(r'(?<![\w.])((?:data|model|partner|reward|rollout)(?:\.[a-z_]+)+)(?: = ("[^"]*"|[\w:/.-]*\w))?')
 
 
 def sample(
@@ -196,8 +201,10 @@ def settings_as_arguments() -> Generator[None, None, None]:
         yield
     except P2RError as error:
         for name in ("message", "hint"):
-            text = _SETTING.sub(_name_argument, getattr(error, name))
-            setattr(error, name, text.replace("resume with `resume=True`", "give the same command again"))
+            text = str(getattr(error, name))
+            for setting, argument in PHRASES.items():
+                text = text.replace(setting, argument)
+            setattr(error, name, _SETTING.sub(_name_argument, text))
         raise
 
 
@@ -221,7 +228,7 @@ def _run(recipe: Recipe) -> SampledRows:
                     tasks[name] = bars.add_task(name, total=total)
                 bars.update(tasks[name], completed=done, total=total)
                 if name == ROLLED:
-                    _tell(console, done, total)
+                    tell_progress(console, done, total)
 
             return move
 
@@ -234,7 +241,7 @@ def _run(recipe: Recipe) -> SampledRows:
 ROLLED = "rows rolled out"
 
 
-def _tell(console: Console, done: int, total: int) -> None:
+def tell_progress(console: Console, done: int, total: int) -> None:
     """Say how far a run has come where no bar is shown."""
     if not console.is_terminal and done:
         console.print(f"{done:,} of {count_nouns(total, 'row')} rolled out", markup=False, soft_wrap=True)

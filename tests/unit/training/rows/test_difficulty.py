@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from p2r.config import DifficultySettings
 from p2r.dialogue import Prompt
-from p2r.errors import DataError, StorageError
+from p2r.errors import DataError, ImageError, StorageError
 from p2r.runs.difficulty import RowDifficulty
 from p2r.runs.training import read_rows
 from p2r.training.groups import Group, Rollout
@@ -28,6 +28,7 @@ from tests.fakes.training import (
     RIGHT,
     WRONG,
     BatchScript,
+    CountingImage,
     FakeActor,
     make_phase,
     make_recipe,
@@ -46,10 +47,10 @@ def make_rows(*names: str) -> list[Sample]:
     return [make_sample(name, question=f"{name}?") for name in names]
 
 
-def make_roller() -> Roller:
+def make_roller(*changes: str) -> Roller:
     partner = LockstepPartner(BatchScript(lambda prompt: ""))
     phase = make_phase("answerer")
-    return Roller(make_recipe(), phase, FakeActor(say), partner, PROMPTS, group_size=12, purpose="difficulty")
+    return Roller(make_recipe(changes), phase, FakeActor(say), partner, PROMPTS, group_size=12, purpose="difficulty")
 
 
 def describe(*rewards: float | None) -> RowDifficulty:
@@ -186,3 +187,48 @@ async def test_an_interruption_keeps_the_chunks_that_are_done(tmp_path: Path) ->
     with pytest.raises(KilledError):
         await measure_difficulty(make_roller(), rows, tmp_path, SETTINGS, on_progress=stop)
     assert len(read_rows(tmp_path / "rows.jsonl", RowDifficulty)) == CHUNK
+
+
+async def test_right_answers_are_counted_beside_rewards(tmp_path: Path) -> None:
+    rows = make_rows("easy", "hard", "mixed1")
+    measured = await measure_difficulty(make_roller(), rows, tmp_path, SETTINGS, on_progress=ignore)
+    assert [row.kind for row in measured] == ["easy", "hard", "medium"]
+    assert [(row.num_rollouts, row.num_right + row.num_wrong) for row in measured] == [(12, 12)] * 3
+    assert 0 < measured[2].num_right < 12
+
+
+async def test_a_row_whose_rollouts_all_fail_is_not_hard(tmp_path: Path) -> None:
+    fault = ImageError("boat.png cannot be read")
+    failing = make_sample("failing", question="hard?", image=CountingImage(fault=fault, num_faults=99))
+    unjudged = make_sample("unjudged", question="hard?", answer_form="number", options=(), target="no number")
+    rows = [failing, unjudged, *make_rows("hard")]
+    roller = make_roller("partner.max_error_rate=1.0")
+    found = await measure_difficulty(roller, rows, tmp_path, SETTINGS, on_progress=ignore)
+    assert [row.kind for row in found] == ["unjudged", "unjudged", "hard"]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("easy", ["easy"]), ("medium", ["mixed1", "mixed2"])])
+async def test_rows_of_a_kind_are_kept(tmp_path: Path, keep: str, kept: list[str]) -> None:
+    rows = make_rows("hard", "mixed1", "easy", "mixed2")
+    measured = await measure_difficulty(make_roller(), rows, tmp_path, SETTINGS, on_progress=ignore)
+    difficulty = {row.id: row for row in measured}
+    choice = choose_rows(rows, difficulty, DifficultySettings.model_validate({"keep": keep}), seed=3)
+    assert [row.id for row in choice.rows] == kept
+    assert choice.num_left_out == len(rows) - len(kept)
+    assert (choice.order.num_rows, choice.order.seed, choice.order.weights) == (len(kept), 3, None)
+
+
+def test_no_row_of_the_kind_is_a_sentence() -> None:
+    rows = make_rows("a", "b")
+    hard = RowDifficulty(id="a", num_judged=8, mean=0.0, variance=0.0, num_rollouts=8, num_wrong=8)
+    mixed = RowDifficulty(id="b", num_judged=8, mean=0.5, variance=0.25, num_rollouts=8, num_wrong=4, num_right=4)
+    rule = DifficultySettings(keep="easy", num_rollouts=8)
+    with pytest.raises(DataError) as caught:
+        choose_rows(rows, {"a": hard, "b": mixed}, rule, seed=0)
+    assert caught.value.message == "none of 2 rows is easy in 8 rollouts: 0 easy, 1 medium, 1 hard"
+    assert caught.value.hint == (
+        'keep "medium" ones with data.difficulty.keep, or give other rows, or another model to start from'
+    )
+    with pytest.raises(DataError) as caught:
+        choose_rows(rows[:1], {"a": hard}, rule, seed=0)
+    assert caught.value.hint == "give other rows, or another model to start from"
