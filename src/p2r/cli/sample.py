@@ -73,7 +73,7 @@ PHRASES = {
     "resume with `resume=True`": "give the same command again",
     'set reward.judge = "words"': "leave out `judge_model`",
 }
-"""What messages of training advise, and what can be done here."""
+"""Advice in messages of training, each with the advice to give here instead."""
 _SETTING = re.compile(r'(?<![\w.])((?:data|model|partner|reward|rollout)(?:\.[a-z_]+)+)(?: = ("[^"]*"|[\w:/.-]*\w))?')
 
 
