@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 2 split_training.py OUT
 
 Writes OUT/whole.pt and OUT/whole.json (gradients and report of an update on all groups), OUT/halves.pt and
-OUT/halves.json (of two updates on half of them each; the gradients are the second's), and a run into OUT/run.
+OUT/halves.json (of two updates on half of them each; the gradients are the second's), the same as whole with
+`reshard` into OUT/layers.* and with `reduce_once` into OUT/once.*, and a run into OUT/run.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from torch.distributed.fsdp import FSDPModule
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from p2r.config import ModelSettings
 from p2r.dialogue import Prompt
@@ -75,29 +80,71 @@ def update_once(out: Path, world: World, own: Sequence[int], *changes: str, name
     own: which of the groups are this process's. name: of the files, OUT/NAME.pt and OUT/NAME.json.
     """
     policy = load_policy(ModelSettings(source="nano", device="cpu"), world=world)
-    snapshot, groups = take_snapshot(policy, batch_size=4, world=world), make_groups(policy)
     num_whole = sum(weight.numel() for weight in policy.model.parameters())
+    snapshot, groups = take_snapshot(policy, batch_size=4, world=world), make_groups(policy)
     split_model(policy.model, world, policy.device, policy.dtype)
-    num_own = sum(own_part(weight.detach()).numel() for weight in policy.model.parameters())
+    models = {"learns": policy.model, "frozen": snapshot.engine.model}
     with torch.no_grad():
         for weight in policy.trainable.values():
             weight.mul_(1.01)
     phase = make_recipe(out, ["optimizer.updates_per_batch=1", *changes]).phases()[0]
     recorder = Recorder(policy.trainable, phase.optimizer, world)
     learner = Learner(phase, policy, snapshot, recorder, world)
-    report = learn_step(learner, [groups[k] for k in own], 1e-4).report
+    places = {group.sample.id: place for place, group in enumerate(groups)}
+    with Collectives() as told:
+        report = learn_step(learner, [groups[k] for k in own], 1e-4, places=places).report
+    # Shards alone, and nothing that an update gathered.
+    shares = {each: count_held(model) / num_whole for each, model in models.items()}
+    facts = {"shares": world.gather([shares]), "num_micros": world.gather([report.num_micro_batches])}  # type: ignore[union-attr]
+    facts["collectives"] = told.counts
+    facts["units"] = sum(isinstance(module, FSDPModule) for module in policy.model.modules())
     if world.is_first and report is not None:
         torch.save(recorder.gradients, out / f"{name}.pt")
-        (out / f"{name}.json").write_text(json.dumps({**asdict(report), "own_share": num_own / num_whole}))
+        (out / f"{name}.json").write_text(json.dumps({**asdict(report), **facts}))
+
+
+class Collectives(TorchDispatchMode):
+    """Counts what processes tell each other, by operation; objects are not told by these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:  # noqa: ANN401
+        if func.namespace == "c10d":
+            self.counts[func._opname] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_held(model: torch.nn.Module) -> int:
+    """The weights that this process holds in memory, by their storages."""
+    held = {}
+    for weight in model.parameters():
+        storage = own_part(weight.detach()).untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes() // weight.element_size()
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            for unit in module._get_fsdp_state()._fsdp_param_group.fsdp_params:
+                whole = getattr(unit, "_unsharded_param", None)
+                if whole is not None:
+                    storage = whole.untyped_storage()
+                    held[id(unit)] = storage.nbytes() // whole.element_size()
+    return sum(held.values())
+
+
+def update_in_all_ways(out: Path, world: World, own: Sequence[int]) -> None:
+    update_once(out, world, own)
+    halves = ("rollout.prompts_per_step=4", "optimizer.mini_batch_prompts=2")
+    update_once(out, world, own, *halves, name="halves")
+    update_once(out, world, own, "optimizer.reshard=true", name="layers")
+    update_once(out, world, own, "optimizer.reduce_once=true", name="once")
 
 
 def main() -> None:
     out = Path(sys.argv[1])
     with join_world() as world:
         own = world.share(range(len(REWARDS)))
-        update_once(out, world, own)
-        halves = ("rollout.prompts_per_step=4", "optimizer.mini_batch_prompts=2")
-        update_once(out, world, own, *halves, name="halves")
+        update_in_all_ways(out, world, own)
         steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
         asyncio.run(run_phases(recipe, Watcher(), world=world))

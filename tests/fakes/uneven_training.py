@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 2 uneven_training.py OUT
 
-Writes OUT/whole.pt and OUT/whole.json of an update on groups that the second process alone has; and a run into
-OUT/run, in which the second process has no group in the first step and nobody has one in the second. A run with
-dynamic sampling is in OUT/drawn, and in OUT/resumed as it goes on from its first checkpoint.
+Writes what `update_in_all_ways` does, of groups that the second process alone has; and a run into OUT/run, in which the
+second process has no group in the first step and nobody has one in the second. A run with dynamic sampling is in
+OUT/drawn, and in OUT/resumed as it goes on from its first checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from p2r.training.rollout import Roller
 from p2r.training.train import run_phases
 from p2r.training.watch.watcher import Watcher
 from p2r.types import Sample
-from tests.fakes.split_training import REWARDS, update_once
+from tests.fakes.split_training import REWARDS, update_in_all_ways
 from tests.fakes.tiny_training import make_recipe
 
 
@@ -68,7 +68,7 @@ def train_unevenly(out: Path, world: World) -> None:
 def main() -> None:
     out = Path(sys.argv[1])
     with join_world() as world:
-        update_once(out, world, range(len(REWARDS)) if world.rank == 1 else ())
+        update_in_all_ways(out, world, range(len(REWARDS)) if world.rank == 1 else ())
         draw_together(out, world)
         train_unevenly(out / "run", world)
 

@@ -102,12 +102,13 @@ def test_a_training_that_learns_nothing_says_so_at_its_end_and_in_its_report(
 
 
 def test_a_plan_says_at_once_that_it_measures(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def describe_nothing(_: Recipe) -> Iterator[str]:
+    def describe_nothing(_: Recipe, *, num_processes: int) -> Iterator[str]:
+        assert num_processes == 3
         raise ConfigError("nothing was measured")
         yield ""
 
     monkeypatch.setattr(plan, "describe_plan", describe_nothing)
-    result = train(recipe, "--plan")
+    result = train(recipe, "--plan", "--processes", "3")
     assert (result.exit_code, result.stdout) == (1, "")
     first, second = result.stderr.splitlines()[:2]
     assert first.startswith("reading the rows, then measuring a trial of each role") and "a minute or two" in first

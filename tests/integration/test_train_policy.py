@@ -20,6 +20,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from p2r.config import LoraSettings, ModelSettings, OptimizerSettings
 from p2r.errors import ConfigError, ModelError
 from p2r.models.nano import CHECKPOINT
+from p2r.training.engines.local import policy as local_policy
 from p2r.training.engines.local.distributed import World, whole_tensor
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import (
@@ -147,8 +148,11 @@ def test_a_frozen_copy_is_made_weight_by_weight_in_the_dtype_it_is_asked_in() ->
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
-def test_weights_are_copied_once_for_any_number_of_processes(num_processes: int) -> None:
-    """Splitting the policy copies its weights, so the frozen copy keeps the storage that they had before."""
+def test_no_process_copies_weights_whole_that_it_will_split(
+    monkeypatch: pytest.MonkeyPatch, num_processes: int
+) -> None:
+    """Splitting copies a part of each weight, so until then policy and frozen copy have the same storage."""
+    monkeypatch.setattr(local_policy, "split_model", lambda *_, **__: None)
     world, policy = World(0, num_processes), load()
     frozen = take_snapshot(policy, batch_size=1, world=world).engine.model
     places = [{weight.data_ptr() for weight in model.parameters()} for model in (policy.model, frozen)]

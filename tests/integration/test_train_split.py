@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,8 +58,8 @@ def test_two_processes_have_the_loss_of_one(alone: Path, two_processes: Path) ->
     check_losses(alone / "whole.json", two_processes / "whole.json")
 
 
-def test_two_processes_have_the_loss_of_one_in_mini_batches(alone: Path, pair: Path) -> None:
-    check_losses(alone / "halves.json", pair / "halves.json")
+def test_two_processes_have_the_loss_of_one_in_mini_batches(alone: Path, two_processes: Path) -> None:
+    check_losses(alone / "halves.json", two_processes / "halves.json")
 
 
 def check_losses(alone: Path, together: Path) -> None:
@@ -68,19 +70,53 @@ def check_losses(alone: Path, together: Path) -> None:
     assert one["kl"] > 0
 
 
-def test_of_two_processes_each_holds_half_of_the_weights_that_learn(alone: Path, pair: Path) -> None:
-    """Beside the frozen copy, which has their first storage; see `take_snapshot`."""
-    one, two = (json.loads((folder / "whole.json").read_text()) for folder in (alone, pair))
-    assert one["own_share"] == 1 and two["own_share"] < 0.51
+@pytest.mark.parametrize("name", ["whole", "layers", "once"])
+def test_of_two_processes_each_holds_half_of_the_policy_and_of_its_frozen_copy(
+    alone: Path, two_processes: Path, name: str
+) -> None:
+    """After an update; what it gathered is gone."""
+    one, two = (json.loads((folder / f"{name}.json").read_text()) for folder in (alone, two_processes))
+    assert one["shares"] == [{"learns": 1, "frozen": 1}]
+    assert len(two["shares"]) == 2 and all(0.49 < share < 0.51 for each in two["shares"] for share in each.values())
+
+
+def test_groups_are_dealt_out_again_wherever_they_were_sampled(two_processes: Path) -> None:
+    assert json.loads((two_processes / "whole.json").read_text())["num_micros"] == [2, 2]
+
+
+def test_weights_are_gathered_once_for_an_update(two_processes: Path) -> None:
+    """Policy and reference; of one micro-batch each layer else three times, and the outermost unit twice."""
+    whole, layers, once = (
+        json.loads((two_processes / f"{name}.json").read_text()) for name in ("whole", "layers", "once")
+    )
+    units, micros = whole["units"], 2
+    assert units > 2
+    assert count(whole, "allgather_base") == count(once, "allgather_base") == 2 * units
+    assert count(layers, "allgather_base") == micros * (3 * units - 1)
+    assert count(whole, "reduce_scatter_base") == count(layers, "reduce_scatter_base") == micros * units
+    assert count(once, "reduce_scatter_base") == units
+
+
+def count(facts: Mapping[str, Any], collective: str) -> int:
+    return facts["collectives"][f"_{collective}_"]
+
+
+@pytest.mark.parametrize("name", ["layers", "once"])
+def test_what_is_held_during_an_update_changes_no_loss_and_no_gradient(
+    alone: Path, two_processes: Path, name: str
+) -> None:
+    check_losses(alone / f"{name}.json", two_processes / f"{name}.json")
+    check_gradients(alone / f"{name}.pt", two_processes / f"{name}.pt", 1e-5)
+    check_losses(two_processes / "whole.json", two_processes / f"{name}.json")
 
 
 def test_two_processes_have_the_gradients_of_one(alone: Path, two_processes: Path) -> None:
     check_gradients(alone / "whole.pt", two_processes / "whole.pt", 1e-5)
 
 
-def test_two_processes_have_the_gradients_of_one_in_the_second_mini_batch(alone: Path, pair: Path) -> None:
+def test_two_processes_have_the_gradients_of_one_in_the_second_mini_batch(alone: Path, two_processes: Path) -> None:
     # Between the two, AdamW has moved weights without a gradient by the sign of rounding.
-    check_gradients(alone / "halves.pt", pair / "halves.pt", 1e-2)
+    check_gradients(alone / "halves.pt", two_processes / "halves.pt", 1e-2)
 
 
 def check_gradients(alone: Path, together: Path, tolerance: float) -> None:

@@ -112,13 +112,11 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
     """Plan or train. command: what each of several processes is started with."""
     share_heaps()
     require_torch("training")
-    if plan and processes > 1:
-        raise ConfigError("a plan measures one process", hint="leave out `processes`")
     if plan:
         make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan
 
-        for line in describe_plan(settings):
+        for line in describe_plan(settings, num_processes=processes):
             print(line, flush=True)
         return
     if processes > 1:

@@ -198,6 +198,11 @@ class OptimizerSettings(Frozen):
     warmup_steps, warmup_share: steps in which the rate rises to its peak, as a number or as a share of the phase's
         steps, rounded up; the larger of the two counts.
     micro_batch_groups: groups that are packed into one forward pass; results do not depend on it.
+    reshard: with several processes, split the weights again after each layer of each pass of an update. That saves
+        memory, and gathers them up to twice for each micro-batch. When off, they are gathered once for an update, and
+        each process holds them whole meanwhile, as it does for rollouts.
+    reduce_once: with several processes, add up their gradients once for an update, and not for each micro-batch. Each
+        process then holds the whole gradients, 4 bytes for each weight that learns.
     """
 
     kind: Literal["adamw", "adamw8bit", "offload"] = "adamw"
@@ -211,6 +216,8 @@ class OptimizerSettings(Frozen):
     mini_batch_prompts: PositiveInt | None = None
     updates_per_batch: PositiveInt = 1
     micro_batch_groups: PositiveInt = 1
+    reshard: bool = False
+    reduce_once: bool = False
 
 
 PHASE_TABLES = ("freeze_vision", "source", "data", "rollout", "reward", "advantage", "loss", "optimizer", "sft")

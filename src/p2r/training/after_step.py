@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from p2r.runs.training import BEST_FOLDER
-from p2r.training.engines.local.distributed import whole_weights
 from p2r.training.phases import PhaseState, save_weights
 from p2r.training.run import Training
 from p2r.training.state.saving import note_state, save_last_step
@@ -32,9 +31,8 @@ async def probe_policy(training: Training, state: PhaseState, step: int) -> None
     """Ask the probe's questions, and keep the checkpoint when it is the best so far."""
     if not training.probed:
         return
-    with whole_weights(state.policy.model):
-        probing = measure_probe(state, training.probed, step=step, batch_size=training.recipe.partner.concurrency)
-        row = await training.stop.run_together(probing, training.world, talks=True)
+    batch_size = training.recipe.partner.concurrency
+    row = await measure_probe(state, training.probed, training.stop, step=step, batch_size=batch_size)
     training.log_probe(row)
     if is_better(row.accuracy_p2r, training.best):
         training.best = row.accuracy_p2r

@@ -19,8 +19,8 @@ from p2r.config import Phase
 from p2r.errors import ConfigError
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import VisionLanguageModel
-from p2r.training.engines.local.distributed import World, run_as_forward
-from p2r.training.engines.local.logprobs import Packed, SeenImages, compute_logprobs, learns_to_see, pack
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.logprobs import Logprobs, Packed, SeenImages, compute_logprobs, learns_to_see, pack
 from p2r.training.engines.local.policy import Policy, Snapshot
 from p2r.training.loss import BatchSize, LossReport, policy_loss
 
@@ -72,21 +72,21 @@ class MicroBatch:
     def measure_reference(self, snapshot: Snapshot) -> None:
         """Log-probs under the phase's snapshot, once per batch."""
         with torch.no_grad(), snapshot.reference() as engine:
-            self._reference_BT = self._measure(engine.model, with_entropy=False)[0]
+            self._reference_BT = self._measure(engine.model, with_entropy=False).logprobs_BT
 
     def measure_old(self) -> None:
         """Log-probs of the policy that sampled, before another mini-batch changes it."""
         with torch.no_grad():
-            self._keep(self._measure(self._model, with_entropy=False)[0])
+            self._keep(self._measure(self._model, with_entropy=False).logprobs_BT)
 
     def compute_loss(self, batch: BatchSize, *, with_entropy: bool) -> LossReport:
         """Line 34: this micro-batch's share of the loss, with gradient."""
-        logprobs_BT, entropy_BT = self._measure(self._model, with_entropy=with_entropy)
+        measured = self._measure(self._model, with_entropy=with_entropy)
         is_first = self._old_BT is None
         if is_first:
-            self._keep(logprobs_BT.detach())
+            self._keep(measured.logprobs_BT.detach())
         return policy_loss(
-            logprobs_BT,
+            measured.logprobs_BT,
             None if is_first else self._old_BT,
             self._reference_BT,
             self._advantages_B,
@@ -94,7 +94,7 @@ class MicroBatch:
             self._phase.loss,
             batch,
             sampler_logprobs_BT=self._sampler_BT,
-            entropy_BT=entropy_BT,
+            entropy_BT=measured.entropy_BT,
         )
 
     def forget_images(self) -> None:
@@ -106,9 +106,10 @@ class MicroBatch:
         self._old_BT = logprobs_BT
         self.gap = compare_with_sampler(logprobs_BT, self._sampler_BT, self._mask_BT)
 
-    def _measure(self, model: VisionLanguageModel, *, with_entropy: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _measure(self, model: VisionLanguageModel, *, with_entropy: bool) -> Logprobs:
         """Log-probs at the temperature of sampling, and entropies."""
-        return run_as_forward(model, _measure, self.packed, self._phase.rollout.temperature, with_entropy, self._seen)
+        temperature = self._phase.rollout.temperature
+        return compute_logprobs(model, self.packed, temperature=temperature, with_entropy=with_entropy, seen=self._seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +154,3 @@ def _lay_out_logprobs(replies: Sequence[Reply], packed: Packed) -> torch.Tensor:
     longest = packed.mask_BT.shape[1]
     rows = [[*reply.logprobs, *[torch.nan] * (longest - len(reply.logprobs))] for reply in replies]
     return torch.tensor(rows, device=packed.mask_BT.device)
-
-
-def _measure(
-    model: VisionLanguageModel, packed: Packed, temperature: float, with_entropy: bool, seen: SeenImages | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probs and entropies as a tuple, in which FSDP finds them."""
-    measured = compute_logprobs(model, packed, temperature=temperature, with_entropy=with_entropy, seen=seen)
-    return measured.logprobs_BT, measured.entropy_BT

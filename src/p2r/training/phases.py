@@ -8,7 +8,7 @@ and lives as long as the phase; the memo and the evidence belong to the frozen w
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training.engines.base import EngineActor
-from p2r.training.engines.local.distributed import World, split_model, whole_tensor
+from p2r.training.engines.local.distributed import World, split_model, whole_tensor, whole_weights
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import (
     Policy,
@@ -54,6 +54,12 @@ class PhaseState(Learner):
     evidence: EvidenceStore | None
     memo: Memo
     failures: FailureGauge
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """Let every process hold all weights that rollouts take, the frozen role's among them. All must enter."""
+        if self.snapshot is None or self.partner is None or self.partner.is_elsewhere:
+            return whole_weights(self.policy.model)
+        return whole_weights(self.policy.model, self.snapshot.engine.model)
 
 
 @asynccontextmanager

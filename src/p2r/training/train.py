@@ -23,7 +23,7 @@ from p2r.models.local.devices import is_out_of_memory
 from p2r.models.local.lora import describe_loss
 from p2r.runs.training import ROLLOUTS_FILE, TrainingRun, read_training_run
 from p2r.training.after_step import finish_step, probe_policy
-from p2r.training.engines.local.distributed import World, join_world, whole_weights
+from p2r.training.engines.local.distributed import World, join_world
 from p2r.training.engines.local.optimizer import rate_at
 from p2r.training.groups import Rolled
 from p2r.training.phases import PhaseState, make_roller, open_phase, save_weights
@@ -172,17 +172,13 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
 def _check_shares(recipe: Recipe, world: World) -> None:
     """Check that the processes can share each step evenly."""
     for phase in recipe.phases():
-        whole, part = ("rollout.prompts_per_step", "a step"), ("optimizer.mini_batch_prompts", "an update")
-        shared = {whole: phase.prompts_per_step, part: phase.prompts_per_update}
-        if phase.kind == "sft":
-            shared = {("sft.rows_per_step", "a step"): phase.prompts_per_step}
-        for (setting, per), prompts in shared.items():
-            if prompts % world.size:
-                raise ConfigError(
-                    f"{count_nouns(prompts, 'prompt')} {per} cannot be shared by "
-                    f"{count_nouns(world.size, 'process', 'processes')}",
-                    hint=f"make {setting} a multiple of the number of processes",
-                )
+        if phase.prompts_per_step % world.size:
+            setting = "sft.rows_per_step" if phase.kind == "sft" else "rollout.prompts_per_step"
+            raise ConfigError(
+                f"{count_nouns(phase.prompts_per_step, 'prompt')} a step cannot be shared by "
+                f"{count_nouns(world.size, 'process', 'processes')}",
+                hint=f"make {setting} a multiple of the number of processes",
+            )
 
 
 async def _run_phase(training: Training, phase: Phase, source: str) -> None:
@@ -252,8 +248,9 @@ async def _take_step(
     """Lines 2 to 36: one step of the active role, and its metrics."""
     world, watch, phase = training.world, Stopwatch(), state.phase
     rate = rate_at(phase.optimizer, phase.lr, step, num_steps)
-    with watch.part("rollout"), whole_weights(state.policy.model):
-        rolling = _roll_out(training, phase, roller, chosen, step)
+    places: dict[str, int] = {}
+    with watch.part("rollout"), state.whole_weights():
+        rolling = _roll_out(training, phase, roller, chosen, step, places)
         rolled = await training.stop.run_together(rolling, world, talks=phase.rollout.dynamic_sampling)
     state.failures.check(world)
 
@@ -262,7 +259,7 @@ async def _take_step(
         if training.stop.sign is not None and is_whole and world.size == 1:
             raise StopRequested
 
-    learned = learn_step(state, rolled.groups, rate, watch, check)
+    learned = learn_step(state, rolled.groups, rate, watch, check, places)
 
     stats = sum_stats(rolled.stats, world)
     timing = time_step(state, watch, stats, learned.report)
@@ -277,14 +274,19 @@ async def _take_step(
         training.say(sentence)
 
 
-async def _roll_out(training: Training, phase: Phase, roller: Roller, chosen: ChosenRows, step: int) -> Rolled:
-    """Return the groups of this process's rows of the mini-batch."""
+async def _roll_out(
+    training: Training, phase: Phase, roller: Roller, chosen: ChosenRows, step: int, places: dict[str, int]
+) -> Rolled:
+    """Return the groups of this process's rows of the mini-batch. places: gets the place of each row that is drawn."""
     world, asked = training.world, set[int]()
 
     def draw(count: int) -> list[Sample]:
-        places, training.row_position = chosen.order.take(training.row_position, count, asked)
-        asked.update(places)
-        return [chosen.rows[place] for place in places]
+        numbers, training.row_position = chosen.order.take(training.row_position, count, asked)
+        asked.update(numbers)
+        rows = [chosen.rows[number] for number in numbers]
+        for row in rows:
+            places.setdefault(row.id, len(places))
+        return rows
 
     if phase.rollout.dynamic_sampling:
         return await roller.roll_out_alive(draw, phase.prompts_per_step, step, world, training.stop)

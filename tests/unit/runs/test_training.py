@@ -28,8 +28,9 @@ from p2r.runs.training import (
     read_training_run,
     value_of,
 )
+from p2r.training.advantages import compare_groups
 from p2r.training.groups import Group, Rollout, RolloutStats
-from p2r.training.update import UpdateReport, compare_groups
+from p2r.training.update import UpdateReport
 from p2r.training.watch.metrics import describe_groups, measure_step, quote_group
 from p2r.training.watch.probe import describe_probe
 from tests.fakes.training import make_recipe, make_sample

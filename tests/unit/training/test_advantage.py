@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from p2r.config import AdvantageSettings  # noqa: E402
-from p2r.training.update import compute_advantages  # noqa: E402
+from p2r.training.advantages import compute_advantages  # noqa: E402
 
 NAN = float("nan")
 TINY = 1e-12

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from p2r.config import AdvantageSettings, LossSettings  # noqa: E402
+from p2r.training.advantages import compute_advantages  # noqa: E402
 from p2r.training.loss import BatchSize, LossReport, policy_loss  # noqa: E402
-from p2r.training.update import compute_advantages  # noqa: E402
 
 PLAIN = LossSettings(kl_coef=0.0)
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from p2r.config import AdvantageSettings, parse_recipe  # noqa: E402
 from p2r.errors import ConfigError  # noqa: E402
+from p2r.training.advantages import compare_groups  # noqa: E402
 from p2r.training.engines.local.distributed import World  # noqa: E402
 from p2r.training.groups import Group  # noqa: E402
-from p2r.training.update import compare_groups, learn_step, split_groups  # noqa: E402
+from p2r.training.mini_batches import Taught, make_mini_batches, share_out, split_groups  # noqa: E402
+from p2r.training.update import Learner, UpdateReport, learn_step  # noqa: E402
 from p2r.training.watch.stopwatch import Stopwatch  # noqa: E402
+from tests.fakes.crew import run_crew  # noqa: E402
 from tests.fakes.tiny_policy import make_groups, make_learner, make_model, repeated_logprobs  # noqa: E402
 
 RATE = 1e-2
 REWARDS = ((1.0, 0.0, 0.5), (0.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (1.0, 0.0, 0.0))
+LOCK = threading.Lock()
 LEAST = {"out": "x", "data": {"num_rows": 9}}
 
 
@@ -93,9 +99,9 @@ def test_an_answer_goes_where_the_box_set_goes_that_it_was_given_on() -> None:
     *boxes, first, second = make_groups((1.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0,), (0.0,))
     groups = [*boxes, replace(first, parent=(2, 0)), replace(second, parent=(0, 1))]
     compared = compare_groups(groups, AdvantageSettings())
-    parts = split_groups(compared, 2)
+    parts = split_groups(compared, 2, World())
     assert [[compared.index(each) for each in part] for part in parts] == [[0, 1, 4], [2, 3]]
-    assert split_groups([], 2) == []
+    assert split_groups([], 2, World()) == []
 
 
 def test_a_part_that_teaches_nothing_is_passed_over() -> None:
@@ -109,26 +115,133 @@ def test_a_part_that_teaches_nothing_is_passed_over() -> None:
     assert all(torch.equal(mine, theirs) for mine, theirs in same)
 
 
-def test_each_process_takes_its_share_of_every_part() -> None:
-    """Two processes with the same four groups are one with eight, whose parts hold two groups of each."""
+class Recorder:
+    """In place of an optimizer: keeps the gradient of each update, and changes nothing."""
 
-    class Twins(World):
-        __slots__ = ()
+    def __init__(self, learner: Learner) -> None:
+        self.masters, self.gradients = learner.optimizer._masters, list[torch.Tensor]()
 
-        def gather(self, own: Sequence[object]) -> list[object]:
-            return [item for item in own for _ in range(2)]
+    def step(self, rate: float) -> float:
+        self.gradients.append(torch.cat([master.grad.flatten() for master in self.masters.values()]))
+        for master in self.masters.values():
+            master.grad = None
+        return 0.0
 
-        def add_up(self, values: Sequence[float]) -> list[float]:
-            return [2 * value for value in values]
 
-    changes = ["rollout.prompts_per_step=8", "optimizer.mini_batch_prompts=4"]
-    four = make_groups(*REWARDS[:4])
-    eight = [four[place] for place in (0, 1, 0, 1, 2, 3, 2, 3)]
-    pair = learn_step(make_learner(changes, world=Twins(size=2)), four, RATE).report
-    alone = learn_step(make_learner(changes), eight, RATE).report
-    assert pair is not None and alone is not None
-    assert pair.num_tokens == alone.num_tokens and pair.num_micro_batches * 2 == alone.num_micro_batches
-    assert pair.loss == pytest.approx(alone.loss, rel=1e-5)
+def learn_in(
+    groups: Sequence[Group], changes: Sequence[str], world: World, places: Mapping[str, int] | None = None
+) -> tuple[UpdateReport, list[torch.Tensor]]:
+    with LOCK:  # weights are drawn from the one state of all threads
+        learner = make_learner(["rollout.prompts_per_step=6", *changes], world=world)
+    recorder = Recorder(learner)
+    learner = replace(learner, optimizer=recorder)  # type: ignore[arg-type]
+    report = learn_step(learner, groups, RATE, places=places).report
+    assert report is not None
+    return report, recorder.gradients
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("optimizer.mini_batch_prompts=2", "loss.kl_coef=0"), ("optimizer.micro_batch_groups=2", "loss.kl_coef=0")],
+)
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [[0, 2, 4], [1, 3, 5]],
+        [[0, 1, 2, 3, 4, 5], []],
+        [[3, 5], [0, 1, 2, 4]],
+        [[2], [], [0, 1, 3, 4, 5]],
+        [[2, 4], [0], [1], [3, 5]],
+    ],
+)
+def test_wherever_groups_fell_the_processes_make_the_updates_of_one(
+    shares: Sequence[Sequence[int]], changes: Sequence[str]
+) -> None:
+    groups = make_groups(*REWARDS)
+    places = {group.sample.id: place for place, group in enumerate(groups)}
+    alone, gradients = learn_in(groups, changes, World())
+
+    def work(world: World) -> tuple[UpdateReport, list[torch.Tensor]]:
+        return learn_in([groups[place] for place in shares[world.rank]], changes, world, places)
+
+    found = run_crew(len(shares), work)
+    assert len(gradients) == (3 if "optimizer.mini_batch_prompts=2" in changes else 1)
+    for report, own in found:
+        for name in ("loss", "policy", "kl", "entropy", "clip_share", "ratio"):
+            assert getattr(report, name) == pytest.approx(getattr(alone, name), rel=1e-6, abs=1e-12), name
+        assert report.num_tokens == alone.num_tokens and len(own) == len(gradients)
+    assert len({report.num_micro_batches for report, _ in found}) == 1
+    for number, expected in enumerate(gradients):
+        # FSDP takes the mean over the processes.
+        mean = sum(own[number] for _, own in found) / len(shares)
+        assert torch.allclose(mean, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_without_places_rows_are_in_the_order_in_which_they_were_shared() -> None:
+    groups, changes = make_groups(*REWARDS), ["optimizer.mini_batch_prompts=2"]
+    _, gradients = learn_in(groups, changes, World())
+    found = run_crew(2, lambda world: learn_in(world.share(groups), changes, world))
+    for number, expected in enumerate(gradients):
+        assert torch.allclose(sum(own[number] for _, own in found) / 2, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_an_answer_goes_where_its_box_set_goes_over_several_processes() -> None:
+    *boxes, first, second = make_groups((1.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0,), (0.0,))
+    own = [[boxes[0], replace(first, parent=(0, 1))], [boxes[2], boxes[1], replace(second, parent=(0, 0))]]
+    places = {"s0": 0, "s1": 1, "s2": 2}
+
+    def work(world: World) -> list[list[int]]:
+        compared = compare_groups(own[world.rank], AdvantageSettings())
+        return [[compared.index(each) for each in part] for part in split_groups(compared, 2, world, places)]
+
+    assert run_crew(2, work) == [[[0, 1], []], [[1], [0, 2]]]
+
+
+def loads_of(lengths: Sequence[int], num_processes: int) -> tuple[list[int], list[int]]:
+    """Groups and tokens of each process, from a start at which the first has all groups."""
+    targets = share_out([Taught(0, length, 0) for length in lengths], num_processes)
+    tokens = [0] * num_processes
+    for length, target in zip(lengths, targets, strict=True):
+        tokens[target] += length
+    return [targets.count(process) for process in range(num_processes)], tokens
+
+
+@pytest.mark.parametrize(
+    ("lengths", "counts", "tokens"),
+    [
+        ([9, 1, 8, 2], [2, 2], [10, 10]),
+        ([5, 5, 5], [2, 1], [10, 5]),
+        ([100, 1, 1, 1], [2, 2], [101, 2]),  # not 1 and 3: the second would need a pass that the first does not
+        ([7], [1, 0, 0], [7, 0, 0]),
+        ([], [0, 0], [0, 0]),
+        ([4, 3, 3, 2, 2, 1], [2, 2, 2], [5, 5, 5]),
+    ],
+)
+def test_groups_are_shared_out_by_number_and_then_by_tokens(
+    lengths: Sequence[int], counts: Sequence[int], tokens: Sequence[int]
+) -> None:
+    assert loads_of(lengths, len(counts)) == (counts, tokens)
+
+
+def test_many_groups_come_out_almost_even() -> None:
+    random = np.random.default_rng(5)
+    lengths = random.integers(300, 5000, 62).tolist()
+    counts, tokens = loads_of(lengths, 8)
+    assert {*counts} <= {7, 8} and max(tokens) < 1.05 * sum(tokens) / 8
+
+
+def test_groups_stay_where_they_are_when_that_is_as_even() -> None:
+    assert share_out([Taught(0, 5, home) for home in (2, 0, 1)], 3) == [2, 0, 1]
+
+
+def test_one_process_keeps_its_groups_in_their_order() -> None:
+    """With more than one micro-batch the order decides how sums are rounded."""
+    groups = make_groups(*REWARDS)
+    [batch] = make_mini_batches(
+        (learner := make_learner()).policy, learner.phase, World(), compare_groups(groups, AdvantageSettings())
+    )
+    lengths = [sum(len(one.token_ids) for one in group.rollouts) for group in groups]
+    assert [int(micro.packed.mask_BT.sum()) for micro in batch.micros] == lengths
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ImageError, ModelError, P2RError, TooManyErrors, TrainingError
 from p2r.images.budget import FullImage
 from p2r.roles import ModelPerceiver
+from p2r.training.advantages import compare_groups
 from p2r.training.engines.local.distributed import World
 from p2r.training.groups import Group
 from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.memo import EvidenceStore
 from p2r.training.rollout import Roller
 from p2r.training.stopping import FAILED, FINE
-from p2r.training.update import compare_groups
 from p2r.training.watch.metrics import describe_groups, measure_step, sum_stats
 from p2r.types import Completion
 from tests.fakes.training import (

@@ -13,11 +13,10 @@ torch = pytest.importorskip("torch")
 from p2r.config import AdvantageSettings  # noqa: E402
 from p2r.errors import TrainingError  # noqa: E402
 from p2r.training import micro_batch  # noqa: E402
-from p2r.training.engines.local.distributed import World  # noqa: E402
+from p2r.training.advantages import compare_groups  # noqa: E402
 from p2r.training.engines.local.logprobs import Logprobs, compute_logprobs  # noqa: E402
 from p2r.training.groups import Group  # noqa: E402
-from p2r.training.micro_batch import Reply  # noqa: E402
-from p2r.training.update import Learner, UpdateReport, compare_groups, learn_step, update_policy  # noqa: E402
+from p2r.training.update import Learner, UpdateReport, learn_step, update_policy  # noqa: E402
 from p2r.training.watch.stopwatch import Stopwatch  # noqa: E402
 from tests.fakes.tiny_policy import make_groups, make_learner, repeated_logits  # noqa: E402
 
@@ -37,24 +36,12 @@ class Recorder:
         return 0.0
 
 
-class Twins(World):
-    """Two processes that hold the same groups."""
-
-    __slots__ = ()
-
-    def gather(self, own: Sequence[object]) -> list[object]:
-        return [item for item in own for _ in range(2)]
-
-    def add_up(self, values: Sequence[float]) -> list[float]:
-        return [2 * value for value in values]
-
-
 def learn(groups: Sequence[Group], *changes: str, watch: Stopwatch | None = None) -> UpdateReport | None:
     return learn_step(make_learner(changes), groups, 1e-3, watch).report
 
 
-def find_gradient(groups: Sequence[Group], *changes: str, world: World | None = None) -> torch.Tensor:
-    learner = make_learner(changes, world=world)
+def find_gradient(groups: Sequence[Group], *changes: str) -> torch.Tensor:
+    learner = make_learner(changes)
     recorder = Recorder(learner)
     learn_step(replace(learner, optimizer=recorder), groups, 1e-3)  # type: ignore[arg-type]
     [gradient] = recorder.gradients
@@ -111,14 +98,6 @@ def test_entropy_and_divergence_are_those_of_the_stock_model_at_the_temperature_
     assert same(report.kl, sum(divergences) / len(divergences))
 
 
-def test_the_gradient_of_two_processes_is_that_of_one_on_all_of_their_groups() -> None:
-    groups = make_groups((1.0, 0.0, 0.5), (0.0, 1.0, 0.0))
-    alone = find_gradient(groups)
-    # FSDP takes the mean of both processes' gradients, which are equal here.
-    assert torch.allclose(find_gradient(groups, world=Twins(size=2)), alone, rtol=1e-5, atol=1e-7)
-    assert float(alone.norm()) > 0
-
-
 def test_micro_batches_add_up_to_the_batch() -> None:
     groups = make_groups(*REWARDS)
     one, four = (learn(groups, f"optimizer.micro_batch_groups={size}") for size in (1, 4))
@@ -148,33 +127,6 @@ def test_what_is_watched_is_a_mean_over_the_tokens_that_were_measured(changes: S
     assert with_dead.ratio == pytest.approx(1) and alone.entropy > 0
     for name in ("entropy", "ratio", "clip_share", "num_tokens"):
         assert getattr(with_dead, name) == pytest.approx(getattr(alone, name)), name
-
-
-def test_a_process_without_groups_keeps_the_others_company() -> None:
-    """The other process has all groups: this one makes as many passes, and adds nothing to loss and gradient."""
-    groups = make_groups((1.0, 0.0), (0.0, 1.0, 0.0))
-
-    class Other(World):
-        """Two processes, of which this one has no group and the other has both."""
-
-        __slots__ = ()
-
-        def gather(self, own: Sequence[object]) -> list[object]:
-            if own and isinstance(own[0], int):
-                return [*own, 2]
-            if own and isinstance(own[0], float):
-                return [*own]
-            return [*own, (groups[0].prompt, [Reply(groups[0].rollouts[0].token_ids, 0.0)])]
-
-        def add_up(self, values: Sequence[float]) -> list[float]:
-            return [value + 4 for value in values] if len(values) == 3 else [*values]
-
-    learner = make_learner(world=Other(size=2))
-    recorder = Recorder(learner)
-    report = learn_step(replace(learner, optimizer=recorder), [], 1e-3).report  # type: ignore[arg-type]
-    assert report is not None and (report.num_micro_batches, report.loss) == (2, 0.0)
-    [gradient] = recorder.gradients
-    assert float(gradient.abs().max()) == 0
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])

@@ -1,20 +1,22 @@
 """What a run will hold in memory, by part, from the checkpoint's headers and the recipe. Nothing is loaded.
 
 Exact for what follows from the number of weights. Activations and caches are estimated from the sizes of layers, as if
-every prompt and every reply were as long as it can get. One process; several split weights, gradients and Adam's states
-among them.
+every prompt and every reply were as long as it can get.
 
 Sizes, in bytes a weight: the policy and its frozen copy 2 each in bfloat16, 4 in float32; a float32 master beside
 bfloat16 weights 4; gradients 4; Adam's two states 8, or 2 in 8 bits. LoRA has no copy, and all but the weights only for
 the adapters.
+
+Several processes split all of these. Their parts of the policy are float32, and are the masters. What a stage of a step
+gathers is held beside them: whole weights in the computation's own dtype, and gradients where they are added up once.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import cast
 
@@ -88,8 +90,11 @@ def estimate_memory(
     frozen_tokens: int,
     *,
     in_bfloat16: bool,
+    num_processes: int = 1,
 ) -> list[MemoryPart]:
-    """Estimate what a step of a role holds at most. Parts named "stage: part" are held in that stage of a step alone.
+    """Estimate what a step of a role holds at most, in each process.
+
+    Parts named "stage: part" are held in that stage of a step alone, and those named "one and other: part" in both.
 
     Args:
         prompt_tokens: of the role's longest prompt.
@@ -99,15 +104,18 @@ def estimate_memory(
     weights, size = count_weights(checkpoint, recipe.model.lora), 2 if in_bfloat16 else 4
     trained = weights.adapters or weights.total - (weights.vision if phase.freeze_vision else 0)
     kind, on_device = phase.optimizer.kind, phase.optimizer.kind != "offload"
-    parts = [MemoryPart("policy", size * (weights.total + weights.adapters))]
-    if not weights.adapters and recipe.partner.kind == "local":
-        parts.append(MemoryPart("frozen copy (KL reference and the other role)", size * weights.total))
-    elif not weights.adapters and phase.loss.kl_coef:
-        parts.append(MemoryPart("frozen copy (KL reference)", size * weights.total))
-    if in_bfloat16:
-        parts.append(MemoryPart("float32 masters", 4 * trained, on_device))
-    parts.append(MemoryPart("gradients", 4 * trained, on_device))
-    parts.append(MemoryPart("Adam's states", (2 if kind == "adamw8bit" else 8) * trained, on_device))
+    is_split, in_policy = num_processes > 1, weights.total + weights.adapters
+    frozen = None if weights.adapters else _name_frozen(recipe, phase)
+    held = [MemoryPart("policy", (4 if is_split else size) * in_policy)]
+    if frozen is not None:
+        held.append(MemoryPart(f"frozen copy ({frozen})", size * weights.total))
+    if in_bfloat16 and (not is_split or not on_device):
+        held.append(MemoryPart("float32 masters", 4 * trained, on_device))
+    held.append(MemoryPart("gradients", 4 * trained, on_device))
+    held.append(MemoryPart("Adam's states", (2 if kind == "adamw8bit" else 8) * trained, on_device))
+    parts = [replace(part, num_bytes=part.num_bytes // num_processes) for part in held]
+    if is_split:
+        parts += _gathered(recipe, phase, size * in_policy, size * weights.total * (frozen is not None), trained)
     text = cast("Mapping[str, int]", checkpoint.config.get("text_config") or checkpoint.config)
     reply, group = phase.rollout.max_new_tokens.of(role), phase.rollout.group_size
     num_tokens = prompt_tokens + group * reply
@@ -123,8 +131,29 @@ def estimate_memory(
     parts.append(MemoryPart("update: activations", size * micro * (kept + layers * _layer_width(text))))
     predictors = min(MAX_LOGITS, phase.optimizer.micro_batch_groups * group * reply * text["vocab_size"])
     parts.append(MemoryPart("update: logits", 3 * 4 * predictors))
-    parts.append(MemoryPart("optimizer: temporaries", NORM_BYTES * weights.largest, on_device))
+    parts.append(MemoryPart("optimizer: temporaries", NORM_BYTES * weights.largest // num_processes, on_device))
     return parts
+
+
+def _name_frozen(recipe: Recipe, phase: Phase) -> str | None:
+    """The uses of the frozen copy; None when it has none."""
+    if recipe.partner.kind == "local":
+        return "KL reference and the other role"
+    return "KL reference" if phase.loss.kl_coef else None
+
+
+def _gathered(recipe: Recipe, phase: Phase, policy: int, frozen: int, num_trained: int) -> Iterator[MemoryPart]:
+    """The parts that each of several processes holds whole for a while.
+
+    Args:
+        policy, frozen: bytes of all of their weights.
+    """
+    answers = frozen if recipe.partner.kind == "local" else 0
+    yield MemoryPart("rollout and judging: whole weights", policy + answers)
+    if not phase.optimizer.reshard:
+        yield MemoryPart("update: whole weights", policy + (frozen if phase.loss.kl_coef else 0))
+    if phase.optimizer.reduce_once:
+        yield MemoryPart("update: whole gradients", 4 * num_trained)
 
 
 def _cache_bytes(text: Mapping[str, int], size: int) -> int:

@@ -37,11 +37,12 @@ GIB = 2**30
 LONGEST_PROBE_ROWS = 8
 
 
-def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
+def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1) -> Iterator[str]:
     """The plan, line by line, each as soon as it is known.
 
     Args:
         probe: measure seconds, which loads the model.
+        num_processes: the processes that share the memory. Seconds are those of one.
 
     Raises:
         P2RError: what would stop the run before its first step.
@@ -80,11 +81,15 @@ def describe_plan(recipe: Recipe, *, probe: bool = True) -> Iterator[str]:
         longest = rows[phase.index].longest_prompt[role]
         frozen: ActiveRole = "reasoner" if role == "perceiver" else "perceiver"
         most = rows[phase.index].longest_prompt.get(frozen, phase.data.max_prompt_tokens.of(frozen))
-        parts = estimate_memory(checkpoint, recipe, phase, role, longest, most, in_bfloat16=dtype == "bfloat16")
+        lengths, in_bfloat16 = (longest, most), dtype == "bfloat16"
+        parts = estimate_memory(
+            checkpoint, recipe, phase, role, *lengths, in_bfloat16=in_bfloat16, num_processes=num_processes
+        )
         parts += [MemoryPart("caption model", model.num_bytes, model.device.type == device.type) for model in captions]
-        yield from _describe_memory(role, parts)
+        yield from _describe_memory(role, parts, num_processes)
     if probe and recipe.rewarded_phases:
-        yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice"
+        alone = ", in one process" if num_processes > 1 else ""
+        yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice{alone}"
         yield from run_blocking(_describe_seconds(recipe, rows))
 
 
@@ -132,15 +137,16 @@ def _count_pre_rollouts(recipe: Recipe, phase: Phase, num_rows: int) -> tuple[in
     )
 
 
-def _describe_memory(role: ActiveRole, parts: list[MemoryPart]) -> Iterator[str]:
+def _describe_memory(role: ActiveRole, parts: list[MemoryPart], num_processes: int) -> Iterator[str]:
+    device = "the device" if num_processes == 1 else f"each of {num_processes} devices"
     stages: dict[str, int] = {}
     for part in parts:
         place = "" if part.on_device else " (host)"
         yield f"memory, {role}: {part.num_bytes / GIB:8.2f} GiB{place}  {part.name}"
-        stage = part.name.partition(": ")[0] if ": " in part.name else ""
-        stages[stage] = stages.get(stage, 0) + part.num_bytes * part.on_device
+        for stage in part.name.partition(": ")[0].split(" and ") if ": " in part.name else [""]:
+            stages[stage] = stages.get(stage, 0) + part.num_bytes * part.on_device
     most = stages.pop("") + max(stages.values())
-    yield f"memory, {role}: {most / GIB:8.2f} GiB on the device at most, estimated"
+    yield f"memory, {role}: {most / GIB:8.2f} GiB on {device} at most, estimated"
 
 
 async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) -> list[str]:

@@ -20,7 +20,7 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
 from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
 from p2r.runs.training import DIFFICULTY_FOLDER, read_rows
-from p2r.training.engines.local.distributed import World, whole_weights
+from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.memo import Memo
 from p2r.training.phases import PhaseState, make_roller
@@ -161,7 +161,7 @@ async def _measure_rows(
             say(f"phase {phase.name}: difficulty of {so_far:,} of {count_nouns(len(rows), 'row')} measured")
 
     folder = run.process_folder(DIFFICULTY_FOLDER, phase, world)
-    with whole_weights(state.policy.model):
+    with state.whole_weights():
         measuring = measure_difficulty(roller, own, folder, settings, on_progress=tell)
         measured = await stop.run_together(measuring, world)
     found = {row.id: row for row in world.gather(measured)}

@@ -41,7 +41,13 @@ async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: 
     if min(world.gather([len(encoded)])) > 0:
         with watch.part("update"):
             report = learn_demonstrations(
-                policy, state.optimizer, world, encoded, rate, pack_tokens=phase.sft.pack_tokens
+                policy,
+                state.optimizer,
+                world,
+                encoded,
+                rate,
+                settings=phase.optimizer,
+                pack_tokens=phase.sft.pack_tokens,
             )
     [num_learned_from] = world.add_up([len(encoded)])
     timing = {name: round(seconds, 4) for name, seconds in watch.seconds.items()} | {"seconds": round(watch.total, 4)}

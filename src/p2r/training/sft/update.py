@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
+from p2r.config import OptimizerSettings
 from p2r.errors import TrainingError
-from p2r.models.local.engine import VisionLanguageModel
-from p2r.training.engines.local.distributed import World, run_as_forward
-from p2r.training.engines.local.logprobs import Packed, compute_logprobs, pack
+from p2r.training.engines.local.distributed import World, in_update
+from p2r.training.engines.local.logprobs import compute_logprobs, pack
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy
 from p2r.training.sft.encode import EncodedDemonstration
@@ -44,12 +44,14 @@ def learn_demonstrations(
     rows: Sequence[EncodedDemonstration],
     rate: float,
     *,
+    settings: OptimizerSettings,
     pack_tokens: int,
 ) -> SftReport:
     """Learn from this process's rows of a step. All processes must call, each with one row at least.
 
     Args:
         rate: the learning rate.
+        settings: the optimizer's, which say what is held in memory.
         pack_tokens: the most tokens of a forward pass; a longer row has one of its own.
 
     Raises:
@@ -63,7 +65,7 @@ def learn_demonstrations(
     idle = [list(rows[:1])] * (num_passes - len(passes))
     losses: list[torch.Tensor] = []
     with policy.training():
-        for place, each in enumerate([*passes, *idle]):
+        for place, each in enumerate(in_update([*passes, *idle], policy.model, settings)):
             loss = measure_loss(policy, each) / num_learned * (place < len(passes))
             # FSDP averages over processes what is a sum.
             (loss * world.size).backward()  # pyright: ignore[reportUnknownMemberType]  # torch
@@ -81,13 +83,7 @@ def measure_loss(policy: Policy, rows: Sequence[EncodedDemonstration]) -> torch.
     learned_BT = torch.zeros_like(packed.mask_BT)
     for place, row in enumerate(rows):
         learned_BT[place, : len(row.learned)] = torch.tensor(row.learned, device=learned_BT.device)
-    (logprobs_BT,) = run_as_forward(policy.model, _measure, packed)
-    return -torch.where(learned_BT, logprobs_BT, 0.0).sum()
-
-
-def _measure(model: VisionLanguageModel, packed: Packed) -> tuple[torch.Tensor]:
-    """Log-probs in a tuple, in which FSDP finds them."""
-    return (compute_logprobs(model, packed).logprobs_BT,)
+    return -torch.where(learned_BT, compute_logprobs(policy.model, packed).logprobs_BT, 0.0).sum()
 
 
 def _split(rows: Sequence[EncodedDemonstration], most: int) -> Iterator[list[EncodedDemonstration]]:

@@ -36,6 +36,8 @@ FREE_SETTINGS: Mapping[str, str] = {
     "model.device": ROUNDING,
     "model.gradient_checkpointing": ROUNDING,
     "optimizer.micro_batch_groups": ROUNDING,
+    "optimizer.reshard": ROUNDING,
+    "optimizer.reduce_once": ROUNDING,
     "rollout.prompts_at_once": ROUNDING,
     "partner.url": REACHED,
     "partner.launch": REACHED,

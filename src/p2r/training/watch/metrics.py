@@ -12,9 +12,10 @@ from p2r.boxes import hits
 from p2r.config import ActiveRole
 from p2r.runs.training import QuotedGroup, QuotedRollout, Step
 from p2r.statistics import mean_of
+from p2r.training.advantages import Compared
 from p2r.training.engines.local.distributed import World
 from p2r.training.groups import Rollout, RolloutStats
-from p2r.training.update import Compared, Learner, UpdateReport
+from p2r.training.update import Learner, UpdateReport
 from p2r.training.watch.flops import count_update_flops, peak_flops
 from p2r.training.watch.stopwatch import Stopwatch
 

@@ -17,8 +17,10 @@ from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
 from p2r.runs.training import Probe
 from p2r.statistics import bound_mean, mean_of
+from p2r.training.engines.local.distributed import whole_weights
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.phases import PhaseState
+from p2r.training.stopping import StopRequest
 from p2r.types import Sample, Trace
 
 PROBE_MODES: tuple[Mode, ...] = ("p2r", "direct")
@@ -26,24 +28,41 @@ PROBE_MODES: tuple[Mode, ...] = ("p2r", "direct")
 Value = tuple[Sample, float]
 
 
-async def measure_probe(state: PhaseState, samples: Sequence[Sample], *, step: int, batch_size: int) -> Probe:
+async def measure_probe(
+    state: PhaseState, samples: Sequence[Sample], stop: StopRequest, *, step: int, batch_size: int
+) -> Probe:
     """Ask the policy, as it is now, the questions of the probe.
+
+    No process waits for another before all of its own questions are answered, so that one that fails holds up none.
 
     Args:
         samples: the samples of all processes; each process asks its share.
+        stop: ends the probe in all processes when one of them is asked to stop or fails.
         step: how many steps of the phase are done.
         batch_size: prompts that are answered together.
+
+    Raises:
+        StopRequested: one was asked to stop.
+        P2RError: one failed.
     """
-    policy, world = state.policy, state.world
+    world = state.world
+    with whole_weights(state.policy.model):
+        traces = await stop.run_together(_ask(state, world.share(samples), batch_size), world)
+    p2r, direct = (world.gather(own) for own in traces)
+    return describe_probe(state.phase.name, step, samples, p2r, direct)
+
+
+async def _ask(state: PhaseState, samples: Sequence[Sample], batch_size: int) -> list[list[Trace]]:
+    """The traces of this process's samples in each mode."""
+    policy = state.policy
     model = LocalModel("policy", policy.profile, policy.encoder, policy.engine, batch_size=batch_size)
     partner = LockstepPartner(model)
-    own = world.share(samples)
-    traces: dict[Mode, list[Trace]] = {}
+    traces: list[list[Trace]] = []
     for mode in PROBE_MODES:
         perceiver, reasoner = make_roles(mode, partner.model, state.prompts)
-        walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in own]
-        traces[mode] = world.gather(await partner.run(walks))
-    return describe_probe(state.phase.name, step, samples, traces["p2r"], traces["direct"])
+        walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in samples]
+        traces.append(await partner.run(walks))
+    return traces
 
 
 def describe_probe(

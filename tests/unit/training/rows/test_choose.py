@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,12 @@ async def test_processes_end_their_pre_rollouts_together(
     monkeypatch.setattr(choose, "fingerprint_weights", lambda _: "w")
     recipe = make_recipe(["data.difficulty.rule=drop"])
     policy = SimpleNamespace(model=nn.Module(), checkpoint=SimpleNamespace(folder=Path()))
-    state: Any = SimpleNamespace(phase=make_phase(recipe=recipe), world=Pair(others=(other, rows[1])), policy=policy)
+    state: Any = SimpleNamespace(
+        phase=make_phase(recipe=recipe),
+        world=Pair(others=(other, rows[1])),
+        policy=policy,
+        whole_weights=contextlib.nullcontext,
+    )
     run: Any = SimpleNamespace(process_folder=lambda *_: Path())
     choosing = choose.choose_phase_rows(
         recipe, state, [make_sample("a"), make_sample("b")], run, print, StopRequest(print)

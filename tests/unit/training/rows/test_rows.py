@@ -20,7 +20,8 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.models.nano import CHECKPOINT
 from p2r.roles import perceiver_prompt, reasoner_prompt
 from p2r.training.engines.local.policy import training_profile
-from p2r.training.plan.memory import _read_shapes, count_weights, estimate_memory
+from p2r.training.plan.memory import MemoryPart, _read_shapes, count_weights, estimate_memory
+from p2r.training.plan.plan import GIB, _describe_memory
 from p2r.training.rows.check import TrainingData, count_tokens, load_training_data
 from p2r.training.rows.order import RowOrder
 from p2r.types import Box
@@ -242,6 +243,47 @@ def test_memory_follows_from_the_weights() -> None:
     offload = estimate_memory(checkpoint, slow, slow.phases()[0], "perceiver", 100, 300, in_bfloat16=True)
     on_host = ["float32 masters", "gradients", "Adam's states", "optimizer: temporaries"]
     assert [part.name for part in offload if not part.on_device] == on_host
+
+
+def test_several_processes_split_what_they_hold_for_good_and_gather_it_for_a_while() -> None:
+    checkpoint = open_checkpoint(CHECKPOINT)
+    total = count_weights(checkpoint, None).total
+
+    def estimate(*changes: str, num_processes: int = 8) -> dict[str, int]:
+        recipe = make_recipe(changes)
+        phase = recipe.phases()[0]
+        lengths = (100, 300)
+        parts = estimate_memory(
+            checkpoint, recipe, phase, "perceiver", *lengths, in_bfloat16=True, num_processes=num_processes
+        )
+        return {part.name: part.num_bytes for part in parts}
+
+    split, alone = estimate(), estimate(num_processes=1)
+    frozen = "frozen copy (KL reference and the other role)"
+    held = {"policy": 4, frozen: 2, "gradients": 4, "Adam's states": 8}  # the policy's parts are the masters
+    assert {name: split[name] for name in held} == {name: size * total // 8 for name, size in held.items()}
+    assert alone["policy"] == 2 * total and "float32 masters" in alone and "float32 masters" not in split
+    assert split["rollout and judging: whole weights"] == split["update: whole weights"] == 4 * total
+    assert not [name for name in alone if "whole" in name]
+    assert "update: whole gradients" not in split
+    assert estimate("optimizer.reduce_once=true")["update: whole gradients"] == 4 * total
+    assert "update: whole weights" not in estimate("optimizer.reshard=true")
+    assert estimate("loss.kl_coef=0")["update: whole weights"] == 2 * total
+    served = estimate('partner={kind="endpoint", url="http://host/v1"}')
+    assert served["rollout and judging: whole weights"] == 2 * total
+    assert served["update: whole weights"] == 4 * total and served["frozen copy (KL reference)"] == 2 * total // 8
+    assert "float32 masters" in estimate("optimizer.kind=offload")
+    assert split["optimizer: temporaries"] == alone["optimizer: temporaries"] // 8
+    assert split["rollout: keys and values"] == alone["rollout: keys and values"]
+
+
+def test_what_two_stages_share_is_added_to_both() -> None:
+    shared = MemoryPart("one and two: weights", 5 * GIB)
+    parts = [MemoryPart("policy", GIB), shared, MemoryPart("two: cache", 2 * GIB), MemoryPart("three: other", 6 * GIB)]
+    *_, most = _describe_memory("perceiver", parts, 1)
+    assert most == "memory, perceiver:     8.00 GiB on the device at most, estimated"
+    *_, most = _describe_memory("perceiver", [*parts, MemoryPart("three: more", 2 * GIB)], 4)
+    assert most == "memory, perceiver:     9.00 GiB on each of 4 devices at most, estimated"
 
 
 def test_memory_of_the_frozen_role_and_of_the_optimizer_by_hand() -> None:

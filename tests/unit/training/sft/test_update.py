@@ -60,7 +60,13 @@ def learn(
     learner = make_learner()
     recorder = Recorder(learner.optimizer)
     report = learn_demonstrations(
-        learner.policy, cast(Any, recorder), world or World(), rows, RATE, pack_tokens=pack_tokens
+        learner.policy,
+        cast(Any, recorder),
+        world or World(),
+        rows,
+        RATE,
+        settings=learner.phase.optimizer,
+        pack_tokens=pack_tokens,
     )
     return report, recorder.gradients, learner
 
@@ -112,10 +118,8 @@ def test_a_process_with_fewer_passes_takes_part_and_its_idle_passes_count_for_no
 
 def test_learning_lowers_the_loss() -> None:
     learner, rows = make_learner(["optimizer.lr=0.01"]), make_rows()
-    losses = [
-        learn_demonstrations(learner.policy, learner.optimizer, World(), rows, 0.01, pack_tokens=100).loss
-        for _ in range(8)
-    ]
+    settings, own = learner.phase.optimizer, (learner.policy, learner.optimizer, World())
+    losses = [learn_demonstrations(*own, rows, 0.01, settings=settings, pack_tokens=100).loss for _ in range(8)]
     assert losses[-1] < losses[0] / 2
 
 
@@ -124,7 +128,8 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     with torch.no_grad():
         learner.policy.model.lm_head.weight[7] = float("nan")
     before = {name: weight.detach().clone() for name, weight in learner.policy.trainable.items()}
+    settings, own = learner.phase.optimizer, (learner.policy, learner.optimizer, World())
     with pytest.raises(TrainingError, match="the loss is nan"):
-        learn_demonstrations(learner.policy, learner.optimizer, World(), make_rows(), RATE, pack_tokens=100)
+        learn_demonstrations(*own, make_rows(), RATE, settings=settings, pack_tokens=100)
     for name, weight in learner.policy.trainable.items():
         torch.testing.assert_close(weight.detach(), before[name], rtol=0, atol=0, equal_nan=True)

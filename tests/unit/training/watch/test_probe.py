@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from p2r.training.engines.local.distributed import World
-from p2r.training.watch import probe
-from p2r.types import Box
-from tests.fakes.training import BOX, PROMPTS, RIGHT, WRONG, BatchScript, make_phase, make_sample
+from p2r.errors import ModelError, P2RError  # noqa: E402
+from p2r.runs.training import Probe  # noqa: E402
+from p2r.training.engines.local.distributed import World  # noqa: E402
+from p2r.training.stopping import StopRequest  # noqa: E402
+from p2r.training.watch import probe  # noqa: E402
+from p2r.types import Box  # noqa: E402
+from tests.fakes.crew import run_crew  # noqa: E402
+from tests.fakes.training import BOX, PROMPTS, RIGHT, WRONG, BatchScript, make_phase, make_sample  # noqa: E402
 
 
 async def test_each_mode_is_reported_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,11 +24,59 @@ async def test_each_mode_is_reported_under_its_own_name(monkeypatch: pytest.Monk
         role, images = prompt.role, prompt.images  # type: ignore[attr-defined]
         return BOX if role == "perceiver" else RIGHT if len(images) > 1 else WRONG
 
-    policy = SimpleNamespace(profile=None, encoder=None, engine=None)
+    policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
     state = SimpleNamespace(policy=policy, world=World(), prompts=PROMPTS, phase=make_phase())
     monkeypatch.setattr(probe, "LocalModel", lambda *_, **__: BatchScript(say))
     gold = (Box(x1=0, y1=0, x2=1000, y2=1000),)
     samples = [make_sample("s1", gold_boxes=gold), make_sample("s2")]
-    row = await probe.measure_probe(state, samples, step=3, batch_size=2)  # type: ignore[arg-type]
+    row = await probe.measure_probe(state, samples, StopRequest(print), step=3, batch_size=2)  # type: ignore[arg-type]
     assert (row.phase, row.step, row.num_samples, row.num_failed, row.num_findable) == ("0-perceiver", 3, 2, 0, 1)
     assert (row.accuracy_p2r, row.accuracy_direct, row.mean_boxes) == (1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("num_answered", [0, 1, 2])
+def test_a_process_that_fails_in_a_probe_ends_it_in_all(monkeypatch: pytest.MonkeyPatch, num_answered: int) -> None:
+    """Whichever call fails: the first of a mode, one within it, or one of the second mode."""
+
+    class Failing(BatchScript):
+        num_calls = 0
+
+        def complete_all(self, *given: object) -> list[object]:
+            self.num_calls += 1
+            if self.num_calls > num_answered:
+                raise ModelError("the device is gone")
+            return super().complete_all(*given)  # type: ignore[arg-type, return-value]
+
+    def make(name: str, *_: object, batch_size: int) -> BatchScript:
+        kind = Failing if batch_size == 1 else BatchScript
+        return kind(lambda prompt: BOX if prompt.role == "perceiver" else RIGHT)
+
+    async def probe_in(world: World) -> str:
+        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+        state = SimpleNamespace(policy=policy, world=world, prompts=PROMPTS, phase=make_phase())
+        samples = [make_sample("s1"), make_sample("s2")]
+        try:
+            await probe.measure_probe(state, samples, StopRequest(print), step=3, batch_size=1 + world.rank)  # type: ignore[arg-type]
+        except P2RError as error:
+            return f"{type(error).__name__}: {error.message}"
+        return "fine"
+
+    monkeypatch.setattr(probe, "LocalModel", make)
+    said = run_crew(2, lambda world: asyncio.run(probe_in(world)))
+    assert said == ["ModelError: the device is gone", "TrainingError: another process of the run has stopped"]
+
+
+def test_the_probe_of_two_processes_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(prompt: object) -> str:
+        role, images = prompt.role, prompt.images  # type: ignore[attr-defined]
+        return BOX if role == "perceiver" else RIGHT if len(images) > 1 else WRONG
+
+    async def probe_in(world: World) -> Probe:
+        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+        state = SimpleNamespace(policy=policy, world=world, prompts=PROMPTS, phase=make_phase())
+        samples = [make_sample(f"s{number}") for number in range(3)]
+        return await probe.measure_probe(state, samples, StopRequest(print), step=3, batch_size=2)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(probe, "LocalModel", lambda *_, **__: BatchScript(say))
+    alone, *pair = [asyncio.run(probe_in(World())), *run_crew(2, lambda world: asyncio.run(probe_in(world)))]
+    assert pair == [alone, alone] and alone.num_samples == 3

@@ -1,9 +1,12 @@
 """One run over several processes: `torchrun --nproc-per-node 8 -m p2r train RECIPE.toml`.
 
-Each process rolls out and learns from its own rows of a batch; weights, gradients and optimizer states are split by
-FSDP2 (`fully_shard`), layer by layer. Losses are divided by the size of the whole batch, so that loss and gradients are
-those of a single process. While rollouts are drawn, every process holds the whole weights (in bfloat16 on GPUs), since
-gathering each layer for each token would take longer than the token.
+Each process rolls out its own rows of a batch and learns from its share of the groups. Weights, gradients and optimizer
+states are split by FSDP2 (`fully_shard`), layer by layer, and so is the frozen copy. Losses are divided by the size of
+the whole batch, so that loss and gradients are those of a single process.
+
+While rollouts are drawn, every process holds the whole weights (in bfloat16 on GPUs), since gathering each layer for
+each token would take longer than the token. An update has many passes over the same weights, so it holds them whole as
+well, unless told to split them after each layer of each pass.
 
 Without torchrun there is one process, and nothing here does anything.
 """
@@ -14,8 +17,8 @@ Without torchrun there is one process, and nothing here does anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MethodType
@@ -28,12 +31,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from p2r.config import OptimizerSettings
 from p2r.models.local.engine import VisionLanguageModel
 
 Item = TypeVar("Item")
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
+CPU = torch.device("cpu")
 _AS_FORWARD = "run_as_forward"
 PATIENCE = timedelta(hours=1)
 """The longest that processes wait for each other: one may be launching a server or writing a large checkpoint."""
@@ -62,6 +67,33 @@ class World:
         parts: list[list[Item]] = [[] for _ in range(self.size)]
         dist.all_gather_object(parts, list(own))
         return [part[k] for k in range(max(map(len, parts))) for part in parts if k < len(part)]
+
+    def deal(self, own: Sequence[Item], targets: Sequence[int]) -> list[Item]:
+        """Send items to the processes that they are for; returns those that are for this one.
+
+        Args:
+            targets: a process for each item of all processes, in the order of `gather`, which is also that of the
+                items that are returned.
+        """
+        if self.size == 1:
+            return list(own)
+        homes, items = self.gather([self.rank] * len(own)), iter(own)
+        dealt: dict[int, Item] = {}
+        parcels: dict[int, dict[int, Item]] = {}
+        for place, (home, target) in enumerate(zip(homes, targets, strict=True)):
+            if home == self.rank:
+                kept = dealt if target == self.rank else parcels.setdefault(target, {})
+                kept[place] = next(items)
+        # In one order that all processes know, so that each waits for one that will come.
+        ways = sorted({way for way in zip(homes, targets, strict=True) if len({*way}) == 2})
+        for home, target in ways:
+            if home == self.rank:
+                dist.send_object_list([parcels[target]], target, device=CPU)
+            elif target == self.rank:
+                parcel: list[dict[int, Item]] = [{}]
+                dist.recv_object_list(parcel, home, device=CPU)
+                dealt |= parcel[0]
+        return [dealt[place] for place in sorted(dealt)]
 
     def add_up(self, values: Sequence[float]) -> list[float]:
         """Each value, summed over the processes."""
@@ -95,22 +127,27 @@ def join_world() -> Generator[World, None, None]:
         dist.destroy_process_group()
 
 
-def split_model(model: VisionLanguageModel, world: World, device: torch.device, dtype: torch.dtype) -> None:
+def split_model(
+    model: VisionLanguageModel, world: World, device: torch.device, dtype: torch.dtype, *, learns: bool = True
+) -> None:
     """Split the weights over the processes; nothing to do for one.
 
     Each layer is a unit. The rest (embeddings, which may be tied to the head, norms, mergers) is the outermost unit.
 
-    A unit becomes float32 and moves to the device when it is split, so that no process ever holds more than one whole.
+    A unit moves to the device when it is split, so that no device ever holds more than one whole. It becomes float32 as
+    well, unless the model is frozen.
 
     Args:
         device, dtype: of the computation.
+        learns: False for a frozen model, which has no backward pass that would need its outermost unit again.
     """
     if world.size == 1:
         return
     mesh = init_device_mesh(device.type, (world.size,))
     precision = MixedPrecisionPolicy(param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32)
     for unit in (*model.model.language_model.layers, *model.model.visual.blocks, model):
-        fully_shard(unit.float(), mesh=mesh, mp_policy=precision)
+        reshards = unit is not model or not learns
+        fully_shard(unit.float() if learns else unit, mesh=mesh, mp_policy=precision, reshard_after_forward=reshards)
     setattr(model, _AS_FORWARD, MethodType(_run, model))
     register_fsdp_forward_method(model, _AS_FORWARD)
 
@@ -135,18 +172,46 @@ def _run(model: nn.Module, function: Callable[..., Result], *args: object, **kwa
 
 
 @contextmanager
-def whole_weights(model: nn.Module) -> Generator[None, None, None]:
-    """Let every process hold all weights, so that each may call the model as often as it likes. All must enter."""
-    units = [unit for unit in model.modules() if isinstance(unit, FSDPModule)]
+def whole_weights(*models: nn.Module) -> Generator[None, None, None]:
+    """Let every process hold all weights, so that each may call the models as often as it likes. All must enter."""
+    units: dict[FSDPModule, bool] = {}
+    for model in models:
+        learns = any(weight.requires_grad for weight in model.parameters())
+        units |= {unit: unit is not model or not learns for unit in model.modules() if isinstance(unit, FSDPModule)}
     for unit in units:
         unit.unshard()
-        unit.set_reshard_after_forward(False, recurse=False)
+        _set_reshard(unit, after_forward=False, after_backward=False)
     try:
         yield
     finally:
-        for unit in units:
-            unit.set_reshard_after_forward(unit is not model, recurse=False)
+        for unit, after_forward in units.items():
+            _set_reshard(unit, after_forward=after_forward, after_backward=True)
             unit.reshard()
+
+
+def _set_reshard(unit: FSDPModule, *, after_forward: bool, after_backward: bool) -> None:
+    unit.set_reshard_after_forward(after_forward, recurse=False)
+    unit.set_reshard_after_backward(after_backward, recurse=False)
+
+
+def in_update(
+    passes: Sequence[Item], model: nn.Module, settings: OptimizerSettings, *others: nn.Module
+) -> Iterator[Item]:
+    """Each pass of an update in turn, for the caller to make: forward, and backward with its gradients.
+
+    The weights are gathered once for all passes, and split again after the last; see `OptimizerSettings` for how much
+    is held meanwhile. All processes must make as many passes.
+
+    Args:
+        model: the one that learns. others: those that are only looked at.
+    """
+    if not passes:
+        return
+    with nullcontext() if settings.reshard else whole_weights(model, *others):
+        for number, each in enumerate(passes, start=1):
+            if isinstance(model, FSDPModule):
+                model.set_requires_gradient_sync(number == len(passes) or not settings.reduce_once)
+            yield each
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:

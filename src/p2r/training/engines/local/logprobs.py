@@ -39,6 +39,7 @@ from p2r.models.local.engine import VisionLanguageModel
 from p2r.models.local.patches import normalize
 from p2r.models.profiles import QWEN3_VL, PatchFormat
 from p2r.training.engines.local.attention import SharedPrefix, Stretch
+from p2r.training.engines.local.distributed import run_as_forward
 
 MAX_LOGITS = 2**27
 """Logits held at once (512 MB in float32)."""
@@ -213,10 +214,18 @@ def compute_logprobs(
     """Run the model over a packed row.
 
     Args:
-        model: with `attention.install` called on it.
+        model: with `attention.install` called on it; it may be split over processes, which then all call.
         temperature: that of sampling; logits are divided by it.
         seen: the row's images as another pass saw them; None to run the tower.
     """
+    logprobs_BT, entropy_BT = run_as_forward(model, _compute, packed, temperature, with_entropy, seen)
+    return Logprobs(logprobs_BT, packed.mask_BT, entropy_BT)
+
+
+def _compute(
+    model: VisionLanguageModel, packed: Packed, temperature: float, with_entropy: bool, seen: SeenImages | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probs and entropies as a tuple, in which FSDP finds them."""
     with nullcontext(_pixels(model, packed)) if seen is None else seen.shown_to(model, packed) as images:
         hidden_NC = model.model(
             input_ids=packed.ids_1N,
@@ -249,11 +258,7 @@ def compute_logprobs(
             logprob_m, entropy_m = _predict(*inputs)
         logprobs.append(logprob_m)
         entropies.append(entropy_m)
-    return Logprobs(
-        _lay_out(torch.cat(logprobs), packed),
-        packed.mask_BT,
-        _lay_out(torch.cat(entropies), packed) if with_entropy else None,
-    )
+    return _lay_out(torch.cat(logprobs), packed), _lay_out(torch.cat(entropies), packed) if with_entropy else None
 
 
 def _predict(

@@ -57,7 +57,7 @@ from p2r.training.engines.local.adapters import (
     frozen_engine,
     train_adapter_alone,
 )
-from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.distributed import World, split_model
 from p2r.types import Frame
 
 PAPER_VISUAL_TOKENS = 2048
@@ -225,27 +225,36 @@ def take_snapshot(policy: Policy, *, batch_size: int, world: World | None = None
 
     Args:
         batch_size: the most prompts that the other role replies to together.
-        world: the processes over which the policy will be split. That copies its weights, so these need no other copy.
+        world: the processes over which the copy is split, and the policy will be. Splitting copies weights, so there
+            is no other copy.
     """
+    world = world or World()
     if policy.base is not None:
         freeze_adapter(policy.model, policy.base.shape)
         engine = frozen_engine(policy.engine)
     else:
-        model = _copy_model(policy, is_split_later=world is not None and world.size > 1)
+        model = _copy_model(policy, is_split=world.size > 1)
+        split_model(model, world, policy.device, policy.dtype, learns=False)
         engine = replace(policy.engine, model=model)
     name = f"frozen:{policy.checkpoint.folder.name}"
     partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
     return Snapshot(engine, partner, shares_weights=policy.has_adapters)
 
 
-def _copy_model(policy: Policy, *, is_split_later: bool) -> VisionLanguageModel:
-    """Copy the model weight by weight, so that there is never a second copy of the first one's size or place."""
+def _copy_model(policy: Policy, *, is_split: bool) -> VisionLanguageModel:
+    """Copy the model weight by weight, so that there is never a second copy of the first one's size or place.
+
+    Args:
+        is_split: keep the weights where they are and share them, because splitting will copy a part of each.
+    """
     known: dict[int, object] = {}
     for weight in policy.model.parameters():
-        value = weight.detach().to(policy.device, policy.dtype, copy=not is_split_later)
+        value = weight.detach()
+        value = value if is_split else value.to(policy.device, policy.dtype, copy=True)
         known[id(weight)] = nn.Parameter(value, requires_grad=False)
     # Buffers, such as the frequencies of rotary positions, keep their float32.
-    return copy.deepcopy(policy.model, known).eval().to(policy.device)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    model = copy.deepcopy(policy.model, known).eval()  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return model if is_split else model.to(policy.device)  # pyright: ignore[reportArgumentType]
 
 
 def save_policy(policy: Policy, weights: WholeWeights, folder: Path) -> None:

@@ -1,0 +1,154 @@
+"""The batch of a step in mini-batches, shared out over the processes.
+
+With `mini_batch_prompts` an update learns from a part of the batch. The parts are taken in the order of the rows, the
+same in each pass, as by default in verl: rows were shuffled when they were drawn.
+
+A part is that of all processes, whoever sampled its groups, so that there are as many updates as one process makes.
+Some of its groups teach nothing and do not go through the model; where rows failed or groups are dead, one process
+would have much to do and another nothing. So the groups that do go through it are dealt out again: as many to each
+process, give or take one, and as evenly by tokens as taking the longest first can make it. Prompts travel with their
+images, and each only to the process that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from p2r.config import LossSettings, Phase
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.training.advantages import Compared
+from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.policy import Policy
+from p2r.training.loss import BatchSize
+from p2r.training.micro_batch import MicroBatch, Reply
+
+Row: TypeAlias = tuple[EncodedPrompt, Sequence[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class MiniBatch:
+    """The part of a batch that one update learns from. size: that of all processes."""
+
+    micros: Sequence[MicroBatch]
+    size: BatchSize
+
+
+class Taught(NamedTuple):
+    """A group that goes through the model. part: the number of its mini-batch. home: the process that sampled it."""
+
+    part: int
+    num_tokens: int
+    home: int
+
+
+def make_mini_batches(
+    policy: Policy, phase: Phase, world: World, compared: Sequence[Compared], places: Mapping[str, int] | None = None
+) -> list[MiniBatch]:
+    """This process's micro-batches of each part; parts that teach nothing in any process are left out.
+
+    Args:
+        compared: this process's groups.
+        places: the place of each row among those of the step, by its id; None where each process had as many rows, and
+            none of them failed.
+    """
+    num_prompts = None if phase.optimizer.mini_batch_prompts is None else phase.prompts_per_update
+    parts = split_groups(compared, num_prompts, world, places)
+    teaching = [[each for each in part if _teaches(each, phase.loss)] for part in parts]
+    rows = _deal_out(teaching, phase.loss, world)
+    sizes = [measure_batch(phase, world, *pair) for pair in zip(parts, teaching, strict=True)]
+    company = _find_company(compared, world)
+    most, batches = phase.optimizer.micro_batch_groups, list[MiniBatch]()
+    for own, size in zip(rows, sizes, strict=True):
+        micros = [MicroBatch(policy, phase, own[first : first + most]) for first in range(0, len(own), most)]
+        num_micros = max(world.gather([len(micros)]))
+        # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
+        micros += [MicroBatch(policy, phase, company, counts=False) for _ in range(num_micros - len(micros))]
+        if micros:
+            batches.append(MiniBatch(micros, size))
+    return batches
+
+
+def _teaches(compared: Compared, loss: LossSettings) -> bool:
+    return bool(compared.learned(loss)) and (loss.kl_coef > 0 or not compared.is_dead)
+
+
+def split_groups(
+    compared: Sequence[Compared], num_prompts: int | None, world: World, places: Mapping[str, int] | None = None
+) -> list[list[Compared]]:
+    """This process's groups in parts of so many prompts of all processes each, in the order of the rows.
+
+    A group with a parent goes where its parent goes. With None there is one part.
+    """
+    if num_prompts is None:
+        return [[*compared]]
+    own = [(place, each.group) for place, each in enumerate(compared) if each.group.parent is None]
+    keys = {place: (place if places is None else places[group.sample.id], world.rank) for place, group in own}
+    order = sorted(world.gather([*keys.values()]))
+    part_of = {key: number // num_prompts for number, key in enumerate(order)}
+    parts: list[list[Compared]] = [[] for _ in range(-(-len(order) // num_prompts))]
+    for place, each in enumerate(compared):
+        parts[part_of[keys[place if each.group.parent is None else each.group.parent[0]]]].append(each)
+    return parts
+
+
+def _deal_out(parts: Sequence[Sequence[Compared]], loss: LossSettings, world: World) -> list[list[Row]]:
+    """This process's share of the rows of each part."""
+    own: list[tuple[int, Row]] = []
+    for number, part in enumerate(parts):
+        own += [(number, (each.group.prompt, each.learned(loss))) for each in part]
+    taught = world.gather([Taught(number, count_tokens(row), world.rank) for number, row in own])
+    targets = [each.home for each in taught]
+    for number in range(len(parts)):
+        within = [place for place, each in enumerate(taught) if each.part == number]
+        for place, target in zip(within, share_out([taught[place] for place in within], world.size), strict=True):
+            targets[place] = target
+    dealt = world.deal(own, targets)
+    return [[row for number, row in dealt if number == part] for part in range(len(parts))]
+
+
+def count_tokens(row: Row) -> int:
+    """The tokens that go through the model: the prompt once, and the replies."""
+    prompt, replies = row
+    return len(prompt.token_ids) + sum(len(reply.token_ids) for reply in replies)
+
+
+def share_out(taught: Sequence[Taught], num_processes: int) -> list[int]:
+    """The process that gets each group: as many groups for each, give or take one, and about as many tokens.
+
+    The longest first, each to the process with the fewest tokens so far; where that does not decide, it stays.
+    """
+    most = -(-len(taught) // num_processes)
+    loads, counts, targets = [0] * num_processes, [0] * num_processes, [0] * len(taught)
+    for place in sorted(range(len(taught)), key=lambda place: -taught[place].num_tokens):
+        free = [process for process in range(num_processes) if counts[process] < most]
+        target = min(free, key=lambda process: (loads[process], process != taught[place].home))
+        targets[place] = target
+        loads[target] += taught[place].num_tokens
+        counts[target] += 1
+    return targets
+
+
+def _find_company(compared: Sequence[Compared], world: World) -> list[Row]:
+    """The row with which a process without a group left keeps pace: its shortest prompt, or another's."""
+    shortest = sorted(compared, key=lambda each: len(each.group.prompt.token_ids))[:1]
+    company: list[Row] = [(each.group.prompt, [Reply(each.group.rollouts[0].token_ids, 0.0)]) for each in shortest]
+    if min(world.gather([len(company)])) == 0:
+        company = world.gather(company)[:1]  # every row of some process failed
+    return company
+
+
+def measure_batch(phase: Phase, world: World, compared: Sequence[Compared], teaching: Sequence[Compared]) -> BatchSize:
+    """Rollouts and tokens of all processes. Dead groups count in the loss, whether or not they go through the model.
+
+    Args:
+        compared: this process's groups. teaching: those that do.
+    """
+    num_rollouts = sum(len(each.kept) for each in compared)  # truncated ones too
+    num_tokens, num_measured = (
+        sum(len(reply.token_ids) for each in groups for reply in each.learned(phase.loss))
+        for groups in (compared, teaching)
+    )
+    num_rollouts, num_tokens, num_measured = map(int, world.add_up([num_rollouts, num_tokens, num_measured]))
+    return BatchSize(num_rollouts, num_tokens, phase.max_response_tokens, num_measured)
