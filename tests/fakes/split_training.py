@@ -5,7 +5,8 @@
 
 Writes OUT/whole.pt and OUT/whole.json (gradients and report of an update on all groups), OUT/halves.pt and
 OUT/halves.json (of two updates on half of them each; the gradients are the second's), the same as whole with
-`reshard` into OUT/layers.* and with `reduce_once` into OUT/once.*, and a run into OUT/run.
+`reshard` into OUT/layers.* and with `reduce_once` into OUT/once.*, those of a supervised step into
+OUT/demonstrations.*, and a run into OUT/run.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from p2r.training.engines.local.distributed import World, join_world, own_part, 
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.groups import Group, Rollout
+from p2r.training.sft.encode import EncodedDemonstration
+from p2r.training.sft.update import learn_demonstrations
 from p2r.training.train import run_phases
 from p2r.training.update import Learner, learn_step
 from p2r.training.watch.watcher import Watcher
@@ -132,6 +135,22 @@ def count_held(model: torch.nn.Module) -> int:
     return sum(held.values())
 
 
+def learn_demonstrations_apart(out: Path, world: World) -> None:
+    """Learn a reply to a prompt with an image, and another to one without; in two processes, one of these in each."""
+    policy = load_policy(ModelSettings(source="nano", device="cpu", freeze_vision=True), world=world)
+    split_model(policy.model, world, policy.device, policy.dtype)
+    phase = make_recipe(out).phases()[0]
+    recorder, rows = Recorder(policy.trainable, phase.optimizer, world), list[EncodedDemonstration]()
+    for images in ((Canvas().load(),), ()):
+        prompt = policy.encoder.encode(Prompt("perceiver", "", f"Where is it? {len(images)}", images, "test"))
+        rows.append(EncodedDemonstration(prompt, prompt.token_ids[-6:], (True,) * 6))
+    settings = phase.optimizer
+    report = learn_demonstrations(policy, recorder, world, world.share(rows), 1e-4, settings=settings, pack_tokens=1)
+    if world.is_first:
+        torch.save(recorder.gradients, out / "demonstrations.pt")
+        (out / "demonstrations.json").write_text(json.dumps(asdict(report)))
+
+
 def update_in_all_ways(out: Path, world: World, own: Sequence[int]) -> None:
     update_once(out, world, own)
     halves = ("rollout.prompts_per_step=4", "optimizer.mini_batch_prompts=2")
@@ -146,6 +165,7 @@ def main() -> None:
         own = world.share(range(len(REWARDS)))
         update_in_all_ways(out, world, own)
         steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
+        learn_demonstrations_apart(out, world)
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
         asyncio.run(run_phases(recipe, Watcher(), world=world))
 

@@ -161,6 +161,20 @@ def test_no_process_copies_weights_whole_that_it_will_split(
     )
 
 
+@pytest.mark.parametrize("settings", [{}, pytest.param({"lora": {"rank": 4}}, marks=needs_peft)])
+def test_a_process_that_writes_nothing_gathers_all_weights_and_keeps_none(settings: dict[str, object]) -> None:
+    policy, asked = load(**settings), [[], []]
+    for number, keeps in enumerate((True, False)):
+
+        def whole(tensor: torch.Tensor, number: int = number) -> torch.Tensor:
+            asked[number].append(tensor.data_ptr())
+            return tensor
+
+        weights = gather_weights(policy, whole, keeps=keeps)
+        assert bool(weights.merged) is keeps and bool(weights.adapter) is (keeps and bool(settings))
+    assert asked[0] == asked[1] != []
+
+
 def test_recomputing_activations_changes_no_gradient() -> None:
     reports = [learn(policy := load(gradient_checkpointing=on), make_groups(policy)) for on in (False, True)]
     assert reports[0] is not None and reports[1] is not None

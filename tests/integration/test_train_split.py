@@ -119,6 +119,12 @@ def test_two_processes_have_the_gradients_of_one_in_the_second_mini_batch(alone:
     check_gradients(alone / "halves.pt", two_processes / "halves.pt", 1e-2)
 
 
+def test_processes_learn_from_rows_with_and_without_an_image(alone: Path, pair: Path) -> None:
+    one, two = (json.loads((folder / "demonstrations.json").read_text()) for folder in (alone, pair))
+    assert two == {name: pytest.approx(value, rel=1e-5) for name, value in one.items()}
+    check_gradients(alone / "demonstrations.pt", pair / "demonstrations.pt", 1e-5)
+
+
 def check_gradients(alone: Path, together: Path, tolerance: float) -> None:
     one, two = (torch.load(path, weights_only=True) for path in (alone, together))
     assert one.keys() == two.keys()

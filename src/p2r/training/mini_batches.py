@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from p2r.config import LossSettings, Phase
 from p2r.models.local.encoding import EncodedPrompt
@@ -35,14 +35,6 @@ class MiniBatch:
     size: BatchSize
 
 
-class Taught(NamedTuple):
-    """A group that goes through the model. part: the number of its mini-batch. home: the process that sampled it."""
-
-    part: int
-    num_tokens: int
-    home: int
-
-
 def make_mini_batches(
     policy: Policy, phase: Phase, world: World, compared: Sequence[Compared], places: Mapping[str, int] | None = None
 ) -> list[MiniBatch]:
@@ -55,12 +47,13 @@ def make_mini_batches(
     """
     num_prompts = None if phase.optimizer.mini_batch_prompts is None else phase.prompts_per_update
     parts = split_groups(compared, num_prompts, world, places)
-    teaching = [[each for each in part if _teaches(each, phase.loss)] for part in parts]
-    rows = _deal_out(teaching, phase.loss, world)
-    sizes = [measure_batch(phase, world, *pair) for pair in zip(parts, teaching, strict=True)]
     company = _find_company(compared, world)
     most, batches = phase.optimizer.micro_batch_groups, list[MiniBatch]()
-    for own, size in zip(rows, sizes, strict=True):
+    for part in parts:
+        teaching = [each for each in part if _teaches(each, phase.loss)]
+        size = measure_batch(phase, world, part, teaching)
+        rows: list[Row] = [(each.group.prompt, each.learned(phase.loss)) for each in teaching]
+        own = world.balance(rows, [count_tokens(row) for row in rows])
         micros = [MicroBatch(policy, phase, own[first : first + most]) for first in range(0, len(own), most)]
         num_micros = max(world.gather([len(micros)]))
         # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
@@ -93,50 +86,16 @@ def split_groups(
     return parts
 
 
-def _deal_out(parts: Sequence[Sequence[Compared]], loss: LossSettings, world: World) -> list[list[Row]]:
-    """This process's share of the rows of each part."""
-    own: list[tuple[int, Row]] = []
-    for number, part in enumerate(parts):
-        own += [(number, (each.group.prompt, each.learned(loss))) for each in part]
-    taught = world.gather([Taught(number, count_tokens(row), world.rank) for number, row in own])
-    targets = [each.home for each in taught]
-    for number in range(len(parts)):
-        within = [place for place, each in enumerate(taught) if each.part == number]
-        for place, target in zip(within, share_out([taught[place] for place in within], world.size), strict=True):
-            targets[place] = target
-    dealt = world.deal(own, targets)
-    return [[row for number, row in dealt if number == part] for part in range(len(parts))]
-
-
 def count_tokens(row: Row) -> int:
     """The tokens that go through the model: the prompt once, and the replies."""
     prompt, replies = row
     return len(prompt.token_ids) + sum(len(reply.token_ids) for reply in replies)
 
 
-def share_out(taught: Sequence[Taught], num_processes: int) -> list[int]:
-    """The process that gets each group: as many groups for each, give or take one, and about as many tokens.
-
-    The longest first, each to the process with the fewest tokens so far; where that does not decide, it stays.
-    """
-    most = -(-len(taught) // num_processes)
-    loads, counts, targets = [0] * num_processes, [0] * num_processes, [0] * len(taught)
-    for place in sorted(range(len(taught)), key=lambda place: -taught[place].num_tokens):
-        free = [process for process in range(num_processes) if counts[process] < most]
-        target = min(free, key=lambda process: (loads[process], process != taught[place].home))
-        targets[place] = target
-        loads[target] += taught[place].num_tokens
-        counts[target] += 1
-    return targets
-
-
 def _find_company(compared: Sequence[Compared], world: World) -> list[Row]:
     """The row with which a process without a group left keeps pace: its shortest prompt, or another's."""
     shortest = sorted(compared, key=lambda each: len(each.group.prompt.token_ids))[:1]
-    company: list[Row] = [(each.group.prompt, [Reply(each.group.rollouts[0].token_ids, 0.0)]) for each in shortest]
-    if min(world.gather([len(company)])) == 0:
-        company = world.gather(company)[:1]  # every row of some process failed
-    return company
+    return world.borrow([(each.group.prompt, [Reply(each.group.rollouts[0].token_ids, 0.0)]) for each in shortest])
 
 
 def measure_batch(phase: Phase, world: World, compared: Sequence[Compared], teaching: Sequence[Compared]) -> BatchSize:

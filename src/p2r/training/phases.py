@@ -144,12 +144,13 @@ def save_weights(state: PhaseState, folder: Path) -> float | None:
     """Write the policy as it is as a standard checkpoint. All processes must call.
 
     Returns:
-        The share of what adapters change that merging them lost; None without adapters.
+        The share of what adapters change that merging them lost; None without adapters, and in processes that do not
+        write.
 
     Raises:
         StorageError: it cannot be written.
     """
-    weights = gather_weights(state.policy, whole_tensor)
+    weights = gather_weights(state.policy, whole_tensor, keeps=state.world.is_first)
     if state.world.is_first:
         save_policy(state.policy, weights, folder)
     state.world.wait()

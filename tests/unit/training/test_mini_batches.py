@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ torch = pytest.importorskip("torch")
 from p2r.config import AdvantageSettings, parse_recipe  # noqa: E402
 from p2r.errors import ConfigError  # noqa: E402
 from p2r.training.advantages import compare_groups  # noqa: E402
-from p2r.training.engines.local.distributed import World  # noqa: E402
+from p2r.training.engines.local.distributed import World, share_out  # noqa: E402
 from p2r.training.groups import Group  # noqa: E402
-from p2r.training.mini_batches import Taught, make_mini_batches, share_out, split_groups  # noqa: E402
+from p2r.training.mini_batches import make_mini_batches, split_groups  # noqa: E402
 from p2r.training.update import Learner, UpdateReport, learn_step  # noqa: E402
 from p2r.training.watch.stopwatch import Stopwatch  # noqa: E402
 from tests.fakes.crew import run_crew  # noqa: E402
@@ -199,7 +200,7 @@ def test_an_answer_goes_where_its_box_set_goes_over_several_processes() -> None:
 
 def loads_of(lengths: Sequence[int], num_processes: int) -> tuple[list[int], list[int]]:
     """Groups and tokens of each process, from a start at which the first has all groups."""
-    targets = share_out([Taught(0, length, 0) for length in lengths], num_processes)
+    targets = share_out([(length, 0) for length in lengths], num_processes)
     tokens = [0] * num_processes
     for length, target in zip(lengths, targets, strict=True):
         tokens[target] += length
@@ -231,7 +232,15 @@ def test_many_groups_come_out_almost_even() -> None:
 
 
 def test_groups_stay_where_they_are_when_that_is_as_even() -> None:
-    assert share_out([Taught(0, 5, home) for home in (2, 0, 1)], 3) == [2, 0, 1]
+    assert share_out([(5, home) for home in (2, 0, 1)], 3) == [2, 0, 1]
+
+
+def test_items_travel_to_the_process_that_they_are_dealt_to() -> None:
+    own = [["a", "b", "c"], [], ["d"]]
+    balanced = run_crew(3, lambda world: world.balance(own[world.rank], [len(own[world.rank])] * len(own[world.rank])))
+    assert sorted(map(len, balanced)) == [1, 1, 2] and sorted(itertools.chain(*balanced)) == ["a", "b", "c", "d"]
+    assert run_crew(3, lambda world: world.borrow(own[world.rank])) == [["a"], ["a"], ["d"]]
+    assert run_crew(2, lambda world: world.borrow([])) == [[], []]
 
 
 def test_one_process_keeps_its_groups_in_their_order() -> None:

@@ -16,7 +16,8 @@ from p2r.training.watch.stopwatch import Stopwatch
 async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: int, num_steps: int) -> Step:
     """Learn the replies of one step's rows. All processes must call.
 
-    A row whose image fails twice is left out and counted. Where a process has no row left, nothing is learned.
+    A row whose image fails twice is left out and counted. Each process reads its share of the rows; those that could be
+    read are then shared out again, so that none has much more to learn than another.
 
     Args:
         rows: those of all processes.
@@ -37,8 +38,10 @@ async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: 
     encoded = [each for each in made if each is not None]
     state.failures.count("" for _ in encoded)
     state.failures.check(world)
+    encoded = world.balance(encoded, [row.num_tokens for row in encoded])
+    [num_learned_from] = world.add_up([len(encoded)])
     rate, report = rate_at(phase.optimizer, phase.lr, step, num_steps), None
-    if min(world.gather([len(encoded)])) > 0:
+    if num_learned_from:
         with watch.part("update"):
             report = learn_demonstrations(
                 policy,
@@ -49,7 +52,6 @@ async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: 
                 settings=phase.optimizer,
                 pack_tokens=phase.sft.pack_tokens,
             )
-    [num_learned_from] = world.add_up([len(encoded)])
     timing = {name: round(seconds, 4) for name, seconds in watch.seconds.items()} | {"seconds": round(watch.total, 4)}
     if report is not None:
         timing["trained_tokens_per_second"] = round(report.num_tokens / max(watch.seconds["update"], 1e-9), 1)

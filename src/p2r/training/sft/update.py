@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from p2r.config import OptimizerSettings
-from p2r.errors import TrainingError
+from p2r.errors import ConfigError, TrainingError
 from p2r.training.engines.local.distributed import World, in_update
-from p2r.training.engines.local.logprobs import compute_logprobs, pack
+from p2r.training.engines.local.logprobs import compute_logprobs, learns_to_see, pack
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy
 from p2r.training.sft.encode import EncodedDemonstration
@@ -47,7 +47,7 @@ def learn_demonstrations(
     settings: OptimizerSettings,
     pack_tokens: int,
 ) -> SftReport:
-    """Learn from this process's rows of a step. All processes must call, each with one row at least.
+    """Learn from this process's rows of a step. All processes must call, one of them with a row at least.
 
     Args:
         rate: the learning rate.
@@ -55,14 +55,17 @@ def learn_demonstrations(
         pack_tokens: the most tokens of a forward pass; a longer row has one of its own.
 
     Raises:
+        ConfigError: several processes cannot learn from these rows together.
         TrainingError: the loss or the gradient is not finite; the weights are as before.
     """
+    _check_towers(policy, world, rows, settings)
     own = sum(sum(row.learned) for row in rows), sum(row.num_tokens for row in rows)
     num_learned, num_tokens = (int(count) for count in world.add_up([float(count) for count in own]))
     passes = list(_split(rows, pack_tokens))
     num_passes = max(world.gather([len(passes)]))
     # Every process must take part in every pass; one that has nothing left repeats a row that counts for nothing.
-    idle = [list(rows[:1])] * (num_passes - len(passes))
+    company = world.borrow(rows)
+    idle = [company] * (num_passes - len(passes))
     losses: list[torch.Tensor] = []
     with policy.training():
         for place, each in enumerate(in_update([*passes, *idle], policy.model, settings)):
@@ -75,6 +78,20 @@ def learn_demonstrations(
             raise TrainingError(f"the loss is {total}", hint="a lower optimizer.lr, or model.dtype = 'float32'")
         grad_norm = optimizer.step(rate)
     return SftReport(total, grad_norm, num_learned, num_tokens)
+
+
+def _check_towers(
+    policy: Policy, world: World, rows: Sequence[EncodedDemonstration], settings: OptimizerSettings
+) -> None:
+    """Refuse steps in which one process would wait for the tower's weights or gradients of one that sees no image."""
+    if world.size == 1 or not (settings.reshard or learns_to_see(policy.model)):
+        return
+    if len({*world.gather([bool(row.prompt.grids) for row in rows])}) > 1:
+        raise ConfigError(
+            "some rows of a step have an image and some have none, which several processes cannot learn together while "
+            + ("its layers are split" if settings.reshard else "the vision tower learns"),
+            hint="optimizer.reshard = false" if settings.reshard else "model.freeze_vision = true, or one process",
+        )
 
 
 def measure_loss(policy: Policy, rows: Sequence[EncodedDemonstration]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -9,12 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from p2r.errors import TrainingError  # noqa: E402
+from p2r.errors import ConfigError, TrainingError  # noqa: E402
 from p2r.training.engines.local.distributed import World  # noqa: E402
 from p2r.training.engines.local.optimizer import Optimizer  # noqa: E402
 from p2r.training.sft.encode import EncodedDemonstration  # noqa: E402
 from p2r.training.sft.update import SftReport, learn_demonstrations  # noqa: E402
 from p2r.training.update import Learner  # noqa: E402
+from tests.fakes.crew import run_crew  # noqa: E402
 from tests.fakes.tiny_policy import make_learner, make_model, make_prompt, make_responses, repeated_logits  # noqa: E402
 
 RATE = 1e-3
@@ -32,18 +34,6 @@ class Recorder:
         return 1.5
 
 
-class Twins(World):
-    """Two processes; the other holds as many tokens, and needs three passes."""
-
-    __slots__ = ()
-
-    def gather(self, own: Sequence[object]) -> list[object]:
-        return [*own, 3]
-
-    def add_up(self, values: Sequence[float]) -> list[float]:
-        return [2 * value for value in values]
-
-
 def make_rows() -> list[EncodedDemonstration]:
     replies = make_responses([5, 2, 7])
     masks = [(True,) * 5, (False, True), (True, False, False, True, True, False, True)]
@@ -55,9 +45,12 @@ def make_rows() -> list[EncodedDemonstration]:
 
 
 def learn(
-    rows: Sequence[EncodedDemonstration], pack_tokens: int, world: World | None = None
+    rows: Sequence[EncodedDemonstration],
+    pack_tokens: int,
+    world: World | None = None,
+    learner: Learner | None = None,
 ) -> tuple[SftReport, dict[str, torch.Tensor], Learner]:
-    learner = make_learner()
+    learner = learner or make_learner()
     recorder = Recorder(learner.optimizer)
     report = learn_demonstrations(
         learner.policy,
@@ -106,14 +99,45 @@ def test_loss_and_gradient_are_the_stock_models(pack_tokens: int) -> None:
         torch.testing.assert_close(gradient.double(), expected[name], rtol=1e-5, atol=1e-7)
 
 
-def test_a_process_with_fewer_passes_takes_part_and_its_idle_passes_count_for_nothing() -> None:
-    rows = make_rows()
-    alone, own, _ = learn(rows, 10_000)
-    together, twice, _ = learn(rows, 10_000, Twins(size=2))
-    assert together.loss == pytest.approx(alone.loss, rel=1e-12)
-    assert together.num_learned == 2 * alone.num_learned
-    for name, gradient in own.items():  # divided by twice the tokens, times two as FSDP will halve it
-        torch.testing.assert_close(twice[name], gradient, rtol=1e-6, atol=1e-9)
+def freeze_tower(learner: Learner) -> Learner:
+    learner.policy.model.model.visual.requires_grad_(False)
+    return learner
+
+
+@pytest.mark.parametrize("shares", [[[0, 1, 2], []], [[2], [0, 1]], [[], [1], [0, 2]]])
+def test_wherever_rows_are_processes_learn_what_one_learns(shares: Sequence[Sequence[int]]) -> None:
+    rows, lock = make_rows(), threading.Lock()
+    alone, expected, _ = learn(rows, 1, learner=freeze_tower(make_learner()))
+
+    def work(world: World) -> tuple[SftReport, dict[str, torch.Tensor], Learner]:
+        with lock:  # weights are drawn from the one state of all threads
+            learner = freeze_tower(make_learner())
+        return learn([rows[place] for place in shares[world.rank]], 1, world, learner)
+
+    found = run_crew(len(shares), work)
+    for report, _, _ in found:
+        assert report.loss == pytest.approx(alone.loss, rel=1e-10)
+        assert (report.num_learned, report.num_tokens) == (alone.num_learned, alone.num_tokens)
+    for name, gradient in expected.items():  # FSDP takes the mean over the processes
+        mean = sum(own[name] for _, own, _ in found) / len(shares)
+        torch.testing.assert_close(mean, gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [((), "while the vision tower learns"), (("optimizer.reshard=true",), "while its layers are split")],
+)
+def test_processes_that_would_wait_for_each_other_are_told(changes: Sequence[str], message: str) -> None:
+    _, without, with_both = make_rows()
+    learner = make_learner(changes)
+    own = (learner.policy, learner.optimizer)
+
+    def work(world: World) -> SftReport:
+        row = (without, with_both)[world.rank]
+        return learn_demonstrations(*own, world, [row], RATE, settings=learner.phase.optimizer, pack_tokens=100)
+
+    with pytest.raises(ConfigError, match=f"some have none.*{message}"):
+        run_crew(2, work)
 
 
 def test_learning_lowers_the_loss() -> None:

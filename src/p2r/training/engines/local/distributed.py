@@ -68,6 +68,16 @@ class World:
         dist.all_gather_object(parts, list(own))
         return [part[k] for k in range(max(map(len, parts))) for part in parts if k < len(part)]
 
+    def borrow(self, own: Sequence[Item]) -> list[Item]:
+        """The first of these items, or of another process's where there is none; [] where no process has any."""
+        first = list(own[:1])
+        found = first if min(self.gather([len(first)])) else self.gather(first)
+        return first or found[:1]
+
+    def balance(self, own: Sequence[Item], sizes: Sequence[int]) -> list[Item]:
+        """Share the items of all processes out again: as many for each, give or take one, and about as much in size."""
+        return self.deal(own, share_out(self.gather([(size, self.rank) for size in sizes]), self.size))
+
     def deal(self, own: Sequence[Item], targets: Sequence[int]) -> list[Item]:
         """Send items to the processes that they are for; returns those that are for this one.
 
@@ -107,6 +117,26 @@ class World:
         """Wait until all processes have called this."""
         if self.size > 1:
             dist.barrier()
+
+
+def share_out(sized: Sequence[tuple[int, int]], num_processes: int) -> list[int]:
+    """The process that gets each item: as many items for each, give or take one, and about as much in size.
+
+    The largest first, each to the process with the least so far; where that does not decide, it stays where it is.
+
+    Args:
+        sized: size and present process of each item.
+    """
+    most = -(-len(sized) // num_processes)
+    loads, counts, targets = [0] * num_processes, [0] * num_processes, [0] * len(sized)
+    for place in sorted(range(len(sized)), key=lambda place: -sized[place][0]):
+        size, home = sized[place]
+        free = [process for process in range(num_processes) if counts[process] < most]
+        target = min(free, key=lambda process: (loads[process], process != home))
+        targets[place] = target
+        loads[target] += size
+        counts[target] += 1
+    return targets
 
 
 @contextmanager

@@ -290,23 +290,32 @@ def save_policy(policy: Policy, weights: WholeWeights, folder: Path) -> None:
             write_adapter(draft / ADAPTER_FOLDER, rounded, *about)
 
 
-def gather_weights(policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor]) -> WholeWeights:
+def gather_weights(
+    policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor], *, keeps: bool = True
+) -> WholeWeights:
     """All weights, with the adapters and without.
 
     Args:
         whole: gathers a tensor that is split over processes.
+        keeps: False for nothing, in a process that only takes part: the weights of a large model fit into a host's
+            memory once, but not once for each process.
     """
     merged: dict[str, torch.Tensor] = {}
     adapter: dict[str, torch.Tensor] = {}
     for name, tensor in policy.model.state_dict().items():
-        if not is_adapter(name):
-            merged[name.replace(".base_layer.", ".")] = whole(tensor.detach())
-        elif f".{ADAPTER}." in name:
-            adapter[name_in_peft(name)] = whole(tensor.detach())
+        if is_adapter(name) and f".{ADAPTER}." not in name:
+            continue
+        value = whole(tensor.detach())
+        if keeps and is_adapter(name):
+            adapter[name_in_peft(name)] = value
+        elif keeps:
+            merged[name.replace(".base_layer.", ".")] = value.to(policy.dtype)
     if policy.base is None:
         return WholeWeights(merged, {}, None)
     squared_error = squared_change = 0.0
     for name, change in adapter_changes(policy.model, whole):
+        if not keeps:
+            continue
         before = merged[name].float()
         merged[name] = (before + change).to(policy.dtype)
         squared_error += float((merged[name].double() - before.double() - change.double()).square().sum())
