@@ -91,7 +91,8 @@ class DifficultySettings(Frozen):
     def _has_one_rule(self) -> DifficultySettings:
         if self.keep is not None and self.rule == "weight":
             raise ValueError(
-                'rule = "weight" draws rows by their rewards, and keep chooses them by right answers: leave out one of them'
+                'rule = "weight" draws rows by their rewards, and keep chooses them by right answers: '
+                "leave out one of them"
             )
         return self
 
