@@ -26,7 +26,7 @@ import os, signal
 from p2r.cli import sample
 from p2r.cli.app import app
 from p2r.training.rows import difficulty
-difficulty.CHUNK = 2
+difficulty.CHUNK = 2  # rows at a time
 sample.tell_progress = lambda console, done, total: os.kill(os.getpid(), signal.{sign}) if done == {after} else None
 app({arguments!r})
 """

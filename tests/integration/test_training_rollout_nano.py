@@ -97,6 +97,16 @@ def test_the_plan_says_what_a_recipe_would_do() -> None:
     assert "GiB on the device at most" in lines
 
 
+def test_the_plan_counts_pre_rollouts_where_they_are_made() -> None:
+    keeping = ['schedule=[{role="answerer", data={difficulty={keep="easy"}}}, {role="answerer", steps=3}]']
+    recipe = load_recipe(RECIPE, [*CHANGES, *keeping, "data.difficulty={keep='medium', num_rollouts=5}"])
+    lines = list(describe_plan(recipe, probe=False))
+    before = "20 rollouts before it tell which of 4 rows to train on; the steps below are those of all rows"
+    assert f"phase 0-answerer: {before}" in lines
+    assert "phase 1-answerer: trains on rows as phase 0-answerer measures them" in lines
+    assert f"in all: {20 + 16 + 3 * 16} rollouts (control: none)" in lines
+
+
 def test_the_plan_of_a_single_step_is_in_the_singular() -> None:
     recipe = load_recipe(RECIPE, [*CHANGES, "schedule.0.steps=1"])
     assert any(line.startswith("phase 0-perceiver: 1 step of 4 rows") for line in describe_plan(recipe, probe=False))

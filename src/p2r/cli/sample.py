@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ from p2r.config import Recipe, parse_recipe
 from p2r.errors import ConfigError, P2RError, count_nouns, excerpt, mask_secrets
 from p2r.images.find import is_url
 from p2r.models.load import runs_on_torch
-from p2r.runs.difficulty import KINDS, Kind, count_kinds, count_right, describe_kinds, draw_histogram
+from p2r.runs.difficulty import KINDS, Kind, count_kinds, count_right, describe_kinds, draw_histogram, is_told
 
 if TYPE_CHECKING:
     from p2r.training.sample import SampledRows
@@ -165,6 +166,7 @@ def sample(
         except KeyboardInterrupt:
             print_error(f"interrupted; what was measured is kept in {out}", "the same command resumes")
             raise typer.Exit(INTERRUPTED) from None
+    _warn(found)
     if as_json:
         print(json.dumps(_describe(found), indent=2))
     else:
@@ -242,8 +244,8 @@ ROLLED = "rows rolled out"
 
 
 def tell_progress(console: Console, done: int, total: int) -> None:
-    """Say how far a run has come where no bar is shown."""
-    if not console.is_terminal and done:
+    """Say how far a run has come where no bar is shown, in about ten lines."""
+    if not console.is_terminal and done and is_told(done, total):
         console.print(f"{done:,} of {count_nouns(total, 'row')} rolled out", markup=False, soft_wrap=True)
 
 
@@ -260,29 +262,34 @@ def _describe(found: SampledRows) -> dict[str, object]:
     }
 
 
+def _warn(found: SampledRows) -> None:
+    """Say which rows have no kind, or no place in the files."""
+    console = make_console(stderr=True)
+    unjudged = [row for row in found.found if row.kind == "unjudged"]
+    if unjudged:
+        first = unjudged[0]
+        count = count_nouns(len(unjudged), "row is unjudged", "rows are unjudged")
+        text = f"{count}, because rollouts failed; the first is {first.id}: {first.failure}"
+        console.print(text, markup=False, soft_wrap=True)
+    if found.note:
+        console.print(found.note, markup=False, soft_wrap=True)
+
+
 def _show(found: SampledRows) -> None:
     from p2r.training.rows.piles import name_pile
 
-    console, errors = make_console(), make_console(stderr=True)
-    counts = count_kinds(found.found)
+    console, counts = make_console(), count_kinds(found.found)
 
-    def say(text: str, to: Console = console) -> None:
-        to.print(text, markup=False, soft_wrap=True)
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
 
     for line in draw_histogram(found.found, found.num_rollouts):
         say(line)
     say(f"{count_nouns(len(found.rows), 'row')}: {describe_kinds(counts)}; a file of each kind is in {found.folder}")
-    if found.note:
-        say(found.note, errors)
-    if counts["unjudged"]:
-        first = next(row.id for row in found.found if row.kind == "unjudged")
-        rows = count_nouns(counts["unjudged"], "row", "rows")
-        say(
-            f"{rows} could not be judged in every rollout, the first with the id {first}: neither easy nor hard", errors
-        )
     wanted: tuple[Kind, ...] = ("medium", "easy")
     best: Kind | None = next((kind for kind in wanted if counts[kind]), None)
     if best is None:
         say("no row teaches this model: give easier rows, or another model")
     else:
-        say(f"to train on the {best} ones: p2r train RECIPE --set data.source={name_pile(found.folder, best)}")
+        setting = shlex.quote(f"data.source={name_pile(found.folder, best)}")
+        say(f"to train on the {best} ones: p2r train RECIPE --set {setting}")

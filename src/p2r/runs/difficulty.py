@@ -11,6 +11,7 @@ and, where rows are kept by right answers, the rows of each kind: easy.jsonl, me
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 DIFFICULTY_FILE = "rows.jsonl"
 HISTOGRAM_FILE = "histogram.txt"
+CHUNK = 64
+"""Rows that are measured and written together."""
+MOST_LINES = 10
+"""Lines that say how far a measurement has come."""
 BAR_WIDTH = 40
 """Characters of the longest bar."""
 
@@ -61,7 +66,8 @@ class RowDifficulty(Frozen):
     num_judged: rollouts with a reward. mean: of these rewards; None when none was judged. variance: None when fewer
         than two were.
     num_rollouts: its rollouts; 0 when its image, evidence or prompt failed. num_right, num_wrong: those whose answer
-        was judged right, or wrong; the others failed. Older versions did not write these three.
+        was judged right, or wrong; the others failed. failure: why most of those did; "" without any. Older versions
+        did not write these four.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -73,6 +79,7 @@ class RowDifficulty(Frozen):
     num_rollouts: int = 0
     num_right: int = 0
     num_wrong: int = 0
+    failure: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -90,6 +97,11 @@ class RowDifficulty(Frozen):
         if self.num_right + self.num_wrong < max(self.num_rollouts, 1):
             return "unjudged"
         return "easy" if self.num_right else "hard"
+
+
+def is_told(done: int, total: int) -> bool:
+    """Tell whether it is worth a line that so many rows are measured."""
+    return done == total or done // CHUNK % math.ceil(total / CHUNK / MOST_LINES) == 0
 
 
 def is_measurement(folder: Path) -> bool:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 pytest.importorskip("torch")
 
+from p2r.cli import sample
 from p2r.cli.app import app
 from p2r.cli.sample import settings_as_arguments
 from p2r.errors import DataError
+from p2r.runs.difficulty import RowDifficulty
+from p2r.training.sample import SampledRows
+from tests.fakes.training import make_sample
 
 
 @pytest.fixture
@@ -90,3 +94,48 @@ def test_settings_are_named_as_arguments(text: str, expected: str) -> None:
     with pytest.raises(DataError) as caught, settings_as_arguments():
         raise DataError("x", hint=text)
     assert expected in caught.value.hint
+
+
+def show(monkeypatch: pytest.MonkeyPatch, *counts: tuple[int, int], note: str = "", folder: str = "my out") -> Result:
+    """Run the command as if it had found rows with so many right and wrong answers in two rollouts."""
+    found = [
+        RowDifficulty(
+            id=f"r{number}", num_judged=2, mean=None, variance=None, num_rollouts=2, num_right=right, num_wrong=wrong,
+            failure="" if right + wrong == 2 else "the server has gone",
+        )
+        for number, (right, wrong) in enumerate(counts)
+    ]  # fmt: skip
+    rows = [make_sample(row.id) for row in found]
+    monkeypatch.setattr(sample, "_run", lambda _: SampledRows(Path(folder), rows, found, 2, note))
+    return CliRunner().invoke(app, ["sample", "needles", "--num", "4", "--rollouts", "2"])
+
+
+def test_what_was_found_is_said_with_the_next_step(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = show(monkeypatch, (2, 0), (1, 1), (0, 2))
+    assert result.exit_code == 0, result.output
+    assert "3 rows: 1 easy, 1 medium, 1 hard; a file of each kind is in my out" in result.stdout
+    assert "to train on the medium ones: p2r train RECIPE --set 'data.source=my out/medium.jsonl'" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([(2, 0), (0, 2)], "to train on the easy ones: p2r train RECIPE --set data.source=out/easy.jsonl"),
+        ([(0, 2)], "no row teaches this model: give easier rows, or another model"),
+        ([(0, 0)], "no row teaches this model: give easier rows, or another model"),
+    ],
+)
+def test_the_next_step_fits_what_was_found(
+    rows: Path, monkeypatch: pytest.MonkeyPatch, counts: list[tuple[int, int]], said: str
+) -> None:
+    assert show(monkeypatch, *counts, folder="out").stdout.splitlines()[-1] == said
+
+
+def test_rows_without_a_kind_or_a_place_are_said(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = show(monkeypatch, (2, 0), (1, 0), (0, 0), note="1 row has no place in the files")
+    assert result.stderr == (
+        "2 rows are unjudged, because rollouts failed; the first is r1: the server has gone\n"
+        "1 row has no place in the files\n"
+    )
+    assert "1 easy, 0 medium, 0 hard, 2 unjudged" in result.stdout

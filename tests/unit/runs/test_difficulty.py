@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.runs.difficulty import Kind, RowDifficulty, count_kinds, count_right, describe_kinds, draw_histogram
+from p2r.runs.difficulty import (
+    CHUNK,
+    Kind,
+    RowDifficulty,
+    count_kinds,
+    count_right,
+    describe_kinds,
+    draw_histogram,
+    is_told,
+)
 
 
 def make(num_right: int, num_wrong: int, num_rollouts: int = 4) -> RowDifficulty:
@@ -41,6 +50,13 @@ def test_a_row_is_of_a_kind_when_that_is_certain(num_right: int, num_wrong: int,
 def test_a_measurement_of_an_older_version_is_read_and_claims_no_kind() -> None:
     old = RowDifficulty.model_validate_json('{"id": "a", "num_judged": 4, "mean": 0.0, "variance": 0.0}')
     assert old.kind == "unjudged" and not old.is_alive
+
+
+@pytest.mark.parametrize(
+    ("total", "told"), [(5, [5]), (640, [*range(64, 641, 64)]), (1000, [128, 256, 384, 512, 640, 768, 896, 1000])]
+)
+def test_progress_is_told_in_about_ten_lines(total: int, told: list[int]) -> None:
+    assert [done for done in [*range(CHUNK, total, CHUNK), total] if is_told(done, total)] == told
 
 
 def test_kinds_are_counted_and_said() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,14 @@ from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
-from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
+from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds, is_told
 from p2r.runs.training import DIFFICULTY_FOLDER, read_rows
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.memo import Memo
 from p2r.training.phases import PhaseState, make_roller
 from p2r.training.rows.check import TrainingData, load_training_data
-from p2r.training.rows.difficulty import CHUNK, ChosenRows, PreRolloutSettings, choose_rows, measure_difficulty
+from p2r.training.rows.difficulty import ChosenRows, PreRolloutSettings, choose_rows, measure_difficulty
 from p2r.training.rows.order import RowOrder
 from p2r.training.rows.piles import write_piles
 from p2r.training.state.run_folder import RunFolder
@@ -34,8 +33,6 @@ from p2r.types import Sample
 
 PHASES_A_SEED = 1000
 """Phases per seed: each phase shuffles its rows by a seed of its own."""
-MOST_LINES = 10
-"""Lines that say how far the pre-rollouts of a phase have come."""
 
 
 def load_rows(recipe: Recipe) -> dict[int, TrainingData]:
@@ -156,7 +153,7 @@ async def _measure_rows(
     )
 
     def tell(done: int, total: int) -> None:
-        if done == total or done // CHUNK % math.ceil(total / CHUNK / MOST_LINES) == 0:
+        if is_told(done, total):
             so_far = min(done * world.size, len(rows))
             say(f"phase {phase.name}: difficulty of {so_far:,} of {count_nouns(len(rows), 'row')} measured")
 

@@ -11,6 +11,7 @@ only the chunk under way is measured again. Chunks share nothing, so a resumed r
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,17 @@ from pathlib import Path
 from p2r.config import DifficultySettings
 from p2r.errors import DataError, count_nouns
 from p2r.files import Log, explain_write_errors, write_lines
-from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
+from p2r.runs.difficulty import CHUNK, DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
 from p2r.runs.store import check_settings
 from p2r.runs.training import read_rows
 from p2r.statistics import mean_of
-from p2r.training.groups import Group
+from p2r.training.groups import Group, Rollout
 from p2r.training.rollout import Roller
 from p2r.training.rows.order import RowOrder
 from p2r.types import Frozen, Sample
 
-CHUNK = 64
-"""Rows that are measured and written together."""
+UNASKED = "its image, its evidence, or its prompt failed"
+UNKNOWN = "no answer was judged"
 
 
 class PreRolloutSettings(Frozen):
@@ -113,7 +114,14 @@ def describe_rewards(row: str, group: Group | None) -> RowDifficulty:
         num_rollouts=len(rollouts),
         num_right=sum(rollout.is_correct is True for rollout in rollouts),
         num_wrong=sum(rollout.is_correct is False for rollout in rollouts),
+        failure=UNASKED if group is None else _find_cause(rollouts),
     )
+
+
+def _find_cause(rollouts: Sequence[Rollout]) -> str:
+    """Return why most of the rollouts without a verdict failed; "" without any."""
+    causes = Counter(rollout.failure or UNKNOWN for rollout in rollouts if rollout.is_correct is None)
+    return causes.most_common(1)[0][0] if causes else ""
 
 
 def choose_rows(

@@ -14,12 +14,12 @@ pytest.importorskip("torch")
 from p2r.config import DifficultySettings
 from p2r.dialogue import Prompt
 from p2r.errors import DataError, ImageError, StorageError
-from p2r.runs.difficulty import RowDifficulty
+from p2r.runs.difficulty import CHUNK, RowDifficulty
 from p2r.runs.training import read_rows
 from p2r.training.groups import Group, Rollout
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.rollout import Roller
-from p2r.training.rows.difficulty import CHUNK, PreRolloutSettings, choose_rows, describe_rewards, measure_difficulty
+from p2r.training.rows.difficulty import PreRolloutSettings, choose_rows, describe_rewards, measure_difficulty
 from p2r.types import Sample
 from tests.fakes.training import (
     BOX,
@@ -205,6 +205,8 @@ async def test_a_row_whose_rollouts_all_fail_is_not_hard(tmp_path: Path) -> None
     roller = make_roller("partner.max_error_rate=1.0")
     found = await measure_difficulty(roller, rows, tmp_path, SETTINGS, on_progress=ignore)
     assert [row.kind for row in found] == ["unjudged", "unjudged", "hard"]
+    assert found[0].failure == "its image, its evidence, or its prompt failed" and found[2].failure == ""
+    assert "no number" in found[1].failure
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("easy", ["easy"]), ("medium", ["mixed1", "mixed2"])])

@@ -61,6 +61,7 @@ def test_each_row_is_in_the_file_of_its_kind_in_order(tmp_path: Path, image: Fil
         {"gold_boxes": (Box(x1=1, y1=2, x2=30.5, y2=40, label="sail"), Box(x1=5, y1=5, x2=9, y2=9))},
         {"nothing_there": True},
         {"category": "attribute", "cluster": "q7"},
+        {"key_words": ("Sail", "red star")},
         {"options": (), "answer_form": "free_form", "target": "a red kite"},
         {"options": (), "answer_form": "number", "target": "12"},
         {"options": (), "answer_form": "number", "question": "How many?\nA. red\nB. blue", "target": "3"},
