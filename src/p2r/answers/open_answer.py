@@ -25,7 +25,9 @@ def read_open(text: str, form: OpenForm, where: Where) -> Found | None:
     """Return (rule, start, end) of the answer in `text`, or None."""
     if where == "cut_tag" or not text.strip():
         return None
-    if where == "tag":
+    if where == "section" and not _BOXED.search(text):
+        text = text[: _FIRST_LINE.match(text).end()]  # type: ignore[union-attr]
+    if where in ("tag", "section"):
         return _read_tag(text, form)
     if stated := list(_find_stated(text, ends_complete=where == "reply")):
         chosen = _choose(text, form, stated)
@@ -41,6 +43,8 @@ def read_open(text: str, form: OpenForm, where: Where) -> Found | None:
     return _read_short(text, form)
 
 
+_FIRST_LINE = re.compile(r"(?:[^\w\n]*(?:```\w*[ \t]*)?\n)*[^\n]*")
+"""The first line with a word in it, and what precedes it, such as the mark of a code block."""
 _LONGEST_CHARS = 600
 _MOST_STOPS = 12
 _MOST_WORDS = 8

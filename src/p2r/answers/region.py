@@ -1,7 +1,8 @@
-"""Find where in a reply the answer is: in an answer tag, after the thinking, or anywhere.
+"""Find where in a reply the answer is: in an answer tag, in a section of its own, after the thinking, or anywhere.
 
-The last closed tag that is not empty wins: a revised answer is the answer. In thinking that never ended, and before a
-tag that was opened and left empty, only what is called the answer in words is one.
+The last closed tag that is not empty wins: a revised answer is the answer. So does the last section of the final answer
+(`sections`) in a reply without a tag. In thinking that never ended, and before a tag or a section that was opened and
+left empty, only what is called the answer in words is one.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import unicodedata
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-Where = Literal["tag", "cut_tag", "reply", "thought"]
+from p2r.answers.sections import find_final_answer
+
+Where = Literal["tag", "cut_tag", "section", "reply", "thought"]
 
 
 class Region(NamedTuple):
     """A part of a reply. `text` is `reply[start:end]` with blanks in place of markup.
 
-    where: "tag", a closed answer tag; "cut_tag", a tag that never closed; "reply", what follows the thinking;
-        "thought", text in which an answer counts only when it is called the answer.
+    where: "tag", a closed answer tag; "cut_tag", a tag that never closed; "section", what is under the heading of the
+        final answer; "reply", what follows the thinking; "thought", text in which an answer counts only when it is
+        called the answer.
     """
 
     text: str
@@ -81,6 +85,10 @@ def _locate(plain: str, speech: str, thought_end: int) -> tuple[int, int, Where]
             return thought_end, opened.start(), "thought"
         cut_close = plain.find("</", opened.end())
         return (opened.end(), cut_close, "tag") if cut_close >= 0 else (opened.end(), len(plain), "cut_tag")
+    section = find_final_answer(plain, thought_end)
+    if section is not None:
+        is_filled = speech[slice(*section)].strip()
+        return (*section, "section") if is_filled else (thought_end, section[0], "thought")
     if thought_end == 0 and _THINK.search(plain):
         return 0, len(plain), "thought"
     stray_close = next((tag for tag in tags if speech[thought_end : tag.start()].strip()), None)

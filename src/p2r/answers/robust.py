@@ -24,26 +24,29 @@ def read_robust(
 ) -> Answer:
     """Read the answer as `extract_answer` describes.
 
-    In a reply that was cut off, as in thinking that never ended, an answer counts only when it is called one.
+    In a reply that was cut off, as in thinking that never ended, an answer counts only when it is called one. A section
+    of the final answer is read like an answer tag, as far as its first line where no options are given.
 
     Returns:
         An answer whose rule is "none", or the place and the rule that found it, such as "tag/letter" or "reply/phrase".
         An option that does not exist has a text but no letter.
     """
     text, start, where = find_region(reply)
+    kind = "cut_tag" if where == "section" and finish_reason == "length" else where
+    is_answer = kind in ("tag", "section")
     if len(text) > _LONGEST_READ_CHARS:
         start += len(text) - _LONGEST_READ_CHARS
         text = text[-_LONGEST_READ_CHARS:]
     if form == "choice":
         is_cut = where == "reply" and (finish_reason == "length" or _breaks_off(text, options))
-        choice = read_choice(text, options, committed=where == "tag", explicit_only=where == "thought" or is_cut)
+        choice = read_choice(text, options, committed=is_answer, explicit_only=where == "thought" or is_cut)
         if choice is None and is_cut:
             choice = read_opening(text, options)
         if choice is None:
             return Answer(text=None)
         span = (start + choice.start, start + choice.end)
         return Answer(text=reply[slice(*span)], letter=choice.letter, rule=f"{where}/{choice.rule}", span=span)
-    found = read_open(text, form, "thought" if where == "reply" and finish_reason == "length" else where)
+    found = read_open(text, form, "thought" if where == "reply" and finish_reason == "length" else kind)
     if found is None:
         return Answer(text=None)
     rule, first, last = found

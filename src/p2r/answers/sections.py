@@ -24,6 +24,16 @@ def find_section(reply: str, heading: str) -> str | None:
     return None if match is None else reply[match.end() :].partition(_MARK)[0].strip()
 
 
+def find_final_answer(reply: str, start: int = 0) -> tuple[int, int] | None:
+    """Return start and end of the text under the last heading of the final answer, from `start` on; None without it."""
+    found = list(_PATTERNS[FINAL_ANSWER].finditer(reply, start))
+    if not found:
+        return None
+    begin = found[-1].end()
+    end = reply.find(_MARK, begin)
+    return begin, end if end >= 0 else len(reply)
+
+
 def has_all_sections(reply: str) -> bool:
     """Tell whether all of `HEADINGS` are in a reply, in whatever order."""
     return all(pattern.search(reply) for pattern in _PATTERNS.values())

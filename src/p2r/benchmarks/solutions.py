@@ -1,10 +1,11 @@
-"""The answer in a solution: data sets wrap it in thinking, answer tags, a LaTeX box or a dialect's own box."""
+"""The answer in a solution: data sets wrap it in thinking, tags, sections, a LaTeX box or a dialect's own box."""
 
 from __future__ import annotations
 
 import re
 
 from p2r.answers.region import find_region
+from p2r.answers.sections import find_final_answer
 
 _WRAPPED = re.compile(r"</?think(?:ing)?>|</?\s*answer\s*>|\\f?box(?:ed)?\s*\{|<\|begin_of_box\|>", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{", re.IGNORECASE)
@@ -19,7 +20,7 @@ def unwrap_solution(solution: str) -> str:
     Of several boxes or answer tags the last one counts, as in a reply.
     """
     text = solution.strip()
-    if not _WRAPPED.search(text):
+    if not _WRAPPED.search(text) and find_final_answer(text) is None:
         return text
     text = _THINKING.sub(r"<\1think>", text)
     region = find_region(text)
