@@ -82,13 +82,7 @@ async def test_processes_end_their_pre_rollouts_together(
     monkeypatch.setattr(choose, "make_roller", lambda *_, **__: None)
     monkeypatch.setattr(choose, "fingerprint_weights", lambda _: "w")
     recipe = make_recipe(["data.difficulty.rule=drop"])
-    policy = SimpleNamespace(model=nn.Module(), checkpoint=SimpleNamespace(folder=Path()))
-    state: Any = SimpleNamespace(
-        phase=make_phase(recipe=recipe),
-        world=Pair(others=(other, rows[1])),
-        policy=policy,
-        whole_weights=contextlib.nullcontext,
-    )
+    state = make_state(make_phase(recipe=recipe), Pair(others=(other, rows[1])))
     run: Any = SimpleNamespace(process_folder=lambda *_: Path())
     choosing = choose.choose_phase_rows(
         recipe, state, [make_sample("a"), make_sample("b")], run, print, StopRequest(print)
@@ -118,7 +112,8 @@ def measure_row(name: str) -> RowDifficulty:
 
 def make_state(phase: Phase, world: World | None = None) -> Any:  # noqa: ANN401
     policy = SimpleNamespace(model=nn.Module(), checkpoint=SimpleNamespace(folder=Path()))
-    return SimpleNamespace(phase=phase, world=world or World(), policy=policy)
+    whole_weights = contextlib.nullcontext
+    return SimpleNamespace(phase=phase, world=world or World(), policy=policy, whole_weights=whole_weights)
 
 
 def make_run(folder: Path) -> Any:  # noqa: ANN401
