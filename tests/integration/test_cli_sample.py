@@ -103,6 +103,19 @@ def test_a_finished_measurement_is_shown_again_and_another_one_refused(whole: tu
     assert "holds another run" in other.stderr and "give another --out" in other.stderr
 
 
+def test_the_same_rows_named_from_elsewhere_are_the_same(
+    whole: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _ = whole
+    monkeypatch.chdir(out)
+    sample("medium.jsonl", "--out", str(tmp_path / "out"))
+    monkeypatch.chdir(tmp_path)
+    sample(os.path.relpath(out / "medium.jsonl"), "--out", "out")
+    other = CliRunner().invoke(app, ["sample", str(out / "hard.jsonl"), "--out", "out", *SAMPLING])
+    assert other.exit_code == 1
+    assert "rows was " in other.stderr and "the questions, right answers or boxes" not in other.stderr
+
+
 def test_counts_as_json(whole: tuple[Path, Result]) -> None:
     out, _ = whole
     found = json.loads(sample("needles", "--num", "7", "--out", str(out), "--json").stdout)

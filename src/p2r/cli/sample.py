@@ -16,18 +16,17 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from p2r.cli.allocator import share_heaps
-from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.guard import INTERRUPTED, MODEL_VARIABLE, print_error
 from p2r.cli.options import (
+    DATA,
     MODEL,
     RUN,
     BoxFrame,
     Device,
     Dtype,
     ImageFolder,
-    JudgeSpec,
     MaxErrorRate,
     MaxPixels,
-    ModelSpec,
     Seed,
     SkipBad,
     Split,
@@ -86,7 +85,12 @@ def sample(
         ),
     ],
     rollouts: Annotated[int, typer.Option(min=2, help="Answer each row this often.", rich_help_panel=RUN)] = 8,
-    model: ModelSpec = "nano",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Sample with nano, a checkpoint folder, or a hub id.", envvar=MODEL_VARIABLE, rich_help_panel=MODEL
+        ),
+    ] = "nano",
     role: Annotated[
         Literal["answerer", "perceiver", "reasoner"],
         typer.Option(
@@ -108,11 +112,21 @@ def sample(
             rich_help_panel=MODEL,
         ),
     ] = None,
-    judge_model: JudgeSpec = None,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the model at this URL#name judge free answers whose words are not the target's.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     frame: BoxFrame = None,
     max_pixels: MaxPixels = None,
     num: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first so many rows; needles need it.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, help="Use only the first so many rows; needles need it.", show_default=False, rich_help_panel=DATA
+        ),
     ] = None,
     seed: Seed = 0,
     split: Split = None,

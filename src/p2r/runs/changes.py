@@ -17,7 +17,7 @@ ORDER = (
 
 QUESTIONS = "benchmark_fingerprint"
 HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
-    QUESTIONS: ("the questions, right answers or boxes are others", frozenset({"benchmark"})),
+    QUESTIONS: ("the questions, right answers or boxes are others", frozenset({"benchmark", "rows", "num_rows"})),
     "prompt_fingerprint": ("the prompts are worded otherwise", frozenset({"prompts"})),
     "roles": (
         "the model, its budget or its decoding is another",

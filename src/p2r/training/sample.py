@@ -135,10 +135,10 @@ def _describe(recipe: Recipe, phase: Phase, data: TrainingData, prompts: PromptS
     assert phase.data.difficulty is not None, "checked above"
     judge = phase.reward.judge
     return SampleSettings(
-        rows=data.source,
+        rows=_make_absolute(data.source),
         benchmark_fingerprint=data.fingerprint,
         num_rows=len(data.rows),
-        model=recipe.model.source,
+        model=_make_absolute(recipe.model.source),
         model_weights=fingerprint_weights(policy.checkpoint.folder),
         dtype=str(policy.dtype).removeprefix("torch."),
         frame=recipe.model.frame,
@@ -153,3 +153,8 @@ def _describe(recipe: Recipe, phase: Phase, data: TrainingData, prompts: PromptS
         judge_model="#".join(filter(None, (judge.url, judge.model))) if isinstance(judge, JudgeSettings) else None,
         seed=recipe.seed,
     )
+
+
+def _make_absolute(spec: str) -> str:
+    """Return a path as it is named from everywhere, and any other name as it is."""
+    return str(Path(spec).expanduser().resolve()) if Path(spec).expanduser().exists() else spec

@@ -48,6 +48,7 @@ def shares(recipe: Recipe) -> bool:
         ({}, {"data": {"difficulty": {"keep": "medium", "num_rollouts": 4}}}, False),
         # A phase that goes by rewards measures its own
         ({"data": {"difficulty": {"rule": "drop"}}}, {}, False),
+        ({"data": {"difficulty": {"rule": "drop"}}, "reward": {"set": "paper"}}, {}, False),
     ],
 )
 def test_phases_that_ask_the_same_share_a_measurement(
