@@ -27,6 +27,7 @@ from p2r.cli.options import (
     ImageFolder,
     MaxErrorRate,
     MaxPixels,
+    NumAtOnce,
     Seed,
     SkipBad,
     Split,
@@ -134,6 +135,7 @@ def sample(
     skip_bad: SkipBad = 0,
     out: Annotated[Path, typer.Option(help="Write into this folder.", rich_help_panel=RUN)] = Path("runs/sample"),
     max_error_rate: MaxErrorRate = 0.1,
+    num_at_once: NumAtOnce = 8,
     device: Device = None,
     dtype: Dtype = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.", rich_help_panel=RUN)] = False,
@@ -169,7 +171,8 @@ def sample(
                     skip_bad=skip_bad, difficulty={"num_rollouts": rollouts, "keep": "medium"},
                 ),
                 "rollout": _leave_out_none(
-                    temperature=temperature, top_p=top_p, prompts=prompts, max_new_tokens=tokens
+                    temperature=temperature, top_p=top_p, prompts=prompts, max_new_tokens=tokens,
+                    prompts_at_once=num_at_once,
                 ),
                 "reward": reward,
                 "partner": {"max_error_rate": max_error_rate},

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from p2r.config import JudgeSettings, Phase, Recipe, as_measured
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, ModelError
 from p2r.files import explain_write_errors, lock_folder, unlock_folder
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
+from p2r.models.local.devices import is_out_of_memory
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.prompts import PromptSet, load_prompt_set
@@ -89,7 +90,15 @@ async def sample_rows(
             place = folder / EVIDENCE_FOLDER
             evidence = closing.enter_context(open_evidence(recipe, place, partner, prompts, settings.model_weights))
         roller = _make_roller(recipe, phase, policy, partner, prompts, evidence)
-        found = await measure_difficulty(roller, data.rows, folder, settings, on_progress=on_progress)
+        try:
+            found = await measure_difficulty(roller, data.rows, folder, settings, on_progress=on_progress)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"out of memory: {str(error).partition('. ')[0]}",
+                hint="lower `num_at_once`, `max_new_tokens`, or `max_pixels`; what was measured is kept",
+            ) from error
         note = await run_apart(partial(write_piles, folder, data.rows, found, rule.num_rollouts))
     return SampledRows(folder, data.rows, found, rule.num_rollouts, note)
 

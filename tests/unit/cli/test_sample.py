@@ -11,11 +11,14 @@ from typer.testing import CliRunner, Result
 
 pytest.importorskip("torch")
 
+import torch
+
 from p2r.cli import sample
 from p2r.cli.app import app
 from p2r.cli.sample import settings_as_arguments
 from p2r.errors import DataError
 from p2r.runs.difficulty import RowDifficulty
+from p2r.training import sample as training_sample
 from p2r.training.sample import SampledRows
 from tests.fakes.training import make_sample
 
@@ -106,7 +109,7 @@ def show(monkeypatch: pytest.MonkeyPatch, *counts: tuple[int, int], note: str = 
         for number, (right, wrong) in enumerate(counts)
     ]  # fmt: skip
     rows = [make_sample(row.id) for row in found]
-    monkeypatch.setattr(sample, "_run", lambda _: SampledRows(Path(folder), rows, found, 2, note))
+    monkeypatch.setattr(sample, "_run", lambda *_: SampledRows(Path(folder), rows, found, 2, note))
     return CliRunner().invoke(app, ["sample", "needles", "--num", "4", "--rollouts", "2"])
 
 
@@ -139,3 +142,14 @@ def test_rows_without_a_kind_or_a_place_are_said(rows: Path, monkeypatch: pytest
         "1 row has no place in the files\n"
     )
     assert "1 easy, 0 medium, 0 hard, 2 unjudged" in result.stdout
+
+
+def test_too_little_memory_is_a_sentence(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def measure(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    monkeypatch.setattr(training_sample, "measure_difficulty", measure)
+    result = CliRunner().invoke(app, ["sample", "rows.jsonl"])
+    assert result.exit_code == 1
+    assert "error: out of memory: CUDA out of memory" in result.stderr
+    assert "hint: lower --num-at-once, --max-new-tokens, or --max-pixels; what was measured is kept" in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch")
 
 from torch import nn
 
 from p2r.config import Phase, Recipe
-from p2r.errors import ConfigError, StorageError, TooManyErrors, TrainingError
+from p2r.errors import ConfigError, DataError, StorageError, TooManyErrors, TrainingError
 from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty
 from p2r.training.engines.local.distributed import World
 from p2r.training.rows import choose
@@ -193,16 +195,16 @@ async def test_fewer_rows_of_a_kind_than_a_step_needs_are_a_sentence(tmp_path: P
 
 
 @dataclass(frozen=True)
-class First(World):
-    """The first of two processes; the other has measured and read the second half of the rows."""
+class Half(World):
+    """The first of two processes, or the other: as if it measured the first half of the rows, the other the rest."""
 
     size: int = 2
 
     def gather(self, own: Sequence[Any]) -> list[Any]:
         return [*own, *([FINE] if isinstance(own[0], int) else [measure_row(name) for name in "cd"])]
 
-    def share(self, items: Sequence[Any]) -> Sequence[Any]:
-        return items[:2]
+    def share(self, items: Sequence[Any]) -> list[Any]:
+        return [*items[:2]]
 
 
 async def test_processes_measure_and_read_their_shares_and_the_first_writes_the_files(
@@ -210,10 +212,37 @@ async def test_processes_measure_and_read_their_shares_and_the_first_writes_the_
 ) -> None:
     recipe, run = make_two_phases(), make_run(tmp_path)
     for phase, kept in zip(recipe.phases(), (["a"], ["b", "d"]), strict=True):
-        state = make_state(phase, First())
+        state = make_state(phase, Half())
         chosen = await choose.choose_phase_rows(recipe, state, ROWS, run, print, StopRequest(print))
         assert [row.id for row in chosen.rows] == kept
     assert [name for name in measured if len(name) == 1] == ["a", "b"]
     folder = tmp_path / "difficulty"
     assert sorted(path.name for path in folder.iterdir()) == ["0-answerer", "0-answerer.0"]
     assert len((folder / "0-answerer/medium.jsonl").read_text().splitlines()) == 2
+
+
+async def test_the_other_processes_write_no_files(tmp_path: Path, measured: list[str]) -> None:
+    recipe, run = make_two_phases(), make_run(tmp_path)
+    state = make_state(recipe.phases()[0], Half(rank=1))
+    await choose.choose_phase_rows(recipe, state, ROWS, run, print, StopRequest(print))
+    assert [path.name for path in (tmp_path / "difficulty").iterdir()] == ["0-answerer.1"]
+
+
+def make_file(folder: Path, **fields: object) -> list[str]:
+    Image.new("RGB", (64, 48), "navy").save(folder / "a.png")
+    row = {"image": "a.png", "question": "Which color?", **fields}
+    (folder / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    return ["model.source=nano", f"data.source={folder}/rows.jsonl", "reward.terms={format=1.0}"]
+
+
+def test_phases_that_differ_in_difficulty_alone_read_their_rows_once(tmp_path: Path) -> None:
+    loaded = choose.load_rows(make_two_phases(make_file(tmp_path, target="blue")))
+    assert loaded[0] is loaded[1]
+
+
+def test_rows_that_are_kept_by_right_answers_need_them_whatever_is_rewarded(tmp_path: Path) -> None:
+    changes = make_file(tmp_path)
+    with pytest.raises(DataError, match="it has no right answer"):
+        choose.load_rows(make_two_phases(changes))
+    plain = make_recipe(['schedule=[{role="answerer"}]', *changes])
+    assert len(choose.load_rows(plain)[0].rows) == 1
