@@ -43,6 +43,8 @@ async def test_a_judge_of_one_phase_is_looked_for_and_one_that_nobody_needs_is_n
     judge = "{url='http://127.0.0.1:9/v1'}"
     unneeded = make_recipe([f"reward={{judge={judge}, terms={{format=1}}}}"])
     await check_judges(unneeded)
+    with pytest.raises(EndpointError):  # its rows are kept by right answers
+        await check_judges(make_recipe([f"reward={{judge={judge}, terms={{format=1}}}}", "data.difficulty.keep=easy"]))
     second = f"{{role='reasoner', reward={{judge={judge}}}}}"
     with pytest.raises(EndpointError):
         await check_judges(make_recipe([f"schedule=[{{role='perceiver'}}, {second}]"]))
