@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 Result = TypeVar("Result")
 
+MOST_AT_ONCE = (os.cpu_count() or 1) + 4
+"""Works that `run_short` runs at a time. There are more than cores, as in Python's own pools: some wait for files."""
 LONGEST_CLEANUP_S = 30.0
 """The seconds that an interrupted call may take to close its files."""
 
@@ -91,3 +96,16 @@ async def run_apart(work: Callable[[], Result]) -> Result:
 
     threading.Thread(target=run, name="p2r-apart", daemon=True).start()
     return await outcome
+
+
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+async def run_short(work: Callable[[], Result]) -> Result:
+    """Run one of many short works, such as decoding an image, apart: MOST_AT_ONCE of an event loop at a time.
+
+    Unlike `asyncio.to_thread`, it keeps neither the loop nor the process from ending while `work` is halfway.
+    """
+    slots = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MOST_AT_ONCE))
+    async with slots:
+        return await run_apart(partial(contextvars.copy_context().run, work))

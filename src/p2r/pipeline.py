@@ -14,6 +14,7 @@ from p2r.answers import extract_answer
 from p2r.errors import P2RError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
+from p2r.loop import run_short
 from p2r.roles import Perceiver, Reasoner, hash_roles
 from p2r.types import Answer, Completion, EvidenceRecord, Failure, Judge, Perception, Sample, Stage, Trace, Verdict
 
@@ -49,7 +50,7 @@ async def walk(
     failure: Failure | None = None
     stage: Stage = "image"
     try:
-        full_image = full_image or FullImage(await asyncio.to_thread(sample.image.load))
+        full_image = full_image or FullImage(await run_short(sample.image.load))
         stage = "perceive"
         perception = await perceiver(sample, full_image)
         stage = "gather"

@@ -19,6 +19,7 @@ from p2r.models.local.engine import Engine
 from p2r.training import failures, micro_batch
 from p2r.training.engines.local.group_cache import GroupCache
 from p2r.training.engines.local.optimizer import Optimizer
+from p2r.training.sft import update as sft_update
 from p2r.training.stopping import Interrupted, StopRequest
 from p2r.training.train import train
 from p2r.training.watch.watcher import Watcher
@@ -26,6 +27,7 @@ from tests.fakes.processes import finish
 from tests.fakes.tiny_training import PERCEIVER_STEPS, make_recipe, read_metrics, run
 from tests.integration.test_train_kill import LONGEST_WAIT_S, count_steps, start
 from tests.integration.test_train_resume import assert_same
+from tests.integration.test_train_sft import make_recipe as make_sft_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +119,42 @@ def test_ctrl_c_is_heeded_at_the_next_token_or_micro_batch(
     assert caught.value.exit_code == INTERRUPTED
     assert num_after() == 0
     assert "no step was finished" in caught.value.message
+
+
+@pytest.mark.parametrize("place", ["p2r.benchmarks.needles.SceneImage.load", "p2r.training.phases.load_policy"])
+def test_nothing_waits_for_an_image_that_is_decoded_or_for_a_model_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """They cannot be left halfway. Here they would go on until the test is over."""
+    test_is_over, begun = threading.Event(), list[str]()
+
+    def hang(*_: object, **__: object) -> None:
+        begun.append("")
+        if len(begun) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        test_is_over.wait(LONGEST_WAIT_S)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, hang)
+        with pytest.raises(Interrupted):
+            run(make_recipe(tmp_path / "run", ["data.check_images=header"]))
+    assert begun and not test_is_over.is_set()
+    test_is_over.set()
+
+
+def test_a_supervised_step_is_left_at_its_next_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_sft_recipe(tmp_path, "run")
+    assert (
+        recipe.phases()[0].prompts_per_step == 4 and recipe.sft.pack_tokens < 200
+    )  # so that a step has several passes
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        num_after = signal_after(patch, sft_update, "measure_loss", 5, signal.SIGINT)
+        with pytest.raises(Interrupted) as caught:
+            train(recipe, watcher=Watcher(say=said.append))
+    assert num_after() == 0
+    assert "as of step 2 of phase 0-sft is kept" in caught.value.message
+    assert said[-1].startswith("interrupted: stopping")
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from p2r.loop import run_apart, run_blocking, run_in_thread
+from p2r.loop import MOST_AT_ONCE, run_apart, run_blocking, run_in_thread, run_short
 
 
 async def name_thread() -> str:
@@ -91,3 +92,30 @@ async def test_work_apart_is_left_alone_when_its_caller_leaves() -> None:
         await task
     assert not going.is_set()
     going.set()
+
+
+async def test_short_works_are_left_alone_and_few_of_them_run_at_a_time() -> None:
+    going, held = list[int](), threading.Event()
+
+    def work(number: int) -> bool:
+        going.append(number)
+        return held.wait(10)
+
+    tasks = [asyncio.ensure_future(run_short(lambda number=number: work(number))) for number in range(50)]
+    while len(going) < MOST_AT_ONCE:
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(task.cancelled() for task in tasks)
+    assert len(going) == MOST_AT_ONCE and not held.is_set()
+    held.set()
+
+
+async def test_short_works_see_the_context_of_their_caller_and_raise_what_they_raise() -> None:
+    name = contextvars.ContextVar("name", default="nobody")
+    name.set("caller")
+    assert await run_short(name.get) == "caller"
+    assert await asyncio.gather(*(run_short(lambda each=each: each) for each in range(50))) == [*range(50)]
+    with pytest.raises(ZeroDivisionError):
+        await run_short(lambda: 1 // 0)

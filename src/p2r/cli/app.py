@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 error, 2 usage, 130 Ctrl-C. A command's module is impor
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -128,4 +129,17 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # tests and notebooks put others in its place
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="p2r")
+    try:
+        app(prog_name="p2r")
+    finally:
+        forget_garbage()
+
+
+def forget_garbage() -> None:
+    """Leave what is in memory to the end of the process.
+
+    Python would search all of it for garbage first. With torch and a model that takes more than a second, also after
+    Ctrl-C.
+    """
+    gc.disable()
+    gc.freeze()

@@ -9,10 +9,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from p2r.errors import P2RError, TooManyErrors
 from p2r.evaluation.asking import MIN_TRIED, explain_causes
+from p2r.loop import run_short
 from p2r.training.engines.local.distributed import World
 from p2r.training.groups import Rollout
 
@@ -52,7 +54,7 @@ class FailureGauge:
             except P2RError as error:
                 return None, error.message
 
-        made = await asyncio.gather(*(asyncio.to_thread(make_twice, item) for item in items))
+        made = await asyncio.gather(*(run_short(partial(make_twice, item)) for item in items))
         self.count([cause for _, cause in made if cause] * num_replies)
         return [result for result, _ in made]
 

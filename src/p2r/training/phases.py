@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from p2r.config import PartnerSettings, Phase, Recipe, as_measured
 from p2r.dialogue import Decoding
+from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import ModelPerceiver
@@ -79,7 +81,8 @@ async def open_phase(
     prompts = load_prompt_set(phase.rollout.prompts)
     seed_random_states(recipe.seed + phase.index)  # new adapters are random
     model = recipe.model.model_copy(update={"freeze_vision": phase.freeze_vision})
-    policy = load_policy(model, source, world=world)
+    load = partial(load_policy, model, source, world=world)
+    policy = load() if world.size > 1 else await run_apart(load)  # a large model can be left while it is loaded
     failures = FailureGauge(recipe.partner.max_error_rate)
     if phase.kind == "sft":
         split_model(policy.model, world, policy.device, policy.dtype)

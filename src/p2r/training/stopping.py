@@ -55,7 +55,7 @@ class StopRequest:
         self._say = say
         self._cancel: Callable[[], object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_over = False
+        self._is_over = self._is_said = False
         self.sign: signal.Signals | None = None
 
     @contextmanager
@@ -83,11 +83,26 @@ class StopRequest:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._leave)
 
+    def check(self) -> None:
+        """Leave work that keeps the event loop busy, and that calls this now and then, once a request is made.
+
+        Raises:
+            StopRequested: it was made.
+        """
+        if self.sign is not None:
+            self._tell(self.sign)
+            raise StopRequested
+
     def _leave(self) -> None:
         assert self.sign is not None
-        self._say(f"{describe_signal(self.sign)}: stopping; a second signal stops at once, without a checkpoint")
+        self._tell(self.sign)
         if self._cancel is not None:
             self._cancel()
+
+    def _tell(self, sign: signal.Signals) -> None:
+        if not self._is_said:
+            self._is_said = True
+            self._say(f"{describe_signal(sign)}: stopping; a second signal stops at once, without a checkpoint")
 
     async def run(self, work: Awaitable[Result]) -> Result:
         """Await `work`, and leave it once a request is made. Calls may be nested: the innermost is left.

@@ -39,7 +39,7 @@ from p2r.training.sft.check import load_all_demonstrations
 from p2r.training.sft.demonstrations import Demonstration
 from p2r.training.sft.step import take_sft_step
 from p2r.training.state.run_folder import open_run
-from p2r.training.state.saving import describe_kept, note_state, restore, saving_when_stopped
+from p2r.training.state.saving import check_stop, describe_kept, note_state, restore, saving_when_stopped
 from p2r.training.stopping import Interrupted, StopRequest, StopRequested
 from p2r.training.update import learn_step
 from p2r.training.watch.alarms import recall_alarms, review_phase
@@ -238,7 +238,8 @@ async def _take_sft_step(
 ) -> None:
     """One step of a supervised phase, and its metrics."""
     places, training.row_position = order.take(training.row_position, state.phase.prompts_per_step)
-    learning = take_sft_step(state, [rows[place] for place in places], step, num_steps)
+    check = partial(check_stop, training, state)
+    learning = take_sft_step(state, [rows[place] for place in places], step, num_steps, check)
     training.log_step(await training.stop.run_together(learning, training.world, talks=True), num_steps)
 
 
@@ -253,14 +254,8 @@ async def _take_step(
         rolling = _roll_out(training, phase, roller, chosen, step, places)
         rolled = await training.stop.run_together(rolling, world, talks=phase.rollout.dynamic_sampling)
     state.failures.check(world)
-
-    def check() -> None:
-        is_whole = training.last is not None and training.last.is_whole(state.optimizer)
-        if training.stop.sign is not None and is_whole and world.size == 1:
-            raise StopRequested
-
+    check = partial(check_stop, training, state)
     learned = learn_step(state, rolled.groups, rate, watch, check, places)
-
     stats = sum_stats(rolled.stats, world)
     timing = time_step(state, watch, stats, learned.report)
     facts = world.gather(describe_groups(learned.compared))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from p2r.cli.app import COMMANDS, app, load_command
+from p2r.cli.app import COMMANDS, app, load_command, main
 
 HEAVY = {"openai", "jinja2", "numpy", "PIL", "pydantic", "torch", "transformers", "stamina", "pyarrow"}
 
@@ -52,3 +53,15 @@ def test_an_unknown_choice_is_refused_without_the_words_of_a_library() -> None:
     result = CliRunner().invoke(app, ["eval", "needles", "--frame", "foo"])
     assert result.exit_code == 2
     assert "'foo' is not one of" in result.stderr and "Value error" not in result.stderr
+
+
+def test_no_garbage_is_looked_for_when_the_command_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model and its libraries take more than a second of that, which Ctrl-C would wait for."""
+    monkeypatch.setattr("sys.argv", ["p2r", "--version"])
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert not gc.isenabled() and gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
+        gc.unfreeze()

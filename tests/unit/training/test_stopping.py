@@ -150,3 +150,18 @@ def test_other_threads_leave_the_handlers_alone() -> None:
 def test_the_exit_code_is_that_of_the_signal() -> None:
     assert [Interrupted(sign, "").exit_code for sign in (signal.SIGINT, signal.SIGTERM)] == [130, 143]
     assert str(Interrupted(signal.SIGTERM, "step 3 is kept")) == "asked to end by SIGTERM; step 3 is kept"
+
+
+async def test_work_that_keeps_the_loop_busy_can_ask_and_the_request_is_told_once() -> None:
+    said: list[str] = []
+    stop = StopRequest(said.append)
+    stop.check()
+
+    async def keep_busy() -> None:
+        stop.make(signal.SIGINT)
+        stop.check()
+
+    with pytest.raises(StopRequested):
+        await stop.run(keep_busy())
+    await asyncio.sleep(0)
+    assert said == ["interrupted: stopping; a second signal stops at once, without a checkpoint"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from p2r.runs.training import Step
 from p2r.training.engines.local.optimizer import rate_at
@@ -13,7 +13,13 @@ from p2r.training.sft.update import learn_demonstrations
 from p2r.training.watch.stopwatch import Stopwatch
 
 
-async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: int, num_steps: int) -> Step:
+async def take_sft_step(
+    state: PhaseState,
+    rows: Sequence[Demonstration],
+    step: int,
+    num_steps: int,
+    before_pass: Callable[[], object] = lambda: None,
+) -> Step:
     """Learn the replies of one step's rows. All processes must call.
 
     A row whose image fails twice is left out and counted. Each process reads its share of the rows; those that could be
@@ -22,6 +28,7 @@ async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: 
     Args:
         rows: those of all processes.
         step: counted from 0.
+        before_pass: is called before each forward pass; what it raises leaves the step.
 
     Raises:
         TooManyErrors: more of the latest rows failed than the recipe allows.
@@ -51,6 +58,7 @@ async def take_sft_step(state: PhaseState, rows: Sequence[Demonstration], step: 
                 rate,
                 settings=phase.optimizer,
                 pack_tokens=phase.sft.pack_tokens,
+                before_pass=before_pass,
             )
     timing = {name: round(seconds, 4) for name, seconds in watch.seconds.items()} | {"seconds": round(watch.total, 4)}
     if report is not None:

@@ -9,7 +9,7 @@ Shapes: B rows of a pass, T longest reply.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +46,7 @@ def learn_demonstrations(
     *,
     settings: OptimizerSettings,
     pack_tokens: int,
+    before_pass: Callable[[], object] = lambda: None,
 ) -> SftReport:
     """Learn from this process's rows of a step. All processes must call, one of them with a row at least.
 
@@ -53,6 +54,7 @@ def learn_demonstrations(
         rate: the learning rate.
         settings: the optimizer's, which say what is held in memory.
         pack_tokens: the most tokens of a forward pass; a longer row has one of its own.
+        before_pass: is called before each; what it raises leaves the update.
 
     Raises:
         ConfigError: several processes cannot learn from these rows together.
@@ -69,6 +71,7 @@ def learn_demonstrations(
     losses: list[torch.Tensor] = []
     with policy.training():
         for place, each in enumerate(in_update([*passes, *idle], policy.model, settings)):
+            before_pass()
             loss = measure_loss(policy, each) / num_learned * (place < len(passes))
             # FSDP averages over processes what is a sum.
             (loss * world.size).backward()  # pyright: ignore[reportUnknownMemberType]  # torch

@@ -70,6 +70,18 @@ def save_last_step(training: Training, state: PhaseState) -> None:
     training.saved = last.position
 
 
+def check_stop(training: Training, state: PhaseState) -> None:
+    """Leave an update at its next micro-batch, once the run is asked to stop and the last finished step can be saved.
+
+    Several processes finish the step together.
+
+    Raises:
+        StopRequested: it was asked to.
+    """
+    if training.world.size == 1 and training.last is not None and training.last.is_whole(state.optimizer):
+        training.stop.check()
+
+
 @contextmanager
 def saving_when_stopped(training: Training, state: PhaseState) -> Generator[None, None, None]:
     """Write a checkpoint of the last finished step when a request or an error stops the run."""
