@@ -143,11 +143,14 @@ class P2R:
 
     def ask_sample(self, sample: Sample) -> Trace:
         """`ask` for a sample that is made already, by `make_sample` or by a benchmark. Raises as `ask`."""
-        return run_blocking(self.ask_sample_async(sample))
+        return self._finish(run_blocking(self.walk(sample)))
 
     async def ask_sample_async(self, sample: Sample) -> Trace:
         """`ask_sample` for use with `await`; many calls may run side by side."""
-        trace = await self.walk(sample)
+        return self._finish(await self.walk(sample))
+
+    def _finish(self, trace: Trace) -> Trace:
+        """Warn of boxes of another frame, and raise a failure: in the thread of the user, whose line is named."""
         count_frames([trace]).warn()
         if trace.failure is not None:
             raise revive(trace.failure)
@@ -163,12 +166,13 @@ class P2R:
         Warns at the end when many boxes do not fit the frame in which they are read (`FrameWarning`).
         """
         inbox: Queue[Trace | BaseException | None] = Queue()
-        stopped = threading.Event()
+        stopped, frames = threading.Event(), FrameCount()
 
         async def fill_inbox() -> None:
             try:
-                async for trace in self.ask_many_async(samples, num_at_once=num_at_once):
-                    inbox.put(trace)
+                async with aclosing(walk_all(samples, self.walk, num_at_once=num_at_once)) as traces:
+                    async for trace in traces:
+                        inbox.put(trace)
                 inbox.put(None)
             except Exception as error:
                 inbox.put(error)
@@ -183,10 +187,12 @@ class P2R:
             while (item := inbox.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
+                frames.count([item.perception])
                 yield item
         finally:
             blocking_loop().call_soon_threadsafe(task.cancel)
             stopped.wait()
+            frames.warn()
 
     async def ask_many_async(self, samples: Iterable[Sample], *, num_at_once: int = 8) -> AsyncGenerator[Trace, None]:
         """`ask_many` for use with `async for`."""

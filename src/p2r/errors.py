@@ -6,8 +6,10 @@ Code raises at the cause; only `pipeline.walk` records an error on a trace, and 
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +82,17 @@ class StorageError(P2RError):
 
 class TooManyErrors(P2RError):
     """A run was stopped because too large a share of its answers failed."""
+
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def warn_user(text: str, kind: type[P2RWarning]) -> None:
+    """Warn, and name the line outside this package that it comes from, through however many calls within."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, kind, stacklevel=level)
 
 
 def explain_fault(fault: ErrorDetails, rule: str = "") -> str:

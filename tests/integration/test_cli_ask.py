@@ -475,6 +475,35 @@ def test_a_run_with_another_mode_in_the_same_folder_is_refused(images: Path) -> 
     assert_refused(result, "mode was p2r, now direct", "give another --save, or remove that folder")
 
 
+def test_another_file_of_questions_in_the_same_folder_is_refused(images: Path) -> None:
+    def write(name: str, *questions: str) -> None:
+        rows = [{"image": "images/a.png", "question": question, "options": ["x", "y"]} for question in questions]
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write("one.jsonl", "What?", "Where?")
+    assert ask("one.jsonl", "--save", "kept").exit_code == 0
+    write("two.jsonl", "Who?")
+    before = Path("kept/traces.jsonl").read_bytes()
+    result = ask("two.jsonl", "--save", "kept")
+    assert_refused(
+        result, f"kept holds the answers to {Path('one.jsonl').resolve()}, not to", "give another --save, or"
+    )
+    assert "two.jsonl" in result.stderr and Path("kept/traces.jsonl").read_bytes() == before
+    Path("one.jsonl").rename("moved.jsonl")  # the same questions from elsewhere, and one more
+    write("moved.jsonl", "What?", "Where?", "Who?")
+    assert "2 of 3 are answered already" in ask("moved.jsonl", "--save", "kept").stderr
+    write("moved.jsonl", "What?", "Which one?")  # the same file, mended
+    assert ask("moved.jsonl", "--save", "kept").exit_code == 0
+
+
+def test_another_question_about_images_in_the_same_folder_is_refused(images: Path) -> None:
+    ask("images", "What?", "--options", "x,y", "--save", "kept")
+    result = ask("images", "Where?", "--options", "x,y", "--save", "kept")
+    assert_refused(result, "images 'What?', not to ", "give another --save, or remove that folder")
+    assert ask("images/a.png", "Where?", "--options", "x,y", "--save", "kept").exit_code == 0  # a single one beside it
+    assert_refused(ask("images", "Where?", "--options", "x,y", "--save", "kept"), "not to", "give another --save")
+
+
 def test_edited_prompts_in_the_same_folder_are_noticed(images: Path) -> None:
     Path("mine").mkdir()
     Path("mine/base.txt").write_text("release")

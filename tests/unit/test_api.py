@@ -461,6 +461,22 @@ def test_each_call_warns_once_of_a_wrong_frame(photo: Path) -> None:
         next(iter(P2R(model).ask_many(samples, num_at_once=1)))
 
 
+async def test_a_wrong_frame_is_warned_of_at_the_line_of_the_caller(photo: Path) -> None:
+    model = ScriptedModel({"perceiver": '[{"bbox_2d": [1490, 1873, 1720, 1995]}]', "reasoner": "<answer>A</answer>"})
+    sample = make_sample(photo, "What?")
+    with pytest.warns(FrameWarning) as caught:
+        P2R(model).ask(photo, "What?")
+        P2R(model).ask_sample(sample)
+        list(P2R(model).ask_many([sample]))
+        await P2R(model).ask_async(photo, "What?")
+        await P2R(model).ask_sample_async(sample)
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    assert [each.filename for each in caught] == [__file__] * len(caught)
+    assert [lines[each.lineno - 1].strip().split("(")[0] for each in caught] == [
+        *("P2R", "P2R", "list", "await P2R", "await P2R")
+    ]
+
+
 @pytest.mark.filterwarnings("error::p2r.errors.FrameWarning")
 def test_boxes_that_fit_are_not_warned_of(photo: Path, model: ScriptedModel) -> None:
     assert P2R(model).ask(photo, "What?").boxes

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from p2r.boxes.parse import FRAMES
-from p2r.errors import FrameWarning, count_nouns
+from p2r.errors import FrameWarning, count_nouns, warn_user
 from p2r.types import Frame, Perception, Trace
 
 MANY = 0.05
@@ -82,7 +81,7 @@ class FrameCount:
     def warn(self, place: str = "") -> None:
         """Give a FrameWarning where there is something to explain; `place` is what was asked."""
         if sentence := self.explain("python"):
-            warnings.warn(f"{place}: {sentence}" if place else sentence, FrameWarning, stacklevel=3)
+            warn_user(f"{place}: {sentence}" if place else sentence, FrameWarning)
 
 
 def explain_frame(traces: Iterable[Trace]) -> str:

@@ -20,7 +20,7 @@ from p2r.benchmarks.load import load_questions
 from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import HtmlFile, check_page, find_place, write_asked_page
 from p2r.cli.batch import ask_batch, interrupt, is_unread
-from p2r.cli.inputs import STDIN, STDIN_NAME, find_images, read_stdin
+from p2r.cli.inputs import STDIN, STDIN_NAME, describe_inputs, find_images, read_stdin
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
@@ -47,7 +47,7 @@ from p2r.models.known import expand_name
 from p2r.models.load import load_model
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
-from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_stamps, write_place
+from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
 from p2r.types import AnswerForm, ImageSource, Sample
 
 QUESTION, FILES = "The question", "Files"
@@ -195,6 +195,7 @@ def ask(
         batch.samples,
         folder,
         settings,
+        asked=describe_inputs(inputs, has_question=is_asked),
         images_folder=saved_images,
         html=html,
         as_json=json,
@@ -215,7 +216,9 @@ def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, 
         warnings.warn(note, P2RWarning, 2)
     if save:
         paths = save_trace(save, trace, sample.image)
-        write_place(save, find_place(p2r).model_copy(update={"stamps": read_stamps(save)}))
+        batch = read_place(save)  # a batch may be in the same folder
+        kept = {} if batch is None else {"asked": batch.asked, "stamps": batch.stamps}
+        write_place(save, find_place(p2r).model_copy(update=kept))
         errors.print(f"saved {', '.join(map(str, paths))}", markup=False, soft_wrap=True)
     if html:
         write_asked_page(html, sample.image.uri, [trace], [sample], p2r)

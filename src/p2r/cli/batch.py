@@ -18,7 +18,16 @@ from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.errors import P2RWarning, count_nouns
 from p2r.report.trace import holds_trace, save_trace
-from p2r.runs.asked import AskedPlace, BatchSettings, name_folder, read_stamps, stamp_image, write_place
+from p2r.runs.asked import (
+    ANOTHER_SAVE,
+    AskedPlace,
+    BatchSettings,
+    check_questions,
+    name_folder,
+    read_place,
+    stamp_image,
+    write_place,
+)
 from p2r.runs.store import TraceStore
 from p2r.statistics import wilson
 from p2r.types import Sample, Trace
@@ -30,6 +39,7 @@ def ask_batch(
     folder: Path,
     settings: BatchSettings,
     *,
+    asked: str,
     images_folder: Path | None,
     html: Path | None,
     as_json: bool,
@@ -38,6 +48,7 @@ def ask_batch(
     """Ask the questions that have no answer in `folder` yet, and print a line for each.
 
     Args:
+        asked: the file or the images and the question, as in `AskedPlace`.
         images_folder: where the annotated image and the crops of each question are saved, in a folder per question.
         html: file for a page of all questions, those that failed among them.
 
@@ -56,8 +67,9 @@ def ask_batch(
             save_trace(place, trace, images[trace.sample_id])
 
     failed: dict[str, Trace] = {}
-    with TraceStore(folder, settings, hint="give another `save`, or remove that folder") as store:
-        stamps = Stamps(folder, find_place(p2r), samples, store)
+    with TraceStore(folder, settings, hint=ANOTHER_SAVE) as store:
+        check_questions(folder, samples, store, asked)
+        stamps = Stamps(folder, find_place(p2r).model_copy(update={"asked": asked}), samples, store)
         waiting = [sample for sample in samples if store.find(sample) is None or sample.id in stamps.changed]
         num_before = len(samples) - len(waiting)
         if stamps.changed:
@@ -110,7 +122,8 @@ class Stamps:
     """
 
     def __init__(self, folder: Path, place: AskedPlace, samples: Sequence[Sample], store: TraceStore) -> None:
-        before = read_stamps(folder)
+        known = read_place(folder)
+        before = dict(known.stamps) if known is not None else dict[str, str]()
         self._folder, self._place = folder, place
         self._now = {sample.id: stamp for sample in samples if (stamp := stamp_image(sample.image))}
         self.changed = {

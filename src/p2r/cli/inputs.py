@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2r.errors import DataError, count_nouns
+from p2r.errors import DataError, count_nouns, excerpt, mask_secrets
 from p2r.images.contents import name_path
 from p2r.images.find import EncodedImage, find_image, is_url
 from p2r.images.formats import HEIC_HINT, HEIC_SUFFIXES, list_suffixes, reads_heic
@@ -179,3 +179,12 @@ def _name_run(names: Sequence[str], images: dict[str, ImageSource]) -> str:
     folders = {Path(image.uri).parent.resolve() for id, image in images.items() if id != STDIN_NAME and not is_url(id)}
     is_one = len(folders) == 1 and not any(is_url(name) or name == STDIN for name in names)
     return (folders.pop().stem if is_one else "") or MIXED
+
+
+def describe_inputs(inputs: Sequence[str], *, has_question: bool) -> str:
+    """Name a file of questions, or images and their question; "" for what is piped in, which has no name."""
+    if STDIN in inputs:
+        return ""
+    names = inputs[:-1] if has_question else inputs
+    places = [each if is_url(each) else str(Path(each).expanduser().resolve()) for each in names]
+    return mask_secrets(" ".join([*places, *([excerpt(inputs[-1])] if has_question else [])]))

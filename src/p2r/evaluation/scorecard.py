@@ -15,6 +15,7 @@ from p2r.answers import Scorer
 from p2r.boxes.other_frame import explain_frame
 from p2r.errors import count_nouns
 from p2r.evaluation.aggregate import aggregate
+from p2r.evaluation.asking import explain_causes
 from p2r.evaluation.breakdowns import (
     tabulate_boxes,
     tabulate_hits,
@@ -145,7 +146,11 @@ def _explain_power(run: ScoredRun) -> str:
     scorer = run.scorers[0]
     rows = run.judged(scorer)
     if not rows:
-        return "Nothing was judged."
+        causes = Counter(row.trace.failure.message for row in run.rows if row.trace.failure is not None)
+        if not causes:
+            return f"Nothing was judged: {'no question has a target' if run.rows else 'there is no question'}."
+        failed = count_nouns(causes.total(), "question")
+        return f"Nothing was judged: {failed} of {len(run.rows)} failed, {explain_causes(causes)}."
     spread, num = _spread_of_unrelated(rows, scorer)
     least = find_detectable_difference(spread, num, len(rows))
     if least is None:

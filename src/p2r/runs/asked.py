@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -27,9 +27,10 @@ from p2r.models.profiles import FamilyName
 from p2r.modes import Mode
 from p2r.runs.difficulty import is_measurement
 from p2r.runs.evaluation import SAMPLES_FILE
-from p2r.runs.store import SETTINGS_FILE, TRACES_FILE, read_settings, read_traces
-from p2r.types import Frame, Frozen, ImageSource, Trace
+from p2r.runs.store import SETTINGS_FILE, TRACES_FILE, TraceStore, read_settings, read_traces
+from p2r.types import Frame, Frozen, ImageSource, Sample, Trace
 
+ANOTHER_SAVE = "give another `save`, or remove that folder"
 TRACE_FILE = "trace.json"
 PLACE_FILE = "asked.json"
 IMAGES_FOLDER = "images"
@@ -56,11 +57,13 @@ class AskedPlace(Frozen):
 
     working_directory: where relative paths of images begin.
     budget: the pixel budget of the model that answered; None when it is not known.
+    asked: of a batch, the file or the images and the question; "" where it is not known.
     stamps: of a batch, by sample id, what tells the image that was asked about from a changed one; see `stamp_image`.
     """
 
     working_directory: str
     budget: Budget | None = None
+    asked: str = ""
     stamps: Mapping[str, str] = Field(default_factory=dict[str, str])
 
 
@@ -131,14 +134,30 @@ def _find_place(folder: Path) -> AskedPlace | None:
     return None if path is None else _read_file(path, AskedPlace)
 
 
-def read_stamps(folder: Path) -> dict[str, str]:
-    """Read the stamps of a batch; {} where there is no batch yet, or one of an older version.
+def read_place(folder: Path) -> AskedPlace | None:
+    """Read asked.json; None where nothing was asked yet, or by an older version.
 
     Raises:
         StorageError: asked.json is broken.
     """
     path = folder / PLACE_FILE
-    return dict(_read_file(path, AskedPlace).stamps) if path.exists() else {}
+    return _read_file(path, AskedPlace) if path.exists() else None
+
+
+def check_questions(folder: Path, samples: Sequence[Sample], store: TraceStore, asked: str) -> None:
+    """Refuse a folder that holds the answers to other questions. A file may have been moved, or have grown, since.
+
+    Args:
+        asked: what is asked now, as in `AskedPlace`.
+
+    Raises:
+        StorageError: it does, or asked.json is broken.
+    """
+    before = read_place(folder)
+    if before is None or not before.asked or not asked or before.asked == asked:
+        return
+    if sum(store.find(sample) is not None for sample in samples) < len(store.finished):
+        raise StorageError(f"{folder} holds the answers to {before.asked}, not to {asked}", hint=ANOTHER_SAVE)
 
 
 def stamp_image(image: ImageSource) -> str:

@@ -238,6 +238,18 @@ def test_a_failed_sample_is_neither_right_nor_wrong(tmp_path: Path) -> None:
     assert any("1 of 1 sample has no verdict" in note for note in table.notes)
 
 
+def test_a_run_of_which_nothing_was_judged_says_why(tmp_path: Path) -> None:
+    def fail(id: str, cause: str) -> tuple[Sample, Trace]:
+        sample = make_sample(id)
+        failure = Failure(stage="reason", kind="EndpointError", message=cause)
+        return sample, make_trace(sample, "").model_copy(
+            update={"reasoning": None, "answer": None, "verdict": None, "failure": failure}
+        )
+
+    run = store(tmp_path / "run", [fail("1", "no server"), fail("2", "no server"), fail("3", "no image")])
+    assert "Nothing was judged: 3 questions of 3 failed, 2 of them because no server." in tabulate_accuracy(run).notes
+
+
 def test_accuracy_is_split_by_hit_and_miss(tmp_path: Path) -> None:
     samples = [make_sample(str(k)) for k in range(4)]
     rows = [

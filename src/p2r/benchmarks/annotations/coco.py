@@ -40,7 +40,10 @@ def read_coco(
                 known = dict.fromkeys(map(str, ids)) if isinstance(ids, list) else {}
                 found[name] = [DrawnImage(size, sample_id=one) for one in known] or [DrawnImage(size)]
             case _:
-                raise DataError(f"{path}: {excerpt(image)} is not an image with id, file_name, width and height")
+                raise DataError(
+                    f"{path}: {excerpt(image)} is not an image with id, file_name, width and height",
+                    hint="COCO boxes are pixels of an image of this size: add its width and height",
+                )
     for annotation in annotations:
         match annotation:
             case {"image_id": int() | str() as key, **rest} if str(key) in by_id:

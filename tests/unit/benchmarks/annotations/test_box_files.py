@@ -161,6 +161,14 @@ def test_a_bad_box_fails_the_row_of_its_image_and_no_other(tmp_path: Path, box: 
     assert [sample.id for sample in joined] == ["2"] and "scan.jpg" in joined.left_out[0].reason
 
 
+def test_an_image_without_a_size_is_refused_with_what_to_add(tmp_path: Path) -> None:
+    content = coco([0, 0, 10, 10])
+    content["images"] = [{"id": 1, "file_name": "scan.jpg"}]
+    with pytest.raises(DataError, match="is not an image with id, file_name, width and height") as caught:
+        join(tmp_path, content)
+    assert "add its width and height" in caught.value.hint
+
+
 def test_a_rectangle_drawn_over_the_edge_is_cut_and_one_far_beyond_is_refused(tmp_path: Path) -> None:
     joined = join(tmp_path, [task({"result": [rectangle(-0.3, 50, 50, 50.0000001)]})])
     assert corners(joined) == [(0, 500, 497, 1000)]
