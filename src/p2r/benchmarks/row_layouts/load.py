@@ -269,7 +269,7 @@ def _choose_names(table: RowTable, layout: RowLayout) -> tuple[Callable[[Row], s
 
 
 def _find_index(row: Row, layout: RowLayout) -> str | None:
-    for path in _INDICES if layout in P2R_FAMILY else (layout.id, "id", "qid", "doc_id", "index", "question_id"):
+    for path in _INDICES if layout in P2R_FAMILY else (layout.id, "doc_id", "index", "question_id", "id", "qid"):
         value = get_field(row, path)
         if isinstance(value, float) and value.is_integer():
             value = int(value)

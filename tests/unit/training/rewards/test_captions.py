@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,16 +72,20 @@ def test_each_image_is_compared_with_its_own_text(clip: Path) -> None:
 def test_an_image_is_embedded_once_and_texts_in_batches(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "AT_ONCE", 2)
     model, sizes = load(clip), list[int]()
-    embed = model._model.get_image_features
+    worded, embed, word = list[int](), model._model.get_image_features, model._model.get_text_features
 
     def count(pixel_values: torch.Tensor) -> object:
         sizes.append(len(pixel_values))
         return embed(pixel_values=pixel_values)
 
-    model._model.get_image_features = count
+    def count_texts(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
+        worded.append(len(input_ids))
+        return word(input_ids=input_ids, attention_mask=attention_mask)
+
+    model._model.get_image_features, model._model.get_text_features = count, count_texts
     images = [RED, NOISE, RED, RED.copy(), RED]
     found = model.compare(images, ["a", "the", "star", "red", "a"])
-    assert sizes == [2, 1]
+    assert sizes == [2, 1] and worded == [2, 2]
     assert found[0] == found[4] and len(found) == 5
 
 
@@ -88,7 +93,9 @@ def test_a_text_that_is_cut_off_is_said_once(clip: Path) -> None:
     model = load(clip)
     with pytest.warns(P2RWarning, match=r"a description has 22 tokens, and .*clip.* reads the first 16"):
         found = model.compare([RED], ["a red block on " * 5])
-    assert found == model.compare([RED], ["a red block on " * 9])  # the warning is not repeated: it would be an error
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found == model.compare([RED], ["a red block on " * 9])
 
 
 def test_only_a_trusted_model_runs_its_code_and_reads_long_texts(tmp_path: Path) -> None:
@@ -180,6 +187,9 @@ def test_a_model_is_loaded_once_and_on_the_policys_device(clip: Path) -> None:
     assert first[0].num_bytes == sum(each.numel() for each in CLIPModel.from_pretrained(clip).parameters()) * 4
     with pytest.raises(ConfigError, match="there is no device 'moon'"):
         check(str(clip), device="moon")
+    with pytest.raises(ConfigError, match="there is no device 'moon'"):
+        make_caption_term(CaptionSettings(model=str(clip)), "moon")
+    make_caption_term(CaptionSettings(model=str(clip), device="cpu"), "moon")
 
 
 def test_no_model_is_loaded_where_no_term_asks_for_it(clip: Path) -> None:
