@@ -15,9 +15,8 @@ pytest.importorskip("torch")
 
 from p2r.cli.guard import INTERRUPTED
 from p2r.errors import TooManyErrors
-from p2r.models.local.engine import Engine
 from p2r.training import failures, micro_batch
-from p2r.training.engines.local.group_cache import GroupCache
+from p2r.training.engines.local.group_cache import GroupCache, PromptReading
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.sft import update as sft_update
 from p2r.training.stopping import Interrupted, StopRequest
@@ -34,7 +33,8 @@ pytestmark = pytest.mark.slow
 MOMENTS: dict[str, tuple[object, str, int]] = {
     "while the first step is sampled": (GroupCache, "next_step", 5),
     "while the second step is sampled": (GroupCache, "next_step", 60),
-    "while the frozen role reads or answers": (Engine, "_step", 40),
+    "while the frozen role reads": (PromptReading, "attend", 14),
+    "while the frozen role answers": (GroupCache, "next_step", 100),
     "after the first of two updates": (Optimizer, "step", 3),
     "after the last update of a step": (Optimizer, "step", 4),
     "in the reasoner's phase": (Optimizer, "step", 7),
@@ -106,7 +106,7 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_figures_and_weights(
 
 
 @pytest.mark.parametrize(
-    ("place", "name"), [(GroupCache, "next_step"), (Engine, "_step"), (micro_batch, "policy_loss")]
+    ("place", "name"), [(GroupCache, "next_step"), (PromptReading, "attend"), (micro_batch, "policy_loss")]
 )
 def test_ctrl_c_is_heeded_at_the_next_token_or_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, name: str

@@ -9,6 +9,7 @@ Shapes: B rollouts of a micro-batch, T longest response.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,8 +20,9 @@ from p2r.config import Phase
 from p2r.errors import ConfigError
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import VisionLanguageModel
-from p2r.training.engines.local.distributed import World
-from p2r.training.engines.local.logprobs import Logprobs, Packed, SeenImages, compute_logprobs, learns_to_see, pack
+from p2r.models.local.sight import Sight, learns_to_see
+from p2r.training.engines.local.distributed import World, is_split
+from p2r.training.engines.local.logprobs import Logprobs, Packed, compute_logprobs, pack
 from p2r.training.engines.local.policy import Policy, Snapshot
 from p2r.training.loss import BatchSize, LossReport, policy_loss
 
@@ -60,7 +62,7 @@ class MicroBatch:
         self._advantages_B = torch.tensor([reply.advantage for reply in replies], device=policy.model.device)
         self._mask_BT = self.packed.mask_BT & counts
         self._sampler_BT = _lay_out_logprobs(replies, self.packed)
-        self._seen = None if learns_to_see(policy.model) else SeenImages()
+        self._sight, self._at_once = _find_sight(policy)
         self._reference_BT: torch.Tensor | None = None
         self._old_BT: torch.Tensor | None = None
         self.gap: torch.Tensor | None = None
@@ -99,8 +101,8 @@ class MicroBatch:
 
     def forget_images(self) -> None:
         """Free the memory of the images' features, after the last pass."""
-        if self._seen is not None:
-            self._seen.forget()
+        if self._sight is not None:
+            self._sight.forget(self.packed.images)
 
     def _keep(self, logprobs_BT: torch.Tensor) -> None:
         self._old_BT = logprobs_BT
@@ -109,7 +111,14 @@ class MicroBatch:
     def _measure(self, model: VisionLanguageModel, *, with_entropy: bool) -> Logprobs:
         """Log-probs at the temperature of sampling, and entropies."""
         temperature = self._phase.rollout.temperature
-        return compute_logprobs(model, self.packed, temperature=temperature, with_entropy=with_entropy, seen=self._seen)
+        return compute_logprobs(
+            model,
+            self.packed,
+            temperature=temperature,
+            with_entropy=with_entropy,
+            sight=self._sight,
+            at_once=self._at_once,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +163,15 @@ def _lay_out_logprobs(replies: Sequence[Reply], packed: Packed) -> torch.Tensor:
     longest = packed.mask_BT.shape[1]
     rows = [[*reply.logprobs, *[torch.nan] * (longest - len(reply.logprobs))] for reply in replies]
     return torch.tensor(rows, device=packed.mask_BT.device)
+
+
+def _find_sight(policy: Policy) -> tuple[Sight | None, int | None]:
+    """The policy's sight, which knows what the sampler saw, and its limit; None for a tower that learns.
+
+    Split over processes, all of them must run the tower equally often: each micro-batch starts afresh, and looks once.
+    """
+    if learns_to_see(policy.model):
+        return None, None
+    if is_split(policy.model) or policy.engine.sight is None:
+        return Sight(), sys.maxsize
+    return policy.engine.sight, None

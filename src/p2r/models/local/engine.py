@@ -23,13 +23,13 @@ import torch
 from transformers import DynamicCache
 
 from p2r.dialogue import Decoding
-from p2r.models.local.backend import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.patches import normalize
 from p2r.models.local.sampling import Sampler
+from p2r.models.local.sight import Sight, VisionLanguageModel
 from p2r.models.profiles import PatchFormat
 
-VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration
+__all__ = ["Abandoned", "Engine", "GeneratedTokens", "VisionLanguageModel", "fold_patch_embedding", "left_when"]
 
 
 class Abandoned(Exception):
@@ -73,6 +73,7 @@ class Engine:
     """A loaded model and what generating with it needs.
 
     num_frames: how often a patch is repeated for the vision tower; see `fold_patch_embedding`.
+    sight: looks at images in training; None to run the tower over all images of a batch.
     """
 
     model: VisionLanguageModel
@@ -81,6 +82,7 @@ class Engine:
     end_token_ids: frozenset[int]
     max_positions: int | None
     num_frames: int
+    sight: Sight | None = None
 
     @torch.inference_mode()
     def generate(
@@ -143,7 +145,7 @@ class Engine:
         Raises:
             Abandoned: it returned True.
         """
-        ids_BP, mask_BP = self._pad([prompt.token_ids for prompt in prompts])
+        ids_BP, mask_BP = self.pad(prompts)
         types_BP = (ids_BP == self.image_token_id).int() * mask_BP.int()
         images = self._images(prompts)
         grid = images.get("image_grid_thw")
@@ -155,7 +157,7 @@ class Engine:
         )
         order_BP = (mask_BP.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config.get_text_config())
-        with _left_when(self.model, abandoned):
+        with left_when(self.model, abandoned):
             logits_BV = self._step(cache, ids_BP, mask_BP, torch.cat([order_BP[None], axes_3BP]), types_BP, images)
         return Prefill(cache, logits_BV, ids_BP, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
 
@@ -193,8 +195,9 @@ class Engine:
         )
         return self.allow(output.logits[:, -1])
 
-    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def pad(self, prompts: Sequence[EncodedPrompt]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return token ids and mask, (B, P), padded on the left: each row's last token is in the last column."""
+        rows = [prompt.token_ids for prompt in prompts]
         longest = max(map(len, rows))
         filler = min(self.end_token_ids, default=0)
         ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=self.model.device)
@@ -214,7 +217,7 @@ class Engine:
 
 
 @contextmanager
-def _left_when(model: VisionLanguageModel, abandoned: Callable[[], bool]) -> Generator[None, None, None]:
+def left_when(model: VisionLanguageModel, abandoned: Callable[[], bool]) -> Generator[None, None, None]:
     """Leave a forward pass at the next layer once `abandoned` returns True: a large prefill takes seconds."""
 
     def check(*_: object) -> None:
@@ -237,27 +240,40 @@ def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = Fals
     In 16 bits the sum would be rounded, so both frames stay and every product is that of the convolution.
 
     Args:
-        keep_frames: keep both frames in float32 too, for a model whose weights are trained and saved.
+        keep_frames: sum them in each call, for a model whose weights are trained and saved.
 
     Returns:
         The frames per patch that the vision tower now takes.
     """
     embed = model.model.visual.patch_embed
     weight = embed.proj.weight.detach()
-    if weight.dtype == torch.float32 and not keep_frames:
-        weight = weight.sum(dim=2, keepdim=True)
-        embed.temporal_patch_size = 1
-    embed.proj = _PatchProjection(weight, embed.proj.bias)  # pyright: ignore[reportAttributeAccessIssue]
-    return int(weight.shape[2])
+    num_frames = int(weight.shape[2])
+    num_summed = 1
+    if weight.dtype == torch.float32:
+        if keep_frames:
+            num_summed = num_frames
+        else:
+            weight = weight.sum(dim=2, keepdim=True)
+        embed.temporal_patch_size = num_frames = 1
+    projection = _PatchProjection(weight, embed.proj.bias, num_summed=num_summed)
+    embed.proj = projection  # pyright: ignore[reportAttributeAccessIssue]
+    return num_frames
 
 
 class _PatchProjection(torch.nn.Module):
-    """Stands in for the Conv3d whose kernel is as large as its input."""
+    """Stands in for the Conv3d whose kernel is as large as its input.
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    num_summed: frames whose weights are summed, since they are equal and only one is given.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, num_summed: int) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(weight.flatten(1).contiguous(), requires_grad=False)
         self.bias = bias
+        self._num_summed = num_summed
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(patches.flatten(1), self.weight, self.bias)
+        weight = self.weight
+        if self._num_summed > 1:
+            weight = weight.view(len(weight), 3, self._num_summed, -1).sum(dim=2).flatten(1)
+        return torch.nn.functional.linear(patches.flatten(1), weight, self.bias)

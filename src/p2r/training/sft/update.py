@@ -16,8 +16,9 @@ import torch
 
 from p2r.config import OptimizerSettings
 from p2r.errors import ConfigError, TrainingError
+from p2r.models.local.sight import learns_to_see
 from p2r.training.engines.local.distributed import World, in_update
-from p2r.training.engines.local.logprobs import compute_logprobs, learns_to_see, pack
+from p2r.training.engines.local.logprobs import compute_logprobs, pack
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy
 from p2r.training.sft.encode import EncodedDemonstration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,10 @@ pytest.importorskip("transformers")
 
 from p2r.dialogue import Decoding  # noqa: E402
 from p2r.models.local.engine import Abandoned, Engine  # noqa: E402
-from p2r.training.engines.local import group_cache  # noqa: E402
-from p2r.training.engines.local.generate import Generated, generate_groups  # noqa: E402
+from p2r.models.local.sight import Sight  # noqa: E402
+from p2r.training.engines.local import generate, group_cache  # noqa: E402
+from p2r.training.engines.local.generate import FrozenEngine, Generated, generate_groups  # noqa: E402
+from p2r.training.engines.local.logprobs import compute_logprobs, pack  # noqa: E402
 from tests.fakes.tiny_policy import (  # noqa: E402
     END,
     IMAGE,
@@ -113,6 +116,58 @@ def test_a_cache_that_has_to_grow_draws_the_same(engine: Engine, monkeypatch: py
     together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
     monkeypatch.setattr(group_cache, "STEPS_AHEAD", 3)
     assert generate_groups(engine, PROMPTS, 6, WARM, SEEDS) == together
+
+
+@pytest.mark.parametrize("most", [1, 40])
+def test_prompts_that_are_read_in_pieces_draw_the_same(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
+    monkeypatch.setitem(generate.TOKENS_AT_ONCE, "cpu", most)
+    calls: list[int] = []
+    handle = engine.model.model.language_model.layers[0].register_forward_hook(
+        lambda _, inputs, __: calls.append(inputs[0].shape[1])
+    )
+    try:
+        assert generate_groups(engine, PROMPTS, 6, WARM, SEEDS) == together
+    finally:
+        handle.remove()
+    lengths = [len(prompt.token_ids) for prompt in PROMPTS]
+    pieces = lengths if most == 1 else [lengths[0] + lengths[1], *lengths[2:]]
+    assert calls[: len(pieces)] == pieces  # without padding, and then a token of each rollout at a time
+    assert max(calls[len(pieces) :]) == 6
+
+
+def test_the_frozen_role_replies_as_the_engine_does(engine: Engine) -> None:
+    frozen = FrozenEngine.of(engine, engine.model)
+    engine.model.eval()
+    warm = WARM.model_copy(update={"seed": 5})
+    for decoding in (GREEDY, warm, GREEDY.model_copy(update={"repetition_penalty": 1.3})):
+        assert frozen.generate(PROMPTS, decoding) == engine.generate(PROMPTS, decoding)
+    assert len({reply.token_ids for reply in frozen.generate(PROMPTS[:1] * 8, WARM)}) > 1  # no seed, no two alike
+    probed = frozen.generate(PROMPTS, GREEDY, first_ids=[7, 9])
+    assert probed == engine.generate(PROMPTS, GREEDY, first_ids=[7, 9])
+    with pytest.raises(Abandoned):
+        frozen.generate(PROMPTS, GREEDY, lambda: True)
+    engine.model.train()
+
+
+def test_the_update_need_not_look_at_what_the_sampler_saw() -> None:
+    model = make_model()
+    model.model.visual.requires_grad_(False)
+    engine = replace(make_engine(model), sight=Sight())
+    assert engine.sight is not None
+    runs: list[int] = []
+    model.model.visual.register_forward_pre_hook(lambda *_: runs.append(1))
+    FrozenEngine.of(engine, model).generate(PROMPTS, GREEDY)
+    assert len(runs) == 1 and not engine.sight._known  # the frozen role's images are not seen again
+    groups = generate_groups(engine, PROMPTS, 2, WARM, [[1, 2]] * 4)
+    assert len(runs) == 2
+    rows = [(prompt, [one.token_ids for one in row]) for prompt, row in zip(PROMPTS, groups, strict=True)]
+    seen = compute_logprobs(model, pack(model, rows), sight=engine.sight).logprobs_BT
+    assert len(runs) == 2
+    seen.sum().backward()  # features of the sampler's inference mode may stand in the graph
+    assert torch.allclose(seen, compute_logprobs(model, pack(model, rows)).logprobs_BT, atol=1e-9, rtol=0)
 
 
 def test_greedy_rollouts_of_a_group_are_all_the_engine_s_reply(engine: Engine) -> None:

@@ -15,10 +15,10 @@ from transformers.models.qwen3_vl import modeling_qwen3_vl  # noqa: E402
 
 from p2r.models.local.encoding import EncodedPrompt  # noqa: E402
 from p2r.models.local.engine import VisionLanguageModel, fold_patch_embedding  # noqa: E402
+from p2r.models.local.sight import Sight  # noqa: E402
 from p2r.training.engines.local import logprobs as logprobs_module  # noqa: E402
 from p2r.training.engines.local.logprobs import (  # noqa: E402
     Packed,
-    SeenImages,
     compute_logprobs,
     pack,
 )
@@ -142,8 +142,8 @@ def dense_logprobs(model: VisionLanguageModel, packed: Packed, groups: Groups) -
         position_ids=packed.positions_31N,
         attention_mask=sees.tril()[None, None],
         use_cache=False,
-        pixel_values=normalize(packed.patches, dtype=model.dtype),
-        image_grid_thw=packed.grids,
+        pixel_values=normalize(packed.images.patches, dtype=model.dtype),
+        image_grid_thw=torch.tensor(packed.images.grids),
     ).last_hidden_state[0]
     values = model.lm_head(hidden).log_softmax(-1)[packed.predictors_K[packed.source_M], packed.target_M]
     return values.new_zeros(packed.mask_BT.numel()).index_put((packed.place_M,), values).view(packed.mask_BT.shape)
@@ -191,8 +191,8 @@ def test_temperature_and_entropy_are_those_of_the_distribution_drawn_from() -> N
         hidden = model.model(
             input_ids=packed.ids_1N,
             position_ids=packed.positions_31N,
-            pixel_values=logprobs_module.normalize(packed.patches, dtype=model.dtype),
-            image_grid_thw=packed.grids,
+            pixel_values=logprobs_module.normalize(packed.images.patches, dtype=model.dtype),
+            image_grid_thw=torch.tensor(packed.images.grids),
         ).last_hidden_state[0]
         drawn_from = torch.distributions.Categorical(logits=model.lm_head(hidden[-3:]) / 0.7)
     assert torch.allclose(ours.logprobs_BT[0], drawn_from.log_prob(ids[0, -3:]), atol=1e-6, rtol=0)
@@ -209,24 +209,24 @@ def test_images_seen_once_serve_every_pass_to_the_bit(family: Family) -> None:
     runs: list[int] = []
     model.model.visual.register_forward_pre_hook(lambda *_: runs.append(1))
     found: list[tuple[torch.Tensor, ...]] = []
-    seen = SeenImages()
-    for kept in (None, seen, seen):
+    sight = Sight()
+    for each in (None, sight, sight):
         model.zero_grad()
-        logprobs = compute_logprobs(model, packed, seen=kept).logprobs_BT
+        logprobs = compute_logprobs(model, packed, sight=each).logprobs_BT
         logprobs.sum().backward()
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
         found.append((logprobs, *(gradient.clone() for gradient in gradients)))
     assert len(runs) == 2 and len(found[0]) > 20
     assert all(torch.equal(*pair) for again in found[1:] for pair in zip(found[0], again, strict=True))
-    seen.forget()
-    compute_logprobs(model, packed, seen=seen)
+    sight.forget(packed.images)
+    compute_logprobs(model, packed, sight=sight)
     assert len(runs) == 3 and "get_image_features" not in vars(model.model)
 
 
 def test_a_row_without_images_has_nothing_to_see() -> None:
     model = make_model()
     packed = pack(model, [(make_prompt([], seed=4), make_responses([3, 2]))])
-    plain, seen = (compute_logprobs(model, packed, seen=each).logprobs_BT for each in (None, SeenImages()))
+    plain, seen = (compute_logprobs(model, packed, sight=each).logprobs_BT for each in (None, Sight()))
     assert torch.equal(plain, seen)
 
 

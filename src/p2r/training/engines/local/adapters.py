@@ -13,7 +13,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,8 +20,9 @@ from torch import nn
 
 from p2r.dialogue import Decoding
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Engine, GeneratedTokens, VisionLanguageModel
+from p2r.models.local.engine import GeneratedTokens, VisionLanguageModel
 from p2r.models.local.lora import ADAPTER, AdapterShape, insert_adapter, is_adapter
+from p2r.training.engines.local.generate import FrozenEngine
 
 if TYPE_CHECKING:
     from peft.tuners.lora import Linear as LoraLayer
@@ -87,12 +87,9 @@ def adapter_changes(
             yield f"{name}.weight", up @ down * module.scaling[ADAPTER]
 
 
-def frozen_engine(engine: Engine) -> Engine:
-    """The same engine, which replies as the model was when it was frozen. Not to be used while the policy replies."""
-    return _FrozenEngine(*(getattr(engine, field.name) for field in fields(Engine)))
+class AdaptedEngine(FrozenEngine):
+    """Replies as the model was when its adapter was frozen. Not to be used while the policy replies."""
 
-
-class _FrozenEngine(Engine):
     __slots__ = ()
 
     def generate(
@@ -103,7 +100,7 @@ class _FrozenEngine(Engine):
         first_ids: Sequence[int] = (),
     ) -> list[GeneratedTokens]:
         with as_frozen(self.model):
-            return Engine.generate(self, prompts, decoding, abandoned, first_ids)
+            return FrozenEngine.generate(self, prompts, decoding, abandoned, first_ids)
 
 
 def _list_layers(model: nn.Module) -> list[LoraLayer]:

@@ -182,6 +182,11 @@ def split_model(
     register_fsdp_forward_method(model, _AS_FORWARD)
 
 
+def is_split(model: nn.Module) -> bool:
+    """Tell whether the weights are split over processes."""
+    return isinstance(model, FSDPModule)
+
+
 def run_as_forward(
     model: VisionLanguageModel,
     function: Callable[Concatenate[VisionLanguageModel, Given], Result],

@@ -2,19 +2,21 @@
 
     [ padding | prompt | first tokens of the G rollouts | second tokens of the G rollouts | ... ]
 
-Each step adds G places; a mask lets each rollout see only the prompt and its own places. Room is made ahead and doubled
-when it runs out, so that a step copies nothing but its own tokens.
+Prompts are read one after the other in one row, without padding. Each step adds G places; a mask lets each rollout see
+only the prompt and its own places. Room is made ahead and doubled when it runs out, so that a step copies nothing but
+its own tokens.
 
 Shapes: P prompts, G rollouts per prompt, S longest prompt, L places there is room for, K key heads, D channels.
 """
 
 from __future__ import annotations
 
-import torch
-from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from collections.abc import Sequence
 
-from p2r.training.engines.local.attention import attend_grouped, repeat_rows
+import torch
+from transformers import PreTrainedConfig
+
+from p2r.training.engines.local.attention import attend_causally, attend_grouped, repeat_rows
 
 STEPS_AHEAD = 64
 """Tokens of each rollout that there is room for at first."""
@@ -24,29 +26,44 @@ ALIGNMENT = 16
 
 
 class GroupCache:
-    """Starts from a prefill's cache, which it empties, and takes at most `max_steps` steps."""
+    """Holds prompts of these lengths once they have been read, and takes at most `max_steps` steps."""
 
     def __init__(
         self,
-        prefill: DynamicCache,
-        mask_PS: torch.Tensor,
+        lengths: Sequence[int],
         num_rollouts: int,
         max_steps: int,
         config: PreTrainedConfig,
+        device: torch.device,
     ) -> None:
         self._num_heads, self._num_key_heads = int(config.num_attention_heads), int(config.num_key_value_heads)
-        self._prompt_mask_PS = mask_PS.bool()
+        longest = max(lengths)
+        self._prompt_mask_PS = torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]
+        self._prompt_mask_PS = self._prompt_mask_PS.to(device)
         self._num_rollouts = num_rollouts
         self._num_steps, self._max_steps = 0, max_steps
         self._room: int = min(STEPS_AHEAD, max_steps)
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
-        while prefill.layers:  # one at a time, so that at most one layer is held twice
-            layer = prefill.layers.pop(0)
-            assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
-            self._keys.append(self._with_room(layer.keys))
-            self._values.append(self._with_room(layer.values))
-        self._bias = self._make_bias()
+        self._bias = torch.empty(0)
+
+    def reading(self, first: int, lengths: Sequence[int]) -> PromptReading:
+        """The `layout` of a call that reads prompts of these lengths, one after the other in one row.
+
+        Args:
+            first: the place of the first of them among all prompts.
+        """
+        return PromptReading(self, first, lengths)
+
+    def put(self, layer: int, prompt: int, key_KSD: torch.Tensor, value_KSD: torch.Tensor) -> None:
+        """Store the keys and values of a prompt, layer by layer."""
+        if layer == len(self._keys):
+            shape = (len(self._prompt_mask_PS), self._num_key_heads, self._num_places, key_KSD.shape[-1])
+            self._keys.append(key_KSD.new_zeros(shape))
+            self._values.append(value_KSD.new_zeros(shape))
+        own = slice(self._num_prompt - key_KSD.shape[1], self._num_prompt)
+        self._keys[layer][prompt, :, own] = key_KSD
+        self._values[layer][prompt, :, own] = value_KSD
 
     def next_step(self) -> GroupCache:
         """Make room for one more token of each rollout; pass the result as the `layout` of that step."""
@@ -55,6 +72,8 @@ class GroupCache:
             for layer in range(len(self._keys)):
                 self._keys[layer] = self._with_room(self._keys[layer])
                 self._values[layer] = self._with_room(self._values[layer])
+            self._bias = self._make_bias()
+        elif self._num_steps == 0:
             self._bias = self._make_bias()
         self._num_steps += 1
         own_GG = torch.full((self._num_rollouts, self._num_rollouts), -torch.inf).fill_diagonal_(0)
@@ -118,6 +137,26 @@ class GroupCache:
         sees_PGL[:, :, self._num_prompt : self._end] = own_GL.to(sees_PGL.device)
         bias_PGL = torch.full_like(sees_PGL, -torch.inf, dtype=self._keys[0].dtype)
         return repeat_rows(bias_PGL.masked_fill_(sees_PGL, 0), self._num_heads, self._num_key_heads)
+
+
+class PromptReading:
+    """Each prompt sees itself, and leaves its keys and values in the cache (an `attention.Layout`)."""
+
+    def __init__(self, cache: GroupCache, first: int, lengths: Sequence[int]) -> None:
+        self._cache, self._first, self._lengths = cache, first, lengths
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, layer: int
+    ) -> torch.Tensor:
+        outputs: list[torch.Tensor] = []
+        start = 0
+        for place, length in enumerate(self._lengths, start=self._first):
+            own = slice(start, start + length)
+            prompt_key, prompt_value = key[:, :, own], value[:, :, own]
+            outputs.append(attend_causally(query[:, :, own], prompt_key, prompt_value, scale))
+            self._cache.put(layer, place, prompt_key[0], prompt_value[0])
+            start += length
+        return torch.cat(outputs, dim=2)
 
 
 def _round_up(num_places: int) -> int:

@@ -24,19 +24,18 @@ groups, K places whose successor is predicted, V vocabulary, C channels of the h
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from p2r.errors import DataError
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import VisionLanguageModel
 from p2r.models.local.patches import normalize
+from p2r.models.local.sight import Images, Sight
 from p2r.models.profiles import QWEN3_VL, PatchFormat
 from p2r.training.engines.local.attention import SharedPrefix, Stretch
 from p2r.training.engines.local.distributed import run_as_forward
@@ -51,7 +50,7 @@ class Packed:
 
     ids_1N, positions_31N: tokens of the row, and their three rotary axes.
     layout: says which token sees which.
-    patches, grids, patch_format: the images as bytes, each once; None where there are none.
+    images: as bytes, each once.
     predictors_K: places in the row whose successors are predicted.
     source_M, target_M, place_M: for each response token, ordered by source: the predictor (an index into predictors_K),
         the token, and where its log-prob stands in the flattened (B, T).
@@ -61,9 +60,7 @@ class Packed:
     ids_1N: torch.Tensor
     positions_31N: torch.Tensor
     layout: SharedPrefix
-    patches: NDArray[np.uint8] | None
-    grids: torch.Tensor | None
-    patch_format: PatchFormat
+    images: Images
     predictors_K: torch.Tensor
     source_M: torch.Tensor
     target_M: torch.Tensor
@@ -76,7 +73,7 @@ class Packed:
 
     @property
     def num_patches(self) -> int:
-        return 0 if self.patches is None else len(self.patches)
+        return sum(map(len, self.images.patches))
 
 
 def pack(
@@ -104,7 +101,7 @@ def pack(
     row = 0
     for prompt, responses in groups:
         start, own = len(ids), [len(response) - 1 for response in responses]
-        prompt_axes = _prompt_positions(model, prompt)
+        prompt_axes = find_positions(model, prompt)
         ids.extend(prompt.token_ids)
         axes.append(prompt_axes)
         after, last = int(prompt_axes.max()) + 1, len(predictors)
@@ -125,16 +122,13 @@ def pack(
     place_M = row_M * longest + t_M
     mask_BT = torch.zeros(row * longest, dtype=torch.bool)
     mask_BT[place_M] = True
-    patches = [rows for prompt, _ in groups for rows in prompt.patches]
-    grids = [grid for prompt, _ in groups for grid in prompt.grids]
+    prompts = [prompt for prompt, _ in groups]
     device = model.device
     return Packed(
         ids_1N=torch.tensor([ids], device=device),
         positions_31N=torch.cat(axes, dim=1)[:, None].to(device),
         layout=SharedPrefix(tuple(stretches)),
-        patches=np.concatenate(patches) if patches else None,
-        grids=torch.tensor(grids, device=device) if grids else None,
-        patch_format=patch_format,
+        images=join_images(prompts, patch_format),
         predictors_K=torch.tensor(predictors, device=device),
         source_M=source_M.to(device),
         target_M=target_M.to(device),
@@ -157,50 +151,14 @@ class Logprobs:
     entropy_BT: torch.Tensor | None
 
 
-class SeenImages:
-    """The features of a packed row's images from a tower that does not learn, which is run once for all passes."""
-
-    def __init__(self) -> None:
-        self._features: object = None
-
-    @contextmanager
-    def shown_to(self, model: VisionLanguageModel, packed: Packed) -> Generator[dict[str, torch.Tensor], None, None]:
-        """Have the model's forward pass find the features in place of the tower's; yields what it takes for images."""
-        inner, grids = model.model, packed.grids
-        if grids is None:
-            yield {}
-            return
-        if self._features is None:
-            with torch.no_grad():
-                images = _pixels(model, packed)
-                self._features = inner.get_image_features(**images, return_dict=True)  # pyright: ignore
-        # Newer versions of transformers take them as an argument, which older ones pass over in silence.
-        inner.get_image_features = self._remember  # pyright: ignore[reportAttributeAccessIssue]
-        try:
-            yield {"pixel_values": torch.empty(0, device=model.device), "image_grid_thw": grids}
-        finally:
-            del inner.get_image_features
-
-    def _remember(self, *_: object, **__: object) -> object:
-        return self._features
-
-    def forget(self) -> None:
-        """Free the memory; the next pass runs the tower again."""
-        self._features = None
-
-
-def learns_to_see(model: VisionLanguageModel) -> bool:
-    """Tell whether the vision tower is trained."""
-    return any(weight.requires_grad for weight in model.model.visual.parameters())
-
-
 def _pixels(model: VisionLanguageModel, packed: Packed) -> dict[str, torch.Tensor]:
     """The images as the model takes them; nothing where there are none."""
-    if packed.patches is None or packed.grids is None:
+    patches, grids, patch_format = packed.images.patches, packed.images.grids, packed.images.patch_format
+    if not patches:
         return {}
     frames: int = model.model.visual.patch_embed.temporal_patch_size  # pyright: ignore[reportAssignmentType]
-    pixels = normalize(packed.patches, packed.patch_format, device=model.device, dtype=model.dtype, frames=frames)
-    return {"pixel_values": pixels, "image_grid_thw": packed.grids}
+    pixels = normalize(patches, patch_format, device=model.device, dtype=model.dtype, frames=frames)
+    return {"pixel_values": pixels, "image_grid_thw": torch.tensor(grids, device=model.device)}
 
 
 def compute_logprobs(
@@ -209,24 +167,32 @@ def compute_logprobs(
     *,
     temperature: float = 1.0,
     with_entropy: bool = False,
-    seen: SeenImages | None = None,
+    sight: Sight | None = None,
+    at_once: int | None = None,
 ) -> Logprobs:
     """Run the model over a packed row.
 
     Args:
         model: with `attention.install` called on it; it may be split over processes, which then all call.
         temperature: that of sampling; logits are divided by it.
-        seen: the row's images as another pass saw them; None to run the tower.
+        sight: looks at the row's images, which are kept for the next pass; None for a tower that learns.
+        at_once: as in `Sight.shown_to`.
     """
-    logprobs_BT, entropy_BT = run_as_forward(model, _compute, packed, temperature, with_entropy, seen)
+    logprobs_BT, entropy_BT = run_as_forward(model, _compute, packed, temperature, with_entropy, sight, at_once)
     return Logprobs(logprobs_BT, packed.mask_BT, entropy_BT)
 
 
 def _compute(
-    model: VisionLanguageModel, packed: Packed, temperature: float, with_entropy: bool, seen: SeenImages | None
+    model: VisionLanguageModel,
+    packed: Packed,
+    temperature: float,
+    with_entropy: bool,
+    sight: Sight | None,
+    at_once: int | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probs and entropies as a tuple, in which FSDP finds them."""
-    with nullcontext(_pixels(model, packed)) if seen is None else seen.shown_to(model, packed) as images:
+    shown = sight and sight.shown_to(model, packed.images, keep=True, at_once=at_once)
+    with shown or nullcontext(_pixels(model, packed)) as images:
         hidden_NC = model.model(
             input_ids=packed.ids_1N,
             position_ids=packed.positions_31N,
@@ -289,8 +255,14 @@ def _lay_out(values_M: torch.Tensor, packed: Packed) -> torch.Tensor:
     return flat.index_put((packed.place_M,), values_M).view(packed.mask_BT.shape)
 
 
-def _prompt_positions(model: VisionLanguageModel, prompt: EncodedPrompt) -> torch.Tensor:
-    """(3, P), on the CPU: transformers computes them in Python loops."""
+def join_images(prompts: Sequence[EncodedPrompt], patch_format: PatchFormat) -> Images:
+    """The images of all prompts, in order."""
+    patches = [rows for prompt in prompts for rows in prompt.patches]
+    return Images(patches, [grid for prompt in prompts for grid in prompt.grids], patch_format)
+
+
+def find_positions(model: VisionLanguageModel, prompt: EncodedPrompt) -> torch.Tensor:
+    """Rotary axes (3, P), on the CPU: transformers computes them in Python loops."""
     ids_1P = torch.tensor([prompt.token_ids])
     axes_31P, _ = model.model.get_rope_index(
         ids_1P,  # pyright: ignore[reportArgumentType]  # any tensor will do, here and below

@@ -49,15 +49,17 @@ from p2r.models.local.lora import (
     write_adapter,
 )
 from p2r.models.local.model import LocalModel, load_weights
+from p2r.models.local.sight import Sight
 from p2r.training.engines.local import attention
 from p2r.training.engines.local.adapters import (
+    AdaptedEngine,
     adapter_changes,
     as_frozen,
     freeze_adapter,
-    frozen_engine,
     train_adapter_alone,
 )
 from p2r.training.engines.local.distributed import World, split_model
+from p2r.training.engines.local.generate import FrozenEngine
 from p2r.types import Frame
 
 PAPER_VISUAL_TOKENS = 2048
@@ -190,6 +192,7 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
     profile = training_profile(checkpoint, settings.max_pixels, settings.frame)
+    engine = replace(engine, sight=Sight())
     return Policy(checkpoint, profile, encoder, engine, dtype, device, base)
 
 
@@ -231,11 +234,11 @@ def take_snapshot(policy: Policy, *, batch_size: int, world: World | None = None
     world = world or World()
     if policy.base is not None:
         freeze_adapter(policy.model, policy.base.shape)
-        engine = frozen_engine(policy.engine)
+        kind, model = AdaptedEngine, policy.model
     else:
-        model = _copy_model(policy, is_split=world.size > 1)
+        kind, model = FrozenEngine, _copy_model(policy, is_split=world.size > 1)
         split_model(model, world, policy.device, policy.dtype, learns=False)
-        engine = replace(policy.engine, model=model)
+    engine = kind.of(policy.engine, model)
     name = f"frozen:{policy.checkpoint.folder.name}"
     partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
     return Snapshot(engine, partner, shares_weights=policy.has_adapters)
