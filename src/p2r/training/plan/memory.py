@@ -119,7 +119,7 @@ def estimate_memory(
     text = cast("Mapping[str, int]", checkpoint.config.get("text_config") or checkpoint.config)
     reply, group = phase.rollout.max_new_tokens.of(role), phase.rollout.group_size
     num_tokens = prompt_tokens + group * reply
-    rows = min(phase.rollout.prompts_at_once, phase.prompts_per_step)
+    rows = min(phase.rollout.prompts_at_once, -(-phase.prompts_per_step // num_processes))
     parts.append(MemoryPart("rollout: keys and values", rows * num_tokens * _cache_bytes(text, size)))
     if recipe.partner.kind == "local" and phase.kind in ("perceiver", "reasoner"):
         num_asked = rows * group if phase.kind == "perceiver" else rows

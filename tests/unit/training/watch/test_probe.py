@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 from p2r.errors import ModelError, P2RError  # noqa: E402
 from p2r.runs.training import Probe  # noqa: E402
 from p2r.training.engines.local.distributed import World  # noqa: E402
-from p2r.training.stopping import StopRequest  # noqa: E402
+from p2r.training.stopping import StopRequest, StopRequested  # noqa: E402
 from p2r.training.watch import probe  # noqa: E402
 from p2r.types import Box  # noqa: E402
 from tests.fakes.crew import run_crew  # noqa: E402
@@ -80,3 +81,25 @@ def test_the_probe_of_two_processes_is_that_of_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(probe, "LocalModel", lambda *_, **__: BatchScript(say))
     alone, *pair = [asyncio.run(probe_in(World())), *run_crew(2, lambda world: asyncio.run(probe_in(world)))]
     assert pair == [alone, alone] and alone.num_samples == 3
+
+
+def test_a_probe_is_left_at_once_by_all_when_one_process_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [BatchScript(lambda _: RIGHT) for _ in range(2)]
+
+    async def probe_in(world: World) -> str:
+        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+        state = SimpleNamespace(policy=policy, world=world, prompts=PROMPTS, phase=make_phase())
+        stop = StopRequest(lambda _: None)
+        if world.is_first:
+            stop.make(signal.SIGTERM)
+        try:
+            await probe.measure_probe(
+                state, [make_sample("s1"), make_sample("s2")], stop, step=3, batch_size=world.rank
+            )  # type: ignore[arg-type]
+        except StopRequested:
+            return "stopped"
+        return "fine"
+
+    monkeypatch.setattr(probe, "LocalModel", lambda *_, batch_size: models[batch_size])
+    assert run_crew(2, lambda world: asyncio.run(probe_in(world))) == ["stopped", "stopped"]
+    assert models[0].num_calls == 0 and models[1].num_calls > 0
