@@ -504,6 +504,13 @@ def test_another_question_about_images_in_the_same_folder_is_refused(images: Pat
     assert_refused(ask("images", "Where?", "--options", "x,y", "--save", "kept"), "not to", "give another --save")
 
 
+def test_each_question_about_images_has_a_folder_of_its_own(images: Path) -> None:
+    for question, folder in (("What?", "images"), ("Where?", "images-2"), ("What?", "images"), ("Who?", "images-3")):
+        result = ask("images", question, "--options", "x,y")
+        assert result.exit_code == 0 and f"runs/{folder}/traces.jsonl" in result.stderr
+    assert "are answered already" in ask("images", "Where?", "--options", "x,y").stderr
+
+
 def test_edited_prompts_in_the_same_folder_are_noticed(images: Path) -> None:
     Path("mine").mkdir()
     Path("mine/base.txt").write_text("release")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import gzip
+import itertools
 import shlex
 import warnings
 import zlib
@@ -184,7 +185,8 @@ def ask(
         max_pixels=max_pixels,
         dtype=dtype,
     )
-    folder = save or Path("runs") / batch.name
+    questions = describe_inputs(inputs, has_question=is_asked)
+    folder = save or _choose_folder(batch.name, questions)
     saved_images = save / IMAGES_FOLDER if save else None
     try:
         p2r = make_p2r()
@@ -195,12 +197,22 @@ def ask(
         batch.samples,
         folder,
         settings,
-        asked=describe_inputs(inputs, has_question=is_asked),
+        asked=questions,
         images_folder=saved_images,
         html=html,
         as_json=json,
         num_at_once=num_at_once,
     )
+
+
+def _choose_folder(name: str, asked: str) -> Path:
+    """Return runs/NAME, or where that holds the answers to other questions runs/NAME-2, and so on."""
+    for number in itertools.count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        place = read_place(folder)
+        if place is None or place.asked in ("", asked):
+            return folder
+    raise AssertionError
 
 
 def _ask_one(p2r: P2R, sample: Sample, save: Path | None, html: Path | None, *, as_json: bool) -> None:
