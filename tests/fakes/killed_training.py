@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from p2r.config import Recipe
-from p2r.runs.training import Step
+from p2r.runs.training_log import Step
 from p2r.training.engines.local.distributed import join_world
 from p2r.training.train import run_phases
 from p2r.training.watch.watcher import Watcher

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from p2r.benchmarks import load_benchmark
 from p2r.cli.app import app
 from p2r.runs.difficulty import KINDS, RowDifficulty
-from p2r.runs.training import read_rows
+from p2r.runs.training_log import read_rows
 from tests.fakes.tiny_training import make_recipe, run
 
 SAMPLING = ["--rollouts", "3", "--max-new-tokens", "32", "--temperature", "1.2"]

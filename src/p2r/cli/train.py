@@ -16,7 +16,7 @@ from p2r.cli.guard import INTERRUPTED, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError, count_nouns, install_hint
-from p2r.runs.training import Probe, Step
+from p2r.runs.training_log import Probe, Step
 from p2r.training.watch.watcher import Watcher
 
 TRAIN_EXAMPLES = """

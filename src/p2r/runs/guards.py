@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from p2r.config import GuardSettings
 from p2r.errors import count_nouns
-from p2r.runs.training import Probe, Step
+from p2r.runs.training_log import Probe, Step
 from p2r.statistics import mean_of
 
 COLLAPSED_ONE_BOX = 0.98

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2r.config import Recipe
-from p2r.runs.training import METRICS_FILE, PROBES_FILE, Probe, Step
+from p2r.runs.training import METRICS_FILE, PROBES_FILE
+from p2r.runs.training_log import Probe, Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.rows.check import TrainingData
 from p2r.training.sft.demonstrations import Demonstrations

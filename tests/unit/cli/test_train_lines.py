@@ -9,7 +9,7 @@ from rich.console import Console
 
 from p2r.cli.screen import progress
 from p2r.cli.train import _Lines
-from p2r.runs.training import Step
+from p2r.runs.training_log import Step
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from p2r.config import GuardSettings
 from p2r.runs.guards import earns_nothing, find_collapse, judges_nothing, learns_nothing
-from p2r.runs.training import Probe, Step
+from p2r.runs.training_log import Probe, Step
 
 GUARDS = GuardSettings(patience=4)
 HEALTHY = Step(phase="0-perceiver", step=1, entropy=0.8, kl=0.01, one_box=0.5, reward=0.5)

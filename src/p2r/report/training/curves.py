@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from p2r.config import is_own_term
 from p2r.report.kit.line_chart import AxisSpan, Curve, CurvePoint, draw_curves, smooth, thin
-from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, natural_order, value_of
+from p2r.runs.training import PhaseRecord, TrainingRun, natural_order
+from p2r.runs.training_log import Probe, Step, interval_of, value_of
 
 SMOOTHED_SHARE = 20
 """A curve is a running mean over this fraction (1/20) of a phase's steps."""

@@ -30,7 +30,8 @@ from p2r.report.kit.evidence_view import (
 )
 from p2r.report.kit.trace_view import OptionView, ReplyView, leave_out_middle, view_options, view_reply
 from p2r.report.training.curves import name_term
-from p2r.runs.training import QuotedGroup, QuotedRollout, TrainingRun
+from p2r.runs.training import TrainingRun
+from p2r.runs.training_log import QuotedGroup, QuotedRollout
 from p2r.types import ImageSource, Sample, Trace
 
 MAX_GROUPS = 120

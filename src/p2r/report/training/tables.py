@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import JsonValue
 
 from p2r.evaluation.tables import MISSING, Table, show_number, show_share
-from p2r.runs.training import PhaseRecord, Probe, Step, TrainingRun, interval_of, value_of
+from p2r.runs.training import PhaseRecord, TrainingRun
+from p2r.runs.training_log import Probe, Step, interval_of, value_of
 from p2r.statistics import mean_of
 
 PROBE_COLUMNS: Mapping[str, str] = {

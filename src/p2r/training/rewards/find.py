@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from p2r.config import Recipe, RewardSettings, is_own_term
 from p2r.errors import ConfigError, StorageError, excerpt
 from p2r.files import explain_write_errors, replace_file
-from p2r.runs.training import REWARDS_FILE, RewardSources
+from p2r.runs.training import REWARDS_FILE
+from p2r.runs.training_log import RewardSources
 from p2r.training.rewards.rated import NEED_ANSWER, Rated, is_batched
 
 FIELDS = tuple(field.name for field in fields(Rated))

@@ -18,7 +18,8 @@ from p2r.models.load import find_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
 from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds, is_told
-from p2r.runs.training import DIFFICULTY_FOLDER, read_rows
+from p2r.runs.training import DIFFICULTY_FOLDER
+from p2r.runs.training_log import read_rows
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.memo import Memo

@@ -21,7 +21,7 @@ from p2r.errors import DataError, count_nouns
 from p2r.files import Log, explain_write_errors, write_lines
 from p2r.runs.difficulty import CHUNK, DIFFICULTY_FILE, RowDifficulty, count_kinds, describe_kinds
 from p2r.runs.store import check_settings
-from p2r.runs.training import read_rows
+from p2r.runs.training_log import read_rows
 from p2r.statistics import mean_of
 from p2r.training.groups import Group, Rollout
 from p2r.training.rollout import Roller

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from p2r.runs.training import Step
+from p2r.runs.training_log import Step
 from p2r.training.engines.local.optimizer import rate_at
 from p2r.training.phases import PhaseState
 from p2r.training.sft.demonstrations import Demonstration

@@ -15,7 +15,8 @@ from pydantic import JsonValue
 from p2r.config import Phase, Recipe
 from p2r.errors import StorageError, count_nouns, mask_secrets
 from p2r.files import write_lines
-from p2r.runs.training import CHANGES_FILE, EVIDENCE_FOLDER, RecipeChange, read_rows
+from p2r.runs.training import CHANGES_FILE, EVIDENCE_FOLDER
+from p2r.runs.training_log import RecipeChange, read_rows
 from p2r.training.state.checkpoint import Position
 
 ROUNDING = "changes nothing but rounding"

@@ -1,4 +1,4 @@
-"""The metrics of a step (paper: Figures 6, 9 and 10), as `p2r.runs.training.Step` holds them.
+"""The metrics of a step (paper: Figures 6, 9 and 10), as `p2r.runs.training_log.Step` holds them.
 
 A resumed run repeats all of them to the last bit, except for `timing`.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from p2r.boxes import hits
 from p2r.config import ActiveRole
-from p2r.runs.training import QuotedGroup, QuotedRollout, Step
+from p2r.runs.training_log import QuotedGroup, QuotedRollout, Step
 from p2r.statistics import mean_of
 from p2r.training.advantages import Compared
 from p2r.training.engines.local.distributed import World

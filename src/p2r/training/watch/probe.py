@@ -15,7 +15,7 @@ from p2r.judges import judge_for
 from p2r.models.local.model import LocalModel
 from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
-from p2r.runs.training import Probe
+from p2r.runs.training_log import Probe
 from p2r.statistics import bound_mean, mean_of
 from p2r.training.engines.local.distributed import whole_weights
 from p2r.training.lockstep import LockstepPartner

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from p2r.config import Recipe
 from p2r.errors import ConfigError, mask_secrets
 from p2r.files import JsonRow, replace_file
-from p2r.runs.training import QuotedGroup
+from p2r.runs.training_log import QuotedGroup
 
 ID_FILE = "tracker_id.txt"
 COLUMNS = ("phase", "step", "sample", "question", "reply", "boxes", "answer", "reward", "advantage")

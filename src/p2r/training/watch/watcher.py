@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2r.runs.training import Probe, Step
+from p2r.runs.training_log import Probe, Step
 
 
 def _ignore(*_: object) -> None:

@@ -20,12 +20,8 @@ from p2r.report.training.curves import (
     draw_step_charts,
     place_phases,
 )
-from p2r.runs.training import (
-    Step,
-    TrainingRun,
-    interval_of,
-    value_of,
-)
+from p2r.runs.training import TrainingRun
+from p2r.runs.training_log import Step, interval_of, value_of
 from p2r.training.watch.probe import describe_probe
 from tests.fakes.training_runs import SFT_SCHEDULE, make_sft_step, make_step, make_trace, write_run
 

@@ -7,9 +7,7 @@ from dataclasses import replace
 from p2r.report.kit.page import Headline
 from p2r.report.training.groups import view_groups
 from p2r.report.training.page import build_training_report
-from p2r.runs.training import (
-    TrainingRun,
-)
+from p2r.runs.training import TrainingRun
 from tests.fakes.training_runs import SAMPLE, make_group, make_trace, write_run
 
 HEADLINE = Headline("Training", "It goes up.")

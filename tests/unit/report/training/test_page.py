@@ -30,12 +30,11 @@ from p2r.runs.training import (
     METRICS_FILE,
     PROBES_FILE,
     ROLLOUTS_FILE,
-    LogRow,
-    RecipeChange,
     TrainingRun,
     find_training_folders,
     read_training_run,
 )
+from p2r.runs.training_log import LogRow, RecipeChange
 from tests.fakes.training_runs import SFT_SCHEDULE, make_group, make_sft_step, make_step, make_trace, write_run
 
 HEADLINE = Headline("Training", "It goes up.")

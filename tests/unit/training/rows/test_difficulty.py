@@ -15,7 +15,7 @@ from p2r.config import DifficultySettings
 from p2r.dialogue import Prompt
 from p2r.errors import DataError, ImageError, StorageError
 from p2r.runs.difficulty import CHUNK, RowDifficulty
-from p2r.runs.training import read_rows
+from p2r.runs.training_log import read_rows
 from p2r.training.groups import Group, Rollout
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.rollout import Roller

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from p2r.errors import ModelError, P2RError  # noqa: E402
-from p2r.runs.training import Probe  # noqa: E402
+from p2r.runs.training_log import Probe  # noqa: E402
 from p2r.training.engines.local.distributed import World  # noqa: E402
 from p2r.training.stopping import StopRequest, StopRequested  # noqa: E402
 from p2r.training.watch import probe  # noqa: E402
