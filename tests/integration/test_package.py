@@ -30,7 +30,7 @@ def test_every_file_of_the_package_is_in_the_wheel(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     recipes = {f"p2r/recipes/{path.relative_to(ROOT / 'recipes').as_posix()}" for path in list_recipes().values()}
-    assert len(recipes) == 7
+    assert len(recipes) == 8
     assert packed == there | recipes
     assert {"p2r/models/nano/base/model.safetensors", "p2r/models/nano/checkpoint/model.safetensors"} <= packed
     assert wheel.stat().st_size < 20e6

@@ -75,13 +75,13 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 def list_recipes() -> dict[str, Path]:
     """List the recipes that come with p2r by name: those of `recipes/` in a clone, which an installation holds as well.
 
-    "nano" is nano/pra_grpo.toml, and "qwen3_vl_4b_lora" is qwen3_vl_4b/pra_grpo_lora.toml.
+    "nano" is nano/pra_grpo.toml, "qwen3_vl_4b_lora" is qwen3_vl_4b/pra_grpo_lora.toml, and "pebr_r1_qwen2_5_vl_7b" is
+    pebr_r1/qwen2_5_vl_7b.toml.
     """
     installed = Path(__file__).parents[1] / "recipes"
     folder = installed if installed.is_dir() else Path(__file__).parents[3] / "recipes"
-    return {
-        path.parent.name + path.stem.removeprefix("pra_grpo"): path for path in sorted(folder.glob("*/pra_grpo*.toml"))
-    }
+    paths = [*folder.glob("*/pra_grpo*.toml"), *folder.glob("*/qwen*.toml")]
+    return {f"{path.parent.name}_{path.stem}".replace("_pra_grpo", ""): path for path in sorted(paths)}
 
 
 def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, where: str = "the recipe") -> Recipe:

@@ -329,7 +329,8 @@ def test_a_recipe_has_a_name_that_works_from_anywhere(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nano").mkdir()
     names = list_recipes()
-    assert {"nano", "qwen3_vl_4b", "qwen3_vl_4b_lora"} <= {*names} and len(names) == 7
+    assert {"nano", "qwen3_vl_4b", "qwen3_vl_4b_lora", "pebr_r1_qwen2_5_vl_7b"} <= {*names}
+    assert len(names) == 8
     for name, path in names.items():
         assert load_recipe(name) == load_recipe(path)
     (tmp_path / "qwen3_vl_4b").write_text('out = "mine"\ndata = {num_rows = 64}')
@@ -346,4 +347,4 @@ def test_a_recipe_that_cannot_be_read_is_told_with_the_names_that_there_are(
         load_recipe(tmp_path / "my.png")
     reason = "no such file or directory" if content is None else "it is not text in UTF-8"
     assert caught.value.message == f"the recipe {tmp_path / 'my.png'} cannot be read: {reason}"
-    assert "nano, qwen3_vl_2b, qwen3_vl_2b_lora" in caught.value.hint
+    assert "nano, pebr_r1_qwen2_5_vl_7b, qwen3_vl_2b, qwen3_vl_2b_lora" in caught.value.hint
