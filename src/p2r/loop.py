@@ -37,18 +37,27 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
 
     An interrupt such as Ctrl-C cancels the work, and is raised when the work has cleaned up.
     """
-    ended = threading.Event()
+    loop, ended, left = blocking_loop(), threading.Event(), threading.Event()
+    begun: list[asyncio.Task[Result]] = []
 
     async def watch() -> Result:
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _: ended.set())
+        begun.append(task)
+        if left.is_set():
+            task.cancel()
         return await task
 
-    future = asyncio.run_coroutine_threadsafe(watch(), blocking_loop())
+    def cancel() -> None:
+        for task in begun:
+            task.cancel()
+
     try:
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(watch(), loop).result()
     except BaseException:
-        if future.cancel():
+        if not ended.is_set():  # interrupted, perhaps before the work has begun
+            left.set()
+            loop.call_soon_threadsafe(cancel)
             ended.wait(LONGEST_CLEANUP_S)
         raise
 

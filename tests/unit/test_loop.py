@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -54,6 +56,26 @@ def test_an_interrupted_call_waits_until_its_files_are_closed(monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         run_blocking(work())
     assert closed
+
+
+def test_work_is_cancelled_when_the_interrupt_comes_as_it_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_over, closed = asyncio.run_coroutine_threadsafe, threading.Event()
+
+    def interrupt(*args: Any) -> None:  # noqa: ANN401
+        hand_over(*args)
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupt)
+    running = work()
+    with pytest.raises(KeyboardInterrupt):
+        run_blocking(running)
+    assert closed.is_set() or inspect.getcoroutinestate(running) == inspect.CORO_CLOSED
 
 
 async def test_work_in_a_thread_is_told_when_its_caller_has_left_and_is_waited_for() -> None:
