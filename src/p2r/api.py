@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from queue import Queue
+from queue import SimpleQueue
 from typing import TypeVar, cast, get_args
 
 from PIL import Image
@@ -165,8 +164,8 @@ class P2R:
 
         Warns at the end when many boxes do not fit the frame in which they are read (`FrameWarning`).
         """
-        inbox: Queue[Trace | BaseException | None] = Queue()
-        stopped, frames = threading.Event(), FrameCount()
+        inbox, stopped = SimpleQueue[Trace | BaseException | None](), SimpleQueue[object]()
+        frames = FrameCount()
 
         async def fill_inbox() -> None:
             try:
@@ -179,7 +178,7 @@ class P2R:
 
         async def start() -> asyncio.Task[None]:
             task = asyncio.create_task(fill_inbox())
-            task.add_done_callback(lambda _: stopped.set())
+            task.add_done_callback(stopped.put)
             return task
 
         task = run_blocking(start())
@@ -191,7 +190,7 @@ class P2R:
                 yield item
         finally:
             blocking_loop().call_soon_threadsafe(task.cancel)
-            stopped.wait()
+            stopped.get()
             frames.warn()
 
     async def ask_many_async(self, samples: Iterable[Sample], *, num_at_once: int = 8) -> AsyncGenerator[Trace, None]:

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from functools import cache, partial
+from queue import Empty, SimpleQueue
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -37,29 +38,30 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
 
     An interrupt such as Ctrl-C cancels the work, and is raised when the work has cleaned up.
     """
-    loop, ended, left = blocking_loop(), threading.Event(), threading.Event()
+    loop, outcome = blocking_loop(), SimpleQueue[asyncio.Task[Result] | None]()
     begun: list[asyncio.Task[Result]] = []
 
-    async def watch() -> Result:
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(lambda _: ended.set())
-        begun.append(task)
-        if left.is_set():
-            task.cancel()
-        return await task
+    def begin() -> None:
+        begun.append(loop.create_task(work))
+        begun[0].add_done_callback(outcome.put)
 
-    def cancel() -> None:
-        for task in begun:
-            task.cancel()
+    def leave() -> None:
+        if begun and not begun[0].done():
+            begun[0].cancel()
+        else:  # it has ended, or the interrupt came before it was handed over
+            work.close()
+            outcome.put(None)
 
     try:
-        return asyncio.run_coroutine_threadsafe(watch(), loop).result()
+        loop.call_soon_threadsafe(begin)
+        ended = outcome.get()  # which an interrupt leaves whole: the waits of `threading` are left with a broken lock
     except BaseException:
-        if not ended.is_set():  # interrupted, perhaps before the work has begun
-            left.set()
-            loop.call_soon_threadsafe(cancel)
-            ended.wait(LONGEST_CLEANUP_S)
+        loop.call_soon_threadsafe(leave)
+        with contextlib.suppress(Empty):
+            outcome.get(timeout=LONGEST_CLEANUP_S)
         raise
+    assert ended is not None, "only work that is left ends before it has begun"
+    return ended.result()
 
 
 async def run_in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:

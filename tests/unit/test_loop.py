@@ -8,11 +8,12 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from p2r.loop import MOST_AT_ONCE, run_apart, run_blocking, run_in_thread, run_short
+from p2r.loop import MOST_AT_ONCE, blocking_loop, run_apart, run_blocking, run_in_thread, run_short
 
 
 async def name_thread() -> str:
@@ -48,34 +49,40 @@ def test_an_interrupted_call_waits_until_its_files_are_closed(monkeypatch: pytes
             time.sleep(0.05)
             closed = True
 
-    def interrupt(_: object) -> None:
-        assert begun.wait(10)
-        raise KeyboardInterrupt
+    class Interrupted(SimpleQueue[object]):
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            if timeout is None:
+                assert begun.wait(10)
+                raise KeyboardInterrupt
+            return super().get(block, timeout)
 
-    monkeypatch.setattr("concurrent.futures.Future.result", interrupt)
+    monkeypatch.setattr("p2r.loop.SimpleQueue", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_blocking(work())
     assert closed
 
 
-def test_work_is_cancelled_when_the_interrupt_comes_as_it_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    hand_over, closed = asyncio.run_coroutine_threadsafe, threading.Event()
+@pytest.mark.parametrize("is_handed_over", [True, False])
+def test_work_is_left_when_the_interrupt_comes_as_it_is_handed_over(
+    is_handed_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, interrupts = blocking_loop(), [KeyboardInterrupt]
+    hand_over = loop.call_soon_threadsafe
 
-    def interrupt(*args: Any) -> None:  # noqa: ANN401
-        hand_over(*args)
-        raise KeyboardInterrupt
+    def interrupt(*args: Any) -> object:  # noqa: ANN401
+        handle = hand_over(*args) if is_handed_over or not interrupts else None
+        if interrupts:
+            raise interrupts.pop()
+        return handle
 
     async def work() -> None:
-        try:
-            await asyncio.sleep(600)
-        finally:
-            closed.set()
+        await asyncio.sleep(600)
 
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupt)
     running = work()
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_blocking(running)
-    assert closed.is_set() or inspect.getcoroutinestate(running) == inspect.CORO_CLOSED
+    assert inspect.getcoroutinestate(running) == inspect.CORO_CLOSED
 
 
 async def test_work_in_a_thread_is_told_when_its_caller_has_left_and_is_waited_for() -> None:
