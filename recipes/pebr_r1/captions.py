@@ -65,13 +65,15 @@ def main() -> None:
     with multiprocessing.Pool() as workers:
         for name, count in counts.items():
             lines = workers.imap(partial(write_row, arguments.out, name), range(count), chunksize=32)
-            write_file(arguments.out, name, lines)
+            print(write_file(arguments.out, name, lines))
 
 
-def write_file(folder: Path, name: str, lines: Iterable[str]) -> None:
-    """Write the lines of one file."""
+def write_file(folder: Path, name: str, lines: Iterable[str]) -> Path:
+    """Write the lines of one file; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def write_row(folder: Path, name: str, index: int) -> str:

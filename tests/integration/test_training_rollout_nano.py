@@ -25,7 +25,7 @@ from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, tak
 from p2r.training.groups import Rolled
 from p2r.training.memo import EvidenceStore
 from p2r.training.partner import open_partner
-from p2r.training.plan.plan import describe_plan
+from p2r.training.plan.plan import describe_plan, list_untimed
 from p2r.training.rollout import Roller
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano" / "pra_grpo.toml"
@@ -105,6 +105,17 @@ def test_the_plan_counts_pre_rollouts_where_they_are_made() -> None:
     assert f"phase 0-answerer: {before}" in lines
     assert "phase 1-answerer: trains on rows as phase 0-answerer measures them" in lines
     assert f"in all: {20 + 16 + 3 * 16} rollouts (control: none)" in lines
+
+
+def test_the_plan_names_what_its_minutes_leave_out() -> None:
+    supervised = '{role="answerer", method="sft", data={source="rows.jsonl"}}'
+    rewarded = '{role="answerer", steps=3, data={difficulty={keep="easy"}}}'
+    for phases, untimed in (
+        ('{role="answerer", steps=3}', ["probes"]),
+        (rewarded, ["probes", "rollouts before a phase"]),
+        (f"{supervised}, {rewarded}", ["probes", "rollouts before a phase", "supervised phases"]),
+    ):
+        assert list_untimed(load_recipe(RECIPE, [*CHANGES, f"schedule=[{phases}]"])) == untimed
 
 
 def test_the_plan_of_a_single_step_is_in_the_singular() -> None:

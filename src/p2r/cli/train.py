@@ -34,9 +34,9 @@ TRAIN_EXAMPLES = """
 SFT_EXAMPLES = """
 **Examples**
 
-- `p2r sft warmup.toml` (the supervised phases of a recipe)
+- `p2r sft recipe.toml` (the supervised phases that the recipe begins with)
 
-- `p2r train warmup.toml --resume` (continues with the phases after them)
+- `p2r train recipe.toml --resume` (continues with the phases after them)
 
 A supervised phase is written in the recipe, with rows that hold replies:
 
@@ -113,7 +113,8 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
     share_heaps()
     require_torch("training")
     if plan:
-        make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
+        if settings.rewarded_phases:
+            make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan
 
         for line in describe_plan(settings, num_processes=processes):

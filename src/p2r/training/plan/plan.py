@@ -166,9 +166,18 @@ async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) ->
                     f"time: {step:.1f} seconds per {phase.kind} step, scaled up from {count_nouns(num_rows, 'row')}"
                 )
             total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(len(own))
-    left_out = ", supervised phases" if len(recipe.rewarded_phases) < len(recipe.phases()) else ""
-    lines.append(f"time: {total / 60:.1f} minutes in all, without probes{left_out} and checkpoints")
+    lines.append(f"time: {total / 60:.1f} minutes in all, without {', '.join(list_untimed(recipe))} and checkpoints")
     return lines
+
+
+def list_untimed(recipe: Recipe) -> list[str]:
+    """List what takes time in a run, besides checkpoints, and is not part of the seconds of a plan."""
+    untimed = ["probes"]
+    if any(phase.data.difficulty for phase in recipe.rewarded_phases):
+        untimed.append("rollouts before a phase")
+    if len(recipe.rewarded_phases) < len(recipe.phases()):
+        untimed.append("supervised phases")
+    return untimed
 
 
 def _judge_by_words(phase: Phase) -> Phase:
