@@ -25,7 +25,7 @@ from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.guard import run_script
 from p2r.cli.screen import print_tables
 from p2r.config import Phase
-from p2r.errors import ConfigError, DataError
+from p2r.errors import ConfigError, DataError, StorageError
 from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table
@@ -60,11 +60,22 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or above them")
     parser.add_argument("--rows", type=Path, required=True, help="the folder that captions.py wrote")
     arguments = parser.parse_args()
+    runs = read_runs(arguments.runs)
     held_out = load_benchmark(str(arguments.rows / "held_out.jsonl"))
-    folders = [folder for place in arguments.runs for folder in find_training_folders(place)]
-    states = measure_runs([read_training_run(folder) for folder in folders], held_out)
+    states = measure_runs(runs, held_out)
     changes = tabulate_changes(states)
     print_tables([tabulate_states(states, held_out), *([changes] if changes.rows else [])], markdown=True)
+
+
+def read_runs(places: Sequence[Path]) -> list[TrainingRun]:
+    """Read the training runs at or below the folders. Raises StorageError for a folder without one."""
+    runs: list[TrainingRun] = []
+    for place in places:
+        folders = find_training_folders(place)
+        if not folders:
+            raise StorageError(f"{place} holds no training run", hint="give the folder that orders.py wrote")
+        runs += map(read_training_run, folders)
+    return runs
 
 
 def measure_runs(runs: Sequence[TrainingRun], held_out: Benchmark) -> dict[State, list[Measured]]:

@@ -11,7 +11,7 @@ from PIL import Image
 pytest.importorskip("torch")
 
 from p2r.config import parse_recipe
-from p2r.errors import ConfigError, DataError
+from p2r.errors import ConfigError, DataError, StorageError
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.images.load import MemoryImage
 from p2r.runs.evaluation import RunSettings, SampleFacts
@@ -24,6 +24,7 @@ from recipes.pebr_r1.table import (
     find_state,
     measure_replies,
     measure_runs,
+    read_runs,
     show_change,
     tabulate_changes,
     tabulate_states,
@@ -48,6 +49,14 @@ def make_run(folder: Path, *names: str, source: Path | None = None) -> Path:
     for phase in recipe.phases():
         (folder / phase.name).mkdir()
     return folder
+
+
+def test_runs_are_read_below_each_folder_and_none_is_an_error(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, "warm-up") for name in ("a", "b")]
+    assert [run.folder for run in read_runs([tmp_path])] == folders
+    assert [run.folder for run in read_runs(folders[::-1])] == folders[::-1]
+    with pytest.raises(StorageError, match="missing holds no training run"):
+        read_runs([folders[0], tmp_path / "missing"])
 
 
 def test_phases_are_named_by_what_they_teach() -> None:
