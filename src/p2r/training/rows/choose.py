@@ -121,7 +121,8 @@ def order_rows(phase: Phase, num_rows: int, *, kind: str = "") -> RowOrder:
         setting = "sft.rows_per_step" if phase.kind == "sft" else "rollout.prompts_per_step"
         row = f"{kind} row".strip()
         raise ConfigError(
-            f"{count_nouns(num_rows, f'{row} is', f'{row}s are')} fewer than one step's {phase.prompts_per_step}",
+            f"phase {phase.name}: {count_nouns(num_rows, f'{row} is', f'{row}s are')} fewer than one step's "
+            f"{phase.prompts_per_step}",
             hint=f"lower {setting}, or give more rows",
         )
     return RowOrder(num_rows, _seed_rows(phase))

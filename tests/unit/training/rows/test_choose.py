@@ -190,7 +190,7 @@ async def test_a_measurement_that_is_gone_is_not_made_again_with_other_weights(
 async def test_fewer_rows_of_a_kind_than_a_step_needs_are_a_sentence(tmp_path: Path, measured: list[str]) -> None:
     recipe = make_two_phases(["rollout.prompts_per_step=2"])
     state = make_state(recipe.phases()[0])
-    with pytest.raises(ConfigError, match=r"^1 easy row is fewer than one step's 2"):
+    with pytest.raises(ConfigError, match=r"^phase 0-answerer: 1 easy row is fewer than one step's 2"):
         await choose.choose_phase_rows(recipe, state, ROWS, make_run(tmp_path), print, StopRequest(print))
 
 
