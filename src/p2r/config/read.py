@@ -89,7 +89,7 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
 
     Args:
         changes: see `load_recipe`.
-        where: the recipe's name in messages.
+        where: the recipe's name in messages; "" where the caller reads no recipe.
 
     Raises:
         ConfigError: an unknown setting, or a value that is not usable.
@@ -166,7 +166,9 @@ def _read_value(text: str) -> object:
 def _explain(error: ValidationError, where: str) -> ConfigError:
     errors = error.errors()
     # A phase's table contains the recipe's, so that a wrong setting of the recipe is reported for the phase as well.
-    first = next((each for each in errors if each["loc"][:1] != ("schedule",)), errors[0])
+    # A misspelt name is unknown, and the one that was meant is missing: the first says more.
+    errors.sort(key=lambda each: (each["loc"][:1] == ("schedule",), each["type"] != "extra_forbidden"))
+    first = errors[0]
     place = [part for part in map(str, first["loc"]) if "[" not in part]  # the tag of a union
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
@@ -177,7 +179,11 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
         hint = f"did you mean {'.'.join([*place[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
         return ConfigError(f"{where} has the unknown setting {name}", hint=hint)
     rule = RULES.get((name, first["type"]), "")
-    return ConfigError(f"{where}: {explain_fault(first, rule)}", hint=HINTS.get(name, ""))
+    hint = HINTS.get(name, "")
+    if not hint and first["type"] in ("model_type", "model_attributes_type") and place[:1] != ["schedule"]:
+        names = _names_beside([*place, ""])
+        hint = f"write {name} = {{ {names[0]} = ... }}; there are {', '.join(names)}"
+    return ConfigError(f"{f'{where}: ' if where else ''}{explain_fault(first, rule)}", hint=hint)
 
 
 def _names_beside(place: Sequence[str]) -> list[str]:

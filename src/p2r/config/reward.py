@@ -128,7 +128,9 @@ class RewardSettings(Frozen):
     def _names_terms(cls, names: Names) -> Names:
         for name in names or ():
             if name not in TERMS and not is_own_term(name):
-                near = difflib.get_close_matches(name, TERMS, n=1)
+                # A part of a name is meant for the whole one, whatever else looks like it.
+                parts = [term for term in TERMS if name in term.split("_")]
+                near = parts or difflib.get_close_matches(name, TERMS, n=1)
                 meant = f"did you mean {near[0]}? " if near else ""
                 raise ValueError(
                     f"{name!r} is not a term; {meant}there are {', '.join(TERMS)}, and functions of your own, such as "
