@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -59,7 +59,8 @@ EXACT_KINDS = frozenset({"adamw", "offload"})
 
 def list_changes(before: JsonValue, now: JsonValue) -> list[str]:
     """The settings that differ between two recipes, except those that may."""
-    return [f"{name} was {_show(was)}, now {_show(is_now)}" for name, was, is_now in _compare(before, now, _may_differ)]
+    found = _leave_out_inherited(_compare(before, now, _may_differ))
+    return [f"{name} was {_show(was)}, now {_show(is_now)}" for name, was, is_now in found]
 
 
 def record_changes(folder: Path, before: Recipe, now: Recipe, done: Position | None) -> None:
@@ -76,13 +77,26 @@ def record_changes(folder: Path, before: Recipe, now: Recipe, done: Position | N
         path.unlink(missing_ok=True)
         return
     old, new = (dump_settings(recipe) for recipe in (before, now))
-    found = [each for each in _compare(old, new, _none) if each[0] != "out"]
+    found = _leave_out_inherited(each for each in _compare(old, new, _none) if each[0] != "out")
     if found:
         was, is_now = {name: value for name, value, _ in found}, {name: value for name, _, value in found}
         change = RecipeChange(phase=now.phases()[done.phase].name, step=done.step, was=was, now=is_now)
         known = read_rows(path, RecipeChange)
         if change not in known[-1:]:  # an earlier call was killed before it wrote the recipe
             write_lines(path, [*known, change])
+
+
+def _leave_out_inherited(
+    found: Iterable[tuple[str, JsonValue, JsonValue]],
+) -> list[tuple[str, JsonValue, JsonValue]]:
+    """Leave out what phases have from the recipe, where the recipe's own setting has changed likewise."""
+    found = list(found)
+    own = [each for each in found if each[0] == _name_in_phase(each[0])]
+    return [each for each in found if each in own or (_name_in_phase(each[0]), *each[1:]) not in own]
+
+
+def _name_in_phase(name: str) -> str:
+    return re.sub(r"^schedule\.\d+\.", "", name)
 
 
 def _none(*_: object) -> bool:
@@ -110,7 +124,7 @@ def _compare(
 
 
 def _may_differ(name: str, before: JsonValue, now: JsonValue) -> bool:
-    in_phase = re.sub(r"^schedule\.\d+\.", "", name)
+    in_phase = _name_in_phase(name)
     if in_phase == "optimizer.kind":
         return {before, now} <= EXACT_KINDS if isinstance(before, str) and isinstance(now, str) else False
     is_added_phase = re.fullmatch(r"schedule\.\d+", name) is not None and None in (before, now)

@@ -43,6 +43,17 @@ def test_lengths_are_no_change_of_the_recipe(tmp_path: Path) -> None:
     assert compare(before, make(tmp_path, 3, 2, seed=1)) == ["seed was 0, now 1"]
 
 
+def test_what_phases_have_from_the_recipe_is_said_once(tmp_path: Path) -> None:
+    first = {"role": "perceiver", "steps": 3, "data": {"seed": 1}}
+    before = make(tmp_path, schedule=[first, {"role": "reasoner", "steps": 2, "data": {"seed": 4}}])
+    second = {"role": "reasoner", "steps": 2, "data": {"seed": 5}}
+    now = make(tmp_path, schedule=[first, second], data={"num_rows": 32})
+    assert sorted(compare(before, now)) == ["data.num_rows was 64, now 32", "schedule.1.data.seed was 4, now 5"]
+    record_changes(tmp_path, before, now, at(0, 1))
+    (row,) = read_rows(tmp_path / CHANGES_FILE, RecipeChange)
+    assert row.now == {"schedule.1.data.seed": 5, "data.num_rows": 32}
+
+
 @pytest.mark.parametrize(
     ("tables", "is_free"),
     [
