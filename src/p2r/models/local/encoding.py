@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from huggingface_hub.utils import logging as hub_logging
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -182,13 +183,19 @@ def _chat_template(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Generator[None, None, None]:
-    """Silence the bars and warnings that `from_pretrained` writes to stderr; what matters in them is checked here."""
+    """Silence the bars and warnings that `from_pretrained` writes to stderr; what matters in them is checked here.
+
+    Those of huggingface_hub as well: where it cannot be reached, it says so at each of five attempts.
+    """
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub_level = hub_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
