@@ -162,7 +162,8 @@ def _explain_none_kept(found: Sequence[RowDifficulty], rule: DifficultySettings)
     return DataError(
         f"none of {count_nouns(len(found), 'row')} is {rule.keep} in {count_nouns(rule.num_rollouts, 'rollout')}: "
         f"{describe_kinds(counts)}",
-        hint=f"{advice}give other rows, or another model to start from",
+        hint=f"in a new run, {advice}give other rows, or another model to start from; with model.source = RUN/PHASE "
+        "it starts from a finished phase",
     )
 
 

@@ -229,8 +229,9 @@ def test_no_row_of_the_kind_is_a_sentence() -> None:
         choose_rows(rows, {"a": hard, "b": mixed}, rule, seed=0)
     assert caught.value.message == "none of 2 rows is easy in 8 rollouts: 0 easy, 1 medium, 1 hard"
     assert caught.value.hint == (
-        'keep "medium" ones with data.difficulty.keep, or give other rows, or another model to start from'
+        'in a new run, keep "medium" ones with data.difficulty.keep, or give other rows, or another model to start '
+        "from; with model.source = RUN/PHASE it starts from a finished phase"
     )
     with pytest.raises(DataError) as caught:
         choose_rows(rows[:1], {"a": hard}, rule, seed=0)
-    assert caught.value.hint == "give other rows, or another model to start from"
+    assert caught.value.hint.startswith("in a new run, give other rows, or another model to start from")
