@@ -176,7 +176,8 @@ def sample(
                 ),
                 "reward": reward,
                 "partner": {"max_error_rate": max_error_rate},
-            }
+            },
+            where="",
         )  # fmt: skip
         try:
             found = _run(recipe)

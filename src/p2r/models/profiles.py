@@ -158,7 +158,7 @@ def limit_profile(
         max_pixels = min(budget.max_pixels, own_limits[1] or budget.max_pixels)
     if max_pixels < budget.factor**2:
         raise ConfigError(
-            f"max_pixels {max_pixels} is less than one visual token ({budget.factor} x {budget.factor} pixels)",
+            f"`max_pixels` {max_pixels} is less than one visual token ({budget.factor} x {budget.factor} pixels)",
             hint=f"between {MIN_TOKENS * budget.factor**2} and {MAX_TOKENS * budget.factor**2} is usual for this model",
         )
     limits = {"max_pixels": max_pixels, "min_pixels": min(least, max_pixels)}

@@ -10,7 +10,20 @@ from pydantic import JsonValue
 from p2r.benchmarks.base import Origin
 
 ORDER = (
-    *("benchmark", "mode", "model", "perceiver_model", "judge_model", "prompts", "closing", "family", "frame"),
+    *(
+        "benchmark",
+        "rows",
+        "num_rows",
+        "mode",
+        "role",
+        "model",
+        "perceiver_model",
+        "judge_model",
+        "prompts",
+        "closing",
+        "family",
+        "frame",
+    ),
     *("max_pixels", "dtype", "limit", "seed", "shard", "share_perception"),
 )
 """Settings as they matter to a reader. Others come after them."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p2r.config import JudgeSettings, Phase, Recipe, as_measured
 from p2r.errors import ConfigError, ModelError
-from p2r.files import explain_write_errors, lock_folder, unlock_folder
+from p2r.files import check_folder, explain_write_errors, lock_folder, unlock_folder
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
@@ -72,12 +72,13 @@ async def sample_rows(
     rule = phase.data.difficulty
     if rule is None or rule.keep is None or len(recipe.phases()) > 1:
         raise ConfigError("rows are sampled by a recipe of one phase with data.difficulty.keep")
+    folder = recipe.out
+    check_folder(folder)
     prompts = load_prompt_set(phase.rollout.prompts)
     data = await run_apart(partial(_load, recipe, phase, prompts, on_checked))
     for sentence in data.explain():
         say(sentence)
     await check_judges(recipe)
-    folder = recipe.out
     with ExitStack() as closing:
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

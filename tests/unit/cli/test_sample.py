@@ -63,8 +63,10 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "leave out --judge-model",
         ),
         (["rows.jsonl", "--prompts", "relase"], "relase", "hint:"),
-        (["rows.jsonl", "--dtype", "int8"], "--dtype is 'int8': it must be 'float32' or 'bfloat16'", ""),
-        (["rows.jsonl", "--out", "file"], "file", "hint:"),
+        (["rows.jsonl", "--dtype", "int8"], "error: --dtype is 'int8': it must be 'float32' or", ""),
+        (["rows.jsonl", "--max-pixels", "10"], "--max-pixels 10 is less than one visual token", "is usual"),
+        (["rows.jsonl", "--out", "file"], "file is a file", "another folder"),
+        (["unanswered.jsonl", "--out", "file"], "file is a file", "another folder"),  # before rows are read
     ],
 )
 def test_a_mistake_is_a_sentence(rows: Path, arguments: list[str], said: str, hint: str) -> None:

@@ -118,7 +118,7 @@ def test_max_pixels_below_the_least_lower_the_least_too() -> None:
 
 
 def test_max_pixels_below_one_token_are_refused() -> None:
-    with pytest.raises(ConfigError, match="max_pixels 500 is less than one visual token"):
+    with pytest.raises(ConfigError, match="`max_pixels` 500 is less than one visual token"):
         profile_for("qwen3-vl", max_pixels=500)
 
 

@@ -225,3 +225,9 @@ def test_a_store_compares_where_the_questions_came_from(tmp_path: Path) -> None:
     (tmp_path / "origin.json").write_text("{}")
     with pytest.raises(StorageError, match="holds another run: the questions, right answers or boxes are others"):
         TraceStore(tmp_path, other, origin=TWO)
+
+
+def test_other_rows_are_said_before_how_they_were_sampled() -> None:
+    before = {"num_rollouts": 4, "role": "answerer", "rows": "/data/a.jsonl"}
+    now = {"num_rollouts": 8, "role": "perceiver", "rows": "/data/b.jsonl"}
+    assert [text.split()[0] for text in list_changes(before, now)] == ["rows", "role", "num_rollouts"]
