@@ -23,7 +23,7 @@ REWARD_RISE = 0.02
 STANDARD_ERRORS = 2.0
 NOTHING = (
     "nothing was learned from them; are the questions always right or always wrong, and can their targets be reached? "
-    "data.difficulty leaves such rows out"
+    'data.difficulty with rule = "drop" leaves out rows whose rewards are alike'
 )
 
 UNJUDGED = "in no step were two rollouts of a group judged, so nothing was learned; the steps say why"

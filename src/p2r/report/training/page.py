@@ -176,13 +176,19 @@ def draw_histograms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[H
     """Draw how hard the rows are, for each measurement that phases keep rows by."""
     return [
         Histogram(
-            title=f"{f'{name}, ' if len(runs) > 1 else ''}{', '.join(each.phases)}",
+            title=f"{f'{name}, ' if len(runs) > 1 else ''}{_name_keepers(run, each.phases)}",
             text=f"{count_nouns(len(each.rows), 'row')}: {describe_kinds(count_kinds(each.rows))}",
             drawing="\n".join(draw_histogram(each.rows, each.num_rollouts)),
         )
         for run, name in zip(runs, names, strict=True)
         for each in run.measurements
     ]
+
+
+def _name_keepers(run: TrainingRun, names: Sequence[str]) -> str:
+    """Name phases, each with the kind of rows that it trains on."""
+    rules = {phase.name: phase.data.difficulty for phase in run.recipe.rewarded_phases}
+    return ", ".join(f"{name} ({rule.keep} rows)" for name in names if (rule := rules.get(name)) is not None)
 
 
 def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]:

@@ -149,7 +149,11 @@ def check_lengths(before: Recipe, now: Recipe, done: Position | None) -> list[st
     old, new = before.phases(), now.phases()
     last = max((phase.index for phase in old if _has_begun(phase, done, now.out)), default=0)
     if len(new) <= last:
-        raise _refuse(f"phase {old[last].name} has begun, and is not in the schedule any more", now)
+        raise StorageError(
+            f"phase {old[last].name} has begun, and is not among the phases that are asked for now",
+            hint="resume with `p2r train` and the run's whole schedule, since `p2r sft` asks for its first phases alone; "
+            "or choose another `out`",
+        )
     remarks: list[str] = []
     for was, phase in zip(old[: last + 1], new, strict=False):
         if was.name != phase.name:

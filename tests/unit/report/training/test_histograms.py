@@ -53,7 +53,7 @@ def test_a_shared_measurement_is_drawn_once(tmp_path: Path, places: list[str]) -
     assert measurement.phases == ("0-answerer", "1-answerer") and len(measurement.rows) == 6
     html = show(run)
     assert html.count(TITLE) == 1 and html.count('<pre class="histogram">') == 1
-    assert "<b>0-answerer, 1-answerer</b> 6 rows: 1 easy, 4 medium, 1 hard" in html
+    assert "<b>0-answerer (easy rows), 1-answerer (medium rows)</b> 6 rows: 1 easy, 4 medium, 1 hard" in html
     assert "         1     4   66.7%  ######" in html
 
 
@@ -69,7 +69,7 @@ def test_several_runs_are_named(tmp_path: Path) -> None:
         write_run(tmp_path / name, changes=KEEPING)
         measure(tmp_path / name / "difficulty/0-answerer", 2, 2)
     html = show(*(read_training_run(tmp_path / name) for name in ("seed0", "seed1")))
-    assert "<b>seed1, 0-answerer, 1-answerer</b> 2 rows: 2 easy, 0 medium, 0 hard" in html
+    assert "<b>seed1, 0-answerer (easy rows), 1-answerer (medium rows)</b> 2 rows: 2 easy, 0 medium, 0 hard" in html
 
 
 def test_a_measurement_is_no_run_of_its_own(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_last_phase_that_has_begun_may_become_longer(
         ((3, 2), (5, 2), at(1, 1), "phase 0-perceiver has ended and 1-reasoner has begun from it: it had 3 steps, and"),
         ((3, 2), (1, 2), at(0, 2), "phase 0-perceiver has taken 2 steps of 3 steps, and cannot have 1 step now"),
         ((3, 2), (None, 2), at(0, 2), "cannot have 1 pass now"),
-        ((3, 2), (3,), at(1, 1), "phase 1-reasoner has begun, and is not in the schedule any more"),
+        ((3, 2), (3,), at(1, 1), "phase 1-reasoner has begun, and is not among the phases that are asked for now"),
     ],
 )
 def test_a_length_that_cannot_be_is_refused_in_one_sentence(
