@@ -29,6 +29,7 @@ from p2r.training.groups import Rolled
 from p2r.training.phases import PhaseState, make_roller, open_phase, save_weights
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms, note_sources
+from p2r.training.rewards.reward import find_unasked
 from p2r.training.rewards.verifier import check_judges
 from p2r.training.rollout import Roller
 from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows, order_rows
@@ -154,6 +155,9 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
             for data in {id(each): each for each in (*demonstrations.values(), *rows.values())}.values():
                 for sentence in data.explain():
                     training.say(sentence)
+            for phase in recipe.rewarded_phases:
+                if unasked := find_unasked(phase):
+                    training.say(f"phase {phase.name}: {unasked}")
             if world.is_first:
                 for sentence in note_sources(run.folder, own_terms):
                     training.say(sentence)

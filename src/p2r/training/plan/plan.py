@@ -23,7 +23,7 @@ from p2r.training.phases import make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
-from p2r.training.rewards.reward import describe_reward
+from p2r.training.rewards.reward import describe_reward, find_unasked
 from p2r.training.rewards.verifier import check_judges
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import load_rows
@@ -70,7 +70,10 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
         yield f"rows: the longest has {count_nouns(data.longest, 'token')}"
     yield from _describe_phases(recipe, rows, demonstrations)
     find_all_terms(recipe)
-    yield from (f"reward, {phase.name}: {describe_reward(phase)}" for phase in recipe.rewarded_phases)
+    for phase in recipe.rewarded_phases:
+        yield f"reward, {phase.name}: {describe_reward(phase)}"
+        if unasked := find_unasked(phase):
+            yield f"reward, {phase.name}: {unasked}"
     try:
         run_blocking(check_judges(recipe))
     except EndpointError as error:

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe, RewardSettings, applies_to
+from p2r.answers.sections import DESCRIPTION, HEADINGS, find_section
+from p2r.config import CAPTION_TERM, ActiveRole, JudgeSettings, Phase, Recipe, RewardSettings, applies_to
+from p2r.prompts import load_prompt_set
 from p2r.training.groups import Rollout, SampledReply
 from p2r.training.rewards.built_in import answer_terms, gold_terms
 from p2r.training.rewards.captions import find_captions, make_caption_term
@@ -22,6 +24,9 @@ from p2r.training.rewards.find import OwnTerm, find_terms
 from p2r.training.rewards.rate import Rater, Rating
 from p2r.training.rewards.rated import Rated
 from p2r.types import Trace
+
+HEADED_TERMS = ("sections", CAPTION_TERM)
+"""Terms that look for headings in a reply."""
 
 
 def make_rewarder(recipe: Recipe, phase: Phase) -> Rewarder:
@@ -158,6 +163,25 @@ class Rewarder:
             answer=trace.answer if trace is not None else None,
             trace=trace,
         )
+
+
+def find_unasked(phase: Phase) -> str:
+    """Say that terms look for a heading that the prompts of a phase do not ask for; "" where they do."""
+    counted = [name for name in HEADED_TERMS if phase.reward.counts(name) and applies_to(name, phase.rated_role)]
+    if not counted:
+        return ""
+    prompts = load_prompt_set(phase.rollout.prompts)
+    own = "thinking" if phase.role == "answerer" else "reasoner"
+    asked = "\n".join(text for name, text in prompts.texts.items() if name in ("system", own) or "answer_" in name)
+    wanted = HEADINGS if "sections" in counted else (DESCRIPTION,)
+    unasked = next((heading for heading in wanted if find_section(asked, heading) is None), None)
+    if unasked is None:
+        return ""
+    looks = "looks" if len(counted) == 1 else "look"
+    return (
+        f"{' and '.join(counted)} {looks} for {unasked!r}, which the prompts {prompts.name} do not ask for: only a "
+        'model that was taught so writes it; an answerer is asked for it with rollout.prompts = "pebr_r1"'
+    )
 
 
 def describe_reward(phase: Phase) -> str:

@@ -151,8 +151,8 @@ def check_lengths(before: Recipe, now: Recipe, done: Position | None) -> list[st
     if len(new) <= last:
         raise StorageError(
             f"phase {old[last].name} has begun, and is not among the phases that are asked for now",
-            hint="resume with `p2r train` and the run's whole schedule, since `p2r sft` asks for its first phases alone; "
-            "or choose another `out`",
+            hint="resume with `p2r train` and the run's whole schedule, since `p2r sft` asks for its first phases "
+            "alone; or choose another `out`",
         )
     remarks: list[str] = []
     for was, phase in zip(old[: last + 1], new, strict=False):

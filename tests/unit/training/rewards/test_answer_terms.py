@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from p2r.answers.sections import HEADINGS
@@ -10,6 +12,7 @@ from p2r.errors import ConfigError
 from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.rewards.built_in import answer_terms
+from p2r.training.rewards.reward import find_unasked
 from p2r.training.rollout import Roller
 from p2r.types import Sample
 from tests.fakes.training import (
@@ -110,3 +113,54 @@ async def test_boxes_have_no_terms_of_answers() -> None:
     rolled = await roll("{correct=1, sections=1, keywords=1}", BOX, kind="perceiver")
     rollout = rolled.groups[0].rollouts[0]
     assert rollout.reward == 1.0 and "sections" not in rollout.terms
+
+
+@pytest.mark.parametrize(
+    ("role", "prompts", "terms", "said"),
+    [
+        (
+            "answerer",
+            "release",
+            {"sections": 1.0},
+            "sections looks for '### Image Description:', which the prompts release",
+        ),
+        ("answerer", "release", {"sections": 0.0, "correct": 1.0}, ""),
+        ("answerer", "pebr_r1", {"sections": 1.0}, ""),
+        ("reasoner", "pebr_r1", {"sections": 1.0}, "which the prompts pebr_r1 do not ask for"),  # of an answerer alone
+        ("perceiver", "release", {"sections": 1.0, "correct": 1.0}, ""),
+        (
+            "answerer",
+            "release",
+            {"sections": 0.5, "caption_similarity": 0.5},
+            "sections and caption_similarity look for",
+        ),
+        ("answerer", "pebr_r1", {"caption_similarity": 0.5}, ""),
+    ],
+)
+def test_headings_that_no_prompt_asks_for_are_said(role: str, prompts: str, terms: dict[str, float], said: str) -> None:
+    recipe = parse_recipe(
+        {
+            "out": "run",
+            "data": {"num_rows": 4},
+            "schedule": [{"role": role, "steps": 1}],
+            "rollout": {"prompts": prompts},
+            "reward": {"terms": terms, "caption": {"model": "x"}},
+        }
+    )
+    found = find_unasked(recipe.phases()[0])
+    assert said in found and bool(said) == bool(found)
+
+
+def test_a_prompt_set_of_ones_own_may_ask_for_the_description_alone(tmp_path: Path) -> None:
+    (tmp_path / "base.txt").write_text("release")
+    (tmp_path / "thinking.txt").write_text("{question} {answer_form} ### image description:")
+    table = {
+        "out": "run",
+        "data": {"num_rows": 4},
+        "schedule": [{"role": "answerer", "steps": 1}],
+        "rollout": {"prompts": str(tmp_path)},
+        "reward": {"terms": {"caption_similarity": 1.0}, "caption": {"model": "x"}},
+    }
+    assert find_unasked(parse_recipe(table).phases()[0]) == ""
+    recipe = parse_recipe(table, ["reward.terms={sections=1}"])
+    assert "'### Rationales:'" in find_unasked(recipe.phases()[0])
