@@ -23,7 +23,7 @@ from p2r.images.load import FileImage
 from p2r.modes import LOOKING, MODES
 from p2r.report.evaluation.published import tabulate_beside_paper
 from p2r.runs.asked import is_asked
-from p2r.runs.difficulty import is_measurement
+from p2r.runs.difficulty import HISTOGRAM_FILE, is_measurement
 from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
 from p2r.runs.training import is_evidence
@@ -152,11 +152,16 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
     """Run folders: each place itself, or all runs below it in the order of the modes.
 
     Raises:
-        StorageError: a place holds no run.
+        StorageError: a place holds no run, or what `p2r sample` wrote.
     """
     folders: list[Path] = []
     for place in places:
         found = list_run_folders(place)
+        if not found and is_measurement(place):
+            raise StorageError(
+                f"{place} holds rows that were sorted by difficulty, and no run",
+                hint=f"their histogram is {place / HISTOGRAM_FILE}; the report of a run shows that of its own rows",
+            )
         if not found:
             raise StorageError(
                 f"{place} holds no run",

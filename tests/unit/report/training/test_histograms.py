@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from p2r.report.evaluation.sections import list_run_folders
+from p2r.errors import StorageError
+from p2r.report.evaluation.sections import find_run_folders, list_run_folders
 from p2r.report.kit.page import Headline
 from p2r.report.training.page import build_training_report
 from p2r.runs.asked import is_asked
-from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty
+from p2r.runs.difficulty import DIFFICULTY_FILE, HISTOGRAM_FILE, RowDifficulty
 from p2r.runs.store import SETTINGS_FILE
 from p2r.runs.training import TrainingRun, is_evidence, read_training_run
 from tests.fakes.training_runs import write_run
@@ -80,3 +81,6 @@ def test_a_measurement_is_no_run_of_its_own(tmp_path: Path) -> None:
     (evidence / SETTINGS_FILE).write_text('{"weights": "w", "perceiver": "p"}')
     assert not is_asked(tmp_path / "sampled") and is_evidence(evidence)
     assert list_run_folders(tmp_path) == []
+    with pytest.raises(StorageError, match="sampled holds rows that were sorted by difficulty, and no run") as caught:
+        find_run_folders([tmp_path / "sampled"])
+    assert str(tmp_path / "sampled" / HISTOGRAM_FILE) in caught.value.hint
