@@ -68,7 +68,10 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
-        raise ConfigError(f"the recipe {path} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+        hint = "" if path.suffix in (".json", ".toml") else "a recipe is a TOML file; data.source in it names rows"
+        raise ConfigError(
+            f"the recipe {path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}", hint=hint
+        ) from error
     return parse_recipe(table, changes, where=str(path)).read_from(path.parent)
 
 

@@ -236,6 +236,13 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("out = \n")
     with pytest.raises(ConfigError, match="is not TOML"):
         load_recipe(tmp_path / "broken.toml")
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png"}\n')
+    with pytest.raises(ConfigError, match="is not TOML") as caught:
+        load_recipe(tmp_path / "rows.jsonl")
+    assert "data.source" in caught.value.hint
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(ConfigError, match="is not JSON: "):
+        load_recipe(tmp_path / "recipe.json")
 
 
 OWN = {
