@@ -34,6 +34,8 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("unanswered.jsonl").write_text(json.dumps(unanswered) + "\n")
     Path("empty.jsonl").write_text("")
     Path("file").write_text("")
+    Path("trained").mkdir()
+    Path("trained/recipe.json").write_text("{}")
     return Path("rows.jsonl")
 
 
@@ -66,6 +68,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["rows.jsonl", "--dtype", "int8"], "error: --dtype is 'int8': it must be 'float32' or", ""),
         (["rows.jsonl", "--max-pixels", "10"], "--max-pixels 10 is less than one visual token", "is usual"),
         (["rows.jsonl", "--out", "file"], "file is a file", "another folder"),
+        (["rows.jsonl", "--out", "trained"], "trained holds a training run", "give another --out"),
         (["unanswered.jsonl", "--out", "file"], "file is a file", "another folder"),  # before rows are read
     ],
 )

@@ -22,6 +22,7 @@ from pathlib import Path
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.errors import ConfigError, StorageError, count_nouns, mask_secrets
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder
+from p2r.runs.store import SETTINGS_FILE
 from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE
 from p2r.runs.training_log import LogRow, Probe, Step, read_rows
 from p2r.training.engines.local.distributed import World
@@ -129,6 +130,8 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> Recipe | Non
             f"{folder} has the logs of a run and no {RECIPE_FILE}",
             hint=f"put {RECIPE_FILE} back, or choose another `out`",
         )
+    if not path.exists() and (folder / SETTINGS_FILE).exists():
+        raise StorageError(f"{folder} holds what another command of p2r wrote", hint="choose another `out`")
     if not path.exists() or not _has_contents(metrics):
         if resume and not path.exists():
             raise StorageError(

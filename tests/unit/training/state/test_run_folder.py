@@ -11,6 +11,7 @@ import pytest
 from p2r.config import Recipe, parse_recipe
 from p2r.errors import StorageError
 from p2r.files import Log, read_log, replace_folder
+from p2r.runs.store import SETTINGS_FILE
 from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE
 from p2r.runs.training_log import Step
 from p2r.training.engines.local.distributed import World
@@ -214,3 +215,15 @@ def test_the_password_of_a_partner_is_not_stored_and_may_change(tmp_path: Path) 
     (tmp_path / METRICS_FILE).write_text("{}\n")
     (tmp_path / RECIPE_FILE).write_text(first.replace("***", "me:secret"))  # as it was before passwords were masked
     assert open_with("another", resume=True) == first
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_another_command_wrote_is_refused(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / SETTINGS_FILE).write_text('{"rows": "needles"}')
+    recipe = parse_recipe({"out": str(tmp_path), "data": {"num_rows": 4}})
+    with (
+        pytest.raises(StorageError, match="holds what another command of p2r wrote"),
+        open_run(recipe, resume=resume, world=World()),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [SETTINGS_FILE]
