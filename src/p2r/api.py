@@ -29,7 +29,7 @@ from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.images.remember import remember_image
 from p2r.judges import judge_for
 from p2r.judges.number import check_target
-from p2r.loop import blocking_loop, run_blocking
+from p2r.loop import blocking_loop, run_blocking, take
 from p2r.models.known import is_shipped
 from p2r.models.load import check_model, check_stated, load_model, loading_of
 from p2r.models.profiles import FamilyName
@@ -183,14 +183,14 @@ class P2R:
 
         task = run_blocking(start())
         try:
-            while (item := inbox.get()) is not None:
+            while (item := take(inbox)) is not None:
                 if isinstance(item, BaseException):
                     raise item
                 frames.count([item.perception])
                 yield item
         finally:
             blocking_loop().call_soon_threadsafe(task.cancel)
-            stopped.get()
+            take(stopped)
             frames.warn()
 
     async def ask_many_async(self, samples: Iterable[Sample], *, num_at_once: int = 8) -> AsyncGenerator[Trace, None]:

@@ -18,9 +18,12 @@ from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 MOST_AT_ONCE = (os.cpu_count() or 1) + 4
 """Works that `run_short` runs at a time. There are more than cores, as in Python's own pools: some wait for files."""
+LONGEST_WAIT_S = 0.5
+"""The seconds of one wait in `take`."""
 LONGEST_CLEANUP_S = 30.0
 """The seconds that an interrupted call may take to close its files."""
 
@@ -54,7 +57,7 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
 
     try:
         loop.call_soon_threadsafe(begin)
-        ended = outcome.get()  # which an interrupt leaves whole: the waits of `threading` are left with a broken lock
+        ended = take(outcome)
     except BaseException:
         loop.call_soon_threadsafe(leave)
         with contextlib.suppress(Empty):
@@ -62,6 +65,17 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
         raise
     assert ended is not None, "only work that is left ends before it has begun"
     return ended.result()
+
+
+def take(queue: SimpleQueue[Item]) -> Item:
+    """Wait for the next item, so that Ctrl-C is heeded whenever it comes.
+
+    One that comes just before a wait is not heeded until the wait has ended, so each is short. A wait of `threading`,
+    such as that of `queue.Queue`, could be left with a lock that is broken.
+    """
+    while True:
+        with contextlib.suppress(Empty):
+            return queue.get(timeout=LONGEST_WAIT_S)
 
 
 async def run_in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:

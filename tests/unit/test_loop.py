@@ -8,12 +8,21 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
 
-from p2r.loop import MOST_AT_ONCE, blocking_loop, run_apart, run_blocking, run_in_thread, run_short
+from p2r.loop import (
+    LONGEST_WAIT_S,
+    MOST_AT_ONCE,
+    blocking_loop,
+    run_apart,
+    run_blocking,
+    run_in_thread,
+    run_short,
+    take,
+)
 
 
 async def name_thread() -> str:
@@ -49,17 +58,28 @@ def test_an_interrupted_call_waits_until_its_files_are_closed(monkeypatch: pytes
             time.sleep(0.05)
             closed = True
 
-    class Interrupted(SimpleQueue[object]):
-        def get(self, block: bool = True, timeout: float | None = None) -> object:
-            if timeout is None:
-                assert begun.wait(10)
-                raise KeyboardInterrupt
-            return super().get(block, timeout)
+    def interrupt(_: object) -> None:
+        assert begun.wait(10)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("p2r.loop.SimpleQueue", Interrupted)
+    monkeypatch.setattr("p2r.loop.take", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_blocking(work())
     assert closed
+
+
+def test_a_wait_ends_now_and_then_so_that_an_interrupt_is_heeded() -> None:
+    waits: list[float | None] = []
+
+    class Late(SimpleQueue[str]):
+        def get(self, block: bool = True, timeout: float | None = None) -> str:
+            waits.append(timeout)
+            if len(waits) < 3:
+                raise Empty
+            return "item"
+
+    assert take(Late()) == "item"
+    assert waits == [LONGEST_WAIT_S] * 3
 
 
 @pytest.mark.parametrize("is_handed_over", [True, False])
