@@ -76,7 +76,10 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
 def load_command(name: str) -> TyperCommand:
     """Import a command's module and make the command. Raises KeyError for an unknown name."""
     home = COMMANDS[name]
-    module = import_module(f"p2r.cli.{home.module}")
+    try:
+        module = import_module(f"p2r.cli.{home.module}")
+    except RuntimeError as error:  # Ctrl-C while a class is made, before Python 3.12
+        raise (KeyboardInterrupt if isinstance(error.__cause__, KeyboardInterrupt) else error) from None
     alone = typer.Typer(rich_markup_mode="markdown", add_completion=False, context_settings=_SETTINGS)
     epilog = getattr(module, home.examples) if home.examples else None
     alone.command(name, epilog=epilog)(guarded(getattr(module, home.function)))

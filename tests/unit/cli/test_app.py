@@ -65,3 +65,21 @@ def test_no_garbage_is_looked_for_when_the_command_ends(monkeypatch: pytest.Monk
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def test_ctrl_c_while_a_class_is_made_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(name: str) -> None:
+        raise RuntimeError(f"Error calling __set_name__ in {name}") from KeyboardInterrupt()
+
+    monkeypatch.setattr("p2r.cli.app.import_module", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load_command("ask")
+
+
+def test_another_fault_of_a_module_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError(name) from ValueError()
+
+    monkeypatch.setattr("p2r.cli.app.import_module", fail)
+    with pytest.raises(RuntimeError, match=r"p2r\.cli\.ask"):
+        load_command("ask")
