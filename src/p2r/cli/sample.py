@@ -49,7 +49,7 @@ SAMPLE_EXAMPLES = """
 
 - `p2r sample needles --num 64 --rollouts 4` (with the small model that ships with p2r)
 
-- `p2r sample rows.jsonl --model runs/warm_up/0-answerer --prompts pebr_r1 --temperature 1.2 --top-p 0.99`
+- `p2r sample rows.jsonl --model runs/warm_up/0-sft --prompts pebr_r1 --temperature 1.2 --top-p 0.99`
 
 - `p2r train recipe.toml --set data.source=runs/sample/medium.jsonl`
 """
