@@ -6,7 +6,10 @@ Exit codes: 0 success, 1 error, 2 usage, 130 Ctrl-C. A command's module is impor
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -16,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from p2r.cli.guard import guarded
+from p2r.cli.guard import INTERRUPTED, TERMINATED, guarded
 from p2r.version import __version__
 
 HELP = """
@@ -134,15 +137,27 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="p2r")
+    except SystemExit as end:
+        if end.code in (INTERRUPTED, TERMINATED):
+            _end_at_once(end.code)
+        raise
     finally:
         forget_garbage()
+
+
+def _end_at_once(code: int) -> None:
+    """End without Python's own end, which aborts the process where a thread that was left is in torch."""
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  # there is no public way
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 def forget_garbage() -> None:
     """Leave what is in memory to the end of the process.
 
-    Python would search all of it for garbage first. With torch and a model that takes more than a second, also after
-    Ctrl-C.
+    Python would search all of it for garbage first. With torch and a model that takes more than a second.
     """
     gc.disable()
     gc.freeze()

@@ -23,7 +23,8 @@ Given = ParamSpec("Given")
 DEBUG_VARIABLE = "P2R_DEBUG"
 MODEL_VARIABLE = "P2R_MODEL"
 """The environment variable that names the model of `p2r ask` and `p2r eval` where --model does not."""
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and after SIGTERM."""
 
 _flags: ContextVar[Mapping[str, str]] = ContextVar("flags", default={})  # noqa: B039  # nothing changes it
 """The flags of the command that is running, by argument."""

@@ -67,6 +67,22 @@ def test_no_garbage_is_looked_for_when_the_command_ends(monkeypatch: pytest.Monk
         gc.unfreeze()
 
 
+def test_ctrl_c_ends_the_process_while_a_thread_is_at_work() -> None:
+    """Python's own end would wait for this thread, or abort in one that is within torch."""
+    code = (
+        "import atexit, threading, p2r.cli.app as app\n"
+        "def end(**_):\n"
+        "    atexit.register(print, 'cleaned up')\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    print('kept')\n"
+        "    raise SystemExit(130)\n"
+        "app.app = end\n"
+        "app.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "kept\ncleaned up\n", "")
+
+
 def test_ctrl_c_while_a_class_is_made_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(name: str) -> None:
         raise RuntimeError(f"Error calling __set_name__ in {name}") from KeyboardInterrupt()
