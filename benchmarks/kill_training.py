@@ -24,7 +24,8 @@ from safetensors.torch import load_file
 
 from p2r.cli.guard import run_script
 from p2r.files import read_log
-from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import METRICS_FILE, PROBES_FILE
 
 LOGS = (METRICS_FILE, PROBES_FILE)
 

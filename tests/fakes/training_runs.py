@@ -7,7 +7,8 @@ from pathlib import Path
 
 from p2r.benchmarks import load_benchmark
 from p2r.config import ActiveRole
-from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, TrainingRun, read_training_run
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE, TrainingRun, read_training_run
 from p2r.runs.training_log import LogRow, Probe, QuotedGroup, QuotedRollout, Step
 from p2r.training.groups import RolloutStats
 from p2r.training.watch.metrics import measure_step

@@ -504,6 +504,14 @@ def test_another_question_about_images_in_the_same_folder_is_refused(images: Pat
     assert_refused(ask("images", "Where?", "--options", "x,y", "--save", "kept"), "not to", "give another --save")
 
 
+def test_the_folder_of_a_training_run_is_refused(images: Path) -> None:
+    Path("kept").mkdir()
+    Path("kept/recipe.json").write_text("{}")
+    result = ask("images", "What?", "--options", "x,y", "--save", "kept")
+    assert_refused(result, "kept holds a training run", "give another --save, or remove that folder")
+    assert [path.name for path in Path("kept").iterdir()] == ["recipe.json"]
+
+
 def test_each_question_about_images_has_a_folder_of_its_own(images: Path) -> None:
     for question, folder in (("What?", "images"), ("Where?", "images-2"), ("What?", "images"), ("Who?", "images-3")):
         result = ask("images", question, "--options", "x,y")

@@ -24,6 +24,8 @@ from p2r.types import Frozen, Sample, Trace
 
 SETTINGS_FILE = "run.json"
 TRACES_FILE = "traces.jsonl"
+RECIPE_FILE = "recipe.json"
+"""The settings of a training run, which is described in `p2r.runs.training`."""
 ANOTHER_FOLDER = "give another `out`, or remove that folder"
 
 Settings = TypeVar("Settings", bound=Frozen)
@@ -172,6 +174,8 @@ def check_settings(folder: Path, settings: Frozen, origin: Origin | None = None,
             raise StorageError(f"{folder} holds {changes}", hint=hint)
         if path.read_text(encoding="utf-8") == mask_secrets(path.read_text(encoding="utf-8")):
             return
+    elif (folder / RECIPE_FILE).exists():
+        raise StorageError(f"{folder} holds a training run", hint=hint)
     with explain_write_errors(folder):
         replace_file(path, text)
 

@@ -24,9 +24,10 @@ from pathlib import Path
 from p2r.config import DataSettings, Phase, PhaseKind, Recipe, find_measuring_phase, load_recipe
 from p2r.errors import count_nouns
 from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, is_measurement
+from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training_log import Probe, QuotedGroup, RecipeChange, Step, read_rows
 
-RECIPE_FILE, METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "recipe.json", "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
+METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE = "metrics.jsonl", "probes.jsonl", "rollouts.jsonl"
 CHANGES_FILE, REWARDS_FILE = "changes.jsonl", "rewards.json"
 EVIDENCE_FOLDER, DIFFICULTY_FOLDER = "evidence", "difficulty"
 BEST_FOLDER = "best"

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from p2r.config import JudgeSettings, Phase, Recipe, as_measured
-from p2r.errors import ConfigError, ModelError, StorageError
+from p2r.errors import ConfigError, ModelError
 from p2r.files import check_folder, explain_write_errors, lock_folder, unlock_folder
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
@@ -23,8 +23,7 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.runs.difficulty import RowDifficulty, SampleSettings
-from p2r.runs.store import ANOTHER_FOLDER
-from p2r.runs.training import EVIDENCE_FOLDER, RECIPE_FILE
+from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.policy import Policy, load_policy, training_profile
 from p2r.training.lockstep import LockstepPartner, Partner
@@ -84,8 +83,6 @@ async def sample_rows(
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         closing.callback(unlock_folder, lock_folder(folder))
-        if (folder / RECIPE_FILE).exists():
-            raise StorageError(f"{folder} holds a training run", hint=ANOTHER_FOLDER)
         policy = await run_apart(partial(load_policy, recipe.model))
         settings = _describe(recipe, phase, data, prompts, policy)
         partner = _make_partner(recipe, policy)

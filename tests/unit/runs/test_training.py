@@ -13,7 +13,8 @@ from p2r.config import AdvantageSettings
 from p2r.errors import StorageError
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.report.training.groups import view_groups
-from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE, TrainingRun, read_training_run
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE, TrainingRun, read_training_run
 from p2r.runs.training_log import LogRow, Probe, QuotedGroup, Step, interval_of, read_rows, value_of
 from p2r.training.advantages import compare_groups
 from p2r.training.groups import Group, Rollout, RolloutStats

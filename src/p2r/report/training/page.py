@@ -29,7 +29,8 @@ from p2r.report.training.tables import (
 )
 from p2r.runs.difficulty import count_kinds, describe_kinds, draw_histogram
 from p2r.runs.guards import find_collapse, judges_nothing, learns_nothing
-from p2r.runs.training import RECIPE_FILE, TrainingRun
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import TrainingRun
 from p2r.runs.training_log import value_of
 
 NUM_PRINTED = 4

@@ -22,8 +22,8 @@ from pathlib import Path
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.errors import ConfigError, StorageError, count_nouns, mask_secrets
 from p2r.files import Log, explain_write_errors, lock_folder, read_lines, replace_file, unlock_folder
-from p2r.runs.store import SETTINGS_FILE
-from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE
+from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE
+from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE
 from p2r.runs.training_log import LogRow, Probe, Step, read_rows
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.changes import check_lengths, dump_settings, list_changes, record_changes

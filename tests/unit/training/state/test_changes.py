@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 
 from p2r.config import Recipe, load_recipe, parse_recipe
 from p2r.errors import StorageError
-from p2r.runs.training import CHANGES_FILE, METRICS_FILE, RECIPE_FILE
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import CHANGES_FILE, METRICS_FILE
 from p2r.runs.training_log import RecipeChange, Step, read_rows
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.changes import FREE_SETTINGS, check_lengths, list_changes, record_changes

@@ -11,8 +11,8 @@ import pytest
 from p2r.config import Recipe, parse_recipe
 from p2r.errors import StorageError
 from p2r.files import Log, read_log, replace_folder
-from p2r.runs.store import SETTINGS_FILE
-from p2r.runs.training import METRICS_FILE, PROBES_FILE, RECIPE_FILE, ROLLOUTS_FILE
+from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE
+from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE
 from p2r.runs.training_log import Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.state.changes import list_changes
