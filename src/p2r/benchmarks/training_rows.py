@@ -18,7 +18,7 @@ def load_source(settings: DataSettings) -> Benchmark:
     """
     if settings.source == "needles":
         if settings.num_rows is None:
-            raise ConfigError("there is no end of needles", hint="set data.num_rows")
+            raise ConfigError("needles never run out", hint="set data.num_rows")
         return load_benchmark("needles", seed=TRAINING_SEEDS + settings.seed, num_samples=settings.num_rows)
     return load_benchmark(
         settings.source,

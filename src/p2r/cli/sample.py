@@ -152,7 +152,7 @@ def sample(
             hint="give nano, a checkpoint folder, or a hub id",
         )
     if rows == "needles" and num is None:
-        raise ConfigError("there is no end of needles", hint="say how many rows to make, such as `num=64`")
+        raise ConfigError("needles never run out", hint="say how many rows to make, such as `num=64`")
     _check_sampling(temperature, top_p)
     tokens = None if max_new_tokens is None else {"perceiver": max_new_tokens, "reasoner": max_new_tokens}
     reward = {} if judge_model is None else {"judge": _read_judge(judge_model)}

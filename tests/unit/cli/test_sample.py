@@ -42,7 +42,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said", "hint"),
     [
-        (["needles"], "there is no end of needles", "such as --num 64"),
+        (["needles"], "needles never run out", "such as --num 64"),
         (["nowhere.jsonl"], "'nowhere.jsonl' is not a benchmark", "files: PATH"),
         (["empty.jsonl"], "empty.jsonl", "hint:"),
         (
