@@ -18,6 +18,7 @@ from p2r.benchmarks import load_benchmark
 from p2r.cli.app import app
 from p2r.runs.difficulty import KINDS, RowDifficulty
 from p2r.runs.training_log import read_rows
+from tests.fakes.processes import heed_ctrl_c
 from tests.fakes.tiny_training import make_recipe, run
 
 SAMPLING = ["--rollouts", "3", "--max-new-tokens", "32", "--temperature", "1.2"]
@@ -37,7 +38,11 @@ def start_and_stop(folder: Path, sign: str, after: int) -> subprocess.CompletedP
     arguments = ["sample", "needles", "--num", "5", *SAMPLING, "--out", str(folder)]
     code = KILLED.format(sign=sign, after=after, arguments=arguments)
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=heed_ctrl_c,
     )
 
 

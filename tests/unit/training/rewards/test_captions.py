@@ -209,7 +209,8 @@ def test_no_model_is_loaded_where_no_term_asks_for_it(clip: Path) -> None:
         ({"vetoes": ["caption_similarity"]}, "give reward.caption.model, such as"),
         ({"terms": {"caption_similarity": 0, "correct": 1}}, "give reward.caption.model, such as"),
         ({"caption": {"model": ""}}, "reward.caption.model is '': it must be text, and not empty"),
-        ({"caption": {"modl": "x"}}, "reward.caption.model is missing"),
+        ({"caption": {"modl": "x"}}, "unknown setting reward.caption.modl"),
+        ({"caption": {"full_at": 0.5}}, "reward.caption.model is missing"),
         ({"caption": {"model": "x", "full_at": 0}}, "reward.caption.full_at is 0: it must be above 0"),
     ],
 )
