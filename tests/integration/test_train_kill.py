@@ -34,6 +34,13 @@ def count_steps(out: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def wait_for_a_step(out: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while not count_steps(out):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def start_or_resume(out: Path) -> subprocess.Popen[str]:
     return start(out, *(["--resume"] if (out / "recipe.json").exists() else []))
 
@@ -74,10 +81,7 @@ def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out)
-    deadline = time.monotonic() + LONGEST_WAIT_S
-    while not count_steps(out):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_for_a_step(out, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LONGEST_WAIT_S)
     assert process.returncode == 130

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tests.fakes.tiny_training import make_recipe
-from tests.integration.test_train_kill import LONGEST_WAIT_S, count_steps
+from tests.integration.test_train_kill import LONGEST_WAIT_S, wait_for_a_step
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +29,7 @@ def start(out: Path, *options: str) -> subprocess.Popen[str]:
 def test_a_signal_reaches_all_processes_which_stop_together_and_can_be_resumed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out)
-    deadline = time.monotonic() + LONGEST_WAIT_S
-    while not count_steps(out):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_a_step(out, process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=LONGEST_WAIT_S)
     assert process.returncode == 143, errors

@@ -210,8 +210,7 @@ def _read_judge(spec: str) -> dict[str, str]:
             f"`judge_model` is {excerpt(spec)}, which is not the address of a server",
             hint="serve the judging model, and give http://localhost:8000/v1#its-name",
         )
-    url, _, name = spec.partition("#")
-    return {"url": url, "model": name}
+    return {"url": spec}
 
 
 @contextmanager

@@ -61,6 +61,12 @@ class JudgeSettings(Frozen):
     concurrency: PositiveInt = 32
     timeout_s: float = Field(default=60.0, gt=0)
 
+    @property
+    def address(self) -> tuple[str, str]:
+        """The server, and the model's name there, which may also stand behind the url: "http://host/v1#name"."""
+        url, _, name = self.url.partition("#")
+        return url, self.model or name
+
 
 class CaptionSettings(Frozen):
     """The model that compares descriptions with images.

@@ -18,7 +18,7 @@ from p2r.files import check_folder, explain_write_errors, lock_folder, unlock_fo
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
-from p2r.models.local.devices import is_out_of_memory
+from p2r.models.local.devices import is_out_of_memory, quote_out_of_memory
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.prompts import PromptSet, load_prompt_set
@@ -97,7 +97,7 @@ async def sample_rows(
             if not is_out_of_memory(error):
                 raise
             raise ModelError(
-                f"out of memory: {str(error).partition('. ')[0]}",
+                f"out of memory: {quote_out_of_memory(error)}",
                 hint="lower `num_at_once`, `max_new_tokens`, or `max_pixels`; what was measured is kept",
             ) from error
         note = await run_apart(partial(write_piles, folder, data.rows, found, rule.num_rollouts))
@@ -160,7 +160,7 @@ def _describe(recipe: Recipe, phase: Phase, data: TrainingData, prompts: PromptS
         temperature=phase.rollout.temperature,
         top_p=phase.rollout.top_p,
         max_new_tokens=phase.max_response_tokens,
-        judge_model="#".join(filter(None, (judge.url, judge.model))) if isinstance(judge, JudgeSettings) else None,
+        judge_model="#".join(filter(None, judge.address)) if isinstance(judge, JudgeSettings) else None,
         seed=recipe.seed,
     )
 

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from p2r.config import Phase, Recipe, load_recipe, parse_recipe
 from p2r.errors import ConfigError, TrainingError, count_nouns, excerpt
 from p2r.loop import run_apart, run_blocking
-from p2r.models.local.devices import is_out_of_memory
+from p2r.models.local.devices import is_out_of_memory, quote_out_of_memory
 from p2r.models.local.lora import describe_loss
 from p2r.runs.training import ROLLOUTS_FILE, TrainingRun, read_training_run
 from p2r.training.after_step import finish_step, probe_policy
@@ -212,7 +212,7 @@ async def _run_phase(training: Training, phase: Phase, source: str) -> None:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            f"out of memory in phase {phase.name}: {str(error).partition('. ')[0]}",
+            f"out of memory in phase {phase.name}: {quote_out_of_memory(error)}",
             hint="`resume=True` continues from the last checkpoint, with smaller "
             "optimizer.micro_batch_groups, rollout.prompts_at_once or partner.concurrency, or "
             "model.gradient_checkpointing = true; optimizer.kind 'adamw8bit' or 'offload' needs a new run",

@@ -45,3 +45,8 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether an error means that the device or the machine is out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def quote_out_of_memory(error: Exception) -> str:
+    """The first sentence of such an error; torch adds advice about its own settings."""
+    return str(error).partition(". ")[0]

@@ -55,7 +55,7 @@ async def check_judges(recipe: Recipe) -> None:
 
 
 def _look_for(judge: JudgeSettings) -> None:
-    url, name = _read_address(judge)
+    url, name = judge.address
     try:
         _, names = list_models(url, os.environ.get("OPENAI_API_KEY", ""))
     except EndpointError as error:
@@ -72,12 +72,5 @@ def _look_for(judge: JudgeSettings) -> None:
 
 
 def _connect(judge: JudgeSettings) -> EndpointModel:
-    url, name = _read_address(judge)
-    return EndpointModel.connect(
-        f"{url}#{name}" if name else url, concurrency=judge.concurrency, timeout_s=judge.timeout_s
-    )
-
-
-def _read_address(judge: JudgeSettings) -> tuple[str, str]:
-    url, _, name = judge.url.partition("#")
-    return url, judge.model or name
+    spec = "#".join(filter(None, judge.address))
+    return EndpointModel.connect(spec, concurrency=judge.concurrency, timeout_s=judge.timeout_s)

@@ -111,12 +111,18 @@ async def choose_phase_rows(
         counts = describe_kinds(count_kinds(list(found.values())))
         say(f"phase {phase.name}: {whose}{counts}; trains on the {rule.keep} ones")
     chosen = choose_rows(rows, found, rule, _seed_rows(phase))
-    order_rows(phase, len(chosen.rows), kind=rule.keep or "")
+    _check_enough(phase, len(chosen.rows), kind=rule.keep or "")
     return chosen
 
 
-def order_rows(phase: Phase, num_rows: int, *, kind: str = "") -> RowOrder:
-    """The order of a phase's rows, all of one kind if it is given. Raises ConfigError when a step needs more."""
+def order_rows(phase: Phase, num_rows: int) -> RowOrder:
+    """The order of a phase's rows. Raises ConfigError when a step needs more."""
+    _check_enough(phase, num_rows)
+    return RowOrder(num_rows, _seed_rows(phase))
+
+
+def _check_enough(phase: Phase, num_rows: int, *, kind: str = "") -> None:
+    """Raise ConfigError when a step needs more rows; kind: of all of them, or ""."""
     if num_rows < phase.prompts_per_step:
         setting = "sft.rows_per_step" if phase.kind == "sft" else "rollout.prompts_per_step"
         row = f"{kind} row".strip()
@@ -125,7 +131,6 @@ def order_rows(phase: Phase, num_rows: int, *, kind: str = "") -> RowOrder:
             f"{phase.prompts_per_step}",
             hint=f"lower {setting}, or give more rows",
         )
-    return RowOrder(num_rows, _seed_rows(phase))
 
 
 def _seed_rows(phase: Phase) -> int:

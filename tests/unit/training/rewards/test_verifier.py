@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2r.config import JudgeSettings
 from p2r.errors import EndpointError
 from p2r.training.rewards.verifier import check_judges
 from tests.fakes.endpoint_server import completion, serve
@@ -48,3 +49,8 @@ async def test_a_judge_of_one_phase_is_looked_for_and_one_that_nobody_needs_is_n
     second = f"{{role='reasoner', reward={{judge={judge}}}}}"
     with pytest.raises(EndpointError):
         await check_judges(make_recipe([f"schedule=[{{role='perceiver'}}, {second}]"]))
+
+
+@pytest.mark.parametrize(("url", "model", "name"), [("#a", "", "a"), ("", "b", "b"), ("#a", "b", "b"), ("", "", "")])
+def test_a_judge_may_be_named_behind_its_url_and_by_its_own_setting_first(url: str, model: str, name: str) -> None:
+    assert JudgeSettings(url=f"http://x/v1{url}", model=model).address == ("http://x/v1", name)

@@ -21,8 +21,9 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
+from typing import Any
 
 import torch
 
@@ -201,15 +202,9 @@ class FrozenEngine(Engine):
     @classmethod
     def of(cls, engine: Engine, model: VisionLanguageModel) -> FrozenEngine:
         """The engine, with a model of the same kind."""
-        return cls(
-            model,
-            engine.patches,
-            engine.image_token_id,
-            engine.end_token_ids,
-            engine.max_positions,
-            engine.num_frames,
-            engine.sight,
-        )
+        parts: dict[str, Any] = {field.name: getattr(engine, field.name) for field in fields(Engine)}
+        parts["model"] = model
+        return cls(**parts)
 
     def generate(
         self,
