@@ -266,6 +266,28 @@ def test_a_server_that_breaks_on_a_format_without_saying_why_gets_the_next(caplo
     assert not [record for record in caplog.records if record.name.startswith("p2r")]
 
 
+def test_a_late_failure_on_a_format_is_asked_again_in_the_one_found_meanwhile() -> None:
+    """Of two first requests, one fails on the format only after the other has been read in the next format."""
+    one_is_read = threading.Event()
+    failures = iter((None, one_is_read))
+
+    def answer(call: Call) -> Answer:
+        if sent_urls(call)[0].startswith("data:image/bmp"):
+            return Answer(500, "Internal Server Error", gate=next(failures, None))
+        return completion("fine")
+
+    async def ask_both(model: EndpointModel) -> list[str]:
+        tasks = [asyncio.create_task(model.complete(prompt(noise()), SHORT)) for _ in range(2)]
+        for task in tasks:
+            task.add_done_callback(lambda _: one_is_read.set())
+        return [reply.text for reply in await asyncio.gather(*tasks)]
+
+    with serve(answer) as server:
+        assert asyncio.run(ask_both(connect(server.url))) == ["fine"] * 2
+        kinds = [sent_urls(call)[0].partition(";")[0].removeprefix("data:image/") for call in server.chats]
+    assert kinds == ["bmp", "bmp", "webp", "webp"]
+
+
 def test_a_server_that_breaks_on_every_format_is_asked_with_the_first_again() -> None:
     with serve(Answer(500, "Internal Server Error")) as server:
         model = connect(server.url)

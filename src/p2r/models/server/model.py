@@ -73,7 +73,7 @@ class EndpointModel:
         self._retry_wait_s = retry_wait_s
         self._transport = choose_transport(url, transport)
         self._dialect = Dialect(self._transport)
-        self._reads_images = False
+        self._read_formats: set[Transport] = set()
         self._speaks_http = False
         self._told: set[str] = set()
         self._token_check = TokenCheck(self.url)
@@ -174,13 +174,14 @@ class EndpointModel:
             dialect = self._dialect
             try:
                 body = await self._send(client, prompt, decoding, dialect)
-                self._reads_images |= bool(prompt.all_images)
+                if prompt.all_images:
+                    self._read_formats.add(dialect.transport)
                 reply = read_reply(body, asked, decoding.first_words)
                 return reply, self._tell_losses(find_losses(prompt, decoding, dialect))
             except openai.APIStatusError as error:
                 if self._learn(dialect, error, bool(prompt.all_images)):
                     continue
-                if not self._reads_images:  # no format was better
+                if not self._read_formats:  # no format was better
                     self._dialect = replace(self._dialect, transport=self._transport)
                 unknown = find_cause(message_of(error)) == "unknown model"
                 hint = await self._list_models(client) if unknown else ""
@@ -243,7 +244,7 @@ class EndpointModel:
         """Tell whether a 500 may mean that the server cannot read the images: some fail on a format silently."""
         return (
             has_images
-            and not self._reads_images
+            and dialect.transport not in self._read_formats
             and isinstance(error, openai.InternalServerError)
             and error.status_code == 500
             and find_cause(message_of(error)) is None
