@@ -549,7 +549,11 @@ def test_ctrl_c_in_a_batch_keeps_finished_rows_and_the_same_command_goes_on(
     assert len(again.stdout.splitlines()) == 1
 
 
-def test_a_real_ctrl_c_ends_the_command_at_once(images: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "asked to end by SIGTERM")],
+)
+def test_a_real_signal_ends_the_command_at_once(images: Path, sign: signal.Signals, code: int, said: str) -> None:
     never = threading.Event()
 
     def respond(text: str, number: int) -> tuple[int, str]:
@@ -566,11 +570,11 @@ def test_a_real_ctrl_c_ends_the_command_at_once(images: Path) -> None:
         assert process.stdout is not None
         for _ in range(2):
             process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sign)
         _, errors = process.communicate(timeout=120)
         never.set()
-    assert process.returncode == 130, errors
-    assert "2 of 3 answers are kept" in errors
+    assert process.returncode == code, errors
+    assert f"error: {said}; 2 of 3 answers are kept" in errors and "hint: the same command resumes" in errors
     assert len(read_traces(Path("runs/images/traces.jsonl"))) == 2
 
 

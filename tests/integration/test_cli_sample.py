@@ -35,7 +35,7 @@ app({arguments!r})
 
 def start_and_stop(folder: Path, sign: str, after: int) -> subprocess.CompletedProcess[str]:
     """Sample in a process of its own, which gets a signal after so many rows."""
-    arguments = ["sample", "needles", "--num", "5", *SAMPLING, "--out", str(folder)]
+    arguments = ["sample", "needles", "--num", "7", *SAMPLING, "--out", str(folder)]
     code = KILLED.format(sign=sign, after=after, arguments=arguments)
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -130,7 +130,7 @@ def test_counts_as_json(whole: tuple[Path, Result]) -> None:
 
 
 def test_a_stopped_measurement_is_resumed_with_nothing_lost_or_twice(tmp_path: Path) -> None:
-    """Killed after two rows, interrupted after four."""
+    """Killed after two rows, interrupted after four, ended by SIGTERM after six."""
     folders = whole, stopped = [tmp_path / "whole", tmp_path / "stopped"]
     done = start_and_stop(whole, "SIGKILL", 99)
     assert done.returncode == 0, done.stderr
@@ -143,6 +143,11 @@ def test_a_stopped_measurement_is_resumed_with_nothing_lost_or_twice(tmp_path: P
     assert "hint: the same command resumes" in done.stderr
     assert len((stopped / "rows.jsonl").read_text().splitlines()) == 4
     assert not (stopped / "medium.jsonl").exists()
+    done = start_and_stop(stopped, "SIGTERM", 6)
+    assert done.returncode == 143, done.stderr
+    assert f"error: asked to end by SIGTERM; what was measured is kept in {stopped}" in done.stderr
+    assert "hint: the same command resumes" in done.stderr and "Traceback" not in done.stderr
+    assert len((stopped / "rows.jsonl").read_text().splitlines()) == 6
     done = start_and_stop(stopped, "SIGKILL", 99)
     assert done.returncode == 0, done.stderr
     files = [sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in folders]

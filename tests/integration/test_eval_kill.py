@@ -98,16 +98,22 @@ def test_a_hundred_kills_lose_and_repeat_nothing(questions: Path, tmp_path: Path
     compare_killed_runs(questions, tmp_path, num_kills=100)
 
 
-def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(questions: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "asked to end by SIGTERM")],
+)
+def test_a_signal_keeps_what_was_answered_and_says_how_to_go_on(
+    questions: Path, tmp_path: Path, sign: signal.Signals, code: int, said: str
+) -> None:
     process = start(questions, tmp_path / "runs")
     traces = find_traces(tmp_path / "runs")
     deadline = time.monotonic() + LONGEST_WAIT_S
     while not traces.exists() or traces.stat().st_size < 5_000:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     _, errors = process.communicate(timeout=LONGEST_WAIT_S)
-    assert process.returncode == 130
-    assert "interrupted; what was answered is kept" in errors and "the same command resumes" in errors
+    assert process.returncode == code
+    assert f"{said}; what was answered is kept" in errors and "the same command resumes" in errors
     kept = [json.loads(line) for line in traces.read_text().splitlines()]
     assert 0 < len(kept) < NUM_SAMPLES

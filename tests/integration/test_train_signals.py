@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from p2r.cli.guard import INTERRUPTED
 from p2r.errors import TooManyErrors
+from p2r.signals import INTERRUPTED
 from p2r.training import failures, micro_batch
 from p2r.training.engines.local.group_cache import GroupCache, PromptReading
 from p2r.training.engines.local.optimizer import Optimizer

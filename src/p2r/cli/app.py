@@ -1,7 +1,7 @@
 """The command `p2r`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 success, 1 error, 2 usage, 130 Ctrl-C. A command's module is imported when the command is called, so that
-`p2r --help` loads neither a model's libraries nor a benchmark.
+Exit codes: 0 success, 1 error, 2 usage, 130 Ctrl-C, 143 SIGTERM. A command's module is imported when the command is
+called, so that `p2r --help` loads neither a model's libraries nor a benchmark.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from p2r.cli.guard import INTERRUPTED, TERMINATED, guarded
+from p2r.cli.guard import guarded
+from p2r.signals import INTERRUPTED, TERMINATED
 from p2r.version import __version__
 
 HELP = """

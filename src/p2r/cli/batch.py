@@ -14,7 +14,7 @@ from p2r.answers.numbers import find_number
 from p2r.api import P2R
 from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import find_place, write_asked_page
-from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.guard import end_interrupted, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.errors import P2RWarning, count_nouns
 from p2r.report.trace import holds_trace, save_trace
@@ -53,7 +53,7 @@ def ask_batch(
         html: file for a page of all questions, those that failed among them.
 
     Raises:
-        typer.Exit: 1 when a question failed, 130 when interrupted.
+        typer.Exit: 1 when a question failed, 130 or 143 when interrupted.
         StorageError: the folder holds another run, or cannot be written.
     """
     errors = make_console(stderr=True)
@@ -155,10 +155,9 @@ def is_unread(trace: Trace) -> bool:
 
 
 def interrupt(num_kept: int, num_asked: int, place: Path) -> typer.Exit:
-    """Say after Ctrl-C what is kept, and return the end of the command, to be raised."""
+    """Say after Ctrl-C or SIGTERM what is kept, and return the end of the command, to be raised."""
     kept = f"{num_kept} of {num_asked} answers are kept in {place}" if num_kept else "nothing was answered yet"
-    print_error(f"interrupted; {kept}", "the same command resumes")
-    return typer.Exit(INTERRUPTED)
+    return end_interrupted(kept, "the same command resumes")
 
 
 def describe(trace: Trace) -> str:

@@ -12,7 +12,7 @@ from rich.progress import Progress, TaskID
 
 from p2r.benchmarks import Benchmark
 from p2r.cli.allocator import return_large_blocks, share_heaps
-from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.guard import end_interrupted, print_error
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     BoxFrame,
@@ -137,8 +137,7 @@ def evaluate_benchmarks(
                 on_progress=_Bars(bars).move,
             )
     except KeyboardInterrupt:
-        print_error(f"interrupted; what was answered is kept in {out}", "the same command resumes")
-        raise typer.Exit(INTERRUPTED) from None
+        raise end_interrupted(f"what was answered is kept in {out}", "the same command resumes") from None
     by_benchmark = groupby(runs, lambda run: run.settings.benchmark)
     found = [list(own) for _, own in by_benchmark]
     tables = [tabulate_runs(own) if len(own) > 1 else tabulate_accuracy(own[0]) for own in found]

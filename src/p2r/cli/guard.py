@@ -16,15 +16,15 @@ import typer
 from rich.console import Console
 
 from p2r.cli.flags import find_flags, write_flags
+from p2r.cli.interrupt import Received, sigterm_as_ctrl_c
 from p2r.errors import FrameWarning, ModelError, P2RError, P2RWarning, mask_secrets
+from p2r.signals import EXIT_OFFSET, describe_signal
 
 Given = ParamSpec("Given")
 
 DEBUG_VARIABLE = "P2R_DEBUG"
 MODEL_VARIABLE = "P2R_MODEL"
 """The environment variable that names the model of `p2r ask` and `p2r eval` where --model does not."""
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes after Ctrl-C and after SIGTERM."""
 
 _flags: ContextVar[Mapping[str, str]] = ContextVar("flags", default={})  # noqa: B039  # nothing changes it
 """The flags of the command that is running, by argument."""
@@ -37,7 +37,7 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
     def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
         _flags.set(find_flags(command))
         try:
-            with warnings_as_lines():
+            with sigterm_as_ctrl_c(), warnings_as_lines():
                 command(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError)):
@@ -110,8 +110,7 @@ def run_script(main: Callable[[], None]) -> None:
 def report(error: BaseException) -> int:
     """Print what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        print_error("interrupted")
-        return INTERRUPTED
+        return end_interrupted().exit_code
     if isinstance(error, P2RError):
         print_error(error.message, error.hint)
         return 1
@@ -121,6 +120,12 @@ def report(error: BaseException) -> int:
         f"run it again with {DEBUG_VARIABLE}=1 to see where, and please report it",
     )
     return 1
+
+
+def end_interrupted(kept: str = "", hint: str = "") -> typer.Exit:
+    """Say after Ctrl-C or SIGTERM what is kept, and return the end of the command, to be raised."""
+    print_error("; ".join(filter(None, (describe_signal(Received.sign), kept))), hint)
+    return typer.Exit(EXIT_OFFSET + Received.sign)
 
 
 def _add_variable(error: Exception | KeyboardInterrupt, model: object) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from p2r.cli.allocator import share_heaps
-from p2r.cli.guard import INTERRUPTED, MODEL_VARIABLE, print_error
+from p2r.cli.guard import MODEL_VARIABLE, end_interrupted
 from p2r.cli.options import (
     DATA,
     MODEL,
@@ -182,8 +182,7 @@ def sample(
         try:
             found = _run(recipe)
         except KeyboardInterrupt:
-            print_error(f"interrupted; what was measured is kept in {out}", "the same command resumes")
-            raise typer.Exit(INTERRUPTED) from None
+            raise end_interrupted(f"what was measured is kept in {out}", "the same command resumes") from None
     _warn(found)
     if as_json:
         print(json.dumps(_describe(found), indent=2))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from p2r.cli.allocator import share_heaps
-from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.guard import end_interrupted, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError, count_nouns, install_hint
@@ -43,6 +43,7 @@ A supervised phase is written in the recipe, with rows that hold replies:
     schedule = [{ role = "perceiver", method = "sft", passes = 2, lr = 1e-5, data = { source = "rows.jsonl" } }]
 """
 
+RESUME = "resume the run with `resume=True`"
 PLAN_TAKES = (
     "reading the rows, then measuring a trial of each role on a copy in memory: a minute or two with nano, "
     "longer with a large model or on a busy machine"
@@ -129,12 +130,12 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
     is_first = os.environ.get("RANK", "0") == "0"
     try:
         _train(settings, resume=resume, is_first=is_first)
-    except KeyboardInterrupt as error:
-        asked = isinstance(error, Interrupted)
+    except Interrupted as error:
         if is_first:
-            what = error.message if asked else f"interrupted; the last checkpoint is kept in {settings.out}"
-            print_error(what, "resume the run with `resume=True`")
-        raise typer.Exit(error.exit_code if asked else INTERRUPTED) from None
+            print_error(error.message, RESUME)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise end_interrupted(f"the last checkpoint is kept in {settings.out}", RESUME) from None
 
 
 def _train(settings: Recipe, *, resume: bool, is_first: bool) -> None:

@@ -6,7 +6,7 @@ The trainer holds the other end of this program's standard input. The pipe close
 when the trainer is killed; then the command is ended with everything that it has started. RECORD names the command
 while it runs, so that a later call of the trainer knows a server that even this program could not end.
 
-Only the standard library is imported, so that it starts at once.
+Only the standard library is imported, so that it starts at once, and without a search for p2r (`python -I`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE_S = 15.0
 """Seconds that the command may take to end before it is killed."""
 LOOK_EVERY_S = 0.1
 SIGNALLED = 128
-"""A shell adds this to the number of the signal that ended a command."""
+"""A shell adds this to the number of the signal that ended a command: `p2r.signals.EXIT_OFFSET`, written out."""
 
 
 def keep(record: Path, command: list[str]) -> int:

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from p2r.training.stopping import EXIT_OFFSET
+from p2r.signals import EXIT_OFFSET, as_exit_code
 
 LAST_CHARS = 4000
 THREADS_VARIABLE = "OMP_NUM_THREADS"
@@ -54,7 +54,7 @@ def run_processes(num: int, arguments: Sequence[str]) -> int:
             rank, failure = error.get_first_failure()
             if 0 not in error.failures:  # the first process has not said why
                 _show_last_words(Path(folder), rank)
-            return failure.exitcode if failure.exitcode > 0 else EXIT_OFFSET - failure.exitcode
+            return as_exit_code(failure.exitcode)
         finally:
             logging.disable(logging.NOTSET)
     return 0

@@ -18,13 +18,12 @@ from types import FrameType
 from typing import TypeVar
 
 from p2r.errors import P2RError, TrainingError
+from p2r.signals import EXIT_OFFSET, describe_signal
 from p2r.training.engines.local.distributed import World
 
 Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EXIT_OFFSET = 128
-"""A process that a signal ends has the signal's number and this as its exit code."""
 FINE, FAILED, STOPPED = range(3)
 
 
@@ -154,8 +153,3 @@ class StopRequest:
         if FAILED in fates:
             raise TrainingError("another process of the run has stopped", hint="its own message says why")
         return result[0]
-
-
-def describe_signal(sign: signal.Signals) -> str:
-    """Say what happened."""
-    return "interrupted" if sign == signal.SIGINT else f"asked to end by {sign.name}"

@@ -28,7 +28,8 @@ def test_help_loads_neither_a_library_of_models_nor_a_room() -> None:
     loaded = loaded_by(call)
     assert not HEAVY & loaded
     assert {name for name in loaded if name.startswith("p2r.")} == {
-        *("p2r.cli", "p2r.cli.app", "p2r.cli.flags", "p2r.cli.guard", "p2r.errors", "p2r.version")
+        *("p2r.cli", "p2r.cli.app", "p2r.cli.flags", "p2r.cli.guard", "p2r.cli.interrupt"),
+        *("p2r.errors", "p2r.signals", "p2r.version"),
     }
 
 
