@@ -730,7 +730,7 @@ def test_a_line_of_a_batch_stays_a_line(images: Path) -> None:
 def test_empty_options_are_a_usage_error(here: Path) -> None:
     result = ask("photo.png", "What?", "--options", " ")
     assert result.exit_code == 2
-    assert "--options is empty" in result.stderr
+    assert "--options is ' ', which is empty" in result.stderr
 
 
 def test_two_kinds_of_input_are_not_mixed(here: Path) -> None:

@@ -16,10 +16,11 @@ from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from p2r.cli.guard import guarded
+from p2r.cli.usage import explaining_misuse
 from p2r.signals import INTERRUPTED, TERMINATED
 from p2r.version import __version__
 
@@ -97,15 +98,27 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401  # typer keeps the types of it to itself
         """Parse the arguments as the real command does; what is invoked then is the real command."""
-        try:
+        with explaining_misuse(f"p2r {self.name}"):
             return load_command(str(self.name)).make_context(*args, **extra)
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # pydantic's, which typer reads choices with
-            raise
+
+
+class Commands(TyperGroup):
+    """`p2r` itself, which reports a call that typer refuses as every other error."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401
+        """Parse the options before the command."""
+        with explaining_misuse("p2r"):
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Find the command, parse its arguments, and run it."""
+        with explaining_misuse("p2r", COMMANDS):
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
     name="p2r",
+    cls=Commands,
     help=HELP,
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -21,6 +21,7 @@ from p2r.benchmarks.load import load_questions
 from p2r.boxes.other_frame import explain_frame
 from p2r.cli.asked_page import HtmlFile, check_page, find_place, write_asked_page
 from p2r.cli.batch import ask_batch, interrupt, is_unread
+from p2r.cli.guard import Misuse
 from p2r.cli.inputs import STDIN, STDIN_NAME, describe_inputs, find_images, read_stdin
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
@@ -39,7 +40,7 @@ from p2r.cli.options import (
 )
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
-from p2r.errors import DataError, P2RWarning, mask_secrets, reason_of
+from p2r.errors import DataError, P2RWarning, excerpt, mask_secrets, reason_of
 from p2r.files import check_folder
 from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
@@ -117,7 +118,7 @@ def ask(
     max_pixels: MaxPixels = None,
     max_image_pixels: Annotated[
         int,
-        typer.Option(help="Refuse larger images, which may be decompression bombs.", rich_help_panel=FILES),
+        typer.Option(min=1, help="Refuse larger images, which may be decompression bombs.", rich_help_panel=FILES),
     ] = MAX_IMAGE_PIXELS,
     save: Annotated[
         Path | None,
@@ -257,9 +258,12 @@ class Questions:
     def read_file(self, names: list[str]) -> Batch:
         """Read a file of questions, or those that are piped in."""
         if len(names) != 1 or not (names == [STDIN] or is_question_file(names[0])):
-            raise typer.BadParameter('the question is missing: p2r ask IMAGE "QUESTION"')
+            raise Misuse("the question is missing", hint='p2r ask IMAGE "QUESTION"')
         if self.options or self.answer_form is not None or self.recursive:
-            raise typer.BadParameter(f"{names[0]} has its own questions, options, answer forms and images")
+            raise Misuse(
+                f"{names[0]} has its own questions, options, answer forms and images",
+                hint="leave out `options`, `option`, `answer_form` and `recursive`, or write them into its rows",
+            )
         if names == [STDIN]:
             return Batch(STDIN_NAME, self._load(hold_questions(read_stdin()), shown=STDIN_NAME))
         if is_url(names[0]):
@@ -279,9 +283,12 @@ class Questions:
     def read_images(self, names: list[str]) -> Sample | Batch:
         """Find the images, and decode a single one before a model is loaded: a wrong path costs no time."""
         if file := next(filter(is_question_file, names), None):
-            raise typer.BadParameter(f"{file} has its own questions; ask it alone: p2r ask {file}")
+            raise Misuse(f"{file} has its own questions", hint=f"ask it alone: p2r ask {shlex.quote(file)}")
         if self.images_folder is not None:
-            raise typer.BadParameter("--images is for a file of questions, which names its images")
+            raise Misuse(
+                f"`images` is {self.images_folder}: it is for a file of questions, which names its images",
+                hint="leave it out, and give the images with their folder",
+            )
         found = find_images(names, recursive=self.recursive, max_image_pixels=self.max_image_pixels)
         if line := found.left_out.describe():
             make_console(stderr=True).print(line, markup=False, soft_wrap=True)
@@ -352,5 +359,8 @@ def _exists(name: str) -> bool:
 def split_options(listed: str | None, repeated: list[str] | None) -> tuple[str, ...]:
     """Join the options of --options and --option. Empty ones are kept: leaving them out would shift the letters."""
     if listed is not None and not listed.strip():
-        raise typer.BadParameter('--options is empty: write the answers to choose from, as "a,b,c", or leave it out')
+        raise Misuse(
+            f"`options` is {excerpt(listed)}, which is empty",
+            hint='write the answers to choose from, as "a,b,c", or leave it out',
+        )
     return (*(part.strip() for part in (listed.split(",") if listed else ())), *(repeated or ()))

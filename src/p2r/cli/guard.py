@@ -17,7 +17,7 @@ from rich.console import Console
 
 from p2r.cli.flags import find_flags, write_flags
 from p2r.cli.interrupt import Received, sigterm_as_ctrl_c
-from p2r.errors import FrameWarning, ModelError, P2RError, P2RWarning, mask_secrets
+from p2r.errors import ConfigError, FrameWarning, ModelError, P2RError, P2RWarning, mask_secrets
 from p2r.signals import EXIT_OFFSET, describe_signal
 
 Given = ParamSpec("Given")
@@ -26,8 +26,15 @@ DEBUG_VARIABLE = "P2R_DEBUG"
 MODEL_VARIABLE = "P2R_MODEL"
 """The environment variable that names the model of `p2r ask` and `p2r eval` where --model does not."""
 
+EXIT_MISUSE = 2
+"""The exit code of a command that was called in a way that it does not take."""
+
 _flags: ContextVar[Mapping[str, str]] = ContextVar("flags", default={})  # noqa: B039  # nothing changes it
 """The flags of the command that is running, by argument."""
+
+
+class Misuse(ConfigError):
+    """A command was called in a way that it does not take, which typer cannot see."""
 
 
 def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
@@ -40,7 +47,7 @@ def guarded(command: Callable[Given, None]) -> Callable[Given, None]:
             with sigterm_as_ctrl_c(), warnings_as_lines():
                 command(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError)):
+            if isinstance(error, (typer.Exit, typer.Abort, BrokenPipeError)):
                 raise
             if os.environ.get(DEBUG_VARIABLE) == "1":
                 raise
@@ -113,7 +120,7 @@ def report(error: BaseException) -> int:
         return end_interrupted().exit_code
     if isinstance(error, P2RError):
         print_error(error.message, error.hint)
-        return 1
+        return EXIT_MISUSE if isinstance(error, Misuse) else 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     print_error(
         f"sorry, something went wrong inside p2r ({what})",

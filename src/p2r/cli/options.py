@@ -60,7 +60,10 @@ BoxFrame = Annotated[
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        help="Show the model at most this many pixels of an image or crop.", show_default=False, rich_help_panel=MODEL
+        min=1,
+        help="Show the model at most this many pixels of an image or crop.",
+        show_default=False,
+        rich_help_panel=MODEL,
     ),
 ]
 Device = Annotated[

@@ -147,8 +147,8 @@ def _load(
     cache: Path | None,
 ) -> Model:
     for value, name in ((batch_size, "batch_size"), (concurrency, "concurrency"), (timeout_s, "timeout_s")):
-        if value <= 0:
-            raise ConfigError(f"{name} must be above zero, not {value}")
+        if not value > 0:  # nor is nan
+            raise ConfigError(f"`{name}` is {value:g}: it must be above 0", hint="leave it out for the usual one")
     replies = None if cache is None else ReplyCache(cache)
     if spec.lower().startswith(SERVERS):
         from p2r.models.server.model import EndpointModel

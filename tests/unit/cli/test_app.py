@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from p2r.cli.app import COMMANDS, app, load_command, main
+from p2r.cli.app import COMMANDS, load_command, main
 
 HEAVY = {"openai", "jinja2", "numpy", "PIL", "pydantic", "torch", "transformers", "stamina", "pyarrow"}
 
@@ -28,7 +27,7 @@ def test_help_loads_neither_a_library_of_models_nor_a_room() -> None:
     loaded = loaded_by(call)
     assert not HEAVY & loaded
     assert {name for name in loaded if name.startswith("p2r.")} == {
-        *("p2r.cli", "p2r.cli.app", "p2r.cli.flags", "p2r.cli.guard", "p2r.cli.interrupt"),
+        *("p2r.cli", "p2r.cli.app", "p2r.cli.flags", "p2r.cli.guard", "p2r.cli.interrupt", "p2r.cli.usage"),
         *("p2r.errors", "p2r.signals", "p2r.version"),
     }
 
@@ -48,12 +47,6 @@ def test_a_command_is_the_one_that_the_help_names(name: str) -> None:
     assert command.help
     assert len(COMMANDS[name].summary) <= 66, "the list of commands has a line for each"
     assert bool(COMMANDS[name].examples) == bool(command.epilog)
-
-
-def test_an_unknown_choice_is_refused_without_the_words_of_a_library() -> None:
-    result = CliRunner().invoke(app, ["eval", "needles", "--frame", "foo"])
-    assert result.exit_code == 2
-    assert "'foo' is not one of" in result.stderr and "Value error" not in result.stderr
 
 
 def test_no_garbage_is_looked_for_when_the_command_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_nothing_is_downloaded_for_a_library_that_is_missing(
 
 @pytest.mark.parametrize("setting", [{"batch_size": 0}, {"concurrency": 0}, {"timeout_s": 0.0}])
 def test_numbers_that_must_be_above_zero_are_checked(setting: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="must be above zero"):
+    with pytest.raises(ConfigError, match="must be above 0"):
         load_model("nano", **setting)  # type: ignore[arg-type]
 
 
