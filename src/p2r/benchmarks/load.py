@@ -96,10 +96,28 @@ def load_benchmark(
     path = _locate(place)
     if not name:
         name = recognize(path, split)
+    if split is not None:
+        _check_split(name, path, split)
     sieve = Sieve(skip_bad=skip_bad, check_images=check_images)
     if place == "DreamMr/HR-Bench" and split and "8k" in split:
         name = "hrbench_8k"
     return _load(name, Source(path, sieve, split, seed, _as_path(boxes), _as_path(images)), origin)
+
+
+def _check_split(name: str, path: Path, split: str) -> None:
+    """Refuse a split where it would choose nothing. That of a ReasonSeg file is its name."""
+    if path.is_file() and name != "reasonseg":
+        raise DataError(
+            f"{path} is a single file, which has no split {split!r}",
+            hint="leave out `split`, or give the folder that holds a file of each split",
+        )
+    if name == "vstar" and is_original_folder(path):
+        raise DataError(f"{path} is V* as it was released, which has no split {split!r}", hint="leave out `split`")
+
+
+def names_file(spec: str) -> bool:
+    """Tell whether a spec names a single file, which has no splits."""
+    return Path(split_spec(spec)[1]).expanduser().is_file()
 
 
 def load_questions(path: Path, *, images: Path | None = None, shown: str = "") -> Benchmark:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.cli.screen import count_progress, make_console, print_tables
+from p2r.errors import P2RError
 from p2r.evaluation.tables import Table
 from p2r.files import explain_write_errors, replace_file
 from p2r.leakage.find import LeakageReport, find_leakage, tabulate
@@ -51,7 +54,8 @@ def leakage(
     """
     messages = make_console(stderr=True)
     # each image is opened once, below; the report lists those that do not open
-    first = load_benchmark(train, split=train_split, images=train_images, skip_bad=skip_bad, check_images=False)
+    with _naming_train():
+        first = load_benchmark(train, split=train_split, images=train_images, skip_bad=skip_bad, check_images=False)
     second = load_benchmark(bench, split=split, images=images, skip_bad=skip_bad, check_images=False)
     for loaded in (first, second):
         for remark in (*loaded.notes, *(f"left out {bad.place}: {bad.reason}" for bad in loaded.left_out)):
@@ -74,6 +78,18 @@ def leakage(
         _show(report)
     if not report.is_clean:
         raise typer.Exit(FOUND)
+
+
+@contextmanager
+def _naming_train() -> Generator[None, None, None]:
+    """Name the arguments of TRAIN in errors, where loading names those of a benchmark."""
+    try:
+        yield
+    except P2RError as error:
+        for name in ("split", "images"):
+            error.message = error.message.replace(f"`{name}`", f"`train_{name}`")
+            error.hint = error.hint.replace(f"`{name}`", f"`train_{name}`")
+        raise
 
 
 def _show(report: LeakageReport) -> None:

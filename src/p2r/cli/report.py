@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.benchmarks.load import names_file
 from p2r.cli.screen import count_progress, make_console
 from p2r.config import DataSettings
 from p2r.errors import ConfigError, P2RError
@@ -210,7 +211,7 @@ def _load_benchmarks(
         origin = origins.get(spec.partition(":")[0])
         loaded = load_benchmark(
             spec,
-            split=split or (origin.split if origin else None),
+            split=split or (origin.split if origin and not names_file(spec) else None),
             seed=origin.seed if origin else 0,
             num_samples=origin.num_samples if origin else 0,
             skip_bad=origin.skip_bad if origin else 0,
@@ -237,7 +238,8 @@ def _move_rows(
             f"{', '.join(specs)}: a training run takes its rows from one place", hint="give `benchmark` once"
         )
     before = runs[0].recipe.data
-    moved = {"source": specs[0], "split": split or before.split, "images": images or before.images}
+    kept = None if names_file(specs[0]) else before.split
+    moved = {"source": specs[0], "split": split or kept, "images": images or before.images}
     return before.model_copy(update=moved)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from p2r.benchmarks import BENCHMARKS, check_benchmark, load_benchmark
+from p2r.cli.app import app
 from p2r.errors import DataError
 from tests.fakes.benchmark_files import make_bytes, write_parquet, write_reasonseg, write_vstar
 
@@ -102,3 +104,43 @@ def test_own_questions_may_have_any_name(tmp_path: Path) -> None:
 def test_needles_takes_nothing_that_it_would_not_read(name: str) -> None:
     with pytest.raises(DataError, match=f"it takes no `{name}`"):
         load_benchmark("needles", **{name: "x"})  # type: ignore[arg-type]
+
+
+def write_question(path: Path) -> Path:
+    (path.parent / "a.jpg").write_bytes(make_bytes(1))
+    path.write_text('{"image": "a.jpg", "question": "What?", "target": "a kite"}\n')
+    return path
+
+
+@pytest.mark.parametrize("name", ["", "folder:", "rows:"])
+def test_a_single_file_has_no_splits(tmp_path: Path, name: str) -> None:
+    path = write_question(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match=r"rows\.jsonl is a single file, which has no split 'val'") as caught:
+        load_benchmark(f"{name}{path}", split="val")
+    assert "leave out `split`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "rows.jsonl", "--split", "val"],
+        ["check", "rows.jsonl", "--split", "val"],
+        ["convert", "rows.jsonl", "out.json", "--to", "llava", "--split", "val"],
+        ["leakage", "needles_too.jsonl", "rows.jsonl", "--split", "val"],
+        ["leakage", "rows.jsonl", "rows.jsonl", "--train-split", "val"],
+        ["sample", "rows.jsonl", "--split", "val", "--rollouts", "2"],
+        ["train", "nano", "--set", "data.source=rows.jsonl", "--set", "data.split=val", "--set", "out=run"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_refuses_a_split_of_a_single_file(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("rows.jsonl", "needles_too.jsonl"):
+        write_question(tmp_path / name)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1, result.output
+    assert "error: rows.jsonl is a single file, which has no split 'val'" in result.stderr
+    flag = "data.split" if command[0] == "train" else next(each for each in command if each.endswith("split"))
+    assert f"hint: leave out {flag}, or give the folder" in result.stderr
