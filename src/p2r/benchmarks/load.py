@@ -97,15 +97,15 @@ def load_benchmark(
     if not name:
         name = recognize(path, split)
     if split is not None:
-        _check_split(name, path, split)
+        check_split(name, path, split)
     sieve = Sieve(skip_bad=skip_bad, check_images=check_images)
     if place == "DreamMr/HR-Bench" and split and "8k" in split:
         name = "hrbench_8k"
     return _load(name, Source(path, sieve, split, seed, _as_path(boxes), _as_path(images)), origin)
 
 
-def _check_split(name: str, path: Path, split: str) -> None:
-    """Refuse a split where it would choose nothing. That of a ReasonSeg file is its name."""
+def check_split(name: str, path: Path, split: str) -> None:
+    """Refuse a split where it would choose nothing. That of a ReasonSeg file is its name. Raises DataError."""
     if path.is_file() and name != "reasonseg":
         raise DataError(
             f"{path} is a single file, which has no split {split!r}",

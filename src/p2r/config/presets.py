@@ -57,12 +57,17 @@ CHANGES: Mapping[str, Mapping[str, Section]] = {
 }
 """The settings in which each estimator differs from GRPO."""
 
+DEFAULT_SOURCE = "needles"
+OF_THE_SOURCE = ("source", "split", "images", "num_rows")
+"""Settings of `data` that say which rows of a source there are, and nothing about those of another source."""
+
 
 def fill_in_recipe(given: object) -> object:
     """Complete the raw tables of a recipe before they are checked. Malformed parts stay as they are.
 
     A recipe gets its estimator's settings wherever it has none of its own. A table of a phase of the schedule becomes
-    a whole one: its own settings, then those of another estimator that the phase names, then the recipe's table.
+    a whole one: its own settings, then those of another estimator that the phase names, then the recipe's table. Of the
+    recipe's data, a phase with another source takes over only what does not belong to the recipe's source.
     """
     if not isinstance(given, Mapping):
         return given
@@ -81,7 +86,18 @@ def _fill_in_phase(phase: object, recipe: Section) -> object:
     # A saved phase names the estimator of its recipe, which must not take back what the recipe sets beside it.
     is_recipes = _estimator_of(tables) == (_estimator_of(recipe) or "grpo")
     own = dict(tables) if is_recipes else _apply_preset(tables)
-    return {name: _merge(recipe.get(name), value) for name, value in own.items()}
+    return {name: _merge(_inherit(name, recipe.get(name), value), value) for name, value in own.items()}
+
+
+def _inherit(name: str, below: object, own: object) -> object:
+    """Return what a phase takes over from a table of the recipe: with rows of its own, nothing about the recipe's."""
+    if name != "data" or not (isinstance(below, Mapping) and isinstance(own, Mapping)):
+        return below
+    recipes, phases = cast("Section", below), cast("Section", own)
+    before = recipes.get("source", DEFAULT_SOURCE)
+    if phases.get("source", before) == before:
+        return recipes
+    return {key: value for key, value in recipes.items() if key not in OF_THE_SOURCE}
 
 
 def _apply_preset(tables: Section) -> dict[str, object]:

@@ -174,7 +174,9 @@ class Recipe(Frozen):
                     "a supervised phase needs rows with replies, which needles do not have: give data.source"
                 )
             if phase.data.source == "needles" and phase.data.num_rows is None:
-                raise ValueError("data.num_rows is needed for needles, which never run out")
+                own = self.data.source != "needles" or self.data.num_rows is not None
+                place = f"schedule.{phase.index % len(self.schedule)}." if own else ""
+                raise ValueError(f"{place}data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:
             raise ValueError("the control joint halves rollout.prompts_per_step, which has to be even")
         if self.control == "joint" and (self.optimizer.mini_batch_prompts or 0) % 2:

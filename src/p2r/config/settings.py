@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from p2r.config.presets import Estimator
+from p2r.config.presets import DEFAULT_SOURCE, Estimator
 from p2r.config.reward import RewardSettings
 from p2r.config.sft import SftSettings
 from p2r.types import Frame, Frozen
@@ -109,7 +109,7 @@ class DataSettings(Frozen):
     check_images: decode every image before the first step, or only read its header.
     """
 
-    source: str = "needles"
+    source: str = DEFAULT_SOURCE
     split: str | None = None
     images: Path | None = None
     seed: int = Field(default=0, ge=0)
@@ -233,6 +233,7 @@ class PhaseSettings(Frozen):
     lr: None for the optimizer's.
     freeze_vision: None for the model's.
     source: the checkpoint that the phase starts from; None for that of the phase before, or model.source.
+    data: with another source than the recipe's, the recipe's split, images and num_rows are not taken over.
     """
 
     role: PhaseRole

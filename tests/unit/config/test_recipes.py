@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from p2r.config import load_recipe, parse_recipe
+from p2r.config import DataSettings, load_recipe, parse_recipe
 from p2r.config.read import list_recipes
 from p2r.errors import ConfigError
 
@@ -369,3 +370,51 @@ def test_a_recipe_that_cannot_be_read_is_told_with_the_names_that_there_are(
     reason = "no such file or directory" if content is None else "it is not text in UTF-8"
     assert caught.value.message == f"the recipe {tmp_path / 'my.png'} cannot be read: {reason}"
     assert "nano, pebr_r1_qwen2_5_vl_7b, qwen3_vl_2b, qwen3_vl_2b_lora" in caught.value.hint
+
+
+def make_phases(
+    data: Mapping[str, object], *phases: Mapping[str, object], changes: Sequence[str] = ()
+) -> list[DataSettings]:
+    schedule = [{"role": "perceiver", **({"data": each} if each else {})} for each in phases]
+    recipe = parse_recipe({"out": "x", "data": data, "schedule": schedule}, changes)
+    again = parse_recipe(recipe.model_dump(mode="json"))
+    assert again == recipe
+    return [phase.data for phase in recipe.phases()]
+
+
+def test_a_phase_with_rows_of_its_own_keeps_them_when_the_recipes_are_cut() -> None:
+    kept = {"keep": "easy"}
+    own, same, without = make_phases(
+        {"source": "folder:a", "split": "train", "images": "b", "skip_bad": 3},
+        {"source": "rows:warm_up.jsonl"},
+        {"difficulty": kept},
+        {},
+        changes=["data.num_rows=8"],
+    )
+    assert (own.source, own.num_rows, own.split, own.images) == ("rows:warm_up.jsonl", None, None, None)
+    assert own.skip_bad == 3, "what is not about the source is taken over"
+    for each in (same, without):
+        assert (each.source, each.num_rows, each.split, each.images) == ("folder:a", 8, "train", Path("b"))
+    assert same.difficulty is not None and without.difficulty is None
+
+
+def test_the_rows_of_a_phase_are_cut_by_its_own_setting() -> None:
+    changes = ["data.num_rows=8", "schedule.0.data.num_rows=5"]
+    own, other = make_phases({"source": "folder:a"}, {"source": "rows:warm_up.jsonl"}, {}, changes=changes)
+    assert (own.num_rows, other.num_rows) == (5, 8)
+
+
+def test_a_phase_that_repeats_the_recipes_source_has_its_rows() -> None:
+    for data in ({"num_rows": 9}, {"source": "needles", "num_rows": 9}):
+        [own] = make_phases(data, {"source": "needles", "seed": 4})
+        assert (own.num_rows, own.seed) == (9, 4)
+
+
+def test_a_phase_with_needles_of_its_own_has_to_say_how_many() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.1\.data\.num_rows is needed for needles"):
+        make_phases({"source": "folder:a", "num_rows": 9}, {}, {"source": "needles"})
+
+
+def test_the_nano_recipe_of_pebr_r1_keeps_its_warm_up_rows() -> None:
+    recipe = load_recipe(Path(__file__).parents[3] / "recipes/pebr_r1/nano.toml", ["data.num_rows=8"])
+    assert [phase.data.num_rows for phase in recipe.phases()] == [None, 8, 8]

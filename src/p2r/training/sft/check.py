@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from p2r.benchmarks.base import LeftOut, Sieve, leave_out
 from p2r.benchmarks.layout import Source
-from p2r.benchmarks.load import locate_rows
+from p2r.benchmarks.load import check_split, locate_rows
 from p2r.benchmarks.row_layouts.answer_form import read_options
 from p2r.config import Phase, PhaseRole, Recipe
 from p2r.dialogue import Budget
@@ -44,9 +44,10 @@ def load_demonstrations(phase: Phase, encoder: PromptEncoder, budget: Budget, pr
         DataError: there are no rows, more bad ones than `skip_bad` allows, or none is left.
     """
     data, settings = phase.data, phase.sft
-    source = Source(
-        locate_rows(data.source), Sieve(skip_bad=data.skip_bad, check_images=False), data.split, images=data.images
-    )
+    path = locate_rows(data.source)
+    if data.split is not None:
+        check_split("rows", path, data.split)
+    source = Source(path, Sieve(skip_bad=data.skip_bad, check_images=False), data.split, images=data.images)
     found = read_demonstrations(source, settings)
     rows, left_out, bad, longest = list[Demonstration](), list(found.left_out), list(found.bad), 0
     for row in found.rows[: data.num_rows]:
