@@ -111,5 +111,8 @@ def test_a_plan_says_at_once_that_it_measures(recipe: Path, monkeypatch: pytest.
     result = train(recipe, "--plan", "--processes", "3")
     assert (result.exit_code, result.stdout) == (1, "")
     first, second = result.stderr.splitlines()[:2]
-    assert first.startswith("reading the rows, then measuring a trial of each role") and "a minute or two" in first
+    assert (
+        first.startswith("reading the rows, then measuring a trial of each kind of phase")
+        and "a minute or two" in first
+    )
     assert second == "error: nothing was measured"

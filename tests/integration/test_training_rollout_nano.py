@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_the_plan_names_what_its_minutes_leave_out() -> None:
     for phases, untimed in (
         ('{role="answerer", steps=3}', ["probes"]),
         (rewarded, ["probes", "rollouts before a phase"]),
-        (f"{supervised}, {rewarded}", ["probes", "rollouts before a phase", "supervised phases"]),
+        (f"{supervised}, {rewarded}", ["probes", "rollouts before a phase"]),
     ):
         assert list_untimed(load_recipe(RECIPE, [*CHANGES, f"schedule=[{phases}]"])) == untimed
 
@@ -121,6 +122,39 @@ def test_the_plan_names_what_its_minutes_leave_out() -> None:
 def test_the_plan_of_a_single_step_is_in_the_singular() -> None:
     recipe = load_recipe(RECIPE, [*CHANGES, "schedule.0.steps=1"])
     assert any(line.startswith("phase 0-perceiver: 1 step of 4 rows") for line in describe_plan(recipe, probe=False))
+
+
+def test_the_plan_calls_a_role_what_the_recipe_calls_it() -> None:
+    answering = load_recipe(RECIPE, [*CHANGES, 'schedule=[{role="answerer", steps=3}]'])
+    lines = list(describe_plan(answering, probe=False))
+    assert any(line.startswith("rows: the longest prompt of the answerer has") for line in lines)
+    assert any("tokens per reply of the answerer)" in line for line in lines)
+    assert any(line.startswith("memory, answerer: ") for line in lines)
+    assert not any("reasoner" in line or "perceiver" in line for line in lines)
+    both = load_recipe(RECIPE, [*CHANGES, 'schedule=[{role="answerer", steps=3}, {role="reasoner", steps=3}]'])
+    lines = list(describe_plan(both, probe=False))
+    assert any(line.startswith("rows: the longest prompt of the answerer and the reasoner has") for line in lines)
+    for name in ("answerer", "reasoner"):
+        assert any(line.startswith(f"memory, {name}: ") for line in lines)
+
+
+def test_the_plan_of_a_supervised_phase_has_memory_and_time(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "What color is it?"}, {"role": "assistant", "content": "red"}]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"messages": turns}) + "\n" for _ in range(6)))
+    warm_up = f'{{role="answerer", method="sft", steps=4, data={{source="{rows}"}}}}'
+    recipe = load_recipe(RECIPE, [f"schedule=[{warm_up}]", "sft.rows_per_step=3"])
+    lines = list(describe_plan(recipe))
+    assert any(line.startswith("memory, 0-sft: ") and line.endswith("at most, estimated") for line in lines)
+    step = next(line for line in lines if "seconds per sft step, scaled up from 3 rows" in line)
+    seconds = float(step.split()[1])
+    total = float(lines[-1].removeprefix("time: ").split()[0])
+    assert total == pytest.approx(4 * seconds / 60, abs=0.05 + 4 * 0.05 / 60)
+    assert lines[-1].endswith("minutes in all, without probes and checkpoints")
+    with_rewards = load_recipe(RECIPE, [*CHANGES, f'schedule=[{warm_up}, {{role="answerer", steps=3}}]'])
+    lines = list(describe_plan(with_rewards, probe=False))
+    most = [line.partition(":")[0] for line in lines if line.endswith("at most, estimated")]
+    assert most == ["memory, 0-sft", "memory, answerer"]
 
 
 def test_the_command_prints_the_plan_with_measured_seconds() -> None:

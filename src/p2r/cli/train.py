@@ -45,7 +45,7 @@ A supervised phase is written in the recipe, with rows that hold replies:
 
 RESUME = "resume the run with `resume=True`"
 PLAN_TAKES = (
-    "reading the rows, then measuring a trial of each role on a copy in memory: a minute or two with nano, "
+    "reading the rows, then measuring a trial of each kind of phase on a copy in memory: a minute or two with nano, "
     "longer with a large model or on a busy machine"
 )
 
@@ -60,7 +60,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial of each role.")
+        bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial of each kind of phase.")
     ] = False,
     processes: Annotated[
         int, typer.Option("--processes", min=1, help="Processes on this machine: one per GPU, or one per core.")
@@ -78,7 +78,7 @@ def sft(
         typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what the run would do.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial.")] = False,
     processes: Annotated[
         int, typer.Option("--processes", min=1, help="Processes on this machine: one per GPU, or one per core.")
     ] = 1,
@@ -114,8 +114,7 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
     share_heaps()
     require_torch("training")
     if plan:
-        if settings.rewarded_phases:
-            make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
+        make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan
 
         for line in describe_plan(settings, num_processes=processes):

@@ -97,7 +97,8 @@ def estimate_memory(
     Parts named "stage: part" are held in that stage of a step alone, and those named "one and other: part" in both.
 
     Args:
-        prompt_tokens: of the role's longest prompt.
+        role: the one that learns; of no account in a supervised phase.
+        prompt_tokens: of the role's longest prompt; in a supervised phase, of the longest row, replies included.
         frozen_tokens: of the frozen role's longest prompt.
         in_bfloat16: whether the policy computes in bfloat16, or else in float32.
     """
@@ -117,26 +118,27 @@ def estimate_memory(
     if is_split:
         parts += _gathered(recipe, phase, size * in_policy, size * weights.total * (frozen is not None), trained)
     text = cast("Mapping[str, int]", checkpoint.config.get("text_config") or checkpoint.config)
-    reply, group = phase.rollout.max_new_tokens.of(role), phase.rollout.group_size
-    num_tokens = prompt_tokens + group * reply
-    rows = min(phase.rollout.prompts_at_once, -(-phase.prompts_per_step // num_processes))
-    parts.append(MemoryPart("rollout: keys and values", rows * num_tokens * _cache_bytes(text, size)))
-    if recipe.partner.kind == "local" and phase.kind in ("perceiver", "reasoner"):
-        num_asked = rows * group if phase.kind == "perceiver" else rows
-        num_frozen = min(recipe.partner.concurrency, num_asked) * (frozen_tokens + recipe.partner.max_new_tokens)
-        parts.append(MemoryPart("judging: the frozen role's keys and values", num_frozen * _cache_bytes(text, size)))
-    micro = phase.optimizer.micro_batch_groups * num_tokens
+    rows = -(-phase.prompts_per_step // num_processes)
+    if phase.kind == "sft":
+        micro = num_learned = max(prompt_tokens, min(phase.sft.pack_tokens, rows * prompt_tokens))
+    else:
+        reply, group = phase.rollout.max_new_tokens.of(role), phase.rollout.group_size
+        num_tokens = prompt_tokens + group * reply
+        micro, num_learned = (phase.optimizer.micro_batch_groups * each for each in (num_tokens, group * reply))
+        rows = min(phase.rollout.prompts_at_once, rows)
+        parts += _cached(recipe, phase, rows, num_tokens, frozen_tokens, _cache_bytes(text, size))
     layers = 1 if recipe.model.gradient_checkpointing else text["num_hidden_layers"]
     kept = text["num_hidden_layers"] * text["hidden_size"] if recipe.model.gradient_checkpointing else 0
     parts.append(MemoryPart("update: activations", size * micro * (kept + layers * _layer_width(text))))
-    predictors = min(MAX_LOGITS, phase.optimizer.micro_batch_groups * group * reply * text["vocab_size"])
-    parts.append(MemoryPart("update: logits", 3 * 4 * predictors))
+    parts.append(MemoryPart("update: logits", 3 * 4 * min(MAX_LOGITS, num_learned * text["vocab_size"])))
     parts.append(MemoryPart("optimizer: temporaries", NORM_BYTES * weights.largest // num_processes, on_device))
     return parts
 
 
 def _name_frozen(recipe: Recipe, phase: Phase) -> str | None:
     """The uses of the frozen copy; None when it has none."""
+    if phase.kind == "sft":
+        return None
     if recipe.partner.kind == "local":
         return "KL reference and the other role"
     return "KL reference" if phase.loss.kl_coef else None
@@ -149,11 +151,23 @@ def _gathered(recipe: Recipe, phase: Phase, policy: int, frozen: int, num_traine
         policy, frozen: bytes of all of their weights.
     """
     answers = frozen if recipe.partner.kind == "local" else 0
-    yield MemoryPart("rollout and judging: whole weights", policy + answers)
+    if phase.kind != "sft":
+        yield MemoryPart("rollout and judging: whole weights", policy + answers)
     if not phase.optimizer.reshard:
         yield MemoryPart("update: whole weights", policy + (frozen if phase.loss.kl_coef else 0))
     if phase.optimizer.reduce_once:
         yield MemoryPart("update: whole gradients", 4 * num_trained)
+
+
+def _cached(
+    recipe: Recipe, phase: Phase, rows: int, num_tokens: int, frozen_tokens: int, size: int
+) -> Iterator[MemoryPart]:
+    """The keys and values of rollouts. size: bytes of a token. num_tokens: of a row with its replies."""
+    yield MemoryPart("rollout: keys and values", rows * num_tokens * size)
+    if recipe.partner.kind == "local" and phase.kind in ("perceiver", "reasoner"):
+        num_asked = rows * phase.rollout.group_size if phase.kind == "perceiver" else rows
+        num_frozen = min(recipe.partner.concurrency, num_asked) * (frozen_tokens + recipe.partner.max_new_tokens)
+        yield MemoryPart("judging: the frozen role's keys and values", num_frozen * size)
 
 
 def _cache_bytes(text: Mapping[str, int], size: int) -> int:

@@ -1,25 +1,27 @@
 """`p2r train --plan`: what a recipe would do and what it would cost, without training anything.
 
 Rows are read and checked as for training. Memory is estimated from the checkpoint's headers. Seconds are measured: a
-few prompts are rolled out and learned from twice, on a copy in memory, and the second time is scaled up to a step. Full
-steps share more of their batches, so the estimate errs toward too long.
+few prompts are rolled out and learned from twice, or a few written replies learned, on a copy in memory, and the second
+time is scaled up to a step. Full steps share more of their batches, so the estimate errs toward too long.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from p2r.config import ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
+from p2r.config import ROLES, ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
 from p2r.errors import EndpointError, count_nouns
 from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
-from p2r.training.phases import make_roller, open_phase
+from p2r.training.phases import PhaseState, make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
@@ -28,10 +30,13 @@ from p2r.training.rewards.verifier import check_judges
 from p2r.training.rows.check import TrainingData
 from p2r.training.rows.choose import load_rows
 from p2r.training.sft.check import load_all_demonstrations
-from p2r.training.sft.demonstrations import Demonstrations
+from p2r.training.sft.demonstrations import Demonstration, Demonstrations
+from p2r.training.sft.step import take_sft_step
 from p2r.training.state.run_folder import open_run
 from p2r.training.update import learn_step
 from p2r.types import Sample
+
+Row = TypeVar("Row")
 
 GIB = 2**30
 LONGEST_PROBE_ROWS = 8
@@ -60,10 +65,10 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
     rows = load_rows(recipe)
     for data in {id(each): each for each in rows.values()}.values():
         yield from (f"rows: {sentence}" for sentence in data.explain())
-        yield from (
-            f"rows: the {role}'s longest prompt has {count_nouns(longest, 'token')}"
-            for role, longest in data.longest_prompt.items()
-        )
+        using = [phase for phase in recipe.rewarded_phases if rows[phase.index] is data]
+        for role, longest in data.longest_prompt.items():
+            names = dict.fromkeys(_name_learner(phase, role) for phase in using if role in phase.roles)
+            yield f"rows: the longest prompt of the {' and the '.join(names)} has {count_nouns(longest, 'token')}"
     demonstrations = load_all_demonstrations(recipe)
     for data in demonstrations.values():
         yield from (f"rows: {sentence}" for sentence in data.explain())
@@ -79,21 +84,44 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
     except EndpointError as error:
         yield f"judge: {error.message}; it has to be there when the training starts"
     captions = run_blocking(check_captions(recipe))
-    for role in recipe.roles:
-        phase = next(phase for phase in recipe.phases() if role in phase.roles)
-        longest = rows[phase.index].longest_prompt[role]
-        frozen: ActiveRole = "reasoner" if role == "perceiver" else "perceiver"
-        most = rows[phase.index].longest_prompt.get(frozen, phase.data.max_prompt_tokens.of(frozen))
-        lengths, in_bfloat16 = (longest, most), dtype == "bfloat16"
+    for name, (phase, role) in _find_learners(recipe).items():
+        longest, most = _measure_prompts(phase, role, rows, demonstrations)
         parts = estimate_memory(
-            checkpoint, recipe, phase, role, *lengths, in_bfloat16=in_bfloat16, num_processes=num_processes
+            checkpoint, recipe, phase, role, longest, most, in_bfloat16=dtype == "bfloat16", num_processes=num_processes
         )
-        parts += [MemoryPart("caption model", model.num_bytes, model.device.type == device.type) for model in captions]
-        yield from _describe_memory(role, parts, num_processes)
-    if probe and recipe.rewarded_phases:
+        if phase.roles:
+            used = [(model.num_bytes, model.device.type == device.type) for model in captions]
+            parts += [MemoryPart("caption model", *each) for each in used]
+        yield from _describe_memory(name, parts, num_processes)
+    if probe:
         alone = ", in one process" if num_processes > 1 else ""
         yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice{alone}"
-        yield from run_blocking(_describe_seconds(recipe, rows))
+        yield from run_blocking(_describe_seconds(recipe, rows, demonstrations))
+
+
+def _name_learner(phase: Phase, role: ActiveRole) -> str:
+    """The role as the recipe names it: who answers without boxes is an answerer."""
+    return "answerer" if phase.kind == "answerer" else role
+
+
+def _find_learners(recipe: Recipe) -> dict[str, tuple[Phase, ActiveRole]]:
+    """The first phase in which each role learns, by the role's name; supervised phases are told by their name."""
+    found: dict[str, tuple[Phase, ActiveRole]] = {}
+    for phase in recipe.phases():
+        for role in phase.roles or ROLES[:1]:
+            found.setdefault(phase.name if phase.kind == "sft" else _name_learner(phase, role), (phase, role))
+    return found
+
+
+def _measure_prompts(
+    phase: Phase, role: ActiveRole, rows: Mapping[int, TrainingData], demonstrations: Mapping[int, Demonstrations]
+) -> tuple[int, int]:
+    """Tokens of the longest prompt of a role, or of the longest row to learn, and of the frozen role's."""
+    if phase.kind == "sft":
+        return demonstrations[phase.index].longest, 0
+    prompts = rows[phase.index].longest_prompt
+    frozen: ActiveRole = "reasoner" if role == "perceiver" else "perceiver"
+    return prompts[role], prompts.get(frozen, phase.data.max_prompt_tokens.of(frozen))
 
 
 def _describe_phases(
@@ -112,7 +140,7 @@ def _describe_phases(
         steps = phase.count_steps(len(rows[phase.index].rows))
         # Rollouts of the policy; `joint` samples both roles of half as many rows.
         per_step = phase.prompts_per_step * phase.rollout.group_size * len(phase.roles)
-        tokens = {role: phase.rollout.max_new_tokens.of(role) for role in phase.roles}
+        tokens = {_name_learner(phase, role): phase.rollout.max_new_tokens.of(role) for role in phase.roles}
         most = steps * per_step * sum(tokens.values()) // len(tokens)
         total += steps * per_step
         unit = "step" if steps == 1 else "steps"
@@ -140,35 +168,41 @@ def _count_pre_rollouts(recipe: Recipe, phase: Phase, num_rows: int) -> tuple[in
     )
 
 
-def _describe_memory(role: ActiveRole, parts: list[MemoryPart], num_processes: int) -> Iterator[str]:
+def _describe_memory(learner: str, parts: list[MemoryPart], num_processes: int) -> Iterator[str]:
     device = "the device" if num_processes == 1 else f"each of {num_processes} devices"
     stages: dict[str, int] = {}
     for part in parts:
         place = "" if part.on_device else " (host)"
-        yield f"memory, {role}: {part.num_bytes / GIB:8.2f} GiB{place}  {part.name}"
+        yield f"memory, {learner}: {part.num_bytes / GIB:8.2f} GiB{place}  {part.name}"
         for stage in part.name.partition(": ")[0].split(" and ") if ": " in part.name else [""]:
             stages[stage] = stages.get(stage, 0) + part.num_bytes * part.on_device
     most = stages.pop("") + max(stages.values())
-    yield f"memory, {role}: {most / GIB:8.2f} GiB on {device} at most, estimated"
+    yield f"memory, {learner}: {most / GIB:8.2f} GiB on {device} at most, estimated"
 
 
-async def _describe_seconds(recipe: Recipe, rows: Mapping[int, TrainingData]) -> list[str]:
+async def _describe_seconds(
+    recipe: Recipe, rows: Mapping[int, TrainingData], demonstrations: Mapping[int, Demonstrations]
+) -> list[str]:
     """Seconds of a step of each kind of phase, and of all phases."""
     lines: list[str] = []
     seconds: dict[str, float] = {}
     total = 0.0
     with tempfile.TemporaryDirectory(prefix="p2r-plan-") as folder:
-        for phase in recipe.rewarded_phases:
-            own = rows[phase.index].rows
-            num_rows = min(LONGEST_PROBE_ROWS, phase.prompts_per_step, len(own))
+        for phase in recipe.phases():
+            is_sft = phase.kind == "sft"
+            num = len(demonstrations[phase.index].rows if is_sft else rows[phase.index].rows)
+            num_rows = min(LONGEST_PROBE_ROWS, phase.prompts_per_step, num)
             if phase.kind not in seconds:
-                took = await _time_rows(recipe, _judge_by_words(phase), own, num_rows, Path(folder))
+                if is_sft:
+                    took = await _time_demonstrations(recipe, phase, demonstrations[phase.index].rows, num_rows, folder)
+                else:
+                    took = await _time_rows(recipe, _judge_by_words(phase), rows[phase.index].rows, num_rows, folder)
                 seconds[phase.kind] = took / num_rows
                 step = seconds[phase.kind] * phase.prompts_per_step
                 lines.append(
                     f"time: {step:.1f} seconds per {phase.kind} step, scaled up from {count_nouns(num_rows, 'row')}"
                 )
-            total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(len(own))
+            total += seconds[phase.kind] * phase.prompts_per_step * phase.count_steps(num)
     lines.append(f"time: {total / 60:.1f} minutes in all, without {', '.join(list_untimed(recipe))} and checkpoints")
     return lines
 
@@ -178,8 +212,6 @@ def list_untimed(recipe: Recipe) -> list[str]:
     untimed = ["probes"]
     if any(phase.data.difficulty for phase in recipe.rewarded_phases):
         untimed.append("rollouts before a phase")
-    if len(recipe.rewarded_phases) < len(recipe.phases()):
-        untimed.append("supervised phases")
     return untimed
 
 
@@ -190,17 +222,48 @@ def _judge_by_words(phase: Phase) -> Phase:
     return phase.model_copy(update={"reward": phase.reward.model_copy(update={"judge": "words"})})
 
 
-async def _time_rows(recipe: Recipe, phase: Phase, rows: Sequence[Sample], num_rows: int, folder: Path) -> float:
+async def _time_rows(recipe: Recipe, phase: Phase, rows: Sequence[Sample], num_rows: int, folder: str) -> float:
     """Seconds to roll out and learn from so many rows, once everything is warm."""
-    trial, took = recipe.model_copy(update={"out": folder / phase.name}), 0.0
+    async with _open_trial(recipe, phase, folder) as (trial, state):
+        roller = make_roller(trial, state)
+
+        async def take_step(attempt: int, tried: Sequence[Sample]) -> None:
+            rolled = await roller.roll_out(tried, step=attempt)
+            learn_step(state, rolled.groups, rate=0.0)
+
+        return await _time_second(take_step, rows, num_rows)
+
+
+async def _time_demonstrations(
+    recipe: Recipe, phase: Phase, rows: Sequence[Demonstration], num_rows: int, folder: str
+) -> float:
+    """Seconds to learn so many rows of a supervised phase, once everything is warm."""
+    async with _open_trial(recipe, phase, folder) as (_, state):
+
+        async def take_step(attempt: int, tried: Sequence[Demonstration]) -> None:
+            await take_sft_step(state, tried, attempt, num_steps=2)
+
+        return await _time_second(take_step, rows, num_rows)
+
+
+@asynccontextmanager
+async def _open_trial(recipe: Recipe, phase: Phase, folder: str) -> AsyncGenerator[tuple[Recipe, PhaseState], None]:
+    """A phase on a copy in memory of the model that it starts from, or that the phases before it start from."""
+    trial = recipe.model_copy(update={"out": Path(folder) / phase.name})
     source = str(find_checkpoint(phase.base).folder)
     with open_run(trial, resume=False, world=World()) as run:
         async with open_phase(trial, phase, source, run, World()) as state:
-            roller = make_roller(trial, state)
-            for attempt in range(2):
-                start = time.perf_counter()
-                first = attempt * num_rows % max(1, len(rows) - num_rows + 1)
-                rolled = await roller.roll_out(rows[first : first + num_rows], step=attempt)
-                learn_step(state, rolled.groups, rate=0.0)
-                took = time.perf_counter() - start
+            yield trial, state
+
+
+async def _time_second(
+    take_step: Callable[[int, Sequence[Row]], Awaitable[None]], rows: Sequence[Row], num_rows: int
+) -> float:
+    """Seconds of the second of two steps, each with rows of its own where there are enough."""
+    took = 0.0
+    for attempt in range(2):
+        start = time.perf_counter()
+        first = attempt * num_rows % max(1, len(rows) - num_rows + 1)
+        await take_step(attempt, rows[first : first + num_rows])
+        took = time.perf_counter() - start
     return took

@@ -306,3 +306,31 @@ def test_memory_of_the_frozen_role_and_of_the_optimizer_by_hand() -> None:
     largest = estimate([])["optimizer: temporaries"]
     assert largest == 16 * max(prod(shape) for shape in _read_shapes(checkpoint).values())
     assert estimate(["model.lora.rank=4"])["optimizer: temporaries"] == 16 * 4 * 512  # of the widest layer, 192 x 512
+
+
+def test_memory_of_a_supervised_phase_is_its_weights_and_a_pass() -> None:
+    """Nothing is rolled out and nothing frozen; a pass is packed full, or holds one row that is longer."""
+    checkpoint = open_checkpoint(CHECKPOINT)
+    warm_up = 'schedule=[{role="answerer", method="sft", data={source="rows.jsonl"}}, {role="answerer", steps=1}]'
+
+    def estimate(longest: int, *changes: str, num_processes: int = 1) -> dict[str, int]:
+        recipe = make_recipe([warm_up, "sft.rows_per_step=4", "sft.pack_tokens=1000", *changes])
+        parts = estimate_memory(
+            *(checkpoint, recipe, recipe.phases()[0], "perceiver", longest, 0),
+            in_bfloat16=True,
+            num_processes=num_processes,
+        )
+        return {part.name: part.num_bytes for part in parts}
+
+    total = count_weights(checkpoint, None).total
+    alone = estimate(500)
+    assert (alone["policy"], alone["gradients"], alone["Adam's states"]) == (2 * total, 4 * total, 8 * total)
+    assert not [name for name in alone if "frozen" in name or "rollout" in name or "judging" in name]
+    of_a_pass = "update: activations", "update: logits"
+    for name in of_a_pass:
+        assert estimate(500)[name] == estimate(250)[name], "four rows, packed into 1,000 tokens"
+        assert 2 * estimate(1000)[name] == estimate(2000)[name], "a row that is longer than a pass"
+        assert 2 * estimate(125)[name] == alone[name], "no more rows than a step has"
+        assert estimate(500, num_processes=4)[name] * 2 == alone[name], "a row for each process"
+    split = estimate(500, num_processes=4)
+    assert "update: whole weights" in split and "rollout and judging: whole weights" not in split
