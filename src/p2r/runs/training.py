@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from p2r.config import DataSettings, Phase, PhaseKind, Recipe, find_measuring_phase, load_recipe
+from p2r.config import DataSettings, GuardSettings, Phase, PhaseKind, Recipe, find_measuring_phase, load_recipe
 from p2r.errors import count_nouns
 from p2r.runs.difficulty import DIFFICULTY_FILE, RowDifficulty, is_measurement
 from p2r.runs.store import RECIPE_FILE
@@ -107,6 +107,19 @@ class TrainingRun:
         """Return where the rows of a group's phase come from."""
         own = (phase.data for phase in self.recipe.phases() if phase.name == group.phase)
         return next(own, self.recipe.data)
+
+    def guards_at(self, phase: str, step: int) -> GuardSettings:
+        """Return the guards' settings when a phase took a step: those of the recipe, without what was changed later."""
+        order = {each.name: index for index, each in enumerate(self.recipe.phases())}
+        settings: dict[str, object] = self.recipe.guards.model_dump()
+        for change in reversed(self.changes):
+            if (order[phase], step) > (order.get(change.phase, -1), change.step):
+                break
+            for name, was in change.was.items():
+                table, _, setting = name.partition(".")
+                if table == "guards" and was is not None:
+                    settings[setting] = was
+        return GuardSettings.model_validate(settings)
 
     @property
     def best(self) -> Path | None:

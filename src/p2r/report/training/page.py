@@ -204,14 +204,14 @@ def write_alarms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[str]
 
 
 def find_alarms(run: TrainingRun) -> list[Alarm]:
-    """List what the guards said, or would have said with the recipe's settings: one alarm for each stretch of steps."""
+    """List what the guards said, with the settings that they had then: one alarm for each stretch of steps."""
     alarms: list[Alarm] = []
     for phase in run.phases:
         ringing: dict[str, Alarm] = {}
         ended: list[Alarm] = []
         for step in range(1, len(phase.steps) + 1):
             probes = [probe for probe in phase.probes if probe.step <= step]
-            now = find_collapse(phase.steps[:step], probes, run.recipe.guards)
+            now = find_collapse(phase.steps[:step], probes, run.guards_at(phase.name, step))
             ended += [ringing.pop(name) for name in set(ringing) - set(now)]
             for name, text in now.items():
                 began = ringing.get(name, Alarm(phase.name, step, step, text))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import JsonValue
 from typer.testing import CliRunner
 
 from p2r.benchmarks import load_benchmark
@@ -91,6 +92,31 @@ def test_alarms_say_from_when_to_when_a_guard_saw_a_collapse(tmp_path: Path) -> 
         rings = any(alarm.first <= step <= alarm.last for alarm in find_alarms(run))
         assert rings == bool(find_collapse(steps[:step], [], run.recipe.guards))
     assert write_alarms([run], ["run"])[0].startswith("0-perceiver, steps 2 to 3: entropy is 0.0000 nats")
+
+
+def test_each_step_has_the_guards_of_its_time(tmp_path: Path) -> None:
+    """Blind at first, then sharp from step 3 on, then blind again in the next phase."""
+    steps = [make_step("0-perceiver", k, entropy=0.0) for k in range(1, 5)]
+    steps += [make_step("1-reasoner", k, entropy=0.0) for k in range(1, 4)]
+    run = write_run(tmp_path / "run", steps, changes=["guards.patience=1", "guards.entropy_floor=0"])
+    assert find_alarms(run) == []
+    sharp: dict[str, JsonValue] = {"guards.entropy_floor": 0.1}
+    blind: dict[str, JsonValue] = {"guards.entropy_floor": 0.0}
+    changes = [
+        RecipeChange(phase="0-perceiver", step=2, was=blind, now=sharp),
+        RecipeChange(phase="1-reasoner", step=1, was={**sharp, "seed": 1}, now={**blind, "seed": 2}),
+    ]
+    run = replace(run, changes=tuple(changes))
+    found = [(alarm.phase, alarm.first, alarm.last) for alarm in find_alarms(run)]
+    assert found == [("0-perceiver", 3, 4), ("1-reasoner", 1, 1)]
+    floors = [run.guards_at("0-perceiver", step).entropy_floor for step in (1, 2, 3, 4)]
+    assert floors == [0.0, 0.0, 0.1, 0.1]
+
+
+def test_a_guard_that_an_earlier_version_did_not_have_is_as_it_is_now(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [make_step("0-perceiver", 1)], changes=["guards.zero_rewards=false"])
+    change = RecipeChange(phase="0-perceiver", step=1, was={"guards.zero_rewards": None}, now={})
+    assert replace(run, changes=(change,)).guards_at("0-perceiver", 1) == run.recipe.guards
 
 
 def test_the_page_needs_nothing_else_and_shows_replies_as_text(run: TrainingRun) -> None:
