@@ -126,11 +126,17 @@ def count_right(rows: Sequence[RowDifficulty], num_rollouts: int) -> list[int]:
     return [found[num_right] for num_right in range(num_rollouts + 1)]
 
 
-def draw_histogram(rows: Sequence[RowDifficulty], num_rollouts: int) -> Iterator[str]:
-    """Draw how many rows were right in how many rollouts, line by line: a number, its share of all rows, and a bar."""
+def list_bars(rows: Sequence[RowDifficulty], num_rollouts: int) -> list[tuple[str, int]]:
+    """Return the bars of the histogram: in how many rollouts rows were right, and how many rows."""
     bars = [(str(number), count) for number, count in enumerate(count_right(rows, num_rollouts))]
     if num_unjudged := count_kinds(rows)["unjudged"]:
         bars.append(("unjudged", num_unjudged))
+    return bars
+
+
+def draw_histogram(rows: Sequence[RowDifficulty], num_rollouts: int) -> Iterator[str]:
+    """Draw how many rows were right in how many rollouts, line by line: a number, its share of all rows, and a bar."""
+    bars = list_bars(rows, num_rollouts)
     head = f"right of {num_rollouts}"
     largest = max(count for _, count in bars)
     widths = max(len(head), *(len(name) for name, _ in bars)), max(len("rows"), len(f"{largest:,}"))

@@ -27,7 +27,7 @@ from p2r.report.training.tables import (
     tabulate_recipes,
     tabulate_seconds,
 )
-from p2r.runs.difficulty import count_kinds, describe_kinds, draw_histogram
+from p2r.runs.difficulty import count_kinds, describe_kinds, list_bars
 from p2r.runs.guards import find_collapse, judges_nothing, learns_nothing
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import TrainingRun
@@ -57,11 +57,20 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """The histogram of a measurement, as `p2r sample` prints it. title: the phases that keep rows by it."""
+    """The histogram of a measurement.
+
+    title: the phases that keep rows by it. bars: the number of right rollouts, of rows, and their share in percent.
+    """
 
     title: str
     text: str
-    drawing: str
+    num_rollouts: int
+    bars: tuple[tuple[str, str, float], ...]
+
+    @property
+    def largest(self) -> float:
+        """The longest bar, in percent of all rows; 1 where all are empty."""
+        return max((share for _, _, share in self.bars), default=0.0) or 1.0
 
 
 def build_training_report(
@@ -179,7 +188,11 @@ def draw_histograms(runs: Sequence[TrainingRun], names: Sequence[str]) -> list[H
         Histogram(
             title=f"{f'{name}, ' if len(runs) > 1 else ''}{_name_keepers(run, each.phases)}",
             text=f"{count_nouns(len(each.rows), 'row')}: {describe_kinds(count_kinds(each.rows))}",
-            drawing="\n".join(draw_histogram(each.rows, each.num_rollouts)),
+            num_rollouts=each.num_rollouts,
+            bars=tuple(
+                (name, f"{count:,}", 100 * count / max(len(each.rows), 1))
+                for name, count in list_bars(each.rows, each.num_rollouts)
+            ),
         )
         for run, name in zip(runs, names, strict=True)
         for each in run.measurements

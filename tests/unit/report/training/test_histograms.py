@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,10 @@ def test_a_shared_measurement_is_drawn_once(tmp_path: Path, places: list[str]) -
     [measurement] = run.measurements
     assert measurement.phases == ("0-answerer", "1-answerer") and len(measurement.rows) == 6
     html = show(run)
-    assert html.count(TITLE) == 1 and html.count('<pre class="histogram">') == 1
+    assert html.count(TITLE) == 1 and html.count('<table class="histogram">') == 1
     assert "<b>0-answerer (easy rows), 1-answerer (medium rows)</b> 6 rows: 1 easy, 4 medium, 1 hard" in html
-    assert "         1     4   66.7%  ######" in html
+    bars = re.findall(r'<th scope="row">(\d)</th><td>(\d)</td><td>([\d.]+%)</td>.*?width:([\d.]+%)', html)
+    assert bars == [("0", "1", "16.7%", "25.0%"), ("1", "4", "66.7%", "100.0%"), ("2", "1", "16.7%", "25.0%")]
 
 
 def test_runs_without_one_have_no_histogram(tmp_path: Path) -> None:

@@ -226,3 +226,12 @@ def test_rows_that_have_moved_are_found_where_the_caller_says(tmp_path: Path, mo
     assert "data:image" not in Path("report.html").read_text()
     assert CliRunner().invoke(app, ["report", "run", "--benchmark", "folder:data/questions.jsonl"]).stderr == ""
     assert "data:image" in Path("report.html").read_text()
+
+
+def test_on_a_phone_each_phase_is_a_list_with_the_names_of_its_numbers(run: TrainingRun) -> None:
+    """The phase table's cells bear the names of their columns, which the style sheet shows instead of its head."""
+    html, _ = build_training_report([run], HEADLINE)
+    phases = tabulate_phases([run], ["run"])
+    table = html.split('id="progress"')[1].split("</table>")[0]
+    assert re.findall(r'data-name="(.*?)"', table) == [*phases.columns[1:]] * len(phases.rows)
+    assert "content: attr(data-name)" in html
