@@ -63,8 +63,8 @@ def main() -> None:
     runs = read_runs(arguments.runs)
     held_out = load_benchmark(str(arguments.rows / "held_out.jsonl"))
     states = measure_runs(runs, held_out)
-    changes = tabulate_changes(states)
-    print_tables([tabulate_states(states, held_out), *([changes] if changes.rows else [])], markdown=True)
+    tables = [tabulate_states(states, held_out), tabulate_changes(states), tabulate_families(states, held_out)]
+    print_tables([table for table in tables if table.rows], markdown=True)
 
 
 def read_runs(places: Sequence[Path]) -> list[TrainingRun]:
@@ -160,6 +160,18 @@ def tabulate_states(states: Mapping[State, Sequence[Measured]], samples: Sequenc
         rows=tuple(rows),
         notes=(f"Percent. Guessing is right in {_show(chance)}%.",),
     )
+
+
+def tabulate_families(states: Mapping[State, Sequence[Measured]], samples: Sequence[Sample]) -> Table:
+    """A row per state that describes the image: the share of key words named, by family of question, over all seeds."""
+    families = sorted({sample.category for sample in samples})
+    rows: list[tuple[str, ...]] = []
+    for state, found in states.items():
+        if not found[0].boxes:
+            of_family = ([sample.id for sample in samples if sample.category == family] for family in families)
+            shares = (_mean([each.values["key words"][id] for each in found for id in ids]) for ids in of_family)
+            rows.append((" > ".join(state), *map(_show, shares)))
+    return Table(title="Key words by family of question", columns=("state", *families), rows=tuple(rows))
 
 
 def tabulate_changes(states: Mapping[State, Sequence[Measured]]) -> Table:

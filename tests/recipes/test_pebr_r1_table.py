@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from recipes.pebr_r1.table import (
     read_runs,
     show_change,
     tabulate_changes,
+    tabulate_families,
     tabulate_states,
 )
 
@@ -137,6 +139,16 @@ def test_accuracy_with_own_boxes_has_no_share_of_key_words() -> None:
     states = {("perceiver", "own boxes"): [measured(0, 1.0, 1.0, boxes=True)]}
     row = tabulate_states(states, [make_sample(0), make_sample(1)]).rows[0]
     assert row[2:4] == ("", "") and row[4].startswith("100.0 [")
+
+
+def test_key_words_are_told_by_family_over_all_seeds() -> None:
+    samples = [replace(make_sample(number), category=["pair", "relation"][number == 1]) for number in range(3)]
+    states = {
+        ("warm-up",): [measured(0, 1.0, 0.5, 0.0), measured(1, 1.0, 0.0, 1.0)],
+        ("warm-up", "own boxes"): [measured(0, 1.0, 1.0, 1.0, boxes=True)],
+    }
+    table = tabulate_families(states, samples)
+    assert (table.columns, table.rows) == (("state", "pair", "relation"), (("warm-up", "75.0", "25.0"),))
 
 
 def test_a_change_is_paired_by_row_and_seed() -> None:
