@@ -32,6 +32,7 @@ HINTS = {
     "out": 'name the folder of the run, such as out = "runs/first"',
 }
 
+HINT_SYNTAX = 'correct it there; in TOML a setting is name = value, and a text is quoted: out = "runs/first"'
 RENAMED = {"weights": "terms"}
 """Settings that have another name now."""
 RULES = {
@@ -68,7 +69,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
-        hint = "" if path.suffix in (".json", ".toml") else "a recipe is a TOML file; data.source in it names rows"
+        is_recipe = path.suffix in (".json", ".toml")
+        hint = HINT_SYNTAX if is_recipe else "a recipe is a TOML file; data.source in it names rows"
         raise ConfigError(
             f"the recipe {path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}", hint=hint
         ) from error
@@ -186,6 +188,8 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     if not hint and first["type"] in ("model_type", "model_attributes_type") and place[:1] != ["schedule"]:
         names = _names_beside([*place, ""])
         hint = f"write {name} = {{ {names[0]} = ... }}; there are {', '.join(names)}"
+    if not hint and name and first["type"] != "missing":
+        hint = f'change it in the recipe, or with `changes=["{name}=..."]`' if where else f"give another {name}"
     return ConfigError(f"{f'{where}: ' if where else ''}{explain_fault(first, rule)}", hint=hint)
 
 

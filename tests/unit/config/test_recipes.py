@@ -418,3 +418,28 @@ def test_a_phase_with_needles_of_its_own_has_to_say_how_many() -> None:
 def test_the_nano_recipe_of_pebr_r1_keeps_its_warm_up_rows() -> None:
     recipe = load_recipe(Path(__file__).parents[3] / "recipes/pebr_r1/nano.toml", ["data.num_rows=8"])
     assert [phase.data.num_rows for phase in recipe.phases()] == [None, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seed=-1", "seed is -1: it must be at least 0"),
+        ("schedule.0.role=judge", "schedule.0.role is 'judge': it must be 'perceiver', 'reasoner' or 'answerer'"),
+        ("schedule.1.method=sftt", "schedule.1.method is 'sftt': it must be 'grpo' or 'sft'"),
+        ("optimizer.lr=fast", "optimizer.lr is 'fast': it must be a number"),
+        ("model.dtype=float7", "model.dtype is 'float7': it must be"),
+    ],
+)
+def test_a_wrong_value_comes_with_its_setting_and_how_to_change_it(change: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(LEAST, [change])
+    assert said in caught.value.message
+    name = change.partition("=")[0]
+    assert caught.value.hint == f'change it in the recipe, or with `changes=["{name}=..."]`'
+
+
+def test_a_recipe_that_is_not_toml_is_a_place_to_correct(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("out = runs/x\n")
+    with pytest.raises(ConfigError, match=r"mine\.toml is not TOML: .*line 1") as caught:
+        load_recipe(tmp_path / "mine.toml")
+    assert "a text is quoted" in caught.value.hint

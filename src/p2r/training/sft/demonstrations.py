@@ -88,6 +88,8 @@ def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations
     table.require([])
     layout = recognize_layout(table.columns)
     if layout is None:
+        for row in table.rows if not table.columns else ():
+            row.check()  # a broken row has no columns
         raise unknown_layout(source.path, table.columns)
     rows, left_out, bad, settings_used = list[Demonstration](), list[LeftOut](), list[LeftOut](), dict[str, None]()
     for row in table.rows:

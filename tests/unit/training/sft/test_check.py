@@ -120,3 +120,10 @@ def test_a_row_that_cannot_be_asked_is_named(tmp_path: Path, encoder: PromptEnco
     assert "data.skip_bad = 1" in caught.value.hint
     with pytest.raises(DataError, match="no image, which the prompt of a role is about"):
         load(make_phase(tmp_path, questions, num_images=0, prompt="role"), encoder)
+
+
+def test_a_split_of_a_single_file_is_refused(tmp_path: Path, encoder: PromptEncoder) -> None:
+    phase = make_phase(tmp_path, ["What?"])
+    of_a_split = phase.model_copy(update={"data": phase.data.model_copy(update={"split": "train"})})
+    with pytest.raises(DataError, match=r"rows\.jsonl is a single file, which has no split 'train'"):
+        load(of_a_split, encoder)

@@ -153,3 +153,10 @@ def test_a_row_whose_words_leave_it_out_needs_no_image(tmp_path: Path) -> None:
         {"messages": chat("A?", "B."), "images": ["a.png"]},
     ]
     assert len(read(tmp_path, rows, leave_out=["sorry"]).rows) == 1
+
+
+def test_a_broken_row_is_named_where_no_row_tells_the_layout(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"messages": [\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 1: not a JSON object"):
+        read_demonstrations(Source(path, Sieve()), SftSettings())
