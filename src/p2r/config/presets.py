@@ -92,7 +92,7 @@ def _fill_in_phase(phase: object, recipe: Section) -> object:
 def _inherit(name: str, below: object, own: object) -> object:
     """Return what a phase takes over from a table of the recipe: with rows of its own, nothing about the recipe's."""
     if name != "data" or not (isinstance(below, Mapping) and isinstance(own, Mapping)):
-        return below
+        return cast("object", below)
     recipes, phases = cast("Section", below), cast("Section", own)
     before = recipes.get("source", DEFAULT_SOURCE)
     if phases.get("source", before) == before:

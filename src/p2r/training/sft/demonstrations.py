@@ -19,7 +19,7 @@ from typing import cast
 
 from p2r.benchmarks.base import LeftOut, leave_out
 from p2r.benchmarks.files.field_image import make_image
-from p2r.benchmarks.files.rows import Row, parse_struct
+from p2r.benchmarks.files.rows import Row, RowTable, parse_struct
 from p2r.benchmarks.files.table_file import find_stem, read_table
 from p2r.benchmarks.layout import Source
 from p2r.benchmarks.row_layouts.fields import Message, get_field, get_text, read_messages, read_system
@@ -88,8 +88,8 @@ def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations
     table.require([])
     layout = recognize_layout(table.columns)
     if layout is None:
-        for row in table.rows if not table.columns else ():
-            row.check()  # a broken row has no columns
+        if not table.columns:  # the rows are broken
+            _check_rows(table)
         raise unknown_layout(source.path, table.columns)
     rows, left_out, bad, settings_used = list[Demonstration](), list[LeftOut](), list[LeftOut](), dict[str, None]()
     for row in table.rows:
@@ -113,6 +113,15 @@ def read_demonstrations(source: Source, settings: SftSettings) -> Demonstrations
         raise refuse_all(str(source.path), [*left_out, *bad], settings_used)
     described = layout.describe(table.columns)
     return Demonstrations(rows, str(source.path), described, tuple(left_out), tuple(bad))
+
+
+def _check_rows(table: RowTable) -> None:
+    """Raise DataError for the first row that cannot be read."""
+    for row in table.rows:
+        try:
+            row.check()
+        except DataError as error:
+            raise DataError(f"{row.place}: {error.message}", hint=error.hint) from error
 
 
 def refuse_all(source: str, left_out: Sequence[LeftOut], settings: Collection[str]) -> DataError:
