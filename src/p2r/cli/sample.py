@@ -28,7 +28,6 @@ from p2r.cli.options import (
     MaxErrorRate,
     MaxPixels,
     NumAtOnce,
-    Seed,
     SkipBad,
     Split,
     Wording,
@@ -102,7 +101,10 @@ def sample(
     prompts: Wording = "release",
     temperature: Annotated[float, typer.Option(help="Sample at this temperature.", rich_help_panel=MODEL)] = 1.0,
     top_p: Annotated[
-        float, typer.Option(help="Sample from the likeliest tokens with this share.", rich_help_panel=MODEL)
+        float,
+        typer.Option(
+            help="Sample from the likeliest tokens that together have this probability.", rich_help_panel=MODEL
+        ),
     ] = 1.0,
     max_new_tokens: Annotated[
         int | None,
@@ -129,7 +131,7 @@ def sample(
             min=1, help="Use only the first so many rows; needles need it.", show_default=False, rich_help_panel=DATA
         ),
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed the rollouts, and needles.", rich_help_panel=DATA)] = 0,
     split: Split = None,
     images: ImageFolder = None,
     skip_bad: SkipBad = 0,

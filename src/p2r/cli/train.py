@@ -56,14 +56,24 @@ def train(
     ],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Change a setting of the recipe, such as seed=2. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the recipe's folder, `out`, that was stopped.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial of each kind of phase.")
     ] = False,
     processes: Annotated[
-        int, typer.Option("--processes", min=1, help="Processes on this machine: one per GPU, or one per core.")
+        int,
+        typer.Option(
+            "--processes", min=1, help="Start so many processes on this machine: one per GPU, or one per core."
+        ),
     ] = 1,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
@@ -75,12 +85,22 @@ def sft(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The name of a recipe, or the path of a TOML file.")],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a setting of the recipe. Repeatable.", show_default=False),
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Change a setting of the recipe, such as seed=2. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the recipe's folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the recipe's folder, `out`, that was stopped.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what the run would do and cost, after a trial.")] = False,
     processes: Annotated[
-        int, typer.Option("--processes", min=1, help="Processes on this machine: one per GPU, or one per core.")
+        int,
+        typer.Option(
+            "--processes", min=1, help="Start so many processes on this machine: one per GPU, or one per core."
+        ),
     ] = 1,
 ) -> None:
     """Teach a model replies word by word, from the rows of a recipe's supervised phases."""
