@@ -36,7 +36,7 @@ from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import Engine, fold_patch_embedding
 from p2r.models.profiles import QWEN3_VL
 from p2r.training.engines.local.attention import install
-from p2r.training.engines.local.generate import generate_groups
+from p2r.training.engines.local.generate import Wanted, generate_groups
 from tests.fakes.random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
 
 Replies = list[list[int]]
@@ -130,11 +130,11 @@ def by_groups(
     install(model)
     frames = fold_patch_embedding(model)
     engine = Engine(model, QWEN3_VL, model.config.image_token_id, frozenset(), None, frames)
-    seeds = [range(num_rollouts)] * len(prompts)
+    wanted = [Wanted(prompt, range(num_rollouts)) for prompt in prompts]
 
     def generate(num_tokens: int) -> Replies:
-        groups = generate_groups(engine, prompts, num_rollouts, Decoding(max_new_tokens=num_tokens), seeds)
-        return [list(rollout.token_ids) for group in groups for rollout in group]
+        groups = dict(generate_groups(engine, wanted, Decoding(max_new_tokens=num_tokens), len(wanted)))
+        return [list(rollout.token_ids) for place in range(len(wanted)) for rollout in groups[place]]
 
     return generate
 

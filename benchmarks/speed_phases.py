@@ -41,7 +41,7 @@ from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World
-from p2r.training.engines.local.generate import generate_groups
+from p2r.training.engines.local.generate import Wanted, generate_groups
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.lockstep import LockstepPartner
@@ -175,9 +175,9 @@ def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, group_size: int, l
     decoding = Decoding(max_new_tokens=length, temperature=1.0)
     fits, num_prompts = 0, 1
     while True:
-        seeds = [range(group_size)] * num_prompts
+        wanted = [Wanted(prompt, range(group_size))] * num_prompts
         try:
-            generate_groups(policy.engine, [prompt] * num_prompts, group_size, decoding, seeds)
+            list(generate_groups(policy.engine, wanted, decoding, num_prompts))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -21,12 +21,14 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from p2r.dialogue import Decoding
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import Engine, VisionLanguageModel
 from p2r.models.local.patches import normalize
 from p2r.models.profiles import QWEN2_5_VL, QWEN3_VL, PatchFormat
 from p2r.training.engines.local.attention import install
 from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.generate import Generated, Wanted, generate_groups
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, Snapshot
 from p2r.training.groups import Group, Rollout
@@ -103,6 +105,22 @@ def make_prompt(
 def make_responses(lengths: Sequence[int], seed: int = 2) -> list[list[int]]:
     random = np.random.default_rng(seed)
     return [random.integers(5, 100, length).tolist() for length in lengths]
+
+
+def draw_groups(
+    engine: Engine,
+    prompts: Sequence[EncodedPrompt],
+    decoding: Decoding,
+    seeds: Sequence[Sequence[int]],
+    abandoned: Callable[[], bool] = lambda: False,
+    *,
+    num_at_once: int = 99,
+    fixed_shapes: bool | None = None,
+) -> list[list[Generated]]:
+    """The groups in the order of their prompts."""
+    wanted = map(Wanted, prompts, seeds)
+    found = dict(generate_groups(engine, wanted, decoding, num_at_once, abandoned, fixed_shapes=fixed_shapes))
+    return [found[place] for place in range(len(prompts))]
 
 
 def make_learner(changes: Sequence[str] = (), *, seed: int = 0, world: World | None = None) -> Learner:

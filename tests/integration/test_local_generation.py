@@ -141,8 +141,8 @@ def test_draws_follow_the_softmax_at_the_temperature() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     decoding = Decoding(max_new_tokens=1, temperature=1.5)
     num_draws = 4000
-    ids, mask = torch.zeros(num_draws, 1, dtype=torch.long), torch.ones(num_draws, 1, dtype=torch.long)
-    sampler = Sampler(decoding, ids, mask, 4, seeds=range(num_draws), num_steps=1)
+    sampler = Sampler(decoding, num_draws, 1, 4, logits.device)
+    sampler.start(0, [], range(num_draws))
     drawn = Counter(sampler.choose(logits.expand(num_draws, -1)).ids_B.tolist())
     for token, share in enumerate((logits[0] / 1.5).softmax(-1).tolist()):
         deviation = math.sqrt(share * (1 - share) / num_draws)
@@ -203,8 +203,7 @@ def test_tokens_without_probability_are_never_drawn() -> None:
     """The highest of 2 ** 24 uniforms, and cumulated probabilities whose rounding may fall short of it."""
     logits = torch.randn(64, 999, generator=torch.Generator().manual_seed(0))
     logits[:, 900:] = -torch.inf
-    ids, mask = torch.zeros(64, 1, dtype=torch.long), torch.ones(64, 1, dtype=torch.long)
-    sampler = Sampler(Decoding(max_new_tokens=1, temperature=1.0), ids, mask, 999, seeds=range(64), num_steps=1)
+    sampler = Sampler(Decoding(max_new_tokens=1, temperature=1.0), 64, 1, 999, logits.device)
     sampler._uniforms_BT = torch.full((64, 1), 1 - 2**-24)
     assert int(sampler.choose(logits).ids_B.max()) < 900
 

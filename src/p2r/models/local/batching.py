@@ -3,7 +3,7 @@
 A lone call waits about two milliseconds for others. While a batch runs, the next one collects. A batch holds jobs of
 one key (the same decoding): the longest-waiting job, then those nearest to it in length, so that padding stays small
 and no job starves. A batch that fails is halved until the failing job is alone, so that each error reaches its own
-caller.
+caller. One for which the device has no room is run again, with half as many jobs at a time.
 
 Callers may use different event loops (a notebook, a thread of a server); the worker is a plain thread that ends when
 idle.
@@ -35,7 +35,7 @@ LONGEST_EXIT_S = 30.0
 
 
 class OutOfRoomError(Exception):
-    """The batch does not fit on the device. `run` raises it; batches are smaller from then on."""
+    """So many jobs at a time do not fit on the device. `run` raises it; there are fewer from then on."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,8 +59,9 @@ def _finish_batches() -> None:
 class MicroBatcher(Generic[Key, Job, Result]):
     """Collects jobs and runs them in batches.
 
-    run: turns jobs of one key into as many results, in order; called in one thread at a time. Its third argument tells
-        whether every caller has gone, so that it may stop early (its results are then ignored).
+    run: turns jobs of one key into as many results, in order, from at most `batch_size` at a time; called in one thread
+        at a time. Its third argument tells whether every caller has gone, so that it may stop early (its results are
+        then ignored).
     length: a job's length, for bucketing.
     batch_size: most jobs at a time; halved for good when `run` raises OutOfRoomError.
     """
@@ -109,7 +110,7 @@ class MicroBatcher(Generic[Key, Job, Result]):
     def run_all(
         self, key: Key, jobs: Sequence[Job], abandoned: Callable[[], bool] = lambda: False
     ) -> list[Result | BaseException]:
-        """Run jobs in the calling thread, longest first, in batches that depend only on the jobs.
+        """Run jobs in the calling thread, longest first, all in one call, so that results depend only on the jobs.
 
         Not to be used at the same time as `submit`: nothing keeps the two apart.
 
@@ -120,12 +121,9 @@ class MicroBatcher(Generic[Key, Job, Result]):
             The result or the error of each job, in order; a CancelledError for those that were abandoned.
         """
         entries = [_Entry[Key, Job, Result](key, job, self._length(job), Future()) for job in jobs]
-        waiting = sorted(entries, key=lambda entry: -entry.length)
-        while waiting:
-            batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-            self._serve(batch, abandoned)
-            if abandoned():
-                return [CancelledError() for _ in jobs]
+        self._serve(sorted(entries, key=lambda entry: -entry.length), abandoned)
+        if abandoned():
+            return [CancelledError() for _ in jobs]
         return [entry.future.exception() or entry.future.result() for entry in entries]
 
     def _work(self) -> None:
@@ -175,17 +173,19 @@ class MicroBatcher(Generic[Key, Job, Result]):
 
         if is_left():
             return
+        num_at_once = min(self.batch_size, len(batch))
         try:
             results = self._run(batch[0].key, [entry.job for entry in batch], is_left)
         except BaseException as error:
-            if len(batch) == 1:
-                _settle(batch[0].future, error)
-                return
             half = (len(batch) + 1) // 2
-            if isinstance(error, OutOfRoomError):
-                self.batch_size = min(self.batch_size, half)
-            self._serve(batch[:half], abandoned)
-            self._serve(batch[half:], abandoned)
+            if isinstance(error, OutOfRoomError) and num_at_once > 1:
+                self.batch_size = (num_at_once + 1) // 2
+                self._serve(batch, abandoned)
+            elif len(batch) == 1:
+                _settle(batch[0].future, error)
+            else:
+                self._serve(batch[:half], abandoned)
+                self._serve(batch[half:], abandoned)
             return
         for entry, result in zip(batch, results, strict=False):
             _settle(entry.future, result)

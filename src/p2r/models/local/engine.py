@@ -62,7 +62,6 @@ class Prefill:
 
     cache: DynamicCache
     logits_BV: torch.Tensor
-    ids_BP: torch.Tensor
     mask_BP: torch.Tensor
     length_B1: torch.Tensor
     shift_B1: torch.Tensor
@@ -91,23 +90,34 @@ class Engine:
         decoding: Decoding,
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
+        num_at_once: int | None = None,
     ) -> list[GeneratedTokens]:
         """Reply to each prompt.
 
         Args:
             abandoned: called at each step; once it returns True, the tokens so far are returned.
             first_ids: tokens whose probability of being the first is wanted, before penalty and temperature.
+            num_at_once: the most prompts in a batch; None for all of them.
 
         Raises:
             Abandoned: it was abandoned before the first token.
         """
+        if num_at_once is not None and len(prompts) > num_at_once:
+            batches = [prompts[start : start + num_at_once] for start in range(0, len(prompts), num_at_once)]
+            return [
+                reply
+                for batch in batches
+                for reply in self.generate(batch, decoding, abandoned, first_ids, num_at_once)
+            ]
         prefill = self.prefill(prompts, abandoned)
         cache, logits_BV, mask_BP = prefill.cache, prefill.logits_BV, prefill.mask_BP
         length_B1, shift_B1 = prefill.length_B1, prefill.shift_B1
         first_probs_BF: list[list[float]] = logits_BV.softmax(-1)[:, list(first_ids)].tolist()
         limits = [self.limit(prompt, decoding) for prompt in prompts]
         seeds = [secrets.randbits(62) if decoding.seed is None else decoding.seed for _ in prompts]
-        sampler = Sampler(decoding, prefill.ids_BP, mask_BP, logits_BV.shape[-1], seeds, max(limits))
+        sampler = Sampler(decoding, len(prompts), max(limits), logits_BV.shape[-1], logits_BV.device)
+        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            sampler.start(row, prompt.token_ids, [seed])
 
         tokens: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
@@ -159,7 +169,7 @@ class Engine:
         cache = DynamicCache(config=self.model.config.get_text_config())
         with left_when(self.model, abandoned):
             logits_BV = self._step(cache, ids_BP, mask_BP, torch.cat([order_BP[None], axes_3BP]), types_BP, images)
-        return Prefill(cache, logits_BV, ids_BP, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
+        return Prefill(cache, logits_BV, mask_BP, mask_BP.sum(-1, keepdim=True), shift_B1)
 
     def limit(self, prompt: EncodedPrompt, decoding: Decoding) -> int:
         """Return the most tokens of a reply: as asked for, and within the model's positions."""

@@ -168,7 +168,7 @@ class LocalModel:
     ) -> list[GeneratedTokens]:
         try:
             first_ids = self._encoder.first_ids(decoding.first_words)
-            return self._engine.generate(prompts, decoding, abandoned, first_ids)
+            return self._engine.generate(prompts, decoding, abandoned, first_ids, self._batches.batch_size)
         except (P2RError, Abandoned):
             raise
         except Exception as error:
@@ -180,7 +180,8 @@ class LocalModel:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(prompts) > 1:
-            logger.warning("%d prompts at once do not fit into memory; trying half of them", len(prompts))
+            num_at_once = min(len(prompts), self._batches.batch_size)
+            logger.warning("%d prompts at once do not fit into memory; trying half of them", num_at_once)
             raise OutOfRoomError
         raise ModelError(
             f"{self.device} has too little memory for one prompt of {count_nouns(len(prompts[0].token_ids), 'token')}",

@@ -1,6 +1,6 @@
 """Choose the next token, the likeliest or a drawn one, with repetition penalty, temperature and top-p.
 
-Shapes: B rows, P longest prompt (shorter ones are padded on the left), V vocabulary, T steps.
+Shapes: B rows, V vocabulary, T steps.
 """
 
 from __future__ import annotations
@@ -27,45 +27,57 @@ class Chosen(NamedTuple):
 class Sampler:
     """Chooses each row's next token.
 
-    A row's draws depend only on its seed: one uniform number per step chooses the token at which the cumulated
+    A row's draws depend only on its seed: one uniform number per token chooses the token at which the cumulated
     probability passes it. The numbers are drawn ahead on the CPU, so that they are the same on every device and cost
     nothing per step.
 
     Args:
-        ids_BP, mask_BP: the prompts, for the repetition penalty.
-        seeds: one per row; not used when decoding is greedy.
-        num_steps: the most calls of `choose`.
+        num_rows: each is begun by `start`, together with the others or later.
+        num_steps: the most tokens of a row; further ones are drawn, but mean nothing.
     """
 
     def __init__(
-        self,
-        decoding: Decoding,
-        ids_BP: torch.Tensor,
-        mask_BP: torch.Tensor,
-        vocabulary: int,
-        seeds: Sequence[int],
-        num_steps: int,
+        self, decoding: Decoding, num_rows: int, num_steps: int, vocabulary: int, device: torch.device
     ) -> None:
         self._decoding = decoding
+        self._all_B = torch.arange(num_rows, device=device)
+        self._step_B = torch.zeros_like(self._all_B)
         self._seen_BV: torch.Tensor | None = None
         if decoding.repetition_penalty != 1.0:
-            real_BP = mask_BP.bool()
-            self._seen_BV = torch.zeros(len(ids_BP), vocabulary + 1, dtype=torch.bool, device=ids_BP.device)
-            self._seen_BV.scatter_(1, torch.where(real_BP, ids_BP, vocabulary), True)
-            self._seen_BV = self._seen_BV[:, :vocabulary]
-        self._step = 0
+            self._seen_BV = torch.zeros(num_rows, vocabulary, dtype=torch.bool, device=device)
         self._uniforms_BT: torch.Tensor | None = None
         if decoding.temperature > 0:
-            drawn = [torch.rand(num_steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-            self._uniforms_BT = torch.stack(drawn).to(ids_BP.device)
+            self._uniforms_BT = torch.zeros(num_rows, num_steps, device=device)
 
-    def choose(self, logits_BV: torch.Tensor) -> Chosen:
-        """The likeliest tokens, or drawn ones when the temperature is above zero."""
+    def start(self, row: int, prompt_ids: Sequence[int], seeds: Sequence[int]) -> None:
+        """Begin replies to a prompt, one per seed, in the rows from `row` on, whatever was in these before.
+
+        Args:
+            prompt_ids: for the repetition penalty.
+            seeds: not used when decoding is greedy.
+        """
+        rows = slice(row, row + len(seeds))
+        self._step_B[rows] = 0
+        if self._seen_BV is not None:
+            self._seen_BV[rows] = False
+            self._seen_BV[rows, torch.tensor(sorted(set(prompt_ids)), device=self._seen_BV.device)] = True
+        if self._uniforms_BT is not None:
+            num_steps = self._uniforms_BT.shape[1]
+            drawn = [torch.rand(num_steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            self._uniforms_BT[rows] = torch.stack(drawn).to(self._uniforms_BT.device)
+
+    def choose(self, logits_BV: torch.Tensor, rows_B: torch.Tensor | None = None) -> Chosen:
+        """The likeliest tokens, or drawn ones when the temperature is above zero.
+
+        Args:
+            rows_B: the rows of these logits; None for all, in order.
+        """
+        rows_B = self._all_B if rows_B is None else rows_B
         logprobs_B = None
         if self._seen_BV is not None:
             penalty = self._decoding.repetition_penalty
             punished_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
-            logits_BV = torch.where(self._seen_BV, punished_BV, logits_BV)
+            logits_BV = torch.where(self._seen_BV[rows_B], punished_BV, logits_BV)
         if self._uniforms_BT is None:
             chosen_B = logits_BV.argmax(-1)
         else:
@@ -75,16 +87,18 @@ class Sampler:
             total_B1 = below_BV[:, -1:]
             # Just below the total at most, so that a token without probability is never chosen.
             most_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
-            mark_B1 = torch.minimum(self._uniforms_BT[:, self._step, None] * total_B1, most_B1)
+            step_B = self._step_B[rows_B]
+            mark_B1 = torch.minimum(self._uniforms_BT[rows_B, step_B][:, None] * total_B1, most_B1)
             chosen_B = torch.searchsorted(below_BV, mark_B1, right=True)[:, 0]
             logprobs_B = probs_BV.gather(1, chosen_B[:, None])[:, 0].log()
-        self._step += 1
+            self._step_B[rows_B] = (step_B + 1).clamp(max=self._uniforms_BT.shape[1] - 1)
         if self._seen_BV is not None:
-            self._seen_BV.scatter_(1, chosen_B[:, None], True)
+            self._seen_BV[rows_B, chosen_B] = True
         return Chosen(chosen_B, logprobs_B)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Continue with only these rows, in this order."""
+        self._all_B, self._step_B = self._all_B[: len(rows)], self._step_B[rows]
         if self._seen_BV is not None:
             self._seen_BV = self._seen_BV[rows]
         if self._uniforms_BT is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
 from p2r.models.local.engine import Engine
-from p2r.training.engines.local.generate import Generated, generate_groups
+from p2r.training.engines.local.generate import Generated, Wanted, generate_groups
 from p2r.types import Completion, Usage
 
 
@@ -62,7 +63,9 @@ class EngineActor:
         seeds_PG: Sequence[Sequence[int]],
         abandoned: Callable[[], bool] = lambda: False,
     ) -> list[list[Generated]]:
-        return generate_groups(self.engine, prompts, len(seeds_PG[0]), decoding, seeds_PG, abandoned)
+        wanted = map(Wanted, prompts, seeds_PG)
+        drawn = generate_groups(self.engine, wanted, decoding, len(prompts), abandoned)
+        return [group for _, group in sorted(drawn, key=itemgetter(0))]
 
 
 def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> Completion:

@@ -124,11 +124,12 @@ async def test_an_error_in_running_reaches_only_the_job_that_causes_it() -> None
 
 
 async def test_without_room_the_batch_is_halved_and_stays_small() -> None:
-    recorder = Recorder(lambda jobs: OutOfRoomError() if len(jobs) > 2 else None)
+    recorder = Recorder(lambda jobs: OutOfRoomError() if min(len(jobs), batcher.batch_size) > 2 else None)
     batcher = make(recorder, batch_size=8)
     jobs = [("k", letter) for letter in "abcdefgh"]
     assert await submit_all(batcher, jobs) == list("ABCDEFGH")
     assert batcher.batch_size == 2
+    assert [len(batch) for _, batch in recorder.batches] == [8, 8, 8]  # the same jobs, fewer at a time
     recorder.batches.clear()
     await submit_all(batcher, jobs)
     assert max(len(batch) for _, batch in recorder.batches) == 2
@@ -180,12 +181,21 @@ async def test_an_idle_worker_ends_and_is_replaced(monkeypatch: pytest.MonkeyPat
     assert await batcher.submit("k", identity("b")) == "B"
 
 
-def test_jobs_run_at_once_are_batched_by_length_alone_and_keep_their_places() -> None:
+def test_jobs_run_at_once_are_ordered_by_length_alone_and_keep_their_places() -> None:
     recorder = Recorder(lambda jobs: ValueError("bad") if "bad" in jobs else None)
     results = make(recorder, batch_size=2).run_all("key", ["a", "bad", "long job", "bb"])
-    assert recorder.batches[0][1] == ["long job", "bad"]
+    assert recorder.batches[0][1] == ["long job", "bad", "bb", "a"]
     assert [results[0], results[2], results[3]] == ["A", "LONG JOB", "BB"]
     assert isinstance(results[1], ValueError)
+
+
+def test_a_job_for_which_there_is_no_room_even_alone_does_not_spoil_the_others() -> None:
+    recorder = Recorder(lambda jobs: OutOfRoomError() if "large" in jobs else None)
+    batcher = make(recorder, batch_size=2)
+    results = batcher.run_all("key", ["a", "large", "bb", "c"])
+    assert [results[0], *results[2:]] == ["A", "BB", "C"]
+    assert isinstance(results[1], OutOfRoomError)
+    assert batcher.batch_size == 1
 
 
 ENDS_DURING_A_BATCH = """

@@ -13,12 +13,13 @@ pytest.importorskip("transformers")
 from p2r.dialogue import Decoding  # noqa: E402
 from p2r.models.local.engine import Abandoned, Engine  # noqa: E402
 from p2r.models.local.sight import Sight  # noqa: E402
-from p2r.training.engines.local import generate, group_cache  # noqa: E402
-from p2r.training.engines.local.generate import FrozenEngine, Generated, generate_groups  # noqa: E402
+from p2r.training.engines.local import group_cache, slots  # noqa: E402
+from p2r.training.engines.local.generate import FrozenEngine, Generated  # noqa: E402
 from p2r.training.engines.local.logprobs import compute_logprobs, pack  # noqa: E402
 from tests.fakes.tiny_policy import (  # noqa: E402
     END,
     IMAGE,
+    draw_groups,
     make_engine,
     make_model,
     make_prompt,
@@ -67,7 +68,7 @@ def same(groups: list[list[Generated]], singly: list[list[object]]) -> bool:
 @pytest.mark.parametrize("penalty", [1.0, 1.2])
 def test_groups_are_drawn_as_one_by_one_with_the_same_seeds(engine: Engine, top_p: float, penalty: float) -> None:
     decoding = WARM.model_copy(update={"top_p": top_p, "repetition_penalty": penalty})
-    groups = generate_groups(engine, PROMPTS, 6, decoding, SEEDS)
+    groups = draw_groups(engine, PROMPTS, decoding, SEEDS)
     assert same(groups, one_by_one(engine, decoding))
     rollouts = [rollout for row in groups for rollout in row]
     assert len({rollout.token_ids for rollout in rollouts}) > 16
@@ -81,7 +82,7 @@ def test_groups_are_drawn_as_one_by_one_with_the_same_seeds(engine: Engine, top_
 def test_the_sampler_s_log_probs_are_those_of_what_it_draws_from(engine: Engine, top_p: float) -> None:
     """Beside each step's distribution over the vocabulary, worked out from the stock model in float64."""
     prompts, decoding = PROMPTS[2:], WARM.model_copy(update={"top_p": top_p})
-    groups = generate_groups(engine, prompts, 6, decoding, SEEDS[2:])
+    groups = draw_groups(engine, prompts, decoding, SEEDS[2:])
     rows = [(prompt, [one.token_ids for one in row]) for prompt, row in zip(prompts, groups, strict=True)]
     with torch.no_grad():
         logits = repeated_logits(engine.model, rows)
@@ -102,34 +103,34 @@ def test_the_sampler_s_log_probs_are_those_of_what_it_draws_from(engine: Engine,
 
 
 def test_greedy_rollouts_have_no_log_probs(engine: Engine) -> None:
-    assert generate_groups(engine, PROMPTS[:1], 2, GREEDY, [[0, 1]])[0][0].logprobs == ()
+    assert draw_groups(engine, PROMPTS[:1], GREEDY, [[0, 1]])[0][0].logprobs == ()
 
 
 def test_draws_do_not_depend_on_what_shares_the_batch(engine: Engine) -> None:
-    together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
-    backwards = generate_groups(engine, PROMPTS[::-1], 6, WARM, [row[::-1] for row in SEEDS[::-1]])
+    together = draw_groups(engine, PROMPTS, WARM, SEEDS)
+    backwards = draw_groups(engine, PROMPTS[::-1], WARM, [row[::-1] for row in SEEDS[::-1]])
     assert [row[::-1] for row in backwards[::-1]] == together
-    assert generate_groups(engine, PROMPTS[2:3], 2, WARM, [SEEDS[2][3:5]]) == [together[2][3:5]]
+    assert draw_groups(engine, PROMPTS[2:3], WARM, [SEEDS[2][3:5]]) == [together[2][3:5]]
 
 
 def test_a_cache_that_has_to_grow_draws_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
+    together = draw_groups(engine, PROMPTS, WARM, SEEDS)
     monkeypatch.setattr(group_cache, "STEPS_AHEAD", 3)
-    assert generate_groups(engine, PROMPTS, 6, WARM, SEEDS) == together
+    assert draw_groups(engine, PROMPTS, WARM, SEEDS) == together
 
 
 @pytest.mark.parametrize("most", [1, 40])
 def test_prompts_that_are_read_in_pieces_draw_the_same(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    together = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
-    monkeypatch.setitem(generate.TOKENS_AT_ONCE, "cpu", most)
+    together = draw_groups(engine, PROMPTS, WARM, SEEDS)
+    monkeypatch.setitem(slots.TOKENS_AT_ONCE, "cpu", most)
     calls: list[int] = []
     handle = engine.model.model.language_model.layers[0].register_forward_hook(
         lambda _, inputs, __: calls.append(inputs[0].shape[1])
     )
     try:
-        assert generate_groups(engine, PROMPTS, 6, WARM, SEEDS) == together
+        assert draw_groups(engine, PROMPTS, WARM, SEEDS) == together
     finally:
         handle.remove()
     lengths = [len(prompt.token_ids) for prompt in PROMPTS]
@@ -161,7 +162,7 @@ def test_the_update_need_not_look_at_what_the_sampler_saw() -> None:
     model.model.visual.register_forward_pre_hook(lambda *_: runs.append(1))
     FrozenEngine.of(engine, model).generate(PROMPTS, GREEDY)
     assert len(runs) == 1 and not engine.sight._known  # the frozen role's images are not seen again
-    groups = generate_groups(engine, PROMPTS, 2, WARM, [[1, 2]] * 4)
+    groups = draw_groups(engine, PROMPTS, WARM, [[1, 2]] * 4)
     assert len(runs) == 2
     rows = [(prompt, [one.token_ids for one in row]) for prompt, row in zip(PROMPTS, groups, strict=True)]
     seen = compute_logprobs(model, pack(model, rows), sight=engine.sight).logprobs_BT
@@ -171,13 +172,13 @@ def test_the_update_need_not_look_at_what_the_sampler_saw() -> None:
 
 
 def test_greedy_rollouts_of_a_group_are_all_the_engine_s_reply(engine: Engine) -> None:
-    groups = generate_groups(engine, PROMPTS, 2, GREEDY, [[0, 1]] * 4)
+    groups = draw_groups(engine, PROMPTS, GREEDY, [[0, 1]] * 4)
     assert same(groups, one_by_one(engine, GREEDY, [[0, 0]] * 4))
     assert all(row[0] == row[1] for row in groups)
 
 
 def test_a_rollout_ends_with_its_end_token_and_is_cut_off_without(engine: Engine) -> None:
-    for rollout in (rollout for row in generate_groups(engine, PROMPTS, 6, WARM, SEEDS) for rollout in row):
+    for rollout in (rollout for row in draw_groups(engine, PROMPTS, WARM, SEEDS) for rollout in row):
         assert rollout.ended == (rollout.token_ids[-1] in END)
         assert not END & set(rollout.token_ids[:-1])
 
@@ -186,7 +187,7 @@ def test_each_prompt_has_its_own_limit() -> None:
     model = make_model()
     longest = max(len(prompt.token_ids) for prompt in PROMPTS)
     engine = Engine(model, make_engine(model).patches, 110, frozenset(), longest + 2, num_frames=2)
-    groups = generate_groups(engine, PROMPTS, 2, WARM, [[1, 2]] * 4)
+    groups = draw_groups(engine, PROMPTS, WARM, [[1, 2]] * 4)
     limits = [min(28, longest + 2 - len(prompt.token_ids)) for prompt in PROMPTS]
     assert [[len(rollout.token_ids) for rollout in row] for row in groups] == [[limit] * 2 for limit in limits]
     assert min(limits) == 2 < max(limits)
@@ -198,7 +199,7 @@ def test_ended_rollouts_cost_nothing_any_more(engine: Engine) -> None:
     hook = engine.model.model.language_model.layers[0].register_forward_pre_hook(
         lambda _, args: computed.append(args[0].shape[0] * args[0].shape[1])
     )
-    groups = generate_groups(engine, PROMPTS, 6, WARM, SEEDS)
+    groups = draw_groups(engine, PROMPTS, WARM, SEEDS)
     hook.remove()
     for step, num_tokens in enumerate(computed[1:], start=1):
         going = [sum(len(rollout.token_ids) > step for rollout in row) for row in groups]
@@ -211,15 +212,13 @@ def test_ended_rollouts_cost_nothing_any_more(engine: Engine) -> None:
 def test_a_model_in_training_with_checkpointed_layers_draws_the_same(engine: Engine) -> None:
     model = make_model()
     model.gradient_checkpointing_enable()
-    assert generate_groups(make_engine(model), PROMPTS, 6, WARM, SEEDS) == generate_groups(
-        engine, PROMPTS, 6, WARM, SEEDS
-    )
+    assert draw_groups(make_engine(model), PROMPTS, WARM, SEEDS) == draw_groups(engine, PROMPTS, WARM, SEEDS)
     assert model.training
 
 
 def test_the_global_random_state_is_left_alone(engine: Engine) -> None:
     state = torch.random.get_rng_state()
-    generate_groups(engine, PROMPTS[:1], 2, WARM, [[1, 2]])
+    draw_groups(engine, PROMPTS[:1], WARM, [[1, 2]])
     assert torch.equal(state, torch.random.get_rng_state())
 
 
@@ -227,7 +226,7 @@ def test_rollouts_are_likely_where_they_are_drawn_often(engine: Engine) -> None:
     """First tokens of 4,000 rollouts against the model's own probabilities."""
     prompt, num_rollouts = PROMPTS[0], 5000
     one = Decoding(max_new_tokens=1, temperature=1.0)
-    drawn = generate_groups(engine, [prompt], num_rollouts, one, [range(num_rollouts)])[0]
+    drawn = draw_groups(engine, [prompt], one, [range(num_rollouts)])[0]
     tokens = [rollout.token_ids[0] for rollout in drawn]
     with torch.no_grad():
         shares = [float(row[0].exp()) for row in repeated_logprobs(engine.model, [(prompt, [[t] for t in range(110)])])]
@@ -253,7 +252,7 @@ def test_groups_are_left_at_the_next_layer_or_token(engine: Engine) -> None:
     for number in (1, num_layers, num_layers + 1, num_layers + 3):
         abandoned, calls = abandon_at(number)
         with pytest.raises(Abandoned):
-            generate_groups(engine, PROMPTS, 6, WARM, SEEDS, abandoned)
+            draw_groups(engine, PROMPTS, WARM, SEEDS, abandoned)
         assert calls == [number]  # at each layer of the prefill, then at each token, and never again
 
 
@@ -266,4 +265,5 @@ def test_replies_are_left_at_the_next_layer_or_token(engine: Engine) -> None:
             engine.generate(PROMPTS[:1], WARM, abandoned)
         assert calls == [number]
     abandoned, calls = abandon_at(num_layers + 2)
-    assert engine.generate(PROMPTS[:1], WARM, abandoned)[0].num_generated == 2
+    seeded = WARM.model_copy(update={"seed": 1})
+    assert engine.generate(PROMPTS[:1], seeded, abandoned)[0].num_generated == 2

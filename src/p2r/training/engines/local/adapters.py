@@ -98,9 +98,10 @@ class AdaptedEngine(FrozenEngine):
         decoding: Decoding,
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
+        num_at_once: int | None = None,
     ) -> list[GeneratedTokens]:
         with as_frozen(self.model):
-            return FrozenEngine.generate(self, prompts, decoding, abandoned, first_ids)
+            return FrozenEngine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once)
 
 
 def _list_layers(model: nn.Module) -> list[LoraLayer]:

@@ -1,43 +1,37 @@
 """Groups of rollouts: each prompt is read once, and its G rollouts grow in one row, by G tokens per step.
 
 `Engine.generate` for training. Keys and values of a prompt are computed, stored and read once per group instead of G
-times; a rollout sees only its prompt and its own tokens. Prompts are read one after the other in one row, so that
-nothing is padded. Limits, end tokens and sampling are the engine's. The frozen role replies in the same way.
-A rollout's tokens depend on its own seed, not on which prompts or rollouts share the batch (up to rounding, which is
-the device's own for each shape). Rollouts that have ended leave when half of the groups, or half of the largest group,
-have.
+times; a rollout sees only its prompt and its own tokens. A group grows in one of a few slots (`slots.Slots`), and the
+next prompt is read into a slot as soon as its group has ended. Limits, end tokens and sampling are the engine's. The
+frozen role replies in the same way. A rollout's tokens depend on its own seed, not on which prompts or rollouts share
+the batch (up to rounding, which is the device's own for each shape).
+
+When no prompt waits any more, ended rollouts leave: once half of the groups, or half of the largest group, have ended.
+With fixed shapes they stay.
 
 Background: docs/performance.md.
-
-Shapes: P prompts, G rollouts per prompt, B = P * G, V vocabulary, S longest prompt (shorter ones are padded on the
-left), L places in the cache, K key heads, D channels of a head.
 """
 
-# transformers and torch are typed in part:
+# torch is typed in part:
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import secrets
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import torch
 
 from p2r.dialogue import Decoding
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, VisionLanguageModel, left_when
-from p2r.models.local.sampling import Sampler
-from p2r.models.local.sight import Sight
-from p2r.training.engines.local.distributed import is_split
-from p2r.training.engines.local.group_cache import GroupCache
-from p2r.training.engines.local.logprobs import find_positions, join_images
-
-TOKENS_AT_ONCE = {"cpu": 2**11, "cuda": 2**15}
-"""Tokens of prompts that are read together, by device; a longer prompt is read alone."""
+from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, VisionLanguageModel
+from p2r.models.local.sampling import Chosen
+from p2r.training.engines.local.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +46,43 @@ class Generated:
     logprobs: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A prompt, and a seed for each reply to it. `Decoding.seed` is not read."""
+
+    prompt: EncodedPrompt
+    seeds: Sequence[int]
+
+
 def generate_groups(
     engine: Engine,
-    prompts: Sequence[EncodedPrompt],
-    num_rollouts: int,
+    wanted: Iterable[Wanted],
     decoding: Decoding,
-    seeds_PG: Sequence[Sequence[int]],
+    num_at_once: int,
     abandoned: Callable[[], bool] = lambda: False,
     *,
     keep: bool = True,
-) -> list[list[Generated]]:
-    """Draw `num_rollouts` replies to each prompt.
+    fixed_shapes: bool | None = None,
+) -> Generator[tuple[int, list[Generated]], None, None]:
+    """Draw replies to prompts, and yield each prompt's place with its replies as soon as the last of them has ended.
 
     Args:
         engine: `attention.install` was called on its model, which may be in training mode.
-        seeds_PG: one per rollout; `decoding.seed` is not read.
-        abandoned: called at each layer of the prefill and at each token.
+        wanted: all with equally many seeds. The next one is taken, and waited for, when a slot is free.
+        num_at_once: slots: the most prompts whose replies grow at the same time.
+        abandoned: called at each layer of a prefill and at each token.
         keep: the engine's sight keeps what it sees, for the update.
-
-    Returns:
-        For each prompt its rollouts, in the order of the seeds.
+        fixed_shapes: every step is the same computation on the same memory. None for what the device likes: a GPU runs
+            many small kernels, which can be replayed only so; on a CPU small shapes take less time.
 
     Raises:
         Abandoned: `abandoned` returned True.
     """
+    fixed = engine.model.device.type == "cuda" if fixed_shapes is None else fixed_shapes
     was_training = engine.model.training
     engine.model.eval()  # in training mode, a model that checkpoints its layers drops the cache
     try:
-        return _generate(engine, prompts, num_rollouts, decoding, seeds_PG, abandoned, keep)
+        yield from _generate(engine, _Queue(wanted), decoding, num_at_once, abandoned, keep, fixed)
     finally:
         engine.model.train(was_training)
 
@@ -87,88 +90,106 @@ def generate_groups(
 @torch.inference_mode()
 def _generate(
     engine: Engine,
-    prompts: Sequence[EncodedPrompt],
-    num_rollouts: int,
+    waiting: _Queue,
     decoding: Decoding,
-    seeds_PG: Sequence[Sequence[int]],
+    num_at_once: int,
     abandoned: Callable[[], bool],
     keep: bool,
-) -> list[list[Generated]]:
-    limits = [engine.limit(prompt, decoding) for prompt in prompts]
-    lengths = [len(prompt.token_ids) for prompt in prompts]
-    config, device = engine.model.config.get_text_config(), engine.model.device
-    cache = GroupCache(lengths, num_rollouts, max(limits) - 1, config, device)
-    logits_PV, place_P1 = _read(engine, prompts, cache, abandoned, keep and not is_split(engine.model))
-    logits_BV = logits_PV.repeat_interleave(num_rollouts, dim=0)
-    ids_BP, mask_BP = (each.repeat_interleave(num_rollouts, dim=0) for each in engine.pad(prompts))
-    seeds = [seed for seeds in seeds_PG for seed in seeds]
-    sampler = Sampler(decoding, ids_BP, mask_BP, logits_BV.shape[-1], seeds, max(limits))
-
-    rollouts = [[_Growing(limit) for _ in range(num_rollouts)] for limit in limits]
-    slots_PG = rollouts  # the rollout at each place of the batch
-    for step in range(max(limits)):
-        next_B, logprobs_B = sampler.choose(logits_BV)
-        logprobs = [None] * len(next_B) if logprobs_B is None else logprobs_B.tolist()
-        slots = (each for row in slots_PG for each in row)
-        for rollout, token, logprob in zip(slots, next_B.tolist(), logprobs, strict=True):
-            if rollout.going:
-                rollout.grow(token, logprob, engine.end_token_ids)
-        num_going = [sum(rollout.going for rollout in row) for row in slots_PG]
-        if not any(num_going):
-            break
+    fixed: bool,
+) -> Generator[tuple[int, list[Generated]], None, None]:
+    first = waiting.look(num_at_once)
+    if not first:
+        return
+    slots = Slots(engine, len(first), len(first[0].seeds), decoding, keep=keep, fixed=fixed)
+    growing: dict[int, _Group] = {}  # by slot
+    while True:
+        while fresh := waiting.take(slots.shape[0] - len(growing)):
+            free = [slot for slot in range(slots.shape[0]) if slot not in growing][: len(fresh)]
+            limits = [engine.limit(one.prompt, decoding) for _, one in fresh]
+            groups = [_Group(place, len(one.seeds), limit) for (place, one), limit in zip(fresh, limits, strict=True)]
+            growing.update(zip(free, groups, strict=True))
+            chosen = slots.read(free, [one.prompt for _, one in fresh], [one.seeds for _, one in fresh], abandoned)
+            yield from _grow(engine, slots, growing, free, chosen)
+        if not growing:
+            return
         if abandoned():
             raise Abandoned
-        next_PG = next_B.view(len(slots_PG), -1)
-        if 2 * sum(map(bool, num_going)) <= len(slots_PG) or 2 * max(num_going) <= len(slots_PG[0]):
-            keep_P, keep_PG = _who_stays(slots_PG, max(num_going))
-            slots_PG = [[slots_PG[p][g] for g in row] for p, row in zip(keep_P, keep_PG, strict=True)]
-            rows_P, rows_PG = torch.tensor(keep_P, device=next_B.device), torch.tensor(keep_PG, device=next_B.device)
-            sampler.keep((rows_P[:, None] * next_PG.shape[1] + rows_PG).flatten())
-            cache.keep(rows_P, rows_PG)
-            next_PG, place_P1 = next_PG[rows_P].gather(1, rows_PG), place_P1[rows_P]
-        axes_3PG = (place_P1 + step).expand(3, -1, next_PG.shape[1])
-        output = engine.model(input_ids=next_PG, position_ids=axes_3PG, use_cache=False, layout=cache.next_step())
-        logits_BV = engine.allow(output.logits.flatten(0, 1))
-    return [[rollout.finish() for rollout in row] for row in rollouts]
+        if not fixed:
+            growing = _leave_out_ended(slots, growing, waiting)
+        yield from _grow(engine, slots, growing, range(slots.shape[0]), slots.advance())
 
 
-def _read(
-    engine: Engine, prompts: Sequence[EncodedPrompt], cache: GroupCache, abandoned: Callable[[], bool], keep: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read prompts into the cache, a few at a time in one row.
-
-    Returns:
-        The logits (P, V) after each, and the place (P, 1) of what follows it on the rotary axes.
-    """
-    model, sight = engine.model, engine.sight or Sight()
-    most = TOKENS_AT_ONCE.get(model.device.type, TOKENS_AT_ONCE["cuda"])
-    logits: list[torch.Tensor] = []
-    places: list[int] = []
-    while len(places) < len(prompts):
-        first = len(places)
-        num_tokens = list(accumulate(len(prompt.token_ids) for prompt in prompts[first:]))
-        some = prompts[first : first + max(1, bisect_right(num_tokens, most))]
-        axes = [find_positions(model, prompt) for prompt in some]
-        images = join_images(some, engine.patches)
-        with left_when(model, abandoned), sight.shown_to(model, images, keep=keep) as shown:
-            output = model(
-                input_ids=torch.tensor([[token for prompt in some for token in prompt.token_ids]], device=model.device),
-                position_ids=torch.cat(axes, dim=1)[:, None].to(model.device),
-                use_cache=False,
-                layout=cache.reading(first, [len(prompt.token_ids) for prompt in some]),
-                logits_to_keep=torch.tensor(num_tokens[: len(some)], device=model.device) - 1,
-                **shown,
-            )
-        logits.append(engine.allow(output.logits[0]))
-        places += [int(each.max()) + 1 for each in axes]
-    return torch.cat(logits), torch.tensor(places, device=model.device)[:, None]
+def _grow(
+    engine: Engine, slots: Slots, growing: dict[int, _Group], which: Sequence[int], chosen: Chosen
+) -> Iterator[tuple[int, list[Generated]]]:
+    """Add the next token of each rollout in these slots. Groups that have ended leave their slots, and are yielded."""
+    tokens_PG = chosen.ids_B.view(len(which), -1).tolist()
+    logprobs_PG = tokens_PG if chosen.logprobs_B is None else chosen.logprobs_B.view(len(which), -1).tolist()
+    for slot, tokens, logprobs in zip(which, tokens_PG, logprobs_PG, strict=True):
+        if (group := growing.get(slot)) is None:
+            continue
+        group.grow(tokens, None if chosen.logprobs_B is None else logprobs, engine.end_token_ids)
+        if not group.num_going:
+            del growing[slot]
+            slots.end(slot)
+            yield group.place, group.finish()
 
 
-def _who_stays(slots_PG: Sequence[Sequence[_Growing]], width: int) -> tuple[list[int], list[list[int]]]:
-    """Groups that still grow, and `width` rollouts of each: growing ones first, filled up with ended ones."""
-    keep_P = [p for p, row in enumerate(slots_PG) if any(rollout.going for rollout in row)]
-    keep_PG = [sorted(range(len(slots_PG[p])), key=lambda g: not slots_PG[p][g].going)[:width] for p in keep_P]
-    return keep_P, keep_PG
+def _leave_out_ended(slots: Slots, growing: dict[int, _Group], waiting: _Queue) -> dict[int, _Group]:
+    """Leave out what has ended, if it is half of what a step computes and no prompt will take its place."""
+    num_slots, width = slots.shape
+    widest = max(group.num_going for group in growing.values())
+    if (2 * len(growing) > num_slots and 2 * widest > width) or waiting.look(1):
+        return growing
+    slots.keep([*growing], [group.narrow(widest) for group in growing.values()])
+    return dict(enumerate(growing.values()))
+
+
+class _Queue:
+    """Prompts in the order in which they come, and their places in it; taken only when somebody wants them."""
+
+    def __init__(self, wanted: Iterable[Wanted]) -> None:
+        self._coming, self._ready, self._num_taken = iter(wanted), deque[Wanted](), 0
+
+    def look(self, most: int) -> list[Wanted]:
+        """The next ones, waited for, or fewer when no more will come."""
+        self._ready.extend(islice(self._coming, max(0, most - len(self._ready))))
+        return [*islice(self._ready, most)]
+
+    def take(self, most: int) -> list[tuple[int, Wanted]]:
+        """The next ones, as `look` would show them, with their places."""
+        taken = [*enumerate(self.look(most), start=self._num_taken)]
+        self._num_taken += len(taken)
+        for _ in taken:
+            self._ready.popleft()
+        return taken
+
+
+class _Group:
+    """A group that grows. place: of its prompt."""
+
+    def __init__(self, place: int, num_rollouts: int, limit: int) -> None:
+        self.place = place
+        self._rollouts = [_Growing(limit) for _ in range(num_rollouts)]
+        self._columns = self._rollouts  # those that still take part in steps, in the slot's order
+
+    @property
+    def num_going(self) -> int:
+        return sum(rollout.going for rollout in self._columns)
+
+    def grow(self, tokens: Sequence[int], logprobs: Sequence[float] | None, end_token_ids: frozenset[int]) -> None:
+        for column, rollout in enumerate(self._columns):
+            if rollout.going:
+                rollout.grow(tokens[column], None if logprobs is None else logprobs[column], end_token_ids)
+
+    def narrow(self, width: int) -> list[int]:
+        """Keep so many columns and return which: growing ones first, filled up with ended ones."""
+        kept = sorted(range(len(self._columns)), key=lambda column: not self._columns[column].going)[:width]
+        self._columns = [self._columns[column] for column in kept]
+        return kept
+
+    def finish(self) -> list[Generated]:
+        return [rollout.finish() for rollout in self._rollouts]
 
 
 class _Growing:
@@ -212,12 +233,14 @@ class FrozenEngine(Engine):
         decoding: Decoding,
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
+        num_at_once: int | None = None,
     ) -> list[GeneratedTokens]:
         if first_ids:
-            return Engine.generate(self, prompts, decoding, abandoned, first_ids)
-        seeds = [[secrets.randbits(62) if decoding.seed is None else decoding.seed] for _ in prompts]
-        drawn = generate_groups(self, prompts, 1, decoding, seeds, abandoned, keep=False)
+            return Engine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once)
+        seeds = [secrets.randbits(62) if decoding.seed is None else decoding.seed for _ in prompts]
+        wanted = [Wanted(prompt, [seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
+        drawn = generate_groups(self, wanted, decoding, num_at_once or len(wanted), abandoned, keep=False)
         return [
             GeneratedTokens(one.token_ids[: -1 if one.ended else None], one.ended, len(one.token_ids))
-            for [one] in drawn
+            for _, [one] in sorted(drawn, key=itemgetter(0))
         ]
