@@ -1,17 +1,23 @@
 """B6: a group of rollouts, ours (the prompt once, G tokens a step) beside transformers' generate on repeated rows.
 
     python -m benchmarks.speed_generation [--size tiny|2b|4b] [--prompt 1024] [--rollouts 8] [--tokens 64] [--prompts 1]
-        [--device cpu|cuda] [--dtype float32] [--runs 3]
+        [--device cpu|cuda] [--dtype float32] [--runs 3] [--slots 4]
 
 A random Qwen3-VL, prompts with one image each. Both sides choose the likeliest token, so that their replies can be
 compared (in 16 bits, ties fall either way). Prefill is the time to the first token, a step what each further one takes:
 (time to the last - time to the first) / (tokens - 1). On a CPU it is processor time of one thread. Each side runs in a
 process of its own, for its peak memory.
+
+With `--slots`, replies end by chance, and the prompts are drawn in so many slots: once in lots, the next of which waits
+for the slowest group of the one before, and once refilled. A lot's slots are halved when half of its groups have ended.
+Occupied is a slot in which a group grows; the theory takes the groups' own lengths and counts steps. Tokens are those
+that steps compute, and wanted are those of replies that have not ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import os
 import platform
@@ -19,7 +25,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
@@ -34,9 +41,11 @@ from p2r.dialogue import Decoding
 from p2r.models.local.devices import choose_device
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import Engine, fold_patch_embedding
+from p2r.models.local.sampling import Chosen
 from p2r.models.profiles import QWEN3_VL
 from p2r.training.engines.local.attention import install
-from p2r.training.engines.local.generate import Wanted, generate_groups
+from p2r.training.engines.local.generate import Generated, Wanted, generate_groups
+from p2r.training.engines.local.slots import Slots
 from tests.fakes.random_model import SIZES, make_model, make_prompt, read_memory_mb, repeat_rows
 
 Replies = list[list[int]]
@@ -62,10 +71,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float64", "float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each side")
+    parser.add_argument("--slots", type=int, help="compare lots of so many prompts with refilled slots instead")
     parser.add_argument("--side", choices=["ours", "stock"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(asdict(measure(arguments))))
+    elif arguments.slots:
+        compare_refill(arguments)
     else:
         compare(arguments)
 
@@ -137,6 +149,80 @@ def by_groups(
         return [list(rollout.token_ids) for place in range(len(wanted)) for rollout in groups[place]]
 
     return generate
+
+
+def compare_refill(arguments: argparse.Namespace) -> None:
+    device, num_slots = choose_device(arguments.device), arguments.slots
+    torch.manual_seed(0)
+    model = make_model(SIZES[arguments.size], device=device, dtype=getattr(torch, arguments.dtype)).eval()
+    install(model)
+    frames = fold_patch_embedding(model)
+    vocabulary = model.config.get_text_config().vocab_size
+    ends = frozenset(range(0, vocabulary, max(1, arguments.tokens // 6))) - {model.config.image_token_id}
+    engine = Engine(model, QWEN3_VL, model.config.image_token_id, ends, None, frames)
+    decoding = Decoding(max_new_tokens=arguments.tokens, temperature=1.0)
+    wanted = [
+        Wanted(
+            make_prompt(arguments.prompt, number), [number * arguments.rollouts + k for k in range(arguments.rollouts)]
+        )
+        for number in range(arguments.prompts)
+    ]
+    lots = [wanted[start : start + num_slots] for start in range(0, len(wanted), num_slots)]
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    shapes: list[tuple[int, int]] = []
+    print(
+        f"model {arguments.size}, {arguments.dtype}; {arguments.prompts} prompts of {arguments.prompt} tokens", end=", "
+    )
+    print(f"{arguments.rollouts} rollouts of up to {arguments.tokens} to each, {num_slots} slots\n")
+    print(
+        f"{'':<10}{'steps':>8}{'theory':>8}{'steps x slots':>15}{'occupied':>10}{'tokens':>9}{'wanted':>8}{'seconds':>9}"
+    )
+    replies: dict[str, Replies] = {}
+    with note_shapes(shapes):
+        for name, calls in (("lots", lots), ("refilled", [wanted])):
+            shapes.clear()
+            start, drawn = clock(), list[list[Generated]]()
+            for call in calls:
+                found = dict(generate_groups(engine, call, decoding, num_slots))
+                drawn += [found[place] for place in range(len(call))]
+            seconds = clock() - start
+            longest = [
+                max(len(one.token_ids) for one in group) - 1 for group in drawn
+            ]  # the first comes with the prompt
+            theory = count_steps(longest, num_slots, refills=name == "refilled")
+            taken, tokens = sum(slots for slots, _ in shapes), sum(slots * width for slots, width in shapes)
+            kept = sum(len(one.token_ids) - 1 for group in drawn for one in group)
+            print(f"{name:<10}{len(shapes):>8}{theory:>8}{taken:>15}{sum(longest) / taken:>10.0%}", end="")
+            print(f"{tokens:>9}{kept / tokens:>8.0%}{seconds:>9.2f}")
+            replies[name] = [list(one.token_ids) for group in drawn for one in group]
+    same = sum(one == other for one, other in zip(*replies.values(), strict=True))
+    print(f"{same} of {len(replies['lots'])} replies are equal")
+
+
+@contextmanager
+def note_shapes(shapes: list[tuple[int, int]]) -> Generator[None, None, None]:
+    """Note how many slots each step computes, and how many rollouts in each."""
+    advance = Slots.advance
+
+    def count(slots: Slots) -> Chosen:
+        shapes.append(slots.shape)
+        return advance(slots)
+
+    Slots.advance = count
+    try:
+        yield
+    finally:
+        Slots.advance = advance
+
+
+def count_steps(longest: Sequence[int], num_slots: int, *, refills: bool) -> int:
+    """The steps that groups of these lengths need: lot by lot, or each in the slot that is free first."""
+    if not refills:
+        return sum(max(longest[start : start + num_slots]) for start in range(0, len(longest), num_slots))
+    free_at = [0] * num_slots
+    for length in longest:
+        heapq.heapreplace(free_at, free_at[0] + length)
+    return max(free_at)
 
 
 def by_transformers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from p2r.images.load import MemoryImage
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.profiles import PROFILES
 from p2r.prompts import load_prompt_set
-from p2r.training.engines.local.generate import Generated
+from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.types import Completion, Sample
 
 PROMPTS = load_prompt_set("release")
@@ -84,16 +84,15 @@ class FakeActor:
 
     def sample(
         self,
-        prompts: Sequence[EncodedPrompt],
+        wanted: Iterable[Wanted],
         decoding: Decoding,
-        seeds_PG: Sequence[Sequence[int]],
+        num_at_once: int,
         abandoned: Callable[[], bool] = lambda: False,
-    ) -> list[list[Generated]]:
-        self.seeds += [list(seeds) for seeds in seeds_PG]
-        return [
-            [self._grow(self.say(self.encoded[id(prompt)], seed), decoding) for seed in seeds]
-            for prompt, seeds in zip(prompts, seeds_PG, strict=True)
-        ]
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        for place, one in enumerate(wanted):
+            self.seeds.append(list(one.seeds))
+            prompt = self.encoded[id(one.prompt)]
+            yield place, [self._grow(self.say(prompt, seed), decoding) for seed in one.seeds]
 
     def _grow(self, text: str, decoding: Decoding) -> Generated:
         tokens = (*text.encode(), 0)

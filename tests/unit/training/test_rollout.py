@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from p2r.images.budget import FullImage
 from p2r.roles import ModelPerceiver
 from p2r.training.advantages import compare_groups
 from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.training.groups import Group
 from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.memo import EvidenceStore
@@ -222,6 +224,52 @@ async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_
     at_once = await roll(LockstepPartner(BatchScript(answer_by_crop)), FakeActor(say))
     actor = FakeActor(say)
     assert await roll(FreePartner(WaitingModel(answer_by_crop), num_at_once=64), actor) == at_once
+
+
+@dataclass
+class CountingActor(FakeActor):
+    """Notes each call, and whether one is under way."""
+
+    calls: list[int] = field(default_factory=list)
+    samples: bool = False
+
+    def sample(
+        self,
+        wanted: Iterable[Wanted],
+        decoding: Decoding,
+        num_at_once: int,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        self.calls.append(num_at_once)
+        self.samples = True
+        yield from super().sample(wanted, decoding, num_at_once, abandoned)
+        self.samples = False
+
+
+@pytest.mark.parametrize(
+    ("kind", "slots"), [("perceiver", [2]), ("reasoner", [2]), ("answerer", [2]), ("joint", [2, 8])]
+)
+async def test_all_lots_of_a_step_are_drawn_in_one_call_and_a_local_partner_answers_before_or_after(
+    kind: PhaseKind, slots: list[int], tmp_path: Path
+) -> None:
+    """A frozen role in this process may be the policy's own weights."""
+
+    def answer(prompt: Prompt) -> str:
+        assert not actor.samples
+        return BOX if prompt.role == "perceiver" else answer_by_crop(prompt)
+
+    def say(prompt: Prompt, seed: int) -> str:
+        return (BOX if seed % 2 else OTHER_BOX) if prompt.role == "perceiver" else answer_by_crop(prompt)
+
+    actor, recipe = CountingActor(say), make_recipe(["rollout.prompts_at_once=2"])
+    lockstep = LockstepPartner(BatchScript(answer))
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
+        roller = Roller(recipe, make_phase(kind, recipe=recipe), actor, lockstep, PROMPTS, evidence=store)
+        rolled = await roller.roll_out([make_sample(f"s{number}") for number in range(5)], step=0)
+    assert [group.sample.id for group in rolled.groups if group.parent is None] == [f"s{k}" for k in range(5)]
+    assert all(reward is not None for group in rolled.groups for reward in rewards(group))
+    assert actor.calls == slots
+    assert (await roller.roll_out([], step=1)).groups == []
 
 
 async def test_reasoners_answer_on_evidence_that_is_looked_up_once(tmp_path: Path) -> None:

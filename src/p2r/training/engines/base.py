@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Protocol
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt
@@ -31,13 +30,14 @@ class Actor(Protocol):
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
     def sample(
-        self,
-        prompts: Sequence[EncodedPrompt],
-        decoding: Decoding,
-        seeds_PG: Sequence[Sequence[int]],
-        abandoned: Callable[[], bool],
-    ) -> list[list[Generated]]:
-        """One reply per seed, in groups by prompt. Once `abandoned` returns True, nobody wants them."""
+        self, wanted: Iterable[Wanted], decoding: Decoding, num_at_once: int, abandoned: Callable[[], bool]
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """Yield each prompt's place with its replies as soon as they have ended.
+
+        Args:
+            num_at_once: the most prompts whose replies grow at the same time. The next prompt is waited for.
+            abandoned: once it returns True, nobody wants them.
+        """
         ...
 
 
@@ -57,15 +57,9 @@ class EngineActor:
         return self.encoder.decode(token_ids)
 
     def sample(
-        self,
-        prompts: Sequence[EncodedPrompt],
-        decoding: Decoding,
-        seeds_PG: Sequence[Sequence[int]],
-        abandoned: Callable[[], bool] = lambda: False,
-    ) -> list[list[Generated]]:
-        wanted = map(Wanted, prompts, seeds_PG)
-        drawn = generate_groups(self.engine, wanted, decoding, len(prompts), abandoned)
-        return [group for _, group in sorted(drawn, key=itemgetter(0))]
+        self, wanted: Iterable[Wanted], decoding: Decoding, num_at_once: int, abandoned: Callable[[], bool]
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        return generate_groups(self.engine, wanted, decoding, num_at_once, abandoned)
 
 
 def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> Completion:

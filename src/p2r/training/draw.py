@@ -1,0 +1,68 @@
+"""One call of the policy for prompts that come lot by lot, and whose groups of replies come back one by one.
+
+So no slot of the sampler waits for the slowest group of a lot, and what came back is judged while the rest grows.
+Prompts are taken in the order in which they came, and waited for: which of them share a batch never depends on the
+clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from p2r.dialogue import Decoding
+from p2r.loop import run_in_thread
+from p2r.training.engines.base import Actor
+from p2r.training.engines.local.generate import Generated, Wanted
+
+Replies: TypeAlias = "asyncio.Future[list[Generated]]"
+
+
+class Draw:
+    """To be used on one event loop, within which `run` and the block of `adding` go on at the same time.
+
+    num_at_once: the most prompts whose replies grow at the same time.
+    """
+
+    def __init__(self, actor: Actor, decoding: Decoding, num_at_once: int) -> None:
+        self._actor, self._decoding, self._num_at_once = actor, decoding, num_at_once
+        self._coming = SimpleQueue[Wanted | None]()
+        self._replies: list[Replies] = []
+
+    @contextmanager
+    def adding(self) -> Generator[Callable[[Sequence[Wanted]], list[Replies]], None, None]:
+        """Yield what adds prompts, and returns the replies to each of them. After the block no more will come."""
+        try:
+            yield self._add
+        finally:
+            self._coming.put(None)
+
+    async def run(self) -> None:
+        """Sample until all prompts have their replies.
+
+        Raises:
+            ModelError: the policy cannot sample.
+        """
+        loop = asyncio.get_running_loop()
+
+        def work(abandoned: Callable[[], bool]) -> None:
+            wanted = iter(self._coming.get, None)
+            for place, group in self._actor.sample(wanted, self._decoding, self._num_at_once, abandoned):
+                loop.call_soon_threadsafe(self._hand_back, place, group)
+
+        await run_in_thread(work)
+
+    def _add(self, wanted: Sequence[Wanted]) -> list[Replies]:
+        loop = asyncio.get_running_loop()
+        replies: list[Replies] = [loop.create_future() for _ in wanted]
+        self._replies += replies
+        for one in wanted:
+            self._coming.put(one)
+        return replies
+
+    def _hand_back(self, place: int, group: list[Generated]) -> None:
+        if not self._replies[place].done():  # nobody waits for it any more
+            self._replies[place].set_result(group)
