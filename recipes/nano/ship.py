@@ -17,7 +17,8 @@ import torch
 from p2r.cli.guard import run_script
 from p2r.config import ModelSettings
 from p2r.training.engines.local.distributed import whole_tensor
-from p2r.training.engines.local.policy import gather_weights, load_policy, save_policy
+from p2r.training.engines.local.export import gather_weights, save_policy
+from p2r.training.engines.local.policy import load_policy
 
 
 def main() -> None:

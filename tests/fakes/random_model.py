@@ -103,7 +103,9 @@ def make_model(
         return Qwen3VLForConditionalGeneration._from_config(config, dtype=dtype)
 
 
-def write_checkpoint(folder: Path, shape: Shape, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+def write_checkpoint(
+    folder: Path, shape: Shape, *, device: str = "cpu", dtype: torch.dtype = torch.float32, num_files: int = 1
+) -> None:
     """The tiny tokenizer and a random model of this size; tokens beyond the tokenizer's are no text."""
     with quiet_transformers():
         make_checkpoint(folder)
@@ -113,7 +115,9 @@ def write_checkpoint(folder: Path, shape: Shape, *, device: str = "cpu", dtype: 
         for name in TOKEN_IDS:
             setattr(model.config, name, getattr(tokens, name))
         model.generation_config = generation
-        model.save_pretrained(folder)
+        (folder / "model.safetensors").unlink()
+        num_bytes = sum(weight.nbytes for weight in model.parameters())
+        model.save_pretrained(folder, max_shard_size=1 + num_bytes // num_files if num_files > 1 else "50GB")
 
 
 def make_prompt(num_prompt: int, seed: int = 0) -> EncodedPrompt:

@@ -22,7 +22,8 @@ from p2r.models.local.model import LocalModel, load_engine
 from p2r.models.nano import CHECKPOINT
 from p2r.training.engines.local.adapters import as_frozen
 from p2r.training.engines.local.distributed import whole_tensor
-from p2r.training.engines.local.policy import Policy, gather_weights, load_policy, save_policy, take_snapshot
+from p2r.training.engines.local.export import gather_weights, save_policy
+from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from tests.fakes.split_training import Canvas
 
 pytest.importorskip("peft")

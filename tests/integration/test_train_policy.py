@@ -7,14 +7,13 @@ import importlib.util
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen3VLForConditionalGeneration
 
 from p2r.config import LoraSettings, ModelSettings, OptimizerSettings
@@ -22,19 +21,13 @@ from p2r.errors import ConfigError, ModelError
 from p2r.models.nano import CHECKPOINT
 from p2r.training.engines.local import policy as local_policy
 from p2r.training.engines.local.distributed import World, whole_tensor
+from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import (
-    Policy,
-    Snapshot,
-    describe_weights,
-    gather_weights,
-    load_policy,
-    save_policy,
-    take_snapshot,
-)
+from p2r.training.engines.local.policy import Policy, Snapshot, describe_weights, load_policy, take_snapshot
 from p2r.training.groups import Group
 from p2r.training.state.checkpoint import Checkpoints, Position, capture_state
 from p2r.training.update import Learner, UpdateReport, learn_step
+from tests.fakes.allocations import Allocations
 from tests.fakes.split_training import make_groups
 from tests.fakes.tiny_checkpoint import make_checkpoint
 from tests.fakes.training import make_recipe
@@ -114,32 +107,12 @@ def test_a_frozen_vision_tower_does_not_learn() -> None:
     assert any(".visual." in name for name in load().trainable)
 
 
-class Allocations(TorchDispatchMode):
-    """Notes dtype and size of whatever an operation makes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[tuple[torch.dtype, int]] = []
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and func is not torch.ops.aten.detach.default:
-            self.made.append((result.dtype, result.numel()))
-        return result
-
-
 def test_a_frozen_copy_is_made_weight_by_weight_in_the_dtype_it_is_asked_in() -> None:
     policy = replace(load(), dtype=torch.bfloat16)  # float32, as it once was for several processes
     largest = max(buffer.numel() for buffer in policy.model.buffers())
     with Allocations() as allocations:
         frozen = take_snapshot(policy, batch_size=1).engine.model
-    assert not [size for dtype, size in allocations.made if dtype == torch.float32 and size > largest]
+    assert not [size for dtype, size, _ in allocations.made if dtype == torch.float32 and size > largest]
     assert {weight.dtype for weight in frozen.parameters()} == {torch.bfloat16}
     assert {buffer.dtype for buffer in frozen.buffers()} == {torch.float32}  # rotary frequencies, never rounded
     pairs = zip(policy.model.parameters(), frozen.parameters(), strict=True)

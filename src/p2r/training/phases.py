@@ -22,15 +22,9 @@ from p2r.roles import ModelPerceiver
 from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World, split_model, whole_tensor, whole_weights
+from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import (
-    Policy,
-    Snapshot,
-    gather_weights,
-    load_policy,
-    save_policy,
-    take_snapshot,
-)
+from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, take_snapshot
 from p2r.training.failures import FailureGauge
 from p2r.training.lockstep import Partner
 from p2r.training.memo import EvidenceStore, Memo

@@ -243,13 +243,16 @@ def left_when(model: VisionLanguageModel, abandoned: Callable[[], bool]) -> Gene
             handle.remove()
 
 
-def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = False) -> int:
+def fold_patch_embedding(
+    model: VisionLanguageModel, *, dtype: torch.dtype | None = None, keep_frames: bool = False
+) -> int:
     """Replace the patch embedding's 3-D convolution by the matrix product that it is, which is several times faster.
 
     In float32 the weights of the two (equal) frames are also summed, which only changes rounding and halves the pixels.
     In 16 bits the sum would be rounded, so both frames stay and every product is that of the convolution.
 
     Args:
+        dtype: of the computation, where the weights have another one as yet.
         keep_frames: sum them in each call, for a model whose weights are trained and saved.
 
     Returns:
@@ -259,7 +262,7 @@ def fold_patch_embedding(model: VisionLanguageModel, *, keep_frames: bool = Fals
     weight = embed.proj.weight.detach()
     num_frames = int(weight.shape[2])
     num_summed = 1
-    if weight.dtype == torch.float32:
+    if (dtype or weight.dtype) == torch.float32:
         if keep_frames:
             num_summed = num_frames
         else:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -50,8 +51,13 @@ class AdapterShape:
         return rf"{LANGUAGE_MODEL}({'|'.join(self.targets)})"
 
 
-def insert_adapter(model: nn.Module, shape: AdapterShape, name: str = ADAPTER) -> None:
+def insert_adapter(
+    model: nn.Module, shape: AdapterShape, name: str = ADAPTER, *, dtype: torch.dtype | None = None
+) -> None:
     """Add an adapter that changes nothing yet to linear layers of the language model.
+
+    Args:
+        dtype: the adapter's; by default that of the layers.
 
     Raises:
         ConfigError: peft is not installed, or no layer has one of the names.
@@ -62,12 +68,26 @@ def insert_adapter(model: nn.Module, shape: AdapterShape, name: str = ADAPTER) -
 
     config = LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=shape.pattern, bias="none")
     try:
-        inject_adapter_in_model(config, model, name)
+        with _in_dtype(model, dtype) if dtype else nullcontext():
+            inject_adapter_in_model(config, model, name)
     except ValueError as error:
         raise ConfigError(
             f"no layer of the language model is called {' or '.join(shape.targets)}",
             hint="model.lora.targets are names such as q_proj, v_proj or gate_proj",
         ) from error
+
+
+@contextmanager
+def _in_dtype(model: nn.Module, dtype: torch.dtype) -> Generator[None, None, None]:
+    """Within the block the weights have another dtype, but no values, which would take memory."""
+    weights = {weight: weight.data for weight in model.parameters()}
+    for weight in weights:
+        weight.data = torch.empty((), dtype=dtype, device=weight.device).expand(weight.shape)
+    try:
+        yield
+    finally:
+        for weight, data in weights.items():
+            weight.data = data
 
 
 def is_adapter(name: str) -> bool:

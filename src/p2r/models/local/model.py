@@ -22,14 +22,18 @@ import torch
 from p2r.dialogue import Decoding, ModelProfile, Prompt
 from p2r.errors import ModelError, P2RError, count_nouns
 from p2r.models.checkpoint import Checkpoint, fetch_checkpoint
+from p2r.models.headers import read_headers
 from p2r.models.local.backend import AutoModelForImageTextToText
 from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
-from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, fold_patch_embedding
+from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, VisionLanguageModel, fold_patch_embedding
 from p2r.models.local.lora import find_base_or_warn, insert_adapter, read_adapter, read_shape
 from p2r.models.profiles import FamilyName
 from p2r.types import Completion, Frame, Usage
+
+STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""Dtypes that a model may have, by their names in its files."""
 
 logger = logging.getLogger(__name__)
 
@@ -220,17 +224,26 @@ def load_engine(
 def load_weights(
     checkpoint: Checkpoint,
     encoder: PromptEncoder,
-    device: torch.device,
+    device: torch.device | None,
     dtype: torch.dtype,
     *,
     keep_frames: bool = False,
 ) -> Engine:
-    """Load the weights in a checkpoint's own files, merged ones where it has an adapter. Else as `load_engine`."""
+    """Load the weights in a checkpoint's own files, merged ones where it has an adapter. Else as `load_engine`.
+
+    The weights go from the files to the device one at a time, so that the host's memory never holds all of them.
+
+    Args:
+        device: None to leave the weights in the files, which are mapped and not read. They are then on the CPU, and in
+            the dtype that they have there, unless they have several.
+    """
+    dtypes = {header.dtype for header in read_headers(checkpoint.folder).values()}
+    in_files = STORED_DTYPES.get(dtypes.pop(), dtype) if len(dtypes) == 1 else dtype
     try:
         with quiet_transformers():
             model, report = AutoModelForImageTextToText.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
                 checkpoint.folder,
-                dtype=dtype,
+                dtype=in_files,  # no tensor has to be converted, so each is a view of a mapped file
                 attn_implementation="sdpa",
                 local_files_only=True,
                 output_loading_info=True,
@@ -244,15 +257,17 @@ def load_weights(
             f"{count_nouns(len(absent), 'tensor is', 'tensors are')} missing or misshapen, the first {absent[0]}",
             hint="transformers would fill them with random numbers; get the checkpoint again",
         )
-    frames = fold_patch_embedding(model, keep_frames=keep_frames)
+    model.eval().requires_grad_(False)
     try:
-        model.eval().requires_grad_(False).to(device)
+        if device is not None:
+            _place(model, device, dtype)
     except Exception as error:
         if not is_out_of_memory(error):
             raise ModelError(f"{checkpoint.folder} cannot be moved to {device}: {error}") from error
         raise ModelError(
             f"{checkpoint.folder} does not fit into the memory of {device}", hint="use a smaller model or a server"
         ) from error
+    frames = fold_patch_embedding(model, dtype=dtype, keep_frames=keep_frames)
     return Engine(
         model=model,
         patches=checkpoint.patches,
@@ -261,3 +276,10 @@ def load_weights(
         max_positions=checkpoint.max_positions,
         num_frames=frames,
     )
+
+
+def _place(model: VisionLanguageModel, device: torch.device, dtype: torch.dtype) -> None:
+    """Move a model, weight by weight. Buffers, such as the frequencies of rotary positions, keep their float32."""
+    for weight in model.parameters():
+        weight.data = weight.detach().to(device, dtype)
+    model.to(device)  # pyright: ignore[reportArgumentType]

@@ -5,28 +5,26 @@ every prompt and every reply were as long as it can get.
 
 Sizes, in bytes a weight: the policy and its frozen copy 2 each in bfloat16, 4 in float32; a float32 master beside
 bfloat16 weights 4; gradients 4; Adam's two states 8, or 2 in 8 bits. LoRA has no copy, and all but the weights only for
-the adapters.
+the adapters. In one process the copy has no vision tower of its own, if that does not learn.
 
-Several processes split all of these. Their parts of the policy are float32, and are the masters. What a stage of a step
-gathers is held beside them: whole weights in the computation's own dtype, and gradients where they are added up once.
+Several processes split all of these. Their parts of what learns are float32, and are the masters. What a stage of a
+step gathers is held beside them: whole weights in the computation's own dtype, and gradients where they are added up
+once. Loading is not counted: weights go from the files to their place one at a time, or a part of one.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from typing import cast
 
 from p2r.config import ActiveRole, LoraSettings, Phase, Recipe
-from p2r.errors import ModelError
 from p2r.models.checkpoint import Checkpoint
+from p2r.models.headers import read_headers
 from p2r.training.engines.local.logprobs import MAX_LOGITS
 
 LANGUAGE_LAYERS = re.compile(r"language_model\.layers\.|^model\.layers\.")
-HEADER_BYTES = 8
 NORM_BYTES = 16
 """The norm takes each gradient and its square in float64, one tensor at a time. Fused Adam needs less."""
 
@@ -65,19 +63,19 @@ def count_weights(checkpoint: Checkpoint, lora: LoraSettings | None) -> Weights:
         ModelError: a file is broken.
     """
     vision = language = embedding = adapters = largest = 0
-    for name, shape in _read_shapes(checkpoint).items():
+    for name, header in read_headers(checkpoint.folder).items():
         if "visual" in name:
-            vision += prod(shape)
+            vision += header.num_weights
         elif "embed_tokens" in name or name == "lm_head.weight":
-            embedding += prod(shape)
+            embedding += header.num_weights
         else:
-            language += prod(shape)
+            language += header.num_weights
         if lora is None:
-            largest = max(largest, prod(shape))
+            largest = max(largest, header.num_weights)
         is_target = lora is not None and name.removesuffix(".weight").rpartition(".")[2] in lora.targets
-        if lora is not None and is_target and LANGUAGE_LAYERS.search(name) and len(shape) == 2:
-            adapters += lora.rank * sum(shape)
-            largest = max(largest, lora.rank * max(shape))
+        if lora is not None and is_target and LANGUAGE_LAYERS.search(name) and len(header.shape) == 2:
+            adapters += lora.rank * sum(header.shape)
+            largest = max(largest, lora.rank * max(header.shape))
     return Weights(vision, language, embedding, adapters, largest)
 
 
@@ -107,9 +105,10 @@ def estimate_memory(
     kind, on_device = phase.optimizer.kind, phase.optimizer.kind != "offload"
     is_split, in_policy = num_processes > 1, weights.total + weights.adapters
     frozen = None if weights.adapters else _name_frozen(recipe, phase)
-    held = [MemoryPart("policy", (4 if is_split else size) * in_policy)]
+    held = [MemoryPart("policy", size * in_policy + (4 - size) * trained * is_split)]
     if frozen is not None:
-        held.append(MemoryPart(f"frozen copy ({frozen})", size * weights.total))
+        shared = 0 if is_split or not phase.freeze_vision else weights.vision
+        held.append(MemoryPart(f"frozen copy ({frozen})", size * (weights.total - shared)))
     if in_bfloat16 and (not is_split or not on_device):
         held.append(MemoryPart("float32 masters", 4 * trained, on_device))
     held.append(MemoryPart("gradients", 4 * trained, on_device))
@@ -184,18 +183,3 @@ def _layer_width(text: Mapping[str, int]) -> int:
 
 def _head_dim(text: Mapping[str, int]) -> int:
     return text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
-
-
-def _read_shapes(checkpoint: Checkpoint) -> dict[str, list[int]]:
-    shapes: dict[str, list[int]] = {}
-    for path in sorted(checkpoint.folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(HEADER_BYTES), "little")
-                header = cast("dict[str, dict[str, list[int]]]", json.loads(file.read(length)))
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{path} is not a safetensors file: {error}", hint="download the checkpoint again"
-            ) from error
-        shapes.update({name: entry["shape"] for name, entry in header.items() if name != "__metadata__"})
-    return shapes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,12 @@ from p2r.errors import DataError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.models.checkpoint import open_checkpoint
+from p2r.models.headers import read_headers
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.nano import CHECKPOINT
 from p2r.roles import perceiver_prompt, reasoner_prompt
 from p2r.training.engines.local.policy import training_profile
-from p2r.training.plan.memory import MemoryPart, _read_shapes, count_weights, estimate_memory
+from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
 from p2r.training.plan.plan import GIB, _describe_memory
 from p2r.training.rows.check import TrainingData, count_tokens, load_training_data
 from p2r.training.rows.order import RowOrder
@@ -304,7 +304,7 @@ def test_memory_of_the_frozen_role_and_of_the_optimizer_by_hand() -> None:
     assert cache not in estimate(['partner={kind="endpoint", url="http://host/v1"}'])
     assert cache not in estimate([], "answerer")
     largest = estimate([])["optimizer: temporaries"]
-    assert largest == 16 * max(prod(shape) for shape in _read_shapes(checkpoint).values())
+    assert largest == 16 * max(header.num_weights for header in read_headers(checkpoint.folder).values())
     assert estimate(["model.lora.rank=4"])["optimizer: temporaries"] == 16 * 4 * 512  # of the widest layer, 192 x 512
 
 

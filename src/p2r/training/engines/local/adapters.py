@@ -43,7 +43,7 @@ def freeze_adapter(model: VisionLanguageModel, shape: AdapterShape) -> None:
         return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a second adapter is meant
-        insert_adapter(model, shape, FROZEN)
+        insert_adapter(model, shape, FROZEN, dtype=next(iter(learning.values())).dtype)
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for name, weight in learning.items():

@@ -157,29 +157,48 @@ def join_world() -> Generator[World, None, None]:
         dist.destroy_process_group()
 
 
-def split_model(
-    model: VisionLanguageModel, world: World, device: torch.device, dtype: torch.dtype, *, learns: bool = True
-) -> None:
+def split_model(model: VisionLanguageModel, world: World, device: torch.device, dtype: torch.dtype) -> None:
     """Split the weights over the processes; nothing to do for one.
 
-    Each layer is a unit. The rest (embeddings, which may be tied to the head, norms, mergers) is the outermost unit.
+    Each layer is a unit. The rest (embeddings, which may be tied to the head, norms, mergers) is the outermost unit,
+    which stays gathered between a forward and a backward pass.
 
-    A unit moves to the device when it is split, so that no device ever holds more than one whole. It becomes float32 as
-    well, unless the model is frozen.
+    The model is emptied, split, and filled with this process's part of each weight, which is all that is read of a
+    weight in a mapped file. Weights that learn become float32 and the others that of the computation, to which all are
+    rounded.
 
     Args:
         device, dtype: of the computation.
-        learns: False for a frozen model, which has no backward pass that would need its outermost unit again.
     """
     if world.size == 1:
         return
     mesh = init_device_mesh(device.type, (world.size,))
     precision = MixedPrecisionPolicy(param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32)
+    learns = _learns(model)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+    for weight in model.parameters():
+        kind = torch.float32 if weight.requires_grad else dtype
+        empty = nn.Parameter(torch.empty_like(weight, device="meta", dtype=kind), weight.requires_grad)
+        torch.utils.swap_tensors(weight, empty)  # in place, so that tied weights stay tied
     for unit in (*model.model.language_model.layers, *model.model.visual.blocks, model):
-        reshards = unit is not model or not learns
-        fully_shard(unit.float() if learns else unit, mesh=mesh, mp_policy=precision, reshard_after_forward=reshards)
+        fully_shard(unit, mesh=mesh, mp_policy=precision, reshard_after_forward=unit is not model or not learns)
+    model.to_empty(device=device)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+        for name, weight in model.named_parameters():
+            own, whole = own_part(weight.detach()), weights.pop(name)
+            first = world.rank * -(-len(whole) // world.size)
+            part = whole[first : first + len(own)]
+            own.copy_(part if own.dtype == dtype else part.to(dtype))
     setattr(model, _AS_FORWARD, MethodType(_run, model))
     register_fsdp_forward_method(model, _AS_FORWARD)
+
+
+def _learns(model: nn.Module) -> bool:
+    """Tell whether there will be backward passes, which need the outermost unit again."""
+    return any(weight.requires_grad for weight in model.parameters())
 
 
 def is_split(model: nn.Module) -> bool:
@@ -211,7 +230,7 @@ def whole_weights(*models: nn.Module) -> Generator[None, None, None]:
     """Let every process hold all weights, so that each may call the models as often as it likes. All must enter."""
     units: dict[FSDPModule, bool] = {}
     for model in models:
-        learns = any(weight.requires_grad for weight in model.parameters())
+        learns = _learns(model)
         units |= {unit: unit is not model or not learns for unit in model.modules() if isinstance(unit, FSDPModule)}
     for unit in units:
         unit.unshard()

@@ -15,45 +15,35 @@ from __future__ import annotations
 
 import copy
 import gc
-import json
-import math
-import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
 
 from p2r.config import LoraSettings, ModelSettings
 from p2r.dialogue import ModelProfile
-from p2r.files import replace_folder
-from p2r.models.checkpoint import ADAPTER_FOLDER, Checkpoint, read_json
+from p2r.models.checkpoint import Checkpoint
 from p2r.models.known import expand_name
 from p2r.models.load import find_checkpoint, find_source
 from p2r.models.local.devices import choose_device, choose_dtype
-from p2r.models.local.encoding import PromptEncoder, quiet_transformers
+from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.engine import Engine, VisionLanguageModel
 from p2r.models.local.lora import (
-    ADAPTER,
     AdapterShape,
     find_base,
     insert_adapter,
-    is_adapter,
-    name_in_peft,
     read_adapter,
     read_base_name,
     read_shape,
-    write_adapter,
 )
 from p2r.models.local.model import LocalModel, load_weights
 from p2r.models.local.sight import Sight
 from p2r.training.engines.local import attention
 from p2r.training.engines.local.adapters import (
     AdaptedEngine,
-    adapter_changes,
     as_frozen,
     freeze_adapter,
     train_adapter_alone,
@@ -64,9 +54,6 @@ from p2r.types import Frame
 
 PAPER_VISUAL_TOKENS = 2048
 """Most visual tokens of an image in training (paper, appendix C.2)."""
-PATCH_EMBEDDING = "model.visual.patch_embed.proj.weight"
-ABOUT_THE_SOURCE = frozenset({"README.md", "MODEL_CARD.md"})
-"""Files of a checkpoint that do not hold for a model trained from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +74,7 @@ class Policy:
 
     checkpoint: the one that it starts from.
     dtype: of its computation and of its checkpoints, so that nothing is rounded from one phase to the next.
-    device: that of its computation. Until it is split over processes, its weights are in the CPU's memory.
+    device: that of its computation. Until it is split over processes, its weights are those in the checkpoint's files.
     base: with adapters, the model below them.
     """
 
@@ -120,20 +107,6 @@ class Policy:
             yield
         finally:
             self.model.eval()
-
-
-@dataclass(frozen=True, slots=True)
-class WholeWeights:
-    """All weights of a policy, on the CPU.
-
-    merged: by their standard names, with what the adapter changes added in float32.
-    adapter: those of the adapter, by the names that peft has for them; {} without one.
-    lost: the share of that change that rounding the sums takes; None without an adapter.
-    """
-
-    merged: dict[str, torch.Tensor]
-    adapter: dict[str, torch.Tensor]
-    lost: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +151,12 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
     encoder = PromptEncoder(checkpoint)
     base = None if settings.lora is None else _find_base(checkpoint, source or settings.source, settings.lora)
     loaded = checkpoint if base is None else base.checkpoint
-    engine = load_weights(loaded, encoder, device if world.size == 1 else torch.device("cpu"), dtype, keep_frames=True)
+    place = device if world.size == 1 else None  # splitting reads what it needs
+    engine = load_weights(loaded, encoder, place, dtype, keep_frames=True)
     model = engine.model
     attention.install(model)
     if base is not None:
-        insert_adapter(model, base.shape)
+        insert_adapter(model, base.shape, dtype=dtype)
         train_adapter_alone(model)
         if checkpoint.adapter is not None and base.checkpoint is not checkpoint:
             read_adapter(model, checkpoint.adapter)
@@ -237,7 +211,7 @@ def take_snapshot(policy: Policy, *, batch_size: int, world: World | None = None
         kind, model = AdaptedEngine, policy.model
     else:
         kind, model = FrozenEngine, _copy_model(policy, is_split=world.size > 1)
-        split_model(model, world, policy.device, policy.dtype, learns=False)
+        split_model(model, world, policy.device, policy.dtype)
     engine = kind.of(policy.engine, model)
     name = f"frozen:{policy.checkpoint.folder.name}"
     partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
@@ -253,77 +227,11 @@ def _copy_model(policy: Policy, *, is_split: bool) -> VisionLanguageModel:
     known: dict[int, object] = {}
     for weight in policy.model.parameters():
         value = weight.detach()
-        value = value if is_split else value.to(policy.device, policy.dtype, copy=True)
+        value = value if is_split else value.to(policy.device, policy.dtype, copy=weight.requires_grad)
         known[id(weight)] = nn.Parameter(value, requires_grad=False)
     # Buffers, such as the frequencies of rotary positions, keep their float32.
     model = copy.deepcopy(policy.model, known).eval()  # pyright: ignore[reportArgumentType, reportCallIssue]
     return model if is_split else model.to(policy.device)  # pyright: ignore[reportArgumentType]
-
-
-def save_policy(policy: Policy, weights: WholeWeights, folder: Path) -> None:
-    """Write a standard checkpoint, with the layout and all other files of the one that the policy was loaded from.
-
-    With adapters, these are in a folder of their own in it; see `p2r.models.local.lora`.
-
-    Args:
-        weights: of `gather_weights`.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    patches = policy.checkpoint.patches
-    kernel = (3, patches.temporal_patch_size, patches.patch_size, patches.patch_size)
-    stored = {name: tensor.to(policy.dtype).contiguous() for name, tensor in weights.merged.items()}
-    stored[PATCH_EMBEDDING] = stored[PATCH_EMBEDDING].view(-1, *kernel)
-    if policy.model.config.tie_word_embeddings:
-        stored.pop("lm_head.weight", None)
-    with replace_folder(folder) as draft:
-        with quiet_transformers():
-            policy.model.save_pretrained(draft, state_dict=stored)
-        for path in draft.glob("*.safetensors"):
-            path.chmod(0o644)
-        for path in policy.checkpoint.folder.iterdir():
-            is_weight = path.suffix in (".safetensors", ".bin", ".pt") or path.name == "model.safetensors.index.json"
-            if path.is_file() and not is_weight and path.name not in ABOUT_THE_SOURCE:
-                shutil.copyfile(path, draft / path.name)
-        _write_dtype(draft / "config.json", policy.dtype)
-        if policy.base is not None:
-            rounded = {name: tensor.to(policy.dtype) for name, tensor in weights.adapter.items()}
-            about = (policy.base.shape, policy.base.checkpoint, policy.base.name, weights.lost or 0.0)
-            write_adapter(draft / ADAPTER_FOLDER, rounded, *about)
-
-
-def gather_weights(
-    policy: Policy, whole: Callable[[torch.Tensor], torch.Tensor], *, keeps: bool = True
-) -> WholeWeights:
-    """All weights, with the adapters and without.
-
-    Args:
-        whole: gathers a tensor that is split over processes.
-        keeps: False for nothing, in a process that only takes part: the weights of a large model fit into a host's
-            memory once, but not once for each process.
-    """
-    merged: dict[str, torch.Tensor] = {}
-    adapter: dict[str, torch.Tensor] = {}
-    for name, tensor in policy.model.state_dict().items():
-        if is_adapter(name) and f".{ADAPTER}." not in name:
-            continue
-        value = whole(tensor.detach())
-        if keeps and is_adapter(name):
-            adapter[name_in_peft(name)] = value
-        elif keeps:
-            merged[name.replace(".base_layer.", ".")] = value.to(policy.dtype)
-    if policy.base is None:
-        return WholeWeights(merged, {}, None)
-    squared_error = squared_change = 0.0
-    for name, change in adapter_changes(policy.model, whole):
-        if not keeps:
-            continue
-        before = merged[name].float()
-        merged[name] = (before + change).to(policy.dtype)
-        squared_error += float((merged[name].double() - before.double() - change.double()).square().sum())
-        squared_change += float(change.double().square().sum())
-    return WholeWeights(merged, adapter, math.sqrt(squared_error / squared_change) if squared_change else 0.0)
 
 
 def describe_weights(policy: Policy) -> str:
@@ -332,18 +240,6 @@ def describe_weights(policy: Policy) -> str:
     num_trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total = sum(weight.numel() for weight in weights)
     return f"{policy.checkpoint.family}, {len(weights)} tensors, {total:,} weights, {num_trained:,} of them trained"
-
-
-def _write_dtype(path: Path, dtype: torch.dtype) -> None:
-    """Write the weights' dtype wherever a config names one, because other programs load them by it."""
-    config = read_json(path)
-    name = str(dtype).removeprefix("torch.")
-    keys = {"dtype", "torch_dtype"}
-    told: dict[str, object] = {"dtype": name}
-    for key, value in config.items():
-        part = cast("dict[str, object]", value) if isinstance(value, dict) else None
-        told[key] = name if key in keys else value if part is None else {**part, **dict.fromkeys(keys & {*part}, name)}
-    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _checkpoint_activations(model: VisionLanguageModel) -> None:

@@ -1,0 +1,90 @@
+"""Started by torchrun: load checkpoints for training, split over the processes, beside one process alone.
+
+    torchrun --nproc-per-node 3 split_loading.py FOLDER
+
+FOLDER/NAME/model is a checkpoint, FOLDER/NAME/settings.json says how it is loaded. What was found goes to
+FOLDER/NAME/found.json: the names of tensors that differ from those of one process, the dtypes of the parts that learn
+and of the others, whether the head is tied, the share that a process keeps, and the most that an operation allocated,
+as a share of the largest part.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from p2r.config import ModelSettings
+from p2r.training.engines.local.distributed import World, join_world, own_part, split_model, whole_tensor
+from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, take_snapshot
+from p2r.training.state.checkpoint import seed_random_states
+from tests.fakes.allocations import Allocations
+
+
+def load(settings: ModelSettings, world: World) -> tuple[Policy, Snapshot]:
+    seed_random_states(0)
+    policy = load_policy(settings, world=world)
+    snapshot = take_snapshot(policy, batch_size=1, world=world)
+    split_model(policy.model, world, policy.device, policy.dtype)
+    return policy, snapshot
+
+
+def read(policy: Policy, snapshot: Snapshot) -> dict[str, torch.Tensor]:
+    """All parameters and buffers, of policy and frozen copy; those of the policy as it computes with them."""
+    tensors: dict[str, torch.Tensor] = {}
+    for kind, model in (("policy", policy.model), ("frozen", snapshot.engine.model)):
+        tensors |= {
+            f"{kind} {name}": whole_tensor(weight).to(policy.dtype) for name, weight in model.named_parameters()
+        }
+        tensors |= {f"{kind} {name}": whole_tensor(buffer) for name, buffer in model.named_buffers()}
+    return tensors
+
+
+def compare(folder: Path, world: World) -> None:
+    settings = ModelSettings.model_validate_json((folder / "settings.json").read_text())
+    with Allocations() as allocations:
+        policy, snapshot = load(settings, world)
+    tensors = read(policy, snapshot)
+    models = {"policy": policy.model, "frozen": snapshot.engine.model}
+    parts = {
+        kind: {name: own_part(w.detach()) for name, w in model.named_parameters()} for kind, model in models.items()
+    }
+    learning = policy.trainable
+    facts: Mapping[str, object] = {
+        "learning": name_dtypes(part for name, part in parts["policy"].items() if name in learning),
+        "still": name_dtypes(part for name, part in parts["policy"].items() if name not in learning),
+        "frozen": name_dtypes(parts["frozen"].values()),
+        "tied": [model.lm_head.weight is model.get_input_embeddings().weight for model in models.values()],
+        "learn in the copy": [name for name, w in models["frozen"].named_parameters() if w.requires_grad],
+        "shares": [sum(part.numel() for part in each.values()) / count(models[kind]) for kind, each in parts.items()],
+    }
+    most = max(size for _, size, device in allocations.made if device != "meta")
+    largest_part = max(part.numel() for each in parts.values() for part in each.values())
+    if world.is_first:
+        alone = read(*load(settings, World()))
+        same_names = alone.keys() == tensors.keys()
+        differing = [name for name, tensor in alone.items() if not same_names or not equal(tensors[name], tensor)]
+        found = {**facts, "num": len(alone), "same names": same_names, "differing": differing}
+        (folder / "found.json").write_text(json.dumps({**found, "most at once": most / largest_part}))
+    world.wait()
+
+
+def equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def name_dtypes(tensors: object) -> list[str]:
+    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    with join_world() as joined:
+        for each in sorted(Path(sys.argv[1]).iterdir()):
+            compare(each, joined)
