@@ -3,8 +3,8 @@
     python -m benchmarks.memory_load [--processes 4] [--megabytes 300]
 
 Writes a random Qwen3-VL in two files and loads it as a phase of training does, policy and frozen copy, on the CPU. For
-each dtype of the files and of the computation it prints what the first process holds of its own at most ("own"), how
-much of the files is mapped into it at most ("mapped", which processes share and the system may take back at any time),
+each dtype of the files and of the computation it prints megabytes of the first process: what it holds of its own at
+most, how much of the files is mapped into it at most, which processes share and the system may take back at any time,
 and what it holds of its own when all is loaded. Beside them is the theory: the parts that are kept, and the largest
 part of a tensor. All is counted from before loading, when torch and transformers have been imported.
 """
@@ -42,7 +42,7 @@ CASES = (("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat1
 """Dtypes of the files and of the computation."""
 SECONDS_BETWEEN = 0.001
 MB = 10**6
-WIDTHS = (7, 15, 8, 16, 7, 8)
+WIDTHS = (7, 8, 8, 9, 10, 8)
 
 
 def main() -> None:
@@ -58,8 +58,8 @@ def main() -> None:
         return
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     print(f"{date}, {platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}")
-    print("MB of the first process                           own, at most  mapped, at most    own, loaded")
-    print("files      computation  processes  files          real  theory            real   real  theory", flush=True)
+    print("                                            own, at most      mapped      own, loaded")
+    print("files      computation  processes     MB    real  theory  at most      real  theory", flush=True)
     for in_files, computed in CASES:
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model"

@@ -3,9 +3,9 @@
     torchrun --nproc-per-node 3 split_loading.py FOLDER
 
 FOLDER/NAME/model is a checkpoint, FOLDER/NAME/settings.json says how it is loaded. What was found goes to
-FOLDER/NAME/found.json: the names of tensors that differ from those of one process, the dtypes of the parts that learn
-and of the others, whether the head is tied, the share that a process keeps, and the most that an operation allocated,
-as a share of the largest part.
+FOLDER/NAME/found.json: the names of tensors that differ from those of one process, how far apart the logits after a
+prompt are, the dtypes of the parts that learn and of the others, whether the head is tied, the share that a process
+keeps, and the most that an operation allocated, as a share of the largest part.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from pathlib import Path
 import torch
 
 from p2r.config import ModelSettings
-from p2r.training.engines.local.distributed import World, join_world, own_part, split_model, whole_tensor
+from p2r.dialogue import Prompt
+from p2r.training.engines.local.distributed import World, join_world, own_part, split_model, whole_tensor, whole_weights
 from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, take_snapshot
 from p2r.training.state.checkpoint import seed_random_states
 from tests.fakes.allocations import Allocations
+from tests.fakes.split_training import Canvas
 
 
 def load(settings: ModelSettings, world: World) -> tuple[Policy, Snapshot]:
@@ -43,11 +45,18 @@ def read(policy: Policy, snapshot: Snapshot) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def ask(policy: Policy) -> torch.Tensor:
+    """The logits after a prompt with an image. All processes must call."""
+    prompt = Prompt("perceiver", "", "Where is the kite?", (Canvas().load(),), "test")
+    with whole_weights(policy.model), torch.inference_mode():
+        return policy.engine.prefill([policy.encoder.encode(prompt)]).logits_BV.clone()
+
+
 def compare(folder: Path, world: World) -> None:
     settings = ModelSettings.model_validate_json((folder / "settings.json").read_text())
     with Allocations() as allocations:
         policy, snapshot = load(settings, world)
-    tensors = read(policy, snapshot)
+    tensors, logits = read(policy, snapshot), ask(policy)
     models = {"policy": policy.model, "frozen": snapshot.engine.model}
     parts = {
         kind: {name: own_part(w.detach()) for name, w in model.named_parameters()} for kind, model in models.items()
@@ -64,10 +73,12 @@ def compare(folder: Path, world: World) -> None:
     most = max(size for _, size, device in allocations.made if device != "meta")
     largest_part = max(part.numel() for each in parts.values() for part in each.values())
     if world.is_first:
-        alone = read(*load(settings, World()))
+        one, its_snapshot = load(settings, World())
+        alone = read(one, its_snapshot)
         same_names = alone.keys() == tensors.keys()
         differing = [name for name, tensor in alone.items() if not same_names or not equal(tensors[name], tensor)]
-        found = {**facts, "num": len(alone), "same names": same_names, "differing": differing}
+        apart = (ask(one) - logits)[logits.isfinite()].norm() / logits[logits.isfinite()].norm()
+        found = {**facts, "num": len(alone), "same names": same_names, "differing": differing, "apart": float(apart)}
         (folder / "found.json").write_text(json.dumps({**found, "most at once": most / largest_part}))
     world.wait()
 

@@ -1,4 +1,4 @@
-"""The training benchmarks (B1, B2, B3, B6, B7) at a small size: they run, and what they time finds the same."""
+"""The training benchmarks (B1, B2, B3, B6, B7) at a small size: they run, and find what their pages say."""
 
 from __future__ import annotations
 
@@ -79,3 +79,12 @@ def test_both_phases_of_a_recipe_run_at_a_models_size_without_its_weights() -> N
         assert any(line.startswith(f"{phase}: ") for line in lines)
         assert any(f"{part} " in line and "backward " in line for line in lines)
     assert lines[-1].startswith("both phases on 10,000 rows: ")
+
+
+def test_a_split_model_takes_little_more_memory_while_it_is_loaded_than_after_it() -> None:
+    lines = run("memory_load.py", "--megabytes=60", "--processes=2")
+    rows = [line.split() for line in lines if line.startswith(("bfloat16", "float32"))]
+    assert [row[2] for row in rows] == ["1", "2"] * 4
+    for _, _, num_processes, in_files, own, theory, *_ in rows:
+        spare = 20 if num_processes == "2" else 0  # MB that the allocator keeps
+        assert float(own) < float(theory) + spare, f"of a model of {in_files} MB"

@@ -9,20 +9,52 @@ not ours, and would silently answer with other weights.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from p2r.config import PartnerSettings
-from p2r.dialogue import Model
-from p2r.errors import EndpointError, count_nouns
+from p2r.config import PartnerSettings, Phase, Recipe, as_measured
+from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
+from p2r.errors import EndpointError, P2RError, count_nouns
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.server.model import EndpointModel
 from p2r.training.lockstep import BatchModel, FreePartner, LockstepPartner, Partner
+from p2r.training.rewards.reward import make_rewarder
 from p2r.training.server import Listing, Server, WatchedModel, look
+from p2r.types import Completion
 
 SPARE_WALKS = 8
 """Walks beyond the requests under way: their images are made while those wait."""
+
+
+class Unasked:
+    """Stands in for the frozen weights where nobody asks them, so that they need not be held."""
+
+    name = "frozen"
+
+    def __init__(self, profile: ModelProfile) -> None:
+        self.profile = profile
+
+    def complete_all(
+        self, prompts: Sequence[Prompt], decoding: Decoding, abandoned: Callable[[], bool]
+    ) -> Sequence[Completion | P2RError]:
+        raise AssertionError("the frozen role is asked in a phase that does not need it")
+
+
+def is_partner_asked(recipe: Recipe, phase: Phase) -> bool:
+    """Tell whether the frozen role is asked for anything that a phase rewards, its pre-rollouts included."""
+    rewarders = [make_rewarder(recipe, each) for each in (phase, as_measured(phase))]
+    return phase.kind == "reasoner" or any(rewarder.asks_partner for rewarder in rewarders)
+
+
+def is_copy_asked(recipe: Recipe, phase: Phase) -> bool:
+    """Tell whether the frozen weights in this process answer.
+
+    Where no reward needs them, they still judge for the metrics, if they are the judge.
+    """
+    if is_partner_asked(recipe, phase):
+        return recipe.partner.kind == "local"
+    return phase.reward.judge == "partner"
 
 
 @asynccontextmanager
@@ -32,7 +64,7 @@ async def open_partner(
     """Get the frozen role ready to be asked.
 
     Args:
-        local: the frozen weights in this process, used unless the recipe names an endpoint.
+        local: the frozen weights in this process, used unless the recipe names an endpoint; see `is_copy_asked`.
         checkpoint: the folder of the frozen weights, for a server to load.
         log_folder: for the output of a server, and for a record of it while it runs.
 

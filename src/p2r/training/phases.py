@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p2r.config import PartnerSettings, Phase, Recipe, as_measured
+from p2r.config import PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
@@ -24,12 +24,11 @@ from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World, split_model, whole_tensor, whole_weights
 from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.optimizer import Optimizer
-from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, take_snapshot
+from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.failures import FailureGauge
-from p2r.training.lockstep import Partner
+from p2r.training.lockstep import BatchModel, Partner
 from p2r.training.memo import EvidenceStore, Memo
-from p2r.training.partner import open_partner
-from p2r.training.rewards.reward import make_rewarder
+from p2r.training.partner import Unasked, is_copy_asked, is_partner_asked, open_partner
 from p2r.training.rollout import Roller
 from p2r.training.state.checkpoint import seed_random_states
 from p2r.training.state.run_folder import RunFolder
@@ -40,9 +39,10 @@ from p2r.training.update import Learner
 class PhaseState(Learner):
     """A phase under way.
 
-    partner: the frozen role; None in a supervised phase, which has no snapshot either. evidence: where it looks, in a
-        reasoner phase. memo: what it has answered.
+    partner: the frozen role; None in a supervised phase. evidence: where it looks, in a reasoner phase. memo: what it
+        has answered.
     failures: counts the rollouts, or the rows to learn from, that failed.
+    asks_snapshot: whether the snapshot replies, and is not only the reference of the KL term.
     """
 
     prompts: PromptSet
@@ -50,12 +50,12 @@ class PhaseState(Learner):
     evidence: EvidenceStore | None
     memo: Memo
     failures: FailureGauge
+    asks_snapshot: bool = False
 
     def whole_weights(self) -> AbstractContextManager[None]:
         """Let every process hold all weights that rollouts take, the frozen role's among them. All must enter."""
-        if self.snapshot is None or self.partner is None or self.partner.is_elsewhere:
-            return whole_weights(self.policy.model)
-        return whole_weights(self.policy.model, self.snapshot.engine.model)
+        frozen = [self.snapshot.engine.model] if self.snapshot is not None and self.asks_snapshot else []
+        return whole_weights(self.policy.model, *frozen)
 
 
 @asynccontextmanager
@@ -83,20 +83,24 @@ async def open_phase(
         optimizer = Optimizer(policy.trainable, phase.optimizer, world)
         yield PhaseState(phase, policy, None, optimizer, world, prompts, None, None, Memo(), failures)
         return
-    snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency, world=world)
+    asks_snapshot = is_copy_asked(recipe, phase)
+    snapshot = None
+    if asks_snapshot or phase.loss.kl_coef:
+        snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency, world=world)
     split_model(policy.model, world, policy.device, policy.dtype)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
-    rewarders = [make_rewarder(recipe, each) for each in (phase, as_measured(phase))]
-    needs_partner = phase.kind == "reasoner" or any(rewarder.asks_partner for rewarder in rewarders)
-    settings = recipe.partner if needs_partner else PartnerSettings()  # without questions, without a server
+    # Without questions, without a server.
+    settings = recipe.partner if is_partner_asked(recipe, phase) else PartnerSettings()
+    local = snapshot.partner if snapshot is not None and asks_snapshot else Unasked(policy.profile)
     async with AsyncExitStack() as closing:
-        partner = await closing.enter_async_context(_open_partner(settings, snapshot, policy, run, world))
+        partner = await closing.enter_async_context(_open_partner(settings, local, policy, run, world))
         evidence = None
         if phase.kind == "reasoner":
             weights = fingerprint_weights(policy.checkpoint.folder)
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
             evidence = closing.enter_context(open_evidence(recipe, folder, partner, prompts, weights))
-        yield PhaseState(phase, policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures)
+        parts = (policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures, asks_snapshot)
+        yield PhaseState(phase, *parts)
 
 
 def open_evidence(recipe: Recipe, folder: Path, partner: Partner, prompts: PromptSet, weights: str) -> EvidenceStore:
@@ -156,13 +160,13 @@ def save_weights(state: PhaseState, folder: Path) -> float | None:
 
 @asynccontextmanager
 async def _open_partner(
-    settings: PartnerSettings, snapshot: Snapshot, policy: Policy, run: RunFolder, world: World
+    settings: PartnerSettings, local: BatchModel, policy: Policy, run: RunFolder, world: World
 ) -> AsyncGenerator[Partner, None]:
     """The other role. A server is launched by the first process; the others wait for it."""
     if not world.is_first:
         world.wait()
         settings = settings.model_copy(update={"launch": None})
-    async with open_partner(settings, snapshot.partner, policy.checkpoint.folder, run.folder) as partner:
+    async with open_partner(settings, local, policy.checkpoint.folder, run.folder) as partner:
         if world.is_first:
             world.wait()
         yield partner

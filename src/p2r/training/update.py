@@ -35,7 +35,8 @@ from p2r.training.watch.stopwatch import Stopwatch
 class Learner:
     """The policy of a phase, and everything that an update of it takes.
 
-    snapshot: the reference of the KL term; None where nothing is sampled.
+    snapshot: the reference of the KL term, and the frozen role where that is asked in this process; None where neither
+        is needed.
     """
 
     phase: Phase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy
@@ -14,8 +14,13 @@ pytest.importorskip("torch")
 
 import torch
 
+from p2r.dialogue import Decoding
+from p2r.models.checkpoint import open_checkpoint
+from p2r.models.nano import CHECKPOINT
 from p2r.training import phases
 from p2r.training.engines.local.distributed import World
+from p2r.training.partner import Unasked
+from p2r.training.plan.memory import estimate_memory
 from tests.fakes.training import make_recipe
 
 
@@ -41,7 +46,7 @@ async def test_what_is_random_in_a_loaded_policy_depends_on_the_seed_and_the_pha
 
     def load(*_: object, **__: object) -> SimpleNamespace:
         drawn.append((float(torch.rand(())), random.random(), float(numpy.random.rand())))
-        return SimpleNamespace(model=None, trainable={}, device=None, dtype=None)
+        return SimpleNamespace(model=None, trainable={}, device=None, dtype=None, profile=None)
 
     monkeypatch.setattr(phases, "load_policy", load)
     schedule = "schedule=[{role='perceiver'}, {role='perceiver'}]"
@@ -61,7 +66,7 @@ async def test_a_phase_opens_its_own_source_optimizer_and_prompts(monkeypatch: p
 
     def load(model: object, source: str, *, world: World) -> SimpleNamespace:
         loaded.append(source)
-        return SimpleNamespace(model=None, trainable={}, device=None, dtype=None)
+        return SimpleNamespace(model=None, trainable={}, device=None, dtype=None, profile=None)
 
     monkeypatch.setattr(phases, "load_policy", load)
     own = "{role='perceiver', optimizer={grad_clip=0.5, betas=[0.8, 0.9]}, rollout={prompts='paper'}}"
@@ -74,3 +79,73 @@ async def test_a_phase_opens_its_own_source_optimizer_and_prompts(monkeypatch: p
     assert [state.optimizer for state in opened] == [phase.optimizer for phase in recipe.phases()]
     assert [phase.optimizer.grad_clip for phase in recipe.phases()] == [0.5, 1.0]
     assert [state.prompts.name for state in opened] == ["paper", "release"]
+
+
+ENDPOINT = 'partner={kind="endpoint", url="http://localhost:1/v1#frozen"}'
+ANSWERER = 'schedule=[{role="answerer"}]'
+REASONER = 'schedule=[{role="reasoner"}]'
+NO_KL = "loss.kl_coef=0"
+FORM_ALONE = 'reward={set="paper", terms={format=1}}'
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_held", "is_asked"),
+    [
+        ([], True, True),
+        ([NO_KL], True, True),
+        ([REASONER, NO_KL], True, True),
+        ([ENDPOINT], True, False),
+        ([ENDPOINT, NO_KL], False, False),
+        ([ENDPOINT, REASONER, NO_KL], False, False),
+        ([ANSWERER], True, False),
+        ([ANSWERER, NO_KL], False, False),
+        ([FORM_ALONE, NO_KL], False, False),
+        ([ANSWERER, NO_KL, "reward.judge=partner"], True, True),
+        ([ANSWERER, NO_KL, "reward.judge=partner", ENDPOINT], False, False),
+        # Nobody launches a server for a verdict that is not rewarded: the copy gives it.
+        ([ANSWERER, NO_KL, 'reward={judge="partner", terms={format=1}}', ENDPOINT], True, True),
+        # The rows are chosen by right answers, whatever is rewarded later.
+        ([FORM_ALONE, NO_KL, 'data.difficulty={keep="medium"}'], True, True),
+    ],
+)
+@pytest.mark.usefixtures("nothing_is_opened")
+async def test_the_frozen_copy_is_held_where_it_is_needed_and_gathered_where_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, changes: list[str], is_held: bool, is_asked: bool
+) -> None:
+    frozen = SimpleNamespace(partner="the copy", engine=SimpleNamespace(model="frozen"))
+    policy = SimpleNamespace(model="learns", trainable={}, device=None, dtype=None, profile=None, checkpoint=None)
+    given: list[object] = []
+
+    @asynccontextmanager
+    async def open_partner(settings: object, local: object, *_: object) -> AsyncGenerator[None, None]:
+        given.append(local)
+        yield None
+
+    monkeypatch.setattr(phases, "load_policy", lambda *_, **__: policy)
+    monkeypatch.setattr(phases, "take_snapshot", lambda *_, **__: frozen)
+    monkeypatch.setattr(phases, "_open_partner", open_partner)
+    monkeypatch.setattr(phases, "open_evidence", lambda *_: nullcontext())
+    monkeypatch.setattr(phases, "fingerprint_weights", lambda _: "")
+    monkeypatch.setattr(phases, "whole_weights", lambda *models: given.append(models))
+    policy.checkpoint = SimpleNamespace(folder=None)
+    run = SimpleNamespace(process_folder=lambda *_: None)
+    recipe = make_recipe(changes)
+    phase = recipe.phases()[0]
+    async with phases.open_phase(recipe, phase, "nano", run, World()) as state:  # type: ignore[arg-type]
+        assert (state.snapshot is not None) is is_held
+        state.whole_weights()
+    local, gathered = given
+    assert (local == "the copy") is is_asked and isinstance(local, Unasked) is not is_asked
+    assert gathered == (("learns", "frozen") if is_asked else ("learns",))
+    checkpoint = open_checkpoint(CHECKPOINT)
+    role = phase.roles[0]
+    for num_processes in (1, 2):
+        parts = estimate_memory(checkpoint, recipe, phase, role, 9, 9, in_bfloat16=True, num_processes=num_processes)
+        names = [part.name for part in parts]
+        assert any(name.startswith("frozen copy") for name in names) is is_held
+        assert any("the other role" in name for name in names) is is_asked
+
+
+def test_a_frozen_role_that_nobody_should_ask_does_not_answer() -> None:
+    with pytest.raises(AssertionError, match="does not need it"):
+        Unasked(open_checkpoint(CHECKPOINT).profile()).complete_all([], Decoding(max_new_tokens=1), lambda: False)

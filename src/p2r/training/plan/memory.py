@@ -23,6 +23,7 @@ from p2r.config import ActiveRole, LoraSettings, Phase, Recipe
 from p2r.models.checkpoint import Checkpoint
 from p2r.models.headers import read_headers
 from p2r.training.engines.local.logprobs import MAX_LOGITS
+from p2r.training.partner import is_copy_asked
 
 LANGUAGE_LAYERS = re.compile(r"language_model\.layers\.|^model\.layers\.")
 NORM_BYTES = 16
@@ -104,7 +105,8 @@ def estimate_memory(
     trained = weights.adapters or weights.total - (weights.vision if phase.freeze_vision else 0)
     kind, on_device = phase.optimizer.kind, phase.optimizer.kind != "offload"
     is_split, in_policy = num_processes > 1, weights.total + weights.adapters
-    frozen = None if weights.adapters else _name_frozen(recipe, phase)
+    answers = is_copy_asked(recipe, phase)
+    frozen = None if weights.adapters else _name_frozen(phase, answers=answers)
     held = [MemoryPart("policy", size * in_policy + (4 - size) * trained * is_split)]
     if frozen is not None:
         shared = 0 if is_split or not phase.freeze_vision else weights.vision
@@ -115,7 +117,8 @@ def estimate_memory(
     held.append(MemoryPart("Adam's states", (2 if kind == "adamw8bit" else 8) * trained, on_device))
     parts = [replace(part, num_bytes=part.num_bytes // num_processes) for part in held]
     if is_split:
-        parts += _gathered(recipe, phase, size * in_policy, size * weights.total * (frozen is not None), trained)
+        whole_frozen = 0 if frozen is None else size * weights.total
+        parts += _gathered(phase, size * in_policy, whole_frozen, trained, answers=answers)
     text = cast("Mapping[str, int]", checkpoint.config.get("text_config") or checkpoint.config)
     rows = -(-phase.prompts_per_step // num_processes)
     if phase.kind == "sft":
@@ -125,7 +128,7 @@ def estimate_memory(
         num_tokens = prompt_tokens + group * reply
         micro, num_learned = (phase.optimizer.micro_batch_groups * each for each in (num_tokens, group * reply))
         rows = min(phase.rollout.prompts_at_once, rows)
-        parts += _cached(recipe, phase, rows, num_tokens, frozen_tokens, _cache_bytes(text, size))
+        parts += _cached(recipe, phase, rows, num_tokens, frozen_tokens, _cache_bytes(text, size), answers=answers)
     layers = 1 if recipe.model.gradient_checkpointing else text["num_hidden_layers"]
     kept = text["num_hidden_layers"] * text["hidden_size"] if recipe.model.gradient_checkpointing else 0
     parts.append(MemoryPart("update: activations", size * micro * (kept + layers * _layer_width(text))))
@@ -134,24 +137,23 @@ def estimate_memory(
     return parts
 
 
-def _name_frozen(recipe: Recipe, phase: Phase) -> str | None:
+def _name_frozen(phase: Phase, *, answers: bool) -> str | None:
     """The uses of the frozen copy; None when it has none."""
     if phase.kind == "sft":
         return None
-    if recipe.partner.kind == "local":
-        return "KL reference and the other role"
-    return "KL reference" if phase.loss.kl_coef else None
+    uses = [*(["KL reference"] if phase.loss.kl_coef else []), *(["the other role"] if answers else [])]
+    return " and ".join(uses) or None
 
 
-def _gathered(recipe: Recipe, phase: Phase, policy: int, frozen: int, num_trained: int) -> Iterator[MemoryPart]:
+def _gathered(phase: Phase, policy: int, frozen: int, num_trained: int, *, answers: bool) -> Iterator[MemoryPart]:
     """The parts that each of several processes holds whole for a while.
 
     Args:
         policy, frozen: bytes of all of their weights.
+        answers: whether the frozen copy does.
     """
-    answers = frozen if recipe.partner.kind == "local" else 0
     if phase.kind != "sft":
-        yield MemoryPart("rollout and judging: whole weights", policy + answers)
+        yield MemoryPart("rollout and judging: whole weights", policy + (frozen if answers else 0))
     if not phase.optimizer.reshard:
         yield MemoryPart("update: whole weights", policy + (frozen if phase.loss.kl_coef else 0))
     if phase.optimizer.reduce_once:
@@ -159,11 +161,17 @@ def _gathered(recipe: Recipe, phase: Phase, policy: int, frozen: int, num_traine
 
 
 def _cached(
-    recipe: Recipe, phase: Phase, rows: int, num_tokens: int, frozen_tokens: int, size: int
+    recipe: Recipe, phase: Phase, rows: int, num_tokens: int, frozen_tokens: int, size: int, *, answers: bool
 ) -> Iterator[MemoryPart]:
-    """The keys and values of rollouts. size: bytes of a token. num_tokens: of a row with its replies."""
+    """The keys and values of rollouts.
+
+    Args:
+        num_tokens: of a row with its replies.
+        size: bytes of a token.
+        answers: whether the frozen copy does.
+    """
     yield MemoryPart("rollout: keys and values", rows * num_tokens * size)
-    if recipe.partner.kind == "local" and phase.kind in ("perceiver", "reasoner"):
+    if answers and phase.kind in ("perceiver", "reasoner"):
         num_asked = rows * phase.rollout.group_size if phase.kind == "perceiver" else rows
         num_frozen = min(recipe.partner.concurrency, num_asked) * (frozen_tokens + recipe.partner.max_new_tokens)
         yield MemoryPart("judging: the frozen role's keys and values", num_frozen * size)

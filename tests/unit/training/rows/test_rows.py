@@ -239,6 +239,13 @@ def test_memory_follows_from_the_weights() -> None:
     trained = count_weights(checkpoint, lora.model.lora).adapters
     assert 0 < trained < weights.language / 5
     assert {part.name: part.num_bytes for part in adapted}["Adam's states"] == 8 * trained
+    still = make_recipe(["model.freeze_vision=true"])
+    (copied,) = [
+        part.num_bytes
+        for part in estimate_memory(checkpoint, still, still.phases()[0], "perceiver", 100, 300, in_bfloat16=True)
+        if part.name.startswith("frozen copy")
+    ]
+    assert copied == 2 * (weights.total - weights.vision), "the tower is the policy's"
     slow = make_recipe(["optimizer.kind=offload"])
     offload = estimate_memory(checkpoint, slow, slow.phases()[0], "perceiver", 100, 300, in_bfloat16=True)
     on_host = ["float32 masters", "gradients", "Adam's states", "optimizer: temporaries"]
@@ -273,6 +280,10 @@ def test_several_processes_split_what_they_hold_for_good_and_gather_it_for_a_whi
     assert served["rollout and judging: whole weights"] == 2 * total
     assert served["update: whole weights"] == 4 * total and served["frozen copy (KL reference)"] == 2 * total // 8
     assert "float32 masters" in estimate("optimizer.kind=offload")
+    vision = count_weights(checkpoint, None).vision
+    still = estimate("model.freeze_vision=true")
+    assert still["policy"] == (4 * (total - vision) + 2 * vision) // 8
+    assert still[frozen] == 2 * total // 8, "each split model has a tower of its own"
     assert split["optimizer: temporaries"] == alone["optimizer: temporaries"] // 8
     assert 2 * split["rollout: keys and values"] == alone["rollout: keys and values"]  # of two rows a step
 

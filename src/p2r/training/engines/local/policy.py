@@ -5,7 +5,7 @@ and as the other role; with LoRA only the adapter is copied.
 
 A policy is loaded as `LocalModel` loads a model, so that what is trained is what is asked later. Only the two frames of
 the patch embedding stay apart, because both are saved. On a GPU its weights are bfloat16 and the optimizer keeps them
-in float32; split over several processes each part is float32, and FSDP computes in bfloat16.
+in float32; split over several processes, the parts that learn are float32, and FSDP computes in bfloat16.
 """
 
 # transformers is typed in part:
@@ -221,8 +221,10 @@ def take_snapshot(policy: Policy, *, batch_size: int, world: World | None = None
 def _copy_model(policy: Policy, *, is_split: bool) -> VisionLanguageModel:
     """Copy the model weight by weight, so that there is never a second copy of the first one's size or place.
 
+    Weights that do not learn, those of a frozen vision tower, are the policy's own.
+
     Args:
-        is_split: keep the weights where they are and share them, because splitting will copy a part of each.
+        is_split: share all weights, because splitting will copy a part of each.
     """
     known: dict[int, object] = {}
     for weight in policy.model.parameters():
