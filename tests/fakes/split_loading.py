@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from p2r.config import ModelSettings
 from p2r.dialogue import Prompt
@@ -23,7 +24,9 @@ from p2r.training.engines.local.distributed import World, join_world, own_part, 
 from p2r.training.engines.local.policy import Policy, Snapshot, load_policy, take_snapshot
 from p2r.training.state.checkpoint import seed_random_states
 from tests.fakes.allocations import Allocations
-from tests.fakes.split_training import Canvas
+
+SIZE = (224, 224)
+"""Whole numbers of tokens in every family."""
 
 
 def load(settings: ModelSettings, world: World) -> tuple[Policy, Snapshot]:
@@ -35,19 +38,17 @@ def load(settings: ModelSettings, world: World) -> tuple[Policy, Snapshot]:
 
 
 def read(policy: Policy, snapshot: Snapshot) -> dict[str, torch.Tensor]:
-    """All parameters and buffers, of policy and frozen copy; those of the policy as it computes with them."""
+    """All parameters and buffers, of policy and frozen copy. Parameters in float32, in which their parts may be."""
     tensors: dict[str, torch.Tensor] = {}
     for kind, model in (("policy", policy.model), ("frozen", snapshot.engine.model)):
-        tensors |= {
-            f"{kind} {name}": whole_tensor(weight).to(policy.dtype) for name, weight in model.named_parameters()
-        }
+        tensors |= {f"{kind} {name}": whole_tensor(weight).float() for name, weight in model.named_parameters()}
         tensors |= {f"{kind} {name}": whole_tensor(buffer) for name, buffer in model.named_buffers()}
     return tensors
 
 
 def ask(policy: Policy) -> torch.Tensor:
     """The logits after a prompt with an image. All processes must call."""
-    prompt = Prompt("perceiver", "", "Where is the kite?", (Canvas().load(),), "test")
+    prompt = Prompt("perceiver", "", "Where is the kite?", (Image.new("RGB", SIZE, "teal"),), "test")
     with whole_weights(policy.model), torch.inference_mode():
         return policy.engine.prefill([policy.encoder.encode(prompt)]).logits_BV.clone()
 
