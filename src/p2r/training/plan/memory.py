@@ -105,7 +105,7 @@ def estimate_memory(
     trained = weights.adapters or weights.total - (weights.vision if phase.freeze_vision else 0)
     kind, on_device = phase.optimizer.kind, phase.optimizer.kind != "offload"
     is_split, in_policy = num_processes > 1, weights.total + weights.adapters
-    answers = is_copy_asked(recipe, phase)
+    answers = phase.kind != "sft" and is_copy_asked(recipe, phase)
     frozen = None if weights.adapters else _name_frozen(phase, answers=answers)
     held = [MemoryPart("policy", size * in_policy + (4 - size) * trained * is_split)]
     if frozen is not None:
