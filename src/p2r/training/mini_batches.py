@@ -87,9 +87,9 @@ def split_groups(
 
 
 def count_tokens(row: Row) -> int:
-    """The tokens that go through the model: the prompt once, and the replies."""
+    """The tokens that go through the model: the prompt once, and each of equal replies once."""
     prompt, replies = row
-    return len(prompt.token_ids) + sum(len(reply.token_ids) for reply in replies)
+    return len(prompt.token_ids) + sum(map(len, {reply.token_ids for reply in replies}))
 
 
 def _find_company(compared: Sequence[Compared], world: World) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,6 +111,44 @@ def test_log_probs_and_gradients_are_those_of_the_repeated_rows(family: Family, 
     assert farthest(gradients(model, ours), their_gradients) < 1e-7
     assert set(their_gradients) == {name for name, _ in model.named_parameters()}
     assert sum("visual" in name for name in their_gradients) > 20
+
+
+@pytest.mark.usefixtures("exact_parts")
+def test_equal_responses_go_through_the_model_once_and_count_each_time() -> None:
+    model, prompts = make_model(), [make_prompt([(2, 4)], seed=1), make_prompt([], seed=4)]
+    one, two, short = [*make_responses([5, 4], seed=5), [9]]
+    groups = [(prompts[0], [one, two, one, short, short, one]), (prompts[1], [one, one])]
+    theirs = repeated_logprobs(model, groups)
+    their_gradients = gradients(model, theirs)
+
+    ours = packed_logprobs(model, groups)
+
+    packed = pack(model, groups)
+    assert packed.num_tokens == sum(len(prompt.token_ids) for prompt in prompts) + 4 + 3 + 4
+    assert packed.mask_BT.sum(dim=1).tolist() == [5, 4, 5, 1, 1, 5, 5, 5]
+    assert apart(ours, theirs) < 1e-12
+    assert farthest(gradients(model, ours), their_gradients) < 1e-7
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "by torch"])
+def test_the_last_layer_works_only_where_a_token_is_predicted(checkpointing: str) -> None:
+    model, groups = make_model(), make_groups()
+    checkpoint_layers(model, checkpointing)
+    packed = pack(model, groups)
+    widths: dict[int, list[int]] = {}
+    for number, layer in enumerate(model.model.language_model.layers):
+        seen = widths.setdefault(number, [])
+        layer.mlp.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].shape[1]))
+    compute_logprobs(model, packed).logprobs_BT.sum().backward()
+    whole, some = packed.num_tokens, len(packed.predictors_K)
+    assert some < whole
+    assert [set(seen) for seen in widths.values()] == [{whole}, {whole}, {some}]
+
+
+def test_a_copy_of_the_model_runs_its_own_last_layer() -> None:
+    copied = copy.deepcopy(make_model())
+    last = copied.model.language_model.layers[-1]
+    assert last.forward.__self__ is last
 
 
 def test_with_the_stock_parts_gradients_agree_as_far_as_these_round() -> None:

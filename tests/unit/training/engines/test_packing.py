@@ -91,6 +91,13 @@ def test_a_model_with_attention_dropout_is_refused() -> None:
         install(model)
 
 
+def test_a_model_that_shows_images_behind_its_last_layer_is_refused() -> None:
+    model = make_model()
+    model.config.vision_config.deepstack_visual_indexes = [0, 1, 1]
+    with pytest.raises(ModelError, match="behind its last layer"):
+        install(model)
+
+
 def test_the_gpu_s_name_for_the_mask_means_the_mask_of_the_cpu() -> None:
     """A response's tokens see the prompt and those before them: causal, aligned at the end."""
     from p2r.training.engines.local.attention import _attend_after_prompt, repeat_rows

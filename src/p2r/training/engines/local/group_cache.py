@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedConfig
 
-from p2r.training.engines.local.attention import attend_causally, attend_grouped
+from p2r.training.engines.local.attention import attend_at_end, attend_causally, attend_grouped
 
 STEPS_AHEAD = 64
 """Tokens of each rollout that there is room for at first, unless shapes are fixed."""
@@ -148,10 +148,16 @@ class GroupCache:
 
 
 class PromptReading:
-    """Each prompt sees itself, and leaves its keys and values in the cache (an `attention.Layout`)."""
+    """Each prompt sees itself, and leaves its keys and values in the cache (an `attention.PromptLayout`)."""
 
-    def __init__(self, cache: GroupCache, groups: Sequence[int], lengths: Sequence[int]) -> None:
+    def __init__(
+        self, cache: GroupCache, groups: Sequence[int], lengths: Sequence[int], *, is_at_end: bool = False
+    ) -> None:
         self._cache, self._groups, self._lengths = cache, groups, lengths
+        self._attend = attend_at_end if is_at_end else attend_causally
+
+    def at_end(self) -> PromptReading:
+        return PromptReading(self._cache, self._groups, self._lengths, is_at_end=True)
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, layer: int
@@ -161,7 +167,7 @@ class PromptReading:
         for group, length in zip(self._groups, self._lengths, strict=True):
             own = slice(start, start + length)
             prompt_key, prompt_value = key[:, :, own], value[:, :, own]
-            outputs.append(attend_causally(query[:, :, own], prompt_key, prompt_value, scale))
+            outputs.append(self._attend(query[:, :, own], prompt_key, prompt_value, scale))
             self._cache.put(layer, group, prompt_key[0], prompt_value[0])
             start += length
         return torch.cat(outputs, dim=2)

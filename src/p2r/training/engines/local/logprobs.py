@@ -4,11 +4,11 @@ A group of G responses to one prompt is usually trained as G rows that repeat th
 
     [ prompt | response 0 without its last token | response 1 without its last token | ... ]
 
-one such stretch per prompt, one after another, ragged, without padding, each prompt and each image once. Whatever
-works token by token (embeddings, norms, MLPs, placing the vision tower's tokens) is right as it is; a response's
-positions continue from the prompt's end; and `attention.SharedPrefix` lets each response see only the prompt and
-itself. Log-probs and gradients are those of the repeated rows (the last token of a response predicts nothing and is
-left out).
+one such stretch per prompt, one after another, ragged, without padding: each prompt and each image once, and equal
+responses once. Whatever works token by token (embeddings, norms, MLPs, placing the vision tower's tokens) is right as
+it is; a response's positions continue from the prompt's end; and `attention.SharedPrefix` lets each response see only
+the prompt and itself. Log-probs and gradients are those of the repeated rows (the last token of a response predicts
+nothing and is left out). The last layer makes hidden states only where a token is predicted.
 
 Logits are made only where a response token is predicted, in float32 at least. More than `MAX_LOGITS` are made in
 pieces, which backward makes again, so that a vocabulary of 150,000 does not fill the memory.
@@ -98,29 +98,31 @@ def pack(
     stretches: list[Stretch] = []
     predictors: list[int] = []
     tokens: list[tuple[int, int, int, int]] = []  # source, target, row in B, place in T
-    row = 0
+    num_rows = 0
     for prompt, responses in groups:
-        start, own = len(ids), [len(response) - 1 for response in responses]
+        different = list(dict.fromkeys(map(tuple, responses)))
+        start, own = len(ids), [len(response) - 1 for response in different]
         prompt_axes = find_positions(model, prompt)
         ids.extend(prompt.token_ids)
         axes.append(prompt_axes)
         after, last = int(prompt_axes.max()) + 1, len(predictors)
         predictors.append(len(ids) - 1)  # the prompt's last token predicts every response's first
-        for response in responses:
+        sources: dict[tuple[int, ...], list[int]] = {}
+        for response in different:
             axes.append(torch.arange(after, after + len(response) - 1).expand(3, -1))
-            sources = [last, *range(len(predictors), len(predictors) + len(response) - 1)]
+            sources[response] = [last, *range(len(predictors), len(predictors) + len(response) - 1)]
             predictors.extend(range(len(ids), len(ids) + len(response) - 1))
-            tokens.extend(
-                (source, token, row, t) for t, (source, token) in enumerate(zip(sources, response, strict=True))
-            )
             ids.extend(response[:-1])
-            row += 1
+        for row, response in enumerate(map(tuple, responses), start=num_rows):
+            predicted = enumerate(zip(sources[response], response, strict=True))
+            tokens.extend((source, token, row, t) for t, (source, token) in predicted)
+        num_rows += len(responses)
         stretches.append(Stretch.make(start, len(prompt.token_ids), own, model))
     tokens.sort(key=lambda each: each[0])
     source_M, target_M, row_M, t_M = torch.tensor(tokens).T.contiguous()
     longest = int(t_M.max()) + 1
     place_M = row_M * longest + t_M
-    mask_BT = torch.zeros(row * longest, dtype=torch.bool)
+    mask_BT = torch.zeros(num_rows * longest, dtype=torch.bool)
     mask_BT[place_M] = True
     prompts = [prompt for prompt, _ in groups]
     device = model.device
@@ -133,7 +135,7 @@ def pack(
         source_M=source_M.to(device),
         target_M=target_M.to(device),
         place_M=place_M.to(device),
-        mask_BT=mask_BT.view(row, longest).to(device),
+        mask_BT=mask_BT.view(num_rows, longest).to(device),
     )
 
 
@@ -193,14 +195,14 @@ def _compute(
     """Log-probs and entropies as a tuple, in which FSDP finds them."""
     shown = sight and sight.shown_to(model, packed.images, keep=True, at_once=at_once)
     with shown or nullcontext(_pixels(model, packed)) as images:
-        hidden_NC = model.model(
+        hidden_KC = model.model(
             input_ids=packed.ids_1N,
             position_ids=packed.positions_31N,
             use_cache=False,
             layout=packed.layout,
+            wanted=packed.predictors_K,
             **images,
         ).last_hidden_state[0]
-    hidden_KC = hidden_NC[packed.predictors_K]
 
     vocabulary = model.config.get_text_config().vocab_size
     piece = max(1, MAX_LOGITS // vocabulary)

@@ -132,7 +132,7 @@ class Slots:
                     position_ids=torch.cat(axes, dim=1)[:, None].to(model.device),
                     use_cache=False,
                     layout=self._cache.reading(own, lengths, limits),
-                    logits_to_keep=torch.tensor(num_tokens[: len(some)], device=model.device) - 1,
+                    wanted=torch.tensor(num_tokens[: len(some)], device=model.device) - 1,
                     **shown,
                 )
             logits.append(engine.allow(output.logits[0]))
