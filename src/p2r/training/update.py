@@ -58,7 +58,8 @@ class UpdateReport:
     """Metrics of a batch: means over its updates. The losses are those of all processes.
 
     num_tokens: response tokens that went through the model.
-    num_packed_tokens, num_patches: of one pass over the batch, through the language model and the vision tower.
+    num_packed_tokens, num_predictors, num_patches: of one pass over the batch, through the language model, its head and
+        the vision tower.
     num_micro_batches: of this process.
     entropy: in the first pass over the batch.
     sampler: the distance between the first pass and what the sampler found; None where it did not tell its log-probs.
@@ -73,6 +74,7 @@ class UpdateReport:
     grad_norm: float
     num_tokens: int
     num_packed_tokens: int
+    num_predictors: int
     num_patches: int
     num_micro_batches: int
     sampler: SamplerGap | None = None
@@ -151,16 +153,16 @@ def update_policy(
     summed = dict(zip(_SUMMED, learner.world.add_up(means), strict=True))
     summed["entropy"] *= num_passes  # the other passes did not look
     micros = [micro for batch in batches for micro in batch.micros]
-    num_packed, num_patches = learner.world.add_up(
-        [sum(micro.packed.num_tokens for micro in micros), sum(micro.packed.num_patches for micro in micros)]
-    )
+    sizes = [(each.num_tokens, len(each.predictors_K), each.num_patches) for each in (micro.packed for micro in micros)]
+    num_packed, num_predictors, num_patches = map(int, learner.world.add_up(list(map(sum, zip(*sizes, strict=True)))))
     return UpdateReport(
         **summed,
         sampler=gather_gap(micros, learner.world),
         grad_norm=sum(norm / len(norms) for norm in norms),
         num_tokens=sum(batch.size.num_measured for batch in batches),
-        num_packed_tokens=int(num_packed),
-        num_patches=int(num_patches),
+        num_packed_tokens=num_packed,
+        num_predictors=num_predictors,
+        num_patches=num_patches,
         num_micro_batches=len(micros),
     )
 

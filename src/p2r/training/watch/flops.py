@@ -33,11 +33,14 @@ def count_update_flops(
     """Count the operations of the updates on one batch.
 
     Args:
-        num_tokens, num_predictors, num_patches: what passes through the language model, the head and the vision tower.
+        num_tokens, num_predictors, num_patches: what passes through the language model, the end of its last layer and
+            the head, and the vision tower.
         has_reference: count the KL term's forward pass as well.
     """
     model = policy.model
-    language = 2.0 * num_tokens * _count_weights(model.model.language_model.layers)
+    layers = model.model.language_model.layers
+    end = _count_weights(layers[-1].get_submodule("mlp"))
+    language = 2.0 * (num_tokens * (_count_weights(layers) - end) + num_predictors * end)
     head = 2.0 * num_predictors * model.lm_head.in_features * model.lm_head.out_features
     vision = 2.0 * num_patches * _count_weights(model.model.visual.blocks)
     forward = language + head + vision

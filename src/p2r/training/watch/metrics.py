@@ -191,7 +191,7 @@ def time_step(learner: Learner, watch: Stopwatch, stats: RolloutStats, report: U
         done = count_update_flops(
             learner.policy,
             num_tokens=report.num_packed_tokens,
-            num_predictors=report.num_tokens,
+            num_predictors=report.num_predictors,
             num_patches=report.num_patches,
             num_updates=num_updates,
             has_reference="reference" in watch.seconds,
