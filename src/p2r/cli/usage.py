@@ -18,7 +18,7 @@ from p2r.errors import excerpt, explain_fault, reason_of
 
 
 class _Parameter(Protocol):
-    """What is needed of typer's options and arguments, which it keeps to itself."""
+    """An option or an argument of typer, which keeps their classes to itself."""
 
     name: str | None
     opts: list[str]
@@ -86,7 +86,7 @@ def _explain_value(error: typer.BadParameter, parameter: _Parameter, called: str
 
 
 def _read_cause(error: typer.BadParameter) -> tuple[str, str]:
-    """Return the value as it was typed, quoted where it is no number, and what it must be."""
+    """Return the value as it was typed, quoted where it is not a number, and what it must be."""
     from pydantic import ValidationError  # typer has imported it by now; `p2r --help` does not
 
     cause = error.__cause__
