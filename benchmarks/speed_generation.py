@@ -174,9 +174,8 @@ def compare_refill(arguments: argparse.Namespace) -> None:
         f"model {arguments.size}, {arguments.dtype}; {arguments.prompts} prompts of {arguments.prompt} tokens", end=", "
     )
     print(f"{arguments.rollouts} rollouts of up to {arguments.tokens} to each, {num_slots} slots\n")
-    print(
-        f"{'':<10}{'steps':>8}{'theory':>8}{'steps x slots':>15}{'occupied':>10}{'tokens':>9}{'wanted':>8}{'seconds':>9}"
-    )
+    print(f"{'':<10}{'steps':>8}{'theory':>8}{'steps x slots':>15}{'occupied':>10}", end="")
+    print(f"{'tokens':>9}{'wanted':>8}{'seconds':>9}")
     replies: dict[str, Replies] = {}
     with note_shapes(shapes):
         for name, calls in (("lots", lots), ("refilled", [wanted])):

@@ -124,7 +124,8 @@ class RolloutSettings(Frozen):
     """Settings that say how the active role's replies are sampled.
 
     prompts: a prompt set's name or folder.
-    prompts_at_once: prompts whose groups are generated together; results do not depend on it.
+    prompts_at_once: prompts whose groups grow at the same time: the next one starts when a group has ended. Also the
+        rows that are judged together. Results do not depend on it.
     dynamic_sampling: draw rows until the answers of `prompts_per_step` groups are neither all right nor all wrong
         (DAPO), for at most `max_rounds` rounds.
     """

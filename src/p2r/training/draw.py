@@ -22,7 +22,7 @@ Replies: TypeAlias = "asyncio.Future[list[Generated]]"
 
 
 class Draw:
-    """To be used on one event loop, within which `run` and the block of `adding` go on at the same time.
+    """Samples replies to all prompts that are added. `run` and the block of `adding` share one event loop.
 
     num_at_once: the most prompts whose replies grow at the same time.
     """

@@ -44,7 +44,7 @@ class Judging:
         self.rewarder = make_rewarder(recipe, phase)
 
     async def rate(self, replies: Sequence[SampledReply], stats: RolloutStats) -> list[SampledReply]:
-        """What reward functions say of the replies alone, which may veto them."""
+        """Ask reward functions about the replies alone, before anything is judged; they may veto some."""
         with stats.timing("rate"):
             return await self.rewarder.rate_replies(replies)
 

@@ -123,4 +123,4 @@ async def test_a_draw_that_is_cancelled_leaves_nothing_running() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert actor.left.is_set()
+    assert await asyncio.to_thread(actor.left.wait, 30)
