@@ -30,9 +30,10 @@ from pathlib import Path
 import numpy as np
 
 from p2r.benchmarks.needles import TRAINING_SEEDS, draw_question, to_sample
-from p2r.benchmarks.needles.questions import FAMILIES, Family, Question
+from p2r.benchmarks.needles.knobs import FAMILIES, Family, Knobs
+from p2r.benchmarks.needles.questions import Question
 from p2r.benchmarks.needles.render import render
-from p2r.benchmarks.needles.scene import Knobs, Object, Scene
+from p2r.benchmarks.needles.scene import Object, Scene
 from p2r.cli.guard import run_script
 from p2r.errors import ConfigError
 from p2r.evidence import gather

@@ -11,6 +11,7 @@ import pytest
 
 from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.benchmarks.vstar_write import write_vstar_lmms
 from p2r.integrations.lmms_wording import word_question
 from p2r.prompts import question_text
@@ -81,6 +82,6 @@ def test_needles_in_the_layout_of_vstar_are_asked_as_vstar_is(tmp_path: Path) ->
     import pyarrow.parquet as pq
 
     path = tmp_path / "test.parquet"
-    write_vstar_lmms(list(Needles(seed=9, num_samples=6, forms=("choice",))), path)
+    write_vstar_lmms(list(Needles(seed=9, num_samples=6, knobs=Knobs(forms=("choice",)))), path)
     texts = write_texts("vstar_bench", pq.read_table(path, columns=["text"]).to_pylist())
     check("vstar_bench", texts, list(load_benchmark(f"vstar:{path}")))

@@ -11,6 +11,7 @@ from p2r.benchmarks.annotations.box_files import write_coco, write_label_studio
 from p2r.benchmarks.files.image_place import ImagePlace
 from p2r.benchmarks.folder_write import write_questions
 from p2r.benchmarks.layout import Part, Writer, WriteSamples
+from p2r.benchmarks.reasonseg_write import write_reasonseg
 from p2r.benchmarks.row_layouts.answer_form import infer_form
 from p2r.benchmarks.row_layouts.write import ROW_WRITERS
 from p2r.benchmarks.vstar_write import write_vstar, write_vstar_lmms, write_vstar_tsv
@@ -74,6 +75,11 @@ WRITERS: Mapping[str, Writer] = {
         _write_alone(write_vstar_tsv),
         keeps=frozenset({"category", "answer form"}),
         only_choices=True,
+    ),
+    "reasonseg": Writer(
+        "ReasonSeg's original folder, without answers",
+        _write_alone(write_reasonseg),
+        keeps=frozenset({"gold boxes", "answer form"}),
     ),
     "coco": Writer("COCO boxes, without the questions", _write_boxes(write_coco), keeps=_ALL),
     "label_studio": Writer(

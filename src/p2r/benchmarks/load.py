@@ -1,6 +1,7 @@
 """Every benchmark by name, and `load_benchmark`, which finds, reads and checks one.
 
 load_benchmark("needles", num_samples=400)
+load_benchmark("needles:side_px=2048,noise=8")        # with other settings than the benchmark's
 load_benchmark("vstar:~/data/vstar_bench")            # the benchmark and where it lies
 load_benchmark("~/data/hr_bench_4k.parquet")          # told by its columns
 load_benchmark("DreamMr/HR-Bench", split="hr_bench_8k")  # from the hub
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from p2r.benchmarks.base import Benchmark, Facts, Origin, Sieve, compare_with_facts
+from p2r.benchmarks.base import Benchmark, Origin, Sieve, compare_with_facts
 from p2r.benchmarks.files.table_file import find_kind, find_parts, named, read_columns
 from p2r.benchmarks.folder import is_own, load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
@@ -20,6 +21,7 @@ from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.mme_realworld import FACTS as FACTS_MME
 from p2r.benchmarks.mme_realworld import FACTS_LITE, load_mme_realworld
 from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles.knobs import parse_knobs
 from p2r.benchmarks.reasonseg import SPLITS, load_reasonseg
 from p2r.benchmarks.row_layouts.layouts import P2R_FAMILY, recognize_layout
 from p2r.benchmarks.row_layouts.load import UnknownLayout, load_rows, unknown_layout
@@ -60,7 +62,8 @@ def load_benchmark(
     """Load a benchmark. Rows are checked, images stay where they are until a sample's image is loaded.
 
     Args:
-        spec: "needles", NAME:PATH, NAME:owner/dataset, a path, or a known id of the Hugging Face hub.
+        spec: "needles", needles:SETTING=VALUE,..., NAME:PATH, NAME:owner/dataset, a path, or a known id of the Hugging
+            Face hub.
         split: the part to load, where there are several: the start of the files' names, or a folder.
         seed: seed for needles, and for the order of options in V*'s original layout, which has none of its own.
         num_samples: the number of needles.
@@ -71,6 +74,7 @@ def load_benchmark(
 
     Raises:
         DataError: nothing was found, the layout is another one, more rows are unusable than allowed, or all are.
+        ConfigError: a setting of needles is not usable.
     """
     name, place = split_spec(str(spec))
     origin = Origin(
@@ -91,8 +95,10 @@ def load_benchmark(
                 f"needles is made on the spot, with its own images and boxes: it takes no {' or '.join(given)}",
                 hint="leave it out, or load other benchmarks in a call of their own",
             )
-        samples = Needles(seed=seed, num_samples=num_samples)
-        return Benchmark(samples, Facts("needles", num_samples), source=f"needles:{seed}", origin=origin)
+        knobs = parse_knobs(place)
+        samples = Needles(seed=seed, num_samples=num_samples, knobs=knobs)
+        origin = origin.model_copy(update={"spec": f"needles:{knobs.text}" if knobs.text else "needles"})
+        return Benchmark(samples, samples.facts, source=samples.source, origin=origin)
     path = _locate(place)
     if not name:
         name = recognize(path, split)
@@ -186,14 +192,14 @@ def load_again(origin: Origin) -> Benchmark:
 def split_spec(spec: str) -> tuple[str, str]:
     """Split a spec into (name, place). The name is "" when it has to be recognized from the files.
 
+    The place of needles is their settings.
+
     Raises:
         DataError: a name without a place, or an unknown name.
     """
     name, colon, place = spec.partition(":")
     if name == "needles":
-        if place:
-            raise DataError(f"{spec!r}: needles is generated, not read", hint="give `seed=...` and `limit=...`")
-        return name, ""
+        return name, place
     if name in BENCHMARKS and colon and place:
         return name, place
     if name in BENCHMARKS and not Path(spec).exists():

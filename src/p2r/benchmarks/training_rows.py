@@ -14,12 +14,12 @@ def load_source(settings: DataSettings) -> Benchmark:
 
     Raises:
         DataError: nothing there, not the layout, or more unusable rows than `skip_bad` allows.
-        ConfigError: needles without a number.
+        ConfigError: needles without a number, or with a setting that is not usable.
     """
-    if settings.source == "needles":
+    if settings.is_generated:
         if settings.num_rows is None:
             raise ConfigError("needles never run out", hint="set data.num_rows")
-        return load_benchmark("needles", seed=TRAINING_SEEDS + settings.seed, num_samples=settings.num_rows)
+        return load_benchmark(settings.source, seed=TRAINING_SEEDS + settings.seed, num_samples=settings.num_rows)
     return load_benchmark(
         settings.source,
         split=settings.split,

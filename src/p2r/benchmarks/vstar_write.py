@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
+from p2r.benchmarks.files.encoded_image import encode_jpeg
 from p2r.benchmarks.files.parquet_file import write_parquet
 from p2r.benchmarks.options import join_question
 from p2r.errors import DataError
@@ -20,7 +19,9 @@ from p2r.images.load import read_size
 from p2r.types import LETTERS, Sample
 
 CLOSING = "Answer with the option's letter from the given choices directly."
-NEEDLE_TYPES = {"attribute": "direct_attributes", "relation": "relative_position", "pair": "direct_attributes"}
+NEEDLE_TYPES = dict.fromkeys(("attribute", "pair", "text", "absent"), "direct_attributes") | {
+    "relation": "relative_position"
+}
 """V*'s two types, by the family of a needle."""
 
 
@@ -60,7 +61,7 @@ def write_vstar(samples: Iterable[Sample], folder: Path) -> int:
         for question in _read(samples):
             place, name = draft / question.category, f"sa_{question.number}"
             place.mkdir(exist_ok=True)
-            (place / f"{name}.jpg").write_bytes(_encode(question.sample))
+            (place / f"{name}.jpg").write_bytes(encode_jpeg(question.sample.image))
             size = read_size(question.sample.image)
             right, options = LETTERS.index(question.target), question.sample.options
             corners = [box.to_pixels(*size) for box in question.sample.gold_boxes]
@@ -81,7 +82,10 @@ def write_vstar_lmms(samples: Iterable[Sample], path: Path) -> int:
     """Write lmms-eval's layout, a parquet file with the images inside. Returns and raises as `write_vstar`."""
     rows = [
         {
-            "image": {"bytes": _encode(question.sample), "path": f"{question.category}/sa_{question.number}.jpg"},
+            "image": {
+                "bytes": encode_jpeg(question.sample.image),
+                "path": f"{question.category}/sa_{question.number}.jpg",
+            },
             **_state(question),
         }
         for question in _read(samples)
@@ -102,7 +106,7 @@ def write_vstar_tsv(samples: Iterable[Sample], path: Path) -> int:
     writer.writerow(["index", "image", "question", *letters, "answer", "category"])
     for question in questions:
         options = [*question.sample.options, *[""] * (len(letters) - len(question.sample.options))]
-        image = base64.b64encode(_encode(question.sample)).decode()
+        image = base64.b64encode(encode_jpeg(question.sample.image)).decode()
         writer.writerow([question.number, image, question.text, *options, question.target, question.category])
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,11 +145,3 @@ def _find_text(sample: Sample) -> str:
             hint="V*'s layouts hold lines that begin with (A), (B), ...",
         )
     return text
-
-
-def _encode(sample: Sample) -> bytes:
-    """The image as V* has it: JPEG, here at quality 95 without color subsampling, which preserves the details."""
-    buffer = io.BytesIO()
-    image: Image.Image = sample.image.load()
-    image.save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()

@@ -57,8 +57,9 @@ def convert_layout(
         source, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images, skip_bad=skip_bad
     )
     samples: Sequence[Sample] = loaded
-    if source == "needles" and to in WRITERS and WRITERS[to].only_choices:
-        samples = Needles(seed=seed, num_samples=num_samples, forms=("choice",))
+    if isinstance(loaded.samples, Needles) and to in WRITERS and WRITERS[to].only_choices:
+        knobs = loaded.samples.knobs.model_copy(update={"forms": ("choice",)})
+        samples = Needles(seed=seed, num_samples=num_samples, knobs=knobs)
     for remark in (
         *loaded.differences,
         *loaded.notes,

@@ -34,7 +34,7 @@ from p2r.cli.options import (
 )
 from p2r.cli.screen import make_console, progress
 from p2r.cli.train import require_torch
-from p2r.config import Recipe, parse_recipe
+from p2r.config import DataSettings, Recipe, parse_recipe
 from p2r.errors import ConfigError, P2RError, count_nouns, excerpt, mask_secrets
 from p2r.images.find import is_url
 from p2r.models.load import runs_on_torch
@@ -153,7 +153,7 @@ def sample(
             f"`model` is {mask_secrets(model)}: rows are sampled with a model in this process, as in training",
             hint="give nano, a checkpoint folder, or a hub id",
         )
-    if rows == "needles" and num is None:
+    if num is None and DataSettings(source=rows).is_generated:
         raise ConfigError("needles never run out", hint="say how many rows to make, such as `num=64`")
     _check_sampling(temperature, top_p)
     tokens = None if max_new_tokens is None else {"perceiver": max_new_tokens, "reasoner": max_new_tokens}

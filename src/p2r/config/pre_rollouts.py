@@ -41,7 +41,7 @@ def _describe(phase: Phase) -> str:
     """Return what the pre-rollouts of a phase depend on, apart from the weights and what all phases share."""
     rule = phase.data.difficulty
     # Only needles are drawn by the seed of the data; that of other rows says in which order they come.
-    unasked = {"difficulty", "skip_bad", *(() if phase.data.source == "needles" else ("seed",))}
+    unasked = {"difficulty", "skip_bad", *(() if phase.data.is_generated else ("seed",))}
     parts = [
         phase.kind,
         phase.base,

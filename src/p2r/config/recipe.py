@@ -169,12 +169,12 @@ class Recipe(Frozen):
         if self.control != "none" and any(each.method == "sft" for each in self.schedule):
             raise ValueError(f"the control {self.control} has no supervised phase: leave it out of the schedule")
         for phase in self.phases():
-            if phase.data.source == "needles" and phase.kind == "sft":
+            if phase.data.is_generated and phase.kind == "sft":
                 raise ValueError(
                     "a supervised phase needs rows with replies, which needles do not have: give data.source"
                 )
-            if phase.data.source == "needles" and phase.data.num_rows is None:
-                own = self.data.source != "needles" or self.data.num_rows is not None
+            if phase.data.is_generated and phase.data.num_rows is None:
+                own = not self.data.is_generated or self.data.num_rows is not None
                 place = f"schedule.{phase.index % len(self.schedule)}." if own else ""
                 raise ValueError(f"{place}data.num_rows is needed for needles, which never run out")
         if self.control == "joint" and self.rollout.prompts_per_step % 2:

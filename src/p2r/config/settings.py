@@ -100,8 +100,8 @@ class DifficultySettings(Frozen):
 class DataSettings(Frozen):
     """Questions and right answers. Boxes are not needed, and not used unless a reward term compares with them.
 
-    source: "needles" (generated, from seeds that are reserved for training), a P2R-10k folder or file, your own JSON
-        lines, or any benchmark's spec.
+    source: "needles" (generated, from seeds that are reserved for training), also with settings, such as
+        "needles:noise=8,families=text+absent"; a P2R-10k folder or file, your own JSON lines, or any benchmark's spec.
     seed: for needles, and for the order of rows.
     num_rows: use only the first ones; None for all. Needles need it.
     max_prompt_tokens: rows whose final prompt may be longer are left out.
@@ -118,6 +118,11 @@ class DataSettings(Frozen):
     skip_bad: int = Field(default=0, ge=0)
     check_images: Literal["decode", "header"] = "decode"
     difficulty: DifficultySettings | None = None
+
+    @property
+    def is_generated(self) -> bool:
+        """Tell whether the rows are needles, which are made on the spot and never run out."""
+        return self.source.partition(":")[0] == "needles"
 
 
 class RolloutSettings(Frozen):
@@ -311,11 +316,15 @@ class CheckpointSettings(Frozen):
 
 
 class ProbeSettings(Frozen):
-    """Questions that are not trained on, asked every `every` steps. source: as for the data; None for no probe."""
+    """Questions that are not trained on, asked every `every` steps.
+
+    source: as for the data; None for no probe.
+    num: at most this many. An accuracy of 300 questions is known to about 5 points either way, one of 100 to 9.
+    """
 
     source: str | None = None
     every: PositiveInt = 20
-    num: PositiveInt = 64
+    num: PositiveInt = 300
     seed: int = Field(default=0, ge=0)
 
 

@@ -67,7 +67,8 @@ def evaluate(
     `evaluate_all` asks several modes and benchmarks, and loads each once.
 
     Args:
-        benchmark: "needles", NAME:PATH, a path or a known hub id; or a loaded one.
+        benchmark: "needles", also with settings ("needles:side_px=2048,noise=8"), NAME:PATH, a path or a known hub id;
+            or a loaded one.
         model: answers, and says where to look; named as in `load_model`, or loaded.
         mode: a name from `p2r.modes.MODES`.
         out: the folder to which `p2r eval --out` writes: the run goes to OUT/BENCHMARK/MODE, and a call with the same

@@ -10,6 +10,7 @@ import pytest
 from p2r.benchmarks import check_benchmark, load_benchmark
 from p2r.benchmarks.convert import WRITERS, convert
 from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.benchmarks.row_layouts.layouts import LAYOUTS
 from p2r.errors import DataError, ImageError
 from p2r.images.load import FileImage, MemoryImage
@@ -178,7 +179,7 @@ def test_a_choice_of_unknown_options_is_no_question_of_your_own(tmp_path: Path) 
 
 @pytest.mark.parametrize(("to", "name"), [("vstar", "v"), ("vstar_lmms", "v.parquet"), ("vstar_tsv", "vstar.tsv")])
 def test_needles_come_back_from_the_layouts_of_vstar(to: str, name: str, tmp_path: Path) -> None:
-    needles = Needles(seed=3, num_samples=5, forms=("choice",))
+    needles = Needles(seed=3, num_samples=5, knobs=Knobs(forms=("choice",)))
     found = convert(needles, tmp_path / name, to)
     assert found.num_samples == 5 and WRITERS[to].only_choices
     assert found.losses == (() if to == "vstar" else ("the gold boxes of 5 samples",))

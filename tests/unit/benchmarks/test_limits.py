@@ -11,8 +11,8 @@ from PIL import Image
 from p2r import P2R, evaluate
 from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.benchmarks.needles.limits import find_doubt, warn_of_limits
-from p2r.benchmarks.needles.scene import Knobs
 from p2r.benchmarks.vstar_write import write_vstar
 from p2r.errors import P2RWarning
 from p2r.images.load import read_size
@@ -43,7 +43,7 @@ def nano(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
 @pytest.mark.parametrize("forms", [("free_form", "choice"), ("choice",)])
 @pytest.mark.parametrize("seed", [0, 7, 9000, 1_000_003])
 def test_no_needle_raises_a_doubt(seed: int, forms: tuple[AnswerForm, ...]) -> None:
-    for sample in Needles(seed=seed, num_samples=90, forms=forms):
+    for sample in Needles(seed=seed, num_samples=90, knobs=Knobs(forms=forms)):
         assert find_doubt(sample, read_size(sample.image)) is None, question_text(sample)
 
 
@@ -54,7 +54,7 @@ def test_needles_of_other_sizes_raise_no_doubt(side_px: int) -> None:
 
 
 def test_needles_in_the_layout_of_vstar_are_needles_whose_options_are_written_otherwise(tmp_path: Path) -> None:
-    write_vstar(Needles(seed=4, num_samples=18, forms=("choice",)), tmp_path)
+    write_vstar(Needles(seed=4, num_samples=18, knobs=Knobs(forms=("choice",))), tmp_path)
     samples = load_benchmark(f"vstar:{tmp_path}")
     assert {find_doubt(sample, read_size(sample.image)) for sample in samples} == {"layout"}
 
@@ -149,7 +149,7 @@ def test_an_evaluation_warns_once_and_counts(nano: ScriptedModel, tmp_path: Path
     assert len(texts) == 2
     assert "what 2 of 4 questions ask is something else" in texts[0]
     assert "1 of 4 questions write them otherwise" in texts[1]
-    write_vstar(Needles(seed=4, num_samples=3, forms=("choice",)), tmp_path)
+    write_vstar(Needles(seed=4, num_samples=3, knobs=Knobs(forms=("choice",))), tmp_path)
     with pytest.warns(P2RWarning, match="3 of 3 questions write them otherwise") as said:
         evaluate(f"vstar:{tmp_path}", nano, mode="direct")
     assert len(said) == 1

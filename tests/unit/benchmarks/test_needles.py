@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.needles import Needles
 from p2r.benchmarks.needles.checks import guess_blindly, measure_detail
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.benchmarks.needles.render import render
-from p2r.benchmarks.needles.scene import Knobs, draw_scene
+from p2r.benchmarks.needles.scene import draw_scene
 from p2r.dialogue import Budget
 from p2r.types import LETTERS
 
@@ -29,6 +33,33 @@ def test_a_known_scene_is_unchanged() -> None:
     assert sample.target == "horizontal"
     assert sample.gold_boxes[0].xyxy == (333.0, 539.0, 479.0, 685.0)
     assert np.asarray(sample.image.load()).mean(axis=(0, 1)) == pytest.approx([124.68, 119.38, 97.02], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("seed", "questions", "pixels"),
+    [
+        (0, "3e201ae636ef", "0724a74b13b7aacb"),
+        (7, "33794ebe7fc7", "f249e7782537b913"),
+        (1_000_003, "578aa9e5ecb7", "9e8d518411c31f2f"),
+    ],
+)
+def test_the_benchmark_is_the_same_to_the_bit_as_when_its_first_figures_were_published(
+    seed: int, questions: str, pixels: str
+) -> None:
+    assert load_benchmark("needles", seed=seed, num_samples=90).fingerprint == questions
+    digest = hashlib.sha256()
+    for sample in Needles(seed=seed, num_samples=12):
+        digest.update(sample.image.load().tobytes())
+    assert digest.hexdigest()[:16] == pixels
+
+
+def test_other_sizes_and_noise_are_the_same_to_the_bit() -> None:
+    small = Needles(seed=3, num_samples=2, knobs=Knobs(side_px=768))[1].image.load()
+    large = Needles(seed=3, num_samples=2, knobs=Knobs(side_px=2048, noise=0))[0].image.load()
+    assert [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in (small, large)] == [
+        "36de868d02f0a118",
+        "c3d0fa4ecad4a665",
+    ]
 
 
 def test_families_and_answer_forms_take_turns() -> None:
@@ -52,14 +83,18 @@ def test_a_relation_is_between_two_objects_of_one_name_with_the_left_one_first()
 
 
 def test_the_target_of_a_choice_is_the_letter_of_the_answer() -> None:
-    for sample, same_scene in zip(Needles(seed=5, num_samples=40, forms=("choice",)), range(40), strict=True):
+    for sample, same_scene in zip(
+        Needles(seed=5, num_samples=40, knobs=Knobs(forms=("choice",))), range(40), strict=True
+    ):
         assert sample.target in LETTERS[: len(sample.options)], same_scene
         assert len(set(sample.options)) == len(sample.options)
 
 
 def test_blind_strategies_stay_at_chance() -> None:
     for category in ("attribute", "relation", "pair"):
-        samples = [s for s in Needles(seed=6, num_samples=3600, forms=("choice",)) if s.category == category]
+        samples = [
+            s for s in Needles(seed=6, num_samples=3600, knobs=Knobs(forms=("choice",))) if s.category == category
+        ]
         chance = np.mean([sample.chance for sample in samples])
         margin = 3.3 * np.sqrt(chance * (1 - chance) / len(samples))  # 99.9%
         for strategy, accuracy in guess_blindly(samples).items():

@@ -11,13 +11,14 @@ import pytest
 
 from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.needles import Needles
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.benchmarks.options import join_question
 from p2r.benchmarks.vstar_write import write_vstar, write_vstar_lmms, write_vstar_tsv
 from p2r.errors import DataError
 from p2r.images.load import read_size
 from p2r.types import LETTERS, Box, Sample
 
-NEEDLES = list(Needles(seed=9, num_samples=6, forms=("choice",)))
+NEEDLES = list(Needles(seed=9, num_samples=6, knobs=Knobs(forms=("choice",))))
 
 
 def right_option(sample: Sample) -> str:

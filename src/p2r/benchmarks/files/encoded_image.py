@@ -1,4 +1,4 @@
-"""An image as bytes to be written: as it was found where it lies in a file, else as PNG."""
+"""An image as bytes to be written: as it was found where it lies in a file, else as PNG; or as JPEG."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def encode_image(image: ImageSource) -> tuple[bytes, str]:
         image.load()  # which says what is wrong
         raise ImageError(f"{image.uri} is in a format that is not known") from None
     return data, SUFFIXES.get(name, name.lower())
+
+
+def encode_jpeg(image: ImageSource) -> bytes:
+    """Return an image as JPEG, for layouts that hold nothing else: at quality 95 without color subsampling, which
+    preserves details. Raises ImageError if it cannot be read."""
+    buffer = io.BytesIO()
+    image.load().save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
 
 
 def _find_bytes(image: ImageSource) -> bytes | None:

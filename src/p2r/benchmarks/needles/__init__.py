@@ -1,8 +1,8 @@
 """Needles: a procedural benchmark in which one look cannot answer and a second, closer look can.
 
 `Needles(seed=0, num_samples=100)` is a sequence of samples that never changes for the same seed and knobs. Families
-(attribute, relation, pair) and answer forms (choice, free form) take turns. Seeds from `TRAINING_SEEDS` upward are
-reserved for training; results in the documentation use smaller seeds.
+(attribute, relation, pair by default) and answer forms (free form, choice) take turns. Seeds from `TRAINING_SEEDS`
+upward are reserved for training; results in the documentation use smaller seeds.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
-from p2r.benchmarks.needles.questions import FAMILIES, Family, Question, ask, has_clear_sides
+from p2r.benchmarks.base import Facts
+from p2r.benchmarks.needles.knobs import Family, Knobs
+from p2r.benchmarks.needles.questions import Question, ask, has_clear_sides
 from p2r.benchmarks.needles.render import render
-from p2r.benchmarks.needles.scene import Knobs, Scene, draw_scene
-from p2r.types import AnswerForm, Sample
+from p2r.benchmarks.needles.scene import Scene, draw_scene
+from p2r.errors import ConfigError
+from p2r.types import Sample
 
 TRAINING_SEEDS = 1_000_000
 
@@ -37,17 +40,29 @@ class SceneImage:
 
 
 class Needles(Sequence[Sample]):
-    """`num_samples` questions, each about its own image. Sample k depends only on (seed, k)."""
+    """`num_samples` questions, each about its own image. Sample k depends only on (knobs, seed, k).
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        num_samples: int = 100,
-        knobs: Knobs | None = None,
-        forms: tuple[AnswerForm, ...] = ("free_form", "choice"),
-    ) -> None:
-        self.seed, self.num_samples, self.knobs, self.forms = seed, num_samples, knobs or Knobs(), forms
+    Raises:
+        ConfigError: the knobs have a family that needs more objects than a scene may have.
+    """
+
+    def __init__(self, *, seed: int = 0, num_samples: int = 100, knobs: Knobs | None = None) -> None:
+        self.seed, self.num_samples, self.knobs = seed, num_samples, knobs or Knobs()
+        least = self.knobs.num_objects[0]
+        crowded = [family for family in ("relation", "pair") if family in self.knobs.families]
+        if crowded and least < 2:
+            raise ConfigError(
+                f"needles: the family {crowded[0]} asks about two objects, and num_objects begins at {least}",
+                hint="give num_objects=2-6, or families without it",
+            )
+        label = self.knobs.label
+        self.source = f"needles:{label}:{seed}" if label else f"needles:{seed}"
+
+    @property
+    def facts(self) -> Facts:
+        """The facts about it as a benchmark."""
+        is_box = "where" in self.knobs.families
+        return Facts("needles", self.num_samples, scored_by="box" if is_box else "answer")
 
     def __len__(self) -> int:
         return self.num_samples
@@ -62,14 +77,16 @@ class Needles(Sequence[Sample]):
         if not -self.num_samples <= index < self.num_samples:
             raise IndexError(index)
         index %= self.num_samples
-        family, choice = FAMILIES[index % 3], self.forms[index // 3 % len(self.forms)] == "choice"
-        scene, question = draw_question(np.random.RandomState([self.seed, index]), self.knobs, family, choice=choice)
-        return to_sample(scene, question, f"needles:{self.seed}/{index}")
+        families, forms = self.knobs.families, self.knobs.forms
+        family, form = families[index % len(families)], forms[index // len(families) % len(forms)]
+        rng = np.random.RandomState([self.seed, index])
+        scene, question = draw_question(rng, self.knobs, family, choice=form == "choice")
+        return to_sample(scene, question, f"{self.source}/{index}")
 
 
 def draw_question(rng: np.random.RandomState, knobs: Knobs, family: Family, *, choice: bool) -> tuple[Scene, Question]:
     """Draw a scene and a question of this family about it."""
-    scene = draw_scene(rng, knobs, twins=family == "relation")
+    scene = draw_scene(rng, knobs, twins=family == "relation", printed=family == "text")
     while family == "relation" and not has_clear_sides(scene):
         scene = draw_scene(rng, knobs, twins=True)
     return scene, ask(rng, scene, family, choice=choice)

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from p2r.benchmarks.needles.scene import COLORS, MAX_SIDE_PX, MIN_SIDE_PX, PATTERNS, SHAPES
+from p2r.benchmarks.needles.knobs import MAX_SIDE_PX, MIN_SIDE_PX
+from p2r.benchmarks.needles.scene import COLORS, PATTERNS, SHAPES
 from p2r.dialogue import Model
 from p2r.errors import DataError, P2RWarning
 from p2r.models.known import REAL_MODEL, is_shipped

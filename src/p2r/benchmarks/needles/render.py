@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from p2r.benchmarks.needles.scene import COLORS, SPARE_SHARE, Knobs, Object, Scene
+from p2r.benchmarks.needles.backgrounds import draw_background
+from p2r.benchmarks.needles.codes import draw_plate
+from p2r.benchmarks.needles.knobs import Knobs
+from p2r.benchmarks.needles.scene import COLORS, Object, Scene
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +25,8 @@ def render(scene: Scene) -> Image.Image:
     """Render the scene as an RGB image of side_px x side_px."""
     knobs, side = scene.knobs, scene.knobs.side_px
     top, left = scene.offset
-    piece = _background(scene.background, side, knobs.texture)[top : top + side, left : left + side]
+    background = draw_background(knobs.background, scene.background, side, knobs.texture)
+    piece = background[top : top + side, left : left + side]
     pixels = np.array(piece[:, ::-1] if scene.mirrored else piece)
     for item in scene.objects:
         _paste(pixels, item, knobs)
@@ -36,10 +40,23 @@ def _paste(pixels: NDArray[np.uint8], item: Object, knobs: Knobs) -> None:
     top, left = item.y - size // 2, item.x - size // 2
     patch = pixels[top : top + size, left : left + size]
     patch[:] = patch * (1 - mask) + np.array(COLORS[item.color], np.float32) * mask
-    detail = round(knobs.detail_share * knobs.side_px)
-    drop = round(0.08 * size) if item.shape == "triangle" else 0
-    top, left = item.y - detail // 2 + drop, item.x - detail // 2
-    pixels[top : top + detail, left : left + detail] = _badge(item, detail, knobs.period_share * knobs.side_px)
+    detail = draw_detail(item, knobs)
+    top, left, height, width = place_detail(item, detail.shape[:2])
+    pixels[top : top + height, left : left + width] = detail
+
+
+def draw_detail(item: Object, knobs: Knobs) -> NDArray[np.uint8]:
+    """Draw what is on an object: its printed plate or its badge."""
+    period_px = knobs.period_share * knobs.side_px
+    if item.code is not None:
+        return draw_plate(item.code, period_px)
+    return _badge(item, round(knobs.detail_share * knobs.side_px), period_px)
+
+
+def place_detail(item: Object, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return where a detail of this (height, width) lies in the image: top, left, height, width."""
+    drop = round(0.08 * item.size) if item.shape == "triangle" else 0
+    return item.y - size[0] // 2 + drop, item.x - size[1] // 2, size[0], size[1]
 
 
 def _badge(item: Object, size: int, period_px: float) -> NDArray[np.uint8]:
@@ -86,22 +103,6 @@ def _shape_mask(shape: str, size: int) -> NDArray[np.float32]:
         draw.rectangle((c - r, c - 0.45 * r, c + r, c + 0.45 * r), fill=255)
     coverage = np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)[:, :, None]
     return (coverage / 255).astype(np.float32)
-
-
-@lru_cache(maxsize=16)
-def _background(index: int, side: int, texture: float) -> NDArray[np.uint8]:
-    """Draw a soft field of color under many short strokes, a quarter larger than the image to allow shifts."""
-    rng, size = np.random.RandomState([7, index]), side + int(SPARE_SHARE * side)
-    field = rng.rand(8, 8, 3) * 50 + rng.rand(1, 1, 3) * 70 + 70
-    image = Image.fromarray(field.astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
-    draw, scale = ImageDraw.Draw(image), size / 1280
-    for _ in range(round(140 * texture)):
-        x, y = rng.randint(0, size, 2)
-        length, angle = rng.randint(12, 110) * scale, rng.rand() * 2 * math.pi
-        color = tuple(int(value) for value in rng.randint(60, 170, 3) * 0.5 + 55)
-        end = (x + length * math.cos(angle), y + length * math.sin(angle))
-        draw.line((x, y, *end), fill=color, width=max(1, round(rng.randint(1, 6) * scale)))
-    return np.asarray(image)
 
 
 @lru_cache(maxsize=2)

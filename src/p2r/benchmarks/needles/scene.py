@@ -4,17 +4,21 @@ A scene is a few numbers; pixels are made on demand (`render.py`). All sizes are
 set of knobs describes images of 768 and of 4096 pixels. With the default knobs the pattern's period is 0.42% of the
 side: at a budget of 256 x 256 pixels that is 1.1 pixels, beyond the Nyquist limit of 2, whereas a full-resolution crop
 of the object with the release's margin shows it at 3.1 pixels. What one look cannot show, a second look can.
+
+In scenes with printed text every object carries a code instead of a badge; see `codes.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from pydantic import Field, model_validator
 
+from p2r.benchmarks.needles.backgrounds import SPARE_SHARE, count_backgrounds
+from p2r.benchmarks.needles.codes import draw_code
+from p2r.benchmarks.needles.knobs import APART, Knobs
 from p2r.errors import count_nouns
-from p2r.types import Box, Frozen
+from p2r.types import Box
 
 COLORS = {
     "red": (215, 40, 40),
@@ -26,47 +30,14 @@ COLORS = {
 }
 SHAPES: tuple[str, ...] = ("star", "ring", "square", "triangle", "cross", "bar")
 PATTERNS: tuple[str, ...] = ("horizontal", "vertical", "rising", "falling", "checked", "plain")
-MIN_SIDE_PX, MAX_SIDE_PX = 768, 4096
-
-
-class Knobs(Frozen):
-    """Settings that make the search easier or harder. Shares are of the image's side.
-
-    num_objects: least and most objects in a scene.
-    object_share: smallest and largest object.
-    detail_share: side of the badge.
-    period_share: period of its stripes.
-    texture: clutter strokes, 1 is the default density.
-    noise: standard deviation of the photographic noise, in gray levels.
-    """
-
-    side_px: int = Field(default=1024, ge=MIN_SIDE_PX, le=MAX_SIDE_PX)
-    num_objects: tuple[int, int] = (4, 6)
-    object_share: tuple[float, float] = (0.13, 0.152)
-    detail_share: float = 0.056
-    period_share: float = 0.0042
-    texture: float = Field(default=1.0, ge=0)
-    noise: float = Field(default=4.0, ge=0)
-
-    @model_validator(mode="after")
-    def _can_be_drawn(self) -> Knobs:
-        least, most = self.num_objects
-        if not 1 <= least <= most <= 12:
-            raise ValueError(f"num_objects needs 1 <= least <= most <= 12, not {self.num_objects}")
-        if self.detail_share > 0.5 * self.object_share[0]:
-            raise ValueError(
-                f"detail_share {self.detail_share} is more than half of the smallest object {self.object_share[0]}"
-            )
-        if self.period_share * self.side_px < 2.5:
-            raise ValueError(
-                f"a stripe period of {self.period_share * self.side_px:.1f} px cannot be drawn; 2.5 px is the least"
-            )
-        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One shape. Center and size are in pixels of the full image; `phase` shifts the stripes (radians, x and y)."""
+    """One shape. Center and size are in pixels of the full image; `phase` shifts the stripes (radians, x and y).
+
+    code: the text that is printed on it; None for a badge with the pattern.
+    """
 
     color: str
     shape: str
@@ -75,6 +46,7 @@ class Object:
     y: int
     size: int
     phase: tuple[float, float]
+    code: str | None = None
 
     @property
     def name(self) -> str:
@@ -98,20 +70,17 @@ class Scene:
     noise_offset: tuple[int, int]
 
 
-NUM_BACKGROUNDS = 16
-SPARE_SHARE = 0.25
-
-
-def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scene:
+def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool, printed: bool = False) -> Scene:
     """Place objects at random. Distractors share the first object's color or shape, so a name needs both words.
 
     Args:
         rng: NumPy's compatibility policy freezes its stream, so a seed always gives the same scene.
         twins: the first two objects have the same name and different patterns; all other names are unique.
+        printed: every object carries a code.
     """
     side = knobs.side_px
     num_objects = int(rng.randint(knobs.num_objects[0], knobs.num_objects[1] + 1))
-    names = _draw_names(rng, num_objects - 1 if twins else num_objects)
+    names = _draw_names(rng, num_objects - 1 if twins else num_objects, knobs.num_distractors)
     if twins:
         names = [names[0], *names]
     placed = _draw_places(rng, knobs, len(names))
@@ -124,35 +93,37 @@ def draw_scene(rng: np.random.RandomState, knobs: Knobs, *, twins: bool) -> Scen
         phase = (float(rng.rand() * 2 * np.pi), float(rng.rand() * 2 * np.pi))
         objects.append(Object(color, shape, pattern, x, y, size, phase))
     spare = int(SPARE_SHARE * side)
-    return Scene(
+    scene = Scene(
         knobs=knobs,
         objects=tuple(objects),
-        background=int(rng.randint(NUM_BACKGROUNDS)),
+        background=int(rng.randint(count_backgrounds(knobs.background))),
         offset=(int(rng.randint(spare + 1)), int(rng.randint(spare + 1))),
         mirrored=bool(rng.rand() < 0.5),
         noise_offset=(int(rng.randint(1024)), int(rng.randint(1024))),
     )
+    if printed:
+        scene = replace(scene, objects=tuple(replace(item, code=draw_code(rng)) for item in scene.objects))
+    return scene
 
 
-def _draw_names(rng: np.random.RandomState, count: int) -> list[tuple[str, str]]:
+def _draw_names(rng: np.random.RandomState, count: int, num_distractors: int) -> list[tuple[str, str]]:
+    """Draw different names; the second one has the first one's color, the third one its shape, and so on in turns."""
     colors = list(COLORS)
     first = (colors[rng.randint(len(colors))], SHAPES[rng.randint(len(SHAPES))])
     names = [first]
     while len(names) < count:
         color, shape = colors[rng.randint(len(colors))], SHAPES[rng.randint(len(SHAPES))]
-        if len(names) == 1:
-            color = first[0]
-        elif len(names) == 2:
-            shape = first[1]
+        if len(names) <= num_distractors:
+            color, shape = (first[0], shape) if len(names) % 2 else (color, first[1])
         if (color, shape) not in names:
             names.append((color, shape))
     return names
 
 
 def _draw_places(rng: np.random.RandomState, knobs: Knobs, count: int) -> list[tuple[int, int, int]]:
-    """Draw (x, y, size) in pixels, centers at least 1.25 largest objects apart; start over when the image is full."""
+    """Draw (x, y, size) in pixels, centers at least `APART` largest objects apart; start over when it is full."""
     side = knobs.side_px
-    apart = 1.25 * knobs.object_share[1] * side
+    apart = APART * knobs.object_share[1] * side
     edge = max(2, side // 170)
     for _ in range(200):
         places: list[tuple[int, int, int]] = []

@@ -98,7 +98,7 @@ def load_training_data(
     samples = benchmark[: settings.num_rows] if settings.num_rows is not None else list(benchmark)
     left_out, dropped, rows = list(benchmark.left_out), list[LeftOut](), list[Sample]()
     longest: dict[ActiveRole, int] = dict.fromkeys(roles, 0)
-    decode = settings.check_images == "decode" and settings.source != "needles"
+    decode = settings.check_images == "decode" and not settings.is_generated
     checks = [(needs_target, _check_answer), (needs_gold, _check_gold), (needs_key_words, _check_key_words)]
     faults = _check_rows(samples, decode, [check for is_needed, check in checks if is_needed])
     for count, (sample, fault) in enumerate(zip(samples, faults, strict=True), start=1):
