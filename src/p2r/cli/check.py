@@ -16,7 +16,9 @@ MOST_SHOWN = 20
 
 
 def check(
-    benchmark: Annotated[str, typer.Argument(help="needles, NAME:PATH, a path, or a known hub id.")],
+    benchmark: Annotated[
+        str, typer.Argument(help="needles, needles:NAME=VALUE,..., NAME:PATH, a path, or a known hub id.")
+    ],
     split: Split = None,
     boxes: BoxSource = None,
     images: ImageFolder = None,

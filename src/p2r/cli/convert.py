@@ -27,6 +27,8 @@ CONVERT_EXAMPLES = """
 
 - `p2r convert needles vstar_needles --to vstar`
 
+- `p2r convert needles:families=where where --to reasonseg`
+
 - `p2r convert my_questions.jsonl boxes.json --to coco`
 
 - `p2r convert my_questions.jsonl corrected.jsonl --boxes boxes.json --to questions`
@@ -34,7 +36,9 @@ CONVERT_EXAMPLES = """
 
 
 def convert_layout(
-    source: Annotated[str, typer.Argument(metavar="IN", help="needles, NAME:PATH, a path, or a known hub id.")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="needles, needles:NAME=VALUE,..., NAME:PATH, a path, or a known hub id.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write; its name tells its kind.")],
     to: Annotated[str, typer.Option(help=f"Write this layout: {', '.join(WRITERS)}.")],
     inside: Annotated[

@@ -61,6 +61,8 @@ EVAL_EXAMPLES = """
 
 - `p2r eval needles --mode direct --mode p2r --mode oracle --out runs/nano`
 
+- `p2r eval needles:side_px=2048,noise=8,families=text+absent --limit 60` (larger, noisier, and other questions)
+
 - `p2r eval hrbench_4k:data/hr_bench_4k.parquet --model http://localhost:8000/v1#P2R-4B --num-at-once 32`
 
 - `p2r eval vstar:data/vstar_bench --model hongxingli/P2R-4B --shard 1/4`, and then `p2r merge`
@@ -69,7 +71,10 @@ EVAL_EXAMPLES = """
 
 def evaluate_benchmarks(
     benchmarks: Annotated[
-        list[str], typer.Argument(metavar="BENCHMARK...", help="needles, NAME:PATH, a path, or a known hub id.")
+        list[str],
+        typer.Argument(
+            metavar="BENCHMARK...", help="needles, needles:NAME=VALUE,..., NAME:PATH, a path, or a known hub id."
+        ),
     ],
     model: ModelSpec = "nano",
     perceiver_model: PerceiverSpec = None,

@@ -81,7 +81,8 @@ def sample(
     rows: Annotated[
         str,
         typer.Argument(
-            metavar="ROWS", help="Rows to train on: a file, NAME:PATH, needles, or whatever data.source takes."
+            metavar="ROWS",
+            help="Rows to train on: a file, NAME:PATH, needles, needles:NAME=VALUE,..., or whatever data.source takes.",
         ),
     ],
     rollouts: Annotated[int, typer.Option(min=2, help="Answer each row this often.", rich_help_panel=RUN)] = 8,

@@ -91,7 +91,7 @@ def needles(
 
 @task(name=f"{PREFIX}benchmark")
 def benchmark(
-    spec: str,
+    spec: str | list[str],
     split: str | None = None,
     boxes: str | None = None,
     images: str | None = None,
@@ -108,7 +108,7 @@ def benchmark(
     """Any benchmark that `p2r eval` takes.
 
     Args:
-        spec, split, boxes, images: the benchmark, as in `load_benchmark`.
+        spec, split, boxes, images: the benchmark, as in `load_benchmark`. Inspect makes a list of a spec with commas.
         num_samples: number of needles.
         seed: seed for needles, random boxes and option orders.
         model, mode, perceiver_model, prompts, family, frame, max_pixels: as in `p2r eval`.
@@ -116,6 +116,7 @@ def benchmark(
     Raises:
         ClickException: an argument is not usable; Inspect's command prints it as one line.
     """
+    spec = spec if isinstance(spec, str) else ",".join(spec)
     try:
         data = (spec, split, boxes, images, num_samples, seed)
         arguments = (*data, model, mode, perceiver_model, prompts, family, frame, max_pixels)

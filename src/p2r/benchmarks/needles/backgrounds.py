@@ -47,7 +47,7 @@ def check_background(background: str) -> None:
 
 
 def count_backgrounds(background: str) -> int:
-    """How many different ones there are."""
+    """Count the different ones."""
     return NUM_COMPUTED if background in COMPUTED else len(_find_photos(background))
 
 

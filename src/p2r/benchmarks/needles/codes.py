@@ -49,12 +49,13 @@ FIRST_CHARACTERS = "".join(letter for letter in FONT if letter.isalpha())
 """A code begins with a letter, so that none is a number."""
 LENGTHS = (4, 5, 6)
 
-WIDTH, HEIGHT, STEP, MARGIN = 5, 7, 6, 4
+WIDTH, HEIGHT, STEP, MARGIN = 5, 7, 7, 4
 """In dots: a character, the distance of two, and the margin around the longest code."""
-PLATE_DOTS = (HEIGHT + 2 * MARGIN, STEP * LENGTHS[-1] - 1 + 2 * MARGIN)
-PLATE_PERIODS = PLATE_DOTS[1] / 2
+NUM_COLUMNS = STEP * (LENGTHS[-1] - 1) + WIDTH
+"""Dots of the longest code from left to right."""
+PLATE_PERIODS = (NUM_COLUMNS + 2 * MARGIN) / 2
 """Width of a plate in stripe periods; two dots are one period."""
-CUTOFF, REACH = 0.5, 5
+CUTOFF, REACH = 0.52, 5
 """Waves longer than 1 / CUTOFF dots are taken out, by a filter that reaches so many dots to each side."""
 UNIT = 4096
 AMPLITUDE = 205
@@ -94,7 +95,7 @@ def _draw_another(rng: np.random.RandomState, character: str, *, is_first: bool)
 
 def draw_plate(code: str, period_px: float) -> NDArray[np.uint8]:
     """Draw a gray plate (H, W, 3) with the code in its middle; "" leaves it empty."""
-    dots = np.zeros((HEIGHT, STEP * LENGTHS[-1] - 1), np.int64)
+    dots = np.zeros((HEIGHT, NUM_COLUMNS), np.int64)
     left = STEP * (LENGTHS[-1] - len(code)) // 2
     for place, letter in enumerate(code):
         start = left + STEP * place
