@@ -327,6 +327,6 @@ def test_a_difference_too_small_to_be_found_at_all_is_none() -> None:
 
 
 def test_the_effective_size_of_four_pairs_is_worked_out_by_hand() -> None:
-    """Sums differ from their mean by 1, 0, 0, -1: variance 8/3 between pairs, 2 alone; Student's quantile is 3.064."""
+    """Sums differ from their mean by 1, 0, 0, -1: variance 8/3 between pairs, 2 alone; Student's quantile is 3.182."""
     values, clusters = [1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0], list("aabbccdd")
-    assert effective_size(values, clusters) == pytest.approx(8 / (4 / 3) * (1.959964 / 3.06436) ** 2, rel=1e-4)
+    assert effective_size(values, clusters) == pytest.approx(8 / (4 / 3) * (1.959964 / 3.182446) ** 2, rel=1e-4)

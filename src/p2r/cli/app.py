@@ -66,6 +66,7 @@ COMMANDS = {
     "train": Home("train", "train", "TRAIN_EXAMPLES", "Train the perceiver and the reasoner in turns."),
     "sft": Home("train", "sft", "SFT_EXAMPLES", "Teach a model replies before rewards take over."),
     "sample": Home("sample", "sample", "SAMPLE_EXAMPLES", "Sort rows into easy, medium and hard for a model."),
+    "study": Home("study", "study", "STUDY_EXAMPLES", "Test claims: train and ask several arms, and judge."),
     "score": Home("runs", "score", "", "Score a run again from its stored replies."),
     "compare": Home("runs", "compare", "", "Compare runs on the same samples, with exact tests."),
     "report": Home("report", "report", "REPORT_EXAMPLES", "Show runs side by side as one HTML file."),

@@ -1,7 +1,7 @@
 """Recipes: what a training run is asked to do, as TOML that is checked before anything is loaded. No torch."""
 
 from p2r.config.pre_rollouts import as_measured, find_measuring_phase
-from p2r.config.read import load_recipe, parse_recipe
+from p2r.config.read import change_table, explain_settings, load_recipe, parse_recipe, read_table
 from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
 from p2r.config.reward import (
     CAPTION_TERM,
@@ -63,8 +63,11 @@ __all__ = [
     "TrackerSettings",
     "applies_to",
     "as_measured",
+    "change_table",
+    "explain_settings",
     "find_measuring_phase",
     "is_own_term",
     "load_recipe",
     "parse_recipe",
+    "read_table",
 ]

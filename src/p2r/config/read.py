@@ -59,22 +59,34 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not path.is_file():
         path = list_recipes().get(str(path), path)
+    known = ", ".join(list_recipes())
+    table = read_table(path, "recipe", hint=f"give the path of a TOML file, or one of the names {known}")
+    return parse_recipe(table, changes, where=str(path)).read_from(path.parent)
+
+
+def read_table(path: Path, what: str, *, hint: str) -> TomlTable:
+    """Read a file of settings, in TOML or JSON.
+
+    Args:
+        what: what the file is, for messages.
+        hint: what to give in its place when it cannot be read.
+
+    Raises:
+        ConfigError: unreadable, or in neither of the two.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the recipe {path} cannot be read: {reason_of(error)}",
-            hint=f"give the path of a TOML file, or one of the names {', '.join(list_recipes())}",
-        ) from error
+        raise ConfigError(f"the {what} {path} cannot be read: {reason_of(error)}", hint=hint) from error
     try:
-        table = cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
+        return cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
-        is_recipe = path.suffix in (".json", ".toml")
-        hint = HINT_SYNTAX if is_recipe else "a recipe is a TOML file; data.source in it names rows"
+        is_known = path.suffix in (".json", ".toml")
+        named = f"a {what} is a TOML file" + ("; data.source in it names rows" if what == "recipe" else "")
+        hint = HINT_SYNTAX if is_known else named
         raise ConfigError(
-            f"the recipe {path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}", hint=hint
+            f"the {what} {path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}", hint=hint
         ) from error
-    return parse_recipe(table, changes, where=str(path)).read_from(path.parent)
 
 
 def list_recipes() -> dict[str, Path]:
@@ -99,16 +111,22 @@ def parse_recipe(table: Mapping[str, object], changes: Sequence[str] = (), *, wh
     Raises:
         ConfigError: an unknown setting, or a value that is not usable.
     """
-    _check_changes(changes)
     merged = cast("TomlTable", json.loads(json.dumps(dict(table), default=str)))
+    _check_changes(changes)
     if any(change.strip().startswith("schedule.") for change in changes):
         merged.setdefault("schedule", [{"role": role} for role in ROLES])
-    for change in changes:
-        _apply(merged, change)
+    change_table(merged, changes)
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        raise _explain(error, where) from None
+        raise explain_settings(error, where, Recipe) from None
+
+
+def change_table(table: TomlTable, changes: Sequence[str]) -> None:
+    """Set "a.b=c" in a table, each of `changes` in turn. Raises ConfigError for what sets nothing."""
+    _check_changes(changes)
+    for change in changes:
+        _apply(table, change)
 
 
 def _check_changes(changes: object) -> None:
@@ -168,7 +186,13 @@ def _read_value(text: str) -> object:
         return text
 
 
-def _explain(error: ValidationError, where: str) -> ConfigError:
+def explain_settings(error: ValidationError, where: str, kind: type[BaseModel]) -> ConfigError:
+    """Say which setting is not usable, and what was meant.
+
+    Args:
+        where: the file's name in messages; "" for none.
+        kind: what the file holds.
+    """
     errors = error.errors()
     # A phase's table contains the recipe's, so that a wrong setting of the recipe is reported for the phase as well.
     # A misspelt name is unknown, and the one that was meant is missing: the first says more.
@@ -177,7 +201,7 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     place = [part for part in map(str, first["loc"]) if "[" not in part]  # the tag of a union
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
-        known = _names_beside(place)
+        known = _names_beside(kind, place)
         near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
         if place[-1] in RENAMED:
             near = [RENAMED[place[-1]]]
@@ -186,16 +210,15 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     rule = RULES.get((name, first["type"]), "")
     hint = HINTS.get(name, "")
     if not hint and first["type"] in ("model_type", "model_attributes_type") and place[:1] != ["schedule"]:
-        names = _names_beside([*place, ""])
+        names = _names_beside(kind, [*place, ""])
         hint = f"write {name} = {{ {names[0]} = ... }}; there are {', '.join(names)}"
     if not hint and name and first["type"] != "missing":
-        hint = f'change it in the recipe, or with `changes=["{name}=..."]`' if where else f"give another {name}"
+        hint = f'change it in the file, or with `changes=["{name}=..."]`' if where else f"give another {name}"
     return ConfigError(f"{f'{where}: ' if where else ''}{explain_fault(first, rule)}", hint=hint)
 
 
-def _names_beside(place: Sequence[str]) -> list[str]:
+def _names_beside(model: type[BaseModel], place: Sequence[str]) -> list[str]:
     """The known settings of the table in which an unknown one was found."""
-    model: type[BaseModel] = Recipe
     for part in place[:-1]:
         if part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation) or model

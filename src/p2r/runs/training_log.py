@@ -47,6 +47,7 @@ class Step(LogRow):
     terms: mean of each reward term.
     policy, kl, entropy, clip_share, ratio: means over the response tokens; kl and entropy in nats.
     num_learned_tokens: tokens of replies that a supervised step learned; its loss is their mean negative log-prob.
+    num_trained_tokens: tokens of prompts and replies in all passes of the update; 0 in logs from before it was counted.
     grad_norm: before clipping.
     sampler_diff, sampler_diff_max: mean and largest absolute difference between the probabilities of a token in
         training, before the first update, and in sampling. sampler_ratio: their mean ratio, training / sampling.
@@ -66,6 +67,7 @@ class Step(LogRow):
     num_truncated: int = 0
     num_generated_tokens: int = 0
     num_learned_tokens: int = 0
+    num_trained_tokens: int = 0
     mean_length: float | None = None
     max_length: int = 0
     dead_groups: float | None = None

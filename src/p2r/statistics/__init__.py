@@ -17,15 +17,19 @@ from p2r.statistics.intervals import (
 )
 from p2r.statistics.paired_tests import correct_holm, mcnemar, permute_clusters
 from p2r.statistics.power import find_detectable_difference
+from p2r.statistics.two_levels import Estimate, Part, estimate
 
 __all__ = [
     "Difference",
+    "Estimate",
     "Interval",
+    "Part",
     "bootstrap_mean",
     "bound_mean",
     "compare_pairs",
     "correct_holm",
     "effective_size",
+    "estimate",
     "find_detectable_difference",
     "mcnemar",
     "mean_of",

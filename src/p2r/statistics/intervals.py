@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from p2r.errors import count_nouns
-from p2r.statistics.solve import find_root, find_t, find_z
+from p2r.statistics.solve import find_root, find_student, find_z
 from p2r.types import Frozen
 
 
@@ -144,8 +144,7 @@ def effective_size(values: Sequence[float], clusters: Sequence[str] | None = Non
     alone = sum((value - mean) ** 2 for value in values)
     together = float(((totals - mean * counts) ** 2).sum()) * num_clusters / max(1, num_clusters - 1)
     effect = min(max(together / alone, 1.0), most) if alone > 0 else most
-    z = find_z(0.95)
-    return num / effect * (z / find_t(z, max(1, num_clusters - 1))) ** 2
+    return num / effect * (find_z(0.95) / find_student(0.95, max(1, num_clusters - 1))) ** 2
 
 
 def bootstrap_mean(

@@ -60,6 +60,7 @@ class UpdateReport:
     num_tokens: response tokens that went through the model.
     num_packed_tokens, num_predictors, num_patches: of one pass over the batch, through the language model, its head and
         the vision tower.
+    num_trained_tokens: packed tokens of all passes.
     num_micro_batches: of this process.
     entropy: in the first pass over the batch.
     sampler: the distance between the first pass and what the sampler found; None where it did not tell its log-probs.
@@ -76,6 +77,7 @@ class UpdateReport:
     num_packed_tokens: int
     num_predictors: int
     num_patches: int
+    num_trained_tokens: int
     num_micro_batches: int
     sampler: SamplerGap | None = None
 
@@ -163,6 +165,7 @@ def update_policy(
         num_packed_tokens=num_packed,
         num_predictors=num_predictors,
         num_patches=num_patches,
+        num_trained_tokens=num_passes * num_packed,
         num_micro_batches=len(micros),
     )
 

@@ -23,7 +23,7 @@ from p2r.training.watch.metrics import describe_groups, measure_step, quote_grou
 from p2r.training.watch.probe import describe_probe
 from tests.fakes.training import make_recipe, make_sample
 
-REPORT = UpdateReport(0.5, 0.4, 0.1, 1.25, 0.0, 1.0, 2.0, 10, 20, 15, 30, 1)
+REPORT = UpdateReport(0.5, 0.4, 0.1, 1.25, 0.0, 1.0, 2.0, 10, 20, 15, 30, 60, 1)
 
 
 def make_group(*rewards: float | None) -> Group:

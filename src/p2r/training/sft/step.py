@@ -69,6 +69,7 @@ async def take_sft_step(
         num_rows=len(rows),
         num_failed_rows=len(rows) - int(num_learned_from),
         num_learned_tokens=0 if report is None else report.num_learned,
+        num_trained_tokens=0 if report is None else report.num_tokens,
         lr=rate,
         loss=None if report is None else report.loss,
         grad_norm=None if report is None else report.grad_norm,

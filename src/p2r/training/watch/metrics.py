@@ -99,6 +99,7 @@ def measure_step(
         num_truncated=sum(not rollout.ended for rollout in rollouts),
         num_generated_tokens=sum(rollout.num_tokens for rollout in rollouts),
         num_learned_tokens=0,
+        num_trained_tokens=0 if report is None else report.num_trained_tokens,
         mean_length=mean_of([rollout.num_tokens for rollout in rollouts]),
         max_length=max((rollout.num_tokens for rollout in rollouts), default=0),
         dead_groups=mean_of([group.is_dead for group in groups]),
@@ -186,7 +187,7 @@ def time_step(learner: Learner, watch: Stopwatch, stats: RolloutStats, report: U
         return timing
     num_updates = learner.phase.optimizer.updates_per_batch
     learning = watch.total - watch.seconds["rollout"]
-    timing["trained_tokens_per_second"] = round(num_updates * report.num_packed_tokens / max(learning, 1e-9), 1)
+    timing["trained_tokens_per_second"] = round(report.num_trained_tokens / max(learning, 1e-9), 1)
     if peak is not None:
         done = count_update_flops(
             learner.policy,

@@ -1,0 +1,149 @@
+"""`p2r study`: claims, the arms that test them, and what came of it; resumable."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.screen import make_console, print_tables
+from p2r.errors import count_nouns
+from p2r.evaluation.tables import write_tables
+from p2r.report.kit.page import write_page
+from p2r.studies.measure import Reader
+from p2r.studies.page import build_study_page
+from p2r.studies.plan import tabulate_plan
+from p2r.studies.run import JobState, count_by_status, log_of, run_study
+from p2r.studies.study import Study, load_study
+from p2r.studies.tables import list_tables, tabulate_claims
+from p2r.studies.verdicts import judge_claims
+
+PAGE_NAME = "study"
+MOST_LINES = 24
+
+STUDY_EXAMPLES = """
+**Examples**
+
+- `p2r study recipes/study/paper_in_miniature.toml --quick` (a small version, in about 15 minutes)
+
+- `p2r study recipes/study/paper_in_miniature.toml --jobs 2`
+
+- `p2r study recipes/study/paper_in_miniature.toml --resume` (continues what was stopped, or does what was added)
+
+- `p2r study recipes/study/paper_4b.toml --plan`
+"""
+
+
+def study(
+    path: Annotated[str, typer.Argument(metavar="STUDY", help="The TOML file of a study.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a setting of the study. Repeatable.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the study in its folder.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Train and ask so many arms side by side.")] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run the small version that the study describes, in a folder of its own.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the jobs, and what each arm costs. Nothing is trained.")
+    ] = False,
+    page_only: Annotated[
+        bool, typer.Option("--page-only", help="Write the page and the tables of what is there. Nothing is run.")
+    ] = False,
+) -> None:
+    """Train and ask all arms of a study, and judge the claims that it states.
+
+    Each job is a `p2r` command, whose output is in the folder logs/. The same command with --resume continues a study
+    that was stopped, and runs only what is missing.
+    """
+    settings = load_study(path, changes or ())
+    settings = settings.make_quick() if quick else settings
+    if plan:
+        print_tables(tabulate_plan(settings))
+        return
+    command = shlex.join(
+        ["p2r", "study", path, *(part for each in changes or () for part in ("--set", each)), *(["--quick"] * quick)]
+    )
+    console = make_console(stderr=True)
+    states: Sequence[JobState] = ()
+    try:
+        if not page_only:
+            with _Board(console) as board:
+                states = run_study(settings, resume=resume, num_jobs=jobs, on_change=board.show)
+    except KeyboardInterrupt:
+        print_error(f"interrupted; what is finished is kept in {settings.out}", "continue it with `resume=True`")
+        raise typer.Exit(INTERRUPTED) from None
+    page = _write(settings, command, console)
+    for state in states:
+        if state.status == "failed":
+            print_error(f"{state.job.name} failed: {state.reason}", f"see {log_of(settings.out, state.job)}")
+    print(page)
+    if any(state.status in ("failed", "blocked") for state in states):
+        blocked = count_by_status(states).get("blocked", 0)
+        waiting = f"; {count_nouns(blocked, 'job that needs it was', 'jobs that need them were')} left" if blocked else ""
+        print_error(f"some jobs failed{waiting}", "mend the cause, and continue with `resume=True`")
+        raise typer.Exit(1)
+
+
+def _write(settings: Study, command: str, console: Console) -> Path:
+    """Write the page and the tables, and print the claims."""
+    path = settings.out / f"{PAGE_NAME}.html"
+    write_page(path, build_study_page(settings, command=f"{command} --page-only"))
+    reader = Reader(settings)
+    judged = judge_claims(settings, reader)
+    write_tables(settings.out, PAGE_NAME, list_tables(settings, reader, judged))
+    if judged:
+        print_tables([tabulate_claims(judged)])
+    console.print(f"all tables: {settings.out / PAGE_NAME}.md, .tex and .json", markup=False, soft_wrap=True)
+    return path
+
+
+class _Board:
+    """A table of the jobs on a terminal; elsewhere a line when a job begins or ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._told: dict[str, str] = {}
+
+    def __enter__(self) -> _Board:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def show(self, states: Sequence[JobState]) -> None:
+        for state in states:
+            before = self._told.get(state.job.name)
+            if state.status != before:
+                self._told[state.job.name] = state.status
+                if before is not None or state.status in ("running", "failed"):
+                    reason = f": {state.reason}" if state.status == "failed" and state.reason else ""
+                    self._console.print(f"{state.job.name}: {state.status}{reason}", markup=False, soft_wrap=True)
+        if self._console.is_terminal:
+            self._live.update(_draw_board(states), refresh=True)
+
+
+def _draw_board(states: Sequence[JobState]) -> RichTable:
+    """How many jobs have each status, and those that run, with the next ones."""
+    counts = ", ".join(f"{count} {status}" for status, count in count_by_status(states).items())
+    table = RichTable(box=None, padding=(0, 1), title=Text(counts), title_justify="left", show_header=False)
+    running = [state for state in states if state.status == "running"]
+    others = [state for state in states if state.status in ("waiting", "failed", "blocked")]
+    for state in [*running, *others][:MOST_LINES]:
+        done = state.progress
+        total = "" if done.total is None else f" of {done.total}"
+        table.add_row(Text(state.job.name), Text(state.status), Text(f"{done.done}{total}" if done.done else ""))
+    return table

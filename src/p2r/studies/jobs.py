@@ -1,0 +1,257 @@
+"""The jobs of a study: an arm that is trained with a seed, or an arm that is asked questions; each one `p2r` command.
+
+Whether a job is finished is read from the folder that its command writes, never from a list of our own. So a kill loses
+nothing, arms and seeds can be added later, and a job can be run by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2r.config import Recipe
+from p2r.errors import StorageError
+from p2r.modes import MODES, Mode
+from p2r.runs.evaluation import Run, read_run
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import read_training_run
+from p2r.studies.study import Cell, Questions, Study
+
+ARMS_FOLDER, ANSWERS_FOLDER, LOGS_FOLDER = "arms", "answers", "logs"
+BESIDE = "+"
+"""Stands between the arm that perceives and the one that answers, in names."""
+FREE_SETTINGS = {"out"}
+"""Settings of a recipe that may be others when a study has moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is. total: None while nobody knows. num_failed: questions that failed."""
+
+    done: int
+    total: int | None
+    is_finished: bool
+    num_failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """An arm that is trained with a seed. start: the job that leaves the checkpoint that it starts from."""
+
+    name: str
+    arm: str
+    seed: int
+    folder: Path
+    recipe: Recipe
+    recipe_file: str
+    changes: tuple[str, ...]
+    num_processes: int
+    start: str | None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self.start is None else (self.start,)
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of `p2r`."""
+        sets = [part for change in self.changes for part in ("--set", change)]
+        several = [] if self.num_processes == 1 else ["--processes", str(self.num_processes)]
+        return ["train", self.recipe_file, *sets, *several, *(["--resume"] if self.has_begun() else [])]
+
+    def look(self) -> Progress:
+        """See how far it is.
+
+        Raises:
+            StorageError: the folder holds a run with other settings, or a broken log.
+        """
+        planned = [phase.steps for phase in self.recipe.phases()]
+        total = sum(each for each in planned if each is not None) if None not in planned else None
+        if not self.has_begun():
+            return Progress(0, total, is_finished=False)
+        run = read_training_run(self.folder)
+        ours, theirs = (each.model_dump(mode="json", exclude=FREE_SETTINGS) for each in (self.recipe, run.recipe))
+        if run.is_finished and ours != theirs:
+            names = ", ".join(name for name in ours if ours[name] != theirs.get(name))
+            raise StorageError(
+                f"{self.folder} was trained with other settings of {names} than arm {self.arm} has now",
+                hint="give the arm another name, or move the folder away to train it again",
+            )
+        return Progress(len(run.steps), total, run.is_finished)
+
+    def has_begun(self) -> bool:
+        """Whether its folder holds a run."""
+        return (self.folder / RECIPE_FILE).is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class AskJob:
+    """Questions that an arm is asked with a seed, in all modes that something needs.
+
+    seed: None where nothing is trained.
+    model, perceiver_model: as in `p2r eval`.
+    """
+
+    name: str
+    evaluation: str
+    arm: str
+    perceiver: str | None
+    seed: int | None
+    modes: tuple[Mode, ...]
+    folder: Path
+    model: str
+    perceiver_model: str | None
+    questions: Questions
+    needs: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of `p2r`."""
+        asked = self.questions
+        named: list[tuple[str, object]] = [
+            ("--model", self.model),
+            ("--perceiver-model", self.perceiver_model),
+            *(("--mode", mode) for mode in self.modes),
+            ("--limit", asked.num),
+            ("--seed", asked.seed),
+            ("--split", asked.split),
+            ("--boxes", asked.boxes),
+            ("--images", asked.images),
+            ("--prompts", asked.prompts),
+            ("--num-at-once", asked.num_at_once),
+            ("--max-pixels", asked.max_pixels),
+            ("--out", self.folder),
+        ]
+        return ["eval", asked.benchmark, *(part for flag, value in named if value is not None for part in (flag, str(value)))]
+
+    def look(self) -> Progress:
+        """See how far it is. Raises StorageError for a broken run."""
+        runs = [self.read(mode) for mode in self.modes]
+        known = [run for run in runs if run is not None]
+        total = sum(len(run.facts) for run in known) if len(known) == len(runs) else None
+        if total is None and self.questions.num is not None:
+            total = self.questions.num * len(self.modes)
+        done = sum(len(run.traces) for run in known)
+        num_failed = sum(len(run.failures) for run in known)
+        is_whole = len(known) == len(runs) and all(set(run.facts) == set(run.traces) for run in known)
+        return Progress(done, total, is_whole and not num_failed, num_failed)
+
+    def read(self, mode: Mode) -> Run | None:
+        """The run of a mode; None while there is none."""
+        found = sorted(self.folder.glob(f"*/{mode}/samples.jsonl"))
+        return read_run(found[0].parent) if found else None
+
+
+Job = TrainJob | AskJob
+
+
+def list_jobs(study: Study) -> list[Job]:
+    """Every job, in an order in which each comes after those that it needs."""
+    return [*list_trainings(study), *list_askings(study)]
+
+
+def list_trainings(study: Study) -> list[TrainJob]:
+    """The arms that something needs, with their seeds; an arm that others start from comes first."""
+    needed: dict[str, None] = {}
+    charted = [name for chart in study.curves for name in chart.arms]
+    for cell in study.list_cells():
+        charted += [cell.arm, *([cell.perceiver] if cell.perceiver else [])]
+
+    def add(name: str) -> None:
+        arm = study.arms[name]
+        if (other := arm.of or arm.start) is not None:
+            add(other)
+        if arm.recipe is not None:
+            needed.setdefault(name)
+
+    for name in charted:
+        add(name)
+    return [_make_training(study, name, seed) for name in needed for seed in study.seeds_of(name)]
+
+
+def list_askings(study: Study) -> list[AskJob]:
+    """Who is asked what: one job for each evaluation, arm, perceiver and seed, with all modes."""
+    modes: dict[tuple[str, str, str | None], set[Mode]] = {}
+    for cell in study.list_cells():
+        modes.setdefault(who_is_asked(cell), set()).add(cell.mode)
+    return [
+        make_asking(study, *key, seed, tuple(mode for mode in MODES if mode in own))
+        for key, own in modes.items()
+        for seed in list_seeds(study, key[1], key[2])
+    ]
+
+
+def who_is_asked(cell: Cell) -> tuple[str, str, str | None]:
+    """What cells of one job have in common: the evaluation, the arm, and the perceiver if it is another."""
+    return cell.evaluation, cell.arm, cell.perceiver if cell.perceiver != cell.arm else None
+
+
+def list_seeds(study: Study, arm: str, perceiver: str | None) -> Sequence[int | None]:
+    """The seeds with which an arm is asked; [None] where nothing is trained. Two trained arms go together by seed."""
+    own = study.seeds_of(arm)
+    others = study.seeds_of(perceiver) if perceiver is not None else ()
+    if own and others:
+        return [seed for seed in own if seed in others]
+    return own or others or [None]
+
+
+def make_asking(
+    study: Study, evaluation: str, arm: str, perceiver: str | None, seed: int | None, modes: tuple[Mode, ...]
+) -> AskJob:
+    """The job that asks an arm with a seed."""
+    who = arm if perceiver is None else perceiver + BESIDE + arm
+    part = "" if seed is None else f"seed-{seed}"
+    needs = [find_training(study, name, seed) for name in (arm, perceiver) if name is not None]
+    return AskJob(
+        name="/".join(filter(None, (evaluation, who, part))),
+        evaluation=evaluation,
+        arm=arm,
+        perceiver=perceiver,
+        seed=seed,
+        modes=modes,
+        folder=study.out / ANSWERS_FOLDER / evaluation / who / part,
+        model=find_checkpoint(study, arm, seed),
+        perceiver_model=None if perceiver is None else find_checkpoint(study, perceiver, seed),
+        questions=study.evaluations[evaluation],
+        needs=tuple(dict.fromkeys(name for name in needs if name is not None)),
+    )
+
+
+def find_checkpoint(study: Study, arm: str, seed: int | None) -> str:
+    """The model that an arm is with a seed, as `load_model` takes it."""
+    found = study.arms[arm]
+    if found.checkpoint is not None:
+        return found.checkpoint
+    assert seed is not None, f"the arm {arm!r} is trained, and was asked without a seed"
+    if found.of is not None:
+        return str(find_folder(study, found.of, seed) / str(found.phase))
+    return str(find_folder(study, arm, seed) / _make_training(study, arm, seed).recipe.phases()[-1].name)
+
+
+def find_folder(study: Study, arm: str, seed: int) -> Path:
+    """The folder of an arm's training run."""
+    return study.out / ARMS_FOLDER / arm / f"seed-{seed}"
+
+
+def find_training(study: Study, arm: str, seed: int | None) -> str | None:
+    """The name of the job that trains an arm; None where nothing is trained."""
+    if not study.seeds_of(arm):
+        return None
+    return f"{study.arms[arm].of or arm}/seed-{seed}"
+
+
+def _make_training(study: Study, name: str, seed: int) -> TrainJob:
+    arm, folder = study.arms[name], find_folder(study, name, seed)
+    source = None if arm.start is None else find_checkpoint(study, arm.start, seed)
+    return TrainJob(
+        name=f"{name}/seed-{seed}",
+        arm=name,
+        seed=seed,
+        folder=folder,
+        recipe=study.recipe_of(name, seed, folder, source),
+        recipe_file=study.find_recipe(name),
+        changes=tuple(study.list_changes(name, seed, folder, source)),
+        num_processes=arm.num_processes,
+        start=None if arm.start is None else find_training(study, arm.start, seed),
+    )

@@ -1,0 +1,151 @@
+"""From the answers on disk to numbers: each cell's values by seed and question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from p2r.boxes import hits, mean_best_iou
+from p2r.evaluation.cost import measure_cost
+from p2r.evaluation.metrics import saw_all_evidence
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, score_run
+from p2r.modes import LOOKING
+from p2r.statistics import Part, mean_of
+from p2r.studies.jobs import BESIDE, list_seeds, make_asking, who_is_asked
+from p2r.studies.study import Cell, Measure, Study
+
+
+@dataclass(frozen=True, slots=True)
+class CellValues:
+    """What is known about a cell.
+
+    seeds: those with answers, in the order of the rows of `values_SQ`; (None,) where nothing is trained.
+    num_seeds_planned: how many there will be.
+    values_SQ: NaN where a question failed, was not judged, or has no such measure.
+    chance: the mean accuracy of guessing; None for other measures, and where nobody states it.
+    trained_as: the arms whose training gave the checkpoints; cells of two phases of one arm share its seeds.
+    """
+
+    cell: Cell
+    trained_as: str
+    seeds: tuple[int | None, ...]
+    num_seeds_planned: int
+    values_SQ: np.ndarray
+    clusters_Q: tuple[str, ...]
+    chance: float | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a value of each seed."""
+        return bool(self.seeds) and not np.isnan(self.values_SQ).all(axis=1).any()
+
+    @property
+    def num_failed(self) -> int:
+        """Questions without a value, over all seeds."""
+        return int(np.isnan(self.values_SQ).sum())
+
+    def as_part(self, weight: float) -> Part:
+        """The cell as a part of a weighted sum."""
+        trained = "" if self.seeds == (None,) else f"{self.trained_as} {self.seeds}"
+        questions = f"{self.cell.evaluation}/{self.cell.category}"
+        return Part(weight, self.values_SQ, trained, questions, self.clusters_Q, self._find_span())
+
+    def _find_span(self) -> float:
+        """The most by which two values can differ: 1 for a share, what was seen for others."""
+        if self.cell.measure in _COUNTED:
+            return float(np.nanmax(self.values_SQ) - np.nanmin(self.values_SQ))
+        return 1.0
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads each run once."""
+
+    study: Study
+    _runs: dict[tuple[str, str, str | None, int | None, str], ScoredRun | None] = field(
+        default_factory=dict[tuple[str, str, str | None, int | None, str], "ScoredRun | None"]
+    )
+
+    def read(self, cell: Cell, seed: int | None) -> ScoredRun | None:
+        """The run that a cell is about, judged; None while there is none."""
+        key = (*who_is_asked(cell), seed, cell.mode)
+        if key not in self._runs:
+            run = make_asking(self.study, *who_is_asked(cell), seed, (cell.mode,)).read(cell.mode)
+            self._runs[key] = None if run is None else score_run(run)
+        return self._runs[key]
+
+    def values_of(self, cell: Cell) -> CellValues:
+        """A cell's values, of the seeds that have been asked so far."""
+        planned = list_seeds(self.study, cell.arm, cell.perceiver)
+        runs = {seed: run for seed in planned if (run := self.read(cell, seed)) is not None}
+        facts = next((run.facts for run in runs.values()), {})
+        names = [name for name, fact in facts.items() if cell.category in ("", fact.category)]
+        measure = MEASURES[cell.measure]
+        rows = [_measure_run(run, names, measure, needs_looking=cell.measure in _OF_BOXES) for run in runs.values()]
+        asked = [row for run in list(runs.values())[:1] for row in run.rows if row.facts.sample_id in set(names)]
+        return CellValues(
+            cell=cell,
+            trained_as=self._name_training(cell),
+            seeds=tuple(runs),
+            num_seeds_planned=len(planned),
+            values_SQ=np.array(rows, dtype=float).reshape(len(runs), len(names)),
+            clusters_Q=tuple(facts[name].cluster for name in names),
+            chance=chance_of(asked) if cell.measure == "accuracy" and asked else None,
+        )
+
+    def _name_training(self, cell: Cell) -> str:
+        names = [cell.arm] if cell.perceiver is None else [cell.perceiver, cell.arm]
+        roots = [self.study.arms[name].of or name for name in names if self.study.seeds_of(name)]
+        return BESIDE.join(dict.fromkeys(roots))
+
+
+def _measure_run(
+    run: ScoredRun, names: Sequence[str], measure: Callable[[ScoredRow, str], float | None], *, needs_looking: bool
+) -> list[float]:
+    """The value of each question; NaN where there is none."""
+    rows = {row.facts.sample_id: row for row in run.rows}
+    looks = run.settings.mode in LOOKING
+
+    def value(name: str) -> float:
+        row = rows.get(name)
+        if row is None or row.trace.failure is not None or (needs_looking and not looks):
+            return math.nan
+        found = measure(row, run.scorers[0])
+        return math.nan if found is None else float(found)
+
+    return [value(name) for name in names]
+
+
+def _accuracy(row: ScoredRow, scorer: str) -> float | None:
+    return float(row.verdicts[scorer].correct) if scorer in row.verdicts else None  # pyright: ignore[reportArgumentType]
+
+
+def _of_gold(measure: Callable[[ScoredRow], float]) -> Callable[[ScoredRow, str], float | None]:
+    """A measure that needs boxes, and gold boxes to compare them with."""
+    return lambda row, _: measure(row) if row.facts.gold_boxes and row.trace.perception is not None else None
+
+
+def _count_tokens(row: ScoredRow, _: str) -> float | None:
+    return measure_cost([row]).tokens
+
+
+MEASURES: Mapping[Measure, Callable[[ScoredRow, str], float | None]] = {
+    "accuracy": _accuracy,
+    "hit rate": _of_gold(lambda row: hits(row.trace.boxes, row.facts.gold_boxes)),
+    "in crops": _of_gold(lambda row: saw_all_evidence(row.trace, row.facts.gold_boxes)),
+    "IoU": _of_gold(lambda row: mean_best_iou(row.trace.boxes, row.facts.gold_boxes)),
+    "boxes": lambda row, _: None if row.trace.perception is None else len(row.trace.boxes),
+    "box size": lambda row, _: mean_of([box.area for box in row.trace.boxes]),
+    "tokens": _count_tokens,
+}
+"""Each measure of a question, by the name that a study gives it; see `p2r.evaluation.metrics.Summary`.
+
+"box size" is the mean area of the boxes as a share of the image; "tokens" are those read and written for the answer.
+"""
+_OF_BOXES: frozenset[Measure] = frozenset({"hit rate", "in crops", "IoU", "boxes", "box size"})
+_COUNTED: frozenset[Measure] = frozenset({"boxes", "tokens"})
+IN_POINTS: frozenset[Measure] = frozenset({"accuracy", "hit rate", "in crops"})
+"""Measures that are shares of questions, and printed in per cent."""

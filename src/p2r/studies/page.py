@@ -1,0 +1,219 @@
+"""A study as one HTML page: its claims with their verdicts, its tables, and its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from markupsafe import Markup
+
+from p2r.errors import count_nouns
+from p2r.evaluation.tables import Table
+from p2r.report.kit.interval_chart import IntervalRow, draw_intervals
+from p2r.report.kit.line_chart import NUM_COLORS, AxisSpan, Curve, CurvePoint, draw_curves
+from p2r.report.kit.page import Headline, render_page
+from p2r.report.kit.scatter_chart import Point, draw_scatter
+from p2r.runs.training import TrainingRun, read_training_run
+from p2r.runs.training_log import value_of
+from p2r.statistics import estimate, mean_of
+from p2r.studies.costs import measure_costs, tabulate_costs
+from p2r.studies.jobs import list_jobs, list_trainings
+from p2r.studies.measure import IN_POINTS, Reader
+from p2r.studies.study import CostChart, CurveChart, Measure, Study
+from p2r.studies.tables import (
+    show_difference,
+    show_expectation,
+    tabulate_cells,
+    tabulate_claims,
+    tabulate_objections,
+)
+from p2r.studies.verdicts import JudgedClaim, judge_claims
+
+KINDS: Mapping[str, str] = {"holds": "holds", "fails": "fails", "undecided": "open", "not measured yet": "open"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimView:
+    """A claim, ready for the page."""
+
+    says: str
+    source: str
+    verdict: str
+    found: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChartView:
+    """A chart, ready for the page. legend: the arms, in the order of their colors."""
+
+    title: str
+    note: str
+    drawing: Markup
+    legend: Sequence[str] = ()
+
+
+def build_study_page(study: Study, *, command: str) -> str:
+    """The page as HTML, of what is there so far.
+
+    Args:
+        command: makes it again.
+    """
+    reader = Reader(study)
+    judged = judge_claims(study, reader)
+    tables: list[Table] = []
+    for each in study.tables:
+        tables.append(tabulate_cells(each, reader))
+        if each.paper is not None:
+            tables.append(Table(title=f"{each.title}: the paper", columns=each.paper.columns, rows=each.paper.rows))
+    page = {
+        "headline": make_headline(study, judged, command),
+        "claims": [_view_claim(each) for each in judged],
+        "forests": list(_draw_forests(judged)),
+        "claim_tables": [tabulate_claims(judged)] if judged else [],
+        "objections": tabulate_objections(study, judged),
+        "tables": tables,
+        "curves": [view for chart in study.curves if (view := _draw_chart(study, chart)) is not None],
+        "costs": [view for chart in study.costs if (view := _draw_costs(chart, reader)) is not None],
+        "training": tabulate_costs(measure_costs(study)),
+        "jobs": _tabulate_jobs(study),
+    }
+    return render_page("study.html.j2", page)
+
+
+def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str) -> Headline:
+    """The head of the page: how many claims hold."""
+    counts = {verdict: sum(each.verdict == verdict for each in judged) for verdict in KINDS}
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    lede = " ".join(filter(None, [study.says, f"Of {count_nouns(len(judged), 'claim')}: {said}." if judged else ""]))
+    states = [(job, job.look()) for job in list_jobs(study)]
+    num_finished = sum(progress.is_finished for _, progress in states)
+    problems = ()
+    if num_finished < len(states):
+        problems = (f"{num_finished} of {count_nouns(len(states), 'job')} are finished: every number is preliminary.",)
+    return Headline(
+        title=study.title,
+        lede=lede,
+        facts=(
+            ("Arms", str(len(study.arms))),
+            ("Seeds", ", ".join(map(str, study.seeds))),
+            ("Questions", "; ".join(f"{name}: {each.num or 'all'}" for name, each in study.evaluations.items())),
+            ("Jobs", f"{num_finished} of {len(states)}"),
+        ),
+        footer=f"Made by `{command}`.",
+        problems=problems,
+    )
+
+
+def _view_claim(judged: JudgedClaim) -> ClaimView:
+    claim, found = judged.claim, judged.estimate
+    measure = claim.list_terms()[0][1].measure
+    text = f"Expected {show_expectation(claim)}; not measured yet."
+    if found is not None:
+        low, high = (show_difference(each, measure) for each in (found.interval.low, found.interval.high))
+        seeds = f"{count_nouns(found.num_seeds, 'seed')}, " if found.num_seeds else ""
+        text = (
+            f"Expected {show_expectation(claim)}; found {show_difference(found.mean, measure)} ({low} to {high}) with "
+            f"{seeds}{count_nouns(found.num_questions, 'question')}; "
+            f"{show_difference(found.detectable, measure).lstrip('+')} could have been seen."
+        )
+    return ClaimView(claim.says, claim.source, judged.verdict, text, KINDS[judged.verdict])
+
+
+def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[ChartView]:
+    """A chart of the claims about each kind of measure."""
+    kinds: dict[str, list[IntervalRow]] = {}
+    for each in judged:
+        measure: Measure = each.claim.list_terms()[0][1].measure
+        if (found := each.estimate) is None:
+            continue
+        factor, kind = (100, "points") if measure in IN_POINTS else (1, measure)
+        row = IntervalRow(
+            each.claim.name, factor * found.mean, factor * found.interval.low, factor * found.interval.high,
+            KINDS[each.verdict],
+        )  # fmt: skip
+        kinds.setdefault(kind, []).append(row)
+    for kind, rows in kinds.items():
+        title = "Differences, in points" if kind == "points" else f"Differences of {kind}"
+        yield ChartView(title, "with 95% intervals over seeds and questions", draw_intervals(rows, title))
+
+
+def _draw_chart(study: Study, chart: CurveChart) -> ChartView | None:
+    """A metric over the steps of some arms; None while nothing has been measured."""
+    curves: list[Curve] = []
+    longest: Sequence[tuple[str, int]] = ()
+    for color, arm in enumerate(chart.arms):
+        jobs = [job for job in list_trainings(study) if job.arm == arm and job.has_begun()]
+        runs = [read_training_run(job.folder) for job in jobs]
+        seeds = [points for run in runs if (points := _read_points(run, chart.metric))]
+        for points in seeds if len(seeds) > 1 else []:
+            curves.append(Curve(arm, color % NUM_COLORS, points, style="faint"))
+        if seeds:
+            steps = sorted({point.x for points in seeds for point in points})
+            means = [
+                CurvePoint(x, mean)
+                for x in steps
+                if (mean := mean_of([point.y for points in seeds for point in points if point.x == x])) is not None
+            ]
+            curves.append(Curve(arm, color % NUM_COLORS, means, has_dots=len(means) < 30))
+        for run in runs:
+            lengths = [(phase.name, phase.num_planned or len(phase.steps)) for phase in run.phases]
+            longest = max(longest, lengths, key=lambda each: sum(length for _, length in each))
+    if not curves:
+        return None
+    ends = list(accumulate((length for _, length in longest), initial=0))
+    same = len({_name_phases(study, arm) for arm in chart.arms}) == 1
+    parts = [AxisSpan(name, ends[place], ends[place + 1]) for place, (name, _) in enumerate(longest)]
+    if not same or not parts:
+        parts = [AxisSpan("", 0, max(ends[-1], 1))]
+    return ChartView(chart.title, "", draw_curves(curves, parts, chart.title, from_zero=False), chart.arms)
+
+
+def _name_phases(study: Study, arm: str) -> tuple[str, ...]:
+    job = next(job for job in list_trainings(study) if job.arm == arm)
+    return tuple(phase.name for phase in job.recipe.phases())
+
+
+def _read_points(run: TrainingRun, metric: str) -> list[CurvePoint]:
+    """A metric of the probes, or else of the steps, over the steps of the whole run."""
+    points: list[CurvePoint] = []
+    begin = 0
+    for phase in run.phases:
+        rows = phase.probes if any(value_of(row, metric) is not None for row in phase.probes) else phase.steps
+        for row in rows:
+            value = value_of(row, metric)
+            if value is not None:
+                points.append(CurvePoint(begin + row.step, value))
+        begin += phase.num_planned or len(phase.steps)
+    return points
+
+
+def _draw_costs(chart: CostChart, reader: Reader) -> ChartView | None:
+    """Accuracy against tokens; None while nothing has been measured."""
+    points: list[Point] = []
+    for line, cell in zip(chart.points, chart.list_cells(), strict=True):
+        accuracy = reader.values_of(cell.model_copy(update={"measure": "accuracy"}))
+        tokens = reader.values_of(cell.model_copy(update={"measure": "tokens"}))
+        if not (accuracy.is_known and tokens.is_known):
+            continue
+        shown, cost = estimate([accuracy.as_part(1.0)]), estimate([tokens.as_part(1.0)])
+        if shown is not None and cost is not None and cost.mean > 0:
+            low, high = max(0.0, shown.interval.low), min(1.0, shown.interval.high)
+            points.append(Point(line.name, cost.mean, shown.mean, low, high))
+    if not points:
+        return None
+    return ChartView(chart.title, "", draw_scatter(points, "tokens per answer", "accuracy, %"))
+
+
+def _tabulate_jobs(study: Study) -> Table:
+    """How far each job is."""
+    rows: list[tuple[str, ...]] = []
+    for job in list_jobs(study):
+        progress = job.look()
+        total = "?" if progress.total is None else str(progress.total)
+        state = "finished" if progress.is_finished else "begun" if progress.done else "not begun"
+        rows.append((job.name, state, f"{progress.done} of {total}", f"p2r {' '.join(job.command)}"))
+    return Table(
+        title="Jobs, with the commands that they are", columns=("job", "state", "done", "command"), rows=tuple(rows)
+    )

@@ -1,0 +1,263 @@
+"""Run a study's jobs side by side, each a `p2r` command in a process of its own, until none is left.
+
+A job whose command fails is tried once more when the others are through, because a server or a full disk may be back;
+jobs that need it wait. Each command runs under `keeper`, which ends it when this process has gone, however that ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from p2r.errors import StorageError
+from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
+from p2r.runs.training_log import read_rows
+from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
+from p2r.studies.study import Study
+from p2r.training import keeper
+from p2r.types import Frozen
+
+STUDY_FILE, SESSIONS_FILE = "study.json", "sessions.jsonl"
+LOOK_EVERY_S = 0.5
+MOST_TRIES = 2
+LAST_CHARS = 2000
+
+
+class JobSession(Frozen):
+    """A line of sessions.jsonl: one time that a job's command ran.
+
+    wall_s, processor_s: of the command and all that it started. exit_code: as a shell gives it; None after Ctrl-C.
+    """
+
+    job: str
+    started: str
+    wall_s: float
+    processor_s: float
+    exit_code: int | None
+
+
+@dataclass(slots=True)
+class JobState:
+    """A job, as far as it has come in this call.
+
+    status: "waiting", "running", "finished", "failed" or, because a job that it needs has failed, "blocked".
+    reason: the last line that a failed command said.
+    """
+
+    job: Job
+    progress: Progress
+    status: str = "waiting"
+    num_tries: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Running:
+    state: JobState
+    process: subprocess.Popen[bytes]
+    started: str
+    began: float = field(default_factory=time.monotonic)
+
+
+def run_study(
+    study: Study,
+    *,
+    resume: bool = False,
+    num_jobs: int = 1,
+    on_change: Callable[[Sequence[JobState]], None] | None = None,
+) -> list[JobState]:
+    """Train and ask everything that is missing.
+
+    Args:
+        resume: continue in a folder that an earlier call has written.
+        num_jobs: jobs side by side.
+        on_change: called with all jobs, about twice a second.
+
+    Returns:
+        Every job. Some have failed where something went wrong that another call may mend.
+
+    Raises:
+        StorageError: the folder holds a study and `resume` is off; another process is writing it; or a job's folder
+            was written with other settings.
+    """
+    folder = study.out
+    if (folder / STUDY_FILE).exists() and not resume:
+        raise StorageError(
+            f"{folder} holds a study already", hint="continue it with `resume=True`, or give another `out`"
+        )
+    with explain_write_errors(folder):
+        (folder / LOGS_FOLDER).mkdir(parents=True, exist_ok=True)
+    handle = lock_folder(folder)
+    try:
+        with explain_write_errors(folder):
+            replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
+        states = [JobState(job, job.look()) for job in list_jobs(study)]
+        for state in states:
+            keeper.end_recorded(_record_of(folder, state.job))  # one that a killed call has left
+            state.status = "finished" if state.progress.is_finished else "waiting"
+        with Log(folder / SESSIONS_FILE) as sessions:
+            _Scheduler(study, states, num_jobs, sessions, on_change or _ignore).run()
+        return states
+    finally:
+        unlock_folder(handle)
+
+
+def read_sessions(folder: Path) -> list[JobSession]:
+    """Read how long each job has taken. Raises StorageError for a broken line."""
+    return read_rows(folder / SESSIONS_FILE, JobSession)
+
+
+class _Scheduler:
+    """Starts jobs when what they need is there, and looks after them."""
+
+    def __init__(
+        self,
+        study: Study,
+        states: Sequence[JobState],
+        num_jobs: int,
+        sessions: Log,
+        on_change: Callable[[Sequence[JobState]], None],
+    ) -> None:
+        self._study, self._states, self._num_jobs = study, states, num_jobs
+        self._sessions, self._on_change = sessions, on_change
+        self._running: list[_Running] = []
+
+    def run(self) -> None:
+        try:
+            while True:
+                for state in self._choose():
+                    self._running.append(self._start(state))
+                    state.status = "running"
+                self._on_change(self._states)
+                if not self._running:
+                    break
+                time.sleep(LOOK_EVERY_S)
+                self._look()
+        finally:
+            self._end_all()
+        for state in self._states:
+            if state.status == "waiting":
+                state.status = "blocked"
+        self._on_change(self._states)
+
+    def _choose(self) -> list[JobState]:
+        """The jobs to start now: those that have not been tried first."""
+        by_name = {state.job.name: state for state in self._states}
+        ready = [
+            state
+            for state in self._states
+            if state.status == "waiting" and all(by_name[name].status == "finished" for name in state.job.needs)
+        ]
+        fresh = [state for state in ready if not state.num_tries]
+        return (fresh or ready)[: self._num_jobs - len(self._running)]
+
+    def _start(self, state: JobState) -> _Running:
+        job, folder = state.job, self._study.out
+        state.num_tries += 1
+        command = [sys.executable, "-m", "p2r", *job.command]
+        kept = [sys.executable, "-I", keeper.__file__, str(_record_of(folder, job)), *command]
+        with explain_write_errors(folder), log_of(folder, job).open("ab") as output:
+            process = subprocess.Popen(
+                kept,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "OMP_NUM_THREADS": str(self._study.threads)},
+                start_new_session=True,
+            )
+        return _Running(state, process, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+    def _look(self) -> None:
+        """Take in what has ended, and see how far the others are."""
+        for one in list(self._running):
+            state, before = one.state, _processor_seconds()
+            code = one.process.poll()
+            with contextlib.suppress(StorageError):  # a line that is just being written
+                state.progress = state.job.look()
+            if code is None:
+                continue
+            self._running.remove(one)
+            self._note(one, code, before)
+            state.progress = state.job.look()
+            if state.progress.is_finished:
+                state.status = "finished"
+                continue
+            state.reason = read_last_words(log_of(self._study.out, state.job))
+            state.status = "waiting" if state.num_tries < MOST_TRIES else "failed"
+
+    def _note(self, one: _Running, code: int | None, processor_before: float) -> None:
+        assert one.process.stdin is not None, "it was started with a pipe"
+        one.process.stdin.close()
+        self._sessions.write(
+            JobSession(
+                job=one.state.job.name,
+                started=one.started,
+                wall_s=round(time.monotonic() - one.began, 3),
+                processor_s=round(_processor_seconds() - processor_before, 3),
+                exit_code=code,
+            )
+        )
+
+    def _end_all(self) -> None:
+        """End what still runs, after Ctrl-C or an error: each command saves what it has, and is waited for."""
+        for one in self._running:
+            assert one.process.stdin is not None, "it was started with a pipe"
+            one.process.stdin.close()
+        for one in self._running:
+            before = _processor_seconds()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                one.process.wait(keeper.PATIENCE_S + 2)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(one.process.pid, signal.SIGKILL)
+            one.process.wait()
+            self._note(one, None, before)
+        self._running.clear()
+
+
+def read_last_words(log: Path) -> str:
+    """The last error that a command has printed, or else its last line; "" when it has said nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST_CHARS))
+            lines = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines()]
+    except OSError:
+        return ""
+    errors = [line for line in lines if re.match(r"\w*[Ee]rror: ", line)]
+    return (errors or [line for line in lines if line] or [""])[-1]
+
+
+def log_of(folder: Path, job: Job) -> Path:
+    """The file with the output of a job."""
+    return folder / LOGS_FOLDER / f"{job.name.replace('/', '.')}.log"
+
+
+def _record_of(folder: Path, job: Job) -> Path:
+    return folder / LOGS_FOLDER / f"{job.name.replace('/', '.')}.json"
+
+
+def _processor_seconds() -> float:
+    """Processor seconds of all processes that were started here and have ended, and of those that they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def count_by_status(states: Sequence[JobState]) -> Mapping[str, int]:
+    """How many jobs have each status."""
+    counts: dict[str, int] = {}
+    for state in states:
+        counts[state.status] = counts.get(state.status, 0) + 1
+    return counts

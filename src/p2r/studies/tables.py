@@ -1,0 +1,152 @@
+"""A study's tables: claims, cells laid out as the paper's, and objections with what the study says to each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from p2r.errors import count_nouns
+from p2r.evaluation.compare import show_p
+from p2r.evaluation.tables import MISSING, Table, show_number
+from p2r.statistics import estimate
+from p2r.studies.costs import measure_costs, tabulate_costs
+from p2r.studies.measure import IN_POINTS, CellValues, Reader
+from p2r.studies.study import Cell, Claim, Measure, Study, StudyTable
+from p2r.studies.verdicts import JudgedClaim
+
+
+def list_tables(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> list[Table]:
+    """Every table of a study, the claims first."""
+    tables = [tabulate_claims(judged)] if judged else []
+    for each in study.tables:
+        tables.append(tabulate_cells(each, reader))
+        if each.paper is not None:
+            tables.append(Table(title=f"{each.title}: the paper", columns=each.paper.columns, rows=each.paper.rows))
+    if study.objections:
+        tables.append(tabulate_objections(study, judged))
+    return [*tables, tabulate_costs(measure_costs(study))]
+
+
+def tabulate_claims(judged: Sequence[JudgedClaim]) -> Table:
+    """A row for each claim: what was expected, what was found, and the verdict."""
+    return Table(
+        title="Claims",
+        columns=(
+            "claim", "expected", "found", "95% interval", "seeds", "n", "p", "Holm", "p of each seed",
+            "could have seen", "verdict",
+        ),
+        rows=tuple(_claim_row(each) for each in judged),
+        notes=(
+            "The claims were stated before the runs. Found: the difference of the means over seeds and questions, in "
+            "points for shares. Interval and p hold both seeds and questions: both are drawn again, and few seeds "
+            "widen them by Student's quantile. p of each seed: McNemar's exact test on that seed's questions alone. "
+            "Holm: p after correction over all claims; a claim is decided when it is below 0.05. Could have seen: the "
+            "smallest difference that would have been found with 80% power.",
+        ),
+    )  # fmt: skip
+
+
+def _claim_row(judged: JudgedClaim) -> tuple[str, ...]:
+    claim, found = judged.claim, judged.estimate
+    measure = claim.list_terms()[0][1].measure
+    if found is None:
+        return (claim.name, show_expectation(claim), *[MISSING] * 8, judged.verdict)
+    missing = " so far" if judged.is_preliminary else ""
+    return (
+        claim.name,
+        show_expectation(claim),
+        show_difference(found.mean, measure),
+        f"{show_difference(found.interval.low, measure)} to {show_difference(found.interval.high, measure)}",
+        f"{found.num_seeds or MISSING}{missing}",
+        str(found.num_questions),
+        show_p(judged.p_value or 0.0),
+        show_p(judged.p_corrected or 0.0),
+        ", ".join(show_p(p) for _, p in judged.seed_p_values) or MISSING,
+        show_difference(found.detectable, measure).lstrip("+"),
+        judged.verdict,
+    )
+
+
+def tabulate_cells(table: StudyTable, reader: Reader) -> Table:
+    """A table of means, each with its interval, questions and seeds."""
+    rows: list[tuple[str, ...]] = []
+    values = [[reader.values_of(cell) for cell in row] for row in table.list_cells()]
+    for line, row in zip(table.rows, values, strict=True):
+        rows.append((line.name, *(show_cell(each) for each in row)))
+    cells = [each for row in values for each in row]
+    chances = {f"{100 * each.chance:.1f}%" for each in cells if each.chance is not None}
+    notes = [table.note] if table.note else []
+    notes.append("Each cell: the mean, and its 95% interval over seeds and questions.")
+    notes.append(_describe_sizes(cells))
+    if chances:
+        notes.append(f"Guessing reaches {' to '.join(sorted(chances)[:: max(1, len(chances) - 1)])}.")
+    if num_failed := sum(each.num_failed for each in cells if each.cell.measure == "accuracy"):
+        notes.append(f"{count_nouns(num_failed, 'answer')} failed, and are neither right nor wrong.")
+    return Table(
+        title=table.title, columns=("", *(column.name for column in table.columns)), rows=tuple(rows), notes=tuple(notes)
+    )
+
+
+def _describe_sizes(cells: Sequence[CellValues]) -> str:
+    """Say how many questions and seeds the cells have."""
+    questions = sorted({each.values_SQ.shape[1] for each in cells if each.seeds})
+    seeds = sorted({len(each.seeds) for each in cells if each.seeds not in ((), (None,))})
+    parts = [f"n is {' to '.join(map(str, dict.fromkeys((questions[0], questions[-1]))))}"] if questions else []
+    if seeds:
+        parts.append(f"trained arms have {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds")
+    if unfinished := sum(len(each.seeds) < each.num_seeds_planned for each in cells):
+        parts.append(f"{count_nouns(unfinished, 'cell lacks', 'cells lack')} some seed so far")
+    return f"{'; '.join(parts)}." if parts else "Nothing has been measured yet."
+
+
+def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:
+    """What readers have doubted, and what the study says to it."""
+    by_name = {each.claim.name: each for each in judged}
+    rows = [
+        (objection.says if place == 0 else "", by_name[name].claim.says, by_name[name].verdict)
+        for objection in study.objections
+        for place, name in enumerate(objection.claims)
+    ]
+    return Table(title="Objections", columns=("objection", "what was tested", "verdict"), rows=tuple(rows))
+
+
+def show_expectation(claim: Claim) -> str:
+    """What a claim expects, such as "more than +3.0"."""
+    measure = claim.list_terms()[0][1].measure
+    margin = show_difference(claim.margin, measure)
+    return {
+        "more": f"more than {margin if claim.margin else '0'}",
+        "less": f"less than {'-' + margin.lstrip('+') if claim.margin else '0'}",
+        "alike": f"within {margin.lstrip('+')}",
+    }[claim.expects]
+
+
+def show_difference(value: float, measure: Measure) -> str:
+    """A difference, in points for shares."""
+    if measure in IN_POINTS:
+        return f"{round(100 * value, 1) + 0.0:+.1f}"
+    return f"{value:+.0f}" if measure == "tokens" else f"{value:+.3f}"
+
+
+def show_mean(value: float, measure: Measure) -> str:
+    """A mean, in per cent for shares."""
+    if measure in IN_POINTS:
+        return f"{100 * value:.1f}%"
+    return show_number(value, 0 if measure == "tokens" else 3)
+
+
+def show_cell(values: CellValues) -> str:
+    """A mean with its interval; a dash while there is none."""
+    found = estimate([values.as_part(1.0)]) if values.is_known else None
+    if found is None:
+        return MISSING
+    most = 1.0 if values.cell.measure in IN_POINTS else math.inf
+    ends = (max(0.0, found.interval.low), min(most, found.interval.high))
+    low, high = (show_mean(each, values.cell.measure).rstrip("%") for each in ends)
+    return f"{show_mean(found.mean, values.cell.measure)} [{low}, {high}]"
+
+
+def name_cell(cell: Cell) -> str:
+    """Who is asked what, for people."""
+    who = cell.arm if cell.perceiver is None else f"{cell.perceiver} perceives, {cell.arm} answers"
+    return f"{who}, {cell.mode}, {cell.evaluation}{f', {cell.category}' if cell.category else ''}"

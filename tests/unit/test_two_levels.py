@@ -1,0 +1,162 @@
+"""Means over seeds and questions: their intervals hold both, and tests are as strict as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2r.statistics import Part, estimate, wilson
+from p2r.statistics.solve import find_student, find_z
+
+
+def draw_answers(draw: np.random.Generator, num_seeds: int, skill_Q: np.ndarray, spread: float) -> np.ndarray:
+    """Right answers (S, Q) of seeds whose skill differs by `spread` logits."""
+    logits = skill_Q + spread * draw.standard_normal((num_seeds, 1))
+    return (draw.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(float)
+
+
+def alone(values_SQ: np.ndarray, weight: float = 1.0, arm: str = "a", benchmark: str = "b") -> Part:
+    return Part(weight, values_SQ, arm, benchmark, [""] * values_SQ.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "freedom", "quantile"),
+    [
+        (0.95, 1, 12.7062), (0.95, 2, 4.30265), (0.95, 4, 2.77645), (0.95, 30, 2.04227), (0.99, 5, 4.03214),
+        (0.6, 2, 1.06066),
+    ],
+)  # fmt: skip
+def test_students_quantiles_are_those_of_the_tables(confidence: float, freedom: float, quantile: float) -> None:
+    assert find_student(confidence, freedom) == pytest.approx(quantile, rel=1e-5)
+
+
+def test_students_quantile_becomes_the_normal_one() -> None:
+    assert find_student(0.95, 1e5) == pytest.approx(find_z(0.95), rel=1e-4)
+    assert find_student(0.95, float("inf")) == find_z(0.95)
+
+
+@pytest.mark.parametrize(("num_seeds", "spread"), [(2, 0.3), (3, 0.0), (3, 0.3), (5, 0.2)])
+def test_intervals_cover_and_tests_reject_as_often_as_they_promise(num_seeds: int, spread: float) -> None:
+    draw = np.random.default_rng(num_seeds)
+    num_covered = num_rejected = 0
+    for _ in range(120):
+        skill_Q = draw.normal(0, 1.2, 150)
+        parts = [
+            alone(draw_answers(draw, num_seeds, skill_Q, spread), weight, arm) for weight, arm in ((1, "a"), (-1, "c"))
+        ]
+        found = estimate(parts, num_draws=500)
+        assert found is not None
+        num_covered += found.interval.low <= 0 <= found.interval.high
+        num_rejected += found.differs_from(0) < 0.05
+    assert num_covered >= 0.9 * 120
+    assert num_rejected <= 0.1 * 120
+
+
+def test_seeds_widen_the_interval() -> None:
+    """Questions alone would call these two arms different; the seeds of each differ as much as the arms do."""
+    low, high = (
+        np.array([np.arange(400) < 400 * share for share in shares], dtype=float)
+        for shares in ((0.5, 0.7), (0.6, 0.8))
+    )
+    both = estimate([alone(high, 1, "a"), alone(low, -1, "c")])
+    first = estimate([alone(high[:1], 1, "a"), alone(low[:1], -1, "c")])
+    assert both is not None and first is not None
+    assert first.differs_from(0) < 0.001
+    assert both.differs_from(0) > 0.2
+    assert both.num_seeds == 2
+    assert first.num_seeds == 1
+
+
+def test_one_run_has_the_width_of_wilsons_interval() -> None:
+    found = estimate([alone((np.arange(300) < 210).astype(float)[None], arm="")])
+    known = wilson(210, 300)
+    assert found is not None
+    assert found.interval.low == pytest.approx(known.low, abs=0.006)
+    assert found.interval.high == pytest.approx(known.high, abs=0.006)
+    assert found.num_seeds == 0
+
+
+def test_a_pairing_that_removes_the_difficulty_narrows_a_difference() -> None:
+    before = (np.random.default_rng(0).random((1, 300)) < 0.5).astype(float)
+    after = before.copy()
+    after[0, :30] = 1
+    paired = estimate([alone(after, 1, ""), alone(before, -1, "")])
+    apart = estimate([alone(after, 1, "", "x"), alone(before, -1, "", "y")])
+    assert paired is not None and apart is not None
+    assert paired.mean == pytest.approx(apart.mean)
+    assert paired.detectable < apart.detectable / 2
+    assert paired.num_questions == 300
+    assert apart.num_questions == 600
+
+
+def test_no_difference_in_few_questions_is_not_shown_to_be_none() -> None:
+    few, many = (
+        estimate([alone(np.ones((3, count)), 1, "a"), alone(np.ones((3, count)), -1, "c")]) for count in (12, 1200)
+    )
+    assert few is not None and many is not None
+    assert few.mean == 0
+    assert few.lies_within(0.03) > 0.05
+    assert few.interval.high - few.interval.low > 0.2
+    assert many.lies_within(0.03) < 0.01
+    assert few.differs_from(0) == 1
+
+
+def test_what_lies_outside_is_not_within() -> None:
+    found = estimate([alone(np.r_[np.ones(150), np.zeros(150)][None], arm="")])
+    assert found is not None
+    assert found.lies_within(0.3) > 0.5
+    assert found.lies_within(0.7) < 0.001
+    assert found.differs_from(0.5) > 0.9
+    assert found.differs_from(0.3) < 0.001
+
+
+def test_rotations_of_a_question_count_together() -> None:
+    once = (np.random.default_rng(3).random((1, 60)) < 0.6).astype(float)
+    four = np.repeat(once, 4, axis=1)
+    clusters = [str(place // 4) for place in range(240)]
+    widths = [
+        found.interval.high - found.interval.low
+        for part in (alone(once, arm=""), Part(1.0, four, "", "b", clusters), alone(four, arm=""))
+        if (found := estimate([part])) is not None
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+    assert widths[2] < 0.6 * widths[1]
+
+
+def test_cells_of_one_arm_share_its_seeds() -> None:
+    """The gain within each seed is the same, however much the seeds differ."""
+    base = np.array([[1.0] * k + [0.0] * (100 - k) for k in (30, 50, 70)])
+    gained = np.array([[1.0] * (k + 10) + [0.0] * (90 - k) for k in (30, 50, 70)])
+    shared = estimate([alone(gained, 1, "a"), alone(base, -1, "a")])
+    apart = estimate([alone(gained, 1, "a"), alone(base, -1, "c")])
+    assert shared is not None and apart is not None
+    assert shared.differs_from(0) < 0.05 < apart.differs_from(0)
+
+
+def test_missing_answers_are_left_out() -> None:
+    found = estimate([alone(np.array([[1.0, 0.0, np.nan, 1.0], [1.0, np.nan, np.nan, 0.0]]))])
+    assert found is not None
+    assert found.mean == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert found.num_questions == 3
+    assert estimate([alone(np.array([[1.0, 0.0], [np.nan, np.nan]]))]) is None
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = (np.random.default_rng(1).random((3, 50)) < 0.5).astype(float)
+    first, second, other = (estimate([alone(values)], seed=seed) for seed in (0, 0, 1))
+    assert first is not None and second is not None and other is not None
+    assert first.interval == second.interval != other.interval
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [alone(np.ones((2, 3))), alone(np.ones((3, 3)), arm="a", benchmark="c")],
+        [alone(np.ones((2, 3))), alone(np.ones((2, 4)), arm="c")],
+        [Part(1.0, np.ones((2, 3)), "a", "b", ["", ""])],
+        [alone(np.ones((0, 3)))],
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(parts: list[Part]) -> None:
+    with pytest.raises(ValueError, match=r"seeds|questions|clusters|shape"):
+        estimate(parts)
