@@ -55,8 +55,7 @@ def test_intervals_cover_and_tests_reject_as_often_as_they_promise(num_seeds: in
 def test_seeds_widen_the_interval() -> None:
     """Questions alone would call these two arms different; the seeds of each differ as much as the arms do."""
     low, high = (
-        np.array([np.arange(400) < 400 * share for share in shares], dtype=float)
-        for shares in ((0.5, 0.7), (0.6, 0.8))
+        np.array([np.arange(400) < 400 * share for share in shares], dtype=float) for shares in ((0.5, 0.7), (0.6, 0.8))
     )
     both = estimate([alone(high, 1, "a"), alone(low, -1, "c")])
     first = estimate([alone(high[:1], 1, "a"), alone(low[:1], -1, "c")])

@@ -89,7 +89,9 @@ def study(
     print(page)
     if any(state.status in ("failed", "blocked") for state in states):
         blocked = count_by_status(states).get("blocked", 0)
-        waiting = f"; {count_nouns(blocked, 'job that needs it was', 'jobs that need them were')} left" if blocked else ""
+        waiting = (
+            f"; {count_nouns(blocked, 'job that needs it was', 'jobs that need them were')} left" if blocked else ""
+        )
         print_error(f"some jobs failed{waiting}", "mend the cause, and continue with `resume=True`")
         raise typer.Exit(1)
 

@@ -26,9 +26,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2r.statistics.intervals import Interval
 from p2r.statistics.solve import find_student, find_z
+
+Numbers = NDArray[np.float64]
 
 NUM_DRAWS = 10_000
 DRAWS_AT_ONCE = 1_000
@@ -46,7 +49,7 @@ class Part:
     """
 
     weight: float
-    values_SQ: np.ndarray
+    values_SQ: Numbers
     arm: str
     benchmark: str
     clusters_Q: Sequence[str]
@@ -67,7 +70,7 @@ class Estimate:
     num_seeds: int
     num_questions: int
     detectable: float
-    deviations_D: np.ndarray
+    deviations_D: Numbers
 
     @property
     def interval(self) -> Interval:
@@ -85,7 +88,7 @@ class Estimate:
         above = self._share(self.deviations_D <= self.mean - margin)
         return max(below, above)
 
-    def _share(self, is_further_D: np.ndarray) -> float:
+    def _share(self, is_further_D: Numbers) -> float:
         return (int(is_further_D.sum()) + 1) / (len(is_further_D) + 1)
 
 
@@ -130,7 +133,7 @@ def _check(parts: Sequence[Part]) -> None:
             raise ValueError(f"{len(part.clusters_Q)} clusters for {part.values_SQ.shape[1]} questions")
 
 
-def _mean_of_seeds(values_SQ: np.ndarray) -> np.ndarray:
+def _mean_of_seeds(values_SQ: Numbers) -> Numbers:
     """The mean of each seed over its questions."""
     return np.nanmean(values_SQ, axis=1)
 
@@ -150,10 +153,12 @@ def _find_variance(parts: Sequence[Part], seeds: Mapping[str, int]) -> tuple[flo
     between_seeds = math.fsum(variance for variance, _ in terms)
     for benchmark in dict.fromkeys(part.benchmark for part in parts):
         own = [part for part in parts if part.benchmark == benchmark]
-        by_arm = {arm: sum(_fill(part) for part in own if part.arm == arm) for arm in {part.arm for part in own}}
+        by_arm: dict[str, Numbers] = {}
+        for part in own:
+            by_arm[part.arm] = by_arm.get(part.arm, np.zeros(part.values_SQ.shape)) + _fill(part)
         numbers = _number_clusters(own[0].clusters_Q)
         num_clusters, num_questions = int(numbers.max()) + 1, len(numbers)
-        sums_Q = np.sum([np.atleast_2d(each).mean(axis=0) for each in by_arm.values()], axis=0)
+        sums_Q = np.sum([each.mean(axis=0) for each in by_arm.values()], axis=0)
         totals_K = np.bincount(numbers, weights=sums_Q - sums_Q.mean())
         freedom = max(1, num_clusters - 1)
         least = 2 * (max(abs(part.weight) * part.span for part in own) / (num_clusters + 2)) ** 2
@@ -172,45 +177,45 @@ def _find_variance(parts: Sequence[Part], seeds: Mapping[str, int]) -> tuple[flo
     return variance, variance**2 / squares if squares > 0 else math.inf
 
 
-def _fill(part: Part) -> np.ndarray:
+def _fill(part: Part) -> Numbers:
     """The part's weighted values (S, Q), with the mean of the seed where there is none."""
     means_S1 = np.nanmean(part.values_SQ, axis=1, keepdims=True)
     return part.weight * np.where(np.isnan(part.values_SQ), means_S1, part.values_SQ)
 
 
-def _number_clusters(clusters_Q: Sequence[str]) -> np.ndarray:
+def _number_clusters(clusters_Q: Sequence[str]) -> NDArray[np.intp]:
     """The number of each question's cluster, from 0."""
     numbers: dict[str | int, int] = {}
     return np.array([numbers.setdefault(name or place, len(numbers)) for place, name in enumerate(clusters_Q)])
 
 
-def _draw(parts: Sequence[Part], seeds: Mapping[str, int], seed: int, num_draws: int) -> np.ndarray:
+def _draw(parts: Sequence[Part], seeds: Mapping[str, int], seed: int, num_draws: int) -> Numbers:
     """The sum in each draw (D,)."""
     draw = np.random.default_rng(seed)
-    sums: list[np.ndarray] = []
+    sums: list[Numbers] = []
     for start in range(0, num_draws, DRAWS_AT_ONCE):
         num = min(DRAWS_AT_ONCE, num_draws - start)
         seeds_DS = {arm: _draw_seeds(draw, num, count) for arm, count in seeds.items()}
-        questions_DQ: dict[str, np.ndarray] = {}
-        sums_D = np.zeros(num)
+        questions_DQ: dict[str, Numbers] = {}
+        sums_D: Numbers = np.zeros(num)
         for part in parts:
             if part.benchmark not in questions_DQ:
                 questions_DQ[part.benchmark] = _draw_questions(draw, num, part.clusters_Q)
-            known_SQ = ~np.isnan(part.values_SQ)
-            weights_DQ = questions_DQ[part.benchmark]
-            sums_DS = weights_DQ @ np.where(known_SQ, part.values_SQ, 0.0).T
-            means_DS = sums_DS / np.maximum(weights_DQ @ known_SQ.T, 1)
+            weights_DQ, known_SQ = questions_DQ[part.benchmark], ~np.isnan(part.values_SQ)
+            sums_DS: Numbers = np.dot(weights_DQ, np.nan_to_num(part.values_SQ).transpose())
+            counts_DS: Numbers = np.dot(weights_DQ, known_SQ.transpose())
+            means_DS = sums_DS / np.maximum(counts_DS, 1)
             sums_D += part.weight * (seeds_DS[part.arm] * means_DS).sum(axis=1)
         sums.append(sums_D)
     return np.concatenate(sums)
 
 
-def _draw_seeds(draw: np.random.Generator, num: int, count: int) -> np.ndarray:
+def _draw_seeds(draw: np.random.Generator, num: int, count: int) -> Numbers:
     """The weight of each seed in each draw (D, S); the weights of a draw sum to 1."""
     return draw.multinomial(count, np.full(count, 1 / count), size=num) / count
 
 
-def _draw_questions(draw: np.random.Generator, num: int, clusters_Q: Sequence[str]) -> np.ndarray:
+def _draw_questions(draw: np.random.Generator, num: int, clusters_Q: Sequence[str]) -> Numbers:
     """How often each question is in each draw (D, Q)."""
     numbers = _number_clusters(clusters_Q)
     count = int(numbers.max()) + 1

@@ -123,7 +123,11 @@ class AskJob:
             ("--max-pixels", asked.max_pixels),
             ("--out", self.folder),
         ]
-        return ["eval", asked.benchmark, *(part for flag, value in named if value is not None for part in (flag, str(value)))]
+        return [
+            "eval",
+            asked.benchmark,
+            *(part for flag, value in named if value is not None for part in (flag, str(value))),
+        ]
 
     def look(self) -> Progress:
         """See how far it is. Raises StorageError for a broken run."""

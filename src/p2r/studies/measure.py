@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2r.boxes import hits, mean_best_iou
 from p2r.evaluation.cost import measure_cost
 from p2r.evaluation.metrics import saw_all_evidence
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, score_run
 from p2r.modes import LOOKING
+from p2r.runs.evaluation import SampleFacts
 from p2r.statistics import Part, mean_of
 from p2r.studies.jobs import BESIDE, list_seeds, make_asking, who_is_asked
 from p2r.studies.study import Cell, Measure, Study
@@ -33,7 +35,7 @@ class CellValues:
     trained_as: str
     seeds: tuple[int | None, ...]
     num_seeds_planned: int
-    values_SQ: np.ndarray
+    values_SQ: NDArray[np.float64]
     clusters_Q: tuple[str, ...]
     chance: float | None
 
@@ -81,7 +83,7 @@ class Reader:
         """A cell's values, of the seeds that have been asked so far."""
         planned = list_seeds(self.study, cell.arm, cell.perceiver)
         runs = {seed: run for seed in planned if (run := self.read(cell, seed)) is not None}
-        facts = next((run.facts for run in runs.values()), {})
+        facts = next((run.facts for run in runs.values()), dict[str, SampleFacts]())
         names = [name for name, fact in facts.items() if cell.category in ("", fact.category)]
         measure = MEASURES[cell.measure]
         rows = [_measure_run(run, names, measure, needs_looking=cell.measure in _OF_BOXES) for run in runs.values()]
@@ -91,7 +93,7 @@ class Reader:
             trained_as=self._name_training(cell),
             seeds=tuple(runs),
             num_seeds_planned=len(planned),
-            values_SQ=np.array(rows, dtype=float).reshape(len(runs), len(names)),
+            values_SQ=np.vstack(rows) if rows else np.empty((0, len(names))),
             clusters_Q=tuple(facts[name].cluster for name in names),
             chance=chance_of(asked) if cell.measure == "accuracy" and asked else None,
         )

@@ -83,7 +83,7 @@ def tabulate_plan(study: Study) -> list[Table]:
     """A table of the arms and one of the jobs."""
     plans = plan_arms(study)
     sessions = read_sessions(study.out) if (study.out / SESSIONS_FILE).exists() else []
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             each.arm,
             ", ".join(map(str, each.seeds)),
@@ -95,9 +95,7 @@ def tabulate_plan(study: Study) -> list[Table]:
         )
         for each in plans
     ]
-    left = [
-        None if each.minutes is None else each.minutes * (len(each.seeds) - each.num_finished) for each in plans
-    ]
+    left = [None if each.minutes is None else each.minutes * (len(each.seeds) - each.num_finished) for each in plans]
     known = [each for each in left if each is not None]
     if plans:
         rows.append(

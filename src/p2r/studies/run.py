@@ -19,8 +19,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from p2r.errors import StorageError
+from p2r.benchmarks import load_benchmark
+from p2r.errors import ConfigError, P2RError, StorageError
+from p2r.evaluation.choose import choose_samples
+from p2r.evaluation.evaluate import NUM_NEEDLES
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
+from p2r.modes import Mode
 from p2r.runs.training_log import read_rows
 from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
 from p2r.studies.study import Study
@@ -87,14 +91,17 @@ def run_study(
         Every job. Some have failed where something went wrong that another call may mend.
 
     Raises:
+        ConfigError: questions cannot be loaded.
         StorageError: the folder holds a study and `resume` is off; another process is writing it; or a job's folder
             was written with other settings.
     """
     folder = study.out
     if (folder / STUDY_FILE).exists() and not resume:
         raise StorageError(
-            f"{folder} holds a study already", hint="continue it with `resume=True`, or give another `out`"
+            f"{folder} holds a study already",
+            hint="continue it with `resume=True`, or name another folder as out in the study",
         )
+    check_questions(study)
     with explain_write_errors(folder):
         (folder / LOGS_FOLDER).mkdir(parents=True, exist_ok=True)
     handle = lock_folder(folder)
@@ -110,6 +117,31 @@ def run_study(
         return states
     finally:
         unlock_folder(handle)
+
+
+def check_questions(study: Study) -> None:
+    """Load every benchmark that is asked, and see that its samples suit the modes, before anything is trained.
+
+    Raises:
+        P2RError: a benchmark cannot be loaded, or lacks what a mode needs.
+    """
+    for name, asked in study.evaluations.items():
+        modes: set[Mode] = {cell.mode for cell in study.list_cells() if cell.evaluation == name}
+        if not modes:
+            continue
+        try:
+            benchmark = load_benchmark(
+                asked.benchmark,
+                split=asked.split,
+                seed=asked.seed,
+                num_samples=asked.num or NUM_NEEDLES,
+                boxes=asked.boxes,
+                images=asked.images,
+            )
+            for mode in modes:
+                choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
+        except P2RError as error:
+            raise ConfigError(f"evaluation {name}: {error.message}", hint=error.hint) from error
 
 
 def read_sessions(folder: Path) -> list[JobSession]:

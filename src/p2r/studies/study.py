@@ -6,6 +6,7 @@ Only what a claim, a table or a chart needs is asked. So there is no list of eva
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from p2r.errors import ConfigError
 from p2r.modes import Mode
 from p2r.types import Frozen
 
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 Measure = Literal["accuracy", "hit rate", "in crops", "IoU", "boxes", "box size", "tokens"]
 Expectation = Literal["more", "less", "alike"]
 
@@ -50,7 +52,7 @@ class Arm(Frozen):
         if len(given) != 1:
             raise ValueError(f"it must have one of checkpoint, recipe and of, not {', '.join(given) or 'none'}")
         if (self.of is None) != (self.phase is None):
-            raise ValueError("of and phase go together: an arm, and a phase of it such as \"0-perceiver\"")
+            raise ValueError('of and phase go together: an arm, and a phase of it such as "0-perceiver"')
         if self.recipe is None and (self.set or self.start or self.num_processes > 1):
             raise ValueError("set, start and num_processes belong to an arm with a recipe")
         if self.recipe is None and self.seeds is not None:
@@ -237,6 +239,9 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
+        for name in (*self.arms, *self.evaluations):
+            if not _FOLDER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} cannot be the name of a folder: use letters, digits, - and _")
         for name, arm in self.arms.items():
             self._check_arm(name, arm)
         names = [claim.name for claim in self.claims]
@@ -269,8 +274,12 @@ class Study(Frozen):
                 raise ValueError(f"the arm {name!r} needs itself, through {' and '.join(map(repr, seen[1:])) or other}")
             if arm.of is not None and self.arms[other].recipe is None:
                 raise ValueError(f"the arm {seen[-1]!r} is a phase of {other!r}, which is not trained")
-            if arm.start is not None and set(self.seeds_of(seen[-1])) - set(self.seeds_of(other) or self.seeds_of(name)):
-                raise ValueError(f"the arm {seen[-1]!r} has seeds that the arm {other!r}, which it starts from, has not")
+            if arm.start is not None and set(self.seeds_of(seen[-1])) - set(
+                self.seeds_of(other) or self.seeds_of(name)
+            ):
+                raise ValueError(
+                    f"the arm {seen[-1]!r} has seeds that the arm {other!r}, which it starts from, has not"
+                )
             seen.append(other)
             arm = self.arms[other]
 
@@ -278,6 +287,12 @@ class Study(Frozen):
     def folder(self) -> Path:
         """The folder of the study's file, where recipes are looked for."""
         return self._folder
+
+    def read_from(self, folder: Path) -> Study:
+        """Return the study as one that was read from a file in this folder."""
+        moved = self.model_copy()
+        moved._folder = folder
+        return moved
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         """The seeds that an arm is trained with; () where nothing is trained."""
@@ -334,8 +349,7 @@ class Study(Frozen):
         }
         out = self.out.with_name(f"{self.out.name}-quick")
         made = self.model_copy(update={"arms": arms, "evaluations": fewer, "seeds": self.quick.seeds, "out": out})
-        made._folder = self._folder
-        return made
+        return made.read_from(self._folder)
 
 
 def fill_cell(where: str, *parts: PartialCell) -> Cell:
@@ -364,17 +378,25 @@ def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
         ConfigError: unreadable, not TOML, an unknown setting, or a value that is not usable.
     """
     path = Path(path)
-    table = read_table(path, "study", hint="give the path of a TOML file, such as recipes/study/paper_in_miniature.toml")
+    table = read_table(
+        path, "study", hint="give the path of a TOML file, such as recipes/study/paper_in_miniature.toml"
+    )
     change_table(table, changes)
     try:
         study = Study.model_validate(table)
     except ValidationError as error:
         raise explain_settings(error, str(path), Study) from None
-    study._folder = path.parent
+    study = study.read_from(path.parent)
+    phases: dict[str, list[str]] = {}
     for name, arm in study.arms.items():
         if arm.recipe is not None:
             try:
-                study.recipe_of(name, seed=0, out=Path("out"), source=None)
+                recipe = study.recipe_of(name, seed=0, out=Path("out"), source=None)
             except ConfigError as error:
                 raise ConfigError(f"arm {name}: {error.message}", hint=error.hint) from error
+            phases[name] = [phase.name for phase in recipe.phases()]
+    for name, arm in study.arms.items():
+        if arm.of is not None and arm.phase not in phases[arm.of]:
+            known = ", ".join(phases[arm.of])
+            raise ConfigError(f"arm {name}: {arm.of} has no phase {arm.phase!r}", hint=f"it has {known}")
     return study

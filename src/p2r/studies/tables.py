@@ -83,20 +83,25 @@ def tabulate_cells(table: StudyTable, reader: Reader) -> Table:
     if num_failed := sum(each.num_failed for each in cells if each.cell.measure == "accuracy"):
         notes.append(f"{count_nouns(num_failed, 'answer')} failed, and are neither right nor wrong.")
     return Table(
-        title=table.title, columns=("", *(column.name for column in table.columns)), rows=tuple(rows), notes=tuple(notes)
+        title=table.title,
+        columns=("", *(column.name for column in table.columns)),
+        rows=tuple(rows),
+        notes=tuple(notes),
     )
 
 
 def _describe_sizes(cells: Sequence[CellValues]) -> str:
     """Say how many questions and seeds the cells have."""
+    if not any(each.seeds for each in cells):
+        return "Nothing has been measured yet."
     questions = sorted({each.values_SQ.shape[1] for each in cells if each.seeds})
     seeds = sorted({len(each.seeds) for each in cells if each.seeds not in ((), (None,))})
-    parts = [f"n is {' to '.join(map(str, dict.fromkeys((questions[0], questions[-1]))))}"] if questions else []
+    parts = [f"n is {' to '.join(map(str, dict.fromkeys((questions[0], questions[-1]))))}"]
     if seeds:
         parts.append(f"trained arms have {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds")
     if unfinished := sum(len(each.seeds) < each.num_seeds_planned for each in cells):
         parts.append(f"{count_nouns(unfinished, 'cell lacks', 'cells lack')} some seed so far")
-    return f"{'; '.join(parts)}." if parts else "Nothing has been measured yet."
+    return f"{'; '.join(parts)}."
 
 
 def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:

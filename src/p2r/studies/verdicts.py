@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2r.statistics import Estimate, correct_holm, estimate, permute_clusters
 from p2r.studies.measure import CellValues, Reader
@@ -111,14 +112,14 @@ def _test_seeds(claim: Claim, values: Sequence[CellValues]) -> tuple[tuple[str, 
     return tuple(tested)
 
 
-def _row_of(values: CellValues, seed: int | None) -> np.ndarray | None:
+def _row_of(values: CellValues, seed: int | None) -> NDArray[np.float64] | None:
     """The values of a seed; those of the only row where nothing is trained."""
     if values.seeds == (None,):
         return values.values_SQ[0]
     return values.values_SQ[values.seeds.index(seed)] if seed in values.seeds else None
 
 
-def _test_pair(after_Q: np.ndarray, before_Q: np.ndarray, clusters_Q: Sequence[str]) -> float:
+def _test_pair(after_Q: NDArray[np.float64], before_Q: NDArray[np.float64], clusters_Q: Sequence[str]) -> float:
     sums: dict[str, int] = {}
     for place, (after, before) in enumerate(zip(after_Q, before_Q, strict=True)):
         if not (np.isnan(after) or np.isnan(before)):

@@ -1,0 +1,131 @@
+"""Which jobs a study has, what they wait for, which commands they are, and when they are finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2r.errors import StorageError
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import METRICS_FILE
+from p2r.studies.jobs import AskJob, TrainJob, list_askings, list_jobs, list_trainings
+from tests.fakes.studies import make_study, write_answers
+
+PAIRS = """
+[arms.later]
+recipe = "nano"
+set = ["data.num_rows=64"]
+start = "both"
+seeds = [1, 2]
+
+[[tables]]
+title = "Table 3"
+evaluation = "fresh"
+rows = [
+    { name = "pair", perceiver = "first", arm = "start" },
+    { name = "itself", perceiver = "both", arm = "both", mode = "oracle" },
+    { name = "later", arm = "later", mode = "direct" },
+    { name = "two", perceiver = "both", arm = "later" },
+]
+columns = [{ name = "accuracy" }]
+"""
+
+
+def test_jobs_come_after_those_that_they_need(tmp_path: Path) -> None:
+    jobs = list_jobs(make_study(tmp_path, PAIRS))
+    names = [job.name for job in jobs]
+    assert len(set(names)) == len(names)
+    for place, job in enumerate(jobs):
+        assert set(job.needs) <= set(names[:place]), job.name
+    needs = {job.name: job.needs for job in jobs}
+    assert needs["later/seed-1"] == ("both/seed-1",)
+    assert needs["fresh/start"] == ()
+    assert needs["fresh/first+start/seed-2"] == ("both/seed-2",)
+    assert needs["fresh/both+later/seed-2"] == ("later/seed-2", "both/seed-2")
+
+
+def test_only_what_something_needs_is_trained_and_asked(tmp_path: Path) -> None:
+    study = make_study(tmp_path, '\n[arms.idle]\nrecipe = "nano"\n')
+    assert {job.arm for job in list_trainings(study)} == {"both"}
+    assert [job.name for job in list_askings(study)] == [
+        "fresh/both/seed-0", "fresh/both/seed-1", "fresh/both/seed-2", "fresh/start",
+    ]  # fmt: skip
+
+
+def test_an_arm_is_asked_in_all_modes_by_one_job(tmp_path: Path) -> None:
+    jobs = {job.name: job for job in list_askings(make_study(tmp_path, PAIRS))}
+    assert jobs["fresh/both/seed-0"].modes == ("p2r", "oracle")
+    assert "fresh/both+both/seed-0" not in jobs
+    assert [name for name in jobs if name.startswith("fresh/both+later")] == [
+        "fresh/both+later/seed-1", "fresh/both+later/seed-2",
+    ]  # fmt: skip
+
+
+def test_a_command_says_all_that_a_job_is(tmp_path: Path) -> None:
+    study = make_study(tmp_path, PAIRS, changes=["evaluations.fresh.prompts=paper", "arms.both.num_processes=2"])
+    jobs = {job.name: job for job in list_jobs(study)}
+    out = tmp_path / "out"
+    assert jobs["both/seed-1"].command == [
+        "train", "nano", "--set", "data.num_rows=64", "--set", "seed=1", "--set", f"out={out}/arms/both/seed-1",
+        "--processes", "2",
+    ]  # fmt: skip
+    later = jobs["later/seed-1"].command
+    assert f"model.source={out}/arms/both/seed-1/1-reasoner" in later
+    assert jobs["fresh/first+start/seed-0"].command == [
+        "eval", "needles", "--model", "nano-base", "--perceiver-model", f"{out}/arms/both/seed-0/0-perceiver",
+        "--mode", "p2r", "--limit", "40", "--seed", "9000", "--prompts", "paper", "--num-at-once", "16",
+        "--out", f"{out}/answers/fresh/first+start/seed-0",
+    ]  # fmt: skip
+
+
+def test_a_training_that_has_begun_is_resumed_and_one_that_has_finished_is_seen(tmp_path: Path) -> None:
+    [job] = [job for job in list_trainings(make_study(tmp_path)) if job.seed == 0]
+    total = sum(phase.steps or 0 for phase in job.recipe.phases())
+    assert (job.look().done, job.look().total, job.look().is_finished) == (0, total, False)
+    begin(job)
+    assert job.command[-1] == "--resume"
+    assert not job.look().is_finished
+    (job.folder / METRICS_FILE).write_text('{"phase": "0-perceiver", "step": 1}\n', encoding="utf-8")
+    assert job.look().done == 1
+    for phase in job.recipe.phases():
+        (job.folder / phase.name).mkdir()
+    assert job.look().is_finished
+
+
+def test_a_run_of_another_recipe_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    [job] = [job for job in list_trainings(make_study(tmp_path)) if job.seed == 0]
+    begin(job)
+    for phase in job.recipe.phases():
+        (job.folder / phase.name).mkdir()
+    changed = make_study(tmp_path, changes=["arms.both.set=['data.num_rows=65']"])
+    with pytest.raises(StorageError, match=r"trained with other settings of data than arm both has now"):
+        list_trainings(changed)[0].look()
+
+
+def test_questions_that_failed_are_not_finished(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    jobs = {job.name: job for job in list_askings(study)}
+    job = jobs["fresh/start"]
+    assert (job.look().done, job.look().total) == (0, 40)
+    write_answers(study, "start", None, [True, None, False])
+    assert (job.look().done, job.look().num_failed, job.look().is_finished) == (3, 1, False)
+    write_answers(study, "both", 0, [True, False])
+    assert jobs["fresh/both/seed-0"].look().is_finished
+
+
+def begin(job: TrainJob) -> None:
+    """Leave a folder as a run that has just begun does."""
+    job.folder.mkdir(parents=True)
+    (job.folder / RECIPE_FILE).write_text(job.recipe.model_dump_json(), encoding="utf-8")
+
+
+def test_the_modes_of_a_job_are_those_that_it_reads(tmp_path: Path) -> None:
+    study = make_study(tmp_path, PAIRS)
+    write_answers(study, "both", 0, [True], mode="p2r")
+    job = next(job for job in list_askings(study) if job.name == "fresh/both/seed-0")
+    assert isinstance(job, AskJob)
+    assert job.read("oracle") is None
+    assert not job.look().is_finished
+    write_answers(study, "both", 0, [True], mode="oracle")
+    assert job.look().is_finished

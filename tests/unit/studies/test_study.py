@@ -1,0 +1,107 @@
+"""A study's file: what it may say, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2r.errors import ConfigError
+from p2r.studies.study import Cell, load_study
+from tests.fakes.studies import make_study
+
+
+def test_a_study_is_read_with_its_recipes(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert list(study.arms) == ["start", "both", "first"]
+    assert [study.seeds_of(name) for name in study.arms] == [(), (0, 1, 2), (0, 1, 2)]
+    assert study.list_cells() == [Cell(evaluation="fresh", arm="both"), Cell(evaluation="fresh", arm="start")]
+    recipe = study.recipe_of("both", 1, Path("here"), "there")
+    assert (recipe.seed, str(recipe.out), recipe.model.source, recipe.data.num_rows) == (1, "here", "there", 64)
+
+
+def test_a_recipe_is_looked_for_beside_the_study(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('out = "x"\ndata = { source = "needles", num_rows = 7 }\n', encoding="utf-8")
+    study = make_study(tmp_path, changes=['arms.both.recipe="own.toml"', "arms.both.set=[]"])
+    assert study.recipe_of("both", 0, Path("here"), None).data.num_rows == 7
+
+
+def test_a_cell_is_said_by_its_table_its_row_and_its_column(tmp_path: Path) -> None:
+    study = make_study(
+        tmp_path,
+        """
+[[tables]]
+title = "Table 3"
+evaluation = "fresh"
+mode = "oracle"
+rows = [{ name = "base", arm = "start" }, { name = "pair", perceiver = "first", arm = "start", mode = "p2r" }]
+columns = [{ name = "accuracy" }, { name = "hits", measure = "hit rate", mode = "random" }]
+""",
+    )
+    [[first, hits], [pair, _]] = study.tables[0].list_cells()
+    assert (first.mode, first.measure, first.perceiver) == ("oracle", "accuracy", None)
+    assert (hits.mode, hits.measure) == ("random", "hit rate")
+    assert (pair.mode, pair.perceiver, pair.arm) == ("p2r", "first", "start")
+
+
+def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    study = make_study(tmp_path, '\n[quick]\nseeds = [4]\nnum = 8\nset = ["phase.steps=1"]\n')
+    quick = study.make_quick()
+    assert quick.out == tmp_path / "out-quick"
+    assert quick.seeds_of("both") == (4,)
+    assert quick.evaluations["fresh"].num == 8
+    assert quick.arms["both"].set == ("data.num_rows=64", "phase.steps=1")
+    assert quick.arms["start"] == study.arms["start"]
+    assert quick.folder == study.folder
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("[arms.odd]\nsays = 'x'\n", "one of checkpoint, recipe and of, not none"),
+        ("[arms.odd]\ncheckpoint = 'a'\nrecipe = 'nano'\n", "one of checkpoint, recipe and of, not checkpoint, recipe"),
+        ("[arms.odd]\nof = 'both'\n", "of and phase go together"),
+        ("[arms.odd]\ncheckpoint = 'a'\nset = ['seed=1']\n", "belong to an arm with a recipe"),
+        ("[arms.odd]\ncheckpoint = 'a'\nseeds = [1]\n", "seeds belong to an arm with a recipe"),
+        ("[arms.odd]\nof = 'start'\nphase = '0-perceiver'\n", "a phase of 'start', which is not trained"),
+        ("[arms.odd]\nof = 'bath'\nphase = '0-perceiver'\n", "needs the arm 'bath'; there are start, both, first, odd"),
+        ("[arms.odd]\nof = 'both'\nphase = '9-x'\n", "arm odd: both has no phase '9-x'"),
+        ("[arms.odd]\nrecipe = 'nano'\nstart = 'odd'\n", "needs itself"),
+        ("[arms.odd]\nrecipe = 'nano'\nstart = 'both'\nseeds = [9]\n", "has seeds that the arm 'both'"),
+        ("[arms.odd]\nrecipe = 'none'\n", "arm odd: the recipe none cannot be read"),
+        ("[arms.odd]\nrecipe = 'nano'\nset = ['sead=1']\n", "arm odd: .* has the unknown setting sead"),
+        (
+            "[[claims]]\nname='training'\nsays='x'\nevaluation='fresh'\nplus=[{arm='both'}]\n",
+            "two claims have the name",
+        ),
+        (
+            "[[claims]]\nname='x'\nsays='x'\nevaluation='fresh'\nplus=[{arm='bath'}]\n",
+            "no arm 'bath'; there are start,",
+        ),
+        ("[[claims]]\nname='x'\nsays='x'\nevaluation='frash'\nplus=[{arm='both'}]\n", "no evaluation 'frash'"),
+        ("[[claims]]\nname='x'\nsays='x'\nplus=[{arm='both'}]\n", "claim 'x' has a cell without evaluation"),
+        ("[[claims]]\nname='x'\nsays='x'\nevaluation='fresh'\nplus=[{}]\n", "claim 'x' has a cell without arm"),
+        ("[[claims]]\nname='x'\nsays='x'\nplus=[]\n", "at least 1 entry"),
+        ("[[claims]]\nname='x'\nsays='x'\nexpects='alike'\nplus=[{arm='both'}]\n", "needs a margin"),
+        ("[[objections]]\nsays='x'\nclaims=['nothing']\n", "no claim 'nothing'; there are training"),
+        ("[[curves]]\ntitle='x'\nmetric='kl'\narms=['start']\n", "the arm 'start' is not trained"),
+        ("[[curves]]\ntitle='x'\nmetric='kl'\narms=['bath']\n", "no arm 'bath'"),
+        ("[evaluations.odd]\nbenchmrk='needles'\n", "unknown setting evaluations.odd.benchmrk"),
+        ("[evaluations.odd]\nbenchmark='needles'\nnum=-3\n", "evaluations.odd.num is -3: it must be above 0"),
+        (
+            "[[tables]]\ntitle='x'\nrows=[{name='a'}]\ncolumns=[{name='b'}]\npaper={columns=['a'],rows=[['b','c']]}\n",
+            "has 2 cells under 1 columns",
+        ),
+        ("[arms.'../up']\ncheckpoint='nano'\n", "'../up' cannot be the name of a folder"),
+        ("nonsense\n", "is not TOML"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_study(tmp_path, "\n" + more)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the study .*none\.toml cannot be read: no such file") as caught:
+        load_study(tmp_path / "none.toml")
+    assert "TOML file" in caught.value.hint

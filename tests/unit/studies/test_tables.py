@@ -1,0 +1,123 @@
+"""What a reader sees: tables, the plan and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2r.studies.measure import Reader
+from p2r.studies.page import build_study_page
+from p2r.studies.plan import tabulate_plan
+from p2r.studies.study import Study
+from p2r.studies.tables import list_tables, show_difference, tabulate_cells, tabulate_claims
+from p2r.studies.verdicts import judge_claims
+from tests.fakes.studies import make_study, write_answers
+
+TABLE = """
+[[tables]]
+title = "Table 3 in miniature"
+evaluation = "fresh"
+note = "Both are small."
+rows = [{ name = "base", arm = "start" }, { name = "trained", arm = "both" }]
+columns = [{ name = "accuracy" }, { name = "IoU", measure = "IoU" }, { name = "tokens", measure = "tokens" }]
+paper = { columns = ["", "V*"], rows = [["base", "89.0"], ["full", "93.2"]] }
+
+[[costs]]
+title = "Accuracy against tokens"
+evaluation = "fresh"
+points = [{ name = "two looks", arm = "start" }, { name = "trained", arm = "both" }]
+
+[[curves]]
+title = "Hits"
+metric = "hit_rate"
+arms = ["both"]
+
+[[objections]]
+says = "It may be luck."
+claims = ["training"]
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    made = make_study(tmp_path, TABLE)
+    write_answers(made, "start", None, [True, False] * 20)
+    for seed in (0, 1):
+        write_answers(made, "both", seed, [True] * 36 + [False] * 3 + [None], num_tokens=120)
+    return made
+
+
+def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> None:
+    reader = Reader(study)
+    tables = list_tables(study, reader, judge_claims(study, reader))
+    assert [table.title for table in tables] == [
+        "Claims", "Table 3 in miniature", "Table 3 in miniature: the paper", "Objections", "What each arm cost",
+    ]  # fmt: skip
+    table = tables[1]
+    assert table.columns == ("", "accuracy", "IoU", "tokens")
+    [base, trained] = table.rows
+    assert base[:3] == ("base", "50.0% [34.5, 65.5]", "1.000 [0.934, 1.066]") or base[1].startswith("50.0% [3")
+    assert trained[1].startswith("92.3% [")
+    assert base[3].startswith("100 [")
+    notes = " ".join(table.notes)
+    assert "Both are small." in notes
+    assert "n is 40; trained arms have 2 seeds; 3 cells lack some seed so far." in notes
+    assert "Guessing reaches 50.0%." in notes
+    assert "2 answers failed, and are neither right nor wrong." in notes
+    assert tables[2].rows == (("base", "89.0"), ("full", "93.2"))
+    assert tables[3].rows == (("It may be luck.", "Training raises accuracy.", "holds"),)
+
+
+def test_a_claim_shows_what_was_expected_found_and_could_have_been_seen(study: Study) -> None:
+    [row] = tabulate_claims(judge_claims(study, Reader(study))).rows
+    assert row[:3] == ("training", "more than 0", "+42.3")
+    assert row[4] == "2 so far"
+    assert row[-1] == "holds"
+    assert " to " in row[3]
+
+
+def test_a_study_that_has_not_begun_has_a_page_and_tables_of_dashes(tmp_path: Path) -> None:
+    made = make_study(tmp_path, TABLE)
+    reader = Reader(made)
+    table = tabulate_cells(made.tables[0], reader)
+    assert table.rows == (("base", "-", "-", "-"), ("trained", "-", "-", "-"))
+    assert table.notes[-1] == "Nothing has been measured yet."
+    [claim] = tabulate_claims(judge_claims(made, reader)).rows
+    assert claim[-1] == "not measured yet"
+    assert "0 of 7 jobs are finished" in build_study_page(made, command="p2r study x.toml")
+
+
+def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
+    html = build_study_page(study, command="p2r study x.toml --page-only")
+    for part in (
+        "Does it help?", "Of 1 claim: 1 holds.", "Training raises accuracy.", "Table 3 in miniature", "It may be luck.",
+        "<code>p2r study x.toml --page-only</code>", "two looks", "p2r train nano", "more than 0; found +42.3",
+    ):  # fmt: skip
+        assert part in html, part
+    assert "every number is preliminary" in html
+    assert html.count("<svg") == 2
+
+
+def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> None:
+    arms, questions = tabulate_plan(study)
+    assert arms.rows[0][:3] == ("both", "0, 1, 2", "0 of 3")
+    phases = study.recipe_of("both", 0, Path("x"), None).phases()
+    rollouts = sum((phase.steps or 0) * phase.prompts_per_step * phase.rollout.group_size for phase in phases)
+    tokens = sum(
+        (phase.steps or 0) * phase.prompts_per_step * phase.rollout.group_size * phase.max_response_tokens
+        for phase in phases
+    )
+    assert arms.rows[0][3:6] == ("95", f"{rollouts:,}", f"{tokens:,}")
+    assert arms.rows[1][4] == f"{3 * rollouts:,}"
+    assert ("fresh/start", "p2r", "40", "yes", "-") in questions.rows
+    assert ("fresh/both/seed-2", "p2r", "40", "no", "-") in questions.rows
+
+
+@pytest.mark.parametrize(
+    ("value", "measure", "text"),
+    [(0.123, "accuracy", "+12.3"), (-0.0001, "accuracy", "+0.0"), (-0.02, "hit rate", "-2.0"), (0.1, "IoU", "+0.100"),
+     (-31.4, "tokens", "-31"), (0.5, "boxes", "+0.500")],
+)  # fmt: skip
+def test_differences_are_shown_in_their_own_unit(value: float, measure: str, text: str) -> None:
+    assert show_difference(value, measure) == text  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,199 @@
+"""From answers on disk to values, estimates and verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2r.studies.measure import Reader
+from p2r.studies.study import Cell, Study
+from p2r.studies.verdicts import JudgedClaim, judge_claims
+from p2r.types import Box
+from tests.fakes.studies import make_study, write_answers
+
+NUM = 200
+AWAY = Box(x1=600, y1=600, x2=900, y2=900)
+
+
+def some(share: float, seed: int = 0) -> list[bool | None]:
+    """Right answers to this share of the questions; a larger share contains a smaller one."""
+    order = np.random.default_rng(7).permutation(NUM)
+    noise = np.random.default_rng(seed + 1).random(NUM) < 0.02
+    return [bool((place < share * NUM) ^ flip) for place, flip in zip(order, noise, strict=True)]
+
+
+def judge(study: Study) -> dict[str, JudgedClaim]:
+    return {each.claim.name: each for each in judge_claims(study, Reader(study))}
+
+
+def test_a_clear_gain_holds_and_a_clear_loss_fails(tmp_path: Path) -> None:
+    more = """
+[[claims]]
+name = "loss"
+says = "Training lowers accuracy."
+evaluation = "fresh"
+plus = [{ arm = "both" }]
+minus = [{ arm = "start" }]
+expects = "less"
+
+[[claims]]
+name = "by a lot"
+says = "Training adds more than 22 points."
+evaluation = "fresh"
+plus = [{ arm = "both" }]
+minus = [{ arm = "start" }]
+margin = 0.22
+"""
+    study = make_study(tmp_path, more)
+    write_answers(study, "start", None, some(0.6))
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, some(0.8, seed))
+    judged = judge(study)
+    found = judged["training"].estimate
+    assert found is not None
+    assert found.mean == pytest.approx(0.2, abs=0.03)
+    assert (found.num_seeds, found.num_questions) == (3, NUM)
+    assert {name: each.verdict for name, each in judged.items()} == {
+        "training": "holds", "loss": "fails", "by a lot": "undecided",
+    }  # fmt: skip
+    assert [name for name, _ in judged["training"].seed_p_values] == ["0", "1", "2"]
+    assert all(p < 1e-4 for _, p in judged["training"].seed_p_values)
+    p, holm = judged["training"].p_value, judged["training"].p_corrected
+    assert p is not None and holm is not None
+    assert holm >= p
+
+
+def test_seeds_that_disagree_leave_it_undecided_though_each_is_clear(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, some(0.6))
+    for seed, share in enumerate((0.45, 0.75, 0.85)):
+        write_answers(study, "both", seed, some(share, seed))
+    judged = judge(study)["training"]
+    assert judged.verdict == "undecided"
+    assert all(p < 0.001 for _, p in judged.seed_p_values)
+
+
+ALIKE = """
+[[claims]]
+name = "alike"
+says = "Training costs nothing."
+evaluation = "fresh"
+plus = [{ arm = "both" }]
+minus = [{ arm = "start" }]
+expects = "alike"
+margin = 0.1
+"""
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.6, "holds"), (0.9, "fails"), (0.68, "undecided")])
+def test_alike_is_shown_within_its_margin(tmp_path: Path, share: float, verdict: str) -> None:
+    study = make_study(tmp_path, ALIKE)
+    write_answers(study, "start", None, some(0.6))
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, some(share, seed))
+    assert judge(study)["alike"].verdict == verdict
+
+
+def test_a_study_that_has_only_begun_says_so(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert judge(study)["training"].verdict == "not measured yet"
+    write_answers(study, "start", None, some(0.3))
+    write_answers(study, "both", 1, some(0.9))
+    judged = judge(study)["training"]
+    assert judged.is_preliminary
+    assert judged.estimate is not None
+    assert judged.estimate.num_seeds == 1
+
+
+def test_a_difference_of_differences_and_a_slope(tmp_path: Path) -> None:
+    more = """
+[[claims]]
+name = "interaction"
+says = "Training helps two looks more than one."
+evaluation = "fresh"
+plus = [{ arm = "both" }, { arm = "start", mode = "direct" }]
+minus = [{ arm = "start" }, { arm = "both", mode = "direct" }]
+per = 2
+"""
+    study = make_study(tmp_path, more)
+    for arm, seeds, two, one in (("start", (None,), 0.5, 0.3), ("both", (0, 1, 2), 0.9, 0.4)):
+        for seed in seeds:
+            write_answers(study, arm, seed, some(two, seed or 0))
+            write_answers(study, arm, seed, some(one, seed or 0), mode="direct")
+    found = judge(study)["interaction"].estimate
+    assert found is not None
+    assert found.mean == pytest.approx((0.4 - 0.1) / 2, abs=0.02)
+    assert judge(study)["interaction"].seed_p_values == ()
+
+
+def test_failed_questions_are_neither_right_nor_wrong(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, None, False, True])
+    values = Reader(study).values_of(Cell(evaluation="fresh", arm="start"))
+    assert values.num_failed == 1
+    assert np.nanmean(values.values_SQ) == pytest.approx(2 / 3)
+    assert values.chance == 0.5
+
+
+def test_measures_of_boxes_and_tokens(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False], boxes={1: (AWAY, AWAY)})
+    write_answers(study, "start", None, [True, False], mode="direct")
+    reader = Reader(study)
+
+    def values(measure: str, mode: str = "p2r") -> list[float]:
+        cell = Cell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure, "mode": mode})
+        return reader.values_of(cell).values_SQ[0].tolist()
+
+    assert values("accuracy") == [1.0, 0.0]
+    assert values("hit rate") == [1.0, 0.0]
+    assert values("in crops") == [1.0, 0.0]
+    assert values("IoU") == [1.0, 0.0]
+    assert values("boxes") == [1.0, 2.0]
+    assert values("box size") == pytest.approx([0.04, 0.09])
+    assert values("tokens") == [100.0, 100.0]
+    assert np.isnan(values("hit rate", "direct")).all(), "a mode that does not look has no hits"
+
+
+def test_a_category_is_a_part_of_the_questions(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False, True], categories=["pair", "pair", "relation"])
+    values = Reader(study).values_of(Cell(evaluation="fresh", arm="start", category="pair"))
+    assert values.values_SQ.tolist() == [[1.0, 0.0]]
+
+
+def test_holm_corrects_over_all_claims(tmp_path: Path) -> None:
+    others = "".join(
+        f"\n[[claims]]\nname = 'c{k}'\nsays = 'x'\nevaluation = 'fresh'\nplus = [{{ arm = 'both' }}]\n"
+        "minus = [{ arm = 'start' }]\n"
+        for k in range(9)
+    )
+    study = make_study(tmp_path, others)
+    write_answers(study, "start", None, some(0.6))
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, some(0.68 + 0.01 * seed, seed))
+    judged = judge(study)["training"]
+    assert judged.p_value is not None and judged.p_corrected is not None
+    assert judged.p_corrected == pytest.approx(min(1.0, 10 * judged.p_value))
+
+
+def test_phases_of_one_arm_share_its_seeds(tmp_path: Path) -> None:
+    more = """
+[[claims]]
+name = "second phase"
+says = "The second phase helps."
+evaluation = "fresh"
+plus = [{ arm = "both" }]
+minus = [{ arm = "first" }]
+"""
+    study = make_study(tmp_path, more)
+    write_answers(study, "start", None, some(0.6))
+    for seed, share in enumerate((0.5, 0.7, 0.85)):
+        write_answers(study, "first", seed, some(share, seed))
+        write_answers(study, "both", seed, some(share + 0.1, seed))
+    judged = judge(study)["second phase"]
+    assert judged.estimate is not None
+    assert judged.estimate.interval.low > 0
+    assert judged.verdict == "holds"
