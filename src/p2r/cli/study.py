@@ -26,7 +26,7 @@ from p2r.studies.study import Study, load_study
 from p2r.studies.tables import list_tables, tabulate_claims
 from p2r.studies.verdicts import judge_claims
 
-PAGE_NAME = "study"
+PAGE_NAME, TABLES_NAME = "study.html", "tables"
 MOST_LINES = 24
 
 STUDY_EXAMPLES = """
@@ -98,14 +98,14 @@ def study(
 
 def _write(settings: Study, command: str, console: Console) -> Path:
     """Write the page and the tables, and print the claims."""
-    path = settings.out / f"{PAGE_NAME}.html"
+    path = settings.out / PAGE_NAME
     write_page(path, build_study_page(settings, command=f"{command} --page-only"))
     reader = Reader(settings)
     judged = judge_claims(settings, reader)
-    write_tables(settings.out, PAGE_NAME, list_tables(settings, reader, judged))
+    write_tables(settings.out, TABLES_NAME, list_tables(settings, reader, judged))
     if judged:
         print_tables([tabulate_claims(judged)])
-    console.print(f"all tables: {settings.out / PAGE_NAME}.md, .tex and .json", markup=False, soft_wrap=True)
+    console.print(f"all tables: {settings.out / TABLES_NAME}.md, .tex and .json", markup=False, soft_wrap=True)
     return path
 
 
@@ -139,7 +139,7 @@ class _Board:
 
 
 def _draw_board(states: Sequence[JobState]) -> RichTable:
-    """How many jobs have each status, and those that run, with the next ones."""
+    """Draw the number of jobs by status, those that run, and the next ones."""
     counts = ", ".join(f"{count} {status}" for status, count in count_by_status(states).items())
     table = RichTable(box=None, padding=(0, 1), title=Text(counts), title_justify="left", show_header=False)
     running = [state for state in states if state.status == "running"]

@@ -43,7 +43,7 @@ class Part:
 
     values_SQ: a number for each seed and question; NaN where there is none. One row where nothing was trained.
     arm: parts of one arm share its seeds; "" where nothing was trained.
-    benchmark: parts of one benchmark share its questions, which stand in the same order.
+    benchmark: parts of one benchmark share its questions, in the same order.
     clusters_Q: questions of one name are drawn together; "" for one on its own.
     span: the most by which two values can differ, such as 1 for a share.
     """
@@ -88,7 +88,7 @@ class Estimate:
         above = self._share(self.deviations_D <= self.mean - margin)
         return max(below, above)
 
-    def _share(self, is_further_D: Numbers) -> float:
+    def _share(self, is_further_D: NDArray[np.bool_]) -> float:
         return (int(is_further_D.sum()) + 1) / (len(is_further_D) + 1)
 
 
@@ -130,7 +130,7 @@ def _check(parts: Sequence[Part]) -> None:
         if questions.setdefault(part.benchmark, list(part.clusters_Q)) != list(part.clusters_Q):
             raise ValueError(f"parts of {part.benchmark} have other questions")
         if len(part.clusters_Q) != part.values_SQ.shape[1]:
-            raise ValueError(f"{len(part.clusters_Q)} clusters for {part.values_SQ.shape[1]} questions")
+            raise ValueError(f"clusters of another number than the {part.values_SQ.shape[1]} questions")
 
 
 def _mean_of_seeds(values_SQ: Numbers) -> Numbers:
@@ -202,8 +202,8 @@ def _draw(parts: Sequence[Part], seeds: Mapping[str, int], seed: int, num_draws:
             if part.benchmark not in questions_DQ:
                 questions_DQ[part.benchmark] = _draw_questions(draw, num, part.clusters_Q)
             weights_DQ, known_SQ = questions_DQ[part.benchmark], ~np.isnan(part.values_SQ)
-            sums_DS: Numbers = np.dot(weights_DQ, np.nan_to_num(part.values_SQ).transpose())
-            counts_DS: Numbers = np.dot(weights_DQ, known_SQ.transpose())
+            sums_DS: Numbers = np.einsum("dq,sq->ds", weights_DQ, np.nan_to_num(part.values_SQ), optimize=True)
+            counts_DS: Numbers = np.einsum("dq,sq->ds", weights_DQ, known_SQ.astype(np.float64), optimize=True)
             means_DS = sums_DS / np.maximum(counts_DS, 1)
             sums_D += part.weight * (seeds_DS[part.arm] * means_DS).sum(axis=1)
         sums.append(sums_D)
@@ -216,7 +216,7 @@ def _draw_seeds(draw: np.random.Generator, num: int, count: int) -> Numbers:
 
 
 def _draw_questions(draw: np.random.Generator, num: int, clusters_Q: Sequence[str]) -> Numbers:
-    """How often each question is in each draw (D, Q)."""
+    """Count how often each question is in each draw (D, Q)."""
     numbers = _number_clusters(clusters_Q)
     count = int(numbers.max()) + 1
     return draw.multinomial(count, np.full(count, 1 / count), size=num)[:, numbers].astype(float)

@@ -16,7 +16,7 @@ from p2r.modes import MODES, Mode
 from p2r.runs.evaluation import Run, read_run
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import read_training_run
-from p2r.studies.study import Cell, Questions, Study
+from p2r.studies.study import QuestionSet, Study, StudyCell
 
 ARMS_FOLDER, ANSWERS_FOLDER, LOGS_FOLDER = "arms", "answers", "logs"
 BESIDE = "+"
@@ -27,7 +27,7 @@ FREE_SETTINGS = {"out"}
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. total: None while nobody knows. num_failed: questions that failed."""
+    """The state of a job. total: None while nobody knows. num_failed: questions that failed."""
 
     done: int
     total: int | None
@@ -81,7 +81,7 @@ class TrainJob:
         return Progress(len(run.steps), total, run.is_finished)
 
     def has_begun(self) -> bool:
-        """Whether its folder holds a run."""
+        """Tell whether its folder holds a run."""
         return (self.folder / RECIPE_FILE).is_file()
 
 
@@ -102,7 +102,7 @@ class AskJob:
     folder: Path
     model: str
     perceiver_model: str | None
-    questions: Questions
+    questions: QuestionSet
     needs: tuple[str, ...]
 
     @property
@@ -175,7 +175,7 @@ def list_trainings(study: Study) -> list[TrainJob]:
 
 
 def list_askings(study: Study) -> list[AskJob]:
-    """Who is asked what: one job for each evaluation, arm, perceiver and seed, with all modes."""
+    """List who is asked what: one job for each evaluation, arm, perceiver and seed, with all modes."""
     modes: dict[tuple[str, str, str | None], set[Mode]] = {}
     for cell in study.list_cells():
         modes.setdefault(who_is_asked(cell), set()).add(cell.mode)
@@ -186,8 +186,8 @@ def list_askings(study: Study) -> list[AskJob]:
     ]
 
 
-def who_is_asked(cell: Cell) -> tuple[str, str, str | None]:
-    """What cells of one job have in common: the evaluation, the arm, and the perceiver if it is another."""
+def who_is_asked(cell: StudyCell) -> tuple[str, str, str | None]:
+    """Return what cells of one job have in common: the evaluation, the arm, and the perceiver if it is another."""
     return cell.evaluation, cell.arm, cell.perceiver if cell.perceiver != cell.arm else None
 
 

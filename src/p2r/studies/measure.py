@@ -17,12 +17,12 @@ from p2r.modes import LOOKING
 from p2r.runs.evaluation import SampleFacts
 from p2r.statistics import Part, mean_of
 from p2r.studies.jobs import BESIDE, list_seeds, make_asking, who_is_asked
-from p2r.studies.study import Cell, Measure, Study
+from p2r.studies.study import Measure, Study, StudyCell
 
 
 @dataclass(frozen=True, slots=True)
 class CellValues:
-    """What is known about a cell.
+    """The answers to a cell, as numbers.
 
     seeds: those with answers, in the order of the rows of `values_SQ`; (None,) where nothing is trained.
     num_seeds_planned: how many there will be.
@@ -31,7 +31,7 @@ class CellValues:
     trained_as: the arms whose training gave the checkpoints; cells of two phases of one arm share its seeds.
     """
 
-    cell: Cell
+    cell: StudyCell
     trained_as: str
     seeds: tuple[int | None, ...]
     num_seeds_planned: int
@@ -41,7 +41,7 @@ class CellValues:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a value of each seed."""
+        """Tell whether each seed has a value."""
         return bool(self.seeds) and not np.isnan(self.values_SQ).all(axis=1).any()
 
     @property
@@ -71,7 +71,7 @@ class Reader:
         default_factory=dict[tuple[str, str, str | None, int | None, str], "ScoredRun | None"]
     )
 
-    def read(self, cell: Cell, seed: int | None) -> ScoredRun | None:
+    def read(self, cell: StudyCell, seed: int | None) -> ScoredRun | None:
         """The run that a cell is about, judged; None while there is none."""
         key = (*who_is_asked(cell), seed, cell.mode)
         if key not in self._runs:
@@ -79,7 +79,7 @@ class Reader:
             self._runs[key] = None if run is None else score_run(run)
         return self._runs[key]
 
-    def values_of(self, cell: Cell) -> CellValues:
+    def values_of(self, cell: StudyCell) -> CellValues:
         """A cell's values, of the seeds that have been asked so far."""
         planned = list_seeds(self.study, cell.arm, cell.perceiver)
         runs = {seed: run for seed in planned if (run := self.read(cell, seed)) is not None}
@@ -98,7 +98,7 @@ class Reader:
             chance=chance_of(asked) if cell.measure == "accuracy" and asked else None,
         )
 
-    def _name_training(self, cell: Cell) -> str:
+    def _name_training(self, cell: StudyCell) -> str:
         names = [cell.arm] if cell.perceiver is None else [cell.perceiver, cell.arm]
         roots = [self.study.arms[name].of or name for name in names if self.study.seeds_of(name)]
         return BESIDE.join(dict.fromkeys(roots))

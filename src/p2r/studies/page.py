@@ -45,7 +45,7 @@ class ClaimView:
 
 
 @dataclass(frozen=True, slots=True)
-class ChartView:
+class StudyChart:
     """A chart, ready for the page. legend: the arms, in the order of their colors."""
 
     title: str
@@ -121,7 +121,7 @@ def _view_claim(judged: JudgedClaim) -> ClaimView:
     return ClaimView(claim.says, claim.source, judged.verdict, text, KINDS[judged.verdict])
 
 
-def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[ChartView]:
+def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[StudyChart]:
     """A chart of the claims about each kind of measure."""
     kinds: dict[str, list[IntervalRow]] = {}
     for each in judged:
@@ -136,10 +136,10 @@ def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[ChartView]:
         kinds.setdefault(kind, []).append(row)
     for kind, rows in kinds.items():
         title = "Differences, in points" if kind == "points" else f"Differences of {kind}"
-        yield ChartView(title, "with 95% intervals over seeds and questions", draw_intervals(rows, title))
+        yield StudyChart(title, "with 95% intervals over seeds and questions", draw_intervals(rows, title))
 
 
-def _draw_chart(study: Study, chart: CurveChart) -> ChartView | None:
+def _draw_chart(study: Study, chart: CurveChart) -> StudyChart | None:
     """A metric over the steps of some arms; None while nothing has been measured."""
     curves: list[Curve] = []
     longest: Sequence[tuple[str, int]] = ()
@@ -167,7 +167,7 @@ def _draw_chart(study: Study, chart: CurveChart) -> ChartView | None:
     parts = [AxisSpan(name, ends[place], ends[place + 1]) for place, (name, _) in enumerate(longest)]
     if not same or not parts:
         parts = [AxisSpan("", 0, max(ends[-1], 1))]
-    return ChartView(chart.title, "", draw_curves(curves, parts, chart.title, from_zero=False), chart.arms)
+    return StudyChart(chart.title, "", draw_curves(curves, parts, chart.title, from_zero=False), chart.arms)
 
 
 def _name_phases(study: Study, arm: str) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ def _read_points(run: TrainingRun, metric: str) -> list[CurvePoint]:
     return points
 
 
-def _draw_costs(chart: CostChart, reader: Reader) -> ChartView | None:
+def _draw_costs(chart: CostChart, reader: Reader) -> StudyChart | None:
     """Accuracy against tokens; None while nothing has been measured."""
     points: list[Point] = []
     for line, cell in zip(chart.points, chart.list_cells(), strict=True):
@@ -203,11 +203,11 @@ def _draw_costs(chart: CostChart, reader: Reader) -> ChartView | None:
             points.append(Point(line.name, cost.mean, shown.mean, low, high))
     if not points:
         return None
-    return ChartView(chart.title, "", draw_scatter(points, "tokens per answer", "accuracy, %"))
+    return StudyChart(chart.title, "", draw_scatter(points, "tokens per answer", "accuracy, %"))
 
 
 def _tabulate_jobs(study: Study) -> Table:
-    """How far each job is."""
+    """List each job with its state and its command."""
     rows: list[tuple[str, ...]] = []
     for job in list_jobs(study):
         progress = job.look()

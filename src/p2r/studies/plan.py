@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2r.config import Phase
+from p2r.errors import count_nouns
 from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.runs.training import read_training_run
 from p2r.runs.training_log import Step
@@ -124,7 +125,7 @@ def tabulate_plan(study: Study) -> list[Table]:
     ]
     return [
         Table(
-            title=f"{study.title}: {len(list_jobs(study))} jobs, {len(askings)} of them ask questions",
+            title=f"{study.title}: {count_nouns(len(list_jobs(study)), 'job')}",
             columns=("arm", "seeds", "finished", "steps", "rollouts", "tokens at most", "minutes"),
             rows=tuple(rows),
             notes=(

@@ -288,7 +288,7 @@ def _ignore(_: object) -> None:
 
 
 def count_by_status(states: Sequence[JobState]) -> Mapping[str, int]:
-    """How many jobs have each status."""
+    """Count the jobs by status."""
     counts: dict[str, int] = {}
     for state in states:
         counts[state.status] = counts.get(state.status, 0) + 1

@@ -60,7 +60,7 @@ class Arm(Frozen):
         return self
 
 
-class Questions(Frozen):
+class QuestionSet(Frozen):
     """Questions that arms are asked: an entry of `evaluations`.
 
     benchmark: as in `p2r eval`.
@@ -90,7 +90,7 @@ class PartialCell(Frozen):
     category: str | None = None
 
 
-class Cell(Frozen):
+class StudyCell(Frozen):
     """One mean: what is measured, when who is asked which questions how.
 
     arm: answers, and says where to look.
@@ -106,7 +106,7 @@ class Cell(Frozen):
     category: str = ""
 
 
-class Claim(Frozen):
+class StudyClaim(Frozen):
     """A statement about the world, made before the runs.
 
     says: the statement, as a sentence.
@@ -130,12 +130,12 @@ class Claim(Frozen):
     margin: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _can_be_alike(self) -> Claim:
+    def _can_be_alike(self) -> StudyClaim:
         if self.expects == "alike" and not self.margin:
             raise ValueError('expects = "alike" needs a margin: nothing is ever shown to be exactly alike')
         return self
 
-    def list_terms(self) -> list[tuple[float, Cell]]:
+    def list_terms(self) -> list[tuple[float, StudyCell]]:
         """The cells with their weights."""
         own = PartialCell(evaluation=self.evaluation, mode=self.mode, measure=self.measure, category=self.category)
         where = f"claim {self.name!r}"
@@ -151,7 +151,7 @@ class Line(PartialCell):
 
 
 class PaperTable(Frozen):
-    """What the paper prints where the same thing was measured: texts, laid out as they are there."""
+    """The paper's own table, where it measures the same thing: texts, laid out as they are there."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -160,7 +160,7 @@ class PaperTable(Frozen):
     def _is_a_rectangle(self) -> PaperTable:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"the row {row[:1]} has {len(row)} cells under {len(self.columns)} columns")
+                raise ValueError(f"the row {row[:1]} has another number of cells than the columns {self.columns}")
         return self
 
 
@@ -173,7 +173,7 @@ class StudyTable(PartialCell):
     note: str = ""
     paper: PaperTable | None = None
 
-    def list_cells(self) -> list[list[Cell]]:
+    def list_cells(self) -> list[list[StudyCell]]:
         """The cells, row by row."""
         where = f"table {self.title!r}"
         return [[fill_cell(where, self, row, column) for column in self.columns] for row in self.rows]
@@ -196,7 +196,7 @@ class CostChart(PartialCell):
     title: str
     points: tuple[Line, ...] = Field(min_length=1)
 
-    def list_cells(self) -> list[Cell]:
+    def list_cells(self) -> list[StudyCell]:
         return [fill_cell(f"chart {self.title!r}", self, point) for point in self.points]
 
 
@@ -208,7 +208,7 @@ class Objection(Frozen):
 
 
 class Quick(Frozen):
-    """What `--quick` changes: fewer seeds and questions, and settings of every recipe."""
+    """The changes of `--quick`: fewer seeds and questions, and settings of every recipe."""
 
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     num: PositiveInt = 24
@@ -228,8 +228,8 @@ class Study(Frozen):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     threads: PositiveInt = 1
     arms: Mapping[str, Arm] = Field(min_length=1)
-    evaluations: Mapping[str, Questions] = Field(min_length=1)
-    claims: tuple[Claim, ...] = ()
+    evaluations: Mapping[str, QuestionSet] = Field(min_length=1)
+    claims: tuple[StudyClaim, ...] = ()
     tables: tuple[StudyTable, ...] = ()
     curves: tuple[CurveChart, ...] = ()
     costs: tuple[CostChart, ...] = ()
@@ -301,11 +301,11 @@ class Study(Frozen):
             return self.seeds_of(found.of)
         return () if found.recipe is None else found.seeds or self.seeds
 
-    def list_cells(self) -> list[Cell]:
+    def list_cells(self) -> list[StudyCell]:
         """Every cell that something needs, each once."""
         return list(dict.fromkeys(self._iterate_cells()))
 
-    def _iterate_cells(self) -> Iterator[Cell]:
+    def _iterate_cells(self) -> Iterator[StudyCell]:
         for claim in self.claims:
             yield from (cell for _, cell in claim.list_terms())
         for table in self.tables:
@@ -352,7 +352,7 @@ class Study(Frozen):
         return made.read_from(self._folder)
 
 
-def fill_cell(where: str, *parts: PartialCell) -> Cell:
+def fill_cell(where: str, *parts: PartialCell) -> StudyCell:
     """Join the parts of a cell; the later ones count.
 
     Raises:
@@ -360,11 +360,11 @@ def fill_cell(where: str, *parts: PartialCell) -> Cell:
     """
     given: dict[str, object] = {}
     for part in parts:
-        given |= {name: value for name in Cell.model_fields if (value := getattr(part, name)) is not None}
+        given |= {name: value for name in StudyCell.model_fields if (value := getattr(part, name)) is not None}
     for name in ("evaluation", "arm"):
         if name not in given:
             raise ValueError(f"{where} has a cell without {name}: say it there, or in its row or column")
-    return Cell.model_validate(given)
+    return StudyCell.model_validate(given)
 
 
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:

@@ -11,7 +11,7 @@ from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.statistics import estimate
 from p2r.studies.costs import measure_costs, tabulate_costs
 from p2r.studies.measure import IN_POINTS, CellValues, Reader
-from p2r.studies.study import Cell, Claim, Measure, Study, StudyTable
+from p2r.studies.study import Measure, Study, StudyClaim, StudyTable
 from p2r.studies.verdicts import JudgedClaim
 
 
@@ -105,7 +105,7 @@ def _describe_sizes(cells: Sequence[CellValues]) -> str:
 
 
 def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:
-    """What readers have doubted, and what the study says to it."""
+    """Put beside each doubt of readers what the study says to it."""
     by_name = {each.claim.name: each for each in judged}
     rows = [
         (objection.says if place == 0 else "", by_name[name].claim.says, by_name[name].verdict)
@@ -115,8 +115,8 @@ def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:
     return Table(title="Objections", columns=("objection", "what was tested", "verdict"), rows=tuple(rows))
 
 
-def show_expectation(claim: Claim) -> str:
-    """What a claim expects, such as "more than +3.0"."""
+def show_expectation(claim: StudyClaim) -> str:
+    """Say what a claim expects, such as "more than +3.0"."""
     measure = claim.list_terms()[0][1].measure
     margin = show_difference(claim.margin, measure)
     return {
@@ -149,9 +149,3 @@ def show_cell(values: CellValues) -> str:
     ends = (max(0.0, found.interval.low), min(most, found.interval.high))
     low, high = (show_mean(each, values.cell.measure).rstrip("%") for each in ends)
     return f"{show_mean(found.mean, values.cell.measure)} [{low}, {high}]"
-
-
-def name_cell(cell: Cell) -> str:
-    """Who is asked what, for people."""
-    who = cell.arm if cell.perceiver is None else f"{cell.perceiver} perceives, {cell.arm} answers"
-    return f"{who}, {cell.mode}, {cell.evaluation}{f', {cell.category}' if cell.category else ''}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from p2r.statistics import Estimate, correct_holm, estimate, permute_clusters
 from p2r.studies.measure import CellValues, Reader
-from p2r.studies.study import Claim, Study
+from p2r.studies.study import Study, StudyClaim
 
 ALPHA = 0.05
 
@@ -23,12 +23,12 @@ class JudgedClaim:
     """A claim, and what was found.
 
     estimate: None while a cell is not measured.
-    values: of the cells, in the order of `Claim.list_terms`.
+    values: of the cells, in the order of `StudyClaim.list_terms`.
     p_value: that the result is not as the verdict says; p_corrected: after Holm's correction over all claims.
     seed_p_values: by seed, McNemar's exact test with rotations kept together; only for a difference of two accuracies.
     """
 
-    claim: Claim
+    claim: StudyClaim
     estimate: Estimate | None
     values: tuple[CellValues, ...]
     p_value: float | None
@@ -38,7 +38,7 @@ class JudgedClaim:
 
     @property
     def is_preliminary(self) -> bool:
-        """Whether some seed has not been asked yet."""
+        """Tell whether some seed has not been asked yet."""
         return any(len(each.seeds) < each.num_seeds_planned for each in self.values)
 
 
@@ -58,7 +58,7 @@ def judge_claims(study: Study, reader: Reader) -> list[JudgedClaim]:
     ]
 
 
-def find_p_value(claim: Claim, found: Estimate) -> float:
+def find_p_value(claim: StudyClaim, found: Estimate) -> float:
     """The p-value by which the claim, or its opposite, is shown.
 
     "more" and "less" are tested from both sides at the margin. "alike" is shown by two one-sided tests where the result
@@ -73,7 +73,7 @@ def find_p_value(claim: Claim, found: Estimate) -> float:
     return found.differs_from(claim.margin if found.mean > 0 else -claim.margin)
 
 
-def find_verdict(claim: Claim, found: Estimate | None, p_corrected: float | None) -> Verdict:
+def find_verdict(claim: StudyClaim, found: Estimate | None, p_corrected: float | None) -> Verdict:
     """Say what the result shows about a claim."""
     if found is None or p_corrected is None:
         return "not measured yet"
@@ -87,14 +87,14 @@ def find_verdict(claim: Claim, found: Estimate | None, p_corrected: float | None
     return "holds" if as_said[claim.expects] else "fails"
 
 
-def _estimate(claim: Claim, values: Sequence[CellValues]) -> Estimate | None:
+def _estimate(claim: StudyClaim, values: Sequence[CellValues]) -> Estimate | None:
     if not all(each.is_known for each in values):
         return None
     weights = [weight for weight, _ in claim.list_terms()]
     return estimate([each.as_part(weight) for weight, each in zip(weights, values, strict=True)])
 
 
-def _test_seeds(claim: Claim, values: Sequence[CellValues]) -> tuple[tuple[str, float], ...]:
+def _test_seeds(claim: StudyClaim, values: Sequence[CellValues]) -> tuple[tuple[str, float], ...]:
     """The exact test of each seed, where two accuracies on the same questions are compared."""
     if len(claim.plus) != 1 or len(claim.minus) != 1 or not all(each.is_known for each in values):
         return ()

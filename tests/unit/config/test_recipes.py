@@ -435,7 +435,7 @@ def test_a_wrong_value_comes_with_its_setting_and_how_to_change_it(change: str, 
         parse_recipe(LEAST, [change])
     assert said in caught.value.message
     name = change.partition("=")[0]
-    assert caught.value.hint == f'change it in the recipe, or with `changes=["{name}=..."]`'
+    assert caught.value.hint == f'change it in the file, or with `changes=["{name}=..."]`'
 
 
 def test_a_recipe_that_is_not_toml_is_a_place_to_correct(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import ConfigError
-from p2r.studies.study import Cell, load_study
+from p2r.studies.study import StudyCell, load_study
 from tests.fakes.studies import make_study
 
 
@@ -15,7 +15,7 @@ def test_a_study_is_read_with_its_recipes(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     assert list(study.arms) == ["start", "both", "first"]
     assert [study.seeds_of(name) for name in study.arms] == [(), (0, 1, 2), (0, 1, 2)]
-    assert study.list_cells() == [Cell(evaluation="fresh", arm="both"), Cell(evaluation="fresh", arm="start")]
+    assert study.list_cells() == [StudyCell(evaluation="fresh", arm="both"), StudyCell(evaluation="fresh", arm="start")]
     recipe = study.recipe_of("both", 1, Path("here"), "there")
     assert (recipe.seed, str(recipe.out), recipe.model.source, recipe.data.num_rows) == (1, "here", "there", 64)
 
@@ -90,7 +90,7 @@ def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own
         ("[evaluations.odd]\nbenchmark='needles'\nnum=-3\n", "evaluations.odd.num is -3: it must be above 0"),
         (
             "[[tables]]\ntitle='x'\nrows=[{name='a'}]\ncolumns=[{name='b'}]\npaper={columns=['a'],rows=[['b','c']]}\n",
-            "has 2 cells under 1 columns",
+            "has another number of cells than the columns",
         ),
         ("[arms.'../up']\ncheckpoint='nano'\n", "'../up' cannot be the name of a folder"),
         ("nonsense\n", "is not TOML"),

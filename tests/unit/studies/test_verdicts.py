@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from p2r.studies.measure import Reader
-from p2r.studies.study import Cell, Study
+from p2r.studies.study import Study, StudyCell
 from p2r.studies.verdicts import JudgedClaim, judge_claims
 from p2r.types import Box
 from tests.fakes.studies import make_study, write_answers
@@ -131,7 +131,7 @@ per = 2
 def test_failed_questions_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, None, False, True])
-    values = Reader(study).values_of(Cell(evaluation="fresh", arm="start"))
+    values = Reader(study).values_of(StudyCell(evaluation="fresh", arm="start"))
     assert values.num_failed == 1
     assert np.nanmean(values.values_SQ) == pytest.approx(2 / 3)
     assert values.chance == 0.5
@@ -144,7 +144,7 @@ def test_measures_of_boxes_and_tokens(tmp_path: Path) -> None:
     reader = Reader(study)
 
     def values(measure: str, mode: str = "p2r") -> list[float]:
-        cell = Cell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure, "mode": mode})
+        cell = StudyCell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure, "mode": mode})
         return reader.values_of(cell).values_SQ[0].tolist()
 
     assert values("accuracy") == [1.0, 0.0]
@@ -160,7 +160,7 @@ def test_measures_of_boxes_and_tokens(tmp_path: Path) -> None:
 def test_a_category_is_a_part_of_the_questions(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, False, True], categories=["pair", "pair", "relation"])
-    values = Reader(study).values_of(Cell(evaluation="fresh", arm="start", category="pair"))
+    values = Reader(study).values_of(StudyCell(evaluation="fresh", arm="start", category="pair"))
     assert values.values_SQ.tolist() == [[1.0, 0.0]]
 
 
