@@ -90,13 +90,23 @@ def find_children(folder: Path) -> list[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that ran without a stop."""
+    folder = write_study(tmp_path_factory.mktemp("whole") / "study")
+    process = start(folder)
+    out, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    assert str(folder / "out/study.html") in out
+    return folder
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_study_that_was_stopped_loses_nothing_and_leaves_nothing_running(
-    tmp_path: Path, sign: signal.Signals, code: int
+    whole: Path, tmp_path: Path, sign: signal.Signals, code: int
 ) -> None:
-    whole, killed = write_study(tmp_path / "whole"), write_study(tmp_path / "killed")
-    straight = start(whole)
+    killed = write_study(tmp_path / "killed")
     process = start(killed)
     wait_for_step(killed, process)
     process.send_signal(sign)
@@ -113,8 +123,6 @@ def test_a_study_that_was_stopped_loses_nothing_and_leaves_nothing_running(
     out, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors
     assert "two looks" in out and str(killed / "out/study.html") in out
-    straight.communicate(timeout=400)
-    assert straight.returncode == 0
     steps = [read_steps(folder) for folder in (whole, killed)]
     assert steps[0] == steps[1]
     assert len(steps[0]) == 3
@@ -134,16 +142,12 @@ def read_claims(folder: Path) -> object:
     return json.loads((folder / "out/tables.json").read_text(encoding="utf-8"))["tables"][0]
 
 
-def test_a_finished_study_takes_another_seed_without_repeating_what_is_there(tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "study")
-    first = start(folder)
-    first.communicate(timeout=400)
-    assert first.returncode == 0
-    second = start(folder)
+def test_a_finished_study_takes_another_seed_without_repeating_what_is_there(whole: Path) -> None:
+    second = start(whole)
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 1
     assert "holds a study already" in errors and "--resume" in errors
-    more = start(folder, "--resume", "--set", "seeds=[0, 1]")
+    more = start(whole, "--resume", "--set", "seeds=[0, 1]")
     out, errors = more.communicate(timeout=400)
     assert more.returncode == 0, errors
     begun = re.findall(r"^(\S+): running$", errors, re.MULTILINE)
