@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from p2r.cli.guard import INTERRUPTED, print_error
+from p2r.cli.guard import end_interrupted, print_error
 from p2r.cli.screen import make_console, print_tables
 from p2r.errors import count_nouns
 from p2r.evaluation.tables import write_tables
@@ -80,8 +80,7 @@ def study(
             with _Board(console) as board:
                 states = run_study(settings, resume=resume, num_jobs=jobs, on_change=board.show)
     except KeyboardInterrupt:
-        print_error(f"interrupted; what is finished is kept in {settings.out}", "continue it with `resume=True`")
-        raise typer.Exit(INTERRUPTED) from None
+        raise end_interrupted(f"what is done is kept in {settings.out}", "continue it with `resume=True`") from None
     page = _write(settings, command, console)
     for state in states:
         if state.status == "failed":
