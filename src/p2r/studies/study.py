@@ -208,10 +208,11 @@ class Objection(Frozen):
 
 
 class Quick(Frozen):
-    """The changes of `--quick`: fewer seeds and questions, and settings of every recipe."""
+    """The changes of `--quick`: fewer seeds and questions, shorter phases, and settings of every recipe."""
 
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     num: PositiveInt = 24
+    steps: PositiveInt = 2
     set: tuple[str, ...] = ()
 
 
@@ -337,12 +338,7 @@ class Study(Frozen):
 
     def make_quick(self) -> Study:
         """The study with what `quick` changes, in a folder of its own."""
-        arms = {
-            name: arm.model_copy(
-                update={"set": (*arm.set, *self.quick.set), "seeds": None} if arm.recipe is not None else {}
-            )
-            for name, arm in self.arms.items()
-        }
+        arms = {name: self._make_quick_arm(name) for name in self.arms}
         fewer = {
             name: each.model_copy(update={"num": min(each.num or self.quick.num, self.quick.num)})
             for name, each in self.evaluations.items()
@@ -350,6 +346,14 @@ class Study(Frozen):
         out = self.out.with_name(f"{self.out.name}-quick")
         made = self.model_copy(update={"arms": arms, "evaluations": fewer, "seeds": self.quick.seeds, "out": out})
         return made.read_from(self._folder)
+
+    def _make_quick_arm(self, name: str) -> Arm:
+        arm = self.arms[name]
+        if arm.recipe is None:
+            return arm
+        num_phases = len(self.recipe_of(name, 0, self.out, None).schedule)
+        shorter = [f"schedule.{place}.steps={self.quick.steps}" for place in range(num_phases)]
+        return arm.model_copy(update={"set": (*arm.set, *shorter, *self.quick.set), "seeds": None})
 
 
 def fill_cell(where: str, *parts: PartialCell) -> StudyCell:

@@ -45,12 +45,14 @@ columns = [{ name = "accuracy" }, { name = "hits", measure = "hit rate", mode = 
 
 
 def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own(tmp_path: Path) -> None:
-    study = make_study(tmp_path, '\n[quick]\nseeds = [4]\nnum = 8\nset = ["phase.steps=1"]\n')
+    study = make_study(tmp_path, '\n[quick]\nseeds = [4]\nnum = 8\nsteps = 3\nset = ["data.num_rows=9"]\n')
     quick = study.make_quick()
     assert quick.out == tmp_path / "out-quick"
     assert quick.seeds_of("both") == (4,)
     assert quick.evaluations["fresh"].num == 8
-    assert quick.arms["both"].set == ("data.num_rows=64", "phase.steps=1")
+    recipe = quick.recipe_of("both", 4, Path("x"), None)
+    assert [phase.steps for phase in recipe.phases()] == [3, 3]
+    assert recipe.data.num_rows == 9
     assert quick.arms["start"] == study.arms["start"]
     assert quick.folder == study.folder
 
