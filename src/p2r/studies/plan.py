@@ -104,10 +104,7 @@ def tabulate_plan(study: Study) -> list[Table]:
                 "all seeds together",
                 str(sum(len(each.seeds) for each in plans)),
                 str(sum(each.num_finished for each in plans)),
-                *(
-                    show_number(sum(value * len(each.seeds) for each, value in _pairs(plans, name)), 0)
-                    for name in ("num_steps", "num_rollouts", "num_tokens")
-                ),
+                *(show_number(_sum(plans, name), 0) for name in ("num_steps", "num_rollouts", "num_tokens")),
                 f"{show_number(sum(known), 1)} left" if len(known) == len(plans) else MISSING,
             )
         )
@@ -142,6 +139,7 @@ def tabulate_plan(study: Study) -> list[Table]:
     ]
 
 
-def _pairs(plans: Sequence[ArmPlan], name: str) -> list[tuple[ArmPlan, float]]:
-    found = [(each, getattr(each, name)) for each in plans]
-    return [(each, float(value)) for each, value in found if value is not None]
+def _sum(plans: Sequence[ArmPlan], name: str) -> float | None:
+    """A number of all seeds together; None where an arm does not know its own."""
+    values = [(getattr(each, name), len(each.seeds)) for each in plans]
+    return None if any(value is None for value, _ in values) else float(sum(value * count for value, count in values))
