@@ -30,7 +30,13 @@ from p2r.studies.tables import (
 )
 from p2r.studies.verdicts import JudgedClaim, judge_claims
 
-KINDS: Mapping[str, str] = {"holds": "holds", "fails": "fails", "undecided": "open", "not measured yet": "open"}
+KINDS: Mapping[str, str] = {
+    "holds": "holds",
+    "fails": "fails",
+    "undecided": "open",
+    "one seed only": "open",
+    "not measured yet": "open",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What came of each claim: holds, fails or undecided, with Holm's correction over all claims of the study."""
+"""What came of each claim: holds, fails or undecided, with Holm's correction over all claims of the study.
+
+One seed of a trained arm says nothing about others, however many questions it was asked; then nothing is decided.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from p2r.studies.study import Study, StudyClaim
 
 ALPHA = 0.05
 
-Verdict = Literal["holds", "fails", "undecided", "not measured yet"]
+Verdict = Literal["holds", "fails", "undecided", "one seed only", "not measured yet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def find_verdict(claim: StudyClaim, found: Estimate | None, p_corrected: float |
         return "not measured yet"
     if p_corrected >= ALPHA:
         return "undecided"
+    if found.num_seeds == 1:
+        return "one seed only"
     as_said = {
         "more": found.mean > claim.margin,
         "less": found.mean < -claim.margin,

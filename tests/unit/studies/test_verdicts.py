@@ -105,6 +105,8 @@ def test_a_study_that_has_only_begun_says_so(tmp_path: Path) -> None:
     assert judged.is_preliminary
     assert judged.estimate is not None
     assert judged.estimate.num_seeds == 1
+    assert judged.p_corrected is not None and judged.p_corrected < 0.01
+    assert judged.verdict == "one seed only"
 
 
 def test_a_difference_of_differences_and_a_slope(tmp_path: Path) -> None:
