@@ -124,6 +124,6 @@ def test_the_plan_counts_the_model_and_says_what_compares(tmp_path: Path) -> Non
     path.write_text(json.dumps(make_tables(tmp_path, "run")))
     done = CliRunner().invoke(app, ["train", str(path), "--plan"])
     assert done.exit_code == 0, done.output
-    assert "memory, reasoner:     0.00 GiB  caption model" in done.output
+    assert "memory, answerer:     0.00 GiB  caption model" in done.output
     reward = "0.4 x keywords + 0.1 x sections + 0.1 x length + 0.4 x caption_similarity + 0 x correct"
     assert f"reward, 1-answerer: {reward}; descriptions are compared with the image by {tmp_path}/clip" in done.output

@@ -117,7 +117,8 @@ def test_a_plan_says_what_is_learned(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "phase 0-sft: 10 steps of 4 rows, lr 0.003" in done.stdout
     assert "8 of 8 rows" in done.stdout
-    assert not done.stderr  # no trial is announced, since none is made
+    assert "measuring a trial" in done.stderr
+    assert "seconds per sft step" in done.stdout
 
 
 def test_a_recipe_without_a_supervised_phase_is_refused(tmp_path: Path) -> None:
