@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from p2r.models.local.model import LocalModel  # noqa: E402
 from p2r.models.local.sampling import Chosen  # noqa: E402
 from p2r.training.engines.local import generate, group_cache  # noqa: E402
 from p2r.training.engines.local.generate import FrozenEngine, Generated, Wanted, generate_groups  # noqa: E402
+from p2r.training.engines.local.group_cache import GroupCache  # noqa: E402
 from p2r.training.engines.local.slots import Slots  # noqa: E402
 from tests.fakes.tiny_policy import Family, draw_groups, make_engine, make_model, make_prompt  # noqa: E402
 
@@ -153,6 +155,24 @@ def test_a_cache_grows_for_a_longer_prompt(
             fixed_shapes=fixed,
         )
         assert_same(found, [expected[place] for place in ordered])
+
+
+def test_a_cache_that_grows_holds_one_layer_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine(make_model())
+    prompts = [make_prompt([], num_text=4), make_prompt([], num_text=40)]
+    before, most = list[weakref.ref[Any]](), 0
+    add_room = GroupCache._with_room  # pyright: ignore[reportPrivateUsage]
+
+    def add_room_watched(cache: GroupCache, states: torch.Tensor) -> torch.Tensor:
+        nonlocal most
+        grown = add_room(cache, states)
+        before.append(weakref.ref(states))
+        most = max(most, sum(each() is not None for each in before))
+        return grown
+
+    monkeypatch.setattr(GroupCache, "_with_room", add_room_watched)
+    draw_groups(engine, prompts, Decoding(max_new_tokens=3), SEEDS[:2], num_at_once=1, fixed_shapes=True)
+    assert len(before) == 6 and most == 1  # keys and values of three layers
 
 
 class Script:

@@ -129,8 +129,9 @@ class GroupCache:
             most = min(most, needed + (self._steps_ahead - 1) * self._num_rollouts)
             self._steps_ahead *= 2
         self._num_places = _round_up(max(most, needed))
-        self._keys = [self._with_room(each) for each in self._keys]
-        self._values = [self._with_room(each) for each in self._values]
+        for layer in range(len(self._keys)):  # each in its place, so that there are never two copies of all
+            self._keys[layer] = self._with_room(self._keys[layer])
+            self._values[layer] = self._with_room(self._values[layer])
         if self._keys:
             more = self._num_places - self._bias.shape[-1]
             self._bias = torch.nn.functional.pad(self._bias, (0, more), value=-torch.inf)
