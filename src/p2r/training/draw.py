@@ -31,6 +31,7 @@ class Draw:
         self._actor, self._decoding, self._num_at_once = actor, decoding, num_at_once
         self._coming = SimpleQueue[Wanted | None]()
         self._replies: list[Replies] = []
+        self._num_taken, self._taken = 0, asyncio.Event()
 
     @contextmanager
     def adding(self) -> Generator[Callable[[Sequence[Wanted]], list[Replies]], None, None]:
@@ -40,6 +41,12 @@ class Draw:
         finally:
             self._coming.put(None)
 
+    async def until_wanted(self) -> None:
+        """Wait until fewer prompts wait than may grow at the same time. Only while `run` is under way."""
+        while len(self._replies) - self._num_taken >= self._num_at_once:
+            self._taken.clear()
+            await self._taken.wait()
+
     async def run(self) -> None:
         """Sample until all prompts have their replies.
 
@@ -48,9 +55,13 @@ class Draw:
         """
         loop = asyncio.get_running_loop()
 
+        def take() -> Wanted | None:
+            one = self._coming.get()
+            loop.call_soon_threadsafe(self._note_taken)
+            return one
+
         def work(abandoned: Callable[[], bool]) -> None:
-            wanted = iter(self._coming.get, None)
-            for place, group in self._actor.sample(wanted, self._decoding, self._num_at_once, abandoned):
+            for place, group in self._actor.sample(iter(take, None), self._decoding, self._num_at_once, abandoned):
                 loop.call_soon_threadsafe(self._hand_back, place, group)
 
         await run_in_thread(work)
@@ -62,6 +73,10 @@ class Draw:
         for one in wanted:
             self._coming.put(one)
         return replies
+
+    def _note_taken(self) -> None:
+        self._num_taken += 1
+        self._taken.set()
 
     def _hand_back(self, place: int, group: list[Generated]) -> None:
         if not self._replies[place].done():  # nobody waits for it any more

@@ -11,7 +11,7 @@ tried once more.
 
 Rows are prepared and judged in lots of `prompts_at_once`, and all lots of a step are sampled in one call, which grows
 so many groups at a time. A frozen role behind a server perceives for later lots, and answers on earlier ones, while the
-policy samples. One in this process does so before and after: it may be the policy's own weights.
+policy samples, and few lots hold images. One in this process does so before and after: it may be the policy's own.
 """
 
 from __future__ import annotations
@@ -248,6 +248,8 @@ class Roller:
         async def ask_all() -> None:
             with draw.adding() as add:
                 for lot, waiting in zip(lots, prepared, strict=True):
+                    if self._is_elsewhere:
+                        await draw.until_wanted()
                     asked = await ask(lot)
                     lot.stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
                     waiting.set_result((asked, add([self._want(one, role, num_replies, step) for one in asked])))
@@ -257,7 +259,9 @@ class Roller:
                 await draw.run()
 
         async def finish_one(lot: Given, waiting: Prepared) -> Made:
-            asked, groups = await waiting
+            shared, groups = await waiting
+            asked = [*shared]
+            shared.clear()  # so that a lot's images are freed when it has been judged, before the others are
             replies = [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in await group]
             if role == "perceiver":
                 lot.stats.frames.count(reply.perception for reply in replies)

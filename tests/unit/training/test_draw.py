@@ -83,6 +83,21 @@ async def test_what_has_ended_is_there_before_later_prompts_come() -> None:
     assert order == ["(1, 5)", "second"]
 
 
+async def test_prompts_are_wanted_while_fewer_wait_than_may_grow() -> None:
+    draw = start(Slow())
+    with draw.adding() as add:
+        add([want(1, 5), want(2, 6)])
+        await draw.until_wanted()
+        add([want(3, 7), want(4, 8)])
+        waiting = asyncio.ensure_future(draw.until_wanted())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        running = asyncio.ensure_future(draw.run())
+        await waiting
+    await running
+
+
 async def test_a_policy_that_fails_ends_whoever_waits() -> None:
     draw = start(Slow())
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from p2r.boxes.other_frame import FrameCount
 from p2r.config import AdvantageSettings, PhaseKind, Recipe
@@ -200,6 +203,13 @@ async def test_seeds_depend_on_phase_step_row_and_rollout_but_not_on_the_batch()
     assert max(alone["s2"]) < 2**63
 
 
+class ScriptedServer(BatchScript):
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        reply = self.complete_all([prompt], decoding)[0]
+        assert isinstance(reply, Completion)
+        return reply
+
+
 async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_next() -> None:
     names = [f"s{number}" for number in range(6)]
     recipe = make_recipe(["rollout.prompts_at_once=2"])
@@ -210,20 +220,60 @@ async def test_a_server_answers_on_one_lot_of_rows_while_the_policy_samples_the_
         assert [group.sample.id for group in rolled.groups] == names
         return [rewards(group) for group in rolled.groups]
 
-    class WaitingModel(BatchScript):
+    class WaitingModel(ScriptedServer):
         """Does not answer on the first lot before the second one was sampled."""
 
         async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
             while len(actor.seeds) < 4:
                 await asyncio.sleep(0)
-            reply = self.complete_all([prompt], decoding)[0]
-            assert isinstance(reply, Completion)
-            return reply
+            return await super().complete(prompt, decoding)
 
     say = in_turn(BOX, "[]", OTHER_BOX, "no idea")
     at_once = await roll(LockstepPartner(BatchScript(answer_by_crop)), FakeActor(say))
     actor = FakeActor(say)
     assert await roll(FreePartner(WaitingModel(answer_by_crop), num_at_once=64), actor) == at_once
+
+
+@dataclass(eq=False)
+class Watched(CountingImage):
+    """Tells the test when it is decoded and when it is freed."""
+
+    decoded: threading.Event = field(default_factory=threading.Event)
+    freed: threading.Event = field(default_factory=threading.Event)
+
+    def load(self) -> Image.Image:
+        image = super().load()
+        weakref.finalize(image, self.freed.set)
+        self.decoded.set()
+        return image
+
+
+async def test_with_a_server_few_images_are_held() -> None:
+    # Of a size that is resized for a prompt, which would hold the image itself otherwise.
+    images = [Watched(f"s{number}.png", wh=(650, 490)) for number in range(8)]
+    found: dict[int, tuple[bool, bool]] = {}
+
+    class SlowActor(FakeActor):
+        """Looks, at each prompt, whether a far later image is there already, and whether a far earlier one is gone."""
+
+        def sample(
+            self,
+            wanted: Iterable[Wanted],
+            decoding: Decoding,
+            num_at_once: int,
+            abandoned: Callable[[], bool] = lambda: False,
+        ) -> Iterator[tuple[int, list[Generated]]]:
+            for place, group in super().sample(wanted, decoding, num_at_once, abandoned):
+                is_early = place < 3 and images[place + 5].decoded.wait(0.1)
+                found[place] = is_early, place < 5 or images[place - 5].freed.wait(10)
+                yield place, group
+
+    recipe = make_recipe(["rollout.prompts_at_once=2"])
+    partner = FreePartner(ScriptedServer(answer_by_crop), num_at_once=64)
+    roller = Roller(recipe, make_phase("perceiver", recipe=recipe), SlowActor(in_turn(BOX, "[]")), partner, PROMPTS)
+    rolled = await roller.roll_out([make_sample(image.uri, image=image) for image in images], step=0)
+    assert len(rolled.groups) == len(images)
+    assert found == dict.fromkeys(range(8), (False, True))
 
 
 @dataclass
