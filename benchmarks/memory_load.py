@@ -79,7 +79,7 @@ def main() -> None:
 def choose_shape(megabytes: int) -> Shape:
     """A model with a vocabulary as large as a fifth of it, as those of the published models about are."""
     num_weights = megabytes * MB // 2
-    width = 1024
+    width = 1024 if megabytes >= 200 else 512  # several layers in either case
     shape = replace(SIZES["2b"], hidden=width, heads=8, key_heads=2, inner=3 * width, vision_hidden=512, vision_depth=4)
     layer = 2 * width * 128 * (8 + 2) + 3 * width * shape.inner
     vocabulary = num_weights // 5 // width

@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -63,7 +63,7 @@ from p2r.models.profiles import PROFILES
 from p2r.models.server.model import EndpointModel
 from p2r.models.server.transport import choose_transport, image_urls
 from p2r.prompts import load_prompt_set
-from p2r.training.engines.local.generate import Generated
+from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.training.lockstep import FreePartner
 from p2r.training.rollout import Roller
 from p2r.types import Box, Sample, Usage
@@ -299,16 +299,11 @@ class Script:
         return self.replies[row][place]
 
     def sample(
-        self,
-        prompts: Sequence[EncodedPrompt],
-        decoding: Decoding,
-        seeds_PG: Sequence[Sequence[int]],
-        abandoned: Callable[[], bool],
-    ) -> list[list[Generated]]:
-        return [
-            [Generated((prompt.token_ids[0], place), ended=True) for place in range(len(seeds))]
-            for prompt, seeds in zip(prompts, seeds_PG, strict=True)
-        ]
+        self, wanted: Iterable[Wanted], decoding: Decoding, num_at_once: int, abandoned: Callable[[], bool]
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        for number, one in enumerate(wanted):
+            row = one.prompt.token_ids[0]
+            yield number, [Generated((row, place), ended=True) for place in range(len(one.seeds))]
 
 
 def make_recipe(arguments: argparse.Namespace) -> Recipe:

@@ -32,6 +32,7 @@ from p2r.prompts import load_prompt_set
 from p2r.roles import perceiver_prompt, reasoner_prompt
 from p2r.training.engines.base import EngineActor, as_completion, seed_rollouts
 from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.generate import Wanted
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import load_policy, take_snapshot
 from p2r.training.groups import Group, Rollout
@@ -97,14 +98,18 @@ def draw_groups(recipe: Recipe, actor: EngineActor, role: ActiveRole, num_prompt
             encoded.append(actor.encode(reasoner_prompt(prompts, sample, evidence, budget)))
     size = recipe.rollout.group_size
     decoding = Decoding(max_new_tokens=recipe.rollout.max_new_tokens.of(role), temperature=1.0)
-    seeds = [seed_rollouts(0, role, 0, sample.id, size) for sample in samples]
+    wanted = [
+        Wanted(prompt, seed_rollouts(0, role, 0, sample.id, size))
+        for sample, prompt in zip(samples, encoded, strict=True)
+    ]
+    found = dict(actor.sample(wanted, decoding, num_prompts, lambda: False))
     groups: list[Group] = []
-    for sample, prompt, drawn in zip(samples, encoded, actor.sample(encoded, decoding, seeds), strict=True):
+    for place, (sample, prompt) in enumerate(zip(samples, encoded, strict=True)):
         rollouts = [
             Rollout(
                 one.token_ids, one.ended, as_completion(actor, prompt, one).text, None, float(draw.random() < 0.5), {}
             )
-            for one in drawn
+            for one in found[place]
         ]
         rollouts[:2] = [replace(rollouts[0], reward=0.0), replace(rollouts[1], reward=1.0)]  # no group is dead
         groups.append(Group(sample, role, prompt, tuple(rollouts)))

@@ -10,11 +10,14 @@ import pytest
 
 from p2r.signals import EXIT_OFFSET, INTERRUPTED, TERMINATED, as_exit_code, describe_signal
 from p2r.training import keeper
+from tests.fakes.processes import heed_ctrl_c
 
 
 def test_exit_codes_are_those_of_a_shell() -> None:
     for sign, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
-        done = subprocess.run(["sh", "-c", f"sh -c 'kill -{int(sign)} $$'; exit $?"], check=False)
+        done = subprocess.run(
+            ["sh", "-c", f"sh -c 'kill -{int(sign)} $$'; exit $?"], check=False, preexec_fn=heed_ctrl_c
+        )
         assert done.returncode == code == as_exit_code(-sign)
     assert (as_exit_code(0), as_exit_code(3)) == (0, 3)
 
