@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -26,13 +27,15 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-from p2r.prompts import load_prompt_set
+from p2r.benchmarks.needles.scene import Knobs
 from recipes.nano.architecture import build_model, save_checkpoint
 from recipes.nano.encode import install_fast_vision
-from recipes.nano.language import LanguagePlan, cache_features, load_features, train_language
-from recipes.nano.pool import build_pool, load_pool
+from recipes.nano.features import cache_features, load_features
+from recipes.nano.language import LanguagePlan, train_language
+from recipes.nano.pool import Entry, build_pool, load_pool
 from recipes.nano.tokenizer import build_tokenizer
 from recipes.nano.vision import VisionPlan, train_vision
+from recipes.nano.wording import SHIPPED, TRAINED
 
 RECIPE = Path(__file__).with_suffix(".toml")
 
@@ -49,17 +52,17 @@ def main() -> None:
     install_fast_vision()
     began = time.perf_counter()
 
-    prompts = load_prompt_set("release")
-    tokenizer = build_tokenizer(prompts)
-    build_pool(folder / "pool", tuple(recipe["scenes"]["counts"]), recipe["scenes"]["seed"])
-    entries = load_pool(folder / "pool")
+    tokenizer = build_tokenizer(SHIPPED, TRAINED.all_texts())
+    scenes = recipe["scenes"]
+    build_pool(folder / "pool", tuple(scenes["counts"]), scenes["seed"], Knobs(**recipe["needles"]))
+    training, held_out = _split(load_pool(folder / "pool"), scenes["held_out"])
     _tell("scenes", began)
 
     set_seed(seed)
     model = build_model(tokenizer)
     tower = folder / "vision.pt"
     if not tower.exists():
-        train_vision(model, tokenizer, entries, VisionPlan(**recipe["vision"], seed=seed), folder)
+        train_vision(model, tokenizer, training, VisionPlan(**recipe["vision"], seed=seed), folder)
         torch.save(model.state_dict(), tower)
     _tell("vision", began)
 
@@ -67,21 +70,26 @@ def main() -> None:
     model = build_model(tokenizer)
     model.load_state_dict(torch.load(tower))
     model.model.visual.requires_grad_(False)
-    training, held_out = [], []
-    for level, count in enumerate(recipe["scenes"]["held_out"]):
-        mine = [entry for entry in entries if entry.level == level]
-        training += mine[:-count]
-        held_out = mine[-count:]
     features = folder / "features.pt"
     if not features.exists():
         cache_features(model, training, features)
-    del entries, training
+    del training
     cached = load_features(features)
     _tell("features", began)
-    train_language(model, tokenizer, prompts, cached, held_out, LanguagePlan(**recipe["language"], seed=seed), folder)
+    train_language(model, tokenizer, cached, held_out, LanguagePlan(**recipe["language"], seed=seed), folder)
     _tell("language", began)
     save_checkpoint(model, tokenizer, folder / "checkpoint")
     print(f"checkpoint: {folder / 'checkpoint'}")
+
+
+def _split(entries: Sequence[Entry], held_out: Sequence[int]) -> tuple[list[Entry], list[Entry]]:
+    """The scenes to train on, and those of the last level that are held out; `held_out` counts them by level."""
+    training, kept = list[Entry](), list[Entry]()
+    for level, count in enumerate(held_out):
+        mine = [entry for entry in entries if entry.level == level]
+        training += mine[:-count]
+        kept = mine[-count:]
+    return training, kept
 
 
 def _tell(stage: str, began: float) -> None:

@@ -6,9 +6,8 @@ letter. Training ends on purpose before perception is good: the rate falls once 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
-from p2r.answers import extract_answer
-from p2r.benchmarks.needles import to_sample
 from p2r.benchmarks.needles.questions import Question, ask
 from p2r.benchmarks.needles.scene import Scene
-from p2r.boxes import localize, parse_boxes
-from p2r.prompts import PromptSet
-from recipes.nano.encode import Features, encode
-from recipes.nano.pool import Entry, View, can_relate, draw_family
+from recipes.nano.batch import Batch, collate
+from recipes.nano.features import CachedEntry
+from recipes.nano.pool import Entry, can_relate, draw_family
 from recipes.nano.progress import Log, Saver
-from recipes.nano.replies import generate_replies
-from recipes.nano.rows import DIRECT, PERCEIVE, POINTER_HEADS, POINTER_NAMES, REASON, Batch, Row, RowMaker, collate
+from recipes.nano.replies import Replier
+from recipes.nano.rows import DIRECT, PERCEIVE, POINTER_HEADS, POINTER_NAMES, REASON, Row, RowMaker
+from recipes.nano.validation import validate
+from recipes.nano.wording import ask_for_count
 
 KIND_WEIGHTS = {PERCEIVE: 1.5, REASON: 1.0, DIRECT: 0.3}
-DIRECT_STYLES = ("direct", "thinking", "reasoner_without_evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,60 +51,6 @@ class LanguagePlan:
     questions: int
     validate_every: int
     seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class CachedEntry:
-    """A scene and the features of its images; the pixels are gone."""
-
-    entry: Entry
-    full: Features
-    case: tuple[Features, ...]
-
-
-@torch.no_grad()
-def cache_features(
-    model: Qwen3VLForConditionalGeneration, entries: Sequence[Entry], path: Path, batch: int = 24
-) -> None:
-    """Write the features of all images, half precision, in two large tensors, beside the scenes without their
-    pixels."""
-    tokens, deep = [], []
-    for start in range(0, len(entries), batch):
-        views = [view for entry in entries[start : start + batch] for view in _images(entry)]
-        for feature in encode(model, views):
-            tokens.append(feature.tokens.half())
-            deep.append(feature.deep.half())
-    slim = [_without_pixels(entry) for entry in entries]
-    part = path.with_suffix(".part")
-    torch.save({"tokens": torch.cat(tokens), "deep": torch.cat(deep, 1), "entries": slim}, part)
-    part.rename(path)
-
-
-def load_features(path: Path) -> list[CachedEntry]:
-    saved = torch.load(path, weights_only=False)
-    cached, start = [], 0
-    for entry in saved["entries"]:
-        features = []
-        for view in _images(entry):
-            stop = start + view.grid[0] * view.grid[1]
-            features.append(Features(saved["tokens"][start:stop], saved["deep"][:, start:stop]))
-            start = stop
-        cached.append(CachedEntry(entry, features[0], tuple(features[1:])))
-    return cached
-
-
-def _without_pixels(entry: Entry) -> Entry:
-    def strip(view: View) -> View:
-        return replace(view, patches=np.zeros((0, 0), np.uint8))
-
-    case = entry.case
-    if case:
-        case = replace(case, annotated=strip(case.annotated), crops=tuple(strip(crop) for crop in case.crops))
-    return replace(entry, full=strip(entry.full), case=case, zooms=())
-
-
-def _images(entry: Entry) -> list[View]:
-    return [entry.full, *((entry.case.annotated, *entry.case.crops) if entry.case else ())]
 
 
 class Auxiliary(nn.Module):
@@ -137,7 +80,6 @@ class Attention:
 def train_language(
     model: Qwen3VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
-    prompts: PromptSet,
     cached: Sequence[CachedEntry],
     held_out: Sequence[Entry],
     plan: LanguagePlan,
@@ -148,8 +90,9 @@ def train_language(
     attention, heads, maker = (
         Attention(model),
         Auxiliary(model.config.text_config.hidden_size),
-        RowMaker(tokenizer, prompts),
+        RowMaker(tokenizer),
     )
+    replier = Replier(model, tokenizer)
     weights = [p for name, p in model.named_parameters() if "visual" not in name] + list(heads.parameters())
     optimizer = torch.optim.AdamW(weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.02)
     rng = np.random.RandomState([plan.seed, 3])
@@ -176,7 +119,8 @@ def train_language(
             ]
         loss, figures = torch.zeros(()), {}
         for rows in batches:
-            part, seen = _loss(model, heads, attention, _collate(model, rows))
+            with torch.autocast("cpu", torch.bfloat16):  # two thirds of the time where the processor has it
+                part, seen = _loss(model, heads, attention, _collate(model, rows))
             loss, figures = loss + part, seen | figures
         optimizer.zero_grad()
         loss.backward()
@@ -184,7 +128,9 @@ def train_language(
         optimizer.step()
         log.step(step, figures)
         if (step + 1) % plan.validate_every == 0 and step >= plan.warmup_steps:
-            scores = validate(model, tokenizer, prompts, held_out)
+            model.eval()
+            scores = validate(replier, held_out)
+            model.train()
             log.write({"step": step + 1, **scores})
             if scores["hit"] >= plan.stop_hit:
                 saver.extra["decay_from"] = min(saver.extra["decay_from"], step + 1)
@@ -197,7 +143,13 @@ def _rate(step: int, decay_from: float, decay_steps: int) -> float:
 
 
 def _draw_question(rng: np.random.RandomState, scene: Scene) -> Question:
-    return ask(rng, scene, draw_family(rng, scene), choice=bool(rng.rand() < 0.5))
+    question = ask(rng, scene, draw_family(rng, scene), choice=bool(rng.rand() < 0.6))
+    return _sometimes_count(rng, scene, question, 0.15)
+
+
+def _sometimes_count(rng: np.random.RandomState, scene: Scene, question: Question, share: float) -> Question:
+    counts = question.family == "pair" and rng.rand() < share
+    return ask_for_count(rng, scene, question) if counts else question
 
 
 def _perceiver_rows(
@@ -207,10 +159,10 @@ def _perceiver_rows(
     for _ in range(plan.perceive_rows):
         item = items[rng.randint(len(items))]
         scene = item.entry.scene
-        row = maker.open_row([item.entry.full], [item.full])
+        row = maker.open_row(rng, [item.entry.full], [item.full])
         for _ in range(plan.questions):
             maker.add_perceiver(row, rng, scene, _draw_question(rng, scene), item.entry.full)
-        maker.add_direct(row, scene, _draw_question(rng, scene), DIRECT_STYLES[rng.randint(3)])
+        maker.add_direct(row, rng, scene, _draw_question(rng, scene))
         rows.append(row)
     return rows
 
@@ -221,9 +173,10 @@ def _reasoner_rows(maker: RowMaker, rng: np.random.RandomState, items: Sequence[
         item = items[rng.randint(len(items))]
         case = item.entry.case
         assert case is not None
-        row = maker.open_row([case.annotated, *case.crops], item.case)
-        for question in case.questions:
-            maker.add_reasoner(row, item.entry.scene, question, case.crops)
+        scene = item.entry.scene
+        row = maker.open_row(rng, [case.annotated, *case.crops], item.case)
+        for question in (*case.questions, _sometimes_count(rng, scene, case.questions[1], 0.5)):
+            maker.add_reasoner(row, rng, scene, question, case.crops)
         rows.append(row)
     return rows
 
@@ -233,11 +186,12 @@ def _lookup_rows(
 ) -> list[Row]:
     rows = []
     for _ in range(count):
-        row = maker.open_row([], [])
+        row = maker.open_row(rng, [], [])
         for _ in range(2 * questions):
             scene = items[rng.randint(len(items))].entry.scene
             family = "relation" if rng.rand() < 0.7 and can_relate(scene) else draw_family(rng, scene)
-            maker.add_lookup(row, scene, ask(rng, scene, family, choice=bool(rng.rand() < 0.7)))
+            question = ask(rng, scene, family, choice=bool(rng.rand() < 0.75))
+            maker.add_lookup(row, rng, scene, _sometimes_count(rng, scene, question, 0.15))
         rows.append(row)
     return rows
 
@@ -289,41 +243,3 @@ def _loss(
         )
         total = total + 0.5 * (hundreds + 0.4 * tens)
     return total, figures
-
-
-@torch.no_grad()
-def validate(
-    model: Qwen3VLForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: PromptSet,
-    entries: Sequence[Entry],
-) -> dict[str, float]:
-    """Hit rate of greedy boxes, and accuracy on jittered gold evidence, on held-out scenes."""
-    began, rng = time.perf_counter(), np.random.RandomState(5)
-    model.eval()
-    asked = [(entry, to_sample(entry.scene, _draw_question(rng, entry.scene), "")) for entry in entries]
-    items = [(prompts.perceiver(sample), [entry.full]) for entry, sample in asked]
-    replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=52)
-    hit = [
-        localize(parse_boxes(reply)[0], sample.gold_boxes).hit_share_of_gold
-        for (_, sample), reply in zip(asked, replies, strict=True)
-    ]
-    scores = {"hit": float(np.mean(hit))}
-    cases = [(entry, entry.case) for entry in entries if entry.case]
-    if cases:
-        samples = [to_sample(entry.scene, case.questions[k % 2], "") for k, (entry, case) in enumerate(cases)]
-        items = [
-            (prompts.reasoner(sample), [case.annotated, *case.crops])
-            for sample, (_, case) in zip(samples, cases, strict=True)
-        ]
-        replies = generate_replies(model, tokenizer, prompts.system, items, max_new_tokens=24)
-        for form in ("free_form", "choice"):
-            right = [
-                (answer.letter if form == "choice" else answer.text) == sample.target
-                for sample, reply in zip(samples, replies, strict=True)
-                if sample.answer_form == form
-                for answer in [extract_answer(reply, sample.answer_form, sample.options)]
-            ]
-            scores[f"right_{form}"] = float(np.mean(right))
-    model.train()
-    return scores | {"validation_seconds": time.perf_counter() - began}

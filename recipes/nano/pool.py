@@ -29,7 +29,7 @@ from p2r.types import Box
 from recipes.nano.architecture import MAX_PIXELS, MIN_PIXELS
 
 BUDGET = Budget(factor=32, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
-LEVELS = (Knobs(num_objects=(1, 1)), Knobs(num_objects=(2, 3)), Knobs())
+FEWER_OBJECTS = ((1, 1), (2, 3))
 SHARD = 100
 
 
@@ -74,12 +74,15 @@ class Entry:
     zooms: tuple[View, ...]
 
 
-def build_pool(folder: Path, counts: tuple[int, int, int], seed: int) -> None:
-    """Render counts[level] scenes per level into `folder`, a shard at a time; finished shards are kept on a re-run."""
+def build_pool(folder: Path, counts: tuple[int, int, int], seed: int, knobs: Knobs) -> None:
+    """Render counts[level] scenes per level into `folder`, a shard at a time; finished shards are kept on a re-run.
+
+    Scenes of the last level have these knobs, the others the same ones with fewer objects.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     levels = [level for level, count in enumerate(counts) for _ in range(count)]
     jobs = [
-        (folder / f"{start:06d}.pkl", seed, start, levels[start : start + SHARD])
+        (folder / f"{start:06d}.pkl", seed, start, levels[start : start + SHARD], knobs)
         for start in range(0, len(levels), SHARD)
     ]
     jobs = [job for job in jobs if not job[0].exists()]
@@ -93,22 +96,24 @@ def load_pool(folder: Path) -> list[Entry]:
     return [entry for shard in sorted(folder.glob("*.pkl")) for entry in pickle.loads(shard.read_bytes())]
 
 
-def _write_shard(job: tuple[Path, int, int, list[int]]) -> None:
-    path, seed, start, levels = job
+def _write_shard(job: tuple[Path, int, int, list[int], Knobs]) -> None:
+    path, seed, start, levels, knobs = job
     entries = [
-        _make_entry(np.random.RandomState([TRAINING_SEEDS + seed, start + k]), level) for k, level in enumerate(levels)
+        _make_entry(np.random.RandomState([TRAINING_SEEDS + seed, start + k]), level, knobs)
+        for k, level in enumerate(levels)
     ]
     part = path.with_suffix(".part")
     part.write_bytes(pickle.dumps(entries))
     part.rename(path)
 
 
-def _make_entry(rng: np.random.RandomState, level: int) -> Entry:
-    knobs = LEVELS[level]
+def _make_entry(rng: np.random.RandomState, level: int, knobs: Knobs) -> Entry:
+    if level < len(FEWER_OBJECTS):
+        knobs = knobs.model_copy(update={"num_objects": FEWER_OBJECTS[level]})
     twins = level > 0 and bool(rng.rand() < 0.5)
     scene = draw_scene(rng, knobs, twins=twins)
     full_image = FullImage(render(scene))
-    full = _whole(full_image.fitted(BUDGET), scene, ())
+    full = make_view(full_image.fitted(BUDGET), (0, 0, knobs.side_px, knobs.side_px))
     case = _make_case(rng, scene, full_image) if level > 0 else None
     zooms = tuple(_zoom(rng, scene, full_image.image) for _ in range(2))
     return Entry(level, scene, full, case, zooms)
@@ -123,8 +128,9 @@ def _make_case(rng: np.random.RandomState, scene: Scene, full_image: FullImage) 
     boxes = [jitter(rng, scene.objects[subject].box(scene.knobs.side_px)) for subject in opened.subjects]
     evidence = gather(full_image, boxes)
     annotated, *crops = evidence.sized(BUDGET)
-    views = [_part(crop, rect) for crop, rect in zip(crops, evidence.record.crops, strict=True)]
-    return Case((opened, choice), _whole(annotated, scene, tuple(boxes)), tuple(views))
+    views = [make_view(crop, rect) for crop, rect in zip(crops, evidence.record.crops, strict=True)]
+    side = scene.knobs.side_px
+    return Case((opened, choice), make_view(annotated, (0, 0, side, side), tuple(boxes)), tuple(views))
 
 
 def draw_family(rng: np.random.RandomState, scene: Scene) -> Family:
@@ -154,25 +160,17 @@ def jitter(rng: np.random.RandomState, box: Box, *, shift: float = 16, stretch: 
     return Box(x1=min(left, 980), y1=min(top, 980), x2=max(right, left + 15), y2=max(bottom, top + 15), label=box.label)
 
 
-def _whole(image: Image.Image, scene: Scene, drawn: tuple[Box, ...]) -> View:
-    side = scene.knobs.side_px
-    return _view(image, (0, 0, side, side), drawn)
-
-
-def _part(image: Image.Image, rect: tuple[int, int, int, int]) -> View:
-    return _view(image, rect, ())
-
-
 def _zoom(rng: np.random.RandomState, scene: Scene, image: Image.Image) -> View:
     """A closer look at some object than any crop gives: where patterns are learned first."""
     item, side = scene.objects[rng.randint(len(scene.objects))], scene.knobs.side_px
     reach = int(rng.randint(80, 172))
     x, y = item.x + rng.randint(-reach // 3, reach // 3), item.y + rng.randint(-reach // 3, reach // 3)
     rect = (max(0, x - reach), max(0, y - reach), min(side, x + reach), min(side, y + reach))
-    return _part(image.crop(rect).resize((192, 192), Image.Resampling.BICUBIC), rect)
+    return make_view(image.crop(rect).resize((192, 192), Image.Resampling.BICUBIC), rect)
 
 
-def _view(image: Image.Image, rect: tuple[int, int, int, int], drawn: tuple[Box, ...]) -> View:
+def make_view(image: Image.Image, rect: tuple[int, int, int, int] = (0, 0, 1, 1), drawn: tuple[Box, ...] = ()) -> View:
+    """An image as the model sees it. rect: where it lies in the scene, in pixels; not needed to show it."""
     image = fit(image, BUDGET)
     patches, (_, rows, columns) = patchify(image)
     scale = (image.width / (rect[2] - rect[0]), image.height / (rect[3] - rect[1]))

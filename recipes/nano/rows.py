@@ -2,30 +2,27 @@
 
 Each question sees the prefix and itself, never its neighbors (`attention_bias`), and its positions continue where the
 prefix ends, so every question is computed exactly as if it stood alone, at about half the cost. A row also says where
-attention should point (`Row.pointers`): supervision that turns minutes of plateau into seconds.
-
-Shapes: B rows, L tokens, N visual tokens, D width.
+attention should point (`Row.pointers`): supervision that turns minutes of plateau into seconds. Each question is asked
+in words of its own (wording.py); names, letters and options are found by their places in the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from p2r.benchmarks.needles import to_sample
+from p2r.answers.sections import HEADINGS
 from p2r.benchmarks.needles.questions import Question
 from p2r.benchmarks.needles.scene import PATTERNS, SHAPES, Scene
-from p2r.prompts import PromptSet
 from p2r.types import Box, Sample
 from recipes.nano.encode import Features
 from recipes.nano.pool import View, jitter
-from recipes.nano.tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN
+from recipes.nano.tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN, NUMBER_OPENERS
+from recipes.nano.wording import PEBR_R1, RELEASE, TRAINED, Mark, draw_style, word_sample
 
 END = "<|im_end|>"
 PERCEIVE, REASON, DIRECT = 0, 1, 2
@@ -70,22 +67,30 @@ class Row:
         self.kinds += [PERCEIVE] * len(ids)
 
 
-class RowMaker:
-    """Builds rows; knows the tokenizer and the prompt set, nothing of the model."""
+class Asked(NamedTuple):
+    """A question in a row: its tokens, the characters that each stands for, and the indices of it and of its reply."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet) -> None:
-        self._tokenizer, self._prompts = tokenizer, prompts
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    start: int
+    reply: int
+
+
+class RowMaker:
+    """Builds rows, each question in words of its own; knows the tokenizer, nothing of the model."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         self._shapes = {self.encode(" " + shape)[0] for shape in SHAPES}
         self._patterns = {self.encode(" " + pattern)[0] for pattern in PATTERNS}
         self._sides = {self.encode(" left")[0], self.encode(" right")[0]}
         self._facts = self._patterns | self._sides | {self.encode(pattern)[0] for pattern in PATTERNS}
         self._digits = {self.encode(str(digit))[0] for digit in range(10)}
-        self._box_starts, self._box_label = (
-            {self.encode(BOX_OPEN)[0], self.encode(BOX_NEXT)[0]},
-            self.encode(BOX_LABEL)[0],
-        )
-        self._newline, self._options = self.encode("\n")[0], self.encode("Options")[0]
+        self._openers = {self.encode(opener)[0] for opener in NUMBER_OPENERS}
+        self._hundreds = {self.encode(f"{opener}{digit}00")[0] for opener in NUMBER_OPENERS for digit in range(1, 10)}
+        self._box_starts = {self.encode(BOX_OPEN)[0], self.encode(BOX_NEXT)[0]}
+        self._box_label = self.encode(BOX_LABEL)[0]
         self._answer_open, self._answer_close = self.encode("<answer>")[0], self.encode("</answer>")[0]
         self._image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
 
@@ -96,10 +101,13 @@ class RowMaker:
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False)
         return self._known[text]
 
-    def open_row(self, views: Sequence[View], features: Sequence[Features]) -> Row:
-        """The shared prefix: system turn and images."""
-        row = Row(images=list(features))
-        opening = self.encode(f"<|im_start|>system\n{self._prompts.system}{END}\n<|im_start|>user\n")
+    def open_row(self, rng: np.random.RandomState, views: Sequence[View], features: Sequence[Features]) -> Row:
+        """The shared prefix: the system's turn, which some rows lack, and images."""
+        row, systems = Row(images=list(features)), TRAINED.texts["systems"]
+        kind = rng.rand()
+        words = "" if kind < 0.15 else RELEASE.system if kind < 0.75 else systems[rng.randint(len(systems))]
+        system = f"<|im_start|>system\n{words}{END}\n" if words else ""
+        opening = self.encode(f"{system}<|im_start|>user\n")
         row.extend(opening, 0, 0)
         position = len(opening)
         for view in views:
@@ -116,79 +124,96 @@ class RowMaker:
         return row
 
     def add_perceiver(self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, view: View) -> None:
-        boxes = [
-            jitter(rng, scene.objects[subject].box(scene.knobs.side_px), shift=4, stretch=0.03)
-            for subject in question.subjects
-        ]
+        side = scene.knobs.side_px
+        boxes = [jitter(rng, scene.objects[k].box(side), shift=4, stretch=0.03) for k in question.subjects]
         reply = self.encode(box_reply(boxes) + END)
-        asked, start = self._add(
-            row, self._prompts.perceiver(to_sample(scene, question, "")), reply, PERCEIVE, self._digit_weights(reply)
-        )
-        names = [start + k for k, token in enumerate(asked) if token in self._shapes]
+        style = draw_style(rng)
+        text = style.prompts.perceiver(word_sample(scene, question, style)[0])
+        asked = self._add(row, text, reply, PERCEIVE, self._digit_weights(reply))
+        begin = text.index(question.text)
+        names = [
+            asked.start + k
+            for k, (token, (a, _)) in enumerate(zip(asked.ids, asked.spans, strict=True))
+            if token in self._shapes and begin <= a < begin + len(question.text)
+        ]
         for name, subject in zip(names, question.subjects, strict=True):
             item = scene.objects[subject]
             token = view.token_at(item.x, item.y)
             if token is not None:
                 row.pointers.append((NAME_TO_OBJECT, name, row.image_starts[0] + token))
-            corners = item.box(scene.knobs.side_px).xyxy
-            whole = [min(999, int(value)) for value in corners]
+            whole = [min(999, int(value)) for value in item.box(side).xyxy]
             row.digits.append((name, [value // 100 for value in whole] + [value // 10 % 10 for value in whole]))
-        first_reply, box, inside = start + len(asked), -1, False
+        box, inside = -1, False
         for k, token in enumerate(reply):
             box += token in self._box_starts
             inside = (inside or token in self._box_starts) and token != self._box_label
             if inside:
-                row.pointers.append((NUMBER_TO_NAME, first_reply + k, names[box]))
+                row.pointers.append((NUMBER_TO_NAME, asked.reply + k, names[box]))
 
-    def add_reasoner(self, row: Row, scene: Scene, question: Question, crops: Sequence[View]) -> None:
-        sample = to_sample(scene, question, "")
-        reply = self.encode(reasoner_reply(scene, question, sample) + END)
-        asked, start = self._add(row, self._prompts.reasoner(sample), reply, REASON, self._answer_weights(reply, 1.5))
-        first_reply = start + len(asked)
-        said = [first_reply + k - 1 for k, token in enumerate(reply) if token in self._patterns][
-            : len(question.subjects)
-        ]
+    def add_reasoner(
+        self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, crops: Sequence[View]
+    ) -> None:
+        reply, first_reply = self._add_reasoning(row, rng, scene, question, 1.5)
+        said = [first_reply + k - 1 for k, token in enumerate(reply) if token in self._patterns]
+        said = said[: len(question.subjects)]
         for number, (place, subject, crop) in enumerate(zip(said, question.subjects, crops, strict=False), start=1):
             item = scene.objects[subject]
             token = crop.token_at(item.x, item.y)
             if token is not None:
                 row.pointers.append((FACT_TO_CROP, place, row.image_starts[number] + token))
-        self._point_at_option(row, asked, start, question, reply)
 
-    def add_direct(self, row: Row, scene: Scene, question: Question, style: str) -> None:
-        """style: direct, thinking or reasoner_without_evidence. The details cannot be seen, so the answer is a
-        guess."""
-        sample = to_sample(scene, question, "")
-        text = getattr(self._prompts, style)(sample)
-        answer = sample.target or ""
-        reply = self.encode((answer if style == "direct" else reasoner_reply(scene, question, sample)) + END)
-        weights = [1.0] * len(reply) if style == "direct" else self._answer_weights(reply, 0.5)
-        self._add(row, text, reply, DIRECT, weights)
-
-    def add_lookup(self, row: Row, scene: Scene, question: Question) -> None:
+    def add_lookup(self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question) -> None:
         """Text alone: the thought is given, only the answer that follows from it is to be learned."""
-        sample = to_sample(scene, question, "")
-        reply = self.encode(reasoner_reply(scene, question, sample) + END)
-        asked, start = self._add(row, self._prompts.reasoner(sample), reply, REASON, self._answer_weights(reply, 0.0))
-        self._point_at_option(row, asked, start, question, reply)
+        self._add_reasoning(row, rng, scene, question, 0.0)
 
-    def _add(self, row: Row, text: str, reply: list[int], kind: int, weights: Sequence[float]) -> tuple[list[int], int]:
-        """Append question and reply as a new segment; the question's tokens and the index of the first of them."""
-        asked = self.encode(f"{text}{END}\n<|im_start|>assistant\n")
-        start, segment = len(row.ids), max(row.segments, default=0) + 1
-        row.extend([*asked, *reply[:-1]], segment, row.next_position)
-        first = start + len(asked) - 1
+    def add_direct(self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question) -> None:
+        """One look: an answer at once or after a thought, a guess since the details cannot be seen."""
+        style, at_once = draw_style(rng), bool(rng.rand() < 1 / 3)
+        in_sections = not at_once and bool(rng.rand() < 0.15)
+        prompts = PEBR_R1 if in_sections else style.prompts
+        sample, _ = word_sample(scene, question, style)
+        key = "direct" if at_once else ("thinking", "reasoner_without_evidence")[rng.randint(2)]
+        write = sections_reply if in_sections else reasoner_reply
+        answer = (sample.target or "") if at_once else write(scene, question, sample)
+        reply = self.encode(answer + END)
+        weights = [1.0] * len(reply) if at_once or in_sections else self._answer_weights(reply, 0.5)
+        self._add(row, getattr(prompts, key)(sample), reply, DIRECT, weights)
+
+    def _add(self, row: Row, text: str, reply: list[int], kind: int, weights: Sequence[float]) -> Asked:
+        """Append question and reply as a new segment."""
+        turn = self._tokenizer(
+            f"{text}{END}\n<|im_start|>assistant\n", add_special_tokens=False, return_offsets_mapping=True
+        )
+        ids, start, segment = turn["input_ids"], len(row.ids), max(row.segments, default=0) + 1
+        row.extend([*ids, *reply[:-1]], segment, row.next_position)
+        first = start + len(ids) - 1
         for k, (token, weight) in enumerate(zip(reply, weights, strict=True)):
             row.labels[first + k], row.weights[first + k], row.kinds[first + k] = token, weight, kind
-        return asked, start
+        return Asked(ids, turn["offset_mapping"], start, first + 1)
 
-    def _point_at_option(self, row: Row, asked: list[int], start: int, question: Question, reply: list[int]) -> None:
+    def _add_reasoning(
+        self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, thought: float
+    ) -> tuple[list[int], int]:
+        """Append a question on evidence with its reply; the reply's tokens, and the index of the first of them."""
+        style = draw_style(rng)
+        sample, marks = word_sample(scene, question, style)
+        text = style.prompts.reasoner(sample)
+        reply = self.encode(reasoner_reply(scene, question, sample) + END)
+        asked = self._add(row, text, reply, REASON, self._answer_weights(reply, thought))
+        begin = text.index(sample.question)
+        options = [self._find_option(asked, Mark(*(begin + place for place in mark))) for mark in marks]
+        self._point_at_option(row, options, question, reply, asked.reply)
+        return reply, asked.reply
+
+    def _point_at_option(
+        self, row: Row, options: list[tuple[int, list[int]]], question: Question, reply: list[int], known: int
+    ) -> None:
         """An option's words look at its letter, the facts at the right option, the letter at the facts.
 
         A relation is concluded in the same way: "left: plain, right: checked, checked: right" looks up the side of the
         pattern that was asked for among the two that were seen.
         """
-        thought, known = reply[: reply.index(self._answer_open)], start + len(asked)
+        thought = reply[: reply.index(self._answer_open)]
         facts = [known + k for k, token in enumerate(thought) if token in self._patterns]
         if question.family == "relation":
             row.pointers += [(WORD_TO_LETTER, fact, fact - 2) for fact in facts]
@@ -196,30 +221,32 @@ class RowMaker:
             side = known + next(k for k, token in enumerate(thought) if token in self._sides)
             row.pointers += [(FACT_TO_OPTION, side - 2, wanted), (LETTER_TO_FACT, side - 1, side - 2)]
             facts = [side]
-        if not question.options:
+        if not options:
             return
-        first = asked.index(self._options)
-        ends = [k for k, token in enumerate(asked) if token == self._newline and k > first]
-        lines = [range(begin + 1, end) for begin, end in pairwise(ends[: len(question.options) + 1])]
-        words = [[k for k in line if asked[k] in self._facts] for line in lines]
-        for line, places in zip(lines, words, strict=True):
-            row.pointers += [(WORD_TO_LETTER, start + place, start + line[0]) for place in places]
-        right = words[question.options.index(question.answer)]
-        row.pointers += [(FACT_TO_OPTION, fact, start + word) for fact, word in zip(facts, right, strict=True)]
+        row.pointers += [(WORD_TO_LETTER, word, letter) for letter, words in options for word in words]
+        _, right = options[question.options.index(question.answer)]
+        row.pointers += [(FACT_TO_OPTION, fact, word) for fact, word in zip(facts, right, strict=True)]
         row.pointers += [(LETTER_TO_FACT, known + len(thought), fact) for fact in facts]
 
+    def _find_option(self, asked: Asked, mark: Mark) -> tuple[int, list[int]]:
+        """The index of an option's letter, and those of its words."""
+        letter = next(k for k, (a, b) in enumerate(asked.spans) if a <= mark.letter < b)
+        words = [
+            asked.start + k
+            for k, (token, (a, b)) in enumerate(zip(asked.ids, asked.spans, strict=True))
+            if token in self._facts and mark.start - 1 <= a and b <= mark.end
+        ]
+        return asked.start + letter, words
+
     def _digit_weights(self, reply: list[int]) -> list[float]:
-        """Hundreds decide where a box is, units hardly; ending a number too early turns 620 into 62."""
-        weights, k = [0.3] * len(reply), 0
-        while k < len(reply):
-            stop = k
-            while stop < len(reply) and reply[stop] in self._digits:
-                stop += 1
-            for place in range(k, stop):
-                weights[place] = {1: 1.2, 2: 2.0}.get(stop - place, 4.0)
-            if stop > k and stop < len(reply):
-                weights[stop] = 3.0
-            k = max(stop, k + 1)
+        """Hundreds decide where a box is, units hardly. A bare opener is the choice of a number below 100."""
+        weights, left = [0.3] * len(reply), 0
+        for k, token in enumerate(reply):
+            bare = token in self._openers and reply[k + 1] in self._digits
+            if token in self._hundreds or bare:
+                weights[k], left = 4.0, 1 if bare and reply[k + 2] not in self._digits else 2
+            elif token in self._digits and left:
+                weights[k], left = {2: 2.0, 1: 1.2}[left], left - 1
         return weights
 
     def _answer_weights(self, reply: list[int], thought: float) -> list[float]:
@@ -239,78 +266,25 @@ class RowMaker:
 def box_reply(boxes: Sequence[Box]) -> str:
     """The perceiver's JSON, as its big siblings write it."""
     parts = [f"{box.x1:.0f}, {box.y1:.0f}, {box.x2:.0f}, {box.y2:.0f}{BOX_LABEL}{box.label}" for box in boxes]
-    return BOX_OPEN + BOX_NEXT.join(parts) + BOX_CLOSE
+    return BOX_OPEN + "[" + f"{BOX_NEXT}[".join(parts) + BOX_CLOSE
 
 
 def reasoner_reply(scene: Scene, question: Question, sample: Sample) -> str:
     """What is seen in each crop, for a relation what follows from it, then the answer."""
+    return f"<think>{tell_facts(scene, question)}</think><answer>{sample.target}</answer>"
+
+
+def sections_reply(scene: Scene, question: Question, sample: Sample) -> str:
+    """The same in the sections of the prompt set `pebr_r1`."""
+    names = ", ".join(scene.objects[k].name for k in question.subjects)
+    told = (names, "the pattern", tell_facts(scene, question), sample.target)
+    return "\n".join(f"{heading}\n{text}" for heading, text in zip(HEADINGS, told, strict=True))
+
+
+def tell_facts(scene: Scene, question: Question) -> str:
     items = [scene.objects[subject] for subject in question.subjects]
     names = ["left", "right"] if question.family == "relation" else [item.name for item in items]
     seen = [f"{name}: {item.pattern}" for name, item in zip(names, items, strict=True)]
     if question.family == "relation":
         seen.append(f"{scene.objects[question.mentions[0]].pattern}: {question.answer}")
-    return f"<think>{', '.join(seen)}</think><answer>{sample.target}</answer>"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows put together, padded on the right. Places are (row, token) pairs."""
-
-    ids_BL: Tensor
-    positions_3BL: Tensor
-    bias_B1LL: Tensor
-    visual_BL: Tensor
-    tokens_ND: Tensor
-    deep_KND: Tensor
-    places: tuple[Tensor, Tensor]
-    labels: Tensor
-    weights: Tensor
-    kinds: Tensor
-    pointers: dict[int, tuple[Tensor, Tensor, Tensor]]
-    box_digits: tuple[Tensor, Tensor, Tensor] | None
-
-
-def collate(rows: Sequence[Row], pad_id: int, image_id: int, width: int, levels: int) -> Batch:
-    length = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), length), pad_id)
-    positions = torch.zeros(3, len(rows), length, dtype=torch.long)
-    segments = torch.full((len(rows), length), -1)
-    for b, row in enumerate(rows):
-        ids[b, : len(row.ids)] = torch.tensor(row.ids)
-        positions[:, b, : len(row.ids)] = torch.tensor(row.positions).T
-        segments[b, : len(row.ids)] = torch.tensor(row.segments)
-    images = [image for row in rows for image in row.images]
-    tokens = torch.cat([image.tokens for image in images]).float() if images else torch.zeros(0, width)
-    deep = torch.cat([image.deep for image in images], 1).float() if images else torch.zeros(levels, 0, width)
-    flat = [(b, k) for b, row in enumerate(rows) for k, label in enumerate(row.labels) if label >= 0]
-    pick = [(rows[b].labels[k], rows[b].weights[k], rows[b].kinds[k]) for b, k in flat]
-    pointers = {}
-    for slot in POINTER_HEADS:
-        found = [(b, query, key) for b, row in enumerate(rows) for kind, query, key in row.pointers if kind == slot]
-        if found:
-            pointers[slot] = tuple(torch.tensor(column) for column in zip(*found, strict=True))
-    digits = [(b, place, values) for b, row in enumerate(rows) for place, values in row.digits]
-    return Batch(
-        ids_BL=ids,
-        positions_3BL=positions,
-        bias_B1LL=attention_bias(segments),
-        visual_BL=ids == image_id,
-        tokens_ND=tokens,
-        deep_KND=deep,
-        places=(torch.tensor([b for b, _ in flat]), torch.tensor([k for _, k in flat])),
-        labels=torch.tensor([label for label, _, _ in pick]),
-        weights=torch.tensor([weight for _, weight, _ in pick]),
-        kinds=torch.tensor([kind for _, _, kind in pick]),
-        pointers=pointers,
-        box_digits=tuple(torch.tensor(column) for column in zip(*digits, strict=True)) if digits else None,
-    )
-
-
-def attention_bias(segments_BL: Tensor) -> Tensor:
-    """(B, 1, L, L): 0 where a token may look (earlier, and in the prefix or its own segment), a huge negative number
-    elsewhere."""
-    length = segments_BL.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool).tril()
-    same = segments_BL[:, :, None] == segments_BL[:, None, :]
-    allowed = earlier & (same | (segments_BL[:, None, :] == 0))
-    return torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
+    return ", ".join(seen)

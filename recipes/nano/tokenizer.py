@@ -1,16 +1,26 @@
-"""The nano tokenizer: byte-level BPE of some 400 pieces that reads and writes exactly the prompts of its big siblings.
+"""The nano tokenizer: byte-level BPE of some 1,200 pieces that reads and writes the prompts of its big siblings.
 
-Fixed sentences of the prompt set and pieces of the box JSON are single tokens, so a prompt is verbatim and short;
-digits are one token each, as in Qwen's own tokenizer; colors, shapes, patterns and sides are one token each.
+The fixed lines of the shipped prompt sets and the pieces of the box JSON are single tokens, so that a prompt is
+verbatim and short. So are the words of the trained wordings, and the colors, shapes, patterns and sides.
+
+Numbers: the token that opens a coordinate holds its hundreds digit, `, 2` or `[2`; a bare `, ` or `[` opens one below
+100. So every coordinate begins with a choice of ten, and two more digits follow a hundred without fail. With one token
+per digit most wrong coordinates had lost one: after `2`, nothing tells 20 from 220. The text is the same JSON.
+
+A letter of an option is the same token wherever it is written, and in a printed code each character is one token.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from p2r.benchmarks.needles.scene import COLORS, PATTERNS, SHAPES
 from p2r.prompts import PromptSet
+from p2r.types import LETTERS
 
 SPECIAL = (
     "<|endoftext|>",
@@ -22,8 +32,19 @@ SPECIAL = (
     "<|video_pad|>",
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-BOX_OPEN, BOX_NEXT, BOX_LABEL, BOX_CLOSE, COMMA = '[{"bbox_2d": [', '"}, {"bbox_2d": [', '], "label": "', '"}]', ", "
+BOX_OPEN, BOX_NEXT, BOX_LABEL, BOX_CLOSE = '[{"bbox_2d": ', '"}, {"bbox_2d": ', '], "label": "', '"}]'
+NUMBER_OPENERS = ("[", ", ")
 WORDS = (*COLORS, *SHAPES, *PATTERNS, "left", "right")
+ROLES = ("perceiver", "reasoner", "reasoner_without_evidence", "thinking", "direct")
+_NUMBER = r"(?:, |\[)[1-9](?=\p{N}{2})|, |\p{N}"
+_IN_CODE = r"\p{Lu}(?=[\p{Lu}\p{N}])|(?<=[\p{Lu}\p{N}])\p{Lu}"
+_WORD = r" ?(?!\p{Lu}[\p{Lu}\p{N}])\p{L}+"
+_FRAMES = (
+    "Question: What pattern is on the? What patterns are on the and the? How many of the and the are?",
+    "Is the to the left or right of the? Is there a in the image? yes no Yes No What text code is printed on the",
+    "\nOptions:\nChoices:\nAnswer: The choices are listed below:",
+    "system user assistant",
+)
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -47,23 +68,28 @@ CHAT_TEMPLATE = """\
 """
 
 
-def build_tokenizer(prompts: PromptSet) -> PreTrainedTokenizerFast:
+def build_tokenizer(sets: Sequence[PromptSet], wordings: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Make the tokenizer.
+
+    Args:
+        sets: the lines of their prompts become single tokens.
+        wordings: every word in these texts becomes a single token.
+    """
     tokenizer = Tokenizer(models.BPE())
-    words_and_single_signs = Regex(r"\p{N}|[^\s\p{L}\p{N}]| ?\p{L}+|\s")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(words_and_single_signs, "isolated"),
+            pre_tokenizers.Split(Regex(rf"{_NUMBER}|{_IN_CODE}|{_WORD}|[^\s\p{{L}}\p{{N}}]|\s"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=440, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False
-    )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+        vocab_size=4000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False,
+        min_frequency=20,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(_corpus([*wordings, *(text for each in sets for text in _prompts(each))]), trainer)
     tokenizer.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in SPECIAL])
-    sentences = fixed_sentences(prompts)
-    pieces = [*TAGS, BOX_OPEN, BOX_NEXT, BOX_LABEL, BOX_CLOSE, COMMA, *sentences]
+    pieces = [*TAGS, BOX_OPEN, BOX_NEXT, BOX_LABEL, BOX_CLOSE, "JSON", *fixed_lines(sets)]
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in pieces])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -82,21 +108,27 @@ def build_tokenizer(prompts: PromptSet) -> PreTrainedTokenizerFast:
     return fast
 
 
-def fixed_sentences(prompts: PromptSet) -> list[str]:
-    """Every line of the prompt set that holds no placeholder, longest first so that none hides another."""
-    texts = [text for key, text in prompts.texts.items() if key != "judge"]
-    lines = {line.rstrip() for text in texts for line in text.splitlines() if "{question}" not in line}
-    return sorted((line for line in lines if line and "_form}" not in line), key=len, reverse=True)
+def fixed_lines(sets: Iterable[PromptSet]) -> list[str]:
+    """Every line of the sets' prompts that holds no placeholder, longest first so that none hides another."""
+    lines = {line.rstrip() for each in sets for text in _prompts(each) for line in text.splitlines()}
+    return sorted((line for line in lines if line and not re.search(r"\{(question|\w+_form)\}", line)), key=_by_length)
 
 
-def _corpus() -> list[str]:
-    """Texts from which the pieces are learned: each word often, with and without its blank, and the frames of the
-    questions."""
-    frames = [
-        "Question: What pattern is on the?",
-        "Question: What patterns are on the and the?",
-        "Question: Is the to the left or right of the?",
-        "\nOptions:\nA. and\nB. and\nC. and\nD. and",
-        "system user assistant",
+def _by_length(line: str) -> tuple[int, str]:
+    return -len(line), line
+
+
+def _prompts(prompts: PromptSet) -> list[str]:
+    """The texts of a set that ask for an answer or boxes at once, and the system's words."""
+    return [
+        text for key, text in prompts.texts.items() if key in ("system", *ROLES) or key.startswith(("answer", "direct"))
     ]
-    return [form for word in WORDS for form in (word, " " + word)] * 60 + frames * 40
+
+
+def _corpus(texts: Iterable[str]) -> list[str]:
+    """What the pieces are learned from: each word often, as it is written, and the openers of numbers."""
+    found = {word for text in (*texts, *_FRAMES) for word in re.findall(r" ?[^\W\d_]+", text)}
+    words = sorted(word for word in found if word.strip() not in LETTERS)
+    needles = [form for word in WORDS for form in (word, " " + word)]
+    numbers = [f"{opener}{digit}00" for opener in NUMBER_OPENERS for digit in range(1, 10)]
+    return [*needles * 60, *words * 40, *numbers * 60, *[", "] * 60]
