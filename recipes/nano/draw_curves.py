@@ -16,7 +16,8 @@ PANELS = (
         ("color_right", "shape_right", "pattern_right", "hundreds_right"),
     ),
     ("language.jsonl", "stage 2: attention on its target (loss)", ("to_object", "to_crop", "to_name", "to_option")),
-    ("language.jsonl", "stage 2: held-out scenes", ("hit", "right_free_form", "right_choice")),
+    ("language.jsonl", "stage 2: held-out scenes", ("hit", "right_free_form", "right_choice", "dead")),
+    ("language.jsonl", "stage 2: wrong axes of boxes", ("wrong_axes", "fewer_digits", "more_digits")),
 )
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(17, 3.6), layout="constrained")
     for axis, (name, title, metrics) in zip(axes, PANELS, strict=True):
         rows = [json.loads(line) for line in (args.folder / name).read_text().splitlines()]
         for key in metrics:

@@ -1,0 +1,127 @@
+"""Training rows: where attention should point in any wording, what weighs, and what a question sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from p2r.answers.sections import has_all_sections
+from p2r.benchmarks.needles import draw_question, to_sample
+from p2r.benchmarks.needles.questions import Family
+from p2r.benchmarks.needles.scene import Knobs
+from p2r.boxes import parse_boxes
+from recipes.nano.batch import attention_bias
+from recipes.nano.encode import Features
+from recipes.nano.pool import View
+from recipes.nano.rows import (
+    FACT_TO_OPTION,
+    LETTER_TO_FACT,
+    NAME_TO_OBJECT,
+    NUMBER_TO_NAME,
+    REASON,
+    WORD_TO_LETTER,
+    Row,
+    RowMaker,
+    reasoner_reply,
+    sections_reply,
+)
+from recipes.nano.tokenizer import build_tokenizer
+from recipes.nano.wording import SHIPPED, TRAINED
+
+TOKENIZER = build_tokenizer(SHIPPED, TRAINED.all_texts())
+MAKER = RowMaker(TOKENIZER)
+WHOLE = View(np.zeros((0, 0), np.uint8), (8, 8), (0.0, 0.0), (0.25, 0.25))
+SEEN = Features(torch.zeros(64, 4), torch.zeros(2, 64, 4))
+
+
+def read(row: Row, place: int) -> str:
+    return TOKENIZER.decode([row.ids[place]]).strip()
+
+
+def pointers(row: Row, kind: int) -> list[tuple[int, int]]:
+    return [(query, key) for slot, query, key in row.pointers if slot == kind]
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("family", ["attribute", "pair"])
+def test_words_of_an_option_point_at_its_letter_in_any_wording(family: Family, seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    scene, question = draw_question(rng, Knobs(), family, choice=True)
+    row = MAKER.open_row(rng, [], [])
+    MAKER.add_lookup(row, rng, scene, question)
+    found: dict[str, list[str]] = {}
+    for word, letter in pointers(row, WORD_TO_LETTER):
+        found.setdefault(read(row, letter), []).append(read(row, word))
+    stated = {letter: option.split(" and ") for letter, option in zip("ABCD", question.options, strict=False)}
+    assert found == stated
+    targets = [read(row, key) for _, key in pointers(row, FACT_TO_OPTION)]
+    assert targets == question.answer.split(" and ")
+    assert all(read(row, query) == "<answer>" for query, _ in pointers(row, LETTER_TO_FACT))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_name_points_at_its_object_and_its_numbers_at_the_name(seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    scene, question = draw_question(rng, Knobs(), "pair", choice=bool(seed % 2))
+    row = MAKER.open_row(rng, [WHOLE], [SEEN])
+    MAKER.add_perceiver(row, rng, scene, question, WHOLE)
+    items = [scene.objects[subject] for subject in question.subjects]
+    looked = pointers(row, NAME_TO_OBJECT)
+    assert [read(row, name) for name, _ in looked] == [item.shape for item in items]
+    for (_, place), item in zip(looked, items, strict=True):
+        cell = place - row.image_starts[0]
+        assert (cell % 8, cell // 8) == (item.x // 128, item.y // 128)
+    assert [read(row, name) for _, name in pointers(row, NUMBER_TO_NAME)][::40] == [items[0].shape]
+    assert {key for _, key in pointers(row, NUMBER_TO_NAME)} == {name for name, _ in looked}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_first_choice_of_each_coordinate_weighs_most(seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    scene, question = draw_question(rng, Knobs(), "pair", choice=False)
+    row = MAKER.open_row(rng, [WHOLE], [SEEN])
+    MAKER.add_perceiver(row, rng, scene, question, WHOLE)
+    reply = [
+        (TOKENIZER.decode([label]), weight) for label, weight in zip(row.labels, row.weights, strict=True) if label >= 0
+    ]
+    assert sum(weight == 4.0 for _, weight in reply) == 8
+    assert all(text[0] in "[," for text, weight in reply if weight == 4.0)
+    boxes = parse_boxes(TOKENIZER.decode([label for label in row.labels if label >= 0], skip_special_tokens=True))[0]
+    digits = sum(len(str(int(value))) for box in boxes for value in box.xyxy)
+    hundreds = sum(value > 99 for box in boxes for value in box.xyxy)
+    assert sum(weight in (2.0, 1.2) for _, weight in reply) == digits - hundreds
+    assert sum(weight == 1.2 for _, weight in reply) == 8
+
+
+def test_sections_hold_the_same_facts() -> None:
+    scene, question = draw_question(np.random.RandomState(5), Knobs(), "relation", choice=True)
+    sample = to_sample(scene, question, "")
+    thought = reasoner_reply(scene, question, sample).removeprefix("<think>").partition("</think>")[0]
+    reply = sections_reply(scene, question, sample)
+    assert has_all_sections(reply) and thought in reply and reply.endswith(f"\n{question.target}")
+
+
+def test_question_sees_the_prefix_and_itself() -> None:
+    bias = attention_bias(torch.tensor([[0, 0, 1, 1, 2, 2]]))[0, 0]
+    allowed = (bias == 0).int().tolist()
+    assert allowed[5] == [1, 1, 0, 0, 1, 1]
+    assert allowed[2] == [1, 1, 1, 0, 0, 0]
+
+
+def test_rows_sometimes_lack_the_system_turn() -> None:
+    starts = {TOKENIZER.decode(MAKER.open_row(np.random.RandomState(seed), [], []).ids) for seed in range(60)}
+    assert "<|im_start|>user\n" in starts
+    assert f"<|im_start|>system\n{SHIPPED[0].system}<|im_end|>\n<|im_start|>user\n" in starts
+    assert len(starts) > 4
+
+
+def test_reasoning_is_labelled_as_such() -> None:
+    rng = np.random.RandomState(0)
+    scene, question = draw_question(rng, Knobs(), "attribute", choice=True)
+    row = MAKER.open_row(rng, [WHOLE, WHOLE], [SEEN, SEEN])
+    MAKER.add_reasoner(row, rng, scene, question, [WHOLE])
+    assert {kind for kind, label in zip(row.kinds, row.labels, strict=True) if label >= 0} == {REASON}
