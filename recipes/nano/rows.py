@@ -130,12 +130,7 @@ class RowMaker:
         style = draw_style(rng)
         text = style.prompts.perceiver(word_sample(scene, question, style)[0])
         asked = self._add(row, text, reply, PERCEIVE, self._digit_weights(reply))
-        begin = text.index(question.text)
-        names = [
-            asked.start + k
-            for k, (token, (a, _)) in enumerate(zip(asked.ids, asked.spans, strict=True))
-            if token in self._shapes and begin <= a < begin + len(question.text)
-        ]
+        names = [asked.start + k for k, token in enumerate(asked.ids) if token in self._shapes]
         for name, subject in zip(names, question.subjects, strict=True):
             item = scene.objects[subject]
             token = view.token_at(item.x, item.y)

@@ -20,7 +20,6 @@ from transformers import PreTrainedTokenizerFast
 
 from p2r.benchmarks.needles.scene import COLORS, PATTERNS, SHAPES
 from p2r.prompts import PromptSet
-from p2r.types import LETTERS
 
 SPECIAL = (
     "<|endoftext|>",
@@ -37,8 +36,6 @@ NUMBER_OPENERS = ("[", ", ")
 WORDS = (*COLORS, *SHAPES, *PATTERNS, "left", "right")
 ROLES = ("perceiver", "reasoner", "reasoner_without_evidence", "thinking", "direct")
 _NUMBER = r"(?:, |\[)[1-9](?=\p{N}{2})|, |\p{N}"
-_IN_CODE = r"\p{Lu}(?=[\p{Lu}\p{N}])|(?<=[\p{Lu}\p{N}])\p{Lu}"
-_WORD = r" ?(?!\p{Lu}[\p{Lu}\p{N}])\p{L}+"
 _FRAMES = (
     "Question: What pattern is on the? What patterns are on the and the? How many of the and the are?",
     "Is the to the left or right of the? Is there a in the image? yes no Yes No What text code is printed on the",
@@ -78,15 +75,18 @@ def build_tokenizer(sets: Sequence[PromptSet], wordings: Iterable[str]) -> PreTr
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(rf"{_NUMBER}|{_IN_CODE}|{_WORD}|[^\s\p{{L}}\p{{N}}]|\s"), "isolated"),
+            pre_tokenizers.Split(Regex(rf"{_NUMBER}| ?\p{{L}}+|[^\s\p{{L}}\p{{N}}]|\s"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=4000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False,
+        vocab_size=4000,  # more than there are: the words alone decide
         min_frequency=20,
-    )  # fmt: skip
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[],
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(_corpus([*wordings, *(text for each in sets for text in _prompts(each))]), trainer)
     tokenizer.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in SPECIAL])
     pieces = [*TAGS, BOX_OPEN, BOX_NEXT, BOX_LABEL, BOX_CLOSE, "JSON", *fixed_lines(sets)]
@@ -126,9 +126,12 @@ def _prompts(prompts: PromptSet) -> list[str]:
 
 
 def _corpus(texts: Iterable[str]) -> list[str]:
-    """What the pieces are learned from: each word often, as it is written, and the openers of numbers."""
+    """What the pieces are learned from: each word often, as it is written, and the openers of numbers.
+
+    A word in capitals is left out, so that no two capitals are ever one piece: option letters and codes need them.
+    """
     found = {word for text in (*texts, *_FRAMES) for word in re.findall(r" ?[^\W\d_]+", text)}
-    words = sorted(word for word in found if word.strip() not in LETTERS)
+    words = sorted(word for word in found if not word.isupper())
     needles = [form for word in WORDS for form in (word, " " + word)]
     numbers = [f"{opener}{digit}00" for opener in NUMBER_OPENERS for digit in range(1, 10)]
     return [*needles * 60, *words * 40, *numbers * 60, *[", "] * 60]
