@@ -35,6 +35,7 @@ class LanguagePlan:
     """How long and how hard.
 
     warmup_steps: text-only steps first. steps: at most, in all.
+    reason_until: from this step on the perceiver learns alone, so that the reasoner stays unsure.
     stop_hit: held-out hit rate from which on the learning rate falls to 5% over decay_steps, which are the last.
     perceive_rows, reason_rows, lookup_rows: rows a step.
     questions: perceiver questions a row, and half of the look-ups a row.
@@ -42,6 +43,7 @@ class LanguagePlan:
     """
 
     warmup_steps: int
+    reason_until: int
     steps: int
     stop_hit: float
     decay_steps: int
@@ -111,16 +113,8 @@ def train_language(
             break
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * _rate(step, decay_from, plan.decay_steps)
-        if step < plan.warmup_steps:
-            batches = [_lookup_rows(maker, rng, evident, 6, plan.questions)]
-        else:
-            batches = [
-                _perceiver_rows(maker, rng, cached, plan),
-                _reasoner_rows(maker, rng, evident, plan.reason_rows),
-                _lookup_rows(maker, rng, evident, plan.lookup_rows, plan.questions),
-            ]
         loss, figures = torch.zeros(()), {}
-        for rows in batches:
+        for rows in _draw_rows(maker, rng, cached, evident, plan, step):
             batch = _collate(model, rows)
             with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
                 part, seen = _loss(model, heads, attention, batch)
@@ -139,6 +133,24 @@ def train_language(
                 saver.extra["decay_from"] = min(saver.extra["decay_from"], step + 1)
         saver.every(step, 50)
     log.close()
+
+
+def _draw_rows(
+    maker: RowMaker,
+    rng: np.random.RandomState,
+    cached: Sequence[CachedEntry],
+    evident: Sequence[CachedEntry],
+    plan: LanguagePlan,
+    step: int,
+) -> list[list[Row]]:
+    """The rows of a step, in batches of a kind."""
+    if step < plan.warmup_steps:
+        return [_lookup_rows(maker, rng, evident, 6, plan.questions)]
+    batches = [_perceiver_rows(maker, rng, cached, plan)]
+    if step < plan.reason_until:
+        batches.append(_reasoner_rows(maker, rng, evident, plan.reason_rows))
+        batches.append(_lookup_rows(maker, rng, evident, plan.lookup_rows, plan.questions))
+    return batches
 
 
 def _rate(step: int, decay_from: float, decay_steps: int) -> float:

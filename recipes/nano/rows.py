@@ -234,8 +234,9 @@ class RowMaker:
         return asked.start + letter, words
 
     def _digit_weights(self, reply: list[int]) -> list[float]:
-        """Hundreds decide where a box is, units hardly. A bare opener is the choice of a number below 100."""
-        weights, left = [0.3] * len(reply), 0
+        """Hundreds decide where a box is, units hardly. A bare opener is the choice of a number below 100. The first
+        token is the choice of the role."""
+        weights, left = [3.0] + [0.3] * (len(reply) - 1), 0
         for k, token in enumerate(reply):
             bare = token in self._openers and reply[k + 1] in self._digits
             if token in self._hundreds or bare:
@@ -245,8 +246,8 @@ class RowMaker:
         return weights
 
     def _answer_weights(self, reply: list[int], thought: float) -> list[float]:
-        weights, inside = [], False
-        for token in reply:
+        weights, inside = [1.0], False
+        for token in reply[1:]:
             inside = inside and token != self._answer_close
             if inside:
                 weights.append(2.0)
