@@ -26,6 +26,7 @@ from recipes.nano.wording import PEBR_R1, RELEASE, TRAINED, Mark, draw_style, wo
 
 END = "<|im_end|>"
 PERCEIVE, REASON, DIRECT = 0, 1, 2
+ROLE_WEIGHT, HUNDREDS_WEIGHT, THOUGHT_WEIGHT, ANSWER_WEIGHT = 3.0, 4.0, 1.5, 2.0
 
 # Attention that is supervised: what should look where, in which layer and heads (0-2 and 3-5 share one key head each).
 # Perceiving: the named object is found, its box is read from the name. Reasoning: the pattern is read from the crop.
@@ -148,7 +149,7 @@ class RowMaker:
     def add_reasoner(
         self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, crops: Sequence[View]
     ) -> None:
-        reply, first_reply = self._add_reasoning(row, rng, scene, question, 1.5)
+        reply, first_reply = self._add_reasoning(row, rng, scene, question, THOUGHT_WEIGHT)
         said = [first_reply + k - 1 for k, token in enumerate(reply) if token in self._patterns]
         said = said[: len(question.subjects)]
         for number, (place, subject, crop) in enumerate(zip(said, question.subjects, crops, strict=False), start=1):
@@ -236,11 +237,11 @@ class RowMaker:
     def _digit_weights(self, reply: list[int]) -> list[float]:
         """Hundreds decide where a box is, units hardly. A bare opener is the choice of a number below 100. The first
         token is the choice of the role."""
-        weights, left = [3.0] + [0.3] * (len(reply) - 1), 0
+        weights, left = [ROLE_WEIGHT] + [0.3] * (len(reply) - 1), 0
         for k, token in enumerate(reply):
             bare = token in self._openers and reply[k + 1] in self._digits
             if token in self._hundreds or bare:
-                weights[k], left = 4.0, 1 if bare and reply[k + 2] not in self._digits else 2
+                weights[k], left = HUNDREDS_WEIGHT, 1 if bare and reply[k + 2] not in self._digits else 2
             elif token in self._digits and left:
                 weights[k], left = {2: 2.0, 1: 1.2}[left], left - 1
         return weights
@@ -250,9 +251,9 @@ class RowMaker:
         for token in reply[1:]:
             inside = inside and token != self._answer_close
             if inside:
-                weights.append(2.0)
+                weights.append(ANSWER_WEIGHT)
             elif token in self._sides:  # follows from the patterns, seen or guessed
-                weights.append(1.5)
+                weights.append(THOUGHT_WEIGHT)
             else:
                 weights.append(thought if token in self._facts else 0.2)
             inside = inside or token == self._answer_open

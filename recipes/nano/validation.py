@@ -19,7 +19,7 @@ from recipes.nano.replies import Replier
 from recipes.nano.wording import RELEASE
 
 BOXES, ANSWER = Decoding(max_new_tokens=60), Decoding(max_new_tokens=40)
-NUM_GROUPS, GROUP_SIZE = 60, 8
+NUM_GROUPS, GROUP_SIZE = 40, 8
 
 
 def validate(replier: Replier, held_out: Sequence[Entry]) -> dict[str, float]:
