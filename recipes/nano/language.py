@@ -178,8 +178,8 @@ def _draw_rows(
         return [_lookup_rows(maker, rng, evident, 6, plan.questions)]
     return [
         _perceiver_rows(maker, rng, cached, plan),
-        _reasoner_rows(maker, rng, evident, round(share * plan.reason_rows)),
-        _lookup_rows(maker, rng, evident, round(share * plan.lookup_rows), plan.questions),
+        _reasoner_rows(maker, rng, evident, max(1, round(share * plan.reason_rows))),
+        _lookup_rows(maker, rng, evident, max(1, round(share * plan.lookup_rows)), plan.questions),
     ]
 
 
