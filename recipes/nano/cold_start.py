@@ -55,7 +55,7 @@ def main() -> None:
     tokenizer = build_tokenizer(SHIPPED, TRAINED.all_texts())
     scenes = recipe["scenes"]
     build_pool(folder / "pool", tuple(scenes["counts"]), scenes["seed"], Knobs(**recipe["needles"]))
-    training, held_out = _split(load_pool(folder / "pool"), scenes["held_out"])
+    training, held_out = split_entries(load_pool(folder / "pool"), scenes["held_out"])
     _tell("scenes", began)
 
     set_seed(seed)
@@ -82,7 +82,7 @@ def main() -> None:
     print(f"checkpoint: {folder / 'checkpoint'}")
 
 
-def _split(entries: Sequence[Entry], held_out: Sequence[int]) -> tuple[list[Entry], list[Entry]]:
+def split_entries(entries: Sequence[Entry], held_out: Sequence[int]) -> tuple[list[Entry], list[Entry]]:
     """The scenes to train on, and those of the last level that are held out; `held_out` counts them by level."""
     training, kept = list[Entry](), list[Entry]()
     for level, count in enumerate(held_out):

@@ -150,12 +150,12 @@ def train_language(
             scores = validate(replier, held_out)
             model.train()
             log.write({"step": step + 1, **scores})
-            _heed(scores, plan, step + 1, saver.extra)
+            heed_scores(scores, plan, step + 1, saver.extra)
         saver.every(step, 50)
     log.close()
 
 
-def _heed(scores: dict[str, float], plan: LanguagePlan, step: int, turns: dict[str, float]) -> None:
+def heed_scores(scores: dict[str, float], plan: LanguagePlan, step: int, turns: dict[str, float]) -> None:
     """Note the step at which a goal was reached first."""
     right = (scores["right_free_form"] + scores["right_choice"]) / 2
     if scores["hit"] >= plan.stop_hit:
