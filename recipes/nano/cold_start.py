@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-from p2r.benchmarks.needles.scene import Knobs
+from p2r.benchmarks.needles.knobs import parse_knobs
 from recipes.nano.architecture import build_model, save_checkpoint
 from recipes.nano.encode import install_fast_vision
 from recipes.nano.features import cache_features, load_features
@@ -54,7 +54,7 @@ def main() -> None:
 
     tokenizer = build_tokenizer(SHIPPED, TRAINED.all_texts())
     scenes = recipe["scenes"]
-    build_pool(folder / "pool", tuple(scenes["counts"]), scenes["seed"], Knobs(**recipe["needles"]))
+    build_pool(folder / "pool", tuple(scenes["counts"]), scenes["seed"], parse_knobs(recipe["needles"]))
     training, held_out = split_entries(load_pool(folder / "pool"), scenes["held_out"])
     _tell("scenes", began)
 

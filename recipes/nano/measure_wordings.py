@@ -23,9 +23,10 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from p2r.answers import extract_answer
 from p2r.benchmarks.needles import draw_question
-from p2r.benchmarks.needles.questions import FAMILIES, Question
+from p2r.benchmarks.needles.knobs import FAMILIES, Knobs, parse_knobs
+from p2r.benchmarks.needles.questions import Question
 from p2r.benchmarks.needles.render import render
-from p2r.benchmarks.needles.scene import Knobs, Scene
+from p2r.benchmarks.needles.scene import Scene
 from p2r.boxes import parse_boxes
 from p2r.cli.guard import run_script
 from p2r.cli.screen import print_tables
@@ -176,11 +177,12 @@ def main() -> None:
     parser.add_argument("--model", default="nano-base", help="nano, nano-base, or a checkpoint folder")
     parser.add_argument("--num-samples", type=int, default=300)
     parser.add_argument("--seed", type=int, default=15000)
+    parser.add_argument("--needles", default="", metavar="SETTING=VALUE,...", help="settings of needles")
     parser.add_argument("--only", default="", help="measure the wordings whose names contain this, and the first")
     arguments = parser.parse_args()
     install_fast_vision()
     torch.set_num_threads(1)
-    measurer = Measurer(arguments.model, arguments.seed, arguments.num_samples, Knobs())
+    measurer = Measurer(arguments.model, arguments.seed, arguments.num_samples, parse_knobs(arguments.needles))
     first, *others = list_wordings()
     chosen = [first, *(wording for wording in others if arguments.only in wording.name)]
     results = {wording.name: measurer.measure(wording) for wording in track(chosen, "wordings")}

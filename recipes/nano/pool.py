@@ -18,9 +18,10 @@ from PIL import Image
 from rich.progress import Progress
 
 from p2r.benchmarks.needles import TRAINING_SEEDS
-from p2r.benchmarks.needles.questions import Family, Question, ask, has_clear_sides
+from p2r.benchmarks.needles.knobs import Family, Knobs
+from p2r.benchmarks.needles.questions import Question, ask, has_clear_sides
 from p2r.benchmarks.needles.render import render
-from p2r.benchmarks.needles.scene import Knobs, Scene, draw_scene
+from p2r.benchmarks.needles.scene import Scene, draw_scene
 from p2r.dialogue import Budget
 from p2r.evidence import gather
 from p2r.images.budget import FullImage, fit

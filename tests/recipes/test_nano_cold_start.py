@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from p2r.benchmarks.needles.scene import Knobs
+from p2r.benchmarks.needles.knobs import Knobs, parse_knobs
 from recipes.nano.cold_start import RECIPE, split_entries, tomllib
 from recipes.nano.language import LanguagePlan, heed_scores
 from recipes.nano.vision import VisionPlan
@@ -31,7 +31,7 @@ def test_last_scenes_of_each_level_are_not_trained_on_and_those_of_the_last_are_
 
 
 def test_settings_are_those_that_the_stages_take() -> None:
-    assert Knobs(**SETTINGS["needles"]).num_objects == (4, 6)
+    assert parse_knobs(SETTINGS["needles"]) == Knobs()
     assert VisionPlan(**SETTINGS["vision"], seed=0).steps > 0
     assert len(SETTINGS["scenes"]["counts"]) == len(SETTINGS["scenes"]["held_out"]) == 3
     assert 0 < PLAN.stop_hit < 1 and 0 < PLAN.stop_right < 1

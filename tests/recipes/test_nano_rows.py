@@ -11,8 +11,7 @@ import torch
 
 from p2r.answers.sections import has_all_sections
 from p2r.benchmarks.needles import draw_question, to_sample
-from p2r.benchmarks.needles.questions import Family
-from p2r.benchmarks.needles.scene import Knobs
+from p2r.benchmarks.needles.knobs import Family, Knobs
 from p2r.boxes import parse_boxes
 from recipes.nano.batch import attention_bias
 from recipes.nano.encode import Features

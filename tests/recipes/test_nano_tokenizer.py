@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("torch")
 
 from p2r.benchmarks.needles import Needles, draw_question
-from p2r.benchmarks.needles.scene import Knobs
+from p2r.benchmarks.needles.codes import CHARACTERS
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.types import Box
 from recipes.nano.rows import box_reply
 from recipes.nano.tokenizer import build_tokenizer
@@ -60,7 +61,7 @@ def test_each_number_begins_with_one_of_ten_tokens_at_either_place(number: int) 
     assert openers == [{f"[{digit}"}, {f", {digit}"}]
 
 
-@pytest.mark.parametrize("code", ["K7M2", "HJ4XY", "CDF3L6", "T22P", "KLMN"])
+@pytest.mark.parametrize("code", ["K7X2", "HJ4XY", "CDF3L6", "T22P", "KLNV", CHARACTERS])
 @pytest.mark.parametrize("text", ["{}", "A. {}\nB. x", "<answer>{}</answer>", "red star: {}, plain", "({})"])
 def test_each_character_of_a_code_is_a_token_of_its_own(code: str, text: str) -> None:
     ids = TOKENIZER.encode(text.format(code))

@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("torch")
 
 from p2r.benchmarks.needles import draw_question, to_sample
+from p2r.benchmarks.needles.knobs import Knobs
 from p2r.benchmarks.needles.questions import Question
-from p2r.benchmarks.needles.scene import Knobs, Scene
+from p2r.benchmarks.needles.scene import Scene
 from p2r.benchmarks.options import join_question
 from p2r.prompts import PLACEHOLDERS, question_text
 from recipes.nano.wording import (
