@@ -1,11 +1,11 @@
 """How right a nano checkpoint is in each wording: prompt sets, option layouts, closings, answer forms, paraphrases.
 
     python -m recipes.nano.measure_wordings --model runs/nano/checkpoint --num-samples 300
-    python -m recipes.nano.measure_wordings --model nano-base --only untrained --num-samples 60
+    python -m recipes.nano.measure_wordings --model nano-base --only unseen --num-samples 60
 
 The same questions (of one seed, as choices where the wording has options) are asked in every wording. Each row is
 compared with the first, needles as `p2r eval` asks them: a change in points with its 95% interval, paired. Wordings
-marked "untrained" are never seen in the cold start.
+called "unseen" are never seen in the cold start.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def list_wordings() -> list[Wording]:
         Wording("release, number", Style(RELEASE), "count"),
     ]
     rows += _paraphrases("trained", TRAINED)
-    rows += [Wording(f"untrained layout, {name}", Style(RELEASE, it)) for name, it in UNTRAINED_LAYOUTS.items()]
-    rows.append(Wording("untrained closing", Style(RELEASE, LAYOUTS["vstar"], UNTRAINED.texts["closings"][0])))
-    return rows + _paraphrases("untrained", UNTRAINED)
+    rows += [Wording(f"unseen layout, {name}", Style(RELEASE, it)) for name, it in UNTRAINED_LAYOUTS.items()]
+    rows.append(Wording("unseen closing", Style(RELEASE, LAYOUTS["vstar"], UNTRAINED.texts["closings"][0])))
+    return rows + _paraphrases("unseen", UNTRAINED)
 
 
 def _paraphrases(name: str, wordings: Wordings) -> list[Wording]:

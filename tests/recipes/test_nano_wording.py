@@ -82,7 +82,7 @@ def test_count_is_a_number_of_the_two_objects() -> None:
 
 
 def test_thirty_paraphrases_of_each_role_are_trained_and_thirty_others_are_not() -> None:
-    for role in ("perceiver", "reasoner"):
+    for role in ("perceiver", "reasoner", "thinking", "direct"):
         trained, untrained = set(TRAINED.texts[role]), set(UNTRAINED.texts[role])
         assert len(trained) == len(untrained) == 30
         assert not trained & untrained
