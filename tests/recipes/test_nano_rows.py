@@ -17,6 +17,7 @@ from recipes.nano.batch import attention_bias
 from recipes.nano.encode import Features
 from recipes.nano.pool import View
 from recipes.nano.rows import (
+    FACT_TO_CROP,
     FACT_TO_OPTION,
     LETTER_TO_FACT,
     NAME_TO_OBJECT,
@@ -124,3 +125,17 @@ def test_reasoning_is_labelled_as_such() -> None:
     row = MAKER.open_row(rng, [WHOLE, WHOLE], [SEEN, SEEN])
     MAKER.add_reasoner(row, rng, scene, question, [WHOLE])
     assert {kind for kind, label in zip(row.kinds, row.labels, strict=True) if label >= 0} == {REASON}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_fact_is_read_from_the_crop_of_its_object(seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    scene, question = draw_question(rng, Knobs(), "pair", choice=False)
+    items = [scene.objects[subject] for subject in question.subjects]
+    crops = [View(np.zeros((0, 0), np.uint8), (2, 2), (item.x - 32, item.y - 32), (1.0, 1.0)) for item in items]
+    small = Features(torch.zeros(4, 4), torch.zeros(2, 4, 4))
+    row = MAKER.open_row(rng, [WHOLE, *crops], [SEEN, small, small])
+    MAKER.add_reasoner(row, rng, scene, question, crops)
+    found = pointers(row, FACT_TO_CROP)
+    assert [TOKENIZER.decode([row.labels[fact]]).strip() for fact, _ in found] == [item.pattern for item in items]
+    assert [place - start for (_, place), start in zip(found, row.image_starts[1:], strict=True)] == [3, 3]

@@ -88,6 +88,16 @@ def test_thirty_paraphrases_of_each_role_are_trained_and_thirty_others_are_not()
         assert not trained & untrained
 
 
+@pytest.mark.parametrize("number", [0, 7, 31])
+def test_picked_set_has_the_paraphrase_of_its_number_everywhere(number: int) -> None:
+    texts = TRAINED.pick(number).texts
+    for key in ("perceiver", "reasoner", "thinking", "direct", "answer_choice"):
+        assert texts[key] == TRAINED.texts[key][number % len(TRAINED.texts[key])]
+    assert texts["reasoner_without_evidence"] == texts["thinking"]
+    assert texts["system"] == TRAINED.texts["systems"][number % 5]
+    assert texts.keys() == RELEASE.texts.keys()
+
+
 @pytest.mark.parametrize("wordings", [TRAINED, UNTRAINED])
 def test_paraphrases_hold_the_placeholders_of_a_prompt_set_alone(wordings: object) -> None:
     for key, texts in wordings.texts.items():  # pyright: ignore[reportAttributeAccessIssue]
