@@ -73,7 +73,7 @@ def main() -> None:
     features = folder / "features.pt"
     if not features.exists():
         cache_features(model, training, features)
-    del training
+    training.clear()
     cached = load_features(features)
     _tell("features", began)
     train_language(model, tokenizer, cached, held_out, LanguagePlan(**recipe["language"], seed=seed), folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,18 +23,18 @@ class CachedEntry:
 
 
 @torch.no_grad()
-def cache_features(
-    model: Qwen3VLForConditionalGeneration, entries: Sequence[Entry], path: Path, batch: int = 24
-) -> None:
-    """Write the features of all images, half precision, in two large tensors, beside the scenes without their
-    pixels."""
-    tokens, deep = [], []
-    for start in range(0, len(entries), batch):
-        views = [view for entry in entries[start : start + batch] for view in _images(entry)]
-        for feature in encode(model, views):
+def cache_features(model: Qwen3VLForConditionalGeneration, entries: list[Entry], path: Path, batch: int = 24) -> None:
+    """Write the features of all images, half precision, in two large tensors, beside the scenes without their pixels.
+
+    Empties `entries` on the way: their pixels take several gigabytes.
+    """
+    tokens, deep, slim = [], [], []
+    while entries:
+        some, entries[:batch] = entries[:batch], []
+        for feature in encode(model, [view for entry in some for view in _images(entry)]):
             tokens.append(feature.tokens.half())
             deep.append(feature.deep.half())
-    slim = [_without_pixels(entry) for entry in entries]
+        slim += [_without_pixels(entry) for entry in some]
     part = path.with_suffix(".part")
     torch.save({"tokens": torch.cat(tokens), "deep": torch.cat(deep, 1), "entries": slim}, part)
     part.rename(path)
