@@ -15,6 +15,7 @@ from rich.text import Text
 
 from p2r.cli.guard import end_interrupted, print_error
 from p2r.cli.screen import make_console, print_tables
+from p2r.cli.train import repeat_changes
 from p2r.errors import count_nouns
 from p2r.evaluation.tables import write_tables
 from p2r.report.kit.page import write_page
@@ -70,9 +71,7 @@ def study(
     if plan:
         print_tables(tabulate_plan(settings))
         return
-    command = shlex.join(
-        ["p2r", "study", path, *(part for each in changes or () for part in ("--set", each)), *(["--quick"] * quick)]
-    )
+    command = shlex.join(["p2r", "study", path, *repeat_changes(changes), *(["--quick"] * quick)])
     console = make_console(stderr=True)
     states: Sequence[JobState] = ()
     try:
@@ -97,10 +96,10 @@ def study(
 
 def _write(settings: Study, command: str, console: Console) -> Path:
     """Write the page and the tables, and print the claims."""
-    path = settings.out / PAGE_NAME
-    write_page(path, build_study_page(settings, command=f"{command} --page-only"))
     reader = Reader(settings)
     judged = judge_claims(settings, reader)
+    path = settings.out / PAGE_NAME
+    write_page(path, build_study_page(settings, reader, judged, command=f"{command} --page-only"))
     write_tables(settings.out, TABLES_NAME, list_tables(settings, reader, judged))
     if judged:
         print_tables([tabulate_claims(judged)])

@@ -78,7 +78,7 @@ def train(
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
     settings = load_recipe(recipe, changes or ())
-    _run(["train", recipe, *_repeat(changes)], settings, resume=resume, plan=plan, processes=processes)
+    _run(["train", recipe, *repeat_changes(changes)], settings, resume=resume, plan=plan, processes=processes)
 
 
 def sft(
@@ -113,7 +113,7 @@ def sft(
         )
     # A run that `p2r train --resume` continues with the other phases.
     first = settings.model_copy(update={"schedule": settings.schedule[:num_first], "iterations": 1})
-    _run(["sft", recipe, *_repeat(changes)], first, resume=resume, plan=plan, processes=processes)
+    _run(["sft", recipe, *repeat_changes(changes)], first, resume=resume, plan=plan, processes=processes)
 
 
 def require_torch(what: str) -> None:
@@ -125,7 +125,8 @@ def require_torch(what: str) -> None:
         )
 
 
-def _repeat(changes: list[str] | None) -> list[str]:
+def repeat_changes(changes: list[str] | None) -> list[str]:
+    """The flags that make these changes again."""
     return [part for change in changes or () for part in ("--set", change)]
 
 

@@ -1,4 +1,4 @@
-"""What each trained arm cost: steps, rollouts, tokens and processor time, summed over its seeds so far."""
+"""What each trained arm cost: steps, rollouts, tokens and processor time, as means over its seeds so far."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.runs.training import read_training_run
 from p2r.statistics import mean_of
-from p2r.studies.jobs import TrainJob, list_trainings
+from p2r.studies.jobs import TrainJob, group_trainings
 from p2r.studies.run import SESSIONS_FILE, JobSession, read_sessions
 from p2r.studies.study import Study
 
@@ -34,9 +34,7 @@ class ArmCost:
 def measure_costs(study: Study) -> list[ArmCost]:
     """Measure each arm that is trained. Raises StorageError for a broken log."""
     sessions = read_sessions(study.out) if (study.out / SESSIONS_FILE).exists() else []
-    by_arm: dict[str, list[TrainJob]] = {}
-    for job in list_trainings(study):
-        by_arm.setdefault(job.arm, []).append(job)
+    by_arm = group_trainings(study)
     return [_measure(arm, jobs, sessions) for arm, jobs in by_arm.items()]
 
 

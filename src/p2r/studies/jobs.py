@@ -174,6 +174,14 @@ def list_trainings(study: Study) -> list[TrainJob]:
     return [_make_training(study, name, seed) for name in needed for seed in study.seeds_of(name)]
 
 
+def group_trainings(study: Study) -> dict[str, list[TrainJob]]:
+    """The trainings of each arm that something needs, by seed."""
+    by_arm: dict[str, list[TrainJob]] = {}
+    for job in list_trainings(study):
+        by_arm.setdefault(job.arm, []).append(job)
+    return by_arm
+
+
 def list_askings(study: Study) -> list[AskJob]:
     """List who is asked what: one job for each evaluation, arm, perceiver and seed, with all modes."""
     modes: dict[tuple[str, str, str | None], set[Mode]] = {}

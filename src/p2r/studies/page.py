@@ -18,17 +18,17 @@ from p2r.runs.training import TrainingRun, read_training_run
 from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.costs import measure_costs, tabulate_costs
-from p2r.studies.jobs import list_jobs, list_trainings
+from p2r.studies.jobs import group_trainings, list_jobs
 from p2r.studies.measure import IN_POINTS, Reader
 from p2r.studies.study import CostChart, CurveChart, Measure, Study
 from p2r.studies.tables import (
+    list_cell_tables,
     show_difference,
     show_expectation,
-    tabulate_cells,
     tabulate_claims,
     tabulate_objections,
 )
-from p2r.studies.verdicts import JudgedClaim, judge_claims
+from p2r.studies.verdicts import JudgedClaim
 
 KINDS: Mapping[str, str] = {
     "holds": "holds",
@@ -60,26 +60,20 @@ class StudyChart:
     legend: Sequence[str] = ()
 
 
-def build_study_page(study: Study, *, command: str) -> str:
+def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim], *, command: str) -> str:
     """The page as HTML, of what is there so far.
 
     Args:
+        reader, judged: of the study.
         command: makes it again.
     """
-    reader = Reader(study)
-    judged = judge_claims(study, reader)
-    tables: list[Table] = []
-    for each in study.tables:
-        tables.append(tabulate_cells(each, reader))
-        if each.paper is not None:
-            tables.append(Table(title=f"{each.title}: the paper", columns=each.paper.columns, rows=each.paper.rows))
     page = {
         "headline": make_headline(study, judged, command),
         "claims": [_view_claim(each) for each in judged],
         "forests": list(_draw_forests(judged)),
         "claim_tables": [tabulate_claims(judged)] if judged else [],
         "objections": tabulate_objections(study, judged),
-        "tables": tables,
+        "tables": list_cell_tables(study, reader),
         "curves": [view for chart in study.curves if (view := _draw_chart(study, chart)) is not None],
         "costs": [view for chart in study.costs if (view := _draw_costs(chart, reader)) is not None],
         "training": tabulate_costs(measure_costs(study)),
@@ -147,11 +141,11 @@ def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[StudyChart]:
 
 def _draw_chart(study: Study, chart: CurveChart) -> StudyChart | None:
     """A metric over the steps of some arms; None while nothing has been measured."""
+    trained = group_trainings(study)
     curves: list[Curve] = []
     longest: Sequence[tuple[str, int]] = ()
     for color, arm in enumerate(chart.arms):
-        jobs = [job for job in list_trainings(study) if job.arm == arm and job.has_begun()]
-        runs = [read_training_run(job.folder) for job in jobs]
+        runs = [read_training_run(job.folder) for job in trained[arm] if job.has_begun()]
         seeds = [points for run in runs if (points := _read_points(run, chart.metric))]
         for points in seeds if len(seeds) > 1 else []:
             curves.append(Curve(arm, color % NUM_COLORS, points, style="faint"))
@@ -169,16 +163,11 @@ def _draw_chart(study: Study, chart: CurveChart) -> StudyChart | None:
     if not curves:
         return None
     ends = list(accumulate((length for _, length in longest), initial=0))
-    same = len({_name_phases(study, arm) for arm in chart.arms}) == 1
+    same = len({tuple(phase.name for phase in trained[arm][0].recipe.phases()) for arm in chart.arms}) == 1
     parts = [AxisSpan(name, ends[place], ends[place + 1]) for place, (name, _) in enumerate(longest)]
     if not same or not parts:
         parts = [AxisSpan("", 0, max(ends[-1], 1))]
     return StudyChart(chart.title, "", draw_curves(curves, parts, chart.title, from_zero=False), chart.arms)
-
-
-def _name_phases(study: Study, arm: str) -> tuple[str, ...]:
-    job = next(job for job in list_trainings(study) if job.arm == arm)
-    return tuple(phase.name for phase in job.recipe.phases())
 
 
 def _read_points(run: TrainingRun, metric: str) -> list[CurvePoint]:

@@ -15,7 +15,7 @@ from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.runs.training import read_training_run
 from p2r.runs.training_log import Step
 from p2r.statistics import mean_of
-from p2r.studies.jobs import TrainJob, list_askings, list_jobs, list_trainings
+from p2r.studies.jobs import TrainJob, group_trainings, list_askings, list_jobs
 from p2r.studies.run import SESSIONS_FILE, read_sessions
 from p2r.studies.study import Study
 
@@ -39,9 +39,7 @@ class ArmPlan:
 
 def plan_arms(study: Study) -> list[ArmPlan]:
     """Plan each arm that is trained. Raises StorageError for a broken log."""
-    by_arm: dict[str, list[TrainJob]] = {}
-    for job in list_trainings(study):
-        by_arm.setdefault(job.arm, []).append(job)
+    by_arm = group_trainings(study)
     taken = [
         (phase, step)
         for jobs in by_arm.values()

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -197,16 +196,9 @@ class _Scheduler:
         job, folder = state.job, self._study.out
         state.num_tries += 1
         command = [sys.executable, "-m", "p2r", *job.command]
-        kept = [sys.executable, "-I", keeper.__file__, str(_record_of(folder, job)), *command]
+        env = {**os.environ, "OMP_NUM_THREADS": str(self._study.threads)}
         with explain_write_errors(folder), log_of(folder, job).open("ab") as output:
-            process = subprocess.Popen(
-                kept,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "OMP_NUM_THREADS": str(self._study.threads)},
-                start_new_session=True,
-            )
+            process = keeper.start(_record_of(folder, job), command, output, env)
         return _Running(state, process, datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     def _look(self) -> None:
@@ -228,8 +220,7 @@ class _Scheduler:
             state.status = "waiting" if state.num_tries < MOST_TRIES else "failed"
 
     def _note(self, one: _Running, code: int | None, processor_before: float) -> None:
-        assert one.process.stdin is not None, "it was started with a pipe"
-        one.process.stdin.close()
+        keeper.ask_to_end(one.process)
         self._sessions.write(
             JobSession(
                 job=one.state.job.name,
@@ -243,15 +234,10 @@ class _Scheduler:
     def _end_all(self) -> None:
         """End what still runs, after Ctrl-C or an error: each command saves what it has, and is waited for."""
         for one in self._running:
-            assert one.process.stdin is not None, "it was started with a pipe"
-            one.process.stdin.close()
+            keeper.ask_to_end(one.process)
         for one in self._running:
             before = _processor_seconds()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(keeper.PATIENCE_S + 2)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(one.process.pid, signal.SIGKILL)
-            one.process.wait()
+            keeper.end(one.process)
             self._note(one, None, before)
         self._running.clear()
 

@@ -18,13 +18,20 @@ from p2r.studies.verdicts import JudgedClaim
 def list_tables(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> list[Table]:
     """Every table of a study, the claims first."""
     tables = [tabulate_claims(judged)] if judged else []
+    tables += list_cell_tables(study, reader)
+    if study.objections:
+        tables.append(tabulate_objections(study, judged))
+    return [*tables, tabulate_costs(measure_costs(study))]
+
+
+def list_cell_tables(study: Study, reader: Reader) -> list[Table]:
+    """The study's own tables, each with the paper's behind it where it has one."""
+    tables: list[Table] = []
     for each in study.tables:
         tables.append(tabulate_cells(each, reader))
         if each.paper is not None:
             tables.append(Table(title=f"{each.title}: the paper", columns=each.paper.columns, rows=each.paper.rows))
-    if study.objections:
-        tables.append(tabulate_objections(study, judged))
-    return [*tables, tabulate_costs(measure_costs(study))]
+    return tables
 
 
 def tabulate_claims(judged: Sequence[JudgedClaim]) -> Table:

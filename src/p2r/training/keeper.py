@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 PATIENCE_S = 15.0
 """Seconds that the command may take to end before it is killed."""
@@ -45,6 +47,30 @@ def keep(record: Path, command: list[str]) -> int:
     finally:
         record.unlink(missing_ok=True)
     return SIGNALLED - process.returncode if process.returncode < 0 else process.returncode
+
+
+def start(
+    record: Path, command: list[str], output: BinaryIO, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a command under a keeper, in a group of its own, with what it prints in `output`."""
+    kept = [sys.executable, "-I", __file__, str(record), *command]
+    return subprocess.Popen(kept, stdin=subprocess.PIPE, stdout=output, stderr=output, env=env, start_new_session=True)
+
+
+def ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """Close the input of a keeper that `start` has returned: it ends its command."""
+    assert process.stdin is not None, "it was started with a pipe"
+    process.stdin.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a keeper's command and everything that it has started, and wait for it."""
+    ask_to_end(process)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE_S + 2)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _survive(*_: object) -> None:

@@ -12,9 +12,7 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -121,11 +119,8 @@ class Server:
                 hint="is the program installed, and on the path?",
             )
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        kept = [sys.executable, "-I", keeper.__file__, str(self._record), *self._command]
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                kept, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
-            )
+            self._process = keeper.start(self._record, self._command, output)
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
             if (code := self._process.poll()) is not None:
@@ -167,15 +162,8 @@ class Server:
     def _end(self) -> None:
         """End the server and everything that it has started: its keeper does, when its input closes."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None, "it was started with a pipe"
-        process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(keeper.PATIENCE_S + 2)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process is not None:
+            keeper.end(process)
 
     def _last_words(self) -> str:
         """The end of its output, in one line."""

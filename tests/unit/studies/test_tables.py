@@ -48,6 +48,11 @@ def study(tmp_path: Path) -> Study:
     return made
 
 
+def build_page(study: Study, command: str) -> str:
+    reader = Reader(study)
+    return build_study_page(study, reader, judge_claims(study, reader), command=command)
+
+
 def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> None:
     reader = Reader(study)
     tables = list_tables(study, reader, judge_claims(study, reader))
@@ -85,11 +90,11 @@ def test_a_study_that_has_not_begun_has_a_page_and_tables_of_dashes(tmp_path: Pa
     assert table.notes[-1] == "Nothing has been measured yet."
     [claim] = tabulate_claims(judge_claims(made, reader)).rows
     assert claim[-1] == "not measured yet"
-    assert "0 of 7 jobs are finished" in build_study_page(made, command="p2r study x.toml")
+    assert "0 of 7 jobs are finished" in build_page(made, "p2r study x.toml")
 
 
 def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
-    html = build_study_page(study, command="p2r study x.toml --page-only")
+    html = build_page(study, "p2r study x.toml --page-only")
     for part in (
         "Does it help?", "Of 1 claim: 1 holds.", "Training raises accuracy.", "Table 3 in miniature", "It may be luck.",
         "<code>p2r study x.toml --page-only</code>", "two looks", "p2r train nano", "more than 0; found +42.3",
