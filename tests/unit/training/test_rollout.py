@@ -18,6 +18,7 @@ from p2r.config import AdvantageSettings, PhaseKind, Recipe
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ImageError, ModelError, P2RError, TooManyErrors, TrainingError
 from p2r.images.budget import FullImage
+from p2r.models.local.encoding import EncodedPrompt
 from p2r.roles import ModelPerceiver
 from p2r.training.advantages import compare_groups
 from p2r.training.engines.local.distributed import World
@@ -185,6 +186,20 @@ async def test_truncated_replies_are_counted_apart_and_judged() -> None:
     assert rolled.stats.num_truncated == 4
     assert not rolled.groups[0].rollouts[0].ended
     assert rolled.stats.num_tokens == 40
+
+
+@pytest.mark.parametrize("prompts_at_once", [1, 2, 8])
+async def test_each_prompt_counts_once_in_whatever_lot_it_was(prompts_at_once: int) -> None:
+    recipe = make_recipe([f"rollout.prompts_at_once={prompts_at_once}"])
+    roller = make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT), recipe)
+    rolled = await roller.roll_out([make_sample(f"s{k}") for k in range(5)], step=0)
+    assert rolled.stats.num_prompt_tokens == 15
+
+
+async def test_prompts_of_both_roles_together_count() -> None:
+    actor = FakeActor(lambda prompt, seed: BOX if prompt.role == "perceiver" else RIGHT)
+    rolled = await make_roller(actor, BatchScript(dead), kind="joint").roll_out([make_sample()], step=0)
+    assert rolled.stats.num_prompt_tokens == 3 + 4 * 3  # a look, and an answer on each of its box sets
 
 
 async def test_seeds_depend_on_phase_step_row_and_rollout_but_not_on_the_batch() -> None:
@@ -401,6 +416,27 @@ async def test_joint_rewards_both_roles_with_one_answer() -> None:
     assert [rewards(group) for group in answers] == [[1.0], [0.0], [1.0]]
     assert partner.num_calls == 0
     assert rolled.stats.num_rollouts == 7
+
+
+async def test_a_box_set_of_joint_whose_evidence_fails_is_masked_and_not_judged() -> None:
+    class Forgetful(FakeActor):
+        """Cannot take the evidence of two boxes."""
+
+        def encode(self, prompt: Prompt) -> EncodedPrompt:
+            if prompt.role == "reasoner" and len(prompt.images) == 3:
+                raise ModelError("too long")
+            return super().encode(prompt)
+
+    boxes = iter((BOX, BOX[:-1] + ", " + OTHER_BOX[1:], OTHER_BOX, "[]"))
+    partner = BatchScript(lambda prompt: RIGHT)
+    recipe = make_recipe(["control=joint", "partner.max_error_rate=1"])
+    actor = Forgetful(lambda prompt, seed: next(boxes) if prompt.role == "perceiver" else RIGHT)
+    rolled = await make_roller(actor, partner, recipe, kind="joint").roll_out([make_sample()], step=0)
+    looks, *answers = rolled.groups
+    assert rewards(looks) == [1.0, None, 1.0, 1.0]
+    assert looks.rollouts[1].trace is None
+    assert [group.parent for group in answers] == [(0, 0), (0, 2), (0, 3)]
+    assert (partner.num_calls, rolled.stats.num_walked) == (0, 3)
 
 
 @pytest.mark.parametrize("prompts_at_once", [1, 3])

@@ -1,7 +1,7 @@
 """The share of a GPU's arithmetic that an update used (MFU), by the products with weights that it has to make.
 
-Not counted: attention scores, activations that are computed again, and the embedding, which is a look-up. So the share
-is a lower bound.
+Not counted: attention scores, activations that are computed again, the embedding, which is a look-up, and a frozen
+vision tower, which has seen most images while sampling. So the share is a lower bound.
 """
 
 # transformers is typed in part:
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from p2r.models.local.sight import learns_to_see
 from p2r.training.engines.local.adapters import is_adapter
 from p2r.training.engines.local.policy import Policy
 
@@ -42,12 +43,11 @@ def count_update_flops(
     end = _count_weights(layers[-1].get_submodule("mlp"))
     language = 2.0 * (num_tokens * (_count_weights(layers) - end) + num_predictors * end)
     head = 2.0 * num_predictors * model.lm_head.in_features * model.lm_head.out_features
-    vision = 2.0 * num_patches * _count_weights(model.model.visual.blocks)
+    vision = 2.0 * num_patches * _count_weights(model.model.visual.blocks) if learns_to_see(model) else 0.0
     forward = language + head + vision
     # Backward: the gradients of activations, and as much again for those of weights that learn.
     learns = 1.0 if policy.has_adapters else 2.0
-    sees = any(weight.requires_grad for weight in model.model.visual.parameters())
-    backward = learns * (language + head) + (2.0 * vision if sees else 0.0)
+    backward = learns * (language + head) + 2.0 * vision
     return num_updates * (forward + backward) + (forward if has_reference else 0.0)
 
 
@@ -60,4 +60,5 @@ def peak_flops() -> float | None:
 
 
 def _count_weights(module: nn.Module) -> int:
-    return sum(weight.numel() for name, weight in module.named_parameters() if not is_adapter(name))
+    matrices = ((name, weight) for name, weight in module.named_parameters() if weight.ndim > 1)
+    return sum(weight.numel() for name, weight in matrices if not is_adapter(name))

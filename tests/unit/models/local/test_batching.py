@@ -189,6 +189,20 @@ def test_jobs_run_at_once_are_ordered_by_length_alone_and_keep_their_places() ->
     assert isinstance(results[1], ValueError)
 
 
+@pytest.mark.parametrize(("num_jobs", "room", "batch_sizes"), [(5, 3, [5, 3]), (7, 2, [7, 4, 2]), (3, 1, [3, 2, 1])])
+def test_an_odd_number_without_room_is_halved_upward(num_jobs: int, room: int, batch_sizes: list[int]) -> None:
+    tried: list[int] = []
+
+    def fail(jobs: Sequence[str]) -> Exception | None:
+        tried.append(batcher.batch_size)
+        return OutOfRoomError() if batcher.batch_size > room else None
+
+    batcher = make(Recorder(fail), batch_size=num_jobs)
+    jobs = "abcdefg"[:num_jobs]
+    assert batcher.run_all("key", list(jobs)) == list(jobs.upper())
+    assert tried == batch_sizes
+
+
 def test_a_job_for_which_there_is_no_room_even_alone_does_not_spoil_the_others() -> None:
     recorder = Recorder(lambda jobs: OutOfRoomError() if "large" in jobs else None)
     batcher = make(recorder, batch_size=2)
