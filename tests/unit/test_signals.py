@@ -41,6 +41,8 @@ async def wait():
         os.kill(os.getpid(), signal.{sign})
         await asyncio.sleep(300)
     finally:
+        if "{second}":
+            os.kill(os.getpid(), getattr(signal, "{second}"))
         print("cleaned up")
 
 def blocking():
@@ -56,6 +58,21 @@ def keeping():
     except KeyboardInterrupt:
         raise end_interrupted("much is kept", "the same command resumes") from None
 
+def training():
+    from p2r.training.stopping import StopRequest
+    stop = StopRequest(print)
+    with stop.heeding_signals():
+        asyncio.run(stop.run(wait()))
+
+def blocking_training():
+    from p2r.training.stopping import StopRequest
+    stop = StopRequest(print)
+    with stop.heeding_signals():
+        os.kill(os.getpid(), signal.{sign})
+        while stop.sign is None:  # two at once would be handled by their numbers
+            pass
+        os.kill(os.getpid(), getattr(signal, "{second}"))
+
 try:
     guarded({command})()
 except typer.Exit as end:
@@ -64,10 +81,15 @@ except typer.Exit as end:
 """
 
 
-def run_guarded(sign: str, command: str, *, on_ctrl_c: str = "default_int_handler") -> subprocess.CompletedProcess[str]:
-    """Run a command that sends itself a signal. on_ctrl_c: what Python, or the shell, has set for SIGINT."""
+def run_guarded(
+    sign: str, command: str, second: str = "", *, on_ctrl_c: str = "default_int_handler"
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that sends itself a signal, and a second one while it cleans up, if one is named.
+
+    on_ctrl_c: what Python, or the shell, has set for SIGINT.
+    """
     code = f"import signal\nsignal.signal(signal.SIGINT, signal.{on_ctrl_c})\n"
-    code += GUARDED.format(sign=sign, command=command)
+    code += GUARDED.format(sign=sign, second=second, command=command)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -79,6 +101,29 @@ def test_every_command_ends_with_a_sentence_and_the_code_of_its_signal(command: 
     kept = "; much is kept\nhint: the same command resumes" if command == "keeping" else ""
     assert (done.returncode, done.stderr) == (code, f"error: {said}{kept}\n")
     assert done.stdout == ("" if command == "blocking" else "cleaned up\n")
+
+
+@pytest.mark.parametrize(
+    ("first", "command", "on_ctrl_c"),
+    [
+        ("SIGTERM", "loop", "default_int_handler"),
+        ("SIGTERM", "training", "default_int_handler"),
+        ("SIGINT", "training", "default_int_handler"),
+        ("SIGTERM", "blocking_training", "SIG_IGN"),
+    ],
+)
+def test_a_second_sigterm_ends_a_command_at_once_with_its_own_code(first: str, command: str, on_ctrl_c: str) -> None:
+    if "training" in command:
+        pytest.importorskip("torch")
+    done = run_guarded(first, command, "SIGTERM", on_ctrl_c=on_ctrl_c)
+    assert (done.returncode, done.stderr) == (143, "error: asked to end by SIGTERM\n")
+    assert "cleaned up" not in done.stdout
+
+
+def test_ctrl_c_after_a_sigterm_ends_a_training_as_ctrl_c_does() -> None:
+    pytest.importorskip("torch")
+    done = run_guarded("SIGTERM", "blocking_training", "SIGINT")
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
 def test_sigterm_ends_a_command_in_the_background_where_ctrl_c_is_ignored() -> None:

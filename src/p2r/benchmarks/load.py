@@ -210,6 +210,8 @@ def split_spec(spec: str) -> tuple[str, str]:
     if spec in HUB_IDS and not Path(spec).exists():
         return HUB_IDS[spec], spec
     if not Path(spec).expanduser().exists():
+        if find_kind(Path(spec)) or spec.startswith(("/", "./", "../", "~")) or spec.count("/") > 1:
+            raise DataError(f"there is no file or folder {spec}", hint="check the path and the working directory")
         raise DataError(
             f"{spec!r} is not a benchmark, a file or a known data set of the hub",
             hint=f"benchmarks: {', '.join(NAMES)}; files: PATH or NAME:PATH; data sets of the hub: NAME:owner/dataset",

@@ -39,6 +39,7 @@ from p2r.errors import ConfigError, P2RError, count_nouns, excerpt, mask_secrets
 from p2r.images.find import is_url
 from p2r.models.load import runs_on_torch
 from p2r.runs.difficulty import KINDS, Kind, count_kinds, count_right, describe_kinds, draw_histogram, is_told
+from p2r.training.sources import check_sources
 
 if TYPE_CHECKING:
     from p2r.training.sample import SampledRows
@@ -182,6 +183,7 @@ def sample(
             },
             where="",
         )  # fmt: skip
+        check_sources(recipe)  # which is quick, while what follows imports torch
         try:
             found = _run(recipe)
         except KeyboardInterrupt:

@@ -134,6 +134,9 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
     """Plan or train. command: what each of several processes is started with."""
     share_heaps()
     require_torch("training")
+    from p2r.training.sources import check_sources
+
+    check_sources(settings)  # which is quick, while what follows imports torch
     if plan:
         make_console(stderr=True).print(PLAN_TAKES, soft_wrap=True)
         from p2r.training.plan.plan import describe_plan

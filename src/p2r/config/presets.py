@@ -58,7 +58,7 @@ CHANGES: Mapping[str, Mapping[str, Section]] = {
 """The settings in which each estimator differs from GRPO."""
 
 DEFAULT_SOURCE = "needles"
-OF_THE_SOURCE = ("source", "split", "images", "num_rows")
+OF_THE_SOURCE = ("source", "made_by", "split", "images", "num_rows")
 """Settings of `data` that say which rows of a source there are, and nothing about those of another source."""
 
 

@@ -102,6 +102,7 @@ class DataSettings(Frozen):
 
     source: "needles" (generated, from seeds that are reserved for training), also with settings, such as
         "needles:noise=8,families=text+absent"; a P2R-10k folder or file, your own JSON lines, or any benchmark's spec.
+    made_by: the command that makes the rows, or fetches them; told where there are none.
     seed: for needles, and for the order of rows.
     num_rows: use only the first ones; None for all. Needles need it.
     max_prompt_tokens: rows whose final prompt may be longer are left out.
@@ -110,6 +111,7 @@ class DataSettings(Frozen):
     """
 
     source: str = DEFAULT_SOURCE
+    made_by: str | None = None
     split: str | None = None
     images: Path | None = None
     seed: int = Field(default=0, ge=0)

@@ -1,7 +1,8 @@
 """A run that is asked to stop: by Ctrl-C, or by the SIGTERM of SLURM, Kubernetes, `docker stop` and torchrun.
 
 The first signal leaves the rollouts or the update under way at the next token, layer or micro-batch, and the run keeps
-the state of its last finished step. A second one ends the process at once, without a checkpoint.
+the state of its last finished step. A second one ends the process at once, without a checkpoint, as if no training had
+taken the first.
 
 Several processes have to stop at the same point, since each of them writes its part of a checkpoint: after a part of a
 step they tell each other how it went, and a request to one of them is a request to all.
@@ -54,6 +55,7 @@ class StopRequest:
         self._say = say
         self._cancel: Callable[[], object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         self._is_over = self._is_said = False
         self.sign: signal.Signals | None = None
 
@@ -63,18 +65,23 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {sign: signal.signal(sign, self._handle) for sign in SIGNALS}
+        self._before = {sign: signal.getsignal(sign) for sign in SIGNALS}
+        for sign in SIGNALS:
+            signal.signal(sign, self._handle)
         try:
             yield
         finally:
-            for sign, handler in before.items():
+            for sign, handler in self._before.items():
                 signal.signal(sign, handler)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.sign is not None:
-            self._is_over = True
-            raise KeyboardInterrupt
-        self.make(signal.Signals(number))
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.sign is None:
+            self.make(signal.Signals(number))
+            return
+        self._is_over = True
+        if callable(before := self._before.get(number)):  # what the command does about it, such as noting which it was
+            before(number, frame)
+        raise KeyboardInterrupt
 
     def make(self, sign: signal.Signals) -> None:
         """Ask the run to stop."""

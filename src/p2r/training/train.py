@@ -39,6 +39,7 @@ from p2r.training.run import Training
 from p2r.training.sft.check import load_all_demonstrations
 from p2r.training.sft.demonstrations import Demonstration
 from p2r.training.sft.step import take_sft_step
+from p2r.training.sources import check_sources
 from p2r.training.state.run_folder import open_run
 from p2r.training.state.saving import check_stop, describe_kept, note_state, restore, saving_when_stopped
 from p2r.training.stopping import Interrupted, StopRequest, StopRequested
@@ -138,6 +139,7 @@ async def run_phases(
 
 async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world: World, *, resume: bool) -> None:
     _check_shares(recipe, world)
+    await stop.run(run_apart(partial(check_sources, recipe)))
     own_terms = find_all_terms(recipe)
     await check_judges(recipe)
     await check_captions(recipe)

@@ -149,7 +149,7 @@ def _find_photos(background: str) -> tuple[Path, ...]:
     if not folder.is_dir():
         kinds = ", ".join((*COMPUTED, *SHIPPED))
         raise ConfigError(
-            f"needles: background is {background!r}, which is neither a kind of background nor a folder",
+            f"needles: background={background} is neither a kind of background nor a folder",
             hint=f"give one of {kinds}, or a folder of photographs",
         )
     photos = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from p2r.benchmarks.needles.backgrounds import check_background, is_folder, name_background
 from p2r.benchmarks.needles.codes import PLATE_PERIODS
-from p2r.errors import ConfigError, count_nouns, explain_fault
+from p2r.errors import ConfigError, count_nouns, excerpt, explain_fault
 from p2r.types import Frozen
 
 Family = Literal["attribute", "relation", "pair", "text", "absent", "where"]
@@ -31,7 +33,7 @@ APART = 1.25
 """Least distance of two centers, in sizes of the largest object."""
 
 
-class Knobs(Frozen):
+class Knobs(Frozen, allow_inf_nan=False):
     """The settings. The defaults are the benchmark; others make the search easier or harder. Shares are of the side.
 
     num_objects: least and most objects in a scene.
@@ -62,25 +64,32 @@ class Knobs(Frozen):
     def _can_be_drawn(self) -> Knobs:
         (least, most), (smallest, largest) = self.num_objects, self.object_share
         if not 1 <= least <= most <= 12:
-            raise ValueError(f"num_objects needs 1 <= least <= most <= 12, not {self.num_objects}")
+            raise ValueError(f"num_objects={_write_range(least, most)}: it must be 1 <= LEAST <= MOST <= 12")
         if not 0 < smallest <= largest <= 0.5:
-            raise ValueError(f"object_share needs 0 < smallest <= largest <= 0.5, not {self.object_share}")
+            raise ValueError(f"object_share={_write_range(smallest, largest)}: it must be 0 < LEAST <= MOST <= 0.5")
         if most > 1 and most * (APART * largest) ** 2 * 0.785 > MOST_FILLED * (1 - largest + APART * largest) ** 2:
-            raise ValueError(f"{count_nouns(most, 'object')} of {largest:.0%} of the side: too many for one image")
+            raise ValueError(
+                f"num_objects={_write_range(least, most)}: {count_nouns(most, 'object')} of {largest:.0%} of the side, "
+                "the largest object_share, are too many for one image"
+            )
         if self.detail_share > 0.5 * smallest:
-            raise ValueError(f"detail_share {self.detail_share} is more than half of the smallest object {smallest}")
+            raise ValueError(
+                f"detail_share={_write(self.detail_share)} is more than half of the smallest object, {_write(smallest)}"
+            )
         if self.detail_share < 2 * self.period_share:
             raise ValueError(
-                f"a badge of {self.detail_share} has no room for two stripe periods of {self.period_share}"
+                f"detail_share={_write(self.detail_share)} has no room for two stripe periods, "
+                f"period_share={_write(self.period_share)}"
             )
         if self.period_share * self.side_px < 2.5:
             raise ValueError(
-                f"a stripe period of {self.period_share * self.side_px:.1f} px cannot be drawn; 2.5 px is the least"
+                f"period_share={_write(self.period_share)} is {self.period_share * self.side_px:.2g} px of "
+                f"side_px={self.side_px}, too narrow to be drawn; 2.5 px is the least"
             )
         if "text" in self.families and PLATE_PERIODS * self.period_share > smallest:
             raise ValueError(
-                f"printed text of period_share {self.period_share} is {PLATE_PERIODS * self.period_share:.3f} wide, "
-                f"wider than the smallest object {smallest}"
+                f"period_share={_write(self.period_share)} prints text {PLATE_PERIODS * self.period_share:.3g} wide, "
+                f"wider than the smallest object, {_write(smallest)}"
             )
         return self
 
@@ -88,13 +97,11 @@ class Knobs(Frozen):
     def _can_be_asked(self) -> Knobs:
         for name, turns in (("families", self.families), ("forms", self.forms)):
             if len(set(turns)) < len(turns):
-                raise ValueError(f"{name} has the same entry twice: {'+'.join(turns)}")
+                raise ValueError(f"{name}={_write(turns)}: it has the same entry twice")
         if "where" in self.families and len(self.families) > 1:
-            raise ValueError(
-                f"families is {'+'.join(self.families)}: where is scored by boxes, and the others by answers"
-            )
+            raise ValueError(f"families={_write(self.families)}: where is scored by boxes, and the others by answers")
         if "where" in self.families and "forms" in self.model_fields_set:
-            raise ValueError(f"forms is {'+'.join(self.forms)}: the family where asks for boxes, not for answers")
+            raise ValueError(f"forms={_write(self.forms)}: the family where asks for boxes, not for answers")
         return self
 
     @property
@@ -119,6 +126,7 @@ def parse_knobs(text: str) -> Knobs:
         ConfigError: a setting is unknown or stated twice, or its value is not usable.
     """
     given: dict[str, object] = {}
+    written: dict[str, str] = {}
     for part in re.split(r",(?=\s*\w+\s*=)", text) if text.strip() else ():
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
@@ -131,20 +139,34 @@ def parse_knobs(text: str) -> Knobs:
             raise ConfigError(f"needles has no setting {name!r}", hint=hint)
         if name in given:
             raise ConfigError(f"needles: {name} is stated twice", hint="state it once")
-        given[name] = _read(name, value)
+        given[name], written[name] = _read(name, value), value
     try:
         knobs = Knobs.model_validate(given)
     except ValidationError as error:
         fault = error.errors()[0]
         names = [str(fault["loc"][0])] if fault["loc"] else list(given)
         raise ConfigError(
-            f"needles: {explain_fault(fault)}", hint=f"the default is {', '.join(map(_write_default, names))}"
+            f"needles: {_explain(fault, written)}", hint=f"the default is {', '.join(map(_write_default, names))}"
         ) from None
     check_background(knobs.background)
     return knobs
 
 
+_RANGES = ("num_objects", "object_share")
 _EXAMPLE = "side_px=2048,num_objects=8-10,families=text+absent"
+
+
+def _explain(fault: ErrorDetails, written: Mapping[str, str]) -> str:
+    """Say what is wrong with a setting, as it is written in the name."""
+    rule = explain_fault({**fault, "loc": ()}).replace("'", "")
+    if not fault["loc"]:
+        return rule
+    name, *parts = map(str, fault["loc"])
+    if parts and name in _RANGES:
+        rule += ", or two with a - between them"
+    elif parts and fault["input"] != written[name]:
+        rule = f"{excerpt(fault['input'])} {rule.removeprefix('it ')}"
+    return f"{name}={written[name]}: {rule}"
 
 
 def _list_names() -> str:
@@ -159,12 +181,16 @@ def _read(name: str, value: str) -> object:
     """Split a value that has parts, and leave it to the schema to say what is wrong with them."""
     if name in ("families", "forms"):
         return tuple(part.strip() for part in value.split("+"))
-    if name in ("num_objects", "object_share"):
+    if name in _RANGES:
         least, dash, most = value.partition("-")
         return (least.strip(), most.strip()) if dash else (value, value)
     if name == "background" and value and is_folder(value) and Path(value).expanduser().is_dir():
         return str(Path(value).expanduser().absolute())
     return value
+
+
+def _write_range(least: float, most: float) -> str:
+    return _write(least if least == most else (least, most))
 
 
 def _write(value: object) -> str:

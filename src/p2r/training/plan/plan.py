@@ -32,6 +32,7 @@ from p2r.training.rows.choose import load_rows
 from p2r.training.sft.check import load_all_demonstrations
 from p2r.training.sft.demonstrations import Demonstration, Demonstrations
 from p2r.training.sft.step import take_sft_step
+from p2r.training.sources import check_sources
 from p2r.training.state.run_folder import open_run
 from p2r.training.update import learn_step
 from p2r.types import Sample
@@ -52,6 +53,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
     Raises:
         P2RError: what would stop the run before its first step.
     """
+    check_sources(recipe)
     checkpoint = find_checkpoint(recipe.model.source)
     profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
     device = choose_device(recipe.model.device)

@@ -30,6 +30,7 @@ FREE_SETTINGS: Mapping[str, str] = {
     "guards": WATCHES,
     "probe": f"{WATCHES}; with other questions best/ is chosen again",
     "checkpoint": "says how often the state is kept",
+    "data.made_by": "says where the rows come from, not which they are",
     "data.skip_bad": "says how many unusable rows are put up with, not which rows are usable",
     "schedule.N.steps": LENGTH,
     "phase.steps": LENGTH,
