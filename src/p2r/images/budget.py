@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
+from collections.abc import Callable
 from typing import Literal
 
 from PIL import Image
@@ -91,19 +93,35 @@ def hash_pixels(image: Image.Image) -> str:
 class FullImage:
     """A decoded image and its sized copies, which are kept so that perceiver and evidence share one resize.
 
-    image: upright RGB at full resolution; never modified.
+    size: (width, height) in pixels.
+    decode: decodes the image again when it is wanted after `free`; without it, nothing is ever freed.
     """
 
-    __slots__ = ("_fitted", "image")
+    __slots__ = ("_decode", "_decoding", "_fitted", "_image", "size")
 
-    def __init__(self, image: Image.Image) -> None:
-        self.image = image
+    def __init__(self, image: Image.Image, decode: Callable[[], Image.Image] | None = None) -> None:
+        self.size = image.size
+        self._image: Image.Image | None = image
+        self._decode, self._decoding = decode, threading.Lock()
         self._fitted: dict[Budget, Image.Image] = {}
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        return self.image.size
+    def image(self) -> Image.Image:
+        """Upright RGB at full resolution; never modified. Raises ImageError when it cannot be decoded again."""
+        with self._decoding:
+            if self._image is None:
+                assert self._decode is not None, "only what can be decoded again is freed"
+                self._image = self._decode()
+                if self._image.size != self.size:
+                    raise ImageError("the image was changed while it was used", hint="leave it as it is, and try again")
+            return self._image
+
+    def free(self) -> None:
+        """Free the memory of the pixels until they are wanted again."""
+        if self._decode is not None:
+            with self._decoding:
+                self._image = None
+                self._fitted.clear()
 
     def fitted(self, budget: Budget) -> Image.Image:
         """Return the whole image as a model with this budget sees it."""

@@ -41,7 +41,7 @@ class ModelPerceiver:
         budget = self.budget or self.model.profile.budget
         prompt = await asyncio.to_thread(perceiver_prompt, self.prompts, sample, full_image, budget)
         completion = await complete(self.model, prompt, self.decoding, budget)
-        return read_perception(self.model.name, completion, prompt, self.model.profile.frame, self.rules)
+        return read_perception(self.model.name, completion, prompt.images[0].size, self.model.profile.frame, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budg
 
 
 def read_perception(
-    name: str, completion: Completion, prompt: Prompt, frame: Frame, rules: ParseRules = ROBUST
+    name: str, completion: Completion, seen_wh: tuple[int, int], frame: Frame, rules: ParseRules = ROBUST
 ) -> Perception:
-    """Read the boxes, written in `frame`, in the reply of the model `name` to `prompt`."""
-    boxes, parse = parse_boxes(completion.text, rules=rules, frame=frame, image_wh=prompt.images[0].size)
+    """Read the boxes, written in `frame`, in a reply of the model `name`, which saw an image of this size."""
+    boxes, parse = parse_boxes(completion.text, rules=rules, frame=frame, image_wh=seen_wh)
     return Perception(source=f"model:{name}", boxes=boxes, completion=completion, parse=parse)

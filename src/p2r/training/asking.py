@@ -5,6 +5,7 @@ What fails twice is left out, and counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -24,9 +25,25 @@ Made = TypeVar("Made")
 NOWHERE = Perception(source="none", boxes=())
 """The perception of `answerer`: the whole image."""
 
+MOST_HELD_PX = 2**28
+"""Pixels of a step's images that stay decoded until they are judged: 1 GiB, and as much at most for sized copies."""
+
 OpenedRow = tuple[Sample, FullImage]
 Question = tuple[str, Sample, FullImage, Perception]
 """The text that seeds depend on, the row with its image, and the boxes to answer on."""
+
+
+class Holding:
+    """Holds the images of a step's prompts, as many as it may, and frees the others, which are decoded again later."""
+
+    def __init__(self) -> None:
+        self._num_px = 0
+
+    def hold(self, asked: Sequence[Asked]) -> None:
+        for image in {id(one.full_image): one.full_image for one in asked}.values():
+            self._num_px += math.prod(image.size)
+            if self._num_px > MOST_HELD_PX:
+                image.free()
 
 
 class Asking:
@@ -55,7 +72,7 @@ class Asking:
         def ask(row: OpenedRow) -> Asked:
             sample, full_image = row
             prompt = perceiver_prompt(self._prompts, sample, full_image, self._actor.profile.budget)
-            return Asked(sample.id, sample, full_image, prompt, self._actor.encode(prompt))
+            return Asked(sample.id, sample, full_image, prompt.images[0].size, self._actor.encode(prompt))
 
         opened = await self._open(rows, stats)
         with stats.timing("prepare"):
@@ -76,7 +93,7 @@ class Asking:
             name, sample, full_image, perception = question
             evidence = gather(full_image, perception.boxes)
             prompt = reasoner_prompt(self._prompts, sample, evidence, self._actor.profile.budget)
-            return Asked(name, sample, full_image, prompt, self._actor.encode(prompt), perception)
+            return Asked(name, sample, full_image, prompt.images[0].size, self._actor.encode(prompt), perception)
 
         with stats.timing("prepare"):
             return await self._failures.try_each(questions, ask, num_replies)
@@ -85,7 +102,7 @@ class Asking:
         """Decode the image of each row."""
 
         def decode(row: Sample) -> OpenedRow:
-            return row, FullImage(row.image.load())
+            return row, FullImage(row.image.load(), row.image.load)
 
         with stats.timing("prepare"):
             return _present(await self._failures.try_each(rows, decode, self._group_size))

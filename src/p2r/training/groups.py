@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 
 from p2r.boxes.other_frame import FrameCount
 from p2r.config import ActiveRole
-from p2r.dialogue import Prompt
 from p2r.images.budget import FullImage
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.training.engines.local.generate import Generated
@@ -28,13 +27,14 @@ class Asked:
     """A prompt to the policy.
 
     name: the text that the seeds of its replies depend on.
+    seen_wh: width and height of its first image, as the policy sees it.
     perception: the boxes whose evidence the prompt shows, when it asks for an answer; None when it asks for boxes.
     """
 
     name: str
     sample: Sample
     full_image: FullImage
-    prompt: Prompt
+    seen_wh: tuple[int, int]
     encoded: EncodedPrompt
     perception: Perception | None = None
 

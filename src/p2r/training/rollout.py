@@ -11,7 +11,8 @@ tried once more.
 
 Rows are prepared and judged in lots of `prompts_at_once`, and all lots of a step are sampled in one call, which grows
 so many groups at a time. A frozen role behind a server perceives for later lots, and answers on earlier ones, while the
-policy samples, and few lots hold images. One in this process does so before and after: it may be the policy's own.
+policy samples, and few lots hold images. One in this process does so before and after, as it may be the policy's own;
+meanwhile only some images stay decoded (`Holding`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from p2r.config import ActiveRole, Phase, Recipe
 from p2r.dialogue import Decoding
 from p2r.prompts import PromptSet
 from p2r.roles import read_perception
-from p2r.training.asking import Asking
+from p2r.training.asking import Asking, Holding
 from p2r.training.draw import Draw, Replies
 from p2r.training.engines.base import Actor, as_completion, seed_rollouts
 from p2r.training.engines.local.distributed import World
@@ -218,6 +219,8 @@ class Roller:
             rollout = stats.count(replace(own, reward=rollouts[k].reward, failure=rollouts[k].failure))
             one = answer.asked
             followers.append(Group(one.sample, "reasoner", one.encoded, (rollout,), parent=(k // size, k % size)))
+        for one in look.asked:
+            one.full_image.free()  # while other lots are judged, which were asked together
         return [*self._group(look.asked, rollouts, stats), *followers]
 
     async def _judge(self, lot: Lot, asked: Sequence[Asked], replies: Sequence[SampledReply]) -> list[Group]:
@@ -246,12 +249,15 @@ class Roller:
         prepared: list[Prepared] = [asyncio.get_running_loop().create_future() for _ in lots]
 
         async def ask_all() -> None:
+            holding = Holding()
             with draw.adding() as add:
                 for lot, waiting in zip(lots, prepared, strict=True):
                     if self._is_elsewhere:
                         await draw.until_wanted()
                     asked = await ask(lot)
                     lot.stats.num_prompt_tokens += sum(len(one.encoded.token_ids) for one in asked)
+                    if not self._is_elsewhere:
+                        holding.hold(asked)
                     waiting.set_result((asked, add([self._want(one, role, num_replies, step) for one in asked])))
 
         async def sample_all() -> None:
@@ -288,7 +294,7 @@ class Roller:
         completion = as_completion(self._actor, asked.encoded, generated)
         if asked.perception is not None:
             return SampledReply(asked, generated, completion, asked.perception, form_terms(completion.text))
-        perception = read_perception(self._actor.name, completion, asked.prompt, self._actor.profile.frame)
+        perception = read_perception(self._actor.name, completion, asked.seen_wh, self._actor.profile.frame)
         return SampledReply(asked, generated, completion, perception, box_terms(perception))
 
     def _group(self, asked: Sequence[Asked], rollouts: Sequence[Rollout], stats: RolloutStats) -> list[Group]:

@@ -291,6 +291,83 @@ async def test_with_a_server_few_images_are_held() -> None:
     assert found == dict.fromkeys(range(8), (False, True))
 
 
+class Crowd:
+    """Counts how many of its images are decoded at the same time. Of a size that is resized for a prompt."""
+
+    def __init__(self, num: int) -> None:
+        self.alive, self.most, self.num_loads = 0, 0, 0
+        self.images = [Member(f"s{number}.png", wh=(650, 490), crowd=self) for number in range(num)]
+
+    def count(self, change: int) -> None:
+        self.alive += change
+        self.most = max(self.most, self.alive)
+
+
+@dataclass(eq=False)
+class Member(CountingImage):
+    """Its content tells which one it is, so that a mix-up would change the answers."""
+
+    crowd: Crowd | None = None
+
+    def load(self) -> Image.Image:
+        assert self.crowd is not None
+        super().load()
+        image = Image.new("RGB", self.wh, (int(self.uri[1:-4]) * 20, 0, 0))
+        weakref.finalize(image, self.crowd.count, -1)
+        self.crowd.count(1)
+        self.crowd.num_loads += 1
+        return image
+
+
+@pytest.mark.parametrize("kind", ["perceiver", "reasoner", "answerer", "joint"])
+async def test_with_a_local_partner_images_beyond_a_limit_are_decoded_again(
+    kind: PhaseKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(prompt: Prompt) -> str:
+        if prompt.role == "perceiver":
+            return BOX
+        pixel = prompt.images[-1].getpixel((3, 3))
+        assert isinstance(pixel, tuple)
+        return RIGHT if pixel[0] % 40 == 0 else WRONG
+
+    def say(prompt: Prompt, seed: int) -> str:
+        return (BOX if seed % 2 else OTHER_BOX) if prompt.role == "perceiver" else answer(prompt)
+
+    async def roll(limit_px: int, folder: Path) -> tuple[list[Group], Crowd]:
+        monkeypatch.setattr("p2r.training.asking.MOST_HELD_PX", limit_px)
+        crowd, recipe = Crowd(12), make_recipe(["rollout.prompts_at_once=2"])
+        lockstep = LockstepPartner(BatchScript(answer))
+        with EvidenceStore(folder, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
+            phase = make_phase(kind, recipe=recipe)
+            roller = Roller(recipe, phase, FakeActor(say), lockstep, PROMPTS, evidence=store)
+            rolled = await roller.roll_out([make_sample(each.uri, image=each) for each in crowd.images], step=0)
+        return rolled.groups, crowd
+
+    groups, all_held = await roll(10**9, tmp_path / "a")
+    limited, few_held = await roll(3 * 650 * 490, tmp_path / "b")
+    assert [(group.sample.id, group.parent, rewards(group)) for group in limited] == [
+        (group.sample.id, group.parent, rewards(group)) for group in groups
+    ]
+    assert {reward for group in groups for reward in rewards(group)} == {0.0, 1.0}
+    assert (all_held.most, all_held.num_loads) == (12, 12)
+    assert few_held.most <= 3 + 2  # those that are held, and those of a lot
+
+
+async def test_an_image_that_is_gone_when_it_is_wanted_again_masks_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(CountingImage):
+        def load(self) -> Image.Image:
+            if self.num_loads:
+                raise ImageError("it is gone")
+            return super().load()
+
+    monkeypatch.setattr("p2r.training.asking.MOST_HELD_PX", 0)
+    recipe = make_recipe(["partner.max_error_rate=1"])
+    roller = make_roller(FakeActor(in_turn(BOX)), BatchScript(lambda prompt: RIGHT), recipe)
+    rolled = await roller.roll_out([make_sample("s1", image=Vanishing("s1.png")), make_sample("s2")], step=0)
+    assert [rewards(group) for group in rolled.groups] == [[None] * 4, [1.0] * 4]
+    assert rolled.groups[0].rollouts[0].failure == "it is gone"
+
+
 @dataclass
 class CountingActor(FakeActor):
     """Notes each call, and whether one is under way."""

@@ -1,4 +1,4 @@
-"""What is missing is said first: the rows, with the command that makes them, then the model, before torch is imported."""
+"""What is missing is said first: the rows, with the command that makes them, then the model; and before torch loads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_path_where_nothing_is_is_not_taken_for_a_name(source: str) -> None:
 
 def test_rows_of_the_probe_and_models_of_phases_are_looked_for() -> None:
     check_sources(make_recipe(source="needles", num_rows=4))
-    with pytest.raises(DataError, match="there is no file or folder probe.jsonl"):
+    with pytest.raises(DataError, match=r"there is no file or folder probe\.jsonl"):
         check_sources(make_recipe("probe.source=probe.jsonl", source="needles", num_rows=4))
     with pytest.raises(ModelError, match="unknown model 'gpt-5'"):
         check_sources(make_recipe("model.source=gpt-5", source="needles", num_rows=4))

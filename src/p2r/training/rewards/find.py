@@ -22,7 +22,7 @@ from p2r.runs.training import REWARDS_FILE
 from p2r.runs.training_log import RewardSources
 from p2r.training.rewards.rated import NEED_ANSWER, Rated, is_batched
 
-FIELDS = tuple(field.name for field in fields(Rated))
+FIELDS = tuple("image" if field.name == "full_image" else field.name for field in fields(Rated))
 _HOW = f"a reward function gets what its parameters name: {', '.join(FIELDS)}"
 _loaded: dict[tuple[Path, str], ModuleType] = {}
 

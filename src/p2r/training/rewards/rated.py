@@ -9,6 +9,7 @@ from typing import TypeVar
 from PIL import Image
 
 from p2r.dialogue import Role
+from p2r.images.budget import FullImage
 from p2r.types import Answer, Box, Sample, Trace
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -23,7 +24,7 @@ class Rated:
     """A sampled reply, as a reward function sees it. A function names in its parameters which fields it wants.
 
     sample: the row: its question, options, target, gold_boxes.
-    image: upright RGB at full resolution; not to be modified.
+    image: upright RGB at full resolution, of `full_image`; not to be modified.
     role: "perceiver" when the reply names boxes, "reasoner" when it is an answer.
     reply: the text that the policy wrote.
     boxes: per mille of the image: those that the reply names, or those whose evidence it answers on.
@@ -33,7 +34,7 @@ class Rated:
     """
 
     sample: Sample
-    image: Image.Image
+    full_image: FullImage
     role: Role
     reply: str
     boxes: tuple[Box, ...]
@@ -41,6 +42,10 @@ class Rated:
     max_new_tokens: int
     answer: Answer | None = None
     trace: Trace | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        return self.full_image.image
 
 
 def batched(function: Function) -> Function:

@@ -154,7 +154,7 @@ class Rewarder:
     def _describe(self, reply: SampledReply, trace: Trace | None = None) -> Rated:
         return Rated(
             sample=reply.asked.sample,
-            image=reply.asked.full_image.image,
+            full_image=reply.asked.full_image,
             role=reply.asked.role,
             reply=reply.completion.text,
             boxes=reply.perception.boxes,

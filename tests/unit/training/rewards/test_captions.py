@@ -21,7 +21,8 @@ from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.rewards import captions
 from p2r.training.rewards.captions import CaptionModel, check_captions, make_caption_term
-from p2r.training.rewards.rated import Rated, is_batched
+from p2r.training.rewards.find import FIELDS
+from p2r.training.rewards.rated import is_batched
 from p2r.training.rewards.reward import describe_reward
 from p2r.training.rollout import Roller
 from tests.fakes.tiny_clip import SIDE, make_clip, make_long_clip
@@ -297,7 +298,7 @@ async def test_a_model_that_fails_to_record_masks_nothing(monkeypatch: pytest.Mo
 
 def test_a_term_sees_images_and_replies_in_batches(clip: Path) -> None:
     term = make_caption_term(CaptionSettings(model=str(clip)), "cpu")
-    assert set(term.parameters) == {"image", "reply"} <= set(Rated.__dataclass_fields__)
+    assert set(term.parameters) == {"image", "reply"} <= set(FIELDS)
     assert term.is_batched and not is_batched(term.function) and not term.needs_answer
     (value,) = term.function(image=[RED], reply=[describe("a red block")])  # type: ignore[misc]
     (cosine,) = load(clip).compare([RED], ["a red block"])

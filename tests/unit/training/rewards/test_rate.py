@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from p2r.errors import P2RWarning
+from p2r.images.budget import FullImage
 from p2r.training.rewards import Rated, batched
 from p2r.training.rewards.find import OwnTerm
 from p2r.training.rewards.rate import Rater, Rating
 from p2r.training.rewards.rated import is_batched
 from tests.fakes.training import make_sample
 
-IMAGE = Image.new("RGB", (8, 8))
+IMAGE = FullImage(Image.new("RGB", (8, 8)))
 
 
 def rated(reply: str) -> Rated:
