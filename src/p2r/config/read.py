@@ -61,6 +61,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         path = list_recipes().get(str(path), path)
     known = ", ".join(list_recipes())
     table = read_table(path, "recipe", hint=f"give the path of a TOML file, or one of the names {known}")
+    if "arms" in table:
+        raise ConfigError(f"{path} is a study, not a recipe", hint=f"p2r study {path}")
     return parse_recipe(table, changes, where=str(path)).read_from(path.parent)
 
 

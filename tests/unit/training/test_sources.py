@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2r.config import DataSettings, Recipe, load_recipe, parse_recipe
-from p2r.errors import DataError, ModelError
+from p2r.errors import ConfigError, DataError, ModelError
 from p2r.training.sources import check_sources
 
 RECIPES = Path("recipes").resolve()
@@ -72,6 +72,13 @@ def test_a_run_may_be_resumed_with_another_word_on_where_its_rows_come_from() ->
     before, now = (make_recipe(source="needles", num_rows=4, made_by=each).model_dump(mode="json") for each in "ab")
     assert list_changes(before, now) == []
     assert DataSettings().made_by is None
+
+
+def test_a_study_is_not_taken_for_a_recipe() -> None:
+    path = RECIPES / "study/paper_in_miniature.toml"
+    with pytest.raises(ConfigError, match="is a study, not a recipe") as error:
+        load_recipe(path)
+    assert error.value.hint == f"p2r study {path}"
 
 
 @pytest.mark.parametrize(
