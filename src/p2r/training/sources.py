@@ -22,7 +22,7 @@ def check_sources(recipe: Recipe) -> None:
         _check_rows(data)
     if recipe.probe.source is not None:
         _check_rows(DataSettings(source=recipe.probe.source))
-    for base in dict.fromkeys((recipe.model.source, *(phase.base for phase in phases))):
+    for base in dict.fromkeys(phase.base for phase in phases):
         find_checkpoint(base)
 
 
