@@ -129,7 +129,7 @@ def plan_walks(samples: Sequence[Sample], prompts: PromptSet) -> list[Walk]:
         full_image = FullImage(draw_image(sample.image.number))
         looking = perceiver_prompt(prompts, sample, full_image, PROFILE.budget)
         completion = Completion(text=make_reply(looking.text)[0], finish_reason="stop", model=MODELS[0])
-        perception = read_perception(MODELS[0], completion, looking, PROFILE.frame)
+        perception = read_perception(MODELS[0], completion, looking.images[0].size, PROFILE.frame)
         answering = reasoner_prompt(prompts, sample, gather(full_image, perception.boxes), PROFILE.budget)
         walks.append(Walk(plan_request(looking), plan_request(answering)))
     return walks
