@@ -29,6 +29,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 from p2r.benchmarks.needles.knobs import parse_knobs
 from recipes.nano.architecture import build_model, save_checkpoint
+from recipes.nano.demonstrator import Demonstrator
 from recipes.nano.encode import install_fast_vision
 from recipes.nano.features import cache_features, load_features
 from recipes.nano.language import LanguagePlan, train_language
@@ -76,7 +77,8 @@ def main() -> None:
     training.clear()
     cached = load_features(features)
     _tell("features", began)
-    train_language(model, tokenizer, cached, held_out, LanguagePlan(**recipe["language"], seed=seed), folder)
+    plan = LanguagePlan(**recipe["language"], seed=seed)
+    train_language(model, tokenizer, cached, held_out, plan, Demonstrator(**recipe["demonstrator"]), folder)
     _tell("language", began)
     save_checkpoint(model, tokenizer, folder / "checkpoint")
     print(f"checkpoint: {folder / 'checkpoint'}")

@@ -1,7 +1,7 @@
 """Stage 2: a fresh language model learns to perceive, to reason on evidence and to guess when it looks only once.
 
 The vision tower is frozen, its features are computed once. A short text-only warm-up teaches to look up an option's
-letter. Training ends on purpose before perception is good: the rate falls once the held-out hit rate passes `stop_hit`.
+letter. Boxes and readings are those of a demonstrator with faults (demonstrator.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
-from p2r.benchmarks.needles.questions import Question, ask
+from p2r.benchmarks.needles.questions import Question, ask, ask_if_there
 from p2r.benchmarks.needles.scene import Scene
 from recipes.nano.batch import Batch, collate
+from recipes.nano.demonstrator import Demonstrator
 from recipes.nano.features import CachedEntry
 from recipes.nano.pool import Entry, can_relate, draw_family
 from recipes.nano.progress import Log, Saver
@@ -39,7 +40,6 @@ from recipes.nano.rows import (
 from recipes.nano.validation import validate
 from recipes.nano.wording import ask_for_count
 
-RESTING_SHARE = 1 / 3
 KIND_WEIGHTS = {PERCEIVE: 1.5, REASON: 1.0, DIRECT: 0.3}
 FIGURES = {
     PERCEIVE: {"role": ROLE_WEIGHT, "hundreds": HUNDREDS_WEIGHT},
@@ -54,9 +54,7 @@ class LanguagePlan:
     """How long and how hard.
 
     warmup_steps: text-only steps first. steps: at most, in all.
-    stop_right: held-out accuracy on gold evidence from which on the reasoner gets a third of its rows, so that it stays
-        unsure. Without any it forgets within 20 steps (from 0.87 to 0.65).
-    stop_hit: held-out hit rate from which on the learning rate falls to 5% over decay_steps, which are the last.
+    decay_steps: the last steps, over which the learning rate falls to 5%.
     perceive_rows, reason_rows, lookup_rows: rows a step.
     questions: perceiver questions a row, and half of the look-ups a row.
     bf16: compute in bf16 where that is safe; two thirds of the time on a processor that has it, far more on others.
@@ -64,8 +62,6 @@ class LanguagePlan:
 
     warmup_steps: int
     steps: int
-    stop_right: float
-    stop_hit: float
     decay_steps: int
     lr: float
     perceive_rows: int
@@ -107,6 +103,7 @@ def train_language(
     cached: Sequence[CachedEntry],
     held_out: Sequence[Entry],
     plan: LanguagePlan,
+    demonstrator: Demonstrator,
     folder: Path,
 ) -> None:
     """Train the language model in place; resumes from `folder`."""
@@ -125,17 +122,11 @@ def train_language(
         Log(folder / "language.jsonl", "language", plan.steps),
     )
     evident = [item for item in cached if item.case]
-    saver.extra = {"decay_from": plan.steps - plan.decay_steps, "rest_from": plan.steps}
-    first = saver.resume()
-    for step in range(first, plan.steps):
-        decay_from = saver.extra["decay_from"]
-        if step >= decay_from + plan.decay_steps:
-            break
+    for step in range(saver.resume(), plan.steps):
         for group in optimizer.param_groups:
-            group["lr"] = plan.lr * _rate(step, decay_from, plan.decay_steps)
+            group["lr"] = plan.lr * _rate(step, plan)
         loss, figures = torch.zeros(()), {}
-        share = 1 if step < saver.extra["rest_from"] else RESTING_SHARE
-        for rows in _draw_rows(maker, rng, cached, evident, plan, step, share):
+        for rows in _draw_rows(maker, rng, cached, evident, plan, demonstrator, step):
             batch = _collate(model, rows)
             with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
                 part, seen = _loss(model, heads, attention, batch)
@@ -150,18 +141,8 @@ def train_language(
             scores = validate(replier, held_out)
             model.train()
             log.write({"step": step + 1, **scores})
-            heed_scores(scores, plan, step + 1, saver.extra)
         saver.every(step, 50)
     log.close()
-
-
-def heed_scores(scores: dict[str, float], plan: LanguagePlan, step: int, turns: dict[str, float]) -> None:
-    """Note the step at which a goal was reached first."""
-    right = (scores["right_free_form"] + scores["right_choice"]) / 2
-    if scores["hit"] >= plan.stop_hit:
-        turns["decay_from"] = min(turns["decay_from"], step)
-    if right >= plan.stop_right:
-        turns["rest_from"] = min(turns["rest_from"], step)
 
 
 def _draw_rows(
@@ -170,35 +151,43 @@ def _draw_rows(
     cached: Sequence[CachedEntry],
     evident: Sequence[CachedEntry],
     plan: LanguagePlan,
+    demonstrator: Demonstrator,
     step: int,
-    share: float,
 ) -> list[list[Row]]:
-    """The rows of a step, in batches of a kind. share: of the reasoner's rows."""
+    """The rows of a step, in batches of a kind."""
     if step < plan.warmup_steps:
         return [_lookup_rows(maker, rng, evident, 6, plan.questions)]
     return [
-        _perceiver_rows(maker, rng, cached, plan),
-        _reasoner_rows(maker, rng, evident, max(1, round(share * plan.reason_rows))),
-        _lookup_rows(maker, rng, evident, max(1, round(share * plan.lookup_rows)), plan.questions),
+        _perceiver_rows(maker, rng, cached, plan, demonstrator),
+        _reasoner_rows(maker, rng, evident, plan.reason_rows, demonstrator),
+        _lookup_rows(maker, rng, evident, plan.lookup_rows, plan.questions),
     ]
 
 
-def _rate(step: int, decay_from: float, decay_steps: int) -> float:
-    return min(1.0, (step + 1) / 30) * max(0.05, min(1.0, 1 - (step - decay_from) / decay_steps))
+def _rate(step: int, plan: LanguagePlan) -> float:
+    return min(1.0, (step + 1) / 30) * max(0.05, min(1.0, (plan.steps - step) / plan.decay_steps))
 
 
 def _draw_question(rng: np.random.RandomState, scene: Scene) -> Question:
     question = ask(rng, scene, draw_family(rng, scene), choice=bool(rng.rand() < 0.6))
-    return _sometimes_count(rng, scene, question, 0.15)
+    return _sometimes_vary(rng, scene, question, 0.2)
 
 
-def _sometimes_count(rng: np.random.RandomState, scene: Scene, question: Question, share: float) -> Question:
-    counts = question.family == "pair" and rng.rand() < share
-    return ask_for_count(rng, scene, question) if counts else question
+def _sometimes_vary(rng: np.random.RandomState, scene: Scene, question: Question, share: float) -> Question:
+    """About the same objects, ask how many of a pair have a pattern, or whether one with this pattern is there."""
+    if question.family == "relation" or rng.rand() >= share:
+        return question
+    if question.family == "pair":
+        return ask_for_count(rng, scene, question)
+    return ask_if_there(rng, scene, question.subjects[0], choice=bool(question.options))
 
 
 def _perceiver_rows(
-    maker: RowMaker, rng: np.random.RandomState, items: Sequence[CachedEntry], plan: LanguagePlan
+    maker: RowMaker,
+    rng: np.random.RandomState,
+    items: Sequence[CachedEntry],
+    plan: LanguagePlan,
+    demonstrator: Demonstrator,
 ) -> list[Row]:
     rows = []
     for _ in range(plan.perceive_rows):
@@ -206,13 +195,20 @@ def _perceiver_rows(
         scene = item.entry.scene
         row = maker.open_row(rng, [item.entry.full], [item.full])
         for _ in range(plan.questions):
-            maker.add_perceiver(row, rng, scene, _draw_question(rng, scene), item.entry.full)
+            question = _draw_question(rng, scene)
+            maker.add_perceiver(row, rng, scene, question, item.entry.full, demonstrator.look(rng, question))
         maker.add_direct(row, rng, scene, _draw_question(rng, scene))
         rows.append(row)
     return rows
 
 
-def _reasoner_rows(maker: RowMaker, rng: np.random.RandomState, items: Sequence[CachedEntry], count: int) -> list[Row]:
+def _reasoner_rows(
+    maker: RowMaker,
+    rng: np.random.RandomState,
+    items: Sequence[CachedEntry],
+    count: int,
+    demonstrator: Demonstrator,
+) -> list[Row]:
     rows = []
     for _ in range(count):
         item = items[rng.randint(len(items))]
@@ -220,8 +216,9 @@ def _reasoner_rows(maker: RowMaker, rng: np.random.RandomState, items: Sequence[
         assert case is not None
         scene = item.entry.scene
         row = maker.open_row(rng, [case.annotated, *case.crops], item.case)
-        for question in (*case.questions, _sometimes_count(rng, scene, case.questions[1], 0.5)):
-            maker.add_reasoner(row, rng, scene, question, case.crops)
+        another = case.questions[rng.randint(2)]
+        for question in (*case.questions, _sometimes_vary(rng, scene, another, 0.5)):
+            maker.add_reasoner(row, rng, *demonstrator.read(rng, scene, question), case.crops)
         rows.append(row)
     return rows
 
@@ -236,7 +233,7 @@ def _lookup_rows(
             scene = items[rng.randint(len(items))].entry.scene
             family = "relation" if rng.rand() < 0.7 and can_relate(scene) else draw_family(rng, scene)
             question = ask(rng, scene, family, choice=bool(rng.rand() < 0.75))
-            maker.add_lookup(row, rng, scene, _sometimes_count(rng, scene, question, 0.15))
+            maker.add_lookup(row, rng, scene, _sometimes_vary(rng, scene, question, 0.3))
         rows.append(row)
     return rows
 

@@ -54,7 +54,6 @@ class Saver:
         rng: np.random.RandomState,
     ) -> None:
         self._path, self._model, self._heads, self._optimizer, self._rng = path, model, heads, optimizer, rng
-        self.extra: dict[str, float] = {}
 
     def resume(self) -> int:
         """Load the state if there is one; the number of steps already done."""
@@ -65,7 +64,6 @@ class Saver:
         self._heads.load_state_dict(state["heads"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rng.set_state(state["rng"])
-        self.extra = state["extra"]
         return int(state["steps"])
 
     def every(self, step: int, interval: int) -> None:
@@ -79,7 +77,6 @@ class Saver:
             "heads": self._heads.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "rng": self._rng.get_state(),
-            "extra": self.extra,
         }
         part = self._path.with_suffix(".part")
         torch.save(state, part)

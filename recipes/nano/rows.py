@@ -19,6 +19,7 @@ from p2r.answers.sections import HEADINGS
 from p2r.benchmarks.needles.questions import Question
 from p2r.benchmarks.needles.scene import PATTERNS, SHAPES, Scene
 from p2r.types import Box, Sample
+from recipes.nano.demonstrator import asked_pattern
 from recipes.nano.encode import Features
 from recipes.nano.pool import View, jitter
 from recipes.nano.tokenizer import BOX_CLOSE, BOX_LABEL, BOX_NEXT, BOX_OPEN, NUMBER_OPENERS
@@ -85,8 +86,8 @@ class RowMaker:
         self._known: dict[str, list[int]] = {}
         self._shapes = {self.encode(" " + shape)[0] for shape in SHAPES}
         self._patterns = {self.encode(" " + pattern)[0] for pattern in PATTERNS}
-        self._sides = {self.encode(" left")[0], self.encode(" right")[0]}
-        self._facts = self._patterns | self._sides | {self.encode(pattern)[0] for pattern in PATTERNS}
+        self._findings = {self.encode(f" {word}")[0] for word in ("left", "right", "yes", "no")}
+        self._facts = self._patterns | self._findings | {self.encode(pattern)[0] for pattern in PATTERNS}
         self._digits = {self.encode(str(digit))[0] for digit in range(10)}
         self._openers = {self.encode(opener)[0] for opener in NUMBER_OPENERS}
         self._hundreds = {self.encode(f"{opener}{digit}00")[0] for opener in NUMBER_OPENERS for digit in range(1, 10)}
@@ -124,9 +125,19 @@ class RowMaker:
         row.next_position = position
         return row
 
-    def add_perceiver(self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, view: View) -> None:
+    def add_perceiver(
+        self,
+        row: Row,
+        rng: np.random.RandomState,
+        scene: Scene,
+        question: Question,
+        view: View,
+        subjects: Sequence[int] | None = None,
+    ) -> None:
+        """subjects: the objects that are boxed; all that the question is about by default."""
         side = scene.knobs.side_px
-        boxes = [jitter(rng, scene.objects[k].box(side), shift=4, stretch=0.03) for k in question.subjects]
+        boxed = question.subjects if subjects is None else subjects
+        boxes = [jitter(rng, scene.objects[k].box(side), shift=4, stretch=0.03) for k in boxed]
         reply = self.encode(box_reply(boxes) + END)
         style = draw_style(rng)
         text = style.prompts.perceiver(word_sample(scene, question, style)[0])
@@ -207,16 +218,16 @@ class RowMaker:
         """An option's words look at its letter, the facts at the right option, the letter at the facts.
 
         A relation is concluded in the same way: "left: plain, right: checked, checked: right" looks up the side of the
-        pattern that was asked for among the two that were seen.
+        pattern that was asked for among the two that were seen. So is "red star: plain, checked: no".
         """
         thought = reply[: reply.index(self._answer_open)]
         facts = [known + k for k, token in enumerate(thought) if token in self._patterns]
-        if question.family == "relation":
+        if question.family in ("relation", "absent"):
             row.pointers += [(WORD_TO_LETTER, fact, fact - 2) for fact in facts]
             wanted = facts[question.subjects.index(question.mentions[0])]
-            side = known + next(k for k, token in enumerate(thought) if token in self._sides)
-            row.pointers += [(FACT_TO_OPTION, side - 2, wanted), (LETTER_TO_FACT, side - 1, side - 2)]
-            facts = [side]
+            found = known + next(k for k, token in enumerate(thought) if token in self._findings)
+            row.pointers += [(FACT_TO_OPTION, found - 2, wanted), (LETTER_TO_FACT, found - 1, found - 2)]
+            facts = [found]
         if not options:
             return
         row.pointers += [(WORD_TO_LETTER, word, letter) for letter, words in options for word in words]
@@ -252,7 +263,7 @@ class RowMaker:
             inside = inside and token != self._answer_close
             if inside:
                 weights.append(ANSWER_WEIGHT)
-            elif token in self._sides:  # follows from the patterns, seen or guessed
+            elif token in self._findings:  # follows from the patterns, seen or guessed
                 weights.append(THOUGHT_WEIGHT)
             else:
                 weights.append(thought if token in self._facts else 0.2)
@@ -267,7 +278,7 @@ def box_reply(boxes: Sequence[Box]) -> str:
 
 
 def reasoner_reply(scene: Scene, question: Question, sample: Sample) -> str:
-    """What is seen in each crop, for a relation what follows from it, then the answer."""
+    """What is seen in each crop, what follows from it where a side or yes or no is asked for, then the answer."""
     return f"<think>{tell_facts(scene, question)}</think><answer>{sample.target}</answer>"
 
 
@@ -284,4 +295,6 @@ def tell_facts(scene: Scene, question: Question) -> str:
     seen = [f"{name}: {item.pattern}" for name, item in zip(names, items, strict=True)]
     if question.family == "relation":
         seen.append(f"{scene.objects[question.mentions[0]].pattern}: {question.answer}")
+    elif question.family == "absent":
+        seen.append(f"{asked_pattern(question)}: {question.answer}")
     return ", ".join(seen)

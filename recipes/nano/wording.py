@@ -95,7 +95,7 @@ _BOTH = tomllib.loads(Path(__file__).with_name("wordings.toml").read_text(encodi
 TRAINED, UNTRAINED = (Wordings(_BOTH[name]) for name in ("trained", "untrained"))
 CLOSINGS: Sequence[str] = TRAINED.texts["closings"]
 KNOWN_WORDS = sorted(set(re.findall(r"[a-z]+", " ".join(TRAINED.all_texts()))))
-DISTURBED = 0.3
+DISTURBED = 0.4
 
 
 class Style(NamedTuple):
@@ -107,9 +107,9 @@ class Style(NamedTuple):
 
 
 def draw_style(rng: np.random.RandomState) -> Style:
-    """The release's words in a third of the questions, the paper's in a seventh, else a paraphrase."""
+    """The release's words in a fifth of the questions, the paper's in an eighth, else a paraphrase."""
     kind = rng.rand()
-    prompts = RELEASE if kind < 0.35 else PAPER if kind < 0.5 else TRAINED.draw(rng)
+    prompts = RELEASE if kind < 0.2 else PAPER if kind < 0.325 else TRAINED.draw(rng)
     layout = list(LAYOUTS.values())[rng.choice(len(LAYOUTS), p=LAYOUT_WEIGHTS)]
     kind, closing = rng.rand(), ""
     if kind < 0.3:

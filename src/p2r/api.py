@@ -217,7 +217,7 @@ class P2R:
             from p2r.benchmarks.needles.limits import warn_of_limits  # other models need nothing of that room
 
             image_wh = trace.evidence.image_wh if trace.evidence else None
-            warn_of_limits(self._models, self._wording, [sample], image_wh)
+            warn_of_limits(self._models, [sample], image_wh)
         return trace
 
     def _make_sample(

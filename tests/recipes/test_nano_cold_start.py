@@ -1,4 +1,4 @@
-"""The cold start: what is held out, and when it stops."""
+"""The cold start: what is held out, and how its rate falls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 
 from p2r.benchmarks.needles.knobs import Knobs, parse_knobs
 from recipes.nano.cold_start import RECIPE, split_entries, tomllib
-from recipes.nano.language import LanguagePlan, heed_scores
+from recipes.nano.demonstrator import Demonstrator
+from recipes.nano.language import LanguagePlan, _rate
 from recipes.nano.vision import VisionPlan
 
 SETTINGS = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
@@ -34,28 +35,12 @@ def test_settings_are_those_that_the_stages_take() -> None:
     assert parse_knobs(SETTINGS["needles"]) == Knobs()
     assert VisionPlan(**SETTINGS["vision"], seed=0).steps > 0
     assert len(SETTINGS["scenes"]["counts"]) == len(SETTINGS["scenes"]["held_out"]) == 3
-    assert 0 < PLAN.stop_hit < 1 and 0 < PLAN.stop_right < 1
+    assert 0 < Demonstrator(**SETTINGS["demonstrator"]).overlooks < 1
+    assert PLAN.warmup_steps < PLAN.steps - PLAN.decay_steps
 
 
-@pytest.mark.parametrize(
-    ("hit", "right", "decays", "rests"), [(0.1, 0.1, 800, 800), (0.9, 0.1, 240, 800), (0.1, 0.9, 800, 240)]
-)
-def test_each_goal_is_noted_when_it_is_reached(hit: float, right: float, decays: int, rests: int) -> None:
-    turns = {"decay_from": 800.0, "rest_from": 800.0}
-    heed_scores({"hit": hit, "right_free_form": right, "right_choice": right}, PLAN, 240, turns)
-    assert turns == {"decay_from": decays, "rest_from": rests}
-
-
-def test_goal_that_was_reached_stays_reached_at_its_first_step() -> None:
-    turns = {"decay_from": 800.0, "rest_from": 800.0}
-    for step, hit in ((240, 0.9), (280, 0.1), (320, 0.95)):
-        heed_scores({"hit": hit, "right_free_form": 0.0, "right_choice": 0.0}, PLAN, step, turns)
-    assert turns["decay_from"] == 240
-
-
-def test_reasoner_is_judged_by_both_forms_together() -> None:
-    turns = {"decay_from": 800.0, "rest_from": 800.0}
-    heed_scores({"hit": 0.0, "right_free_form": 1.0, "right_choice": 0.6}, PLAN, 240, turns)
-    assert turns["rest_from"] == 800
-    heed_scores({"hit": 0.0, "right_free_form": 1.0, "right_choice": 0.8}, PLAN, 280, turns)
-    assert turns["rest_from"] == 280
+def test_learning_rate_rises_holds_and_falls_to_a_twentieth() -> None:
+    rates = [_rate(step, PLAN) for step in range(PLAN.steps)]
+    assert rates[0] == pytest.approx(1 / 30) and rates[-1] == pytest.approx(0.05)
+    assert set(rates[30 : PLAN.steps - PLAN.decay_steps]) == {1.0}
+    assert rates[30:] == sorted(rates[30:], reverse=True)

@@ -15,6 +15,7 @@ from p2r.benchmarks.needles.knobs import Family, Knobs
 from p2r.boxes import parse_boxes
 from recipes.nano.batch import attention_bias
 from recipes.nano.encode import Features
+from recipes.nano.language import _sometimes_vary
 from recipes.nano.pool import View
 from recipes.nano.rows import (
     FACT_TO_CROP,
@@ -139,3 +140,28 @@ def test_each_fact_is_read_from_the_crop_of_its_object(seed: int) -> None:
     found = pointers(row, FACT_TO_CROP)
     assert [TOKENIZER.decode([row.labels[fact]]).strip() for fact, _ in found] == [item.pattern for item in items]
     assert [place - start for (_, place), start in zip(found, row.image_starts[1:], strict=True)] == [3, 3]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_yes_or_no_follows_from_the_pattern_that_was_seen(seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    scene, question = draw_question(rng, Knobs(families=("absent",)), "absent", choice=bool(seed % 2))
+    seen = scene.objects[question.subjects[0]].pattern
+    row = MAKER.open_row(rng, [], [])
+    MAKER.add_lookup(row, rng, scene, question)
+    assert f": {seen}, " in reasoner_reply(scene, question, to_sample(scene, question, ""))
+    compared, *found = pointers(row, FACT_TO_OPTION)
+    assert read(row, compared[0]) in question.text and read(row, compared[1]) == seen
+    concluded, *answered = pointers(row, LETTER_TO_FACT)
+    assert row.labels[concluded[0]] == TOKENIZER.encode(f" {question.answer}", add_special_tokens=False)[0]
+    assert [read(row, key) for _, key in answered] == [question.answer] * len(question.options[:1])
+    assert [read(row, key) for _, key in found] == [question.answer] * len(question.options[:1])
+
+
+def test_the_same_objects_are_asked_about_in_another_way() -> None:
+    rng = np.random.RandomState(3)
+    for family, words in (("attribute", "Is there a"), ("pair", "How many of"), ("relation", "Is the ")):
+        scene, question = draw_question(rng, Knobs(), family, choice=True)
+        other = _sometimes_vary(rng, scene, question, 1.0)
+        assert other.text.startswith(words) and other.subjects == question.subjects
+        assert _sometimes_vary(rng, scene, question, 0.0) is question

@@ -129,7 +129,7 @@ def test_disturbing_drops_shuffles_and_adds() -> None:
 def test_styles_come_from_sets_paraphrases_and_layouts() -> None:
     styles = [draw_style(np.random.RandomState(seed)) for seed in range(400)]
     names = [style.prompts.texts["perceiver"] for style in styles]
-    assert 0.25 < np.mean([name == RELEASE.texts["perceiver"] for name in names]) < 0.45
+    assert 0.12 < np.mean([name == RELEASE.texts["perceiver"] for name in names]) < 0.3
     assert len(set(names)) > 60
     assert {style.layout for style in styles} == set(LAYOUTS.values())
     assert not {style.layout for style in styles} & set(UNTRAINED_LAYOUTS.values())

@@ -92,7 +92,7 @@ def prepare(
     writer = looker or answerer
     is_free = any(sample.answer_form == "free_form" for sample in samples)
     judge = get(judge_model) if judge_model is not None and is_free else None
-    warn_of_limits((answerer, looker), wording, samples)
+    warn_of_limits((answerer, looker), samples)
     roles = make_roles(mode, answerer, wording, perceiver_model=looker, seed=seed)
     perceiver = share_perception_of(roles.perceiver, share_perception, samples)
     loading = loading_of(answerer)

@@ -137,7 +137,7 @@ class P2RModel(lmms):
             StorageError: `out` cannot be written, or holds another run.
         """
         samples = [self._to_sample(request) for request in requests]
-        warn_of_limits(self._models, self._wording, samples)
+        warn_of_limits(self._models, samples)
         traces = run_blocking(self._walk_all({sample.id: sample for sample in samples}))
         count_frames(traces.values()).warn()
         return [to_result(traces[sample.id]) for sample in samples]

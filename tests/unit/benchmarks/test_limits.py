@@ -11,17 +11,16 @@ from PIL import Image
 from p2r import P2R, evaluate
 from p2r.benchmarks import load_benchmark
 from p2r.benchmarks.needles import Needles
-from p2r.benchmarks.needles.knobs import Knobs
+from p2r.benchmarks.needles.knobs import Family, Knobs
 from p2r.benchmarks.needles.limits import find_doubt, warn_of_limits
 from p2r.benchmarks.vstar_write import write_vstar
 from p2r.errors import P2RWarning
 from p2r.images.load import read_size
 from p2r.models.load import Loading
 from p2r.models.scripted import ScriptedModel
-from p2r.prompts import load_prompt_set, question_text
+from p2r.prompts import question_text
 from p2r.types import AnswerForm, Sample
 
-RELEASE = load_prompt_set("release")
 REPLIES = {"perceiver": "[]", "reasoner": "<answer>plain</answer>"}
 STAR = "What pattern is on the red star?"
 
@@ -53,10 +52,22 @@ def test_needles_of_other_sizes_raise_no_doubt(side_px: int) -> None:
         assert find_doubt(sample, read_size(sample.image)) is None
 
 
-def test_needles_in_the_layout_of_vstar_are_needles_whose_options_are_written_otherwise(tmp_path: Path) -> None:
+def test_needles_in_the_layout_of_vstar_raise_no_doubt(tmp_path: Path) -> None:
     write_vstar(Needles(seed=4, num_samples=18, knobs=Knobs(forms=("choice",))), tmp_path)
     samples = load_benchmark(f"vstar:{tmp_path}")
-    assert {find_doubt(sample, read_size(sample.image)) for sample in samples} == {"layout"}
+    assert {find_doubt(sample, read_size(sample.image)) for sample in samples} == {None}
+
+
+@pytest.mark.parametrize("families", [("absent",), ("attribute", "pair", "absent")])
+def test_asking_whether_something_is_there_raises_no_doubt(families: tuple[Family, ...]) -> None:
+    for sample in Needles(seed=6, num_samples=24, knobs=Knobs(families=families)):
+        assert find_doubt(sample, read_size(sample.image)) is None, question_text(sample)
+
+
+@pytest.mark.parametrize("family", ["text", "where"])
+def test_families_that_were_not_trained_on_raise_a_doubt(family: Family) -> None:
+    knobs = Knobs(families=(family,))
+    assert {find_doubt(sample) for sample in Needles(seed=6, num_samples=6, knobs=knobs)} == {"question"}
 
 
 @pytest.mark.parametrize(
@@ -67,12 +78,11 @@ def test_needles_in_the_layout_of_vstar_are_needles_whose_options_are_written_ot
         " Options: A. plain, B. checked",
         "\nOptions:\n(A) plain\n(B) checked",
         "\nOPTIONS\nplain\nchecked",
-        "\nOptions:\nA. plain\nB. checked\nAnswer with the option's letter from the given choices directly.",
+        "\nOptions:\nA. plain\nB. checked",
     ],
 )
-def test_options_in_another_layout_are_told_from_those_of_the_training(options: str) -> None:
-    assert find_doubt(make(STAR + "\nOptions:\nA. plain\nB. checked")) is None
-    assert find_doubt(make(STAR + options)) == "layout"
+def test_options_may_be_written_in_any_layout(options: str) -> None:
+    assert find_doubt(make(STAR + options)) is None
 
 
 @pytest.mark.parametrize(
@@ -87,14 +97,17 @@ def test_options_in_another_layout_are_told_from_those_of_the_training(options: 
         make("How many red stars are there?"),
         make(STAR + " And why?"),
         make("Tell me: " + STAR),
-        make(STAR, form="number"),
-        make(STAR + "\nAnswer directly."),
+            make(STAR + "\nAnswer directly."),
         make(STAR + "\nIs the wall plain?"),
     ],
     ids=question_text,
 )
 def test_a_question_that_is_no_needle_raises_a_doubt(sample: Sample) -> None:
     assert find_doubt(sample) == "question"
+
+
+def test_a_count_of_two_objects_raises_no_doubt() -> None:
+    assert find_doubt(make("How many of the red star and the blue ring are checked?", form="number")) is None
 
 
 def test_a_question_may_differ_in_case_and_blanks() -> None:
@@ -136,23 +149,15 @@ def test_nano_as_the_perceiver_alone_is_warned_of(monkeypatch: pytest.MonkeyPatc
     spec = {id(model): "p2r-8b", id(looker): "nano-base"}
     monkeypatch.setattr("p2r.benchmarks.needles.limits.loading_of", lambda model: Loading(spec=spec[id(model)]))
     with pytest.warns(P2RWarning, match="nano-base is a tiny model"):
-        warn_of_limits((model, looker), RELEASE, [make("What is that?")])
-    with pytest.warns(P2RWarning, match="nano-base was trained on the prompt set release alone.* with paper"):
-        warn_of_limits((model, looker), load_prompt_set("paper"), [make(STAR)])
+        warn_of_limits((model, looker), [make("What is that?")])
 
 
-def test_an_evaluation_warns_once_and_counts(nano: ScriptedModel, tmp_path: Path) -> None:
+def test_an_evaluation_warns_once_and_counts(nano: ScriptedModel) -> None:
     samples = [make("What is that?"), make("Who?"), make(STAR), make(STAR + "\n(A) plain\n(B) checked")]
     with pytest.warns(P2RWarning) as caught:
-        warn_of_limits((nano, None), RELEASE, samples)
-    texts = [str(warning.message) for warning in caught]
-    assert len(texts) == 2
-    assert "what 2 of 4 questions ask is something else" in texts[0]
-    assert "1 of 4 questions write them otherwise" in texts[1]
-    write_vstar(Needles(seed=4, num_samples=3, knobs=Knobs(forms=("choice",))), tmp_path)
-    with pytest.warns(P2RWarning, match="3 of 3 questions write them otherwise") as said:
-        evaluate(f"vstar:{tmp_path}", nano, mode="direct")
-    assert len(said) == 1
+        warn_of_limits((nano, None), samples)
+    assert len(caught) == 1
+    assert "what 2 of 4 questions ask is something else" in str(caught[0].message)
 
 
 def test_an_evaluation_on_needles_is_silent(nano: ScriptedModel) -> None:

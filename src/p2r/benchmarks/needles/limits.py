@@ -1,4 +1,4 @@
-"""What the shipped models can be asked: needles, in the words that they were trained on. Anything else is warned of.
+"""What the shipped models can be asked: needles. Anything else is warned of.
 
 They answer every question with a pattern or a side, photos included, so that a wrong answer looks like any other. An
 image is told by its shape and a question by its words; neither needs the pixels.
@@ -18,30 +18,28 @@ from p2r.dialogue import Model
 from p2r.errors import DataError, P2RWarning
 from p2r.models.known import REAL_MODEL, is_shipped
 from p2r.models.load import loading_of
-from p2r.prompts import DEFAULT_SET, PromptSet, load_prompt_set, question_text
+from p2r.prompts import question_text
 from p2r.types import Sample
 
-Doubt = Literal["question", "image", "layout"]
-"""The thing that a shipped model was not trained on: the question, the image, or how its options are written."""
+Doubt = Literal["question", "image"]
+"""The thing that a shipped model was not trained on."""
 
 _NAME = rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})"
 _PATTERN = rf"(?:{'|'.join(PATTERNS)})"
 _QUESTION = re.compile(
     rf"\s*(?:What pattern is on the {_NAME}|What patterns are on the {_NAME} and the {_NAME}"
-    rf"|Is the {_PATTERN} {_NAME} to the left or right of the {_PATTERN} {_NAME})\s*\?",
+    rf"|How many of the {_NAME} and the {_NAME} are {_PATTERN}"
+    rf"|Is the {_PATTERN} {_NAME} to the left or right of the {_PATTERN} {_NAME}"
+    rf"|Is there an? {_PATTERN} {_NAME} in the image)\s*\?",
     re.IGNORECASE,
 )
-_OPTIONS_AS_TRAINED = re.compile(rf"\nOptions:(?:\n[A-F]\. (?:{_PATTERN}(?: and {_PATTERN})?|left|right))+")
-_OPTION_WORDS = frozenset({*PATTERNS, "left", "right"})
 _CLOSING = "answer with the option's letter from the given choices directly"
+_OPTION_WORDS = frozenset({*PATTERNS, "left", "right", "yes", "no"})
 _OTHER_WORDS = frozenset(f"a b c d e f and or options option choices {_CLOSING}".split())
 
 
 def warn_of_limits(
-    models: Iterable[Model | None],
-    wording: PromptSet,
-    samples: Sequence[Sample],
-    image_wh: tuple[int, int] | None = None,
+    models: Iterable[Model | None], samples: Sequence[Sample], image_wh: tuple[int, int] | None = None
 ) -> None:
     """Warn with one sentence for each thing that a shipped model among `models` was not trained on.
 
@@ -64,20 +62,6 @@ def warn_of_limits(
                 P2RWarning,
                 stacklevel=2,
             )
-    if doubts["layout"]:
-        where = "this question writes" if len(samples) == 1 else f"{doubts['layout']} of {len(samples)} questions write"
-        warnings.warn(
-            f'{name} was trained on options in lines "A. ..." below the line "Options:"; {where} them otherwise, and '
-            "it answers worse",
-            P2RWarning,
-            stacklevel=2,
-        )
-    if wording.fingerprint != load_prompt_set(DEFAULT_SET).fingerprint:
-        warnings.warn(
-            f"{name} was trained on the prompt set {DEFAULT_SET} alone, and answers worse with {wording.name}",
-            P2RWarning,
-            stacklevel=2,
-        )
 
 
 def find_doubt(sample: Sample, image_wh: tuple[int, int] | None = None) -> Doubt | None:
@@ -87,12 +71,9 @@ def find_doubt(sample: Sample, image_wh: tuple[int, int] | None = None) -> Doubt
     except DataError:  # the walk will say so
         return None
     match = _QUESTION.match(text)
-    if match is None or sample.answer_form == "number":
+    if match is None:
         return "question"
     if image_wh is not None and not (image_wh[0] == image_wh[1] and MIN_SIDE_PX <= image_wh[0] <= MAX_SIDE_PX):
         return "image"
-    rest = text[match.end() :].rstrip()
-    if not rest or _OPTIONS_AS_TRAINED.fullmatch(rest):
-        return None
-    words = set(re.findall(r"[a-z']+", rest.lower()))
-    return "layout" if words & _OPTION_WORDS and words <= _OPTION_WORDS | _OTHER_WORDS else "question"
+    words = set(re.findall(r"[a-z']+", text[match.end() :].lower()))
+    return "question" if words - _OPTION_WORDS - _OTHER_WORDS or (words and not words & _OPTION_WORDS) else None

@@ -131,7 +131,11 @@ def _ask_text(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Ques
 
 
 def _ask_absent(rng: np.random.RandomState, scene: Scene, *, choice: bool) -> Question:
-    subject = _draw_subject(rng, scene)
+    return ask_if_there(rng, scene, _draw_subject(rng, scene), choice=choice)
+
+
+def ask_if_there(rng: np.random.RandomState, scene: Scene, subject: int, *, choice: bool) -> Question:
+    """Ask whether the object `subject` is there with its own pattern or, in half of the questions, with another one."""
     item = scene.objects[subject]
     is_there = bool(rng.rand() < 0.5)
     asked = item.pattern if is_there else _with_another(rng, item.pattern)[1]
