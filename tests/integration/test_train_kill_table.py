@@ -42,6 +42,7 @@ KEEPING = (
 EARLY, LATE = [("0-perceiver", 1)], [("0-perceiver", 2), ("1-reasoner", 1)]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "schedule.0.lr=1e-2"]
 """With a rate at which the adapter's change is not rounded away."""
+RESTING = "loss.resting_kl_coef=0.5"
 PROBE = ["probe.source=needles", "probe.seed=7", "probe.num=2", "probe.every=1"]
 
 QUICK, SLOW, VERY_SLOW = [], [pytest.mark.slow], [pytest.mark.very_slow]
@@ -77,6 +78,9 @@ CASES = [
     case("gradient checkpointing", ["model.gradient_checkpointing=true"], LATE, VERY_SLOW),
     case("bfloat16", ["model.dtype=bfloat16"], LATE, VERY_SLOW),
     case("LoRA in bfloat16", [*LORA, "model.dtype=bfloat16"], LATE, [needs_peft, *SLOW]),
+    case("resting KL", [RESTING, "loss.kl_coef=0"], LATE, SLOW),
+    case("resting KL in two processes", [RESTING, "rollout.dynamic_sampling=true"], LATE, SLOW, processes=2),
+    case("resting KL with LoRA", [RESTING, *LORA], LATE, [needs_peft, *SLOW]),
     case("probe and best", PROBE, [*EARLY, ("1-reasoner", 1)], SLOW),
 ]
 

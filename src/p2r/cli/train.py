@@ -192,6 +192,7 @@ class _Lines:
                 "reward": row.reward,
                 "loss": row.loss if row.num_learned_tokens else None,
                 "KL": row.kl,
+                "resting KL": row.resting_kl,
                 "entropy": row.entropy,
                 "dead": row.dead_groups if row.drawn_dead_groups is None else row.drawn_dead_groups,
                 "boxes": row.mean_boxes,

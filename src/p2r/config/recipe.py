@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
+from p2r.config.apart import check_apart
 from p2r.config.presets import fill_in_recipe
 from p2r.config.reward import CAPTION_TERM, RewardSettings, applies_to
 from p2r.config.settings import (
@@ -195,6 +196,7 @@ class Recipe(Frozen):
                     f"the phase {phase.name} has the reward term {CAPTION_TERM}, which a model rates: give "
                     'reward.caption.model, such as "qihoo360/fg-clip-large"'
                 )
+        check_apart(self)
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -168,6 +168,8 @@ class LossSettings(Frozen):
     dual_clip: with "clipped", the most that a ratio counts where the advantage is negative; 0 for no limit.
     clamp: keep the logarithms of single ratios within 20 and the divergence of a token within 10, as verl does.
     kl_coef: weight of the k3 divergence from the phase's start.
+    resting_kl_coef: weight of the divergence of the resting role, which these weights play as well and this phase does
+        not train, from the phase's start: on one reply of it for each row of a step. Not in the paper.
     reduction: "token-mean" over the batch as in the release; "sequence-mean" over each rollout's tokens, then over
         rollouts, as in the paper's equation 5 (verl's "seq-mean-token-mean"); "dr-grpo" divides by a constant length.
     ratio: one per token, or one for the whole sequence (GSPO).
@@ -184,10 +186,16 @@ class LossSettings(Frozen):
     dual_clip: float = 3.0
     clamp: bool = True
     kl_coef: float = Field(default=0.01, ge=0)
+    resting_kl_coef: float = Field(default=0.0, ge=0)
     reduction: Literal["token-mean", "sequence-mean", "dr-grpo"] = "token-mean"
     ratio: Literal["token", "sequence"] = "token"
     importance_cap: float = Field(default=0.0, ge=0)
     mask_truncated: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Tell whether a term compares with the policy of the phase's start."""
+        return self.kl_coef > 0 or self.resting_kl_coef > 0
 
     @field_validator("dual_clip")
     @classmethod
@@ -304,6 +312,11 @@ class PartnerSettings(Frozen):
         if self.kind == "local" and (self.url or self.launch):
             raise ValueError('url and launch belong to kind = "endpoint"')
         return self
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Tell whether it is the frozen checkpoint that answers, as far as the settings tell."""
+        return self.kind == "local" or "{checkpoint}" in (self.launch or "")
 
 
 class CheckpointSettings(Frozen):

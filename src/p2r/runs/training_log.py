@@ -46,6 +46,7 @@ class Step(LogRow):
     mean_boxes, one_box, mean_box_area, hit_rate: of the perceiver's rollouts; areas are shares of the image.
     terms: mean of each reward term.
     policy, kl, entropy, clip_share, ratio: means over the response tokens; kl and entropy in nats.
+    resting_kl: mean over the tokens of the resting role's replies, in nats; None where none were to be kept.
     num_learned_tokens: tokens of replies that a supervised step learned; its loss is their mean negative log-prob.
     num_trained_tokens: tokens of prompts and replies in all passes of the update; 0 in logs from before it was counted.
     grad_norm: before clipping.
@@ -94,6 +95,7 @@ class Step(LogRow):
     entropy: float | None = None
     clip_share: float | None = None
     ratio: float | None = None
+    resting_kl: float | None = None
     grad_norm: float | None = None
     sampler_diff: float | None = None
     sampler_diff_max: float | None = None

@@ -89,11 +89,20 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class RestingReply:
+    """A reply of the resting role as the frozen copy gave it, with the prompt that it was given to."""
+
+    prompt: EncodedPrompt
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Rollouts of one prompt, which are compared with each other.
 
     parent: for a group whose single rollout answers on the evidence of another group's rollout (the control `joint`):
         (index of that group in the batch, index of the rollout in it). It takes that rollout's advantage as its own.
+    resting: what is to be kept of the resting role; None where nothing is.
     """
 
     sample: Sample
@@ -101,6 +110,7 @@ class Group:
     prompt: EncodedPrompt
     rollouts: tuple[Rollout, ...]
     parent: tuple[int, int] | None = None
+    resting: RestingReply | None = None
 
 
 @dataclass(slots=True)

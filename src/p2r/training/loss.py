@@ -17,6 +17,12 @@ Departure: equation 6 writes one ratio per rollout, that of the whole reply's pr
 product over hundreds of tokens, which no clip range of 0.2 fits; the release has a ratio per token, as GRPO does.
 "sequence-mean" with ratio "sequence" is the closest variant that trains.
 
+The resting role, which the same weights play and this phase does not train, can be kept where it was (off by default,
+not in the paper). The frozen copy wrote its replies, and their tokens add resting_kl_coef times the k3 estimate of the
+divergence of the policy from that copy, in the mean over all such tokens of the batch. Who drew the tokens decides the
+direction: here it was the copy, and so exp(new - ref) - (new - ref) - 1. With it a token that the policy has become a
+thousand times less likely to say still pulls it back, which `clamp` would not let it in the other direction.
+
 With `importance_cap` the policy's part of each token is weighted by min(old / sampler, cap) without gradient: truncated
 importance sampling, for rollouts from a program or a number format whose probabilities are not the policy's own.
 
@@ -48,23 +54,26 @@ class BatchSize:
     num_tokens: response tokens.
     max_response_tokens: the longest response that is allowed; "dr-grpo" divides by it.
     num_measured: response tokens that go through the model. Without a KL term those of dead groups do not.
+    num_resting: tokens of the resting role's replies.
     """
 
     num_rollouts: int
     num_tokens: int
     max_response_tokens: int
     num_measured: int
+    num_resting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LossReport:
     """The loss and metrics of it. Each entry adds up over the micro-batches of a batch.
 
-    loss: policy + kl_coef * KL, reduced as set; the only entry with a gradient.
-    policy: the loss without the KL term.
+    loss: policy + kl_coef * KL, reduced as set, + resting_kl_coef * resting_kl; the only entry with a gradient.
+    policy: the loss without the KL terms.
     kl, entropy, clip_share, ratio: means over the tokens that were measured, whatever the reduction; entropy is 0
         where none was computed. clip_share counts tokens whose gradient a clip has stopped, or whose weight it has
         changed (cispo).
+    resting_kl: mean over the tokens of the resting role's replies.
     """
 
     loss: torch.Tensor
@@ -73,6 +82,7 @@ class LossReport:
     entropy: torch.Tensor
     clip_share: torch.Tensor
     ratio: torch.Tensor
+    resting_kl: torch.Tensor
 
 
 def policy_loss(
@@ -125,6 +135,37 @@ def policy_loss(
         entropy=(entropy_BT * token_share_BT).sum().detach(),
         clip_share=(stopped_BT.to(mask_BT.dtype) * token_share_BT).sum().detach(),
         ratio=(ratio_BT * token_share_BT).sum().detach(),
+        resting_kl=torch.zeros_like(loss_BT[0, 0]).detach(),
+    )
+
+
+def resting_loss(
+    logprobs_BT: torch.Tensor,
+    ref_logprobs_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    settings: LossSettings,
+    batch: BatchSize,
+) -> LossReport:
+    """A micro-batch's share of what keeps the resting role where it was.
+
+    Args:
+        logprobs_BT: of the policy, with gradient, for tokens that the frozen copy wrote.
+        ref_logprobs_BT: of that copy.
+        mask_BT: 1 at tokens that count.
+        batch: size of the whole batch.
+    """
+    mask_BT = mask_BT.to(logprobs_BT.dtype)
+    kl_BT = _divergence((logprobs_BT - ref_logprobs_BT) * mask_BT, settings)
+    resting_kl = (kl_BT * mask_BT).sum() / max(1, batch.num_resting)
+    nothing = torch.zeros_like(resting_kl).detach()
+    return LossReport(
+        loss=settings.resting_kl_coef * resting_kl,
+        policy=nothing,
+        kl=nothing,
+        entropy=nothing,
+        clip_share=nothing,
+        ratio=nothing,
+        resting_kl=resting_kl.detach(),
     )
 
 
@@ -153,7 +194,7 @@ def _policy_terms(
 
 
 def _divergence(toward_BT: torch.Tensor, settings: LossSettings) -> torch.Tensor:
-    """The k3 estimate of the divergence from the reference, by the logarithm of reference / policy."""
+    """The k3 estimate of a divergence, by the logarithm of the other's probability / that of who drew the token."""
     if not settings.clamp:
         return toward_BT.exp() - toward_BT - 1
     toward_BT = toward_BT.clamp(-MAX_LOG, MAX_LOG)

@@ -24,7 +24,7 @@ from p2r.models.local.sight import Sight, learns_to_see
 from p2r.training.engines.local.distributed import World, is_split
 from p2r.training.engines.local.logprobs import Logprobs, Packed, compute_logprobs, pack
 from p2r.training.engines.local.policy import Policy, Snapshot
-from p2r.training.loss import BatchSize, LossReport, policy_loss
+from p2r.training.loss import BatchSize, LossReport, policy_loss, resting_loss
 
 
 class Reply(NamedTuple):
@@ -39,6 +39,7 @@ class MicroBatch:
     """Prompts with the replies that are learned from.
 
     counts: False masks all of them.
+    is_resting: they are the resting role's, and learned from only to be kept.
     gap: of the first pass; see `compare_with_sampler`. None before it.
     """
 
@@ -49,12 +50,14 @@ class MicroBatch:
         rows: Sequence[tuple[EncodedPrompt, Sequence[Reply]]],
         *,
         counts: bool = True,
+        is_resting: bool = False,
     ) -> None:
-        self._model, self._phase = policy.model, phase
+        self._model, self._phase, self.is_resting = policy.model, phase, is_resting
         packable = [(prompt, [reply.token_ids for reply in replies]) for prompt, replies in rows]
         self.packed: Packed = pack(policy.model, packable, patch_format=policy.checkpoint.patches)
         replies = [reply for _, replies in rows for reply in replies]
-        if counts and phase.loss.importance_cap and any(not reply.logprobs for reply in replies):
+        needs_sampler = counts and not is_resting and phase.loss.importance_cap > 0
+        if needs_sampler and any(not reply.logprobs for reply in replies):
             raise ConfigError(
                 "loss.importance_cap needs the log-probs of the sampler, and it does not tell them",
                 hint="loss.importance_cap = 0",
@@ -68,8 +71,9 @@ class MicroBatch:
         self.gap: torch.Tensor | None = None
 
     @property
-    def has_reference(self) -> bool:
-        return self._reference_BT is not None
+    def lacks_reference(self) -> bool:
+        """Tell whether the reference still has to be measured."""
+        return self._reference_BT is None and (self.is_resting or self._phase.loss.kl_coef > 0)
 
     def measure_reference(self, snapshot: Snapshot) -> None:
         """Log-probs under the phase's snapshot, once per batch."""
@@ -83,7 +87,10 @@ class MicroBatch:
 
     def compute_loss(self, batch: BatchSize, *, with_entropy: bool) -> LossReport:
         """Line 34: this micro-batch's share of the loss, with gradient."""
-        measured = self._measure(self._model, with_entropy=with_entropy)
+        measured = self._measure(self._model, with_entropy=with_entropy and not self.is_resting)
+        if self.is_resting:
+            assert self._reference_BT is not None, "the resting role is kept where the reference is"
+            return resting_loss(measured.logprobs_BT, self._reference_BT, self._mask_BT, self._phase.loss, batch)
         is_first = self._old_BT is None
         if is_first:
             self._keep(measured.logprobs_BT.detach())
@@ -138,7 +145,10 @@ class SamplerGap:
 
 def gather_gap(micros: Sequence[MicroBatch], world: World) -> SamplerGap | None:
     """The gap over the tokens of all processes; None where no sampler told its log-probs."""
-    gaps = torch.stack([micro.gap for micro in micros if micro.gap is not None])
+    found = [micro.gap for micro in micros if micro.gap is not None]
+    if not found:  # in any process: there were replies of the resting role alone
+        return None
+    gaps = torch.stack(found)
     num_known, diff, ratio, kl = world.add_up(list(map(float, gaps[:, :-1].sum(dim=0))))
     diff_max = max(world.gather([float(gaps[:, -1].max())]))
     return SamplerGap(diff / num_known, diff_max, ratio / num_known, kl / num_known) if num_known else None

@@ -8,12 +8,16 @@ Some of its groups teach nothing and do not go through the model; where rows fai
 would have much to do and another nothing. So the groups that do go through it are dealt out again: as many to each
 process, give or take one, and as evenly by tokens as taking the longest first can make it. Prompts travel with their
 images, and each only to the process that needs it.
+
+With `resting_kl_coef` the resting role's reply to each row of a part follows its groups, in passes of their own. They
+are dealt out in the same way, whether or not their groups teach something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from p2r.config import LossSettings, Phase
@@ -53,14 +57,31 @@ def make_mini_batches(
         teaching = [each for each in part if _teaches(each, phase.loss)]
         size = measure_batch(phase, world, part, teaching)
         rows: list[Row] = [(each.group.prompt, each.learned(phase.loss)) for each in teaching]
-        own = world.balance(rows, [count_tokens(row) for row in rows])
-        micros = [MicroBatch(policy, phase, own[first : first + most]) for first in range(0, len(own), most)]
-        num_micros = max(world.gather([len(micros)]))
-        # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
-        micros += [MicroBatch(policy, phase, company, counts=False) for _ in range(num_micros - len(micros))]
+        micros = _deal(rows, company, make=partial(MicroBatch, policy, phase), most=most, world=world)
+        if phase.loss.resting_kl_coef:
+            make = partial(MicroBatch, policy, phase, is_resting=True)
+            micros += _deal(_list_resting(phase, part), company, make=make, most=most, world=world)
         if micros:
             batches.append(MiniBatch(micros, size))
     return batches
+
+
+def _deal(
+    rows: Sequence[Row], company: Sequence[Row], *, make: Callable[..., MicroBatch], most: int, world: World
+) -> list[MicroBatch]:
+    """This process's share of the rows of all processes, in as many micro-batches as any process has."""
+    own = world.balance(rows, [count_tokens(row) for row in rows])
+    micros = [make(own[first : first + most]) for first in range(0, len(own), most)]
+    num_micros = max(world.gather([len(micros)]))
+    # Every process must take part in every pass; one that has nothing left takes part and counts for nothing.
+    return micros + [make(company, counts=False) for _ in range(num_micros - len(micros))]
+
+
+def _list_resting(phase: Phase, compared: Sequence[Compared]) -> list[Row]:
+    if not phase.loss.resting_kl_coef:
+        return []
+    replies = [each.group.resting for each in compared if each.group.resting is not None]
+    return [(reply.prompt, [Reply(reply.token_ids, 0.0)]) for reply in replies]
 
 
 def _teaches(compared: Compared, loss: LossSettings) -> bool:
@@ -109,5 +130,7 @@ def measure_batch(phase: Phase, world: World, compared: Sequence[Compared], teac
         sum(len(reply.token_ids) for each in groups for reply in each.learned(phase.loss))
         for groups in (compared, teaching)
     )
-    num_rollouts, num_tokens, num_measured = map(int, world.add_up([num_rollouts, num_tokens, num_measured]))
-    return BatchSize(num_rollouts, num_tokens, phase.max_response_tokens, num_measured)
+    num_resting = sum(len(reply.token_ids) for _, [reply] in _list_resting(phase, compared))
+    counts = world.add_up([num_rollouts, num_tokens, num_measured, num_resting])
+    num_rollouts, num_tokens, num_measured, num_resting = map(int, counts)
+    return BatchSize(num_rollouts, num_tokens, phase.max_response_tokens, num_measured, num_resting)

@@ -29,6 +29,7 @@ from p2r.training.failures import FailureGauge
 from p2r.training.lockstep import BatchModel, Partner
 from p2r.training.memo import EvidenceStore, Memo
 from p2r.training.partner import Unasked, is_copy_asked, is_partner_asked, open_partner
+from p2r.training.resting import RestingRole
 from p2r.training.rollout import Roller
 from p2r.training.state.checkpoint import seed_random_states
 from p2r.training.state.run_folder import RunFolder
@@ -42,7 +43,7 @@ class PhaseState(Learner):
     partner: the frozen role; None in a supervised phase. evidence: where it looks, in a reasoner phase. memo: what it
         has answered.
     failures: counts the rollouts, or the rows to learn from, that failed.
-    asks_snapshot: whether the snapshot replies, and is not only the reference of the KL term.
+    asks_snapshot: whether the snapshot replies, and is not only the reference of the KL terms.
     """
 
     prompts: PromptSet
@@ -85,7 +86,7 @@ async def open_phase(
         return
     asks_snapshot = is_copy_asked(recipe, phase)
     snapshot = None
-    if asks_snapshot or phase.loss.kl_coef:
+    if asks_snapshot or phase.loss.needs_reference:
         snapshot = take_snapshot(policy, batch_size=recipe.partner.concurrency, world=world)
     split_model(policy.model, world, policy.device, policy.dtype)
     optimizer = Optimizer(policy.trainable, phase.optimizer, world)
@@ -127,6 +128,9 @@ def make_roller(
     assert state.partner is not None, "a supervised phase rolls nothing out"
     policy = state.policy
     actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
+    resting = None
+    if purpose is None and state.phase.loss.resting_kl_coef:
+        resting = RestingRole(policy.encoder, state.prompts, state.partner.model.profile.budget)
     return Roller(
         recipe,
         phase or state.phase,
@@ -138,6 +142,7 @@ def make_roller(
         failures=state.failures if purpose is None else None,
         group_size=group_size,
         purpose=purpose,
+        resting=resting,
     )
 
 

@@ -36,6 +36,7 @@ from p2r.training.groups import Asked, Group, Rolled, Rollout, RolloutStats, Sam
 from p2r.training.judging import Judging
 from p2r.training.lockstep import Partner, finish_all
 from p2r.training.memo import EvidenceStore, Memo
+from p2r.training.resting import RestingRole
 from p2r.training.rewards.built_in import box_terms, form_terms
 from p2r.training.stopping import StopRequest
 from p2r.types import Sample
@@ -86,6 +87,7 @@ class Roller:
     evidence: where the frozen perceiver looks; needed in a reasoner phase.
     failures: counts what fails, for the caller to check. When None, a gauge of its own is checked after each call.
     group_size, purpose: G, and what seeds depend on, of pre-rollouts; by default the phase's own.
+    resting: finds the replies of the resting role that are to be kept; None to keep none.
     """
 
     def __init__(
@@ -101,7 +103,9 @@ class Roller:
         failures: FailureGauge | None = None,
         group_size: int | None = None,
         purpose: str | None = None,
+        resting: RestingRole | None = None,
     ) -> None:
+        self._resting = resting
         self._phase, self._actor, self._is_elsewhere = phase, actor, partner.is_elsewhere
         self._group_size = size = group_size or phase.rollout.group_size
         self._seed, self._purpose = recipe.seed, purpose or phase.purpose
@@ -227,7 +231,12 @@ class Roller:
         """Lines 10 to 13, 20 to 21 and 24 to 27."""
         replies = await self._judging.rate(replies, lot.stats)
         traces = await self._judging.walk(replies, lot.stats)
-        return self._group(asked, await self._judging.reward(replies, traces, lot.stats), lot.stats)
+        groups = self._group(asked, await self._judging.reward(replies, traces, lot.stats), lot.stats)
+        if self._resting is None:
+            return groups
+        with lot.stats.timing("resting"):
+            kept = await self._resting.find_all(asked, [group.rollouts for group in groups])
+        return [replace(group, resting=reply) for group, reply in zip(groups, kept, strict=True)]
 
     async def _sample(
         self,

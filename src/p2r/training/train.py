@@ -27,6 +27,7 @@ from p2r.training.engines.local.distributed import World, join_world
 from p2r.training.engines.local.optimizer import rate_at
 from p2r.training.groups import Rolled
 from p2r.training.phases import PhaseState, make_roller, open_phase, save_weights
+from p2r.training.resting import check_resting
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms, note_sources
 from p2r.training.rewards.reward import find_unasked
@@ -141,6 +142,7 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
     _check_shares(recipe, world)
     await stop.run(run_apart(partial(check_sources, recipe)))
     own_terms = find_all_terms(recipe)
+    check_resting(recipe)
     await check_judges(recipe)
     await check_captions(recipe)
     rows = await stop.run(run_apart(partial(load_rows, recipe)))

@@ -35,7 +35,7 @@ from p2r.training.watch.stopwatch import Stopwatch
 class Learner:
     """The policy of a phase, and everything that an update of it takes.
 
-    snapshot: the reference of the KL term, and the frozen role where that is asked in this process; None where neither
+    snapshot: the reference of the KL terms, and the frozen role where that is asked in this process; None where neither
         is needed.
     """
 
@@ -48,7 +48,7 @@ class Learner:
     @property
     def seen(self) -> list[VisionLanguageModel]:
         """The models beside the policy that an update looks at: the reference, where it is a model of its own."""
-        if self.snapshot is None or self.snapshot.shares_weights or not self.phase.loss.kl_coef:
+        if self.snapshot is None or self.snapshot.shares_weights or not self.phase.loss.needs_reference:
             return []
         return [self.snapshot.engine.model]
 
@@ -63,6 +63,7 @@ class UpdateReport:
     num_trained_tokens: packed tokens of all passes.
     num_micro_batches: of this process.
     entropy: in the first pass over the batch.
+    resting_kl: None where no reply of the resting role was there to be kept.
     sampler: the distance between the first pass and what the sampler found; None where it did not tell its log-probs.
     """
 
@@ -79,6 +80,7 @@ class UpdateReport:
     num_patches: int
     num_trained_tokens: int
     num_micro_batches: int
+    resting_kl: float | None = None
     sampler: SamplerGap | None = None
 
 
@@ -135,7 +137,8 @@ def update_policy(
     reports: list[torch.Tensor] = []
     norms: list[float] = []
     with learner.policy.training():
-        later = [micro for batch in batches[1:] for micro in batch.micros]  # of the first, the first pass below will do
+        # Of the first, the first pass below will do.
+        later = [micro for batch in batches[1:] for micro in batch.micros if not micro.is_resting]
         for micro in in_update(later, learner.policy.model, settings):
             before_pass()
             with watch.part("old"):
@@ -154,11 +157,13 @@ def update_policy(
     means = [sum(value / len(norms) for value in column) for column in zip(*values, strict=True)]
     summed = dict(zip(_SUMMED, learner.world.add_up(means), strict=True))
     summed["entropy"] *= num_passes  # the other passes did not look
+    resting_kl = summed.pop("resting_kl")
     micros = [micro for batch in batches for micro in batch.micros]
     sizes = [(each.num_tokens, len(each.predictors_K), each.num_patches) for each in (micro.packed for micro in micros)]
     num_packed, num_predictors, num_patches = map(int, learner.world.add_up(list(map(sum, zip(*sizes, strict=True)))))
     return UpdateReport(
         **summed,
+        resting_kl=resting_kl if any(batch.size.num_resting for batch in batches) else None,
         sampler=gather_gap(micros, learner.world),
         grad_norm=sum(norm / len(norms) for norm in norms),
         num_tokens=sum(batch.size.num_measured for batch in batches),
@@ -177,7 +182,7 @@ def _learn_micro(
     learner: Learner, micro: MicroBatch, batch: MiniBatch, watch: Stopwatch, *, is_first: bool
 ) -> torch.Tensor:
     """Add the gradient of a micro-batch; returns its report as a tensor, so that the device need not be waited for."""
-    if learner.phase.loss.kl_coef and not micro.has_reference:
+    if micro.lacks_reference:
         with watch.part("reference"):
             assert learner.snapshot is not None, "a KL term needs a reference"
             micro.measure_reference(learner.snapshot)

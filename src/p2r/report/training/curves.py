@@ -87,6 +87,7 @@ ROLLOUT_CHARTS = (
     Chart("Right answers of all rows drawn, %", "drawn_accuracy", "with the groups that were left out", is_share=True),
     Chart("Hit rate of rollouts, %", "hit_rate", "where the data has boxes", is_share=True),
     Chart("KL divergence, nats per token", "kl", "from the start of the phase"),
+    Chart("KL divergence of the resting role, nats per token", "resting_kl", "on its own replies"),
     Chart("Entropy, nats per token", "entropy"),
     Chart("Clipped, % of tokens", "clip_share", is_share=True),
     Chart("Sampling against training", "sampler_diff", "of probabilities; dashed: the largest", "sampler_diff_max"),

@@ -126,7 +126,10 @@ def estimate_memory(
     else:
         reply, group = phase.rollout.max_new_tokens.of(role), phase.rollout.group_size
         num_tokens = prompt_tokens + group * reply
-        micro, num_learned = (phase.optimizer.micro_batch_groups * each for each in (num_tokens, group * reply))
+        sizes = [(num_tokens, group * reply)]
+        if phase.loss.resting_kl_coef:
+            sizes.append((frozen_tokens + recipe.partner.max_new_tokens, recipe.partner.max_new_tokens))
+        micro, num_learned = (phase.optimizer.micro_batch_groups * max(each) for each in zip(*sizes, strict=True))
         rows = min(phase.rollout.prompts_at_once, rows)
         parts += _cached(recipe, phase, rows, num_tokens, frozen_tokens, _cache_bytes(text, size), answers=answers)
     layers = 1 if recipe.model.gradient_checkpointing else text["num_hidden_layers"]
@@ -141,7 +144,7 @@ def _name_frozen(phase: Phase, *, answers: bool) -> str | None:
     """The uses of the frozen copy; None when it has none."""
     if phase.kind == "sft":
         return None
-    uses = [*(["KL reference"] if phase.loss.kl_coef else []), *(["the other role"] if answers else [])]
+    uses = [*(["KL reference"] if phase.loss.needs_reference else []), *(["the other role"] if answers else [])]
     return " and ".join(uses) or None
 
 
@@ -155,7 +158,7 @@ def _gathered(phase: Phase, policy: int, frozen: int, num_trained: int, *, answe
     if phase.kind != "sft":
         yield MemoryPart("rollout and judging: whole weights", policy + (frozen if answers else 0))
     if not phase.optimizer.reshard:
-        yield MemoryPart("update: whole weights", policy + (frozen if phase.loss.kl_coef else 0))
+        yield MemoryPart("update: whole weights", policy + (frozen if phase.loss.needs_reference else 0))
     if phase.optimizer.reduce_once:
         yield MemoryPart("update: whole gradients", 4 * num_trained)
 

@@ -23,6 +23,7 @@ from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import PhaseState, make_roller, open_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
+from p2r.training.resting import check_resting
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
 from p2r.training.rewards.reward import describe_reward, find_unasked
@@ -77,6 +78,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
         yield f"rows: the longest has {count_nouns(data.longest, 'token')}"
     yield from _describe_phases(recipe, rows, demonstrations)
     find_all_terms(recipe)
+    check_resting(recipe)
     for phase in recipe.rewarded_phases:
         yield f"reward, {phase.name}: {describe_reward(phase)}"
         if unasked := find_unasked(phase):
@@ -152,7 +154,19 @@ def _describe_phases(
             f"{count_nouns(per_step, 'rollout')} each, lr {phase.lr:g}; {count_nouns(steps * per_step, 'rollout')}, "
             f"{count_nouns(most, 'generated token')} at most ({limits})"
         )
+        if phase.loss.resting_kl_coef:
+            yield _describe_resting(recipe, phase, _measure_prompts(phase, phase.roles[0], rows, demonstrations)[1])
     yield f"in all: {count_nouns(total, 'rollout')} (control: {recipe.control})"
+
+
+def _describe_resting(recipe: Recipe, phase: Phase, frozen_tokens: int) -> str:
+    """Say what it takes to keep the role at rest. frozen_tokens: of its longest prompt."""
+    rows, most = phase.prompts_per_step, frozen_tokens + recipe.partner.max_new_tokens
+    role = next(role for role in ROLES if role not in phase.roles)
+    return (
+        f"phase {phase.name}: the {role} rests, and each step also trains on at most "
+        f"{count_nouns(rows, 'reply', 'replies')} of it, of at most {count_nouns(most, 'token')} with the prompt"
+    )
 
 
 def _count_pre_rollouts(recipe: Recipe, phase: Phase, num_rows: int) -> tuple[int, str]:

@@ -36,7 +36,7 @@ def count_update_flops(
     Args:
         num_tokens, num_predictors, num_patches: what passes through the language model, the end of its last layer and
             the head, and the vision tower.
-        has_reference: count the KL term's forward pass as well.
+        has_reference: count the KL term's forward pass as well. That over the resting role's replies alone is not.
     """
     model = policy.model
     layers = model.model.language_model.layers

@@ -126,6 +126,7 @@ def measure_step(
         entropy=None if report is None else report.entropy,
         clip_share=None if report is None else report.clip_share,
         ratio=None if report is None else report.ratio,
+        resting_kl=None if report is None else report.resting_kl,
         grad_norm=None if report is None else report.grad_norm,
         sampler_diff=None if gap is None else gap.diff,
         sampler_diff_max=None if gap is None else gap.diff_max,
@@ -195,7 +196,7 @@ def time_step(learner: Learner, watch: Stopwatch, stats: RolloutStats, report: U
             num_predictors=report.num_predictors,
             num_patches=report.num_patches,
             num_updates=num_updates,
-            has_reference="reference" in watch.seconds,
+            has_reference=learner.phase.loss.kl_coef > 0,
         )
         timing["mfu"] = round(done / (learning * peak * learner.world.size), 4)
     return timing

@@ -1,0 +1,37 @@
+"""Settings that keep the two roles of one model apart while one of them learns: where they have a meaning.
+
+Plain PRA-GRPO has none of them, as in the paper.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from p2r.config.recipe import Phase, Recipe
+
+
+def check_apart(recipe: Recipe) -> None:
+    """Make sure that there is a role at rest wherever one is to be kept. Raises ValueError."""
+    for phase in recipe.rewarded_phases:
+        if phase.loss.resting_kl_coef:
+            _check_resting_kl(recipe, phase)
+    if recipe.loss.resting_kl_coef and not recipe.rewarded_phases:
+        raise ValueError(
+            "loss.resting_kl_coef keeps one role while replies of the other are rewarded, and the recipe has "
+            "supervised phases alone: leave it out"
+        )
+
+
+def _check_resting_kl(recipe: Recipe, phase: Phase) -> None:
+    if phase.kind not in ("perceiver", "reasoner"):
+        whose = f"the control {recipe.control}" if recipe.control != "none" else f"the phase {phase.name}"
+        why = "trains both" if phase.kind == "joint" else "has no other role"
+        raise ValueError(
+            f"loss.resting_kl_coef keeps the role that a phase does not train, and {whose} {why}: set it to 0 there"
+        )
+    if not recipe.partner.has_own_weights:
+        raise ValueError(
+            "loss.resting_kl_coef keeps the other role as the trained weights play it, and partner.url may be "
+            'another model: give partner.kind = "local", or a partner.launch with {checkpoint} in it'
+        )
