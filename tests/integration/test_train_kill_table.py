@@ -42,8 +42,16 @@ KEEPING = (
 EARLY, LATE = [("0-perceiver", 1)], [("0-perceiver", 2), ("1-reasoner", 1)]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "schedule.0.lr=1e-2"]
 """With a rate at which the adapter's change is not rounded away."""
-RESTING = "loss.resting_kl_coef=0.5"
 PROBE = ["probe.source=needles", "probe.seed=7", "probe.num=2", "probe.every=1"]
+PER_ROLE = [
+    *LORA[:2],
+    "model.lora.per_role=true",
+    'schedule=[{role="perceiver", steps=1, lr=1e-2}, {role="reasoner", steps=1, lr=1e-2}]',
+    "iterations=2",
+    *PROBE,
+]
+PER_ROLE_KILLS = [("2-perceiver", 1), ("3-reasoner", 1)]
+RESTING = "loss.resting_kl_coef=0.5"
 
 QUICK, SLOW, VERY_SLOW = [], [pytest.mark.slow], [pytest.mark.very_slow]
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
@@ -81,6 +89,8 @@ CASES = [
     case("resting KL", [RESTING, "loss.kl_coef=0"], LATE, SLOW),
     case("resting KL in two processes", [RESTING, "rollout.dynamic_sampling=true"], LATE, SLOW, processes=2),
     case("resting KL with LoRA", [RESTING, *LORA], LATE, [needs_peft, *SLOW]),
+    case("an adapter for each role", [*LORA, "model.lora.per_role=true"], LATE, [needs_peft, *SLOW]),
+    case("an adapter for each role, in its second iteration", PER_ROLE, PER_ROLE_KILLS, [needs_peft, *SLOW]),
     case("probe and best", PROBE, [*EARLY, ("1-reasoner", 1)], SLOW),
 ]
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def check_apart(recipe: Recipe) -> None:
     """Make sure that there is a role at rest wherever one is to be kept. Raises ValueError."""
+    if recipe.model.has_adapters_per_role:
+        _check_adapters(recipe)
     for phase in recipe.rewarded_phases:
         if phase.loss.resting_kl_coef:
             _check_resting_kl(recipe, phase)
@@ -20,6 +22,22 @@ def check_apart(recipe: Recipe) -> None:
         raise ValueError(
             "loss.resting_kl_coef keeps one role while replies of the other are rewarded, and the recipe has "
             "supervised phases alone: leave it out"
+        )
+
+
+def _check_adapters(recipe: Recipe) -> None:
+    what = "model.lora.per_role gives the perceiver and the reasoner an adapter each, on model.source"
+    if recipe.control != "none":
+        raise ValueError(f"{what}, and the control {recipe.control} trains one policy: leave one of them out")
+    for place, each in enumerate(recipe.schedule):
+        if each.role == "answerer":
+            raise ValueError(f"{what}, and schedule.{place} trains an answerer: leave one of them out")
+        if each.source is not None:
+            raise ValueError(f"{what}, and schedule.{place}.source is another base: leave one of them out")
+    if any(phase.loss.resting_kl_coef for phase in recipe.rewarded_phases):
+        raise ValueError(
+            f"{what}, so that a phase leaves the other role as it is, and loss.resting_kl_coef has nothing to keep: "
+            "leave one of them out"
         )
 
 

@@ -43,6 +43,7 @@ class LoraSettings(Frozen):
     """Train adapters instead of the weights. Not in the paper.
 
     targets: names of the language model's linear layers that get adapters; all of them by default.
+    per_role: each role has an adapter of its own on the same base, and a phase trains that of its role alone.
     """
 
     rank: PositiveInt = 32
@@ -50,6 +51,7 @@ class LoraSettings(Frozen):
     targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
     )
+    per_role: bool = False
 
 
 class ModelSettings(Frozen):
@@ -70,6 +72,11 @@ class ModelSettings(Frozen):
     lora: LoraSettings | None = None
     frame: Frame | None = None
     max_pixels: PositiveInt | None = None
+
+    @property
+    def has_adapters_per_role(self) -> bool:
+        """Tell whether the two roles share the base model's weights alone."""
+        return self.lora is not None and self.lora.per_role
 
 
 class DifficultySettings(Frozen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2r.runs.training import BEST_FOLDER
-from p2r.training.phases import PhaseState, save_weights
+from p2r.training.phases import PhaseState, save_both_roles
 from p2r.training.run import Training
 from p2r.training.state.saving import note_state, save_last_step
 from p2r.training.watch.alarms import sound_alarms, stop_by_guard
@@ -36,7 +36,7 @@ async def probe_policy(training: Training, state: PhaseState, step: int) -> None
     training.log_probe(row)
     if is_better(row.accuracy_p2r, training.best):
         training.best = row.accuracy_p2r
-        save_weights(state, training.run.folder / BEST_FOLDER)
+        save_both_roles(state, training.run.folder / BEST_FOLDER)
 
 
 def is_better(accuracy: float | None, best: float | None) -> bool:

@@ -121,10 +121,18 @@ class LockstepPartner:
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """Wait for the reply of the next batch. Raises what the model raises for this prompt."""
-        call = _Call(_index.get(), prompt, decoding, asyncio.get_running_loop().create_future())
+        return await self.ask(self._model, prompt, decoding)
+
+    async def ask(self, model: BatchModel, prompt: Prompt, decoding: Decoding) -> Completion:
+        """Wait for the reply of the next batch of some local model, which may be another one than `model`."""
+        call = _Call(_index.get(), model, prompt, decoding, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._leave()
         return await call.reply
+
+    def beside(self, model: BatchModel) -> Model:
+        """Another local model that the walks may ask, in batches of its own."""
+        return _Beside(self, model)
 
     async def run(self, walks: Sequence[Walk[Result]]) -> list[Result]:
         results: list[Result] = []
@@ -157,13 +165,14 @@ class LockstepPartner:
             self._nobody_runs.set()
 
     async def _answer(self) -> None:
-        """Answer all waiting walks, in one batch for each decoding."""
+        """Answer all waiting walks, in one batch for each model and decoding."""
         calls, self._waiting = sorted(self._waiting, key=lambda call: call.index), []
         self._num_running = len(calls)
         self._nobody_runs.clear()
-        for decoding in dict.fromkeys(call.decoding for call in calls):
-            asked = [call for call in calls if call.decoding == decoding]
-            replies = await run_in_thread(partial(self._model.complete_all, [call.prompt for call in asked], decoding))
+        for key in dict.fromkeys(call.key for call in calls):
+            asked = [call for call in calls if call.key == key]
+            model, decoding = asked[0].model, asked[0].decoding
+            replies = await run_in_thread(partial(model.complete_all, [call.prompt for call in asked], decoding))
             for call, reply in zip(asked, replies, strict=True):
                 if isinstance(reply, P2RError):
                     call.reply.set_exception(reply)
@@ -176,9 +185,34 @@ class _Call:
     """A prompt that waits for its reply. index: of its walk in the round."""
 
     index: int
+    model: BatchModel
     prompt: Prompt
     decoding: Decoding
     reply: asyncio.Future[Completion]
+
+    @property
+    def key(self) -> tuple[int, Decoding]:
+        """Calls with the same one share a batch."""
+        return id(self.model), self.decoding
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A model that is asked in the rounds of a partner that plays another role."""
+
+    partner: LockstepPartner
+    batches: BatchModel
+
+    @property
+    def name(self) -> str:
+        return self.batches.name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self.batches.profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        return await self.partner.ask(self.batches, prompt, decoding)
 
 
 async def finish_all(work: Iterable[Awaitable[Result]]) -> list[Result]:

@@ -7,14 +7,16 @@ and lives as long as the phase; the memo and the evidence belong to the frozen w
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from p2r.config import PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
+from p2r.files import replace_folder
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.prompts import PromptSet, load_prompt_set
@@ -31,6 +33,7 @@ from p2r.training.memo import EvidenceStore, Memo
 from p2r.training.partner import Unasked, is_copy_asked, is_partner_asked, open_partner
 from p2r.training.resting import RestingRole
 from p2r.training.rollout import Roller
+from p2r.training.starts import Start
 from p2r.training.state.checkpoint import seed_random_states
 from p2r.training.state.run_folder import RunFolder
 from p2r.training.update import Learner
@@ -61,22 +64,19 @@ class PhaseState(Learner):
 
 @asynccontextmanager
 async def open_phase(
-    recipe: Recipe, phase: Phase, source: str, run: RunFolder, world: World
+    recipe: Recipe, phase: Phase, start: Start, run: RunFolder, world: World
 ) -> AsyncGenerator[PhaseState, None]:
     """Load, freeze and split the policy, and get the other role ready.
 
-    Args:
-        source: the checkpoint that the phase starts from.
-
     Raises:
-        ModelError: it cannot be loaded, or the server of the other role does not come up.
+        ModelError: a checkpoint cannot be loaded, or the server of the other role does not come up.
         ConfigError: a setting is not usable here.
         StorageError: the evidence of the phase belongs to other weights.
     """
     prompts = load_prompt_set(phase.rollout.prompts)
     seed_random_states(recipe.seed + phase.index)  # new adapters are random
     model = recipe.model.model_copy(update={"freeze_vision": phase.freeze_vision})
-    load = partial(load_policy, model, source, world=world)
+    load = partial(load_policy, model, start.active, resting=start.resting, world=world)
     policy = load() if world.size > 1 else await run_apart(load)  # a large model can be left while it is loaded
     failures = FailureGauge(recipe.partner.max_error_rate)
     if phase.kind == "sft":
@@ -97,7 +97,7 @@ async def open_phase(
         partner = await closing.enter_async_context(_open_partner(settings, local, policy, run, world))
         evidence = None
         if phase.kind == "reasoner":
-            weights = fingerprint_weights(policy.checkpoint.folder)
+            weights = fingerprint_weights(policy.frozen_checkpoint.folder)
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
             evidence = closing.enter_context(open_evidence(recipe, folder, partner, prompts, weights))
         parts = (policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures, asks_snapshot)
@@ -163,6 +163,23 @@ def save_weights(state: PhaseState, folder: Path) -> float | None:
     return weights.lost
 
 
+def save_both_roles(state: PhaseState, folder: Path) -> None:
+    """Write what plays both roles as it is: a standard checkpoint, or with an adapter for each role one for each.
+
+    All processes must call. Raises as `save_weights`.
+    """
+    resting = state.policy.resting
+    if resting is None:
+        save_weights(state, folder)
+        return
+    other = "reasoner" if state.phase.role == "perceiver" else "perceiver"
+    with replace_folder(folder) if state.world.is_first else nullcontext(folder) as draft:
+        save_weights(state, draft / state.phase.role)
+        if state.world.is_first:
+            shutil.copytree(resting.folder, draft / other)
+    state.world.wait()
+
+
 @asynccontextmanager
 async def _open_partner(
     settings: PartnerSettings, local: BatchModel, policy: Policy, run: RunFolder, world: World
@@ -171,7 +188,7 @@ async def _open_partner(
     if not world.is_first:
         world.wait()
         settings = settings.model_copy(update={"launch": None})
-    async with open_partner(settings, local, policy.checkpoint.folder, run.folder) as partner:
+    async with open_partner(settings, local, policy.frozen_checkpoint.folder, run.folder) as partner:
         if world.is_first:
             world.wait()
         yield partner

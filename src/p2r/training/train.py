@@ -41,6 +41,7 @@ from p2r.training.sft.check import load_all_demonstrations
 from p2r.training.sft.demonstrations import Demonstration
 from p2r.training.sft.step import take_sft_step
 from p2r.training.sources import check_sources
+from p2r.training.starts import Start, find_start
 from p2r.training.state.run_folder import open_run
 from p2r.training.state.saving import check_stop, describe_kept, note_state, restore, saving_when_stopped
 from p2r.training.stopping import Interrupted, StopRequest, StopRequested
@@ -165,13 +166,11 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
             if world.is_first:
                 for sentence in note_sources(run.folder, own_terms):
                     training.say(sentence)
-            source = recipe.model.source
             try:
                 for phase in recipe.phases():
                     if not run.has_finished(phase):
-                        running = _run_phase(training, phase, phase.source or source)
+                        running = _run_phase(training, phase, find_start(recipe, phase, run.folder))
                         await (stop.run(running) if world.size == 1 else running)
-                    source = str(run.folder / phase.name)
             except StopRequested:
                 stop.kept = describe_kept(training)
                 raise
@@ -189,16 +188,17 @@ def _check_shares(recipe: Recipe, world: World) -> None:
             )
 
 
-async def _run_phase(training: Training, phase: Phase, source: str) -> None:
+async def _run_phase(training: Training, phase: Phase, start: Start) -> None:
     """Train one phase, from the checkpoint that it starts from to the one that it leaves."""
     recipe, run = training.recipe, training.run
     recall_alarms(training, phase)
     try:
-        async with open_phase(recipe, phase, source, run, training.world) as state:
+        async with open_phase(recipe, phase, start, run, training.world) as state:
             num_steps, num_left_out, take_step = await _prepare(training, state)
             first, is_probed = restore(training, state)
             left_out = f", {count_nouns(num_left_out, 'row')} left out" if num_left_out else ""
-            training.say(f"phase {phase.name}: steps {first + 1} to {num_steps}, from {source}{left_out}")
+            beside = "" if start.resting is None else f", the other role from {start.resting}"
+            training.say(f"phase {phase.name}: steps {first + 1} to {num_steps}, from {start.active}{beside}{left_out}")
             with saving_when_stopped(training, state):
                 if first == 0:
                     await probe_policy(training, state, 0)

@@ -125,6 +125,25 @@ def test_a_phase_with_settings_that_do_not_fit_is_refused(phase: str, message: s
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("control=joint", "the control joint trains one policy"),
+        ("control=single-stage", "the control single-stage trains one policy"),
+        ("schedule=[{role='perceiver'}, {role='answerer'}]", "schedule.1 trains an answerer"),
+        ("schedule=[{role='perceiver', source='nano'}]", "schedule.0.source is another base"),
+        ("loss.resting_kl_coef=0.1", "loss.resting_kl_coef has nothing to keep"),
+        ("schedule=[{role='reasoner', loss={resting_kl_coef=0.1}}]", "loss.resting_kl_coef has nothing to keep"),
+    ],
+)
+def test_an_adapter_for_each_role_needs_two_roles_that_learn_in_turns(change: str, message: str) -> None:
+    parse_recipe(LEAST, [change])
+    parse_recipe(LEAST, ["model.lora.per_role=true", "iterations=2"])
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_recipe(LEAST, ["model.lora.per_role=true", change])
+    assert "leave one of them out" in caught.value.message
+
+
 def test_a_control_has_no_supervised_phase() -> None:
     warmup = "schedule=[{role='answerer', method='sft', steps=2}, {role='answerer', steps=2}]"
     with pytest.raises(ConfigError, match="the control single-stage has no supervised phase"):

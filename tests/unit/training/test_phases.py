@@ -21,6 +21,7 @@ from p2r.training import phases
 from p2r.training.engines.local.distributed import World
 from p2r.training.partner import Unasked
 from p2r.training.plan.memory import estimate_memory
+from p2r.training.starts import Start
 from tests.fakes.training import make_recipe
 
 
@@ -54,7 +55,7 @@ async def test_what_is_random_in_a_loaded_policy_depends_on_the_seed_and_the_pha
         recipe = make_recipe([schedule, f"seed={seed}"])
         for phase in recipe.phases():
             torch.rand(7), random.random()  # what happened before
-            async with phases.open_phase(recipe, phase, "nano", None, World()):  # type: ignore[arg-type]
+            async with phases.open_phase(recipe, phase, Start("nano"), None, World()):  # type: ignore[arg-type]
                 pass
     assert drawn[:2] == drawn[2:4]
     assert len(set(drawn)) == 4
@@ -64,7 +65,7 @@ async def test_what_is_random_in_a_loaded_policy_depends_on_the_seed_and_the_pha
 async def test_a_phase_opens_its_own_source_optimizer_and_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 
-    def load(model: object, source: str, *, world: World) -> SimpleNamespace:
+    def load(model: object, source: str, *, resting: str | None, world: World) -> SimpleNamespace:
         loaded.append(source)
         return SimpleNamespace(model=None, trainable={}, device=None, dtype=None, profile=None)
 
@@ -73,7 +74,7 @@ async def test_a_phase_opens_its_own_source_optimizer_and_prompts(monkeypatch: p
     recipe = make_recipe([f"schedule=[{own}, {{role='perceiver'}}]"])
     opened: list[phases.PhaseState] = []
     for phase in recipe.phases():
-        async with phases.open_phase(recipe, phase, f"from {phase.name}", None, World()) as state:  # type: ignore[arg-type]
+        async with phases.open_phase(recipe, phase, Start(f"from {phase.name}"), None, World()) as state:  # type: ignore[arg-type]
             opened.append(state)
     assert loaded == ["from 0-perceiver", "from 1-perceiver"]
     assert [state.optimizer for state in opened] == [phase.optimizer for phase in recipe.phases()]
@@ -113,7 +114,7 @@ async def test_the_frozen_copy_is_held_where_it_is_needed_and_gathered_where_it_
     monkeypatch: pytest.MonkeyPatch, changes: list[str], is_held: bool, is_asked: bool
 ) -> None:
     frozen = SimpleNamespace(partner="the copy", engine=SimpleNamespace(model="frozen"))
-    policy = SimpleNamespace(model="learns", trainable={}, device=None, dtype=None, profile=None, checkpoint=None)
+    policy = SimpleNamespace(model="learns", trainable={}, device=None, dtype=None, profile=None)
     given: list[object] = []
 
     @asynccontextmanager
@@ -127,11 +128,11 @@ async def test_the_frozen_copy_is_held_where_it_is_needed_and_gathered_where_it_
     monkeypatch.setattr(phases, "open_evidence", lambda *_: nullcontext())
     monkeypatch.setattr(phases, "fingerprint_weights", lambda _: "")
     monkeypatch.setattr(phases, "whole_weights", lambda *models: given.append(models))
-    policy.checkpoint = SimpleNamespace(folder=None)
+    policy.frozen_checkpoint = SimpleNamespace(folder=None)
     run = SimpleNamespace(process_folder=lambda *_: None)
     recipe = make_recipe(changes)
     phase = recipe.phases()[0]
-    async with phases.open_phase(recipe, phase, "nano", run, World()) as state:  # type: ignore[arg-type]
+    async with phases.open_phase(recipe, phase, Start("nano"), run, World()) as state:  # type: ignore[arg-type]
         assert (state.snapshot is not None) is is_held
         state.whole_weights()
     local, gathered = given

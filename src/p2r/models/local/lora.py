@@ -95,9 +95,9 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def name_in_peft(name: str) -> str:
-    """The name that peft's files have for a weight of the adapter."""
-    return PEFT_PREFIX + name.replace(f".{ADAPTER}.", ".")
+def name_in_peft(name: str, adapter: str = ADAPTER) -> str:
+    """The name that peft's files have for a weight of an adapter."""
+    return PEFT_PREFIX + name.replace(f".{adapter}.", ".")
 
 
 def write_adapter(
@@ -131,13 +131,14 @@ def write_adapter(
     ).save_pretrained(str(folder))
 
 
-def read_adapter(model: nn.Module, folder: Path) -> None:
-    """Fill the adapter that was inserted into a model with the weights in a folder.
+def read_adapter(model: nn.Module, folder: Path, adapter: str = ADAPTER) -> None:
+    """Fill an adapter that was inserted into a model with the weights in a folder.
 
     Raises:
         ModelError: they cannot be read, or belong to another model.
     """
-    own = {name_in_peft(name): weight for name, weight in model.named_parameters() if f".{ADAPTER}." in name}
+    weights = model.named_parameters()
+    own = {name_in_peft(name, adapter): weight for name, weight in weights if f".{adapter}." in name}
     try:
         with safe_open(folder / WEIGHTS_FILE, "pt") as file:
             if own.keys() != set(file.keys()):

@@ -5,7 +5,8 @@ every prompt and every reply were as long as it can get.
 
 Sizes, in bytes a weight: the policy and its frozen copy 2 each in bfloat16, 4 in float32; a float32 master beside
 bfloat16 weights 4; gradients 4; Adam's two states 8, or 2 in 8 bits. LoRA has no copy, and all but the weights only for
-the adapters. In one process the copy has no vision tower of its own, if that does not learn.
+the adapters; with one for each role, that of the role at rest is held beside it. In one process the copy has no vision
+tower of its own, if that does not learn.
 
 Several processes split all of these. Their parts of what learns are float32, and are the masters. What a stage of a
 step gathers is held beside them: whole weights in the computation's own dtype, and gradients where they are added up
@@ -104,7 +105,8 @@ def estimate_memory(
     weights, size = count_weights(checkpoint, recipe.model.lora), 2 if in_bfloat16 else 4
     trained = weights.adapters or weights.total - (weights.vision if phase.freeze_vision else 0)
     kind, on_device = phase.optimizer.kind, phase.optimizer.kind != "offload"
-    is_split, in_policy = num_processes > 1, weights.total + weights.adapters
+    num_adapters = 2 if recipe.model.has_adapters_per_role else 1
+    is_split, in_policy = num_processes > 1, weights.total + num_adapters * weights.adapters
     answers = phase.kind != "sft" and is_copy_asked(recipe, phase)
     frozen = None if weights.adapters else _name_frozen(phase, answers=answers)
     held = [MemoryPart("policy", size * in_policy + (4 - size) * trained * is_split)]

@@ -34,6 +34,7 @@ from p2r.training.sft.check import load_all_demonstrations
 from p2r.training.sft.demonstrations import Demonstration, Demonstrations
 from p2r.training.sft.step import take_sft_step
 from p2r.training.sources import check_sources
+from p2r.training.starts import Start
 from p2r.training.state.run_folder import open_run
 from p2r.training.update import learn_step
 from p2r.types import Sample
@@ -65,6 +66,8 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
         f"million of them in the vision tower), {dtype} on {device}, "
         f"at most {profile.budget.max_pixels:,} pixels per image"
     )
+    if recipe.model.has_adapters_per_role:
+        yield f"adapters: one for each role, of {count_nouns(weights.adapters, 'weight')} each, on the same base"
     rows = load_rows(recipe)
     for data in {id(each): each for each in rows.values()}.values():
         yield from (f"rows: {sentence}" for sentence in data.explain())
@@ -267,8 +270,9 @@ async def _open_trial(recipe: Recipe, phase: Phase, folder: str) -> AsyncGenerat
     """A phase on a copy in memory of the model that it starts from, or that the phases before it start from."""
     trial = recipe.model_copy(update={"out": Path(folder) / phase.name})
     source = str(find_checkpoint(phase.base).folder)
+    start = Start(source, source if recipe.model.has_adapters_per_role else None)
     with open_run(trial, resume=False, world=World()) as run:
-        async with open_phase(trial, phase, source, run, World()) as state:
+        async with open_phase(trial, phase, start, run, World()) as state:
             yield trial, state
 
 

@@ -18,6 +18,7 @@ from p2r.pipeline import walk
 from p2r.runs.training_log import Probe
 from p2r.statistics import bound_mean, mean_of
 from p2r.training.engines.local.distributed import whole_weights
+from p2r.training.engines.local.policy import open_resting
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.phases import PhaseState
 from p2r.training.stopping import StopRequest
@@ -57,9 +58,12 @@ async def _ask(state: PhaseState, samples: Sequence[Sample], batch_size: int) ->
     policy = state.policy
     model = LocalModel("policy", policy.profile, policy.encoder, policy.engine, batch_size=batch_size)
     partner = LockstepPartner(model)
+    resting = open_resting(policy, batch_size=batch_size)
+    other = partner.model if resting is None else partner.beside(resting)
+    looks, answers = (partner.model, other) if state.phase.role == "perceiver" else (other, partner.model)
     traces: list[list[Trace]] = []
     for mode in PROBE_MODES:
-        perceiver, reasoner = make_roles(mode, partner.model, state.prompts)
+        perceiver, reasoner = make_roles(mode, answers, state.prompts, perceiver_model=looks)
         walks = [partial(walk, sample, perceiver, reasoner, judge_for(sample)) for sample in samples]
         traces.append(await partner.run(walks))
     return traces

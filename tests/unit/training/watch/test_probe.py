@@ -25,7 +25,7 @@ async def test_each_mode_is_reported_under_its_own_name(monkeypatch: pytest.Monk
         role, images = prompt.role, prompt.images  # type: ignore[attr-defined]
         return BOX if role == "perceiver" else RIGHT if len(images) > 1 else WRONG
 
-    policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+    policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module(), resting=None)
     state = SimpleNamespace(policy=policy, world=World(), prompts=PROMPTS, phase=make_phase())
     monkeypatch.setattr(probe, "LocalModel", lambda *_, **__: BatchScript(say))
     gold = (Box(x1=0, y1=0, x2=1000, y2=1000),)
@@ -53,7 +53,7 @@ def test_a_process_that_fails_in_a_probe_ends_it_in_all(monkeypatch: pytest.Monk
         return kind(lambda prompt: BOX if prompt.role == "perceiver" else RIGHT)
 
     async def probe_in(world: World) -> str:
-        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module(), resting=None)
         state = SimpleNamespace(policy=policy, world=world, prompts=PROMPTS, phase=make_phase())
         samples = [make_sample("s1"), make_sample("s2")]
         try:
@@ -73,7 +73,7 @@ def test_the_probe_of_two_processes_is_that_of_one(monkeypatch: pytest.MonkeyPat
         return BOX if role == "perceiver" else RIGHT if len(images) > 1 else WRONG
 
     async def probe_in(world: World) -> Probe:
-        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module(), resting=None)
         state = SimpleNamespace(policy=policy, world=world, prompts=PROMPTS, phase=make_phase())
         samples = [make_sample(f"s{number}") for number in range(3)]
         return await probe.measure_probe(state, samples, StopRequest(print), step=3, batch_size=2)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_a_probe_is_left_at_once_by_all_when_one_process_is_asked_to_stop(monkey
     models = [BatchScript(lambda _: RIGHT) for _ in range(2)]
 
     async def probe_in(world: World) -> str:
-        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+        policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module(), resting=None)
         state = SimpleNamespace(policy=policy, world=world, prompts=PROMPTS, phase=make_phase())
         stop = StopRequest(lambda _: None)
         if world.is_first:

@@ -3,6 +3,9 @@
 Not in the paper. No phase needs a copy of the model: the frozen policy from its start is the base with the adapter as
 it was then. In the first phase that adapter changes nothing, so it is switched off; a later phase continues with the
 adapter of the phase before, and keeps a frozen copy of it. The layers are peft's; see `p2r.models.local.lora`.
+
+With an adapter for each role, that of the role that rests lies beside the one that learns, and plays that role. Before
+its first phase there is none, and the base plays it.
 """
 
 # peft is typed in part:
@@ -13,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -27,7 +30,7 @@ from p2r.training.engines.local.generate import FrozenEngine
 if TYPE_CHECKING:
     from peft.tuners.lora import Linear as LoraLayer
 
-FROZEN = "frozen"
+FROZEN, RESTING = "frozen", "resting"
 
 
 def train_adapter_alone(model: VisionLanguageModel) -> None:
@@ -41,25 +44,34 @@ def freeze_adapter(model: VisionLanguageModel, shape: AdapterShape) -> None:
     learning = {name: weight for name, weight in model.named_parameters() if f".{ADAPTER}." in name}
     if not any(bool(weight.any()) for name, weight in learning.items() if ".lora_B." in name):
         return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a second adapter is meant
-        insert_adapter(model, shape, FROZEN, dtype=next(iter(learning.values())).dtype)
+    insert_beside(model, shape, FROZEN)
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for name, weight in learning.items():
             weights[name.replace(f".{ADAPTER}.", f".{FROZEN}.")].copy_(weight)
+
+
+def insert_beside(model: VisionLanguageModel, shape: AdapterShape, adapter: str) -> None:
+    """Add an adapter that does not learn, beside the one that does."""
+    dtype = next(weight.dtype for name, weight in model.named_parameters() if f".{ADAPTER}." in name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # another adapter is meant
+        insert_adapter(model, shape, adapter, dtype=dtype)
     for layer in _list_layers(model):
         layer.set_adapter([ADAPTER])
     train_adapter_alone(model)
 
 
 @contextmanager
-def as_frozen(model: nn.Module) -> Generator[None, None, None]:
-    """Within the block the model is as it was when its adapter was frozen."""
+def as_frozen(model: nn.Module, adapter: str = FROZEN) -> Generator[None, None, None]:
+    """Within the block the model has an adapter that does not learn: by default that of the phase's start.
+
+    Without such an adapter it is the base alone.
+    """
     layers = _list_layers(model)
     for layer in layers:
-        if FROZEN in layer.lora_A:
-            layer.set_adapter([FROZEN], inference_mode=True)
+        if adapter in layer.lora_A:
+            layer.set_adapter([adapter], inference_mode=True)
         else:
             layer.enable_adapters(False)
     try:
@@ -91,6 +103,7 @@ class AdaptedEngine(FrozenEngine):
     """Replies as the model was when its adapter was frozen. Not to be used while the policy replies."""
 
     __slots__ = ()
+    adapter: ClassVar[str] = FROZEN
 
     def generate(
         self,
@@ -100,8 +113,15 @@ class AdaptedEngine(FrozenEngine):
         first_ids: Sequence[int] = (),
         num_at_once: int | None = None,
     ) -> list[GeneratedTokens]:
-        with as_frozen(self.model):
+        with as_frozen(self.model, self.adapter):
             return FrozenEngine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once)
+
+
+class RestingEngine(AdaptedEngine):
+    """Replies as the role that rests, with that role's own adapter. Not to be used while the policy replies."""
+
+    __slots__ = ()
+    adapter: ClassVar[str] = RESTING
 
 
 def _list_layers(model: nn.Module) -> list[LoraLayer]:

@@ -43,9 +43,12 @@ from p2r.models.local.model import LocalModel, load_weights
 from p2r.models.local.sight import Sight
 from p2r.training.engines.local import attention
 from p2r.training.engines.local.adapters import (
+    RESTING,
     AdaptedEngine,
+    RestingEngine,
     as_frozen,
     freeze_adapter,
+    insert_beside,
     train_adapter_alone,
 )
 from p2r.training.engines.local.distributed import World, split_model
@@ -76,6 +79,7 @@ class Policy:
     dtype: of its computation and of its checkpoints, so that nothing is rounded from one phase to the next.
     device: that of its computation. Until it is split over processes, its weights are those in the checkpoint's files.
     base: with adapters, the model below them.
+    resting: with an adapter for each role, the checkpoint of the other role; None where this policy plays both.
     """
 
     checkpoint: Checkpoint
@@ -85,6 +89,12 @@ class Policy:
     dtype: torch.dtype
     device: torch.device
     base: AdapterBase | None = None
+    resting: Checkpoint | None = None
+
+    @property
+    def frozen_checkpoint(self) -> Checkpoint:
+        """The checkpoint of the role that does not learn."""
+        return self.resting or self.checkpoint
 
     @property
     def has_adapters(self) -> bool:
@@ -113,6 +123,7 @@ class Policy:
 class Snapshot:
     """The frozen copy of the policy from the phase's start: the reference of the KL term, and the other role.
 
+    partner: the other role; with an adapter for each role it has its own.
     shares_weights: with LoRA it is the policy itself with the adapter of the phase's start.
     """
 
@@ -130,11 +141,14 @@ class Snapshot:
             yield self.engine
 
 
-def load_policy(settings: ModelSettings, source: str | None = None, *, world: World | None = None) -> Policy:
+def load_policy(
+    settings: ModelSettings, source: str | None = None, *, resting: str | None = None, world: World | None = None
+) -> Policy:
     """Load the model that is to learn.
 
     Args:
         source: a checkpoint in place of the recipe's, such as that of an earlier phase.
+        resting: with an adapter for each role, the checkpoint of the role that does not learn.
         world: the processes over which the weights will be split.
 
     Raises:
@@ -165,9 +179,22 @@ def load_policy(settings: ModelSettings, source: str | None = None, *, world: Wo
         model.model.visual.requires_grad_(not settings.freeze_vision)
     if settings.gradient_checkpointing:
         _checkpoint_activations(model)
+    beside = None
+    if resting is not None:
+        assert base is not None, "only adapters can be beside each other"
+        beside = find_checkpoint(resting)
+        _insert_resting(model, beside, base)
     profile = training_profile(checkpoint, settings.max_pixels, settings.frame)
     engine = replace(engine, sight=Sight())
-    return Policy(checkpoint, profile, encoder, engine, dtype, device, base)
+    return Policy(checkpoint, profile, encoder, engine, dtype, device, base, beside)
+
+
+def _insert_resting(model: VisionLanguageModel, checkpoint: Checkpoint, base: AdapterBase) -> None:
+    """Add the adapter of the role that rests, if it has one."""
+    if checkpoint.adapter is not None and read_shape(checkpoint.adapter) == base.shape:
+        find_base(checkpoint.adapter)  # still there, and as it was
+        insert_beside(model, base.shape, RESTING)
+        read_adapter(model, checkpoint.adapter, RESTING)
 
 
 def _find_base(checkpoint: Checkpoint, source: str, lora: LoraSettings) -> AdapterBase:
@@ -208,14 +235,25 @@ def take_snapshot(policy: Policy, *, batch_size: int, world: World | None = None
     world = world or World()
     if policy.base is not None:
         freeze_adapter(policy.model, policy.base.shape)
-        kind, model = AdaptedEngine, policy.model
+        kind, model = AdaptedEngine if policy.resting is None else RestingEngine, policy.model
     else:
         kind, model = FrozenEngine, _copy_model(policy, is_split=world.size > 1)
         split_model(model, world, policy.device, policy.dtype)
     engine = kind.of(policy.engine, model)
-    name = f"frozen:{policy.checkpoint.folder.name}"
-    partner = LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
+    partner = _open_frozen(policy, engine, batch_size=batch_size)
     return Snapshot(engine, partner, shares_weights=policy.has_adapters)
+
+
+def open_resting(policy: Policy, *, batch_size: int) -> LocalModel | None:
+    """The role that rests, with its own adapter; None where the policy plays both roles."""
+    if policy.resting is None:
+        return None
+    return _open_frozen(policy, RestingEngine.of(policy.engine, policy.model), batch_size=batch_size)
+
+
+def _open_frozen(policy: Policy, engine: Engine, *, batch_size: int) -> LocalModel:
+    name = f"frozen:{policy.frozen_checkpoint.folder.name}"
+    return LocalModel(name, policy.profile, policy.encoder, engine, batch_size=batch_size)
 
 
 def _copy_model(policy: Policy, *, is_split: bool) -> VisionLanguageModel:
