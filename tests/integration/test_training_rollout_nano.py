@@ -108,6 +108,19 @@ def test_the_plan_counts_pre_rollouts_where_they_are_made() -> None:
     assert f"in all: {20 + 16 + 3 * 16} rollouts (control: none)" in lines
 
 
+def test_the_plan_says_what_keeps_the_roles_apart() -> None:
+    resting = list(describe_plan(load_recipe(RECIPE, [*CHANGES, "loss.resting_kl_coef=0.1"]), probe=False))
+    limit = load_recipe(RECIPE, CHANGES).partner.max_new_tokens
+    for name, other in (("0-perceiver", "reasoner"), ("1-reasoner", "perceiver")):
+        [longest] = [line for line in resting if line.startswith(f"rows: the longest prompt of the {other}")]
+        most = int(longest.split()[-2].replace(",", "")) + limit
+        said = f"the {other} rests, and each step also trains on at most 4 replies of it, of at most {most:,} tokens"
+        assert f"phase {name}: {said} with the prompt" in resting
+    adapters = list(describe_plan(load_recipe(RECIPE, [*CHANGES, "model.lora.per_role=true"]), probe=False))
+    assert any(line.startswith("adapters: one for each role, of ") for line in adapters)
+    assert not any("rests" in line for line in adapters) and not any("adapters: " in line for line in resting)
+
+
 def test_the_plan_names_what_its_minutes_leave_out() -> None:
     supervised = '{role="answerer", method="sft", data={source="rows.jsonl"}}'
     rewarded = '{role="answerer", steps=3, data={difficulty={keep="easy"}}}'

@@ -20,7 +20,7 @@ from p2r.models.nano import CHECKPOINT
 from p2r.training import phases
 from p2r.training.engines.local.distributed import World
 from p2r.training.partner import Unasked
-from p2r.training.plan.memory import estimate_memory
+from p2r.training.plan.memory import count_weights, estimate_memory
 from p2r.training.starts import Start
 from tests.fakes.training import make_recipe
 
@@ -83,6 +83,7 @@ async def test_a_phase_opens_its_own_source_optimizer_and_prompts(monkeypatch: p
 
 
 ENDPOINT = 'partner={kind="endpoint", url="http://localhost:1/v1#frozen"}'
+LAUNCHED = 'partner={kind="endpoint", url="http://localhost:1/v1", launch="serve {checkpoint}"}'
 ANSWERER = 'schedule=[{role="answerer"}]'
 REASONER = 'schedule=[{role="reasoner"}]'
 NO_KL = "loss.kl_coef=0"
@@ -98,6 +99,7 @@ FORM_ALONE = 'reward={set="paper", terms={format=1}}'
         ([ENDPOINT], True, False),
         ([ENDPOINT, NO_KL], False, False),
         ([ENDPOINT, REASONER, NO_KL], False, False),
+        ([LAUNCHED, REASONER, NO_KL, "loss.resting_kl_coef=0.1"], True, False),
         ([ANSWERER], True, False),
         ([ANSWERER, NO_KL], False, False),
         ([FORM_ALONE, NO_KL], False, False),
@@ -145,6 +147,43 @@ async def test_the_frozen_copy_is_held_where_it_is_needed_and_gathered_where_it_
         names = [part.name for part in parts]
         assert any(name.startswith("frozen copy") for name in names) is is_held
         assert any("the other role" in name for name in names) is is_asked
+
+
+def find_parts(changes: list[str], *, frozen_tokens: int = 9, num_processes: int = 1) -> dict[str, int]:
+    recipe = make_recipe(changes)
+    parts = estimate_memory(
+        open_checkpoint(CHECKPOINT),
+        recipe,
+        recipe.phases()[0],
+        "perceiver",
+        9,
+        frozen_tokens,
+        in_bfloat16=True,
+        num_processes=num_processes,
+    )
+    return {part.name: part.num_bytes for part in parts}
+
+
+def test_a_long_prompt_of_the_resting_role_takes_the_most_memory_of_an_update() -> None:
+    changes = ["rollout.max_new_tokens={perceiver=4, reasoner=4}", "partner.max_new_tokens=100"]
+    without, short, long = (
+        find_parts([*changes, *more], frozen_tokens=tokens)
+        for more, tokens in (([], 900), (["loss.resting_kl_coef=0.1"], 100), (["loss.resting_kl_coef=0.1"], 900))
+    )
+    # Four replies of 4 tokens after 9, beside 100 after 100 or 900.
+    activations = "update: activations"
+    assert short[activations] * 25 == without[activations] * 200 and long[activations] == short[activations] * 5
+    assert short["update: logits"] == long["update: logits"] == without["update: logits"] * 100 / 16
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_the_adapter_of_the_role_at_rest_takes_memory_beside_the_one_that_learns(num_processes: int) -> None:
+    lora = ["model.lora.rank=4"]
+    num_bytes = 2 * count_weights(open_checkpoint(CHECKPOINT), make_recipe(lora).model.lora).adapters
+    one = find_parts(lora, num_processes=num_processes)
+    two = find_parts([*lora, "model.lora.per_role=true"], num_processes=num_processes)
+    assert two["policy"] - one["policy"] == pytest.approx(num_bytes / num_processes, abs=1)
+    assert two["gradients"] == one["gradients"] and two["Adam's states"] == one["Adam's states"]
 
 
 def test_a_frozen_role_that_nobody_should_ask_does_not_answer() -> None:

@@ -35,6 +35,27 @@ async def test_each_mode_is_reported_under_its_own_name(monkeypatch: pytest.Monk
     assert (row.accuracy_p2r, row.accuracy_direct, row.mean_boxes) == (1.0, 0.0, 1.0)
 
 
+@pytest.mark.parametrize(("role", "boxes", "direct"), [("perceiver", 0.0, 0.0), ("reasoner", 1.0, 1.0)])
+async def test_with_an_adapter_for_each_role_the_one_at_rest_has_its_own_part(
+    monkeypatch: pytest.MonkeyPatch, role: str, boxes: float, direct: float
+) -> None:
+    """Who learns names no box and answers right without evidence; who rests names one and is always wrong."""
+
+    def learns(prompt: object) -> str:
+        return "[]" if prompt.role == "perceiver" else WRONG if len(prompt.images) > 1 else RIGHT  # type: ignore[attr-defined]
+
+    def rests(prompt: object) -> str:
+        return BOX if prompt.role == "perceiver" else WRONG  # type: ignore[attr-defined]
+
+    policy = SimpleNamespace(profile=None, encoder=None, engine=None, model=torch.nn.Module())
+    phase = make_phase().model_copy(update={"role": role})
+    state = SimpleNamespace(policy=policy, world=World(), prompts=PROMPTS, phase=phase)
+    monkeypatch.setattr(probe, "LocalModel", lambda *_, **__: BatchScript(learns))
+    monkeypatch.setattr(probe, "open_resting", lambda *_, **__: BatchScript(rests))
+    row = await probe.measure_probe(state, [make_sample()], StopRequest(print), step=3, batch_size=2)  # type: ignore[arg-type]
+    assert (row.mean_boxes, row.accuracy_direct, row.num_failed) == (boxes, direct, 0)
+
+
 @pytest.mark.parametrize("num_answered", [0, 1, 2])
 def test_a_process_that_fails_in_a_probe_ends_it_in_all(monkeypatch: pytest.MonkeyPatch, num_answered: int) -> None:
     """Whichever call fails: the first of a mode, one within it, or one of the second mode."""
