@@ -4,7 +4,7 @@ One model plays both roles, so that what trains one moves the other. Measured wi
 steps raised the accuracy with own boxes from .67 to .83, and the reasoner phase after it took that back to .76. Not in
 the paper: `loss.resting_kl_coef` keeps the resting role where it was when the phase began; see `loss`.
 
-What it would say is at hand. In a perceiver phase the frozen copy answers on the box sets, in a reasoner phase it has
+What it would say is known. In a perceiver phase the frozen copy answers on the box sets, in a reasoner phase it has
 named the boxes that answers look at. One reply of it is kept for each row of a step: the answer on the first box set
 that got one, or the boxes. More would cost more than the update itself, since prompts of the reasoner are long.
 
@@ -40,8 +40,8 @@ def check_resting(recipe: Recipe) -> None:
     for phase in recipe.rewarded_phases:
         if phase.loss.resting_kl_coef and phase.kind == "perceiver" and not make_rewarder(recipe, phase).needs_answer:
             raise ConfigError(
-                f"loss.resting_kl_coef keeps the reasoner where it was by its answers, and none are asked for in phase "
-                f"{phase.name}, whose reward needs none",
+                f"loss.resting_kl_coef keeps the reasoner where it was by its answers, and the reward of phase "
+                f"{phase.name} asks for no answer",
                 hint="loss.resting_kl_coef = 0 for this phase, or give `correct` a weight in its reward.terms",
             )
 

@@ -26,7 +26,7 @@ class Start:
 
 
 def find_start(recipe: Recipe, phase: Phase, folder: Path) -> Start:
-    """Where a phase of a run starts from. folder: that of the run."""
+    """Tell where a phase of a run starts from. folder: that of the run."""
     earlier = recipe.phases()[: phase.index]
     if not recipe.model.has_adapters_per_role:
         return Start(phase.source or _name(earlier, recipe, folder))

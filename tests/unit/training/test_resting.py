@@ -25,6 +25,7 @@ from p2r.training.groups import Group, RestingReply  # noqa: E402
 from p2r.training.lockstep import LockstepPartner  # noqa: E402
 from p2r.training.loss import BatchSize, resting_loss  # noqa: E402
 from p2r.training.memo import EvidenceStore  # noqa: E402
+from p2r.training.micro_batch import MicroBatch  # noqa: E402
 from p2r.training.resting import RestingRole, check_resting  # noqa: E402
 from p2r.training.rollout import Roller  # noqa: E402
 from p2r.training.update import Learner, UpdateReport, learn_step  # noqa: E402
@@ -152,6 +153,24 @@ def test_each_update_keeps_the_replies_to_its_own_rows() -> None:
     report, _ = learn(groups, ON, "optimizer.mini_batch_prompts=2")
     halves = [float(plain_divergence(part)[0]) for part in (groups[:2], groups[2:])]
     assert report.resting_kl == pytest.approx(sum(halves) / 2, rel=1e-12)
+
+
+def test_importance_weights_and_old_log_probs_are_for_the_active_role_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [
+        replace(group, rollouts=tuple(replace(one, logprobs=(-1.0,) * len(one.token_ids)) for one in group.rollouts))
+        for group in rest(make_groups(*REWARDS))
+    ]
+    measured: list[bool] = []
+    measure = MicroBatch.measure_old
+
+    def watch(micro: MicroBatch) -> None:
+        measured.append(micro.is_resting)
+        measure(micro)
+
+    monkeypatch.setattr(MicroBatch, "measure_old", watch)
+    changes = ["loss.importance_cap=2", "optimizer.mini_batch_prompts=2"]
+    report, _ = learn(told, ON, *changes)
+    assert report.resting_kl is not None and measured == [False, False]
 
 
 def test_the_reference_is_measured_once_for_all_passes() -> None:
@@ -297,7 +316,7 @@ def test_a_recipe_in_which_some_phase_has_one_is_taken(changes: Sequence[str]) -
 def test_a_perceiver_phase_that_asks_for_no_answer_has_none_to_keep() -> None:
     alone = 'schedule=[{role="perceiver", reward={set="paper", terms={format=1}}}]'
     check_resting(parse_recipe(LEAST, [alone]))
-    with pytest.raises(ConfigError, match="none are asked for in phase 0-perceiver") as caught:
+    with pytest.raises(ConfigError, match="the reward of phase 0-perceiver asks for no answer") as caught:
         check_resting(parse_recipe(LEAST, [ON, alone]))
     assert "loss.resting_kl_coef = 0" in caught.value.hint
 
