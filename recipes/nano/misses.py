@@ -21,10 +21,11 @@ from typing import Literal, get_args
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.boxes.reply import Corners, read_reply
+from p2r.boxes.reply import read_reply
 from p2r.cli.guard import run_script
 from p2r.cli.screen import print_tables
 from p2r.errors import ConfigError, ModelError
+from p2r.evaluation.misses import MAX_OFF, Digits, compare_digits, find_wrong_axes
 from p2r.evaluation.tables import MISSING, Table, show_interval
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
@@ -33,9 +34,8 @@ from p2r.statistics import wilson
 from p2r.types import Box, Sample
 from p2r.walks import walk_all
 
-BATCH, MAX_OFF = 48, 90
-Miss = Literal["fewer digits", "more digits", "as many digits"]
-Outcome = Literal["found", Miss, "no readable box"]
+BATCH = 48
+Outcome = Literal["found", Digits, "no readable box"]
 OFF, WRONG = f"center off by > {MAX_OFF}", "wrong axes, two a box"
 
 
@@ -90,20 +90,10 @@ def count_misses(replies: Sequence[str], gold: Sequence[Sequence[Box]]) -> Count
                 continue
             wrong = find_wrong_axes(corners, target.xyxy)
             misses = [compare_digits(*numbers) for numbers in wrong]
-            outcomes.append(next((miss for miss in get_args(Miss) if miss in misses), "found"))
+            outcomes.append(next((miss for miss in get_args(Digits) if miss in misses), "found"))
             wrong_axes += wrong
     unreadable = [isinstance(corners, str) for boxes in written for corners in boxes]
     return Counts(len(replies), len(unreadable), sum(unreadable), tuple(outcomes), tuple(wrong_axes))
-
-
-def find_wrong_axes(box: Corners, gold: Corners) -> list[tuple[float, float]]:
-    """The first number, written and gold, of each axis along which the center is off."""
-    return [(box[k], gold[k]) for k in (0, 1) if abs(box[k] + box[k + 2] - gold[k] - gold[k + 2]) / 2 > MAX_OFF]
-
-
-def compare_digits(written: float, gold: float) -> Miss:
-    more = len(str(abs(int(written)))) - len(str(abs(int(gold))))
-    return "fewer digits" if more < 0 else "more digits" if more > 0 else "as many digits"
 
 
 def list_figures(counts: Counts) -> dict[str, tuple[int, int]]:
@@ -119,7 +109,7 @@ def list_figures(counts: Counts) -> dict[str, tuple[int, int]]:
         "compared with gold": (num_compared, 0),
         OFF: (num_compared - counts.outcomes.count("found"), num_compared),
         WRONG: (len(misses), 2 * num_compared),
-        **{f"axis: {miss}": (misses.count(miss), len(misses)) for miss in get_args(Miss)},
+        **{f"axis: {miss}": (misses.count(miss), len(misses)) for miss in get_args(Digits)},
         "fewer, same first digit": (sum(same_start), len(same_start)),
         **{f"box: {name}": (counts.outcomes.count(name), len(counts.outcomes)) for name in get_args(Outcome)},
     }

@@ -19,12 +19,13 @@ from p2r.cli.train import repeat_changes
 from p2r.errors import count_nouns
 from p2r.evaluation.tables import write_tables
 from p2r.report.kit.page import write_page
+from p2r.studies.listing import list_tables
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.run import JobState, count_by_status, log_of, run_study
 from p2r.studies.study import Study, load_study
-from p2r.studies.tables import list_tables, tabulate_claims
+from p2r.studies.tables import tabulate_claims
 from p2r.studies.verdicts import judge_claims
 
 PAGE_NAME, TABLES_NAME = "study.html", "tables"

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from p2r.evaluation.tables import MISSING, Table, show_number
-from p2r.runs.training import read_training_run
+from p2r.models.checkpoint import fingerprint_weights
+from p2r.runs.training import TrainingRun, read_training_run
+from p2r.runs.training_log import Step
 from p2r.statistics import mean_of
-from p2r.studies.jobs import TrainJob, group_trainings
+from p2r.studies.jobs import TrainJob, group_trainings, list_trainings, show_command
+from p2r.studies.measure import Reader
 from p2r.studies.run import SESSIONS_FILE, JobSession, read_sessions
+from p2r.studies.shown import CostChart
 from p2r.studies.study import Study
+from p2r.studies.tables import show_cell
+
+NOWHERE = Path()
+"""Holds no run, so that a command is that of a fresh start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +41,47 @@ class ArmCost:
 
 
 def measure_costs(study: Study) -> list[ArmCost]:
-    """Measure each arm that is trained. Raises StorageError for a broken log."""
+    """Measure each arm that is trained, and each phase of one that is an arm. Raises StorageError for a broken log."""
     sessions = read_sessions(study.out) if (study.out / SESSIONS_FILE).exists() else []
     by_arm = group_trainings(study)
-    return [_measure(arm, jobs, sessions) for arm, jobs in by_arm.items()]
+    parts = [(name, arm.of, arm.phase) for name, arm in study.arms.items() if arm.of in by_arm]
+    found = [_measure(arm, jobs, sessions, None) for arm, jobs in by_arm.items()]
+    return [*found, *(_measure(name, by_arm[str(of)], sessions, phase) for name, of, phase in parts)]
 
 
-def _measure(arm: str, jobs: Sequence[TrainJob], sessions: Sequence[JobSession]) -> ArmCost:
+def _measure(arm: str, jobs: Sequence[TrainJob], sessions: Sequence[JobSession], phase: str | None) -> ArmCost:
+    """Measure an arm up to the end of a phase; to its own end when None."""
     begun = [(job, read_training_run(job.folder)) for job in jobs if job.has_begun()]
-    runs = [run for _, run in begun]
-    seconds = [sum(each.processor_s for each in sessions if each.job == job.name) for job, _ in begun]
+    by_seed = [_list_steps(run, phase) for _, run in begun]
+    seconds = [
+        sum(each.processor_s for each in sessions if each.job == job.name) * _share_of_seconds(run, steps)
+        for (job, run), steps in zip(begun, by_seed, strict=True)
+    ]
     return ArmCost(
         arm=arm,
-        num_seeds=len(runs),
+        num_seeds=len(begun),
         num_planned=len(jobs),
-        num_steps=mean_of([len(run.steps) for run in runs]),
-        num_rollouts=mean_of([sum(step.num_rollouts for step in run.steps) for run in runs]),
-        num_generated_tokens=mean_of([sum(step.num_generated_tokens for step in run.steps) for run in runs]),
-        num_trained_tokens=mean_of([sum(step.num_trained_tokens for step in run.steps) for run in runs]),
+        num_steps=mean_of([len(steps) for steps in by_seed]),
+        num_rollouts=mean_of([sum(step.num_rollouts for step in steps) for steps in by_seed]),
+        num_generated_tokens=mean_of([sum(step.num_generated_tokens for step in steps) for steps in by_seed]),
+        num_trained_tokens=mean_of([sum(step.num_trained_tokens for step in steps) for steps in by_seed]),
         processor_s=mean_of([each for each in seconds if each]),
     )
+
+
+def _list_steps(run: TrainingRun, phase: str | None) -> list[Step]:
+    steps: list[Step] = []
+    for each in run.phases:
+        steps += each.steps
+        if each.name == phase:
+            break
+    return steps
+
+
+def _share_of_seconds(run: TrainingRun, steps: Sequence[Step]) -> float:
+    """The share of a run's steps, by their seconds."""
+    whole = sum(step.timing.get("seconds", 0.0) for step in run.steps)
+    return sum(step.timing.get("seconds", 0.0) for step in steps) / whole if whole > 0 else 1.0
 
 
 def tabulate_costs(costs: Sequence[ArmCost]) -> Table:
@@ -75,6 +105,44 @@ def tabulate_costs(costs: Sequence[ArmCost]) -> Table:
         notes=(
             "Means over seeds. Generated tokens are those of the role that learns. Trained tokens are those of prompts "
             "and replies in all passes of the updates. Processor minutes are those of the whole command, with probes "
-            "and the frozen role; a command that was killed together with the study is not counted.",
+            "and the frozen role; a command that was killed together with the study is not counted. An arm that is a "
+            "phase of another has what the other needed until that phase ended, and of its minutes the steps' share.",
+        ),
+    )
+
+
+def tabulate_answers(chart: CostChart, reader: Reader) -> Table:
+    """Tabulate what an answer costs: a row for each point of a chart."""
+    rows: list[tuple[str, ...]] = []
+    for line, cell in zip(chart.points, chart.list_cells(), strict=True):
+        accuracy, tokens = (
+            reader.values_of(cell.model_copy(update={"measure": measure})) for measure in ("accuracy", "tokens")
+        )
+        rows.append((line.name, show_cell(accuracy), show_cell(tokens), show_number(reader.speed_of(cell), 2)))
+    return Table(
+        title=chart.title,
+        columns=("", "accuracy", "tokens", "samples/s"),
+        rows=tuple(rows),
+        notes=(
+            "Tokens read and written for an answer; they do not depend on the machine. Samples/s by the wall clock, "
+            "with several samples in flight and other jobs beside: compare them within this table only.",
+        ),
+    )
+
+
+def tabulate_weights(study: Study) -> Table:
+    """A hash of the weights that each training left, and the command that leaves the same ones on such a machine."""
+    rows = tuple(
+        (job.name, fingerprint_weights(run.checkpoint), show_command(replace(job, folder=NOWHERE)))
+        for job in list_trainings(study)
+        if job.has_begun() and (run := read_training_run(job.folder)).is_finished and run.checkpoint is not None
+    )
+    return Table(
+        title="Weights",
+        columns=("arm and seed", "SHA-256", "command"),
+        rows=rows or ((MISSING,) * 3,),
+        notes=(
+            f"The first 16 digits of the hash of the last checkpoint's weights. With OMP_NUM_THREADS={study.threads}, "
+            "the same versions, and the same kind of processor the command leaves the same weights, bit by bit.",
         ),
     )

@@ -6,9 +6,11 @@ nothing, arms and seeds can be added later, and a job can be run by hand.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from p2r.config import Recipe
 from p2r.errors import StorageError
@@ -16,7 +18,8 @@ from p2r.modes import MODES, Mode
 from p2r.runs.evaluation import Run, read_run
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import read_training_run
-from p2r.studies.study import QuestionSet, Study, StudyCell
+from p2r.studies.cells import StudyCell
+from p2r.studies.study import FILES_FOLDER, QuestionSet, Study
 
 ARMS_FOLDER, ANSWERS_FOLDER, LOGS_FOLDER = "arms", "answers", "logs"
 BESIDE = "+"
@@ -36,8 +39,34 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesJob:
+    """Rows that a script makes. last: the file that it writes last."""
+
+    name: str
+    module: str
+    args: tuple[str, ...]
+    folder: Path
+    last: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of the module."""
+        return [*self.args, "--out", str(self.folder)]
+
+    def look(self) -> Progress:
+        """See whether the last file is there."""
+        is_there = (self.folder / self.last).is_file()
+        return Progress(int(is_there), 1, is_there)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainJob:
-    """An arm that is trained with a seed. start: the job that leaves the checkpoint that it starts from."""
+    """An arm that is trained with a seed.
+
+    start: the job that leaves the checkpoint that it starts from.
+    files: the jobs that make its rows.
+    """
 
     name: str
     arm: str
@@ -48,10 +77,12 @@ class TrainJob:
     changes: tuple[str, ...]
     num_processes: int
     start: str | None
+    files: tuple[str, ...] = ()
+    module: ClassVar[str] = "p2r"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return () if self.start is None else (self.start,)
+        return self.files if self.start is None else (self.start, *self.files)
 
     @property
     def command(self) -> list[str]:
@@ -104,6 +135,7 @@ class AskJob:
     perceiver_model: str | None
     questions: QuestionSet
     needs: tuple[str, ...]
+    module: ClassVar[str] = "p2r"
 
     @property
     def command(self) -> list[str]:
@@ -147,12 +179,28 @@ class AskJob:
         return read_run(found[0].parent) if found else None
 
 
-Job = TrainJob | AskJob
+Job = FilesJob | TrainJob | AskJob
 
 
 def list_jobs(study: Study) -> list[Job]:
     """Every job, in an order in which each comes after those that it needs."""
-    return [*list_trainings(study), *list_askings(study)]
+    trainings = list_trainings(study)
+    needed = {name for job in trainings for name in job.files}
+    return [*(job for job in list_files(study) if job.name in needed), *trainings, *list_askings(study)]
+
+
+def show_command(job: Job) -> str:
+    """A job's command, as it is typed."""
+    program = ["p2r"] if job.module == "p2r" else ["python", "-m", job.module]
+    return shlex.join([*program, *job.command])
+
+
+def list_files(study: Study) -> list[FilesJob]:
+    """The rows that scripts make."""
+    return [
+        FilesJob(f"{FILES_FOLDER}/{name}", each.module, each.args, study.find_files(name), each.last)
+        for name, each in study.files.items()
+    ]
 
 
 def list_trainings(study: Study) -> list[TrainJob]:
@@ -266,4 +314,5 @@ def _make_training(study: Study, name: str, seed: int) -> TrainJob:
         changes=tuple(study.list_changes(name, seed, folder, source)),
         num_processes=arm.num_processes,
         start=None if arm.start is None else find_training(study, arm.start, seed),
+        files=tuple(dict.fromkeys(f"{FILES_FOLDER}/{each}" for each in study.list_files(name))),
     )

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2r.boxes import hits, mean_best_iou
-from p2r.evaluation.cost import measure_cost
+from p2r.evaluation.cost import find_speed, measure_cost
 from p2r.evaluation.metrics import saw_all_evidence
+from p2r.evaluation.misses import MISSES, Miss, find_miss
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, score_run
 from p2r.modes import LOOKING
 from p2r.runs.evaluation import SampleFacts
 from p2r.statistics import Part, mean_of
+from p2r.studies.cells import Measure, StudyCell
 from p2r.studies.jobs import BESIDE, list_seeds, make_asking, who_is_asked
-from p2r.studies.study import Measure, Study, StudyCell
+from p2r.studies.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,12 @@ class CellValues:
     values_SQ: NaN where a question failed, was not judged, or has no such measure.
     chance: the mean accuracy of guessing; None for other measures, and where nobody states it.
     trained_as: the arms whose training gave the checkpoints; cells of two phases of one arm share its seeds.
+    questions: a name that cells with the same questions share.
     """
 
     cell: StudyCell
     trained_as: str
+    questions: str
     seeds: tuple[int | None, ...]
     num_seeds_planned: int
     values_SQ: NDArray[np.float64]
@@ -52,8 +56,7 @@ class CellValues:
     def as_part(self, weight: float) -> Part:
         """The cell as a part of a weighted sum."""
         trained = "" if self.seeds == (None,) else f"{self.trained_as} {self.seeds}"
-        questions = f"{self.cell.evaluation}/{self.cell.category}"
-        return Part(weight, self.values_SQ, trained, questions, self.clusters_Q, self._find_span())
+        return Part(weight, self.values_SQ, trained, self.questions, self.clusters_Q, self._find_span())
 
     def _find_span(self) -> float:
         """The most by which two values can differ: 1 for a share, what was seen for others."""
@@ -91,12 +94,19 @@ class Reader:
         return CellValues(
             cell=cell,
             trained_as=self._name_training(cell),
+            questions=f"{self.study.name_questions(cell.evaluation)}/{cell.category}",
             seeds=tuple(runs),
             num_seeds_planned=len(planned),
             values_SQ=np.vstack(rows) if rows else np.empty((0, len(names))),
             clusters_Q=tuple(facts[name].cluster for name in names),
             chance=chance_of(asked) if cell.measure == "accuracy" and asked else None,
         )
+
+    def speed_of(self, cell: StudyCell) -> float | None:
+        """Samples per second of wall time, the mean over the seeds so far."""
+        planned = list_seeds(self.study, cell.arm, cell.perceiver)
+        runs = [run for seed in planned if (run := self.read(cell, seed)) is not None]
+        return mean_of([speed for run in runs if (speed := find_speed(run)) is not None])
 
     def _name_training(self, cell: StudyCell) -> str:
         names = [cell.arm] if cell.perceiver is None else [cell.perceiver, cell.arm]
@@ -105,7 +115,11 @@ class Reader:
 
 
 def _measure_run(
-    run: ScoredRun, names: Sequence[str], measure: Callable[[ScoredRow, str], float | None], *, needs_looking: bool
+    run: ScoredRun,
+    names: Sequence[str],
+    measure: Callable[[ScoredRow, ScoredRun], float | None],
+    *,
+    needs_looking: bool,
 ) -> list[float]:
     """The value of each question; NaN where there is none."""
     rows = {row.facts.sample_id: row for row in run.rows}
@@ -115,26 +129,36 @@ def _measure_run(
         row = rows.get(name)
         if row is None or row.trace.failure is not None or (needs_looking and not looks):
             return math.nan
-        found = measure(row, run.scorers[0])
+        found = measure(row, run)
         return math.nan if found is None else float(found)
 
     return [value(name) for name in names]
 
 
-def _accuracy(row: ScoredRow, scorer: str) -> float | None:
-    return float(row.verdicts[scorer].correct) if scorer in row.verdicts else None  # pyright: ignore[reportArgumentType]
+def _accuracy(row: ScoredRow, run: ScoredRun) -> float | None:
+    return row.score(run.scorers[0]) if run.scorers[0] in row.verdicts else None
 
 
-def _of_gold(measure: Callable[[ScoredRow], float]) -> Callable[[ScoredRow, str], float | None]:
+def _is_miss(miss: Miss) -> Callable[[ScoredRow, ScoredRun], float | None]:
+    """Tell whether an answer is wrong for this reason; None where that cannot be said."""
+
+    def measure(row: ScoredRow, run: ScoredRun) -> float | None:
+        found = find_miss(row, run)
+        return None if found is None else float(found == miss)
+
+    return measure
+
+
+def _of_gold(measure: Callable[[ScoredRow], float]) -> Callable[[ScoredRow, ScoredRun], float | None]:
     """A measure that needs boxes, and gold boxes to compare them with."""
     return lambda row, _: measure(row) if row.facts.gold_boxes and row.trace.perception is not None else None
 
 
-def _count_tokens(row: ScoredRow, _: str) -> float | None:
+def _count_tokens(row: ScoredRow, _: ScoredRun) -> float | None:
     return measure_cost([row]).tokens
 
 
-MEASURES: Mapping[Measure, Callable[[ScoredRow, str], float | None]] = {
+MEASURES: Mapping[Measure, Callable[[ScoredRow, ScoredRun], float | None]] = {
     "accuracy": _accuracy,
     "hit rate": _of_gold(lambda row: hits(row.trace.boxes, row.facts.gold_boxes)),
     "in crops": _of_gold(lambda row: saw_all_evidence(row.trace, row.facts.gold_boxes)),
@@ -142,12 +166,14 @@ MEASURES: Mapping[Measure, Callable[[ScoredRow, str], float | None]] = {
     "boxes": lambda row, _: None if row.trace.perception is None else len(row.trace.boxes),
     "box size": lambda row, _: mean_of([box.area for box in row.trace.boxes]),
     "tokens": _count_tokens,
+    **{miss: _is_miss(miss) for miss in MISSES},
 }
 """Each measure of a question, by the name that a study gives it; see `p2r.evaluation.metrics.Summary`.
 
-"box size" is the mean area of the boxes as a share of the image; "tokens" are those read and written for the answer.
+"box size" is the mean area of the boxes as a share of the image; "tokens" are those read and written for the answer. A
+miss is the share of questions that are answered wrong for this reason; see `p2r.evaluation.misses`.
 """
-_OF_BOXES: frozenset[Measure] = frozenset({"hit rate", "in crops", "IoU", "boxes", "box size"})
+_OF_BOXES: frozenset[Measure] = frozenset({"hit rate", "in crops", "IoU", "boxes", "box size", "spelling", "place"})
 _COUNTED: frozenset[Measure] = frozenset({"boxes", "tokens"})
-IN_POINTS: frozenset[Measure] = frozenset({"accuracy", "hit rate", "in crops"})
+IN_POINTS: frozenset[Measure] = frozenset({"accuracy", "hit rate", "in crops", *MISSES})
 """Measures that are shares of questions, and printed in per cent."""

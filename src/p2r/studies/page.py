@@ -9,6 +9,7 @@ from itertools import accumulate
 from markupsafe import Markup
 
 from p2r.errors import count_nouns
+from p2r.evaluation.compare import show_p
 from p2r.evaluation.tables import Table
 from p2r.report.kit.interval_chart import IntervalRow, draw_intervals
 from p2r.report.kit.line_chart import NUM_COLORS, AxisSpan, Curve, CurvePoint, draw_curves
@@ -17,17 +18,15 @@ from p2r.report.kit.scatter_chart import Point, draw_scatter
 from p2r.runs.training import TrainingRun, read_training_run
 from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
-from p2r.studies.costs import measure_costs, tabulate_costs
-from p2r.studies.jobs import group_trainings, list_jobs
+from p2r.studies.cells import Measure
+from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs, tabulate_weights
+from p2r.studies.jobs import group_trainings, list_jobs, show_command
+from p2r.studies.listing import list_result_tables
 from p2r.studies.measure import IN_POINTS, Reader
-from p2r.studies.study import CostChart, CurveChart, Measure, Study
-from p2r.studies.tables import (
-    list_cell_tables,
-    show_difference,
-    show_expectation,
-    tabulate_claims,
-    tabulate_objections,
-)
+from p2r.studies.shown import CostChart, CurveChart, Trend
+from p2r.studies.splits import list_shared, tabulate_splits
+from p2r.studies.study import Study
+from p2r.studies.tables import show_difference, show_expectation, tabulate_claims, tabulate_objections
 from p2r.studies.verdicts import JudgedClaim
 
 KINDS: Mapping[str, str] = {
@@ -73,10 +72,14 @@ def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim]
         "forests": list(_draw_forests(judged)),
         "claim_tables": [tabulate_claims(judged)] if judged else [],
         "objections": tabulate_objections(study, judged),
-        "tables": list_cell_tables(study, reader),
+        "tables": list_result_tables(study, reader),
+        "trends": [view for trend in study.trends if (view := _draw_trend(trend, reader)) is not None],
         "curves": [view for chart in study.curves if (view := _draw_chart(study, chart)) is not None],
         "costs": [view for chart in study.costs if (view := _draw_costs(chart, reader)) is not None],
+        "answers": [tabulate_answers(chart, reader) for chart in study.costs],
         "training": tabulate_costs(measure_costs(study)),
+        "splits": tabulate_splits(study),
+        "weights": tabulate_weights(study),
         "jobs": _tabulate_jobs(study),
     }
     return render_page("study.html.j2", page)
@@ -89,9 +92,11 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str) -> 
     lede = " ".join(filter(None, [study.says, f"Of {count_nouns(len(judged), 'claim')}: {said}." if judged else ""]))
     states = [(job, job.look()) for job in list_jobs(study)]
     num_finished = sum(progress.is_finished for _, progress in states)
-    problems = ()
+    problems = list_shared(study)
     if num_finished < len(states):
-        problems = (f"{num_finished} of {count_nouns(len(states), 'job')} are finished: every number is preliminary.",)
+        problems.append(
+            f"{num_finished} of {count_nouns(len(states), 'job')} are finished: every number is preliminary."
+        )
     return Headline(
         title=study.title,
         lede=lede,
@@ -102,7 +107,7 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str) -> 
             ("Jobs", f"{num_finished} of {len(states)}"),
         ),
         footer=f"Made by `{command}`.",
-        problems=problems,
+        problems=tuple(problems),
     )
 
 
@@ -116,9 +121,24 @@ def _view_claim(judged: JudgedClaim) -> ClaimView:
         text = (
             f"Expected {show_expectation(claim)}; found {show_difference(found.mean, measure)} ({low} to {high}) with "
             f"{seeds}{count_nouns(found.num_questions, 'question')}; "
-            f"{show_difference(found.detectable, measure).lstrip('+')} could have been seen."
+            f"{show_difference(found.detectable, measure).lstrip('+')} could have been seen. "
+            f"p {_compare_p(judged.p_value)}, after Holm {_compare_p(judged.p_corrected)}"
+            f"{_list_exact(judged)}."
         )
     return ClaimView(claim.says, claim.source, judged.verdict, text, KINDS[judged.verdict])
+
+
+def _compare_p(p: float | None) -> str:
+    shown = show_p(p or 0.0)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def _list_exact(judged: JudgedClaim) -> str:
+    """The exact test of each seed, if there is one."""
+    if not judged.seed_p_values:
+        return ""
+    each = ", ".join(f"seed {seed}: {show_p(p)}" if seed else show_p(p) for seed, p in judged.seed_p_values)
+    return f"; McNemar's exact test, {each}"
 
 
 def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[StudyChart]:
@@ -128,7 +148,7 @@ def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[StudyChart]:
         measure: Measure = each.claim.list_terms()[0][1].measure
         if (found := each.estimate) is None:
             continue
-        factor, kind = (100, "points") if measure in IN_POINTS else (1, measure)
+        factor, kind = (100.0, "points") if measure in IN_POINTS else (1.0, measure)
         row = IntervalRow(
             each.claim.name, factor * found.mean, factor * found.interval.low, factor * found.interval.high,
             KINDS[each.verdict],
@@ -137,6 +157,28 @@ def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[StudyChart]:
     for kind, rows in kinds.items():
         title = "Differences, in points" if kind == "points" else f"Differences of {kind}"
         yield StudyChart(title, "with 95% intervals over seeds and questions", draw_intervals(rows, title))
+
+
+def _draw_trend(trend: Trend, reader: Reader) -> StudyChart | None:
+    """The rows of a trend as lines with intervals; None while nothing has been measured."""
+    curves: list[Curve] = []
+    for color, (line, row) in enumerate(zip(trend.rows, trend.list_cells(), strict=True)):
+        values = [reader.values_of(cell) for cell in row]
+        factor = 100 if row[0].measure in IN_POINTS else 1
+        points = [
+            CurvePoint(x, *(factor * each for each in (found.mean, found.interval.low, found.interval.high)))
+            for x, each in enumerate(values, start=1)
+            if each.is_known and (found := estimate([each.as_part(1.0)])) is not None
+        ]
+        if points:
+            curves.append(Curve(line.name, color % NUM_COLORS, points, has_dots=True))
+    if not curves:
+        return None
+    span = [AxisSpan("", 1, len(trend.points))]
+    names = [line.name for line in trend.rows]
+    return StudyChart(
+        trend.title, "", draw_curves(curves, span, trend.title, from_zero=False, x_label=trend.x_label), names
+    )
 
 
 def _draw_chart(study: Study, chart: CurveChart) -> StudyChart | None:
@@ -208,7 +250,7 @@ def _tabulate_jobs(study: Study) -> Table:
         progress = job.look()
         total = "?" if progress.total is None else str(progress.total)
         state = "finished" if progress.is_finished else "begun" if progress.done else "not begun"
-        rows.append((job.name, state, f"{progress.done} of {total}", f"p2r {' '.join(job.command)}"))
+        rows.append((job.name, state, f"{progress.done} of {total}", show_command(job)))
     return Table(
         title="Jobs, with the commands that they are", columns=("job", "state", "done", "command"), rows=tuple(rows)
     )

@@ -195,7 +195,7 @@ class _Scheduler:
     def _start(self, state: JobState) -> _Running:
         job, folder = state.job, self._study.out
         state.num_tries += 1
-        command = [sys.executable, "-m", "p2r", *job.command]
+        command = [sys.executable, "-m", job.module, *job.command]
         env = {**os.environ, "OMP_NUM_THREADS": str(self._study.threads)}
         with explain_write_errors(folder), log_of(folder, job).open("ab") as output:
             process = keeper.start(_record_of(folder, job), command, output, env)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, model_validator
 
 from p2r.config import Recipe, change_table, explain_settings, load_recipe, read_table
 from p2r.errors import ConfigError
-from p2r.modes import Mode
+from p2r.evaluation.misses import MISSES
+from p2r.studies.cells import StudyCell
+from p2r.studies.claims import Objection, StudyClaim
+from p2r.studies.shown import CostChart, CurveChart, GainTable, StudyTable, Trend
+from p2r.studies.splits import check_splits
 from p2r.types import Frozen
 
+FILES_FOLDER = "files"
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-Measure = Literal["accuracy", "hit rate", "in crops", "IoU", "boxes", "box size", "tokens"]
-Expectation = Literal["more", "less", "alike"]
+_FILES_NAME = re.compile(r"\{files\.([^}]*)\}")
 
 
 class Arm(Frozen):
@@ -29,7 +32,8 @@ class Arm(Frozen):
     says: what it is, in a few words.
     checkpoint: a model as in `load_model`; nothing is trained, so it has no seeds.
     recipe: the name of a recipe or the path of its file, from the study's folder.
-    set: settings of the recipe, as "a.b=c".
+    set: settings of the recipe, as "a.b=c"; "{files.NAME}" stands for the folder of an entry of `files`.
+    quick: further settings of `--quick`.
     start: an arm whose checkpoint of the same seed it starts from; the recipe's model.source when None.
     of, phase: the checkpoint that this phase of this arm leaves, such as "0-perceiver"; nothing more is trained.
     seeds: the study's when None.
@@ -40,6 +44,7 @@ class Arm(Frozen):
     checkpoint: str | None = None
     recipe: str | None = None
     set: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
     start: str | None = None
     of: str | None = None
     phase: str | None = None
@@ -53,8 +58,8 @@ class Arm(Frozen):
             raise ValueError(f"it must have one of checkpoint, recipe and of, not {', '.join(given) or 'none'}")
         if (self.of is None) != (self.phase is None):
             raise ValueError('of and phase go together: an arm, and a phase of it such as "0-perceiver"')
-        if self.recipe is None and (self.set or self.start or self.num_processes > 1):
-            raise ValueError("set, start and num_processes belong to an arm with a recipe")
+        if self.recipe is None and (self.set or self.quick or self.start or self.num_processes > 1):
+            raise ValueError("set, quick, start and num_processes belong to an arm with a recipe")
         if self.recipe is None and self.seeds is not None:
             raise ValueError("seeds belong to an arm with a recipe")
         return self
@@ -78,133 +83,24 @@ class QuestionSet(Frozen):
     num_at_once: PositiveInt = 16
     max_pixels: PositiveInt | None = None
 
-
-class PartialCell(Frozen):
-    """A cell of which the rest is said elsewhere: by the table's row, its column, or its claim."""
-
-    evaluation: str | None = None
-    arm: str | None = None
-    perceiver: str | None = None
-    mode: Mode | None = None
-    measure: Measure | None = None
-    category: str | None = None
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Return what the questions depend on, and not how they are asked."""
+        return self.benchmark, self.num, self.seed, self.split, self.boxes, self.images
 
 
-class StudyCell(Frozen):
-    """One mean: what is measured, when who is asked which questions how.
+class MadeFiles(Frozen):
+    """Rows that arms are trained on and that a script makes: an entry of `files`.
 
-    arm: answers, and says where to look.
-    perceiver: an arm that says where to look in place of `arm`.
-    category: only questions of this category; all when "".
+    module: what `python -m` runs, in the current folder; it gets `--out FOLDER` besides.
+    args, quick: its other arguments, and those of `--quick`.
+    last: the file that it writes last: the rows are there when this is.
     """
 
-    evaluation: str
-    arm: str
-    perceiver: str | None = None
-    mode: Mode = "p2r"
-    measure: Measure = "accuracy"
-    category: str = ""
-
-
-class StudyClaim(Frozen):
-    """A statement about the world, made before the runs.
-
-    says: the statement, as a sentence.
-    source: where it comes from, such as "Figure 5".
-    plus, minus: the cells that are added and taken off; the sum is divided by `per`.
-    expects: "more": the result is above `margin`; "less": below -margin; "alike": between -margin and margin.
-    margin: in the measure's own unit, where 0.01 is one point of accuracy.
-    """
-
-    name: str
-    says: str
-    source: str = ""
-    evaluation: str | None = None
-    mode: Mode | None = None
-    measure: Measure | None = None
-    category: str | None = None
-    plus: tuple[PartialCell, ...] = Field(min_length=1)
-    minus: tuple[PartialCell, ...] = ()
-    per: PositiveFloat = 1.0
-    expects: Expectation = "more"
-    margin: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _can_be_alike(self) -> StudyClaim:
-        if self.expects == "alike" and not self.margin:
-            raise ValueError('expects = "alike" needs a margin: nothing is ever shown to be exactly alike')
-        return self
-
-    def list_terms(self) -> list[tuple[float, StudyCell]]:
-        """The cells with their weights."""
-        own = PartialCell(evaluation=self.evaluation, mode=self.mode, measure=self.measure, category=self.category)
-        where = f"claim {self.name!r}"
-        return [(1 / self.per, fill_cell(where, own, each)) for each in self.plus] + [
-            (-1 / self.per, fill_cell(where, own, each)) for each in self.minus
-        ]
-
-
-class Line(PartialCell):
-    """A row or a column of a table: its name, and what it says about its cells."""
-
-    name: str
-
-
-class PaperTable(Frozen):
-    """The paper's own table, where it measures the same thing: texts, laid out as they are there."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    @model_validator(mode="after")
-    def _is_a_rectangle(self) -> PaperTable:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(f"the row {row[:1]} has another number of cells than the columns {self.columns}")
-        return self
-
-
-class StudyTable(PartialCell):
-    """A table of cells, laid out as one of the paper's. note: a sentence below it."""
-
-    title: str
-    rows: tuple[Line, ...] = Field(min_length=1)
-    columns: tuple[Line, ...] = Field(min_length=1)
-    note: str = ""
-    paper: PaperTable | None = None
-
-    def list_cells(self) -> list[list[StudyCell]]:
-        """The cells, row by row."""
-        where = f"table {self.title!r}"
-        return [[fill_cell(where, self, row, column) for column in self.columns] for row in self.rows]
-
-
-class CurveChart(Frozen):
-    """A metric of the probe over the steps of some arms.
-
-    metric: of `p2r.runs.training_log.Probe` or `Step`, such as "hit_rate".
-    """
-
-    title: str
-    metric: str
-    arms: tuple[str, ...] = Field(min_length=1)
-
-
-class CostChart(PartialCell):
-    """Accuracy against the tokens of an answer. points: who is asked how."""
-
-    title: str
-    points: tuple[Line, ...] = Field(min_length=1)
-
-    def list_cells(self) -> list[StudyCell]:
-        return [fill_cell(f"chart {self.title!r}", self, point) for point in self.points]
-
-
-class Objection(Frozen):
-    """Something that a reader of the paper has doubted, and the claims that answer it."""
-
-    says: str
-    claims: tuple[str, ...] = Field(min_length=1)
+    module: str
+    last: str
+    args: tuple[str, ...] = ()
+    quick: tuple[str, ...] | None = None
 
 
 class Quick(Frozen):
@@ -220,18 +116,23 @@ class Study(Frozen):
     """A study, as `p2r study` reads it.
 
     out: the folder of everything that it makes.
+    chosen_on: what was chosen before the study, and by which seeds: sentences for the page.
     threads: of the processor for each job. The same number gives the same weights to the bit.
     """
 
     title: str
     out: Path
     says: str = ""
+    chosen_on: str = ""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     threads: PositiveInt = 1
+    files: Mapping[str, MadeFiles] = {}
     arms: Mapping[str, Arm] = Field(min_length=1)
     evaluations: Mapping[str, QuestionSet] = Field(min_length=1)
     claims: tuple[StudyClaim, ...] = ()
     tables: tuple[StudyTable, ...] = ()
+    gains: tuple[GainTable, ...] = ()
+    trends: tuple[Trend, ...] = ()
     curves: tuple[CurveChart, ...] = ()
     costs: tuple[CostChart, ...] = ()
     objections: tuple[Objection, ...] = ()
@@ -240,7 +141,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
-        for name in (*self.arms, *self.evaluations):
+        for name in (*self.arms, *self.evaluations, *self.files):
             if not _FOLDER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} cannot be the name of a folder: use letters, digits, - and _")
         for name, arm in self.arms.items():
@@ -312,6 +213,12 @@ class Study(Frozen):
         for table in self.tables:
             for row in table.list_cells():
                 yield from row
+        for gains in self.gains:
+            for pair in gains.list_cells():
+                yield from (cell.model_copy(update={"measure": miss}) for miss in MISSES for cell in pair)
+        for trend in self.trends:
+            for row in trend.list_cells():
+                yield from row
         for chart in self.costs:
             yield from chart.list_cells()
 
@@ -333,8 +240,25 @@ class Study(Frozen):
 
     def list_changes(self, arm: str, seed: int, out: Path, source: str | None) -> list[str]:
         """The settings of an arm's recipe, as "a.b=c"."""
-        changes = [*self.arms[arm].set, f"seed={seed}", f"out={out}"]
+        own = [_FILES_NAME.sub(lambda found: str(self.find_files(found[1])), each) for each in self.arms[arm].set]
+        changes = [*own, f"seed={seed}", f"out={out}"]
         return changes if source is None else [*changes, f"model.source={source}"]
+
+    def find_files(self, name: str) -> Path:
+        """The folder of an entry of `files`. Raises ConfigError when there is none."""
+        if name not in self.files:
+            known = f"there are {', '.join(self.files)}" if self.files else f"make a table [files.{name}]"
+            raise ConfigError(f"{{files.{name}}} stands for files that the study does not make", hint=known)
+        return self.out / FILES_FOLDER / name
+
+    def list_files(self, arm: str) -> list[str]:
+        """The entries of `files` that an arm is trained on."""
+        return [name for each in self.arms[arm].set for name in _FILES_NAME.findall(each)]
+
+    def name_questions(self, evaluation: str) -> str:
+        """A name that evaluations share whose questions are the same, however they are asked."""
+        own = self.evaluations[evaluation].identity
+        return next(name for name, each in self.evaluations.items() if each.identity == own)
 
     def make_quick(self) -> Study:
         """The study with what `quick` changes, in a folder of its own."""
@@ -344,7 +268,12 @@ class Study(Frozen):
             for name, each in self.evaluations.items()
         }
         out = self.out.with_name(f"{self.out.name}-quick")
-        made = self.model_copy(update={"arms": arms, "evaluations": fewer, "seeds": self.quick.seeds, "out": out})
+        files = {
+            name: each if each.quick is None else each.model_copy(update={"args": each.quick})
+            for name, each in self.files.items()
+        }
+        update = {"arms": arms, "evaluations": fewer, "files": files, "seeds": self.quick.seeds, "out": out}
+        made = self.model_copy(update=update)
         return made.read_from(self._folder)
 
     def _make_quick_arm(self, name: str) -> Arm:
@@ -353,22 +282,7 @@ class Study(Frozen):
             return arm
         num_phases = len(self.recipe_of(name, 0, self.out, None).schedule)
         shorter = [f"schedule.{place}.steps={self.quick.steps}" for place in range(num_phases)]
-        return arm.model_copy(update={"set": (*arm.set, *shorter, *self.quick.set), "seeds": None})
-
-
-def fill_cell(where: str, *parts: PartialCell) -> StudyCell:
-    """Join the parts of a cell; the later ones count.
-
-    Raises:
-        ValueError: nobody says who is asked, or what.
-    """
-    given: dict[str, object] = {}
-    for part in parts:
-        given |= {name: value for name in StudyCell.model_fields if (value := getattr(part, name)) is not None}
-    for name in ("evaluation", "arm"):
-        if name not in given:
-            raise ValueError(f"{where} has a cell without {name}: say it there, or in its row or column")
-    return StudyCell.model_validate(given)
+        return arm.model_copy(update={"set": (*arm.set, *shorter, *self.quick.set, *arm.quick), "seeds": None})
 
 
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
@@ -403,4 +317,5 @@ def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
         if arm.of is not None and arm.phase not in phases[arm.of]:
             known = ", ".join(phases[arm.of])
             raise ConfigError(f"arm {name}: {arm.of} has no phase {arm.phase!r}", hint=f"it has {known}")
+    check_splits(study)
     return study

@@ -9,19 +9,12 @@ from p2r.errors import count_nouns
 from p2r.evaluation.compare import show_p
 from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.statistics import estimate
-from p2r.studies.costs import measure_costs, tabulate_costs
+from p2r.studies.cells import Measure
+from p2r.studies.claims import StudyClaim
 from p2r.studies.measure import IN_POINTS, CellValues, Reader
-from p2r.studies.study import Measure, Study, StudyClaim, StudyTable
+from p2r.studies.shown import PaperTable, StudyTable
+from p2r.studies.study import Study
 from p2r.studies.verdicts import JudgedClaim
-
-
-def list_tables(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> list[Table]:
-    """Every table of a study, the claims first."""
-    tables = [tabulate_claims(judged)] if judged else []
-    tables += list_cell_tables(study, reader)
-    if study.objections:
-        tables.append(tabulate_objections(study, judged))
-    return [*tables, tabulate_costs(measure_costs(study))]
 
 
 def list_cell_tables(study: Study, reader: Reader) -> list[Table]:
@@ -29,9 +22,13 @@ def list_cell_tables(study: Study, reader: Reader) -> list[Table]:
     tables: list[Table] = []
     for each in study.tables:
         tables.append(tabulate_cells(each, reader))
-        if each.paper is not None:
-            tables.append(Table(title=f"{each.title}: the paper", columns=each.paper.columns, rows=each.paper.rows))
+        tables += tabulate_paper(each.title, each.paper)
     return tables
+
+
+def tabulate_paper(title: str, paper: PaperTable | None) -> list[Table]:
+    """The paper's own table; [] where there is none."""
+    return [] if paper is None else [Table(title=f"{title}: the paper", columns=paper.columns, rows=paper.rows)]
 
 
 def tabulate_claims(judged: Sequence[JudgedClaim]) -> Table:
@@ -84,7 +81,7 @@ def tabulate_cells(table: StudyTable, reader: Reader) -> Table:
     chances = {f"{100 * each.chance:.1f}%" for each in cells if each.chance is not None}
     notes = [table.note] if table.note else []
     notes.append("Each cell: the mean, and its 95% interval over seeds and questions.")
-    notes.append(_describe_sizes(cells))
+    notes.append(describe_sizes(cells))
     if chances:
         notes.append(f"Guessing reaches {' to '.join(sorted(chances)[:: max(1, len(chances) - 1)])}.")
     if num_failed := sum(each.num_failed for each in cells if each.cell.measure == "accuracy"):
@@ -97,7 +94,7 @@ def tabulate_cells(table: StudyTable, reader: Reader) -> Table:
     )
 
 
-def _describe_sizes(cells: Sequence[CellValues]) -> str:
+def describe_sizes(cells: Sequence[CellValues]) -> str:
     """Say how many questions and seeds the cells have."""
     if not any(each.seeds for each in cells):
         return "Nothing has been measured yet."

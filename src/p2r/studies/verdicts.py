@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2r.statistics import Estimate, correct_holm, estimate, permute_clusters
+from p2r.studies.claims import StudyClaim
 from p2r.studies.measure import CellValues, Reader
-from p2r.studies.study import Study, StudyClaim
+from p2r.studies.study import Study
 
 ALPHA = 0.05
 
@@ -104,8 +105,7 @@ def _test_seeds(claim: StudyClaim, values: Sequence[CellValues]) -> tuple[tuple[
     if len(claim.plus) != 1 or len(claim.minus) != 1 or not all(each.is_known for each in values):
         return ()
     after, before = values
-    same = after.cell.evaluation == before.cell.evaluation and after.cell.category == before.cell.category
-    if not same or {after.cell.measure, before.cell.measure} != {"accuracy"}:
+    if after.questions != before.questions or {after.cell.measure, before.cell.measure} != {"accuracy"}:
         return ()
     tested: list[tuple[str, float]] = []
     for seed in dict.fromkeys((*after.seeds, *before.seeds)):

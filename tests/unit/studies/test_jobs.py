@@ -9,7 +9,7 @@ import pytest
 from p2r.errors import StorageError
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.jobs import AskJob, TrainJob, list_askings, list_jobs, list_trainings
+from p2r.studies.jobs import AskJob, FilesJob, TrainJob, list_askings, list_jobs, list_trainings, show_command
 from tests.fakes.studies import make_study, write_answers
 
 PAIRS = """
@@ -112,6 +112,50 @@ def test_questions_that_failed_are_not_finished(tmp_path: Path) -> None:
     assert (job.look().done, job.look().num_failed, job.look().is_finished) == (3, 1, False)
     write_answers(study, "both", 0, [True, False])
     assert jobs["fresh/both/seed-0"].look().is_finished
+
+
+FILES = """
+[files.rows]
+module = "recipes.pebr_r1.captions"
+last = "held_out.jsonl"
+args = ["--train", "9"]
+
+[files.unused]
+module = "recipes.pebr_r1.captions"
+last = "held_out.jsonl"
+
+[arms.later]
+recipe = "nano"
+set = ["data.source={files.rows}/train.jsonl", "probe.source={files.rows}/held_out.jsonl"]
+start = "both"
+
+[[tables]]
+title = "x"
+evaluation = "fresh"
+rows = [{ name = "later", arm = "later" }]
+columns = [{ name = "accuracy" }]
+"""
+
+
+def test_files_that_an_arm_is_trained_on_are_made_first(tmp_path: Path) -> None:
+    study = make_study(tmp_path, FILES)
+    made, *others = list_jobs(study)
+    folder = tmp_path / "out/files/rows"
+    assert isinstance(made, FilesJob)
+    assert (made.name, made.module, made.command) == (
+        "files/rows", "recipes.pebr_r1.captions", ["--train", "9", "--out", str(folder)],
+    )  # fmt: skip
+    assert show_command(made) == f"python -m recipes.pebr_r1.captions --train 9 --out {folder}"
+    needs = {job.name: job.needs for job in others}
+    assert needs["later/seed-1"] == ("both/seed-1", "files/rows")
+    assert needs["both/seed-1"] == ()
+    assert not made.look().is_finished
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").touch()
+    assert not made.look().is_finished
+    (folder / "held_out.jsonl").touch()
+    assert made.look().is_finished
+    assert show_command(others[0]).startswith("p2r train nano --set data.num_rows=64 --set seed=0 ")
 
 
 def begin(job: TrainJob) -> None:

@@ -34,6 +34,7 @@ class FakeJob:
     needs: tuple[str, ...] = ()
     works: bool = True
     num_looks: int = 0
+    module: str = "p2r"
     order: list[str] = field(default_factory=list[str])
 
     def look(self) -> Progress:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import ConfigError
-from p2r.studies.study import StudyCell, load_study
+from p2r.studies.cells import StudyCell
+from p2r.studies.study import load_study
 from tests.fakes.studies import make_study
 
 
@@ -57,6 +58,42 @@ def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own
     assert quick.folder == study.folder
 
 
+def test_an_arm_may_change_more_for_the_quick_version(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=['arms.both.quick=["iterations=2", "data.num_rows=5"]'])
+    assert len(study.recipe_of("both", 0, Path("x"), None).phases()) == 2
+    recipe = study.make_quick().recipe_of("both", 0, Path("x"), None)
+    assert len(recipe.phases()) == 4
+    assert recipe.data.num_rows == 5
+
+
+FILES = """
+[files.rows]
+module = "recipes.pebr_r1.captions"
+last = "held_out.jsonl"
+args = ["--train", "9"]
+quick = ["--train", "3"]
+"""
+
+
+def test_settings_name_the_folder_of_files_that_a_script_makes(tmp_path: Path) -> None:
+    study = make_study(tmp_path, FILES, changes=['arms.both.set=["data.source={files.rows}/train.jsonl"]'])
+    assert study.recipe_of("both", 0, Path("x"), None).data.source == f"{tmp_path}/out/files/rows/train.jsonl"
+    assert study.list_files("both") == ["rows"]
+    assert study.list_files("start") == []
+    quick = study.make_quick()
+    assert quick.recipe_of("both", 0, Path("x"), None).data.source == f"{tmp_path}/out-quick/files/rows/train.jsonl"
+    assert (study.files["rows"].args, quick.files["rows"].args) == (("--train", "9"), ("--train", "3"))
+
+
+def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> None:
+    more = "".join(
+        f'[evaluations.{name}]\nbenchmark = "needles"\nnum = {num}\nseed = 9000\nprompts = "paper"\n'
+        for name, num in (("reworded", 40), ("fewer", 30))
+    )
+    study = make_study(tmp_path, more)
+    assert [study.name_questions(name) for name in study.evaluations] == ["fresh", "fresh", "fewer"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -95,6 +132,9 @@ def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own
             "has another number of cells than the columns",
         ),
         ("[arms.'../up']\ncheckpoint='nano'\n", "'../up' cannot be the name of a folder"),
+        ("[files.'../up']\nmodule='x'\nlast='y'\n", "'../up' cannot be the name of a folder"),
+        ("[arms.odd]\nrecipe='nano'\nset=['data.source={files.odd}/x']\n", "arm odd: {files.odd} stands for files"),
+        ("[arms.odd]\ncheckpoint='nano'\nquick=['seed=1']\n", "belong to an arm with a recipe"),
         ("nonsense\n", "is not TOML"),
     ],
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from p2r.studies.listing import list_tables
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study
-from p2r.studies.tables import list_tables, show_difference, tabulate_cells, tabulate_claims
+from p2r.studies.tables import show_difference, tabulate_cells, tabulate_claims
 from p2r.studies.verdicts import judge_claims
 from tests.fakes.studies import make_study, write_answers
 
@@ -57,9 +59,10 @@ def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> 
     reader = Reader(study)
     tables = list_tables(study, reader, judge_claims(study, reader))
     assert [table.title for table in tables] == [
-        "Claims", "Table 3 in miniature", "Table 3 in miniature: the paper", "Objections", "What each arm cost",
+        "Claims", "Objections", "Table 3 in miniature", "Table 3 in miniature: the paper", "Accuracy against tokens",
+        "What each arm cost", "Which questions, by which seed", "Weights",
     ]  # fmt: skip
-    table = tables[1]
+    table = tables[2]
     assert table.columns == ("", "accuracy", "IoU", "tokens")
     [base, trained] = table.rows
     assert base[:3] == ("base", "50.0% [34.5, 65.5]", "1.000 [0.934, 1.066]") or base[1].startswith("50.0% [3")
@@ -70,8 +73,8 @@ def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> 
     assert "n is 40; trained arms have 2 seeds; 3 cells lack some seed so far." in notes
     assert "Guessing reaches 50.0%." in notes
     assert "2 answers failed, and are neither right nor wrong." in notes
-    assert tables[2].rows == (("base", "89.0"), ("full", "93.2"))
-    assert tables[3].rows == (("It may be luck.", "Training raises accuracy.", "holds"),)
+    assert tables[3].rows == (("base", "89.0"), ("full", "93.2"))
+    assert tables[1].rows == (("It may be luck.", "Training raises accuracy.", "holds"),)
 
 
 def test_a_claim_shows_what_was_expected_found_and_could_have_been_seen(study: Study) -> None:
@@ -98,8 +101,11 @@ def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
     for part in (
         "Does it help?", "Of 1 claim: 1 holds.", "Training raises accuracy.", "Table 3 in miniature", "It may be luck.",
         "<code>p2r study x.toml --page-only</code>", "two looks", "p2r train nano", "more than 0; found +42.3",
+        'href="#splits"', 'href="#repeat"', "Arms are trained with the seeds 0, 1, 2.",
     ):  # fmt: skip
         assert part in html, part
+    tests = r"could have been seen\. p (&lt;|= )0\.\d{4}, after Holm (&lt;|= )0\.\d{4}; McNemar&#39;s exact test, "
+    assert re.search(tests + r"seed 0: (&lt;)?0\.\d{4}, seed 1: (&lt;)?0\.\d{4}\.", html)
     assert "every number is preliminary" in html
     assert html.count("<svg") == 2
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2r.studies.cells import StudyCell
 from p2r.studies.measure import Reader
-from p2r.studies.study import Study, StudyCell
+from p2r.studies.study import Study
 from p2r.studies.verdicts import JudgedClaim, judge_claims
 from p2r.types import Box
 from tests.fakes.studies import make_study, write_answers
@@ -130,6 +131,30 @@ per = 2
     assert judge(study)["interaction"].seed_p_values == ()
 
 
+def test_cells_with_the_same_questions_are_paired_in_whatever_words_they_are_asked(tmp_path: Path) -> None:
+    more = """
+[evaluations.reworded]
+benchmark = "needles"
+num = 40
+seed = 9000
+prompts = "paper"
+
+[[claims]]
+name = "wording"
+says = "It does not hang on the wording."
+plus = [{ arm = "both", evaluation = "reworded" }]
+minus = [{ arm = "both", evaluation = "fresh" }]
+"""
+    study = make_study(tmp_path, more)
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, some(0.6, seed))
+        write_answers(study, "both", seed, some(0.7, seed), evaluation="reworded")
+    judged = judge(study)["wording"]
+    assert judged.estimate is not None
+    assert judged.estimate.num_questions == NUM, "the same questions count once"
+    assert len(judged.seed_p_values) == 3
+
+
 def test_failed_questions_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, None, False, True])
@@ -154,6 +179,9 @@ def test_measures_of_boxes_and_tokens(tmp_path: Path) -> None:
     assert values("in crops") == [1.0, 0.0]
     assert values("IoU") == [1.0, 0.0]
     assert values("boxes") == [1.0, 2.0]
+    assert [values(miss) for miss in ("format", "spelling", "place", "reading")] == [[0, 0], [0, 0], [0, 1], [0, 0]]
+    assert values("reading", "direct") == [0.0, 1.0]
+    assert np.isnan(values("place", "direct")).all(), "a mode that does not look is in no wrong place"
     assert values("box size") == pytest.approx([0.04, 0.09])
     assert values("tokens") == [100.0, 100.0]
     assert np.isnan(values("hit rate", "direct")).all(), "a mode that does not look has no hits"

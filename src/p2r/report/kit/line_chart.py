@@ -54,7 +54,9 @@ class AxisSpan:
     end: float
 
 
-def draw_curves(curves: Sequence[Curve], parts: Sequence[AxisSpan], label: str, *, from_zero: bool) -> Markup:
+def draw_curves(
+    curves: Sequence[Curve], parts: Sequence[AxisSpan], label: str, *, from_zero: bool, x_label: str = "steps"
+) -> Markup:
     """Draw curves in one frame.
 
     Args:
@@ -80,7 +82,7 @@ def draw_curves(curves: Sequence[Curve], parts: Sequence[AxisSpan], label: str, 
     for tick in find_even_ticks(begin, end):
         if begin <= tick <= end and tick == round(tick):
             drawn.append(write_text(at_x(tick), HEIGHT - BOTTOM + 16, show_tick(tick), "tick middle"))
-    drawn.append(write_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "steps", "label middle"))
+    drawn.append(write_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_label, "label middle"))
     for part in parts:
         if part is not parts[0]:
             drawn.append(Markup('<path class="between" d="M{} {}V{}"/>').format(

@@ -1,0 +1,100 @@
+"""What arms and answers cost, and the hashes by which an arm is known again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2r.runs.store import RECIPE_FILE
+from p2r.runs.training import METRICS_FILE
+from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_weights
+from p2r.studies.jobs import TrainJob, list_trainings
+from p2r.studies.measure import Reader
+from p2r.studies.run import SESSIONS_FILE
+from tests.fakes.studies import make_study, write_answers
+
+CHART = """
+[[costs]]
+title = "Cost"
+evaluation = "fresh"
+points = [{ name = "one look", arm = "start", mode = "direct" }, { name = "trained", arm = "first" }]
+"""
+
+
+def train(job: TrainJob, num_steps: int = 2) -> None:
+    """Leave a finished run of so many steps a phase, each of a second and of 10 rollouts."""
+    job.folder.mkdir(parents=True)
+    (job.folder / RECIPE_FILE).write_text(job.recipe.model_dump_json(), encoding="utf-8")
+    rows = [
+        {"phase": phase.name, "step": step, "num_rollouts": 10, "num_generated_tokens": 100, "timing": {"seconds": 1}}
+        for phase in job.recipe.phases()
+        for step in range(1, num_steps + 1)
+    ]
+    (job.folder / METRICS_FILE).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    for phase in job.recipe.phases():
+        (job.folder / phase.name).mkdir()
+        (job.folder / phase.name / "model.safetensors").write_bytes(f"{phase.name} {job.seed}".encode())
+
+
+def test_a_phase_costs_what_its_arm_needed_until_then(tmp_path: Path) -> None:
+    study = make_study(tmp_path, CHART)
+    for job in list_trainings(study)[:2]:
+        train(job)
+    session = {"job": "both/seed-0", "started": "x", "wall_s": 100, "processor_s": 80, "exit_code": 0}
+    (study.out / SESSIONS_FILE).write_text(json.dumps(session) + "\n", encoding="utf-8")
+    [both, first] = measure_costs(study)
+    assert (both.arm, both.num_seeds, both.num_planned, both.num_steps, both.num_rollouts) == ("both", 2, 3, 4, 40)
+    assert (first.arm, first.num_seeds, first.num_steps, first.num_rollouts) == ("first", 2, 2, 20)
+    assert (both.num_generated_tokens, first.num_generated_tokens) == (400, 200)
+    assert (both.processor_s, first.processor_s) == (80, 40)
+
+
+def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["threads=3"])
+    assert tabulate_weights(study).rows == (("-", "-", "-"),)
+    jobs = list_trainings(study)
+    for job in jobs[:2]:
+        train(job)
+    table = tabulate_weights(study)
+    assert [row[0] for row in table.rows] == ["both/seed-0", "both/seed-1"]
+    assert all(len(row[1]) == 16 for row in table.rows)
+    assert table.rows[0][1] != table.rows[1][1]
+    assert table.rows[1][2].startswith("p2r train nano --set data.num_rows=64 --set seed=1 --set out=")
+    assert "--resume" not in table.rows[1][2]
+    assert "OMP_NUM_THREADS=3" in table.notes[0]
+    before = table.rows[0][1]
+    (jobs[0].folder / jobs[0].recipe.phases()[0].name / "model.safetensors").write_bytes(
+        b"the first phase is not asked"
+    )
+    assert tabulate_weights(study).rows[0][1] == before
+    (jobs[0].folder / jobs[0].recipe.phases()[-1].name / "model.safetensors").write_bytes(b"other")
+    assert tabulate_weights(study).rows[0][1] != before
+
+
+def test_an_answer_costs_tokens_and_time(tmp_path: Path) -> None:
+    study = make_study(tmp_path, CHART)
+    write_answers(study, "start", None, [True, False], mode="direct")
+    folder = next((study.out / "answers").rglob("direct"))
+    clock = [{"started": "a", "seconds": 4.0, "num_asked": 2}]
+    (folder / "clock.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in clock), encoding="utf-8")
+    for seed in (0, 1):
+        write_answers(study, "first", seed, [True, True], num_tokens=300)
+    table = tabulate_answers(study.costs[0], Reader(study))
+    assert table.columns == ("", "accuracy", "tokens", "samples/s")
+    [one, trained] = table.rows
+    assert one[0] == "one look" and one[1].startswith("50.0% [") and one[2].startswith("100 [") and one[3] == "0.50"
+    assert trained[2].startswith("300 [") and trained[3] == "-"
+
+
+@pytest.mark.parametrize("seeds", [(2.0,), (1.0, 3.0)])
+def test_speed_is_the_mean_of_the_seeds(tmp_path: Path, seeds: tuple[float, ...]) -> None:
+    study = make_study(tmp_path, CHART)
+    for seed, seconds in enumerate(seeds):
+        write_answers(study, "first", seed, [True, True])
+        folder = study.out / f"answers/fresh/first/seed-{seed}/needles/p2r"
+        row = {"started": "a", "seconds": seconds, "num_asked": 2}
+        (folder / "clock.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    shown = tabulate_answers(study.costs[0], Reader(study)).rows[1][3]
+    assert shown == f"{sum(2 / each for each in seeds) / len(seeds):.2f}"
