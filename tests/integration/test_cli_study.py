@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from p2r.models.checkpoint import fingerprint_weights
 from tests.fakes.processes import heed_ctrl_c
 
 pytestmark = pytest.mark.slow
@@ -140,6 +142,18 @@ def read_steps(folder: Path) -> list[object]:
 
 def read_claims(folder: Path) -> object:
     return json.loads((folder / "out/tables.json").read_text(encoding="utf-8"))["tables"][0]
+
+
+def test_the_command_beside_a_hash_repeats_an_arm_to_the_bit(whole: Path, tmp_path: Path) -> None:
+    tables = json.loads((whole / "out/tables.json").read_text(encoding="utf-8"))["tables"]
+    [(name, digest, command)] = next(table["rows"] for table in tables if table["title"] == "Weights")
+    assert name == "both/seed-0"
+    program, *args = shlex.split(command)
+    assert program == "p2r"
+    again = [f"out={tmp_path}/again" if arg.startswith("out=") else arg for arg in args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "p2r", *again], check=True, capture_output=True, env=environment)
+    assert fingerprint_weights(tmp_path / "again/0-perceiver") == digest
 
 
 def test_a_finished_study_takes_another_seed_without_repeating_what_is_there(whole: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from p2r.studies.jobs import list_askings, list_trainings
+from p2r.studies.jobs import list_askings, list_files, list_trainings
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study, load_study
+from recipes.pebr_r1 import captions
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "study"
 STUDIES = sorted(FOLDER.glob("*.toml"))
@@ -76,7 +81,7 @@ def test_controls_have_as_many_steps_and_rollouts_as_the_arm_that_they_control(t
         return steps, sum(rollouts)
 
     assert count("single_stage") == count("joint") == count("alternating") == count("swapped") == count("pra_grpo")
-    assert count("three_text_only") == count("three_iterations")
+    assert count("text_only") == count("three_iterations")
     assert count("two_text_only") == count("two_iterations")
     assert count("dapo_perceiver") == count("perceiver")
 
@@ -85,6 +90,27 @@ def test_controls_have_as_many_steps_and_rollouts_as_the_arm_that_they_control(t
         return sum((phase.steps or 0) * phase.prompts_per_step * phase.rollout.group_size for phase in phases)
 
     assert count_rewarded("pebr_r1") == count_rewarded("pebr_swapped") == count_rewarded("pebr_pra_grpo")
+
+
+def test_the_scripts_that_make_rows_take_their_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = move(load_study(MINIATURE), tmp_path)
+    written: list[str] = []
+
+    def note(_: Path, name: str, __: object) -> str:
+        written.append(f"{name}.jsonl")
+        return name
+
+    def skip(*_: object, **__: object) -> Iterator[str]:
+        return iter(())
+
+    monkeypatch.setattr(captions, "write_file", note)
+    monkeypatch.setattr(captions.multiprocessing, "Pool", lambda: nullcontext(SimpleNamespace(imap=skip)))
+    for version in (study, study.make_quick()):
+        [job] = list_files(version)
+        assert job.module == captions.__name__
+        monkeypatch.setattr(sys, "argv", ["captions", *job.command])
+        captions.main()
+        assert written.pop() == job.last
 
 
 def find_cells(study: Study, evaluation: str) -> set[tuple[str, str | None, str]]:

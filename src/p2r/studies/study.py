@@ -6,6 +6,7 @@ Only what a claim, a table or a chart needs is asked. So there is no list of eva
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -236,7 +237,7 @@ class Study(Frozen):
         named = self.arms[arm].recipe
         assert named is not None, f"the arm {arm!r} is not trained"
         path = self.folder / named
-        return str(path) if path.is_file() else named
+        return os.path.normpath(path) if path.is_file() else named
 
     def list_changes(self, arm: str, seed: int, out: Path, source: str | None) -> list[str]:
         """The settings of an arm's recipe, as "a.b=c"."""

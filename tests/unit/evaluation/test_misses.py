@@ -104,6 +104,7 @@ def test_an_answer_that_cannot_be_read_is_the_format_only_where_the_evidence_was
         ((DROPPED, ELSEWHERE), "spelling"),
         ((HIT,), "place"),
         ((DROPPED, HIT, ALSO_HIT), "reading"),
+        ((ELSEWHERE, (70, 100, 210, 240), ALSO_HIT), "place"),
     ],
 )
 def test_with_two_objects_the_missed_one_counts(boxes: Sequence[Sequence[float]], why: str) -> None:

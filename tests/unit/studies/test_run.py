@@ -45,7 +45,7 @@ class FakeJob:
 def run_jobs(
     study: Study, jobs: Sequence[FakeJob], monkeypatch: pytest.MonkeyPatch, num_jobs: int = 2
 ) -> list[JobState]:
-    monkeypatch.setattr(running, "list_jobs", lambda study: list(jobs))
+    monkeypatch.setattr(running, "list_jobs", lambda _: list(jobs))
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.05)
     return run_study(study, num_jobs=num_jobs)
 
