@@ -81,6 +81,7 @@ def test_controls_have_as_many_steps_and_rollouts_as_the_arm_that_they_control(t
         return steps, sum(rollouts)
 
     assert count("single_stage") == count("joint") == count("alternating") == count("swapped") == count("pra_grpo")
+    assert count("resting_kl") == count("adapters") == count("one_adapter") == count("pra_grpo")
     assert count("text_only") == count("three_iterations")
     assert count("two_text_only") == count("two_iterations")
     assert count("dapo_perceiver") == count("perceiver")
@@ -133,6 +134,11 @@ def test_the_miniature_asks_all_that_the_paper_and_its_review_ask() -> None:
         assert {("start", None, "p2r"), ("pra_grpo", None, "p2r")} <= find_cells(study, name)
     families = {cell.category for cell in study.list_cells()}
     assert families >= {"attribute", "relation", "pair", "text", "absent"}
+    assert {
+        ("resting_kl", None, "p2r"),
+        ("adapters", "adapters_perceiver", "p2r"),
+        ("one_adapter", None, "p2r"),
+    } <= asked
     assert find_cells(study, "where")  # Table 4
     assert {mode for *_, mode in find_cells(study, "speed")} >= {"direct", "p2r", "tools", "zoom"}  # Figure 11
     slopes = [claim for claim in study.claims if claim.slope]  # Figure 8
