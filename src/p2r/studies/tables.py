@@ -102,7 +102,8 @@ def describe_sizes(cells: Sequence[CellValues]) -> str:
     seeds = sorted({len(each.seeds) for each in cells if each.seeds not in ((), (None,))})
     parts = [f"n is {' to '.join(map(str, dict.fromkeys((questions[0], questions[-1]))))}"]
     if seeds:
-        parts.append(f"trained arms have {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds")
+        fewest = "" if seeds[0] == seeds[-1] else f"{seeds[0]} to "
+        parts.append(f"trained arms have {fewest}{count_nouns(seeds[-1], 'seed')}")
     if unfinished := sum(len(each.seeds) < each.num_seeds_planned for each in cells):
         parts.append(f"{count_nouns(unfinished, 'cell lacks', 'cells lack')} some seed so far")
     return f"{'; '.join(parts)}."
