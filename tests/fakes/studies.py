@@ -12,6 +12,7 @@ from p2r.evidence import plan_crops
 from p2r.files import write_lines
 from p2r.images.load import MemoryImage
 from p2r.modes import Mode
+from p2r.runs.clock import CLOCK_FILE, Session
 from p2r.runs.evaluation import RunSettings, write_facts
 from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
 from p2r.studies.jobs import make_asking
@@ -57,12 +58,14 @@ def write_answers(
     categories: Sequence[str] = (),
     aggregation: Aggregation = "categories",
     num_tokens: int = 100,
+    seconds: float | None = None,
 ) -> None:
     """Write a run of an arm.
 
     Args:
         right: of each question, whether it was answered rightly; None where it failed.
         boxes: by question; one that hits where not said.
+        seconds: that all of it took.
     """
     folder = make_asking(study, evaluation, arm, perceiver, seed, (mode,)).folder / "needles" / mode
     folder.mkdir(parents=True)
@@ -88,6 +91,8 @@ def write_answers(
         for place, (sample, is_right) in enumerate(zip(samples, right, strict=True))
     ]
     write_lines(folder / TRACES_FILE, traces)
+    if seconds is not None:
+        write_lines(folder / CLOCK_FILE, [Session(started="", seconds=seconds, num_asked=len(right))])
 
 
 def _make_trace(sample: Sample, is_right: bool | None, boxes: tuple[Box, ...], num_tokens: int) -> Trace:

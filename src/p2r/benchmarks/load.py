@@ -25,6 +25,7 @@ from p2r.benchmarks.needles.knobs import parse_knobs
 from p2r.benchmarks.reasonseg import SPLITS, load_reasonseg
 from p2r.benchmarks.row_layouts.layouts import P2R_FAMILY, recognize_layout
 from p2r.benchmarks.row_layouts.load import UnknownLayout, load_rows, unknown_layout
+from p2r.benchmarks.vstar import FACTS as FACTS_VSTAR
 from p2r.benchmarks.vstar import is_original_folder, load_vstar
 from p2r.errors import DataError, count_nouns
 from p2r.images.web import WebImage
@@ -46,6 +47,7 @@ BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
 """Loaders of the benchmarks that are files. `needles` is generated."""
 
 NAMES = ("needles", *BENCHMARKS)
+PUBLISHED = (FACTS_VSTAR, FACTS_4K, FACTS_8K, FACTS_MME, FACTS_LITE)
 
 
 def load_benchmark(
@@ -169,6 +171,14 @@ def _load(name: str, source: Source, origin: Origin | None) -> Benchmark:
         left_out=source.sieve.left_out,
         origin=origin,
     )
+
+
+def count_published(spec: str, split: str | None = None) -> int | None:
+    """The number of samples that a benchmark has as published, such as 191 for vstar:PATH; None for other data."""
+    name, _, place = spec.partition(":")
+    if name == "reasonseg":
+        return SPLITS.get(split or Path(place).name)
+    return next((facts.num_samples for facts in PUBLISHED if facts.name == name), None)
 
 
 def load_again(origin: Origin) -> Benchmark:

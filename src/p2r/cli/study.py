@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from p2r.cli.guard import end_interrupted, print_error
+from p2r.cli.guard import Misuse, end_interrupted, print_error
 from p2r.cli.screen import make_console, print_tables
 from p2r.cli.train import repeat_changes
 from p2r.errors import count_nouns
@@ -26,6 +27,7 @@ from p2r.studies.plan import tabulate_plan
 from p2r.studies.run import JobState, count_by_status, log_of, run_study
 from p2r.studies.study import Study, load_study
 from p2r.studies.tables import tabulate_claims
+from p2r.studies.trial import make_trial
 from p2r.studies.verdicts import judge_claims
 
 PAGE_NAME, TABLES_NAME = "study.html", "tables"
@@ -40,7 +42,9 @@ STUDY_EXAMPLES = """
 
 - `p2r study recipes/study/paper_in_miniature.toml --resume` (continues what was stopped, or does what was added)
 
-- `p2r study recipes/study/paper_4b.toml --plan`
+- `p2r study recipes/study/paper_in_miniature.toml --plan --trial` (minutes of each arm, as measured here)
+
+- `p2r study recipes/study/paper_4b.toml --plan --tflops 400 --rows 10000` (hours without a GPU, the data or the model)
 """
 
 
@@ -58,6 +62,30 @@ def study(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the jobs, and what each arm costs. Nothing is trained.")
     ] = False,
+    trial: Annotated[
+        bool,
+        typer.Option(
+            "--trial", help="With --plan: measure two steps of each kind of phase and a few questions on this machine."
+        ),
+    ] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(
+            "--tflops",
+            metavar="N",
+            help="With --plan: estimate hours as if a GPU sustained N x 10^12 operations a second.",
+            show_default=False,
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            min=1,
+            help="With --plan: assume so many rows where those of a recipe are not on this machine.",
+            show_default=False,
+        ),
+    ] = None,
     page_only: Annotated[
         bool, typer.Option("--page-only", help="Write the page and the tables of what is there. Nothing is run.")
     ] = False,
@@ -69,8 +97,9 @@ def study(
     """
     settings = load_study(path, changes or ())
     settings = settings.make_quick() if quick else settings
+    _check_flags(plan=plan, trial=trial, tflops=tflops, rows=rows, page_only=page_only, resume=resume)
     if plan:
-        print_tables(tabulate_plan(settings))
+        _plan(settings, trial=trial, tflops=tflops, rows=rows)
         return
     command = shlex.join(["p2r", "study", path, *repeat_changes(changes), *(["--quick"] * quick)])
     console = make_console(stderr=True)
@@ -82,9 +111,7 @@ def study(
     except KeyboardInterrupt:
         raise end_interrupted(f"what is done is kept in {settings.out}", "continue it with `resume=True`") from None
     page = _write(settings, command, console)
-    for state in states:
-        if state.status == "failed":
-            print_error(f"{state.job.name} failed: {state.reason}", f"see {log_of(settings.out, state.job)}")
+    _tell_failed(settings, states)
     print(page)
     if any(state.status in ("failed", "blocked") for state in states):
         blocked = count_by_status(states).get("blocked", 0)
@@ -93,6 +120,44 @@ def study(
         )
         print_error(f"some jobs failed{waiting}", "mend the cause, and continue with `resume=True`")
         raise typer.Exit(1)
+
+
+def _check_flags(
+    *, plan: bool, trial: bool, tflops: float | None, rows: int | None, page_only: bool, resume: bool
+) -> None:
+    """Refuse flags that do not go together, which typer cannot see."""
+    given = {"--trial": trial, "--tflops": tflops is not None, "--rows": rows is not None}
+    for flag, is_given in given.items():
+        if is_given and not plan:
+            raise Misuse(f"{flag} says how to plan, and nothing is planned", hint="add --plan")
+    if tflops is not None and not (tflops > 0 and math.isfinite(tflops)):
+        raise Misuse(f"--tflops is {tflops:g}: it must be above 0", hint="a GPU sustains some hundreds: --tflops 400")
+    if plan and (page_only or resume):
+        flag = "--page-only" if page_only else "--resume"
+        raise Misuse(f"--plan runs nothing, and {flag} has no use beside it", hint="leave out one of them")
+
+
+def _plan(settings: Study, *, trial: bool, tflops: float | None, rows: int | None) -> None:
+    """Print what a study would take, after a trial if one is asked for."""
+    states: Sequence[JobState] = ()
+    tried = make_trial(settings)
+    if trial:
+        try:
+            with _Board(make_console(stderr=True)) as board:
+                states = run_study(tried, resume=True, on_change=board.show)
+        except KeyboardInterrupt:
+            raise end_interrupted(f"what is done is kept in {tried.out}", "the same command continues it") from None
+    print_tables(tabulate_plan(settings, rows=rows, tflops=tflops))
+    _tell_failed(tried, states)
+    if any(state.status != "finished" for state in states):
+        print_error("a part of the trial failed", "mend the cause; the same command does what is left")
+        raise typer.Exit(1)
+
+
+def _tell_failed(settings: Study, states: Sequence[JobState]) -> None:
+    for state in states:
+        if state.status == "failed":
+            print_error(f"{state.job.name} failed: {state.reason}", f"see {log_of(settings.out, state.job)}")
 
 
 def _write(settings: Study, command: str, console: Console) -> Path:

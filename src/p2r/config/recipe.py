@@ -110,8 +110,14 @@ class Phase(Frozen):
         return max(self.rollout.max_new_tokens.of(role) for role in self.roles)
 
     def count_steps(self, num_rows: int) -> int:
-        """The number of its steps with so many usable rows."""
-        return self.steps if self.steps is not None else self.passes * (num_rows // self.prompts_per_step)
+        """The number of its steps with so many usable rows.
+
+        A pass of `joint` takes half of the rows: each is asked for both roles, as often as the phases would in all.
+        """
+        if self.steps is not None:
+            return self.steps
+        steps = self.passes * (num_rows // self.prompts_per_step)
+        return steps // 2 if self.kind == "joint" else steps
 
 
 class Recipe(Frozen):

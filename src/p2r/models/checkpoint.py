@@ -217,10 +217,8 @@ def download(hub_id: str) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
-        return open_checkpoint(Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, local_files_only=True)))
-    except (OSError, ModelError, HfHubHTTPError):
-        pass
+    if (cached := find_downloaded(hub_id)) is not None:
+        return cached
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, etag_timeout=HUB_TIMEOUT_S))
     except GatedRepoError as error:
@@ -241,6 +239,17 @@ def download(hub_id: str) -> Checkpoint:
     except (OSError, HfHubHTTPError) as error:
         raise ModelError(f"downloading {hub_id!r} from the Hugging Face hub failed: {first_line(error)}") from error
     return open_checkpoint(folder)
+
+
+def find_downloaded(hub_id: str) -> Checkpoint | None:
+    """Open a checkpoint of the Hugging Face hub that is complete in the local cache; None without one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return open_checkpoint(Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, local_files_only=True)))
+    except (OSError, ModelError, HfHubHTTPError):
+        return None
 
 
 def fingerprint_weights(folder: Path) -> str:

@@ -81,6 +81,12 @@ def suggest_name(spec: str) -> str:
     return next(iter(get_close_matches(spec.strip().lower(), KNOWN, n=1, cutoff=0.75)), "")
 
 
+def count_known_weights(spec: str) -> int | None:
+    """Return the number of weights of the model that a short name or a hub id means; None for one not listed."""
+    full = expand_name(spec)
+    return next((each.num_weights for each in KNOWN.values() if full in (each.name, each.hub_id)), None)
+
+
 def is_shipped(spec: str) -> bool:
     """Tell whether a full name means a model that ships with the package."""
     return spec.removeprefix(VLLM) in SHIPPED or Path(spec.removeprefix(VLLM)).parent == nano.FOLDER

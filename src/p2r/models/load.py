@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
-from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint
+from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint, find_downloaded
 from p2r.models.known import SHIPPED, VLLM, expand_name, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
@@ -216,6 +216,18 @@ def find_checkpoint(spec: str) -> Checkpoint:
         ModelError: there is no such checkpoint, or it is not usable.
     """
     return fetch_checkpoint(find_source(expand_name(spec)))
+
+
+def find_here(spec: str) -> Checkpoint | None:
+    """Open the checkpoint that a name means, as `find_checkpoint` does; None when it would have to be downloaded.
+
+    Raises:
+        ModelError: the name means none, or one that is not usable.
+    """
+    source = find_source(expand_name(spec))
+    if Path(source).exists():
+        return fetch_checkpoint(source)
+    return find_downloaded(source) if find_spec("huggingface_hub") is not None else None
 
 
 def identify_checkpoint(folder: Path) -> str:

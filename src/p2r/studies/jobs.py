@@ -289,6 +289,16 @@ def find_checkpoint(study: Study, arm: str, seed: int | None) -> str:
     return str(find_folder(study, arm, seed) / _make_training(study, arm, seed).recipe.phases()[-1].name)
 
 
+def find_root(study: Study, arm: str) -> str:
+    """The model that an arm begins with before anything is trained, as `load_model` takes it."""
+    found = study.arms[arm]
+    if (other := found.of or found.start) is not None:
+        return find_root(study, other)
+    if found.checkpoint is not None:
+        return found.checkpoint
+    return _make_training(study, arm, study.seeds_of(arm)[0]).recipe.model.source
+
+
 def find_folder(study: Study, arm: str, seed: int) -> Path:
     """The folder of an arm's training run."""
     return study.out / ARMS_FOLDER / arm / f"seed-{seed}"
@@ -312,7 +322,7 @@ def _make_training(study: Study, name: str, seed: int) -> TrainJob:
         recipe=study.recipe_of(name, seed, folder, source),
         recipe_file=study.find_recipe(name),
         changes=tuple(study.list_changes(name, seed, folder, source)),
-        num_processes=arm.num_processes,
+        num_processes=arm.num_processes or study.num_processes,
         start=None if arm.start is None else find_training(study, arm.start, seed),
         files=tuple(dict.fromkeys(f"{FILES_FOLDER}/{each}" for each in study.list_files(name))),
     )

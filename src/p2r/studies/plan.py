@@ -1,87 +1,202 @@
-"""What a study would do: each arm's steps, rollouts and tokens, the jobs, and how long they take where that is known.
+"""What a study would do: each arm's steps, rollouts, tokens and hours, and each job's answers and minutes.
 
-Minutes are those of arms that have run, or, before that, of the first steps of one: `p2r train RECIPE --plan` measures
-a recipe that has never been run.
+Rows are counted as training counts them. Minutes are those of what has run, or else of a short trial, or else what the
+arithmetic takes on a GPU that sustains a stated number of operations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from p2r.config import Phase
-from p2r.errors import count_nouns
+from p2r.benchmarks.load import count_published
+from p2r.errors import P2RError, count_nouns
 from p2r.evaluation.tables import MISSING, Table, show_number
-from p2r.runs.training import read_training_run
-from p2r.runs.training_log import Step
-from p2r.statistics import mean_of
-from p2r.studies.jobs import TrainJob, group_trainings, list_askings, list_jobs
-from p2r.studies.run import SESSIONS_FILE, read_sessions
-from p2r.studies.study import Study
+from p2r.models.headers import read_headers
+from p2r.models.known import count_known_weights
+from p2r.models.load import find_here
+from p2r.studies.jobs import AskJob, TrainJob, find_root, group_trainings, list_askings, list_jobs
+from p2r.studies.pace import Measured, Pace, measure_pace, sum_times
+from p2r.studies.rows import RowCounter
+from p2r.studies.run import load_questions
+from p2r.studies.study import QuestionSet, Study
+from p2r.studies.trial import name_answers, name_steps
+from p2r.training.plan.counts import PhaseCounts, count_phase, needs_rows
+from p2r.training.plan.flops import estimate_flops
+
+UNKNOWN_MINUTES = (
+    "Minutes are unknown before anything has run: --trial measures two steps of each kind of phase and a few questions "
+    "on this machine, --tflops 400 takes as given what a GPU sustains."
+)
+MINUTES = (
+    "Minutes are those of one seed, one job at a time, without loading models, probes, checkpoints and pre-rollouts."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ArmPlan:
     """An arm, with each of its seeds.
 
-    num_steps, num_rollouts, num_tokens: of one seed; None where a phase makes passes over rows that are not read here.
-    num_tokens: generated at most. minutes: of one seed, by the steps that some arm has taken; None before.
+    num_steps, num_rollouts, num_tokens: of one seed; None where its rows cannot be counted.
+    num_tokens: generated at most.
+    time: the seconds of one seed, and what they are by; None where nothing tells.
     """
 
     arm: str
     seeds: Sequence[int]
     num_finished: int
+    num_processes: int
     num_steps: int | None
     num_rollouts: int | None
     num_tokens: int | None
-    minutes: float | None
+    time: Measured | None
+
+    @property
+    def minutes(self) -> float | None:
+        """Minutes of one seed."""
+        return None if self.time is None else self.time[0] / 60
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Hours of all processes of one seed."""
+        return None if self.time is None else self.time[0] / 3600 * self.num_processes
 
 
-def plan_arms(study: Study) -> list[ArmPlan]:
-    """Plan each arm that is trained. Raises StorageError for a broken log."""
-    by_arm = group_trainings(study)
-    taken = [
-        (phase, step)
-        for jobs in by_arm.values()
-        for job in jobs
-        if job.has_begun()
-        for phase in job.recipe.phases()
-        for step in read_training_run(job.folder).steps
-        if step.phase == phase.name
-    ]
-    return [_plan(arm, jobs, taken) for arm, jobs in by_arm.items()]
+@dataclass(slots=True)
+class Planner:
+    """Plans the arms and the questions of a study.
+
+    rows: assumed where a recipe's rows are not on this machine; None for none.
+    tflops: 10^12 operations that a GPU sustains each second, where no time was measured; None for none.
+    """
+
+    study: Study
+    rows: int | None = None
+    tflops: float | None = None
+    notes: dict[str, None] = field(default_factory=dict[str, None])
+    _published: list[str] = field(default_factory=list[str])
+    _questions: dict[QuestionSet, int | None] = field(default_factory=dict[QuestionSet, "int | None"])
+
+    def plan_arms(self, pace: Pace) -> list[ArmPlan]:
+        """Plan each arm that is trained. Raises StorageError for a broken log."""
+        counter = RowCounter(self.rows, self.notes)
+        return [self._plan_arm(arm, jobs, counter, pace) for arm, jobs in group_trainings(self.study).items()]
+
+    def _plan_arm(self, arm: str, jobs: Sequence[TrainJob], counter: RowCounter, pace: Pace) -> ArmPlan:
+        first, phases = jobs[0], jobs[0].recipe.phases()
+        # A checkpoint that is yet to be trained has the prompts of the model that it comes from.
+        model = first.recipe.model.model_copy(update={"source": find_root(self.study, arm)})
+        recipe = first.recipe.model_copy(update={"model": model})
+        rows = counter.count(recipe) if any(map(needs_rows, phases)) else {}
+        counts = None if rows is None else [count_phase(recipe, each, rows.get(each.index, 0)) for each in phases]
+        time = None
+        if counts is not None:
+            steps = [each.num_steps for each in counts]
+            time = sum_times([pace.steps.get(name_steps(self.study, first, phase)) for phase in phases], steps)
+            time = time or self._reckon(first, counts)
+        return ArmPlan(
+            arm=arm,
+            seeds=[job.seed for job in jobs],
+            num_finished=sum(job.look().is_finished for job in jobs),
+            num_processes=first.num_processes,
+            num_steps=None if counts is None else sum(each.num_steps for each in counts),
+            num_rollouts=None if counts is None else sum(each.num_before + each.num_rollouts for each in counts),
+            num_tokens=None if counts is None else sum(each.num_tokens for each in counts),
+            time=time,
+        )
+
+    def count_questions(self, job: AskJob) -> int | None:
+        """The questions of a job in one mode; as published where its files are not on this machine."""
+        asked = job.questions
+        if asked not in self._questions:
+            num: int | None
+            try:
+                num = len(load_questions(asked, check_images=False))
+            except P2RError as error:
+                num = count_published(asked.benchmark, asked.split)
+                if num is None:
+                    self.notes[f"The questions of {job.evaluation} are unknown: {error.message}."] = None
+                else:
+                    self._published.append(job.evaluation)
+            self._questions[asked] = num if num is None or asked.num is None else min(num, asked.num)
+        return self._questions[asked]
+
+    def list_notes(self) -> list[str]:
+        """Say what was assumed or could not be known, a sentence each."""
+        if not self._published:
+            return list(self.notes)
+        names = ", ".join(self._published)
+        return [*self.notes, f"Questions are counted as published where files cannot be read here: {names}."]
+
+    def time_questions(self, job: AskJob, pace: Pace) -> Measured | None:
+        """The seconds of a job's answers; None where nothing tells."""
+        times = [pace.answers.get(name_answers(self.study, job, mode)) for mode in job.modes]
+        return sum_times(times, [self.count_questions(job)] * len(job.modes))
+
+    def _reckon(self, job: TrainJob, counts: Sequence[PhaseCounts]) -> Measured | None:
+        """The seconds that the arithmetic of a training takes at most; None where that is not asked or not known."""
+        if self.tflops is None:
+            return None
+        root = find_root(self.study, job.arm)
+        num_weights = count_weights(root)
+        if num_weights is None:
+            self.notes[f"The number of weights of {root} is not known: it is not on this machine."] = None
+            return None
+        phases = job.recipe.phases()
+        flops = sum(estimate_flops(job.recipe, *each, num_weights) for each in zip(phases, counts, strict=True))
+        speed = f"{self.tflops:g} TFLOP/s"
+        self.notes[
+            f"{speed}: the time that each GPU takes if it sustains so many operations over rollouts and updates alike, "
+            "with two operations for each weight and token of a forward pass, and as if every prompt and every reply "
+            "were as long as it can get. Writing replies sustains far less than learning from them."
+        ] = None
+        return flops / (self.tflops * 1e12) / job.num_processes, speed
 
 
-def _plan(arm: str, jobs: Sequence[TrainJob], taken: Sequence[tuple[Phase, Step]]) -> ArmPlan:
-    phases = jobs[0].recipe.phases()
-    steps = [phase.steps for phase in phases]
-    known = [each for each in steps if each is not None]
-    is_known = len(known) == len(steps)
-    rollouts = [phase.prompts_per_step * phase.rollout.group_size * len(phase.roles) for phase in phases]
-    limits = [phase.max_response_tokens if phase.roles else 0 for phase in phases]
-    seconds = [
-        mean_of([step.timing.get("seconds") for other, step in taken if other.kind == phase.kind]) for phase in phases
-    ]
-    timed = [each for each in seconds if each is not None]
-    return ArmPlan(
-        arm=arm,
-        seeds=[job.seed for job in jobs],
-        num_finished=sum(job.look().is_finished for job in jobs),
-        num_steps=sum(known) if is_known else None,
-        num_rollouts=sum(n * each for n, each in zip(known, rollouts, strict=True)) if is_known else None,
-        num_tokens=sum(n * each * most for n, each, most in zip(known, rollouts, limits, strict=True))
-        if is_known
-        else None,
-        minutes=sum(n * each for n, each in zip(known, timed, strict=True)) / 60
-        if is_known and len(timed) == len(phases)
-        else None,
-    )
+def count_weights(spec: str) -> int | None:
+    """The number of weights of a model; None where it is neither on this machine nor listed."""
+    known = count_known_weights(spec)
+    if known is not None:
+        return known
+    checkpoint = find_here(spec)
+    return None if checkpoint is None else sum(each.num_weights for each in read_headers(checkpoint.folder).values())
 
 
-def tabulate_plan(study: Study) -> list[Table]:
-    """A table of the arms and one of the jobs."""
-    plans = plan_arms(study)
-    sessions = read_sessions(study.out) if (study.out / SESSIONS_FILE).exists() else []
+def tabulate_plan(study: Study, *, rows: int | None = None, tflops: float | None = None) -> list[Table]:
+    """A table of the arms and one of the questions; rows, tflops: see `Planner`."""
+    planner = Planner(study, rows, tflops)
+    pace = measure_pace(study)
+    plans = planner.plan_arms(pace)
+    askings = list_askings(study)
+    times = {job.name: planner.time_questions(job, pace) for job in askings}
+    is_unknown = any(plan.time is None for plan in plans) or None in times.values()
+    notes = ["Steps, rollouts, generated tokens, minutes and GPU hours are those of one seed."]
+    if any(plan.num_processes > 1 for plan in plans):
+        notes.append("GPU hours are those of all processes, one for each GPU.")
+    if any(plan.time is not None for plan in plans) or any(times.values()):
+        notes.append(MINUTES)
+    if is_unknown and not any(plan.time for plan in plans):
+        notes.append(UNKNOWN_MINUTES)
+    elif is_unknown:
+        notes.append("A dash: nothing like it has run yet; --trial measures it.")
+    return [
+        Table(
+            title=f"{study.title}: {count_nouns(len(list_jobs(study)), 'job')}",
+            columns=(
+                "arm", "seeds", "finished", "steps", "rollouts", "tokens at most", "minutes", "GPU hours", "by",
+            ),
+            rows=tuple(_list_rows(plans)),
+            notes=(*notes, *planner.list_notes()),
+        ),
+        Table(
+            title="Questions",
+            columns=("job", "modes", "answers", "finished", "minutes", "by"),
+            rows=tuple(_question_row(job, planner.count_questions(job), times[job.name]) for job in askings),
+        ),
+    ]  # fmt: skip
+
+
+def _list_rows(plans: Sequence[ArmPlan]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (
             each.arm,
@@ -91,53 +206,49 @@ def tabulate_plan(study: Study) -> list[Table]:
             show_number(each.num_rollouts, 0),
             show_number(each.num_tokens, 0),
             show_number(each.minutes, 1),
+            show_number(each.gpu_hours, 2),
+            MISSING if each.time is None else each.time[1],
         )
         for each in plans
     ]
-    left = [None if each.minutes is None else each.minutes * (len(each.seeds) - each.num_finished) for each in plans]
-    known = [each for each in left if each is not None]
     if plans:
+        left = [len(each.seeds) - each.num_finished for each in plans]
+        all_seeds = [len(each.seeds) for each in plans]
+        sums = [
+            _add_up([each.num_steps for each in plans], all_seeds),
+            _add_up([each.num_rollouts for each in plans], all_seeds),
+            _add_up([each.num_tokens for each in plans], all_seeds),
+        ]
         rows.append(
             (
                 "all seeds together",
-                str(sum(len(each.seeds) for each in plans)),
+                str(sum(all_seeds)),
                 str(sum(each.num_finished for each in plans)),
-                *(show_number(_sum(plans, name), 0) for name in ("num_steps", "num_rollouts", "num_tokens")),
-                f"{show_number(sum(known), 1)} left" if len(known) == len(plans) else MISSING,
+                *(show_number(value, 0) for value in sums),
+                _show_left(_add_up([each.minutes for each in plans], left), 1),
+                _show_left(_add_up([each.gpu_hours for each in plans], left), 2),
+                "",
             )
         )
-    askings = list_askings(study)
-    wall = {each.job: each.wall_s for each in sessions if each.exit_code == 0}
-    asked = [
-        (
-            job.name,
-            ", ".join(job.modes),
-            MISSING if job.questions.num is None else str(job.questions.num * len(job.modes)),
-            "yes" if job.look().is_finished else "no",
-            show_number(wall[job.name] / 60, 1) if job.name in wall else MISSING,
-        )
-        for job in askings
-    ]
-    return [
-        Table(
-            title=f"{study.title}: {count_nouns(len(list_jobs(study)), 'job')}",
-            columns=("arm", "seeds", "finished", "steps", "rollouts", "tokens at most", "minutes"),
-            rows=tuple(rows),
-            notes=(
-                "Steps, rollouts, generated tokens and minutes are those of one seed. Minutes are by the steps that "
-                "arms of this study have taken; a dash where no arm has trained such a phase yet, or where a phase "
-                "makes passes over rows: `p2r train RECIPE --plan` measures a recipe.",
-            ),
-        ),
-        Table(
-            title="Questions",
-            columns=("job", "modes", "answers", "finished", "minutes"),
-            rows=tuple(asked),
-        ),
-    ]
+    return rows
 
 
-def _sum(plans: Sequence[ArmPlan], name: str) -> float | None:
-    """A number of all seeds together; None where an arm does not know its own."""
-    values = [(getattr(each, name), len(each.seeds)) for each in plans]
-    return None if any(value is None for value, _ in values) else float(sum(value * count for value, count in values))
+def _show_left(value: float | None, digits: int) -> str:
+    return MISSING if value is None else f"{show_number(value, digits)} left"
+
+
+def _add_up(values: Sequence[float | None], counts: Sequence[int]) -> float | None:
+    """The sum of values that come so often each; None where one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(a * b for a, b in zip(known, counts, strict=True)) if len(known) == len(values) else None
+
+
+def _question_row(job: AskJob, num: int | None, time: Measured | None) -> tuple[str, ...]:
+    return (
+        job.name,
+        ", ".join(job.modes),
+        MISSING if num is None else f"{num * len(job.modes):,}",
+        "yes" if job.look().is_finished else "no",
+        MISSING if time is None else show_number(time[0] / 60, 1),
+        MISSING if time is None else time[1],
+    )

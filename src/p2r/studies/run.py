@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from p2r.benchmarks import load_benchmark
+from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.errors import ConfigError, P2RError, StorageError
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.evaluate import NUM_NEEDLES
@@ -26,7 +26,7 @@ from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlo
 from p2r.modes import Mode
 from p2r.runs.training_log import read_rows
 from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
-from p2r.studies.study import Study
+from p2r.studies.study import QuestionSet, Study
 from p2r.training import keeper
 from p2r.types import Frozen
 
@@ -129,18 +129,24 @@ def check_questions(study: Study) -> None:
         if not modes:
             continue
         try:
-            benchmark = load_benchmark(
-                asked.benchmark,
-                split=asked.split,
-                seed=asked.seed,
-                num_samples=asked.num or NUM_NEEDLES,
-                boxes=asked.boxes,
-                images=asked.images,
-            )
+            benchmark = load_questions(asked)
             for mode in modes:
                 choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
         except P2RError as error:
             raise ConfigError(f"evaluation {name}: {error.message}", hint=error.hint) from error
+
+
+def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmark:
+    """Load the questions that `p2r eval` would. Raises P2RError when they cannot be loaded."""
+    return load_benchmark(
+        asked.benchmark,
+        split=asked.split,
+        seed=asked.seed,
+        num_samples=asked.num or NUM_NEEDLES,
+        boxes=asked.boxes,
+        images=asked.images,
+        check_images=check_images,
+    )
 
 
 def read_sessions(folder: Path) -> list[JobSession]:

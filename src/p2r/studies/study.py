@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, ValidationError, model_validator
 
 from p2r.config import Recipe, change_table, explain_settings, load_recipe, read_table
 from p2r.errors import ConfigError
@@ -37,8 +37,7 @@ class Arm(Frozen):
     quick: further settings of `--quick`.
     start: an arm whose checkpoint of the same seed it starts from; the recipe's model.source when None.
     of, phase: the checkpoint that this phase of this arm leaves, such as "0-perceiver"; nothing more is trained.
-    seeds: the study's when None.
-    num_processes: that train together.
+    seeds, num_processes: the study's when None.
     """
 
     says: str = ""
@@ -49,8 +48,8 @@ class Arm(Frozen):
     start: str | None = None
     of: str | None = None
     phase: str | None = None
-    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
-    num_processes: PositiveInt = 1
+    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    num_processes: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Arm:
@@ -59,7 +58,7 @@ class Arm(Frozen):
             raise ValueError(f"it must have one of checkpoint, recipe and of, not {', '.join(given) or 'none'}")
         if (self.of is None) != (self.phase is None):
             raise ValueError('of and phase go together: an arm, and a phase of it such as "0-perceiver"')
-        if self.recipe is None and (self.set or self.quick or self.start or self.num_processes > 1):
+        if self.recipe is None and (self.set or self.quick or self.start or self.num_processes is not None):
             raise ValueError("set, quick, start and num_processes belong to an arm with a recipe")
         if self.recipe is None and self.seeds is not None:
             raise ValueError("seeds belong to an arm with a recipe")
@@ -107,7 +106,7 @@ class MadeFiles(Frozen):
 class Quick(Frozen):
     """The changes of `--quick`: fewer seeds and questions, shorter phases, and settings of every recipe."""
 
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
     num: PositiveInt = 24
     steps: PositiveInt = 2
     set: tuple[str, ...] = ()
@@ -118,6 +117,8 @@ class Study(Frozen):
 
     out: the folder of everything that it makes.
     chosen_on: what was chosen before the study, and by which seeds: sentences for the page.
+    set: settings of every arm's recipe, as "a.b=c"; those of an arm count more.
+    num_processes: that train an arm together, such as one for each GPU.
     threads: of the processor for each job. The same number gives the same weights to the bit.
     """
 
@@ -125,7 +126,9 @@ class Study(Frozen):
     out: Path
     says: str = ""
     chosen_on: str = ""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
+    set: tuple[str, ...] = ()
+    num_processes: PositiveInt = 1
     threads: PositiveInt = 1
     files: Mapping[str, MadeFiles] = {}
     arms: Mapping[str, Arm] = Field(min_length=1)
@@ -139,6 +142,7 @@ class Study(Frozen):
     objections: tuple[Objection, ...] = ()
     quick: Quick = Quick()
     _folder: Path = PrivateAttr(default=Path())
+    _recipes: dict[tuple[str, ...], Recipe] = PrivateAttr(default_factory=dict[tuple[str, ...], Recipe])
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
@@ -224,13 +228,17 @@ class Study(Frozen):
             yield from chart.list_cells()
 
     def recipe_of(self, arm: str, seed: int, out: Path, source: str | None) -> Recipe:
-        """The recipe of an arm with a seed.
+        """The recipe of an arm with a seed; each is read once.
 
         Args:
             out: the folder of its run.
             source: the checkpoint that it starts from; the recipe's own when None.
         """
-        return load_recipe(self.find_recipe(arm), self.list_changes(arm, seed, out, source))
+        file, changes = self.find_recipe(arm), self.list_changes(arm, seed, out, source)
+        key = (file, *changes)
+        if key not in self._recipes:
+            self._recipes[key] = load_recipe(file, changes)
+        return self._recipes[key]
 
     def find_recipe(self, arm: str) -> str:
         """The recipe's file, or its name."""
@@ -242,7 +250,7 @@ class Study(Frozen):
     def list_changes(self, arm: str, seed: int, out: Path, source: str | None) -> list[str]:
         """The settings of an arm's recipe, as "a.b=c"."""
         own = [_FILES_NAME.sub(lambda found: str(self.find_files(found[1])), each) for each in self.arms[arm].set]
-        changes = [*own, f"seed={seed}", f"out={out}"]
+        changes = [*self.set, *own, f"seed={seed}", f"out={out}"]
         return changes if source is None else [*changes, f"model.source={source}"]
 
     def find_files(self, name: str) -> Path:
@@ -278,12 +286,21 @@ class Study(Frozen):
         return made.read_from(self._folder)
 
     def _make_quick_arm(self, name: str) -> Arm:
-        arm = self.arms[name]
+        arm = shorten(self, name, self.quick.steps)
         if arm.recipe is None:
             return arm
-        num_phases = len(self.recipe_of(name, 0, self.out, None).schedule)
-        shorter = [f"schedule.{place}.steps={self.quick.steps}" for place in range(num_phases)]
-        return arm.model_copy(update={"set": (*arm.set, *shorter, *self.quick.set, *arm.quick), "seeds": None})
+        return arm.model_copy(update={"set": (*arm.set, *self.quick.set, *arm.quick), "seeds": None})
+
+
+def shorten(study: Study, name: str, num_steps: int) -> Arm:
+    """Return the arm with phases of so many steps."""
+    arm = study.arms[name]
+    if arm.recipe is None:
+        return arm
+    num_phases = len(study.recipe_of(name, 0, study.out, None).schedule)
+    return arm.model_copy(
+        update={"set": (*arm.set, *(f"schedule.{place}.steps={num_steps}" for place in range(num_phases)))}
+    )
 
 
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:

@@ -121,8 +121,8 @@ def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> 
     )
     assert arms.rows[0][3:6] == ("95", f"{rollouts:,}", f"{tokens:,}")
     assert arms.rows[1][4] == f"{3 * rollouts:,}"
-    assert ("fresh/start", "p2r", "40", "yes", "-") in questions.rows
-    assert ("fresh/both/seed-2", "p2r", "40", "no", "-") in questions.rows
+    assert ("fresh/start", "p2r", "40", "yes", "-", "-") in questions.rows
+    assert ("fresh/both/seed-2", "p2r", "40", "no", "-", "-") in questions.rows
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import PhaseState, make_roller, open_phase
+from p2r.training.plan.counts import PhaseCounts, count_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
 from p2r.training.resting import check_resting
 from p2r.training.rewards.captions import check_captions
@@ -140,22 +141,18 @@ def _describe_phases(
             steps = count_nouns(phase.count_steps(len(demonstrations[phase.index].rows)), "step")
             yield f"phase {phase.name}: {steps} of {count_nouns(phase.prompts_per_step, 'row')}, lr {phase.lr:g}"
             continue
-        num_before, said = _count_pre_rollouts(recipe, phase, len(rows[phase.index].rows))
-        total += num_before
-        if said:
+        counts = count_phase(recipe, phase, len(rows[phase.index].rows))
+        total += counts.num_before + counts.num_rollouts
+        if said := _explain_pre_rollouts(recipe, phase, counts, len(rows[phase.index].rows)):
             yield f"phase {phase.name}: {said}"
-        steps = phase.count_steps(len(rows[phase.index].rows))
-        # Rollouts of the policy; `joint` samples both roles of half as many rows.
-        per_step = phase.prompts_per_step * phase.rollout.group_size * len(phase.roles)
         tokens = {_name_learner(phase, role): phase.rollout.max_new_tokens.of(role) for role in phase.roles}
-        most = steps * per_step * sum(tokens.values()) // len(tokens)
-        total += steps * per_step
-        unit = "step" if steps == 1 else "steps"
+        unit = "step" if counts.num_steps == 1 else "steps"
         limits = ", ".join(f"at most {limit} tokens per reply of the {role}" for role, limit in tokens.items())
         yield (
-            f"phase {phase.name}: {steps} {unit} of {count_nouns(phase.prompts_per_step, 'row')}, "
-            f"{count_nouns(per_step, 'rollout')} each, lr {phase.lr:g}; {count_nouns(steps * per_step, 'rollout')}, "
-            f"{count_nouns(most, 'generated token')} at most ({limits})"
+            f"phase {phase.name}: {counts.num_steps} {unit} of {count_nouns(phase.prompts_per_step, 'row')}, "
+            f"{count_nouns(counts.rollouts_per_step, 'rollout')} each, lr {phase.lr:g}; "
+            f"{count_nouns(counts.num_rollouts, 'rollout')}, "
+            f"{count_nouns(counts.num_tokens, 'generated token')} at most ({limits})"
         )
         if phase.loss.resting_kl_coef:
             yield _describe_resting(recipe, phase, _measure_prompts(phase, phase.roles[0], rows, demonstrations)[1])
@@ -172,19 +169,16 @@ def _describe_resting(recipe: Recipe, phase: Phase, frozen_tokens: int) -> str:
     )
 
 
-def _count_pre_rollouts(recipe: Recipe, phase: Phase, num_rows: int) -> tuple[int, str]:
-    """Count the pre-rollouts of a phase, and say what they are for; 0 and "" without any."""
-    if (rule := phase.data.difficulty) is None:
-        return 0, ""
+def _explain_pre_rollouts(recipe: Recipe, phase: Phase, counts: PhaseCounts, num_rows: int) -> str:
+    """Say what the pre-rollouts of a phase are for; "" without any."""
+    if phase.data.difficulty is None:
+        return ""
     every = "" if phase.steps is not None else "; the steps below are those of all rows"
     measuring = find_measuring_phase(recipe, phase)
     if measuring.index != phase.index:
-        return 0, f"trains on rows as phase {measuring.name} measures them{every}"
-    num = num_rows * rule.num_rollouts
-    return (
-        num,
-        f"{count_nouns(num, 'rollout')} before it tell which of {count_nouns(num_rows, 'row')} to train on{every}",
-    )
+        return f"trains on rows as phase {measuring.name} measures them{every}"
+    before = count_nouns(counts.num_before, "rollout")
+    return f"{before} before it tell which of {count_nouns(num_rows, 'row')} to train on{every}"
 
 
 def _describe_memory(learner: str, parts: list[MemoryPart], num_processes: int) -> Iterator[str]:

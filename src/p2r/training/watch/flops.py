@@ -17,6 +17,7 @@ from torch import nn
 from p2r.models.local.sight import learns_to_see
 from p2r.training.engines.local.adapters import is_adapter
 from p2r.training.engines.local.policy import Policy
+from p2r.training.plan.flops import FORWARD, sum_updates
 
 PEAK_FLOPS: Mapping[str, float] = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2250e12}
 """Dense bfloat16 operations per second, as the vendor states them."""
@@ -41,14 +42,14 @@ def count_update_flops(
     model = policy.model
     layers = model.model.language_model.layers
     end = _count_weights(layers[-1].get_submodule("mlp"))
-    language = 2.0 * (num_tokens * (_count_weights(layers) - end) + num_predictors * end)
-    head = 2.0 * num_predictors * model.lm_head.in_features * model.lm_head.out_features
-    vision = 2.0 * num_patches * _count_weights(model.model.visual.blocks) if learns_to_see(model) else 0.0
+    language = FORWARD * (num_tokens * (_count_weights(layers) - end) + num_predictors * end)
+    head = FORWARD * num_predictors * model.lm_head.in_features * model.lm_head.out_features
+    vision = FORWARD * num_patches * _count_weights(model.model.visual.blocks) if learns_to_see(model) else 0.0
     forward = language + head + vision
     # Backward: the gradients of activations, and as much again for those of weights that learn.
     learns = 1.0 if policy.has_adapters else 2.0
     backward = learns * (language + head) + 2.0 * vision
-    return num_updates * (forward + backward) + (forward if has_reference else 0.0)
+    return sum_updates(forward, backward, num_updates=num_updates, has_reference=has_reference)
 
 
 def peak_flops() -> float | None:
