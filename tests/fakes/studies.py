@@ -59,17 +59,26 @@ def write_answers(
     aggregation: Aggregation = "categories",
     num_tokens: int = 100,
     seconds: float | None = None,
+    started: str = "",
 ) -> None:
     """Write a run of an arm.
 
     Args:
         right: of each question, whether it was answered rightly; None where it failed.
         boxes: by question; one that hits where not said.
-        seconds: that all of it took.
+        seconds: that all of it took. started: when.
     """
-    folder = make_asking(study, evaluation, arm, perceiver, seed, (mode,)).folder / "needles" / mode
+    job = make_asking(study, evaluation, arm, perceiver, seed, (mode,))
+    folder = job.folder / "needles" / mode
     folder.mkdir(parents=True)
-    settings = RunSettings(benchmark="needles", mode=mode, aggregation=aggregation)
+    settings = RunSettings(
+        benchmark="needles",
+        mode=mode,
+        aggregation=aggregation,
+        model=job.model,
+        limit=job.questions.num,
+        seed=job.questions.seed,
+    )
     (folder / SETTINGS_FILE).write_text(settings.model_dump_json(), encoding="utf-8")
     samples = [
         Sample(
@@ -92,7 +101,7 @@ def write_answers(
     ]
     write_lines(folder / TRACES_FILE, traces)
     if seconds is not None:
-        write_lines(folder / CLOCK_FILE, [Session(started="", seconds=seconds, num_asked=len(right))])
+        write_lines(folder / CLOCK_FILE, [Session(started=started, seconds=seconds, num_asked=len(right))])
 
 
 def _make_trace(sample: Sample, is_right: bool | None, boxes: tuple[Box, ...], num_tokens: int) -> Trace:

@@ -7,14 +7,18 @@ nothing, arms and seeds can be added later, and a job can be run by hand.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import JsonValue
+
 from p2r.config import Recipe
-from p2r.errors import StorageError
+from p2r.errors import StorageError, mask_secrets
+from p2r.models.known import expand_name
 from p2r.modes import MODES, Mode
+from p2r.runs.changes import explain_changes
 from p2r.runs.evaluation import Run, read_run
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import read_training_run
@@ -122,6 +126,7 @@ class AskJob:
 
     seed: None where nothing is trained.
     model, perceiver_model: as in `p2r eval`.
+    settings: those of its runs' run.json that the study says. Paths of trained checkpoints are not among them.
     """
 
     name: str
@@ -135,6 +140,7 @@ class AskJob:
     perceiver_model: str | None
     questions: QuestionSet
     needs: tuple[str, ...]
+    settings: Mapping[str, JsonValue]
     module: ClassVar[str] = "p2r"
 
     @property
@@ -162,9 +168,22 @@ class AskJob:
         ]
 
     def look(self) -> Progress:
-        """See how far it is. Raises StorageError for a broken run."""
+        """See how far it is.
+
+        Raises:
+            StorageError: the folder holds answers to other questions, or a broken run.
+        """
         runs = [self.read(mode) for mode in self.modes]
         known = [run for run in runs if run is not None]
+        for run in known:
+            before = {
+                name: value for name, value in run.settings.model_dump(mode="json").items() if name in self.settings
+            }
+            if changes := explain_changes(before, self.settings):
+                raise StorageError(
+                    f"{run.folder} holds {changes}",
+                    hint=f"give the evaluation {self.evaluation} another name, or move the folder away to ask again",
+                )
         total = sum(len(run.facts) for run in known) if len(known) == len(runs) else None
         if total is None and self.questions.num is not None:
             total = self.questions.num * len(self.modes)
@@ -263,6 +282,10 @@ def make_asking(
     who = arm if perceiver is None else perceiver + BESIDE + arm
     part = "" if seed is None else f"seed-{seed}"
     needs = [find_training(study, name, seed) for name in (arm, perceiver) if name is not None]
+    asked = study.evaluations[evaluation]
+    settings: dict[str, JsonValue] = {"limit": asked.num, "seed": asked.seed, "max_pixels": asked.max_pixels}
+    if not study.seeds_of(arm):
+        settings["model"] = mask_secrets(expand_name(find_checkpoint(study, arm, seed)))
     return AskJob(
         name="/".join(filter(None, (evaluation, who, part))),
         evaluation=evaluation,
@@ -273,8 +296,9 @@ def make_asking(
         folder=study.out / ANSWERS_FOLDER / evaluation / who / part,
         model=find_checkpoint(study, arm, seed),
         perceiver_model=None if perceiver is None else find_checkpoint(study, perceiver, seed),
-        questions=study.evaluations[evaluation],
+        questions=asked,
         needs=tuple(dict.fromkeys(name for name in needs if name is not None)),
+        settings=settings,
     )
 
 

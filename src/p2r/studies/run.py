@@ -23,9 +23,11 @@ from p2r.errors import ConfigError, P2RError, StorageError
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.evaluate import NUM_NEEDLES
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
+from p2r.models.known import expand_name
+from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import Mode
 from p2r.runs.training_log import read_rows
-from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
+from p2r.studies.jobs import LOGS_FOLDER, AskJob, Job, Progress, list_jobs
 from p2r.studies.study import QuestionSet, Study
 from p2r.training import keeper
 from p2r.types import Frozen
@@ -90,9 +92,9 @@ def run_study(
         Every job. Some have failed where something went wrong that another call may mend.
 
     Raises:
-        ConfigError: questions cannot be loaded.
+        ConfigError: a checkpoint is not there, or questions cannot be loaded.
         StorageError: the folder holds a study and `resume` is off; another process is writing it; or a job's folder
-            was written with other settings.
+            was written with other settings, or before what it needs.
     """
     folder = study.out
     if (folder / STUDY_FILE).exists() and not resume:
@@ -100,14 +102,16 @@ def run_study(
             f"{folder} holds a study already",
             hint="continue it with `resume=True`, or name another folder as out in the study",
         )
+    check_checkpoints(study)
     check_questions(study)
     with explain_write_errors(folder):
         (folder / LOGS_FOLDER).mkdir(parents=True, exist_ok=True)
     handle = lock_folder(folder)
     try:
+        states = [JobState(job, job.look()) for job in list_jobs(study)]
+        check_order(states, read_sessions(folder))
         with explain_write_errors(folder):
             replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
-        states = [JobState(job, job.look()) for job in list_jobs(study)]
         for state in states:
             keeper.end_recorded(_record_of(folder, state.job))  # one that a killed call has left
             state.status = "finished" if state.progress.is_finished else "waiting"
@@ -133,7 +137,41 @@ def check_questions(study: Study) -> None:
             for mode in modes:
                 choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
         except P2RError as error:
-            raise ConfigError(f"evaluation {name}: {error.message}", hint=error.hint) from error
+            hint = error.hint.replace("`limit`", "num")  # as a study calls it
+            raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
+
+
+def check_checkpoints(study: Study) -> None:
+    """See that the checkpoint of each arm that is not trained is there, or may be on the hub; nothing is downloaded.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for name, arm in study.arms.items():
+        if arm.checkpoint is None or not runs_on_torch(arm.checkpoint):
+            continue
+        try:
+            find_source(expand_name(arm.checkpoint))
+        except P2RError as error:
+            raise ConfigError(f"arm {name}: {error.message}", hint=error.hint) from error
+
+
+def check_order(states: Sequence[JobState], sessions: Sequence[JobSession]) -> None:
+    """Make sure that no arm was trained again after it was asked.
+
+    Raises:
+        StorageError: answers are those of an earlier training.
+    """
+    trained = {each.job: each.started for each in sessions}
+    for job in (state.job for state in states):
+        if isinstance(job, AskJob):
+            started = [each.started for mode in job.modes if (run := job.read(mode)) for each in run.sessions]
+            for need in job.needs:
+                if started and trained.get(need, "") > min(started):
+                    raise StorageError(
+                        f"{job.folder} holds answers from before {need} was trained again",
+                        hint="move that folder away to ask again",
+                    )
 
 
 def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmark:

@@ -151,6 +151,15 @@ class Study(Frozen):
                 raise ValueError(f"{name!r} cannot be the name of a folder: use letters, digits, - and _")
         for name, arm in self.arms.items():
             self._check_arm(name, arm)
+        for name, arm in self.arms.items():
+            others = () if arm.start is None else self.seeds_of(arm.start)
+            if others and not frozenset(self.seeds_of(name)) <= frozenset(others):
+                raise ValueError(
+                    f"the arm {name!r} has seeds that the arm {arm.start!r}, which it starts from, has not"
+                )
+        for seeds in (self.seeds, self.quick.seeds, *(arm.seeds for arm in self.arms.values())):
+            if seeds is not None and len(seeds) > len(frozenset(seeds)):
+                raise ValueError(f"seeds holds {next(seed for seed in seeds if seeds.count(seed) > 1)} twice")
         names = [claim.name for claim in self.claims]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two claims have the name {twice[0]!r}")
@@ -181,12 +190,6 @@ class Study(Frozen):
                 raise ValueError(f"the arm {name!r} needs itself, through {' and '.join(map(repr, seen[1:])) or other}")
             if arm.of is not None and self.arms[other].recipe is None:
                 raise ValueError(f"the arm {seen[-1]!r} is a phase of {other!r}, which is not trained")
-            if arm.start is not None and set(self.seeds_of(seen[-1])) - set(
-                self.seeds_of(other) or self.seeds_of(name)
-            ):
-                raise ValueError(
-                    f"the arm {seen[-1]!r} has seeds that the arm {other!r}, which it starts from, has not"
-                )
             seen.append(other)
             arm = self.arms[other]
 

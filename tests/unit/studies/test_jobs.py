@@ -9,7 +9,16 @@ import pytest
 from p2r.errors import StorageError
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.jobs import AskJob, FilesJob, TrainJob, list_askings, list_jobs, list_trainings, show_command
+from p2r.studies.jobs import (
+    AskJob,
+    FilesJob,
+    TrainJob,
+    find_root,
+    list_askings,
+    list_jobs,
+    list_trainings,
+    show_command,
+)
 from tests.fakes.studies import make_study, write_answers
 
 PAIRS = """
@@ -173,3 +182,43 @@ def test_the_modes_of_a_job_are_those_that_it_reads(tmp_path: Path) -> None:
     assert not job.look().is_finished
     write_answers(study, "both", 0, [True], mode="oracle")
     assert job.look().is_finished
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("evaluations.fresh.num=60", "limit was 40, now 60"),
+        ("evaluations.fresh.seed=1", "seed was 9000, now 1"),
+        ("evaluations.fresh.max_pixels=5000", "max_pixels was not set, now 5000"),
+        ("arms.start.checkpoint=nano", "model was nano-base, now nano"),
+    ],
+)
+def test_answers_to_other_questions_are_not_taken_for_these(tmp_path: Path, change: str, said: str) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True])
+    write_answers(study, "both", 1, [True])
+    changed = {job.name: job for job in list_askings(make_study(tmp_path, changes=[change]))}
+    with pytest.raises(StorageError, match=said) as caught:
+        changed["fresh/start"].look()
+    assert "give the evaluation fresh another name" in caught.value.hint
+    if change.startswith("arms"):
+        assert changed["fresh/both/seed-1"].look().is_finished
+
+
+def test_a_study_that_was_moved_keeps_its_answers(tmp_path: Path) -> None:
+    write_answers(make_study(tmp_path), "both", 1, [True])
+    (tmp_path / "out").rename(tmp_path / "moved")
+    jobs = {job.name: job for job in list_askings(make_study(tmp_path, changes=[f"out={tmp_path / 'moved'}"]))}
+    assert jobs["fresh/both/seed-1"].look().is_finished
+
+
+def test_processes_are_those_of_the_study_unless_an_arm_has_its_own(tmp_path: Path) -> None:
+    study = make_study(tmp_path, PAIRS, changes=["num_processes=2", "arms.later.num_processes=3"])
+    assert {job.arm: job.num_processes for job in list_trainings(study)} == {"both": 2, "later": 3}
+
+
+def test_the_model_that_an_arm_begins_with_is_found_through_others(tmp_path: Path) -> None:
+    study = make_study(tmp_path, PAIRS, changes=["arms.both.start=start", "arms.start.checkpoint=here"])
+    assert {name: find_root(study, name) for name in study.arms} == dict.fromkeys(study.arms, "here")
+    study = make_study(tmp_path, PAIRS, changes=["arms.start.checkpoint=here"])
+    assert find_root(study, "later") == find_root(study, "first") == "nano-base"

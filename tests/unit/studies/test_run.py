@@ -9,20 +9,23 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import ConfigError, StorageError
-from p2r.files import Log
+from p2r.files import Log, lock_folder, unlock_folder
 from p2r.studies import run as running
-from p2r.studies.jobs import Progress
+from p2r.studies.jobs import Progress, list_jobs
 from p2r.studies.run import (
     SESSIONS_FILE,
     STUDY_FILE,
+    JobSession,
     JobState,
+    check_checkpoints,
     check_questions,
     count_by_status,
     read_last_words,
     run_study,
 )
 from p2r.studies.study import Study
-from tests.fakes.studies import make_study
+from tests.fakes.benchmark_files import hrbench_rows, write_parquet
+from tests.fakes.studies import make_study, write_answers
 
 
 @dataclass
@@ -117,3 +120,50 @@ def test_a_broken_list_of_sessions_is_told(tmp_path: Path) -> None:
         log.write({"job": 3})
     with pytest.raises(StorageError, match="line 1"):
         running.read_sessions(tmp_path)
+
+
+def test_a_checkpoint_that_is_not_there_stops_a_study_before_it_trains(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["arms.start.checkpoint=./nowhere"])
+    with pytest.raises(ConfigError, match=r"arm start: there is no checkpoint folder \./nowhere"):
+        run_study(study)
+    assert not study.out.exists()
+    check_checkpoints(make_study(tmp_path, changes=["arms.start.checkpoint=http://localhost:1/v1"]))
+    check_checkpoints(make_study(tmp_path, changes=["arms.start.checkpoint=owner/on-the-hub"]))
+
+
+def test_a_limit_that_is_too_small_is_told_by_the_name_that_a_study_has_for_it(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "4k.parquet", hrbench_rows(1))
+    changes = [f"evaluations.fresh.benchmark=hrbench_4k:{tmp_path}/4k.parquet", "evaluations.fresh.num=2"]
+    with pytest.raises(ConfigError, match="evaluation fresh: a limit of 2") as caught:
+        check_questions(make_study(tmp_path, changes=changes))
+    assert "give a larger num" in caught.value.hint
+
+
+def test_answers_from_before_an_arm_was_trained_again_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "both", 0, [True], seconds=1.0, started="2026-01-01T10:00:00.500000+00:00")
+    jobs = [job for job in list_jobs(study) if job.name == "fresh/both/seed-0"]
+    for started, is_refused in (("2026-01-01T10:00:00+00:00", False), ("2026-01-01T10:00:01+00:00", True)):
+        with Log(study.out / SESSIONS_FILE) as log:
+            log.write(JobSession(job="both/seed-0", started=started, wall_s=1, processor_s=1, exit_code=0))
+        monkeypatch.setattr(running, "list_jobs", lambda study: jobs)
+        if is_refused:
+            with pytest.raises(StorageError, match=r"before both/seed-0 was trained again") as caught:
+                run_study(study, resume=True)
+            assert "move that folder away" in caught.value.hint
+        else:
+            assert run_study(study, resume=True)[0].status == "finished"
+
+
+def test_a_folder_that_another_process_writes_or_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    study.out.mkdir()
+    handle = lock_folder(study.out)
+    with pytest.raises(StorageError, match="another process is writing"):
+        run_study(study)
+    unlock_folder(handle)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match="file"):
+        run_study(make_study(tmp_path, changes=[f"out={tmp_path}/file/out"]))

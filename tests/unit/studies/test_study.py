@@ -27,6 +27,12 @@ def test_a_recipe_is_looked_for_beside_the_study(tmp_path: Path) -> None:
     assert study.recipe_of("both", 0, Path("here"), None).data.num_rows == 7
 
 
+def test_settings_of_all_recipes_are_said_once_and_an_arm_counts_more(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["set=['data.num_rows=5', 'phase.lr=0.5', 'data.seed=3']"])
+    recipe = study.recipe_of("both", 0, Path("here"), None)
+    assert (recipe.data.num_rows, recipe.data.seed) == (64, 3)
+
+
 def test_a_cell_is_said_by_its_table_its_row_and_its_column(tmp_path: Path) -> None:
     study = make_study(
         tmp_path,
@@ -135,6 +141,14 @@ def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> Non
         ("[files.'../up']\nmodule='x'\nlast='y'\n", "'../up' cannot be the name of a folder"),
         ("[arms.odd]\nrecipe='nano'\nset=['data.source={files.odd}/x']\n", "arm odd: {files.odd} stands for files"),
         ("[arms.odd]\ncheckpoint='nano'\nquick=['seed=1']\n", "belong to an arm with a recipe"),
+        ("[arms.odd]\nrecipe='nano'\nseeds=[3, 4, 3]\n", "seeds holds 3 twice"),
+        ("[arms.odd]\nrecipe='nano'\nseeds=['x']\n", r"arms\.odd\.seeds\.0 is 'x': it must be a whole number"),
+        ("[arms.odd]\nrecipe='nano'\nseeds=[-1]\n", r"arms\.odd\.seeds\.0 is -1: it must be at least 0"),
+        ("[arms.odd]\nrecipe='nano'\nseeds=[]\n", "at least 1 entry"),
+        ("[arms.odd]\nrecipe='nano'\nnum_processes=0\n", "arms.odd.num_processes is 0: it must be above 0"),
+        ("[arms.odd]\ncheckpoint='nano'\nnum_processes=2\n", "belong to an arm with a recipe"),
+        ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nof='zz'\nphase='x'\n", "the arm 'b' needs the arm 'zz'"),
+        ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nrecipe='nano'\nstart='a'\n", "the arm 'a' needs itself"),
         ("nonsense\n", "is not TOML"),
     ],
 )
