@@ -72,6 +72,7 @@ def study(
         float | None,
         typer.Option(
             "--tflops",
+            min=0.001,
             metavar="N",
             help="With --plan: estimate hours as if a GPU sustained N x 10^12 operations a second.",
             show_default=False,
@@ -130,8 +131,8 @@ def _check_flags(
     for flag, is_given in given.items():
         if is_given and not plan:
             raise Misuse(f"{flag} says how to plan, and nothing is planned", hint="add --plan")
-    if tflops is not None and not (tflops > 0 and math.isfinite(tflops)):
-        raise Misuse(f"--tflops is {tflops:g}: it must be above 0", hint="a GPU sustains some hundreds: --tflops 400")
+    if tflops is not None and not math.isfinite(tflops):
+        raise Misuse(f"--tflops is {tflops:g}: it must be finite", hint="a GPU sustains some hundreds: --tflops 400")
     if plan and (page_only or resume):
         flag = "--page-only" if page_only else "--resume"
         raise Misuse(f"--plan runs nothing, and {flag} has no use beside it", hint="leave out one of them")

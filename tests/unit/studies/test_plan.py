@@ -115,6 +115,11 @@ def test_a_trial_takes_each_kind_of_phase_and_each_way_of_asking_once(tmp_path: 
     assert {job.name for job in list_jobs(make_trial(study))} == {job.name for job in list_jobs(trial)}
 
 
+def test_a_trial_asks_no_more_than_the_study_does(tmp_path: Path) -> None:
+    trial = make_trial(make_study(tmp_path, MORE, changes=["evaluations.fresh.num=5"]))
+    assert [job.questions.num for job in list_askings(trial)] == [5]
+
+
 def test_what_has_changed_is_tried_again(tmp_path: Path) -> None:
     names = [
         {job.name for job in list_jobs(make_trial(make_study(tmp_path, MORE, changes=changes)))}
