@@ -21,6 +21,7 @@ from p2r.studies.plan import UNKNOWN_MINUTES, count_weights, tabulate_plan
 from p2r.studies.rows import RowCounter
 from p2r.studies.study import Study
 from p2r.studies.trial import make_trial, name_steps
+from tests.fakes.benchmark_files import hrbench_rows, write_parquet
 from tests.fakes.paper_data import write_p2r10k
 from tests.fakes.studies import make_study, write_answers
 
@@ -94,9 +95,10 @@ def test_a_trial_tells_minutes_until_an_arm_has_run(tmp_path: Path) -> None:
     assert arms["both"][5:] == ["9.5", "0.16", "the trial"]
     assert arms["joint"][6:] == ["0.63", "the trial"]  # 95 steps of 6 s, four processes
     assert arms["all seeds together"][5:7] == ["85.5 left", "2.85 left"]
-    take_steps(list_trainings(study)[0], [1.0, 12.0])
+    take_steps(list_trainings(study)[0], [1.0, 12.0], is_finished=True)
     arms, _ = arms_of(study)
     assert arms["both"][5:] == ["19.0", "0.32", "what ran"]
+    assert arms["all seeds together"][5:7] == ["123.5 left", "3.48 left"]  # 2 + 3 of 19 minutes, 3 of 9.5
 
 
 def test_a_trial_takes_each_kind_of_phase_and_each_way_of_asking_once(tmp_path: Path) -> None:
@@ -139,6 +141,25 @@ def test_minutes_of_questions_are_by_answers_of_the_same_kind(tmp_path: Path) ->
     assert rows["fresh/swapped/seed-0"] == ("direct, p2r", "80", "no", "-", "-")
 
 
+def test_questions_are_counted_in_their_files_or_as_published(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "4k.parquet", hrbench_rows(2))
+
+    def count(*changes: str) -> tuple[str, Table]:
+        table = tabulate_plan(make_study(tmp_path, changes=changes))
+        return {row[0]: row[2] for row in table[1].rows}["fresh/start"], table[0]
+
+    here = f"evaluations.fresh.benchmark=hrbench_4k:{tmp_path}/4k.parquet"
+    assert count(here)[0] == "8"
+    assert count(here, "evaluations.fresh.num=4")[0] == "4"
+    num, table = count("evaluations.fresh.benchmark=hrbench_8k:/none", "evaluations.fresh.num=900")
+    assert num == "800"
+    assert "Questions are counted as published where files cannot be read here: fresh." in table.notes
+    assert count("evaluations.fresh.benchmark=reasonseg:/none/val", "evaluations.fresh.num=900")[0] == "200"
+    num, table = count("evaluations.fresh.benchmark=folder:/none")
+    assert num == "-"
+    assert sum(note.startswith("The questions of fresh are unknown: ") for note in table.notes) == 1
+
+
 def test_hours_are_reckoned_where_nothing_was_measured_and_the_assumption_is_said(tmp_path: Path) -> None:
     study = make_study(tmp_path, MORE)
     arms, table = arms_of(study, tflops=0.5)
@@ -176,6 +197,10 @@ def test_rows_are_counted_without_a_model_where_it_is_not_on_this_machine(tmp_pa
     assert (
         "Rows whose prompts are too long are counted too, because owner/not-here is not on this machine." in table.notes
     )
+    few = make_study(
+        tmp_path, PASSES.format(rows=tmp_path / "rows", model="owner/not-here"), changes=["set=['data.num_rows=130']"]
+    )
+    assert arms_of(few)[0]["long"][2] == "4"
     arms, table = arms_of(study, tflops=1.0)
     assert arms["long"][5] == "-"
     assert "The number of weights of owner/not-here is not known: it is not on this machine." in table.notes
