@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 from p2r.config import Phase
 from p2r.modes import Mode
+from p2r.studies.cells import Line
 from p2r.studies.jobs import AskJob, TrainJob, find_root, group_trainings, list_askings
-from p2r.studies.study import Arm, CurveChart, Line, QuestionSet, Study, StudyTable, shorten
+from p2r.studies.shown import CurveChart, StudyTable
+from p2r.studies.study import Arm, QuestionSet, Study, shorten
 
 TRIAL_FOLDER = "trial"
 NUM_STEPS = 2
@@ -102,7 +104,7 @@ def _make_study(
         "evaluations": evaluations,
         "curves": curves,
         "tables": tables,
-        **dict.fromkeys(("claims", "costs", "objections"), ()),
+        **dict.fromkeys(("claims", "costs", "gains", "trends", "objections"), ()),
     }
     return study.model_copy(update=changes)
 
