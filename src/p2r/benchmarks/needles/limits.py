@@ -29,12 +29,11 @@ _PATTERN = rf"(?:{'|'.join(PATTERNS)})"
 _QUESTION = re.compile(
     rf"\s*(?:What pattern is on the {_NAME}|What patterns are on the {_NAME} and the {_NAME}"
     rf"|How many of the {_NAME} and the {_NAME} are {_PATTERN}"
-    rf"|Is the {_PATTERN} {_NAME} to the left or right of the {_PATTERN} {_NAME}"
-    rf"|Is there an? {_PATTERN} {_NAME} in the image)\s*\?",
+    rf"|Is the {_PATTERN} {_NAME} to the left or right of the {_PATTERN} {_NAME})\s*\?",
     re.IGNORECASE,
 )
 _CLOSING = "answer with the option's letter from the given choices directly"
-_OPTION_WORDS = frozenset({*PATTERNS, "left", "right", "yes", "no"})
+_OPTION_WORDS = frozenset({*PATTERNS, "left", "right"})
 _OTHER_WORDS = frozenset(f"a b c d e f and or options option choices {_CLOSING}".split())
 
 
