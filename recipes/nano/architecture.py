@@ -1,4 +1,4 @@
-"""The nano model: a real Qwen3-VL of 3.6M parameters, and its files in the published layout."""
+"""The nano model: a real Qwen3-VL of 3.8M parameters, and its files in the published layout."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_options_may_be_written_in_any_layout(options: str) -> None:
         make("How many red stars are there?"),
         make(STAR + " And why?"),
         make("Tell me: " + STAR),
-            make(STAR + "\nAnswer directly."),
+        make(STAR + "\nAnswer directly."),
         make(STAR + "\nIs the wall plain?"),
     ],
     ids=question_text,

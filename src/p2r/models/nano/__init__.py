@@ -1,4 +1,4 @@
-"""The shipped models: a 3.6M-parameter Qwen3-VL for needles, before and after PRA-GRPO.
+"""The shipped models: a 3.8M-parameter Qwen3-VL for needles, before and after PRA-GRPO.
 
 `recipes/nano` makes both; see MODEL_CARD.md beside this file.
 """
