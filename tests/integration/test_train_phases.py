@@ -116,8 +116,8 @@ def test_boxes_of_another_frame_are_counted_and_said_once(tmp_path: Path) -> Non
     assert "do not fit the frame in which they are read" in sentence and "model.frame" in sentence
     steps = read_metrics(tmp_path / "wrong")
     assert all(step["num_other_frame"] == step["num_box_replies"] for step in steps)
-    assert [step["num_box_replies"] for step in steps][:3] == [6, 6, 6]
+    assert all(step["num_box_replies"] >= 5 for step in steps[:3]), "of six"
     said = run(make_recipe(tmp_path / "right"))
     assert not any("fit the frame" in each for each in said)
     num_others = sum(int(str(step["num_other_frame"])) for step in read_metrics(tmp_path / "right"))
-    assert num_others == 1  # a digit too many: a slip, which is counted and not said
+    assert num_others == 0
