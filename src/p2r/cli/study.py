@@ -130,9 +130,11 @@ def _check_flags(
     given = {"--trial": trial, "--tflops": tflops is not None, "--rows": rows is not None}
     for flag, is_given in given.items():
         if is_given and not plan:
-            raise Misuse(f"{flag} says how to plan, and nothing is planned", hint="add --plan")
+            raise Misuse(f"{flag} says how to plan, and nothing is planned", hint="add `plan`")
     if tflops is not None and not math.isfinite(tflops):
-        raise Misuse(f"--tflops is {tflops:g}: it must be finite", hint="a GPU sustains some hundreds: --tflops 400")
+        raise Misuse(
+            f"--tflops is {tflops:g}: it must be finite", hint="a GPU sustains some hundreds, such as `tflops=400`"
+        )
     if plan and (page_only or resume):
         flag = "--page-only" if page_only else "--resume"
         raise Misuse(f"--plan runs nothing, and {flag} has no use beside it", hint="leave out one of them")

@@ -51,8 +51,8 @@ P2R_ABOUT, QWEN_ABOUT = "photos; trained to look twice", "photos; P2R before PRA
 KNOWN: dict[str, KnownModel] = {
     model.name: model
     for model in (
-        KnownModel("nano", "", 3_637_632, APACHE, NEEDS_CPU, NANO_ABOUT),
-        KnownModel("nano-base", "", 3_637_632, APACHE, NEEDS_CPU, NANO_BASE_ABOUT),
+        KnownModel("nano", "", 3_797_376, APACHE, NEEDS_CPU, NANO_ABOUT),
+        KnownModel("nano-base", "", 3_797_376, APACHE, NEEDS_CPU, NANO_BASE_ABOUT),
         KnownModel("p2r-4b", "hongxingli/P2R-4B", 4_437_815_808, UNKNOWN_LICENSE, NEEDS_GPU, P2R_ABOUT),
         KnownModel("p2r-8b", "hongxingli/P2R-8B", 8_767_123_696, APACHE, NEEDS_GPU, P2R_ABOUT),
         KnownModel("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", 2_127_532_032, APACHE, NEEDS_GPU, QWEN_ABOUT),

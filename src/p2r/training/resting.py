@@ -42,7 +42,7 @@ def check_resting(recipe: Recipe) -> None:
             raise ConfigError(
                 f"loss.resting_kl_coef keeps the reasoner where it was by its answers, and the reward of phase "
                 f"{phase.name} asks for no answer",
-                hint="loss.resting_kl_coef = 0 for this phase, or give `correct` a weight in its reward.terms",
+                hint="loss.resting_kl_coef = 0 for this phase, or give reward.terms.correct a weight there",
             )
 
 

@@ -43,7 +43,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "said", "hint"),
     [
         (["needles"], "needles never run out", "such as --num 64"),
-        (["nowhere.jsonl"], "'nowhere.jsonl' is not a benchmark", "files: PATH"),
+        (["nowhere.jsonl"], "there is no file or folder nowhere.jsonl", "check the path"),
         (["empty.jsonl"], "empty.jsonl", "hint:"),
         (
             ["bad.jsonl"],

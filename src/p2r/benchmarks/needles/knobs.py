@@ -11,15 +11,17 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from p2r.benchmarks.needles.backgrounds import check_background, is_folder, name_background
 from p2r.benchmarks.needles.codes import PLATE_PERIODS
 from p2r.errors import ConfigError, count_nouns, excerpt, explain_fault
 from p2r.types import Frozen
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Family = Literal["attribute", "relation", "pair", "text", "absent", "where"]
 FAMILIES: tuple[Family, ...] = ("attribute", "relation", "pair")
