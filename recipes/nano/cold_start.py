@@ -4,8 +4,8 @@
 
 Stages: scenes are rendered (pool.py), the vision tower learns what is where (vision.py), its features are cached, a
 fresh language model learns both roles on them (language.py), and the checkpoint is written to OUT/checkpoint in the
-layout of its big siblings. Perception is left imperfect on purpose: reinforcement learning from answers is what comes
-next.
+layout of its big siblings. What it learns has faults on purpose (demonstrator.py): reinforcement learning from answers
+is what comes next.
 """
 
 from __future__ import annotations

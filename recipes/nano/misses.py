@@ -21,11 +21,10 @@ from typing import Literal, get_args
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
-from p2r.boxes.reply import read_reply
 from p2r.cli.guard import run_script
 from p2r.cli.screen import print_tables
 from p2r.errors import ConfigError, ModelError
-from p2r.evaluation.misses import MAX_OFF, Digits, compare_digits, find_wrong_axes
+from p2r.evaluation.misses import MAX_OFF, Digits, compare_digits, find_wrong_axes, read_corners
 from p2r.evaluation.tables import MISSING, Table, show_interval
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
@@ -80,7 +79,7 @@ class Counts:
 
 def count_misses(replies: Sequence[str], gold: Sequence[Sequence[Box]]) -> Counts:
     """Compare each reply's boxes with the gold boxes of its question, in order."""
-    written = [[entry.corners for entry in read_reply(t, repair=True, salvage=True, literal=False)[1]] for t in replies]
+    written = [read_corners(reply) for reply in replies]
     outcomes: list[Outcome] = []
     wrong_axes: list[tuple[float, float]] = []
     for boxes, targets in zip(written, gold, strict=True):

@@ -196,3 +196,16 @@ def repeated_logprobs(
             chosen = logits[0, first:-1].log_softmax(-1)
             logprobs.append(chosen.gather(1, torch.tensor(response)[:, None])[:, 0])
     return logprobs
+
+
+class Recorder:
+    """In place of an optimizer: keeps the gradient of each update, and changes nothing."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.masters, self.gradients = learner.optimizer._masters, list[torch.Tensor]()
+
+    def step(self, rate: float) -> float:
+        self.gradients.append(torch.cat([master.grad.flatten() for master in self.masters.values()]))
+        for master in self.masters.values():
+            master.grad = None
+        return 0.0

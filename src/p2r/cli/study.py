@@ -142,16 +142,17 @@ def _check_flags(
 
 def _plan(settings: Study, *, trial: bool, tflops: float | None, rows: int | None) -> None:
     """Print what a study would take, after a trial if one is asked for."""
+    tried = make_trial(settings) if trial else None
     states: Sequence[JobState] = ()
-    tried = make_trial(settings)
-    if trial:
+    if tried is not None:
         try:
             with _Board(make_console(stderr=True)) as board:
                 states = run_study(tried, resume=True, on_change=board.show)
         except KeyboardInterrupt:
             raise end_interrupted(f"what is done is kept in {tried.out}", "the same command continues it") from None
     print_tables(tabulate_plan(settings, rows=rows, tflops=tflops))
-    _tell_failed(tried, states)
+    if tried is not None:
+        _tell_failed(tried, states)
     if any(state.status != "finished" for state in states):
         print_error("a part of the trial failed", "mend the cause; the same command does what is left")
         raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 from p2r.config.pre_rollouts import as_measured, find_measuring_phase
 from p2r.config.read import change_table, explain_settings, load_recipe, parse_recipe, read_table
-from p2r.config.recipe import ROLES, Phase, PhaseKind, Recipe
+from p2r.config.recipe import OTHER_ROLE, ROLES, Phase, PhaseKind, Recipe
 from p2r.config.reward import (
     CAPTION_TERM,
     TERMS,
@@ -35,6 +35,7 @@ from p2r.config.sft import SftSettings
 
 __all__ = [
     "CAPTION_TERM",
+    "OTHER_ROLE",
     "ROLES",
     "TERMS",
     "ActiveRole",

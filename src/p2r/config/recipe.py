@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -35,6 +36,8 @@ Control = Literal["none", "joint", "single-stage"]
 PhaseKind = Literal["perceiver", "reasoner", "answerer", "joint", "sft"]
 
 ROLES: tuple[ActiveRole, ...] = get_args(ActiveRole)
+OTHER_ROLE: Mapping[str, ActiveRole] = {"perceiver": "reasoner", "reasoner": "perceiver"}
+"""The role that rests while this one learns."""
 
 
 class Phase(Frozen):

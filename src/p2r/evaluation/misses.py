@@ -63,7 +63,7 @@ def _list_unseen(row: ScoredRow) -> list[int]:
 
 def _explain_unseen(row: ScoredRow, unseen: Sequence[int], *, is_per_mille: bool) -> Miss:
     """Box k of a reply is compared with gold box k: both are in the order of the question."""
-    written = _read_corners(row.trace) if is_per_mille else None
+    written = _find_corners(row.trace) if is_per_mille else None
     if written is None:
         return "place"
     pairs = [(written[k], row.facts.gold_boxes[k].xyxy) for k in unseen if k < len(written)]
@@ -73,12 +73,17 @@ def _explain_unseen(row: ScoredRow, unseen: Sequence[int], *, is_per_mille: bool
     return "spelling" if any(compare_digits(*axis) != "as many digits" for axis in wrong) else "place"
 
 
-def _read_corners(trace: Trace) -> list[Corners | str] | None:
+def _find_corners(trace: Trace) -> list[Corners | str] | None:
     """The boxes as the reply writes them, or what is wrong with them; None where no reply states them."""
     perception = trace.perception
     if perception is None or perception.completion is None or perception.parse is None:
         return None
-    _, entries, _ = read_reply(perception.completion.text, repair=True, salvage=True, literal=False)
+    return read_corners(perception.completion.text)
+
+
+def read_corners(reply: str) -> list[Corners | str]:
+    """The boxes of a reply as it writes them, in order; for one that is not four numbers, what is wrong with it."""
+    _, entries, _ = read_reply(reply, repair=True, salvage=True, literal=False)
     return [entry.corners for entry in entries]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p2r.config import PartnerSettings, Phase, Recipe
+from p2r.config import OTHER_ROLE, PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
 from p2r.files import replace_folder
 from p2r.loop import run_apart
@@ -172,11 +172,10 @@ def save_both_roles(state: PhaseState, folder: Path) -> None:
     if resting is None:
         save_weights(state, folder)
         return
-    other = "reasoner" if state.phase.role == "perceiver" else "perceiver"
     with replace_folder(folder) if state.world.is_first else nullcontext(folder) as draft:
         save_weights(state, draft / state.phase.role)
         if state.world.is_first:
-            shutil.copytree(resting.folder, draft / other)
+            shutil.copytree(resting.folder, draft / OTHER_ROLE[state.phase.role])
     state.world.wait()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2r.config import Phase, PhaseRole, Recipe
+from p2r.config import OTHER_ROLE, Phase, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ def find_start(recipe: Recipe, phase: Phase, folder: Path) -> Start:
     earlier = recipe.phases()[: phase.index]
     if not recipe.model.has_adapters_per_role:
         return Start(phase.source or _name(earlier, recipe, folder))
-    other: PhaseRole = "reasoner" if phase.role == "perceiver" else "perceiver"
-    own, others = ([each for each in earlier if each.role == role] for role in (phase.role, other))
+    own, others = ([each for each in earlier if each.role == role] for role in (phase.role, OTHER_ROLE[phase.role]))
     return Start(_name(own, recipe, folder), _name(others, recipe, folder))
 
 

@@ -19,10 +19,10 @@ from p2r.training.advantages import compare_groups  # noqa: E402
 from p2r.training.engines.local.distributed import World, share_out  # noqa: E402
 from p2r.training.groups import Group  # noqa: E402
 from p2r.training.mini_batches import make_mini_batches, split_groups  # noqa: E402
-from p2r.training.update import Learner, UpdateReport, learn_step  # noqa: E402
+from p2r.training.update import UpdateReport, learn_step  # noqa: E402
 from p2r.training.watch.stopwatch import Stopwatch  # noqa: E402
 from tests.fakes.crew import run_crew  # noqa: E402
-from tests.fakes.tiny_policy import make_groups, make_learner, make_model, repeated_logprobs  # noqa: E402
+from tests.fakes.tiny_policy import Recorder, make_groups, make_learner, make_model, repeated_logprobs  # noqa: E402
 
 RATE = 1e-2
 REWARDS = ((1.0, 0.0, 0.5), (0.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (1.0, 0.0, 0.0))
@@ -114,19 +114,6 @@ def test_a_part_that_teaches_nothing_is_passed_over() -> None:
     assert one is not None and one == other
     same = zip(alone.policy.trainable.values(), beside.policy.trainable.values(), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in same)
-
-
-class Recorder:
-    """In place of an optimizer: keeps the gradient of each update, and changes nothing."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.masters, self.gradients = learner.optimizer._masters, list[torch.Tensor]()
-
-    def step(self, rate: float) -> float:
-        self.gradients.append(torch.cat([master.grad.flatten() for master in self.masters.values()]))
-        for master in self.masters.values():
-            master.grad = None
-        return 0.0
 
 
 def learn_in(

@@ -28,10 +28,11 @@ from p2r.training.memo import EvidenceStore  # noqa: E402
 from p2r.training.micro_batch import MicroBatch  # noqa: E402
 from p2r.training.resting import RestingRole, check_resting  # noqa: E402
 from p2r.training.rollout import Roller  # noqa: E402
-from p2r.training.update import Learner, UpdateReport, learn_step  # noqa: E402
+from p2r.training.update import UpdateReport, learn_step  # noqa: E402
 from p2r.types import Box  # noqa: E402
 from tests.fakes.crew import run_crew  # noqa: E402
 from tests.fakes.tiny_policy import (  # noqa: E402
+    Recorder,
     make_groups,
     make_learner,
     make_prompt,
@@ -66,19 +67,6 @@ def rest(groups: Sequence[Group]) -> list[Group]:
         group if row == 1 else replace(group, resting=RestingReply(make_prompt([(2, 3), (1, 2)], seed=40 + row), ids))
         for row, (group, ids) in enumerate(zip(groups, map(tuple, replies), strict=True))
     ]
-
-
-class Recorder:
-    """In place of an optimizer: keeps the gradient of each update, and changes nothing."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.masters, self.gradients = learner.optimizer._masters, list[torch.Tensor]()
-
-    def step(self, rate: float) -> float:
-        self.gradients.append(torch.cat([master.grad.flatten() for master in self.masters.values()]))
-        for master in self.masters.values():
-            master.grad = None
-        return 0.0
 
 
 def learn(groups: Sequence[Group], *changes: str, world: World | None = None) -> tuple[UpdateReport, torch.Tensor]:

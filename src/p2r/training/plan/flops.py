@@ -7,7 +7,7 @@ operations of an update that was made.
 
 from __future__ import annotations
 
-from p2r.config import ActiveRole, Phase, Recipe
+from p2r.config import OTHER_ROLE, ActiveRole, Phase, Recipe
 from p2r.training.plan.counts import PhaseCounts
 
 FORWARD = 2.0
@@ -49,6 +49,6 @@ def _frozen_tokens(recipe: Recipe, phase: Phase) -> int:
     """Tokens of the frozen role for a row; 0 without one, or where a server is asked."""
     if phase.kind not in ("perceiver", "reasoner") or recipe.partner.kind != "local":
         return 0
-    other: ActiveRole = "reasoner" if phase.kind == "perceiver" else "perceiver"
+    other = OTHER_ROLE[phase.kind]
     num_asked = phase.rollout.group_size if phase.kind == "perceiver" else 1
     return num_asked * (phase.data.max_prompt_tokens.of(other) + recipe.partner.max_new_tokens)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from p2r.config import ROLES, ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
+from p2r.config import OTHER_ROLE, ROLES, ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
 from p2r.errors import EndpointError, count_nouns
 from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
@@ -128,7 +128,7 @@ def _measure_prompts(
     if phase.kind == "sft":
         return demonstrations[phase.index].longest, 0
     prompts = rows[phase.index].longest_prompt
-    frozen: ActiveRole = "reasoner" if role == "perceiver" else "perceiver"
+    frozen = OTHER_ROLE[role]
     return prompts[role], prompts.get(frozen, phase.data.max_prompt_tokens.of(frozen))
 
 
@@ -162,9 +162,8 @@ def _describe_phases(
 def _describe_resting(recipe: Recipe, phase: Phase, frozen_tokens: int) -> str:
     """Say what it takes to keep the role at rest. frozen_tokens: of its longest prompt."""
     rows, most = phase.prompts_per_step, frozen_tokens + recipe.partner.max_new_tokens
-    role = next(role for role in ROLES if role not in phase.roles)
     return (
-        f"phase {phase.name}: the {role} rests, and each step also trains on at most "
+        f"phase {phase.name}: the {OTHER_ROLE[phase.kind]} rests, and each step also trains on at most "
         f"{count_nouns(rows, 'reply', 'replies')} of it, of at most {count_nouns(most, 'token')} with the prompt"
     )
 
