@@ -798,7 +798,7 @@ def test_models_are_listed_with_what_they_need(monkeypatch: pytest.MonkeyPatch) 
     assert set(KNOWN) < set(rows)
     for part in ("4.4B", "8.9", "a GPU", "hongxingli/P2R-4B"):
         assert part in rows["p2r-4b"]
-    assert "3.6M" in rows["nano"] and "Apache-2.0" in rows["nano"]
+    assert "3.8M" in rows["nano"] and "Apache-2.0" in rows["nano"]
     assert "2 bytes a weight" in result.stdout
     monkeypatch.setattr("p2r.cli.models.find_spec", lambda name: None)
     assert "torch or transformers is not installed" in CliRunner().invoke(app, ["models"]).stdout
