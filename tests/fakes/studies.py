@@ -14,8 +14,9 @@ from p2r.images.load import MemoryImage
 from p2r.modes import Mode
 from p2r.runs.clock import CLOCK_FILE, Session
 from p2r.runs.evaluation import RunSettings, write_facts
-from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
-from p2r.studies.jobs import make_asking
+from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE, TRACES_FILE
+from p2r.runs.training import METRICS_FILE
+from p2r.studies.jobs import TrainJob, make_asking
 from p2r.studies.study import Study, load_study
 from p2r.types import Answer, Box, Completion, Failure, Perception, Sample, Trace, Usage, Verdict
 
@@ -127,3 +128,13 @@ def _make_trace(sample: Sample, is_right: bool | None, boxes: tuple[Box, ...], n
         answer=Answer(text=letter, letter=letter, span=(8, 9)),
         verdict=Verdict(correct=is_right, score=float(is_right), judge="choice"),
     )
+
+
+def write_training(job: TrainJob, *, is_finished: bool = True, num_steps: int = 1) -> None:
+    """Leave a folder as a training does that has begun, or has finished."""
+    job.folder.mkdir(parents=True)
+    (job.folder / RECIPE_FILE).write_text(job.recipe.model_dump_json(), encoding="utf-8")
+    phases = job.recipe.phases()
+    write_lines(job.folder / METRICS_FILE, [{"phase": phases[0].name, "step": each + 1} for each in range(num_steps)])
+    for phase in phases if is_finished else ():
+        (job.folder / phase.name).mkdir()

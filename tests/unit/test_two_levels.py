@@ -52,6 +52,36 @@ def test_intervals_cover_and_tests_reject_as_often_as_they_promise(num_seeds: in
     assert num_rejected <= 0.1 * 120
 
 
+@pytest.mark.parametrize(("num_seeds", "spread"), [(3, 0.3), (5, 0.3)])
+def test_intervals_cover_where_few_seeds_are_compared_with_what_was_not_trained(num_seeds: int, spread: float) -> None:
+    """Degrees of freedom that are joined without care let one in ten intervals of three seeds miss."""
+    draw = np.random.default_rng(num_seeds)
+    truth = float(np.mean(draw_answers(draw, 400, draw.normal(0, 1.2, 4000), spread)) - 0.5)
+    num_covered = 0
+    for _ in range(300):
+        skill_Q = draw.normal(0, 1.2, 300)
+        after = alone(draw_answers(draw, num_seeds, skill_Q, spread), 1, "a")
+        before = alone(draw_answers(draw, 1, skill_Q, 0.0), -1, "")
+        found = estimate([after, before], num_draws=400)
+        assert found is not None
+        num_covered += found.interval.low <= truth <= found.interval.high
+    assert num_covered >= 0.94 * 300
+
+
+@pytest.mark.parametrize(("num_seeds", "share"), [(2, 5.0), (3, 3.0), (5, 2.0)])
+def test_degrees_of_freedom_count_the_variance_between_few_seeds_several_times(num_seeds: int, share: float) -> None:
+    """Two sources with two known variances, and no chance between them."""
+    seeds, questions = np.arange(num_seeds) / num_seeds / 5, (np.arange(400) < 200) / 2
+    values = seeds[:, None] + questions
+    by_seed, by_question = seeds.var(ddof=1) / num_seeds, questions.var(ddof=1) / 400
+    joined = share * by_seed + by_question
+    freedom = joined**2 / ((share * by_seed) ** 2 / (num_seeds - 1) + by_question**2 / 399)
+    width = (find_student(0.95, freedom) + find_student(0.6, freedom)) * np.sqrt(by_seed + by_question)
+    found = estimate([alone(values)])
+    assert found is not None
+    assert found.detectable == pytest.approx(width, rel=1e-6)
+
+
 def test_seeds_widen_the_interval() -> None:
     """Questions alone would call these two arms different; the seeds of each differ as much as the arms do."""
     low, high = (

@@ -17,14 +17,14 @@ from rich.text import Text
 from p2r.cli.guard import Misuse, end_interrupted, print_error
 from p2r.cli.screen import make_console, print_tables
 from p2r.cli.train import repeat_changes
-from p2r.errors import count_nouns
+from p2r.errors import StorageError, count_nouns
 from p2r.evaluation.tables import write_tables
 from p2r.report.kit.page import write_page
 from p2r.studies.listing import list_tables
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
-from p2r.studies.run import JobState, count_by_status, log_of, run_study
+from p2r.studies.run import STUDY_FILE, JobState, count_by_status, log_of, run_study
 from p2r.studies.study import Study, load_study
 from p2r.studies.tables import tabulate_claims
 from p2r.studies.trial import make_trial
@@ -102,6 +102,8 @@ def study(
     if plan:
         _plan(settings, trial=trial, tflops=tflops, rows=rows)
         return
+    if page_only and not (settings.out / STUDY_FILE).exists():
+        raise StorageError(f"{settings.out} holds no study", hint="leave out --page-only to run it")
     command = shlex.join(["p2r", "study", path, *repeat_changes(changes), *(["--quick"] * quick)])
     console = make_console(stderr=True)
     states: Sequence[JobState] = ()

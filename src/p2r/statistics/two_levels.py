@@ -7,9 +7,9 @@ replacement, each seed with all of its questions and each question with all of i
 Such draws have the right shape and are too wide: what a seed makes of a question by chance is counted with the seeds,
 with the questions, and once more. And three or five seeds are few, which a bootstrap does not know. So the draws are
 scaled to the variance that an analysis of variance finds, where that chance counts once, and from the normal quantile
-to Student's, with the degrees of freedom that the sources of variance have together. Where all questions agree, the
-variance is that of two more questions, one of which is higher and one lower: ten questions without a difference do not
-show that there is none.
+to Student's, with the degrees of freedom that the sources of variance have together; few seeds count more among them.
+Where all questions agree, the variance is that of two more questions, one of which is higher and one lower: ten
+questions without a difference do not show that there is none.
 
 Shapes: S seeds, Q questions, D draws.
 
@@ -33,6 +33,11 @@ from p2r.statistics.solve import find_student, find_z
 
 Numbers = NDArray[np.float64]
 
+CAUTION = 4
+"""The variance between S seeds counts 1 + CAUTION / (S - 1) times where degrees of freedom are found.
+
+So much is needed for intervals of three seeds, and of five, to cover 95% whatever share of the variance is the seeds'.
+"""
 NUM_DRAWS = 10_000
 DRAWS_AT_ONCE = 1_000
 
@@ -142,15 +147,39 @@ def _find_variance(parts: Sequence[Part], seeds: Mapping[str, int]) -> tuple[flo
     """The variance of the sum, and its degrees of freedom.
 
     The variance between seeds and the one between questions each hold the chance of a seed with a question, which is
-    taken off once. At least the larger of the two is left.
+    taken off once. At least the larger of the two is left. For the degrees of freedom that of few seeds counts
+    several times: Satterthwaite's trust it too much where it happens to be small.
     """
-    terms: list[tuple[float, int]] = []
-    chance: list[tuple[float, int]] = []
+    seed_terms: list[tuple[float, int]] = []
     for arm, count in seeds.items():
         if count > 1:
             sums_S = np.sum([part.weight * _mean_of_seeds(part.values_SQ) for part in parts if part.arm == arm], axis=0)
-            terms.append((float(np.var(sums_S, ddof=1)) / count, count - 1))
-    between_seeds = math.fsum(variance for variance, _ in terms)
+            seed_terms.append((float(np.var(sums_S, ddof=1)) / count, count - 1))
+    question_terms, chance = _find_variance_of_questions(parts, seeds)
+    variance = _join_variances(seed_terms, question_terms, chance)
+    cautious = [(each * (1 + CAUTION / freedom), freedom) for each, freedom in seed_terms]
+    squares = math.fsum(each**2 / freedom for each, freedom in (*cautious, *question_terms, *chance))
+    joined = _join_variances(cautious, question_terms, chance)
+    return variance, joined**2 / squares if squares > 0 else math.inf
+
+
+def _join_variances(
+    seed_terms: Sequence[tuple[float, int]],
+    question_terms: Sequence[tuple[float, int]],
+    chance: Sequence[tuple[float, int]],
+) -> float:
+    between_seeds, between_questions, common = (
+        math.fsum(variance for variance, _ in terms) for terms in (seed_terms, question_terms, chance)
+    )
+    return max(between_seeds + between_questions - common, between_seeds, between_questions)
+
+
+def _find_variance_of_questions(
+    parts: Sequence[Part], seeds: Mapping[str, int]
+) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
+    """The variances between questions, and those by chance that they hold: each with its degrees of freedom."""
+    terms: list[tuple[float, int]] = []
+    chance: list[tuple[float, int]] = []
     for benchmark in dict.fromkeys(part.benchmark for part in parts):
         own = [part for part in parts if part.benchmark == benchmark]
         by_arm: dict[str, Numbers] = {}
@@ -171,10 +200,7 @@ def _find_variance(parts: Sequence[Part], seeds: Mapping[str, int]) -> tuple[flo
                 both = (seeds[arm] - 1) * freedom
                 common = float((totals_SK**2).sum()) * num_clusters / both / seeds[arm] / num_questions**2
                 chance.append((common, both))
-    total = math.fsum(variance for variance, _ in terms)
-    variance = max(total - math.fsum(common for common, _ in chance), between_seeds, total - between_seeds)
-    squares = math.fsum(each**2 / freedom for each, freedom in (*terms, *chance))
-    return variance, variance**2 / squares if squares > 0 else math.inf
+    return terms, chance
 
 
 def _fill(part: Part) -> Numbers:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from p2r.evaluation.misses import Miss
+from p2r.evaluation.misses import MISSES, Miss
 from p2r.modes import Mode
 from p2r.types import Frozen
 
 Measure = Literal["accuracy", "hit rate", "in crops", "IoU", "boxes", "box size", "tokens", Miss]
+OF_BOXES: frozenset[Measure] = frozenset({"hit rate", "in crops", "IoU", "boxes", "box size", "spelling", "place"})
+"""Measures that only modes have that look for boxes."""
+OF_GOLD: frozenset[Measure] = frozenset({"hit rate", "in crops", "IoU", *MISSES})
+"""Measures that compare with gold boxes."""
+IN_POINTS: frozenset[Measure] = frozenset({"accuracy", "hit rate", "in crops", *MISSES})
+"""Measures that are shares of questions, and printed in per cent."""
 
 
 class PartialCell(Frozen):

@@ -18,18 +18,16 @@ from p2r.config import Recipe
 from p2r.errors import StorageError, mask_secrets
 from p2r.models.known import expand_name
 from p2r.modes import MODES, Mode
-from p2r.runs.changes import explain_changes
-from p2r.runs.evaluation import Run, read_run
+from p2r.runs.evaluation import SAMPLES_FILE, Run, read_run
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import read_training_run
 from p2r.studies.cells import StudyCell
-from p2r.studies.study import FILES_FOLDER, QuestionSet, Study
+from p2r.studies.match import explain_other_answers, list_other_settings
+from p2r.studies.study import ARMS_FOLDER, FILES_FOLDER, QuestionSet, Study
 
-ARMS_FOLDER, ANSWERS_FOLDER, LOGS_FOLDER = "arms", "answers", "logs"
+ANSWERS_FOLDER, LOGS_FOLDER = "answers", "logs"
 BESIDE = "+"
 """Stands between the arm that perceives and the one that answers, in names."""
-FREE_SETTINGS = {"out"}
-"""Settings of a recipe that may be others when a study has moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +42,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FilesJob:
-    """Rows that a script makes. last: the file that it writes last."""
+    """Rows that a script makes.
+
+    entry: their name in `files`. last: the file that it writes last.
+    """
 
     name: str
+    entry: str
     module: str
     args: tuple[str, ...]
     folder: Path
@@ -106,11 +108,9 @@ class TrainJob:
         if not self.has_begun():
             return Progress(0, total, is_finished=False)
         run = read_training_run(self.folder)
-        ours, theirs = (each.model_dump(mode="json", exclude=FREE_SETTINGS) for each in (self.recipe, run.recipe))
-        if run.is_finished and ours != theirs:
-            names = ", ".join(name for name in ours if ours[name] != theirs.get(name))
+        if run.is_finished and (others := list_other_settings(self.recipe, run.recipe, self.folder)):
             raise StorageError(
-                f"{self.folder} was trained with other settings of {names} than arm {self.arm} has now",
+                f"{self.folder} was trained with other settings of {', '.join(others)} than arm {self.arm} has now",
                 hint="give the arm another name, or move the folder away to train it again",
             )
         return Progress(len(run.steps), total, run.is_finished)
@@ -126,7 +126,8 @@ class AskJob:
 
     seed: None where nothing is trained.
     model, perceiver_model: as in `p2r eval`.
-    settings: those of its runs' run.json that the study says. Paths of trained checkpoints are not among them.
+    settings: those of its runs' run.json that the study says.
+    trained: those that are checkpoints of this study, by their place in its folder, which may move.
     """
 
     name: str
@@ -141,6 +142,7 @@ class AskJob:
     questions: QuestionSet
     needs: tuple[str, ...]
     settings: Mapping[str, JsonValue]
+    trained: Mapping[str, str]
     module: ClassVar[str] = "p2r"
 
     @property
@@ -176,10 +178,7 @@ class AskJob:
         runs = [self.read(mode) for mode in self.modes]
         known = [run for run in runs if run is not None]
         for run in known:
-            before = {
-                name: value for name, value in run.settings.model_dump(mode="json").items() if name in self.settings
-            }
-            if changes := explain_changes(before, self.settings):
+            if changes := explain_other_answers(run, self.settings, self.trained, self.questions):
                 raise StorageError(
                     f"{run.folder} holds {changes}",
                     hint=f"give the evaluation {self.evaluation} another name, or move the folder away to ask again",
@@ -194,8 +193,22 @@ class AskJob:
 
     def read(self, mode: Mode) -> Run | None:
         """The run of a mode; None while there is none."""
-        found = sorted(self.folder.glob(f"*/{mode}/samples.jsonl"))
-        return read_run(found[0].parent) if found else None
+        folder = self.find(mode)
+        return None if folder is None else read_run(folder)
+
+    def find(self, mode: Mode) -> Path | None:
+        """The folder of the run of a mode; None while there is none.
+
+        Raises:
+            StorageError: there are several, of several benchmarks.
+        """
+        found = [path.parent for path in sorted(self.folder.glob(f"*/{mode}/{SAMPLES_FILE}"))]
+        if len(found) > 1:
+            raise StorageError(
+                f"{self.folder} holds answers to several benchmarks: {found[0]} and {found[1]}",
+                hint="move away those that are not asked any more",
+            )
+        return found[0] if found else None
 
 
 Job = FilesJob | TrainJob | AskJob
@@ -217,7 +230,7 @@ def show_command(job: Job) -> str:
 def list_files(study: Study) -> list[FilesJob]:
     """The rows that scripts make."""
     return [
-        FilesJob(f"{FILES_FOLDER}/{name}", each.module, each.args, study.find_files(name), each.last)
+        FilesJob(f"{FILES_FOLDER}/{name}", name, each.module, each.args, study.find_files(name), each.last)
         for name, each in study.files.items()
     ]
 
@@ -283,9 +296,18 @@ def make_asking(
     part = "" if seed is None else f"seed-{seed}"
     needs = [find_training(study, name, seed) for name in (arm, perceiver) if name is not None]
     asked = study.evaluations[evaluation]
-    settings: dict[str, JsonValue] = {"limit": asked.num, "seed": asked.seed, "max_pixels": asked.max_pixels}
-    if not study.seeds_of(arm):
-        settings["model"] = mask_secrets(expand_name(find_checkpoint(study, arm, seed)))
+    settings: dict[str, JsonValue] = {
+        "limit": asked.num,
+        "seed": asked.seed,
+        "max_pixels": asked.max_pixels,
+        "prompts": asked.prompts,
+    }
+    trained: dict[str, str] = {}
+    for setting, name in (("model", arm), ("perceiver_model", perceiver)):
+        if name is not None and study.seeds_of(name):
+            trained[setting] = Path(find_checkpoint(study, name, seed)).relative_to(study.out).as_posix()
+        elif name is not None:
+            settings[setting] = mask_secrets(expand_name(find_checkpoint(study, name, seed)))
     return AskJob(
         name="/".join(filter(None, (evaluation, who, part))),
         evaluation=evaluation,
@@ -299,6 +321,7 @@ def make_asking(
         questions=asked,
         needs=tuple(dict.fromkeys(name for name in needs if name is not None)),
         settings=settings,
+        trained=trained,
     )
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2r.boxes import hits, mean_best_iou
+from p2r.errors import StorageError
 from p2r.evaluation.cost import find_speed, measure_cost
 from p2r.evaluation.metrics import saw_all_evidence
 from p2r.evaluation.misses import MISSES, Miss, find_miss
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, score_run
 from p2r.modes import LOOKING
-from p2r.runs.evaluation import SampleFacts
+from p2r.runs.evaluation import Run, SampleFacts
 from p2r.statistics import Part, mean_of
-from p2r.studies.cells import Measure, StudyCell
+from p2r.studies.cells import OF_BOXES, Measure, StudyCell
 from p2r.studies.jobs import BESIDE, list_seeds, make_asking, who_is_asked
 from p2r.studies.study import Study
 
@@ -70,6 +72,7 @@ class Reader:
     """Reads each run once."""
 
     study: Study
+    _asked: dict[str, tuple[str, Path | None]] = field(default_factory=dict[str, "tuple[str, Path | None]"])
     _runs: dict[tuple[str, str, str | None, int | None, str], ScoredRun | None] = field(
         default_factory=dict[tuple[str, str, str | None, int | None, str], "ScoredRun | None"]
     )
@@ -79,8 +82,20 @@ class Reader:
         key = (*who_is_asked(cell), seed, cell.mode)
         if key not in self._runs:
             run = make_asking(self.study, *who_is_asked(cell), seed, (cell.mode,)).read(cell.mode)
+            if run is not None:
+                self._check_questions(cell, run)
             self._runs[key] = None if run is None else score_run(run)
         return self._runs[key]
+
+    def _check_questions(self, cell: StudyCell, run: Run) -> None:
+        """Raise StorageError where an evaluation has answers to two sets of questions, as when its file was changed."""
+        known = run.settings.benchmark_fingerprint, run.folder
+        other = self._asked.setdefault(self.study.name_questions(cell.evaluation), known)
+        if known[0] and other[0] and known[0] != other[0]:
+            raise StorageError(
+                f"{known[1]} holds answers to other questions than {other[1]}",
+                hint="move away the one that is not asked any more, and ask again with `resume=True`",
+            )
 
     def values_of(self, cell: StudyCell) -> CellValues:
         """A cell's values, of the seeds that have been asked so far."""
@@ -89,7 +104,7 @@ class Reader:
         facts = next((run.facts for run in runs.values()), dict[str, SampleFacts]())
         names = [name for name, fact in facts.items() if cell.category in ("", fact.category)]
         measure = MEASURES[cell.measure]
-        rows = [_measure_run(run, names, measure, needs_looking=cell.measure in _OF_BOXES) for run in runs.values()]
+        rows = [_measure_run(run, names, measure, needs_looking=cell.measure in OF_BOXES) for run in runs.values()]
         asked = [row for run in list(runs.values())[:1] for row in run.rows if row.facts.sample_id in set(names)]
         return CellValues(
             cell=cell,
@@ -173,7 +188,4 @@ MEASURES: Mapping[Measure, Callable[[ScoredRow, ScoredRun], float | None]] = {
 "box size" is the mean area of the boxes as a share of the image; "tokens" are those read and written for the answer. A
 miss is the share of questions that are answered wrong for this reason; see `p2r.evaluation.misses`.
 """
-_OF_BOXES: frozenset[Measure] = frozenset({"hit rate", "in crops", "IoU", "boxes", "box size", "spelling", "place"})
 _COUNTED: frozenset[Measure] = frozenset({"boxes", "tokens"})
-IN_POINTS: frozenset[Measure] = frozenset({"accuracy", "hit rate", "in crops", *MISSES})
-"""Measures that are shares of questions, and printed in per cent."""

@@ -18,11 +18,12 @@ from p2r.report.kit.scatter_chart import Point, draw_scatter
 from p2r.runs.training import TrainingRun, read_training_run
 from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
-from p2r.studies.cells import Measure
+from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs, tabulate_weights
+from p2r.studies.fit import list_idle
 from p2r.studies.jobs import group_trainings, list_jobs, show_command
 from p2r.studies.listing import list_result_tables
-from p2r.studies.measure import IN_POINTS, Reader
+from p2r.studies.measure import Reader
 from p2r.studies.shown import CostChart, CurveChart, Trend
 from p2r.studies.splits import list_shared, tabulate_splits
 from p2r.studies.study import Study
@@ -92,7 +93,7 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str) -> 
     lede = " ".join(filter(None, [study.says, f"Of {count_nouns(len(judged), 'claim')}: {said}." if judged else ""]))
     states = [(job, job.look()) for job in list_jobs(study)]
     num_finished = sum(progress.is_finished for _, progress in states)
-    problems = list_shared(study)
+    problems = [*list_shared(study), *list_idle(study)]
     if num_finished < len(states):
         problems.append(
             f"{num_finished} of {count_nouns(len(states), 'job')} are finished: every number is preliminary."

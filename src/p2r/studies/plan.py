@@ -15,10 +15,11 @@ from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.models.headers import read_headers
 from p2r.models.known import count_known_weights
 from p2r.models.load import find_here
+from p2r.studies.check import load_questions
+from p2r.studies.fit import list_idle
 from p2r.studies.jobs import AskJob, TrainJob, find_root, group_trainings, list_askings, list_jobs
 from p2r.studies.pace import Measured, Pace, measure_pace, sum_times
 from p2r.studies.rows import RowCounter
-from p2r.studies.run import load_questions
 from p2r.studies.study import QuestionSet, Study
 from p2r.studies.trial import name_answers, name_steps
 from p2r.training.plan.counts import PhaseCounts, count_phase, needs_rows
@@ -83,10 +84,11 @@ class Planner:
         return [self._plan_arm(arm, jobs, counter, pace) for arm, jobs in group_trainings(self.study).items()]
 
     def _plan_arm(self, arm: str, jobs: Sequence[TrainJob], counter: RowCounter, pace: Pace) -> ArmPlan:
-        first, phases = jobs[0], jobs[0].recipe.phases()
+        first = jobs[0]
         # A checkpoint that is yet to be trained has the prompts of the model that it comes from.
         model = first.recipe.model.model_copy(update={"source": find_root(self.study, arm)})
         recipe = first.recipe.model_copy(update={"model": model})
+        phases = recipe.phases()
         rows = counter.count(recipe) if any(map(needs_rows, phases)) else {}
         counts = None if rows is None else [count_phase(recipe, each, rows.get(each.index, 0)) for each in phases]
         time = None
@@ -186,7 +188,7 @@ def tabulate_plan(study: Study, *, rows: int | None = None, tflops: float | None
                 "arm", "seeds", "finished", "steps", "rollouts", "tokens at most", "minutes", "GPU hours", "by",
             ),
             rows=tuple(_list_rows(plans)),
-            notes=(*notes, *planner.list_notes()),
+            notes=(*notes, *planner.list_notes(), *list_idle(study)),
         ),
         Table(
             title="Questions",

@@ -6,7 +6,6 @@ jobs that need it wait. Each command runs under `keeper`, which ends it when thi
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import resource
@@ -18,17 +17,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from p2r.benchmarks import Benchmark, load_benchmark
-from p2r.errors import ConfigError, P2RError, StorageError
-from p2r.evaluation.choose import choose_samples
-from p2r.evaluation.evaluate import NUM_NEEDLES
+from p2r.errors import P2RError, StorageError
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
-from p2r.models.known import expand_name
-from p2r.models.load import find_source, runs_on_torch
-from p2r.modes import Mode
 from p2r.runs.training_log import read_rows
-from p2r.studies.jobs import LOGS_FOLDER, AskJob, Job, Progress, list_jobs
-from p2r.studies.study import QuestionSet, Study
+from p2r.signals import as_exit_code
+from p2r.studies.check import check_checkpoints, check_files, check_order, check_questions
+from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
+from p2r.studies.study import Study
 from p2r.training import keeper
 from p2r.types import Frozen
 
@@ -94,7 +89,7 @@ def run_study(
     Raises:
         ConfigError: a checkpoint is not there, or questions cannot be loaded.
         StorageError: the folder holds a study and `resume` is off; another process is writing it; or a job's folder
-            was written with other settings, or before what it needs.
+            is damaged, or was written with other settings, or before what it needs.
     """
     folder = study.out
     if (folder / STUDY_FILE).exists() and not resume:
@@ -108,83 +103,21 @@ def run_study(
         (folder / LOGS_FOLDER).mkdir(parents=True, exist_ok=True)
     handle = lock_folder(folder)
     try:
+        for record in sorted((folder / LOGS_FOLDER).glob("*.json")):
+            keeper.end_recorded(record)  # what a killed call has left
         states = [JobState(job, job.look()) for job in list_jobs(study)]
-        check_order(states, read_sessions(folder))
+        looked = [(state.job, state.progress) for state in states]
+        check_order(looked, {each.job: each.started for each in read_sessions(folder)})
+        check_files(looked, folder / STUDY_FILE)
         with explain_write_errors(folder):
             replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
         for state in states:
-            keeper.end_recorded(_record_of(folder, state.job))  # one that a killed call has left
             state.status = "finished" if state.progress.is_finished else "waiting"
         with Log(folder / SESSIONS_FILE) as sessions:
             _Scheduler(study, states, num_jobs, sessions, on_change or _ignore).run()
         return states
     finally:
         unlock_folder(handle)
-
-
-def check_questions(study: Study) -> None:
-    """Load every benchmark that is asked, and see that its samples suit the modes, before anything is trained.
-
-    Raises:
-        P2RError: a benchmark cannot be loaded, or lacks what a mode needs.
-    """
-    for name, asked in study.evaluations.items():
-        modes: set[Mode] = {cell.mode for cell in study.list_cells() if cell.evaluation == name}
-        if not modes:
-            continue
-        try:
-            benchmark = load_questions(asked)
-            for mode in modes:
-                choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
-        except P2RError as error:
-            hint = error.hint.replace("`limit`", "num")  # as a study calls it
-            raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
-
-
-def check_checkpoints(study: Study) -> None:
-    """See that the checkpoint of each arm that is not trained is there, or may be on the hub; nothing is downloaded.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    for name, arm in study.arms.items():
-        if arm.checkpoint is None or not runs_on_torch(arm.checkpoint):
-            continue
-        try:
-            find_source(expand_name(arm.checkpoint))
-        except P2RError as error:
-            raise ConfigError(f"arm {name}: {error.message}", hint=error.hint) from error
-
-
-def check_order(states: Sequence[JobState], sessions: Sequence[JobSession]) -> None:
-    """Make sure that no arm was trained again after it was asked.
-
-    Raises:
-        StorageError: answers are those of an earlier training.
-    """
-    trained = {each.job: each.started for each in sessions}
-    for job in (state.job for state in states):
-        if isinstance(job, AskJob):
-            started = [each.started for mode in job.modes if (run := job.read(mode)) for each in run.sessions]
-            for need in job.needs:
-                if started and trained.get(need, "") > min(started):
-                    raise StorageError(
-                        f"{job.folder} holds answers from before {need} was trained again",
-                        hint="move that folder away to ask again",
-                    )
-
-
-def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmark:
-    """Load the questions that `p2r eval` would. Raises P2RError when they cannot be loaded."""
-    return load_benchmark(
-        asked.benchmark,
-        split=asked.split,
-        seed=asked.seed,
-        num_samples=asked.num or NUM_NEEDLES,
-        boxes=asked.boxes,
-        images=asked.images,
-        check_images=check_images,
-    )
 
 
 def read_sessions(folder: Path) -> list[JobSession]:
@@ -226,7 +159,7 @@ class _Scheduler:
         self._on_change(self._states)
 
     def _choose(self) -> list[JobState]:
-        """The jobs to start now: those that have not been tried first."""
+        """The jobs to start now: those that have not been tried, and when nothing is left of these, the others."""
         by_name = {state.job.name: state for state in self._states}
         ready = [
             state
@@ -234,7 +167,8 @@ class _Scheduler:
             if state.status == "waiting" and all(by_name[name].status == "finished" for name in state.job.needs)
         ]
         fresh = [state for state in ready if not state.num_tries]
-        return (fresh or ready)[: self._num_jobs - len(self._running)]
+        chosen = ready if not fresh and not self._running else fresh
+        return chosen[: self._num_jobs - len(self._running)]
 
     def _start(self, state: JobState) -> _Running:
         job, folder = state.job, self._study.out
@@ -250,28 +184,36 @@ class _Scheduler:
         for one in list(self._running):
             state, before = one.state, _processor_seconds()
             code = one.process.poll()
-            with contextlib.suppress(StorageError):  # a line that is just being written
-                state.progress = state.job.look()
+            damage = self._look_at(state)
             if code is None:
                 continue
             self._running.remove(one)
+            keeper.end_recorded(_record_of(self._study.out, state.job))  # of a keeper that was killed
+            keeper.end(one.process)
             self._note(one, code, before)
-            state.progress = state.job.look()
-            if state.progress.is_finished:
+            damage = self._look_at(state)
+            if state.progress.is_finished and not damage:
                 state.status = "finished"
                 continue
-            state.reason = read_last_words(log_of(self._study.out, state.job))
+            state.reason = damage or read_last_words(log_of(self._study.out, state.job))
             state.status = "waiting" if state.num_tries < MOST_TRIES else "failed"
 
+    def _look_at(self, state: JobState) -> str:
+        """See how far a job is; returns what cannot be read, such as a line that is just being written."""
+        try:
+            state.progress = state.job.look()
+        except P2RError as error:
+            return str(error.message)
+        return ""
+
     def _note(self, one: _Running, code: int | None, processor_before: float) -> None:
-        keeper.ask_to_end(one.process)
         self._sessions.write(
             JobSession(
                 job=one.state.job.name,
                 started=one.started,
                 wall_s=round(time.monotonic() - one.began, 3),
                 processor_s=round(_processor_seconds() - processor_before, 3),
-                exit_code=code,
+                exit_code=None if code is None else as_exit_code(code),
             )
         )
 
@@ -279,11 +221,13 @@ class _Scheduler:
         """End what still runs, after Ctrl-C or an error: each command saves what it has, and is waited for."""
         for one in self._running:
             keeper.ask_to_end(one.process)
+        ended: list[tuple[_Running, float]] = []
         for one in self._running:
-            before = _processor_seconds()
+            ended.append((one, _processor_seconds()))
             keeper.end(one.process)
-            self._note(one, None, before)
         self._running.clear()
+        for one, before in ended:
+            self._note(one, None, before)
 
 
 def read_last_words(log: Path) -> str:
@@ -295,7 +239,7 @@ def read_last_words(log: Path) -> str:
     except OSError:
         return ""
     errors = [line for line in lines if re.match(r"\w*[Ee]rror: ", line)]
-    return (errors or [line for line in lines if line] or [""])[-1]
+    return (errors or [line for line in lines if line] or [""])[-1].removeprefix("error: ")
 
 
 def log_of(folder: Path, job: Job) -> Path:

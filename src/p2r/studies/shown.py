@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+import difflib
+from collections.abc import Mapping
+from typing import get_origin
 
+from pydantic import Field, field_validator, model_validator
+
+from p2r.runs.training_log import Probe, Step
 from p2r.studies.cells import Line, PartialCell, StudyCell, fill_cell
 from p2r.types import Frozen
 
@@ -96,12 +101,23 @@ class Trend(PartialCell):
 class CurveChart(Frozen):
     """A metric of the probe over the steps of some arms.
 
-    metric: of `p2r.runs.training_log.Probe` or `Step`, such as "hit_rate".
+    metric: of `p2r.runs.training_log.Probe` or `Step`, such as "hit_rate" or "timing/seconds".
     """
 
     title: str
     metric: str
     arms: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("metric")
+    @classmethod
+    def _is_logged(cls, metric: str) -> str:
+        fields = {**Step.model_fields, **Probe.model_fields}
+        tables = {name for name, field in fields.items() if get_origin(field.annotation) is Mapping}
+        outer, _, inner = metric.partition("/")
+        if outer not in fields or (outer in tables) != bool(inner):
+            near = difflib.get_close_matches(metric, fields, n=1)
+            raise ValueError(f"nothing is logged as {metric!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return metric
 
 
 class CostChart(PartialCell):

@@ -6,24 +6,26 @@ Only what a claim, a table or a chart needs is asked. So there is no list of eva
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, ValidationError, model_validator
 
-from p2r.config import Recipe, change_table, explain_settings, load_recipe, read_table
+from p2r.config import PhaseSettings, Recipe, change_table, explain_settings, load_recipe, read_table
 from p2r.errors import ConfigError
 from p2r.evaluation.misses import MISSES
 from p2r.studies.cells import StudyCell
 from p2r.studies.claims import Objection, StudyClaim
+from p2r.studies.fit import check_fit
 from p2r.studies.shown import CostChart, CurveChart, GainTable, StudyTable, Trend
 from p2r.studies.splits import check_splits
 from p2r.types import Frozen
 
-FILES_FOLDER = "files"
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+ARMS_FOLDER, FILES_FOLDER = "arms", "files"
 _FILES_NAME = re.compile(r"\{files\.([^}]*)\}")
 
 
@@ -146,52 +148,8 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
-        for name in (*self.arms, *self.evaluations, *self.files):
-            if not _FOLDER_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} cannot be the name of a folder: use letters, digits, - and _")
-        for name, arm in self.arms.items():
-            self._check_arm(name, arm)
-        for name, arm in self.arms.items():
-            others = () if arm.start is None else self.seeds_of(arm.start)
-            if others and not frozenset(self.seeds_of(name)) <= frozenset(others):
-                raise ValueError(
-                    f"the arm {name!r} has seeds that the arm {arm.start!r}, which it starts from, has not"
-                )
-        for seeds in (self.seeds, self.quick.seeds, *(arm.seeds for arm in self.arms.values())):
-            if seeds is not None and len(seeds) > len(frozenset(seeds)):
-                raise ValueError(f"seeds holds {next(seed for seed in seeds if seeds.count(seed) > 1)} twice")
-        names = [claim.name for claim in self.claims]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two claims have the name {twice[0]!r}")
-        for cell in self.list_cells():
-            for kind, name in (("arm", cell.arm), ("arm", cell.perceiver), ("evaluation", cell.evaluation)):
-                known = self.arms if kind == "arm" else self.evaluations
-                if name is not None and name not in known:
-                    raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(known)}")
-        for chart in self.curves:
-            for name in chart.arms:
-                if name not in self.arms:
-                    raise ValueError(f"there is no arm {name!r}; there are {', '.join(self.arms)}")
-                if self.arms[name].recipe is None:
-                    raise ValueError(f"the arm {name!r} is not trained, so it has no steps to draw")
-        for objection in self.objections:
-            for name in objection.claims:
-                if name not in names:
-                    raise ValueError(f"there is no claim {name!r}; there are {', '.join(names)}")
+        check_fit(self)
         return self
-
-    def _check_arm(self, name: str, arm: Arm) -> None:
-        """Raise ValueError when an arm names one that is not there, or itself through others."""
-        seen = [name]
-        while (other := arm.of or arm.start) is not None:
-            if other not in self.arms:
-                raise ValueError(f"the arm {seen[-1]!r} needs the arm {other!r}; there are {', '.join(self.arms)}")
-            if other in seen:
-                raise ValueError(f"the arm {name!r} needs itself, through {' and '.join(map(repr, seen[1:])) or other}")
-            if arm.of is not None and self.arms[other].recipe is None:
-                raise ValueError(f"the arm {seen[-1]!r} is a phase of {other!r}, which is not trained")
-            seen.append(other)
-            arm = self.arms[other]
 
     @property
     def folder(self) -> Path:
@@ -300,10 +258,29 @@ def shorten(study: Study, name: str, num_steps: int) -> Arm:
     arm = study.arms[name]
     if arm.recipe is None:
         return arm
-    num_phases = len(study.recipe_of(name, 0, study.out, None).schedule)
-    return arm.model_copy(
-        update={"set": (*arm.set, *(f"schedule.{place}.steps={num_steps}" for place in range(num_phases)))}
-    )
+    phases = study.recipe_of(name, 0, study.out, None).schedule
+    short = [f"schedule.{place}{_shorten_phase(phase, num_steps)}" for place, phase in enumerate(phases)]
+    return arm.model_copy(update={"set": (*arm.set, *short)})
+
+
+def _shorten_phase(phase: PhaseSettings, num_steps: int) -> str:
+    """Return what is set in a phase of the schedule; one that makes passes is written again, without them."""
+    if phase.passes is None:
+        return f".steps={num_steps}"
+    own = phase.model_dump(mode="json", exclude_unset=True, exclude_none=True, exclude={"passes"})
+    return f"={_write_toml(own | {'steps': num_steps})}"
+
+
+def _write_toml(value: object) -> str:
+    """Write a value in one line of TOML."""
+    if isinstance(value, Mapping):
+        pairs = (
+            f"{json.dumps(key)} = {_write_toml(each)}" for key, each in cast("Mapping[str, object]", value).items()
+        )
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_write_toml, cast('Sequence[object]', value)))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:

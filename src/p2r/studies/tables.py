@@ -9,9 +9,9 @@ from p2r.errors import count_nouns
 from p2r.evaluation.compare import show_p
 from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.statistics import estimate
-from p2r.studies.cells import Measure
+from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.claims import StudyClaim
-from p2r.studies.measure import IN_POINTS, CellValues, Reader
+from p2r.studies.measure import CellValues, Reader
 from p2r.studies.shown import PaperTable, StudyTable
 from p2r.studies.study import Study
 from p2r.studies.verdicts import JudgedClaim

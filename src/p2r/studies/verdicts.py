@@ -81,10 +81,10 @@ def find_verdict(claim: StudyClaim, found: Estimate | None, p_corrected: float |
     """Say what the result shows about a claim."""
     if found is None or p_corrected is None:
         return "not measured yet"
-    if p_corrected >= ALPHA:
-        return "undecided"
     if found.num_seeds == 1:
         return "one seed only"
+    if p_corrected >= ALPHA:
+        return "undecided"
     as_said = {
         "more": found.mean > claim.margin,
         "less": found.mean < -claim.margin,

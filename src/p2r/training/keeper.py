@@ -35,7 +35,8 @@ def keep(record: Path, command: list[str]) -> int:
     signal.signal(signal.SIGTERM, _survive)  # a signal that is ignored would stay ignored in the command
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     facts = {"pid": process.pid, "group": os.getpgrp(), "started": started_at(process.pid), "command": command}
-    record.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    with contextlib.suppress(OSError):  # a full disk: the command is watched all the same
+        record.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     try:
         while process.poll() is None:
             if select.select([sys.stdin], [], [], LOOK_EVERY_S)[0] and not os.read(sys.stdin.fileno(), 1):

@@ -9,7 +9,8 @@ from typer.testing import CliRunner, Result
 
 from p2r.cli.app import app
 from p2r.studies.plan import UNKNOWN_MINUTES
-from tests.fakes.studies import make_study
+from p2r.studies.run import STUDY_FILE
+from tests.fakes.studies import make_study, write_answers
 
 
 def run(folder: Path, *flags: str) -> Result:
@@ -42,3 +43,26 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert " ".join(result.stdout.split()).count(UNKNOWN_MINUTES) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_page_of_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    result = run(tmp_path, "--page-only")
+    assert result.exit_code == 1
+    assert "holds no study" in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_is_written_of_what_is_there_and_says_what_is_missing(tmp_path: Path) -> None:
+    study = make_study(tmp_path, '\n[arms.idle]\nrecipe = "nano"\n')
+    write_answers(study, "start", None, [True, False])
+    (study.out / STUDY_FILE).write_text(study.model_dump_json(), encoding="utf-8")
+    result = CliRunner().invoke(app, ["study", str(tmp_path / "study.toml"), "--page-only"])
+    assert result.exit_code == 0, result.stderr
+    page = (study.out / "study.html").read_text(encoding="utf-8")
+    assert "1 of 7 jobs are finished: every number is preliminary." in page
+    assert "No claim, table or chart needs the arm idle, which is left out." in page
+    assert "not measured yet" in page
+
+
+def test_a_plan_names_what_is_left_out(tmp_path: Path) -> None:
+    assert "No claim, table or chart needs the arm first" in " ".join(run(tmp_path, "--plan").stdout.split())

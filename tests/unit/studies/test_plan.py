@@ -253,3 +253,20 @@ def test_each_recipe_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(read) == len(set(read))
     trained = {job.name: job for job in list_trainings(study)}
     assert trained["both/seed-1"].recipe is list_trainings(study)[1].recipe
+
+
+def test_rows_that_an_arm_keeps_by_their_difficulty_are_planned_where_it_starts_from_another(tmp_path: Path) -> None:
+    more = """
+[arms.kept]
+recipe = "nano"
+start = "both"
+set = ["data.num_rows=8", 'schedule=[{role="reasoner", steps=2, data={difficulty={num_rollouts=4, keep="easy"}}}]']
+
+[[tables]]
+title = "x"
+evaluation = "fresh"
+rows = [{ name = "kept", arm = "kept" }]
+columns = [{ name = "accuracy" }]
+"""
+    arms, _ = arms_of(make_study(tmp_path, more))
+    assert arms["kept"][2] == "2"

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,21 +19,21 @@ import pytest
 from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, lock_folder, unlock_folder
 from p2r.studies import run as running
-from p2r.studies.jobs import Progress, list_jobs
+from p2r.studies.check import check_checkpoints, check_questions
+from p2r.studies.jobs import Progress, list_jobs, list_trainings
 from p2r.studies.run import (
     SESSIONS_FILE,
     STUDY_FILE,
     JobSession,
     JobState,
-    check_checkpoints,
-    check_questions,
     count_by_status,
     read_last_words,
     run_study,
 )
 from p2r.studies.study import Study
+from p2r.training import keeper
 from tests.fakes.benchmark_files import hrbench_rows, write_parquet
-from tests.fakes.studies import make_study, write_answers
+from tests.fakes.studies import make_study, write_answers, write_training
 
 
 @dataclass
@@ -70,7 +78,7 @@ def test_jobs_wait_for_what_they_need_and_a_failed_one_is_tried_twice(
     assert count_by_status(list(states.values())) == {"finished": 2, "failed": 1, "blocked": 1}
     assert states["broken"].num_tries == 2
     assert states["after it"].num_tries == 0
-    assert states["broken"].reason.startswith("error: nowhere")
+    assert states["broken"].reason.startswith("nowhere")
     sessions = running.read_sessions(study.out)
     assert [each.job for each in sessions if each.job != "broken"] == ["first", "second"]
     assert [each.exit_code for each in sessions if each.job == "first"] == [0]
@@ -110,7 +118,9 @@ def test_the_reason_is_the_last_error_that_was_printed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert read_last_words(log) == ""
     log.write_text("loading\nerror: the disk is full\nhint: make room\n\n", encoding="utf-8")
-    assert read_last_words(log) == "error: the disk is full"
+    assert read_last_words(log) == "the disk is full"
+    log.write_text("ValueError: x\n", encoding="utf-8")
+    assert read_last_words(log) == "ValueError: x"
     log.write_text("Killed\n", encoding="utf-8")
     assert read_last_words(log) == "Killed"
 
@@ -144,7 +154,9 @@ def test_answers_from_before_an_arm_was_trained_again_are_refused(
 ) -> None:
     study = make_study(tmp_path)
     write_answers(study, "both", 0, [True], seconds=1.0, started="2026-01-01T10:00:00.500000+00:00")
-    jobs = [job for job in list_jobs(study) if job.name == "fresh/both/seed-0"]
+    [training] = [job for job in list_trainings(study) if job.seed == 0]
+    write_training(training)
+    jobs = [job for job in list_jobs(study) if job.name in ("both/seed-0", "fresh/both/seed-0")]
     for started, is_refused in (("2026-01-01T10:00:00+00:00", False), ("2026-01-01T10:00:01+00:00", True)):
         with Log(study.out / SESSIONS_FILE) as log:
             log.write(JobSession(job="both/seed-0", started=started, wall_s=1, processor_s=1, exit_code=0))
@@ -154,7 +166,7 @@ def test_answers_from_before_an_arm_was_trained_again_are_refused(
                 run_study(study, resume=True)
             assert "move that folder away" in caught.value.hint
         else:
-            assert run_study(study, resume=True)[0].status == "finished"
+            assert [state.status for state in run_study(study, resume=True)] == ["finished", "finished"]
 
 
 def test_a_folder_that_another_process_writes_or_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -167,3 +179,82 @@ def test_a_folder_that_another_process_writes_or_that_cannot_be_written_is_told(
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="file"):
         run_study(make_study(tmp_path, changes=[f"out={tmp_path}/file/out"]))
+
+
+def test_a_job_that_failed_is_tried_again_only_when_the_others_are_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path)
+    jobs = [
+        FakeJob("broken", ["score", "nowhere"], works=False),
+        FakeJob("long", ["--version"]),
+        FakeJob("longer", ["--version"], needs=("long",)),
+    ]
+    run_jobs(study, jobs, monkeypatch)
+    sessions = running.read_sessions(study.out)
+    assert [each.job for each in sessions if each.job != "broken"] == ["long", "longer"]
+    assert sessions[-1].job == "broken" and sessions[-1].exit_code == 1
+    ended = [datetime.fromisoformat(each.started).timestamp() + each.wall_s for each in sessions]
+    assert datetime.fromisoformat(sessions[-1].started).timestamp() >= max(ended[:-1]) - 1.1, "in whole seconds"
+
+
+def test_a_job_whose_folder_cannot_be_read_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(tmp_path)
+    jobs = [BrokenJob("damaged", ["--version"]), FakeJob("whole", ["--version"], needs=())]
+    states = {state.job.name: state for state in run_jobs(study, jobs, monkeypatch, num_jobs=1)}
+    assert (states["damaged"].status, states["damaged"].reason) == ("failed", "line 3 is not JSON")
+    assert states["whole"].status == "finished"
+
+
+class BrokenJob(FakeJob):
+    """Leaves a folder that cannot be read."""
+
+    def look(self) -> Progress:
+        if super().look().is_finished:
+            raise StorageError("line 3 is not JSON")
+        return Progress(0, None, is_finished=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the command by its record")
+def test_a_command_whose_keeper_was_killed_is_ended_before_it_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path)
+    script = tmp_path / "dawdle.py"
+    script.write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    record = study.out / "logs/slow.json"
+    seen: list[int] = []
+
+    def kill_keeper(states: Sequence[JobState]) -> None:
+        if states[0].status == "running" and record.exists() and (text := record.read_text(encoding="utf-8")):
+            facts = json.loads(text)
+            seen.append(facts["pid"])
+            assert not any(keeper.started_at(pid) for pid in seen[:-1] if pid != facts["pid"])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(facts["group"], signal.SIGKILL)  # the group's leader alone
+
+    jobs = [FakeJob("slow", [], works=False, module="dawdle")]
+    monkeypatch.setattr(running, "list_jobs", lambda _: jobs)
+    monkeypatch.setattr(running, "LOOK_EVERY_S", 0.05)
+    [state] = run_study(study, on_change=kill_keeper)
+    assert (state.status, state.num_tries) == ("failed", 2)
+    assert len(set(seen)) == 2
+    assert not any(keeper.started_at(pid) for pid in seen)
+    assert [each.exit_code for each in running.read_sessions(study.out)] == [137, 137]
+
+
+def test_a_command_that_a_killed_call_has_left_is_ended_though_its_arm_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path)
+    run_jobs(study, [], monkeypatch)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    facts = {"pid": process.pid, "group": process.pid, "started": keeper.started_at(process.pid), "command": []}
+    (study.out / "logs/removed.seed-0.json").write_text(json.dumps(facts), encoding="utf-8")
+    reaper = threading.Thread(target=process.wait)
+    reaper.start()
+    assert run_study(study, resume=True) == []
+    reaper.join(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert not (study.out / "logs/removed.seed-0.json").exists()

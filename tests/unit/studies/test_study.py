@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from p2r.errors import ConfigError
 from p2r.studies.cells import StudyCell
 from p2r.studies.study import load_study
+from p2r.studies.trial import make_trial
 from tests.fakes.studies import make_study
 
 
@@ -70,6 +72,20 @@ def test_an_arm_may_change_more_for_the_quick_version(tmp_path: Path) -> None:
     recipe = study.make_quick().recipe_of("both", 0, Path("x"), None)
     assert len(recipe.phases()) == 4
     assert recipe.data.num_rows == 5
+
+
+def test_phases_that_make_passes_have_steps_in_the_quick_version(tmp_path: Path) -> None:
+    schedule = (
+        'schedule=[{role="perceiver", passes=2, lr=1e-5, '
+        'rollout={group_size=4}, reward={set="release"}}, {role="reasoner", steps=9}]'
+    )
+    study = make_study(tmp_path, "\n[quick]\nsteps = 3\n", changes=[f"arms.both.set={json.dumps([schedule])}"])
+    assert study.recipe_of("both", 0, Path("x"), None).phases()[0].steps is None
+    before, _ = study.recipe_of("both", 0, Path("x"), None).phases()
+    first, second = study.make_quick().recipe_of("both", 0, Path("x"), None).phases()
+    assert (first.steps, second.steps) == (3, 3)
+    assert (first.lr, first.rollout, first.reward) == (before.lr, before.rollout, before.reward)
+    assert make_trial(study).arms
 
 
 FILES = """

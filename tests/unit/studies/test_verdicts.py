@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from p2r.errors import StorageError
+from p2r.runs.store import SETTINGS_FILE
 from p2r.studies.cells import StudyCell
 from p2r.studies.measure import Reader
 from p2r.studies.study import Study
@@ -227,3 +230,27 @@ minus = [{ arm = "first" }]
     assert judged.estimate is not None
     assert judged.estimate.interval.low > 0
     assert judged.verdict == "holds"
+
+
+def test_one_seed_decides_nothing_however_little_it_differs(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["seeds=[1]"])
+    write_answers(study, "start", None, some(0.6))
+    write_answers(study, "both", 1, some(0.6))
+    judged = judge(study)["training"]
+    assert judged.p_corrected is not None and judged.p_corrected > 0.05
+    assert judged.verdict == "one seed only"
+
+
+def test_answers_to_two_sets_of_questions_are_not_mixed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False])
+    write_answers(study, "both", 1, [True, False])
+    for arm, seed, fingerprint in (("start", None, "aa"), ("both", 1, "aa"), ("both", 1, "bb")):
+        place = next(study.out.glob(f"answers/fresh/{arm}/{'seed-1/' if seed else ''}needles/p2r")) / SETTINGS_FILE
+        known = json.loads(place.read_text(encoding="utf-8"))
+        place.write_text(json.dumps(known | {"benchmark_fingerprint": fingerprint}), encoding="utf-8")
+        if fingerprint == "bb":
+            with pytest.raises(StorageError, match=r"holds answers to other questions than .*both"):
+                judge(study)
+        else:
+            judge(study)

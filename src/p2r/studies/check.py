@@ -1,0 +1,184 @@
+"""What is checked before a study runs anything: models, questions, and what earlier calls have left in its folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ConfigDict
+
+from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.errors import ConfigError, P2RError, StorageError
+from p2r.evaluation.choose import choose_samples
+from p2r.evaluation.evaluate import NUM_NEEDLES
+from p2r.models.known import expand_name
+from p2r.models.load import find_source, runs_on_torch
+from p2r.modes import LOOKING, Mode
+from p2r.runs.evaluation import RunSettings
+from p2r.runs.store import read_settings
+from p2r.studies.cells import OF_GOLD, StudyCell
+from p2r.studies.jobs import AskJob, FilesJob, Job, Progress, list_askings
+from p2r.studies.study import MadeFiles, QuestionSet, Study
+from p2r.types import Frozen
+
+Looked = Sequence[tuple[Job, Progress]]
+"""All jobs, and how far each is."""
+
+
+def check_checkpoints(study: Study) -> None:
+    """See that the checkpoint of each arm that is not trained is there, or may be on the hub; nothing is downloaded.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for name, arm in study.arms.items():
+        if arm.checkpoint is None or not runs_on_torch(arm.checkpoint):
+            continue
+        try:
+            find_source(expand_name(arm.checkpoint))
+        except P2RError as error:
+            raise ConfigError(f"arm {name}: {error.message}", hint=error.hint) from error
+
+
+def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmark:
+    """Load the questions that `p2r eval` would. Raises P2RError when they cannot be loaded."""
+    return load_benchmark(
+        asked.benchmark,
+        split=asked.split,
+        seed=asked.seed,
+        num_samples=asked.num or NUM_NEEDLES,
+        boxes=asked.boxes,
+        images=asked.images,
+        check_images=check_images,
+    )
+
+
+def check_questions(study: Study) -> None:
+    """Load every benchmark that is asked, and see that its samples suit the cells, before anything is trained.
+
+    Raises:
+        P2RError: a benchmark cannot be loaded, or lacks what a mode, a category or a claim needs.
+        StorageError: what has been answered are other questions.
+    """
+    claimed = [cell for claim in study.claims for _, cell in claim.list_terms()]
+    askings = list_askings(study)
+    for name, asked in study.evaluations.items():
+        cells = [cell for cell in study.list_cells() if cell.evaluation == name]
+        modes: set[Mode] = {cell.mode for cell in cells}
+        if not modes:
+            continue
+        try:
+            benchmark = load_questions(asked)
+            for mode in modes:
+                choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
+        except P2RError as error:
+            hint = error.hint.replace("`limit`", "num")  # as a study calls it
+            raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
+        for cell in cells:
+            _check_cell(benchmark, asked, cell, is_claimed=cell in claimed)
+        for job in askings:
+            if job.evaluation == name:
+                _check_fingerprints(job, benchmark)
+
+
+def _check_cell(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is_claimed: bool) -> None:
+    """Raise ConfigError where no question has the cell's category, or what the measure of a claim needs."""
+    where = f"evaluation {cell.evaluation}"
+    if cell.category and cell.category not in benchmark.categories:
+        known = load_questions(asked.model_copy(update={"num": None})).categories  # fewer may lack a rare one
+        if cell.category not in known:
+            names = ", ".join(filter(None, known))
+            raise ConfigError(
+                f"{where} has no category {cell.category!r}", hint=f"it has {names}" if names else "it has none"
+            )
+    if is_claimed and cell.measure in OF_GOLD and cell.mode in LOOKING:
+        own = [sample for sample in benchmark if cell.category in ("", sample.category)]
+        if own and not any(sample.gold_boxes for sample in own):
+            raise ConfigError(
+                f"a claim needs the measure {cell.measure!r}, and no question of {where} has gold boxes",
+                hint="take another measure; V* takes the boxes of its original release with boxes",
+            )
+
+
+def _check_fingerprints(job: AskJob, benchmark: Benchmark) -> None:
+    for mode in job.modes:
+        folder = job.find(mode)
+        known = "" if folder is None else read_settings(folder, RunSettings).benchmark_fingerprint
+        if known and known != benchmark.fingerprint:
+            raise StorageError(
+                f"{folder} holds answers to other questions than {job.questions.benchmark} has now",
+                hint=f"give the evaluation {job.evaluation} another name, or move the folder away to ask again",
+            )
+
+
+def check_order(looked: Looked, trained: Mapping[str, str]) -> None:
+    """Make sure that nothing was made with an arm, or with rows, that were made again later, or are to be.
+
+    Args:
+        trained: when each job has last begun.
+
+    Raises:
+        StorageError: something was.
+    """
+    finished = {job.name for job, progress in looked if progress.is_finished}
+    for job, progress in looked:
+        if not progress.done:
+            continue
+        started = _find_start(job, trained)
+        for need in job.needs:
+            if need not in finished:
+                raise StorageError(
+                    f"{job.folder} was made with {need}, which is not there or not finished",
+                    hint=f"restore the folder of {need}; or move that of {job.name} away, and both are made again",
+                )
+            if started and trained.get(need, "") > started:
+                what = "answers from before" if isinstance(job, AskJob) else "what was made before"
+                raise StorageError(
+                    f"{job.folder} holds {what} {need} was {'made' if need.startswith('files/') else 'trained'} again",
+                    hint=f"move that folder away to {'ask' if isinstance(job, AskJob) else 'make it'} again",
+                )
+
+
+def _find_start(job: Job, trained: Mapping[str, str]) -> str:
+    """When a job began, which may have been by hand; "" where that is not known."""
+    if not isinstance(job, AskJob):
+        return trained.get(job.name, "")
+    return min((each.started for mode in job.modes if (run := job.read(mode)) for each in run.sessions), default="")
+
+
+def check_files(looked: Looked, record: Path) -> None:
+    """Make sure that rows were made as the study says now.
+
+    Args:
+        record: the study as an earlier call has read it; nothing is checked where it does not exist.
+
+    Raises:
+        StorageError: a script or its arguments were others, or the record is damaged.
+    """
+    made = [job for job, progress in looked if isinstance(job, FilesJob) and progress.is_finished]
+    before = _read_files(record) if made and record.exists() else dict[str, MadeFiles]()
+    for job in made:
+        was = before.get(job.entry)
+        if was is not None and (was.module, was.args) != (job.module, job.args):
+            raise StorageError(
+                f"{job.folder} was made by another command: {shlex.join(['python', '-m', was.module, *was.args])}",
+                hint="give the files another name, or move the folder away, and those of the arms that learned from it",
+            )
+
+
+class _StudyRecord(Frozen):
+    """What is read of study.json."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    files: Mapping[str, MadeFiles] = {}
+
+
+def _read_files(record: Path) -> Mapping[str, MadeFiles]:
+    try:
+        return _StudyRecord.model_validate_json(record.read_text(encoding="utf-8")).files
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"{record} does not say how files were made", hint="restore it; or remove it, if they are the right ones"
+        ) from error

@@ -1,0 +1,161 @@
+"""What is checked before a study runs: categories, gold boxes, and that nothing is mixed with what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.errors import ConfigError, StorageError
+from p2r.files import Log, replace_file
+from p2r.runs.evaluation import RunSettings
+from p2r.runs.store import SETTINGS_FILE
+from p2r.studies.check import check_files, check_order, check_questions, load_questions
+from p2r.studies.jobs import FilesJob, Job, Progress, list_askings, list_files, list_jobs, list_trainings
+from p2r.studies.run import SESSIONS_FILE, STUDY_FILE, JobSession, run_study
+from p2r.studies.study import Study
+from tests.fakes.studies import make_study, write_answers, write_training
+
+LATER = """
+[arms.later]
+recipe = "nano"
+start = "both"
+
+[[claims]]
+name = "later"
+says = "x"
+evaluation = "fresh"
+plus = [{ arm = "later" }]
+"""
+
+
+def test_a_category_that_no_question_has_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    check_questions(make_study(tmp_path, changes=["claims.0.category=pair"]))
+    study = make_study(tmp_path, changes=["claims.0.category=pear"])
+    with pytest.raises(ConfigError, match="evaluation fresh has no category 'pear'") as caught:
+        run_study(study)
+    assert caught.value.hint.startswith("it has ") and "pair" in caught.value.hint
+    assert not study.out.exists()
+
+
+def test_a_category_that_few_questions_happen_to_lack_is_not(tmp_path: Path) -> None:
+    check_questions(make_study(tmp_path, changes=["claims.0.category=pair", "evaluations.fresh.num=1"]))
+    check_questions(make_study(tmp_path, changes=["claims.0.category=relation", "evaluations.fresh.num=1"]))
+
+
+def test_a_claim_about_boxes_needs_questions_with_gold_boxes(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    rows.write_text(
+        '{"image": "a.png", "question": "Which?", "options": ["a", "b"], "answer": "A"}\n', encoding="utf-8"
+    )
+    changes = [f"evaluations.fresh.benchmark=folder:{tmp_path}"]
+    check_questions(make_study(tmp_path, changes=changes))
+    check_questions(make_study(tmp_path, changes=[*changes, "claims.0.measure=boxes"]))
+    check_questions(make_study(tmp_path, changes=[*changes, "claims.0.measure=reading", "claims.0.mode=direct"]))
+    for measure in ("hit rate", "reading"):
+        with pytest.raises(ConfigError, match=f"{measure}', and no question of evaluation fresh has gold boxes"):
+            check_questions(make_study(tmp_path, changes=[*changes, f"claims.0.measure={measure}"]))
+    table = '\n[[tables]]\ntitle = "x"\nevaluation = "fresh"\nrows = [{ name = "a", arm = "start" }]\n'
+    table += 'columns = [{ name = "hits", measure = "hit rate" }]\n'
+    check_questions(make_study(tmp_path, table, changes=changes))  # a table shows a dash
+
+
+def test_answers_to_questions_that_have_changed_in_their_file_are_refused(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True])
+    [job] = [job for job in list_askings(study) if job.arm == "start"]
+    place = job.find("p2r")
+    assert place is not None
+    known = load_questions(study.evaluations["fresh"]).fingerprint
+    for fingerprint in ("", known, "0123456789ab"):
+        settings = RunSettings(benchmark="needles", benchmark_fingerprint=fingerprint)
+        replace_file(place / SETTINGS_FILE, settings.model_dump_json())
+        if fingerprint in ("", known):
+            check_questions(study)
+            continue
+        with pytest.raises(StorageError, match="answers to other questions than needles has now") as caught:
+            check_questions(study)
+        assert "move the folder away" in caught.value.hint
+
+
+def look(study: Study) -> list[tuple[Job, Progress]]:
+    return [(job, job.look()) for job in list_jobs(study)]
+
+
+def test_what_was_made_with_an_arm_that_is_gone_is_refused(tmp_path: Path) -> None:
+    study = make_study(tmp_path, LATER, changes=["seeds=[0]"])
+    both, later = list_trainings(study)
+    write_training(later)
+    with pytest.raises(StorageError, match="made with both/seed-0, which is not there or not finished") as caught:
+        run_study(study, resume=True)
+    assert "move that of later/seed-0 away" in caught.value.hint
+    write_training(both, is_finished=False)
+    with pytest.raises(StorageError, match="not there or not finished"):
+        check_order(look(study), {})
+    for phase in both.recipe.phases():
+        (both.folder / phase.name).mkdir()
+    check_order(look(study), {})
+
+
+def test_an_arm_that_started_from_one_that_was_trained_again_is_refused(tmp_path: Path) -> None:
+    study = make_study(tmp_path, LATER, changes=["seeds=[0]"])
+    for job in list_trainings(study):
+        write_training(job)
+    times = {"both/seed-0": "2026-01-01T10:00:00+00:00", "later/seed-0": "2026-01-01T11:00:00+00:00"}
+    check_order(look(study), times)
+    check_order(look(study), {"both/seed-0": "2026-01-01T10:00:00+00:00"})
+    times["both/seed-0"] = "2026-01-01T12:00:00+00:00"
+    with pytest.raises(StorageError, match="what was made before both/seed-0 was trained again"):
+        check_order(look(study), times)
+
+
+FILES = """
+[files.rows]
+module = "recipes.pebr_r1.captions"
+last = "held_out.jsonl"
+args = ["--train", "9"]
+"""
+
+
+def make_files(study: Study) -> tuple[FilesJob, Path]:
+    [job] = list_files(study)
+    job.folder.mkdir(parents=True)
+    (job.folder / job.last).touch()
+    replace_file(study.out / STUDY_FILE, study.model_dump_json())
+    return job, study.out / STUDY_FILE
+
+
+@pytest.mark.parametrize("change", ['files.rows.args=["--train","8"]', "files.rows.module=recipes.other"])
+def test_rows_that_another_command_made_are_refused(tmp_path: Path, change: str) -> None:
+    job, record = make_files(make_study(tmp_path, FILES))
+    check_files([(job, job.look())], record)
+    [changed] = list_files(make_study(tmp_path, FILES, changes=[change]))
+    with pytest.raises(StorageError, match=r"python -m recipes[.]pebr_r1[.]captions --train 9") as caught:
+        check_files([(changed, changed.look())], record)
+    assert "arms that learned from it" in caught.value.hint
+    record.unlink()
+    check_files([(changed, changed.look())], record)
+
+
+def test_rows_are_not_compared_before_they_are_made_and_a_damaged_record_is_told(tmp_path: Path) -> None:
+    job, record = make_files(make_study(tmp_path, FILES))
+    [changed] = list_files(make_study(tmp_path, FILES, changes=["files.rows.module=recipes.other"]))
+    replace_file(record, '{"files": {"rows"')
+    with pytest.raises(StorageError, match="does not say how files were made") as caught:
+        check_files([(job, job.look())], record)
+    assert "remove it" in caught.value.hint
+    (job.folder / job.last).unlink()
+    check_files([(changed, changed.look())], record)
+
+
+def test_a_study_that_was_stopped_compares_its_files_when_it_is_continued(tmp_path: Path) -> None:
+    used = ['arms.both.set=["data.source={files.rows}/train.jsonl"]', "seeds=[0]"]
+    study = make_study(tmp_path, FILES, changes=used)
+    make_files(study)
+    with Log(study.out / SESSIONS_FILE) as log:
+        log.write(JobSession(job="files/rows", started="x", wall_s=1, processor_s=1, exit_code=0))
+    changed = make_study(tmp_path, FILES, changes=[*used, "files.rows.module=recipes.other"])
+    with pytest.raises(StorageError, match="made by another command"):
+        run_study(changed, resume=True)
