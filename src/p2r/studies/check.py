@@ -168,7 +168,7 @@ def check_files(looked: Looked, record: Path) -> None:
 
 
 class _StudyRecord(Frozen):
-    """What is read of study.json."""
+    """It has what is read of study.json."""
 
     model_config = ConfigDict(extra="ignore")
 
