@@ -24,7 +24,7 @@ from p2r.statistics import Part, estimate, mcnemar
 
 SPREAD_OF_DIFFICULTY, SKILL = 1.2, 1.0
 CASES = [(seeds, seeds, questions, apart) for questions in (300, 600) for seeds in (2, 3, 5) for apart in (0.0, 0.2)]
-CASES += [(1, 3, 600, 0.2), (3, 5, 600, 0.2)]
+CASES += [(1, 3, 600, 0.2), (1, 3, 600, 0.4), (1, 5, 600, 0.2), (1, 5, 600, 0.4), (3, 5, 600, 0.2)]
 NUM_DRAWS = 1_000
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ConfigDict
 
 from p2r.benchmarks import Benchmark, load_benchmark
-from p2r.errors import ConfigError, P2RError, StorageError
+from p2r.errors import ConfigError, P2RError, StorageError, count_nouns
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.evaluate import NUM_NEEDLES
 from p2r.models.known import expand_name
 from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import LOOKING, Mode
-from p2r.runs.evaluation import RunSettings
-from p2r.runs.store import read_settings
+from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.studies.cells import OF_GOLD, StudyCell
-from p2r.studies.jobs import AskJob, FilesJob, Job, Progress, list_askings
+from p2r.studies.jobs import AskJob, FilesJob, Job, Progress
 from p2r.studies.study import MadeFiles, QuestionSet, Study
 from p2r.types import Frozen
 
@@ -54,32 +54,42 @@ def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmar
     )
 
 
-def check_questions(study: Study) -> None:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The questions of an evaluation: a hash of the benchmark's, and the ids of those that each mode asks."""
+
+    fingerprint: str
+    ids: Mapping[Mode, Sequence[str]]
+
+
+def check_questions(study: Study) -> dict[str, Chosen]:
     """Load every benchmark that is asked, and see that its samples suit the cells, before anything is trained.
+
+    Returns:
+        The questions of each evaluation that something needs.
 
     Raises:
         P2RError: a benchmark cannot be loaded, or lacks what a mode, a category or a claim needs.
-        StorageError: what has been answered are other questions.
     """
     claimed = [cell for claim in study.claims for _, cell in claim.list_terms()]
-    askings = list_askings(study)
+    chosen: dict[str, Chosen] = {}
     for name, asked in study.evaluations.items():
         cells = [cell for cell in study.list_cells() if cell.evaluation == name]
-        modes: set[Mode] = {cell.mode for cell in cells}
-        if not modes:
+        if not cells:
             continue
+        ids: dict[Mode, Sequence[str]] = {}
         try:
             benchmark = load_questions(asked)
-            for mode in modes:
-                choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
+            for mode in {cell.mode: None for cell in cells}:
+                samples = choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
+                ids[mode] = [sample.id for sample in samples]
         except P2RError as error:
             hint = error.hint.replace("`limit`", "num")  # as a study calls it
             raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
         for cell in cells:
             _check_cell(benchmark, asked, cell, is_claimed=cell in claimed)
-        for job in askings:
-            if job.evaluation == name:
-                _check_fingerprints(job, benchmark)
+        chosen[name] = Chosen(benchmark.fingerprint, ids)
+    return chosen
 
 
 def _check_cell(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is_claimed: bool) -> None:
@@ -101,15 +111,30 @@ def _check_cell(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is
             )
 
 
-def _check_fingerprints(job: AskJob, benchmark: Benchmark) -> None:
-    for mode in job.modes:
-        folder = job.find(mode)
-        known = "" if folder is None else read_settings(folder, RunSettings).benchmark_fingerprint
-        if known and known != benchmark.fingerprint:
-            raise StorageError(
-                f"{folder} holds answers to other questions than {job.questions.benchmark} has now",
-                hint=f"give the evaluation {job.evaluation} another name, or move the folder away to ask again",
-            )
+def check_answers(looked: Looked, chosen: Mapping[str, Chosen]) -> None:
+    """Make sure that answers are to the chosen questions, and that none of these has been lost.
+
+    Raises:
+        StorageError: they are not.
+    """
+    for job in (job for job, _ in looked if isinstance(job, AskJob)):
+        asked = chosen[job.evaluation]
+        for mode in job.modes:
+            run = job.read(mode)
+            known = None if run is None else run.settings.benchmark_fingerprint
+            if run is None or not known:
+                continue
+            if known != asked.fingerprint:
+                raise StorageError(
+                    f"{run.place} holds answers to other questions than {job.questions.benchmark} has now",
+                    hint=f"give the evaluation {job.evaluation} another name, or move the folder away to ask again",
+                )
+            if list(run.facts) != list(asked.ids[mode]):
+                raise StorageError(
+                    f"{run.place} lists {count_nouns(len(run.facts), 'question')} where {len(asked.ids[mode])} are "
+                    f"asked: {SAMPLES_FILE} is damaged",
+                    hint="restore that file; or move the folder away to ask again",
+                )
 
 
 def check_order(looked: Looked, trained: Mapping[str, str]) -> None:

@@ -133,7 +133,7 @@ def tabulate_answers(chart: CostChart, reader: Reader) -> Table:
 def tabulate_weights(study: Study) -> Table:
     """A hash of the weights that each training left, and the command that leaves the same ones on such a machine."""
     rows = tuple(
-        (job.name, fingerprint_weights(run.checkpoint), show_command(replace(job, folder=NOWHERE)))
+        (job.name, _hash_weights(run.checkpoint), show_command(replace(job, folder=NOWHERE)))
         for job in list_trainings(study)
         if job.has_begun() and (run := read_training_run(job.folder)).is_finished and run.checkpoint is not None
     )
@@ -146,3 +146,8 @@ def tabulate_weights(study: Study) -> Table:
             "the same versions, and the same kind of processor the command leaves the same weights, bit by bit.",
         ),
     )
+
+
+def _hash_weights(folder: Path) -> str:
+    """The hash of a checkpoint; a dash where its weights were left behind, as when a study was copied to be read."""
+    return fingerprint_weights(folder) if any(folder.rglob("*.safetensors")) else MISSING

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +71,7 @@ class Reader:
     """Reads each run once."""
 
     study: Study
-    _asked: dict[str, tuple[str, Path | None]] = field(default_factory=dict[str, "tuple[str, Path | None]"])
+    _asked: dict[str, Run] = field(default_factory=dict[str, Run])
     _runs: dict[tuple[str, str, str | None, int | None, str], ScoredRun | None] = field(
         default_factory=dict[tuple[str, str, str | None, int | None, str], "ScoredRun | None"]
     )
@@ -89,12 +88,12 @@ class Reader:
 
     def _check_questions(self, cell: StudyCell, run: Run) -> None:
         """Raise StorageError where an evaluation has answers to two sets of questions, as when its file was changed."""
-        known = run.settings.benchmark_fingerprint, run.folder
-        other = self._asked.setdefault(self.study.name_questions(cell.evaluation), known)
-        if known[0] and other[0] and known[0] != other[0]:
+        other = self._asked.setdefault(self.study.name_questions(cell.evaluation), run)
+        hashes = {each.settings.benchmark_fingerprint for each in (run, other)} - {""}
+        if len(hashes) > 1 or list(run.facts) != list(other.facts):
             raise StorageError(
-                f"{known[1]} holds answers to other questions than {other[1]}",
-                hint="move away the one that is not asked any more, and ask again with `resume=True`",
+                f"{run.place} holds answers to other questions than {other.place}",
+                hint="move away the one that is damaged or not asked any more, and ask again with `resume=True`",
             )
 
     def values_of(self, cell: StudyCell) -> CellValues:

@@ -21,7 +21,7 @@ from p2r.errors import P2RError, StorageError
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
 from p2r.runs.training_log import read_rows
 from p2r.signals import as_exit_code
-from p2r.studies.check import check_checkpoints, check_files, check_order, check_questions
+from p2r.studies.check import check_answers, check_checkpoints, check_files, check_order, check_questions
 from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
 from p2r.studies.study import Study
 from p2r.training import keeper
@@ -98,7 +98,7 @@ def run_study(
             hint="continue it with `resume=True`, or name another folder as out in the study",
         )
     check_checkpoints(study)
-    check_questions(study)
+    chosen = check_questions(study)
     with explain_write_errors(folder):
         (folder / LOGS_FOLDER).mkdir(parents=True, exist_ok=True)
     handle = lock_folder(folder)
@@ -109,6 +109,7 @@ def run_study(
         looked = [(state.job, state.progress) for state in states]
         check_order(looked, {each.job: each.started for each in read_sessions(folder)})
         check_files(looked, folder / STUDY_FILE)
+        check_answers(looked, chosen)
         with explain_write_errors(folder):
             replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
         for state in states:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from p2r.errors import ConfigError, StorageError
-from p2r.files import Log, replace_file
-from p2r.runs.evaluation import RunSettings
+from p2r.files import Log, replace_file, write_lines
+from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.runs.store import SETTINGS_FILE
-from p2r.studies.check import check_files, check_order, check_questions, load_questions
+from p2r.studies.check import check_answers, check_files, check_order, check_questions
 from p2r.studies.jobs import FilesJob, Job, Progress, list_askings, list_files, list_jobs, list_trainings
 from p2r.studies.run import SESSIONS_FILE, STUDY_FILE, JobSession, run_study
 from p2r.studies.study import Study
@@ -63,21 +65,31 @@ def test_a_claim_about_boxes_needs_questions_with_gold_boxes(tmp_path: Path) -> 
 
 
 def test_answers_to_questions_that_have_changed_in_their_file_are_refused(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    write_answers(study, "start", None, [True])
+    study = make_study(tmp_path, changes=["evaluations.fresh.num=2"])
+    write_answers(study, "start", None, [True, False])
     [job] = [job for job in list_askings(study) if job.arm == "start"]
     place = job.find("p2r")
     assert place is not None
-    known = load_questions(study.evaluations["fresh"]).fingerprint
-    for fingerprint in ("", known, "0123456789ab"):
-        settings = RunSettings(benchmark="needles", benchmark_fingerprint=fingerprint)
-        replace_file(place / SETTINGS_FILE, settings.model_dump_json())
-        if fingerprint in ("", known):
-            check_questions(study)
-            continue
-        with pytest.raises(StorageError, match="answers to other questions than needles has now") as caught:
-            check_questions(study)
-        assert "move the folder away" in caught.value.hint
+    chosen = check_questions(study)
+
+    def check(fingerprint: str, ids: Sequence[str]) -> None:
+        known = {"model": "nano-base", "benchmark_fingerprint": fingerprint, "limit": 2, "seed": 9000}
+        replace_file(place / SETTINGS_FILE, json.dumps(known))
+        write_lines(place / SAMPLES_FILE, [{"sample_id": each} for each in ids])
+        check_answers([(job, job.look())], chosen)
+
+    ids = ["needles:9000/0", "needles:9000/1"]
+    check("", ids)
+    check("", [])
+    check(chosen["fresh"].fingerprint, ids)
+    with pytest.raises(StorageError, match="answers to other questions than needles has now") as caught:
+        check("0123456789ab", ids)
+    assert "move the folder away" in caught.value.hint
+    for lost in ([], ids[:1], [ids[0], "needles:9000/7"]):
+        with pytest.raises(StorageError, match=r"where 2 are asked: samples\.jsonl is damaged"):
+            check(chosen["fresh"].fingerprint, lost)
+    with pytest.raises(StorageError, match="is damaged"):
+        run_study(study, resume=True)
 
 
 def look(study: Study) -> list[tuple[Job, Progress]]:
