@@ -71,6 +71,8 @@ def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: P
     assert tabulate_weights(study).rows[0][1] == before
     (jobs[0].folder / jobs[0].recipe.phases()[-1].name / "model.safetensors").write_bytes(b"other")
     assert tabulate_weights(study).rows[0][1] != before
+    (jobs[0].folder / jobs[0].recipe.phases()[-1].name / "model.safetensors").unlink()
+    assert tabulate_weights(study).rows[0][1] == "-", "nothing was hashed"
 
 
 def test_an_answer_costs_tokens_and_time(tmp_path: Path) -> None:
