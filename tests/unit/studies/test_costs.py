@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from p2r.files import Log
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
 from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_weights
 from p2r.studies.jobs import TrainJob, list_trainings
 from p2r.studies.measure import Reader
-from p2r.studies.run import SESSIONS_FILE
-from tests.fakes.studies import make_study, write_answers
+from p2r.studies.run import SESSIONS_FILE, JobSession
+from tests.fakes.studies import make_study, write_answers, write_training
 
 CHART = """
 [[costs]]
@@ -100,3 +101,12 @@ def test_speed_is_the_mean_of_the_seeds(tmp_path: Path, seeds: tuple[float, ...]
         (folder / "clock.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     shown = tabulate_answers(study.costs[0], Reader(study)).rows[1][3]
     assert shown == f"{sum(2 / each for each in seeds) / len(seeds):.2f}"
+
+
+def test_minutes_are_those_of_the_whole_command_where_no_step_was_timed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    job = list_trainings(study)[0]
+    write_training(job)
+    with Log(study.out / SESSIONS_FILE) as log:
+        log.write(JobSession(job=job.name, started="x", wall_s=9, processor_s=30, exit_code=0))
+    assert measure_costs(study)[0].processor_s == 30
