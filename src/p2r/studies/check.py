@@ -77,10 +77,11 @@ def check_questions(study: Study) -> dict[str, Chosen]:
         cells = [cell for cell in study.list_cells() if cell.evaluation == name]
         if not cells:
             continue
+        modes: dict[Mode, None] = {cell.mode: None for cell in cells}
         ids: dict[Mode, Sequence[str]] = {}
         try:
             benchmark = load_questions(asked)
-            for mode in {cell.mode: None for cell in cells}:
+            for mode in modes:
                 samples = choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
                 ids[mode] = [sample.id for sample in samples]
         except P2RError as error:
