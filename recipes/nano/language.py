@@ -28,6 +28,7 @@ from recipes.nano.rows import (
     ANSWER_WEIGHT,
     DIRECT,
     HUNDREDS_WEIGHT,
+    LABEL_WEIGHT,
     PERCEIVE,
     POINTER_HEADS,
     POINTER_NAMES,
@@ -42,7 +43,7 @@ from recipes.nano.wording import ask_for_count
 
 KIND_WEIGHTS = {PERCEIVE: 1.5, REASON: 1.0, DIRECT: 0.3}
 FIGURES = {
-    PERCEIVE: {"role": ROLE_WEIGHT, "hundreds": HUNDREDS_WEIGHT},
+    PERCEIVE: {"role": ROLE_WEIGHT, "hundreds": HUNDREDS_WEIGHT, "label": LABEL_WEIGHT},
     REASON: {"thought": THOUGHT_WEIGHT, "answer": ANSWER_WEIGHT},
     DIRECT: {"guess": ANSWER_WEIGHT},
 }

@@ -7,8 +7,9 @@ Greedy replies, numbers as written. Box k of a reply is compared with gold box k
 left box first for a relation. A box that is not a list of four numbers keeps its place. An axis is wrong when the box's
 center is off by more than 90 per mille along it; objects are some 140 wide, so it then lies outside. The first number
 on the axis (x1 or y1) is compared with the gold one, in digits before the point. A gold box counts once: with two wrong
-axes, fewer digits go before more. Intervals take boxes as independent. Changes are from the first model to the last:
-"share" is an axis row's part of the change in wrong axes, "now found" how many gold boxes of a row the last finds.
+axes, fewer digits go before more. "On an object, its name" counts boxes whose center lies in a gold box, and those that
+are labeled with its name. Intervals take boxes as independent. Changes are from the first model to the last: "share" is
+an axis row's part of the change in wrong axes, "now found" how many gold boxes of a row the last finds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Literal, get_args
 
 from p2r import load_model
 from p2r.benchmarks.needles import Needles
+from p2r.boxes import is_hit, parse_boxes
 from p2r.cli.guard import run_script
 from p2r.cli.screen import print_tables
 from p2r.errors import ConfigError, ModelError
@@ -35,7 +37,7 @@ from p2r.walks import walk_all
 
 BATCH = 48
 Outcome = Literal["found", Digits, "no readable box"]
-OFF, WRONG = f"center off by > {MAX_OFF}", "wrong axes, two a box"
+OFF, WRONG, RIGHT_LABELS = f"center off by > {MAX_OFF}", "wrong axes, two a box", "on an object, its name"
 
 
 def main() -> None:
@@ -68,13 +70,17 @@ async def ask_for_boxes(spec: str, samples: Sequence[Sample]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one model wrote: an outcome per gold box, and for each wrong axis its first number, written and gold."""
+    """What one model wrote: an outcome per gold box, and for each wrong axis its first number, written and gold.
+
+    labels: for each box whose center lies in a gold box, whether it has the name of one that it lies in.
+    """
 
     num_questions: int
     num_written: int
     num_unreadable: int
     outcomes: tuple[Outcome, ...]
     wrong_axes: tuple[tuple[float, float], ...]
+    labels: tuple[bool, ...]
 
 
 def count_misses(replies: Sequence[str], gold: Sequence[Sequence[Box]]) -> Counts:
@@ -92,7 +98,15 @@ def count_misses(replies: Sequence[str], gold: Sequence[Sequence[Box]]) -> Count
             outcomes.append(next((miss for miss in get_args(Digits) if miss in misses), "found"))
             wrong_axes += wrong
     unreadable = [isinstance(corners, str) for boxes in written for corners in boxes]
-    return Counts(len(replies), len(unreadable), sum(unreadable), tuple(outcomes), tuple(wrong_axes))
+    labels = [label for reply, targets in zip(replies, gold, strict=True) for label in check_labels(reply, targets)]
+    return Counts(len(replies), len(unreadable), sum(unreadable), tuple(outcomes), tuple(wrong_axes), tuple(labels))
+
+
+def check_labels(reply: str, gold: Sequence[Box]) -> list[bool]:
+    """For each box of a reply whose center lies in a gold box: whether it has the name of one that it lies in."""
+    boxes = parse_boxes(reply)[0]
+    under = [(box.label, [g.label for g in gold if is_hit(box, g)]) for box in boxes]
+    return [label in names for label, names in under if names]
 
 
 def list_figures(counts: Counts) -> dict[str, tuple[int, int]]:
@@ -108,6 +122,7 @@ def list_figures(counts: Counts) -> dict[str, tuple[int, int]]:
         "compared with gold": (num_compared, 0),
         OFF: (num_compared - counts.outcomes.count("found"), num_compared),
         WRONG: (len(misses), 2 * num_compared),
+        RIGHT_LABELS: (sum(counts.labels), len(counts.labels)),
         **{f"axis: {miss}": (misses.count(miss), len(misses)) for miss in get_args(Digits)},
         "fewer, same first digit": (sum(same_start), len(same_start)),
         **{f"box: {name}": (counts.outcomes.count(name), len(counts.outcomes)) for name in get_args(Outcome)},

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from p2r.answers.sections import HEADINGS
 from p2r.benchmarks.needles.questions import Question
-from p2r.benchmarks.needles.scene import PATTERNS, SHAPES, Scene
+from p2r.benchmarks.needles.scene import COLORS, PATTERNS, SHAPES, Scene
 from p2r.types import Box, Sample
 from recipes.nano.demonstrator import asked_pattern
 from recipes.nano.encode import Features
@@ -27,16 +27,17 @@ from recipes.nano.wording import PEBR_R1, RELEASE, TRAINED, Mark, draw_style, wo
 
 END = "<|im_end|>"
 PERCEIVE, REASON, DIRECT = 0, 1, 2
-ROLE_WEIGHT, HUNDREDS_WEIGHT, THOUGHT_WEIGHT, ANSWER_WEIGHT = 3.0, 4.0, 1.5, 2.0
+ROLE_WEIGHT, HUNDREDS_WEIGHT, LABEL_WEIGHT, THOUGHT_WEIGHT, ANSWER_WEIGHT = 3.0, 4.0, 1.0, 1.5, 2.0
 
 # Attention that is supervised: what should look where, in which layer and heads (0-2 and 3-5 share one key head each).
-# Perceiving: the named object is found, its box is read from the name. Reasoning: the pattern is read from the crop.
+# Perceiving: the named object is found, its box and its label are read from the name. Reasoning: the pattern is read
+# from the crop.
 # Choosing: an option's words know their letter, a fact in the thought finds its option, the letter is read there.
-NAME_TO_OBJECT, FACT_TO_CROP, NUMBER_TO_NAME, WORD_TO_LETTER, FACT_TO_OPTION, LETTER_TO_FACT = range(6)
+NAME_TO_OBJECT, FACT_TO_CROP, BOX_TO_NAME, WORD_TO_LETTER, FACT_TO_OPTION, LETTER_TO_FACT = range(6)
 POINTER_HEADS = {
     NAME_TO_OBJECT: (1, slice(0, 3)),
     FACT_TO_CROP: (2, slice(0, 3)),
-    NUMBER_TO_NAME: (3, slice(0, 3)),
+    BOX_TO_NAME: (3, slice(0, 3)),
     WORD_TO_LETTER: (1, slice(3, 6)),
     FACT_TO_OPTION: (2, slice(3, 6)),
     LETTER_TO_FACT: (3, slice(3, 6)),
@@ -85,6 +86,7 @@ class RowMaker:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
         self._shapes = {self.encode(" " + shape)[0] for shape in SHAPES}
+        self._names = self._shapes | {self.encode(color)[0] for color in COLORS}
         self._patterns = {self.encode(" " + pattern)[0] for pattern in PATTERNS}
         self._findings = {self.encode(f" {word}")[0] for word in ("left", "right", "yes", "no")}
         self._facts = self._patterns | self._findings | {self.encode(pattern)[0] for pattern in PATTERNS}
@@ -92,7 +94,6 @@ class RowMaker:
         self._openers = {self.encode(opener)[0] for opener in NUMBER_OPENERS}
         self._hundreds = {self.encode(f"{opener}{digit}00")[0] for opener in NUMBER_OPENERS for digit in range(1, 10)}
         self._box_starts = {self.encode(BOX_OPEN)[0], self.encode(BOX_NEXT)[0]}
-        self._box_label = self.encode(BOX_LABEL)[0]
         self._answer_open, self._answer_close = self.encode("<answer>")[0], self.encode("</answer>")[0]
         self._image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
 
@@ -153,9 +154,9 @@ class RowMaker:
         box, inside = -1, False
         for k, token in enumerate(reply):
             box += token in self._box_starts
-            inside = (inside or token in self._box_starts) and token != self._box_label
+            inside = (inside or token in self._box_starts) and token not in self._shapes
             if inside:
-                row.pointers.append((NUMBER_TO_NAME, asked.reply + k, names[box]))
+                row.pointers.append((BOX_TO_NAME, asked.reply + k, names[box]))
 
     def add_reasoner(
         self, row: Row, rng: np.random.RandomState, scene: Scene, question: Question, crops: Sequence[View]
@@ -247,7 +248,7 @@ class RowMaker:
 
     def _digit_weights(self, reply: list[int]) -> list[float]:
         """Hundreds decide where a box is, units hardly. A bare opener is the choice of a number below 100. The first
-        token is the choice of the role."""
+        token is the choice of the role. A label is two words, color and shape."""
         weights, left = [ROLE_WEIGHT] + [0.3] * (len(reply) - 1), 0
         for k, token in enumerate(reply):
             bare = token in self._openers and reply[k + 1] in self._digits
@@ -255,6 +256,8 @@ class RowMaker:
                 weights[k], left = HUNDREDS_WEIGHT, 1 if bare and reply[k + 2] not in self._digits else 2
             elif token in self._digits and left:
                 weights[k], left = {2: 2.0, 1: 1.2}[left], left - 1
+            elif token in self._names:
+                weights[k] = LABEL_WEIGHT
         return weights
 
     def _answer_weights(self, reply: list[int], thought: float) -> list[float]:

@@ -13,7 +13,7 @@ from p2r.benchmarks.needles.questions import ask
 from p2r.boxes import localize, parse_boxes
 from p2r.dialogue import Decoding
 from p2r.types import Sample
-from recipes.nano.misses import WRONG, count_misses, list_figures
+from recipes.nano.misses import RIGHT_LABELS, WRONG, count_misses, list_figures
 from recipes.nano.pool import Entry, draw_family
 from recipes.nano.replies import Replier
 from recipes.nano.wording import RELEASE
@@ -26,6 +26,7 @@ def validate(replier: Replier, held_out: Sequence[Entry]) -> dict[str, float]:
     """Greedy boxes and greedy answers on jittered gold evidence, in the release's words.
 
     hit, wrong_axes, fewer_digits, more_digits: how boxes miss (misses.py); the last three are shares of all axes.
+    right_labels: of the boxes on an object that was asked for, those that have its name.
     right_free_form, right_choice: answers.
     dead: the share of groups of `GROUP_SIZE` answers, sampled at temperature 1, that are all right or all wrong, from
     which reinforcement learning learns nothing.
@@ -47,7 +48,9 @@ def _look(replier: Replier, held_out: Sequence[Entry]) -> dict[str, float]:
     figures = list_figures(count_misses(replies, gold))
     wrong, axes = figures[WRONG]
     shares = {f"{kind}_digits": figures[f"axis: {kind} digits"][0] / max(axes, 1) for kind in ("fewer", "more")}
-    return {"hit": float(np.mean(hits)), "wrong_axes": wrong / max(axes, 1), **shares}
+    labeled, boxes = figures[RIGHT_LABELS]
+    labels = {"right_labels": labeled / max(boxes, 1)}
+    return {"hit": float(np.mean(hits)), "wrong_axes": wrong / max(axes, 1), **shares, **labels}
 
 
 def _reason(replier: Replier, held_out: Sequence[Entry]) -> dict[str, float]:

@@ -104,6 +104,16 @@ def test_figures_are_counts_with_what_they_are_a_share_of() -> None:
     assert figures["box: no readable box"] == (1, 4)
 
 
+def test_label_is_right_where_the_box_lies_on_an_object_of_that_name() -> None:
+    star, ring = (box.model_copy(update={"label": name}) for box, name in ((GOLD, "red star"), (LOW, "blue ring")))
+    both = write(GOLD.xyxy, LOW.xyxy)  # each labeled as a red star
+    figures = list_figures(count_misses([both, write((520, 65, 660, 205))], [[star, ring], [star]]))
+    assert figures["on an object, its name"] == (1, 2)
+    assert count(write((230, 605, 370, 745)), star).labels == (True,)  # its center is inside
+    assert count(write(GOLD.xyxy), star, star.model_copy(update={"label": "blue ring"})).labels == (True,)
+    assert count("nothing", star).labels == ()
+
+
 def test_table_states_the_change_its_share_and_what_the_last_model_finds() -> None:
     gold = [[GOLD], [GOLD], [GOLD], [LOW]]
     dropped, elsewhere, right = write((20, 605, 160, 745)), write((520, 605, 660, 745)), write(GOLD.xyxy)

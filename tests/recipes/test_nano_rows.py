@@ -18,11 +18,11 @@ from recipes.nano.encode import Features
 from recipes.nano.language import _sometimes_vary
 from recipes.nano.pool import View
 from recipes.nano.rows import (
+    BOX_TO_NAME,
     FACT_TO_CROP,
     FACT_TO_OPTION,
     LETTER_TO_FACT,
     NAME_TO_OBJECT,
-    NUMBER_TO_NAME,
     REASON,
     WORD_TO_LETTER,
     Row,
@@ -65,7 +65,7 @@ def test_words_of_an_option_point_at_its_letter_in_any_wording(family: Family, s
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_name_points_at_its_object_and_its_numbers_at_the_name(seed: int) -> None:
+def test_name_points_at_its_object_and_its_box_and_label_at_the_name(seed: int) -> None:
     rng = np.random.RandomState(seed)
     scene, question = draw_question(rng, Knobs(), "pair", choice=bool(seed % 2))
     row = MAKER.open_row(rng, [WHOLE], [SEEN])
@@ -76,8 +76,16 @@ def test_name_points_at_its_object_and_its_numbers_at_the_name(seed: int) -> Non
     for (_, place), item in zip(looked, items, strict=True):
         cell = place - row.image_starts[0]
         assert (cell % 8, cell // 8) == (item.x // 128, item.y // 128)
-    assert [read(row, name) for _, name in pointers(row, NUMBER_TO_NAME)][::40] == [items[0].shape]
-    assert {key for _, key in pointers(row, NUMBER_TO_NAME)} == {name for name, _ in looked}
+    told: dict[int, list[int]] = {}
+    for place, name in pointers(row, BOX_TO_NAME):
+        told.setdefault(name, []).append(row.labels[place])
+    for (name, _), item in zip(looked, items, strict=True):
+        assert parse_boxes(f'[{{"bbox_2d": {TOKENIZER.decode(told[name])}"}}]')[0][0].label == item.name
+
+
+def split_name(label: str) -> list[str]:
+    color, shape = label.split()
+    return [color, f" {shape}"]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -96,6 +104,9 @@ def test_first_choice_of_each_coordinate_weighs_most(seed: int) -> None:
     hundreds = sum(value > 99 for box in boxes for value in box.xyxy)
     assert sum(weight in (2.0, 1.2) for _, weight in reply) == digits - hundreds
     assert sum(weight == 1.2 for _, weight in reply) == 8
+    assert [text for text, weight in reply if weight == 1.0] == [
+        part for box in boxes for part in split_name(box.label)
+    ]
 
 
 def test_sections_hold_the_same_facts() -> None:
