@@ -16,7 +16,11 @@ PANELS = (
         ("color_right", "shape_right", "pattern_right", "hundreds_right"),
     ),
     ("language.jsonl", "stage 2: attention on its target (loss)", ("to_object", "to_crop", "to_name", "to_option")),
-    ("language.jsonl", "stage 2: held-out scenes", ("hit", "right_free_form", "right_choice", "dead")),
+    (
+        "language.jsonl",
+        "stage 2: held-out scenes",
+        ("hit", "right_labels", "right_free_form", "right_choice", "dead"),
+    ),
     ("language.jsonl", "stage 2: wrong axes of boxes", ("wrong_axes", "fewer_digits", "more_digits")),
 )
 
