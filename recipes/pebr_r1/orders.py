@@ -53,7 +53,7 @@ def make_orders(out: Path, seed: int, changes: Sequence[str] = ()) -> list[Recip
         RECIPES / "nano" / "pra_grpo.toml",
         [
             *(f"seed={seed}", f"out={out / f'pra-grpo-{seed}'}", f"data.source={own.data.source}"),
-            *("iterations=1", f"schedule.0.source={warmed_up}", f"schedule.0.steps={perception.steps}"),
+            *(f"schedule.0.source={warmed_up}", f"schedule.0.steps={perception.steps}"),
             *(f"schedule.1.steps={reasoning.steps}", f"rollout.prompts_per_step={own.rollout.prompts_per_step}"),
         ],
     )
