@@ -1,6 +1,6 @@
 """Cut one question out of a demo report, as the image at the top of the README.
 
-    p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 113
+    p2r demo && python docs/images/draw_demo.py out/demo/report.html --question 77
 
 Needs Chromium. Without --question it takes the first open question about two patterns that one look cannot show, which
 was answered right with own and oracle boxes, and wrong directly and with random boxes.

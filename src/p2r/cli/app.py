@@ -34,7 +34,7 @@ those crops.
 
 - `p2r demo` makes images, asks the small model that ships with p2r, and writes a report.
 
-- `p2r ask out/demo/image.png "What patterns are on the green cross and the green ring?"` asks
+- `p2r ask out/demo/image.png "What patterns are on the green triangle and the orange triangle?"` asks
 about an image that the demo has written.
 
 **Then use a real model for your photos**

@@ -57,7 +57,7 @@ QUESTION, FILES = "The question", "Files"
 EXAMPLES = """
 **Examples**
 
-- `p2r ask out/demo/image.png "What patterns are on the green cross and the green ring?"` (`p2r
+- `p2r ask out/demo/image.png "What patterns are on the green triangle and the orange triangle?"` (`p2r
 demo` writes this image; the small model knows its kind only)
 
 - `p2r ask boat.jpg "What is on the sail?" --options "a star,a fish" --model p2r-4b --save out`
