@@ -33,7 +33,7 @@ def test_one_look_is_a_guess_and_the_right_crops_are_read(runs: dict[Mode, Score
     direct, own, oracle = (summarize(runs[mode]) for mode in MODES)
     assert direct.num_failed == own.num_failed == oracle.num_failed == 0
     assert direct.chance is not None and direct.interval.low < direct.chance + 0.1
-    assert oracle.accuracy is not None and oracle.accuracy >= 0.9
+    assert oracle.accuracy is not None and oracle.accuracy >= 0.85
     assert own.interval.low > direct.chance
     assert own.hit_rate is not None and own.hit_rate > 0.6
     assert own.accuracy is not None and own.accuracy > 0.75

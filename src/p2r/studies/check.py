@@ -55,14 +55,14 @@ def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmar
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionSet:
+class PickedQuestions:
     """The questions of an evaluation: a hash of the benchmark's, and the ids of those that each mode asks."""
 
     fingerprint: str
     ids: Mapping[Mode, Sequence[str]]
 
 
-def check_questions(study: Study) -> dict[str, QuestionSet]:
+def check_questions(study: Study) -> dict[str, PickedQuestions]:
     """Load every benchmark that is asked, and see that its samples suit the cells, before anything is trained.
 
     Returns:
@@ -72,7 +72,7 @@ def check_questions(study: Study) -> dict[str, QuestionSet]:
         P2RError: a benchmark cannot be loaded, or lacks what a mode, a category or a claim needs.
     """
     claimed = [cell for claim in study.claims for _, cell in claim.list_terms()]
-    chosen: dict[str, QuestionSet] = {}
+    chosen: dict[str, PickedQuestions] = {}
     for name, asked in study.evaluations.items():
         cells = [cell for cell in study.list_cells() if cell.evaluation == name]
         if not cells:
@@ -89,7 +89,7 @@ def check_questions(study: Study) -> dict[str, QuestionSet]:
             raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
         for cell in cells:
             _check_cell(benchmark, asked, cell, is_claimed=cell in claimed)
-        chosen[name] = QuestionSet(benchmark.fingerprint, ids)
+        chosen[name] = PickedQuestions(benchmark.fingerprint, ids)
     return chosen
 
 
@@ -112,7 +112,7 @@ def _check_cell(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is
             )
 
 
-def check_answers(looked: Looked, chosen: Mapping[str, QuestionSet]) -> None:
+def check_answers(looked: Looked, chosen: Mapping[str, PickedQuestions]) -> None:
     """Make sure that answers are to the chosen questions, and that none of these has been lost.
 
     Raises:

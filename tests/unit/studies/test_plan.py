@@ -28,7 +28,7 @@ from tests.fakes.studies import make_study, write_answers
 MORE = """
 [arms.swapped]
 recipe = "nano"
-set = ["data.num_rows=64", 'schedule=[{role="reasoner", steps=60}, {role="perceiver", steps=60}]']
+set = ["data.num_rows=64", 'schedule=[{role="reasoner", steps=30}, {role="perceiver", steps=40}]']
 [arms.joint]
 recipe = "nano"
 start = "both"
@@ -66,7 +66,7 @@ def take_steps(job: TrainJob, seconds: Sequence[float], *, is_finished: bool = F
 
 def test_before_anything_ran_minutes_are_unknown_and_it_is_said_how_to_get_them(tmp_path: Path) -> None:
     arms, table = arms_of(make_study(tmp_path, MORE))
-    assert arms["both"][:4] == ["0, 1, 2", "0 of 3", "120", "15,360"]
+    assert arms["both"][:4] == ["0, 1, 2", "0 of 3", "70", "8,960"]
     assert arms["both"][5:] == ["-", "-", "-"]
     assert table.notes.count(UNKNOWN_MINUTES) == 1 and "--trial" in UNKNOWN_MINUTES and "--tflops" in UNKNOWN_MINUTES
 
@@ -79,8 +79,8 @@ def test_minutes_are_those_of_steps_that_ran_without_the_first_and_of_all_proces
     take_steps(jobs["both/seed-0"], [100.0, 12.0, 24.0], is_finished=True)
     arms, table = arms_of(study)
     assert arms["both"][1] == "1 of 3"
-    assert arms["both"][5:] == ["36.0", "1.20", "what ran"]  # 120 steps of 18 s, two processes
-    assert arms["swapped"][5:] == ["36.0", "1.20", "what ran"], "its phases are those of `both` in another order"
+    assert arms["both"][5:] == ["21.0", "0.70", "what ran"]  # 70 steps of 18 s, two processes
+    assert arms["swapped"][5:] == ["21.0", "0.70", "what ran"], "its phases are those of `both` in another order"
     assert arms["joint"][5:] == ["-", "-", "-"], "a phase of its own, and four processes"
     assert arms["all seeds together"][5:] == ["-", "-", ""]
     assert any("--trial measures it" in note for note in table.notes)
@@ -92,13 +92,13 @@ def test_a_trial_tells_minutes_until_an_arm_has_run(tmp_path: Path) -> None:
     for job in list_trainings(make_trial(study)):
         take_steps(job, [100.0, 6.0], is_finished=True)
     arms, _ = arms_of(study)
-    assert arms["both"][5:] == ["12.0", "0.20", "the trial"]
-    assert arms["joint"][6:] == ["0.80", "the trial"]  # 120 steps of 6 s, four processes
-    assert arms["all seeds together"][5:7] == ["108.0 left", "3.60 left"]
+    assert arms["both"][5:] == ["7.0", "0.12", "the trial"]
+    assert arms["joint"][6:] == ["0.47", "the trial"]  # 70 steps of 6 s, four processes
+    assert arms["all seeds together"][5:7] == ["63.0 left", "2.10 left"]
     take_steps(list_trainings(study)[0], [1.0, 12.0], is_finished=True)
     arms, _ = arms_of(study)
-    assert arms["both"][5:] == ["24.0", "0.40", "what ran"]
-    assert arms["all seeds together"][5:7] == ["156.0 left", "4.40 left"]  # 2 + 3 of 24 minutes, 3 of 12
+    assert arms["both"][5:] == ["14.0", "0.23", "what ran"]
+    assert arms["all seeds together"][5:7] == ["91.0 left", "2.57 left"]  # 2 + 3 of 14 minutes, 3 of 7
 
 
 def test_a_trial_takes_each_kind_of_phase_and_each_way_of_asking_once(tmp_path: Path) -> None:

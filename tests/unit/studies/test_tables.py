@@ -119,7 +119,7 @@ def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> 
         (phase.steps or 0) * phase.prompts_per_step * phase.rollout.group_size * phase.max_response_tokens
         for phase in phases
     )
-    assert arms.rows[0][3:6] == ("120", f"{rollouts:,}", f"{tokens:,}")
+    assert arms.rows[0][3:6] == ("70", f"{rollouts:,}", f"{tokens:,}")
     assert arms.rows[1][4] == f"{3 * rollouts:,}"
     assert ("fresh/start", "p2r", "40", "yes", "-", "-") in questions.rows
     assert ("fresh/both/seed-2", "p2r", "40", "no", "-", "-") in questions.rows
