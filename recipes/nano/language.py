@@ -54,7 +54,7 @@ FIGURES = {
 class LanguagePlan:
     """How long and how hard.
 
-    warmup_steps: text-only steps first. steps: at most, in all.
+    warmup_steps: text-only steps first. steps: in all, these included.
     decay_steps: the last steps, over which the learning rate falls to 5%.
     perceive_rows, reason_rows, lookup_rows: rows a step.
     questions: perceiver questions a row, and half of the look-ups a row.

@@ -93,8 +93,8 @@ def study(
 ) -> None:
     """Train and ask all arms of a study, and judge the claims that it states.
 
-    Each job is a `p2r` command, whose output is in the folder logs/. The same command with --resume continues a study
-    that was stopped, and runs only what is missing.
+    Each job is a command of its own, whose output is in the folder logs/. The same command with --resume continues a
+    study that was stopped, and runs only what is missing.
     """
     settings = load_study(path, changes or ())
     settings = settings.make_quick() if quick else settings

@@ -1,4 +1,4 @@
-"""The jobs of a study: an arm that is trained with a seed, or an arm that is asked questions; each one `p2r` command.
+"""The jobs of a study, each one command: rows that a script makes, an arm trained with a seed, an arm that is asked.
 
 Whether a job is finished is read from the folder that its command writes, never from a list of our own. So a kill loses
 nothing, arms and seeds can be added later, and a job can be run by hand.
@@ -22,6 +22,7 @@ from p2r.runs.evaluation import SAMPLES_FILE, Run, read_run
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import read_training_run
 from p2r.studies.cells import StudyCell
+from p2r.studies.consistency import list_needed_arms
 from p2r.studies.match import explain_other_answers, list_other_settings
 from p2r.studies.study import ARMS_FOLDER, FILES_FOLDER, QuestionSet, Study
 
@@ -237,21 +238,8 @@ def list_files(study: Study) -> list[FilesJob]:
 
 def list_trainings(study: Study) -> list[TrainJob]:
     """The arms that something needs, with their seeds; an arm that others start from comes first."""
-    needed: dict[str, None] = {}
-    charted = [name for chart in study.curves for name in chart.arms]
-    for cell in study.list_cells():
-        charted += [cell.arm, *([cell.perceiver] if cell.perceiver else [])]
-
-    def add(name: str) -> None:
-        arm = study.arms[name]
-        if (other := arm.of or arm.start) is not None:
-            add(other)
-        if arm.recipe is not None:
-            needed.setdefault(name)
-
-    for name in charted:
-        add(name)
-    return [_make_training(study, name, seed) for name in needed for seed in study.seeds_of(name)]
+    trained = [name for name in list_needed_arms(study) if study.arms[name].recipe is not None]
+    return [_make_training(study, name, seed) for name in trained for seed in study.seeds_of(name)]
 
 
 def group_trainings(study: Study) -> dict[str, list[TrainJob]]:

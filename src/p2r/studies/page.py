@@ -19,8 +19,8 @@ from p2r.runs.training import TrainingRun, read_training_run
 from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
+from p2r.studies.consistency import list_idle
 from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs, tabulate_weights
-from p2r.studies.fit import list_idle
 from p2r.studies.jobs import group_trainings, list_jobs, show_command
 from p2r.studies.listing import list_result_tables
 from p2r.studies.measure import Reader

@@ -1,4 +1,4 @@
-"""Run a study's jobs side by side, each a `p2r` command in a process of its own, until none is left.
+"""Run a study's jobs side by side, each a command in a process of its own, until none is left.
 
 A job whose command fails is tried once more when the others are through, because a server or a full disk may be back;
 jobs that need it wait. Each command runs under `keeper`, which ends it when this process has gone, however that ended.

@@ -20,7 +20,7 @@ from p2r.errors import ConfigError
 from p2r.evaluation.misses import MISSES
 from p2r.studies.cells import StudyCell
 from p2r.studies.claims import Objection, StudyClaim
-from p2r.studies.fit import check_fit
+from p2r.studies.consistency import check_consistency
 from p2r.studies.shown import CostChart, CurveChart, GainTable, StudyTable, Trend
 from p2r.studies.splits import check_splits
 from p2r.types import Frozen
@@ -148,7 +148,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
-        check_fit(self)
+        check_consistency(self)
         return self
 
     @property

@@ -60,7 +60,7 @@ def test_a_page_is_written_of_what_is_there_and_says_what_is_missing(tmp_path: P
     assert result.exit_code == 0, result.stderr
     page = (study.out / "study.html").read_text(encoding="utf-8")
     assert "1 of 7 jobs are finished: every number is preliminary." in page
-    assert "No claim, table or chart needs the arm idle, which is left out." in page
+    assert "No claim, table or chart needs the arm idle: left out." in page
     assert "not measured yet" in page
 
 

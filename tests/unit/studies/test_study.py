@@ -127,8 +127,11 @@ def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> Non
         ("[arms.odd]\nof = 'start'\nphase = '0-perceiver'\n", "a phase of 'start', which is not trained"),
         ("[arms.odd]\nof = 'bath'\nphase = '0-perceiver'\n", "needs the arm 'bath'; there are start, both, first, odd"),
         ("[arms.odd]\nof = 'both'\nphase = '9-x'\n", "arm odd: both has no phase '9-x'"),
-        ("[arms.odd]\nrecipe = 'nano'\nstart = 'odd'\n", "needs itself"),
-        ("[arms.odd]\nrecipe = 'nano'\nstart = 'both'\nseeds = [9]\n", "has seeds that the arm 'both'"),
+        ("[arms.odd]\nrecipe = 'nano'\nstart = 'odd'\n", "in a circle: 'odd' -> 'odd'"),
+        (
+            "[arms.odd]\nrecipe = 'nano'\nstart = 'both'\nseeds = [9]\n",
+            "has seeds that 'both', from which it starts, lacks",
+        ),
         ("[arms.odd]\nrecipe = 'none'\n", "arm odd: the recipe none cannot be read"),
         ("[arms.odd]\nrecipe = 'nano'\nset = ['sead=1']\n", "arm odd: .* has the unknown setting sead"),
         (
@@ -164,7 +167,7 @@ def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> Non
         ("[arms.odd]\nrecipe='nano'\nnum_processes=0\n", "arms.odd.num_processes is 0: it must be above 0"),
         ("[arms.odd]\ncheckpoint='nano'\nnum_processes=2\n", "belong to an arm with a recipe"),
         ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nof='zz'\nphase='x'\n", "the arm 'b' needs the arm 'zz'"),
-        ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nrecipe='nano'\nstart='a'\n", "the arm 'a' needs itself"),
+        ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nrecipe='nano'\nstart='a'\n", "in a circle: 'a' -> 'b' -> 'a'"),
         ("nonsense\n", "is not TOML"),
     ],
 )

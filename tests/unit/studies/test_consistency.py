@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import ConfigError
-from p2r.studies.fit import list_idle
+from p2r.studies.consistency import list_idle
 from tests.fakes.studies import make_study
 
 CLAIM = "[[claims]]\nname='x'\nsays='x'\nevaluation='fresh'\n"
@@ -56,13 +56,18 @@ def test_what_can_be_measured_is_not(tmp_path: Path, more: str) -> None:
     make_study(tmp_path, "\n" + more)
 
 
-def test_arms_and_evaluations_that_nothing_needs_are_named(tmp_path: Path) -> None:
+def test_arms_evaluations_and_files_that_nothing_needs_are_named(tmp_path: Path) -> None:
     assert list_idle(make_study(tmp_path, changes=["claims.0.plus.0.arm=first"])) == []
     more = '\n[arms.idle]\nrecipe = "nano"\n[evaluations.unused]\nbenchmark = "needles"\n'
+    made = '\n[files.rows]\nmodule = "recipes.pebr_r1.captions"\nlast = "x.jsonl"\n'
+    assert "No claim, table or chart needs the files rows: left out." in list_idle(make_study(tmp_path, made))
+    learned = made + '[arms.late]\nrecipe = "nano"\nset = ["data.source={files.rows}/x.jsonl"]\n'
+    learned += '[[curves]]\ntitle = "x"\nmetric = "kl"\narms = ["late"]\n'
+    assert not any("rows" in said for said in list_idle(make_study(tmp_path, learned)))
     assert list_idle(make_study(tmp_path, more)) == [
-        "No claim, table or chart needs the arm first, which is left out.",
-        "No claim, table or chart needs the arm idle, which is left out.",
-        "No claim, table or chart needs the evaluation unused, which is left out.",
+        "No claim, table or chart needs the arm first: left out.",
+        "No claim, table or chart needs the arm idle: left out.",
+        "No claim, table or chart needs the evaluation unused: left out.",
     ]
     drawn = more + '[[curves]]\ntitle = "x"\nmetric = "kl"\narms = ["idle"]\n'
     assert not any("idle" in said for said in list_idle(make_study(tmp_path, drawn)))
@@ -70,6 +75,4 @@ def test_arms_and_evaluations_that_nothing_needs_are_named(tmp_path: Path) -> No
     started += (
         '[[claims]]\nname = "x"\nsays = "x"\nevaluation = "unused"\nplus = [{ arm = "start", perceiver = "later" }]\n'
     )
-    assert list_idle(make_study(tmp_path, started)) == [
-        "No claim, table or chart needs the arm first, which is left out."
-    ]
+    assert list_idle(make_study(tmp_path, started)) == ["No claim, table or chart needs the arm first: left out."]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def check_fit(study: Study) -> None:
+def check_consistency(study: Study) -> None:
     """Raise ValueError for the first thing that does not fit."""
     for name in (*study.arms, *study.evaluations, *study.files):
         if not _FOLDER_NAME.fullmatch(name):
@@ -42,17 +42,23 @@ def check_fit(study: Study) -> None:
                 raise ValueError(f"there is no claim {name!r}; there are {', '.join(names)}")
 
 
+def list_needed_arms(study: Study) -> list[str]:
+    """The arms that a chart or a cell names, each after those that it needs."""
+    named = [name for chart in study.curves for name in chart.arms]
+    named += [name for cell in study.list_cells() for name in (cell.arm, cell.perceiver) if name is not None]
+    chains = [[*reversed([*_iterate_needs(study, name)]), name] for name in named]
+    return list(dict.fromkeys(name for chain in chains for name in chain))
+
+
 def list_idle(study: Study) -> list[str]:
-    """Sentences about arms and evaluations that nothing needs, and which are left out for that."""
-    cells = study.list_cells()
-    arms = {name for cell in cells for name in (cell.arm, cell.perceiver) if name is not None}
-    arms |= {name for chart in study.curves for name in chart.arms}
-    for name in list(arms):
-        arms |= set(_iterate_needs(study, name))
-    idle = [f"the arm {name}" for name in study.arms if name not in arms]
-    asked = {cell.evaluation for cell in cells}
+    """Sentences about arms, evaluations and files that nothing needs, and which are left out for that."""
+    needed = list_needed_arms(study)
+    asked = {cell.evaluation for cell in study.list_cells()}
+    learned = {name for arm in needed for name in study.list_files(arm)}
+    idle = [f"the arm {name}" for name in study.arms if name not in needed]
     idle += [f"the evaluation {name}" for name in study.evaluations if name not in asked]
-    return [f"No claim, table or chart needs {name}, which is left out." for name in idle]
+    idle += [f"the files {name}" for name in study.files if name not in learned]
+    return [f"No claim, table or chart needs {name}: left out." for name in idle]
 
 
 def _iterate_needs(study: Study, name: str) -> Iterator[str]:
@@ -74,7 +80,8 @@ def _check_needs(study: Study, name: str) -> None:
         if other not in study.arms:
             raise ValueError(f"the arm {seen[-1]!r} needs the arm {other!r}; there are {', '.join(study.arms)}")
         if other in seen:
-            raise ValueError(f"the arm {name!r} needs itself, through {' and '.join(map(repr, seen[1:])) or other}")
+            circle = [*seen[seen.index(other) :], other]
+            raise ValueError(f"arms need each other in a circle: {' -> '.join(map(repr, circle))}")
         if arm.of is not None and study.arms[other].recipe is None:
             raise ValueError(f"the arm {seen[-1]!r} is a phase of {other!r}, which is not trained")
         seen.append(other)
@@ -85,7 +92,7 @@ def _check_seeds(study: Study) -> None:
     for name, arm in study.arms.items():
         others = () if arm.start is None else study.seeds_of(arm.start)
         if others and not frozenset(study.seeds_of(name)) <= frozenset(others):
-            raise ValueError(f"the arm {name!r} has seeds that the arm {arm.start!r}, which it starts from, has not")
+            raise ValueError(f"the arm {name!r} has seeds that {arm.start!r}, from which it starts, lacks")
     for seeds in (study.seeds, study.quick.seeds, *(arm.seeds for arm in study.arms.values())):
         if seeds is not None and len(seeds) > len(frozenset(seeds)):
             raise ValueError(f"seeds holds {next(seed for seed in seeds if seeds.count(seed) > 1)} twice")
