@@ -268,12 +268,14 @@ def test_a_server_that_breaks_on_a_format_without_saying_why_gets_the_next(caplo
 
 def test_a_late_failure_on_a_format_is_asked_again_in_the_one_found_meanwhile() -> None:
     """Of two first requests, one fails on the format only after the other has been read in the next format."""
-    one_is_read = threading.Event()
-    failures = iter((None, one_is_read))
+    both_have_come, one_is_read = threading.Event(), threading.Event()
+    gates = iter((both_have_come, one_is_read))
 
     def answer(call: Call) -> Answer:
         if sent_urls(call)[0].startswith("data:image/bmp"):
-            return Answer(500, "Internal Server Error", gate=next(failures, None))
+            if (gate := next(gates)) is one_is_read:
+                both_have_come.set()
+            return Answer(500, "Internal Server Error", gate=gate)
         return completion("fine")
 
     async def ask_both(model: EndpointModel) -> list[str]:

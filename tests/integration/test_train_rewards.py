@@ -25,8 +25,8 @@ REWARDS = """
 def short(num_tokens):
     return 1.0 if num_tokens < 30 else 0.5
 
-async def agrees(answer, num_tokens):
-    return None if num_tokens % 2 == 0 else 1.0
+async def agrees(answer, reply):
+    return None if sum(map(ord, reply)) % 2 == 0 else 1.0
 """
 
 

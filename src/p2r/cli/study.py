@@ -103,7 +103,7 @@ def study(
         _plan(settings, trial=trial, tflops=tflops, rows=rows)
         return
     if page_only and not (settings.out / STUDY_FILE).exists():
-        raise StorageError(f"{settings.out} holds no study", hint="leave out --page-only to run it")
+        raise StorageError(f"{settings.out} holds no study", hint="leave out `page_only` to run it")
     command = shlex.join(["p2r", "study", path, *repeat_changes(changes), *(["--quick"] * quick)])
     console = make_console(stderr=True)
     states: Sequence[JobState] = ()
