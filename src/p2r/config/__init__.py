@@ -30,6 +30,7 @@ from p2r.config.settings import (
     ProbeSettings,
     RolloutSettings,
     TrackerSettings,
+    is_needles,
 )
 from p2r.config.sft import SftSettings
 
@@ -67,6 +68,7 @@ __all__ = [
     "change_table",
     "explain_settings",
     "find_measuring_phase",
+    "is_needles",
     "is_own_term",
     "load_recipe",
     "parse_recipe",

@@ -104,6 +104,11 @@ class DifficultySettings(Frozen):
         return self
 
 
+def is_needles(source: str) -> bool:
+    """Tell whether rows or questions of this name are needles, with whatever settings."""
+    return source.partition(":")[0] == "needles"
+
+
 class DataSettings(Frozen):
     """Questions and right answers. Boxes are not needed, and not used unless a reward term compares with them.
 
@@ -131,7 +136,7 @@ class DataSettings(Frozen):
     @property
     def is_generated(self) -> bool:
         """Tell whether the rows are needles, which are made on the spot and never run out."""
-        return self.source.partition(":")[0] == "needles"
+        return is_needles(self.source)
 
 
 class RolloutSettings(Frozen):

@@ -41,7 +41,7 @@ def check_checkpoints(study: Study) -> None:
             raise ConfigError(f"arm {name}: {error.message}", hint=error.hint) from error
 
 
-def load_questions(asked: QuestionSet, *, check_images: bool = True) -> Benchmark:
+def load_evaluation(asked: QuestionSet, *, check_images: bool = True) -> Benchmark:
     """Load the questions that `p2r eval` would. Raises P2RError when they cannot be loaded."""
     return load_benchmark(
         asked.benchmark,
@@ -80,7 +80,7 @@ def check_questions(study: Study) -> dict[str, PickedQuestions]:
         modes: dict[Mode, None] = {cell.mode: None for cell in cells}
         ids: dict[Mode, Sequence[str]] = {}
         try:
-            benchmark = load_questions(asked)
+            benchmark = load_evaluation(asked)
             for mode in modes:
                 samples = choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
                 ids[mode] = [sample.id for sample in samples]
@@ -88,16 +88,16 @@ def check_questions(study: Study) -> dict[str, PickedQuestions]:
             hint = error.hint.replace("`limit`", "num")  # as a study calls it
             raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
         for cell in cells:
-            _check_cell(benchmark, asked, cell, is_claimed=cell in claimed)
+            _check_samples(benchmark, asked, cell, is_claimed=cell in claimed)
         chosen[name] = PickedQuestions(benchmark.fingerprint, ids)
     return chosen
 
 
-def _check_cell(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is_claimed: bool) -> None:
+def _check_samples(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is_claimed: bool) -> None:
     """Raise ConfigError where no question has the cell's category, or what the measure of a claim needs."""
     where = f"evaluation {cell.evaluation}"
     if cell.category and cell.category not in benchmark.categories:
-        known = load_questions(asked.model_copy(update={"num": None})).categories  # fewer may lack a rare one
+        known = load_evaluation(asked.model_copy(update={"num": None})).categories  # fewer may lack a rare one
         if cell.category not in known:
             names = ", ".join(filter(None, known))
             raise ConfigError(
@@ -138,11 +138,11 @@ def check_answers(looked: Looked, chosen: Mapping[str, PickedQuestions]) -> None
                 )
 
 
-def check_order(looked: Looked, trained: Mapping[str, str]) -> None:
+def check_order(looked: Looked, begun: Mapping[str, str]) -> None:
     """Make sure that nothing was made with an arm, or with rows, that were made again later, or are to be.
 
     Args:
-        trained: when each job has last begun.
+        begun: when each job has last begun.
 
     Raises:
         StorageError: something was.
@@ -151,14 +151,14 @@ def check_order(looked: Looked, trained: Mapping[str, str]) -> None:
     for job, progress in looked:
         if not progress.done:
             continue
-        started = _find_start(job, trained)
+        started = _find_start(job, begun)
         for need in job.needs:
             if need not in finished:
                 raise StorageError(
                     f"{job.folder} was made with {need}, which is not there or not finished",
                     hint=f"restore the folder of {need}; or move that of {job.name} away, and both are made again",
                 )
-            if started and trained.get(need, "") > started:
+            if started and begun.get(need, "") > started:
                 what = "answers from before" if isinstance(job, AskJob) else "what was made before"
                 raise StorageError(
                     f"{job.folder} holds {what} {need} was {'made' if need.startswith('files/') else 'trained'} again",
@@ -166,10 +166,10 @@ def check_order(looked: Looked, trained: Mapping[str, str]) -> None:
                 )
 
 
-def _find_start(job: Job, trained: Mapping[str, str]) -> str:
+def _find_start(job: Job, begun: Mapping[str, str]) -> str:
     """When a job began, which may have been by hand; "" where that is not known."""
     if not isinstance(job, AskJob):
-        return trained.get(job.name, "")
+        return begun.get(job.name, "")
     return min((each.started for mode in job.modes if (run := job.read(mode)) for each in run.sessions), default="")
 
 
@@ -194,7 +194,7 @@ def check_files(looked: Looked, record: Path) -> None:
 
 
 class _StudyRecord(Frozen):
-    """It has what is read of study.json."""
+    """The part of study.json that is read again."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -40,7 +40,7 @@ class StudyClaim(Frozen):
     margin: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _can_be_alike(self) -> StudyClaim:
+    def _can_be_judged(self) -> StudyClaim:
         if self.expects == "alike" and not self.margin:
             raise ValueError('expects = "alike" needs a margin: nothing is ever shown to be exactly alike')
         if self.slope and (len(self.plus) < 2 or len(self.minus) == 1):

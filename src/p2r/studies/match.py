@@ -11,14 +11,13 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from p2r.config import Recipe
-from p2r.runs.changes import explain_changes
+from p2r.config import Recipe, is_needles
+from p2r.runs.changes import LOADING, explain_changes
 from p2r.runs.evaluation import Run
 from p2r.studies.study import ARMS_FOLDER, FILES_FOLDER, QuestionSet
 
-FREE_SETTINGS = {"out"}
-"""Settings of a recipe that may be others when a study has moved."""
-NEEDLES = "needles"
+_MAY_BE_NOTHING = frozenset({"limit", "max_pixels"})
+"""Settings of run.json for which null says something; others are null in runs that did not record or need them."""
 
 
 def list_other_settings(asked: Recipe, found: Recipe, folder: Path) -> list[str]:
@@ -27,16 +26,16 @@ def list_other_settings(asked: Recipe, found: Recipe, folder: Path) -> list[str]
     Args:
         folder: the run's, below the study's.
     """
-    ours = asked.model_dump(mode="json", exclude=FREE_SETTINGS)
-    text = json.dumps(found.model_dump(mode="json", exclude=FREE_SETTINGS))
-    was, now = (find_study(place) for place in (Path(found.out), folder))
+    ours = asked.model_dump(mode="json", exclude={"out"})
+    text = json.dumps(found.model_dump(mode="json", exclude={"out"}))
+    was, now = (_find_study(place) for place in (Path(found.out), folder))
     for each in (ARMS_FOLDER, FILES_FOLDER):
-        text = text.replace(f"{json.dumps(f'{was}/{each}/')[1:-1]}", f"{json.dumps(f'{now}/{each}/')[1:-1]}")
+        text = text.replace(json.dumps(f"{was}/{each}/")[1:-1], json.dumps(f"{now}/{each}/")[1:-1])
     theirs: dict[str, JsonValue] = json.loads(text)
     return [name for name in ours if ours[name] != theirs.get(name)]
 
 
-def find_study(training: Path) -> Path:
+def _find_study(training: Path) -> Path:
     """The folder of a study, of one of its trainings: arms/ARM/seed-N lies in it."""
     return training.parents[2] if len(training.parents) > 2 else training
 
@@ -58,8 +57,8 @@ def explain_other_answers(
         if model is not None and not f"/{model}".endswith(f"/{place}"):
             before[name], now[name] = model, place
     if run.origin is not None:
-        origin: Mapping[str, JsonValue] = run.origin.model_dump(mode="json", include={"split", "boxes", "images"})
-        for name, was in origin.items():
+        loaded: Mapping[str, JsonValue] = run.origin.model_dump(mode="json", include={*LOADING} - {"skip_bad"})
+        for name, was in loaded.items():
             is_now = getattr(asked, name)
             if _end_of(was) != _end_of(is_now):
                 before[name], now[name] = was, is_now
@@ -68,14 +67,10 @@ def explain_other_answers(
     return explain_changes(before, now)
 
 
-_MAY_BE_NOTHING = frozenset({"limit", "max_pixels"})
-"""Settings of run.json for which null says something; others are null in runs that did not record or need them."""
-
-
 def _is_same_spec(was: str, now: str) -> bool:
     """Tell whether two names of a benchmark may mean the same questions, which may have been moved."""
     (name, _, place), (other, _, there) = was.partition(":"), now.partition(":")
-    if name == other and name != NEEDLES and not (place and there):
+    if name == other and not is_needles(name) and not (place and there):
         return True
     return (_end_of(name), _end_of(place)) == (_end_of(other), _end_of(there))
 

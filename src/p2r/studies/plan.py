@@ -15,7 +15,7 @@ from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.models.headers import read_headers
 from p2r.models.known import count_known_weights
 from p2r.models.load import find_here
-from p2r.studies.check import load_questions
+from p2r.studies.check import load_evaluation
 from p2r.studies.consistency import list_idle
 from p2r.studies.jobs import AskJob, TrainJob, find_root, group_trainings, list_askings, list_jobs
 from p2r.studies.pace import Measured, Pace, measure_pace, sum_times
@@ -113,7 +113,7 @@ class Planner:
         if asked not in self._questions:
             num: int | None
             try:
-                num = len(load_questions(asked, check_images=False))
+                num = len(load_evaluation(asked, check_images=False))
             except P2RError as error:
                 num = count_published(asked.benchmark, asked.split)
                 if num is None:

@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -105,15 +106,15 @@ def run_study(
     try:
         for record in sorted((folder / LOGS_FOLDER).glob("*.json")):
             keeper.end_recorded(record)  # what a killed call has left
-        states = [JobState(job, job.look()) for job in list_jobs(study)]
-        looked = [(state.job, state.progress) for state in states]
+        looked = [(job, job.look()) for job in list_jobs(study)]
         check_order(looked, {each.job: each.started for each in read_sessions(folder)})
         check_files(looked, folder / STUDY_FILE)
         check_answers(looked, chosen)
         with explain_write_errors(folder):
             replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
-        for state in states:
-            state.status = "finished" if state.progress.is_finished else "waiting"
+        states = [
+            JobState(job, progress, "finished" if progress.is_finished else "waiting") for job, progress in looked
+        ]
         with Log(folder / SESSIONS_FILE) as sessions:
             _Scheduler(study, states, num_jobs, sessions, on_change or _ignore).run()
         return states
@@ -185,8 +186,8 @@ class _Scheduler:
         for one in list(self._running):
             state, before = one.state, _processor_seconds()
             code = one.process.poll()
-            damage = self._look_at(state)
             if code is None:
+                self._look_at(state)
                 continue
             self._running.remove(one)
             keeper.end_recorded(_record_of(self._study.out, state.job))  # of a keeper that was killed
@@ -245,11 +246,16 @@ def read_last_words(log: Path) -> str:
 
 def log_of(folder: Path, job: Job) -> Path:
     """The file with the output of a job."""
-    return folder / LOGS_FOLDER / f"{job.name.replace('/', '.')}.log"
+    return _file_of(folder, job, ".log")
 
 
 def _record_of(folder: Path, job: Job) -> Path:
-    return folder / LOGS_FOLDER / f"{job.name.replace('/', '.')}.json"
+    """The file in which the keeper of a job says what it runs."""
+    return _file_of(folder, job, ".json")
+
+
+def _file_of(folder: Path, job: Job, suffix: str) -> Path:
+    return folder / LOGS_FOLDER / f"{job.name.replace('/', '.')}{suffix}"
 
 
 def _processor_seconds() -> float:
@@ -264,7 +270,4 @@ def _ignore(_: object) -> None:
 
 def count_by_status(states: Sequence[JobState]) -> Mapping[str, int]:
     """Count the jobs by status."""
-    counts: dict[str, int] = {}
-    for state in states:
-        counts[state.status] = counts.get(state.status, 0) + 1
-    return counts
+    return Counter(state.status for state in states)

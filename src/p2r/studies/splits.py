@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.benchmarks.needles import TRAINING_SEEDS
+from p2r.config import is_needles
 from p2r.errors import ConfigError
 from p2r.evaluation.tables import MISSING, Table
 
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
     from p2r.config import DataSettings, Recipe
     from p2r.studies.study import QuestionSet, Study
 
-NEEDLES = "needles"
-
 
 def check_splits(study: Study) -> None:
     """Raise ConfigError where questions of needles are reported that an arm's probe asks, or that an arm learns."""
     for name, asked in study.evaluations.items():
-        if not _is_needles(asked.benchmark):
+        if not is_needles(asked.benchmark):
             continue
         where = f"evaluations.{name}.seed is {asked.seed}"
         for arm, recipe in _list_recipes(study):
-            if recipe.probe.source is not None and _is_needles(recipe.probe.source) and recipe.probe.seed == asked.seed:
+            if recipe.probe.source is not None and is_needles(recipe.probe.source) and recipe.probe.seed == asked.seed:
                 raise ConfigError(
                     f"{where}, and the probe of arm {arm} asks the same questions, by which something may be chosen",
                     hint="report questions of another seed",
@@ -45,7 +44,7 @@ def list_shared(study: Study) -> list[str]:
     found: dict[str, None] = {}
     for name, asked in study.evaluations.items():
         for arm, recipe in _list_recipes(study):
-            if recipe.probe.source == asked.benchmark and not _is_needles(asked.benchmark):
+            if recipe.probe.source == asked.benchmark and not is_needles(asked.benchmark):
                 found.setdefault(f"The probe of arm {arm} asks questions of {name}, which is reported.")
             if any(data.source == asked.benchmark and not data.is_generated for data in _list_data(recipe)):
                 found.setdefault(f"Arm {arm} is trained on {name}, which is reported.")
@@ -62,10 +61,10 @@ def tabulate_splits(study: Study) -> Table:
             source = Path(data.source).name if Path(data.source).is_absolute() else data.source
             rows.setdefault(("learned from", source, seed, count), []).append(arm)
         if (probe := recipe.probe).source is not None:
-            seed = str(probe.seed) if _is_needles(probe.source) else MISSING
+            seed = str(probe.seed) if is_needles(probe.source) else MISSING
             rows.setdefault(("watched by probes", probe.source, seed, f"{probe.num:,}"), []).append(arm)
     for name, asked in study.evaluations.items():
-        seed = str(asked.seed) if _is_needles(asked.benchmark) or asked.num is not None else MISSING
+        seed = str(asked.seed) if is_needles(asked.benchmark) or asked.num is not None else MISSING
         rows.setdefault(("reported", asked.benchmark, seed, _show_count(asked)), []).append(name)
     trained = sorted({seed for arm in study.arms for seed in study.seeds_of(arm)})
     return Table(
@@ -97,10 +96,6 @@ def _list_data(recipe: Recipe) -> list[DataSettings]:
     for phase in recipe.phases():
         found += [phase.data] if phase.data not in found else []
     return found
-
-
-def _is_needles(source: str) -> bool:
-    return source.partition(":")[0] == NEEDLES
 
 
 def _show_count(asked: QuestionSet) -> str:
