@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import ConfigError
-from p2r.studies.consistency import list_idle
+from p2r.studies.consistency import list_idle, list_needed_arms
 from tests.fakes.studies import make_study
 
 CLAIM = "[[claims]]\nname='x'\nsays='x'\nevaluation='fresh'\n"
@@ -76,3 +76,9 @@ def test_arms_evaluations_and_files_that_nothing_needs_are_named(tmp_path: Path)
         '[[claims]]\nname = "x"\nsays = "x"\nevaluation = "unused"\nplus = [{ arm = "start", perceiver = "later" }]\n'
     )
     assert list_idle(make_study(tmp_path, started)) == ["No claim, table or chart needs the arm first: left out."]
+
+
+def test_a_needed_arm_comes_after_those_that_it_needs(tmp_path: Path) -> None:
+    more = '\n[arms.later]\nrecipe = "nano"\nstart = "first"\n'
+    more += '[[curves]]\ntitle = "x"\nmetric = "kl"\narms = ["later"]\n'
+    assert list_needed_arms(make_study(tmp_path, more)) == ["both", "first", "later", "start"]
