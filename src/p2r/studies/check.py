@@ -16,14 +16,23 @@ from p2r.evaluation.evaluate import NUM_NEEDLES
 from p2r.models.known import expand_name
 from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import LOOKING, Mode
-from p2r.runs.evaluation import SAMPLES_FILE
+from p2r.runs.evaluation import SAMPLES_FILE, Run
 from p2r.studies.cells import OF_GOLD, StudyCell
 from p2r.studies.jobs import AskJob, FilesJob, Job, Progress
 from p2r.studies.study import MadeFiles, QuestionSet, Study
 from p2r.types import Frozen
 
-Looked = Sequence[tuple[Job, Progress]]
-"""All jobs, and how far each is."""
+
+@dataclass(frozen=True, slots=True)
+class LookedJob:
+    """A job, and how far it is.
+
+    began: when, which may have been by hand; "" where that is not known.
+    """
+
+    job: Job
+    progress: Progress
+    began: str
 
 
 def check_checkpoints(study: Study) -> None:
@@ -112,33 +121,48 @@ def _check_samples(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *,
             )
 
 
-def check_answers(looked: Looked, chosen: Mapping[str, PickedQuestions]) -> None:
-    """Make sure that answers are to the chosen questions, and that none of these has been lost.
+def look_at(jobs: Sequence[Job], chosen: Mapping[str, PickedQuestions], begun: Mapping[str, str]) -> list[LookedJob]:
+    """See how far all jobs are, and that answers are to the chosen questions; every folder is read once.
+
+    Args:
+        begun: when each job has last begun in a study.
 
     Raises:
-        StorageError: they are not.
+        StorageError: a folder is damaged, or was written for something else.
     """
-    for job in (job for job, _ in looked if isinstance(job, AskJob)):
-        asked = chosen[job.evaluation]
-        for mode in job.modes:
-            run = job.read(mode)
-            known = None if run is None else run.settings.benchmark_fingerprint
-            if run is None or not known:
-                continue
-            if known != asked.fingerprint:
-                raise StorageError(
-                    f"{run.place} holds answers to other questions than {job.questions.benchmark} has now",
-                    hint=f"give the evaluation {job.evaluation} another name, or move the folder away to ask again",
-                )
-            if list(run.facts) != list(asked.ids[mode]):
-                raise StorageError(
-                    f"{run.place} lists {count_nouns(len(run.facts), 'question')} where {len(asked.ids[mode])} are "
-                    f"asked: {SAMPLES_FILE} is damaged",
-                    hint="restore that file; or move the folder away to ask again",
-                )
+    return [_look_at(job, chosen, begun.get(job.name, "")) for job in jobs]
 
 
-def check_order(looked: Looked, begun: Mapping[str, str]) -> None:
+def _look_at(job: Job, chosen: Mapping[str, PickedQuestions], begun: str) -> LookedJob:
+    if not isinstance(job, AskJob):
+        return LookedJob(job, job.look(), begun)
+    runs = job.read_all()
+    progress = job.judge(runs)
+    for mode, run in runs.items():
+        _check_answers(job, run, chosen[job.evaluation], mode)
+    began = min((each.started for run in runs.values() for each in run.sessions), default="")
+    return LookedJob(job, progress, began)
+
+
+def _check_answers(job: AskJob, run: Run, asked: PickedQuestions, mode: Mode) -> None:
+    """Raise StorageError where answers are to other questions, or where some of these have been lost."""
+    known = run.settings.benchmark_fingerprint
+    if not known:
+        return
+    if known != asked.fingerprint:
+        raise StorageError(
+            f"{run.place} holds answers to other questions than {job.questions.benchmark} has now",
+            hint=f"give the evaluation {job.evaluation} another name, or move the folder away to ask again",
+        )
+    if list(run.facts) != list(asked.ids[mode]):
+        raise StorageError(
+            f"{run.place} lists {count_nouns(len(run.facts), 'question')} where {len(asked.ids[mode])} are "
+            f"asked: {SAMPLES_FILE} is damaged",
+            hint="restore that file; or move the folder away to ask again",
+        )
+
+
+def check_order(looked: Sequence[LookedJob], begun: Mapping[str, str]) -> None:
     """Make sure that nothing was made with an arm, or with rows, that were made again later, or are to be.
 
     Args:
@@ -147,18 +171,18 @@ def check_order(looked: Looked, begun: Mapping[str, str]) -> None:
     Raises:
         StorageError: something was.
     """
-    finished = {job.name for job, progress in looked if progress.is_finished}
-    for job, progress in looked:
-        if not progress.done:
+    finished = {each.job.name for each in looked if each.progress.is_finished}
+    for each in looked:
+        job, began = each.job, each.began
+        if not each.progress.done:
             continue
-        started = _find_start(job, begun)
         for need in job.needs:
             if need not in finished:
                 raise StorageError(
                     f"{job.folder} was made with {need}, which is not there or not finished",
                     hint=f"restore the folder of {need}; or move that of {job.name} away, and both are made again",
                 )
-            if started and begun.get(need, "") > started:
+            if began and begun.get(need, "") > began:
                 what = "answers from before" if isinstance(job, AskJob) else "what was made before"
                 raise StorageError(
                     f"{job.folder} holds {what} {need} was {'made' if need.startswith('files/') else 'trained'} again",
@@ -166,14 +190,7 @@ def check_order(looked: Looked, begun: Mapping[str, str]) -> None:
                 )
 
 
-def _find_start(job: Job, begun: Mapping[str, str]) -> str:
-    """When a job began, which may have been by hand; "" where that is not known."""
-    if not isinstance(job, AskJob):
-        return begun.get(job.name, "")
-    return min((each.started for mode in job.modes if (run := job.read(mode)) for each in run.sessions), default="")
-
-
-def check_files(looked: Looked, record: Path) -> None:
+def check_files(looked: Sequence[LookedJob], record: Path) -> None:
     """Make sure that rows were made as the study says now.
 
     Args:
@@ -182,7 +199,7 @@ def check_files(looked: Looked, record: Path) -> None:
     Raises:
         StorageError: a script or its arguments were others, or the record is damaged.
     """
-    made = [job for job, progress in looked if isinstance(job, FilesJob) and progress.is_finished]
+    made = [each.job for each in looked if isinstance(each.job, FilesJob) and each.progress.is_finished]
     before = _read_files(record) if made and record.exists() else dict[str, MadeFiles]()
     for job in made:
         was = before.get(job.entry)

@@ -176,21 +176,28 @@ class AskJob:
         Raises:
             StorageError: the folder holds answers to other questions, or a broken run.
         """
-        runs = [self.read(mode) for mode in self.modes]
-        known = [run for run in runs if run is not None]
+        return self.judge(self.read_all())
+
+    def judge(self, runs: Mapping[Mode, Run]) -> Progress:
+        """Say how far these runs are, which `read_all` has read. Raises as `look` does."""
+        known = list(runs.values())
         for run in known:
             if changes := explain_other_answers(run, self.settings, self.trained, self.questions):
                 raise StorageError(
                     f"{run.folder} holds {changes}",
                     hint=f"give the evaluation {self.evaluation} another name, or move the folder away to ask again",
                 )
-        total = sum(len(run.facts) for run in known) if len(known) == len(runs) else None
+        total = sum(len(run.facts) for run in known) if len(known) == len(self.modes) else None
         if total is None and self.questions.num is not None:
             total = self.questions.num * len(self.modes)
         done = sum(len(run.traces) for run in known)
         num_failed = sum(len(run.failures) for run in known)
-        is_whole = len(known) == len(runs) and all(set(run.facts) == set(run.traces) for run in known)
+        is_whole = len(known) == len(self.modes) and all(set(run.facts) == set(run.traces) for run in known)
         return Progress(done, total, is_whole and not num_failed, num_failed)
+
+    def read_all(self) -> dict[Mode, Run]:
+        """The runs that are there, by mode."""
+        return {mode: run for mode in self.modes if (run := self.read(mode)) is not None}
 
     def read(self, mode: Mode) -> Run | None:
         """The run of a mode; None while there is none."""

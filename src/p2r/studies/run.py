@@ -22,7 +22,7 @@ from p2r.errors import P2RError, StorageError
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
 from p2r.runs.training_log import read_rows
 from p2r.signals import as_exit_code
-from p2r.studies.check import check_answers, check_checkpoints, check_files, check_order, check_questions
+from p2r.studies.check import check_checkpoints, check_files, check_order, check_questions, look_at
 from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
 from p2r.studies.study import Study
 from p2r.training import keeper
@@ -30,6 +30,7 @@ from p2r.types import Frozen
 
 STUDY_FILE, SESSIONS_FILE = "study.json", "sessions.jsonl"
 LOOK_EVERY_S = 0.5
+LOOK_SHARE = 0.02  # of a core, at most: a job's folder is read whole, and large ones take long
 MOST_TRIES = 2
 LAST_CHARS = 2000
 
@@ -68,6 +69,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     started: str
     began: float = field(default_factory=time.monotonic)
+    look_after: float = 0.0
 
 
 def run_study(
@@ -106,14 +108,14 @@ def run_study(
     try:
         for record in sorted((folder / LOGS_FOLDER).glob("*.json")):
             keeper.end_recorded(record)  # what a killed call has left
-        looked = [(job, job.look()) for job in list_jobs(study)]
-        check_order(looked, {each.job: each.started for each in read_sessions(folder)})
+        begun = {each.job: each.started for each in read_sessions(folder)}
+        looked = look_at(list_jobs(study), chosen, begun)
+        check_order(looked, begun)
         check_files(looked, folder / STUDY_FILE)
-        check_answers(looked, chosen)
         with explain_write_errors(folder):
             replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
         states = [
-            JobState(job, progress, "finished" if progress.is_finished else "waiting") for job, progress in looked
+            JobState(each.job, each.progress, "finished" if each.progress.is_finished else "waiting") for each in looked
         ]
         with Log(folder / SESSIONS_FILE) as sessions:
             _Scheduler(study, states, num_jobs, sessions, on_change or _ignore).run()
@@ -187,7 +189,7 @@ class _Scheduler:
             state, before = one.state, _processor_seconds()
             code = one.process.poll()
             if code is None:
-                self._look_at(state)
+                self._look_now_and_then(one)
                 continue
             self._running.remove(one)
             keeper.end_recorded(_record_of(self._study.out, state.job))  # of a keeper that was killed
@@ -199,6 +201,15 @@ class _Scheduler:
                 continue
             state.reason = damage or read_last_words(log_of(self._study.out, state.job))
             state.status = "waiting" if state.num_tries < MOST_TRIES else "failed"
+
+    def _look_now_and_then(self, one: _Running) -> None:
+        """See how far a job is, less often where that takes long."""
+        began = time.monotonic()
+        if began < one.look_after:
+            return
+        self._look_at(one.state)
+        ended = time.monotonic()
+        one.look_after = ended + (ended - began) / LOOK_SHARE
 
     def _look_at(self, state: JobState) -> str:
         """See how far a job is; returns what cannot be read, such as a line that is just being written."""

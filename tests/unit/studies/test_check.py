@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,11 @@ from PIL import Image
 
 from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, replace_file, write_lines
-from p2r.runs.evaluation import SAMPLES_FILE
+from p2r.runs.evaluation import SAMPLES_FILE, Run, read_run
 from p2r.runs.store import SETTINGS_FILE
-from p2r.studies.check import check_answers, check_files, check_order, check_questions
-from p2r.studies.jobs import FilesJob, Job, Progress, list_askings, list_files, list_jobs, list_trainings
+from p2r.studies import jobs
+from p2r.studies.check import check_files, check_order, check_questions, look_at
+from p2r.studies.jobs import FilesJob, list_askings, list_files, list_jobs, list_trainings
 from p2r.studies.run import SESSIONS_FILE, STUDY_FILE, JobSession, run_study
 from p2r.studies.study import Study
 from tests.fakes.studies import make_study, write_answers, write_training
@@ -76,7 +77,7 @@ def test_answers_to_questions_that_have_changed_in_their_file_are_refused(tmp_pa
         known = {"model": "nano-base", "benchmark_fingerprint": fingerprint, "limit": 2, "seed": 9000}
         replace_file(place / SETTINGS_FILE, json.dumps(known))
         write_lines(place / SAMPLES_FILE, [{"sample_id": each} for each in ids])
-        check_answers([(job, job.look())], chosen)
+        look_at([job], chosen, {})
 
     ids = ["needles:9000/0", "needles:9000/1"]
     check("", ids)
@@ -92,8 +93,25 @@ def test_answers_to_questions_that_have_changed_in_their_file_are_refused(tmp_pa
         run_study(study, resume=True)
 
 
-def look(study: Study) -> list[tuple[Job, Progress]]:
-    return [(job, job.look()) for job in list_jobs(study)]
+def test_every_folder_of_answers_is_read_once_before_a_study_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path, changes=["evaluations.fresh.num=2"])
+    write_answers(study, "start", None, [True, False])
+    read: list[Path] = []
+
+    def count(folder: Path) -> Run:
+        read.append(folder)
+        return read_run(folder)
+
+    monkeypatch.setattr(jobs, "read_run", count)
+    looked = {each.job.name: each for each in look_at(list_jobs(study), check_questions(study), {})}
+    assert len(read) == 1
+    assert looked["fresh/start"].progress.done == 2
+
+
+def check_order_of(study: Study, begun: Mapping[str, str]) -> None:
+    check_order(look_at(list_jobs(study), {}, begun), begun)
 
 
 def test_what_was_made_with_an_arm_that_is_gone_is_refused(tmp_path: Path) -> None:
@@ -105,10 +123,10 @@ def test_what_was_made_with_an_arm_that_is_gone_is_refused(tmp_path: Path) -> No
     assert "move that of later/seed-0 away" in caught.value.hint
     write_training(both, is_finished=False)
     with pytest.raises(StorageError, match="not there or not finished"):
-        check_order(look(study), {})
+        check_order_of(study, {})
     for phase in both.recipe.phases():
         (both.folder / phase.name).mkdir()
-    check_order(look(study), {})
+    check_order_of(study, {})
 
 
 def test_an_arm_that_started_from_one_that_was_trained_again_is_refused(tmp_path: Path) -> None:
@@ -116,11 +134,11 @@ def test_an_arm_that_started_from_one_that_was_trained_again_is_refused(tmp_path
     for job in list_trainings(study):
         write_training(job)
     times = {"both/seed-0": "2026-01-01T10:00:00+00:00", "later/seed-0": "2026-01-01T11:00:00+00:00"}
-    check_order(look(study), times)
-    check_order(look(study), {"both/seed-0": "2026-01-01T10:00:00+00:00"})
+    check_order_of(study, times)
+    check_order_of(study, {"both/seed-0": "2026-01-01T10:00:00+00:00"})
     times["both/seed-0"] = "2026-01-01T12:00:00+00:00"
     with pytest.raises(StorageError, match="what was made before both/seed-0 was trained again"):
-        check_order(look(study), times)
+        check_order_of(study, times)
 
 
 FILES = """
@@ -142,13 +160,13 @@ def make_files(study: Study) -> tuple[FilesJob, Path]:
 @pytest.mark.parametrize("change", ['files.rows.args=["--train","8"]', "files.rows.module=recipes.other"])
 def test_rows_that_another_command_made_are_refused(tmp_path: Path, change: str) -> None:
     job, record = make_files(make_study(tmp_path, FILES))
-    check_files([(job, job.look())], record)
+    check_files(look_at([job], {}, {}), record)
     [changed] = list_files(make_study(tmp_path, FILES, changes=[change]))
     with pytest.raises(StorageError, match=r"python -m recipes[.]pebr_r1[.]captions --train 9") as caught:
-        check_files([(changed, changed.look())], record)
+        check_files(look_at([changed], {}, {}), record)
     assert "arms that learned from it" in caught.value.hint
     record.unlink()
-    check_files([(changed, changed.look())], record)
+    check_files(look_at([changed], {}, {}), record)
 
 
 def test_rows_are_not_compared_before_they_are_made_and_a_damaged_record_is_told(tmp_path: Path) -> None:
@@ -156,10 +174,10 @@ def test_rows_are_not_compared_before_they_are_made_and_a_damaged_record_is_told
     [changed] = list_files(make_study(tmp_path, FILES, changes=["files.rows.module=recipes.other"]))
     replace_file(record, '{"files": {"rows"')
     with pytest.raises(StorageError, match="does not say how files were made") as caught:
-        check_files([(job, job.look())], record)
+        check_files(look_at([job], {}, {}), record)
     assert "remove it" in caught.value.hint
     (job.folder / job.last).unlink()
-    check_files([(changed, changed.look())], record)
+    check_files(look_at([changed], {}, {}), record)
 
 
 def test_a_study_that_was_stopped_compares_its_files_when_it_is_continued(tmp_path: Path) -> None:

@@ -215,6 +215,29 @@ class BrokenJob(FakeJob):
         return Progress(0, None, is_finished=False)
 
 
+@pytest.mark.parametrize(("share", "num_looks"), [(1e-9, range(3, 4)), (1e9, range(11, 1000))])
+def test_a_job_that_is_slow_to_look_at_is_looked_at_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, num_looks: range
+) -> None:
+    monkeypatch.setattr(running, "LOOK_SHARE", share)
+    monkeypatch.setattr(running, "list_jobs", lambda _: [job])
+    monkeypatch.setattr(running, "LOOK_EVERY_S", 0.01)
+    (tmp_path / "wait_for_file.py").write_text(
+        "import sys, time, pathlib\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)\n", encoding="utf-8"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    job, changes = FakeJob("long", [str(tmp_path / "end")], module="wait_for_file"), 0
+
+    def end_after_many(_: Sequence[JobState]) -> None:
+        nonlocal changes
+        changes += 1
+        if changes == 11:
+            (tmp_path / "end").touch()
+
+    run_study(make_study(tmp_path), on_change=end_after_many)
+    assert job.num_looks in num_looks, "before it runs, while it runs, and when it has ended"
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the command by its record")
 def test_a_command_whose_keeper_was_killed_is_ended_before_it_is_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
