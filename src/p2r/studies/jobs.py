@@ -363,7 +363,7 @@ def _make_training(study: Study, name: str, seed: int) -> TrainJob:
         folder=folder,
         recipe=study.recipe_of(name, seed, folder, source),
         recipe_file=study.find_recipe(name),
-        changes=tuple(study.list_changes(name, seed, folder, source)),
+        changes=tuple(study.list_overrides(name, seed, folder, source)),
         num_processes=arm.num_processes or study.num_processes,
         start=None if arm.start is None else find_training(study, arm.start, seed),
         files=tuple(dict.fromkeys(f"{FILES_FOLDER}/{each}" for each in study.list_files(name))),

@@ -195,7 +195,7 @@ class Study(Frozen):
             out: the folder of its run.
             source: the checkpoint that it starts from; the recipe's own when None.
         """
-        file, changes = self.find_recipe(arm), self.list_changes(arm, seed, out, source)
+        file, changes = self.find_recipe(arm), self.list_overrides(arm, seed, out, source)
         key = (file, *changes)
         if key not in self._recipes:
             self._recipes[key] = load_recipe(file, changes)
@@ -208,7 +208,7 @@ class Study(Frozen):
         path = self.folder / named
         return os.path.normpath(path) if path.is_file() else named
 
-    def list_changes(self, arm: str, seed: int, out: Path, source: str | None) -> list[str]:
+    def list_overrides(self, arm: str, seed: int, out: Path, source: str | None) -> list[str]:
         """The settings of an arm's recipe, as "a.b=c"."""
         own = [_FILES_NAME.sub(lambda found: str(self.find_files(found[1])), each) for each in self.arms[arm].set]
         changes = [*self.set, *own, f"seed={seed}", f"out={out}"]

@@ -67,10 +67,10 @@ def test_a_phase_with_rows_of_its_own_does_not_say_how_the_recipes_are_made() ->
 
 def test_a_run_may_be_resumed_with_another_word_on_where_its_rows_come_from() -> None:
     pytest.importorskip("torch")
-    from p2r.training.state.changes import list_changes
+    from p2r.training.state.changes import list_recipe_changes
 
     before, now = (make_recipe(source="needles", num_rows=4, made_by=each).model_dump(mode="json") for each in "ab")
-    assert list_changes(before, now) == []
+    assert list_recipe_changes(before, now) == []
     assert DataSettings().made_by is None
 
 

@@ -58,7 +58,7 @@ EXACT_KINDS = frozenset({"adamw", "offload"})
 """Values of optimizer.kind that keep the same float32 states, so that one continues from the other's."""
 
 
-def list_changes(before: JsonValue, now: JsonValue) -> list[str]:
+def list_recipe_changes(before: JsonValue, now: JsonValue) -> list[str]:
     """The settings that differ between two recipes, except those that may."""
     found = _leave_out_inherited(_compare(before, now, _may_differ))
     return [f"{name} was {_show(was)}, now {_show(is_now)}" for name, was, is_now in found]

@@ -26,7 +26,7 @@ from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE
 from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE
 from p2r.runs.training_log import LogRow, Probe, Step, read_rows
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.changes import check_lengths, dump_settings, list_changes, record_changes
+from p2r.training.state.changes import check_lengths, dump_settings, list_recipe_changes, record_changes
 from p2r.training.state.checkpoint import Checkpoints, Position
 
 LOG_FILES = (METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE)
@@ -149,7 +149,7 @@ def _check_recipe(folder: Path, recipe: Recipe, *, resume: bool) -> Recipe | Non
             f"the run in {folder} cannot be resumed: {error.message}",
             hint="resume it with the version of p2r that wrote it, or choose another `out`",
         ) from error
-    changed = list_changes(dump_settings(before), dump_settings(recipe))
+    changed = list_recipe_changes(dump_settings(before), dump_settings(recipe))
     if changed:
         raise StorageError(
             f"{folder} was trained with another recipe: {'; '.join(changed)}",

@@ -14,7 +14,7 @@ from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import CHANGES_FILE, METRICS_FILE
 from p2r.runs.training_log import RecipeChange, Step, read_rows
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.changes import FREE_SETTINGS, check_lengths, list_changes, record_changes
+from p2r.training.state.changes import FREE_SETTINGS, check_lengths, list_recipe_changes, record_changes
 from p2r.training.state.checkpoint import STATE_FILE, Position
 from p2r.training.state.run_folder import open_run
 
@@ -34,7 +34,7 @@ def at(phase: int, step: int) -> Position:
 
 
 def compare(before: Recipe, now: Recipe) -> list[str]:
-    return list_changes(*(recipe.model_dump(mode="json") for recipe in (before, now)))
+    return list_recipe_changes(*(recipe.model_dump(mode="json") for recipe in (before, now)))
 
 
 def test_lengths_are_no_change_of_the_recipe(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE
 from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE
 from p2r.runs.training_log import Step
 from p2r.training.engines.local.distributed import World
-from p2r.training.state.changes import list_changes
+from p2r.training.state.changes import list_recipe_changes
 from p2r.training.state.run_folder import open_run
 
 
@@ -81,7 +81,7 @@ def test_a_line_without_an_end_is_not_read(tmp_path: Path) -> None:
 def test_changes_are_listed_by_the_names_of_settings() -> None:
     before = {"seed": 0, "loss": {"kl_coef": 0.01, "clip_low": 0.2}, "checkpoint": {"every": 1}, "schedule": [1]}
     now = {"seed": 1, "loss": {"kl_coef": None, "clip_low": 0.2}, "checkpoint": {"every": 9}, "schedule": [2]}
-    assert list_changes(before, now) == [
+    assert list_recipe_changes(before, now) == [
         "seed was 0, now 1",
         "loss.kl_coef was 0.01, now not set",
         "schedule was [1], now [2]",
@@ -92,19 +92,19 @@ def test_changes_within_a_phase_are_listed_by_their_names() -> None:
     before = {"schedule": [{"role": "perceiver", "lr": 1e-6}, {"role": "reasoner"}]}
     own = {"optimizer": {"lr": 1e-5, "micro_batch_groups": 1}}
     now = {"schedule": [{"role": "perceiver", "lr": 1e-5, "source": None}, {"role": "reasoner", **own}]}
-    changes = list_changes(before, now)  # type: ignore[arg-type]
+    changes = list_recipe_changes(before, now)  # type: ignore[arg-type]
     assert changes[0] == "schedule.0.lr was 1e-06, now 1e-05"
     assert len(changes) == 2 and changes[1].startswith("schedule.1.optimizer was not set, now ")
     slower = {
         "schedule": [now["schedule"][0], {"role": "reasoner", "optimizer": {"lr": 1e-5, "micro_batch_groups": 4}}]
     }
-    assert list_changes(now, slower) == []  # type: ignore[arg-type]
+    assert list_recipe_changes(now, slower) == []  # type: ignore[arg-type]
 
 
 def test_settings_that_change_no_result_may_change() -> None:
     before = {"optimizer": {"micro_batch_groups": 4}, "partner": {"concurrency": 8}, "out": "a"}
     now = {"optimizer": {"micro_batch_groups": 1}, "partner": {"concurrency": 4}, "out": "b"}
-    assert list_changes(before, now) == []
+    assert list_recipe_changes(before, now) == []
 
 
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
