@@ -18,7 +18,7 @@ from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import LOOKING, Mode
 from p2r.runs.evaluation import SAMPLES_FILE, Run
 from p2r.studies.cells import OF_GOLD, StudyCell
-from p2r.studies.jobs import AskJob, FilesJob, Job, Progress
+from p2r.studies.jobs import AskJob, FilesJob, Job, Progress, TrainJob
 from p2r.studies.study import MadeFiles, QuestionSet, Study
 from p2r.types import Frozen
 
@@ -190,24 +190,56 @@ def check_order(looked: Sequence[LookedJob], begun: Mapping[str, str]) -> None:
                 )
 
 
-def check_files(looked: Sequence[LookedJob], record: Path) -> None:
-    """Make sure that rows were made as the study says now.
+def check_record(looked: Sequence[LookedJob], study: Study, record: Path) -> None:
+    """Make sure that rows were made, and arms trained, as the study says now.
 
     Args:
         record: the study as an earlier call has read it; nothing is checked where it does not exist.
 
     Raises:
-        StorageError: a script or its arguments were others, or the record is damaged.
+        StorageError: a script or its arguments, or the number of threads or processes, were others; or the record is
+            damaged.
     """
-    made = [each.job for each in looked if isinstance(each.job, FilesJob) and each.progress.is_finished]
-    before = _read_files(record) if made and record.exists() else dict[str, MadeFiles]()
-    for job in made:
-        was = before.get(job.entry)
-        if was is not None and (was.module, was.args) != (job.module, job.args):
-            raise StorageError(
-                f"{job.folder} was made by another command: {shlex.join(['python', '-m', was.module, *was.args])}",
-                hint="give the files another name, or move the folder away, and those of the arms that learned from it",
-            )
+    made = [each for each in looked if each.progress.done and not isinstance(each.job, AskJob)]
+    if not made or not record.exists():
+        return
+    before = _read_record(record)
+    for job in (each.job for each in made):
+        if isinstance(job, FilesJob):
+            _check_files(job, before)
+        elif isinstance(job, TrainJob):
+            _check_processors(job, study, before)
+
+
+def _check_files(job: FilesJob, before: _StudyRecord) -> None:
+    was = before.files.get(job.entry)
+    if was is not None and (was.module, was.args) != (job.module, job.args):
+        raise StorageError(
+            f"{job.folder} was made by another command: {shlex.join(['python', '-m', was.module, *was.args])}",
+            hint="give the files another name, or move the folder away, and those of the arms that learned from it",
+        )
+
+
+def _check_processors(job: TrainJob, study: Study, before: _StudyRecord) -> None:
+    arm = before.arms.get(job.arm)
+    if arm is None:
+        return
+    was = {"threads": before.threads, "num_processes": arm.num_processes or before.num_processes}
+    now = {"threads": study.threads, "num_processes": job.num_processes}
+    for name in (name for name in was if was[name] != now[name]):
+        raise StorageError(
+            f"{job.folder} was trained with {name} = {was[name]}, and the study says {now[name]} now, with which the "
+            "same seed gives other weights",
+            hint=f"set {name} to {was[name]} again; or move the folder away to train it again",
+        )
+
+
+class _ArmRecord(Frozen):
+    """The part of an arm in study.json that is read again."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    num_processes: int | None = None
 
 
 class _StudyRecord(Frozen):
@@ -216,12 +248,16 @@ class _StudyRecord(Frozen):
     model_config = ConfigDict(extra="ignore")
 
     files: Mapping[str, MadeFiles] = {}
+    arms: Mapping[str, _ArmRecord] = {}
+    threads: int = 1
+    num_processes: int = 1
 
 
-def _read_files(record: Path) -> Mapping[str, MadeFiles]:
+def _read_record(record: Path) -> _StudyRecord:
     try:
-        return _StudyRecord.model_validate_json(record.read_text(encoding="utf-8")).files
+        return _StudyRecord.model_validate_json(record.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(
-            f"{record} does not say how files were made", hint="restore it; or remove it, if they are the right ones"
+            f"{record} does not say how the study was run before",
+            hint="restore it; or remove it, if all was made as the study says now",
         ) from error

@@ -22,7 +22,7 @@ from p2r.errors import P2RError, StorageError
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
 from p2r.runs.training_log import read_rows
 from p2r.signals import as_exit_code
-from p2r.studies.check import check_checkpoints, check_files, check_order, check_questions, look_at
+from p2r.studies.check import check_checkpoints, check_order, check_questions, check_record, look_at
 from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
 from p2r.studies.study import Study
 from p2r.training import keeper
@@ -111,7 +111,7 @@ def run_study(
         begun = {each.job: each.started for each in read_sessions(folder)}
         looked = look_at(list_jobs(study), chosen, begun)
         check_order(looked, begun)
-        check_files(looked, folder / STUDY_FILE)
+        check_record(looked, study, folder / STUDY_FILE)
         with explain_write_errors(folder):
             replace_file(folder / STUDY_FILE, study.model_dump_json(indent=2) + "\n")
         states = [

@@ -14,7 +14,7 @@ from p2r.files import Log, replace_file, write_lines
 from p2r.runs.evaluation import SAMPLES_FILE, Run, read_run
 from p2r.runs.store import SETTINGS_FILE
 from p2r.studies import jobs
-from p2r.studies.check import check_files, check_order, check_questions, look_at
+from p2r.studies.check import check_order, check_questions, check_record, look_at
 from p2r.studies.jobs import FilesJob, list_askings, list_files, list_jobs, list_trainings
 from p2r.studies.run import SESSIONS_FILE, STUDY_FILE, JobSession, run_study
 from p2r.studies.study import Study
@@ -159,25 +159,51 @@ def make_files(study: Study) -> tuple[FilesJob, Path]:
 
 @pytest.mark.parametrize("change", ['files.rows.args=["--train","8"]', "files.rows.module=recipes.other"])
 def test_rows_that_another_command_made_are_refused(tmp_path: Path, change: str) -> None:
-    job, record = make_files(make_study(tmp_path, FILES))
-    check_files(look_at([job], {}, {}), record)
+    study = make_study(tmp_path, FILES)
+    job, record = make_files(study)
+    check_record(look_at([job], {}, {}), study, record)
     [changed] = list_files(make_study(tmp_path, FILES, changes=[change]))
     with pytest.raises(StorageError, match=r"python -m recipes[.]pebr_r1[.]captions --train 9") as caught:
-        check_files(look_at([changed], {}, {}), record)
+        check_record(look_at([changed], {}, {}), study, record)
     assert "arms that learned from it" in caught.value.hint
     record.unlink()
-    check_files(look_at([changed], {}, {}), record)
+    check_record(look_at([changed], {}, {}), study, record)
 
 
 def test_rows_are_not_compared_before_they_are_made_and_a_damaged_record_is_told(tmp_path: Path) -> None:
-    job, record = make_files(make_study(tmp_path, FILES))
+    study = make_study(tmp_path, FILES)
+    job, record = make_files(study)
     [changed] = list_files(make_study(tmp_path, FILES, changes=["files.rows.module=recipes.other"]))
     replace_file(record, '{"files": {"rows"')
-    with pytest.raises(StorageError, match="does not say how files were made") as caught:
-        check_files(look_at([job], {}, {}), record)
+    with pytest.raises(StorageError, match="does not say how the study was run before") as caught:
+        check_record(look_at([job], {}, {}), study, record)
     assert "remove it" in caught.value.hint
     (job.folder / job.last).unlink()
-    check_files(look_at([changed], {}, {}), record)
+    check_record(look_at([changed], {}, {}), study, record)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("threads=2", "trained with threads = 1, and the study says 2 now"),
+        ("num_processes=3", "trained with num_processes = 1, and the study says 3 now"),
+        ("arms.both.num_processes=2", "trained with num_processes = 1, and the study says 2 now"),
+        ("arms.both.num_processes=1", ""),
+    ],
+)
+def test_an_arm_that_was_trained_on_other_processors_is_refused(tmp_path: Path, change: str, said: str) -> None:
+    study = make_study(tmp_path, changes=["seeds=[0]"])
+    [job] = list_trainings(study)
+    write_training(job, is_finished=False)
+    replace_file(study.out / STUDY_FILE, study.model_dump_json())
+    changed = make_study(tmp_path, changes=["seeds=[0]", change])
+    looked = look_at(list_trainings(changed), {}, {})
+    if said:
+        with pytest.raises(StorageError, match=said) as caught:
+            check_record(looked, changed, study.out / STUDY_FILE)
+        assert " to 1 again" in caught.value.hint
+    else:
+        check_record(looked, changed, study.out / STUDY_FILE)
 
 
 def test_a_study_that_was_stopped_compares_its_files_when_it_is_continued(tmp_path: Path) -> None:
