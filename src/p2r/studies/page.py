@@ -21,7 +21,7 @@ from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
 from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs, tabulate_weights
-from p2r.studies.jobs import group_trainings, list_jobs, show_command
+from p2r.studies.jobs import Job, Progress, group_trainings, list_jobs, show_command
 from p2r.studies.listing import list_result_tables
 from p2r.studies.measure import Reader
 from p2r.studies.shown import CostChart, CurveChart, Trend
@@ -67,8 +67,9 @@ def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim]
         reader, judged: of the study.
         command: makes it again.
     """
+    looked = [(job, job.look()) for job in list_jobs(study)]
     page = {
-        "headline": make_headline(study, judged, command),
+        "headline": make_headline(study, judged, command, [progress for _, progress in looked]),
         "claims": [_view_claim(each) for each in judged],
         "forests": list(_draw_forests(judged)),
         "claim_tables": [tabulate_claims(judged)] if judged else [],
@@ -81,18 +82,17 @@ def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim]
         "training": tabulate_costs(measure_costs(study)),
         "splits": tabulate_splits(study),
         "weights": tabulate_weights(study),
-        "jobs": _tabulate_jobs(study),
+        "jobs": _tabulate_jobs(looked),
     }
     return render_page("study.html.j2", page)
 
 
-def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str) -> Headline:
-    """The head of the page: how many claims hold."""
+def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str, states: Sequence[Progress]) -> Headline:
+    """The head of the page: how many claims hold. states: of all jobs."""
     counts = {verdict: sum(each.verdict == verdict for each in judged) for verdict in KINDS}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     lede = " ".join(filter(None, [study.says, f"Of {count_nouns(len(judged), 'claim')}: {said}." if judged else ""]))
-    states = [(job, job.look()) for job in list_jobs(study)]
-    num_finished = sum(progress.is_finished for _, progress in states)
+    num_finished = sum(progress.is_finished for progress in states)
     problems = [*list_shared(study), *list_idle(study)]
     if num_finished < len(states):
         problems.append(
@@ -244,11 +244,10 @@ def _draw_costs(chart: CostChart, reader: Reader) -> StudyChart | None:
     return StudyChart(chart.title, "", draw_scatter(points, "tokens per answer", "accuracy, %"))
 
 
-def _tabulate_jobs(study: Study) -> Table:
+def _tabulate_jobs(looked: Sequence[tuple[Job, Progress]]) -> Table:
     """List each job with its state and its command."""
     rows: list[tuple[str, ...]] = []
-    for job in list_jobs(study):
-        progress = job.look()
+    for job, progress in looked:
         total = "?" if progress.total is None else str(progress.total)
         state = "finished" if progress.is_finished else "begun" if progress.done else "not begun"
         rows.append((job.name, state, f"{progress.done} of {total}", show_command(job)))
