@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from p2r.models.checkpoint import fingerprint_weights
+from p2r.studies.sessions import read_sessions
 from tests.fakes.processes import heed_ctrl_c
 
 pytestmark = pytest.mark.slow
@@ -148,6 +149,7 @@ def test_the_command_beside_a_hash_repeats_an_arm_to_the_bit(whole: Path, tmp_pa
     tables = json.loads((whole / "out/tables.json").read_text(encoding="utf-8"))["tables"]
     [(name, digest, command)] = next(table["rows"] for table in tables if table["title"] == "Weights")
     assert name == "both/seed-0"
+    assert {each.job: each.weights for each in read_sessions(whole / "out")}[name] == digest
     program, *args = shlex.split(command)
     assert program == "p2r"
     again = [f"out={tmp_path}/again" if arg.startswith("out=") else arg for arg in args]

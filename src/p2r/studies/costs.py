@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from p2r.evaluation.tables import MISSING, Table, show_number
-from p2r.models.checkpoint import fingerprint_weights
 from p2r.runs.training import TrainingRun, read_training_run
 from p2r.runs.training_log import Step
 from p2r.statistics import mean_of
-from p2r.studies.jobs import TrainJob, group_trainings, list_trainings, show_command
+from p2r.studies.jobs import TrainJob, group_trainings
 from p2r.studies.measure import Reader
-from p2r.studies.run import SESSIONS_FILE, JobSession, read_sessions
+from p2r.studies.sessions import JobSession, read_sessions
 from p2r.studies.shown import CostChart
 from p2r.studies.study import Study
 from p2r.studies.tables import show_cell
-
-NOWHERE = Path()
-"""Holds no run, so that a command is that of a fresh start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,7 @@ class ArmCost:
 
 def measure_costs(study: Study) -> list[ArmCost]:
     """Measure each arm that is trained, and each phase of one that is an arm. Raises StorageError for a broken log."""
-    sessions = read_sessions(study.out) if (study.out / SESSIONS_FILE).exists() else []
+    sessions = read_sessions(study.out)
     by_arm = group_trainings(study)
     parts = [(name, arm.of, arm.phase) for name, arm in study.arms.items() if arm.of in by_arm]
     found = [_measure(arm, jobs, sessions, None) for arm, jobs in by_arm.items()]
@@ -128,26 +123,3 @@ def tabulate_answers(chart: CostChart, reader: Reader) -> Table:
             "with several samples in flight and other jobs beside: compare them within this table only.",
         ),
     )
-
-
-def tabulate_weights(study: Study) -> Table:
-    """A hash of the weights that each training left, and the command that leaves the same ones on such a machine."""
-    rows = tuple(
-        (job.name, _hash_weights(run.checkpoint), show_command(replace(job, folder=NOWHERE)))
-        for job in list_trainings(study)
-        if job.has_begun() and (run := read_training_run(job.folder)).is_finished and run.checkpoint is not None
-    )
-    return Table(
-        title="Weights",
-        columns=("arm and seed", "SHA-256", "command"),
-        rows=rows or ((MISSING,) * 3,),
-        notes=(
-            f"The first 16 digits of the hash of the last checkpoint's weights. With OMP_NUM_THREADS={study.threads}, "
-            "the same versions, and the same kind of processor the command leaves the same weights, bit by bit.",
-        ),
-    )
-
-
-def _hash_weights(folder: Path) -> str:
-    """The hash of a checkpoint; a dash where its weights were left behind, as when a study was copied to be read."""
-    return fingerprint_weights(folder) if any(folder.rglob("*.safetensors")) else MISSING

@@ -223,10 +223,18 @@ Job = FilesJob | TrainJob | AskJob
 
 
 def list_jobs(study: Study) -> list[Job]:
-    """Every job, in an order in which each comes after those that it needs."""
+    """Every job, each after those that it needs: rows first, then seed by seed each arm with what it can be asked.
+
+    So a study that was stopped has something to say of every claim, and weights need not be kept for long.
+    """
     trainings = list_trainings(study)
+    seeds = list(dict.fromkeys([*study.seeds, *(job.seed for job in trainings)]))
+    trainings.sort(key=lambda job: seeds.index(job.seed))
+    places = {job.name: place for place, job in enumerate(trainings)}
+    jobs: list[TrainJob | AskJob] = [*trainings, *list_askings(study)]
+    jobs.sort(key=lambda job: places.get(job.name, max((places.get(name, -1) for name in job.needs), default=-1)))
     needed = {name for job in trainings for name in job.files}
-    return [*(job for job in list_files(study) if job.name in needed), *trainings, *list_askings(study)]
+    return [*(job for job in list_files(study) if job.name in needed), *jobs]
 
 
 def show_command(job: Job) -> str:

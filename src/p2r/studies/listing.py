@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from p2r.evaluation.tables import Table
 from p2r.studies.changes import tabulate_gains, tabulate_trend
-from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs, tabulate_weights
+from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs
 from p2r.studies.measure import Reader
 from p2r.studies.splits import tabulate_splits
 from p2r.studies.study import Study
 from p2r.studies.tables import list_cell_tables, tabulate_claims, tabulate_objections, tabulate_paper
 from p2r.studies.verdicts import JudgedClaim
+from p2r.studies.weights import tabulate_weights
 
 
 def list_tables(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> list[Table]:

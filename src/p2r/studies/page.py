@@ -20,7 +20,7 @@ from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
-from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs, tabulate_weights
+from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs
 from p2r.studies.jobs import Job, Progress, group_trainings, list_jobs, show_command
 from p2r.studies.listing import list_result_tables
 from p2r.studies.measure import Reader
@@ -29,6 +29,7 @@ from p2r.studies.splits import list_shared, tabulate_splits
 from p2r.studies.study import Study
 from p2r.studies.tables import show_difference, show_expectation, tabulate_claims, tabulate_objections
 from p2r.studies.verdicts import JudgedClaim
+from p2r.studies.weights import tabulate_weights
 
 KINDS: Mapping[str, str] = {
     "holds": "holds",

@@ -20,32 +20,20 @@ from pathlib import Path
 
 from p2r.errors import P2RError, StorageError
 from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlock_folder
-from p2r.runs.training_log import read_rows
+from p2r.runs.training import read_training_run
 from p2r.signals import as_exit_code
 from p2r.studies.check import check_checkpoints, check_order, check_questions, check_record, look_at
-from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, list_jobs
+from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, TrainJob, list_jobs
+from p2r.studies.sessions import SESSIONS_FILE, JobSession, read_sessions
 from p2r.studies.study import Study
+from p2r.studies.weights import hash_weights
 from p2r.training import keeper
-from p2r.types import Frozen
 
-STUDY_FILE, SESSIONS_FILE = "study.json", "sessions.jsonl"
+STUDY_FILE = "study.json"
 LOOK_EVERY_S = 0.5
 LOOK_SHARE = 0.02  # of a core, at most: a job's folder is read whole, and large ones take long
 MOST_TRIES = 2
 LAST_CHARS = 2000
-
-
-class JobSession(Frozen):
-    """A line of sessions.jsonl: one time that a job's command ran.
-
-    wall_s, processor_s: of the command and all that it started. exit_code: as a shell gives it; None after Ctrl-C.
-    """
-
-    job: str
-    started: str
-    wall_s: float
-    processor_s: float
-    exit_code: int | None
 
 
 @dataclass(slots=True)
@@ -124,11 +112,6 @@ def run_study(
         unlock_folder(handle)
 
 
-def read_sessions(folder: Path) -> list[JobSession]:
-    """Read how long each job has taken. Raises StorageError for a broken line."""
-    return read_rows(folder / SESSIONS_FILE, JobSession)
-
-
 class _Scheduler:
     """Starts jobs when what they need is there, and looks after them."""
 
@@ -194,8 +177,8 @@ class _Scheduler:
             self._running.remove(one)
             keeper.end_recorded(_record_of(self._study.out, state.job))  # of a keeper that was killed
             keeper.end(one.process)
-            self._note(one, code, before)
             damage = self._look_at(state)
+            self._note(one, code, before)
             if state.progress.is_finished and not damage:
                 state.status = "finished"
                 continue
@@ -220,13 +203,16 @@ class _Scheduler:
         return ""
 
     def _note(self, one: _Running, code: int | None, processor_before: float) -> None:
+        job = one.state.job
+        is_trained = isinstance(job, TrainJob) and one.state.progress.is_finished
         self._sessions.write(
             JobSession(
-                job=one.state.job.name,
+                job=job.name,
                 started=one.started,
                 wall_s=round(time.monotonic() - one.began, 3),
                 processor_s=round(_processor_seconds() - processor_before, 3),
                 exit_code=None if code is None else as_exit_code(code),
+                weights=hash_weights(read_training_run(job.folder)) if is_trained else "",
             )
         )
 

@@ -16,7 +16,8 @@ from p2r.runs.store import SETTINGS_FILE
 from p2r.studies import jobs
 from p2r.studies.check import check_order, check_questions, check_record, look_at
 from p2r.studies.jobs import FilesJob, list_askings, list_files, list_jobs, list_trainings
-from p2r.studies.run import SESSIONS_FILE, STUDY_FILE, JobSession, run_study
+from p2r.studies.run import STUDY_FILE, run_study
+from p2r.studies.sessions import SESSIONS_FILE, JobSession
 from p2r.studies.study import Study
 from tests.fakes.studies import make_study, write_answers, write_training
 

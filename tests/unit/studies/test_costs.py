@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from p2r.files import Log
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_weights
+from p2r.studies.costs import measure_costs, tabulate_answers
 from p2r.studies.jobs import TrainJob, list_trainings
 from p2r.studies.measure import Reader
-from p2r.studies.run import SESSIONS_FILE, JobSession
+from p2r.studies.sessions import SESSIONS_FILE, JobSession
+from p2r.studies.weights import tabulate_weights
 from tests.fakes.studies import make_study, write_answers, write_training
 
 CHART = """
@@ -74,6 +76,20 @@ def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: P
     assert tabulate_weights(study).rows[0][1] != before
     (jobs[0].folder / jobs[0].recipe.phases()[-1].name / "model.safetensors").unlink()
     assert tabulate_weights(study).rows[0][1] == "-", "nothing was hashed"
+
+
+def test_a_copy_without_weights_says_the_hash_that_was_written_when_they_were_made(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    jobs = list_trainings(study)
+    for job in jobs[:2]:
+        train(job)
+    here = tabulate_weights(study).rows[1][1]
+    shutil.rmtree(jobs[0].folder / jobs[0].recipe.phases()[-1].name)
+    (jobs[0].folder / jobs[0].recipe.phases()[-1].name).mkdir()
+    with Log(study.out / SESSIONS_FILE) as log:
+        for job, weights in ((jobs[0], ""), (jobs[0], "an earlier one"), (jobs[0], "as made"), (jobs[1], "another")):
+            log.write(JobSession(job=job.name, started="x", wall_s=9, processor_s=30, exit_code=0, weights=weights))
+    assert [row[1] for row in tabulate_weights(study).rows] == ["as made", here]
 
 
 def test_an_answer_costs_tokens_and_time(tmp_path: Path) -> None:

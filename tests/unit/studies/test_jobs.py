@@ -54,6 +54,28 @@ def test_jobs_come_after_those_that_they_need(tmp_path: Path) -> None:
     assert needs["fresh/both+later/seed-2"] == ("later/seed-2", "both/seed-2")
 
 
+def test_one_seed_is_trained_and_asked_before_the_next(tmp_path: Path) -> None:
+    names = [job.name for job in list_jobs(make_study(tmp_path, PAIRS))]
+    assert names == [
+        "fresh/start",
+        "both/seed-0",
+        "fresh/both/seed-0",
+        "fresh/first+start/seed-0",
+        "both/seed-1",
+        "fresh/both/seed-1",
+        "fresh/first+start/seed-1",
+        "later/seed-1",
+        "fresh/later/seed-1",
+        "fresh/both+later/seed-1",
+        "both/seed-2",
+        "fresh/both/seed-2",
+        "fresh/first+start/seed-2",
+        "later/seed-2",
+        "fresh/later/seed-2",
+        "fresh/both+later/seed-2",
+    ]
+
+
 def test_only_what_something_needs_is_trained_and_asked(tmp_path: Path) -> None:
     study = make_study(tmp_path, '\n[arms.idle]\nrecipe = "nano"\n')
     assert {job.arm for job in list_trainings(study)} == {"both"}
@@ -164,7 +186,9 @@ def test_files_that_an_arm_is_trained_on_are_made_first(tmp_path: Path) -> None:
     assert not made.look().is_finished
     (folder / "held_out.jsonl").touch()
     assert made.look().is_finished
-    assert show_command(others[0]).startswith("p2r train nano --set data.num_rows=64 --set seed=0 ")
+    assert show_command(next(job for job in others if job.name == "both/seed-0")).startswith(
+        "p2r train nano --set data.num_rows=64 --set seed=0 "
+    )
 
 
 def begin(job: TrainJob) -> None:

@@ -22,14 +22,13 @@ from p2r.studies import run as running
 from p2r.studies.check import check_checkpoints, check_questions
 from p2r.studies.jobs import Progress, list_jobs, list_trainings
 from p2r.studies.run import (
-    SESSIONS_FILE,
     STUDY_FILE,
-    JobSession,
     JobState,
     count_by_status,
     read_last_words,
     run_study,
 )
+from p2r.studies.sessions import SESSIONS_FILE, JobSession, read_sessions
 from p2r.studies.study import Study
 from p2r.training import keeper
 from tests.fakes.benchmark_files import hrbench_rows, write_parquet
@@ -79,7 +78,7 @@ def test_jobs_wait_for_what_they_need_and_a_failed_one_is_tried_twice(
     assert states["broken"].num_tries == 2
     assert states["after it"].num_tries == 0
     assert states["broken"].reason.startswith("nowhere")
-    sessions = running.read_sessions(study.out)
+    sessions = read_sessions(study.out)
     assert [each.job for each in sessions if each.job != "broken"] == ["first", "second"]
     assert [each.exit_code for each in sessions if each.job == "first"] == [0]
     assert all(each.processor_s > 0.05 for each in sessions), "the time of the command is counted, not of its keeper"
@@ -129,7 +128,7 @@ def test_a_broken_list_of_sessions_is_told(tmp_path: Path) -> None:
     with Log(tmp_path / SESSIONS_FILE) as log:
         log.write({"job": 3})
     with pytest.raises(StorageError, match="line 1"):
-        running.read_sessions(tmp_path)
+        read_sessions(tmp_path)
 
 
 def test_a_checkpoint_that_is_not_there_stops_a_study_before_it_trains(tmp_path: Path) -> None:
@@ -191,7 +190,7 @@ def test_a_job_that_failed_is_tried_again_only_when_the_others_are_through(
         FakeJob("longer", ["--version"], needs=("long",)),
     ]
     run_jobs(study, jobs, monkeypatch)
-    sessions = running.read_sessions(study.out)
+    sessions = read_sessions(study.out)
     assert [each.job for each in sessions if each.job != "broken"] == ["long", "longer"]
     assert sessions[-1].job == "broken" and sessions[-1].exit_code == 1
     ended = [datetime.fromisoformat(each.started).timestamp() + each.wall_s for each in sessions]
@@ -264,7 +263,7 @@ def test_a_command_whose_keeper_was_killed_is_ended_before_it_is_run_again(
     assert (state.status, state.num_tries) == ("failed", 2)
     assert len(set(seen)) == 2
     assert not any(keeper.started_at(pid) for pid in seen)
-    assert [each.exit_code for each in running.read_sessions(study.out)] == [137, 137]
+    assert [each.exit_code for each in read_sessions(study.out)] == [137, 137]
 
 
 def test_a_command_that_a_killed_call_has_left_is_ended_though_its_arm_is_gone(
