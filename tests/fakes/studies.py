@@ -16,7 +16,8 @@ from p2r.runs.clock import CLOCK_FILE, Session
 from p2r.runs.evaluation import RunSettings, write_facts
 from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE, TRACES_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.jobs import TrainJob, make_asking
+from p2r.studies.joblist import make_asking
+from p2r.studies.jobs import TrainJob
 from p2r.studies.study import Study, load_study
 from p2r.types import Answer, Box, Completion, Failure, Perception, Sample, Trace, Usage, Verdict
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from p2r.studies.jobs import list_askings, list_files, list_trainings
+from p2r.studies.joblist import list_askings, list_files, list_trainings
 from p2r.studies.plan import tabulate_plan
+from p2r.studies.quick import make_quick
 from p2r.studies.study import Study, load_study
 from recipes.pebr_r1 import captions
 
@@ -28,7 +29,7 @@ def move(study: Study, folder: Path) -> Study:
 @pytest.mark.parametrize("is_quick", [False, True])
 def test_a_study_can_be_planned(path: Path, is_quick: bool, tmp_path: Path) -> None:
     study = move(load_study(path), tmp_path)
-    study = study.make_quick() if is_quick else study
+    study = make_quick(study) if is_quick else study
     arms, questions = tabulate_plan(study)
     trained = {job.arm for job in list_trainings(study)}
     assert {row[0] for row in arms.rows[:-1]} == trained
@@ -106,7 +107,7 @@ def test_the_scripts_that_make_rows_take_their_arguments(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(captions, "write_file", note)
     monkeypatch.setattr(captions.multiprocessing, "Pool", lambda: nullcontext(SimpleNamespace(imap=skip)))
-    for version in (study, study.make_quick()):
+    for version in (study, make_quick(study)):
         [job] = list_files(version)
         assert job.module == captions.__name__
         monkeypatch.setattr(sys, "argv", ["captions", *job.command])

@@ -24,6 +24,7 @@ from p2r.studies.listing import list_tables
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
+from p2r.studies.quick import make_quick
 from p2r.studies.run import STUDY_FILE, JobState, count_by_status, log_of, run_study
 from p2r.studies.study import Study, load_study
 from p2r.studies.tables import tabulate_claims
@@ -97,7 +98,7 @@ def study(
     study that was stopped, and runs only what is missing.
     """
     settings = load_study(path, changes or ())
-    settings = settings.make_quick() if quick else settings
+    settings = make_quick(settings) if quick else settings
     _check_flags(plan=plan, trial=trial, tflops=tflops, rows=rows, page_only=page_only, resume=resume)
     if plan:
         _plan(settings, trial=trial, tflops=tflops, rows=rows)

@@ -9,7 +9,8 @@ from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.runs.training import TrainingRun, read_training_run
 from p2r.runs.training_log import Step
 from p2r.statistics import mean_of
-from p2r.studies.jobs import TrainJob, group_trainings
+from p2r.studies.joblist import group_trainings
+from p2r.studies.jobs import TrainJob
 from p2r.studies.measure import Reader
 from p2r.studies.sessions import JobSession, read_sessions
 from p2r.studies.shown import CostChart

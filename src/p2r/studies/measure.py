@@ -19,7 +19,7 @@ from p2r.modes import LOOKING
 from p2r.runs.evaluation import Run, SampleFacts
 from p2r.statistics import Part, mean_of
 from p2r.studies.cells import OF_BOXES, Measure, StudyCell
-from p2r.studies.jobs import BESIDE, list_seeds, make_asking, who_is_asked
+from p2r.studies.joblist import BESIDE, list_seeds, make_asking, who_is_asked
 from p2r.studies.study import Study
 
 

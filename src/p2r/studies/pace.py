@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from p2r.runs.training import read_training_run
 from p2r.statistics import mean_of
-from p2r.studies.jobs import list_askings, list_trainings
+from p2r.studies.joblist import list_askings, list_trainings
 from p2r.studies.study import Study
 from p2r.studies.trial import make_trial, name_answers, name_steps
 

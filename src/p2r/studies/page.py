@@ -21,7 +21,8 @@ from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
 from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs
-from p2r.studies.jobs import Job, Progress, group_trainings, list_jobs, show_command
+from p2r.studies.joblist import group_trainings, list_jobs
+from p2r.studies.jobs import Job, Progress, show_command
 from p2r.studies.listing import list_result_tables
 from p2r.studies.measure import Reader
 from p2r.studies.shown import CostChart, CurveChart, Trend

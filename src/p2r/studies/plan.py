@@ -17,7 +17,8 @@ from p2r.models.known import count_known_weights
 from p2r.models.load import find_here
 from p2r.studies.check import load_evaluation
 from p2r.studies.consistency import list_idle
-from p2r.studies.jobs import AskJob, TrainJob, find_root, group_trainings, list_askings, list_jobs
+from p2r.studies.joblist import find_root, group_trainings, list_askings, list_jobs
+from p2r.studies.jobs import AskJob, TrainJob
 from p2r.studies.pace import Measured, Pace, measure_pace, sum_times
 from p2r.studies.rows import RowCounter
 from p2r.studies.study import QuestionSet, Study

@@ -23,7 +23,8 @@ from p2r.files import Log, explain_write_errors, lock_folder, replace_file, unlo
 from p2r.runs.training import read_training_run
 from p2r.signals import as_exit_code
 from p2r.studies.check import check_checkpoints, check_order, check_questions, check_record, look_at
-from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, TrainJob, list_jobs
+from p2r.studies.joblist import list_jobs
+from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, TrainJob
 from p2r.studies.sessions import SESSIONS_FILE, JobSession, read_sessions
 from p2r.studies.study import Study
 from p2r.studies.weights import hash_weights

@@ -6,16 +6,14 @@ Only what a claim, a table or a chart needs is asked. So there is no list of eva
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, ValidationError, model_validator
 
-from p2r.config import PhaseSettings, Recipe, change_table, explain_settings, load_recipe, read_table
+from p2r.config import Recipe, change_table, explain_settings, load_recipe, read_table
 from p2r.errors import ConfigError
 from p2r.evaluation.misses import MISSES
 from p2r.studies.cells import StudyCell
@@ -229,58 +227,6 @@ class Study(Frozen):
         """A name that evaluations share whose questions are the same, however they are asked."""
         own = self.evaluations[evaluation].identity
         return next(name for name, each in self.evaluations.items() if each.identity == own)
-
-    def make_quick(self) -> Study:
-        """The study with what `quick` changes, in a folder of its own."""
-        arms = {name: self._make_quick_arm(name) for name in self.arms}
-        fewer = {
-            name: each.model_copy(update={"num": min(each.num or self.quick.num, self.quick.num)})
-            for name, each in self.evaluations.items()
-        }
-        out = self.out.with_name(f"{self.out.name}-quick")
-        files = {
-            name: each if each.quick is None else each.model_copy(update={"args": each.quick})
-            for name, each in self.files.items()
-        }
-        update = {"arms": arms, "evaluations": fewer, "files": files, "seeds": self.quick.seeds, "out": out}
-        made = self.model_copy(update=update)
-        return made.read_from(self._folder)
-
-    def _make_quick_arm(self, name: str) -> Arm:
-        arm = shorten(self, name, self.quick.steps)
-        if arm.recipe is None:
-            return arm
-        return arm.model_copy(update={"set": (*arm.set, *self.quick.set, *arm.quick), "seeds": None})
-
-
-def shorten(study: Study, name: str, num_steps: int) -> Arm:
-    """Return the arm with phases of so many steps."""
-    arm = study.arms[name]
-    if arm.recipe is None:
-        return arm
-    phases = study.recipe_of(name, 0, study.out, None).schedule
-    short = [f"schedule.{place}{_shorten_phase(phase, num_steps)}" for place, phase in enumerate(phases)]
-    return arm.model_copy(update={"set": (*arm.set, *short)})
-
-
-def _shorten_phase(phase: PhaseSettings, num_steps: int) -> str:
-    """Return what is set in a phase of the schedule; one that makes passes is written again, without them."""
-    if phase.passes is None:
-        return f".steps={num_steps}"
-    own = phase.model_dump(mode="json", exclude_unset=True, exclude_none=True, exclude={"passes"})
-    return f"={_write_toml(own | {'steps': num_steps})}"
-
-
-def _write_toml(value: object) -> str:
-    """Write a value in one line of TOML."""
-    if isinstance(value, Mapping):
-        pairs = (
-            f"{json.dumps(key)} = {_write_toml(each)}" for key, each in cast("Mapping[str, object]", value).items()
-        )
-        return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_write_toml, cast('Sequence[object]', value)))}]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:

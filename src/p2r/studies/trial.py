@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from p2r.config import Phase
 from p2r.modes import Mode
 from p2r.studies.cells import Line
-from p2r.studies.jobs import AskJob, TrainJob, find_root, group_trainings, list_askings
+from p2r.studies.joblist import find_root, group_trainings, list_askings
+from p2r.studies.jobs import AskJob, TrainJob
+from p2r.studies.quick import shorten
 from p2r.studies.shown import CurveChart, StudyTable
-from p2r.studies.study import Arm, QuestionSet, Study, shorten
+from p2r.studies.study import Arm, QuestionSet, Study
 
 TRIAL_FOLDER = "trial"
 NUM_STEPS = 2

@@ -8,7 +8,8 @@ from pathlib import Path
 from p2r.evaluation.tables import MISSING, Table
 from p2r.models.checkpoint import fingerprint_weights
 from p2r.runs.training import TrainingRun, read_training_run
-from p2r.studies.jobs import list_trainings, show_command
+from p2r.studies.joblist import list_trainings
+from p2r.studies.jobs import show_command
 from p2r.studies.sessions import read_sessions
 from p2r.studies.study import Study
 

@@ -15,7 +15,8 @@ from p2r.runs.evaluation import SAMPLES_FILE, Run, read_run
 from p2r.runs.store import SETTINGS_FILE
 from p2r.studies import jobs
 from p2r.studies.check import check_order, check_questions, check_record, look_at
-from p2r.studies.jobs import FilesJob, list_askings, list_files, list_jobs, list_trainings
+from p2r.studies.joblist import list_askings, list_files, list_jobs, list_trainings
+from p2r.studies.jobs import FilesJob
 from p2r.studies.run import STUDY_FILE, run_study
 from p2r.studies.sessions import SESSIONS_FILE, JobSession
 from p2r.studies.study import Study

@@ -12,7 +12,8 @@ from p2r.files import Log
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
 from p2r.studies.costs import measure_costs, tabulate_answers
-from p2r.studies.jobs import TrainJob, list_trainings
+from p2r.studies.joblist import list_trainings
+from p2r.studies.jobs import TrainJob
 from p2r.studies.measure import Reader
 from p2r.studies.sessions import SESSIONS_FILE, JobSession
 from p2r.studies.weights import tabulate_weights

@@ -9,16 +9,8 @@ import pytest
 from p2r.errors import StorageError
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.jobs import (
-    AskJob,
-    FilesJob,
-    TrainJob,
-    find_root,
-    list_askings,
-    list_jobs,
-    list_trainings,
-    show_command,
-)
+from p2r.studies.joblist import find_root, list_askings, list_jobs, list_trainings
+from p2r.studies.jobs import AskJob, FilesJob, TrainJob, show_command
 from tests.fakes.studies import make_study, write_answers
 
 PAIRS = """

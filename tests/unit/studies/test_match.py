@@ -9,7 +9,8 @@ import pytest
 from p2r.benchmarks.base import Origin
 from p2r.config import Recipe
 from p2r.runs.evaluation import RunSettings, make_run
-from p2r.studies.jobs import AskJob, list_askings, list_trainings
+from p2r.studies.joblist import list_askings, list_trainings
+from p2r.studies.jobs import AskJob
 from p2r.studies.match import explain_other_answers, list_other_settings
 from p2r.studies.study import QuestionSet
 from tests.fakes.studies import make_study

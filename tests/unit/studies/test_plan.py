@@ -15,7 +15,8 @@ from p2r.runs.training import METRICS_FILE
 from p2r.runs.training_log import Step
 from p2r.studies import rows as counting
 from p2r.studies import study as studies
-from p2r.studies.jobs import TrainJob, find_root, list_askings, list_jobs, list_trainings
+from p2r.studies.joblist import find_root, list_askings, list_jobs, list_trainings
+from p2r.studies.jobs import TrainJob
 from p2r.studies.pace import measure_pace
 from p2r.studies.plan import UNKNOWN_MINUTES, count_weights, tabulate_plan
 from p2r.studies.rows import RowCounter

@@ -20,7 +20,8 @@ from p2r.errors import ConfigError, StorageError
 from p2r.files import Log, lock_folder, unlock_folder
 from p2r.studies import run as running
 from p2r.studies.check import check_checkpoints, check_questions
-from p2r.studies.jobs import Progress, list_jobs, list_trainings
+from p2r.studies.joblist import list_jobs, list_trainings
+from p2r.studies.jobs import Progress
 from p2r.studies.run import (
     STUDY_FILE,
     JobState,

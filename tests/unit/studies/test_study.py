@@ -9,6 +9,7 @@ import pytest
 
 from p2r.errors import ConfigError
 from p2r.studies.cells import StudyCell
+from p2r.studies.quick import make_quick
 from p2r.studies.study import load_study
 from p2r.studies.trial import make_trial
 from tests.fakes.studies import make_study
@@ -55,7 +56,7 @@ columns = [{ name = "accuracy" }, { name = "hits", measure = "hit rate", mode = 
 
 def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own(tmp_path: Path) -> None:
     study = make_study(tmp_path, '\n[quick]\nseeds = [4]\nnum = 8\nsteps = 3\nset = ["data.num_rows=9"]\n')
-    quick = study.make_quick()
+    quick = make_quick(study)
     assert quick.out == tmp_path / "out-quick"
     assert quick.seeds_of("both") == (4,)
     assert quick.evaluations["fresh"].num == 8
@@ -69,7 +70,7 @@ def test_the_quick_version_has_fewer_seeds_and_questions_and_a_folder_of_its_own
 def test_an_arm_may_change_more_for_the_quick_version(tmp_path: Path) -> None:
     study = make_study(tmp_path, changes=['arms.both.quick=["iterations=2", "data.num_rows=5"]'])
     assert len(study.recipe_of("both", 0, Path("x"), None).phases()) == 2
-    recipe = study.make_quick().recipe_of("both", 0, Path("x"), None)
+    recipe = make_quick(study).recipe_of("both", 0, Path("x"), None)
     assert len(recipe.phases()) == 4
     assert recipe.data.num_rows == 5
 
@@ -82,7 +83,7 @@ def test_phases_that_make_passes_have_steps_in_the_quick_version(tmp_path: Path)
     study = make_study(tmp_path, "\n[quick]\nsteps = 3\n", changes=[f"arms.both.set={json.dumps([schedule])}"])
     assert study.recipe_of("both", 0, Path("x"), None).phases()[0].steps is None
     before, _ = study.recipe_of("both", 0, Path("x"), None).phases()
-    first, second = study.make_quick().recipe_of("both", 0, Path("x"), None).phases()
+    first, second = make_quick(study).recipe_of("both", 0, Path("x"), None).phases()
     assert (first.steps, second.steps) == (3, 3)
     assert (first.lr, first.rollout, first.reward) == (before.lr, before.rollout, before.reward)
     assert make_trial(study).arms
@@ -102,7 +103,7 @@ def test_settings_name_the_folder_of_files_that_a_script_makes(tmp_path: Path) -
     assert study.recipe_of("both", 0, Path("x"), None).data.source == f"{tmp_path}/out/files/rows/train.jsonl"
     assert study.list_files("both") == ["rows"]
     assert study.list_files("start") == []
-    quick = study.make_quick()
+    quick = make_quick(study)
     assert quick.recipe_of("both", 0, Path("x"), None).data.source == f"{tmp_path}/out-quick/files/rows/train.jsonl"
     assert (study.files["rows"].args, quick.files["rows"].args) == (("--train", "9"), ("--train", "3"))
 
