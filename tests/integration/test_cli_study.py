@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +157,19 @@ def test_the_command_beside_a_hash_repeats_an_arm_to_the_bit(whole: Path, tmp_pa
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "p2r", *again], check=True, capture_output=True, env=environment)
     assert fingerprint_weights(tmp_path / "again/0-perceiver") == digest
+
+
+def test_a_copy_without_weights_is_finished_too(whole: Path, tmp_path: Path) -> None:
+    copy = write_study(tmp_path / "copy")
+    left_behind = shutil.ignore_patterns("*.safetensors", "checkpoints", "rollouts.jsonl")
+    shutil.copytree(whole / "out", copy / "out", ignore=left_behind)
+    again = start(copy, "--resume")
+    _, errors = again.communicate(timeout=100)
+    assert again.returncode == 0, errors
+    assert "running" not in errors
+    tables = [json.loads((each / "out/tables.json").read_text(encoding="utf-8"))["tables"] for each in (whole, copy)]
+    places = [str(each / "out") for each in (whole, copy)]
+    assert json.dumps(tables[0]).replace(places[0], "") == json.dumps(tables[1]).replace(places[1], "")
 
 
 def test_a_finished_study_takes_another_seed_without_repeating_what_is_there(whole: Path) -> None:
