@@ -35,18 +35,24 @@ SUFFIXES: dict[DtypeName, str] = {"float32": "F32", "float16": "F16", "bfloat16"
 
 MOST_FLOAT16 = 65504.0
 
+MERGED = "the merged weights are written, which were rounded when the adapter was merged; see docs/guides/train.md"
+OTHER_SPLIT = (
+    "llama.cpp splits the coordinates of boxes in a question into other tokens than this tokenizer does; p2r's prompts "
+    "have none, except in the mode tools"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class GgufFiles:
     """What was written.
 
     language, vision: the files of the language model and of the vision encoder.
-    dtype: of the matrices in them.
+    notes: in what the files differ from the checkpoint.
     """
 
     language: Path
     vision: Path
-    dtype: DtypeName
+    notes: tuple[str, ...] = ()
 
 
 def export_gguf(
@@ -97,7 +103,10 @@ def export_gguf(
         writer = _open(draft / f"mmproj-{ending}", "clip", "mmproj", name, dtype)
         _add_vision(writer, checkpoint, shape)
         _write(writer, vision, found, dtype, tell)
-    return GgufFiles(out / ending, out / f"mmproj-{ending}", dtype)
+    notes = [MERGED] if checkpoint.adapter else []
+    if not vocabulary.is_exact:
+        notes.append(OTHER_SPLIT)
+    return GgufFiles(out / ending, out / f"mmproj-{ending}", tuple(notes))
 
 
 def _open(path: Path, architecture: str, kind: str, name: str, dtype: DtypeName) -> GGUFWriter:
@@ -181,6 +190,9 @@ def _add_vision(writer: GGUFWriter, checkpoint: Checkpoint, shape: ModelShape) -
     writer.add_vision_is_deepstack_layers([block in vision.deepstack_visual_indexes for block in range(vision.depth)])
     writer.add_vision_image_mean(checkpoint.patches.mean)
     writer.add_vision_image_std(checkpoint.patches.std)
+    budget = checkpoint.profile(for_server=True).budget
+    writer.add_vision_min_pixels(budget.min_pixels)
+    writer.add_vision_max_pixels(budget.max_pixels)
 
 
 def _write(

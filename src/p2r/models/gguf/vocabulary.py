@@ -1,7 +1,8 @@
 """A checkpoint's tokenizer as llama.cpp reads it: a list of tokens with their kinds, merges, and a known way to split.
 
 llama.cpp splits a text into words before it merges letters, by one of the patterns that it knows by name. Qwen's is
-one of them. nano's is not; `PRE_TOKENIZERS` names the one that splits every prompt of p2r in the same way.
+one of them. nano's is not, which keeps the first digit of a coordinate with the comma before it; all else in p2r's
+prompts is split alike by the pattern that stands for it in `PRE_TOKENIZERS`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -45,7 +47,7 @@ class _Sequence(BaseModel):
 
 
 class _Bpe(BaseModel):
-    type: str
+    type: Literal["BPE"]
     vocab: dict[str, int]
     merges: list[tuple[str, str] | str]
 
@@ -63,12 +65,14 @@ class Vocabulary:
     kinds: of each token.
     merges: pairs of tokens that become one, written with a space between, the most urgent first.
     split: llama.cpp's name for the pattern that splits a text into words.
+    is_exact: that pattern is the tokenizer's own.
     """
 
     tokens: list[str]
     kinds: list[int]
     merges: list[str]
     split: str
+    is_exact: bool
 
 
 def read_vocabulary(folder: Path, num_tokens: int) -> Vocabulary:
@@ -92,7 +96,7 @@ def read_vocabulary(folder: Path, num_tokens: int) -> Vocabulary:
         faults = "; ".join(explain_fault(fault) for fault in error.errors())
         raise ModelError(f"{path} is not a byte-level BPE tokenizer as Qwen's is: {faults}") from error
     patterns = [split.pattern.Regex for split in file.pre_tokenizer.pretokenizers if split.pattern.Regex]
-    if file.model.type != "BPE" or len(patterns) != 1 or patterns[0] not in PRE_TOKENIZERS:
+    if len(patterns) != 1 or patterns[0] not in PRE_TOKENIZERS:
         raise ModelError(
             f"{path} splits text by {excerpt(' '.join(patterns))}, a pattern that llama.cpp is not known to have",
             hint="export a model with Qwen's tokenizer",
@@ -109,7 +113,7 @@ def read_vocabulary(folder: Path, num_tokens: int) -> Vocabulary:
             )
         tokens[index], kinds[index] = text, kind
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in file.model.merges]
-    return Vocabulary(tokens, kinds, merges, PRE_TOKENIZERS[patterns[0]])
+    return Vocabulary(tokens, kinds, merges, PRE_TOKENIZERS[patterns[0]], is_exact=patterns[0] == QWEN_SPLIT)
 
 
 def find_token(vocabulary: Vocabulary, settings: Mapping[str, object], name: str) -> int | None:
