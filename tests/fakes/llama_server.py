@@ -1,21 +1,17 @@
-"""llama.cpp's own server, out of the package xllamacpp, in a process of its own that ends with the block.
-
-Its options are those of `llama-server`: `--model`, `--mmproj`, `--ctx-size`, `--parallel`, `--cache-type-k f32`, ...
-"""
+"""llama.cpp's own server, out of the package xllamacpp, in a process of its own that ends with the block."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from p2r.models.gguf.export import GgufFiles
 
-START_S = 60.0
+END_S = 60.0
 
 
 @contextmanager
@@ -30,22 +26,17 @@ def serving(files: GgufFiles, log: Path, *, context: int, slots: int, exact: boo
     arguments = [str(files.language), str(files.vision), str(context), str(slots), str(int(exact))]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, __file__, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output
         )
     assert process.stdin is not None and process.stdout is not None
     try:
-        address = process.stdout.readline().strip()
-        assert address.startswith("http"), log.read_text()[-3000:]
+        address = process.stdout.readline().decode().strip()
+        assert address.startswith("http"), log.read_text(errors="replace")[-3000:]
         yield f"{address}/v1"
     finally:
-        process.stdin.close()  # on which it ends, as it does when this process dies
+        process.stdin.close()
         try:
-            process.wait(START_S)
+            process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -53,6 +44,7 @@ def serving(files: GgufFiles, log: Path, *, context: int, slots: int, exact: boo
 
 
 def main() -> None:
+    """Serve until stdin ends, which it also does when the process on its other side dies."""
     import xllamacpp
 
     language, vision, context, slots, exact = sys.argv[1:]
@@ -60,7 +52,6 @@ def main() -> None:
     params.model.path, params.mmproj.path = language, vision
     params.n_ctx, params.n_parallel = int(context), int(slots)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.model_alias = {"nano"}
     params.port = 0
     if int(exact):
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
@@ -68,7 +59,6 @@ def main() -> None:
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.read()
-    time.sleep(0)
     os._exit(0)
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-gguf = pytest.importorskip("gguf")
+pytest.importorskip("torch")
+pytest.importorskip("gguf")
 
+import gguf
+import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -23,6 +25,7 @@ from p2r.errors import ModelError, P2RError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.gguf.export import GgufFiles, export_gguf
 from p2r.models.gguf.vocabulary import CONTROL, QWEN_SPLIT, USER_DEFINED
+from p2r.models.gguf.weights import DtypeName
 from p2r.models.nano import CHECKPOINT
 from tests.fakes.tiny_checkpoint import NOT_SPECIAL, SPECIAL, make_checkpoint
 
@@ -88,7 +91,7 @@ def name_by_referee(source: str, num_layers: int, depth: int) -> str:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
-def test_every_tensor_has_the_name_the_shape_and_the_values_it_should(tiny: Path, tmp_path: Path, dtype: Any) -> None:
+def test_every_tensor_has_its_name_its_shape_and_its_values(tiny: Path, tmp_path: Path, dtype: DtypeName) -> None:
     files = export_gguf(open_checkpoint(tiny), tmp_path / "mine", dtype=dtype)
     written = read_tensors(files.language) | read_tensors(files.vision)
     merged = {
@@ -285,7 +288,10 @@ ADDED = {"id": 9999, "content": "<far>", "special": True}
     [
         (configure(model_type="qwen3_vl_moe"), "is a 'qwen3_vl_moe' model"),
         (configure("text_config", head_dim="wide"), r"config.json does not describe a Qwen3-VL: text_config.head_dim"),
-        (configure("text_config", rope_parameters={"mrope_section": [4, 2]}), r"mrope_section is \[4, 2\]: it needs at least 3"),
+        (
+            configure("text_config", rope_parameters={"mrope_section": [4, 2]}),
+            r"mrope_section is \[4, 2\]: it needs at least 3",
+        ),
         (
             configure("text_config", rope_parameters={"mrope_section": [4, 2, 2], "rope_type": "yarn"}),
             "has rope_parameters .*yarn",
@@ -305,7 +311,10 @@ ADDED = {"id": 9999, "content": "<far>", "special": True}
         (remove("tokenizer.json"), "has no tokenizer.json"),
         (remove("chat_template.json"), "names no chat template"),
         (tokenize("model", type="Unigram"), "model.type is 'Unigram'"),
-        (tokenize("pre_tokenizer", pretokenizers=[OTHER_SPLIT]), r"splits text by '\[a-z\]\+', a pattern that llama.cpp"),
+        (
+            tokenize("pre_tokenizer", pretokenizers=[OTHER_SPLIT]),
+            r"splits text by '\[a-z\]\+', a pattern that llama.cpp",
+        ),
         (tokenize("pre_tokenizer", pretokenizers="none"), "is not a byte-level BPE tokenizer"),
         (lambda folder: change(folder / "tokenizer.json", added_tokens=[ADDED]), "has a token 9999, '<far>'"),
     ],
@@ -331,7 +340,7 @@ def test_a_file_of_weights_that_was_cut_is_said(copy: Path, tmp_path: Path) -> N
 def test_numbers_beyond_float16_are_refused(copy: Path, tmp_path: Path) -> None:
     name = "model.language_model.embed_tokens.weight"
     change_weights(copy, lambda weights: weights[name].__setitem__((0, 0), 70000.0))
-    with pytest.raises(ModelError, match="embed_tokens.weight has a weight of 70144, and float16 ends at 65504"):
+    with pytest.raises(ModelError, match=r"embed_tokens\.weight has a weight of 70144, and float16 ends at 65504"):
         export_gguf(open_checkpoint(copy), tmp_path / "mine", dtype="float16")
     assert not (tmp_path / "mine").exists()
     export_gguf(open_checkpoint(copy), tmp_path / "mine")
