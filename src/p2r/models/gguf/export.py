@@ -23,7 +23,7 @@ from p2r.errors import ConfigError, ModelError, StorageError, excerpt, install_h
 from p2r.files import check_folder, replace_folder
 from p2r.models.checkpoint import Checkpoint, read_chat_template, read_json
 from p2r.models.gguf.shapes import ModelShape, read_shape
-from p2r.models.gguf.tensors import Wanted, check_tensors, list_language, list_vision
+from p2r.models.gguf.tensors import TensorPlan, check_tensors, list_language, list_vision
 from p2r.models.gguf.vocabulary import Vocabulary, find_token, read_vocabulary
 from p2r.models.gguf.weights import Array, DtypeName, StoredTensor, count_bytes, find_tensors
 
@@ -44,7 +44,7 @@ OTHER_SPLIT = (
 
 @dataclass(frozen=True, slots=True)
 class GgufFiles:
-    """What was written.
+    """The two files that were written.
 
     language, vision: the files of the language model and of the vision encoder.
     notes: in what the files differ from the checkpoint.
@@ -197,7 +197,7 @@ def _add_vision(writer: GGUFWriter, checkpoint: Checkpoint, shape: ModelShape) -
 
 def _write(
     writer: GGUFWriter,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[TensorPlan],
     found: Mapping[str, StoredTensor],
     dtype: DtypeName,
     tell: Callable[[], None],
@@ -220,7 +220,7 @@ def _write(
         writer.close()
 
 
-def _convert(wanted: Wanted, tensor: StoredTensor, dtype: DtypeName) -> Array | NDArray[np.uint8]:
+def _convert(wanted: TensorPlan, tensor: StoredTensor, dtype: DtypeName) -> Array | NDArray[np.uint8]:
     """Return a tensor's values in the dtype in which they are stored. Raises ModelError."""
     from gguf import GGMLQuantizationType, quants
 

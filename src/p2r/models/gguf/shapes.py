@@ -11,7 +11,7 @@ from p2r.models.checkpoint import Checkpoint
 
 
 class RopeShape(BaseModel):
-    """How positions turn the queries and keys; theta may stand beside it (transformers 4)."""
+    """Positions turn the queries and keys in this way. transformers 4 wrote theta beside it."""
 
     rope_type: str = "default"
     rope_theta: float | None = None

@@ -46,7 +46,7 @@ BLOCK = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TensorPlan:
     """A tensor of a GGUF file.
 
     name: in the GGUF file.
@@ -78,19 +78,19 @@ class Wanted:
         return values if self.frame is None else np.ascontiguousarray(values[:, :, self.frame])
 
 
-def list_language(shape: ModelShape) -> list[Wanted]:
+def list_language(shape: ModelShape) -> list[TensorPlan]:
     """Return the tensors of the language model."""
     text = shape.text_config
     table = (text.vocab_size, text.hidden_size)
     return [
-        Wanted("token_embd.weight", f"{LANGUAGE}embed_tokens.weight", table, is_matrix=True),
+        TensorPlan("token_embd.weight", f"{LANGUAGE}embed_tokens.weight", table, is_matrix=True),
         *(wanted for layer in range(text.num_hidden_layers) for wanted in _list_layer(text, layer)),
-        Wanted("output_norm.weight", f"{LANGUAGE}norm.weight", (text.hidden_size,)),
-        *([] if shape.is_tied else [Wanted("output.weight", HEAD, table, is_matrix=True)]),
+        TensorPlan("output_norm.weight", f"{LANGUAGE}norm.weight", (text.hidden_size,)),
+        *([] if shape.is_tied else [TensorPlan("output.weight", HEAD, table, is_matrix=True)]),
     ]
 
 
-def _list_layer(text: LanguageShape, layer: int) -> Iterator[Wanted]:
+def _list_layer(text: LanguageShape, layer: int) -> Iterator[TensorPlan]:
     hidden, inner, head = text.hidden_size, text.intermediate_size, text.head_dim
     queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
     matrices = {
@@ -106,19 +106,19 @@ def _list_layer(text: LanguageShape, layer: int) -> Iterator[Wanted]:
         size = head if part in ("self_attn.q_norm", "self_attn.k_norm") else hidden
         shape = matrices.get(part, (size,))
         source = f"{LANGUAGE}layers.{layer}.{part}.weight"
-        yield Wanted(f"blk.{layer}.{name}.weight", source, shape, is_matrix=part in matrices)
+        yield TensorPlan(f"blk.{layer}.{name}.weight", source, shape, is_matrix=part in matrices)
 
 
-def list_vision(shape: VisionShape) -> list[Wanted]:
+def list_vision(shape: VisionShape) -> list[TensorPlan]:
     """Return the tensors of the vision encoder and of the mergers."""
     width, inner, patch = shape.hidden_size, shape.intermediate_size, shape.patch_size
     wide = width * shape.spatial_merge_size**2
     kernel = (width, shape.in_channels, 2, patch, patch)
     wanted = [
-        Wanted("v.patch_embd.weight", PATCHES, kernel, frame=0),
-        Wanted("v.patch_embd.weight.1", PATCHES, kernel, frame=1),
-        Wanted("v.patch_embd.bias", f"{VISION}patch_embed.proj.bias", (width,)),
-        Wanted("v.position_embd.weight", f"{VISION}pos_embed.weight", (shape.num_position_embeddings, width)),
+        TensorPlan("v.patch_embd.weight", PATCHES, kernel, frame=0),
+        TensorPlan("v.patch_embd.weight.1", PATCHES, kernel, frame=1),
+        TensorPlan("v.patch_embd.bias", f"{VISION}patch_embed.proj.bias", (width,)),
+        TensorPlan("v.position_embd.weight", f"{VISION}pos_embed.weight", (shape.num_position_embeddings, width)),
     ]
     matrices = {
         "attn.qkv": (3 * width, width),
@@ -140,15 +140,17 @@ def list_vision(shape: VisionShape) -> list[Wanted]:
     return wanted
 
 
-def _list_linear(name: str, source: str, shape: tuple[int, ...]) -> tuple[Wanted, Wanted]:
+def _list_linear(name: str, source: str, shape: tuple[int, ...]) -> tuple[TensorPlan, TensorPlan]:
     """Return the weight and the bias of a layer, which is a norm where its weight has one dimension."""
     return (
-        Wanted(f"{name}.weight", f"{VISION}{source}.weight", shape, is_matrix=len(shape) > 1),
-        Wanted(f"{name}.bias", f"{VISION}{source}.bias", shape[:1]),
+        TensorPlan(f"{name}.weight", f"{VISION}{source}.weight", shape, is_matrix=len(shape) > 1),
+        TensorPlan(f"{name}.bias", f"{VISION}{source}.bias", shape[:1]),
     )
 
 
-def check_tensors(wanted: Sequence[Wanted], found: Mapping[str, StoredTensor], folder: Path, *, is_tied: bool) -> None:
+def check_tensors(
+    wanted: Sequence[TensorPlan], found: Mapping[str, StoredTensor], folder: Path, *, is_tied: bool
+) -> None:
     """Make sure that a checkpoint has each tensor that is wanted, in its shape, and no other.
 
     Raises:

@@ -23,7 +23,7 @@ STORED: dict[str, DtypeName] = {"F32": "float32", "F16": "float16", "BF16": "bfl
 """The dtypes that can be read, by the names that safetensors has for them."""
 
 RAW = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
-"""What numpy reads them as. It has no bfloat16, so its bits are read."""
+"""Dtype -> the one in which numpy reads it. It has no bfloat16, so its bits are read."""
 
 
 @dataclass(frozen=True, slots=True)
