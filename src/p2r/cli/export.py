@@ -15,18 +15,18 @@ from p2r.models.load import find_checkpoint
 EXPORT_EXAMPLES = """
 **Examples**
 
-- `p2r export gguf out/train/1-reasoner/checkpoint my-model`
+- `p2r export gguf runs/mine/1-reasoner my-model`
 
 - `p2r export gguf p2r-4b p2r-4b --dtype float16`
 
 - `llama-server -m my-model/my-model-BF16.gguf --mmproj my-model/mmproj-my-model-BF16.gguf -c 16384 -np 2`
-serves it, and `p2r ask photo.jpg "What does the sign say?" --model http://127.0.0.1:8080/v1#my-model` asks it.
+serves it, and `p2r ask photo.jpg "What does the sign say?" --model http://127.0.0.1:8080/v1 --family qwen3_vl` asks it.
 """
 
 
 def export(
     layout: Annotated[
-        Literal["gguf"], typer.Argument(metavar="gguf", help="The layout: that of llama.cpp, LM Studio and Ollama.")
+        Literal["gguf"], typer.Argument(metavar="gguf", help="GGUF, for llama.cpp and what is built on it.")
     ],
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="A folder, a hub id, or a name that `p2r models` lists.")
