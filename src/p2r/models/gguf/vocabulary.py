@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -119,5 +119,5 @@ def read_vocabulary(folder: Path, num_tokens: int) -> Vocabulary:
 def find_token(vocabulary: Vocabulary, settings: Mapping[str, object], name: str) -> int | None:
     """Return the id of the token that tokenizer_config.json names, such as "pad_token"; None where it names none."""
     named = settings.get(name)
-    text = named.get("content") if isinstance(named, dict) else named  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    return vocabulary.tokens.index(text) if text in vocabulary.tokens else None  # pyright: ignore[reportArgumentType]
+    text = cast("dict[str, object]", named).get("content") if isinstance(named, dict) else named
+    return vocabulary.tokens.index(text) if isinstance(text, str) and text in vocabulary.tokens else None
