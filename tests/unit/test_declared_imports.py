@@ -32,6 +32,7 @@ ROOMS = {
     "images": "heic",
     "integrations/inspect_ai.py": "inspect",
     "integrations/lmms_eval.py": "lmms-eval",
+    "models/gguf": "gguf",
     "models": "local",
     "training": "train",
 }

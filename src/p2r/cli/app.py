@@ -73,6 +73,7 @@ COMMANDS = {
     "merge": Home("runs", "merge", "", "Join the shards of a run in a new folder."),
     "check": Home("check", "check", "", "Prove that a benchmark is fit to be run."),
     "convert": Home("convert", "convert_layout", "CONVERT_EXAMPLES", "Write questions in another tool's layout."),
+    "export": Home("export", "export", "EXPORT_EXAMPLES", "Write a model in another program's files (GGUF)."),
     "models": Home("models", "models", "", "List models by short name: license, size, what they need."),
     "leakage": Home("leakage", "leakage", "LEAKAGE_EXAMPLES", "Find the images and questions that data sets share."),
 }

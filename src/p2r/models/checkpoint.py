@@ -294,6 +294,16 @@ def _read_preprocessor(folder: Path) -> Mapping[str, object]:
     return {}
 
 
+def read_chat_template(folder: Path) -> str | None:
+    """Return the template that a processor would use, and else the tokenizer's; None without one."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and isinstance(template := read_json(folder / name).get("chat_template"), str):
+            return template
+    return None
+
+
 def _read_end_tokens(folder: Path) -> tuple[int, ...]:
     if not (folder / "generation_config.json").is_file():
         return ()

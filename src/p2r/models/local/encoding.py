@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from p2r.dialogue import Prompt, Turn
 from p2r.errors import DataError, ModelError, count_nouns
-from p2r.models.checkpoint import Checkpoint, read_json
+from p2r.models.checkpoint import Checkpoint, read_chat_template
 from p2r.models.local.patches import patchify
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -62,7 +61,7 @@ class PromptEncoder:
         except Exception as error:  # the errors of tokenizer files are not documented
             raise ModelError(f"the tokenizer in {checkpoint.folder} cannot be loaded: {error}") from error
         self._tokenizer: PreTrainedTokenizerBase = tokenizer
-        self._template = _chat_template(checkpoint.folder) or tokenizer.chat_template
+        self._template = read_chat_template(checkpoint.folder) or tokenizer.chat_template
         if not isinstance(self._template, str):
             raise ModelError(
                 f"the checkpoint {checkpoint.folder} has no chat template",
@@ -169,16 +168,6 @@ def _content(turn: Turn) -> str | list[dict[str, str]]:
     if turn.role == "assistant":
         return turn.text
     return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts]
-
-
-def _chat_template(folder: Path) -> str | None:
-    """Return the template that a processor would use, from chat_template.jinja or .json; None for the tokenizer's."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if (folder / "chat_template.json").is_file():
-        template = read_json(folder / "chat_template.json").get("chat_template")
-        return template if isinstance(template, str) else None
-    return None
 
 
 @contextlib.contextmanager
