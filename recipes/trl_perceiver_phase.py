@@ -183,7 +183,10 @@ def train(recipe: Recipe) -> Path:
                 hint="make rollout.prompts_per_step a multiple of optimizer.micro_batch_groups and the processes",
             )
         ours = PerceiverPhase(recipe, phase, world)
-        num_steps = phase.count_steps(len(ours.samples))
+        if (num_rows := len(ours.samples)) < rollout.prompts_per_step:
+            what = f"{count_nouns(num_rows, 'row')} cannot fill a step of {rollout.prompts_per_step} prompts"
+            raise ConfigError(what, hint="lower rollout.prompts_per_step, or give more rows")
+        num_steps = phase.count_steps(num_rows)
         warmup = max(optimizer.warmup_steps, math.ceil(optimizer.warmup_share * num_steps))
         is_flat, is_cpu = optimizer.scheduler == "constant", choose_device(recipe.model.device).type == "cpu"
         config = GRPOConfig(

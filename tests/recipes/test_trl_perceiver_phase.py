@@ -221,6 +221,7 @@ def test_usual_settings_are_accepted(tmp_path: Path) -> None:
     [
         (["model.source=no/such-folder"], ModelError, "no/such-folder"),
         (["data.source=folder:none.jsonl"], DataError, "there is no file or folder none.jsonl"),
+        (["data.num_rows=3"], ConfigError, "3 rows cannot fill a step of 4 prompts"),
         (["optimizer.micro_batch_groups=3"], ConfigError, "4 prompts a step cannot be made in passes of 3"),
     ],
 )
