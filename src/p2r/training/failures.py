@@ -29,10 +29,11 @@ class FailureGauge:
     """The share of rollouts that failed: of those since the last check, and of the WINDOW latest ones before it.
 
     max_error_rate: 0 to 1; checked once MIN_TRIED rollouts are known.
+    then: what to do once the cause is removed, for the hint.
     """
 
-    def __init__(self, max_error_rate: float) -> None:
-        self._max_error_rate = max_error_rate
+    def __init__(self, max_error_rate: float, *, then: str = "resume with `resume=True`") -> None:
+        self._max_error_rate, self._then = max_error_rate, then
         self._latest: list[str] = []
 
     def count(self, outcomes: Iterable[str]) -> None:
@@ -75,7 +76,7 @@ class FailureGauge:
             return
         raise TooManyErrors(
             f"stopped: {num_failed} of the latest {num_tried} rollouts could not be judged, {explain_causes(causes)}",
-            hint="remove the cause and resume with `resume=True`; or raise partner.max_error_rate",
+            hint=f"remove the cause and {self._then}; or raise partner.max_error_rate",
         )
 
     def dump(self) -> list[str]:

@@ -28,7 +28,7 @@ from p2r.prompts import PromptSet
 from p2r.roles import read_perception
 from p2r.training.asking import Asking, Holding
 from p2r.training.draw import Draw, Replies
-from p2r.training.engines.base import Actor, as_completion, seed_rollouts
+from p2r.training.engines.base import Actor, Speaker, as_completion, seed_rollouts
 from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.training.failures import FailureGauge
@@ -277,7 +277,8 @@ class Roller:
             shared, groups = await waiting
             asked = [*shared]
             shared.clear()  # so that a lot's images are freed when it has been judged, before the others are
-            replies = [self._read(one, each) for one, group in zip(asked, groups, strict=True) for each in await group]
+            drawn = zip(asked, groups, strict=True)
+            replies = [read_reply(self._actor, one, each) for one, group in drawn for each in await group]
             if role == "perceiver":
                 lot.stats.frames.count(reply.perception for reply in replies)
             return await finish(lot, asked, replies)
@@ -298,14 +299,6 @@ class Roller:
         seeds = seed_rollouts(self._seed, f"{self._purpose}/{role}", step, asked.name, num_replies)
         return Wanted(asked.encoded, seeds)
 
-    def _read(self, asked: Asked, generated: Generated) -> SampledReply:
-        """A reply's boxes, or its answer, and the reward terms of its form."""
-        completion = as_completion(self._actor, asked.encoded, generated)
-        if asked.perception is not None:
-            return SampledReply(asked, generated, completion, asked.perception, form_terms(completion.text))
-        perception = read_perception(self._actor.name, completion, asked.seen_wh, self._actor.profile.frame)
-        return SampledReply(asked, generated, completion, perception, box_terms(perception))
-
     def _group(self, asked: Sequence[Asked], rollouts: Sequence[Rollout], stats: RolloutStats) -> list[Group]:
         """G rollouts per prompt; rows that did not come to a prompt are counted."""
         size, stats.num_failed_rows = self._group_size, stats.num_rows - len(asked)
@@ -313,3 +306,12 @@ class Roller:
             Group(one.sample, one.role, one.encoded, tuple(rollouts[place * size : (place + 1) * size]))
             for place, one in enumerate(asked)
         ]
+
+
+def read_reply(actor: Speaker, asked: Asked, generated: Generated) -> SampledReply:
+    """A reply's boxes, or its answer, and the reward terms of its form. actor: who gave it."""
+    completion = as_completion(actor, asked.encoded, generated)
+    if asked.perception is not None:
+        return SampledReply(asked, generated, completion, asked.perception, form_terms(completion.text))
+    perception = read_perception(actor.name, completion, asked.seen_wh, actor.profile.frame)
+    return SampledReply(asked, generated, completion, perception, box_terms(perception))

@@ -14,8 +14,8 @@ from p2r.training.engines.local.generate import Generated, Wanted, generate_grou
 from p2r.types import Completion, Usage
 
 
-class Actor(Protocol):
-    """Samples replies of the active role."""
+class Speaker(Protocol):
+    """Plays the active role, whoever samples its replies."""
 
     @property
     def name(self) -> str: ...
@@ -23,11 +23,15 @@ class Actor(Protocol):
     @property
     def profile(self) -> ModelProfile: ...
 
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+
+class Actor(Speaker, Protocol):
+    """Samples replies of the active role."""
+
     def encode(self, prompt: Prompt) -> EncodedPrompt:
         """Raises a P2RError for a prompt that the model cannot take."""
         ...
-
-    def decode(self, token_ids: Sequence[int]) -> str: ...
 
     def sample(
         self, wanted: Iterable[Wanted], decoding: Decoding, num_at_once: int, abandoned: Callable[[], bool]
@@ -62,7 +66,7 @@ class EngineActor:
         return generate_groups(self.engine, wanted, decoding, num_at_once, abandoned)
 
 
-def as_completion(actor: Actor, prompt: EncodedPrompt, generated: Generated) -> Completion:
+def as_completion(actor: Speaker, prompt: EncodedPrompt, generated: Generated) -> Completion:
     """A sampled reply in the form that traces and roles use."""
     return Completion(
         text=actor.decode(generated.token_ids),

@@ -8,7 +8,8 @@ While rollouts are drawn, every process holds the whole weights (in bfloat16 on 
 each token would take longer than the token. An update has many passes over the same weights, so it holds them whole as
 well, unless told to split them after each layer of each pass.
 
-Without torchrun there is one process, and nothing here does anything.
+A process group that exists already, such as that of Ray Train, is used in the same way. Without one, and without
+torchrun, there is one process, and nothing here does anything.
 """
 
 # torch.distributed and transformers are typed in part:
@@ -32,6 +33,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from p2r.config import OptimizerSettings
+from p2r.errors import ConfigError
 from p2r.models.local.engine import VisionLanguageModel
 
 Item = TypeVar("Item")
@@ -141,20 +143,34 @@ def share_out(sized: Sequence[tuple[int, int]], num_processes: int) -> list[int]
 
 @contextmanager
 def join_world() -> Generator[World, None, None]:
-    """The processes that torchrun started, or this one alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The processes that torchrun started, those of a process group that exists already, or this one alone.
+
+    A group that exists, such as that of Ray Train, is left to who made it.
+
+    Raises:
+        ConfigError: it cannot send anything from the CPU.
+    """
+    is_given, has_gpus = dist.is_initialized(), torch.cuda.is_available()
+    if not is_given and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return
-    local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if has_gpus:
+        local_rank %= torch.cuda.device_count()  # launchers show a process all GPUs of its machine, or its own alone
         torch.cuda.set_device(local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=torch.device("cuda", local_rank))
-    else:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+    if not is_given:
+        gpu = torch.device("cuda", local_rank) if has_gpus else None
+        dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=PATIENCE, device_id=gpu)
+    elif "cpu:" not in (backends := dist.get_backend_config()):
+        raise ConfigError(
+            f"the process group that exists has no backend for the CPU: {backends}",
+            hint='make it with the backend "cpu:gloo,cuda:nccl"; in Ray Train, TorchConfig(backend=...) names it',
+        )
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local_rank)
     finally:
-        dist.destroy_process_group()
+        if not is_given:
+            dist.destroy_process_group()
 
 
 def split_model(model: VisionLanguageModel, world: World, device: torch.device, dtype: torch.dtype) -> None:
