@@ -23,7 +23,7 @@ from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint, find_downloaded
-from p2r.models.known import SHIPPED, VLLM, expand_name, suggest_name
+from p2r.models.known import VLLM, expand_name, find_shipped, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
@@ -247,10 +247,7 @@ def find_source(spec: str) -> str:
     Raises:
         ModelError: the name means neither.
     """
-    if spec in SHIPPED:
-        from p2r.models import nano
-
-        shipped = nano.CHECKPOINT if spec == "nano" else nano.BASE_CHECKPOINT
+    if (shipped := find_shipped(spec)) is not None:
         if not shipped.is_dir():
             raise ModelError(
                 f"the {spec} model is not where it should be: {shipped}",
