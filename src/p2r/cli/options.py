@@ -41,6 +41,20 @@ JudgeSpec = Annotated[
 Wording = Annotated[
     str, typer.Option(help="Use the prompts release, paper, or those in your own folder.", rich_help_panel=MODEL)
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="State what a server's model is: a checkpoint folder, a hub id or a short name.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+PerceiverProfile = Annotated[
+    str | None,
+    typer.Option(
+        help="State it for --perceiver-model, where that is behind a server.", show_default=False, rich_help_panel=MODEL
+    ),
+]
 Family = Annotated[
     FamilyName | None,
     typer.Option(
@@ -66,6 +80,24 @@ MaxPixels = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+PerceiverMaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Let the reply that says where to look have at most this many tokens. Default: 256.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+ReasonerMaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Let the reply that answers have at most this many tokens. Default: 1024.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +113,15 @@ TimeoutS = Annotated[
 ]
 ImageTransport = Annotated[
     Transport, typer.Option(help="Send images to a server in this format.", rich_help_panel=MODEL)
+]
+
+CheckImages = Annotated[
+    bool | None,
+    typer.Option(
+        help="Fail a reply to images that a server has altered. Default: for a near server of a known family.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
 ]
 
 Modes = Annotated[

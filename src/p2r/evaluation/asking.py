@@ -37,7 +37,7 @@ class Tally:
     """A count of the samples that a run has asked so far.
 
     num_kept: answered before, by an earlier call.
-    num_tried: asked by this call; num_failed of them failed, and num_unseen have a prompt whose images a server altered.
+    num_tried: asked by this call; num_failed of them failed, and of num_unseen a server altered images.
     num_judged: answers with a verdict, kept ones included; num_correct of them are right.
     """
 

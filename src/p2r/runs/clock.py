@@ -26,8 +26,7 @@ LEAST_STEP_S, LEAST_STEP_SHARE = 1.0, 0.01
 class Session(Frozen):
     """One call of the command: when it began (UTC), how many seconds it asked, and how many samples it asked.
 
-    num_unseen: the samples with a prompt whose images a server altered. Their traces say so as well, until they are asked
-        again.
+    num_unseen: the samples of which a server altered images; their traces say so as well, until they are asked again.
     """
 
     started: str
