@@ -57,7 +57,7 @@ class P2R:
             `load_model`.
         family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
         budget: pixels of an image or crop; None for each model's own budget.
-        perceiver_max_new_tokens, reasoner_max_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
+        perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
         max_image_pixels: a larger file is refused before it is decoded.
 
     Raises:
@@ -77,8 +77,8 @@ class P2R:
         family: FamilyName | None = None,
         frame: Frame | None = None,
         budget: Budget | None = None,
-        perceiver_max_new_tokens: int | None = None,
-        reasoner_max_new_tokens: int | None = None,
+        perceiver_new_tokens: int | None = None,
+        reasoner_new_tokens: int | None = None,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
         read_mode(mode)  # before a model is loaded, which may take minutes
@@ -90,7 +90,7 @@ class P2R:
         check_stated(family, frame, model if perceiver_model is None else perceiver_model)
         check_profile(profile, model)
         check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
-        decoding = limit_replies(perceiver_max_new_tokens, reasoner_max_new_tokens)
+        decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
         looker = perceiver_model
         if isinstance(looker, str):
             looker = load_model(looker, profile=perceiver_profile, family=family, frame=frame)

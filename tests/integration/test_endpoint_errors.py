@@ -229,7 +229,7 @@ def test_new_tokens_beyond_the_context_are_told_as_that() -> None:
         error = fail(connect(server.url))
         assert len(server.chats) == 1
     assert "has no room for 16 new tokens beside the prompt (16 visual tokens)" in error.message
-    assert "`perceiver_max_new_tokens`" in error.hint and "max_pixels" not in error.hint
+    assert "`perceiver_new_tokens`" in error.hint and "max_pixels" not in error.hint
 
 
 def test_an_engine_that_has_died_is_told_and_not_retried() -> None:

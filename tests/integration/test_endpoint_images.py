@@ -7,17 +7,28 @@ import base64
 import io
 import logging
 from collections.abc import Callable, Sequence
-from typing import cast
+from pathlib import Path
+from typing import Literal, cast
 
 import pytest
 from PIL import Image
 
+from p2r.benchmarks import Benchmark, Facts
+from p2r.config import PartnerSettings
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import EndpointError, UnseenImageError
+from p2r.errors import EndpointError, TooManyErrors, UnseenImageError
+from p2r.evaluation.counts import count_troubles
+from p2r.evaluation.evaluate import evaluate
+from p2r.images.load import MemoryImage
+from p2r.models import nano
 from p2r.models.profiles import FamilyName
 from p2r.models.server.model import EndpointModel
-from p2r.types import Completion
+from p2r.models.server.token_check import ImageCheck
+from p2r.runs.clock import read_sessions
+from p2r.training.partner import open_partner
+from p2r.types import Box, Completion, Sample
 from tests.fakes.endpoint_server import Answer, Call, completion, refusal, serve
+from tests.fakes.training import BatchScript, dead
 
 SHORT = Decoding(max_new_tokens=16)
 TALL, WIDE = Image.new("RGB", (256, 288)), Image.new("RGB", (288, 256))  # 72 tokens each
@@ -67,8 +78,8 @@ def read_size(part: dict[str, object]) -> tuple[int, int]:
         return image.size
 
 
-def connect(url: str, *, check_images: bool | None = None, family: FamilyName | None = "qwen3_vl") -> EndpointModel:
-    return EndpointModel.connect(f"{url}#m", family=family, check_images=check_images, api_key="", retry_wait_s=0.001)
+def connect(url: str, *, image_check: ImageCheck = "auto", family: FamilyName | None = "qwen3_vl") -> EndpointModel:
+    return EndpointModel.connect(f"{url}#m", family=family, image_check=image_check, api_key="", retry_wait_s=0.001)
 
 
 def ask(model: EndpointModel, *images: Image.Image, text: str = TEXT) -> Completion:
@@ -137,7 +148,7 @@ def test_lost_and_resized_images_are_failures(see: Callable[[Sizes], Sizes], sai
 
 def test_who_accepts_it_gets_the_reply_with_what_can_be_guessed(caplog: pytest.LogCaptureFixture) -> None:
     with serve(counting(lambda _: [])) as server:
-        reply = ask(connect(server.url, check_images=False), TALL, WIDE, text="Where?")
+        reply = ask(connect(server.url, image_check="never"), TALL, WIDE, text="Where?")
         assert len(server.chats) == 1
     assert (reply.text, reply.altered) == ("B", "shrunk")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -147,7 +158,7 @@ def test_an_unknown_family_is_only_guessed_about_unless_asked_for() -> None:
     with serve(counting(lambda _: [])) as server:
         assert ask(connect(server.url, family=None), TALL, text="Where?").altered == "shrunk"
         assert len(server.chats) == 1
-        fail(connect(server.url, family=None, check_images=True), TALL)
+        fail(connect(server.url, family=None, image_check="always"), TALL)
 
 
 @pytest.mark.parametrize("refused", [refusal(400, "a message needs an image"), completion("B"), Answer(body="{}")])
@@ -170,3 +181,51 @@ def test_a_server_without_counts_is_not_asked_for_more() -> None:
 
 def test_the_failure_is_of_the_kind_of_other_server_faults() -> None:
     assert issubclass(UnseenImageError, EndpointError)
+
+
+def make_benchmark(count: int) -> Benchmark:
+    image, gold = MemoryImage(SMALL, name="image"), Box(x1=100, y1=100, x2=300, y2=300)
+    asked = [
+        Sample(id=str(k), image=image, question=f"What is {k}?", target="B", gold_boxes=(gold,)) for k in range(count)
+    ]
+    return Benchmark(asked, Facts("folder"))
+
+
+def test_a_run_over_the_limit_stops_and_names_the_cause(tmp_path: Path) -> None:
+    """The annotated image and the crops are neighbors, here of one size."""
+    with serve(counting(merge)) as server:
+        spec = f"{server.url}#Qwen3-VL-4B"
+        with pytest.raises(TooManyErrors) as caught:
+            evaluate(make_benchmark(60), spec, mode="oracle", out=tmp_path)
+        assert "20 of 20 answers failed, all because http://127.0.0.1" in caught.value.message
+        assert "does not see the images as they were sent" in caught.value.message
+        assert "merges neighboring images of one size: update it" in caught.value.hint
+        run = evaluate(make_benchmark(8), spec, mode="oracle", max_error_rate=1.0)
+        direct = evaluate(make_benchmark(4), spec, mode="direct")
+    assert [failure.kind for failure in run.failures] == ["UnseenImageError"] * 8
+    assert count_troubles(run)["not seen as sent"] == 8
+    assert run.accuracy is None, "failed is not wrong"
+    assert (direct.failures, direct.accuracy) == ([], 1.0)
+    assert [session.num_unseen for session in read_sessions(tmp_path / "folder" / "oracle")] == [20]
+
+
+def test_who_accepts_altered_images_gets_answers_and_a_count() -> None:
+    with serve(counting(lambda _: [])) as server:
+        run = evaluate(make_benchmark(3), f"{server.url}#Qwen3-VL-4B", mode="oracle", image_check="never")
+    assert run.accuracy == 1.0
+    assert count_troubles(run)["not seen as sent"] == 3
+
+
+@pytest.mark.parametrize(("image_check", "fails"), [("always", True), ("never", False)])
+async def test_a_trainers_partner_is_checked_unless_the_recipe_says_otherwise(
+    image_check: Literal["always", "never"], fails: bool, tmp_path: Path
+) -> None:
+    prompt = Prompt("reasoner", "", TEXT, (SMALL, SMALL), "test")
+    with serve(counting(merge), models=["frozen"]) as server:
+        settings = PartnerSettings(kind="endpoint", url=server.url, image_check=image_check)
+        async with open_partner(settings, BatchScript(dead), nano.CHECKPOINT, tmp_path) as partner:
+            if not fails:
+                assert (await partner.model.complete(prompt, SHORT)).text == "B"
+                return
+            with pytest.raises(UnseenImageError):
+                await partner.model.complete(prompt, SHORT)

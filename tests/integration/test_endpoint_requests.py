@@ -20,6 +20,7 @@ from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.server.model import EndpointModel
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.types import Completion
 from tests.fakes.endpoint_server import Answer, Call, completion, refusal, serve
@@ -32,10 +33,10 @@ def noise(width: int = 256, height: int = 288) -> Image.Image:
 
 
 def connect(
-    url: str, *, transport: Transport = "auto", concurrency: int = 16, check_images: bool | None = None
+    url: str, *, transport: Transport = "auto", concurrency: int = 16, image_check: ImageCheck = "auto"
 ) -> EndpointModel:
     return EndpointModel.connect(
-        f"{url}#Qwen3-VL-4B", transport=transport, concurrency=concurrency, check_images=check_images, api_key="",
+        f"{url}#Qwen3-VL-4B", transport=transport, concurrency=concurrency, image_check=image_check, api_key="",
         retry_wait_s=0.001,
     )  # fmt: skip
 
@@ -245,7 +246,7 @@ def test_one_model_serves_several_event_loops_and_leaves_nothing_open_in_any(cap
 
 def test_a_shrunken_image_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
     with serve(completion("fine", prompt_tokens=90)) as server:
-        model = connect(server.url, check_images=False)
+        model = connect(server.url, image_check="never")
         for _ in range(3):
             assert ask(model, noise(512, 512)).altered == "shrunk"
     told = [record for record in caplog.records if "shrinks images" in record.message]

@@ -27,19 +27,19 @@ from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
     MODEL,
     BoxFrame,
-    CheckImages,
     Device,
     Dtype,
     Family,
+    ImageChecking,
     ImageFolder,
     ImageTransport,
     MaxPixels,
     ModelSpec,
-    PerceiverMaxNewTokens,
+    PerceiverNewTokens,
     PerceiverProfile,
     PerceiverSpec,
     Profile,
-    ReasonerMaxNewTokens,
+    ReasonerNewTokens,
     TimeoutS,
     Wording,
 )
@@ -123,8 +123,8 @@ def ask(
     family: Family = None,
     frame: BoxFrame = None,
     max_pixels: MaxPixels = None,
-    perceiver_max_new_tokens: PerceiverMaxNewTokens = None,
-    reasoner_max_new_tokens: ReasonerMaxNewTokens = None,
+    perceiver_new_tokens: PerceiverNewTokens = None,
+    reasoner_new_tokens: ReasonerNewTokens = None,
     max_image_pixels: Annotated[
         int,
         typer.Option(min=1, help="Refuse larger images, which may be decompression bombs.", rich_help_panel=FILES),
@@ -152,7 +152,7 @@ def ask(
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
     transport: ImageTransport = "auto",
-    check_images: CheckImages = None,
+    image_check: ImageChecking = "auto",
 ) -> None:
     """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
@@ -179,7 +179,7 @@ def ask(
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
-            check_images=check_images,
+            image_check=image_check,
         )
 
     def make_p2r() -> P2R:
@@ -189,8 +189,8 @@ def ask(
             perceiver_model=looker,
             mode=mode,
             prompts=wording,
-            perceiver_max_new_tokens=perceiver_max_new_tokens,
-            reasoner_max_new_tokens=reasoner_max_new_tokens,
+            perceiver_new_tokens=perceiver_new_tokens,
+            reasoner_new_tokens=reasoner_new_tokens,
         )
 
     if isinstance(batch, Sample):
@@ -207,8 +207,8 @@ def ask(
         family=family,
         frame=frame,
         max_pixels=max_pixels,
-        perceiver_max_new_tokens=perceiver_max_new_tokens,
-        reasoner_max_new_tokens=reasoner_max_new_tokens,
+        perceiver_new_tokens=perceiver_new_tokens,
+        reasoner_new_tokens=reasoner_new_tokens,
         dtype=dtype,
     )
     questions = describe_inputs(inputs, has_question=is_asked)

@@ -19,14 +19,14 @@ from typer.models import OptionInfo
 _NAMED = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 _CHANGES = "changes"
 SETTINGS = {
-    "check_images": "partner.check_images",
+    "image_check": "partner.image_check",
     "frame": "model.frame",
     "images": "data.images",
     "max_pixels": "model.max_pixels",
     "num_at_once": "partner.concurrency",
     "num_samples": "data.num_rows",
     "out": "out",
-    "reasoner_max_new_tokens": "partner.max_new_tokens",
+    "reasoner_new_tokens": "partner.max_new_tokens",
     "seed": "seed",
     "skip_bad": "data.skip_bad",
     "split": "data.split",
@@ -56,8 +56,6 @@ def write_flags(text: str, flags: Mapping[str, str]) -> str:
 
     def write(found: re.Match[str]) -> str:
         name, value = found[1], found[2]
-        if name in flags and value == "False":
-            return flags[name].replace("--", "--no-", 1)
         if name in flags:
             return flags[name] if value in (None, "True") else f"{flags[name]} {_write_value(value)}"
         if _CHANGES in flags and name in SETTINGS:
@@ -74,8 +72,6 @@ def _write_value(text: str) -> str:
         value = cast(object, ast.literal_eval(text))
     except (ValueError, SyntaxError):
         return text
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, list):
         return ",".join(shlex.quote(str(item)) for item in cast("list[object]", value))
     return shlex.quote(str(value))

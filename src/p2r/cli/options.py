@@ -9,6 +9,7 @@ import typer
 
 from p2r.cli.guard import MODEL_VARIABLE
 from p2r.models.profiles import FamilyName
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.modes import MODES
 from p2r.types import Frame
@@ -80,7 +81,7 @@ MaxPixels = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-PerceiverMaxNewTokens = Annotated[
+PerceiverNewTokens = Annotated[
     int | None,
     typer.Option(
         min=1,
@@ -89,7 +90,7 @@ PerceiverMaxNewTokens = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-ReasonerMaxNewTokens = Annotated[
+ReasonerNewTokens = Annotated[
     int | None,
     typer.Option(
         min=1,
@@ -115,11 +116,11 @@ ImageTransport = Annotated[
     Transport, typer.Option(help="Send images to a server in this format.", rich_help_panel=MODEL)
 ]
 
-CheckImages = Annotated[
-    bool | None,
+ImageChecking = Annotated[
+    ImageCheck,
     typer.Option(
-        help="Fail a reply to images that a server has altered. Default: for a near server of a known family.",
-        show_default=False,
+        help="Fail a reply to images that the server altered: always, never, or from a near server of a known family "
+        "(auto).",
         rich_help_panel=MODEL,
     ),
 ]

@@ -23,6 +23,7 @@ from p2r.files import check_folder
 from p2r.loop import run_blocking
 from p2r.models.load import check_model, check_profile, check_stated, load_model
 from p2r.models.profiles import FamilyName
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.modes import Mode, read_mode
 from p2r.prompts import PromptSet, load_prompt_set
@@ -56,13 +57,13 @@ def evaluate(
     family: FamilyName | None = None,
     frame: Frame | None = None,
     max_pixels: int | None = None,
-    perceiver_max_new_tokens: int | None = None,
-    reasoner_max_new_tokens: int | None = None,
+    perceiver_new_tokens: int | None = None,
+    reasoner_new_tokens: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     timeout_s: float = 300.0,
     transport: Transport = "auto",
-    check_images: bool | None = None,
+    image_check: ImageCheck = "auto",
     cache: str | Path | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> ScoredRun:
@@ -90,8 +91,8 @@ def evaluate(
         profile, perceiver_profile: what `model` and `perceiver_model` are, where they are behind servers, as in
             `load_model`.
         family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
-        perceiver_max_new_tokens, reasoner_max_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
-        max_pixels, device, dtype, timeout_s, transport, check_images, cache: as in `load_model`; not for loaded models.
+        perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
+        max_pixels, device, dtype, timeout_s, transport, image_check, cache: as in `load_model`; not for loaded models.
         on_progress: called with the tally so far, from another thread, at the beginning and after every answer.
 
     Returns:
@@ -135,13 +136,13 @@ def evaluate(
         family=family,
         frame=frame,
         max_pixels=max_pixels,
-        perceiver_max_new_tokens=perceiver_max_new_tokens,
-        reasoner_max_new_tokens=reasoner_max_new_tokens,
+        perceiver_new_tokens=perceiver_new_tokens,
+        reasoner_new_tokens=reasoner_new_tokens,
         device=device,
         dtype=dtype,
         timeout_s=timeout_s,
         transport=transport,
-        check_images=check_images,
+        image_check=image_check,
         cache=cache,
         on_progress=report,
     )
@@ -173,13 +174,13 @@ def evaluate_all(
     family: FamilyName | None = None,
     frame: Frame | None = None,
     max_pixels: int | None = None,
-    perceiver_max_new_tokens: int | None = None,
-    reasoner_max_new_tokens: int | None = None,
+    perceiver_new_tokens: int | None = None,
+    reasoner_new_tokens: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     timeout_s: float = 300.0,
     transport: Transport = "auto",
-    check_images: bool | None = None,
+    image_check: ImageCheck = "auto",
     cache: str | Path | None = None,
     on_loaded: Callable[[Benchmark], None] | None = None,
     on_progress: Callable[[Prepared, Tally], None] | None = None,
@@ -224,7 +225,7 @@ def evaluate_all(
     check_stated(family, frame, model if perceiver_model is None else perceiver_model)
     check_profile(profile, model)
     check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
-    decoding = limit_replies(perceiver_max_new_tokens, reasoner_max_new_tokens)
+    decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
     if out is not None:
         check_folder(Path(out).expanduser())
     loaded = load_all(benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit)
@@ -245,7 +246,7 @@ def evaluate_all(
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
-            check_images=check_images,
+            image_check=image_check,
             concurrency=num_at_once,
             cache=None if cache is None else Path(cache),
         )

@@ -122,12 +122,12 @@ def prepare(
         family=loading_of(writer).family,
         frame=writer.profile.stated_frame,
         max_pixels=loading.max_pixels,
-        perceiver_max_new_tokens=(
+        perceiver_new_tokens=(
             _find_limit(decoding.perceiver, DEFAULT_DECODING.perceiver)
             if isinstance(roles.perceiver, ModelPerceiver)
             else None
         ),
-        reasoner_max_new_tokens=_find_limit(decoding.reasoner, DEFAULT_DECODING.reasoner),
+        reasoner_new_tokens=_find_limit(decoding.reasoner, DEFAULT_DECODING.reasoner),
         dtype=loading.dtype,
         limit=limit,
         seed=seed,

@@ -26,6 +26,7 @@ from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint, find_dow
 from p2r.models.known import VLLM, expand_name, find_shipped, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.types import Frame, Frozen
 
@@ -55,7 +56,7 @@ def load_model(
     api_key: str | None = None,
     transport: Transport = "auto",
     profile: str | None = None,
-    check_images: bool | None = None,
+    image_check: ImageCheck = "auto",
     cache: Path | None = None,
 ) -> Model:
     """Load or connect to the model that `spec` names. `loading_of` tells later how that was done.
@@ -65,7 +66,7 @@ def load_model(
         device, dtype, batch_size: for a local model; chosen to fit the machine when None. vLLM takes only the dtype.
         concurrency, timeout_s, api_key, transport: for a server: most requests at a time, longest wait for a reply,
             the key (OPENAI_API_KEY when None), and how images are sent (lossless unless "jpeg" is asked for).
-        profile, check_images: for a server, too: the model that it serves, where neither it nor the name tells, and
+        profile, image_check: for a server, too: the model that it serves, where neither it nor the name tells, and
             whether a reply to images that it has altered is a failure; see `EndpointModel.connect`.
         family: the model's family, where its name does not tell ("qwen3_vl", "qwen2_5_vl"). A checkpoint's config.json
             knows better.
@@ -87,7 +88,7 @@ def load_model(
     check_profile(profile, spec)
     model = _load(
         spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, profile,
-        check_images, cache,
+        image_check, cache,
     )  # fmt: skip
     _LOADINGS[model] = Loading(
         spec=mask_secrets(spec), profile=profile, family=family, max_pixels=max_pixels, dtype=dtype
@@ -125,7 +126,7 @@ def check_profile(profile: object, model: object, argument: str = "profile") -> 
     if not isinstance(profile, str):
         raise ConfigError(
             f"`{argument}` is {excerpt(profile)}, not the name of a model",
-            hint=f'give one, such as `{argument}="p2r-4b"`',
+            hint='give one, such as `profile="p2r-4b"`',
         )
     if not isinstance(model, str) or not expand_name(model).lower().startswith(SERVERS):
         name = model if isinstance(model, str) else getattr(model, "name", "no model")
@@ -170,7 +171,7 @@ def _load(
     api_key: str | None,
     transport: Transport,
     profile: str | None,
-    check_images: bool | None,
+    image_check: ImageCheck,
     cache: Path | None,
 ) -> Model:
     for value, name in ((batch_size, "batch_size"), (concurrency, "concurrency"), (timeout_s, "timeout_s")):
@@ -190,7 +191,7 @@ def _load(
             timeout_s=timeout_s,
             api_key=api_key,
             transport=transport,
-            check_images=check_images,
+            image_check=image_check,
         )
         kind = "jpeg" if transport == "jpeg" else "lossless"
         return _keep_replies(server, lambda: f"{server.url}#{server.name} {kind}", replies)

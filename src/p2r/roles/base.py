@@ -55,7 +55,7 @@ def _limit(usual: Decoding, given: object, role: str) -> Decoding:
         return usual
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ConfigError(
-            f"`{role}_max_new_tokens` is {excerpt(given)}, not a number of tokens", hint="give 1 or more, or None"
+            f"`{role}_new_tokens` is {excerpt(given)}, not a number of tokens", hint="give 1 or more, or None"
         )
     return usual.model_copy(update={"max_new_tokens": given})
 

@@ -51,8 +51,8 @@ class BatchSettings(Frozen):
     family: FamilyName | None = None
     frame: Frame | None = None
     max_pixels: int | None
-    perceiver_max_new_tokens: int | None = None
-    reasoner_max_new_tokens: int | None = None
+    perceiver_new_tokens: int | None = None
+    reasoner_new_tokens: int | None = None
     dtype: str | None
 
 

@@ -28,8 +28,8 @@ ORDER = (
     ),
     *(
         "max_pixels",
-        "perceiver_max_new_tokens",
-        "reasoner_max_new_tokens",
+        "perceiver_new_tokens",
+        "reasoner_new_tokens",
         "dtype",
         "limit",
         "seed",
@@ -48,7 +48,7 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
         frozenset(
             {"mode", "model", "perceiver_model", "prompts", "prompt_fingerprint", "family", "frame", "max_pixels"}
             | {"dtype", "seed", "share_perception", "profile", "perceiver_profile"}
-            | {"perceiver_max_new_tokens", "reasoner_max_new_tokens"}
+            | {"perceiver_new_tokens", "reasoner_new_tokens"}
         ),
     ),
     "weights": ("the weights of the frozen role are others", frozenset()),

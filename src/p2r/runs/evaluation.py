@@ -37,7 +37,7 @@ class RunSettings(Frozen):
     profile, perceiver_profile: what the models behind servers are, as far as it was stated.
     family, frame: of the model that writes boxes, as far as they were stated.
     max_pixels: most pixels of an image or crop; None for each model's own.
-    perceiver_max_new_tokens, reasoner_max_new_tokens: most tokens of a reply of each role; None for the usual ones.
+    perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for the usual ones.
     limit: at most this many samples were drawn by `seed`.
     shard: "i/n" for a part of the samples; the parts joined by "+" in a merged run that lacks some.
     share_perception: which samples share one look; None where that changes nothing.
@@ -60,8 +60,8 @@ class RunSettings(Frozen):
     family: FamilyName | None = None
     frame: Frame | None = None
     max_pixels: int | None = None
-    perceiver_max_new_tokens: int | None = None
-    reasoner_max_new_tokens: int | None = None
+    perceiver_new_tokens: int | None = None
+    reasoner_new_tokens: int | None = None
     dtype: str | None = None
     limit: int | None = None
     seed: int = 0

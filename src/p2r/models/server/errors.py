@@ -210,15 +210,19 @@ def message_in(body: object) -> str:
 
 
 def _fill(sentence: str, asked: RequestFacts) -> str:
-    is_judge = asked.role == "judge"
     return sentence.format(
         url=asked.url,
         model=asked.model,
         num_images=asked.num_images,
         num_visual_tokens=asked.num_visual_tokens,
         max_new_tokens=asked.max_new_tokens,
-        limit="the judge's limit of new tokens" if is_judge else f"`{asked.role}_max_new_tokens`",
+        limit=name_limit(asked),
     )
+
+
+def name_limit(asked: RequestFacts) -> str:
+    """Name the user's limit of new tokens for this request, to be quoted in a hint."""
+    return "the judge's limit of new tokens" if asked.role == "judge" else f"`{asked.role}_new_tokens`"
 
 
 def quote(message: str, asked: RequestFacts) -> str:

@@ -32,7 +32,7 @@ from p2r.models.server.line import Line, Lines
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, find_root, model_names, read_address
 from p2r.models.server.profile import served_profile
 from p2r.models.server.reply import ServerReply, read_prompt_tokens, read_reply
-from p2r.models.server.token_check import TokenCheck, explain_alteration
+from p2r.models.server.token_check import ImageCheck, TokenCheck, explain_alteration, read_image_check
 from p2r.models.server.transport import Transport, choose_transport, image_urls, is_near
 from p2r.types import Alteration, Completion, Frame, Usage
 
@@ -60,7 +60,7 @@ class EndpointModel:
         concurrency: int = 16,
         timeout_s: float = 300.0,
         transport: Transport = "auto",
-        check_images: bool | None = None,
+        image_check: ImageCheck = "auto",
         retry_wait_s: float = 0.5,
     ) -> None:
         self.url, self.name, self.profile = mask_secrets(url), name, profile
@@ -74,8 +74,8 @@ class EndpointModel:
         self._speaks_http = False
         self._told: set[str] = set()
         self._token_check = TokenCheck(self.url)
-        is_known = profile.family in FAMILIES
-        self._counts_texts = is_near(url) and is_known if check_images is None else check_images
+        is_sure = is_near(url) and profile.family in FAMILIES
+        self._counts_texts = read_image_check(image_check) == "always" or (image_check == "auto" and is_sure)
         self._lines = Lines(url, api_key, concurrency=concurrency, timeout_s=timeout_s)
 
     @classmethod
@@ -91,7 +91,7 @@ class EndpointModel:
         timeout_s: float = 300.0,
         api_key: str | None = None,
         transport: Transport = "auto",
-        check_images: bool | None = None,
+        image_check: ImageCheck = "auto",
         retry_wait_s: float = 0.5,
     ) -> EndpointModel:
         """Connect to a server's model: "http://localhost:8000/v1#model".
@@ -109,8 +109,8 @@ class EndpointModel:
             timeout_s: longest wait for a reply.
             api_key: OPENAI_API_KEY when None.
             transport: how images are sent; see `transport.Transport`.
-            check_images: fail a reply to images that the server has altered (it is asked once for each text without
-                images). None does so for a near server of a known family. Elsewhere a finding is only recorded.
+            image_check: "always" fails a reply to images that the server has altered (it is asked once for each text
+                without images); "auto" does so for a near server of a known family. Else findings are only recorded.
             retry_wait_s: wait before the first retry, doubled for each further one.
 
         Raises:
@@ -130,7 +130,7 @@ class EndpointModel:
             concurrency=concurrency,
             timeout_s=timeout_s,
             transport=transport,
-            check_images=check_images,
+            image_check=image_check,
             retry_wait_s=retry_wait_s,
         )
 
@@ -160,7 +160,7 @@ class EndpointModel:
             started = time.perf_counter()
             reply, reworded = await self._ask(line.client, prompt, decoding, asked)
             seconds = time.perf_counter() - started
-            altered = await self._check_images(line, prompt, text, tokens, reply.prompt_tokens)
+            altered = await self._compare_images(line, prompt, text, tokens, reply.prompt_tokens)
         return Completion(
             text=reply.text,
             finish_reason=reply.finish_reason,
@@ -174,7 +174,7 @@ class EndpointModel:
             altered=altered,
         )
 
-    async def _check_images(
+    async def _compare_images(
         self, line: Line, prompt: Prompt, text: str, tokens: tuple[int, ...], prompt_tokens: int | None
     ) -> Alteration:
         """Compare the tokens that the server counts with those that were sent.

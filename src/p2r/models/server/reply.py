@@ -12,7 +12,7 @@ from typing import Literal, cast
 from pydantic import BaseModel, ValidationError
 
 from p2r.errors import EndpointError
-from p2r.models.server.errors import RequestFacts, explain_message, message_in, quote
+from p2r.models.server.errors import RequestFacts, explain_message, message_in, name_limit, quote
 
 _STOPPED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call"})
 """Reasons of a reply that the model ended. A tool's reason counts here when there is text and no call."""
@@ -116,7 +116,7 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
         if finish == "length":
             raise EndpointError(
                 f"{asked.url} cut the reply off before its first word",
-                hint=f"raise the server's context, or `{asked.role}_max_new_tokens`",
+                hint=f"raise the server's context, or {name_limit(asked)}",
             )
         raise EndpointError(
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"

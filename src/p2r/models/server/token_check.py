@@ -12,11 +12,12 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Literal, get_args
 
 from PIL import Image
 
 from p2r.dialogue import Prompt, Turn
-from p2r.errors import UnseenImageError, count_nouns
+from p2r.errors import ConfigError, UnseenImageError, count_nouns, excerpt
 from p2r.types import Alteration
 
 FRAME_CHARS = 60
@@ -30,11 +31,22 @@ MOST_FRAME_TOKENS = 8
 MOST_TEXTS = 10_000
 """Texts whose tokens are remembered."""
 
+ImageCheck = Literal["auto", "always", "never"]
+"""When a reply to images that a server has altered is a failure. `auto`: where it is near and of a known family."""
+
 logger = logging.getLogger(__name__)
 
 
+def read_image_check(given: object) -> ImageCheck:
+    """Return an image check. Raises ConfigError when there is none of that name."""
+    names: dict[object, ImageCheck] = {name: name for name in get_args(ImageCheck)}
+    if given not in names:
+        raise ConfigError(f"`image_check` is {excerpt(given)}", hint=f"it is one of {', '.join(get_args(ImageCheck))}")
+    return names[given]
+
+
 class TokenCheck:
-    """Compares the tokens that one server reports with those that were sent. Each kind of finding is logged once."""
+    """Compares the tokens that one server reports with those that were sent. Each kind of guess is logged once."""
 
     def __init__(self, server: str) -> None:
         self._server = server
@@ -63,7 +75,10 @@ class TokenCheck:
             return ""
         num_visual, num_chars = sum(visual_tokens), len(text) + FRAME_CHARS
         num_text = prompt_tokens - num_visual
-        if num_text < (num_chars / MOST_CHARS_PER_TOKEN if text_tokens is None else text_tokens):
+        if text_tokens is not None:
+            most = text_tokens + MOST_FRAME_TOKENS * len(visual_tokens)
+            return "shrunk" if num_text < text_tokens else "enlarged" if num_text > most else ""
+        if num_text < num_chars / MOST_CHARS_PER_TOKEN:
             self._tell(
                 "shrunk",
                 f"{self._server} counts {prompt_tokens} tokens for a prompt whose images alone have {num_visual}: it "
@@ -73,8 +88,6 @@ class TokenCheck:
         most = len(text.encode()) + FRAME_CHARS
         if self._least_per_char is not None:
             most = min(most, SLACK * self._least_per_char * num_chars + SLACK_TOKENS)
-        if text_tokens is not None:
-            most = text_tokens + MOST_FRAME_TOKENS * len(visual_tokens)
         if num_text > most:
             self._tell(
                 "enlarged",
@@ -147,5 +160,5 @@ def explain_alteration(
         advice = "set `max_pixels` to what it allows, or raise its limit"
     return UnseenImageError(
         f"{server} does not see the images as they were sent: {did}",
-        hint=f"it counts {num_seen} image tokens where {num_sent} were sent; {advice}; `check_images=False` accepts it",
+        hint=f"it counts {num_seen} image tokens, {num_sent} were sent; {advice}; `image_check='never'` accepts it",
     )

@@ -349,7 +349,7 @@ def test_what_has_no_room_is_told_with_the_limit_to_lower(role: Role) -> None:
     assert error.message.startswith(
         "the context of 'm' at http://host/v1 has no room for 2049 new tokens beside the prompt (100 visual tokens)"
     )
-    assert error.hint == f"lower `{role}_max_new_tokens`, or raise the server's context (vLLM: --max-model-len)"
+    assert error.hint == f"lower `{role}_new_tokens`, or raise the server's context (vLLM: --max-model-len)"
 
 
 def test_a_judge_has_a_limit_of_its_own() -> None:
