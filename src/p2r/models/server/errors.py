@@ -45,7 +45,7 @@ _SHARES = re.compile(
     r"|your request has (?P<prompt_3>\d+) input tokens)",
     re.IGNORECASE | re.DOTALL,
 )
-"""How vLLM and OpenAI say that a prompt and its reply are too long together."""
+"""A prompt and its reply are too long together, as vLLM and OpenAI say it."""
 _TOO_LARGE = re.compile(
     r"max_(?:completion_)?tokens\W+is too large: (?P<asked>\d+)\..{0,40}maximum context length is (?P<context>\d+)"
 )

@@ -25,10 +25,10 @@ import stamina
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
 from p2r.errors import DataError, EndpointError, mask_secrets
 from p2r.models.profiles import FAMILIES, FamilyName
+from p2r.models.server.connections import Connection, Connections
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.faults import HUNG_UP, NEEDS_TLS, find_fault, needs_tls
-from p2r.models.server.line import Line, Lines
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, find_root, model_names, read_address
 from p2r.models.server.profile import served_profile
 from p2r.models.server.reply import ServerReply, read_prompt_tokens, read_reply
@@ -39,7 +39,7 @@ from p2r.types import Alteration, Completion, Frame, Usage
 ATTEMPTS = 4
 LONGEST_WAIT_S = 8.0
 PLACEHOLDER = "<|image_pad|>"
-"""What a chat template puts in the place of an image, in Qwen's families."""
+"""It stands for an image in the chat templates of Qwen's families."""
 ONE_TOKEN = Decoding(max_new_tokens=1)
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class EndpointModel:
         self._token_check = TokenCheck(self.url)
         is_sure = is_near(url) and profile.family in FAMILIES
         self._counts_texts = read_image_check(image_check) == "always" or (image_check == "auto" and is_sure)
-        self._lines = Lines(url, api_key, concurrency=concurrency, timeout_s=timeout_s)
+        self._connections = Connections(url, api_key, concurrency=concurrency, timeout_s=timeout_s)
 
     @classmethod
     def connect(
@@ -155,12 +155,12 @@ class EndpointModel:
         tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
         facts = self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key
         asked = RequestFacts(*facts, prompt.role, decoding.max_new_tokens)
-        line = await self._lines.get()
-        async with line.slots:
+        connection = await self._connections.get()
+        async with connection.slots:
             started = time.perf_counter()
-            reply, reworded = await self._ask(line.client, prompt, decoding, asked)
+            reply, reworded = await self._ask(connection.client, prompt, decoding, asked)
             seconds = time.perf_counter() - started
-            altered = await self._compare_images(line, prompt, text, tokens, reply.prompt_tokens)
+            altered = await self._compare_images(connection, prompt, text, tokens, reply.prompt_tokens)
         return Completion(
             text=reply.text,
             finish_reason=reply.finish_reason,
@@ -175,7 +175,7 @@ class EndpointModel:
         )
 
     async def _compare_images(
-        self, line: Line, prompt: Prompt, text: str, tokens: tuple[int, ...], prompt_tokens: int | None
+        self, connection: Connection, prompt: Prompt, text: str, tokens: tuple[int, ...], prompt_tokens: int | None
     ) -> Alteration:
         """Compare the tokens that the server counts with those that were sent.
 
@@ -184,7 +184,7 @@ class EndpointModel:
         """
         count: int | None = None
         if self._counts_texts and tokens and prompt_tokens:
-            count = await line.text_counts.find(prompt, partial(self._count_tokens, line.client))
+            count = await connection.text_counts.find(prompt, partial(self._count_tokens, connection.client))
         altered = self._token_check.compare(text, tokens, prompt_tokens, count)
         if altered and count is not None and prompt_tokens is not None:
             raise explain_alteration(

@@ -177,7 +177,7 @@ def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> 
     probs = {token.token: math.exp(token.logprob) for token in listed}
     if not any(word in probs for word in words):
         raise EndpointError(
-            f"neither {' nor '.join(words)} is among the {len(listed)} likeliest first words that {asked.url} lists",
+            f"neither {' nor '.join(words)} is among the likeliest first words that {asked.url} lists ({len(listed)})",
             hint="use a model that answers yes-no questions; a local model states the probability of any word",
         )
     return tuple(probs.get(word, 0.0) for word in words)

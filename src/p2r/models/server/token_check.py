@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_image_check(given: object) -> ImageCheck:
-    """Return an image check. Raises ConfigError when there is none of that name."""
+    """Return an image check. Raises ConfigError when there is no such check."""
     names: dict[object, ImageCheck] = {name: name for name in get_args(ImageCheck)}
     if given not in names:
         raise ConfigError(f"`image_check` is {excerpt(given)}", hint=f"it is one of {', '.join(get_args(ImageCheck))}")
@@ -160,5 +160,6 @@ def explain_alteration(
         advice = "set `max_pixels` to what it allows, or raise its limit"
     return UnseenImageError(
         f"{server} does not see the images as they were sent: {did}",
-        hint=f"it counts {num_seen} image tokens, {num_sent} were sent; {advice}; `image_check='never'` accepts it",
+        hint=f"it counts {count_nouns(num_seen, 'image token')}, {num_sent} were sent; {advice}; "
+        "`image_check='never'` accepts it",
     )

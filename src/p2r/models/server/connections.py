@@ -13,7 +13,7 @@ from p2r.models.server.token_check import TextCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Connection:
     """A client, its free slots, and what the server has counted, for one event loop."""
 
     client: openai.AsyncOpenAI
@@ -21,7 +21,7 @@ class Line:
     text_counts: TextCounts = field(default_factory=TextCounts)
 
 
-class Lines:
+class Connections:
     """The clients of one server.
 
     Args:
@@ -32,23 +32,23 @@ class Lines:
     def __init__(self, url: str, api_key: str, *, concurrency: int, timeout_s: float) -> None:
         self._url, self._api_key = url, api_key
         self._concurrency, self._timeout_s = concurrency, timeout_s
-        self._lines: dict[asyncio.AbstractEventLoop, tuple[Line, AsyncGenerator[Line, None]]] = {}
+        self._open: dict[asyncio.AbstractEventLoop, tuple[Connection, AsyncGenerator[Connection, None]]] = {}
 
-    async def get(self) -> Line:
-        """Return the line of the running event loop."""
+    async def get(self) -> Connection:
+        """Return the connection of the running event loop."""
         loop = asyncio.get_running_loop()
-        if loop not in self._lines:
+        if loop not in self._open:
             held = self._hold(loop)
-            self._lines[loop] = await anext(held), held
-        return self._lines[loop][0]
+            self._open[loop] = await anext(held), held
+        return self._open[loop][0]
 
-    async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Line, None]:
-        """Yield a line that is closed with its loop: `asyncio.run` ends open generators before it closes the loop."""
+    async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Connection, None]:
+        """Yield what is closed with its loop: `asyncio.run` ends open generators before it closes the loop."""
         timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
         async with openai.AsyncOpenAI(
             base_url=self._url, api_key=self._api_key or "none", max_retries=0, timeout=timeout
         ) as client:
             try:
-                yield Line(client, asyncio.Semaphore(self._concurrency))
+                yield Connection(client, asyncio.Semaphore(self._concurrency))
             finally:
-                del self._lines[loop]
+                del self._open[loop]
