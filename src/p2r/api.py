@@ -31,12 +31,12 @@ from p2r.judges import judge_for
 from p2r.judges.number import check_target
 from p2r.loop import blocking_loop, run_blocking, take
 from p2r.models.known import is_shipped
-from p2r.models.load import check_model, check_stated, load_model, loading_of
+from p2r.models.load import check_model, check_profile, check_stated, load_model, loading_of
 from p2r.models.profiles import FamilyName
 from p2r.modes import AskMode, make_roles, read_mode
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet, check_encoding, check_question, load_prompt_set
-from p2r.roles import hash_roles
+from p2r.roles import hash_roles, limit_replies
 from p2r.types import AnswerForm, Failure, Frame, ImageSource, Sample, Trace
 from p2r.walks import check_sample, walk_all
 
@@ -53,8 +53,11 @@ class P2R:
         mode: "p2r" looks twice; "direct" and "thinking" look once and answer at once or step by step; "tools" is a
             chat in which the model zooms in; "zoom" is a search over parts of the image.
         prompts: a shipped prompt set ("release", "paper"), the folder of your own set, or a loaded set.
+        profile, perceiver_profile: what `model` and `perceiver_model` are, where they are behind servers, as in
+            `load_model`.
         family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
         budget: pixels of an image or crop; None for each model's own budget.
+        perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
         max_image_pixels: a larger file is refused before it is decoded.
 
     Raises:
@@ -69,9 +72,13 @@ class P2R:
         perceiver_model: str | Model | None = None,
         mode: AskMode = "p2r",
         prompts: str | Path | PromptSet = "release",
+        profile: str | None = None,
+        perceiver_profile: str | None = None,
         family: FamilyName | None = None,
         frame: Frame | None = None,
         budget: Budget | None = None,
+        perceiver_new_tokens: int | None = None,
+        reasoner_new_tokens: int | None = None,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
     ) -> None:
         read_mode(mode)  # before a model is loaded, which may take minutes
@@ -81,13 +88,18 @@ class P2R:
         wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
         self.max_image_pixels = max_image_pixels
         check_stated(family, frame, model if perceiver_model is None else perceiver_model)
+        check_profile(profile, model)
+        check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
+        decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
         looker = perceiver_model
         if isinstance(looker, str):
-            looker = load_model(looker, family=family, frame=frame)
+            looker = load_model(looker, profile=perceiver_profile, family=family, frame=frame)
             family = frame = None
-        answerer = load_model(model, family=family, frame=frame) if isinstance(model, str) else model
+        answerer = load_model(model, profile=profile, family=family, frame=frame) if isinstance(model, str) else model
         self.budget = budget or answerer.profile.budget
-        self.perceiver, self.reasoner = make_roles(mode, answerer, wording, perceiver_model=looker, budget=budget)
+        self.perceiver, self.reasoner = make_roles(
+            mode, answerer, wording, perceiver_model=looker, budget=budget, decoding=decoding
+        )
         self._wording, self._models = wording, (answerer, looker)
         self._last_image: ImageSource | None = None
         if "IPython" in sys.modules:  # only notebooks need the report room, which loads slowly

@@ -64,6 +64,10 @@ class EndpointError(ModelError):
     """A server did not give a usable reply (unreachable, refused, malformed, cut off)."""
 
 
+class UnseenImageError(EndpointError):
+    """A server saw other images than were sent: it merged, shrank, enlarged or left out some."""
+
+
 class ToolError(P2RError):
     """A model's call of a tool is not usable. The model is told so and continues."""
 

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from p2r.choices import reorder_options, shuffle_order
-from p2r.dialogue import Budget, Model
+from p2r.dialogue import Budget, Decoding, Model
 from p2r.errors import ConfigError, excerpt
 from p2r.prompts import PromptSet
 from p2r.roles import (
+    DEFAULT_DECODING,
+    DecodingPreset,
     EvidenceReasoner,
     ModelPerceiver,
     NoPerceiver,
@@ -97,6 +99,7 @@ def make_roles(
     *,
     perceiver_model: Model | None = None,
     budget: Budget | None = None,
+    decoding: DecodingPreset = DEFAULT_DECODING,
     seed: int = 0,
 ) -> Roles:
     """Make the perceiver and the reasoner of a mode.
@@ -104,6 +107,7 @@ def make_roles(
     Args:
         perceiver_model: perceives in place of `model`.
         budget: pixels for both roles; None for each model's own budget.
+        decoding: how each role's replies are drawn. A search asks its own questions, each with its own limit.
         seed: for random boxes.
 
     Raises:
@@ -111,8 +115,8 @@ def make_roles(
     """
     mode = read_mode(mode)
     return Roles(
-        _make_perceiver(mode, perceiver_model or model, prompts, budget, seed),
-        _make_reasoner(mode, model, prompts, budget),
+        _make_perceiver(mode, perceiver_model or model, prompts, budget, decoding.perceiver, seed),
+        _make_reasoner(mode, model, prompts, budget, decoding.reasoner),
     )
 
 
@@ -140,10 +144,12 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
     ]
 
 
-def _make_perceiver(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, seed: int) -> Perceiver:
+def _make_perceiver(
+    mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, decoding: Decoding, seed: int
+) -> Perceiver:
     match mode:
         case "p2r" | "annotate-only" | "crop-only" | "shuffled":
-            return ModelPerceiver(model, prompts, budget=budget)
+            return ModelPerceiver(model, prompts, decoding, budget)
         case "zoom":
             return ZoomPerceiver(model, prompts, budget=budget)
         case "oracle":
@@ -154,17 +160,17 @@ def _make_perceiver(mode: Mode, model: Model, prompts: PromptSet, budget: Budget
             return NoPerceiver()
 
 
-def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None) -> Reasoner:
+def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, decoding: Decoding) -> Reasoner:
     match mode:
         case "direct" | "thinking":
-            return PlainReasoner(model, prompts, style=mode, budget=budget)
+            return PlainReasoner(model, prompts, mode, decoding, budget)
         case "tools":
-            return ToolReasoner(model, prompts, budget=budget)
+            return ToolReasoner(model, prompts, decoding, budget)
         case "blind":
-            return BlindReasoner(model, prompts)
+            return BlindReasoner(model, prompts, decoding)
         case "annotate-only":
-            return PartialReasoner(EvidenceReasoner(model, prompts, budget=budget), "annotated")
+            return PartialReasoner(EvidenceReasoner(model, prompts, decoding, budget), "annotated")
         case "crop-only":
-            return PartialReasoner(EvidenceReasoner(model, prompts, budget=budget), "crops")
+            return PartialReasoner(EvidenceReasoner(model, prompts, decoding, budget), "crops")
         case "p2r" | "zoom" | "oracle" | "random" | "none" | "shuffled":
-            return EvidenceReasoner(model, prompts, budget=budget)
+            return EvidenceReasoner(model, prompts, decoding, budget)

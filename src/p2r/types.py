@@ -19,6 +19,7 @@ AnswerForm = Literal["choice", "number", "free_form"]
 FinishReason = Literal["stop", "length"]
 Frame = Literal["per_mille", "pixels", "unit"]
 Stage = Literal["image", "perceive", "gather", "reason", "judge"]
+Alteration = Literal["", "shrunk", "enlarged"]
 ParseStep = Literal["strict", "repaired", "salvaged", "none"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -147,6 +148,8 @@ class Completion(Frozen):
     earlier: the calls that led to this one, in order.
     reworded: the settings that a server does not take, and that were therefore left to it or said otherwise, such as
         "temperature".
+    altered: "shrunk" or "enlarged" where a server's count of tokens says that it saw smaller or larger images than were
+        sent, or fewer; "" where the count agrees, or is not known. Where that is sure, there is no reply but a failure.
     reused: "" when the model was asked for this reply; "cache" when it comes from the cache, "shared" when the model
         was asked on behalf of another sample of the run. Usage and seconds are then those of the original call.
     """
@@ -160,6 +163,7 @@ class Completion(Frozen):
     first_probs: tuple[float, ...] = ()
     tool_use: ToolUse | None = None
     reworded: tuple[str, ...] = ()
+    altered: Alteration = ""
     earlier: tuple[Completion, ...] = ()
 
     @property

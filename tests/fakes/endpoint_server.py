@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,10 +33,14 @@ class Call:
 
 @dataclass
 class ChatServer:
-    """answers: to the chat calls, in turn, the last one for ever after; a function of the call may stand for one."""
+    """answers: to the chat calls, in turn, the last one for ever after; a function of the call may stand for one.
+
+    roots: what the models are, by name, as vLLM says it.
+    """
 
     answers: list[Answer | Callable[[Call], Answer]]
     models: list[str] | None = None
+    roots: Mapping[str, str] = field(default_factory=dict[str, str])
     calls: list[Call] = field(default_factory=list)
     url: str = ""
 
@@ -46,7 +50,9 @@ class ChatServer:
 
     def answer(self, call: Call) -> Answer:
         if call.path == "/v1/models" and self.models is not None:
-            return Answer(body=json.dumps({"data": [{"id": name, "object": "model"} for name in self.models]}))
+            roots = {name: {"root": root} for name, root in self.roots.items()}
+            entries = [{"id": name, "object": "model", **roots.get(name, {})} for name in self.models]
+            return Answer(body=json.dumps({"data": entries}))
         if call.path != "/v1/chat/completions":
             return Answer(404, '{"detail": "Not Found"}')
         given = self.answers[min(len(self.chats), len(self.answers)) - 1]
@@ -79,8 +85,12 @@ def refusal(status: int, message: str, *, code: str | None = None) -> Answer:
 
 
 @contextlib.contextmanager
-def serve(*answers: Answer | Callable[[Call], Answer], models: list[str] | None = None) -> Iterator[ChatServer]:
-    server = ChatServer(list(answers), models)
+def serve(
+    *answers: Answer | Callable[[Call], Answer],
+    models: list[str] | None = None,
+    roots: Mapping[str, str] | None = None,
+) -> Iterator[ChatServer]:
+    server = ChatServer(list(answers), [*roots] if roots else models, roots or {})
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import ConfigError, EndpointError
+from p2r.errors import ConfigError, DataError, EndpointError
 from p2r.models.load import load_model
 from p2r.models.server.model import ATTEMPTS, EndpointModel
 from p2r.types import Completion
@@ -210,7 +210,6 @@ def test_too_many_images_are_told(message: str) -> None:
     [
         (400, "This model's maximum context length is 8192 tokens. However, you requested 254457 tokens."),
         (400, "The decoder prompt (length 10127) is longer than the maximum model length of 8192."),
-        (400, "'max_tokens' or 'max_completion_tokens' is too large: 1024. This model's maximum context length is 999"),
         (400, "the request exceeds the available context size, try increasing it"),
         (500, "input is larger than the max context size. skipped"),
     ],
@@ -221,6 +220,34 @@ def test_a_context_too_long_is_told_and_not_retried(status: int, message: str) -
         assert len(server.chats) == 1
     assert "the prompt (16 visual tokens) does not fit" in error.message
     assert "max_pixels" in error.hint
+
+
+def test_new_tokens_beyond_the_context_are_told_as_that() -> None:
+    """vLLM refuses 2,049 new tokens of 2,048, however short the prompt is."""
+    message = "max_tokens=16 cannot be greater than max_model_len=max_total_tokens=8. (parameter=max_tokens, value=16)"
+    with serve(refusal(400, message)) as server:
+        error = fail(connect(server.url))
+        assert len(server.chats) == 1
+    assert "has no room for 16 new tokens beside the prompt (16 visual tokens)" in error.message
+    assert "`perceiver_new_tokens`" in error.hint and "max_pixels" not in error.hint
+
+
+def test_an_engine_that_has_died_is_told_and_not_retried() -> None:
+    with serve(refusal(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")) as server:
+        error = fail(connect(server.url))
+        assert len(server.chats) == 1
+    assert "the engine of http://127.0.0.1" in error.message and "has died" in error.message
+    assert "start the server again" in error.hint
+
+
+def test_a_question_with_the_placeholder_of_an_image_is_not_sent() -> None:
+    prompt = Prompt("perceiver", "", "What is <|image_pad|>?", (IMAGE,), "test")
+    with (
+        serve(completion()) as server,
+        pytest.raises(DataError, match=r"holds <\|image_pad\|>, which stands for an image"),
+    ):
+        asyncio.run(connect(server.url).complete(prompt, SHORT))
+    assert server.chats == []
 
 
 @pytest.mark.parametrize(

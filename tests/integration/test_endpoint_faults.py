@@ -14,6 +14,8 @@ from p2r.models.server.model import ATTEMPTS, EndpointModel
 from tests.fakes.endpoint_server import completion, serve
 from tests.fakes.raw_server import serve_bytes
 
+LOOK_UP = 1
+"""The connection by which a server is asked what it serves."""
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 
@@ -27,7 +29,7 @@ def fail(url: str) -> EndpointError:
 def test_tls_to_a_plain_port_is_told_at_once() -> None:
     with serve_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
         error = fail(server.url("https"))
-        assert server.num_connections == 1
+        assert server.num_connections == LOOK_UP + 1
     assert error.message == f"{server.url('https')} does not speak TLS"
     assert error.hint == "write http:// in place of https://"
 
@@ -35,7 +37,7 @@ def test_tls_to_a_plain_port_is_told_at_once() -> None:
 def test_http_to_a_tls_port_is_told_at_once(tmp_path: Path) -> None:
     with serve_bytes(HELLO + b"content-length: 2\r\n\r\n{}", tls_folder=tmp_path) as server:
         error = fail(server.url("http"))
-        assert server.num_connections == 2, "the request, and the question whether it speaks TLS"
+        assert server.num_connections == LOOK_UP + 2, "the request, and the question whether it speaks TLS"
         with pytest.raises(EndpointError, match="speaks TLS"):
             load_model(server.url("http"))
     assert error.message == f"{server.url('http')} speaks TLS"
@@ -54,7 +56,7 @@ def test_a_web_server_that_names_the_fault_itself_is_believed() -> None:
 def test_a_certificate_that_is_not_trusted_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve_bytes(HELLO + b"content-length: 2\r\n\r\n{}", tls_folder=tmp_path) as server:
         error = fail(server.url("https"))
-        assert server.num_connections == 1
+        assert server.num_connections == LOOK_UP + 1
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
         assert "not a chat completion" in fail(server.url("https")).message, "the hint helps"
     assert "certificate that is not trusted here: self-signed certificate" in error.message
@@ -67,7 +69,7 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(tmp_path: Path, monke
 def test_half_a_reply_is_told_and_asked_again(reply: bytes) -> None:
     with serve_bytes(reply) as server:
         error = fail(server.url("http"))
-        assert server.num_connections == ATTEMPTS
+        assert server.num_connections == LOOK_UP + ATTEMPTS
     assert error.message == f"{server.url('http')} broke its reply off"
     assert "proxy" in error.hint
 
@@ -75,7 +77,7 @@ def test_half_a_reply_is_told_and_asked_again(reply: bytes) -> None:
 def test_a_connection_without_a_reply_is_told_and_asked_again() -> None:
     with serve_bytes(b"") as server:
         error = fail(server.url("http"))
-        assert server.num_connections == ATTEMPTS + 1, "once it is asked whether it speaks TLS"
+        assert server.num_connections == LOOK_UP + ATTEMPTS + 1, "once it is asked whether it speaks TLS"
     assert error.message == f"{server.url('http')} closed the connection without a reply"
     assert "log" in error.hint
 
@@ -83,7 +85,7 @@ def test_a_connection_without_a_reply_is_told_and_asked_again() -> None:
 def test_what_speaks_no_http_is_told_at_once() -> None:
     with serve_bytes(b"SSH-2.0-OpenSSH_9.0\r\n\r\n") as server:
         error = fail(server.url("http"))
-        assert server.num_connections == 1
+        assert server.num_connections == LOOK_UP + 1
     assert error.message == f"{server.url('http')} does not speak HTTP"
 
 

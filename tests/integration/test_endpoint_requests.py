@@ -20,6 +20,7 @@ from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.server.model import EndpointModel
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.types import Completion
 from tests.fakes.endpoint_server import Answer, Call, completion, refusal, serve
@@ -31,10 +32,13 @@ def noise(width: int = 256, height: int = 288) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def connect(url: str, *, transport: Transport = "auto", concurrency: int = 16) -> EndpointModel:
+def connect(
+    url: str, *, transport: Transport = "auto", concurrency: int = 16, image_check: ImageCheck = "auto"
+) -> EndpointModel:
     return EndpointModel.connect(
-        f"{url}#Qwen3-VL-4B", transport=transport, concurrency=concurrency, api_key="", retry_wait_s=0.001
-    )
+        f"{url}#Qwen3-VL-4B", transport=transport, concurrency=concurrency, image_check=image_check, api_key="",
+        retry_wait_s=0.001,
+    )  # fmt: skip
 
 
 def prompt(*images: Image.Image, text: str = "Where is the small red sail?") -> Prompt:
@@ -182,7 +186,7 @@ def test_a_server_that_cannot_read_bmp_gets_webp_then_png() -> None:
 
 
 def test_usage_and_name_are_in_the_completion() -> None:
-    with serve(completion("fine", prompt_tokens=110)) as server:
+    with serve(completion("fine", prompt_tokens=110), completion("", prompt_tokens=36)) as server:
         done = ask(connect(server.url), noise(256, 288))
     assert done.model == "Qwen3-VL-4B"
     assert done.usage.visual_tokens == (72,)
@@ -242,16 +246,16 @@ def test_one_model_serves_several_event_loops_and_leaves_nothing_open_in_any(cap
 
 def test_a_shrunken_image_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
     with serve(completion("fine", prompt_tokens=90)) as server:
-        model = connect(server.url)
+        model = connect(server.url, image_check="never")
         for _ in range(3):
-            ask(model, noise(512, 512))
+            assert ask(model, noise(512, 512)).altered == "shrunk"
     told = [record for record in caplog.records if "shrinks images" in record.message]
     assert len(told) == 1
 
 
 def test_an_untouched_image_is_not_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    with serve(completion("fine", prompt_tokens=256 + 25)) as server:
-        ask(connect(server.url), noise(512, 512))
+    with serve(completion("fine", prompt_tokens=256 + 25), completion("", prompt_tokens=23)) as server:
+        assert ask(connect(server.url), noise(512, 512)).altered == ""
     assert not caplog.records
 
 

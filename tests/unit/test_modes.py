@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from PIL import Image
 
-from p2r.dialogue import Prompt
+from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ConfigError
 from p2r.images.load import MemoryImage
 from p2r.judges import judge_for
@@ -15,8 +15,8 @@ from p2r.models.scripted import ScriptedModel
 from p2r.modes import CAPTIONS, LOOKING, MODES, Mode, make_roles, prepare_samples
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
-from p2r.roles import hash_roles
-from p2r.types import Box, Sample, Trace
+from p2r.roles import DEFAULT_DECODING, hash_roles, limit_replies
+from p2r.types import Box, Completion, Sample, Trace
 
 PROMPTS = load_prompt_set()
 GOLD = Box(x1=100, y1=100, x2=200, y2=200)
@@ -139,3 +139,32 @@ def test_there_are_no_roles_for_an_unknown_mode(wrong: object) -> None:
     with pytest.raises(ConfigError, match="there is no mode") as caught:
         make_roles(cast(Mode, wrong), Recorder().model, PROMPTS)
     assert "direct" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_each_role_has_its_own_limit_of_new_tokens(mode: Mode) -> None:
+    model = Recorder()
+    limits: list[tuple[str, int]] = []
+
+    class Noting:
+        name, profile = model.model.name, model.model.profile
+
+        async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+            limits.append((prompt.role, decoding.max_new_tokens))
+            return await model.model.complete(prompt, decoding)
+
+    roles = make_roles(mode, Noting(), PROMPTS, decoding=limit_replies(77, 99))
+    await walk(SAMPLE, *roles)
+    assert {limit for role, limit in limits if role == "reasoner"} == {99}
+    expected = {"zoom": {64, 1}}.get(mode, {77})  # a search asks its own questions
+    assert {limit for role, limit in limits if role == "perceiver"} <= expected
+    assert hash_roles(*roles) != hash_roles(*make_roles(mode, Noting(), PROMPTS))
+
+
+def test_limits_that_are_not_given_are_the_usual_ones() -> None:
+    assert limit_replies() == DEFAULT_DECODING
+    assert limit_replies(reasoner=9).perceiver == DEFAULT_DECODING.perceiver
+    assert limit_replies(perceiver=9).reasoner == DEFAULT_DECODING.reasoner
+    for bad in (0, -1, 1.5, "9", True):
+        with pytest.raises(ConfigError, match=r"`reasoner_new_tokens` is .*, not a number of tokens"):
+            limit_replies(reasoner=bad)

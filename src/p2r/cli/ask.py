@@ -30,11 +30,16 @@ from p2r.cli.options import (
     Device,
     Dtype,
     Family,
+    ImageChecking,
     ImageFolder,
     ImageTransport,
     MaxPixels,
     ModelSpec,
+    PerceiverNewTokens,
+    PerceiverProfile,
     PerceiverSpec,
+    Profile,
+    ReasonerNewTokens,
     TimeoutS,
     Wording,
 )
@@ -46,7 +51,7 @@ from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
-from p2r.models.load import load_model
+from p2r.models.load import check_profile, load_model
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
@@ -113,9 +118,13 @@ def ask(
         ),
     ] = "p2r",
     prompts: Wording = "release",
+    profile: Profile = None,
+    perceiver_profile: PerceiverProfile = None,
     family: Family = None,
     frame: BoxFrame = None,
     max_pixels: MaxPixels = None,
+    perceiver_new_tokens: PerceiverNewTokens = None,
+    reasoner_new_tokens: ReasonerNewTokens = None,
     max_image_pixels: Annotated[
         int,
         typer.Option(min=1, help="Refuse larger images, which may be decompression bombs.", rich_help_panel=FILES),
@@ -143,6 +152,7 @@ def ask(
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
     transport: ImageTransport = "auto",
+    image_check: ImageChecking = "auto",
 ) -> None:
     """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
@@ -150,15 +160,18 @@ def ask(
     if save is not None:
         check_folder(save)
     wording = load_prompt_set(prompts)
+    check_profile(profile, model)
+    check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
     is_asked = has_question(inputs)
     if is_asked:
         check_quotes(inputs)
     asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels, images)
     batch = asked.read_images(inputs[:-1]) if is_asked else asked.read_file(inputs)
 
-    def load(spec: str, *, looks: bool) -> Model:
+    def load(spec: str, profile: str | None, *, looks: bool) -> Model:
         return load_model(
             spec,
+            profile=profile,
             device=device,
             dtype=dtype,
             family=family if looks else None,
@@ -166,11 +179,19 @@ def ask(
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
+            image_check=image_check,
         )
 
     def make_p2r() -> P2R:
-        looker = load(perceiver_model, looks=True) if perceiver_model else None
-        return P2R(load(model, looks=looker is None), perceiver_model=looker, mode=mode, prompts=wording)
+        looker = load(perceiver_model, perceiver_profile, looks=True) if perceiver_model else None
+        return P2R(
+            load(model, profile, looks=looker is None),
+            perceiver_model=looker,
+            mode=mode,
+            prompts=wording,
+            perceiver_new_tokens=perceiver_new_tokens,
+            reasoner_new_tokens=reasoner_new_tokens,
+        )
 
     if isinstance(batch, Sample):
         _ask_one(make_p2r(), batch, save, html, as_json=json)
@@ -181,9 +202,13 @@ def ask(
         mode=mode,
         prompts=prompts,
         prompt_fingerprint=wording.fingerprint,
+        profile=profile,
+        perceiver_profile=perceiver_profile,
         family=family,
         frame=frame,
         max_pixels=max_pixels,
+        perceiver_new_tokens=perceiver_new_tokens,
+        reasoner_new_tokens=reasoner_new_tokens,
         dtype=dtype,
     )
     questions = describe_inputs(inputs, has_question=is_asked)

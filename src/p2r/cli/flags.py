@@ -19,12 +19,14 @@ from typer.models import OptionInfo
 _NAMED = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 _CHANGES = "changes"
 SETTINGS = {
+    "image_check": "partner.image_check",
     "frame": "model.frame",
     "images": "data.images",
     "max_pixels": "model.max_pixels",
     "num_at_once": "partner.concurrency",
     "num_samples": "data.num_rows",
     "out": "out",
+    "reasoner_new_tokens": "partner.max_new_tokens",
     "seed": "seed",
     "skip_bad": "data.skip_bad",
     "split": "data.split",

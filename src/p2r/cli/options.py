@@ -9,6 +9,7 @@ import typer
 
 from p2r.cli.guard import MODEL_VARIABLE
 from p2r.models.profiles import FamilyName
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.modes import MODES
 from p2r.types import Frame
@@ -41,6 +42,20 @@ JudgeSpec = Annotated[
 Wording = Annotated[
     str, typer.Option(help="Use the prompts release, paper, or those in your own folder.", rich_help_panel=MODEL)
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="State what a server's model is: a checkpoint folder, a hub id or a short name.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+PerceiverProfile = Annotated[
+    str | None,
+    typer.Option(
+        help="State it for --perceiver-model, where that is behind a server.", show_default=False, rich_help_panel=MODEL
+    ),
+]
 Family = Annotated[
     FamilyName | None,
     typer.Option(
@@ -66,6 +81,24 @@ MaxPixels = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+PerceiverNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Let the reply that says where to look have at most this many tokens. Default: 256.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+ReasonerNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Let the reply that answers have at most this many tokens. Default: 1024.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +114,15 @@ TimeoutS = Annotated[
 ]
 ImageTransport = Annotated[
     Transport, typer.Option(help="Send images to a server in this format.", rich_help_panel=MODEL)
+]
+
+ImageChecking = Annotated[
+    ImageCheck,
+    typer.Option(
+        help="Fail a reply to images that the server altered: always, never, or from a near server of a known family "
+        "(auto).",
+        rich_help_panel=MODEL,
+    ),
 ]
 
 Modes = Annotated[

@@ -302,6 +302,8 @@ class PartnerSettings(Frozen):
     transport: how images are sent, always without loss. "auto" is BMP to a nearby server, WebP to a distant one;
         "file", the cheapest, names files to a server on this machine that may read them (vLLM:
         --allowed-local-media-path).
+    image_check: what an endpoint says about images that it has altered is a failure, unless this is "never". It is
+        asked once for each text without images, whose tokens tell.
     max_error_rate: the run stops when a larger share of the latest rollouts could not be judged.
     memo: answer repeated questions from memory.
     """
@@ -313,6 +315,7 @@ class PartnerSettings(Frozen):
     transport: Literal["auto", "bmp", "webp", "png", "file"] = "auto"
     concurrency: PositiveInt = 32
     timeout_s: float = Field(default=300.0, gt=0)
+    image_check: Literal["always", "never"] = "always"
     max_new_tokens: PositiveInt = 2048
     max_error_rate: Fraction = Field(default=0.1, ge=0, le=1)
     memo: bool = True

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from p2r.benchmarks.base import name_fields
 from p2r.errors import TooManyErrors
 from p2r.evaluation.choose import group_neighbors
+from p2r.evaluation.counts import count_unseen
 from p2r.evaluation.prepare import Prepared
 from p2r.evaluation.scoring import ScoredRun, score_run, score_trace
 from p2r.pipeline import walk
@@ -36,7 +37,7 @@ class Tally:
     """A count of the samples that a run has asked so far.
 
     num_kept: answered before, by an earlier call.
-    num_tried: asked by this call; num_failed of them failed.
+    num_tried: asked by this call; num_failed of them failed, and of num_unseen a server altered images.
     num_judged: answers with a verdict, kept ones included; num_correct of them are right.
     """
 
@@ -44,6 +45,7 @@ class Tally:
     num_kept: int = 0
     num_tried: int = 0
     num_failed: int = 0
+    num_unseen: int = 0
     num_judged: int = 0
     num_correct: int = 0
     failures: list[Failure] = field(default_factory=list[Failure])
@@ -68,6 +70,7 @@ class Tally:
 
     def count_tried(self, trace: Trace) -> None:
         self.num_tried += 1
+        self.num_unseen += count_unseen(trace) > 0
         self._count_verdict(trace.verdict)
         if trace.failure is not None:
             self.num_failed += 1
@@ -184,7 +187,7 @@ async def ask_prepared(
         return score_trace(trace, to_facts(sample), prepared.settings).verdicts.get("robust")
 
     def count(tally: Tally) -> None:
-        clock.count(tally.num_tried)
+        clock.count(tally.num_tried, tally.num_unseen)
         if on_progress is not None:
             on_progress(tally)
 

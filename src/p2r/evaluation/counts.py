@@ -6,9 +6,10 @@ A sample may be in several counts. None is a verdict: an answer read from an unt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from p2r.answers.region import find_region
+from p2r.errors import UnseenImageError, count_nouns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.modes import UNTAGGED
 from p2r.types import Trace
@@ -22,6 +23,7 @@ _REFUSAL = re.compile(
 
 DEFINITIONS: Mapping[str, str] = {
     "error": "the walk failed: neither right nor wrong, and the same command asks again",
+    "not seen as sent": "a server counted other image tokens than were sent: where that is sure, the walk failed",
     "empty": "the reply has no text",
     "truncated": "the reply ended at the token limit, or the chat at its limit of calls",
     "box reply truncated": "the perceiver's reply ended at the token limit",
@@ -46,6 +48,7 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
     wrote_boxes = any(_writes_boxes(row.trace) for row in run.rows)
     counted: dict[str, Callable[[ScoredRow], bool]] = {
         "error": lambda row: row.trace.failure is not None,
+        "not seen as sent": lambda row: count_unseen(row.trace) > 0,
         "empty": lambda row: _is_empty(row.trace),
         "truncated": lambda row: _is_cut(row.trace),
         "no tag": lambda row: row.trace.reasoning is not None and not _is_tagged(row.trace.reasoning.text),
@@ -68,7 +71,26 @@ def count_troubles(run: ScoredRun) -> dict[str, int]:
         left_out |= {"box reply truncated", "box parse failure", "other frame", "clipped box"}
     if not any(_calls_tools(row.trace) for row in run.rows):
         left_out |= {"tool error"}
+    if not any(count_unseen(row.trace) for row in run.rows):
+        left_out |= {"not seen as sent"}
     return {name: sum(map(counted[name], run.rows)) for name in DEFINITIONS if name not in left_out}
+
+
+def explain_unseen(traces: Iterable[Trace]) -> str:
+    """A sentence about prompts that a server did not see as they were sent; "" when there are none."""
+    count = sum(map(count_unseen, traces))
+    if not count:
+        return ""
+    return f"{count_nouns(count, 'prompt was', 'prompts were')} not seen as sent: the server altered images."
+
+
+def count_unseen(trace: Trace) -> int:
+    """Count the prompts of a walk that a server did not see as they were sent."""
+    looking = trace.perception.completion if trace.perception else None
+    judging = trace.verdict.completion if trace.verdict else None
+    replies = [reply for reply in (looking, trace.reasoning, judging) if reply is not None]
+    has_failed = trace.failure is not None and trace.failure.kind == UnseenImageError.__name__
+    return has_failed + sum(call.altered != "" for reply in replies for call in reply.calls)
 
 
 def count_other_frame(trace: Trace) -> int:

@@ -6,30 +6,30 @@ print(run.scorecard())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-from p2r.benchmarks import Benchmark, load_benchmark
+from p2r.benchmarks import Benchmark
 from p2r.boxes.other_frame import count_frames
 from p2r.dialogue import Model
-from p2r.errors import ConfigError, excerpt
+from p2r.errors import ConfigError
 from p2r.evaluation.asking import Tally, ask_prepared
 from p2r.evaluation.choose import choose_samples
+from p2r.evaluation.given import check_benchmark, check_list, load_all
 from p2r.evaluation.prepare import Prepared, check_settings, prepare
 from p2r.evaluation.scoring import ScoredRun
 from p2r.files import check_folder
 from p2r.loop import run_blocking
-from p2r.models.load import check_model, check_stated, load_model
+from p2r.models.load import check_model, check_profile, check_stated, load_model
 from p2r.models.profiles import FamilyName
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.modes import Mode, read_mode
 from p2r.prompts import PromptSet, load_prompt_set
+from p2r.roles import limit_replies
 from p2r.types import Frame, Sample
 from p2r.walks import MOST_IMAGE_BYTES, Sharing
-
-NUM_NEEDLES = 400
-"""Needles that are made where no limit is given."""
 
 
 def evaluate(
@@ -52,13 +52,18 @@ def evaluate(
     max_error_rate: float = 0.1,
     num_at_once: int = 16,
     most_image_bytes: int = MOST_IMAGE_BYTES,
+    profile: str | None = None,
+    perceiver_profile: str | None = None,
     family: FamilyName | None = None,
     frame: Frame | None = None,
     max_pixels: int | None = None,
+    perceiver_new_tokens: int | None = None,
+    reasoner_new_tokens: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     timeout_s: float = 300.0,
     transport: Transport = "auto",
+    image_check: ImageCheck = "auto",
     cache: str | Path | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> ScoredRun:
@@ -83,8 +88,11 @@ def evaluate(
         share_perception: which samples share one look.
         max_error_rate: share of failures, 0 to 1, above which the run stops.
         num_at_once, most_image_bytes: samples in flight, and the memory of their images.
+        profile, perceiver_profile: what `model` and `perceiver_model` are, where they are behind servers, as in
+            `load_model`.
         family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
-        max_pixels, device, dtype, timeout_s, transport, cache: as in `load_model`; not for loaded models.
+        perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
+        max_pixels, device, dtype, timeout_s, transport, image_check, cache: as in `load_model`; not for loaded models.
         on_progress: called with the tally so far, from another thread, at the beginning and after every answer.
 
     Returns:
@@ -123,13 +131,18 @@ def evaluate(
         max_error_rate=max_error_rate,
         num_at_once=num_at_once,
         most_image_bytes=most_image_bytes,
+        profile=profile,
+        perceiver_profile=perceiver_profile,
         family=family,
         frame=frame,
         max_pixels=max_pixels,
+        perceiver_new_tokens=perceiver_new_tokens,
+        reasoner_new_tokens=reasoner_new_tokens,
         device=device,
         dtype=dtype,
         timeout_s=timeout_s,
         transport=transport,
+        image_check=image_check,
         cache=cache,
         on_progress=report,
     )
@@ -156,13 +169,18 @@ def evaluate_all(
     max_error_rate: float = 0.1,
     num_at_once: int = 16,
     most_image_bytes: int = MOST_IMAGE_BYTES,
+    profile: str | None = None,
+    perceiver_profile: str | None = None,
     family: FamilyName | None = None,
     frame: Frame | None = None,
     max_pixels: int | None = None,
+    perceiver_new_tokens: int | None = None,
+    reasoner_new_tokens: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
     timeout_s: float = 300.0,
     transport: Transport = "auto",
+    image_check: ImageCheck = "auto",
     cache: str | Path | None = None,
     on_loaded: Callable[[Benchmark], None] | None = None,
     on_progress: Callable[[Prepared, Tally], None] | None = None,
@@ -183,10 +201,10 @@ def evaluate_all(
     Raises:
         P2RError: as in `evaluate`; runs that had ended before are kept in `out`.
     """
-    _check_list("benchmarks", benchmarks)
-    _check_list("modes", modes)
+    check_list("benchmarks", benchmarks)
+    check_list("modes", modes)
     for one in benchmarks:
-        _check_benchmark(one)
+        check_benchmark(one)
     modes = list(dict.fromkeys(read_mode(mode) for mode in modes))
     check_settings(
         limit=limit,
@@ -205,11 +223,12 @@ def evaluate_all(
             hint="give them to load_model",
         )
     check_stated(family, frame, model if perceiver_model is None else perceiver_model)
+    check_profile(profile, model)
+    check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
+    decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
     if out is not None:
         check_folder(Path(out).expanduser())
-    loaded = _load_benchmarks(
-        benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit
-    )
+    loaded = load_all(benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit)
     chosen: list[tuple[Benchmark, Mode, list[Sample]]] = [
         (benchmark, mode, choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard))
         for benchmark in loaded
@@ -227,6 +246,7 @@ def evaluate_all(
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
+            image_check=image_check,
             concurrency=num_at_once,
             cache=None if cache is None else Path(cache),
         )
@@ -244,8 +264,11 @@ def evaluate_all(
             seed=seed,
             shard=shard,
             share_perception=share_perception,
+            profile=profile,
+            perceiver_profile=perceiver_profile,
             family=family,
             frame=frame,
+            decoding=decoding,
             load=load,
         )
         for benchmark, mode, samples in chosen
@@ -263,63 +286,3 @@ def evaluate_all(
         runs.append(run_blocking(asking))
         count_frames(runs[-1].traces.values()).warn(f"{one.settings.benchmark} {one.settings.mode}")
     return runs
-
-
-def _check_list(argument: str, given: object) -> None:
-    """Refuse one thing where a list is due; a text would be read letter by letter, a benchmark sample by sample."""
-    if isinstance(given, (str, Path, Benchmark)) or not isinstance(given, Iterable):
-        example = f"[{given!r}]" if isinstance(given, str) else "[...]"
-        raise ConfigError(f"{argument} is {excerpt(given)}, not a list", hint=f"write it as {argument}={example}")
-
-
-def _check_benchmark(given: object) -> None:
-    if not isinstance(given, (str, Path, Benchmark)):
-        raise ConfigError(
-            f"the benchmark is {excerpt(given)}, which is neither the name of one nor a loaded one",
-            hint='write it as "needles", or give several to evaluate_all',
-        )
-
-
-def _load_benchmarks(
-    given: Sequence[str | Path | Benchmark],
-    *,
-    split: str | None,
-    boxes: str | Path | None,
-    images: str | Path | None,
-    skip_bad: int,
-    seed: int,
-    limit: int | None,
-) -> list[Benchmark]:
-    """Load what is not loaded. Raises ConfigError when two have one name, because their runs would share a folder."""
-    loaded: list[Benchmark] = []
-    for one in given:
-        if not isinstance(one, Benchmark):
-            one = load_benchmark(
-                one,
-                split=split,
-                seed=seed,
-                num_samples=limit or NUM_NEEDLES,
-                skip_bad=skip_bad,
-                boxes=boxes,
-                images=images,
-            )
-        elif split is not None or boxes is not None or images is not None or skip_bad:
-            raise ConfigError(
-                f"split, boxes, images and skip_bad cannot change {one.name}, which is loaded already",
-                hint="give them to load_benchmark",
-            )
-        for other in loaded:
-            if other.name == one.name:
-                raise ConfigError(
-                    _explain_twice(other, one), hint="evaluate each in a call of its own, with another `out`"
-                )
-        loaded.append(one)
-    return loaded
-
-
-def _explain_twice(first: Benchmark, second: Benchmark) -> str:
-    """Say why two benchmarks of one name cannot be asked together, naming their data where they differ."""
-    specs = [one.origin.spec for one in (first, second) if one.origin is not None]
-    if len(set(specs)) < 2:
-        return f"{first.name} is given twice"
-    return f"{specs[0]} and {specs[1]} are both the benchmark {first.name}, so their runs would share a folder"

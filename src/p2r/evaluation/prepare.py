@@ -12,7 +12,7 @@ from typing import TypeGuard, get_args
 
 from p2r.benchmarks import Benchmark, Origin
 from p2r.benchmarks.needles.limits import warn_of_limits
-from p2r.dialogue import Model
+from p2r.dialogue import Decoding, Model
 from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.scoring import choose_judge
 from p2r.models.load import load_model, loading_of
@@ -21,7 +21,7 @@ from p2r.models.server.transport import Transport
 from p2r.modes import LOOKING, Mode, make_roles
 from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.roles import Perceiver, Reasoner
+from p2r.roles import DEFAULT_DECODING, DecodingPreset, ModelPerceiver, Perceiver, Reasoner
 from p2r.runs.evaluation import RunSettings
 from p2r.types import Frame, Judge, Sample
 from p2r.walks import Sharing, share_perception_of
@@ -65,16 +65,20 @@ def prepare(
     seed: int = 0,
     shard: str | None = None,
     share_perception: Sharing = "same-prompt",
+    profile: str | None = None,
+    perceiver_profile: str | None = None,
     family: FamilyName | None = None,
     frame: Frame | None = None,
+    decoding: DecodingPreset = DEFAULT_DECODING,
     load: Callable[..., Model] = load_model,
 ) -> Prepared:
     """Make the roles and the settings of a run; `evaluate` describes the other arguments.
 
     Args:
         samples: those that `choose_samples` gives for the same mode, limit, seed and shard.
-        load: loads a model by its name; also takes `family` and `frame`, which are those of the model that writes
-            boxes. A cached one loads each model once for several runs.
+        decoding: how each role's replies are drawn; its limits of new tokens are part of the settings.
+        load: loads a model by its name; also takes `profile`, and `family` and `frame`, which are those of the model
+            that writes boxes. A cached one loads each model once for several runs.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -82,18 +86,22 @@ def prepare(
     """
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
 
-    stated = {name: value for name, value in (("family", family), ("frame", frame)) if value is not None}
+    stated = _say(family=family, frame=frame)
 
     def get(given: str | Model, **stated: str) -> Model:
         return load(given, **stated) if isinstance(given, str) else given
 
-    answerer = get(model, **(stated if perceiver_model in (None, model) else {}))
-    looker = get(perceiver_model, **stated) if perceiver_model is not None and mode in LOOKING else None
+    is_looker = perceiver_model in (None, model) and perceiver_profile in (None, profile)
+    answerer = get(model, **_say(profile=profile), **(stated if is_looker else {}))
+    looker = None
+    if perceiver_model is not None and mode in LOOKING:
+        own_profile = perceiver_profile or (profile if perceiver_model == model else None)
+        looker = get(perceiver_model, **_say(profile=own_profile), **stated)
     writer = looker or answerer
     is_free = any(sample.answer_form == "free_form" for sample in samples)
     judge = get(judge_model) if judge_model is not None and is_free else None
     warn_of_limits((answerer, looker), samples)
-    roles = make_roles(mode, answerer, wording, perceiver_model=looker, seed=seed)
+    roles = make_roles(mode, answerer, wording, perceiver_model=looker, decoding=decoding, seed=seed)
     perceiver = share_perception_of(roles.perceiver, share_perception, samples)
     loading = loading_of(answerer)
     settings = RunSettings(
@@ -109,9 +117,17 @@ def prepare(
         judge_model=loading_of(judge).spec if judge else None,
         prompt_fingerprint=wording.fingerprint,
         roles=hash_roles(perceiver, roles.reasoner),
+        profile=loading.profile,
+        perceiver_profile=loading_of(looker).profile if looker else None,
         family=loading_of(writer).family,
         frame=writer.profile.stated_frame,
         max_pixels=loading.max_pixels,
+        perceiver_new_tokens=(
+            _find_limit(decoding.perceiver, DEFAULT_DECODING.perceiver)
+            if isinstance(roles.perceiver, ModelPerceiver)
+            else None
+        ),
+        reasoner_new_tokens=_find_limit(decoding.reasoner, DEFAULT_DECODING.reasoner),
         dtype=loading.dtype,
         limit=limit,
         seed=seed,
@@ -128,6 +144,16 @@ def prepare(
         judge_for=lambda sample: choose_judge(sample, settings.scored_by, judge, wording),
         origin=None if origin is None else origin.model_copy(update={"budget": answerer.profile.budget}),
     )
+
+
+def _say(**given: str | None) -> dict[str, str]:
+    """Return the arguments that are given: a cached `load` takes what is left out and what is None for two models."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _find_limit(decoding: Decoding, usual: Decoding) -> int | None:
+    """Return the limit of new tokens, where it is not the usual one: a run of the usual one has no such setting."""
+    return None if decoding.max_new_tokens == usual.max_new_tokens else decoding.max_new_tokens
 
 
 def check_settings(

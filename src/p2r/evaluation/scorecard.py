@@ -24,6 +24,7 @@ from p2r.evaluation.breakdowns import (
     tabulate_troubles,
 )
 from p2r.evaluation.cost import tabulate_cost
+from p2r.evaluation.counts import explain_unseen
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, group_rows, has_clusters, interval_of, to_scored
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.modes import LOOKING
@@ -104,7 +105,8 @@ def tabulate_accuracy(run: ScoredRun) -> Table:
         rows.append((*cells, str(sum(row.facts.sample_id in disagreements for row in column.rows))))
     whole = next(iter(main.values())).rows
     notes = [_explain_interval(whole), _explain_power(run)]
-    notes += filter(None, (explain_open(run, run.scorers[0]), explain_frame(run.traces.values())))
+    traces = run.traces.values()
+    notes += filter(None, (explain_open(run, run.scorers[0]), explain_unseen(traces), explain_frame(traces)))
     if disagreements:
         shown = ", ".join(list(disagreements)[:10])
         more = ", ..." if len(disagreements) > 10 else ""

@@ -27,6 +27,10 @@ def smart_resize(
 ) -> tuple[int, int]:
     """Return the (height, width) in pixels at which a model with this budget sees a height x width image.
 
+    Where both published rules leave the budget, because least and most are close together or the image is thin, it is
+    the shape within the budget that is most like the image's: so no image exceeds the most, and a processor with these
+    limits leaves it alone.
+
     Args:
         variant: which of the two published rules; see the head of this module.
 
@@ -38,7 +42,10 @@ def smart_resize(
             f"the image is {width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other",
             hint="cut the image into pieces that are less thin",
         )
-    return round_to_budget(height, width, budget, least=budget.factor if variant == "qwen_vl_utils" else 0)
+    size = round_to_budget(height, width, budget, least=budget.factor if variant == "qwen_vl_utils" else 0)
+    if budget.min_pixels <= size[0] * size[1] <= budget.max_pixels:
+        return size
+    return _find_shape(height, width, budget)
 
 
 def round_to_budget(height: float, width: float, budget: Budget, *, least: int) -> tuple[int, int]:
@@ -55,6 +62,23 @@ def round_to_budget(height: float, width: float, budget: Budget, *, least: int) 
         fit_height = math.ceil(height * enlarge / factor) * factor
         fit_width = math.ceil(width * enlarge / factor) * factor
     return fit_height, fit_width
+
+
+def _find_shape(height: int, width: int, budget: Budget) -> tuple[int, int]:
+    """Return the size within the budget whose shape is most like the image's; of equal ones the largest."""
+    area = budget.factor**2
+    most = max(1, budget.max_pixels // area)
+    least = min(most, math.ceil(budget.min_pixels / area))
+    shapes = [
+        (rows, columns) for rows in range(1, most + 1) for columns in range(math.ceil(least / rows), most // rows + 1)
+    ]
+
+    def unlikeness(shape: tuple[int, int]) -> tuple[float, int, int]:
+        rows, columns = shape
+        return round(abs(math.log(rows * width / (columns * height))), 9), -rows * columns, abs(rows - columns)
+
+    rows, columns = min(shapes, key=unlikeness)
+    return rows * budget.factor, columns * budget.factor
 
 
 def is_too_thin(width: int, height: int) -> bool:

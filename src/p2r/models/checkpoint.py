@@ -9,7 +9,6 @@ once: what else needs them takes the opened `Checkpoint`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -17,7 +16,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -34,7 +32,6 @@ from p2r.models.profiles import (
     limit_profile,
     patch_format,
     processor_limits,
-    profile_for,
 )
 from p2r.types import Frame
 
@@ -98,42 +95,10 @@ class Checkpoint:
         """
         if not self.preprocessor:
             _tell_default_limits(self.folder, self.family)
-        return _make_profile(self.folder, self.family, self.preprocessor, family, frame, max_pixels, for_server)
+        return make_profile(self.folder, self.family, self.preprocessor, family, frame, max_pixels, for_server)
 
 
-def served_profile(
-    name: str, *, family: FamilyName | None = None, frame: Frame | None = None, max_pixels: int | None = None
-) -> ModelProfile:
-    """Return the profile of a model behind a server, by the name under which it is served.
-
-    Where the name is a folder here, or a hub id whose config.json is in the local cache, the files say what the model
-    is; nothing is downloaded. Else the name does; see `profile_for`.
-
-    Raises:
-        ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
-    """
-    folder = _find_files(name)
-    with contextlib.suppress(ModelError):
-        own = None if folder is None else family_of(read_json(folder / "config.json"))
-        if folder is not None and own is not None:
-            return _make_profile(folder, own, _read_preprocessor(folder), family, frame, max_pixels, for_server=True)
-    return profile_for(name, family=family, frame=frame, max_pixels=max_pixels, for_server=True)
-
-
-def _find_files(name: str) -> Path | None:
-    """Return the folder on this machine that holds the config.json of a named model; None without one."""
-    with contextlib.suppress(OSError, ValueError):
-        if Path(name, "config.json").is_file():
-            return Path(name)
-    if HUB_ID.fullmatch(name) is None or find_spec("huggingface_hub") is None:
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(name, "config.json")
-    return Path(cached).parent if isinstance(cached, str) else None
-
-
-def _make_profile(
+def make_profile(
     folder: Path,
     own: FamilyName,
     preprocessor: Mapping[str, object],
@@ -142,6 +107,7 @@ def _make_profile(
     max_pixels: int | None,
     for_server: bool,
 ) -> ModelProfile:
+    """Return the profile of the checkpoint in a folder, whose family by config.json is `own`; see `limit_profile`."""
     check_family(stated, frame)
     if stated not in (None, own):
         logger.warning(
@@ -191,7 +157,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(
             f"the checkpoint {folder} is incomplete: {', '.join(missing[:3])}{more} missing", hint="download it again"
         )
-    preprocessor = _read_preprocessor(folder)
+    preprocessor = read_preprocessor(folder)
     patches = patch_format(preprocessor, family, folder)
     vision = cast("Mapping[str, object]", config.get("vision_config") or {})
     if vision.get("patch_size", patches.patch_size) != patches.patch_size:
@@ -285,7 +251,7 @@ def read_json(path: Path) -> Mapping[str, object]:
     return cast("dict[str, object]", content)
 
 
-def _read_preprocessor(folder: Path) -> Mapping[str, object]:
+def read_preprocessor(folder: Path) -> Mapping[str, object]:
     """Return the image settings: preprocessor_config.json, or the image part of processor_config.json, or {}."""
     if (folder / "preprocessor_config.json").is_file():
         return read_json(folder / "preprocessor_config.json")

@@ -76,6 +76,11 @@ def expand_name(spec: str) -> str:
     return engine + (known.hub_id or known.name)
 
 
+def find_shipped(name: str) -> Path | None:
+    """Return the folder of a model that ships with the package, by its name; None for any other name."""
+    return {"nano": nano.CHECKPOINT, "nano-base": nano.BASE_CHECKPOINT}.get(name)
+
+
 def suggest_name(spec: str) -> str:
     """Return the short name that is meant by a misspelled one, such as p2r-4b by p2r4b; "" if none is near."""
     return next(iter(get_close_matches(spec.strip().lower(), KNOWN, n=1, cutoff=0.75)), "")

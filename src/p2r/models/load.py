@@ -23,9 +23,10 @@ from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint, find_downloaded
-from p2r.models.known import SHIPPED, VLLM, expand_name, suggest_name
+from p2r.models.known import VLLM, expand_name, find_shipped, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
+from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.types import Frame, Frozen
 
@@ -54,6 +55,8 @@ def load_model(
     timeout_s: float = 300.0,
     api_key: str | None = None,
     transport: Transport = "auto",
+    profile: str | None = None,
+    image_check: ImageCheck = "auto",
     cache: Path | None = None,
 ) -> Model:
     """Load or connect to the model that `spec` names. `loading_of` tells later how that was done.
@@ -63,6 +66,8 @@ def load_model(
         device, dtype, batch_size: for a local model; chosen to fit the machine when None. vLLM takes only the dtype.
         concurrency, timeout_s, api_key, transport: for a server: most requests at a time, longest wait for a reply,
             the key (OPENAI_API_KEY when None), and how images are sent (lossless unless "jpeg" is asked for).
+        profile, image_check: for a server, too: the model that it serves, where neither it nor the name tells, and
+            whether a reply to images that it has altered is a failure; see `EndpointModel.connect`.
         family: the model's family, where its name does not tell ("qwen3_vl", "qwen2_5_vl"). A checkpoint's config.json
             knows better.
         frame: the frame in which the model writes boxes, in place of its family's: "per_mille" (0 to 1000), "pixels"
@@ -80,11 +85,14 @@ def load_model(
         raise ConfigError(f"spec is {excerpt(spec)}, not the name of a model", hint=f"a model is {KINDS}")
     spec = expand_name(spec)
     check_family(family, frame)
+    check_profile(profile, spec)
     model = _load(
-        spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport,
-        cache,
+        spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, profile,
+        image_check, cache,
     )  # fmt: skip
-    _LOADINGS[model] = Loading(spec=mask_secrets(spec), family=family, max_pixels=max_pixels, dtype=dtype)
+    _LOADINGS[model] = Loading(
+        spec=mask_secrets(spec), profile=profile, family=family, max_pixels=max_pixels, dtype=dtype
+    )
     return model
 
 
@@ -111,6 +119,23 @@ def check_stated(family: object, frame: object, looker: object) -> None:
         )
 
 
+def check_profile(profile: object, model: object, argument: str = "profile") -> None:
+    """Make sure that a profile can be stated: `model` is the URL of a server. Raises ConfigError."""
+    if profile is None:
+        return
+    if not isinstance(profile, str):
+        raise ConfigError(
+            f"`{argument}` is {excerpt(profile)}, not the name of a model",
+            hint='give one, such as `profile="p2r-4b"`',
+        )
+    if not isinstance(model, str) or not expand_name(model).lower().startswith(SERVERS):
+        name = model if isinstance(model, str) else getattr(model, "name", "no model")
+        raise ConfigError(
+            f"`{argument}` is {profile!r}, but {mask_secrets(str(name))} is not a server's URL",
+            hint="leave it out: the files of a checkpoint tell its profile; a loaded model has its own",
+        )
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -119,6 +144,7 @@ class Loading(Frozen):
     """The name of a model, without passwords, and the way it was loaded, as far as that can change a result."""
 
     spec: str
+    profile: str | None = None
     family: FamilyName | None = None
     max_pixels: int | None = None
     dtype: str | None = None
@@ -144,6 +170,8 @@ def _load(
     timeout_s: float,
     api_key: str | None,
     transport: Transport,
+    profile: str | None,
+    image_check: ImageCheck,
     cache: Path | None,
 ) -> Model:
     for value, name in ((batch_size, "batch_size"), (concurrency, "concurrency"), (timeout_s, "timeout_s")):
@@ -155,6 +183,7 @@ def _load(
 
         server = EndpointModel.connect(
             spec,
+            profile=profile,
             family=family,
             frame=frame,
             max_pixels=max_pixels,
@@ -162,6 +191,7 @@ def _load(
             timeout_s=timeout_s,
             api_key=api_key,
             transport=transport,
+            image_check=image_check,
         )
         kind = "jpeg" if transport == "jpeg" else "lossless"
         return _keep_replies(server, lambda: f"{server.url}#{server.name} {kind}", replies)
@@ -247,10 +277,7 @@ def find_source(spec: str) -> str:
     Raises:
         ModelError: the name means neither.
     """
-    if spec in SHIPPED:
-        from p2r.models import nano
-
-        shipped = nano.CHECKPOINT if spec == "nano" else nano.BASE_CHECKPOINT
+    if (shipped := find_shipped(spec)) is not None:
         if not shipped.is_dir():
             raise ModelError(
                 f"the {spec} model is not where it should be: {shipped}",

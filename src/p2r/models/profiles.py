@@ -143,7 +143,8 @@ def limit_profile(
         frame: the frame in which the model writes boxes, in place of the family's.
         max_pixels: most pixels per image, in place of the budget's and the checkpoint's.
         for_server: the model runs behind a server whose processor must not resize again. Raises the budget's least to
-            that of the checkpoint's own processor, where it is known, else of the family's published processor.
+            that of the checkpoint's own processor, where it is known, else of the family's published processor; not
+            above a stated `max_pixels`, which says that the server takes smaller images.
 
     Raises:
         ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
@@ -152,10 +153,11 @@ def limit_profile(
     profile = PROFILES[family] if family else UNKNOWN
     budget = profile.budget
     least = budget.min_pixels
-    if for_server:
-        least = max(least, own_limits[0] or FAMILIES[family or "qwen3_vl"].processor_min_pixels)
     if max_pixels is None:
         max_pixels = min(budget.max_pixels, own_limits[1] or budget.max_pixels)
+    if for_server:
+        of_processor = own_limits[0] or FAMILIES[family or "qwen3_vl"].processor_min_pixels
+        least = max(least, of_processor if of_processor <= max_pixels else 0)
     if max_pixels < budget.factor**2:
         raise ConfigError(
             f"`max_pixels` {max_pixels} is less than one visual token ({budget.factor} x {budget.factor} pixels)",

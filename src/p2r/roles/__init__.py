@@ -5,7 +5,15 @@ like any other, so the walk has no modes. A role sizes images to its model's pix
 resize by a processor or a server changes them.
 """
 
-from p2r.roles.base import DEFAULT_DECODING, RELEASE_DECODING, DecodingPreset, Perceiver, Reasoner, hash_roles
+from p2r.roles.base import (
+    DEFAULT_DECODING,
+    RELEASE_DECODING,
+    DecodingPreset,
+    Perceiver,
+    Reasoner,
+    hash_roles,
+    limit_replies,
+)
 from p2r.roles.given import FixedPerceiver, GivenPerceiver, NoPerceiver, OraclePerceiver, RandomPerceiver
 from p2r.roles.model import (
     EvidenceReasoner,
@@ -36,6 +44,7 @@ __all__ = [
     "ToolReasoner",
     "ZoomPerceiver",
     "hash_roles",
+    "limit_replies",
     "perceiver_prompt",
     "read_perception",
     "reasoner_prompt",

@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from p2r.dialogue import Budget, Decoding, Model, Prompt, visual_tokens
+from p2r.errors import ConfigError, excerpt
 from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.prompts import PromptSet
@@ -35,6 +36,29 @@ RELEASE_DECODING = DecodingPreset(
     perceiver=Decoding(max_new_tokens=256, repetition_penalty=1.05),
     reasoner=Decoding(max_new_tokens=1024, repetition_penalty=1.05),
 )
+
+
+def limit_replies(perceiver: object = None, reasoner: object = None) -> DecodingPreset:
+    """Return the usual decoding with other limits of new tokens, where they are given.
+
+    Raises:
+        ConfigError: a limit is not a whole number from 1.
+    """
+    return DecodingPreset(
+        perceiver=_limit(DEFAULT_DECODING.perceiver, perceiver, "perceiver"),
+        reasoner=_limit(DEFAULT_DECODING.reasoner, reasoner, "reasoner"),
+    )
+
+
+def _limit(usual: Decoding, given: object, role: str) -> Decoding:
+    if given is None:
+        return usual
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigError(
+            f"`{role}_new_tokens` is {excerpt(given)}, not a number of tokens", hint="give 1 or more, or None"
+        )
+    return usual.model_copy(update={"max_new_tokens": given})
+
 
 WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
 """The whole image as a box."""

@@ -46,9 +46,13 @@ class BatchSettings(Frozen):
     mode: Mode
     prompts: str
     prompt_fingerprint: str
+    profile: str | None = None
+    perceiver_profile: str | None = None
     family: FamilyName | None = None
     frame: Frame | None = None
     max_pixels: int | None
+    perceiver_new_tokens: int | None = None
+    reasoner_new_tokens: int | None = None
     dtype: str | None
 
 

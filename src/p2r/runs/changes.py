@@ -21,10 +21,21 @@ ORDER = (
         "judge_model",
         "prompts",
         "closing",
+        "profile",
+        "perceiver_profile",
         "family",
         "frame",
     ),
-    *("max_pixels", "dtype", "limit", "seed", "shard", "share_perception"),
+    *(
+        "max_pixels",
+        "perceiver_new_tokens",
+        "reasoner_new_tokens",
+        "dtype",
+        "limit",
+        "seed",
+        "shard",
+        "share_perception",
+    ),
 )
 """Settings as they matter to a reader. Others come after them."""
 
@@ -36,7 +47,8 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
         "the model, its budget or its decoding is another",
         frozenset(
             {"mode", "model", "perceiver_model", "prompts", "prompt_fingerprint", "family", "frame", "max_pixels"}
-            | {"dtype", "seed", "share_perception"}
+            | {"dtype", "seed", "share_perception", "profile", "perceiver_profile"}
+            | {"perceiver_new_tokens", "reasoner_new_tokens"}
         ),
     ),
     "weights": ("the weights of the frozen role are others", frozenset()),

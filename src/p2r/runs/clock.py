@@ -24,11 +24,15 @@ LEAST_STEP_S, LEAST_STEP_SHARE = 1.0, 0.01
 
 
 class Session(Frozen):
-    """One call of the command: when it began (UTC), how many seconds it asked, and how many samples it asked."""
+    """One call of the command: when it began (UTC), how many seconds it asked, and how many samples it asked.
+
+    num_unseen: the samples of which a server altered images; their traces say so as well, until they are asked again.
+    """
 
     started: str
     seconds: float
     num_asked: int
+    num_unseen: int = 0
 
 
 class RunClock:
@@ -41,12 +45,12 @@ class RunClock:
         self._path, self._now = None if folder is None else folder / CLOCK_FILE, now
         self._started = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         self._begin_s = self._written_s = 0.0
-        self._num_asked = 0
+        self._num_asked = self._num_unseen = 0
         self.session: Session | None = None
 
-    def count(self, num_asked: int) -> None:
-        """Note how many samples were asked so far, failed ones included."""
-        self._num_asked = num_asked
+    def count(self, num_asked: int, num_unseen: int = 0) -> None:
+        """Note how many samples were asked so far, failed ones included; see `Session`."""
+        self._num_asked, self._num_unseen = num_asked, num_unseen
         now = self._now()
         if num_asked and now - self._written_s >= max(LEAST_STEP_S, LEAST_STEP_SHARE * (now - self._begin_s)):
             self._write(now)
@@ -63,7 +67,9 @@ class RunClock:
 
     def _write(self, now: float) -> None:
         seconds = round(now - self._begin_s, 3)
-        self.session = Session(started=self._started, seconds=seconds, num_asked=self._num_asked)
+        self.session = Session(
+            started=self._started, seconds=seconds, num_asked=self._num_asked, num_unseen=self._num_unseen
+        )
         self._written_s = now
         if self._path is not None:
             with Log(self._path) as log:

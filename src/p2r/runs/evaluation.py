@@ -34,8 +34,10 @@ class RunSettings(Frozen):
     model, perceiver_model, judge_model: as they were named; None for a model that had nothing to do.
     prompts, prompt_fingerprint: the wording's name, and a hash of its texts.
     roles: a hash of both roles; see `hash_roles`.
+    profile, perceiver_profile: what the models behind servers are, as far as it was stated.
     family, frame: of the model that writes boxes, as far as they were stated.
     max_pixels: most pixels of an image or crop; None for each model's own.
+    perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for the usual ones.
     limit: at most this many samples were drawn by `seed`.
     shard: "i/n" for a part of the samples; the parts joined by "+" in a merged run that lacks some.
     share_perception: which samples share one look; None where that changes nothing.
@@ -53,9 +55,13 @@ class RunSettings(Frozen):
     judge_model: str | None = None
     prompt_fingerprint: str = ""
     roles: str = ""
+    profile: str | None = None
+    perceiver_profile: str | None = None
     family: FamilyName | None = None
     frame: Frame | None = None
     max_pixels: int | None = None
+    perceiver_new_tokens: int | None = None
+    reasoner_new_tokens: int | None = None
     dtype: str | None = None
     limit: int | None = None
     seed: int = 0

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.errors import ConfigError, P2RError, StorageError, count_nouns
 from p2r.evaluation.choose import choose_samples
-from p2r.evaluation.evaluate import NUM_NEEDLES
+from p2r.evaluation.given import NUM_NEEDLES
 from p2r.models.known import expand_name
 from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import LOOKING, Mode

@@ -89,6 +89,7 @@ async def open_partner(
             concurrency=settings.concurrency,
             timeout_s=settings.timeout_s,
             transport=settings.transport,
+            image_check=settings.image_check,
         )
         if server is not None:
             model = WatchedModel(model, server)

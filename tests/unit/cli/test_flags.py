@@ -47,6 +47,8 @@ def test_the_flags_of_a_command_are_those_that_it_parses(name: str) -> None:
         ('name them with `model=["a b", "c"]`', "name them with --model 'a b',c"),
         ("as `markdown=True` does", "as --markdown does"),
         ("see `hf auth login`, or `p2r check`", "see `hf auth login`, or `p2r check`"),
+        ("or `image_check='never'`", "or --image-check never"),
+        ("lower `reasoner_new_tokens`", "lower --reasoner-new-tokens"),
         ("`unheard_of` stays, as does `answer_form`", "`unheard_of` stays, as does `answer_form`"),
         ("a limit is no limit=5 without marks", "a limit is no limit=5 without marks"),
     ],
@@ -64,6 +66,8 @@ def test_an_argument_in_backticks_becomes_a_flag(hint: str, written: str) -> Non
         ('write it like `changes=["seed=2"]`', "write it like --set seed=2"),
         ("choose another `out`", "choose another out"),
         ("lower `num_at_once`", "lower partner.concurrency"),
+        ("or `image_check='never'`", "or --set partner.image_check=never"),
+        ("lower `reasoner_new_tokens`", "lower partner.max_new_tokens"),
         ("or from `images=FOLDER`", "or from --set data.images=FOLDER"),
     ],
 )

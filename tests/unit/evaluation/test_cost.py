@@ -36,6 +36,14 @@ def test_the_clock_keeps_the_seconds_since_the_first_question(tmp_path: Path) ->
     assert [(s.seconds, s.num_asked) for s in read_sessions(tmp_path)] == [(12.5, 4)]
 
 
+def test_the_clock_counts_samples_whose_images_were_altered(tmp_path: Path) -> None:
+    with RunClock(tmp_path) as clock:
+        clock.count(4, 3)
+    assert [session.num_unseen for session in read_sessions(tmp_path)] == [3]
+    (tmp_path / CLOCK_FILE).write_text('{"started": "then", "seconds": 1.0, "num_asked": 2}\n')  # before it was counted
+    assert [session.num_unseen for session in read_sessions(tmp_path)] == [0]
+
+
 def test_a_kill_loses_no_more_than_a_second_or_a_hundredth(tmp_path: Path) -> None:
     now = Hands()
     clock = RunClock(tmp_path, now=now).__enter__()

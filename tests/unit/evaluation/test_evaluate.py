@@ -358,3 +358,41 @@ def test_the_model_is_not_announced_before_the_arguments_are_checked(
     result = CliRunner().invoke(app, [*command, *wrong])
     assert result.exit_code != 0 and "loading" not in result.output
     assert CliRunner().invoke(app, command).output.count("loading scripted:") == 1
+
+
+def test_limits_of_new_tokens_are_settings_of_a_run(tmp_path: Path) -> None:
+    run = p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path, perceiver_new_tokens=77, reasoner_new_tokens=99)
+    assert (run.settings.perceiver_new_tokens, run.settings.reasoner_new_tokens) == (77, 99)
+    with pytest.raises(StorageError, match="reasoner_new_tokens was 99, now 9") as caught:
+        p2r.evaluate(make_benchmark(), ANSWERS, out=tmp_path, perceiver_new_tokens=77, reasoner_new_tokens=9)
+    assert "decoding" not in caught.value.message
+    usual = p2r.evaluate(make_benchmark(), ANSWERS, perceiver_new_tokens=256, reasoner_new_tokens=1024)
+    assert usual.settings == p2r.evaluate(make_benchmark(), ANSWERS).settings
+    direct = p2r.evaluate(make_benchmark(), ANSWERS, mode="direct", perceiver_new_tokens=77)
+    assert direct.settings.perceiver_new_tokens is None, "nobody perceives"
+
+
+def test_what_cannot_be_stated_is_refused_before_anything_is_loaded(script: str) -> None:
+    with pytest.raises(ConfigError, match="`perceiver_new_tokens` is 0"):
+        p2r.evaluate("no such benchmark", script, perceiver_new_tokens=0)
+    with pytest.raises(ConfigError, match="`profile` is 'nano', but script is not a server's URL"):
+        p2r.evaluate("no such benchmark", ANSWERS, profile="nano")
+    with pytest.raises(ConfigError, match="`perceiver_profile` is 'nano', but no model is not a server's URL"):
+        p2r.evaluate("no such benchmark", script, perceiver_profile="nano")
+    with pytest.raises(ConfigError, match="`profile` is 3, not the name of a model"):
+        p2r.evaluate("no such benchmark", "http://127.0.0.1:9/v1#m", profile=3)  # type: ignore[arg-type]
+
+
+def test_profiles_of_both_servers_are_settings_of_a_run() -> None:
+    from p2r.evaluation.prepare import prepare
+
+    benchmark, url = make_benchmark(), "http://127.0.0.1:9/v1#a"
+    settings = prepare(benchmark, [*benchmark], url, profile="nano").settings
+    assert (settings.profile, settings.perceiver_profile) == ("nano", None)
+    other = f"{url}2"
+    settings = prepare(
+        benchmark, [*benchmark], url, perceiver_model=other, profile="nano", perceiver_profile="p2r-4b"
+    ).settings
+    assert (settings.profile, settings.perceiver_profile) == ("nano", "p2r-4b")
+    settings = prepare(benchmark, [*benchmark], url, perceiver_model=url, profile="nano").settings
+    assert (settings.profile, settings.perceiver_profile) == ("nano", "nano")

@@ -459,3 +459,20 @@ def test_runs_side_by_side_have_a_column_for_each_category_and_say_what_was_not_
         ("none", "3", "25.0%", "66.7%", "100.0%", "50.0%"),
     ]
     assert table.notes == ("none: 1 of 4 samples has no verdict and is not counted.",)
+
+
+def test_prompts_that_were_not_seen_as_sent_are_counted_apart(tmp_path: Path) -> None:
+    samples = [make_sample(id) for id in "abcd"]
+    traces = [make_trace(sample, "<answer>B</answer>") for sample in samples]
+    failure = Failure(stage="reason", kind="UnseenImageError", message="s does not see the images as they were sent")
+    traces[0] = traces[0].model_copy(update={"failure": failure, "reasoning": None, "answer": None})
+    guessed = Completion(text="<answer>B</answer>", finish_reason="stop", model="m", altered="shrunk")
+    traces[1] = traces[1].model_copy(update={"reasoning": guessed.model_copy(update={"earlier": (guessed,)})})
+    run = store(tmp_path, [*zip(samples, traces, strict=True)])
+    assert count_troubles(run)["not seen as sent"] == 2
+    assert count_troubles(run)["error"] == 1
+    assert "3 prompts were not seen as sent: the server altered images." in tabulate_accuracy(run).notes
+    assert len(run.judged("robust")) == 3, "a guess is no failure"
+    fine = store(tmp_path / "fine", [*zip(samples[2:], traces[2:], strict=True)])
+    assert "not seen as sent" not in count_troubles(fine)
+    assert not any("not seen" in note for note in tabulate_accuracy(fine).notes)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from p2r.dialogue import Budget
 from p2r.errors import ImageError
-from p2r.images.budget import FullImage, cut, fit, smart_resize
+from p2r.images.budget import FullImage, cut, fit, round_to_budget, smart_resize
 from p2r.images.load import MAX_IMAGE_PIXELS, FileImage, MemoryImage, decode_image, read_image_size
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -273,6 +273,33 @@ def test_sizing_twice_changes_nothing(size: tuple[int, int], budget: Budget) -> 
     height, width = smart_resize(size[1], size[0], budget)
     assert smart_resize(height, width, budget) == (height, width)
     assert height % budget.factor == width % budget.factor == 0
+
+
+@pytest.mark.parametrize("most", [65536, 70000, 81920, 98304, 131072])
+def test_a_most_near_the_least_is_never_exceeded_and_no_processor_resizes_again(most: int) -> None:
+    """The published rule left such budgets, for 1,944 of these 2,025 sizes at 65,536 pixels."""
+    budget, of_server = (Budget(min_pixels=65536, max_pixels=pixels) for pixels in (most, 1 << 24))
+    for height in range(40, 393, 8):
+        for width in range(40, 393, 8):
+            size = smart_resize(height, width, budget)
+            assert 65536 <= size[0] * size[1] <= most
+            assert size == round_to_budget(*size, budget, least=0) == round_to_budget(*size, of_server, least=0)
+
+
+@pytest.mark.parametrize(
+    ("image_wh", "sized_wh"),
+    [((67, 77), (256, 256)), ((512, 256), (256, 256)), ((900, 256), (512, 128)), ((10, 1500), (32, 2048))],
+)
+def test_a_budget_of_one_area_gives_the_shape_most_like_the_images(
+    image_wh: tuple[int, int], sized_wh: tuple[int, int]
+) -> None:
+    assert fit(Image.new("RGB", image_wh), Budget(min_pixels=65536, max_pixels=65536)).size == sized_wh
+
+
+def test_a_thin_image_does_not_exceed_a_small_budget() -> None:
+    assert smart_resize(30, 6000, Budget(max_pixels=64 * 1024)) == (32, 64 * 32)
+    assert smart_resize(10, 2000, Budget(min_pixels=500, max_pixels=1024)) == (32, 32)
+    assert smart_resize(10, 10, Budget(min_pixels=16383, max_pixels=16383)) == (96, 160)
 
 
 @pytest.mark.parametrize("size", [(2001, 10), (1, 201)])

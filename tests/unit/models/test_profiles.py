@@ -125,6 +125,12 @@ def test_max_pixels_below_one_token_are_refused() -> None:
 def test_behind_a_server_no_image_is_smaller_than_the_published_processor_leaves_alone() -> None:
     assert profile_for("qwen3-vl", for_server=True).budget.min_pixels == 65536
     assert profile_for("qwen2.5-vl", for_server=True).budget.min_pixels == 16 * 28 * 28
+    assert profile_for("qwen3-vl", max_pixels=65536, for_server=True).budget.min_pixels == 65536
+
+
+def test_who_asks_for_less_than_a_processors_least_gets_no_budget_of_one_area() -> None:
+    budget = profile_for("qwen3-vl", max_pixels=65535, for_server=True).budget
+    assert (budget.min_pixels, budget.max_pixels) == (16 * 1024, 65535)
 
 
 def test_a_checkpoint_keeps_its_own_smaller_limit() -> None:

@@ -15,6 +15,7 @@ from typing import cast
 
 import openai
 
+from p2r.dialogue import Role
 from p2r.errors import EndpointError
 from p2r.models.server.faults import NEEDS_TLS, explain_fault_of, find_fault
 
@@ -32,7 +33,22 @@ class RequestFacts:
     num_visual_tokens: int
     timeout_s: float
     secret: str = field(repr=False)
+    role: Role = "reasoner"
+    max_new_tokens: int = 0
 
+
+NO_ROOM = "no room for the reply"
+_SHARES = re.compile(
+    r"maximum context length is (?P<context>\d+).{0,80}?(?:"
+    r"(?P<prompt_1>\d+) in the messages, \d+ in the completion"
+    r"|requested \d+ output tokens and your prompt contains at least (?P<prompt_2>\d+)"
+    r"|your request has (?P<prompt_3>\d+) input tokens)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A prompt and its reply are too long together, as vLLM and OpenAI say it."""
+_TOO_LARGE = re.compile(
+    r"max_(?:completion_)?tokens\W+is too large: (?P<asked>\d+)\..{0,40}maximum context length is (?P<context>\d+)"
+)
 
 CAUSES: tuple[tuple[str, str, str, str], ...] = (
     # cause, pattern in the server's message, sentence, hint
@@ -50,17 +66,31 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         "raise the server's limit (vLLM: --limit-mm-per-prompt '{{\"image\": 4}}')",
     ),
     (
+        NO_ROOM,
+        r"max(_completion)?_tokens\W{1,2}\d+ cannot be greater than max_(model_len|total_tokens)",
+        "the context of {model!r} at {url} has no room for {max_new_tokens} new tokens beside the prompt "
+        "({num_visual_tokens} visual tokens)",
+        "lower {limit}, or raise the server's context (vLLM: --max-model-len)",
+    ),
+    (
         "context too long",
         r"maximum (context|model) length|context[_ ](length|size|window)|max_model_len|too long to fit"
         r"|prompt is too long",
         "the prompt ({num_visual_tokens} visual tokens) does not fit the context of {model!r} at {url}",
-        "lower `max_pixels`, or raise the server's context (vLLM: --max-model-len, llama.cpp: -c)",
+        "lower `max_pixels`, or raise the server's context (vLLM: --max-model-len; llama.cpp: -c, which the -np slots "
+        "share)",
     ),
     (
         "local files",
-        r"allowed[-_]local[-_]media[-_]path|local (media )?files?",
+        r"allowed[-_]local[-_]media[-_]path|local (media )?files?|file does not exist or cannot be opened",
         "{url} does not read local files",
         "start vLLM with --allowed-local-media-path, or choose another `transport`",
+    ),
+    (
+        "dead engine",
+        r"EngineCore encountered an issue|EngineDeadError",
+        "the engine of {url} has died",
+        "its own log says why; start the server again",
     ),
     (
         "unknown model",
@@ -122,9 +152,20 @@ def explain_message(message: str, status: int, asked: RequestFacts) -> EndpointE
 
 def find_cause(message: str) -> str | None:
     """Return the first of CAUSES that a server's message is about, if any."""
+    if _fits_without_reply(message):
+        return NO_ROOM
     return next(
         (name for name, pattern, _, _ in CAUSES if re.search(pattern, message, re.IGNORECASE | re.DOTALL)), None
     )
+
+
+def _fits_without_reply(message: str) -> bool:
+    """Tell whether a message about the context's length says that the new tokens alone are too many beside it."""
+    if shares := _SHARES.search(message):
+        prompt = next(int(shares[name]) for name in ("prompt_1", "prompt_2", "prompt_3") if shares[name])
+        return prompt < int(shares["context"])
+    too_large = _TOO_LARGE.search(message)
+    return too_large is not None and int(too_large["asked"]) >= int(too_large["context"])
 
 
 def wait_before_retry(error: Exception) -> bool | float:
@@ -170,8 +211,18 @@ def message_in(body: object) -> str:
 
 def _fill(sentence: str, asked: RequestFacts) -> str:
     return sentence.format(
-        url=asked.url, model=asked.model, num_images=asked.num_images, num_visual_tokens=asked.num_visual_tokens
+        url=asked.url,
+        model=asked.model,
+        num_images=asked.num_images,
+        num_visual_tokens=asked.num_visual_tokens,
+        max_new_tokens=asked.max_new_tokens,
+        limit=name_limit(asked),
     )
+
+
+def name_limit(asked: RequestFacts) -> str:
+    """Name the user's limit of new tokens for this request, to be quoted in a hint."""
+    return "the judge's limit of new tokens" if asked.role == "judge" else f"`{asked.role}_new_tokens`"
 
 
 def quote(message: str, asked: RequestFacts) -> str:

@@ -1,17 +1,44 @@
-"""Ask a server for its models."""
+"""Read the address of a server, and ask it for its models."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
+from urllib.parse import urlsplit
 
 import openai
 
-from p2r.errors import EndpointError, count_nouns
+from p2r.errors import ConfigError, EndpointError, count_nouns
 from p2r.models.server.errors import RequestFacts, explain
 from p2r.models.server.faults import NEEDS_TLS, needs_tls
 
 LOOKUP_TIMEOUT_S = 10.0
+
+
+def read_address(spec: str) -> tuple[str, str]:
+    """Split "http://localhost:8000/v1#model" into the URL and the model's name, "" without one.
+
+    A URL without a path means /v1 where the name is given.
+
+    Raises:
+        ConfigError: it is not a URL of a server.
+    """
+    url, _, name = spec.partition("#")
+    url = url[:8].lower() + url[8:].rstrip("/")
+    if re.fullmatch(r"https?://[^/\s]+(/\S*)?", url) is None or not _has_port(url):
+        raise ConfigError(
+            f"{url!r} is not the URL of a server", hint="a URL is written as http://localhost:8000/v1#model"
+        )
+    return (f"{url}/v1" if name and re.fullmatch(r"https?://[^/]+", url) else url), name
+
+
+def _has_port(url: str) -> bool:
+    """Tell whether the port of a URL can be one, where it names one."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def find_model(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> tuple[str, str]:
@@ -58,6 +85,21 @@ def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> 
         f"{url} lists no models, as an OpenAI-compatible server would",
         hint="check the URL (most end in /v1), or name the model: URL#model",
     )
+
+
+def find_root(url: str, name: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> str:
+    """Return what a server says that a model is, whatever its name: a folder or a hub id. vLLM says so.
+
+    "" where the server does not say, or does not answer: that is told when it is asked for a reply.
+    """
+    with (
+        contextlib.suppress(openai.APIError, ValueError, TypeError, KeyError, AttributeError),
+        openai.OpenAI(base_url=url, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client,
+    ):
+        body = client.models.with_raw_response.list().http_response.text
+        roots = {str(entry["id"]): entry.get("root") for entry in json.loads(body)["data"]}
+        return str(roots.get(name) or "")
+    return ""
 
 
 def model_names(body: str) -> list[str] | None:

@@ -2,8 +2,10 @@
 ones.
 
 Images are sent without loss (`transport`); transport faults are retried a few times (a 4xx never is); at most
-`concurrency` requests are under way; a server's dialect is learned (`dialect`); and a server that looks at other pixels
-than were sent is noticed (`token_check`).
+`concurrency` requests are under way; a server's dialect is learned (`dialect`); and a server that looks at other images
+than were sent is noticed (`token_check`). For that a near server is asked once for each text, without images, and for
+one token: a reply to images that it has altered is a failure. From a server that is far, or that serves a model of an
+unknown family, the finding is a guess and only recorded.
 """
 
 from __future__ import annotations
@@ -12,42 +14,37 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import time
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import openai
 import stamina
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
-from p2r.errors import ConfigError, EndpointError, mask_secrets
-from p2r.models.checkpoint import served_profile
-from p2r.models.profiles import FamilyName
+from p2r.errors import DataError, EndpointError, mask_secrets
+from p2r.models.profiles import FAMILIES, FamilyName
+from p2r.models.server.connections import Connection, Connections
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.faults import HUNG_UP, NEEDS_TLS, find_fault, needs_tls
-from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, model_names
-from p2r.models.server.reply import ServerReply, read_reply
-from p2r.models.server.token_check import TokenCheck
-from p2r.models.server.transport import Transport, choose_transport, image_urls
-from p2r.types import Completion, Frame, Usage
+from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, find_root, model_names, read_address
+from p2r.models.server.profile import served_profile
+from p2r.models.server.reply import ServerReply, read_prompt_tokens, read_reply
+from p2r.models.server.token_check import ImageCheck, TokenCheck, explain_alteration, read_image_check
+from p2r.models.server.transport import Transport, choose_transport, image_urls, is_near
+from p2r.types import Alteration, Completion, Frame, Usage
 
 ATTEMPTS = 4
 LONGEST_WAIT_S = 8.0
+PLACEHOLDER = "<|image_pad|>"
+"""It stands for an image in the chat templates of Qwen's families."""
+ONE_TOKEN = Decoding(max_new_tokens=1)
 
 logger = logging.getLogger(__name__)
 # An error reports a fault that retries do not cure; without a handler each retry would print a bare line as well.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A client and its free slots, for one event loop."""
-
-    client: openai.AsyncOpenAI
-    slots: asyncio.Semaphore
 
 
 class EndpointModel:
@@ -63,12 +60,12 @@ class EndpointModel:
         concurrency: int = 16,
         timeout_s: float = 300.0,
         transport: Transport = "auto",
+        image_check: ImageCheck = "auto",
         retry_wait_s: float = 0.5,
     ) -> None:
         self.url, self.name, self.profile = mask_secrets(url), name, profile
         self._address = url
         self._api_key = api_key
-        self._concurrency = concurrency
         self._timeout_s = timeout_s
         self._retry_wait_s = retry_wait_s
         self._transport = choose_transport(url, transport)
@@ -77,13 +74,16 @@ class EndpointModel:
         self._speaks_http = False
         self._told: set[str] = set()
         self._token_check = TokenCheck(self.url)
-        self._lines: dict[asyncio.AbstractEventLoop, tuple[_Line, AsyncGenerator[_Line, None]]] = {}
+        is_sure = is_near(url) and profile.family in FAMILIES
+        self._counts_texts = read_image_check(image_check) == "always" or (image_check == "auto" and is_sure)
+        self._connections = Connections(url, api_key, concurrency=concurrency, timeout_s=timeout_s)
 
     @classmethod
     def connect(
         cls,
         spec: str,
         *,
+        profile: str | None = None,
         family: FamilyName | None = None,
         frame: Frame | None = None,
         max_pixels: int | None = None,
@@ -91,14 +91,17 @@ class EndpointModel:
         timeout_s: float = 300.0,
         api_key: str | None = None,
         transport: Transport = "auto",
+        image_check: ImageCheck = "auto",
         retry_wait_s: float = 0.5,
     ) -> EndpointModel:
         """Connect to a server's model: "http://localhost:8000/v1#model".
 
-        With a model's name nothing is sent yet. Without one, the server is asked and must have exactly one model. A URL
-        without a path means /v1.
+        The server is asked for its models. Without a name it must have exactly one; with a name it need not answer yet.
+        A URL without a path means /v1.
 
         Args:
+            profile: the model that is served, as a checkpoint's folder, a hub id or a short name, where neither the
+                server nor the name tells; see `served_profile`.
             family: the model's family, where its name does not tell.
             frame: the frame in which it writes boxes, in place of the family's.
             max_pixels: most pixels per image, in place of the profile's.
@@ -106,31 +109,28 @@ class EndpointModel:
             timeout_s: longest wait for a reply.
             api_key: OPENAI_API_KEY when None.
             transport: how images are sent; see `transport.Transport`.
+            image_check: "always" fails a reply to images that the server has altered (it is asked once for each text
+                without images); "auto" does so for a near server of a known family. Else findings are only recorded.
             retry_wait_s: wait before the first retry, doubled for each further one.
 
         Raises:
-            EndpointError: the server is asked and does not answer, or has several models.
+            EndpointError: no name is given, and the server does not answer or has several models.
             ConfigError: an argument is not usable.
         """
-        url, _, name = spec.partition("#")
-        url = url[:8].lower() + url[8:].rstrip("/")
-        if re.fullmatch(r"https?://[^/\s]+(/\S*)?", url) is None or not _has_port(url):
-            raise ConfigError(
-                f"{url!r} is not the URL of a server", hint="a URL is written as http://localhost:8000/v1#model"
-            )
+        url, name = read_address(spec)
         key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
         if not name:
             url, name = find_model(url, key, min(timeout_s, LOOKUP_TIMEOUT_S))
-        elif re.fullmatch(r"https?://[^/]+", url):
-            url += "/v1"
+        root = find_root(url, name, key, min(timeout_s, LOOKUP_TIMEOUT_S))
         return cls(
             url,
             name,
-            served_profile(name, family=family, frame=frame, max_pixels=max_pixels),
+            served_profile(name, root=root, stated=profile, family=family, frame=frame, max_pixels=max_pixels),
             api_key=key,
             concurrency=concurrency,
             timeout_s=timeout_s,
             transport=transport,
+            image_check=image_check,
             retry_wait_s=retry_wait_s,
         )
 
@@ -143,17 +143,24 @@ class EndpointModel:
         """Reply to a prompt.
 
         Raises:
+            DataError: the text holds the placeholder of an image.
             EndpointError: there is no usable reply; the message says why, in the server's words if it gave any.
+            UnseenImageError: (an EndpointError) the server has altered the images.
         """
-        tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
-        asked = RequestFacts(self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key)
-        line = await self._line()
-        async with line.slots:
-            started = time.perf_counter()
-            reply, reworded = await self._ask(line.client, prompt, decoding, asked)
-            seconds = time.perf_counter() - started
         text = prompt.system + "".join(turn.text for turn in prompt.turns)
-        self._token_check.compare(text, tokens, reply.prompt_tokens)
+        if PLACEHOLDER in text:
+            raise DataError(
+                f"the question holds {PLACEHOLDER}, which stands for an image", hint="remove it from the text"
+            )
+        tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
+        facts = self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key
+        asked = RequestFacts(*facts, prompt.role, decoding.max_new_tokens)
+        connection = await self._connections.get()
+        async with connection.slots:
+            started = time.perf_counter()
+            reply, reworded = await self._ask(connection.client, prompt, decoding, asked)
+            seconds = time.perf_counter() - started
+            altered = await self._compare_images(connection, prompt, text, tokens, reply.prompt_tokens)
         return Completion(
             text=reply.text,
             finish_reason=reply.finish_reason,
@@ -164,7 +171,32 @@ class EndpointModel:
             seconds=seconds,
             first_probs=reply.first_probs,
             reworded=reworded,
+            altered=altered,
         )
+
+    async def _compare_images(
+        self, connection: Connection, prompt: Prompt, text: str, tokens: tuple[int, ...], prompt_tokens: int | None
+    ) -> Alteration:
+        """Compare the tokens that the server counts with those that were sent.
+
+        Raises:
+            UnseenImageError: they differ, and the text's tokens are known, so that it is sure.
+        """
+        count: int | None = None
+        if self._counts_texts and tokens and prompt_tokens:
+            count = await connection.text_counts.find(prompt, partial(self._count_tokens, connection.client))
+        altered = self._token_check.compare(text, tokens, prompt_tokens, count)
+        if altered and count is not None and prompt_tokens is not None:
+            raise explain_alteration(
+                self.url, altered, prompt.images, num_sent=sum(tokens), num_seen=prompt_tokens - count
+            )
+        return altered
+
+    async def _count_tokens(self, client: openai.AsyncOpenAI, prompt: Prompt) -> int | None:
+        """Return the tokens that the server counts for a prompt; None where it does not tell."""
+        with contextlib.suppress(openai.APIError, asyncio.TimeoutError, EndpointError):
+            return read_prompt_tokens(await self._send(client, prompt, ONE_TOKEN, self._dialect))
+        return None
 
     async def _ask(
         self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: RequestFacts
@@ -266,30 +298,3 @@ class EndpointModel:
             if names := model_names(listing.http_response.text):
                 return f"it has {', '.join(names[:20])}"
         return ""
-
-    async def _line(self) -> _Line:
-        """Return the client of the running event loop: connections cannot move from one loop to another."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._lines:
-            held = self._hold_line(loop)
-            self._lines[loop] = await anext(held), held
-        return self._lines[loop][0]
-
-    async def _hold_line(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Line, None]:
-        """Yield a line that is closed with its loop: `asyncio.run` ends open generators before it closes the loop."""
-        timeout = openai.Timeout(self._timeout_s, connect=min(LOOKUP_TIMEOUT_S, self._timeout_s))
-        async with openai.AsyncOpenAI(
-            base_url=self._address, api_key=self._api_key or "none", max_retries=0, timeout=timeout
-        ) as client:
-            try:
-                yield _Line(client, asyncio.Semaphore(self._concurrency))
-            finally:
-                del self._lines[loop]
-
-
-def _has_port(url: str) -> bool:
-    """Tell whether the port of a URL can be one, where it names one."""
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Literal, cast
 from pydantic import BaseModel, ValidationError
 
 from p2r.errors import EndpointError
-from p2r.models.server.errors import RequestFacts, explain_message, message_in, quote
+from p2r.models.server.errors import RequestFacts, explain_message, message_in, name_limit, quote
 
 _STOPPED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call"})
 """Reasons of a reply that the model ended. A tool's reason counts here when there is text and no call."""
@@ -56,9 +57,12 @@ class _Usage(BaseModel):
     completion_tokens: int | None = None
 
 
-class _Body(BaseModel):
-    choices: list[_Choice]
+class _Counted(BaseModel):
     usage: _Usage | None = None
+
+
+class _Body(_Counted):
+    choices: list[_Choice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,9 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
     that a reply reads the same whichever server sent it.
 
     Raises:
-        EndpointError: the body is not JSON, not a chat completion, an error in disguise, empty, cut off before the
-            first token, ended otherwise than by the model or a limit, withheld, refused, a call of a tool, or without
-            the probabilities that were asked for.
+        EndpointError: the body is not JSON, not a chat completion, an error in disguise, empty without a token, cut off
+            before the first token, ended otherwise than by the model or a limit, withheld, refused, a call of a tool,
+            or without the probabilities that were asked for.
     """
     try:
         content = json.loads(body)
@@ -108,17 +112,25 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
     finish = _read_finish(choice, asked)
     text = _text(choice.message, finish)
     usage = reply.usage or _Usage()
-    if not text.strip():
+    if not text.strip() and not _ended_at_once(choice, usage):
         if finish == "length":
             raise EndpointError(
                 f"{asked.url} cut the reply off before its first word",
-                hint="raise the server's context, or in a recipe rollout.max_new_tokens",
+                hint=f"raise the server's context, or {name_limit(asked)}",
             )
         raise EndpointError(
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
         )
     first_probs = _first_probs(choice, first_words, asked) if first_words else ()
     return ServerReply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
+
+
+def read_prompt_tokens(body: str) -> int | None:
+    """Return the tokens that a server counts for a prompt, whatever it replied; None where it reports none."""
+    with contextlib.suppress(ValueError):
+        usage = _Counted.model_validate_json(body).usage
+        return usage.prompt_tokens or None if usage else None
+    return None
 
 
 def _read_finish(choice: _Choice, asked: RequestFacts) -> Literal["stop", "length"]:
@@ -149,6 +161,11 @@ def _read_finish(choice: _Choice, asked: RequestFacts) -> Literal["stop", "lengt
     return "stop"
 
 
+def _ended_at_once(choice: _Choice, usage: _Usage) -> bool:
+    """Tell whether the model itself ended the reply before its first word: its only token is the one that ends it."""
+    return choice.finish_reason == "stop" and (usage.completion_tokens or 0) >= 1
+
+
 def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> tuple[float, ...]:
     positions = (choice.logprobs.content if choice.logprobs else None) or []
     if not positions or not positions[0].top_logprobs:
@@ -156,7 +173,13 @@ def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> 
             f"{asked.url} sent no log-probabilities, which weigh a yes against a no",
             hint="use a server that gives them (vLLM, SGLang, llama.cpp) or a local model",
         )
-    probs = {token.token: math.exp(token.logprob) for token in positions[0].top_logprobs}
+    listed = positions[0].top_logprobs
+    probs = {token.token: math.exp(token.logprob) for token in listed}
+    if not any(word in probs for word in words):
+        raise EndpointError(
+            f"neither {' nor '.join(words)} is among the likeliest first words that {asked.url} lists ({len(listed)})",
+            hint="use a model that answers yes-no questions; a local model states the probability of any word",
+        )
     return tuple(probs.get(word, 0.0) for word in words)
 
 

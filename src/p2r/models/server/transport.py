@@ -37,7 +37,7 @@ def choose_transport(url: str, wish: Transport) -> Transport:
         raise ConfigError(f"there is no image transport {wish!r}", hint=", ".join(get_args(Transport)))
     if wish != "auto":
         return wish
-    return "bmp" if _is_near(urlsplit(url).hostname or "") else "webp"
+    return "bmp" if is_near(url) else "webp"
 
 
 @contextlib.contextmanager
@@ -71,8 +71,9 @@ def _data_url(image: Image.Image, transport: Transport) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getbuffer()).decode('ascii')}"
 
 
-def _is_near(host: str) -> bool:
-    """Tell whether a host is this machine or in its local network."""
+def is_near(url: str) -> bool:
+    """Tell whether a server is on this machine or in its local network."""
+    host = urlsplit(url).hostname or ""
     if host == "localhost" or ("." not in host and ":" not in host) or host.endswith((".local", ".lan", ".internal")):
         return True
     try:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from p2r.dialogue import Decoding, Prompt, Turn
+from p2r.dialogue import Decoding, Prompt, Role, Turn
 from p2r.errors import EndpointError
 from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
-from p2r.models.server.errors import RequestFacts, explain_message, find_cause, message_in
-from p2r.models.server.reply import read_reply
+from p2r.models.server.errors import NO_ROOM, RequestFacts, explain_message, find_cause, message_in
+from p2r.models.server.reply import read_prompt_tokens, read_reply
 
 ASKED = RequestFacts("http://host/v1", "m", 2, 100, 30.0, "sk-secret")
 START = Dialect("bmp")
@@ -37,6 +38,32 @@ PIXEL = Image.new("RGB", (1, 1))
         ("'url' field must be a base64 encoded image.", "unreadable image"),
         ("Failed to load image: cannot identify image file <_io.BytesIO object>", "unreadable image"),
         ("Cannot load local files without `--allowed-local-media-path`.", "local files"),
+        ("file does not exist or cannot be opened", "local files"),
+        ("EngineCore encountered an issue. See stack trace (above) for the root cause.", "dead engine"),
+        ("max_tokens=2049 cannot be greater than max_model_len=max_total_tokens=2048. (parameter=max_tokens)", NO_ROOM),
+        ("max_completion_tokens=131072 cannot be greater than max_model_len=128000", NO_ROOM),
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 2049. This model's maximum context length is 2048 "
+            "tokens and your request has 84 input tokens (2049 > 2048 - 84).",
+            NO_ROOM,
+        ),
+        ("'max_tokens' is too large: 2048. This model's maximum context length is 2048", NO_ROOM),
+        (
+            "This model's maximum context length is 4097 tokens. However, you requested 5000 tokens (1000 in the "
+            "messages, 4000 in the completion). Please reduce the length of the messages or completion.",
+            NO_ROOM,
+        ),
+        (
+            "This model's maximum context length is 4097 tokens. However, you requested 5354 tokens (4098 in the "
+            "messages, 1256 in the completion). Please reduce the length of the messages or completion.",
+            "context too long",
+        ),
+        (
+            "This model's maximum context length is 128000 tokens. However, you requested 65535 output tokens and your "
+            "prompt contains at least 62466 input tokens, for a total of at least 128001 tokens.",
+            NO_ROOM,
+        ),
+        ("'max_tokens' is too large: 100. This model's maximum context length is 2048", "context too long"),
         ("Internal Server Error", None),
         ("Unexpected fields in the request: {'repetition_penalty'}", None),
         ("temperature must be at least 0", None),
@@ -288,6 +315,61 @@ def test_probabilities_of_first_words_are_those_of_the_first_token() -> None:
     choice = {"message": {"content": "Yes."}, "finish_reason": "stop", "logprobs": {"content": positions}}
     reply = read_reply(json.dumps({"choices": [choice]}), ASKED, ("Yes", "No"))
     assert reply.first_probs == pytest.approx((0.6, 0.0))
+
+
+def test_words_that_are_not_among_the_likeliest_are_told() -> None:
+    top = [{"token": "The", "logprob": -0.1}, {"token": "It", "logprob": -3.0}]
+    choice = {"message": {"content": "The"}, "finish_reason": "stop", "logprobs": {"content": [{"top_logprobs": top}]}}
+    with pytest.raises(EndpointError, match="neither Yes nor No is among the likeliest first words that") as caught:
+        read_reply(json.dumps({"choices": [choice]}), ASKED, ("Yes", "No"))
+    assert "yes-no questions" in caught.value.hint
+
+
+def write_counted(text: str | None, reason: str | None, tokens: int | None) -> str:
+    choice = {"message": {"content": text}, "finish_reason": reason}
+    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": tokens}})
+
+
+@pytest.mark.parametrize("text", ["", None, " \n"])
+def test_an_empty_reply_that_the_model_ended_is_a_reply(text: str | None) -> None:
+    reply = read_reply(write_counted(text, "stop", 1), ASKED)
+    assert (reply.text, reply.finish_reason, reply.generated_tokens) == (text or "", "stop", 1)
+
+
+@pytest.mark.parametrize(("reason", "tokens"), [("stop", 0), ("stop", None), (None, 1), ("tool_calls", 1)])
+def test_an_empty_reply_that_nobody_ended_is_an_error(reason: str | None, tokens: int | None) -> None:
+    with pytest.raises(EndpointError, match="sent an empty reply"):
+        read_reply(write_counted("", reason, tokens), ASKED)
+
+
+@pytest.mark.parametrize("role", ["perceiver", "reasoner"])
+def test_what_has_no_room_is_told_with_the_limit_to_lower(role: Role) -> None:
+    message = "max_tokens=2049 cannot be greater than max_model_len=max_total_tokens=2048."
+    error = explain_message(message, 400, replace(ASKED, role=role, max_new_tokens=2049))
+    assert error.message.startswith(
+        "the context of 'm' at http://host/v1 has no room for 2049 new tokens beside the prompt (100 visual tokens)"
+    )
+    assert error.hint == f"lower `{role}_new_tokens`, or raise the server's context (vLLM: --max-model-len)"
+
+
+def test_a_judge_has_a_limit_of_its_own() -> None:
+    error = explain_message("max_tokens=9 cannot be greater than max_model_len=8", 400, replace(ASKED, role="judge"))
+    assert error.hint.startswith("lower the judge's limit of new tokens")
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ('{"choices": [], "usage": {"prompt_tokens": 42}}', 42),
+        ('{"usage": {"prompt_tokens": 0}}', None),
+        ('{"usage": null}', None),
+        ("{}", None),
+        ("[]", None),
+        ("no JSON", None),
+    ],
+)
+def test_the_tokens_of_a_prompt_are_read_whatever_was_replied(body: str, count: int | None) -> None:
+    assert read_prompt_tokens(body) == count
 
 
 @pytest.mark.parametrize("logprobs", [None, {"content": None}, {"content": []}, {"content": [{"top_logprobs": []}]}])
