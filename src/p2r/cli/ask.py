@@ -29,6 +29,7 @@ from p2r.cli.options import (
     BoxFrame,
     Device,
     Dtype,
+    EngineArgs,
     Family,
     ImageFolder,
     ImageTransport,
@@ -37,6 +38,7 @@ from p2r.cli.options import (
     PerceiverSpec,
     TimeoutS,
     Wording,
+    read_engine_args,
 )
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
@@ -46,7 +48,7 @@ from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
-from p2r.models.load import load_model
+from p2r.models.load import check_engine_args, load_model, runs_on_vllm
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
@@ -143,12 +145,15 @@ def ask(
     dtype: Dtype = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
     transport: ImageTransport = "auto",
+    engine_args: EngineArgs = None,
 ) -> None:
     """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
     check_page(html)
     if save is not None:
         check_folder(save)
+    for_engine = read_engine_args(engine_args)
+    check_engine_args(for_engine, model, perceiver_model)
     wording = load_prompt_set(prompts)
     is_asked = has_question(inputs)
     if is_asked:
@@ -166,6 +171,7 @@ def ask(
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
+            engine_args=for_engine if runs_on_vllm(spec) else None,
         )
 
     def make_p2r() -> P2R:
@@ -185,6 +191,7 @@ def ask(
         frame=frame,
         max_pixels=max_pixels,
         dtype=dtype,
+        engine_args=for_engine or None,
     )
     questions = describe_inputs(inputs, has_question=is_asked)
     folder = save or _choose_folder(batch.name, questions)

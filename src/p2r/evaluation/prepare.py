@@ -113,6 +113,7 @@ def prepare(
         frame=writer.profile.stated_frame,
         max_pixels=loading.max_pixels,
         dtype=loading.dtype,
+        engine_args=loading.engine_args,
         limit=limit,
         seed=seed,
         shard=shard,

@@ -24,7 +24,7 @@ ORDER = (
         "family",
         "frame",
     ),
-    *("max_pixels", "dtype", "limit", "seed", "shard", "share_perception"),
+    *("max_pixels", "dtype", "engine_args", "limit", "seed", "shard", "share_perception"),
 )
 """Settings as they matter to a reader. Others come after them."""
 
@@ -36,7 +36,7 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
         "the model, its budget or its decoding is another",
         frozenset(
             {"mode", "model", "perceiver_model", "prompts", "prompt_fingerprint", "family", "frame", "max_pixels"}
-            | {"dtype", "seed", "share_perception"}
+            | {"dtype", "engine_args", "seed", "share_perception"}
         ),
     ),
     "weights": ("the weights of the frozen role are others", frozenset()),
