@@ -25,7 +25,7 @@ from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint, find_downloaded
-from p2r.models.known import SHIPPED, VLLM, expand_name, suggest_name
+from p2r.models.known import INSTALL_VLLM, SHIPPED, VLLM, expand_name, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.transport import Transport
@@ -202,7 +202,7 @@ def _load(
         if find_spec("vllm") is None:
             raise ModelError(
                 f"the model {spec!r} needs vLLM, which is not installed",
-                hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
+                hint=INSTALL_VLLM,
             )
         checkpoint = fetch_checkpoint(source)  # only now, because it may be downloaded
         from p2r.models.vllm.model import VllmModel

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
@@ -31,6 +32,7 @@ from pydantic import ValidationError
 
 from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
 from p2r.models.checkpoint import first_line
+from p2r.models.known import INSTALL_VLLM
 
 LOGGING = {"VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_LOGGING_LEVEL": "ERROR"}
 """Where vLLM and its processes log, and what, unless the environment says otherwise: left alone, they use stdout."""
@@ -192,6 +194,8 @@ def _import_vllm() -> ModuleType:
     """Import vLLM, which then logs to stderr. Raises ModelError."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ModelError("a process that vLLM has started would start vLLM again", hint=UNGUARDED)
+    if find_spec("vllm") is None:
+        raise ModelError("vLLM is not installed", hint=INSTALL_VLLM)
     for name, value in LOGGING.items():
         os.environ.setdefault(name, value)
     try:
