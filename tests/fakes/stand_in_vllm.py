@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from p2r.dialogue import Decoding, Prompt, Turn
-from p2r.models.vllm.engine import LOGGING
+from p2r.models.vllm.engine import VARIABLES
 
 STAND_IN = '''
 """A stand-in for vLLM: every call is kept, and the reply is made from it."""
@@ -85,7 +85,8 @@ class AsyncLLMEngine:
         started.append(args)
         return engine
 
-    def shutdown(self):
+    def shutdown(self, timeout):
+        assert timeout > 5
         assert asyncio.get_running_loop() is self.loop
         ended.append(self.handler)
 
@@ -127,7 +128,7 @@ def installed(place: Path) -> Iterator[ModuleType]:
     (package / "sampling_params.py").write_text("from enum import Enum\nRequestOutputKind = Enum('K', 'FINAL_ONLY')\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(package.parent)
-        for variable in LOGGING:
+        for variable in VARIABLES:
             patch.setenv(variable, "")  # so that it is put back
             patch.delenv(variable)
         import vllm  # pyright: ignore[reportMissingImports]

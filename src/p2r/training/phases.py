@@ -95,7 +95,7 @@ async def open_phase(
     settings = recipe.partner if is_partner_asked(recipe, phase) else PartnerSettings()
     local = snapshot.partner if snapshot is not None and asks_snapshot else Unasked(policy.profile)
     async with AsyncExitStack() as closing:
-        partner = await closing.enter_async_context(_open_partner(recipe, settings, local, policy, run, world))
+        partner = await closing.enter_async_context(_open_partner(settings, local, policy, run, world, recipe))
         evidence = None
         if phase.kind == "reasoner":
             weights = fingerprint_weights(policy.frozen_checkpoint.folder)
@@ -182,7 +182,7 @@ def save_both_roles(state: PhaseState, folder: Path) -> None:
 
 @asynccontextmanager
 async def _open_partner(
-    recipe: Recipe, settings: PartnerSettings, local: BatchModel, policy: Policy, run: RunFolder, world: World
+    settings: PartnerSettings, local: BatchModel, policy: Policy, run: RunFolder, world: World, recipe: Recipe
 ) -> AsyncGenerator[Partner, None]:
     """The other role. A server is launched by the first process; the others wait for it."""
     if settings.kind == "vllm" and world.size > 1:

@@ -34,14 +34,19 @@ from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
 from p2r.models.checkpoint import first_line
 from p2r.models.known import INSTALL_VLLM
 
-LOGGING = {"VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_LOGGING_LEVEL": "ERROR"}
-"""Where vLLM and its processes log, and what, unless the environment says otherwise: left alone, they use stdout."""
+CLOSE_TIMEOUT_S = 60.0
+VARIABLES = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "30",
+}
+"""What vLLM and its processes find in the environment, unless it says otherwise. Left alone, they log to stdout, and
+are killed when they have not ended within 5 seconds."""
 LOAD_AGAIN = "load the model again"
 UNGUARDED = (
     "vLLM starts processes that run your script again: put what the script does below a line "
     '`if __name__ == "__main__":`'
 )
-CLOSE_TIMEOUT_S = 60.0
 
 
 class Logprob(Protocol):
@@ -80,7 +85,7 @@ class AsyncEngine(Protocol):
         self, prompt: Mapping[str, object], sampling_params: object, request_id: str
     ) -> AsyncIterator[RequestOutput]: ...
 
-    def shutdown(self) -> None: ...
+    def shutdown(self, timeout: float | None = None) -> None: ...
 
 
 class VllmEngine:
@@ -167,7 +172,10 @@ def _close(engine: AsyncEngine, loop: asyncio.AbstractEventLoop, thread: threadi
 
     async def end() -> None:
         with contextlib.suppress(Exception):  # it may be dead already
-            engine.shutdown()
+            try:
+                engine.shutdown(timeout=CLOSE_TIMEOUT_S / 2)
+            except TypeError:  # older ones know no timeout
+                engine.shutdown()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
@@ -196,7 +204,7 @@ def _import_vllm() -> ModuleType:
         raise ModelError("a process that vLLM has started would start vLLM again", hint=UNGUARDED)
     if find_spec("vllm") is None:
         raise ModelError("vLLM is not installed", hint=INSTALL_VLLM)
-    for name, value in LOGGING.items():
+    for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
         vllm = import_module("vllm")
