@@ -41,6 +41,7 @@ def environment() -> Mapping[str, str]:
         "PYTHONPATH": os.pathsep.join(map(str, places)),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
+        "TORCH_COMPILE_DISABLE": "1",
         "VLLM_CACHE_ROOT": str(GUEST / ".cache"),
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
