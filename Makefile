@@ -27,7 +27,7 @@ quick: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(TEST)
 
-test-all: $(VENV)/.dev $(VENV)/.guests
+test-all: $(VENV)/.dev $(patsubst tests/integration/guests/%.txt,$(GUESTS)/.%,$(wildcard tests/integration/guests/*.txt))
 	$(TEST) -m "not very_slow"
 
 test-very-slow: $(VENV)/.dev
@@ -61,13 +61,14 @@ $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(VENV)/.made
 	$(PIP) --no-deps --upgrade --target $(VENV)/referee torchvision
 	@touch $@ $(VENV)/.local
 
-# Tools that p2r is a part of, never dependencies. They bring many packages, some in other versions than ours, so each lies
-# where only its test looks. Inspect needs Python 3.11.
-$(VENV)/.guests: $(wildcard tests/integration/guests/*.txt) | $(VENV)/.made
-	@echo "installing lmms-eval and inspect_ai into $(GUESTS), for their tests" >&2
-	rm -rf $(GUESTS)
-	$(GUEST) $(GUESTS)/lmms_eval -r tests/integration/guests/lmms_eval.txt
-	$(GUEST) $(GUESTS)/inspect_ai -r tests/integration/guests/inspect_ai.txt
+# Tools that p2r is a part of, and engines that it asks, never dependencies. They bring many packages, some in other versions
+# than ours, so each lies where only its test looks, and is installed again when its own list changes. Inspect and vLLM need
+# Python 3.11; vLLM's CPU build needs Linux on x86.
+$(GUESTS)/.%: tests/integration/guests/%.txt | $(VENV)/.made
+	@echo "installing $* into $(GUESTS), for its tests" >&2
+	rm -rf $(GUESTS)/$*
+	@mkdir -p $(GUESTS)
+	$(GUEST) $(GUESTS)/$* -r $<
 	@touch $@
 
 clean:

@@ -14,10 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-FORWARD = ("nms", "qnms", "roi_align", "qroi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-BACKWARD = tuple(
-    f"_{name}_backward" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-)
+from tests.fakes.torchvision_operators import OPERATORS
 
 REFEREE = Path(sys.prefix) / "referee"
 """Where the Makefile puts torchvision: beside a CPU build of torch, it would stop transformers from importing.
@@ -41,7 +38,7 @@ if HAS_TORCHVISION:
         importlib.import_module("torchvision")
     except RuntimeError:
         _library = torch.library.Library("torchvision", "DEF")
-        for _name in (*FORWARD, *BACKWARD):
+        for _name in OPERATORS:
             _library.define(f"{_name}(Tensor x) -> Tensor")
         importlib.import_module("torchvision")
         vars(importlib.import_module("torchvision.io"))["decode_image"] = _decode_image

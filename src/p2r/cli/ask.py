@@ -29,6 +29,7 @@ from p2r.cli.options import (
     BoxFrame,
     Device,
     Dtype,
+    EngineArgs,
     Family,
     ImageChecking,
     ImageFolder,
@@ -42,6 +43,7 @@ from p2r.cli.options import (
     ReasonerNewTokens,
     TimeoutS,
     Wording,
+    read_engine_args,
 )
 from p2r.cli.screen import make_console, print_trace
 from p2r.dialogue import Model
@@ -51,7 +53,7 @@ from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
-from p2r.models.load import check_profile, load_model
+from p2r.models.load import check_engine_args, check_profile, load_model, runs_on_vllm
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
@@ -153,12 +155,15 @@ def ask(
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
     transport: ImageTransport = "auto",
     image_check: ImageChecking = "auto",
+    engine_args: EngineArgs = None,
 ) -> None:
     """Ask a question about an image, and print the answer and where it was found."""
     answers = split_options(options, option)
     check_page(html)
     if save is not None:
         check_folder(save)
+    for_engine = read_engine_args(engine_args)
+    check_engine_args(for_engine, model, perceiver_model)
     wording = load_prompt_set(prompts)
     check_profile(profile, model)
     check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
@@ -180,6 +185,7 @@ def ask(
             timeout_s=timeout_s,
             transport=transport,
             image_check=image_check,
+            engine_args=for_engine if runs_on_vllm(spec) else None,
         )
 
     def make_p2r() -> P2R:
@@ -210,6 +216,7 @@ def ask(
         perceiver_new_tokens=perceiver_new_tokens,
         reasoner_new_tokens=reasoner_new_tokens,
         dtype=dtype,
+        engine_args=for_engine or None,
     )
     questions = describe_inputs(inputs, has_question=is_asked)
     folder = save or _choose_folder(batch.name, questions)

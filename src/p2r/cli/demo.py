@@ -21,6 +21,7 @@ from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import TRAINING_SEEDS, Needles
 from p2r.boxes import localize
 from p2r.cli.guard import print_error
+from p2r.cli.options import EngineArgs, read_engine_args
 from p2r.cli.screen import make_console, print_summaries, progress
 from p2r.dialogue import Model
 from p2r.errors import count_nouns, mask_secrets
@@ -57,6 +58,7 @@ def demo(
         "out/demo"
     ),
     model: Annotated[str, typer.Option(help="Ask another model, named as in `p2r ask`.")] = "nano",
+    engine_args: EngineArgs = None,
 ) -> None:
     """Watch a small vision-language model fail with one look and answer with two. Writes one HTML file.
 
@@ -75,7 +77,7 @@ def demo(
     check_folder(out)
     samples = Needles(seed=seed, num_samples=num_samples)
     messages.print(f"loading {mask_secrets(model)}", markup=False)
-    answerer = load_model(model)
+    answerer = load_model(model, engine_args=read_engine_args(engine_args))
     with progress(messages) as bars:
         runs = _ask_in_every_mode(answerer, samples, seed, bars)
     console = make_console()

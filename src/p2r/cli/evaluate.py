@@ -20,6 +20,7 @@ from p2r.cli.options import (
     CacheFolder,
     Device,
     Dtype,
+    EngineArgs,
     Family,
     ImageChecking,
     ImageFolder,
@@ -46,6 +47,7 @@ from p2r.cli.options import (
     Split,
     TimeoutS,
     Wording,
+    read_engine_args,
 )
 from p2r.cli.screen import make_console, print_tables, progress
 from p2r.errors import mask_secrets
@@ -112,6 +114,7 @@ def evaluate_benchmarks(
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
     transport: ImageTransport = "auto",
     image_check: ImageChecking = "auto",
+    engine_args: EngineArgs = None,
 ) -> None:
     """Evaluate a model on benchmarks. The same command resumes a run that was stopped."""
     if runs_on_torch(model):
@@ -152,6 +155,7 @@ def evaluate_benchmarks(
                 timeout_s=timeout_s,
                 transport=transport,
                 image_check=image_check,
+                engine_args=read_engine_args(engine_args),
                 cache=cache,
                 on_loaded=_Remarks(messages, model).print,
                 on_progress=_Bars(bars).move,

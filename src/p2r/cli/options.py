@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
+from pydantic import JsonValue
 
-from p2r.cli.guard import MODEL_VARIABLE
+from p2r.cli.guard import MODEL_VARIABLE, Misuse
+from p2r.config import read_value
 from p2r.models.profiles import FamilyName
 from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
@@ -109,6 +111,16 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="Load a local model in this dtype, e.g. bfloat16.", show_default=False, rich_help_panel=MODEL),
 ]
+EngineArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-arg",
+        metavar="NAME=VALUE",
+        help="Give vLLM's engine this argument, such as enforce_eager=true, for a model after vllm:. Repeatable.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 TimeoutS = Annotated[
     float, typer.Option(help="Wait at most this many seconds for a server's reply.", rich_help_panel=MODEL)
 ]
@@ -190,3 +202,18 @@ ImageMemoryGb = Annotated[
     ),
 ]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel=RUN)]
+
+
+def read_engine_args(given: list[str] | None) -> dict[str, JsonValue]:
+    """Read NAME=VALUE each, with the value as in TOML. vLLM's own spelling of a flag, with - for _, is a name as well.
+
+    Raises:
+        Misuse: one is not of that form.
+    """
+    args: dict[str, JsonValue] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not equals or not name.strip():
+            raise Misuse(f"`engine_args` is {one!r}, which is not NAME=VALUE", hint="write it like enforce_eager=true")
+        args[name.strip().lstrip("-").replace("-", "_")] = cast(JsonValue, read_value(value))
+    return args

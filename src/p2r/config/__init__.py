@@ -1,7 +1,7 @@
 """Recipes: what a training run is asked to do, as TOML that is checked before anything is loaded. No torch."""
 
 from p2r.config.pre_rollouts import as_measured, find_measuring_phase
-from p2r.config.read import change_table, explain_settings, load_recipe, parse_recipe, read_table
+from p2r.config.read import change_table, explain_settings, load_recipe, parse_recipe, read_table, read_value
 from p2r.config.recipe import OTHER_ROLE, ROLES, Phase, PhaseKind, Recipe
 from p2r.config.reward import (
     CAPTION_TERM,
@@ -73,4 +73,5 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "read_table",
+    "read_value",
 ]

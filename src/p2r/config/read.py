@@ -155,7 +155,7 @@ def _apply(table: TomlTable, change: str) -> None:
     place: object = table
     for parent in parents:
         place = _step_into(place, parent, name)
-    value = _read_value(text.strip())
+    value = read_value(text)
     if isinstance(place, list):
         items = cast("list[object]", place)
         items[_index(items, last, name)] = value
@@ -181,7 +181,9 @@ def _index(items: list[object], key: str, name: str) -> int:
     return int(key)
 
 
-def _read_value(text: str) -> object:
+def read_value(text: str) -> object:
+    """Return a value as TOML writes it; what is none, such as words without quotes, is a text."""
+    text = text.strip()
     try:
         return _load_toml(f"value = {text}")["value"]
     except ValueError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, JsonValue, PositiveInt, PrivateAttr, model_validator
 
 from p2r.config.apart import check_apart
 from p2r.config.presets import fill_in_recipe
@@ -130,6 +130,7 @@ class Recipe(Frozen):
     schedule: the phases of one iteration, in order; `phase` gives the steps and rates that they leave open.
     control: "joint" updates both roles from one reward without phases; "single-stage" is one phase of the answerer:
         plain GRPO on answers to the whole image. Both run as many steps, with as many rollouts, as the schedule has.
+    engine: arguments of vLLM's engine by name, such as enforce_eager = true, where it runs the frozen role.
     """
 
     out: Path
@@ -147,6 +148,7 @@ class Recipe(Frozen):
     optimizer: OptimizerSettings = OptimizerSettings()
     sft: SftSettings = SftSettings()
     partner: PartnerSettings = PartnerSettings()
+    engine: Mapping[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     checkpoint: CheckpointSettings = CheckpointSettings()
     probe: ProbeSettings = ProbeSettings()
     guards: GuardSettings = GuardSettings()
@@ -205,6 +207,8 @@ class Recipe(Frozen):
                     f"the phase {phase.name} has the reward term {CAPTION_TERM}, which a model rates: give "
                     'reward.caption.model, such as "qihoo360/fg-clip-large"'
                 )
+        if self.engine and self.partner.kind != "vllm":
+            raise ValueError('engine has arguments of vLLM, which runs nothing here: give partner.kind = "vllm"')
         check_apart(self)
         return self
 

@@ -296,6 +296,8 @@ class PhaseDefaults(Frozen):
 class PartnerSettings(Frozen):
     """The frozen role.
 
+    kind: "local" is a copy of the weights in this process, "vllm" vLLM's engine in this process, which loads them for
+        the phase; the recipe's `engine` has its arguments. "endpoint" is a server.
     url: an endpoint that serves it.
     launch: a command that serves it. The trainer starts it for each phase, waits until it is healthy, and ends it.
         "{checkpoint}" in it stands for the folder of the frozen weights, "{port}" for the port in `url`.
@@ -308,7 +310,7 @@ class PartnerSettings(Frozen):
     memo: answer repeated questions from memory.
     """
 
-    kind: Literal["local", "endpoint"] = "local"
+    kind: Literal["local", "vllm", "endpoint"] = "local"
     url: str | None = None
     launch: str | None = None
     launch_timeout_s: float = Field(default=900.0, gt=0)
@@ -324,14 +326,14 @@ class PartnerSettings(Frozen):
     def _says_where_the_endpoint_is(self) -> PartnerSettings:
         if self.kind == "endpoint" and not self.url:
             raise ValueError("an endpoint needs url, such as http://localhost:8000/v1#model")
-        if self.kind == "local" and (self.url or self.launch):
+        if self.kind != "endpoint" and (self.url or self.launch):
             raise ValueError('url and launch belong to kind = "endpoint"')
         return self
 
     @property
     def has_own_weights(self) -> bool:
         """Tell whether it is the frozen checkpoint that answers, as far as the settings tell."""
-        return self.kind == "local" or "{checkpoint}" in (self.launch or "")
+        return self.kind != "endpoint" or "{checkpoint}" in (self.launch or "")
 
 
 class CheckpointSettings(Frozen):

@@ -6,9 +6,12 @@ print(run.scorecard())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache as remember
+from functools import partial
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from p2r.benchmarks import Benchmark
 from p2r.boxes.other_frame import count_frames
@@ -21,7 +24,7 @@ from p2r.evaluation.prepare import Prepared, check_settings, prepare
 from p2r.evaluation.scoring import ScoredRun
 from p2r.files import check_folder
 from p2r.loop import run_blocking
-from p2r.models.load import check_model, check_profile, check_stated, load_model
+from p2r.models.load import check_engine_args, check_model, check_profile, check_stated, load_model, runs_on_vllm
 from p2r.models.profiles import FamilyName
 from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
@@ -64,6 +67,7 @@ def evaluate(
     timeout_s: float = 300.0,
     transport: Transport = "auto",
     image_check: ImageCheck = "auto",
+    engine_args: Mapping[str, JsonValue] | None = None,
     cache: str | Path | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> ScoredRun:
@@ -92,7 +96,8 @@ def evaluate(
             `load_model`.
         family, frame: of the model that says where to look, as in `load_model`; not for a loaded model.
         perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for 256 and 1024.
-        max_pixels, device, dtype, timeout_s, transport, image_check, cache: as in `load_model`; not for loaded models.
+        max_pixels, device, dtype, timeout_s, transport, image_check, engine_args, cache: as in `load_model`; not for
+            loaded models.
         on_progress: called with the tally so far, from another thread, at the beginning and after every answer.
 
     Returns:
@@ -143,6 +148,7 @@ def evaluate(
         timeout_s=timeout_s,
         transport=transport,
         image_check=image_check,
+        engine_args=engine_args,
         cache=cache,
         on_progress=report,
     )
@@ -181,6 +187,7 @@ def evaluate_all(
     timeout_s: float = 300.0,
     transport: Transport = "auto",
     image_check: ImageCheck = "auto",
+    engine_args: Mapping[str, JsonValue] | None = None,
     cache: str | Path | None = None,
     on_loaded: Callable[[Benchmark], None] | None = None,
     on_progress: Callable[[Prepared, Tally], None] | None = None,
@@ -222,6 +229,7 @@ def evaluate_all(
             f"device, dtype, max_pixels and cache cannot change {model.name}, which is loaded already",
             hint="give them to load_model",
         )
+    check_engine_args(engine_args, model, perceiver_model, judge_model)
     check_stated(family, frame, model if perceiver_model is None else perceiver_model)
     check_profile(profile, model)
     check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
@@ -238,19 +246,24 @@ def evaluate_all(
     if on_loaded is not None:
         for benchmark in loaded:
             on_loaded(benchmark)
-    load = lru_cache(maxsize=None)(
-        partial(
-            load_model,
+
+    @remember
+    def load(spec: str, *, family: FamilyName | None = None, frame: Frame | None = None) -> Model:
+        return load_model(
+            spec,
             device=device,
             dtype=dtype,
+            family=family,
+            frame=frame,
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
             image_check=image_check,
             concurrency=num_at_once,
+            engine_args=engine_args if runs_on_vllm(spec) else None,
             cache=None if cache is None else Path(cache),
         )
-    )
+
     prepared = [
         prepare(
             benchmark,

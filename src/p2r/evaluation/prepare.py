@@ -129,6 +129,7 @@ def prepare(
         ),
         reasoner_new_tokens=_find_limit(decoding.reasoner, DEFAULT_DECODING.reasoner),
         dtype=loading.dtype,
+        engine_args=loading.engine_args,
         limit=limit,
         seed=seed,
         shard=shard,

@@ -14,6 +14,7 @@ from p2r.models import nano
 
 VLLM = "vllm:"
 """Before a checkpoint: run it by vLLM in this process."""
+INSTALL_VLLM = "pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model"
 
 BYTES_PER_WEIGHT = 2
 SHIPPED = ("nano", "nano-base")

@@ -14,16 +14,18 @@ torch, vLLM and the HTTP client are imported only when a model that needs them i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from weakref import WeakKeyDictionary
+
+from pydantic import JsonValue
 
 from p2r.dialogue import Model
 from p2r.errors import ConfigError, ModelError, excerpt, install_hint, mask_secrets
 from p2r.models.cached import CachedModel, ReplyCache
 from p2r.models.checkpoint import HUB_ID, Checkpoint, fetch_checkpoint, find_downloaded
-from p2r.models.known import VLLM, expand_name, find_shipped, suggest_name
+from p2r.models.known import INSTALL_VLLM, VLLM, expand_name, find_shipped, suggest_name
 from p2r.models.profiles import FamilyName, check_family
 from p2r.models.scripted import ScriptedModel
 from p2r.models.server.token_check import ImageCheck
@@ -42,6 +44,11 @@ def runs_on_torch(spec: str) -> bool:
     return not spec.strip().lower().startswith((*SERVERS, SCRIPTED, VLLM))
 
 
+def runs_on_vllm(spec: object) -> bool:
+    """Tell whether `spec` names a model that vLLM runs in this process."""
+    return isinstance(spec, str) and spec.strip().startswith(VLLM)
+
+
 def load_model(
     spec: str,
     *,
@@ -57,6 +64,7 @@ def load_model(
     transport: Transport = "auto",
     profile: str | None = None,
     image_check: ImageCheck = "auto",
+    engine_args: Mapping[str, JsonValue] | None = None,
     cache: Path | None = None,
 ) -> Model:
     """Load or connect to the model that `spec` names. `loading_of` tells later how that was done.
@@ -73,6 +81,7 @@ def load_model(
         frame: the frame in which the model writes boxes, in place of its family's: "per_mille" (0 to 1000), "pixels"
             of the image that it sees, or "unit" (0 to 1).
         max_pixels: most pixels per image, in place of the model profile's.
+        engine_args: for a model after vllm:, more arguments of vLLM's engine, such as {"enforce_eager": True}.
         cache: a folder where replies are kept and looked up before the model is asked; see `cached`.
 
     Raises:
@@ -86,14 +95,29 @@ def load_model(
     spec = expand_name(spec)
     check_family(family, frame)
     check_profile(profile, spec)
+    check_engine_args(engine_args, spec)
     model = _load(
         spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, profile,
-        image_check, cache,
+        image_check, engine_args, cache,
     )  # fmt: skip
     _LOADINGS[model] = Loading(
-        spec=mask_secrets(spec), profile=profile, family=family, max_pixels=max_pixels, dtype=dtype
+        spec=mask_secrets(spec),
+        profile=profile,
+        family=family,
+        max_pixels=max_pixels,
+        dtype=dtype,
+        engine_args=engine_args or None,
     )
     return model
+
+
+def check_engine_args(engine_args: Mapping[str, JsonValue] | None, *models: object) -> None:
+    """Make sure that vLLM runs one of the models, where its engine is given arguments. Raises ConfigError."""
+    if engine_args and not any(map(runs_on_vllm, models)):
+        raise ConfigError(
+            f"`engine_args` has {', '.join(engine_args)} for vLLM, and no model here is run by it",
+            hint="write vllm: before the model's name, or leave `engine_args` out",
+        )
 
 
 def check_model(model: object, argument: str = "model") -> None:
@@ -148,6 +172,7 @@ class Loading(Frozen):
     family: FamilyName | None = None
     max_pixels: int | None = None
     dtype: str | None = None
+    engine_args: Mapping[str, JsonValue] | None = None
 
 
 def loading_of(model: Model) -> Loading:
@@ -172,6 +197,7 @@ def _load(
     transport: Transport,
     profile: str | None,
     image_check: ImageCheck,
+    engine_args: Mapping[str, JsonValue] | None,
     cache: Path | None,
 ) -> Model:
     for value, name in ((batch_size, "batch_size"), (concurrency, "concurrency"), (timeout_s, "timeout_s")):
@@ -209,13 +235,22 @@ def _load(
         if find_spec("vllm") is None:
             raise ModelError(
                 f"the model {spec!r} needs vLLM, which is not installed",
-                hint="pip install vllm (Linux with a GPU), or use a server: http://host:port/v1#model",
+                hint=INSTALL_VLLM,
             )
         checkpoint = fetch_checkpoint(source)  # only now, because it may be downloaded
-        from p2r.models.vllm import VllmModel
+        from p2r.models.vllm.model import VllmModel
 
-        engine = VllmModel.load(checkpoint, name=spec, dtype=dtype, family=family, frame=frame, max_pixels=max_pixels)
-        return _keep_replies(engine, lambda: f"vllm {engine.dtype} {identify_checkpoint(checkpoint.folder)}", replies)
+        engine = VllmModel.load(
+            checkpoint,
+            name=spec,
+            dtype=dtype,
+            family=family,
+            frame=frame,
+            max_pixels=max_pixels,
+            engine_args=engine_args,
+        )
+        how = " ".join(["vllm", engine.dtype, *(f"{name}={value}" for name, value in (engine_args or {}).items())])
+        return _keep_replies(engine, lambda: f"{how} {identify_checkpoint(checkpoint.folder)}", replies)
     source = find_source(spec)
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise ModelError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from p2r.dialogue import Budget
 from p2r.errors import ImageError, StorageError, explain_fault
@@ -54,6 +54,7 @@ class BatchSettings(Frozen):
     perceiver_new_tokens: int | None = None
     reasoner_new_tokens: int | None = None
     dtype: str | None
+    engine_args: Mapping[str, JsonValue] | None = None
 
 
 class AskedPlace(Frozen):

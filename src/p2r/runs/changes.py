@@ -31,6 +31,7 @@ ORDER = (
         "perceiver_new_tokens",
         "reasoner_new_tokens",
         "dtype",
+        "engine_args",
         "limit",
         "seed",
         "shard",
@@ -47,7 +48,7 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
         "the model, its budget or its decoding is another",
         frozenset(
             {"mode", "model", "perceiver_model", "prompts", "prompt_fingerprint", "family", "frame", "max_pixels"}
-            | {"dtype", "seed", "share_perception", "profile", "perceiver_profile"}
+            | {"dtype", "engine_args", "seed", "share_perception", "profile", "perceiver_profile"}
             | {"perceiver_new_tokens", "reasoner_new_tokens"}
         ),
     ),

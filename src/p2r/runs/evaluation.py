@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from p2r.benchmarks.base import Aggregation, Origin, ScoredBy
 from p2r.errors import ImageError, StorageError, explain_fault
@@ -38,6 +38,7 @@ class RunSettings(Frozen):
     family, frame: of the model that writes boxes, as far as they were stated.
     max_pixels: most pixels of an image or crop; None for each model's own.
     perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for the usual ones.
+    engine_args: arguments of vLLM's engine, where it ran the model that answers.
     limit: at most this many samples were drawn by `seed`.
     shard: "i/n" for a part of the samples; the parts joined by "+" in a merged run that lacks some.
     share_perception: which samples share one look; None where that changes nothing.
@@ -63,6 +64,7 @@ class RunSettings(Frozen):
     perceiver_new_tokens: int | None = None
     reasoner_new_tokens: int | None = None
     dtype: str | None = None
+    engine_args: Mapping[str, JsonValue] | None = None
     limit: int | None = None
     seed: int = 0
     shard: str | None = None

@@ -1,5 +1,7 @@
 """The frozen role of a phase: in this process, or behind a server that the trainer starts, watches and ends.
 
+In this process it is a copy of the weights, or vLLM's engine, which loads the frozen checkpoint for the phase alone.
+
 A server is asked over HTTP like any other; images are sent without loss. `partner.launch` is a command that the trainer
 runs at the phase's start, with the folder of the frozen checkpoint in it, and ends with the phase. A server that a
 killed run of the same folder has left is ended first. Anything else that answers at the URL before is refused: it is
@@ -9,15 +11,20 @@ not ours, and would silently answer with other weights.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from p2r.config import PartnerSettings, Phase, Recipe, as_measured
 from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.errors import EndpointError, P2RError, count_nouns
+from p2r.loop import run_apart
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.server.model import EndpointModel
+from p2r.models.vllm.model import VllmModel
 from p2r.training.lockstep import BatchModel, FreePartner, LockstepPartner, Partner
 from p2r.training.rewards.reward import make_rewarder
 from p2r.training.server import Listing, Server, WatchedModel, look
@@ -25,6 +32,8 @@ from p2r.types import Completion
 
 SPARE_WALKS = 8
 """Walks beyond the requests under way: their images are made while those wait."""
+ENGINE_MEMORY = 0.4
+"""Share of a GPU's memory that vLLM may take, unless gpu_memory_utilization says otherwise: the policy is there too."""
 
 
 class Unasked:
@@ -59,24 +68,50 @@ def is_copy_asked(recipe: Recipe, phase: Phase) -> bool:
 
 @asynccontextmanager
 async def open_partner(
-    settings: PartnerSettings, local: BatchModel, checkpoint: Path, log_folder: Path
+    settings: PartnerSettings,
+    local: BatchModel,
+    checkpoint: Path,
+    log_folder: Path,
+    *,
+    engine: Mapping[str, JsonValue] | None = None,
+    dtype: str | None = None,
 ) -> AsyncGenerator[Partner, None]:
     """Get the frozen role ready to be asked.
 
     Args:
-        local: the frozen weights in this process, used unless the recipe names an endpoint; see `is_copy_asked`.
-        checkpoint: the folder of the frozen weights, for a server to load.
+        local: the frozen weights in this process, used unless the recipe names another kind; see `is_copy_asked`.
+        checkpoint: the folder of the frozen weights, for a server or for vLLM to load.
         log_folder: for the output of a server, and for a record of it while it runs.
+        engine: more arguments of vLLM's engine.
+        dtype: that of the policy, such as "float32", for vLLM.
 
     Raises:
+        ModelError: vLLM is not installed, or cannot run the checkpoint.
         ConfigError: the command cannot be run, or something answers at the URL before it is.
         EndpointError: the server ended, or was not healthy in time.
     """
-    if settings.kind == "local" or settings.url is None:
+    known = local.profile
+    if settings.kind == "vllm":
+        loaded = await run_apart(
+            partial(
+                VllmModel.load,
+                open_checkpoint(checkpoint),
+                name="frozen",
+                dtype=dtype,
+                frame=known.stated_frame,
+                max_pixels=known.budget.max_pixels,
+                engine_args={"gpu_memory_utilization": ENGINE_MEMORY, **(engine or {})},
+            )
+        )
+        try:
+            yield FreePartner(loaded, num_at_once=settings.concurrency + SPARE_WALKS)
+        finally:
+            loaded.close()
+        return
+    if settings.url is None:
         yield LockstepPartner(local, num_at_once=4 * settings.concurrency)
         return
     # The family is the checkpoint's, whatever name a server gives it.
-    known = local.profile
     profile = open_checkpoint(checkpoint).profile(
         frame=known.stated_frame, max_pixels=known.budget.max_pixels, for_server=True
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from p2r.config import OTHER_ROLE, PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
+from p2r.errors import ConfigError
 from p2r.files import replace_folder
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
@@ -94,7 +95,7 @@ async def open_phase(
     settings = recipe.partner if is_partner_asked(recipe, phase) else PartnerSettings()
     local = snapshot.partner if snapshot is not None and asks_snapshot else Unasked(policy.profile)
     async with AsyncExitStack() as closing:
-        partner = await closing.enter_async_context(_open_partner(settings, local, policy, run, world))
+        partner = await closing.enter_async_context(_open_partner(settings, local, policy, run, world, recipe))
         evidence = None
         if phase.kind == "reasoner":
             weights = fingerprint_weights(policy.frozen_checkpoint.folder)
@@ -181,13 +182,20 @@ def save_both_roles(state: PhaseState, folder: Path) -> None:
 
 @asynccontextmanager
 async def _open_partner(
-    settings: PartnerSettings, local: BatchModel, policy: Policy, run: RunFolder, world: World
+    settings: PartnerSettings, local: BatchModel, policy: Policy, run: RunFolder, world: World, recipe: Recipe
 ) -> AsyncGenerator[Partner, None]:
     """The other role. A server is launched by the first process; the others wait for it."""
+    if settings.kind == "vllm" and world.size > 1:
+        raise ConfigError(
+            f'partner.kind is "vllm", and training runs in {world.size} processes, each of which would start an engine',
+            hint='let all of them ask one server: partner.kind = "endpoint" with partner.launch = "vllm serve '
+            '{checkpoint} ..."',
+        )
     if not world.is_first:
         world.wait()
         settings = settings.model_copy(update={"launch": None})
-    async with open_partner(settings, local, policy.frozen_checkpoint.folder, run.folder) as partner:
+    folder, dtype = policy.frozen_checkpoint.folder, str(policy.dtype).removeprefix("torch.")
+    async with open_partner(settings, local, folder, run.folder, engine=recipe.engine, dtype=dtype) as partner:
         if world.is_first:
             world.wait()
         yield partner

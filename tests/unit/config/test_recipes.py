@@ -192,6 +192,8 @@ def test_a_control_has_no_supervised_phase() -> None:
         ),
         ("partner.kind=endpoint", "an endpoint needs url", ""),
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
+        ("partner={kind='vllm', url='http://x/v1'}", "url and launch belong to", ""),
+        ("engine.enforce_eager=true", "engine has arguments of vLLM, which runs nothing here", ""),
         ("control=joint", "has to be even", ""),
         (
             "schedule.0.reward.sett=paper",

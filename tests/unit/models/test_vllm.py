@@ -1,12 +1,13 @@
 """The in-process vLLM model against a stand-in with the same interface: what it starts, sends and reads back.
 
-vLLM itself needs a GPU and is not installed here, so nothing below says that a real engine starts.
+tests/integration/test_vllm_in_process.py asks the real one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,102 +20,16 @@ from PIL import Image
 
 from p2r.dialogue import Decoding, Model, Prompt, Turn
 from p2r.errors import ConfigError, ModelError
-from p2r.models.load import load_model
-from p2r.models.vllm import MOST_IMAGES
-
-STAND_IN = '''
-"""A stand-in for vLLM: every call is kept, and the reply is made from it."""
-import asyncio
-from dataclasses import dataclass, field
-
-from vllm.sampling_params import RequestOutputKind
-
-started, asked, aborted, problems = [], [], [], []
-
-
-@dataclass
-class Logprob:
-    logprob: float
-    decoded_token: str
-
-
-@dataclass
-class CompletionOutput:
-    text: str
-    token_ids: list
-    finish_reason: str
-    logprobs: list | None = None
-
-
-@dataclass
-class RequestOutput:
-    prompt_token_ids: list
-    outputs: list
-
-
-class SamplingParams:
-    def __init__(self, *, max_tokens, temperature, top_p, repetition_penalty, seed, logprobs, output_kind):
-        self.__dict__.update(locals())
-
-
-class AsyncEngineArgs:
-    def __init__(self, *, model, dtype, max_model_len, limit_mm_per_prompt, mm_processor_kwargs,
-                 enable_prefix_caching, disable_log_stats):
-        self.__dict__.update(locals())
-
-
-class AsyncLLMEngine:
-    @classmethod
-    def from_engine_args(cls, args):
-        if problems:
-            raise problems[0]
-        engine = cls()
-        engine.loop = asyncio.get_running_loop()
-        started.append(args)
-        return engine
-
-    async def generate(self, prompt, sampling_params, request_id):
-        assert asyncio.get_running_loop() is self.loop
-        assert sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
-        if problems:
-            raise problems[0]
-        asked.append((prompt, sampling_params, request_id))
-        try:
-            while "wait" in prompt["prompt"]:
-                await asyncio.sleep(0.001)
-        except asyncio.CancelledError:
-            aborted.append(request_id)
-            raise
-        images = prompt.get("multi_modal_data", {"image": []})["image"]
-        num_visual = sum(image.width // 32 * (image.height // 32) for image in images)
-        if "shrunk" in prompt["prompt"]:
-            num_visual //= 4
-        tokens = [0] * (num_visual + len(prompt["prompt"]) // 4)
-        cut = sampling_params.max_tokens < 3
-        logprobs = [{7: Logprob(-0.1, "Yes"), 8: Logprob(-3.0, "No")}] if sampling_params.logprobs else None
-        reason = "abort" if "abort" in prompt["prompt"] else "length" if cut else "stop"
-        yield RequestOutput(tokens, [CompletionOutput("Yes, a star.", [7, 1, 2], reason, logprobs)])
-'''
-GREEDY = Decoding(max_new_tokens=8)
-
-
-def ask(text: str, *images: Image.Image, later: tuple[Turn, ...] = ()) -> Prompt:
-    return Prompt("reasoner", "Be brief.", text, images or (Image.new("RGB", (256, 256)),), "set", later)
+from p2r.models.load import load_model, loading_of
+from p2r.models.vllm.model import MOST_IMAGES
+from tests.fakes import stand_in_vllm
+from tests.fakes.stand_in_vllm import GREEDY, ask
 
 
 @pytest.fixture
-def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A fresh stand-in, importable as `vllm`."""
-    package = tmp_path / "site" / "vllm"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text(STAND_IN)
-    (package / "sampling_params.py").write_text("from enum import Enum\nRequestOutputKind = Enum('K', 'FINAL_ONLY')\n")
-    monkeypatch.syspath_prepend(package.parent)
-    import vllm  # pyright: ignore[reportMissingImports]
-
-    yield vllm
-    for name in [name for name in sys.modules if name.partition(".")[0] == "vllm"]:
-        del sys.modules[name]
+def vllm(tmp_path: Path) -> Iterator[ModuleType]:
+    with stand_in_vllm.installed(tmp_path) as module:
+        yield module
 
 
 @pytest.fixture
@@ -139,7 +54,7 @@ async def test_the_prompt_is_the_rendered_chat_with_its_images(vllm: ModuleType,
 
 async def test_a_prompt_without_images_sends_none(vllm: ModuleType, model: Model) -> None:
     await model.complete(Prompt("judge", "", "yes or no?", (), "set"), GREEDY)
-    assert set(vllm.asked[0][0]) == {"prompt"}
+    assert set(vllm.asked[0][0]) == {"type", "prompt"}
 
 
 async def test_later_turns_bring_their_images(vllm: ModuleType, model: Model) -> None:
@@ -153,7 +68,8 @@ def test_the_engine_caches_prefixes_and_leaves_images_at_their_size(vllm: Module
     (args,) = vllm.started
     budget = model.profile.budget
     assert args.enable_prefix_caching is True
-    assert args.mm_processor_kwargs == {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels}
+    size = {"shortest_edge": budget.min_pixels, "longest_edge": budget.max_pixels}
+    assert args.mm_processor_kwargs == {"size": size}
     assert args.limit_mm_per_prompt == {"image": MOST_IMAGES, "video": 0}
     assert args.dtype == "auto"
     assert args.max_model_len > 4 * budget.max_pixels // budget.factor**2
@@ -162,7 +78,10 @@ def test_the_engine_caches_prefixes_and_leaves_images_at_their_size(vllm: Module
 def test_a_pixel_limit_and_a_number_format_reach_the_engine(vllm: ModuleType) -> None:
     model = load_model("vllm:nano", max_pixels=128 * 128, dtype="float16")
     assert model.profile.budget.max_pixels == 128 * 128
-    assert (vllm.started[0].dtype, vllm.started[0].mm_processor_kwargs["max_pixels"]) == ("float16", 128 * 128)
+    assert (vllm.started[0].dtype, vllm.started[0].mm_processor_kwargs["size"]["longest_edge"]) == (
+        "float16",
+        128 * 128,
+    )
 
 
 async def test_a_reply_that_was_cut_off_says_so(model: Model) -> None:
@@ -181,8 +100,9 @@ async def test_images_that_vllm_shrinks_are_noticed(model: Model, caplog: pytest
 
 
 async def test_too_many_images_are_refused(model: Model) -> None:
-    with pytest.raises(ModelError, match=f"9 images; vLLM is set to at most {MOST_IMAGES}"):
+    with pytest.raises(ModelError, match=f"9 images; vLLM is set to at most {MOST_IMAGES}") as caught:
         await model.complete(ask("What?", *[Image.new("RGB", (64, 64))] * 9), GREEDY)
+    assert "a mode that looks less often" in caught.value.hint
 
 
 async def test_what_goes_wrong_in_the_engine_is_a_model_error(vllm: ModuleType, model: Model) -> None:
@@ -195,9 +115,11 @@ async def test_what_goes_wrong_in_the_engine_is_a_model_error(vllm: ModuleType, 
 
 def test_an_engine_that_does_not_start_is_a_model_error(vllm: ModuleType) -> None:
     vllm.problems.append(ValueError("no GPU"))
+    before = threading.active_count()
     with pytest.raises(ModelError, match=r"vLLM cannot run .*: no GPU") as caught:
         load_model("vllm:nano")
-    assert caught.value.hint
+    assert "must fit the memory" in caught.value.hint
+    assert threading.active_count() == before
 
 
 async def test_a_caller_that_leaves_aborts_its_request(vllm: ModuleType, model: Model) -> None:
@@ -243,3 +165,79 @@ def test_without_vllm_it_says_what_to_install() -> None:
 def test_a_model_that_is_none_is_refused_before_vllm_is_looked_for() -> None:
     with pytest.raises(ModelError, match="there is no checkpoint folder"):
         load_model("vllm:./nowhere")
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        ("EngineDeadError('EngineCore encountered an issue')", "vLLM's processes have ended"),
+        (
+            "ValueError('The decoder prompt (length 9000) is longer than the maximum model length of 2048.')",
+            "lower `max_pixels`, or raise max_model_len by `engine_args`",
+        ),
+        ("ValueError('something else')", ""),
+    ],
+)
+async def test_an_error_of_the_engine_comes_with_what_to_do(
+    vllm: ModuleType, model: Model, error: str, hint: str
+) -> None:
+    vllm.problems.append(eval(error, vars(vllm)))
+    with pytest.raises(ModelError, match="vllm:nano failed while generating") as caught:
+        await model.complete(ask("What?"), GREEDY)
+    assert caught.value.hint.startswith(hint) and bool(caught.value.hint) == bool(hint)
+
+
+async def test_an_older_engine_is_given_the_prompt_itself(vllm: ModuleType) -> None:
+    vllm.AsyncEngineArgs.is_old = True
+    await load_model("vllm:nano").complete(ask("What?"), GREEDY)
+    assert set(vllm.asked[0][0]) == {"prompt", "multi_modal_data"}
+
+
+def test_engine_arguments_reach_the_engine(vllm: ModuleType) -> None:
+    given = {"enforce_eager": True, "max_model_len": 1024}
+    model = load_model("vllm:nano", engine_args=given)
+    assert (vllm.started[0].enforce_eager, vllm.started[0].max_model_len) == (True, 1024)
+    assert loading_of(model).engine_args == given
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("enforce_eagre", "vLLM's engine has no argument 'enforce_eagre'", "did you mean enforce_eager?"),
+        ("xyz", "vLLM's engine has no argument 'xyz'", "vllm serve --help"),
+        ("dtype", "the engine argument dtype is set by p2r", "give `dtype`"),
+        ("mm_processor_kwargs", "the engine argument mm_processor_kwargs is set by p2r", "give `max_pixels`"),
+    ],
+)
+def test_an_engine_argument_that_cannot_be_given_is_refused(
+    vllm: ModuleType, name: str, message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_model("vllm:nano", engine_args={name: True})
+    assert hint in caught.value.hint
+    assert not vllm.started
+
+
+def test_engine_arguments_are_refused_for_a_model_that_vllm_does_not_run() -> None:
+    with pytest.raises(ConfigError, match="`engine_args` has enforce_eager for vLLM, and no model here") as caught:
+        load_model("nano", engine_args={"enforce_eager": True})
+    assert "write vllm: before" in caught.value.hint
+
+
+def test_vllm_logs_its_errors_to_stderr_unless_told_otherwise(
+    vllm: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")
+    load_model("vllm:nano")
+    assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "INFO"
+
+
+@pytest.mark.parametrize("error", ["ImportError('libcudart.so.13: cannot open')", "RuntimeError('no operator nms')"])
+def test_a_vllm_that_cannot_be_imported_is_a_model_error(vllm: ModuleType, tmp_path: Path, error: str) -> None:
+    (tmp_path / "site" / "vllm" / "__init__.py").write_text(f"raise {error}")
+    del sys.modules["vllm"]
+    said = error.partition("'")[2].partition("'")[0]
+    with pytest.raises(ModelError, match=f"vLLM is installed but cannot be imported: {said}") as caught:
+        load_model("vllm:nano")
+    assert "pip check" in caught.value.hint

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from PIL import Image
 
 from p2r.config import PartnerSettings
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import ConfigError, EndpointError, TrainingError
+from p2r.errors import ConfigError, EndpointError, ModelError, TrainingError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.models.nano import CHECKPOINT
@@ -30,6 +31,7 @@ from p2r.training.lockstep import FreePartner, LockstepPartner
 from p2r.training.memo import Memo, MemoReasoner, evidence_key
 from p2r.training.partner import open_partner
 from p2r.types import Box, Completion
+from tests.fakes import stand_in_vllm
 from tests.fakes.training import BatchScript, CountingImage, dead, make_sample
 
 GREEDY = Decoding(max_new_tokens=9)
@@ -371,3 +373,34 @@ def test_a_record_of_another_process_ends_nothing(tmp_path: Path) -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+async def test_vllm_loads_the_frozen_checkpoint_and_ends_with_the_phase(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    with stand_in_vllm.installed(tmp_path) as vllm:
+        settings, local = PartnerSettings(kind="vllm", concurrency=3), BatchScript(lambda asked: "local")
+        opened = open_partner(settings, local, CHECKPOINT, tmp_path, engine={"enforce_eager": True}, dtype="float32")
+        async with opened as partner:
+            reply = await partner.model.complete(stand_in_vllm.ask("What?"), GREEDY)
+            assert not vllm.ended
+        (args,) = vllm.started
+        assert (reply.text, reply.model) == ("Yes, a star.", "frozen")
+        assert (args.model, args.dtype, args.enforce_eager) == (str(CHECKPOINT), "float32", True)
+        assert args.gpu_memory_utilization < 0.5
+        assert len(vllm.ended) == 1
+
+
+async def test_arguments_of_the_engine_go_over_the_own_share_of_memory(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    with stand_in_vllm.installed(tmp_path) as vllm:
+        local, engine = BatchScript(lambda asked: "local"), {"gpu_memory_utilization": 0.7}
+        async with open_partner(PartnerSettings(kind="vllm"), local, CHECKPOINT, tmp_path, engine=engine):
+            assert vllm.started[0].gpu_memory_utilization == 0.7
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+async def test_without_vllm_a_partner_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="vLLM is not installed") as caught:
+        async with open_partner(PartnerSettings(kind="vllm"), BatchScript(lambda _: ""), CHECKPOINT, tmp_path):
+            pass
+    assert "pip install vllm" in caught.value.hint

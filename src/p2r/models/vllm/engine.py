@@ -1,0 +1,256 @@
+"""vLLM's engine in this process: started, asked and ended. Its processes do the work.
+
+It uses the public interface of vLLM's V1 engine (`AsyncEngineArgs`, `AsyncLLMEngine`, `SamplingParams`, from 0.11 on),
+and is tested with vLLM 0.32, of which there is a build for CPUs. An engine belongs to one event loop, so it has its own
+loop in a thread; callers may use any loop.
+
+vLLM's log goes to stderr, and only its errors do, unless VLLM_LOGGING_STREAM and VLLM_LOGGING_LEVEL say otherwise. The
+engine's processes are ended by `close`, when the engine is garbage, or at the end of the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import multiprocessing
+import os
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, cast
+
+from pydantic import ValidationError
+
+from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
+from p2r.models.checkpoint import first_line
+from p2r.models.known import INSTALL_VLLM
+
+CLOSE_TIMEOUT_S = 60.0
+VARIABLES = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "30",
+}
+"""What vLLM and its processes find in the environment, unless it says otherwise. Left alone, they log to stdout, and
+are killed when they have not ended within 5 seconds."""
+LOAD_AGAIN = "load the model again"
+UNGUARDED = (
+    "vLLM starts processes that run your script again: put what the script does below a line "
+    '`if __name__ == "__main__":`'
+)
+
+
+class Logprob(Protocol):
+    """The used part of vLLM's class of this name."""
+
+    logprob: float
+    decoded_token: str | None
+
+
+class CompletionOutput(Protocol):
+    """The used part of vLLM's class of this name. `logprobs` are by token id, for each position."""
+
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: str | None
+    logprobs: Sequence[Mapping[int, Logprob]] | None
+
+
+class RequestOutput(Protocol):
+    """The used part of vLLM's class of this name. `prompt_token_ids` holds a token per visual token."""
+
+    prompt_token_ids: Sequence[int]
+    outputs: Sequence[CompletionOutput]
+
+
+class PromptReader(Protocol):
+    """The used part of vLLM's renderer: it makes of a prompt what the engine takes, beside the loop."""
+
+    async def render_cmpl_async(self, prompts: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]: ...
+
+
+class AsyncEngine(Protocol):
+    """The used part of vLLM's AsyncLLMEngine. Newer ones have a `renderer`; see `PromptReader`."""
+
+    def generate(
+        self, prompt: Mapping[str, object], sampling_params: object, request_id: str
+    ) -> AsyncIterator[RequestOutput]: ...
+
+    def shutdown(self, timeout: float | None = None) -> None: ...
+
+
+class VllmEngine:
+    """A running engine."""
+
+    def __init__(self, engine_args: Mapping[str, object]) -> None:
+        """Start it.
+
+        Args:
+            engine_args: of vLLM's AsyncEngineArgs, by name.
+
+        Raises:
+            ModelError: vLLM cannot be imported, or cannot run the model.
+            ConfigError: an argument has no such name.
+        """
+        self._vllm = _import_vllm()
+        _check_names(engine_args, self._vllm.AsyncEngineArgs)
+        self._ids = itertools.count()
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._loop.run_forever, name="p2r-vllm", daemon=True)
+        thread.start()
+        self._engine: AsyncEngine | None = None
+        try:
+            starting = asyncio.run_coroutine_threadsafe(_start(self._vllm, engine_args), self._loop)
+            self._engine = starting.result()
+        except Exception as error:  # CUDA, Ray and vLLM raise errors of their own
+            _stop(self._loop, thread)
+            hint = UNGUARDED if _is_unguarded() else "its own messages above say more; the model must fit the memory"
+            raise ModelError(f"vLLM cannot run {engine_args['model']}: {_explain(error)}", hint=hint) from error
+        self._closing = weakref.finalize(self, _close, self._engine, self._loop, thread)
+        # By itself, it would end the engine after the modules that the engine needs for that.
+        self._closing.atexit = False
+        atexit.register(self._closing)
+
+    def close(self) -> None:
+        """End the engine and its processes. Whoever waits for a reply gets an error. A second call does nothing."""
+        self._engine = None
+        self._closing()
+
+    async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
+        """Reply to a prompt of vLLM's form. A call that is cancelled is aborted there too.
+
+        Raises:
+            ModelError: vLLM gives no reply.
+        """
+        engine = self._engine
+        if engine is None:
+            raise ModelError("the engine was closed", hint=LOAD_AGAIN)
+        whole = self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY
+        try:
+            sampling = self._vllm.SamplingParams(**sampling_args, output_kind=whole)
+            reading = _read_reply(engine, request, sampling, f"p2r-{next(self._ids)}")
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self._loop))
+        except asyncio.CancelledError:
+            if self._engine is not None:
+                raise
+            raise ModelError("the engine was closed", hint=LOAD_AGAIN) from None
+        except Exception as error:  # vLLM's errors have no common ancestor
+            raise ModelError(first_line(error), hint=_find_hint(error)) from error
+
+
+async def _start(vllm: ModuleType, engine_args: Mapping[str, object]) -> AsyncEngine:
+    """Start an engine on the running loop, to which it then belongs."""
+    return vllm.AsyncLLMEngine.from_engine_args(vllm.AsyncEngineArgs(**engine_args))
+
+
+async def _read_reply(
+    engine: AsyncEngine, request: Mapping[str, object], sampling: object, request_id: str
+) -> RequestOutput:
+    """Return the output that vLLM yields at the end."""
+    reader = cast("PromptReader | None", getattr(engine, "renderer", None))
+    if reader is not None:
+        (request,) = await reader.render_cmpl_async([request])
+    last: RequestOutput | None = None
+    async for output in engine.generate(request, sampling, request_id):
+        last = output
+    if last is None:
+        raise ModelError("it gave no output")
+    return last
+
+
+def _close(engine: AsyncEngine, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """End an engine on its own loop, and then the loop. The garbage collector may call this in any thread."""
+
+    async def end() -> None:
+        with contextlib.suppress(Exception):  # it may be dead already
+            try:
+                engine.shutdown(timeout=CLOSE_TIMEOUT_S / 2)
+            except TypeError:  # older ones know no timeout
+                engine.shutdown()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    ended = asyncio.run_coroutine_threadsafe(end(), loop)
+    if threading.current_thread() is thread:
+        ended.add_done_callback(lambda _: loop.stop())
+        return
+    with contextlib.suppress(FutureTimeoutError):
+        ended.result(CLOSE_TIMEOUT_S)
+    _stop(loop, thread)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Stop a loop, and wait for its thread."""
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(CLOSE_TIMEOUT_S)
+    if not thread.is_alive():
+        loop.close()
+
+
+def _import_vllm() -> ModuleType:
+    """Import vLLM, which then logs to stderr. Raises ModelError."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ModelError("a process that vLLM has started would start vLLM again", hint=UNGUARDED)
+    if find_spec("vllm") is None:
+        raise ModelError("vLLM is not installed", hint=INSTALL_VLLM)
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        vllm = import_module("vllm")
+        import_module("vllm.sampling_params")
+        _ = vllm.AsyncLLMEngine, vllm.AsyncEngineArgs, vllm.SamplingParams  # much is imported only now
+    except Exception as error:  # libraries that do not fit raise OSError, RuntimeError, ...
+        raise ModelError(
+            f"vLLM is installed but cannot be imported: {first_line(error)}",
+            hint="install the torch and torchvision that your vLLM asks for (`pip check` names them), or use a server: "
+            "http://host:port/v1#model",
+        ) from error
+    return vllm
+
+
+def _check_names(engine_args: Mapping[str, object], kind: type) -> None:
+    """Make sure that vLLM's engine has arguments of these names. Raises ConfigError."""
+    known = cast("Mapping[str, object]", getattr(kind, "__dataclass_fields__", engine_args))
+    for name in engine_args:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"vLLM's engine has no argument {excerpt(name)}",
+                hint=f"did you mean {near[0]}?" if near else "`vllm serve --help=all` lists them, with - for _",
+            )
+
+
+def _is_unguarded() -> bool:
+    """Tell from its text whether the program is a script that does its work even where it is only imported."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        return script is not None and "__main__" not in Path(script).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _explain(error: Exception) -> str:
+    """Say why an engine does not start. The first line of a pydantic error would be a count."""
+    return explain_fault(error.errors()[0]) if isinstance(error, ValidationError) else first_line(error)
+
+
+def _find_hint(error: Exception) -> str:
+    """Say what to do about an error of vLLM; "" where nothing is known."""
+    if isinstance(error, ModelError):
+        return error.hint
+    if type(error).__name__ == "EngineDeadError":
+        return f"vLLM's processes have ended, and its messages above say why: {LOAD_AGAIN}"
+    if "longer than the maximum model length" in str(error):
+        return "lower `max_pixels`, or raise max_model_len by `engine_args`, if the model can take it"
+    return ""

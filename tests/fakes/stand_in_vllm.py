@@ -1,0 +1,138 @@
+"""A stand-in for vLLM with the interface that p2r uses, for tests that have to see what it is given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+from p2r.dialogue import Decoding, Prompt, Turn
+from p2r.models.vllm.engine import VARIABLES
+
+STAND_IN = '''
+"""A stand-in for vLLM: every call is kept, and the reply is made from it."""
+import asyncio
+from dataclasses import dataclass, field
+
+from vllm.sampling_params import RequestOutputKind
+
+started, asked, aborted, problems, ended = [], [], [], [], []
+
+
+@dataclass
+class Logprob:
+    logprob: float
+    decoded_token: str
+
+
+@dataclass
+class CompletionOutput:
+    text: str
+    token_ids: list
+    finish_reason: str
+    logprobs: list | None = None
+
+
+@dataclass
+class RequestOutput:
+    prompt_token_ids: list
+    outputs: list
+
+
+class SamplingParams:
+    def __init__(self, *, max_tokens, temperature, top_p, repetition_penalty, seed, logprobs, output_kind):
+        self.__dict__.update(locals())
+
+
+@dataclass(kw_only=True)
+class AsyncEngineArgs:
+    model: str
+    dtype: str
+    max_model_len: int
+    limit_mm_per_prompt: dict
+    mm_processor_kwargs: dict
+    enable_prefix_caching: bool
+    disable_log_stats: bool
+    enforce_eager: bool = False
+    gpu_memory_utilization: float = 0.9
+
+
+class EngineDeadError(Exception):
+    pass
+
+
+class Renderer:
+    """Newer engines take what this makes of a prompt."""
+    async def render_cmpl_async(self, prompts):
+        return [{"type": "multimodal", **prompt} for prompt in prompts]
+
+
+class AsyncLLMEngine:
+    @classmethod
+    def from_engine_args(cls, args):
+        if problems:
+            raise problems[0]
+        engine = cls()
+        engine.loop = asyncio.get_running_loop()
+        engine.handler = asyncio.create_task(asyncio.sleep(3600))
+        if not getattr(args, "is_old", False):
+            engine.renderer = Renderer()
+        started.append(args)
+        return engine
+
+    def shutdown(self, timeout):
+        assert timeout > 5
+        assert asyncio.get_running_loop() is self.loop
+        ended.append(self.handler)
+
+    async def generate(self, prompt, sampling_params, request_id):
+        assert asyncio.get_running_loop() is self.loop
+        assert sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
+        if problems:
+            raise problems[0]
+        asked.append((prompt, sampling_params, request_id))
+        try:
+            while "wait" in prompt["prompt"]:
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            aborted.append(request_id)
+            raise
+        images = prompt.get("multi_modal_data", {"image": []})["image"]
+        num_visual = sum(image.width // 32 * (image.height // 32) for image in images)
+        if "shrunk" in prompt["prompt"]:
+            num_visual //= 4
+        tokens = [0] * (num_visual + len(prompt["prompt"]) // 4)
+        cut = sampling_params.max_tokens < 3
+        logprobs = [{7: Logprob(-0.1, "Yes"), 8: Logprob(-3.0, "No")}] if sampling_params.logprobs else None
+        reason = "abort" if "abort" in prompt["prompt"] else "length" if cut else "stop"
+        yield RequestOutput(tokens, [CompletionOutput("Yes, a star.", [7, 1, 2], reason, logprobs)])
+'''
+GREEDY = Decoding(max_new_tokens=8)
+
+
+def ask(text: str, *images: Image.Image, later: tuple[Turn, ...] = ()) -> Prompt:
+    return Prompt("reasoner", "Be brief.", text, images or (Image.new("RGB", (256, 256)),), "set", later)
+
+
+@contextmanager
+def installed(place: Path) -> Iterator[ModuleType]:
+    """A fresh stand-in, importable as `vllm`."""
+    package = place / "site" / "vllm"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(STAND_IN)
+    (package / "sampling_params.py").write_text("from enum import Enum\nRequestOutputKind = Enum('K', 'FINAL_ONLY')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(package.parent)
+        for variable in VARIABLES:
+            patch.setenv(variable, "")  # so that it is put back
+            patch.delenv(variable)
+        import vllm  # pyright: ignore[reportMissingImports]
+
+        yield vllm
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vllm"]:
+        del sys.modules[name]
