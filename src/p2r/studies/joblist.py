@@ -23,7 +23,7 @@ BESIDE = "+"
 def list_jobs(study: Study) -> list[Job]:
     """Every job, each after those that it needs: rows first, then seed by seed each arm with what it can be asked.
 
-    So a study that was stopped has something to say of every claim, and weights need not be kept for long.
+    So a study that was stopped has answers for most claims, and weights need not be kept for long.
     """
     trainings = list_trainings(study)
     seeds = list(dict.fromkeys([*study.seeds, *(job.seed for job in trainings)]))
