@@ -175,6 +175,16 @@ def test_the_keys_of_the_language_model(files: GgufFiles, tiny: Path) -> None:
     assert keys["tokenizer.ggml.add_bos_token"] is False
 
 
+def test_the_tokenizers_own_end_comes_first_where_it_ends_replies(copy: Path, tmp_path: Path) -> None:
+    ends = json.loads((copy / "generation_config.json").read_text())["eos_token_id"]
+    change(copy / "generation_config.json", eos_token_id=[*reversed(ends)])
+    keys = read(export_gguf(open_checkpoint(copy), tmp_path / "mine").language)
+    assert [keys[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "eot")] == ends
+    change(copy / "generation_config.json", eos_token_id=ends[1])
+    keys = read(export_gguf(open_checkpoint(copy), tmp_path / "other").language)
+    assert keys["tokenizer.ggml.eos_token_id"] == ends[1] and "tokenizer.ggml.eot_token_id" not in keys
+
+
 def test_the_keys_of_the_vision_encoder(files: GgufFiles) -> None:
     keys = read(files.vision)
     assert {name: value for name, value in keys.items() if name.startswith("clip.")} == {
