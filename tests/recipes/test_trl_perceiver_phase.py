@@ -28,8 +28,9 @@ from p2r.models.local.model import LocalModel
 from p2r.prompts import load_prompt_set
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.generate import Generated, Wanted
+from p2r.training.groups import Asked, SampledReply
 from p2r.training.lockstep import LockstepPartner
-from p2r.training.rollout import Roller
+from p2r.training.rollout import Roller, read_reply
 from recipes import trl_perceiver_phase
 from recipes.trl_perceiver_phase import PerceiverPhase, choose_phase, main, train
 from tests.fakes.endpoint_server import completion, refusal, serve
@@ -153,6 +154,24 @@ async def test_a_failure_is_masked_and_never_a_zero(tmp_path: Path, encode: Call
             assert await phase.reward([5] * 4, said) == [None, None, 0.0, None]  # the veto needs no answer
         with pytest.raises(TooManyErrors, match="15 of the latest 20 rollouts"):
             await phase.reward([5] * 4, said)
+
+
+async def test_a_reply_without_an_end_token_was_cut_off(
+    tmp_path: Path, encode: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+
+    def read(actor: PerceiverPhase, asked: Asked, generated: Generated) -> SampledReply:
+        ended.append(generated.ended)
+        return read_reply(actor, asked, generated)
+
+    monkeypatch.setattr(trl_perceiver_phase, "read_reply", read)
+    with serve(refusal(400, "not asked"), models=["m"]) as server:
+        recipe = make_recipe(tmp_path, "partner.kind=endpoint", f"partner.url={server.url}#m")
+        phase, whole = PerceiverPhase(recipe, recipe.phases()[0]), encode(TWICE)
+        assert await phase.reward([0] * 4, [whole, whole[:-1], whole[:-1], whole]) == [0.0] * 4
+        assert server.chats == []
+    assert ended == [True, False, False, True]
 
 
 async def test_right_and_wrong_answers_of_the_frozen_role_are_the_reward(
