@@ -29,6 +29,8 @@ from p2r.models.scripted import ScriptedModel
 from p2r.runs.store import TraceStore, read_traces
 from p2r.types import Trace
 from tests.fakes.chat_server import chat_reply, error_reply, serve
+from tests.fakes.endpoint_server import completion
+from tests.fakes.endpoint_server import serve as serve_chats
 from tests.fakes.processes import heed_ctrl_c
 from tests.fakes.web_server import Page, serve_pages
 
@@ -978,3 +980,25 @@ def test_saving_one_question_into_a_batch_keeps_its_stamps(images: Path) -> None
     before = json.loads(Path("out/asked.json").read_text())["stamps"]
     ask("photo.png", "What?", "--options", "x,y", "--save", "out")
     assert json.loads(Path("out/asked.json").read_text())["stamps"] == before != {}
+
+
+def test_limits_and_profile_reach_the_server_and_the_folder(images: Path) -> None:
+    given = ["images", "Is there a sail?", "--options", "yes,no", "--save", "out", "--profile", "nano"]
+    with serve_chats(completion(BOXES)) as server:
+        model = f"{server.url}#mine"
+        done = ask(*given, "--perceiver-new-tokens", "77", "--reasoner-new-tokens", "99", model=model)
+        assert done.exit_code == 0, done.output
+        assert {call.body["max_tokens"] for call in server.chats} == {77, 99}
+        again = ask(*given, "--perceiver-new-tokens", "77", model=model)
+    settings = json.loads(Path("out/run.json").read_text())
+    assert (settings["perceiver_new_tokens"], settings["reasoner_new_tokens"]) == (77, 99)
+    assert (settings["profile"], settings["perceiver_profile"]) == ("nano", None)
+    assert again.exit_code == 1
+    assert "reasoner_new_tokens was 99, now not set" in again.stderr
+
+
+def test_a_profile_without_a_server_is_refused_with_the_flags_name(here: Path) -> None:
+    done = ask("photo.png", "What?", "--profile", "nano")
+    assert done.exit_code == 1
+    assert "--profile is 'nano', but scripted:replies.json is not a server's URL" in done.stderr
+    assert ask("photo.png", "What?", "--reasoner-new-tokens", "0").exit_code == 2

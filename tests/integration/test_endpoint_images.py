@@ -21,6 +21,7 @@ from p2r.evaluation.counts import count_troubles
 from p2r.evaluation.evaluate import evaluate
 from p2r.images.load import MemoryImage
 from p2r.models import nano
+from p2r.models.load import load_model
 from p2r.models.profiles import FamilyName
 from p2r.models.server.model import EndpointModel
 from p2r.models.server.token_check import ImageCheck
@@ -214,6 +215,17 @@ def test_who_accepts_altered_images_gets_answers_and_a_count() -> None:
         run = evaluate(make_benchmark(3), f"{server.url}#Qwen3-VL-4B", mode="oracle", image_check="never")
     assert run.accuracy == 1.0
     assert count_troubles(run)["not seen as sent"] == 3
+
+
+async def test_a_cache_keeps_replies_apart_that_were_only_accepted(tmp_path: Path) -> None:
+    prompt = Prompt("reasoner", "", TEXT, (SMALL, SMALL), "test")
+    with serve(counting(merge)) as server:
+        spec = f"{server.url}#Qwen3-VL-4B"
+        for reused in ("", "cache"):
+            reply = await load_model(spec, image_check="never", cache=tmp_path).complete(prompt, SHORT)
+            assert (reply.text, reply.reused) == ("B", reused)
+        with pytest.raises(UnseenImageError):
+            await load_model(spec, cache=tmp_path).complete(prompt, SHORT)
 
 
 @pytest.mark.parametrize(("image_check", "fails"), [("always", True), ("never", False)])

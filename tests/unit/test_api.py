@@ -499,3 +499,23 @@ def test_a_path_is_not_a_sample(model: ScriptedModel) -> None:
 def test_one_sample_is_not_a_list_of_samples(model: ScriptedModel, photo: Path) -> None:
     with pytest.raises(ConfigError, match="not a list of samples"):
         list(P2R(model).ask_many(make_sample(photo, "What?")))  # type: ignore[arg-type]
+
+
+def test_each_role_may_have_a_limit_of_its_own(photo: Path, model: ScriptedModel) -> None:
+    limits: dict[str, int] = {}
+
+    class Noting:
+        name, profile = model.name, model.profile
+
+        async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+            limits[prompt.role] = decoding.max_new_tokens
+            return await model.complete(prompt, decoding)
+
+    limited = P2R(Noting(), perceiver_new_tokens=77, reasoner_new_tokens=99)
+    limited.ask(photo, "What is on the sail?", options=["a star", "a fish"])
+    assert limits == {"perceiver": 77, "reasoner": 99}
+    assert limited.fingerprint != P2R(model).fingerprint
+    with pytest.raises(ConfigError, match="`reasoner_new_tokens` is 0"):
+        P2R(model, reasoner_new_tokens=0)
+    with pytest.raises(ConfigError, match="`profile` is 'nano', but nano-base is not a server's URL"):
+        P2R("nano-base", profile="nano")

@@ -220,6 +220,8 @@ def _load(
             image_check=image_check,
         )
         kind = "jpeg" if transport == "jpeg" else "lossless"
+        if image_check != "auto":  # what is accepted now may be a failure then
+            kind += f" image_check={image_check}"
         return _keep_replies(server, lambda: f"{server.url}#{server.name} {kind}", replies)
     if spec.startswith(SCRIPTED):
         path = Path(spec.removeprefix(SCRIPTED)).expanduser()

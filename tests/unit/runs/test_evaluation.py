@@ -55,7 +55,9 @@ def make_trace(id: str, *, failed: bool = False) -> Trace:
 
 
 def test_every_old_key_is_kept_by_its_name() -> None:
-    assert set(RunSettings.model_fields) == {*OLD, "aggregation", "family", "frame"}
+    newer = {"aggregation", "profile", "perceiver_profile", "family", "frame"}
+    newer |= {"perceiver_new_tokens", "reasoner_new_tokens"}
+    assert set(RunSettings.model_fields) == {*OLD, *newer}
 
 
 def test_an_old_folder_opens_and_is_resumed(tmp_path: Path) -> None:
