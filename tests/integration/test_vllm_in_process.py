@@ -114,7 +114,7 @@ def test_limits_seeds_and_a_dead_engine(tmp_path: Path) -> None:
     drawn = found["drawn"]
     assert drawn[0] == drawn[2] != drawn[1]
     assert max(found["first_probs"]) > 0.001
-    assert "longer than the maximum model length of 1024" in found["too long"][0]
+    assert "maximum context length is 1024 tokens" in found["too long"][0]
     assert "raise max_model_len by `engine_args`" in found["too long"][1]
     assert found["dead"][1].endswith("load the model again")
 

@@ -175,6 +175,10 @@ def test_a_model_that_is_none_is_refused_before_vllm_is_looked_for() -> None:
             "ValueError('The decoder prompt (length 9000) is longer than the maximum model length of 2048.')",
             "lower `max_pixels`, or raise max_model_len by `engine_args`",
         ),
+        (
+            'ValueError("This model\'s maximum context length is 1024 tokens. However, ...")',
+            "lower `max_pixels`, or raise max_model_len by `engine_args`",
+        ),
         ("ValueError('something else')", ""),
     ],
 )

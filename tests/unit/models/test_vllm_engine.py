@@ -98,6 +98,22 @@ def test_the_engine_is_ended_with_the_program(vllm: ModuleType, tmp_path: Path) 
     assert (done.returncode, done.stdout, done.stderr) == (0, "loaded\nshut down True\n", "")
 
 
+REMEMBERS = """
+    import sys
+    def forget(self):
+        print("forgotten while modules are there", sys.modules is not None, flush=True)
+    AsyncLLMEngine.__del__ = forget
+"""
+
+
+def test_nothing_of_the_engine_is_left_at_the_very_end(vllm: ModuleType, tmp_path: Path) -> None:
+    """vLLM's own end of an engine would find its modules gone."""
+    pytest.importorskip("transformers")
+    at_last = "    import atexit\n    atexit.register(print, 'the rest')\n"
+    done = run_script(tmp_path, textwrap.dedent(at_last) + textwrap.dedent(SCRIPT), REMEMBERS)
+    assert done.stdout.splitlines() == ["loaded", "forgotten while modules are there True", "the rest"]
+
+
 FAILS = """
     def start(args):
         raise RuntimeError("Engine core initialization failed. See root cause above.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -42,6 +43,7 @@ VARIABLES = {
 }
 """What vLLM and its processes find in the environment, unless it says otherwise. Left alone, they log to stdout, and
 are killed when they have not ended within 5 seconds."""
+TOO_LONG = ("maximum context length", "longer than the maximum model length")
 LOAD_AGAIN = "load the model again"
 UNGUARDED = (
     "vLLM starts processes that run your script again: put what the script does below a line "
@@ -107,22 +109,21 @@ class VllmEngine:
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="p2r-vllm", daemon=True)
         thread.start()
-        self._engine: AsyncEngine | None = None
         try:
             starting = asyncio.run_coroutine_threadsafe(_start(self._vllm, engine_args), self._loop)
-            self._engine = starting.result()
+            self._running = [starting.result()]
         except Exception as error:  # CUDA, Ray and vLLM raise errors of their own
             _stop(self._loop, thread)
             hint = UNGUARDED if _is_unguarded() else "its own messages above say more; the model must fit the memory"
             raise ModelError(f"vLLM cannot run {engine_args['model']}: {_explain(error)}", hint=hint) from error
-        self._closing = weakref.finalize(self, _close, self._engine, self._loop, thread)
+        del starting
+        self._closing = weakref.finalize(self, _close, self._running, self._loop, thread)
         # By itself, it would end the engine after the modules that the engine needs for that.
         self._closing.atexit = False
         atexit.register(self._closing)
 
     def close(self) -> None:
         """End the engine and its processes. Whoever waits for a reply gets an error. A second call does nothing."""
-        self._engine = None
         self._closing()
 
     async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
@@ -131,16 +132,15 @@ class VllmEngine:
         Raises:
             ModelError: vLLM gives no reply.
         """
-        engine = self._engine
-        if engine is None:
+        if not self._running:
             raise ModelError("the engine was closed", hint=LOAD_AGAIN)
         whole = self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY
         try:
             sampling = self._vllm.SamplingParams(**sampling_args, output_kind=whole)
-            reading = _read_reply(engine, request, sampling, f"p2r-{next(self._ids)}")
+            reading = _read_reply(self._running[0], request, sampling, f"p2r-{next(self._ids)}")
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self._loop))
         except asyncio.CancelledError:
-            if self._engine is not None:
+            if self._running:
                 raise
             raise ModelError("the engine was closed", hint=LOAD_AGAIN) from None
         except Exception as error:  # vLLM's errors have no common ancestor
@@ -167,10 +167,15 @@ async def _read_reply(
     return last
 
 
-def _close(engine: AsyncEngine, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """End an engine on its own loop, and then the loop. The garbage collector may call this in any thread."""
+def _close(running: list[AsyncEngine], loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """End an engine on its own loop, and then the loop. The garbage collector may call this in any thread.
+
+    Args:
+        running: the engine, which is taken out: whatever is left of it at the very end of the program would fail there.
+    """
 
     async def end() -> None:
+        engine = running.pop()
         with contextlib.suppress(Exception):  # it may be dead already
             try:
                 engine.shutdown(timeout=CLOSE_TIMEOUT_S / 2)
@@ -188,6 +193,7 @@ def _close(engine: AsyncEngine, loop: asyncio.AbstractEventLoop, thread: threadi
     with contextlib.suppress(FutureTimeoutError):
         ended.result(CLOSE_TIMEOUT_S)
     _stop(loop, thread)
+    gc.collect()
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
@@ -251,6 +257,6 @@ def _find_hint(error: Exception) -> str:
         return error.hint
     if type(error).__name__ == "EngineDeadError":
         return f"vLLM's processes have ended, and its messages above say why: {LOAD_AGAIN}"
-    if "longer than the maximum model length" in str(error):
+    if any(words in str(error) for words in TOO_LONG):
         return "lower `max_pixels`, or raise max_model_len by `engine_args`, if the model can take it"
     return ""
