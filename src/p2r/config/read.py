@@ -182,7 +182,7 @@ def _index(items: list[object], key: str, name: str) -> int:
 
 
 def read_value(text: str) -> object:
-    """Return a value as TOML writes it; what is none, such as words without quotes, is a text."""
+    """Return a value as TOML writes it; anything else, such as words without quotes, is a text."""
     text = text.strip()
     try:
         return _load_toml(f"value = {text}")["value"]

@@ -116,6 +116,7 @@ VALUES: dict[str, object] = {
     "perceiver_new_tokens": 99,
     "reasoner_new_tokens": 77,
     "dtype": "float16",
+    "engine_args": {"enforce_eager": True},
     "limit": 100,
     "seed": 7,
     "shard": "1/4",

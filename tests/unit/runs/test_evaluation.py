@@ -56,7 +56,7 @@ def make_trace(id: str, *, failed: bool = False) -> Trace:
 
 def test_every_old_key_is_kept_by_its_name() -> None:
     newer = {"aggregation", "profile", "perceiver_profile", "family", "frame"}
-    newer |= {"perceiver_new_tokens", "reasoner_new_tokens"}
+    newer |= {"perceiver_new_tokens", "reasoner_new_tokens", "engine_args"}
     assert set(RunSettings.model_fields) == {*OLD, *newer}
 
 
