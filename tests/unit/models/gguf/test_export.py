@@ -119,6 +119,16 @@ def test_every_tensor_has_its_name_its_shape_and_its_values(tiny: Path, tmp_path
         assert values.shape == wanted.shape and np.array_equal(values, wanted), name
 
 
+def test_a_checkpoint_in_float32_stays_so(copy: Path, tmp_path: Path) -> None:
+    change_weights(copy, lambda weights: weights.update({name: value.float() for name, value in weights.items()}))
+    files = export_gguf(open_checkpoint(copy), tmp_path / "mine")
+    assert files.language.name == "mine-F32.gguf"
+    kernels = read_weights(copy)["model.visual.patch_embed.proj.weight"]
+    written = read_tensors(files.vision)
+    for frame, name in enumerate(("v.patch_embd.weight", "v.patch_embd.weight.1")):
+        assert np.array_equal(written[name][1], kernels[:, :, frame].numpy())
+
+
 def test_a_deepstack_merger_bears_the_number_of_its_block(copy: Path, tmp_path: Path) -> None:
     vision = json.loads((copy / "config.json").read_text())["vision_config"]
     change(copy / "config.json", vision_config=vision | {"deepstack_visual_indexes": [1, 0]})
