@@ -182,7 +182,7 @@ def _index(items: list[object], key: str, name: str) -> int:
 
 
 def read_value(text: str) -> object:
-    """Return a value as TOML writes it; anything else, such as words without quotes, is a text."""
+    """Return a value that is written as in TOML; any other text, such as words without quotes, stays as it is."""
     text = text.strip()
     try:
         return _load_toml(f"value = {text}")["value"]

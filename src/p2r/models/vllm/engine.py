@@ -41,10 +41,8 @@ VARIABLES = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "30",
 }
-"""These stand in the environment of vLLM and its processes, unless it says otherwise.
-
-Left alone, they log to stdout, and are killed when they have not ended within 5 seconds.
-"""
+"""Variables of the environment for vLLM and its processes, unless they are set. Left alone, these log to stdout, and
+are killed when they have not ended within 5 seconds."""
 TOO_LONG = ("maximum context length", "longer than the maximum model length")
 LOAD_AGAIN = "load the model again"
 UNGUARDED = (
