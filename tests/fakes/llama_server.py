@@ -52,7 +52,7 @@ def main() -> None:
     params.model.path, params.mmproj.path = language, vision
     params.n_ctx, params.n_parallel = int(context), int(slots)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.port, params.endpoint_metrics = 0, True
+    params.port = 0
     if int(exact):
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
