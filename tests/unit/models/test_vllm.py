@@ -95,8 +95,10 @@ async def test_probabilities_of_first_words_come_from_the_likeliest_tokens(model
 
 
 async def test_images_that_vllm_shrinks_are_noticed(model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    await model.complete(ask("shrunk", Image.new("RGB", (512, 512))), GREEDY)
+    completion = await model.complete(ask("shrunk", Image.new("RGB", (512, 512))), GREEDY)
+    assert completion.altered == "shrunk"
     assert "shrinks images" in caplog.text
+    assert (await model.complete(ask("Is it?", Image.new("RGB", (512, 512))), GREEDY)).altered == ""
 
 
 async def test_too_many_images_are_refused(model: Model) -> None:

@@ -117,13 +117,13 @@ class VllmModel:
         tokens = visual_tokens(images, self.profile.budget.factor)
         num_prompt = len(output.prompt_token_ids)
         text = prompt.system + "".join(turn.text for turn in prompt.turns)
-        self._token_check.compare(text, tokens, num_prompt)
         return Completion(
             text=reply.text,
             finish_reason="stop" if reply.finish_reason == "stop" else "length",
             model=self.name,
             usage=Usage(visual_tokens=tokens, prompt_tokens=num_prompt, generated_tokens=len(reply.token_ids)),
             seconds=time.perf_counter() - started,
+            altered=self._token_check.compare(text, tokens, num_prompt),
             first_probs=_first_probs(reply, decoding.first_words),
         )
 
