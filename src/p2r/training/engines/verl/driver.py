@@ -41,7 +41,7 @@ from p2r.training.watch.metrics import measure_step
 from p2r.types import Sample, Trace
 
 FOLDER, OUTPUT_FILE, RECORD_FILE, JOB_FILE = "verl", "output.log", "process.json", "job.pickle"
-WRITER = "verl 0.9.1"
+MERGER, WRITER = "verl.model_merger", "verl 0.9.1"
 LOOK_EVERY_S = 1.0
 FIGURES = {
     "loss": "actor/loss",
@@ -129,7 +129,7 @@ class Verl:
                 await partner.run([work])  # which ends when the server of the frozen role has died for good
         with replace_folder(run.folder / phase.name) as draft:
             places = [f"--local_dir={last / 'actor'}", f"--target_dir={draft}"]
-            await _run(["verl.model_merger", "merge", "--backend=fsdp", *places], job.parent)
+            await _run([MERGER, "merge", "--backend=fsdp", *places], job.parent)
         review_phase(training, phase)
 
 
