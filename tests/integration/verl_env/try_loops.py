@@ -5,6 +5,8 @@
 The frozen role is a server of the tests that answers B, and fails on the row whose question says so.
 """
 
+# ruff: noqa: ANN401  # verl's
+
 from __future__ import annotations
 
 import asyncio

@@ -1,4 +1,4 @@
-"""verl as the engine of a run: what it is told, what it is refused, and what a run makes of the files that it leaves."""
+"""verl as the engine of a run: what it is told and what not, and what a run makes of the files that it leaves."""
 
 from __future__ import annotations
 
@@ -159,6 +159,7 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
         assert any(each.endswith(told) for each in found), f"{table}.{setting} is not told: {found}"
 
 
+@pytest.mark.slow
 def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url)
     done = run(recipe)
@@ -178,6 +179,7 @@ def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in
     assert not list((recipe.out / "verl").rglob("records/*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_from_the_last_checkpoint(
     tmp_path: Path, url: str, stand_in: Callable[..., None]
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_killed_run_is_resumed_from_the_last_checkpoint(
     assert [row.step for row in done.phases[0].steps] == [1, 2, 3] and done.is_finished
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_before_merging_does_not_train_again(
     tmp_path: Path, url: str, stand_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +211,7 @@ def test_a_run_that_is_stopped_before_merging_does_not_train_again(
     assert not list(recipe.out.glob("verl/0-perceiver/started-2.json"))
 
 
+@pytest.mark.slow
 def test_too_many_failures_end_the_job_with_their_cause(
     tmp_path: Path, url: str, stand_in: Callable[..., None]
 ) -> None:
@@ -220,6 +224,7 @@ def test_too_many_failures_end_the_job_with_their_cause(
     assert not left.phases[0].is_finished
 
 
+@pytest.mark.slow
 def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
     stand_in(lost=1)
@@ -227,6 +232,7 @@ def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, st
         run(recipe)
 
 
+@pytest.mark.slow
 def test_a_guard_ends_the_job(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     stand_in(waits=True)
     guards = {"action": "stop", "patience": 2, "kl_ceiling": 0.1}
@@ -234,6 +240,7 @@ def test_a_guard_ends_the_job(tmp_path: Path, url: str, stand_in: Callable[..., 
         run(make_recipe(tmp_path, url, guards=guards))
 
 
+@pytest.mark.slow
 def test_a_frozen_role_that_dies_twice_ends_verl(
     tmp_path: Path, stand_in: Callable[..., None], unused_tcp_port: int
 ) -> None:
@@ -248,6 +255,7 @@ def test_a_frozen_role_that_dies_twice_ends_verl(
     assert not record.exists(), "verl was not ended"
 
 
+@pytest.mark.slow
 def test_a_run_of_another_engine_is_not_continued(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 2}])
     run(recipe)
@@ -258,6 +266,7 @@ def test_a_run_of_another_engine_is_not_continued(tmp_path: Path, url: str, stan
         run(recipe, resume=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url)
     stand_in(dies_after=3)

@@ -1,7 +1,7 @@
 """Trains the phases of a run by verl: for each, the frozen role is served, verl runs, and its weights are merged.
 
-Everything that a run leaves is ours: verl's workers write what became of each row, verl writes its figures of each step,
-and both make one step of our log. A run is resumed from the last checkpoint of verl's whose step was written down.
+A run leaves what every run leaves: verl's workers tell what became of each row, verl tells its figures of a step, and
+both make a step of our log. A run is resumed from the last checkpoint of verl whose step was written down.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 verl starts G loops for a row, in one worker. They share one call of `Roller`, with verl's servers as the sampler, and
 each returns one rollout of it. So walk, evidence, prompts, judges, rewards and the control `joint` are the same code as
-without verl. A loop whose rollout is masked raises, which verl takes as failed; so do all of a group with fewer than two
-judged rollouts, since verl would take the reward of a single one as its advantage.
+without verl. A loop whose rollout is masked raises, which verl takes as failed; so do all of a group with fewer than
+two judged rollouts, since verl would take the reward of a single one as its advantage.
 """
 
 # verl is not installed where types are checked:
@@ -81,7 +81,7 @@ class GivenEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ServedActor:
-    """The policy behind verl's client of its servers. params: how verl samples. extra: what it wants back with replies."""
+    """The policy, behind verl's client. params: how verl samples. extra: what verl wants back with the replies."""
 
     encoder: PromptEncoder
     profile: ModelProfile

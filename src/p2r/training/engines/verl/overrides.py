@@ -34,7 +34,10 @@ def partner_settings(recipe: Recipe, phase: Phase) -> PartnerSettings:
 def check_recipe(recipe: Recipe) -> None:
     """Refuse what verl cannot do. Raises ConfigError."""
     for phase in recipe.phases():
-        for setting, (is_asked, why) in _list_limits(recipe, phase).items():
+        limits = (
+            _list_limits(recipe, phase) if phase.roles else {'method = "sft"': (True, "it learns from rewards alone")}
+        )
+        for setting, (is_asked, why) in limits.items():
             if is_asked:
                 raise ConfigError(
                     f"phase {phase.name} has {setting}, which verl cannot do: {why}",
@@ -47,7 +50,6 @@ def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
     loss, optimizer = phase.loss, phase.optimizer
     is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
     return {
-        'method = "sft"': (phase.kind == "sft", "it learns from rewards alone here"),
         'partner.kind = "local"': (recipe.partner.kind == "local" and is_asked, "its workers need a URL"),
         "model.lora": (recipe.model.lora is not None, "adapters are not handed on to the next phase"),
         "freeze_vision": (phase.freeze_vision, "its own setting for it, freeze_vision_tower, is read by nothing"),

@@ -46,7 +46,7 @@ def roll_out(place: int) -> Record:
     return Record([failure] * size, describe_groups(compared), stats, quote_group(job.phase.name, step, compared[0]))
 
 
-log = Path(str(value_of("ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH"))).open("wb", buffering=0)
+log = Path(str(value_of("ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH"))).open("wb", buffering=0)  # noqa: SIM115  # for as long as it runs
 for step in range(first + 1, num_steps + 1):
     num = job.phase.prompts_per_step
     for place in range((step - 1) * num, step * num - int(told.get("lost", 0))):
