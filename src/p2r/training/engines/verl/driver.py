@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -41,7 +42,7 @@ from p2r.training.watch.metrics import measure_step
 from p2r.types import Sample, Trace
 
 FOLDER, OUTPUT_FILE, RECORD_FILE, JOB_FILE = "verl", "output.log", "process.json", "job.pickle"
-MERGER, WRITER = "verl.model_merger", "verl 0.9.1"
+TRAINER, MERGER, WRITER = "verl.trainer.main_ppo", "verl.model_merger", "verl 0.9.1"
 LOOK_EVERY_S = 1.0
 FIGURES = {
     "loss": "actor/loss",
@@ -69,44 +70,38 @@ class Verl:
         """Refuse what verl cannot do. Raises ConfigError."""
         check_recipe(recipe)
         if find_spec("verl") is None:
-            raise ConfigError("verl is not installed here", hint="see docs/guides/scale.md for an environment with it")
+            raise ConfigError("verl is not installed here", hint="docs/guides/scale.md says how to")
 
     def describe(self, recipe: Recipe) -> Iterator[str]:
         """The overrides of each phase of a new run, line by line."""
         check_recipe(recipe)
         for phase, data in zip(recipe.phases(), load_rows(recipe).values(), strict=True):
-            source, job = (
-                Path(find_start(recipe, phase, recipe.out).active),
-                recipe.out / FOLDER / phase.name / JOB_FILE,
-            )
+            source, num_steps = Path(find_start(recipe, phase, recipe.out).active), phase.count_steps(len(data.rows))
             yield f"# phase {phase.name}"
-            yield from self._overrides(recipe, phase, source, job, phase.count_steps(len(data.rows)))
+            yield from make_overrides(recipe, phase, source, _job_path(recipe.out, phase), num_steps)
+            yield from self._machines
 
-    def _overrides(
-        self, recipe: Recipe, phase: Phase, source: Path, job: Path, num_steps: int, done: Path | None = None
-    ) -> list[str]:
-        machines = [f"trainer.nnodes={self.nodes}", f"trainer.n_gpus_per_node={self.gpus}"]
-        return [*make_overrides(recipe, phase, source, job.absolute(), num_steps, done), *machines, *self.arguments]
+    @property
+    def _machines(self) -> list[str]:
+        return [f"trainer.nnodes={self.nodes}", f"trainer.n_gpus_per_node={self.gpus}", *self.arguments]
 
     async def run_phase(self, training: Training, phase: Phase, start: Start) -> None:
         """Train a phase, from its checkpoint or from where it was stopped, to the checkpoint that it leaves."""
         recipe, run, rows = training.recipe, training.run, training.rows[phase.index].rows
+        check_recipe(recipe)
         recall_alarms(training, phase)
-        checkpoint, job = find_checkpoint(start.active), run.folder.absolute() / FOLDER / phase.name / JOB_FILE
+        checkpoint, job = find_checkpoint(start.active), _job_path(run.folder, phase)
         num_done, num_steps, done = 0, phase.count_steps(len(rows)), run.position
         if done is not None and done.model != WRITER:
-            raise StorageError(
-                f"{run.folder} was not trained by verl", hint="leave out `engine`, or choose another `out`"
-            )
+            raise StorageError(f"{run.folder} was not trained by verl", hint="leave out `engine`, or change `out`")
         if done is not None and done.phase == phase.index:
             num_done, training.saved = done.step, done
         last, resume_from = (job.parent / f"global_step_{step}" for step in (num_steps, num_done))
         if num_done and not resume_from.is_dir():
             raise StorageError(f"{resume_from}, from which the run continues, is gone", hint="choose another `out`")
         if num_done < num_steps:
-            training.say(
-                f"phase {phase.name}: steps {num_done + 1} to {num_steps} by verl; see {job.parent / OUTPUT_FILE}"
-            )
+            output = job.with_name(OUTPUT_FILE)
+            training.say(f"phase {phase.name}: steps {num_done + 1} to {num_steps} by verl; see {output}")
             shutil.rmtree(records_of(job, 0).parent, ignore_errors=True)
             job.with_name(LOG_FILE).unlink(missing_ok=True)
             profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
@@ -118,19 +113,19 @@ class Verl:
             async with open_partner(settings, Unasked(profile), checkpoint.folder, run.folder) as partner:
                 evidence = await _look(recipe, phase, asked, partner, checkpoint, run.folder)
                 hand_over(job, Job(recipe, phase, checkpoint.folder, asked, evidence))
-                overrides = self._overrides(
-                    recipe, phase, checkpoint.folder, job, num_steps, resume_from if num_done else None
-                )
-                log = _StepLog(training, phase, job, num_steps)
-
-                async def work() -> None:
-                    await _run(["verl.trainer.main_ppo", *overrides], job.parent, log.look)
-
-                await partner.run([work])  # which ends when the server of the frozen role has died for good
+                continued = resume_from if num_done else None
+                overrides = make_overrides(recipe, phase, checkpoint.folder, job, num_steps, continued)
+                command, log = [TRAINER, *overrides, *self._machines], _StepLog(training, phase, job, num_steps)
+                # It is left when the server of the frozen role has died for good.
+                await partner.run([partial(_run, command, job.parent, log.look)])
         with replace_folder(run.folder / phase.name) as draft:
             places = [f"--local_dir={last / 'actor'}", f"--target_dir={draft}"]
             await _run([MERGER, "merge", "--backend=fsdp", *places], job.parent)
         review_phase(training, phase)
+
+
+def _job_path(folder: Path, phase: Phase) -> Path:
+    return folder.absolute() / FOLDER / phase.name / JOB_FILE
 
 
 async def _look(

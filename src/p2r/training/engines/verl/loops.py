@@ -8,7 +8,8 @@ two judged rollouts, since verl would take the reward of a single one as its adv
 
 # verl is not installed where types are checked:
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUntypedBaseClass=false, reportUntypedClassDecorator=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportUntypedBaseClass=false
+# pyright: reportUntypedClassDecorator=false
 
 from __future__ import annotations
 

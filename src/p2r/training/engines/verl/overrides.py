@@ -14,15 +14,8 @@ from p2r.training.rewards.captions import find_captions
 AGENT, LOOPS = "p2r", "pkg://p2r.training.engines.verl.loops"
 LOG_FILE = "verl.jsonl"
 EPS = 1e-6
-LOSS_MODES = {"clipped": "vanilla", "cispo": "cispo"}
 REDUCTIONS = {"token-mean": "token-mean", "sequence-mean": "seq-mean-token-mean", "dr-grpo": "seq-mean-token-sum-norm"}
 MODEL, ACTOR, REF, SAMPLER = (f"actor_rollout_ref.{part}" for part in ("model", "actor", "ref", "rollout"))
-ALWAYS = f"""
-algorithm.adv_estimator=grpo {ACTOR}.strategy=fsdp2 {ACTOR}.kl_loss_type=low_var_kl {SAMPLER}.name=vllm
-{SAMPLER}.tensor_model_parallel_size=1 data.custom_cls.path={LOOPS} data.custom_cls.name=VerlRows data.shuffle=false
-data.dataloader_num_workers=0 trainer.project_name=p2r trainer.logger=[console,file] trainer.total_epochs=1
-trainer.test_freq=-1 trainer.val_before_train=false
-""".split()
 
 
 def partner_settings(recipe: Recipe, phase: Phase) -> PartnerSettings:
@@ -82,53 +75,43 @@ def make_overrides(
     loss, optimizer, rollout = phase.loss, phase.optimizer, phase.rollout
     prompt, reply = max(phase.data.max_prompt_tokens.of(role) for role in phase.roles), phase.max_response_tokens
     micro_batch = optimizer.micro_batch_groups * rollout.group_size
-    values: dict[str, object] = {
-        "algorithm.norm_adv_by_std_in_grpo": phase.advantage.std != "none",
+    warmup = max(optimizer.warmup_steps, math.ceil(optimizer.warmup_share * num_steps))
+    mode = "gspo" if loss.ratio == "sequence" else "cispo" if loss.objective == "cispo" else "vanilla"
+    told = f"""
+    algorithm.adv_estimator=grpo algorithm.norm_adv_by_std_in_grpo={phase.advantage.std != "none"}
+    data.custom_cls.path={LOOPS} data.custom_cls.name=VerlRows data.shuffle=False data.dataloader_num_workers=0
+    data.train_batch_size={phase.prompts_per_step} data.max_prompt_length={prompt} data.max_response_length={reply}
+    {MODEL}.enable_gradient_checkpointing={recipe.model.gradient_checkpointing}
+    {ACTOR}.strategy=fsdp2 {ACTOR}.ppo_epochs={optimizer.updates_per_batch}
+    {ACTOR}.ppo_mini_batch_size={phase.prompts_per_update} {ACTOR}.ppo_micro_batch_size_per_gpu={micro_batch}
+    {ACTOR}.clip_ratio_low={loss.clip_low} {ACTOR}.clip_ratio_high={loss.clip_high}
+    {ACTOR}.clip_ratio_c={loss.dual_clip or 1e9} {ACTOR}.policy_loss.loss_mode={mode}
+    {ACTOR}.loss_agg_mode={REDUCTIONS[loss.reduction]} {ACTOR}.loss_scale_factor={reply}
+    {ACTOR}.use_kl_loss={loss.kl_coef > 0} {ACTOR}.kl_loss_coef={loss.kl_coef} {ACTOR}.kl_loss_type=low_var_kl
+    {ACTOR}.optim.lr={phase.lr} {ACTOR}.optim.betas=[{optimizer.betas[0]},{optimizer.betas[1]}]
+    {ACTOR}.optim.weight_decay={optimizer.weight_decay} {ACTOR}.optim.clip_grad={optimizer.grad_clip}
+    {ACTOR}.optim.lr_scheduler_type={optimizer.scheduler} {ACTOR}.optim.lr_warmup_steps={warmup}
+    {ACTOR}.fsdp_config.reshard_after_forward={optimizer.reshard}
+    {ACTOR}.fsdp_config.optimizer_offload={optimizer.kind == "offload"}
+    {REF}.log_prob_micro_batch_size_per_gpu={micro_batch} {SAMPLER}.log_prob_micro_batch_size_per_gpu={micro_batch}
+    {SAMPLER}.name=vllm {SAMPLER}.tensor_model_parallel_size=1 {SAMPLER}.max_model_len={prompt + reply}
+    {SAMPLER}.n={rollout.group_size} {SAMPLER}.temperature={rollout.temperature} {SAMPLER}.top_p={rollout.top_p}
+    {SAMPLER}.seed={recipe.seed} trainer.device={recipe.model.device or "cuda"}
+    trainer.project_name=p2r trainer.experiment_name={phase.name} trainer.logger=[console,file]
+    trainer.total_epochs=1 trainer.total_training_steps={num_steps} trainer.test_freq=-1 trainer.val_before_train=False
+    trainer.save_freq={recipe.checkpoint.every} trainer.max_actor_ckpt_to_keep={recipe.checkpoint.keep_last + 1}
+    trainer.resume_mode={"resume_path" if resume_from else "disable"}
+    """.split()
+    if recipe.model.dtype == "float32":
+        told.append(f"{SAMPLER}.dtype=float32")
+        for engine in (f"{ACTOR}.fsdp_config", f"{REF}.fsdp_config"):
+            told += [f"{engine}.dtype=float32", f"+{engine}.mixed_precision.param_dtype=fp32"]
+    paths = {
         "data.train_files": job,
         "data.val_files": job,
-        "data.train_batch_size": phase.prompts_per_step,
-        "data.max_prompt_length": prompt,
-        "data.max_response_length": reply,
         f"{MODEL}.path": source,
-        f"{MODEL}.enable_gradient_checkpointing": recipe.model.gradient_checkpointing,
-        f"{ACTOR}.ppo_mini_batch_size": phase.prompts_per_update,
-        f"{ACTOR}.ppo_micro_batch_size_per_gpu": micro_batch,
-        f"{ACTOR}.ppo_epochs": optimizer.updates_per_batch,
-        f"{ACTOR}.clip_ratio_low": loss.clip_low,
-        f"{ACTOR}.clip_ratio_high": loss.clip_high,
-        f"{ACTOR}.clip_ratio_c": loss.dual_clip or 1e9,
-        f"{ACTOR}.policy_loss.loss_mode": "gspo" if loss.ratio == "sequence" else LOSS_MODES[loss.objective],
-        f"{ACTOR}.loss_agg_mode": REDUCTIONS[loss.reduction],
-        f"{ACTOR}.loss_scale_factor": reply,
-        f"{ACTOR}.use_kl_loss": loss.kl_coef > 0,
-        f"{ACTOR}.kl_loss_coef": loss.kl_coef,
-        f"{ACTOR}.optim.lr": phase.lr,
-        f"{ACTOR}.optim.betas": list(optimizer.betas),
-        f"{ACTOR}.optim.weight_decay": optimizer.weight_decay,
-        f"{ACTOR}.optim.clip_grad": optimizer.grad_clip,
-        f"{ACTOR}.optim.lr_scheduler_type": optimizer.scheduler,
-        f"{ACTOR}.optim.lr_warmup_steps": max(optimizer.warmup_steps, math.ceil(optimizer.warmup_share * num_steps)),
-        f"{ACTOR}.fsdp_config.reshard_after_forward": optimizer.reshard,
-        f"{ACTOR}.fsdp_config.optimizer_offload": optimizer.kind == "offload",
-        f"{REF}.log_prob_micro_batch_size_per_gpu": micro_batch,
-        f"{SAMPLER}.log_prob_micro_batch_size_per_gpu": micro_batch,
-        f"{SAMPLER}.n": rollout.group_size,
-        f"{SAMPLER}.seed": recipe.seed,
-        f"{SAMPLER}.temperature": rollout.temperature,
-        f"{SAMPLER}.top_p": rollout.top_p,
-        f"{SAMPLER}.max_model_len": prompt + reply,
-        "trainer.device": recipe.model.device or "cuda",
-        "trainer.experiment_name": phase.name,
         "trainer.default_local_dir": job.parent,
-        "trainer.total_training_steps": num_steps,
-        "trainer.save_freq": recipe.checkpoint.every,
-        "trainer.max_actor_ckpt_to_keep": recipe.checkpoint.keep_last + 1,
-        "trainer.resume_mode": "resume_path" if resume_from else "disable",
         "trainer.resume_from_path": resume_from,
         "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": job.with_name(LOG_FILE),
     }
-    if recipe.model.dtype == "float32":
-        values[f"{SAMPLER}.dtype"] = "float32"
-        for engine in (f"{ACTOR}.fsdp_config", f"{REF}.fsdp_config"):
-            values |= {f"{engine}.dtype": "float32", f"+{engine}.mixed_precision.param_dtype": "fp32"}
-    return [*ALWAYS, *(f"{name}={json.dumps(value, default=str)}" for name, value in values.items())]
+    return [*told, *(f"{name}={json.dumps(path, default=str)}" for name, path in paths.items())]

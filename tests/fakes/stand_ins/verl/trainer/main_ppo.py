@@ -23,6 +23,7 @@ given = {name.lstrip("+"): value for name, _, value in (each.partition("=") for 
 
 
 def value_of(name: str) -> object:
+    """As hydra reads it, where it is JSON as well."""
     return json.loads(given[name])
 
 
