@@ -20,6 +20,7 @@ from typing import Any
 import hydra
 from hydra import compose, initialize_config_module
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap, _agent_loop_registry
+from verl.utils import tensordict_utils
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 from verl.workers.rollout.replica import TokenOutput
@@ -116,10 +117,17 @@ async def run(url: str) -> dict[str, object]:
             tools=ToolListWrap([]),
         )
 
+    # As verl's trainer makes a batch of them, and shares it among its workers.
+    parts = tensordict_utils.get_tensordict({**batch, "uid": ["u0", "u1"]}).chunk(2)
+    for part in parts:
+        tensordict_utils.assign_non_tensor_data(part, "global_steps", 3)
+
     async def run_one(place: int, number: int) -> object:
-        fields = {name: values[place] for name, values in batch.items() if name != "agent_name"}
-        params = {"temperature": 1.0, "top_p": 1.0}
-        return await make_loop(place).run(params, uid=f"u{place}", session_id=number, global_steps=3, **fields)
+        values = {name: value[0] if len(value) == 1 else value for name, value in parts[place].items()}
+        fields = {name: getattr(value, "data", value) for name, value in values.items()} | {"global_steps": 3}
+        output = await make_loop(place).run({"temperature": 1.0, "top_p": 1.0}, session_id=number, **fields)
+        tensordict_utils.list_of_dict_to_tensordict([one.as_dict() for one in output])  # as it is handed on
+        return output
 
     found = {}
     for place, row in enumerate(rows):

@@ -163,10 +163,9 @@ async def _run(module: Sequence[str], folder: Path, look: Callable[[], object] =
     finally:
         keeper.end(process)
     if code:
-        lines = [line for line in output.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        raise TrainingError(
-            f"verl ended with code {code}: {excerpt(lines[-1])}", hint=f"see {output}; then `resume=True`"
-        )
+        text = output.read_text(encoding="utf-8", errors="replace").strip() or "it wrote nothing"
+        said = f"verl ended with code {code}: {excerpt(text.splitlines()[-1])}"
+        raise TrainingError(said, hint=f"see {output}; then `resume=True`")
 
 
 class _StepLog:
