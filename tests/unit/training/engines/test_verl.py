@@ -204,17 +204,17 @@ def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in
 def test_a_killed_run_is_resumed_from_the_last_checkpoint(
     tmp_path: Path, url: str, stand_in: Callable[..., None]
 ) -> None:
-    recipe = make_recipe(tmp_path, url)
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 5}])
     stand_in(dies_after=3)
     with pytest.raises(TrainingError, match=r"verl ended with code 137"):
         run(recipe)
     before = read_training_run(recipe.out)
-    assert not before.phases[0].is_finished
+    assert [row.step for row in before.steps] == [1, 2, 3] and not before.is_finished
     stand_in()
     done = run(recipe, resume=True)
     started = overrides_of(recipe.out, "0-perceiver", first=2)
     assert started["trainer.resume_from_path"] == f'"{recipe.out / "verl/0-perceiver/global_step_2"}"'
-    assert [row.step for row in done.phases[0].steps] == [1, 2, 3] and done.is_finished
+    assert [row.step for row in done.steps] == [1, 2, 3, 4, 5] and done.is_finished
 
 
 def test_a_run_that_is_stopped_before_merging_does_not_train_again(
@@ -280,7 +280,7 @@ def test_a_run_of_another_engine_is_not_continued(tmp_path: Path, url: str, stan
 
 
 def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
-    recipe = make_recipe(tmp_path, url)
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 5}])
     stand_in(dies_after=3)
     with pytest.raises(P2RError):
         run(recipe)
