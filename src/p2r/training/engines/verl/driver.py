@@ -1,6 +1,6 @@
 """Trains the phases of a run by verl: for each, the frozen role is served, verl runs, and its weights are merged.
 
-A run leaves what every run leaves: verl's workers tell what became of each row, verl tells its figures of a step, and
+A run leaves what every run leaves: verl's workers tell what became of each row, verl logs each step, and
 both make a step of our log. A run is resumed from the last checkpoint of verl whose step was written down.
 """
 
@@ -44,7 +44,7 @@ from p2r.types import Sample, Trace
 FOLDER, OUTPUT_FILE, RECORD_FILE, JOB_FILE = "verl", "output.log", "process.json", "job.pickle"
 TRAINER, MERGER, WRITER = "verl.trainer.main_ppo", "verl.model_merger", "verl 0.9.1"
 LOOK_EVERY_S = 1.0
-FIGURES = {
+NAMES = {
     "loss": "actor/loss",
     "policy": "actor/pg_loss",
     "kl": "actor/kl_loss",
@@ -54,8 +54,8 @@ FIGURES = {
     "sampler_diff": "training/rollout_probs_diff_mean",
     "sampler_diff_max": "training/rollout_probs_diff_max",
 }
-"""What verl calls the figures of a step, by our names."""
-Figures = Mapping[str, float]
+"""The names that verl gives to the metrics of a step, by ours."""
+Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _job_path(folder: Path, phase: Phase) -> Path:
 async def _look(
     recipe: Recipe, phase: Phase, rows: Sequence[Sample], partner: Partner, checkpoint: Checkpoint, folder: Path
 ) -> dict[str, Trace]:
-    """Where the frozen perceiver looks in each row, which is found out once; {} where a phase does not need it.
+    """Find out where the frozen perceiver looks in each row, once; {} where a phase does not need it.
 
     A row whose image cannot be opened is left out here; its loops fail, and are counted.
     """
@@ -187,9 +187,9 @@ class _StepLog:
         lines = read_log(log)[self._num_seen :] if log.exists() else []
         for line in lines:
             self._num_seen += 1
-            self._finish(cast("int", line["step"]), cast("Figures", line["data"]))
+            self._finish(cast("int", line["step"]), cast("Metrics", line["data"]))
 
-    def _finish(self, step: int, figures: Figures) -> None:
+    def _finish(self, step: int, metrics: Metrics) -> None:
         training, phase, recipe = self._training, self._phase, self._training.recipe
         records = [take_over(path, Record) for path in sorted(records_of(self._job, step).glob("*.pickle"))]
         stats = RolloutStats()
@@ -200,12 +200,12 @@ class _StepLog:
         self._failures.count(lost)
         facts = [group for record in records for group in record.facts]
         timing = {
-            name.removeprefix("timing_s/"): value for name, value in figures.items() if name.startswith("timing_s/")
+            name.removeprefix("timing_s/"): value for name, value in metrics.items() if name.startswith("timing_s/")
         }
         timing["seconds"] = timing.pop("step", 0.0)
-        rate = figures.get("actor/lr", phase.lr)
+        rate = metrics.get("actor/lr", phase.lr)
         row = measure_step(phase.name, step, facts, stats, None, rate, timing)
-        known = {ours: figures[theirs] for ours, theirs in FIGURES.items() if theirs in figures}
+        known = {ours: metrics[theirs] for ours, theirs in NAMES.items() if theirs in metrics}
         training.log_step(row.model_copy(update=known), self._num_steps)
         for quoted in [record.quoted for record in records if record.quoted is not None][:1]:
             training.run.write(ROLLOUTS_FILE, quoted)

@@ -1,4 +1,4 @@
-"""What a run and verl's workers hand each other: pickles in the run's folder, which all machines share."""
+"""Files that a run and verl's workers hand each other: pickles in the run's folder, which all machines share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of a row, for the run. outcomes: of its rollouts, see `FailureGauge.count`. facts: of its groups."""
+    """The fate of a row, for the run. outcomes: of its rollouts, see `FailureGauge.count`. facts: of its groups."""
 
     outcomes: Sequence[str]
     facts: Sequence[GroupFacts]

@@ -1,4 +1,4 @@
-"""What runs in verl's workers: its rows, and agent loops that roll out a row as our own trainer does.
+"""The part that runs in verl's workers: its rows, and agent loops that roll out a row as our own trainer does.
 
 verl starts G loops for a row, in one worker. They share one call of `Roller`, with verl's servers as the sampler, and
 each returns one rollout of it. So walk, evidence, prompts, judges, rewards and the control `joint` are the same code as
@@ -72,7 +72,7 @@ class SeenPrompt(EncodedPrompt):
 
 @dataclass(frozen=True, slots=True)
 class GivenEvidence:
-    """Where the frozen perceiver has looked before the phase, by the rows' ids."""
+    """Knows where the frozen perceiver has looked before the phase, by the rows' ids."""
 
     traces: Mapping[str, Trace]
 
@@ -123,7 +123,7 @@ class ServedActor:
 
 
 class Worker:
-    """What the loops of one process share."""
+    """The things that the loops of one process share."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.job = path, take_over(path, Job)

@@ -19,7 +19,7 @@ MODEL, ACTOR, REF, SAMPLER = (f"actor_rollout_ref.{part}" for part in ("model", 
 
 
 def partner_settings(recipe: Recipe, phase: Phase) -> PartnerSettings:
-    """How a phase reaches the frozen role; the default, a local one that nobody asks, where it needs none."""
+    """Tell how a phase reaches the frozen role; the default, a local one that nobody asks, where it needs none."""
     is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
     return recipe.partner if is_asked else PartnerSettings()
 
@@ -39,7 +39,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
-    """By setting, whether a phase has it, and why verl cannot do it."""
+    """Tell of each setting that verl cannot follow whether a phase has it, and why verl cannot."""
     loss, optimizer = phase.loss, phase.optimizer
     is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
     return {
@@ -65,7 +65,7 @@ def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
 def make_overrides(
     recipe: Recipe, phase: Phase, source: Path, job: Path, num_steps: int, resume_from: Path | None = None
 ) -> list[str]:
-    """What tells verl to train a phase, but not on which machines.
+    """Tell verl to train a phase, but not on which machines.
 
     Args:
         source: the checkpoint to start from.
