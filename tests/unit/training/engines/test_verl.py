@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from p2r.cli.app import app
 from p2r.config import AdvantageSettings, Recipe, parse_recipe
 from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, TrainingError
 from p2r.models.local.encoding import EncodedPrompt
@@ -300,3 +302,18 @@ def test_the_plan_is_what_verl_is_told(tmp_path: Path) -> None:
     assert [line for line in lines if line.startswith("#")] == ["# phase 0-perceiver", "# phase 1-reasoner"]
     assert "trainer.nnodes=4" in lines and "trainer.total_training_steps=3" in lines
     assert f'actor_rollout_ref.model.path="{tmp_path / "run/0-perceiver"}"' in lines
+
+
+def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = ["train", "nano", "--engine", "verl", "--nodes", "3", "--gpus", "2", "--engine-arg", "x.y=1"]
+    refused = CliRunner().invoke(app, [*call, "--plan"])
+    assert refused.exit_code and "hint: change the recipe, or leave out --engine" in refused.output
+    (tmp_path / "recipe.toml").write_text(
+        'out = "run"\nschedule = [{ role = "perceiver", steps = 2 }]\nmodel = { source = "nano-base" }\n'
+        'data = { num_rows = 128 }\npartner = { kind = "endpoint", url = "http://localhost:8000/v1" }\n'
+    )
+    planned = CliRunner().invoke(app, ["train", "recipe.toml", *call[2:], "--plan"])
+    assert planned.exit_code == 0, planned.output
+    assert planned.output.splitlines()[-3:] == ["trainer.nnodes=3", "trainer.n_gpus_per_node=2", "x.y=1"]
+    assert not (tmp_path / "run").exists()
