@@ -44,6 +44,7 @@ UNDECLARED = {
     "torchao": "8-bit Adam, by optimizer.kind; for NVIDIA GPUs",
     "torchvision": "never used: only looked at, because one that does not fit torch stops transformers from importing",
     "trackio": "a tracker, by trackers.trackio",
+    "verl": "an engine, by `p2r train --engine verl`; it brings an older transformers",
     "vllm": "an engine, by vllm: before a model; it brings a torch of its own and a GPU to run on",
     "wandb": "a tracker, by trackers.wandb",
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from p2r.errors import ConfigError, count_nouns, install_hint
 from p2r.runs.training_log import Probe, Step
 from p2r.training.watch.watcher import Watcher
 
+if TYPE_CHECKING:
+    from p2r.training.run import RunPhase
+
 TRAIN_EXAMPLES = """
 **Examples**
 
@@ -29,6 +32,8 @@ TRAIN_EXAMPLES = """
 - `p2r train qwen3_vl_4b --set data.source=data/P2R-10k --plan`
 
 - `p2r train qwen3_vl_8b --processes 8`
+
+- `p2r train qwen3_vl_8b --engine verl --nodes 2 --gpus 8` (on a Ray cluster, by verl)
 """
 
 SFT_EXAMPLES = """
@@ -75,9 +80,27 @@ def train(
             "--processes", min=1, help="Start so many processes on this machine: one per GPU, or one per core."
         ),
     ] = 1,
+    engine: Annotated[
+        Literal["own", "verl"],
+        typer.Option("--engine", help="Sample and learn in p2r itself, or by verl on the machines of a Ray cluster."),
+    ] = "own",
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Let verl use so many machines.")] = 1,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="Let verl use so many GPUs of each machine.")] = 1,
+    engine_args: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-arg",
+            metavar="NAME=VALUE",
+            help="Override a setting of verl, such as actor_rollout_ref.actor.use_dynamic_bsz=true. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
     settings = load_recipe(recipe, changes or ())
+    if engine == "verl":
+        _run_on_verl(settings, nodes, gpus, engine_args or (), resume=resume, plan=plan)
+        return
     _run(["train", recipe, *repeat_changes(changes)], settings, resume=resume, plan=plan, processes=processes)
 
 
@@ -148,11 +171,32 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
         from p2r.training.processes import run_processes
 
         raise typer.Exit(run_processes(processes, [*command, *(["--resume"] if resume else [])]))
+    is_first = os.environ.get("RANK", "0") == "0"
+    _run_heeding_signals(settings, None, resume=resume, is_first=is_first)
+
+
+def _run_on_verl(
+    settings: Recipe, nodes: int, gpus: int, arguments: Sequence[str], *, resume: bool, plan: bool
+) -> None:
+    require_torch("training")
+    from p2r.training.engines.verl.driver import Verl
+    from p2r.training.sources import check_sources
+
+    engine = Verl(nodes, gpus, arguments)
+    check_sources(settings)
+    if plan:
+        for line in engine.describe(settings):
+            print(line)
+        return
+    engine.check(settings)
+    _run_heeding_signals(settings, engine.run_phase, resume=resume, is_first=True)
+
+
+def _run_heeding_signals(settings: Recipe, run_phase: RunPhase | None, *, resume: bool, is_first: bool) -> None:
     from p2r.training.train import Interrupted
 
-    is_first = os.environ.get("RANK", "0") == "0"
     try:
-        _train(settings, resume=resume, is_first=is_first)
+        _train(settings, run_phase, resume=resume, is_first=is_first)
     except Interrupted as error:
         if is_first:
             print_error(error.message, RESUME)
@@ -161,13 +205,14 @@ def _run(command: list[str], settings: Recipe, *, resume: bool, plan: bool, proc
         raise end_interrupted(f"the last checkpoint is kept in {settings.out}", RESUME) from None
 
 
-def _train(settings: Recipe, *, resume: bool, is_first: bool) -> None:
+def _train(settings: Recipe, run_phase: RunPhase | None, *, resume: bool, is_first: bool) -> None:
     from p2r.training.train import train as run
 
     console = make_console(stderr=True)
     with progress(console, field="metrics", is_shown=is_first) as bars:
         lines = _Lines(console, bars)
-        done = run(settings, resume=resume, watcher=Watcher(say=lines.say, step=lines.step, probe=lines.probe))
+        watcher = Watcher(say=lines.say, step=lines.step, probe=lines.probe)
+        done = run(settings, resume=resume, watcher=watcher, run_phase=run_phase)
     for phase in done.phases if is_first else ():
         print(phase.checkpoint)
 

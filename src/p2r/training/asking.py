@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from p2r.config import Phase
 from p2r.evidence import gather
@@ -17,8 +17,7 @@ from p2r.roles import perceiver_prompt, reasoner_prompt
 from p2r.training.engines.base import Actor
 from p2r.training.failures import FailureGauge
 from p2r.training.groups import Asked, RolloutStats
-from p2r.training.memo import EvidenceStore
-from p2r.types import Perception, Sample
+from p2r.types import Perception, Sample, Trace
 
 Made = TypeVar("Made")
 
@@ -31,6 +30,12 @@ MOST_HELD_PX = 2**28
 OpenedRow = tuple[Sample, FullImage]
 Question = tuple[str, Sample, FullImage, Perception]
 """The text that seeds depend on, the row with its image, and the boxes to answer on."""
+
+
+class EvidenceSource(Protocol):
+    """Tells where the frozen perceiver looks, as `EvidenceStore` does."""
+
+    async def perceive(self, rows: Sequence[Sample], full_images: Sequence[FullImage]) -> list[Trace]: ...
 
 
 class Holding:
@@ -59,7 +64,7 @@ class Asking:
         phase: Phase,
         actor: Actor,
         prompts: PromptSet,
-        evidence: EvidenceStore | None,
+        evidence: EvidenceSource | None,
         failures: FailureGauge,
         group_size: int,
     ) -> None:

@@ -26,7 +26,7 @@ from p2r.config import ActiveRole, Phase, Recipe
 from p2r.dialogue import Decoding
 from p2r.prompts import PromptSet
 from p2r.roles import read_perception
-from p2r.training.asking import Asking, Holding
+from p2r.training.asking import Asking, EvidenceSource, Holding
 from p2r.training.draw import Draw, Replies
 from p2r.training.engines.base import Actor, Speaker, as_completion, seed_rollouts
 from p2r.training.engines.local.distributed import World
@@ -35,7 +35,7 @@ from p2r.training.failures import FailureGauge
 from p2r.training.groups import Asked, Group, Rolled, Rollout, RolloutStats, SampledReply
 from p2r.training.judging import Judging
 from p2r.training.lockstep import Partner, finish_all
-from p2r.training.memo import EvidenceStore, Memo
+from p2r.training.memo import Memo
 from p2r.training.resting import RestingRole
 from p2r.training.rewards.built_in import box_terms, form_terms
 from p2r.training.stopping import StopRequest
@@ -99,7 +99,7 @@ class Roller:
         prompts: PromptSet,
         *,
         memo: Memo | None = None,
-        evidence: EvidenceStore | None = None,
+        evidence: EvidenceSource | None = None,
         failures: FailureGauge | None = None,
         group_size: int | None = None,
         purpose: str | None = None,

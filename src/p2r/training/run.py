@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from p2r.config import Recipe
+from p2r.config import Phase, Recipe
 from p2r.runs.training import METRICS_FILE, PROBES_FILE
 from p2r.runs.training_log import Probe, Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.rows.check import TrainingData
 from p2r.training.sft.demonstrations import Demonstrations
+from p2r.training.starts import Start
 from p2r.training.state.checkpoint import Position
 from p2r.training.state.last_step import LastStep
 from p2r.training.state.run_folder import RunFolder
@@ -69,3 +71,7 @@ class Training:
         self.trackers.send({"probe": row.model_dump(mode="json", exclude={"phase", "step"})}, self.run_step)
         if self.world.is_first:
             self.watcher.probe(row)
+
+
+RunPhase: TypeAlias = Callable[[Training, Phase, Start], Awaitable[None]]
+"""Trains a phase, from the checkpoint that it starts from to the one that it leaves."""

@@ -36,7 +36,7 @@ from p2r.training.rollout import Roller
 from p2r.training.rows.choose import choose_phase_rows, load_probe, load_rows, order_rows
 from p2r.training.rows.difficulty import ChosenRows
 from p2r.training.rows.order import RowOrder
-from p2r.training.run import Training
+from p2r.training.run import RunPhase, Training
 from p2r.training.sft.check import load_all_demonstrations
 from p2r.training.sft.demonstrations import Demonstration
 from p2r.training.sft.step import take_sft_step
@@ -60,6 +60,7 @@ def train(
     changes: Sequence[str] = (),
     resume: bool = False,
     watcher: Watcher | None = None,
+    run_phase: RunPhase | None = None,
 ) -> TrainingRun:
     """Train as the recipe says, into its folder. Also works in a notebook, and in each process that torchrun starts.
 
@@ -68,6 +69,7 @@ def train(
         changes: settings of the file or the tables to change, such as "rollout.group_size=4".
         resume: continue the run in the recipe's folder.
         watcher: is told how the run goes.
+        run_phase: trains a phase in the place of this process, such as `Verl.run_phase`.
 
     Returns:
         The finished run: its metrics, probes and groups, and the folder of its final checkpoint.
@@ -94,7 +96,7 @@ def train(
     watcher = watcher or Watcher()
     with join_world() as world:
         stop = StopRequest((watcher if world.is_first else Watcher()).say)
-        work = run_phases(checked, watcher, resume=resume, world=world, stop=stop)
+        work = run_phases(checked, watcher, resume=resume, world=world, stop=stop, run_phase=run_phase)
         with stop.heeding_signals():
             try:
                 asyncio.get_running_loop()
@@ -122,10 +124,9 @@ async def run_phases(
     resume: bool = False,
     world: World | None = None,
     stop: StopRequest | None = None,
+    run_phase: RunPhase | None = None,
 ) -> None:
-    """Train the phases of the schedule, one after the other (line 1). See `train`.
-
-    It returns early when `stop` is made.
+    """Train the phases of the schedule, one after the other (line 1). It returns early when `stop` is made.
 
     Raises:
         ConfigError: a step's prompts cannot be shared by the processes.
@@ -134,12 +135,14 @@ async def run_phases(
     world = world or World()
     stop = stop or StopRequest(watcher.say)
     try:
-        await _run_phases(recipe, watcher, stop, world, resume=resume)
+        await _run_phases(recipe, watcher, stop, world, run_phase or _run_phase, resume)
     except StopRequested:
         stop.was_heeded = True
 
 
-async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world: World, *, resume: bool) -> None:
+async def _run_phases(
+    recipe: Recipe, watcher: Watcher, stop: StopRequest, world: World, run_phase: RunPhase, resume: bool
+) -> None:
     _check_shares(recipe, world)
     await stop.run(run_apart(partial(check_sources, recipe)))
     own_terms = find_all_terms(recipe)
@@ -169,7 +172,7 @@ async def _run_phases(recipe: Recipe, watcher: Watcher, stop: StopRequest, world
             try:
                 for phase in recipe.phases():
                     if not run.has_finished(phase):
-                        running = _run_phase(training, phase, find_start(recipe, phase, run.folder))
+                        running = run_phase(training, phase, find_start(recipe, phase, run.folder))
                         await (stop.run(running) if world.size == 1 else running)
             except StopRequested:
                 stop.kept = describe_kept(training)

@@ -82,16 +82,20 @@ class Checkpoints:
     keep_last: int
     world: World
 
-    def save(self, position: Position, state: ProcessState) -> None:
+    def save(self, position: Position, state: ProcessState | None) -> None:
         """Write a checkpoint, and remove old ones.
+
+        Args:
+            state: None where another engine keeps it, in one process.
 
         Raises:
             StorageError: it cannot be written; earlier ones are whole.
         """
         target = self.folder / f"{position.phase:03d}-{position.step:06d}"
-        if self.world.size == 1:
+        if self.world.size == 1 or state is None:
             with replace_folder(target) as draft:
-                torch.save(state, draft / _part_name(self.world))
+                if state is not None:
+                    torch.save(state, draft / _part_name(self.world))
                 (draft / STATE_FILE).write_text(position.model_dump_json(indent=2) + "\n", encoding="utf-8")
         else:
             self._save_together(target, position, state)

@@ -1,0 +1,139 @@
+"""The real verl 0.9.1, in its own environment: overrides, agent loops, and both phases of nano on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2r.runs.training import read_training_run
+
+HERE = Path(__file__).parent
+SCRIPTS, ROOT = HERE / "verl_env", HERE.parents[1]
+PYTHON = Path(os.environ.get("P2R_VERL", Path(sys.prefix) / "verl")) / "bin/python"
+
+pytestmark = [
+    pytest.mark.very_slow,
+    pytest.mark.skipif(
+        not PYTHON.exists(), reason=f"verl is not in {PYTHON.parents[1]}: `make test-very-slow` puts it"
+    ),
+]
+BROKEN = "refused the request (400): broken"
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_register_timeout_seconds": "900",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VERL_PLATFORM": "cpu",
+    "VERL_USE_EXTERNAL_MODULES": "cpu_platform",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+PART = "actor_rollout_ref"
+ON_A_CPU = (
+    f"+{PART}.model.override_config.attn_implementation=sdpa",
+    f"{PART}.model.use_remove_padding=False",
+    f"{PART}.actor.use_torch_compile=False",
+    f"{PART}.actor.fsdp_config.use_torch_compile=False",
+    f"{PART}.ref.fsdp_config.use_torch_compile=False",
+    f"{PART}.rollout.max_num_seqs=16",
+    f"{PART}.rollout.enforce_eager=True",
+    f"{PART}.rollout.free_cache_engine=False",
+    f"+{PART}.rollout.enable_sleep_mode=False",
+    f"{PART}.rollout.max_num_batched_tokens=2048",
+    f"{PART}.rollout.checkpoint_engine.update_weights_bucket_megabytes=64",
+    f"{PART}.rollout.agent.num_workers=1",
+    f"+{PART}.rollout.engine_kwargs.vllm.worker_extension_cls=cpu_worker.CpuWorkerExtension",
+    "reward.num_workers=1",
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
+    "ray_kwargs.ray_init.num_cpus=32",
+    "+ray_kwargs.ray_init.num_gpus=2",
+    "+ray_kwargs.ray_init.object_store_memory=600000000",
+)
+FLAGS = "--served-model-name frozen --dtype float32 --enforce-eager --max-model-len 1024"
+RECIPE = """
+out = "run"
+schedule = [{{ role = "perceiver", steps = 2, lr = 1e-4 }}, {{ role = "reasoner", steps = 2, lr = 2e-5 }}]
+model = {{ source = "nano-base", device = "cpu", dtype = "float32", gradient_checkpointing = false }}
+data = {{ num_rows = 16, max_prompt_tokens = {{ perceiver = 512, reasoner = 512 }} }}
+rollout = {{ group_size = 4, prompts_per_step = 4, max_new_tokens = {{ perceiver = 96, reasoner = 64 }} }}
+checkpoint = {{ every = 1 }}
+[partner]
+kind = "endpoint"
+url = "http://127.0.0.1:{port}/v1#frozen"
+launch = "{serve} serve {{checkpoint}} --port {{port}} {flags}"
+max_new_tokens = 64
+"""
+
+
+def run(*arguments: str, cwd: Path, timeout: int = 1200) -> str:
+    """Run Python in verl's environment; returns what it printed. Its output is in the message when it fails."""
+    paths = [str(SCRIPTS), str(ROOT / "src"), str(ROOT)]
+    done = subprocess.run(
+        [str(PYTHON), *arguments],
+        cwd=cwd,
+        env=os.environ | QUIET | {"PYTHONPATH": ":".join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_verl_understands_the_overrides_of_the_paper(tmp_path: Path) -> None:
+    changes = ["partner.kind=endpoint", "partner.url=http://localhost:8000/v1"]
+    found = json.loads(run(str(SCRIPTS / "try_overrides.py"), "qwen3_vl_4b", *changes, cwd=tmp_path).splitlines()[-1])
+    perceiver, reasoner = found
+    assert perceiver["path"] == "/a model/x=y"
+    assert (perceiver["lr"], perceiver["betas"], perceiver["steps"]) == (1e-6, [0.9, 0.999], 156)
+    assert perceiver["clip"] == [0.2, 0.2, 3.0] and perceiver["kl"] == [True, 0.01, "low_var_kl"]
+    assert (perceiver["n"], perceiver["mini_batch"], perceiver["micro_batch"]) == (8, 64, 8)
+    assert perceiver["lengths"] == [2560, 1024, 3584] and reasoner["lengths"] == [8704, 2048, 10752]
+
+
+@pytest.mark.parametrize("kind", ["perceiver", "reasoner", "joint"])
+def test_agent_loops_roll_out_as_our_trainer_does(tmp_path: Path, kind: str) -> None:
+    found = json.loads(run(str(SCRIPTS / "try_loops.py"), kind, str(tmp_path), cwd=tmp_path).splitlines()[-1])
+    assert found["same_tokens"]  # verl's builder makes the ids that our encoder makes
+    first, second = found["outputs"]["s1"], found["outputs"]["s2"]
+    rewards = [[reward for reward, _ in each] for each in first]
+    if kind == "perceiver":
+        assert rewards == [[1.0], [0.0], [1.0], [1.0]]  # the second names no label
+        # One rollout of the second row was judged, so that its group is left out.
+        assert [each.rpartition(": ")[2] for each in second] == ["broken", second[1], "broken", "broken"]
+        assert second[1] == "fewer than two rollouts of its group were judged"
+        assert found["dropped"] == [False, True] and found["num_asked"] == [2, 0]  # equal boxes are asked once
+        assert [sum(map(bool, each)) for each in found["outcomes"]] == [0, 3]
+    elif kind == "reasoner":
+        assert rewards == [[1.0], [0.0], [1.0], [0.0]] and found["dead"] == [False, True]
+    else:
+        # The boxes and the answer to them share a reward; boxes without a label get no answer.
+        assert rewards == [[1.0, 1.0], [0.0], [0.0, 0.0], [1.0, 1.0]]
+        assert len(set(map(len, second))) == 1
+
+
+def test_both_phases_of_nano_on_two_ranks(tmp_path: Path, unused_tcp_port: int) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        RECIPE.format(port=unused_tcp_port, serve=PYTHON.with_name("vllm"), flags=FLAGS)
+    )
+    arguments = [part for each in ON_A_CPU for part in ("--engine-arg", each)]
+    run("-m", "p2r", "train", "recipe.toml", "--engine", "verl", "--gpus", "2", *arguments, cwd=tmp_path, timeout=3600)
+    done = read_training_run(tmp_path / "run")
+    assert done.is_finished
+    for step in done.steps:
+        assert step.num_rollouts == 16 and step.num_unjudged == 0
+        assert step.grad_norm is not None and step.grad_norm > 0
+        assert step.sampler_diff is not None and step.sampler_diff < 1e-3
+    assert done.steps[0].kl == pytest.approx(0, abs=1e-5)
+    run("-m", "p2r", "eval", "needles", "--model", "run/1-reasoner", "--limit", "4", "--out", "asked", cwd=tmp_path)
+    assert (tmp_path / "asked").is_dir()

@@ -1,0 +1,319 @@
+"""verl as the engine of a run: what it is told and what not, and what a run makes of the files that it leaves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from p2r.cli.app import app
+from p2r.config import AdvantageSettings, Recipe, parse_recipe
+from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, TrainingError
+from p2r.models.local.encoding import EncodedPrompt
+from p2r.models.nano import CHECKPOINT
+from p2r.runs.training import TrainingRun, read_training_run
+from p2r.training.advantages import compare_groups
+from p2r.training.engines.verl import driver
+from p2r.training.engines.verl.driver import Verl
+from p2r.training.engines.verl.job import Job, Record, hand_over, take_over
+from p2r.training.engines.verl.overrides import check_recipe, make_overrides
+from p2r.training.groups import Group, Rollout, RolloutStats
+from p2r.training.train import train
+from p2r.training.watch.metrics import describe_groups, quote_group
+from p2r.training.watch.watcher import Watcher
+from tests.fakes.chat_server import chat_reply, serve
+from tests.fakes.training import BOX, make_sample
+
+STAND_INS = Path(__file__).parents[3] / "fakes" / "stand_ins"
+SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"data": [{"id": "stub"}]}')
+    def log_message(self, *_): pass
+server = HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+server.timeout = 2
+server.handle_request()
+server.handle_request()
+print("no more", flush=True)
+sys.exit(3)
+"""
+"""A server that is gone after two requests."""
+
+
+PHASES = ("0-perceiver", "1-reasoner")
+SERVED = {"kind": "endpoint", "url": "http://localhost:8000/v1", "launch": "serve {checkpoint}"}
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """Of a frozen role that always sees the same box."""
+    with serve(lambda text, _: chat_reply(BOX)) as base:
+        yield base
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Puts a stand-in in verl's place; to be told how it behaves. size: of a group. fails: why all rollouts fail."""
+    monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
+    monkeypatch.setattr(driver, "LOOK_EVERY_S", 0.05)
+    record = tmp_path / "record.pickle"
+
+    def tell(size: int = 4, fails: str = "", **settings: object) -> None:
+        hand_over(record, make_record(size, fails))
+        told = {"record": str(record), "checkpoint": str(CHECKPOINT), **settings}
+        monkeypatch.setenv("VERL_STAND_IN", json.dumps(told))
+
+    tell()
+    return tell
+
+
+def make_recipe(folder: Path, url: str | None, **changes: object) -> Recipe:
+    tables: dict[str, object] = {
+        "out": str(folder / "run"),
+        "schedule": [{"role": "perceiver", "steps": 3}, {"role": "reasoner", "steps": 2}],
+        "model": {"source": "nano-base", "device": "cpu", "dtype": "float32"},
+        "data": {"num_rows": 12},
+        "rollout": {"group_size": 4, "prompts_per_step": 4},
+        "partner": {"kind": "endpoint", "url": url} if url else {},
+        "checkpoint": {"every": 2},
+    }
+    return parse_recipe({**tables, **changes})
+
+
+def make_record(size: int, fails: str) -> Record:
+    """What a worker leaves of a row whose rollouts are right and wrong in turns, or all fail."""
+    rewards = [None if fails else float(number % 2) for number in range(size)]
+    rollouts = tuple(Rollout((5, 6), True, "boxes", None, reward, {}, fails) for reward in rewards)
+    stats = RolloutStats(num_rows=1)
+    for rollout in rollouts:
+        stats.count(rollout)
+    group = Group(make_sample(), "perceiver", EncodedPrompt((1,), (), (), ()), rollouts)
+    compared = compare_groups([group], AdvantageSettings())
+    return Record([fails] * size, describe_groups(compared), stats, quote_group("0-perceiver", 1, compared[0]))
+
+
+def run(recipe: Recipe, *, resume: bool = False, said: list[str] | None = None) -> TrainingRun:
+    watcher = Watcher(say=(said if said is not None else []).append)
+    return train(recipe, resume=resume, watcher=watcher, run_phase=Verl(nodes=2, gpus=8, arguments=["a.b=c"]).run_phase)
+
+
+def overrides_of(run: Path, phase: str, first: int = 0) -> dict[str, object]:
+    return json.loads((run / "verl" / phase / f"started-{first}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"partner": {}}, 'partner.kind = "local"'),
+        ({"model": {"source": "nano-base", "lora": {}}}, "model.lora"),
+        ({"model": {"source": "nano-base", "freeze_vision": True}}, "freeze_vision"),
+        ({"probe": {"source": "needles"}}, "probe.source"),
+        ({"data": {"num_rows": 12, "difficulty": {}}}, "data.difficulty"),
+        ({"rollout": {"dynamic_sampling": True}}, "rollout.dynamic_sampling"),
+        ({"advantage": {"std": "population"}}, 'advantage.std = "population"'),
+        ({"advantage": {"eps": 1e-4}}, "advantage.eps = 0.0001"),
+        ({"loss": {"clamp": False}}, "loss.clamp = false"),
+        ({"loss": {"resting_kl_coef": 0.1}, "partner": SERVED}, "loss.resting_kl_coef"),
+        ({"loss": {"importance_cap": 2.0}}, "loss.importance_cap"),
+        ({"loss": {"mask_truncated": True}}, "loss.mask_truncated"),
+        ({"optimizer": {"kind": "adamw8bit"}}, 'optimizer.kind = "adamw8bit"'),
+        ({"optimizer": {"scheduler": "linear"}}, 'optimizer.scheduler = "linear"'),
+        ({"optimizer": {"reduce_once": True}}, "optimizer.reduce_once"),
+        ({"schedule": [{"role": "perceiver", "method": "sft", "data": {"source": "r.jsonl"}}]}, 'method = "sft"'),
+    ],
+)
+def test_what_verl_cannot_do_is_refused_by_name(tmp_path: Path, changes: dict[str, object], named: str) -> None:
+    check_recipe(make_recipe(tmp_path, "http://localhost:8000/v1"))
+    with pytest.raises(ConfigError) as caught:
+        check_recipe(make_recipe(tmp_path, "http://localhost:8000/v1", **changes))
+    assert f"has {named}, which verl cannot do: " in caught.value.message
+
+
+def test_a_phase_that_asks_nobody_needs_no_url(tmp_path: Path) -> None:
+    check_recipe(make_recipe(tmp_path, None, schedule=[{"role": "answerer", "steps": 1}]))
+
+
+def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
+    """A setting that verl follows changes its overrides."""
+    job = tmp_path / "job.pickle"
+
+    def tell(**changes: object) -> set[str]:
+        recipe = make_recipe(tmp_path, "http://localhost:8000/v1", **changes)
+        return set(make_overrides(recipe, recipe.phases()[0], tmp_path, job, 7))
+
+    plain = tell()
+    assert 'data.train_files="' + str(job) + '"' in plain
+    for table, setting, value, told in (
+        ("loss", "dual_clip", 0, "actor.clip_ratio_c=1000000000.0"),
+        ("loss", "clip_low", 0.1, "actor.clip_ratio_low=0.1"),
+        ("loss", "clip_high", 0.3, "actor.clip_ratio_high=0.3"),
+        ("loss", "kl_coef", 0, "actor.use_kl_loss=False"),
+        ("loss", "reduction", "dr-grpo", "actor.loss_agg_mode=seq-mean-token-sum-norm"),
+        ("loss", "objective", "cispo", "actor.policy_loss.loss_mode=cispo"),
+        ("loss", "ratio", "sequence", "actor.policy_loss.loss_mode=gspo"),
+        ("advantage", "std", "none", "algorithm.norm_adv_by_std_in_grpo=False"),
+        ("optimizer", "weight_decay", 0.5, "actor.optim.weight_decay=0.5"),
+        ("optimizer", "betas", [0.8, 0.9], "actor.optim.betas=[0.8,0.9]"),
+        ("optimizer", "warmup_share", 0.2, "actor.optim.lr_warmup_steps=2"),
+        ("optimizer", "scheduler", "cosine", "actor.optim.lr_scheduler_type=cosine"),
+        ("optimizer", "grad_clip", 2.0, "actor.optim.clip_grad=2.0"),
+        ("optimizer", "updates_per_batch", 3, "actor.ppo_epochs=3"),
+        ("optimizer", "kind", "offload", "actor.fsdp_config.optimizer_offload=True"),
+        ("optimizer", "reshard", True, "actor.fsdp_config.reshard_after_forward=True"),
+        ("rollout", "temperature", 0.7, "rollout.temperature=0.7"),
+        ("rollout", "top_p", 0.9, "rollout.top_p=0.9"),
+        ("rollout", "group_size", 6, "rollout.n=6"),
+        ("rollout", "prompts_per_step", 8, "data.train_batch_size=8"),
+        ("model", "gradient_checkpointing", False, "model.enable_gradient_checkpointing=False"),
+        ("model", "dtype", "float32", "rollout.dtype=float32"),
+    ):
+        base = {"model": {"source": "nano-base"}, table: {setting: value}}
+        if table == "model":
+            base["model"] = {"source": "nano-base", setting: value}
+        found = tell(**base) - plain if setting != "dtype" else tell(**base) - tell(model={"source": "nano-base"})
+        assert any(each.endswith(told) for each in found), f"{table}.{setting} is not told: {found}"
+
+
+def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    recipe = make_recipe(tmp_path, url)
+    done = run(recipe)
+    assert done.is_finished and done.checkpoint == recipe.out / "1-reasoner"
+    assert [(row.phase, row.step) for row in done.steps] == [*(("0-perceiver", k) for k in (1, 2, 3)),
+                                                             *(("1-reasoner", k) for k in (1, 2))]  # fmt: skip
+    step = done.steps[0]
+    assert (step.policy, step.grad_norm, step.kl, step.lr) == (0.25, 0.5, 0.125, 1e-3)
+    assert step.timing == {"gen": 1.5, "seconds": 2.0}
+    assert (step.reward, step.num_rows, step.num_groups, step.num_rollouts) == (0.5, 4, 4, 16)
+    assert len(done.groups) == 5 and len(done.groups[0].rollouts) == 4
+    told = overrides_of(recipe.out, "1-reasoner")
+    assert told["actor_rollout_ref.model.path"] == f'"{recipe.out / "0-perceiver"}"'  # handed on
+    assert told["trainer.nnodes"] == "2" and told["trainer.n_gpus_per_node"] == "8" and told["a.b"] == "c"
+    perceiving, reasoning = (take_over(recipe.out / f"verl/{name}/job.pickle", Job) for name in PHASES)
+    assert len(perceiving.rows) == 12 and perceiving.evidence == {}
+    assert reasoning.evidence.keys() == {row.id for row in reasoning.rows}  # each once, before verl began
+    assert all(trace.perception and len(trace.perception.boxes) == 1 for trace in reasoning.evidence.values())
+    assert not list((recipe.out / "verl").rglob("records/*"))
+
+
+def test_a_killed_run_is_resumed_from_the_last_checkpoint(
+    tmp_path: Path, url: str, stand_in: Callable[..., None]
+) -> None:
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 5}])
+    stand_in(dies_after=3)
+    with pytest.raises(TrainingError, match=r"verl ended with code 137"):
+        run(recipe)
+    before = read_training_run(recipe.out)
+    assert [row.step for row in before.steps] == [1, 2, 3] and not before.is_finished
+    stand_in()
+    done = run(recipe, resume=True)
+    started = overrides_of(recipe.out, "0-perceiver", first=2)
+    assert started["trainer.resume_from_path"] == f'"{recipe.out / "verl/0-perceiver/global_step_2"}"'
+    assert [row.step for row in done.steps] == [1, 2, 3, 4, 5] and done.is_finished
+
+
+def test_a_run_that_is_stopped_before_merging_does_not_train_again(
+    tmp_path: Path, url: str, stand_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 2}])
+    monkeypatch.setattr(driver, "MERGER", "verl.no_such_merger")
+    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*No module named verl.no_s"):
+        run(recipe)
+    monkeypatch.setattr(driver, "MERGER", "verl.model_merger")
+    assert run(recipe, resume=True).is_finished
+    assert not list(recipe.out.glob("verl/0-perceiver/started-2.json"))
+
+
+def test_too_many_failures_end_the_job_with_their_cause(
+    tmp_path: Path, url: str, stand_in: Callable[..., None]
+) -> None:
+    recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
+    stand_in(size=8, fails="nobody answers", waits=True)
+    with pytest.raises(TooManyErrors, match=r"32 of the latest 32 rollouts could not be judged.*nobody answers"):
+        run(recipe)
+    left = read_training_run(recipe.out)
+    assert [row.num_unjudged for row in left.steps] == [32] and left.steps[0].reward is None
+    assert not left.phases[0].is_finished
+
+
+def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
+    stand_in(size=8, lost=1)
+    with pytest.raises(TooManyErrors, match=r"8 of the latest 32 rollouts .*a worker of verl failed"):
+        run(recipe)
+
+
+def test_a_guard_ends_the_job(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    stand_in(waits=True)
+    guards = {"action": "stop", "patience": 2, "kl_ceiling": 0.1}
+    with pytest.raises(TrainingError, match=r"stopped at step 2 of phase 0-perceiver: the KL divergence is 0.125"):
+        run(make_recipe(tmp_path, url, guards=guards))
+
+
+def test_a_frozen_role_that_dies_twice_ends_verl(
+    tmp_path: Path, stand_in: Callable[..., None], unused_tcp_port: int
+) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+    url = f"http://127.0.0.1:{unused_tcp_port}/v1"
+    partner = {"kind": "endpoint", "url": url, "launch": f"{sys.executable} {script} {{port}}"}
+    stand_in(waits=True)
+    with pytest.raises(TrainingError, match=r"ended with code 3: .*no more; it was launched twice"):
+        run(make_recipe(tmp_path, url, partner=partner))
+    record = tmp_path / "run/verl/0-perceiver/process.json"
+    assert not record.exists(), "verl was not ended"
+
+
+def test_a_run_of_another_engine_is_not_continued(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 2}])
+    run(recipe)
+    for state in recipe.out.glob("checkpoints/*/state.json"):
+        state.write_text(state.read_text().replace("verl 0.9.1", "qwen3_vl 1"))
+    (recipe.out / "0-perceiver").rename(recipe.out / "gone")
+    with pytest.raises(StorageError, match=r"was not trained by verl"):
+        run(recipe, resume=True)
+
+
+def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 5}])
+    stand_in(dies_after=3)
+    with pytest.raises(P2RError):
+        run(recipe)
+    (recipe.out / "verl/0-perceiver/global_step_2/actor").rmdir()
+    (recipe.out / "verl/0-perceiver/global_step_2").rmdir()
+    with pytest.raises(StorageError, match=r"global_step_2, from which the run continues, is gone"):
+        run(recipe, resume=True)
+
+
+def test_without_verl_one_sentence_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"verl is not installed here"):
+        Verl().check(make_recipe(tmp_path, "http://localhost:8000/v1"))
+
+
+def test_the_plan_is_what_verl_is_told(tmp_path: Path) -> None:
+    lines = list(Verl(nodes=4, gpus=2).describe(make_recipe(tmp_path, "http://localhost:8000/v1")))
+    assert [line for line in lines if line.startswith("#")] == ["# phase 0-perceiver", "# phase 1-reasoner"]
+    assert "trainer.nnodes=4" in lines and "trainer.total_training_steps=3" in lines
+    assert f'actor_rollout_ref.model.path="{tmp_path / "run/0-perceiver"}"' in lines
+
+
+def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = ["train", "nano", "--engine", "verl", "--nodes", "3", "--gpus", "2", "--engine-arg", "x.y=1"]
+    refused = CliRunner().invoke(app, [*call, "--plan"])
+    assert refused.exit_code and "hint: change the recipe, or leave out --engine" in refused.output
+    (tmp_path / "recipe.toml").write_text(
+        'out = "run"\nschedule = [{ role = "perceiver", steps = 2 }]\nmodel = { source = "nano-base" }\n'
+        'data = { num_rows = 128 }\npartner = { kind = "endpoint", url = "http://localhost:8000/v1" }\n'
+    )
+    planned = CliRunner().invoke(app, ["train", "recipe.toml", *call[2:], "--plan"])
+    assert planned.exit_code == 0, planned.output
+    assert planned.output.splitlines()[-3:] == ["trainer.nnodes=3", "trainer.n_gpus_per_node=2", "x.y=1"]
+    assert not (tmp_path / "run").exists()
