@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from p2r.cli.allocator import share_heaps
-from p2r.cli.guard import end_interrupted, print_error
+from p2r.cli.guard import Misuse, end_interrupted, print_error
 from p2r.cli.screen import make_console, progress
 from p2r.config import Recipe, load_recipe
 from p2r.errors import ConfigError, count_nouns, install_hint
@@ -97,11 +97,21 @@ def train(
     ] = None,
 ) -> None:
     """Train the perceiver and the reasoner in turns, from right and wrong answers alone."""
+    given = {"--nodes": nodes > 1, "--gpus": gpus > 1, "--engine-arg": bool(engine_args)}
+    _check_engine(engine, processes, [flag for flag, is_given in given.items() if is_given])
     settings = load_recipe(recipe, changes or ())
     if engine == "verl":
         _run_on_verl(settings, nodes, gpus, engine_args or (), resume=resume, plan=plan)
         return
     _run(["train", recipe, *repeat_changes(changes)], settings, resume=resume, plan=plan, processes=processes)
+
+
+def _check_engine(engine: str, processes: int, for_verl: Sequence[str]) -> None:
+    """Refuse flags that the engine has no use for. for_verl: those that were given."""
+    if engine != "verl" and for_verl:
+        raise Misuse(f"{for_verl[0]} is said to verl, which was not asked for", hint="add `engine=verl`")
+    if engine == "verl" and processes > 1:
+        raise Misuse("--processes has no use beside verl, which starts its own", hint="give `nodes` and `gpus`")
 
 
 def sft(

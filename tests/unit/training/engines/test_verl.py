@@ -113,6 +113,7 @@ def overrides_of(run: Path, phase: str, first: int = 0) -> dict[str, object]:
     ("changes", "named"),
     [
         ({"partner": {}}, 'partner.kind = "local"'),
+        ({"partner": {"kind": "vllm"}}, 'partner.kind = "vllm"'),
         ({"model": {"source": "nano-base", "lora": {}}}, "model.lora"),
         ({"model": {"source": "nano-base", "freeze_vision": True}}, "freeze_vision"),
         ({"probe": {"source": "needles"}}, "probe.source"),
@@ -317,3 +318,19 @@ def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert planned.exit_code == 0, planned.output
     assert planned.output.splitlines()[-3:] == ["trainer.nnodes=3", "trainer.n_gpus_per_node=2", "x.y=1"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--nodes", "2"], "--nodes is said to verl, which was not asked for"),
+        (["--gpus", "2"], "--gpus is said to verl"),
+        (["--engine-arg", "x.y=1"], "--engine-arg is said to verl"),
+        (["--engine", "verl", "--processes", "2"], "--processes has no use beside verl"),
+    ],
+)
+def test_flags_without_a_use_are_refused(flags: list[str], said: str) -> None:
+    refused = CliRunner().invoke(app, ["train", "nano", *flags, "--plan"])
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert "hint: " in refused.output

@@ -40,10 +40,10 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
     """Tell of each setting that verl cannot follow whether a phase has it, and why verl cannot."""
-    loss, optimizer = phase.loss, phase.optimizer
+    loss, optimizer, kind = phase.loss, phase.optimizer, recipe.partner.kind
     is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
     return {
-        'partner.kind = "local"': (recipe.partner.kind == "local" and is_asked, "its workers need a URL"),
+        f'partner.kind = "{kind}"': (kind != "endpoint" and is_asked, "its workers need a URL"),
         "model.lora": (recipe.model.lora is not None, "adapters are not handed on to the next phase"),
         "freeze_vision": (phase.freeze_vision, "its own setting for it, freeze_vision_tower, is read by nothing"),
         "probe.source": (recipe.probe.source is not None, "ask the checkpoints by `p2r eval`"),
