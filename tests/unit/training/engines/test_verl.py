@@ -82,7 +82,7 @@ def make_recipe(folder: Path, url: str | None, **changes: object) -> Recipe:
         "model": {"source": "nano-base", "device": "cpu", "dtype": "float32"},
         "data": {"num_rows": 12},
         "rollout": {"group_size": 4, "prompts_per_step": 4},
-        "partner": {"kind": "endpoint", "url": url} if url else {},
+        "partner": {"kind": "endpoint", "url": url, "image_check": "never"} if url else {},
         "checkpoint": {"every": 2},
     }
     return parse_recipe({**tables, **changes})
@@ -225,7 +225,7 @@ def test_a_run_that_is_stopped_before_merging_does_not_train_again(
 ) -> None:
     recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 2}])
     monkeypatch.setattr(driver, "MERGER", "verl.no_such_merger")
-    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*No module named verl.no_s"):
+    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*No module named"):
         run(recipe)
     monkeypatch.setattr(driver, "MERGER", "verl.model_merger")
     assert run(recipe, resume=True).is_finished
