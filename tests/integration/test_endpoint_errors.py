@@ -151,7 +151,7 @@ def test_a_reply_cut_off_before_its_first_word_is_an_error() -> None:
     with serve(completion("", finish_reason="length")) as server:
         error = fail(connect(server.url))
     assert "cut the reply off" in error.message
-    assert "max_new_tokens" in error.hint
+    assert "`perceiver_new_tokens`" in error.hint
 
 
 def test_a_reply_cut_off_later_is_a_reply_that_says_so() -> None:

@@ -176,7 +176,8 @@ def test_limits_end_a_reply_and_the_context_a_prompt(url: str) -> None:
 
 
 def test_a_larger_image_is_shrunk_to_the_checkpoints_own_limit(url: str) -> None:
-    usage = reply(connect(url), noise(512, 512, 0)).usage
+    model = EndpointModel.connect(f"{url}#{CHECKPOINT}", image_check="never", retry_wait_s=0.01)
+    usage = reply(model, noise(512, 512, 0)).usage
     assert usage.prompt_tokens == reply(connect(url), noise(256, 256, 0)).usage.prompt_tokens
 
 
