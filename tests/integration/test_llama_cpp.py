@@ -10,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("gguf")
@@ -21,7 +19,7 @@ pytest.importorskip("xllamacpp", reason="llama.cpp's server comes with the packa
 import p2r
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
-from p2r.dialogue import Decoding, Model, Prompt
+from p2r.dialogue import Decoding
 from p2r.errors import EndpointError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.gguf.export import GgufFiles, export_gguf
@@ -33,10 +31,10 @@ from p2r.models.server.transport import Transport
 from p2r.prompts import load_prompt_set
 from p2r.types import Completion
 from tests.fakes.llama_server import serving
+from tests.fakes.replies import ask_about, facts_of, noise, reply, reply_all
 from tests.fakes.tiny_checkpoint import make_checkpoint
 
 NEEDLES = list(Needles(seed=0, num_samples=20))
-BRIEF = Decoding(max_new_tokens=24)
 SLOTS, CONTEXT = 4, 2048
 
 
@@ -73,27 +71,8 @@ def connect(url: str, folder: Path = CHECKPOINT, transport: Transport = "auto", 
     return EndpointModel.connect(f"{url}#{folder}", retry_wait_s=0.01, transport=transport, concurrency=concurrency)
 
 
-def noise(width: int, height: int, seed: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def ask_about(*images: Image.Image, question: str = "Where is the red star?") -> Prompt:
-    return Prompt("perceiver", "", question, images, "test")
-
-
-def reply_all(model: Model, prompts: Sequence[Prompt], decoding: Decoding = BRIEF) -> list[Completion]:
-    async def ask() -> list[Completion]:
-        return list(await asyncio.gather(*(model.complete(prompt, decoding) for prompt in prompts)))
-
-    return asyncio.run(ask())
-
-
-def reply(model: Model, *images: Image.Image, decoding: Decoding = BRIEF) -> Completion:
-    return reply_all(model, [ask_about(*images)], decoding)[0]
-
-
 def facts(replies: Sequence[Completion]) -> list[tuple[object, ...]]:
-    return [(each.text, each.finish_reason, each.usage) for each in replies]
+    return [facts_of(each) for each in replies]
 
 
 def fetch(url: str, path: str, **body: object) -> Any:  # noqa: ANN401
