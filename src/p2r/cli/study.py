@@ -20,14 +20,13 @@ from p2r.cli.train import repeat_changes
 from p2r.errors import StorageError, count_nouns
 from p2r.evaluation.tables import write_tables
 from p2r.report.kit.page import write_page
-from p2r.studies.listing import list_tables
+from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.quick import make_quick
 from p2r.studies.run import STUDY_FILE, JobState, count_by_status, log_of, run_study
 from p2r.studies.study import Study, load_study
-from p2r.studies.tables import tabulate_claims
 from p2r.studies.trial import make_trial
 from p2r.studies.verdicts import judge_claims
 
@@ -172,10 +171,10 @@ def _write(settings: Study, command: str, console: Console) -> Path:
     reader = Reader(settings)
     judged = judge_claims(settings, reader)
     path = settings.out / PAGE_NAME
-    write_page(path, build_study_page(settings, reader, judged, command=f"{command} --page-only"))
-    write_tables(settings.out, TABLES_NAME, list_tables(settings, reader, judged))
-    if judged:
-        print_tables([tabulate_claims(judged)])
+    tables = tabulate_study(settings, reader, judged)
+    write_page(path, build_study_page(settings, reader, judged, tables, command=f"{command} --page-only"))
+    write_tables(settings.out, TABLES_NAME, tables.list_all())
+    print_tables(tables.claims)
     console.print(f"all tables: {settings.out / TABLES_NAME}.md, .tex and .json", markup=False, soft_wrap=True)
     return path
 

@@ -245,4 +245,6 @@ def _draw_questions(draw: np.random.Generator, num: int, clusters_Q: Sequence[st
     """Count how often each question is in each draw (D, Q)."""
     numbers = _number_clusters(clusters_Q)
     count = int(numbers.max()) + 1
-    return draw.multinomial(count, np.full(count, 1 / count), size=num)[:, numbers].astype(float)
+    drawn_DK = draw.integers(count, size=(num, count)) + count * np.arange(num)[:, np.newaxis]
+    counts_DK = np.bincount(drawn_DK.ravel(), minlength=num * count).reshape(num, count)
+    return counts_DK[:, numbers].astype(float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from p2r.evaluation.tables import Table
 from p2r.studies.changes import tabulate_gains, tabulate_trend
@@ -15,23 +16,36 @@ from p2r.studies.verdicts import JudgedClaim
 from p2r.studies.weights import tabulate_weights
 
 
-def list_tables(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> list[Table]:
-    """Every table of a study, the claims first."""
-    return [
-        *([tabulate_claims(judged)] if judged else []),
-        *([tabulate_objections(study, judged)] if study.objections else []),
-        *list_result_tables(study, reader),
-        *(tabulate_answers(chart, reader) for chart in study.costs),
-        tabulate_costs(measure_costs(study)),
-        tabulate_splits(study),
-        tabulate_weights(study),
-    ]
+@dataclass(frozen=True, slots=True)
+class StudyTables:
+    """All tables of a study. results: means, parts of gains, and slopes, with the paper's numbers."""
+
+    claims: Sequence[Table]
+    objections: Sequence[Table]
+    results: Sequence[Table]
+    answers: Sequence[Table]
+    training: Table
+    splits: Table
+    weights: Table
+
+    def list_all(self) -> list[Table]:
+        """Every table, the claims first."""
+        parts = (self.claims, self.objections, self.results, self.answers)
+        return [*(table for part in parts for table in part), self.training, self.splits, self.weights]
 
 
-def list_result_tables(study: Study, reader: Reader) -> list[Table]:
-    """List what was found beside the claims: means, parts of gains, and slopes, with the paper's numbers."""
-    tables = list_cell_tables(study, reader)
-    tables += [tabulate_gains(each, reader) for each in study.gains]
+def tabulate_study(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> StudyTables:
+    """Make every table of a study, of what is there so far."""
+    results = list_cell_tables(study, reader)
+    results += [tabulate_gains(each, reader) for each in study.gains]
     for trend in study.trends:
-        tables += [tabulate_trend(trend, reader), *tabulate_paper(trend.title, trend.paper)]
-    return tables
+        results += [tabulate_trend(trend, reader), *tabulate_paper(trend.title, trend.paper)]
+    return StudyTables(
+        claims=[tabulate_claims(judged)] if judged else [],
+        objections=[tabulate_objections(study, judged)] if study.objections else [],
+        results=results,
+        answers=[tabulate_answers(chart, reader) for chart in study.costs],
+        training=tabulate_costs(measure_costs(study)),
+        splits=tabulate_splits(study),
+        weights=tabulate_weights(study),
+    )

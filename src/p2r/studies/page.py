@@ -20,17 +20,15 @@ from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
-from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs
 from p2r.studies.joblist import group_trainings, list_jobs
 from p2r.studies.jobs import Job, Progress, show_command
-from p2r.studies.listing import list_result_tables
+from p2r.studies.listing import StudyTables
 from p2r.studies.measure import Reader
 from p2r.studies.shown import CostChart, CurveChart, Trend
-from p2r.studies.splits import list_shared, tabulate_splits
+from p2r.studies.splits import list_shared
 from p2r.studies.study import Study
-from p2r.studies.tables import show_difference, show_expectation, tabulate_claims, tabulate_objections
+from p2r.studies.tables import show_difference, show_expectation
 from p2r.studies.verdicts import JudgedClaim
-from p2r.studies.weights import tabulate_weights
 
 KINDS: Mapping[str, str] = {
     "holds": "holds",
@@ -39,6 +37,16 @@ KINDS: Mapping[str, str] = {
     "one seed only": "open",
     "not measured yet": "open",
 }
+
+
+COUNTED: Mapping[str, tuple[str, str]] = {
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "undecided": ("is undecided", "are undecided"),
+    "one seed only": ("has one seed only", "have one seed only"),
+    "not measured yet": ("is not measured yet", "are not measured yet"),
+}
+"""What is said of one claim and of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +70,13 @@ class StudyChart:
     legend: Sequence[str] = ()
 
 
-def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim], *, command: str) -> str:
+def build_study_page(
+    study: Study, reader: Reader, judged: Sequence[JudgedClaim], tables: StudyTables, *, command: str
+) -> str:
     """The page as HTML, of what is there so far.
 
     Args:
-        reader, judged: of the study.
+        reader, judged, tables: of the study.
         command: makes it again.
     """
     looked = [(job, job.look()) for job in list_jobs(study)]
@@ -74,16 +84,10 @@ def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim]
         "headline": make_headline(study, judged, command, [progress for _, progress in looked]),
         "claims": [_view_claim(each) for each in judged],
         "forests": list(_draw_forests(judged)),
-        "claim_tables": [tabulate_claims(judged)] if judged else [],
-        "objections": tabulate_objections(study, judged),
-        "tables": list_result_tables(study, reader),
+        "tables": tables,
         "trends": [view for trend in study.trends if (view := _draw_trend(trend, reader)) is not None],
         "curves": [view for chart in study.curves if (view := _draw_chart(study, chart)) is not None],
         "costs": [view for chart in study.costs if (view := _draw_costs(chart, reader)) is not None],
-        "answers": [tabulate_answers(chart, reader) for chart in study.costs],
-        "training": tabulate_costs(measure_costs(study)),
-        "splits": tabulate_splits(study),
-        "weights": tabulate_weights(study),
         "jobs": _tabulate_jobs(looked),
     }
     return render_page("study.html.j2", page)
@@ -91,8 +95,8 @@ def build_study_page(study: Study, reader: Reader, judged: Sequence[JudgedClaim]
 
 def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str, states: Sequence[Progress]) -> Headline:
     """The head of the page: how many claims hold. states: of all jobs."""
-    counts = {verdict: sum(each.verdict == verdict for each in judged) for verdict in KINDS}
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    counts = {verdict: sum(each.verdict == verdict for each in judged) for verdict in COUNTED}
+    said = ", ".join(f"{count} {COUNTED[verdict][count > 1]}" for verdict, count in counts.items() if count)
     lede = " ".join(filter(None, [study.says, f"Of {count_nouns(len(judged), 'claim')}: {said}." if judged else ""]))
     num_finished = sum(progress.is_finished for progress in states)
     problems = [*list_shared(study), *list_idle(study)]

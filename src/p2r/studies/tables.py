@@ -117,7 +117,11 @@ def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:
         for objection in study.objections
         for place, name in enumerate(objection.claims)
     ]
-    return Table(title="Objections", columns=("objection", "what was tested", "verdict"), rows=tuple(rows))
+    return Table(
+        title="What was objected, and what the study says",
+        columns=("objection", "what was tested", "verdict"),
+        rows=tuple(rows),
+    )
 
 
 def show_expectation(claim: StudyClaim) -> str:

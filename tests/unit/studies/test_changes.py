@@ -9,7 +9,7 @@ import pytest
 from p2r.errors import ConfigError
 from p2r.studies.changes import tabulate_gains, tabulate_trend
 from p2r.studies.claims import find_slope_weights
-from p2r.studies.listing import list_tables
+from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.study import Study
@@ -117,12 +117,13 @@ def test_a_claim_about_slopes_is_the_difference_of_the_lines(study: Study) -> No
 def test_tables_and_page_show_both_with_the_papers_slopes(study: Study) -> None:
     reader = Reader(study)
     judged = judge_claims(study, reader)
-    titles = [table.title for table in list_tables(study, reader, judged)]
+    tables = tabulate_study(study, reader, judged)
+    titles = [table.title for table in tables.list_all()]
     assert titles == [
         "Claims", "Made of", "Growth", "Growth: the paper", "What each arm cost", "Which questions, by which seed",
         "Weights",
     ]  # fmt: skip
-    html = build_study_page(study, reader, judged, command="p2r study x.toml")
+    html = build_study_page(study, reader, judged, tables, command="p2r study x.toml")
     for part in ("Made of", 'href="#trends"', ">iterations</text>", "0.77"):
         assert part in html, part
 

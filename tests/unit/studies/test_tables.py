@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2r.studies.listing import list_tables
+from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
@@ -52,14 +52,16 @@ def study(tmp_path: Path) -> Study:
 
 def build_page(study: Study, command: str) -> str:
     reader = Reader(study)
-    return build_study_page(study, reader, judge_claims(study, reader), command=command)
+    judged = judge_claims(study, reader)
+    return build_study_page(study, reader, judged, tabulate_study(study, reader, judged), command=command)
 
 
 def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> None:
     reader = Reader(study)
-    tables = list_tables(study, reader, judge_claims(study, reader))
+    tables = tabulate_study(study, reader, judge_claims(study, reader)).list_all()
     assert [table.title for table in tables] == [
-        "Claims", "Objections", "Table 3 in miniature", "Table 3 in miniature: the paper", "Accuracy against tokens",
+        "Claims", "What was objected, and what the study says", "Table 3 in miniature",
+        "Table 3 in miniature: the paper", "Accuracy against tokens",
         "What each arm cost", "Which questions, by which seed", "Weights",
     ]  # fmt: skip
     table = tables[2]
@@ -94,6 +96,16 @@ def test_a_study_that_has_not_begun_has_a_page_and_tables_of_dashes(tmp_path: Pa
     [claim] = tabulate_claims(judge_claims(made, reader)).rows
     assert claim[-1] == "not measured yet"
     assert "0 of 7 jobs are finished" in build_page(made, "p2r study x.toml")
+
+
+def test_the_head_counts_each_verdict(tmp_path: Path) -> None:
+    claim = '\n[[claims]]\nname = "{}"\nsays = "It does."\nevaluation = "fresh"\nplus = [{{ arm = "both" }}]\n'
+    again = claim.format("again") + claim.format("and again")
+    made = make_study(tmp_path, TABLE + again)
+    write_answers(made, "start", None, [True, False] * 20)
+    assert "Of 3 claims: 3 are not measured yet." in build_page(made, "p2r study x.toml")
+    write_answers(made, "both", 0, [True] * 36 + [False] * 4)
+    assert "Of 3 claims: 3 have one seed only." in build_page(made, "p2r study x.toml")
 
 
 def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
