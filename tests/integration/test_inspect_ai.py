@@ -107,3 +107,6 @@ def test_bad_argument_is_one_sentence(tmp_path: Path) -> None:
     said, logs = inspect_needles(tmp_path, "-T", "mode=sideways", "-T", write_script(tmp_path, ""))
     assert "there is no mode 'sideways'" in said and "Traceback" not in said
     assert not logs
+    said, logs = inspect_needles(tmp_path, "-T", "profile=p2r-4b", "-T", write_script(tmp_path, ""))
+    assert "`profile` is 'p2r-4b', but scripted:" in said and "Traceback" not in said
+    assert not logs

@@ -160,3 +160,9 @@ def test_mode_that_needs_gold_boxes_is_refused(here: Path) -> None:
     run = lmms_eval(here, write_script(here, "B"), "mode=oracle")
     assert run.right is None
     assert "cannot be answered in the mode 'oracle'" in run.said
+
+
+def test_profile_of_what_is_no_server_is_refused(here: Path) -> None:
+    run = lmms_eval(here, write_script(here, "B"), "profile=p2r-4b")
+    assert run.right is None
+    assert "`profile` is 'p2r-4b', but scripted:" in run.said

@@ -37,7 +37,7 @@ from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.evaluation.prepare import Prepared, prepare
 from p2r.evaluation.scoring import choose_judge
-from p2r.models.load import load_model
+from p2r.models.load import check_profile, load_model
 from p2r.models.profiles import FamilyName
 from p2r.modes import read_mode
 from p2r.pipeline import NOTHING_SAID, walk
@@ -70,6 +70,8 @@ def needles(
     mode: str = "p2r",
     perceiver_model: str | None = None,
     prompts: str = "release",
+    profile: str | None = None,
+    perceiver_profile: str | None = None,
     family: FamilyName | None = None,
     frame: Frame | None = None,
     max_pixels: int | None = None,
@@ -83,6 +85,8 @@ def needles(
         mode=mode,
         perceiver_model=perceiver_model,
         prompts=prompts,
+        profile=profile,
+        perceiver_profile=perceiver_profile,
         family=family,
         frame=frame,
         max_pixels=max_pixels,
@@ -101,6 +105,8 @@ def benchmark(
     mode: str = "p2r",
     perceiver_model: str | None = None,
     prompts: str = "release",
+    profile: str | None = None,
+    perceiver_profile: str | None = None,
     family: FamilyName | None = None,
     frame: Frame | None = None,
     max_pixels: int | None = None,
@@ -111,7 +117,7 @@ def benchmark(
         spec, split, boxes, images: the benchmark, as in `load_benchmark`. Inspect makes a list of a spec with commas.
         num_samples: number of needles.
         seed: seed for needles, random boxes and option orders.
-        model, mode, perceiver_model, prompts, family, frame, max_pixels: as in `p2r eval`.
+        model, mode, perceiver_model, prompts, profile, perceiver_profile, family, frame, max_pixels: as in `p2r eval`.
 
     Raises:
         ClickException: an argument is not usable; Inspect's command prints it as one line.
@@ -119,7 +125,8 @@ def benchmark(
     spec = spec if isinstance(spec, str) else ",".join(spec)
     try:
         data = (spec, split, boxes, images, num_samples, seed)
-        arguments = (*data, model, mode, perceiver_model, prompts, family, frame, max_pixels)
+        asked = (model, mode, perceiver_model, prompts, profile, perceiver_profile, family, frame, max_pixels)
+        arguments = (*data, *asked)
         prepared = prepare_once(*arguments)
         walks = look_and_answer(*arguments)
     except P2RError as error:
@@ -146,14 +153,17 @@ def look_and_answer(
     mode: str,
     perceiver_model: str | None,
     prompts: str,
+    profile: str | None,
+    perceiver_profile: str | None,
     family: FamilyName | None,
     frame: Frame | None,
     max_pixels: int | None,
 ) -> Solver:
     """One walk per sample, not judged; without a reasoner where only boxes are scored. Arguments as in `benchmark`."""
     prepared = prepare_once(
-        spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, family, frame, max_pixels
-    )
+        spec, split, boxes, images, num_samples, seed, model, mode, perceiver_model, prompts, profile,
+        perceiver_profile, family, frame, max_pixels,
+    )  # fmt: skip
     samples = {sample.id: sample for sample in prepared.samples}
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -213,11 +223,15 @@ def prepare_once(
     mode: str,
     perceiver_model: str | None,
     prompts: str,
+    profile: str | None,
+    perceiver_profile: str | None,
     family: FamilyName | None,
     frame: Frame | None,
     max_pixels: int | None,
 ) -> Prepared:
     """Prepare what task and solver share: the benchmark, its samples as the mode asks them, and the roles."""
+    check_profile(profile, model)
+    check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
     found = load_benchmark(spec, split=split, seed=seed, num_samples=num_samples, boxes=boxes, images=images)
     asked_in = read_mode(mode)
     return prepare(
@@ -229,6 +243,8 @@ def prepare_once(
         prompts=prompts,
         seed=seed,
         share_perception="never",
+        profile=profile,
+        perceiver_profile=perceiver_profile,
         family=family,
         frame=frame,
         load=partial(load_model, max_pixels=max_pixels),

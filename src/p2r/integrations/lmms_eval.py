@@ -39,7 +39,7 @@ from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
 from p2r.integrations.lmms_wording import word_question
 from p2r.loop import run_blocking
-from p2r.models.load import load_model
+from p2r.models.load import check_profile, load_model
 from p2r.models.profiles import FamilyName
 from p2r.modes import MODES, Mode, make_roles, read_mode
 from p2r.prompts import load_prompt_set
@@ -58,7 +58,7 @@ class P2RModel(lmms):
     """A model of lmms-eval that answers questions about one image. Its arguments are those of `--model_args`.
 
     Args:
-        model, perceiver_model, family, frame, max_pixels, device, dtype: as in `p2r eval`.
+        model, perceiver_model, profile, perceiver_profile, family, frame, max_pixels, device, dtype: as in `p2r eval`.
         mode: any mode of `p2r eval` that is not in NOT_OFFERED.
         prompts: release, paper, or a folder.
         closing: "drop" leaves out what the task says after the last option ("Answer with the option's letter ...
@@ -81,6 +81,8 @@ class P2RModel(lmms):
         perceiver_model: str | None = None,
         prompts: str = "release",
         closing: str = "drop",
+        profile: str | None = None,
+        perceiver_profile: str | None = None,
         family: FamilyName | None = None,
         frame: Frame | None = None,
         max_pixels: int | None = None,
@@ -109,8 +111,11 @@ class P2RModel(lmms):
                 f"num_at_once is {num_at_once} and max_failed is {max_failed}", hint="at least 1, and at least 0"
             )
         load = partial(load_model, device=device, dtype=dtype, max_pixels=max_pixels)
-        looker = load(perceiver_model, family=family, frame=frame) if perceiver_model else None
-        answerer = load(model) if looker else load(model, family=family, frame=frame)
+        check_profile(profile, model)
+        check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
+        of_boxes = partial(load, family=family, frame=frame)
+        looker = of_boxes(perceiver_model, profile=perceiver_profile) if perceiver_model else None
+        answerer = (load if looker else of_boxes)(model, profile=profile)
         self._models, self._wording = (answerer, looker), load_prompt_set(prompts)
         self._roles = make_roles(chosen, answerer, self._wording, perceiver_model=looker)
         self._closing = closing
@@ -123,6 +128,8 @@ class P2RModel(lmms):
             prompts=prompts,
             roles=hash_roles(*self._roles),
             closing=self._closing,
+            profile=profile,
+            perceiver_profile=perceiver_profile,
             family=family,
             frame=frame,
             max_pixels=max_pixels,
@@ -207,6 +214,8 @@ class LmmsEvalSettings(Frozen):
     prompts: str
     roles: str
     closing: Literal["keep", "drop"]
+    profile: str | None = None
+    perceiver_profile: str | None = None
     family: FamilyName | None = None
     frame: Frame | None = None
     max_pixels: int | None
