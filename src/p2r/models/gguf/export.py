@@ -25,7 +25,8 @@ from p2r.models.checkpoint import Checkpoint, read_chat_template, read_json
 from p2r.models.gguf.shapes import ModelShape, read_shape
 from p2r.models.gguf.tensors import TensorPlan, check_tensors, list_language, list_vision
 from p2r.models.gguf.vocabulary import Vocabulary, find_token, read_vocabulary
-from p2r.models.gguf.weights import Array, DtypeName, StoredTensor, count_bytes, find_tensors
+from p2r.models.gguf.weights import Array, DtypeName, count_bytes, map_values, name_dtype
+from p2r.models.headers import TensorHeader, read_headers
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -83,11 +84,11 @@ def export_gguf(
     if out.exists():
         raise StorageError(f"{out} exists already", hint="choose another name, or remove it first")
     check_folder(out)
-    shape, found = read_shape(checkpoint), find_tensors(checkpoint.folder)
+    shape, found = read_shape(checkpoint), read_headers(checkpoint.folder)
     language, vision = list_language(shape), list_vision(shape.vision_config)
     check_tensors([*language, *vision], found, checkpoint.folder, is_tied=shape.is_tied)
     vocabulary = read_vocabulary(checkpoint.folder, shape.text_config.vocab_size)
-    dtype = dtype or found[language[0].source].dtype_name
+    dtype = dtype or name_dtype(found[language[0].source])
     name, ending = out.resolve().name, f"{out.resolve().name}-{SUFFIXES[dtype]}.gguf"
     total, num_done = len(language) + len(vision), 0
 
@@ -198,7 +199,7 @@ def _add_vision(writer: GGUFWriter, checkpoint: Checkpoint, shape: ModelShape) -
 def _write(
     writer: GGUFWriter,
     wanted: Sequence[TensorPlan],
-    found: Mapping[str, StoredTensor],
+    found: Mapping[str, TensorHeader],
     dtype: DtypeName,
     tell: Callable[[], None],
 ) -> None:
@@ -220,12 +221,12 @@ def _write(
         writer.close()
 
 
-def _convert(wanted: TensorPlan, tensor: StoredTensor, dtype: DtypeName) -> Array | NDArray[np.uint8]:
+def _convert(wanted: TensorPlan, tensor: TensorHeader, dtype: DtypeName) -> Array | NDArray[np.uint8]:
     """Return a tensor's values in the dtype in which they are stored. Raises ModelError."""
     from gguf import GGMLQuantizationType, quants
 
-    if tensor.dtype_name == dtype and wanted.frame is None:
-        return tensor.read_raw()
+    if name_dtype(tensor) == dtype and wanted.frame is None:
+        return map_values(tensor)
     values = wanted.read(tensor)
     if dtype == "float16" and (most := float(np.abs(values).max())) > MOST_FLOAT16:
         raise ModelError(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from p2r.errors import ModelError, count_nouns
 from p2r.models.gguf.shapes import LanguageShape, ModelShape, VisionShape
-from p2r.models.gguf.weights import DtypeName, StoredTensor
+from p2r.models.gguf.weights import DtypeName, read_values
+from p2r.models.headers import TensorHeader
 
 LANGUAGE, VISION, HEAD = "model.language_model.", "model.visual.", "lm_head.weight"
 PATCHES = f"{VISION}patch_embed.proj.weight"
@@ -72,9 +73,9 @@ class TensorPlan:
         """Return the dtype in the GGUF file."""
         return chosen if self.is_matrix else "float32"
 
-    def read(self, tensor: StoredTensor) -> NDArray[np.float32]:
+    def read(self, tensor: TensorHeader) -> NDArray[np.float32]:
         """Return the values in float32."""
-        values = tensor.read()
+        values = read_values(tensor)
         return values if self.frame is None else np.ascontiguousarray(values[:, :, self.frame])
 
 
@@ -149,7 +150,7 @@ def _list_linear(name: str, source: str, shape: tuple[int, ...]) -> tuple[Tensor
 
 
 def check_tensors(
-    wanted: Sequence[TensorPlan], found: Mapping[str, StoredTensor], folder: Path, *, is_tied: bool
+    wanted: Sequence[TensorPlan], found: Mapping[str, TensorHeader], folder: Path, *, is_tied: bool
 ) -> None:
     """Make sure that a checkpoint has each tensor that is wanted, in its shape, and no other.
 

@@ -351,7 +351,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(
 def test_a_file_of_weights_that_was_cut_is_said(copy: Path, tmp_path: Path) -> None:
     last = sorted(copy.glob("*.safetensors"))[-1]
     whole = last.read_bytes()
-    for kept, message in ((len(whole) - 1, "is cut short"), (20, "cannot be read"), (0, "cannot be read")):
+    for kept, message in ((len(whole) - 1, "are cut short"), (20, "cannot be read"), (0, "cannot be read")):
         last.write_bytes(whole[:kept])
         with pytest.raises(ModelError, match=message):
             export_gguf(open_checkpoint(copy), tmp_path / "mine")
