@@ -42,7 +42,7 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
             with path.open("rb") as file:
                 num_bytes = int.from_bytes(file.read(8), "little")
                 if 8 + num_bytes > size:
-                    raise ValueError(f"its header would have {num_bytes} bytes, and the file has {size}")
+                    raise ValueError(f"its header would end at byte {8 + num_bytes}, and the file at {size}")
                 entries = json.loads(file.read(num_bytes))
             for name, entry in entries.items():
                 if name != "__metadata__":

@@ -46,7 +46,7 @@ COUNTED: Mapping[str, tuple[str, str]] = {
     "one seed only": ("has one seed only", "have one seed only"),
     "not measured yet": ("is not measured yet", "are not measured yet"),
 }
-"""What is said of one claim and of several."""
+"""Verdict -> what is said of one claim that has it, and of several."""
 
 
 @dataclass(frozen=True, slots=True)
