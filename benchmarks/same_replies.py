@@ -2,12 +2,13 @@
 
     python -m benchmarks.same_replies [--limit 100]
     python -m benchmarks.same_replies --url http://localhost:8000/v1 --name "vLLM 0.32.0, float32"
+    python -m benchmarks.same_replies --vllm
 
 Without --url, nano is exported to GGUF and served by llama.cpp (the package xllamacpp) on this machine: exactly, which
 is a float32 cache without flash attention, and with llama.cpp's defaults. With --url it is another server's, which must
-serve nano alone. Prints a table: accuracy; how many of the perceiver's and of the reasoner's replies are the local
-model's word for word; and for how many prompts, of those that are the same, the tokens are counted alike. A reasoner's
-prompt is the same where the boxes are.
+serve nano alone; with --vllm it is vLLM's engine in this process. Prints a table: accuracy; how many of the perceiver's
+and of the reasoner's replies are the local model's word for word; and for how many prompts, of those that are the same,
+the tokens are counted alike. A reasoner's prompt is the same where the boxes are.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100, help="questions (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the needles (default 0)")
     parser.add_argument("--url", help="a server of nano, in place of llama.cpp")
+    parser.add_argument("--vllm", action="store_true", help="vLLM in this process, in place of llama.cpp")
     parser.add_argument("--name", default="", help="what to call it in the table")
     args = parser.parse_args()
     benchmark = Benchmark(list(Needles(seed=args.seed, num_samples=args.limit)), Facts("needles"))
@@ -54,6 +56,12 @@ def main() -> None:
     print_row("this process, float32", local, local)
     if args.url:
         print_row(args.name or args.url, ask(connect(args.url)), local)
+        return
+    if args.vllm:
+        engine = {"enforce_eager": True, "max_model_len": 2048}
+        print_row(
+            args.name or "vllm:nano", ask(p2r.load_model("vllm:nano", dtype="float32", engine_args=engine)), local
+        )
         return
     import xllamacpp
 
