@@ -10,13 +10,14 @@ from hydra import compose, initialize_config_module
 from verl.utils.config import validate_config
 
 from p2r.config import load_recipe
+from p2r.training.engines.verl.job import Job
 from p2r.training.engines.verl.overrides import check_recipe, make_overrides
 
 recipe = load_recipe(sys.argv[1], sys.argv[2:])
 check_recipe(recipe)
 found = []
 for phase in recipe.phases():
-    overrides = make_overrides(recipe, phase, Path("/a model/x=y"), Path("/run/job.pickle"), 156)
+    overrides = make_overrides(Job(recipe, phase, Path("/a model/x=y"), 156), Path("/run/job.pickle"))
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=[*overrides, "trainer.nnodes=2", "trainer.n_gpus_per_node=8"])
     validate_config(config, use_reference_policy=True, use_critic=False)

@@ -148,7 +148,7 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
 
     def tell(**changes: object) -> set[str]:
         recipe = make_recipe(tmp_path, "http://localhost:8000/v1", **changes)
-        return set(make_overrides(recipe, recipe.phases()[0], tmp_path, job, 7))
+        return set(make_overrides(Job(recipe, recipe.phases()[0], tmp_path, 7), job))
 
     plain = tell()
     assert 'data.train_files="' + str(job) + '"' in plain
@@ -275,11 +275,11 @@ def test_a_frozen_role_that_dies_twice_ends_verl(
 def test_a_run_of_another_engine_is_not_continued(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 2}])
     run(recipe)
-    for state in recipe.out.glob("checkpoints/*/state.json"):
-        state.write_text(state.read_text().replace("verl 0.9.1", "qwen3_vl 1"))
+    (recipe.out / "verl").rename(recipe.out / "elsewhere")  # as if p2r itself had taken the steps
     (recipe.out / "0-perceiver").rename(recipe.out / "gone")
-    with pytest.raises(StorageError, match=r"was not trained by verl"):
+    with pytest.raises(StorageError, match=r"global_step_2, from which verl would continue, is not there") as caught:
         run(recipe, resume=True)
+    assert "leave out `engine` if p2r itself has trained the phase so far" in (caught.value.hint or "")
 
 
 def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
@@ -289,7 +289,7 @@ def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, s
         run(recipe)
     (recipe.out / "verl/0-perceiver/global_step_2/actor").rmdir()
     (recipe.out / "verl/0-perceiver/global_step_2").rmdir()
-    with pytest.raises(StorageError, match=r"global_step_2, from which the run continues, is gone"):
+    with pytest.raises(StorageError, match=r"global_step_2, from which verl would continue, is not there"):
         run(recipe, resume=True)
 
 

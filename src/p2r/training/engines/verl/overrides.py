@@ -8,7 +8,8 @@ from pathlib import Path
 
 from p2r.config import PartnerSettings, Phase, Recipe
 from p2r.errors import ConfigError
-from p2r.training.partner import is_partner_asked
+from p2r.training.engines.verl.job import Job
+from p2r.training.partner import is_copy_asked, is_partner_asked
 from p2r.training.rewards.captions import find_captions
 
 AGENT, LOOPS = "p2r", "pkg://p2r.training.engines.verl.loops"
@@ -20,17 +21,17 @@ MODEL, ACTOR, REF, SAMPLER = (f"actor_rollout_ref.{part}" for part in ("model", 
 
 def partner_settings(recipe: Recipe, phase: Phase) -> PartnerSettings:
     """Tell how a phase reaches the frozen role; the default, a local one that nobody asks, where it needs none."""
-    is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
-    return recipe.partner if is_asked else PartnerSettings()
+    return recipe.partner if _asks_partner(recipe, phase) else PartnerSettings()
+
+
+def _asks_partner(recipe: Recipe, phase: Phase) -> bool:
+    return is_partner_asked(recipe, phase) or is_copy_asked(recipe, phase)
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Refuse what verl cannot do. Raises ConfigError."""
     for phase in recipe.phases():
-        limits = (
-            _list_limits(recipe, phase) if phase.roles else {'method = "sft"': (True, "it learns from rewards alone")}
-        )
-        for setting, (is_asked, why) in limits.items():
+        for setting, (is_asked, why) in _list_limits(recipe, phase).items():
             if is_asked:
                 raise ConfigError(
                     f"phase {phase.name} has {setting}, which verl cannot do: {why}",
@@ -40,10 +41,11 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
     """Tell of each setting that verl cannot follow whether a phase has it, and why verl cannot."""
+    if phase.kind == "sft":
+        return {'method = "sft"': (True, "it learns from rewards alone")}
     loss, optimizer, kind = phase.loss, phase.optimizer, recipe.partner.kind
-    is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
     return {
-        f'partner.kind = "{kind}"': (kind != "endpoint" and is_asked, "its workers need a URL"),
+        f'partner.kind = "{kind}"': (kind != "endpoint" and _asks_partner(recipe, phase), "its workers need a URL"),
         "model.lora": (recipe.model.lora is not None, "adapters are not handed on to the next phase"),
         "freeze_vision": (phase.freeze_vision, "its own setting for it, freeze_vision_tower, is read by nothing"),
         "probe.source": (recipe.probe.source is not None, "ask the checkpoints by `p2r eval`"),
@@ -62,16 +64,14 @@ def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
     }
 
 
-def make_overrides(
-    recipe: Recipe, phase: Phase, source: Path, job: Path, num_steps: int, resume_from: Path | None = None
-) -> list[str]:
+def make_overrides(job: Job, path: Path, resume_from: Path | None = None) -> list[str]:
     """Tell verl to train a phase, but not on which machines.
 
     Args:
-        source: the checkpoint to start from.
-        job: the file for the workers, beside which verl keeps its checkpoints and its log.
+        path: the job's file, beside which verl keeps its checkpoints and its log.
         resume_from: a checkpoint of verl's, to continue.
     """
+    recipe, phase, num_steps = job.recipe, job.phase, job.num_steps
     loss, optimizer, rollout = phase.loss, phase.optimizer, phase.rollout
     prompt, reply = max(phase.data.max_prompt_tokens.of(role) for role in phase.roles), phase.max_response_tokens
     micro_batch = optimizer.micro_batch_groups * rollout.group_size
@@ -107,11 +107,11 @@ def make_overrides(
         for engine in (f"{ACTOR}.fsdp_config", f"{REF}.fsdp_config"):
             told += [f"{engine}.dtype=float32", f"+{engine}.mixed_precision.param_dtype=fp32"]
     paths = {
-        "data.train_files": job,
-        "data.val_files": job,
-        f"{MODEL}.path": source,
-        "trainer.default_local_dir": job.parent,
+        "data.train_files": path,
+        "data.val_files": path,
+        f"{MODEL}.path": job.source,
+        "trainer.default_local_dir": path.parent,
         "trainer.resume_from_path": resume_from,
-        "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": job.with_name(LOG_FILE),
+        "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": path.with_name(LOG_FILE),
     }
-    return [*told, *(f"{name}={json.dumps(path, default=str)}" for name, path in paths.items())]
+    return [*told, *(f"{name}={json.dumps(place, default=str)}" for name, place in paths.items())]
