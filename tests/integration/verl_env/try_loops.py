@@ -92,7 +92,7 @@ async def run(url: str) -> dict[str, object]:
     hand_over(path, job)
     with initialize_config_module("verl.trainer.config", version_base=None):
         overrides = make_overrides(job, path)
-        config = compose("ppo_trainer", overrides=[*overrides, f"trainer.nnodes={1}", "trainer.n_gpus_per_node=1"])
+        config = compose("ppo_trainer", overrides=overrides)
     model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     dataset_class = get_dataset_class(config.data)
     dataset = dataset_class(

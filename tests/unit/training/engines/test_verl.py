@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +30,8 @@ from p2r.training.watch.watcher import Watcher
 from tests.fakes.chat_server import chat_reply, serve
 from tests.fakes.training import BOX, make_sample
 
-STAND_INS = Path(__file__).parents[3] / "fakes" / "stand_ins"
+ROOT = Path(__file__).parents[4]
+STAND_INS = ROOT / "tests" / "fakes" / "stand_ins"
 SERVER = """
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -183,6 +186,18 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
         assert any(each.endswith(told) for each in found), f"{table}.{setting} is not told: {found}"
 
 
+def test_gpus_share_an_update_in_whole_micro_batches(tmp_path: Path) -> None:
+    rollout = {"group_size": 4, "prompts_per_step": 8}
+    recipe = make_recipe(tmp_path, "http://localhost:8000/v1", rollout=rollout, optimizer={"micro_batch_groups": 3})
+    job = Job(recipe, recipe.phases()[0], tmp_path, 7)
+    for nodes, gpus, size in ((1, 1, 4), (1, 2, 4), (2, 8, 2), (4, 8, 1)):
+        told = make_overrides(job, tmp_path / "job.pickle", nodes=nodes, gpus=gpus)
+        assert f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={size}" in told
+        check_recipe(recipe, nodes * gpus)
+    with pytest.raises(ConfigError, match=r"has 32 rollouts in an update, which verl cannot do: 3 GPUs cannot share"):
+        Verl(gpus=3).check(recipe)
+
+
 def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url)
     done = run(recipe)
@@ -316,8 +331,20 @@ def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     planned = CliRunner().invoke(app, ["train", "recipe.toml", *call[2:], "--plan"])
     assert planned.exit_code == 0, planned.output
-    assert planned.output.splitlines()[-3:] == ["trainer.nnodes=3", "trainer.n_gpus_per_node=2", "x.y=1"]
+    lines = planned.output.splitlines()
+    assert "trainer.nnodes=3" in lines and "trainer.n_gpus_per_node=2" in lines and lines[-1] == "x.y=1"
     assert not (tmp_path / "run").exists()
+
+
+def test_nano_is_planned_as_the_guide_changes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = (ROOT / "docs/guides/scale.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^p2r (train nano --engine verl(?:\\\n|.)*)$", guide, re.MULTILINE)
+    planned = CliRunner().invoke(app, [*shlex.split(command.replace("\\\n", " ")), "--plan"])
+    assert planned.exit_code == 0, planned.output
+    lines = planned.output.splitlines()
+    assert "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine" in lines and "trainer.device=cuda" in lines
+    assert "trainer.total_training_steps=40" in lines and "trainer.total_training_steps=30" in lines
 
 
 @pytest.mark.parametrize(

@@ -65,25 +65,25 @@ class Verl:
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what verl cannot do. Raises ConfigError."""
-        check_recipe(recipe)
+        check_recipe(recipe, self.nodes * self.gpus)
         if find_spec("verl") is None:
             raise ConfigError("verl is not installed here", hint="docs/guides/scale.md says how to")
 
     def describe(self, recipe: Recipe) -> Iterator[str]:
         """The overrides of each phase of a new run, line by line."""
-        check_recipe(recipe)
+        check_recipe(recipe, self.nodes * self.gpus)
         for phase, data in zip(recipe.phases(), load_rows(recipe).values(), strict=True):
             source, num_steps = Path(find_start(recipe, phase, recipe.out).active), phase.count_steps(len(data.rows))
             yield f"# phase {phase.name}"
             yield from self._tell(Job(recipe, phase, source, num_steps), _job_path(recipe.out, phase))
 
     def _tell(self, job: Job, path: Path, resume_from: Path | None = None) -> list[str]:
-        machines = [f"trainer.nnodes={self.nodes}", f"trainer.n_gpus_per_node={self.gpus}"]
-        return [*make_overrides(job, path, resume_from), *machines, *self.arguments]
+        told = make_overrides(job, path, nodes=self.nodes, gpus=self.gpus, resume_from=resume_from)
+        return [*told, *self.arguments]
 
     async def run_phase(self, training: Training, phase: Phase, start: Start) -> None:
         """Train a phase, from its checkpoint or from where it was stopped, to the checkpoint that it leaves."""
-        check_recipe(training.recipe)
+        check_recipe(training.recipe, self.nodes * self.gpus)
         recall_alarms(training, phase)
         rows, path = training.rows[phase.index].rows, _job_path(training.run.folder, phase)
         num_steps, resume_from = phase.count_steps(len(rows)), _find_last(training, phase, path)

@@ -28,10 +28,10 @@ def _asks_partner(recipe: Recipe, phase: Phase) -> bool:
     return is_partner_asked(recipe, phase) or is_copy_asked(recipe, phase)
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Refuse what verl cannot do. Raises ConfigError."""
+def check_recipe(recipe: Recipe, num_gpus: int = 1) -> None:
+    """Refuse what verl cannot do on so many GPUs. Raises ConfigError."""
     for phase in recipe.phases():
-        for setting, (is_asked, why) in _list_limits(recipe, phase).items():
+        for setting, (is_asked, why) in _list_limits(recipe, phase, num_gpus).items():
             if is_asked:
                 raise ConfigError(
                     f"phase {phase.name} has {setting}, which verl cannot do: {why}",
@@ -39,12 +39,14 @@ def check_recipe(recipe: Recipe) -> None:
                 )
 
 
-def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
+def _list_limits(recipe: Recipe, phase: Phase, num_gpus: int) -> dict[str, tuple[bool, str]]:
     """Tell of each setting that verl cannot follow whether a phase has it, and why verl cannot."""
     if phase.kind == "sft":
         return {'method = "sft"': (True, "it learns from rewards alone")}
     loss, optimizer, kind = phase.loss, phase.optimizer, recipe.partner.kind
+    num_rollouts = phase.prompts_per_update * phase.rollout.group_size
     return {
+        f"{num_rollouts} rollouts in an update": (num_rollouts % num_gpus > 0, f"{num_gpus} GPUs cannot share them"),
         f'partner.kind = "{kind}"': (kind != "endpoint" and _asks_partner(recipe, phase), "its workers need a URL"),
         "model.lora": (recipe.model.lora is not None, "adapters are not handed on to the next phase"),
         "freeze_vision": (phase.freeze_vision, "its own setting for it, freeze_vision_tower, is read by nothing"),
@@ -64,17 +66,21 @@ def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
     }
 
 
-def make_overrides(job: Job, path: Path, resume_from: Path | None = None) -> list[str]:
-    """Tell verl to train a phase, but not on which machines.
+def make_overrides(
+    job: Job, path: Path, *, nodes: int = 1, gpus: int = 1, resume_from: Path | None = None
+) -> list[str]:
+    """Tell verl to train a phase.
 
     Args:
         path: the job's file, beside which verl keeps its checkpoints and its log.
+        nodes, gpus: machines, and GPUs of each.
         resume_from: a checkpoint of verl's, to continue.
     """
     recipe, phase, num_steps = job.recipe, job.phase, job.num_steps
     loss, optimizer, rollout = phase.loss, phase.optimizer, phase.rollout
     prompt, reply = max(phase.data.max_prompt_tokens.of(role) for role in phase.roles), phase.max_response_tokens
-    micro_batch = optimizer.micro_batch_groups * rollout.group_size
+    share = phase.prompts_per_update * rollout.group_size // (nodes * gpus)  # rollouts of an update for each GPU
+    micro_batch = math.gcd(optimizer.micro_batch_groups * rollout.group_size, share)  # verl wants whole ones
     warmup = max(optimizer.warmup_steps, math.ceil(optimizer.warmup_share * num_steps))
     mode = "gspo" if loss.ratio == "sequence" else "cispo" if loss.objective == "cispo" else "vanilla"
     told = f"""
@@ -96,8 +102,9 @@ def make_overrides(job: Job, path: Path, resume_from: Path | None = None) -> lis
     {REF}.log_prob_micro_batch_size_per_gpu={micro_batch} {SAMPLER}.log_prob_micro_batch_size_per_gpu={micro_batch}
     {SAMPLER}.name=vllm {SAMPLER}.tensor_model_parallel_size=1 {SAMPLER}.max_model_len={prompt + reply}
     {SAMPLER}.n={rollout.group_size} {SAMPLER}.temperature={rollout.temperature} {SAMPLER}.top_p={rollout.top_p}
-    {SAMPLER}.seed={recipe.seed} trainer.device={recipe.model.device or "cuda"}
-    trainer.project_name=p2r trainer.experiment_name={phase.name} trainer.logger=[console,file]
+    {SAMPLER}.seed={recipe.seed} trainer.nnodes={nodes} trainer.n_gpus_per_node={gpus}
+    trainer.device={recipe.model.device or "cuda"} trainer.logger=[console,file]
+    trainer.project_name=p2r trainer.experiment_name={phase.name}
     trainer.total_epochs=1 trainer.total_training_steps={num_steps} trainer.test_freq=-1 trainer.val_before_train=False
     trainer.save_freq={recipe.checkpoint.every} trainer.max_actor_ckpt_to_keep={recipe.checkpoint.keep_last + 1}
     trainer.resume_mode={"resume_path" if resume_from else "disable"}
