@@ -1,7 +1,7 @@
 """Processor seconds of a step by verl and in p2r itself, on the same rows of nano, by what they are spent on.
 
-    python -m benchmarks.speed_verl own [--steps 4]
-    verl/bin/python -m benchmarks.speed_verl verl [--steps 4] [--gpus 2] [--engine-arg NAME=VALUE]...
+    python -m benchmarks.speed_verl own [--steps 4] [--rows 8] [--group 8]
+    verl/bin/python -m benchmarks.speed_verl verl [--gpus 2] [--engine-arg NAME=VALUE]... (and the options above)
 
 Both train `nano-base` in float32 with the same recipe, a perceiver phase and a reasoner phase, and the same rows. The
 first step of a phase loads and compiles, and is not counted. Every half second the processor time of all processes that
@@ -31,8 +31,8 @@ RECIPE = """
 out = "run"
 schedule = [{{ role = "perceiver", steps = {steps}, lr = 1e-4 }}, {{ role = "reasoner", steps = {steps}, lr = 2e-5 }}]
 model = {{ source = "nano-base", device = "cpu", dtype = "float32", gradient_checkpointing = false }}
-data = {{ num_rows = 64, max_prompt_tokens = {{ perceiver = 512, reasoner = 512 }} }}
-rollout = {{ group_size = 8, prompts_per_step = 8, max_new_tokens = {{ perceiver = 96, reasoner = 64 }} }}
+data = {{ num_rows = {num_rows}, max_prompt_tokens = {{ perceiver = 512, reasoner = 512 }} }}
+rollout = {{ group_size = {group}, prompts_per_step = {rows}, max_new_tokens = {{ perceiver = 96, reasoner = 64 }} }}
 {partner}
 """
 SERVED = """
@@ -99,6 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("engine", choices=("own", "verl"))
     parser.add_argument("--steps", type=int, default=4, help="of each phase, of which the first is not counted")
+    parser.add_argument("--rows", type=int, default=8, help="a step")
+    parser.add_argument("--group", type=int, default=8, help="rollouts of a row")
     parser.add_argument("--gpus", type=int, default=2, help="ranks of verl")
     parser.add_argument("--port", type=int, default=8765, help="of the frozen role")
     parser.add_argument("--engine-arg", action="append", default=[], help="a setting of verl: NAME=VALUE")
@@ -106,7 +108,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         serve = Path(sys.executable).with_name("vllm")
         partner = SERVED.format(port=given.port, serve=serve) if given.engine == "verl" else ""
-        (Path(name) / "recipe.toml").write_text(RECIPE.format(steps=given.steps, partner=partner))
+        told = {"steps": given.steps, "rows": given.rows, "group": given.group, "num_rows": given.steps * given.rows}
+        (Path(name) / "recipe.toml").write_text(RECIPE.format(**told, partner=partner))
         command = [sys.executable, "-m", "p2r", "train", "recipe.toml"]
         if given.engine == "verl":
             arguments = [part for each in given.engine_arg for part in ("--engine-arg", each)]
@@ -116,7 +119,7 @@ def main() -> None:
 
 def follow(process: subprocess.Popen[bytes], run: Path) -> None:
     """Print what each phase of a run takes, as it goes on."""
-    meter, marks, is_own = Meter(process.pid), list[Counter[str]](), True
+    meter, marks = Meter(process.pid), list[Counter[str]]()
     while process.poll() is None:
         seconds = meter.read()
         log = run / "metrics.jsonl"
@@ -130,16 +133,14 @@ def follow(process: subprocess.Popen[bytes], run: Path) -> None:
     for phase in dict.fromkeys(step.phase for step in steps):
         places = [place for place, step in enumerate(steps) if step.phase == phase]
         first, last = places[0], places[-1]
-        counted = [steps[place] for place in places[1:]]
-        spent = marks[last] - marks[first]
+        counted, spent = [steps[place] for place in places[1:]], marks[last] - marks[first]
         print_phase(phase, divide(spent, counted) if is_own else spent, counted)
 
 
 def divide(spent: Counter[str], steps: list[Step]) -> Counter[str]:
     """The seconds of a process that does everything, by the parts of its steps."""
     rollout = sum(step.timing["rollout"] for step in steps)
-    share = rollout / sum(step.timing["seconds"] for step in steps)
-    total = spent.total()
+    share, total = rollout / sum(step.timing["seconds"] for step in steps), spent.total()
     return Counter({"rollouts": total * share, "update": total * (1 - share)})
 
 

@@ -32,7 +32,9 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "600000",
     "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_enable_worker_prestart": "0",
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_worker_register_timeout_seconds": "900",
     "TOKENIZERS_PARALLELISM": "false",
     "VERL_PLATFORM": "cpu",
@@ -60,6 +62,7 @@ ON_A_CPU = (
     "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
     "ray_kwargs.ray_init.num_cpus=32",
     "+ray_kwargs.ray_init.num_gpus=2",
+    "+ray_kwargs.ray_init.include_dashboard=false",
     "+ray_kwargs.ray_init.object_store_memory=600000000",
 )
 ENGINE_ARGUMENTS = [part for each in ON_A_CPU for part in ("--engine-arg", each)]
