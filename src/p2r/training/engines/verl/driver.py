@@ -100,9 +100,8 @@ class Verl:
 
     async def _train(self, training: Training, job: Job, path: Path, resume_from: Path | None) -> None:
         """Serve the frozen role, and let verl take the steps that are left."""
-        recipe, run, phase = job.recipe, training.run, job.phase
-        going_on = f" after {resume_from.name}" if resume_from is not None else ""
-        training.say(f"phase {phase.name}: {job.num_steps} steps by verl{going_on}; see {path.with_name(OUTPUT_FILE)}")
+        recipe, run, phase, start = job.recipe, training.run, job.phase, resume_from or job.source
+        training.say(f"phase {phase.name}: to step {job.num_steps}, from {start}, by verl: see {path.parent}")
         shutil.rmtree(records_of(path, 0).parent, ignore_errors=True)
         path.with_name(LOG_FILE).unlink(missing_ok=True)
         profile = training_profile(open_checkpoint(job.source), recipe.model.max_pixels, recipe.model.frame)
