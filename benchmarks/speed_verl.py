@@ -1,7 +1,7 @@
 """Processor seconds of a step by verl and in p2r itself, on the same rows of nano, by what they are spent on.
 
     python -m benchmarks.speed_verl own [--steps 4] [--rows 8] [--group 8]
-    verl/bin/python -m benchmarks.speed_verl verl [--gpus 2] [--engine-arg NAME=VALUE]... (and the options above)
+    python -m benchmarks.speed_verl verl (the same options)
 
 Both train `nano-base` in float32 with the same recipe, a perceiver phase and a reasoner phase, and the same rows. The
 first step of a phase loads and compiles, and is not counted. Every half second the processor time of all processes that
@@ -10,7 +10,7 @@ task of its own: vLLM samples, FSDP workers compute log-probs and update, loops 
 frozen role, and the rest is Ray and the trainer. In p2r itself one process does everything, and its seconds are divided
 as its own stopwatch divides the steps.
 
-On a CPU verl needs the plugins and settings of tests/integration/test_verl.py: see docs/performance.md.
+`make .venv/.verl` puts verl where this looks for it. It runs with two ranks and two engines, on the CPU.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from p2r.cli.guard import run_script
 from p2r.runs.training_log import Step, read_rows
+from tests.fakes.verl_on_cpu import ENGINE_ARGUMENTS, ENVIRONMENT, PYTHON
 
 RECIPE = """
 out = "run"
@@ -101,23 +102,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="of each phase, of which the first is not counted")
     parser.add_argument("--rows", type=int, default=8, help="a step")
     parser.add_argument("--group", type=int, default=8, help="rollouts of a row")
-    parser.add_argument("--gpus", type=int, default=2, help="ranks of verl")
     parser.add_argument("--port", type=int, default=8765, help="of the frozen role")
-    parser.add_argument("--engine-arg", action="append", default=[], help="a setting of verl: NAME=VALUE")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        serve = Path(sys.executable).with_name("vllm")
-        partner = SERVED.format(port=given.port, serve=serve) if given.engine == "verl" else ""
+        is_own, serve = given.engine == "own", PYTHON.with_name("vllm")
+        partner = "" if is_own else SERVED.format(port=given.port, serve=serve)
         told = {"steps": given.steps, "rows": given.rows, "group": given.group, "num_rows": given.steps * given.rows}
         (Path(name) / "recipe.toml").write_text(RECIPE.format(**told, partner=partner))
-        command = [sys.executable, "-m", "p2r", "train", "recipe.toml"]
-        if given.engine == "verl":
-            arguments = [part for each in given.engine_arg for part in ("--engine-arg", each)]
-            command += ["--engine", "verl", "--gpus", str(given.gpus), *arguments]
-        follow(subprocess.Popen(command, cwd=name), Path(name) / "run")
+        command = [sys.executable if is_own else str(PYTHON), "-m", "p2r", "train", "recipe.toml"]
+        command += [] if is_own else ["--engine", "verl", "--gpus", "2", *ENGINE_ARGUMENTS]
+        follow(subprocess.Popen(command, cwd=name, env=None if is_own else ENVIRONMENT), Path(name) / "run", is_own)
 
 
-def follow(process: subprocess.Popen[bytes], run: Path) -> None:
+def follow(process: subprocess.Popen[bytes], run: Path, is_own: bool) -> None:
     """Print what each phase of a run takes, as it goes on."""
     meter, marks = Meter(process.pid), list[Counter[str]]()
     while process.poll() is None:
@@ -128,7 +125,7 @@ def follow(process: subprocess.Popen[bytes], run: Path) -> None:
         time.sleep(0.5)
     if process.returncode:
         raise SystemExit(f"the run ended with code {process.returncode}")
-    steps, is_own = read_rows(run / "metrics.jsonl", Step), not (run / "verl").exists()
+    steps = read_rows(run / "metrics.jsonl", Step)
     marks += [meter.read()] * (len(steps) - len(marks))
     for phase in dict.fromkeys(step.phase for step in steps):
         places = [place for place, step in enumerate(steps) if step.phase == phase]
