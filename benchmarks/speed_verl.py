@@ -111,7 +111,8 @@ def main() -> None:
         (Path(name) / "recipe.toml").write_text(RECIPE.format(**told, partner=partner))
         command = [sys.executable if is_own else str(PYTHON), "-m", "p2r", "train", "recipe.toml"]
         command += [] if is_own else ["--engine", "verl", "--gpus", "2", *ENGINE_ARGUMENTS]
-        follow(subprocess.Popen(command, cwd=name, env=None if is_own else ENVIRONMENT), Path(name) / "run", is_own)
+        env = None if is_own else ENVIRONMENT
+        follow(subprocess.Popen(command, cwd=name, env=env, stdout=sys.stderr), Path(name) / "run", is_own)
 
 
 def follow(process: subprocess.Popen[bytes], run: Path, is_own: bool) -> None:
