@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def follow(process: subprocess.Popen[bytes], run: Path, is_own: bool) -> None:
-    """Print what each phase of a run takes, as it goes on."""
+    """Watch a run to its end, and print what each of its phases took."""
     meter, marks = Meter(process.pid), list[Counter[str]]()
     while process.poll() is None:
         seconds = meter.read()

@@ -322,7 +322,7 @@ def test_the_plan_is_what_verl_is_told(tmp_path: Path) -> None:
 
 def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    call = ["train", "nano", "--engine", "verl", "--nodes", "3", "--gpus", "2", "--engine-arg", "x.y=1"]
+    call = ["train", "nano", "--engine", "verl", "--nodes", "4", "--gpus", "2", "--engine-arg", "x.y=1"]
     refused = CliRunner().invoke(app, [*call, "--plan"])
     assert refused.exit_code and "hint: change the recipe, or leave out --engine" in refused.output
     (tmp_path / "recipe.toml").write_text(
@@ -332,7 +332,7 @@ def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyP
     planned = CliRunner().invoke(app, ["train", "recipe.toml", *call[2:], "--plan"])
     assert planned.exit_code == 0, planned.output
     lines = planned.output.splitlines()
-    assert "trainer.nnodes=3" in lines and "trainer.n_gpus_per_node=2" in lines and lines[-1] == "x.y=1"
+    assert "trainer.nnodes=4" in lines and "trainer.n_gpus_per_node=2" in lines and lines[-1] == "x.y=1"
     assert not (tmp_path / "run").exists()
 
 

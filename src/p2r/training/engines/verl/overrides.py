@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from p2r.config import PartnerSettings, Phase, Recipe
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, count_nouns
 from p2r.training.engines.verl.job import Job
 from p2r.training.partner import is_copy_asked, is_partner_asked
 from p2r.training.rewards.captions import find_captions
@@ -44,9 +44,9 @@ def _list_limits(recipe: Recipe, phase: Phase, num_gpus: int) -> dict[str, tuple
     if phase.kind == "sft":
         return {'method = "sft"': (True, "it learns from rewards alone")}
     loss, optimizer, kind = phase.loss, phase.optimizer, recipe.partner.kind
-    num_rollouts = phase.prompts_per_update * phase.rollout.group_size
+    size = phase.prompts_per_update * phase.rollout.group_size
     return {
-        f"{num_rollouts} rollouts in an update": (num_rollouts % num_gpus > 0, f"{num_gpus} GPUs cannot share them"),
+        f"{count_nouns(size, 'rollout')} in an update": (size % num_gpus > 0, f"{num_gpus} GPUs cannot share them"),
         f'partner.kind = "{kind}"': (kind != "endpoint" and _asks_partner(recipe, phase), "its workers need a URL"),
         "model.lora": (recipe.model.lora is not None, "adapters are not handed on to the next phase"),
         "freeze_vision": (phase.freeze_vision, "its own setting for it, freeze_vision_tower, is read by nothing"),
