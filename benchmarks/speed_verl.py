@@ -81,7 +81,7 @@ class Meter:
             self._known[pid, began] = (_find_role(pid, above[0] if above else REST), seconds)
         sums = Counter[str]()
         for role, seconds in self._known.values():
-            sums[role] += seconds
+            sums[role] += seconds  # pyright: ignore[reportArgumentType]  # seconds are floats
         return sums
 
 
