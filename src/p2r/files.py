@@ -90,15 +90,15 @@ def unlock_folder(handle: int | None) -> None:
         os.close(handle)
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file so that a kill or a loss of power leaves the old one or the new one, never half of it.
 
     What goes wrong in between, such as a full disk or a Ctrl-C, leaves no draft beside it.
     """
     draft = path.with_name(path.name + ".tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

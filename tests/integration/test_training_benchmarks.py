@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.speed_verl import REST, Meter
 from tests.fakes import stock_torchvision
 
 pytest.importorskip("torch")
@@ -79,6 +80,34 @@ def test_both_phases_of_a_recipe_run_at_a_models_size_without_its_weights() -> N
         assert any(line.startswith(f"{phase}: ") for line in lines)
         assert any(f"{part} " in line and "backward " in line for line in lines)
     assert lines[-1].startswith("both phases on 10,000 rows: ")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor time is read from /proc")
+def test_the_processor_time_of_all_that_a_run_starts_is_counted_by_role() -> None:
+    burn = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    below = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}, 'Agent' + 'Loop'])"
+    with subprocess.Popen([sys.executable, "-c", below], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        meter = Meter(process.pid)
+        process.stdout.readline()
+        before = meter.read()
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.wait()
+    after = meter.read()
+    assert 0.4 < before["loops"] <= after["loops"] < 5
+    assert [*after] == [REST, "loops"] and after[REST] < 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor time is read from /proc")
+def test_our_own_steps_are_divided_into_rollouts_and_updates() -> None:
+    lines = run("speed_verl.py", "own", "--steps=2", "--rows=2", "--group=2")
+    assert [line.split(":")[0] for line in lines if line[0] != " "] == ["0-perceiver", "1-reasoner"]
+    for first in (0, 4):
+        assert "1 steps, 4 rollouts" in lines[first]
+        rollouts, update, both = (find_row(lines[first + 1 :], name)[0] for name in ("  rollouts", "  update", "  all"))
+        assert float(rollouts) > 0 and float(update) > 0
+        assert float(both) == pytest.approx(float(rollouts) + float(update), abs=2e-3)
 
 
 def test_a_split_model_takes_little_more_memory_while_it_is_loaded_than_after_it() -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from p2r.runs.training import read_training_run
-
-HERE = Path(__file__).parent
-SCRIPTS, ROOT = HERE / "verl_env", HERE.parents[1]
-PYTHON = Path(os.environ.get("P2R_VERL", Path(sys.prefix) / "verl")) / "bin/python"
+from tests.fakes.verl_on_cpu import ENGINE_ARGUMENTS, ENVIRONMENT, PYTHON, SCRIPTS
 
 pytestmark = [
     pytest.mark.very_slow,
@@ -23,42 +21,6 @@ pytestmark = [
     ),
 ]
 BROKEN = "refused the request (400): broken"
-QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_agent_register_timeout_ms": "600000",
-    "RAY_memory_monitor_refresh_ms": "0",
-    "RAY_worker_register_timeout_seconds": "900",
-    "TOKENIZERS_PARALLELISM": "false",
-    "VERL_PLATFORM": "cpu",
-    "VERL_USE_EXTERNAL_MODULES": "cpu_platform",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-PART = "actor_rollout_ref"
-ON_A_CPU = (
-    f"+{PART}.model.override_config.attn_implementation=sdpa",
-    f"{PART}.model.use_remove_padding=False",
-    f"{PART}.actor.use_torch_compile=False",
-    f"{PART}.actor.fsdp_config.use_torch_compile=False",
-    f"{PART}.ref.fsdp_config.use_torch_compile=False",
-    f"{PART}.rollout.max_num_seqs=16",
-    f"{PART}.rollout.enforce_eager=True",
-    f"{PART}.rollout.free_cache_engine=False",
-    f"+{PART}.rollout.enable_sleep_mode=False",
-    f"{PART}.rollout.max_num_batched_tokens=2048",
-    f"{PART}.rollout.checkpoint_engine.update_weights_bucket_megabytes=64",
-    f"{PART}.rollout.agent.num_workers=1",
-    f"+{PART}.rollout.engine_kwargs.vllm.worker_extension_cls=cpu_worker.CpuWorkerExtension",
-    "reward.num_workers=1",
-    "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
-    "ray_kwargs.ray_init.num_cpus=32",
-    "+ray_kwargs.ray_init.num_gpus=2",
-    "+ray_kwargs.ray_init.object_store_memory=600000000",
-)
 FLAGS = "--served-model-name frozen --dtype float32 --enforce-eager --max-model-len 1024"
 RECIPE = """
 out = "run"
@@ -75,17 +37,18 @@ max_new_tokens = 64
 """
 
 
+LAUNCH_ONCE = """#!/bin/sh
+# Serves once; later it only waits, and nobody is answered.
+echo launched >> launches.txt
+[ "$(wc -l < launches.txt)" -gt 1 ] && exec sleep 3600
+exec {serve} serve "$1" --port "$2" {flags}
+"""
+
+
 def run(*arguments: str, cwd: Path, timeout: int = 1200) -> str:
     """Run Python in verl's environment; returns what it printed. Its output is in the message when it fails."""
-    paths = [str(SCRIPTS), str(ROOT / "src"), str(ROOT)]
-    done = subprocess.run(
-        [str(PYTHON), *arguments],
-        cwd=cwd,
-        env=os.environ | QUIET | {"PYTHONPATH": ":".join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    command = [str(PYTHON), *arguments]
+    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -126,8 +89,8 @@ def test_both_phases_of_nano_on_two_ranks(tmp_path: Path, unused_tcp_port: int) 
     (tmp_path / "recipe.toml").write_text(
         RECIPE.format(port=unused_tcp_port, serve=PYTHON.with_name("vllm"), flags=FLAGS)
     )
-    arguments = [part for each in ON_A_CPU for part in ("--engine-arg", each)]
-    run("-m", "p2r", "train", "recipe.toml", "--engine", "verl", "--gpus", "2", *arguments, cwd=tmp_path, timeout=3600)
+    command = ["-m", "p2r", "train", "recipe.toml", "--engine", "verl", "--gpus", "2", *ENGINE_ARGUMENTS]
+    run(*command, cwd=tmp_path, timeout=3600)
     done = read_training_run(tmp_path / "run")
     assert done.is_finished
     for step in done.steps:
@@ -137,3 +100,53 @@ def test_both_phases_of_nano_on_two_ranks(tmp_path: Path, unused_tcp_port: int) 
     assert done.steps[0].kl == pytest.approx(0, abs=1e-5)
     run("-m", "p2r", "eval", "needles", "--model", "run/1-reasoner", "--limit", "4", "--out", "asked", cwd=tmp_path)
     assert (tmp_path / "asked").is_dir()
+
+
+def test_a_frozen_role_that_is_killed_is_launched_again_and_its_failures_end_the_job(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """The recipe of nano, changed as docs/guides/scale.md does, with small steps."""
+    script = tmp_path / "serve.sh"
+    script.write_text(LAUNCH_ONCE.format(serve=PYTHON.with_name("vllm"), flags=FLAGS))
+    script.chmod(0o755)
+    changes = [
+        "model.freeze_vision=false",
+        "model.dtype=float32",
+        "probe={}",
+        "optimizer.scheduler=cosine",
+        "partner.kind=endpoint",
+        f"partner.url=http://127.0.0.1:{unused_tcp_port}/v1#frozen",
+        f"partner.launch={script} {{checkpoint}} {{port}}",
+        "out=run",
+        'schedule=[{role="perceiver", steps=9, lr=1e-4}]',
+        "data.num_rows=36",
+        "data.max_prompt_tokens.perceiver=512",
+        "rollout.group_size=8",
+        "rollout.prompts_per_step=4",
+    ]
+    command = ["train", "nano", "--engine", "verl", *(part for each in changes for part in ("--set", each))]
+    log, metrics = tmp_path / "log.txt", tmp_path / "run/metrics.jsonl"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(PYTHON), "-m", "p2r", *command, *ENGINE_ARGUMENTS],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            while not (metrics.is_file() and metrics.read_text()):
+                assert process.poll() is None, log.read_text()[-4000:]
+                time.sleep(0.2)
+            os.kill(json.loads((tmp_path / "run/partner.json").read_text())["pid"], signal.SIGKILL)
+            assert process.wait(1800) == 1
+        finally:
+            process.terminate()
+            process.wait()
+    said = " ".join(log.read_text().split())
+    assert "rollouts could not be judged" in said and "hint: remove the cause and resume with --resume" in said
+    assert (tmp_path / "launches.txt").read_text().split() == ["launched"] * 2
+    steps = read_training_run(tmp_path / "run").steps
+    assert steps[0].num_unjudged == 0 and steps[-1].num_unjudged > 0 and len(steps) < 9
+    assert not list(tmp_path.glob("run/**/*.json.tmp")) and not (tmp_path / "run/partner.json").exists()
+    assert not (tmp_path / "run/verl/0-perceiver/process.json").exists()  # verl has ended

@@ -32,6 +32,11 @@ Question = tuple[str, Sample, FullImage, Perception]
 """The text that seeds depend on, the row with its image, and the boxes to answer on."""
 
 
+def open_row(row: Sample) -> OpenedRow:
+    """Decode the image of a row. Raises a P2RError when it cannot be."""
+    return row, FullImage(row.image.load(), row.image.load)
+
+
 class EvidenceSource(Protocol):
     """Tells where the frozen perceiver looks, as `EvidenceStore` does."""
 
@@ -106,11 +111,8 @@ class Asking:
     async def _open(self, rows: Sequence[Sample], stats: RolloutStats) -> list[OpenedRow]:
         """Decode the image of each row."""
 
-        def decode(row: Sample) -> OpenedRow:
-            return row, FullImage(row.image.load(), row.image.load)
-
         with stats.timing("prepare"):
-            return _present(await self._failures.try_each(rows, decode, self._group_size))
+            return _present(await self._failures.try_each(rows, open_row, self._group_size))
 
     async def _perceive(self, rows: Sequence[OpenedRow], stats: RolloutStats) -> list[tuple[OpenedRow, Perception]]:
         """B of the frozen perceiver. `answerer` perceives nothing."""

@@ -26,6 +26,7 @@ from typing import BinaryIO
 PATIENCE_S = 15.0
 """Seconds that the command may take to end before it is killed."""
 LOOK_EVERY_S = 0.1
+LAST_CHARS = 600
 SIGNALLED = 128
 """A shell adds this to the number of the signal that ended a command: `p2r.signals.EXIT_OFFSET`, written out."""
 
@@ -76,6 +77,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def _survive(*_: object) -> None:
     """Do nothing: the end of the command is waited for."""
+
+
+def last_words(output: Path) -> str:
+    """The end of what a command has written, in one line."""
+    try:
+        text = output.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "it wrote nothing"
+    lines = [line.strip() for line in text[-LAST_CHARS:].splitlines() if line.strip()]
+    return " | ".join(lines[-3:]) or "it wrote nothing"
 
 
 def started_at(pid: int) -> str:

@@ -35,6 +35,8 @@ from p2r.images.budget import FullImage
 from p2r.pipeline import walk_twice
 from p2r.roles import Perceiver, Reasoner
 from p2r.runs.store import TRACES_FILE, TraceStore
+from p2r.training.asking import open_row
+from p2r.training.failures import FailureGauge
 from p2r.training.lockstep import Partner, Walk
 from p2r.types import Box, Completion, EvidenceRecord, Frozen, Sample, Trace
 
@@ -255,6 +257,16 @@ class EvidenceStore:
             with explain_write_errors(self._whole):
                 replace_file(self._whole, str(len(self._store.finished)))
         return [found.get(place) or self._store.finished[row.id] for place, row in enumerate(rows)]
+
+    async def perceive_all(self, rows: Sequence[Sample], num_at_once: int) -> dict[str, Trace]:
+        """The trace of each row's perception by the row's id. A row whose image cannot be opened is left out."""
+        found, distinct = dict[str, Trace](), [*{row.id: row for row in rows}.values()]
+        for first in range(0, len(distinct), num_at_once):
+            lot = distinct[first : first + num_at_once]
+            opened = [one for one in await FailureGauge(1).try_each(lot, open_row, 1) if one is not None]
+            traces = await self.perceive([row for row, _ in opened], [image for _, image in opened])
+            found |= {trace.sample_id: trace for trace in traces}
+        return found
 
     def __enter__(self) -> EvidenceStore:
         return self

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from p2r.config import Phase, Recipe
-from p2r.runs.training import METRICS_FILE, PROBES_FILE
-from p2r.runs.training_log import Probe, Step
+from p2r.runs.training import METRICS_FILE, PROBES_FILE, ROLLOUTS_FILE
+from p2r.runs.training_log import Probe, QuotedGroup, Step
 from p2r.training.engines.local.distributed import World
 from p2r.training.rows.check import TrainingData
 from p2r.training.sft.demonstrations import Demonstrations
@@ -63,6 +63,25 @@ class Training:
         self.trackers.send(row.model_dump(mode="json"), self.run_step)
         if self.world.is_first:
             self.watcher.step(row, num_steps)
+
+    def log_group(self, row: QuotedGroup) -> None:
+        """Write down a group of the last step, word by word, and send it to trackers."""
+        self.run.write(ROLLOUTS_FILE, row)
+        self.trackers.send_group(row, self.run_step)
+
+    def position_after(self, phase: Phase, step: int, model: str, *, is_probed: bool = True) -> Position:
+        """The point that is reached when so many steps of a phase are done. model, is_probed: see `Position`."""
+        return Position(
+            phase=phase.index,
+            step=step,
+            run_step=self.run_step,
+            row_position=self.row_position,
+            model=model,
+            num_processes=self.world.size,
+            log_bytes=self.run.log_bytes(),
+            best=self.best,
+            is_probed=is_probed,
+        )
 
     def log_probe(self, row: Probe) -> None:
         """Write down a probe, and tell everyone of it."""

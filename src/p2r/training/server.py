@@ -34,7 +34,6 @@ Listing = tuple[str, list[str]]
 LOOK_EVERY_S = 1.0
 MOST_STARTS = 2
 LOG_FILE, RECORD_FILE = "partner.log", "partner.json"
-LAST_CHARS = 600
 
 
 class Server:
@@ -125,7 +124,7 @@ class Server:
         while True:
             if (code := self._process.poll()) is not None:
                 raise EndpointError(
-                    f"partner.launch ended with code {code}: {self._last_words()}", hint=f"see {self._log}"
+                    f"partner.launch ended with code {code}: {keeper.last_words(self._log)}", hint=f"see {self._log}"
                 )
             with contextlib.suppress(EndpointError):
                 listing = await look(self._url)
@@ -133,7 +132,7 @@ class Server:
                 return listing
             if asyncio.get_running_loop().time() > deadline:
                 raise EndpointError(
-                    f"{self._url} was not healthy within {self._timeout_s:g} seconds: {self._last_words()}",
+                    f"{self._url} was not healthy within {self._timeout_s:g} seconds: {keeper.last_words(self._log)}",
                     hint=f"see {self._log}; raise partner.launch_timeout_s if it only needs more time",
                 )
             await asyncio.sleep(LOOK_EVERY_S)
@@ -149,7 +148,7 @@ class Server:
             while (code := self._process.poll()) is None:
                 await asyncio.sleep(LOOK_EVERY_S)
             self.up.clear()
-            said = f"the server of partner.launch ended with code {code}: {self._last_words()}"
+            said = f"the server of partner.launch ended with code {code}: {keeper.last_words(self._log)}"
             self._end()  # what it has left of its processes
             if self.num_starts == MOST_STARTS:
                 raise TrainingError(f"{said}; it was launched twice", hint=f"see {self._log}; then `resume=True`")
@@ -164,15 +163,6 @@ class Server:
         process, self._process = self._process, None
         if process is not None:
             keeper.end(process)
-
-    def _last_words(self) -> str:
-        """The end of its output, in one line."""
-        try:
-            text = self._log.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return "it wrote nothing"
-        lines = [line.strip() for line in text[-LAST_CHARS:].splitlines() if line.strip()]
-        return " | ".join(lines[-3:]) or "it wrote nothing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from p2r.errors import ConfigError, TrainingError, count_nouns, excerpt
 from p2r.loop import run_apart, run_blocking
 from p2r.models.local.devices import is_out_of_memory, quote_out_of_memory
 from p2r.models.local.lora import describe_loss
-from p2r.runs.training import ROLLOUTS_FILE, TrainingRun, read_training_run
+from p2r.runs.training import TrainingRun, read_training_run
 from p2r.training.after_step import finish_step, probe_policy
 from p2r.training.engines.local.distributed import World, join_world
 from p2r.training.engines.local.optimizer import rate_at
@@ -273,9 +273,7 @@ async def _take_step(
     row = measure_step(phase.name, step + 1, facts, stats, learned.report, rate, timing)
     training.log_step(row, num_steps)
     if learned.compared:
-        quoted = quote_group(phase.name, step + 1, learned.compared[0])
-        training.run.write(ROLLOUTS_FILE, quoted)
-        training.trackers.send_group(quoted, training.run_step)
+        training.log_group(quote_group(phase.name, step + 1, learned.compared[0]))
     if sentence := training.frames.note(stats.frames, is_last=step + 1 == num_steps):
         training.say(sentence)
 

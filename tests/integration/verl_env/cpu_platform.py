@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import types
 from multiprocessing.shared_memory import SharedMemory
 
 os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # under this name verl finds its FSDP engine
 
+import ray._private.services
 import torch
 import torch.distributed
 from verl.plugin.platform.platform_base import PlatformBase
@@ -122,6 +124,19 @@ def _close_if_free(self):
         _close(self)
 
 
+_get_node = ray._private.services.get_node
+
+
+def _get_node_patiently(*args, **kwargs):
+    """Ray lets a node start for 30 seconds, which takes longer on a busy machine."""
+    for _ in range(60):
+        with contextlib.suppress(RuntimeError):
+            return _get_node(*args, **kwargs)
+        time.sleep(5)
+    return _get_node(*args, **kwargs)
+
+
+ray._private.services.get_node = _get_node_patiently
 torch.distributed.init_process_group = _init_once
 torch.Tensor.pin_memory = lambda self, *_, **__: self
 SharedMemory.close = _close_if_free

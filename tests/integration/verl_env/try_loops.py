@@ -81,17 +81,18 @@ async def run(url: str) -> dict[str, object]:
             "model": {"source": "nano-base", "device": "cpu", "dtype": "float32"},
             "data": {"num_rows": 2},
             "rollout": {"group_size": 4, "prompts_per_step": 2},
-            "partner": {"kind": "endpoint", "url": url},
+            "partner": {"kind": "endpoint", "url": url, "image_check": "never"},
             **tables,
         }
     )
     phase, path = recipe.phases()[0], FOLDER / "job.pickle"
     rows = [make_sample("s1"), make_sample("s2", question="Is it broken?")]
     evidence = {row.id: Trace(sample_id=row.id, image="", question="", perception=PERCEIVED) for row in rows}
-    hand_over(path, Job(recipe, phase, BASE_CHECKPOINT, rows, evidence))
+    job = Job(recipe, phase, BASE_CHECKPOINT, 3, rows, evidence)
+    hand_over(path, job)
     with initialize_config_module("verl.trainer.config", version_base=None):
-        overrides = make_overrides(recipe, phase, BASE_CHECKPOINT, path, 3)
-        config = compose("ppo_trainer", overrides=[*overrides, f"trainer.nnodes={1}", "trainer.n_gpus_per_node=1"])
+        overrides = make_overrides(job, path)
+        config = compose("ppo_trainer", overrides=overrides)
     model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     dataset_class = get_dataset_class(config.data)
     dataset = dataset_class(

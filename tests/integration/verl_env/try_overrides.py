@@ -10,15 +10,17 @@ from hydra import compose, initialize_config_module
 from verl.utils.config import validate_config
 
 from p2r.config import load_recipe
+from p2r.training.engines.verl.job import Job
 from p2r.training.engines.verl.overrides import check_recipe, make_overrides
 
 recipe = load_recipe(sys.argv[1], sys.argv[2:])
-check_recipe(recipe)
+check_recipe(recipe, 16)
 found = []
 for phase in recipe.phases():
-    overrides = make_overrides(recipe, phase, Path("/a model/x=y"), Path("/run/job.pickle"), 156)
+    job = Job(recipe, phase, Path("/a model/x=y"), 156)
+    overrides = make_overrides(job, Path("/run/job.pickle"), nodes=2, gpus=8)
     with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("ppo_trainer", overrides=[*overrides, "trainer.nnodes=2", "trainer.n_gpus_per_node=8"])
+        config = compose("ppo_trainer", overrides=overrides)
     validate_config(config, use_reference_policy=True, use_critic=False)
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     found.append(

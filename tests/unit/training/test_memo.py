@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch")
 
+from p2r.errors import ImageError
 from p2r.evidence import plan_crops
-from p2r.training.memo import Memo, Replies, evidence_key
+from p2r.roles import ModelPerceiver
+from p2r.training.lockstep import LockstepPartner
+from p2r.training.memo import EvidenceStore, Memo, Replies, evidence_key
 from p2r.types import Box, Completion
+from tests.fakes.training import BOX, PROMPTS, BatchScript, CountingImage, make_sample
 
 
 def make_box(x1: float) -> Box:
@@ -40,3 +46,15 @@ def test_a_memo_can_be_dumped_as_it_was_when_it_was_marked() -> None:
     say(memo.judged, "no")
     memo.find("one")
     assert memo.dump(mark) == before != memo.dump()
+
+
+async def test_rows_are_looked_at_once_each_and_those_without_an_image_are_left_out(tmp_path: Path) -> None:
+    gone = CountingImage("gone.png", fault=ImageError("gone"), num_faults=9)
+    rows = [make_sample("a"), make_sample("b"), make_sample("c", image=gone), make_sample("a"), make_sample("d")]
+    lockstep = LockstepPartner(BatchScript(lambda prompt: BOX))
+    with EvidenceStore(tmp_path, lockstep, ModelPerceiver(lockstep.model, PROMPTS), weights="w") as store:
+        found = await store.perceive_all(rows, num_at_once=2)
+        again = await store.perceive_all(rows, num_at_once=3)
+    assert [*found] == ["a", "b", "d"] and found == again
+    assert {name: trace.sample_id for name, trace in found.items()} == {name: name for name in found}
+    assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 3

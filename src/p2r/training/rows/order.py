@@ -47,6 +47,14 @@ class RowOrder:
                     break
         return rows, position
 
+    def take_steps(self, count: int, num_steps: int) -> list[int]:
+        """The rows of the first steps of `count` rows each."""
+        taken, position = list[int](), 0
+        for _ in range(num_steps):
+            rows, position = self.take(position, count)
+            taken += rows
+        return taken
+
 
 @lru_cache(maxsize=4)
 def _shuffle(order: RowOrder, number: int) -> Sequence[int]:

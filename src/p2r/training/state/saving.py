@@ -15,7 +15,7 @@ from p2r.models.local.devices import is_out_of_memory
 from p2r.training.engines.local.policy import describe_weights
 from p2r.training.phases import PhaseState
 from p2r.training.run import Training
-from p2r.training.state.checkpoint import Position, seed_random_states
+from p2r.training.state.checkpoint import seed_random_states
 from p2r.training.state.last_step import keep_last_step
 from p2r.training.stopping import StopRequested
 
@@ -45,17 +45,7 @@ def note_state(training: Training, state: PhaseState, step: int, *, is_probed: b
         step: steps of the phase that are done.
         is_probed: whether what is due after the step has been done.
     """
-    position = Position(
-        phase=state.phase.index,
-        step=step,
-        run_step=training.run_step,
-        row_position=training.row_position,
-        model=describe_weights(state.policy),
-        num_processes=training.world.size,
-        log_bytes=training.run.log_bytes(),
-        best=training.best,
-        is_probed=is_probed,
-    )
+    position = training.position_after(state.phase, step, describe_weights(state.policy), is_probed=is_probed)
     training.last = keep_last_step(position, state, state.memo, state.failures)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +30,8 @@ from p2r.training.watch.watcher import Watcher
 from tests.fakes.chat_server import chat_reply, serve
 from tests.fakes.training import BOX, make_sample
 
-STAND_INS = Path(__file__).parents[3] / "fakes" / "stand_ins"
+ROOT = Path(__file__).parents[4]
+STAND_INS = ROOT / "tests" / "fakes" / "stand_ins"
 SERVER = """
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -148,7 +151,7 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
 
     def tell(**changes: object) -> set[str]:
         recipe = make_recipe(tmp_path, "http://localhost:8000/v1", **changes)
-        return set(make_overrides(recipe, recipe.phases()[0], tmp_path, job, 7))
+        return set(make_overrides(Job(recipe, recipe.phases()[0], tmp_path, 7), job))
 
     plain = tell()
     assert 'data.train_files="' + str(job) + '"' in plain
@@ -181,6 +184,18 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
             base["model"] = {"source": "nano-base", setting: value}
         found = tell(**base) - plain if setting != "dtype" else tell(**base) - tell(model={"source": "nano-base"})
         assert any(each.endswith(told) for each in found), f"{table}.{setting} is not told: {found}"
+
+
+def test_gpus_share_an_update_in_whole_micro_batches(tmp_path: Path) -> None:
+    rollout = {"group_size": 4, "prompts_per_step": 8}
+    recipe = make_recipe(tmp_path, "http://localhost:8000/v1", rollout=rollout, optimizer={"micro_batch_groups": 3})
+    job = Job(recipe, recipe.phases()[0], tmp_path, 7)
+    for nodes, gpus, size in ((1, 1, 4), (1, 2, 4), (2, 8, 2), (4, 8, 1)):
+        told = make_overrides(job, tmp_path / "job.pickle", nodes=nodes, gpus=gpus)
+        assert f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={size}" in told
+        check_recipe(recipe, nodes * gpus)
+    with pytest.raises(ConfigError, match=r"has 32 rollouts in an update, which verl cannot do: 3 GPUs cannot share"):
+        Verl(gpus=3).check(recipe)
 
 
 def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
@@ -275,11 +290,11 @@ def test_a_frozen_role_that_dies_twice_ends_verl(
 def test_a_run_of_another_engine_is_not_continued(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 2}])
     run(recipe)
-    for state in recipe.out.glob("checkpoints/*/state.json"):
-        state.write_text(state.read_text().replace("verl 0.9.1", "qwen3_vl 1"))
+    (recipe.out / "verl").rename(recipe.out / "elsewhere")  # as if p2r itself had taken the steps
     (recipe.out / "0-perceiver").rename(recipe.out / "gone")
-    with pytest.raises(StorageError, match=r"was not trained by verl"):
+    with pytest.raises(StorageError, match=r"global_step_2, from which verl would continue, is not there") as caught:
         run(recipe, resume=True)
+    assert "leave out `engine` if p2r itself has trained the phase so far" in (caught.value.hint or "")
 
 
 def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
@@ -289,7 +304,7 @@ def test_a_checkpoint_of_verl_that_is_gone_is_missed(tmp_path: Path, url: str, s
         run(recipe)
     (recipe.out / "verl/0-perceiver/global_step_2/actor").rmdir()
     (recipe.out / "verl/0-perceiver/global_step_2").rmdir()
-    with pytest.raises(StorageError, match=r"global_step_2, from which the run continues, is gone"):
+    with pytest.raises(StorageError, match=r"global_step_2, from which verl would continue, is not there"):
         run(recipe, resume=True)
 
 
@@ -307,7 +322,7 @@ def test_the_plan_is_what_verl_is_told(tmp_path: Path) -> None:
 
 def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    call = ["train", "nano", "--engine", "verl", "--nodes", "3", "--gpus", "2", "--engine-arg", "x.y=1"]
+    call = ["train", "nano", "--engine", "verl", "--nodes", "4", "--gpus", "2", "--engine-arg", "x.y=1"]
     refused = CliRunner().invoke(app, [*call, "--plan"])
     assert refused.exit_code and "hint: change the recipe, or leave out --engine" in refused.output
     (tmp_path / "recipe.toml").write_text(
@@ -316,8 +331,20 @@ def test_the_command_names_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     planned = CliRunner().invoke(app, ["train", "recipe.toml", *call[2:], "--plan"])
     assert planned.exit_code == 0, planned.output
-    assert planned.output.splitlines()[-3:] == ["trainer.nnodes=3", "trainer.n_gpus_per_node=2", "x.y=1"]
+    lines = planned.output.splitlines()
+    assert "trainer.nnodes=4" in lines and "trainer.n_gpus_per_node=2" in lines and lines[-1] == "x.y=1"
     assert not (tmp_path / "run").exists()
+
+
+def test_nano_is_planned_as_the_guide_changes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = (ROOT / "docs/guides/scale.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^p2r (train nano --engine verl(?:\\\n|.)*)$", guide, re.MULTILINE)
+    planned = CliRunner().invoke(app, [*shlex.split(command.replace("\\\n", " ")), "--plan"])
+    assert planned.exit_code == 0, planned.output
+    lines = planned.output.splitlines()
+    assert "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine" in lines and "trainer.device=cuda" in lines
+    assert "trainer.total_training_steps=40" in lines and "trainer.total_training_steps=30" in lines
 
 
 @pytest.mark.parametrize(

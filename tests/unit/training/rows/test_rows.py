@@ -178,6 +178,14 @@ def test_every_pass_has_every_row_and_any_place_can_be_found_again() -> None:
     assert len(order.take(0, 99)[0]) == 10
 
 
+def test_the_rows_of_all_steps_are_those_of_one_step_after_the_other() -> None:
+    order, taken, position = RowOrder(5, seed=1), list[int](), 0
+    for _ in range(4):
+        rows, position = order.take(position, 2)
+        taken += rows
+    assert order.take_steps(2, 4) == taken and len(taken) == 8
+
+
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
 def test_the_scale_of_weights_changes_no_order(scale: float) -> None:
     """Not even where a power of a random number would be rounded to zero."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from p2r.config import Phase, Recipe
-from p2r.files import explain_write_errors
+from p2r.files import explain_write_errors, replace_file
+from p2r.images.budget import FullImage
 from p2r.runs.training_log import QuotedGroup
 from p2r.training.groups import RolloutStats
 from p2r.training.watch.metrics import GroupFacts
@@ -20,18 +21,23 @@ Handed = TypeVar("Handed")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A phase, for verl's workers.
+    """A phase, for verl.
 
     source: the folder of the checkpoint that it starts from.
     rows: of all steps, in the order in which they are asked.
-    evidence: where the frozen perceiver looks, by the rows' ids; empty but in a reasoner phase.
+    evidence: where the frozen perceiver looks, by the rows' ids, in a reasoner phase.
     """
 
     recipe: Recipe
     phase: Phase
     source: Path
-    rows: Sequence[Sample]
-    evidence: Mapping[str, Trace]
+    num_steps: int
+    rows: Sequence[Sample] = ()
+    evidence: Mapping[str, Trace] = field(default_factory=dict[str, Trace])
+
+    async def perceive(self, rows: Sequence[Sample], full_images: Sequence[FullImage]) -> list[Trace]:
+        """Repeat what is known, as `EvidenceStore` does."""
+        return [self.evidence[row.id] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +51,15 @@ class Record:
 
 
 def records_of(job: Path, step: int) -> Path:
-    """The folder of the records of a step, counted from 1."""
+    """The folder of the records of a step, counted from 1. job: the file of the job."""
     return job.with_name("records") / f"{step:06d}"
 
 
-def hand_over(path: Path, value: object) -> None:
+def hand_over(path: Path, value: Job | Record) -> None:
     """Write a job or a record, whole or not at all. Raises StorageError."""
-    draft = path.with_suffix(".tmp")
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(pickle.dumps(value))
-        draft.replace(path)
+        replace_file(path, pickle.dumps(value))
 
 
 def take_over(path: Path, kind: type[Handed]) -> Handed:

@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 
 from p2r.config import PartnerSettings, Phase, Recipe
-from p2r.errors import ConfigError
-from p2r.training.partner import is_partner_asked
+from p2r.errors import ConfigError, count_nouns
+from p2r.training.engines.verl.job import Job
+from p2r.training.partner import is_copy_asked, is_partner_asked
 from p2r.training.rewards.captions import find_captions
 
 AGENT, LOOPS = "p2r", "pkg://p2r.training.engines.verl.loops"
@@ -20,17 +21,17 @@ MODEL, ACTOR, REF, SAMPLER = (f"actor_rollout_ref.{part}" for part in ("model", 
 
 def partner_settings(recipe: Recipe, phase: Phase) -> PartnerSettings:
     """Tell how a phase reaches the frozen role; the default, a local one that nobody asks, where it needs none."""
-    is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
-    return recipe.partner if is_asked else PartnerSettings()
+    return recipe.partner if _asks_partner(recipe, phase) else PartnerSettings()
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Refuse what verl cannot do. Raises ConfigError."""
+def _asks_partner(recipe: Recipe, phase: Phase) -> bool:
+    return is_partner_asked(recipe, phase) or is_copy_asked(recipe, phase)
+
+
+def check_recipe(recipe: Recipe, num_gpus: int = 1) -> None:
+    """Refuse what verl cannot do on so many GPUs. Raises ConfigError."""
     for phase in recipe.phases():
-        limits = (
-            _list_limits(recipe, phase) if phase.roles else {'method = "sft"': (True, "it learns from rewards alone")}
-        )
-        for setting, (is_asked, why) in limits.items():
+        for setting, (is_asked, why) in _list_limits(recipe, phase, num_gpus).items():
             if is_asked:
                 raise ConfigError(
                     f"phase {phase.name} has {setting}, which verl cannot do: {why}",
@@ -38,12 +39,15 @@ def check_recipe(recipe: Recipe) -> None:
                 )
 
 
-def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
+def _list_limits(recipe: Recipe, phase: Phase, num_gpus: int) -> dict[str, tuple[bool, str]]:
     """Tell of each setting that verl cannot follow whether a phase has it, and why verl cannot."""
+    if phase.kind == "sft":
+        return {'method = "sft"': (True, "it learns from rewards alone")}
     loss, optimizer, kind = phase.loss, phase.optimizer, recipe.partner.kind
-    is_asked = is_partner_asked(recipe, phase) or phase.reward.judge == "partner"
+    size = phase.prompts_per_update * phase.rollout.group_size
     return {
-        f'partner.kind = "{kind}"': (kind != "endpoint" and is_asked, "its workers need a URL"),
+        f"{count_nouns(size, 'rollout')} in an update": (size % num_gpus > 0, f"{num_gpus} GPUs cannot share them"),
+        f'partner.kind = "{kind}"': (kind != "endpoint" and _asks_partner(recipe, phase), "its workers need a URL"),
         "model.lora": (recipe.model.lora is not None, "adapters are not handed on to the next phase"),
         "freeze_vision": (phase.freeze_vision, "its own setting for it, freeze_vision_tower, is read by nothing"),
         "probe.source": (recipe.probe.source is not None, "ask the checkpoints by `p2r eval`"),
@@ -63,18 +67,20 @@ def _list_limits(recipe: Recipe, phase: Phase) -> dict[str, tuple[bool, str]]:
 
 
 def make_overrides(
-    recipe: Recipe, phase: Phase, source: Path, job: Path, num_steps: int, resume_from: Path | None = None
+    job: Job, path: Path, *, nodes: int = 1, gpus: int = 1, resume_from: Path | None = None
 ) -> list[str]:
-    """Tell verl to train a phase, but not on which machines.
+    """Tell verl to train a phase.
 
     Args:
-        source: the checkpoint to start from.
-        job: the file for the workers, beside which verl keeps its checkpoints and its log.
+        path: the job's file, beside which verl keeps its checkpoints and its log.
+        nodes, gpus: machines, and GPUs of each.
         resume_from: a checkpoint of verl's, to continue.
     """
+    recipe, phase, num_steps = job.recipe, job.phase, job.num_steps
     loss, optimizer, rollout = phase.loss, phase.optimizer, phase.rollout
     prompt, reply = max(phase.data.max_prompt_tokens.of(role) for role in phase.roles), phase.max_response_tokens
-    micro_batch = optimizer.micro_batch_groups * rollout.group_size
+    share = phase.prompts_per_update * rollout.group_size // (nodes * gpus)  # rollouts of an update for each GPU
+    micro_batch = math.gcd(optimizer.micro_batch_groups * rollout.group_size, share)  # verl wants whole ones
     warmup = max(optimizer.warmup_steps, math.ceil(optimizer.warmup_share * num_steps))
     mode = "gspo" if loss.ratio == "sequence" else "cispo" if loss.objective == "cispo" else "vanilla"
     told = f"""
@@ -96,8 +102,9 @@ def make_overrides(
     {REF}.log_prob_micro_batch_size_per_gpu={micro_batch} {SAMPLER}.log_prob_micro_batch_size_per_gpu={micro_batch}
     {SAMPLER}.name=vllm {SAMPLER}.tensor_model_parallel_size=1 {SAMPLER}.max_model_len={prompt + reply}
     {SAMPLER}.n={rollout.group_size} {SAMPLER}.temperature={rollout.temperature} {SAMPLER}.top_p={rollout.top_p}
-    {SAMPLER}.seed={recipe.seed} trainer.device={recipe.model.device or "cuda"}
-    trainer.project_name=p2r trainer.experiment_name={phase.name} trainer.logger=[console,file]
+    {SAMPLER}.seed={recipe.seed} trainer.nnodes={nodes} trainer.n_gpus_per_node={gpus}
+    trainer.device={recipe.model.device or "cuda"} trainer.logger=[console,file]
+    trainer.project_name=p2r trainer.experiment_name={phase.name}
     trainer.total_epochs=1 trainer.total_training_steps={num_steps} trainer.test_freq=-1 trainer.val_before_train=False
     trainer.save_freq={recipe.checkpoint.every} trainer.max_actor_ckpt_to_keep={recipe.checkpoint.keep_last + 1}
     trainer.resume_mode={"resume_path" if resume_from else "disable"}
@@ -107,11 +114,11 @@ def make_overrides(
         for engine in (f"{ACTOR}.fsdp_config", f"{REF}.fsdp_config"):
             told += [f"{engine}.dtype=float32", f"+{engine}.mixed_precision.param_dtype=fp32"]
     paths = {
-        "data.train_files": job,
-        "data.val_files": job,
-        f"{MODEL}.path": source,
-        "trainer.default_local_dir": job.parent,
+        "data.train_files": path,
+        "data.val_files": path,
+        f"{MODEL}.path": job.source,
+        "trainer.default_local_dir": path.parent,
         "trainer.resume_from_path": resume_from,
-        "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": job.with_name(LOG_FILE),
+        "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH": path.with_name(LOG_FILE),
     }
-    return [*told, *(f"{name}={json.dumps(path, default=str)}" for name, path in paths.items())]
+    return [*told, *(f"{name}={json.dumps(place, default=str)}" for name, place in paths.items())]
