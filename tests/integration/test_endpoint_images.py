@@ -210,6 +210,20 @@ def test_a_run_over_the_limit_stops_and_names_the_cause(tmp_path: Path) -> None:
     assert [session.num_unseen for session in read_sessions(tmp_path / "folder" / "oracle")] == [20]
 
 
+def test_each_role_has_the_profile_that_was_stated_for_it() -> None:
+    with serve(counting()) as server:
+        run = evaluate(
+            make_benchmark(2),
+            f"{server.url}#mine",
+            mode="p2r",
+            perceiver_model=f"{server.url}#other",
+            profile="nano",
+            perceiver_profile="qwen3-vl-4b",
+        )
+    assert (run.settings.profile, run.settings.perceiver_profile) == ("nano", "qwen3-vl-4b")
+    assert (run.failures, run.accuracy) == ([], 1.0)
+
+
 def test_who_accepts_altered_images_gets_answers_and_a_count() -> None:
     with serve(counting(lambda _: [])) as server:
         run = evaluate(make_benchmark(3), f"{server.url}#Qwen3-VL-4B", mode="oracle", image_check="never")
