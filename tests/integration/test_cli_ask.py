@@ -338,6 +338,7 @@ def test_malformed_json_from_a_server_is_said_so(here: Path) -> None:
         result = ask("photo.png", "What?", model=f"{url}#stub")
     assert result.exit_code == 1
     assert result.stderr.startswith("warning: unknown model family of 'stub'") and "\nerror: " in result.stderr
+    assert "state what it is by --profile, or its --family, or --frame" in result.stderr
 
 
 def test_a_server_whose_model_cannot_see_is_said_so(here: Path) -> None:

@@ -163,7 +163,9 @@ def test_an_unknown_family_is_only_guessed_about_unless_asked_for() -> None:
 
 
 @pytest.mark.parametrize("refused", [refusal(400, "a message needs an image"), completion("B"), Answer(body="{}")])
-def test_where_the_text_cannot_be_counted_the_finding_is_a_guess(refused: Answer) -> None:
+def test_where_the_text_cannot_be_counted_the_finding_is_a_guess(
+    refused: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
     def answer(call: Call) -> Answer:
         return refused if is_bare(call) else counting(lambda _: [])(call)
 
@@ -171,13 +173,20 @@ def test_where_the_text_cannot_be_counted_the_finding_is_a_guess(refused: Answer
         model = connect(server.url)
         assert ask(model, TALL, text="Where?").altered == "shrunk"
         assert ask(model, TALL, text=TEXT).altered == ""  # it hides
+    assert caplog.text.count("does not count the tokens of a text alone") == 1
     assert all(isinstance(call.body, dict) for call in server.chats)
 
 
-def test_a_server_without_counts_is_not_asked_for_more() -> None:
+@pytest.mark.parametrize("image_check", ["auto", "always", "never"])
+def test_a_server_without_counts_is_not_asked_for_more_and_this_is_said(
+    image_check: ImageCheck, caplog: pytest.LogCaptureFixture
+) -> None:
     with serve(completion("B")) as server:
-        assert ask(connect(server.url), TALL).altered == ""
-        assert len(server.chats) == 1
+        model = connect(server.url, image_check=image_check)
+        assert (ask(model, TALL).altered, ask(model, TALL).altered) == ("", "")
+        assert len(server.chats) == 2
+    said = caplog.text.count("does not report a prompt's tokens, so images that it alters go unnoticed")
+    assert said == (image_check != "never")
 
 
 def test_the_failure_is_of_the_kind_of_other_server_faults() -> None:
