@@ -20,7 +20,7 @@ EXPORT_EXAMPLES = """
 - `p2r export gguf p2r-4b p2r-4b --dtype float16`
 
 - `llama-server -m my-model/my-model-BF16.gguf --mmproj my-model/mmproj-my-model-BF16.gguf -c 16384 -np 2`
-serves it, and `p2r ask photo.jpg "What does the sign say?" --model http://127.0.0.1:8080/v1 --profile runs/mine/1-reasoner`
+serves it, and `p2r ask photo.jpg "Read the sign." --model http://127.0.0.1:8080/v1 --profile runs/mine/1-reasoner`
 asks it.
 """
 

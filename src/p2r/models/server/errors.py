@@ -54,8 +54,9 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     # cause, pattern in the server's message, sentence, hint
     (
         "no vision",
-        r"not a multimodal model|not support (image|vision|multimodal)|image input is not supported|mmproj"
-        r"|vision add-on|image_url is only supported|at most 0 image|missing data required for image|unknown (part|content) type:? '?\"?image",
+        r"missing data required for image|mmproj"
+        r"|not a multimodal model|not support (image|vision|multimodal)|image input is not supported"
+        r"|vision add-on|image_url is only supported|at most 0 image|unknown (part|content) type:? '?\"?image",
         "the model {model!r} at {url} takes no images",
         "serve a vision-language model (with llama.cpp: add its --mmproj file)",
     ),

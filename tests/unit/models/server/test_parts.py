@@ -322,6 +322,12 @@ def test_probabilities_of_first_words_are_those_of_the_first_token() -> None:
     assert reply.first_probs == pytest.approx((0.6, 0.0))
 
 
+def test_a_log_probability_above_0_is_taken_as_0() -> None:
+    listed = [{"token": "Yes", "logprob": 9999.0}]
+    choice = {"message": {"content": "Yes"}, "logprobs": {"content": [{"top_logprobs": listed}]}}
+    assert read_reply(json.dumps({"choices": [choice]}), ASKED, ("Yes", "No")).first_probs == (1.0, 0.0)
+
+
 def test_words_that_are_not_among_the_likeliest_are_told() -> None:
     top = [{"token": "The", "logprob": -0.1}, {"token": "It", "logprob": -3.0}]
     choice = {"message": {"content": "The"}, "finish_reason": "stop", "logprobs": {"content": [{"top_logprobs": top}]}}
