@@ -180,8 +180,7 @@ def family_of(source: str | Mapping[str, object]) -> FamilyName | None:
     """Return a family's key in FAMILIES, by a model's name or by the `model_type` of its config; None when unknown."""
     if isinstance(source, str):
         parts = reversed(source.lower().split("/"))  # the last says most: in p2r/qwen2.5-vl, p2r may be a project
-        found = ((key, part) for part in parts for key in FAMILIES)
-        return next((key for key, part in found if re.search(FAMILIES[key].names, part)), None)
+        return next((key for part in parts for key in FAMILIES if re.search(FAMILIES[key].names, part)), None)
     kind = str(source.get("model_type"))
     kind = SAME_FAMILY.get(kind, kind)
     return next((key for key in FAMILIES if key == kind), None)
