@@ -93,7 +93,8 @@ class P2R:
         decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
         looker = perceiver_model
         if isinstance(looker, str):
-            looker = load_model(looker, profile=perceiver_profile, family=family, frame=frame)
+            own_profile = perceiver_profile or (profile if looker == model else None)
+            looker = load_model(looker, profile=own_profile, family=family, frame=frame)
             family = frame = None
         answerer = load_model(model, profile=profile, family=family, frame=frame) if isinstance(model, str) else model
         self.budget = budget or answerer.profile.budget

@@ -338,6 +338,7 @@ def test_malformed_json_from_a_server_is_said_so(here: Path) -> None:
         result = ask("photo.png", "What?", model=f"{url}#stub")
     assert result.exit_code == 1
     assert result.stderr.startswith("warning: unknown model family of 'stub'") and "\nerror: " in result.stderr
+    assert "state what it is by --profile, or its --family, or --frame" in result.stderr
 
 
 def test_a_server_whose_model_cannot_see_is_said_so(here: Path) -> None:
@@ -990,6 +991,8 @@ def test_limits_and_profile_reach_the_server_and_the_folder(images: Path) -> Non
         assert done.exit_code == 0, done.output
         assert {call.body["max_tokens"] for call in server.chats} == {77, 99}
         again = ask(*given, "--perceiver-new-tokens", "77", model=model)
+        both = ask("photo.png", "What?", "--perceiver-model", model, "--profile", "nano", model=model)
+        assert both.exit_code == 0 and "unknown model family" not in both.stderr
     settings = json.loads(Path("out/run.json").read_text())
     assert (settings["perceiver_new_tokens"], settings["reasoner_new_tokens"]) == (77, 99)
     assert (settings["profile"], settings["perceiver_profile"]) == ("nano", None)

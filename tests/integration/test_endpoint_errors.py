@@ -115,7 +115,9 @@ def test_a_server_that_always_fails_is_asked_a_few_times_only(status: int, num_f
     with serve(Answer(status, "Internal Server Error")) as server:
         error = fail(connect(server.url))
         assert len(server.chats) == ATTEMPTS + num_formats - 1
-    assert f"failed ({status}): Internal Server Error" in error.message
+    what = "is not ready" if status == 503 else "failed"
+    assert f"{what} ({status}): Internal Server Error" in error.message
+    assert ("load its model" in error.hint) == (status == 503)
 
 
 def test_a_connection_that_breaks_is_tried_again() -> None:

@@ -163,7 +163,9 @@ def test_an_unknown_family_is_only_guessed_about_unless_asked_for() -> None:
 
 
 @pytest.mark.parametrize("refused", [refusal(400, "a message needs an image"), completion("B"), Answer(body="{}")])
-def test_where_the_text_cannot_be_counted_the_finding_is_a_guess(refused: Answer) -> None:
+def test_where_the_text_cannot_be_counted_the_finding_is_a_guess(
+    refused: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
     def answer(call: Call) -> Answer:
         return refused if is_bare(call) else counting(lambda _: [])(call)
 
@@ -171,13 +173,20 @@ def test_where_the_text_cannot_be_counted_the_finding_is_a_guess(refused: Answer
         model = connect(server.url)
         assert ask(model, TALL, text="Where?").altered == "shrunk"
         assert ask(model, TALL, text=TEXT).altered == ""  # it hides
+    assert caplog.text.count("does not count the tokens of a text alone") == 1
     assert all(isinstance(call.body, dict) for call in server.chats)
 
 
-def test_a_server_without_counts_is_not_asked_for_more() -> None:
+@pytest.mark.parametrize("image_check", ["auto", "always", "never"])
+def test_a_server_without_counts_is_not_asked_for_more_and_this_is_said(
+    image_check: ImageCheck, caplog: pytest.LogCaptureFixture
+) -> None:
     with serve(completion("B")) as server:
-        assert ask(connect(server.url), TALL).altered == ""
-        assert len(server.chats) == 1
+        model = connect(server.url, image_check=image_check)
+        assert (ask(model, TALL).altered, ask(model, TALL).altered) == ("", "")
+        assert len(server.chats) == 2
+    said = caplog.text.count("does not report a prompt's tokens, so images that it alters go unnoticed")
+    assert said == (image_check != "never")
 
 
 def test_the_failure_is_of_the_kind_of_other_server_faults() -> None:
@@ -208,6 +217,20 @@ def test_a_run_over_the_limit_stops_and_names_the_cause(tmp_path: Path) -> None:
     assert run.accuracy is None, "failed is not wrong"
     assert (direct.failures, direct.accuracy) == ([], 1.0)
     assert [session.num_unseen for session in read_sessions(tmp_path / "folder" / "oracle")] == [20]
+
+
+def test_each_role_has_the_profile_that_was_stated_for_it() -> None:
+    with serve(counting()) as server:
+        run = evaluate(
+            make_benchmark(2),
+            f"{server.url}#mine",
+            mode="p2r",
+            perceiver_model=f"{server.url}#other",
+            profile="nano",
+            perceiver_profile="qwen3-vl-4b",
+        )
+    assert (run.settings.profile, run.settings.perceiver_profile) == ("nano", "qwen3-vl-4b")
+    assert (run.failures, run.accuracy) == ([], 1.0)
 
 
 def test_who_accepts_altered_images_gets_answers_and_a_count() -> None:

@@ -519,3 +519,11 @@ def test_each_role_may_have_a_limit_of_its_own(photo: Path, model: ScriptedModel
         P2R(model, reasoner_new_tokens=0)
     with pytest.raises(ConfigError, match="`profile` is 'nano', but nano-base is not a server's URL"):
         P2R("nano-base", profile="nano")
+
+
+def test_a_server_that_does_both_has_one_profile(caplog: pytest.LogCaptureFixture) -> None:
+    url = "http://127.0.0.1:9/v1#mine"
+    P2R(url, perceiver_model=url, profile="nano")
+    assert "unknown model family" not in caplog.text
+    P2R(url, perceiver_model=f"{url}2", profile="nano")
+    assert "unknown model family of 'mine2'" in caplog.text

@@ -189,7 +189,8 @@ def ask(
         )
 
     def make_p2r() -> P2R:
-        looker = load(perceiver_model, perceiver_profile, looks=True) if perceiver_model else None
+        own_profile = perceiver_profile or (profile if perceiver_model == model else None)
+        looker = load(perceiver_model, own_profile, looks=True) if perceiver_model else None
         return P2R(
             load(model, profile, looks=looker is None),
             perceiver_model=looker,

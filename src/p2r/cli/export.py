@@ -20,13 +20,14 @@ EXPORT_EXAMPLES = """
 - `p2r export gguf p2r-4b p2r-4b --dtype float16`
 
 - `llama-server -m my-model/my-model-BF16.gguf --mmproj my-model/mmproj-my-model-BF16.gguf -c 16384 -np 2`
-serves it, and `p2r ask photo.jpg "What does the sign say?" --model http://127.0.0.1:8080/v1 --family qwen3_vl` asks it.
+serves it, and `p2r ask photo.jpg "Read the sign." --model http://127.0.0.1:8080/v1 --profile runs/mine/1-reasoner`
+asks it.
 """
 
 
 def export(
     layout: Annotated[
-        Literal["gguf"], typer.Argument(metavar="gguf", help="GGUF, for llama.cpp and what is built on it.")
+        Literal["gguf"], typer.Argument(metavar="FORMAT", help="gguf, for llama.cpp and what is built on it.")
     ],
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="A folder, a hub id, or a name that `p2r models` lists.")
@@ -54,3 +55,5 @@ def export(
     for note in files.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(f"serve: llama-server -m {files.language} --mmproj {files.vision}", markup=False, soft_wrap=True)
+    asking = f"p2r ask IMAGE QUESTION --model http://127.0.0.1:8080/v1 --profile {checkpoint}"
+    console.print(f"ask: {asking}", markup=False, soft_wrap=True)

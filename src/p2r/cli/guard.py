@@ -65,7 +65,7 @@ def warnings_as_lines() -> Generator[None, None, None]:
     def say(text: str) -> None:
         if text not in said:
             said.add(text)
-            _print_marked("[bold yellow]warning:[/] ", text)
+            _print_marked("[bold yellow]warning:[/] ", write_flags(text, _flags.get()))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", P2RWarning)

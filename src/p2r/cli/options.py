@@ -208,12 +208,15 @@ def read_engine_args(given: list[str] | None) -> dict[str, JsonValue]:
     """Read NAME=VALUE each, with the value as in TOML. vLLM's own spelling of a flag, with - for _, is a name as well.
 
     Raises:
-        Misuse: one is not of that form.
+        Misuse: one is not of that form, or is given twice.
     """
     args: dict[str, JsonValue] = {}
     for one in given or ():
         name, equals, value = one.partition("=")
-        if not equals or not name.strip():
+        name = name.strip().lstrip("-").replace("-", "_")
+        if not equals or not name:
             raise Misuse(f"`engine_args` is {one!r}, which is not NAME=VALUE", hint="write it like enforce_eager=true")
-        args[name.strip().lstrip("-").replace("-", "_")] = cast(JsonValue, read_value(value))
+        if name in args:
+            raise Misuse(f"`engine_args` names {name} twice", hint="give each argument once")
+        args[name] = cast(JsonValue, read_value(value))
     return args

@@ -248,9 +248,12 @@ def evaluate_all(
             on_loaded(benchmark)
 
     @remember
-    def load(spec: str, *, family: FamilyName | None = None, frame: Frame | None = None) -> Model:
+    def load(
+        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
+    ) -> Model:
         return load_model(
             spec,
+            profile=profile,
             device=device,
             dtype=dtype,
             family=family,

@@ -114,7 +114,8 @@ class P2RModel(lmms):
         check_profile(profile, model)
         check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
         of_boxes = partial(load, family=family, frame=frame)
-        looker = of_boxes(perceiver_model, profile=perceiver_profile) if perceiver_model else None
+        own_profile = perceiver_profile or (profile if perceiver_model == model else None)
+        looker = of_boxes(perceiver_model, profile=own_profile) if perceiver_model else None
         answerer = (load if looker else of_boxes)(model, profile=profile)
         self._models, self._wording = (answerer, looker), load_prompt_set(prompts)
         self._roles = make_roles(chosen, answerer, self._wording, perceiver_model=looker)

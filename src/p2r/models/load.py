@@ -152,8 +152,13 @@ def check_profile(profile: object, model: object, argument: str = "profile") -> 
             f"`{argument}` is {excerpt(profile)}, not the name of a model",
             hint='give one, such as `profile="p2r-4b"`',
         )
+    if model is None:
+        raise ConfigError(
+            f"`{argument}` is {profile!r}, but there is no such model",
+            hint="name it with `perceiver_model`; `profile` is for the model that does both",
+        )
     if not isinstance(model, str) or not expand_name(model).lower().startswith(SERVERS):
-        name = model if isinstance(model, str) else getattr(model, "name", "no model")
+        name = model if isinstance(model, str) else getattr(model, "name", model)
         raise ConfigError(
             f"`{argument}` is {profile!r}, but {mask_secrets(str(name))} is not a server's URL",
             hint="leave it out: the files of a checkpoint tell its profile; a loaded model has its own",
@@ -282,6 +287,11 @@ def find_checkpoint(spec: str) -> Checkpoint:
     Raises:
         ModelError: there is no such checkpoint, or it is not usable.
     """
+    if not runs_on_torch(spec):
+        raise ModelError(
+            f"{mask_secrets(spec)!r} is not a checkpoint",
+            hint="give a folder, a hub id, or a name that `p2r models` lists",
+        )
     return fetch_checkpoint(find_source(expand_name(spec)))
 
 

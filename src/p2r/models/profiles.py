@@ -121,7 +121,7 @@ def profile_for(
     if found is None and frame is None:
         logger.warning(
             "unknown model family of %r: boxes are read as numbers from 0 to 1000, images sized for 32-pixel tokens, "
-            "as for Qwen3-VL; state --family, or --frame for the boxes alone (in Python, family= and frame=)",
+            "as for Qwen3-VL; state what it is by `profile`, or its `family`, or `frame` for the boxes alone",
             name,
         )
     return limit_profile(found, frame=frame, max_pixels=max_pixels, for_server=for_server)
@@ -179,7 +179,8 @@ def check_family(family: object, frame: object) -> None:
 def family_of(source: str | Mapping[str, object]) -> FamilyName | None:
     """Return a family's key in FAMILIES, by a model's name or by the `model_type` of its config; None when unknown."""
     if isinstance(source, str):
-        return next((key for key, family in FAMILIES.items() if re.search(family.names, source.lower())), None)
+        parts = reversed(source.lower().split("/"))  # the last says most: in p2r/qwen2.5-vl, p2r may be a project
+        return next((key for part in parts for key in FAMILIES if re.search(FAMILIES[key].names, part)), None)
     kind = str(source.get("model_type"))
     kind = SAME_FAMILY.get(kind, kind)
     return next((key for key in FAMILIES if key == kind), None)

@@ -35,11 +35,16 @@ def test_values_are_read_as_in_toml(given: list[str] | None, args: dict[str, Jso
     assert read_engine_args(given) == args
 
 
-@pytest.mark.parametrize("given", ["enforce_eager", "=true"])
+@pytest.mark.parametrize("given", ["enforce_eager", "=true", "--=true"])
 def test_what_is_no_assignment_is_refused(given: str) -> None:
     with pytest.raises(Misuse, match=r"`engine_args` is .* not NAME=VALUE") as caught:
         read_engine_args([given])
     assert "enforce_eager=true" in caught.value.hint
+
+
+def test_one_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(Misuse, match="`engine_args` names max_model_len twice"):
+        read_engine_args(["max_model_len=1", "--max-model-len=2"])
 
 
 def call(arguments: Sequence[str]) -> tuple[int, str]:

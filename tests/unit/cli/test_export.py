@@ -25,11 +25,12 @@ def export(*arguments: str) -> Result:
 def test_two_files_are_written_and_how_to_serve_them_is_said() -> None:
     result = export("gguf", "nano", "mine", "--dtype", "float16")
     assert result.exit_code == 0, result.output
-    first, second, note, serve = result.stdout.splitlines()
+    first, second, note, serve, ask = result.stdout.splitlines()
     assert first == "wrote mine/mine-F16.gguf (3.7 MB)"
     assert second == "wrote mine/mmproj-mine-F16.gguf (4.4 MB)"
     assert note.startswith("note: llama.cpp splits the coordinates")
     assert serve == "serve: llama-server -m mine/mine-F16.gguf --mmproj mine/mmproj-mine-F16.gguf"
+    assert ask == "ask: p2r ask IMAGE QUESTION --model http://127.0.0.1:8080/v1 --profile nano"
     assert sorted(path.name for path in Path("mine").iterdir()) == ["mine-F16.gguf", "mmproj-mine-F16.gguf"]
 
 
@@ -43,7 +44,9 @@ def test_the_checkpoints_own_dtype_is_kept() -> None:
     [
         (["gguf", "nanoo", "mine"], 1, "unknown model 'nanoo'", "did you mean nano?"),
         (["gguf", "nano", "."], 1, ". exists already", "choose another name"),
-        (["onnx", "nano", "mine"], 2, "'onnx'", "gguf"),
+        (["onnx", "nano", "mine"], 2, "FORMAT is 'onnx'", "gguf"),
+        (["gguf", "vllm:nano", "mine"], 1, "'vllm:nano' is not a checkpoint", "give a folder, a hub id"),
+        (["gguf", "http://u:secret@h/v1", "mine"], 1, "'http://***@h/v1' is not a checkpoint", "give a folder"),
         (["gguf", "./nowhere", "mine"], 1, "there is no checkpoint folder ./nowhere", "check the path"),
     ],
 )

@@ -377,7 +377,7 @@ def test_what_cannot_be_stated_is_refused_before_anything_is_loaded(script: str)
         p2r.evaluate("no such benchmark", script, perceiver_new_tokens=0)
     with pytest.raises(ConfigError, match="`profile` is 'nano', but script is not a server's URL"):
         p2r.evaluate("no such benchmark", ANSWERS, profile="nano")
-    with pytest.raises(ConfigError, match="`perceiver_profile` is 'nano', but no model is not a server's URL"):
+    with pytest.raises(ConfigError, match="`perceiver_profile` is 'nano', but there is no such model"):
         p2r.evaluate("no such benchmark", script, perceiver_profile="nano")
     with pytest.raises(ConfigError, match="`profile` is 3, not the name of a model"):
         p2r.evaluate("no such benchmark", "http://127.0.0.1:9/v1#m", profile=3)  # type: ignore[arg-type]

@@ -54,7 +54,8 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     # cause, pattern in the server's message, sentence, hint
     (
         "no vision",
-        r"not a multimodal model|not support (image|vision|multimodal)|image input is not supported|mmproj"
+        r"missing data required for image|mmproj"
+        r"|not a multimodal model|not support (image|vision|multimodal)|image input is not supported"
         r"|vision add-on|image_url is only supported|at most 0 image|unknown (part|content) type:? '?\"?image",
         "the model {model!r} at {url} takes no images",
         "serve a vision-language model (with llama.cpp: add its --mmproj file)",
@@ -82,7 +83,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "local files",
-        r"allowed[-_]local[-_]media[-_]path|local (media )?files?|file does not exist or cannot be opened",
+        r"allowed[-_]local[-_]media[-_]path|--media-path|local (media )?files?|file does not exist or cannot be opened",
         "{url} does not read local files",
         "start vLLM with --allowed-local-media-path, or choose another `transport`",
     ),
@@ -95,7 +96,7 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (
         "unknown model",
         r"model\b.{0,200}(does not exist|not found|not available|unknown)|unknown model|model_not_found|pinned to"
-        r"|invalid model",
+        r"|invalid model|no models? loaded",
         "{url} has no model {model!r}",
         "write the right name after the #",
     ),
@@ -145,6 +146,12 @@ def explain_message(message: str, status: int, asked: RequestFacts) -> EndpointE
         return EndpointError(f"the images are too large for {asked.url} (413): {words}", hint="choose `transport=webp`")
     if status == 429:
         return EndpointError(f"{asked.url} is asked too often (429): {words}", hint="lower `num_at_once`")
+    if status == 503:
+        return EndpointError(
+            f"{asked.url} is not ready (503): {words}", hint="it may still load its model, or be overloaded: try later"
+        )
+    if status == 200:
+        return EndpointError(f"{asked.url} sent an error: {words}", hint="the server's own log says why")
     if status >= 500:
         return EndpointError(f"{asked.url} failed ({status}): {words}", hint="the server's own log says why")
     return EndpointError(f"{asked.url} refused the request ({status}): {words}")

@@ -1,5 +1,4 @@
-"""A model behind any OpenAI-compatible chat server: vLLM, SGLang, llama.cpp, LM Studio, `transformers serve`, hosted
-ones.
+"""A model behind any OpenAI-compatible chat server: vLLM, SGLang, llama.cpp, `transformers serve`, hosted ones.
 
 Images are sent without loss (`transport`); transport faults are retried a few times (a 4xx never is); at most
 `concurrency` requests are under way; a server's dialect is learned (`dialect`); and a server that looks at other images
@@ -32,7 +31,7 @@ from p2r.models.server.faults import HUNG_UP, NEEDS_TLS, find_fault, needs_tls
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, find_root, model_names, read_address
 from p2r.models.server.profile import served_profile
 from p2r.models.server.reply import ServerReply, read_prompt_tokens, read_reply
-from p2r.models.server.token_check import ImageCheck, TokenCheck, explain_alteration, read_image_check
+from p2r.models.server.token_check import ImageCheck, TokenCheck, explain_alteration, explain_guess, read_image_check
 from p2r.models.server.transport import Transport, choose_transport, image_urls, is_near
 from p2r.types import Alteration, Completion, Frame, Usage
 
@@ -179,12 +178,13 @@ class EndpointModel:
     ) -> Alteration:
         """Compare the tokens that the server counts with those that were sent.
 
-        Raises:
-            UnseenImageError: they differ, and the text's tokens are known, so that it is sure.
+        Raises UnseenImageError where they differ and the text's tokens are known, so that it is sure.
         """
         count: int | None = None
         if self._counts_texts and tokens and prompt_tokens:
             count = await connection.text_counts.find(prompt, partial(self._count_tokens, connection.client))
+        if self._counts_texts and tokens and count is None:
+            self._tell_losses(explain_guess(prompt_tokens))
         altered = self._token_check.compare(text, tokens, prompt_tokens, count)
         if altered and count is not None and prompt_tokens is not None:
             raise explain_alteration(
@@ -284,7 +284,7 @@ class EndpointModel:
         )
 
     def _tell_losses(self, losses: Mapping[str, str]) -> tuple[str, ...]:
-        """Warn once of each setting that the server does not take, and return their names."""
+        """Warn once of each thing that the server does not do, and return their names."""
         for name, sentence in losses.items():
             if name not in self._told:
                 self._told.add(name)

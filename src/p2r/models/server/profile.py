@@ -11,7 +11,7 @@ from p2r.dialogue import ModelProfile
 from p2r.errors import ConfigError, ModelError
 from p2r.models.checkpoint import HUB_ID, make_profile, read_json, read_preprocessor
 from p2r.models.known import REAL_MODEL, expand_name, find_shipped
-from p2r.models.profiles import FamilyName, family_of, profile_for
+from p2r.models.profiles import FAMILIES, FamilyName, family_of, profile_for
 from p2r.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -40,35 +40,41 @@ def served_profile(
     Raises:
         ConfigError: there is no such family or frame, `stated` is no model that is known here, or `max_pixels` is less
             than one visual token.
+        ModelError: the files of `stated` cannot be read.
     """
 
     def read(source: str) -> ModelProfile | None:
         folder = _find_files(source)
+        own = None if folder is None else family_of(read_json(folder / "config.json"))
+        if folder is None or own is None:
+            return None
+        return make_profile(folder, own, read_preprocessor(folder), family, frame, max_pixels, True)
+
+    def try_to_read(source: str) -> ModelProfile | None:
         with contextlib.suppress(ModelError):
-            own = None if folder is None else family_of(read_json(folder / "config.json"))
-            if folder is not None and own is not None:
-                return make_profile(folder, own, read_preprocessor(folder), family, frame, max_pixels, True)
+            return read(source)
         return None
 
     def guess(source: str) -> ModelProfile:
         return profile_for(source, family=family, frame=frame, max_pixels=max_pixels, for_server=True)
 
-    loaded = read(root) if root else None
+    loaded = try_to_read(root) if root else None
     if stated is not None:
         source = expand_name(stated)
         source = str(find_shipped(source) or Path(source).expanduser())
         said = read(source)
-        if said is None and family_of(source) is None:
+        is_place = Path(source).exists() or stated.startswith(("/", ".", "~")) or stated.count("/") > 1
+        if said is None and (is_place or family_of(source) is None):
             raise ConfigError(
                 f"`profile` is {stated!r}, which is neither a checkpoint on this machine nor the name of a known model",
-                hint=f"give a folder with config.json, or a name such as {REAL_MODEL}",
+                hint=f"give a folder whose config.json is of {' or '.join(FAMILIES)}, or a name such as {REAL_MODEL}",
             )
         said = said or guess(source)
         if loaded is not None and loaded != said:
             logger.warning("the server says that it serves %s, so the profile of %s is passed over", root, stated)
         return loaded or said
     known_by_name = next((source for source in (root, name) if family_of(source) is not None), name)
-    return loaded or read(name) or guess(known_by_name)
+    return loaded or try_to_read(name) or guess(known_by_name)
 
 
 def _find_files(name: str) -> Path | None:

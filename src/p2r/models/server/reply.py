@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from p2r.errors import EndpointError
 from p2r.models.server.errors import RequestFacts, explain_message, message_in, name_limit, quote
 
-_STOPPED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call"})
+_TOOLS = frozenset({"tool_calls", "function_call"})
+_STOPPED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"}) | _TOOLS
 """Reasons of a reply that the model ended. A tool's reason counts here when there is text and no call."""
 _CUT_OFF = frozenset({"length", "max_tokens", "max_length", "model_length"})
 _WITHHELD = frozenset({"content_filter", "safety", "refusal"})
@@ -102,7 +103,8 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
             f"{asked.url} sent something that is not JSON: {start!r}",
             hint="is this the URL of an OpenAI-compatible API?",
         ) from error
-    if isinstance(content, dict) and "choices" not in content and (message := message_in(cast("object", content))):
+    given = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    if not given.get("choices") and (message := message_in(given)):
         raise explain_message(message, 200, asked)
     try:
         reply = _Body.model_validate(content)
@@ -163,7 +165,7 @@ def _read_finish(choice: _Choice, asked: RequestFacts) -> Literal["stop", "lengt
 
 def _ended_at_once(choice: _Choice, usage: _Usage) -> bool:
     """Tell whether the model itself ended the reply before its first word: its only token is the one that ends it."""
-    return choice.finish_reason == "stop" and (usage.completion_tokens or 0) >= 1
+    return (choice.finish_reason or "").lower() in _STOPPED - _TOOLS and (usage.completion_tokens or 0) >= 1
 
 
 def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> tuple[float, ...]:
@@ -174,7 +176,7 @@ def _first_probs(choice: _Choice, words: Sequence[str], asked: RequestFacts) -> 
             hint="use a server that gives them (vLLM, SGLang, llama.cpp) or a local model",
         )
     listed = positions[0].top_logprobs
-    probs = {token.token: math.exp(token.logprob) for token in listed}
+    probs = {token.token: math.exp(min(token.logprob, 0.0)) for token in listed}
     if not any(word in probs for word in words):
         raise EndpointError(
             f"neither {' nor '.join(words)} is among the likeliest first words that {asked.url} lists ({len(listed)})",

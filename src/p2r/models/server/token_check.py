@@ -128,6 +128,13 @@ class TextCounts:
         return count
 
 
+def explain_guess(prompt_tokens: int | None) -> dict[str, str]:
+    """Say why images are not compared for sure, for a warning: by the count that a server does not report."""
+    if not prompt_tokens:
+        return {"prompt_tokens": "does not report a prompt's tokens, so images that it alters go unnoticed"}
+    return {"text_tokens": "does not count the tokens of a text alone, so images that it alters are only guessed at"}
+
+
 def drop_images(prompt: Prompt) -> Prompt:
     """Return the prompt without its images."""
     later = tuple(Turn(turn.role, tuple(part for part in turn.parts if isinstance(part, str))) for turn in prompt.later)
@@ -157,9 +164,9 @@ def explain_alteration(
         )
     else:
         did = "it shrinks some or leaves them out"
-        advice = "set `max_pixels` to what it allows, or raise its limit"
+        advice = "name the model that it serves with `profile`, set `max_pixels` to what it allows, or raise its limit"
     return UnseenImageError(
         f"{server} does not see the images as they were sent: {did}",
-        hint=f"it counts {count_nouns(num_seen, 'image token')}, {num_sent} were sent; {advice}; "
-        "`image_check='never'` accepts it",
+        hint=f"it counts {count_nouns(max(num_seen, 0), 'image token')}, {num_sent:,} were sent; {advice}; "
+        "to have such replies scored, give `image_check='never'`",
     )

@@ -39,6 +39,9 @@ PIXEL = Image.new("RGB", (1, 1))
         ("Failed to load image: cannot identify image file <_io.BytesIO object>", "unreadable image"),
         ("Cannot load local files without `--allowed-local-media-path`.", "local files"),
         ("file does not exist or cannot be opened", "local files"),
+        ("file:// URLs are not allowed unless --media-path is specified", "local files"),
+        ("this model is missing data required for image input", "no vision"),
+        ("No models loaded. Please load a model in the developer page.", "unknown model"),
         ("EngineCore encountered an issue. See stack trace (above) for the root cause.", "dead engine"),
         ("max_tokens=2049 cannot be greater than max_model_len=max_total_tokens=2048. (parameter=max_tokens)", NO_ROOM),
         ("max_completion_tokens=131072 cannot be greater than max_model_len=128000", NO_ROOM),
@@ -184,9 +187,11 @@ def write_body(text: str, reason: str) -> str:
     return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": reason}]})
 
 
-def test_an_error_with_status_200_is_an_error() -> None:
-    with pytest.raises(EndpointError, match="refused the request"):
-        read_reply('{"error": "no slot available"}', ASKED)
+@pytest.mark.parametrize("choices", ["", ', "choices": []', ', "choices": null'])
+def test_an_error_with_status_200_is_an_error(choices: str) -> None:
+    with pytest.raises(EndpointError, match="sent an error: no slot available") as caught:
+        read_reply(f'{{"error": "no slot available"{choices}}}', ASKED)
+    assert "the server's own log" in caught.value.hint
 
 
 def test_formats_are_offered_in_turn_and_wishes_are_kept() -> None:
@@ -317,6 +322,12 @@ def test_probabilities_of_first_words_are_those_of_the_first_token() -> None:
     assert reply.first_probs == pytest.approx((0.6, 0.0))
 
 
+def test_a_log_probability_above_0_is_taken_as_0() -> None:
+    listed = [{"token": "Yes", "logprob": 9999.0}]
+    choice = {"message": {"content": "Yes"}, "logprobs": {"content": [{"top_logprobs": listed}]}}
+    assert read_reply(json.dumps({"choices": [choice]}), ASKED, ("Yes", "No")).first_probs == (1.0, 0.0)
+
+
 def test_words_that_are_not_among_the_likeliest_are_told() -> None:
     top = [{"token": "The", "logprob": -0.1}, {"token": "It", "logprob": -3.0}]
     choice = {"message": {"content": "The"}, "finish_reason": "stop", "logprobs": {"content": [{"top_logprobs": top}]}}
@@ -330,9 +341,10 @@ def write_counted(text: str | None, reason: str | None, tokens: int | None) -> s
     return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": tokens}})
 
 
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos", "end_turn"])
 @pytest.mark.parametrize("text", ["", None, " \n"])
-def test_an_empty_reply_that_the_model_ended_is_a_reply(text: str | None) -> None:
-    reply = read_reply(write_counted(text, "stop", 1), ASKED)
+def test_an_empty_reply_that_the_model_ended_is_a_reply(text: str | None, reason: str) -> None:
+    reply = read_reply(write_counted(text, reason, 1), ASKED)
     assert (reply.text, reply.finish_reason, reply.generated_tokens) == (text or "", "stop", 1)
 
 

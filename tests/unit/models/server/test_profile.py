@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, ModelError
 from p2r.models import nano
 from p2r.models.load import load_model, loading_of
 from p2r.models.server.lookup import find_root
@@ -47,6 +47,7 @@ def test_a_stated_profile_that_agrees_with_the_root_is_no_matter(caplog: pytest.
         ("", str(nano.CHECKPOINT), NANO_MOST, "per_mille"),
         ("", "p2r-4b", FAMILY_MOST, "per_mille"),
         ("", "Qwen/Qwen2.5-VL-7B-Instruct", 4096 * 28 * 28, "pixels"),
+        ("/data/p2r/qwen2.5-vl-7b", None, 4096 * 28 * 28, "pixels"),  # the last part of a path says most
         ("/models/qwen2.5-vl-7b", None, 4096 * 28 * 28, "pixels"),
         ("/models/step-80", None, FAMILY_MOST, "per_mille"),  # then the name, qwen3-vl
     ],
@@ -60,9 +61,18 @@ def test_what_is_known_best_is_taken(
 
 
 def test_a_stated_profile_that_is_no_known_model_is_refused(tmp_path: Path) -> None:
-    for stated in ("nanoo", str(tmp_path), make_folder(tmp_path / "other", "llava")):
+    (tmp_path / "qwen3-vl-empty").mkdir()
+    other, absent = make_folder(tmp_path / "qwen3-vl-other", "llava"), str(tmp_path / "p2r" / "absent")
+    for stated in ("nanoo", str(tmp_path), other, absent, "runs/p2r/absent", "~/p2r", str(tmp_path / "qwen3-vl-empty")):
         with pytest.raises(ConfigError, match="neither a checkpoint on this machine nor the name of a known model"):
             served_profile("m", stated=stated)
+
+
+def test_files_that_cannot_be_read_are_told_only_of_a_stated_profile(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"cannot read .*config\.json"):
+        served_profile("qwen3-vl", stated=str(tmp_path))
+    assert served_profile("qwen3-vl", root=str(tmp_path)).family == "qwen3_vl"
 
 
 def test_limits_of_the_user_hold_for_every_source() -> None:

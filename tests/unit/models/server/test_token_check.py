@@ -134,7 +134,9 @@ def test_the_sentence_is_the_same_for_all_such_prompts_and_the_hint_names_number
     assert "128 image tokens, 192 were sent" in merged.hint
     assert "llama.cpp of June to August 2026" in merged.hint and "update it" in merged.hint
     shrunk = explain_alteration("http://s/v1", "shrunk", (small, large, small), num_sent=192, num_seen=128)
-    assert "llama.cpp" not in shrunk.hint and "`max_pixels`" in shrunk.hint
+    assert "llama.cpp" not in shrunk.hint and "`max_pixels`" in shrunk.hint and "`profile`" in shrunk.hint
+    fewer = explain_alteration("http://s/v1", "shrunk", (small,), num_sent=1024, num_seen=-4)
+    assert "it counts 0 image tokens, 1,024 were sent" in fewer.hint
     grown = explain_alteration("http://s/v1", "enlarged", (small, small), num_sent=8, num_seen=128)
     assert "enlarges some" in grown.message and "`profile`" in grown.hint
     assert all("`image_check='never'`" in error.hint for error in (merged, shrunk, grown))
