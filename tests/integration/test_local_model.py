@@ -181,7 +181,7 @@ def test_a_missing_tensor_is_not_filled_with_random_numbers(copy: Path) -> None:
 
 def test_broken_weights_are_told_in_one_sentence(copy: Path) -> None:
     (copy / "model-00001-of-00004.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(ModelError, match="cannot be read: its header would end at byte .*, and the file at 12"):
+    with pytest.raises(ModelError, match=r"cannot be read: its header would end at byte .*, and the file at 12"):
         LocalModel.load(copy)
 
 
