@@ -8,9 +8,9 @@ from typing import get_args
 from p2r.boxes import parse_boxes
 from p2r.boxes.fit import iou
 from p2r.boxes.parse import FRAMES
-from p2r.doctor.charts import Chart, draw_charts, to_url, turn_left
-from p2r.doctor.findings import Facts, Finding
-from p2r.doctor.patient import Patient, Reply
+from p2r.doctor.charts import ProbeChart, draw_charts, to_url, turn_left
+from p2r.doctor.findings import Measurements, Finding
+from p2r.doctor.patient import Patient, RawReply
 from p2r.errors import count_nouns
 from p2r.models.profiles import FAMILIES
 from p2r.prompts import DEFAULT_SET, load_prompt_set
@@ -22,8 +22,8 @@ FITS = 0.25
 """The least IoU of a box that means the thing on the chart."""
 
 
-async def check_boxes(patient: Patient, facts: Facts) -> list[Finding]:
-    """Does it write boxes, and in which frame?"""
+async def check_boxes(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that it writes boxes, and find out in which frame."""
     charts = draw_charts(NUM_CHARTS, facts.side)
     found: Counter[Frame] = Counter()
     num_written = 0
@@ -52,8 +52,8 @@ async def check_boxes(patient: Patient, facts: Facts) -> list[Finding]:
     return [Finding("boxes", "good", says)]
 
 
-async def check_exif(patient: Patient, facts: Facts) -> list[Finding]:
-    """Does it turn photographs as their EXIF entry says?"""
+async def check_exif(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out whether it turns photographs as their EXIF entry says."""
     if not facts.sees_boxes or facts.profile.frame is None or "jpeg" not in facts.profile.image_formats:
         return [Finding("EXIF", "unknown", "Without boxes, whether it turns photographs cannot be found out.")]
     upright, stored = 0, 0
@@ -73,8 +73,8 @@ async def check_exif(patient: Patient, facts: Facts) -> list[Finding]:
     ]  # fmt: skip
 
 
-async def check_jpeg(patient: Patient, facts: Facts) -> list[Finding]:
-    """Does JPEG change its replies?"""
+async def check_jpeg(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out whether JPEG changes its replies."""
     if "jpeg" not in facts.profile.image_formats or "png" not in facts.profile.image_formats:
         return [Finding("JPEG", "unknown", "It reads only one of PNG and JPEG, so they cannot be compared.")]
     num_other = 0
@@ -92,7 +92,7 @@ async def check_jpeg(patient: Patient, facts: Facts) -> list[Finding]:
     ]  # fmt: skip
 
 
-async def ask_where(patient: Patient, chart: Chart, url: str) -> Reply:
+async def ask_where(patient: Patient, chart: ProbeChart, url: str) -> RawReply:
     """Ask where the thing on a chart is, as p2r asks."""
     prompts = load_prompt_set(DEFAULT_SET)
     return await patient.ask(prompts.perceiver(chart.sample), [url], system=prompts.system)

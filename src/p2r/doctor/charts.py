@@ -22,7 +22,7 @@ _SEED = 31_000
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class ProbeChart:
     """An image with one thing to find, and where it is."""
 
     sample: Sample
@@ -34,14 +34,14 @@ class Chart:
 
 
 @cache
-def draw_charts(num: int, side: int) -> tuple[Chart, ...]:
+def draw_charts(num: int, side: int) -> tuple[ProbeChart, ...]:
     """Draw square charts. They never change.
 
     Args:
         side: in pixels.
     """
     samples = Needles(seed=_SEED, num_samples=num, knobs=_KNOBS)
-    return tuple(Chart(each, each.image.load().resize((side, side), Image.Resampling.LANCZOS)) for each in samples)
+    return tuple(ProbeChart(each, each.image.load().resize((side, side), Image.Resampling.LANCZOS)) for each in samples)
 
 
 def draw_card(color: str, width: int, height: int) -> Image.Image:

@@ -11,7 +11,7 @@ from typing import cast
 import openai
 
 from p2r.doctor.boxes import check_boxes, check_exif, check_jpeg
-from p2r.doctor.findings import Examination, Facts, Finding
+from p2r.doctor.findings import Examination, Measurements, Finding
 from p2r.doctor.habits import check_cache, check_context, check_logprobs, check_repeats, check_text
 from p2r.doctor.images import check_formats, check_order, check_several, check_sizes
 from p2r.doctor.patient import RETRIES, Patient
@@ -20,7 +20,7 @@ from p2r.loop import run_blocking
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, read_address
 from p2r.models.server.measured import MeasuredProfile
 
-Check = Callable[[Patient, Facts], Awaitable[list[Finding]]]
+Check = Callable[[Patient, Measurements], Awaitable[list[Finding]]]
 """A check returns findings and adds to the facts. What cannot be found out is "unknown", never "good"."""
 
 CHECKS: Sequence[tuple[str, Check]] = (
@@ -69,7 +69,7 @@ async def _examine(
     url: str, name: str, api_key: str, timeout_s: float, on_check: Callable[[str, int, int], None]
 ) -> Examination:
     profile = MeasuredProfile(url=mask_secrets(url), model=name, date=datetime.now(timezone.utc).date().isoformat())
-    facts, findings = Facts(profile), list[Finding]()
+    facts, findings = Measurements(profile), list[Finding]()
     async with openai.AsyncOpenAI(
         base_url=url, api_key=api_key or "none", max_retries=RETRIES, timeout=timeout_s
     ) as client:

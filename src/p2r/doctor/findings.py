@@ -31,8 +31,8 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Facts:
-    """What is known so far, for the checks that come later.
+class Measurements:
+    """Collects what is known so far, for the checks that come later.
 
     profile: what goes into the file.
     text_tokens: of `patient.TEXT` alone; None where the server counts nothing.

@@ -6,7 +6,7 @@ import asyncio
 
 from p2r.doctor.boxes import ask_where
 from p2r.doctor.charts import draw_charts
-from p2r.doctor.findings import Facts, Finding
+from p2r.doctor.findings import Measurements, Finding
 from p2r.doctor.images import NEEDED_IMAGES
 from p2r.doctor.patient import TEXT, Patient
 from p2r.errors import EndpointError, count_nouns
@@ -14,11 +14,11 @@ from p2r.errors import EndpointError, count_nouns
 MOST_LOGPROBS = 20
 CONTEXT_FIELDS = ("max_model_len", "context_length", "max_context_length", "n_ctx")
 REPLY_TOKENS = 1024 + 512
-"""Room for the reasoner's reply and its text."""
+"""The room for the reasoner's reply and its text."""
 
 
-async def check_text(patient: Patient, facts: Facts) -> list[Finding]:
-    """Does it reply, and does it count? An EndpointError here ends the examination."""
+async def check_text(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that it replies and counts. An EndpointError here ends the examination."""
     reply = await patient.ask("Say yes.", most_tokens=16)
     facts.text_tokens = await patient.count(TEXT)
     if reply.num_prompt is None:
@@ -31,8 +31,8 @@ async def check_text(patient: Patient, facts: Facts) -> list[Finding]:
     return [Finding("tokens", "good", "It counts the tokens of a prompt.")]
 
 
-async def check_repeats(patient: Patient, facts: Facts) -> list[Finding]:
-    """Are greedy replies the same each time, also side by side?"""
+async def check_repeats(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that greedy replies are the same each time, also side by side."""
     [chart] = draw_charts(1, facts.side)
     url = facts.url(chart.image)
     alone = [(await ask_where(patient, chart, url)).text for _ in range(3)]
@@ -54,8 +54,8 @@ async def check_repeats(patient: Patient, facts: Facts) -> list[Finding]:
     return [Finding("repeats", "good", "The same question gets the same reply, alone and side by side.")]
 
 
-async def check_logprobs(patient: Patient, facts: Facts) -> list[Finding]:
-    """Does it list the likeliest tokens?"""
+async def check_logprobs(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that it lists the likeliest tokens."""
     fields = {"logprobs": True, "top_logprobs": MOST_LOGPROBS}
     so = "The mode `zoom` needs them; the other modes do not."
     try:
@@ -69,8 +69,8 @@ async def check_logprobs(patient: Patient, facts: Facts) -> list[Finding]:
     return [Finding("log-probabilities", "good", f"It lists the {MOST_LOGPROBS} likeliest tokens.")]
 
 
-async def check_cache(patient: Patient, facts: Facts) -> list[Finding]:
-    """Does it keep what it has read of a prompt?"""
+async def check_cache(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check whether it keeps what it has read of a prompt."""
     [chart] = draw_charts(1, facts.side)
     url = facts.url(chart.image)
     replies = [await ask_where(patient, chart, url) for _ in range(2)]
@@ -83,8 +83,8 @@ async def check_cache(patient: Patient, facts: Facts) -> list[Finding]:
     return [Finding("prefix cache", "good", f"It keeps prompts: {cached} of {replies[1].num_prompt} tokens.")]
 
 
-async def check_context(patient: Patient, facts: Facts) -> list[Finding]:
-    """How long may a prompt and its reply be?"""
+async def check_context(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out how long a prompt and its reply may be."""
     listed = (patient.entry.get(name) for name in CONTEXT_FIELDS)
     context = next((each for each in listed if isinstance(each, int) and each > 0), None)
     if context is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from p2r.doctor.charts import CARD_COLORS, draw_card, read_colors, to_url
-from p2r.doctor.findings import Facts, Finding
+from p2r.doctor.findings import Measurements, Finding
 from p2r.doctor.patient import TEXT, Patient
 from p2r.doctor.sizes import SIDES, fit_sizing
 from p2r.errors import EndpointError, count_nouns
@@ -14,12 +14,12 @@ from p2r.models.profiles import FAMILIES, FamilyName
 FORMATS = ("png", "bmp", "webp", "jpeg")
 NUM_IMAGES = (2, 4, 8)
 NEEDED_IMAGES = 4
-"""What the reasoner is sent at most."""
+"""The most images that the reasoner is sent."""
 LARGEST_CHART = 896
 
 
-async def check_formats(patient: Patient, facts: Facts) -> list[Finding]:
-    """Which image formats does it read?"""
+async def check_formats(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out which image formats it reads."""
     card = draw_card("blue", facts.side, facts.side)
     read: list[str] = []
     reasons: list[str] = []
@@ -42,8 +42,8 @@ async def check_formats(patient: Patient, facts: Facts) -> list[Finding]:
     return [Finding("formats", "good", f"It reads {', '.join(read)}.")]
 
 
-async def check_sizes(patient: Patient, facts: Facts) -> list[Finding]:
-    """How large are visual tokens, and between which sizes is an image left as it is?"""
+async def check_sizes(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out how large visual tokens are, and between which sizes an image is left as it is."""
     if facts.text_tokens is None:
         return [Finding("image size", "unknown", "Without counts of tokens, image sizes cannot be found out.")]
     counts: dict[int, int] = {}
@@ -106,8 +106,8 @@ async def check_sizes(patient: Patient, facts: Facts) -> list[Finding]:
     return findings
 
 
-async def check_several(patient: Patient, facts: Facts) -> list[Finding]:
-    """How many images does it take, and does it see each of them?"""
+async def check_several(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out how many images it takes, and whether it sees each of them."""
     cards = [facts.url(draw_card(color, facts.side, facts.side)) for color in CARD_COLORS]
     most, reason = 1, ""
     findings: list[Finding] = []
@@ -159,7 +159,7 @@ async def check_several(patient: Patient, facts: Facts) -> list[Finding]:
     return findings
 
 
-async def _count_unequal(patient: Patient, facts: Facts) -> bool:
+async def _count_unequal(patient: Patient, facts: Measurements) -> bool:
     """Tell whether two images of different sizes are both seen."""
     factor = facts.profile.factor or 32
     other = facts.side - factor
@@ -172,8 +172,8 @@ async def _count_unequal(patient: Patient, facts: Facts) -> bool:
     return both - facts.text_tokens == small - facts.text_tokens + facts.image_tokens
 
 
-async def check_order(patient: Patient, facts: Facts) -> list[Finding]:
-    """Are several images seen in the order in which they were sent?"""
+async def check_order(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that several images are seen in the order in which they were sent."""
     num = min(len(CARD_COLORS), facts.profile.most_images or 1)
     if num < 2:
         return [Finding("order", "unknown", "It takes one image, so there is no order.")]

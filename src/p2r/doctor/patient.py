@@ -27,8 +27,8 @@ TEXT = "Describe the image in one word."
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the server says.
+class RawReply:
+    """A reply, with what the server says of it.
 
     num_prompt: tokens of the prompt, as it counts them; None where it does not.
     num_cached: those of them that it took from its cache; None where it does not say.
@@ -63,7 +63,7 @@ class Patient:
         system: str = "",
         most_tokens: int = 256,
         fields: Mapping[str, object] | None = None,
-    ) -> Reply:
+    ) -> RawReply:
         """Ask, greedily.
 
         Args:
@@ -113,14 +113,14 @@ class Patient:
         return response.http_response.text
 
 
-def _read(body: str, asked: RequestFacts) -> Reply:
+def _read(body: str, asked: RequestFacts) -> RawReply:
     num_prompt = read_prompt_tokens(body)
     try:
         text = read_reply(body, asked).text
     except EndpointError:
         if asked.max_new_tokens > 1 or num_prompt is None:
             raise
-        text = ""  # its one token is no text: it was asked for the count
+        text = ""  # one token, asked for to count the prompt, may hold no text
     content = json.loads(body)
     num_cached: object = None
     listed: list[object] = []
@@ -128,4 +128,4 @@ def _read(body: str, asked: RequestFacts) -> Reply:
         num_cached = content["usage"]["prompt_tokens_details"]["cached_tokens"]
     with contextlib.suppress(KeyError, IndexError, TypeError):
         listed = content["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-    return Reply(text, num_prompt, num_cached if isinstance(num_cached, int) else None, len(listed))
+    return RawReply(text, num_prompt, num_cached if isinstance(num_cached, int) else None, len(listed))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SIDES = (56, 112, 168, 224, 336, 448, 672, 896, 1344, 1792, 2688)
-"""Of squares, in pixels. 28 and 32 give other counts for each."""
+"""The sides of squares, in pixels. 28 and 32 give other counts for each."""
 FACTORS = (28, 32, 14, 16)
 MOST_FRAME_TOKENS = 8
 LEAST_MATCHES = 2
@@ -19,7 +19,7 @@ LEAST_MATCHES = 2
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """How images become tokens.
+    """The rule by which images become tokens.
 
     factor: side of a token, in pixels.
     frame_tokens: what the template puts around an image.

@@ -15,7 +15,7 @@ from p2r.types import Frame, Frozen
 
 
 class MeasuredProfile(Frozen, extra="forbid"):
-    """What was found out about a served model. None where it could not be.
+    """Holds what was found out about a served model; None where it could not be.
 
     measured: which file this is, and its version.
     url, model, date: of the server that was examined.
