@@ -9,7 +9,7 @@ from p2r.boxes import parse_boxes
 from p2r.boxes.fit import iou
 from p2r.boxes.parse import FRAMES
 from p2r.doctor.charts import ProbeChart, draw_charts, to_url, turn_left
-from p2r.doctor.findings import Measurements, Finding
+from p2r.doctor.findings import Finding, Measurements
 from p2r.doctor.patient import Patient, RawReply
 from p2r.errors import count_nouns
 from p2r.models.profiles import FAMILIES

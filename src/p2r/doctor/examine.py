@@ -11,7 +11,7 @@ from typing import cast
 import openai
 
 from p2r.doctor.boxes import check_boxes, check_exif, check_jpeg
-from p2r.doctor.findings import Examination, Measurements, Finding
+from p2r.doctor.findings import Examination, Finding, Measurements
 from p2r.doctor.habits import check_cache, check_context, check_logprobs, check_repeats, check_text
 from p2r.doctor.images import check_formats, check_order, check_several, check_sizes
 from p2r.doctor.patient import RETRIES, Patient

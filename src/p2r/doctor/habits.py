@@ -6,7 +6,7 @@ import asyncio
 
 from p2r.doctor.boxes import ask_where
 from p2r.doctor.charts import draw_charts
-from p2r.doctor.findings import Measurements, Finding
+from p2r.doctor.findings import Finding, Measurements
 from p2r.doctor.images import NEEDED_IMAGES
 from p2r.doctor.patient import TEXT, Patient
 from p2r.errors import EndpointError, count_nouns

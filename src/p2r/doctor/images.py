@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from p2r.doctor.charts import CARD_COLORS, draw_card, read_colors, to_url
-from p2r.doctor.findings import Measurements, Finding
+from p2r.doctor.findings import Finding, Measurements
 from p2r.doctor.patient import TEXT, Patient
 from p2r.doctor.sizes import SIDES, fit_sizing
 from p2r.errors import EndpointError, count_nouns
