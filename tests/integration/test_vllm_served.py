@@ -152,5 +152,5 @@ def test_doctor_finds_it_healthy(url: str) -> None:
     assert found.is_fit, found.findings
     profile = found.profile
     assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
-    assert (profile.min_pixels, profile.max_pixels) == (16384, 65536)
+    assert (profile.min_pixels, profile.max_pixels) == (4096, 65536)
     assert profile.most_images == 4 and "png" in profile.image_formats

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SIDES = (56, 112, 168, 224, 336, 448, 672, 896, 1344, 1792, 2688)
+SIDES = (28, 56, 112, 168, 224, 336, 448, 672, 896, 1344, 1792, 2688)
 """The sides of squares, in pixels. 28 and 32 give other counts for each."""
 FACTORS = (28, 32, 14, 16)
 MOST_FRAME_TOKENS = 8
