@@ -36,11 +36,13 @@ class ChatServer:
     """answers: to the chat calls, in turn, the last one for ever after; a function of the call may stand for one.
 
     roots: what the models are, by name, as vLLM says it.
+    about: what the list says of each model.
     """
 
     answers: list[Answer | Callable[[Call], Answer]]
     models: list[str] | None = None
     roots: Mapping[str, str] = field(default_factory=dict[str, str])
+    about: Mapping[str, object] = field(default_factory=dict[str, object])
     calls: list[Call] = field(default_factory=list)
     url: str = ""
 
@@ -51,7 +53,7 @@ class ChatServer:
     def answer(self, call: Call) -> Answer:
         if call.path == "/v1/models" and self.models is not None:
             roots = {name: {"root": root} for name, root in self.roots.items()}
-            entries = [{"id": name, "object": "model", **roots.get(name, {})} for name in self.models]
+            entries = [{"id": name, "object": "model", **roots.get(name, {}), **self.about} for name in self.models]
             return Answer(body=json.dumps({"data": entries}))
         if call.path != "/v1/chat/completions":
             return Answer(404, '{"detail": "Not Found"}')
@@ -89,8 +91,9 @@ def serve(
     *answers: Answer | Callable[[Call], Answer],
     models: list[str] | None = None,
     roots: Mapping[str, str] | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> Iterator[ChatServer]:
-    server = ChatServer(list(answers), [*roots] if roots else models, roots or {})
+    server = ChatServer(list(answers), [*roots] if roots else models, roots or {}, about or {})
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):

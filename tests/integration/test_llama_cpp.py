@@ -20,6 +20,7 @@ import p2r
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Decoding
+from p2r.doctor.examine import examine
 from p2r.errors import EndpointError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.gguf.export import GgufFiles, export_gguf
@@ -205,3 +206,12 @@ def test_another_model_with_qwens_tokenizer_replies_as_it_does_here(tiny: Path, 
     prompts = [ask_about(*[noise(256, 256 + 32 * k, k)] * (k + 1), question=f"Where is the {k}?") for k in range(3)]
     here = reply_all(LocalModel.load(tiny, device="cpu", dtype="float32"), prompts, Decoding(max_new_tokens=8))
     assert facts(here) == facts(reply_all(connect(tiny_url, tiny), prompts, Decoding(max_new_tokens=8)))
+
+
+def test_doctor_finds_it_healthy(url: str) -> None:
+    found = examine(url)
+    assert found.is_fit, found.findings
+    profile = found.profile
+    assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
+    assert (profile.min_pixels, profile.max_pixels) == (16384, 65536)
+    assert profile.most_images == 8 and "png" in profile.image_formats

@@ -17,6 +17,7 @@ import p2r
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Decoding
+from p2r.doctor.examine import examine
 from p2r.errors import EndpointError
 from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT
@@ -144,3 +145,12 @@ def test_limits_end_a_reply_and_refuse_a_prompt(url: str) -> None:
 def test_an_unknown_name_is_told(url: str, tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="has no model"):
         reply(EndpointModel.connect(f"{url}#{tmp_path}", retry_wait_s=0.01), noise(256, 256, 0))
+
+
+def test_doctor_finds_it_healthy(url: str) -> None:
+    found = examine(url)
+    assert found.is_fit, found.findings
+    profile = found.profile
+    assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
+    assert (profile.min_pixels, profile.max_pixels) == (4096, 65536)
+    assert profile.most_images == 4 and "png" in profile.image_formats

@@ -47,7 +47,7 @@ Wording = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
-        help="State what a server's model is: a checkpoint folder, a hub id or a short name.",
+        help="State what a server's model is: a checkpoint folder, a hub id, a short name, or a file of `p2r doctor`.",
         show_default=False,
         rich_help_panel=MODEL,
     ),

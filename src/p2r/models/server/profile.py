@@ -12,6 +12,7 @@ from p2r.errors import ConfigError, ModelError
 from p2r.models.checkpoint import HUB_ID, make_profile, read_json, read_preprocessor
 from p2r.models.known import REAL_MODEL, expand_name, find_shipped
 from p2r.models.profiles import FAMILIES, FamilyName, family_of, profile_for
+from p2r.models.server.measured import read_measured
 from p2r.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def served_profile(
     Args:
         name: the name under which the model is served.
         root: what the server says that it has loaded; "" where it does not say.
-        stated: a checkpoint's folder, a hub id or a short name.
+        stated: a checkpoint's folder, a hub id, a short name, or the file of a `MeasuredProfile`.
 
     Raises:
         ConfigError: there is no such family or frame, `stated` is no model that is known here, or `max_pixels` is less
@@ -58,6 +59,8 @@ def served_profile(
     def guess(source: str) -> ModelProfile:
         return profile_for(source, family=family, frame=frame, max_pixels=max_pixels, for_server=True)
 
+    if stated is not None and stated.endswith(".json"):
+        return read_measured(Path(stated).expanduser()).profile(frame=frame, max_pixels=max_pixels)
     loaded = try_to_read(root) if root else None
     if stated is not None:
         source = expand_name(stated)

@@ -1,0 +1,109 @@
+"""Checks of everything else: counts of tokens, repeats, log-probabilities, the prefix cache, the context."""
+
+from __future__ import annotations
+
+import asyncio
+
+from p2r.doctor.boxes import ask_where
+from p2r.doctor.charts import draw_charts
+from p2r.doctor.findings import Finding, Measurements
+from p2r.doctor.images import NEEDED_IMAGES
+from p2r.doctor.patient import TEXT, Patient
+from p2r.errors import EndpointError, count_nouns
+
+MOST_LOGPROBS = 20
+CONTEXT_FIELDS = ("max_model_len", "context_length", "max_context_length", "n_ctx")
+REPLY_TOKENS = 1024 + 512
+"""The room for the reasoner's reply and its text."""
+
+
+async def check_text(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that it replies and counts. An EndpointError here ends the examination."""
+    reply = await patient.ask("Say yes.", most_tokens=16)
+    facts.text_tokens = await patient.count(TEXT)
+    if reply.num_prompt is None:
+        return [
+            Finding(
+                "tokens", "bad", "It does not say how many tokens a prompt has.",
+                "Lost, merged, and resized images cannot be noticed.",
+            )
+        ]  # fmt: skip
+    return [Finding("tokens", "good", "It counts the tokens of a prompt.")]
+
+
+async def check_repeats(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that greedy replies are the same each time, also side by side."""
+    [chart] = draw_charts(1, facts.side)
+    url = facts.url(chart.image)
+    alone = [(await ask_where(patient, chart, url)).text for _ in range(3)]
+    together = [each.text for each in await asyncio.gather(*(ask_where(patient, chart, url) for _ in range(4)))]
+    if len(set(alone)) > 1:
+        return [
+            Finding(
+                "repeats", "bad", "The same question gets another reply each time, at temperature 0.",
+                "A run cannot be repeated, and two runs differ by chance: some servers set a temperature.",
+            )
+        ]  # fmt: skip
+    if set(together) != set(alone):
+        return [
+            Finding(
+                "repeats", "note", "Replies that are drawn side by side differ from one that is drawn alone.",
+                "Batches round differently. --concurrency 1 repeats a run to the word.",
+            )
+        ]  # fmt: skip
+    return [Finding("repeats", "good", "The same question gets the same reply, alone and side by side.")]
+
+
+async def check_logprobs(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check that it lists the likeliest tokens."""
+    fields = {"logprobs": True, "top_logprobs": MOST_LOGPROBS}
+    so = "The mode `zoom` needs them; the other modes do not."
+    try:
+        reply = await patient.ask("Say yes.", most_tokens=4, fields=fields)
+    except EndpointError as error:
+        return [Finding("log-probabilities", "note", f"It refuses to list likely tokens: {error.message}", so)]
+    facts.profile = facts.profile.model_copy(update={"num_logprobs": reply.num_logprobs})
+    if reply.num_logprobs < MOST_LOGPROBS:
+        says = f"It lists {count_nouns(reply.num_logprobs, 'likely token')} of {MOST_LOGPROBS} that were asked for."
+        return [Finding("log-probabilities", "note", says, so)]
+    return [Finding("log-probabilities", "good", f"It lists the {MOST_LOGPROBS} likeliest tokens.")]
+
+
+async def check_cache(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Check whether it keeps what it has read of a prompt."""
+    [chart] = draw_charts(1, facts.side)
+    url = facts.url(chart.image)
+    replies = [await ask_where(patient, chart, url) for _ in range(2)]
+    cached = replies[1].num_cached
+    if cached is None:
+        return [Finding("prefix cache", "unknown", "It does not say how much of a prompt it has in its cache.")]
+    if not cached:
+        so = "Each rollout reads its whole prompt again (vLLM: --enable-prefix-caching)."
+        return [Finding("prefix cache", "note", "It reads a prompt again that it has just read.", so)]
+    return [Finding("prefix cache", "good", f"It keeps prompts: {cached} of {replies[1].num_prompt} tokens.")]
+
+
+async def check_context(patient: Patient, facts: Measurements) -> list[Finding]:
+    """Find out how long a prompt and its reply may be."""
+    listed = (patient.entry.get(name) for name in CONTEXT_FIELDS)
+    context = next((each for each in listed if isinstance(each, int) and each > 0), None)
+    if context is None:
+        return [
+            Finding(
+                "context", "unknown", "It does not say how long a prompt may be.",
+                "A prompt that is too long fails, and the message says so.",
+            )
+        ]  # fmt: skip
+    facts.profile = facts.profile.model_copy(update={"context": context})
+    area, most = (facts.profile.factor or 32) ** 2, facts.profile.max_pixels
+    room = (context - REPLY_TOKENS) // NEEDED_IMAGES
+    needed = None if most is None else most // area
+    if needed is None or needed > room:
+        return [
+            Finding(
+                "context", "note",
+                f"It has room for {context:,} tokens: a reply, and four images of {max(room, 0):,} visual tokens.",
+                f"Larger images do not fit: state --max-pixels {max(room, 1) * area}.",
+            )
+        ]  # fmt: skip
+    return [Finding("context", "good", f"It has room for {context:,} tokens: four of its largest images fit.")]

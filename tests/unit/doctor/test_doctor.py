@@ -1,0 +1,151 @@
+"""A healthy server is found healthy, and each defect is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from p2r.cli.app import app
+from p2r.doctor.examine import examine
+from p2r.doctor.findings import Examination
+from p2r.errors import ConfigError, EndpointError
+from p2r.models.load import load_model
+from p2r.models.server.measured import MeasuredProfile, read_measured
+from tests.fakes.endpoint_server import Answer, Call, completion, refusal, serve
+from tests.fakes.examined_server import Behavior, Model, examined
+
+
+def look(behavior: Behavior) -> Examination:
+    with examined(behavior) as server:
+        return examine(server.url)
+
+
+def test_a_healthy_server_is_found_healthy() -> None:
+    found = look(Behavior())
+    assert found.is_fit
+    assert {each.subject for each in found.findings if each.state != "good"} == {"smallest image", "largest image"}
+    profile = found.profile
+    assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
+    assert (profile.min_pixels, profile.max_pixels) == (64 * 1024, 784 * 1024)
+    assert (profile.most_images, profile.context, profile.num_logprobs) == (8, 32768, 20)
+    assert profile.image_formats == ("png", "bmp", "webp", "jpeg")
+
+
+DEFECTS = [
+    ("boxes", "note", "pixels of the image", Behavior(frame="pixels")),
+    ("boxes", "note", "numbers from 0 to 1:", Behavior(frame="unit")),
+    ("boxes", "bad", "0 of 6 charts; 0 replies have boxes", Behavior(finds=False)),
+    ("image size", "bad", "No family that p2r knows counts so", Behavior(tiles=True)),
+    ("image size", "bad", "as in no family that p2r knows", Behavior(factor=16, least=16)),
+    ("tokens", "bad", "does not say how many tokens", Behavior(counts=False)),
+    ("formats", "good", "not bmp, webp", Behavior(formats=("PNG", "JPEG"))),
+    ("formats", "bad", "reads JPEG alone", Behavior(formats=("JPEG",))),
+    ("images", "bad", "takes 2 images in a prompt: http", Behavior(most_images=2)),
+    ("several images", "bad", "merges neighboring images of one size: 2 equal", Behavior(merges=True)),
+    ("several images", "bad", "does not see all of several images: 2 have", Behavior(drops=True)),
+    ("order", "bad", "that were sent as red, green, blue, yellow", Behavior(reverses=True)),
+    ("order", "unknown", "does not name the colors", Behavior(names_colors=False)),
+    ("EXIF", "note", "does not turn photographs", Behavior(turns_photos=False)),
+    ("JPEG", "note", "changes 6 of 6 replies", Behavior(is_upset_by_jpeg=True)),
+    ("repeats", "bad", "another reply each time", Behavior(is_random=True)),
+    ("log-probabilities", "note", "lists 5 likely tokens of 20", Behavior(num_logprobs=5)),
+    ("log-probabilities", "note", "refuses to list likely tokens", Behavior(num_logprobs=None)),
+    ("prefix cache", "note", "reads a prompt again", Behavior(cached=0)),
+    ("prefix cache", "unknown", "does not say how much", Behavior(cached=None)),
+    ("context", "note", "4,096 tokens: a reply, and four images of 640 visual tokens", Behavior(context=4096)),
+    ("context", "unknown", "does not say how long", Behavior(context=None)),
+]
+
+
+@pytest.mark.parametrize(("subject", "state", "says", "behavior"), DEFECTS, ids=[f"{d[0]}: {d[2]}" for d in DEFECTS])
+def test_each_defect_is_named_and_nothing_else_is(subject: str, state: str, says: str, behavior: Behavior) -> None:
+    found = look(behavior)
+    [finding] = [each for each in found.findings if each.subject == subject]
+    assert finding.state == state and says in finding.says, finding
+    assert found.is_fit == (state != "bad")
+    others = {each.subject for each in found.findings if each.state == "bad"} - {subject}
+    assert others <= ({"several images", "images"} if behavior.most_images < 4 else set()), found.findings
+
+
+def test_what_was_measured_is_a_profile(tmp_path: Path) -> None:
+    with examined(Behavior(frame="pixels", least=81, most=225)) as server:
+        done = CliRunner().invoke(app, ["doctor", server.url, "--out", str(tmp_path / "mine.json")])
+        assert done.exit_code == 0, done.stderr
+        assert "It writes boxes as pixels of the image: 6 of 6 charts." in done.stdout
+        assert "Its family writes numbers from 0 to 1000; the profile says so." in done.stdout
+        assert f"wrote {tmp_path / 'mine.json'}" in " ".join(done.stdout.split())
+        profile = load_model(server.url, profile=str(tmp_path / "mine.json")).profile
+    assert (profile.family, profile.frame, profile.frame_is_stated) == ("qwen3_vl", "pixels", True)
+    assert (profile.budget.min_pixels, profile.budget.max_pixels) == (81 * 1024, 225 * 1024)
+
+
+def test_a_defect_is_an_exit_code_and_the_last_sentence() -> None:
+    with examined(Behavior(merges=True)) as server:
+        done = CliRunner().invoke(app, ["doctor", server.url, "--model", "m"])
+    assert done.exit_code == 1
+    assert f"m at {server.url} is not fit as it is: 1 problem" in " ".join(done.stderr.split())
+    assert "requests to http" in done.stdout
+
+
+def test_options_count_before_what_was_measured(tmp_path: Path) -> None:
+    measured = MeasuredProfile(
+        url="u", model="m", date="2026-01-01", family="qwen2_5_vl", frame="unit", max_pixels=90000
+    )
+    measured.save(tmp_path / "mine.json")
+    assert read_measured(tmp_path / "mine.json") == measured
+    profile = load_model(
+        "http://127.0.0.1:9/v1#m", profile=str(tmp_path / "mine.json"), frame="pixels", max_pixels=50176
+    )
+    assert (profile.profile.frame, profile.profile.budget.max_pixels, profile.profile.budget.factor) == (
+        "pixels",
+        50176,
+        28,
+    )
+
+
+def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"family": "qwen3_vl"}')
+    for name, why in (("other.json", "it was not written by `p2r doctor`"), ("none.json", "no such file or directory")):
+        with pytest.raises(ConfigError, match=f"which cannot be used: {why}"):
+            load_model("http://127.0.0.1:9/v1#m", profile=str(tmp_path / name))
+
+
+def test_a_server_without_vision_is_told_at_once() -> None:
+    def respond(call: Call) -> Answer:
+        has_image = "image_url" in str(call.body)
+        return refusal(400, "m is not a multimodal model") if has_image else completion("yes", prompt_tokens=9)
+
+    with serve(respond, models=["m"]) as server, pytest.raises(EndpointError, match="takes no images"):
+        examine(server.url)
+
+
+def test_a_server_that_fails_in_the_middle_leaves_its_other_findings() -> None:
+    model = Model(Behavior())
+
+    def respond(call: Call) -> Answer:
+        return refusal(400, "no") if "Name the colors" in str(call.body) else model.answer(call)
+
+    with serve(respond, models=["m"]) as server:
+        found = examine(server.url)
+    [order] = [each for each in found.findings if each.subject == "order of images"]
+    assert order.state == "bad" and order.says.endswith("refused the request (400): no")
+    assert [each.subject for each in found.findings][-1] == "context"
+
+
+def test_settings_that_a_server_refuses_are_left_out() -> None:
+    model = Model(Behavior())
+
+    def respond(call: Call) -> Answer:
+        if "repetition_penalty" in call.body:
+            return refusal(400, "unknown field repetition_penalty")
+        return model.answer(call)
+
+    with serve(respond, models=["m"]) as server:
+        assert examine(server.url).is_fit
+
+
+def test_a_name_that_is_given_twice_is_refused() -> None:
+    done = CliRunner().invoke(app, ["doctor", "http://127.0.0.1:9/v1#m", "--model", "n"])
+    assert done.exit_code != 0 and "the URL names a model already" in done.stderr
