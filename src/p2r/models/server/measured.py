@@ -47,10 +47,14 @@ class MeasuredProfile(Frozen, extra="forbid"):
         """Write the file. Raises StorageError."""
         replace_file(path, self.model_dump_json(indent=2) + "\n")
 
-    def profile(self, *, frame: Frame | None = None, max_pixels: int | None = None) -> ModelProfile:
+    def profile(
+        self, *, family: FamilyName | None = None, frame: Frame | None = None, max_pixels: int | None = None
+    ) -> ModelProfile:
         """Return the profile by which images are sized and boxes read; the arguments count before what was measured."""
         limits = (self.min_pixels, self.max_pixels)
-        return limit_profile(self.family, limits, frame=frame or self.frame, max_pixels=max_pixels, for_server=True)
+        return limit_profile(
+            family or self.family, limits, frame=frame or self.frame, max_pixels=max_pixels, for_server=True
+        )
 
 
 def read_measured(path: Path) -> MeasuredProfile:

@@ -60,7 +60,7 @@ def served_profile(
         return profile_for(source, family=family, frame=frame, max_pixels=max_pixels, for_server=True)
 
     if stated is not None and stated.endswith(".json"):
-        return read_measured(Path(stated).expanduser()).profile(frame=frame, max_pixels=max_pixels)
+        return read_measured(Path(stated).expanduser()).profile(family=family, frame=frame, max_pixels=max_pixels)
     loaded = try_to_read(root) if root else None
     if stated is not None:
         source = expand_name(stated)
