@@ -246,5 +246,5 @@ def _draw_questions(draw: np.random.Generator, num: int, clusters_Q: Sequence[st
     numbers = _number_clusters(clusters_Q)
     count = int(numbers.max()) + 1
     drawn_DK = draw.integers(count, size=(num, count)) + count * np.arange(num)[:, np.newaxis]
-    counts_DK = np.bincount(drawn_DK.ravel(), minlength=num * count).reshape(num, count)
-    return counts_DK[:, numbers].astype(float)
+    counts: NDArray[np.intp] = np.bincount(drawn_DK.ravel(), minlength=num * count)
+    return counts.reshape(num, count)[:, numbers].astype(float)
