@@ -142,6 +142,9 @@ class DataSettings(Frozen):
 class RolloutSettings(Frozen):
     """Settings that say how the active role's replies are sampled.
 
+    engine: "local" samples with the weights that learn, "vllm" with vLLM's engine in this process, which reads them
+        before each step; the recipe's `engine` has its arguments. With gpu_memory_utilization among them it takes that
+        share of a GPU, 0.4 by default, and gives it back while an update is made.
     prompts: a prompt set's name or folder.
     prompts_at_once: prompts whose groups grow at the same time: the next one starts when a group has ended. Also the
         rows that are judged together. Results do not depend on it.
@@ -149,6 +152,7 @@ class RolloutSettings(Frozen):
         (DAPO), for at most `max_rounds` rounds.
     """
 
+    engine: Literal["local", "vllm"] = "local"
     group_size: int = Field(default=8, ge=2)
     prompts_per_step: PositiveInt = 64
     temperature: float = Field(default=1.0, gt=0)

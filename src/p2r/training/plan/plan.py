@@ -240,7 +240,8 @@ async def _time_rows(recipe: Recipe, phase: Phase, rows: Sequence[Sample], num_r
         roller = make_roller(trial, state)
 
         async def take_step(attempt: int, tried: Sequence[Sample]) -> None:
-            rolled = await roller.roll_out(tried, step=attempt)
+            with state.ready_to_sample():
+                rolled = await roller.roll_out(tried, step=attempt)
             learn_step(state, rolled.groups, rate=0.0)
 
         return await _time_second(take_step, rows, num_rows)
