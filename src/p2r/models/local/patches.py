@@ -8,7 +8,7 @@ eighth of the transfer. Nothing is resized: an image must already have the size 
 Shapes: N patches, P pixels a patch side, T frames (2 in all published checkpoints), D = 3 * T * P * P.
 """
 
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # numpy's methods and torch.from_numpy are only partly typed.
 
 from __future__ import annotations
