@@ -19,10 +19,10 @@ from p2r.training.plan.counts import count_phase
 from p2r.training.plan.flops import estimate_flops
 
 PEAK_SHARE, BANDWIDTH_SHARE = 0.5, 0.8
-LAUNCH_S = 6e-6
+LAUNCH_S = 8e-6
 """Seconds in which PyTorch launches an operation: assumed."""
-LAYER_OPERATIONS = 60
-"""Operations of a layer for a token of all replies, in `engines.local`; a test counts them."""
+LAYER_OPERATIONS = 80
+"""Operations of a layer for a token of all replies in `engines.local`, views not counted, by torch.profiler."""
 HANDOVER_BYTES_PER_S = 1e9
 """Speed at which weights come to vLLM, through the host and a file in its memory: assumed."""
 Sampler: TypeAlias = Literal["local", "vllm"]

@@ -163,7 +163,9 @@ def test_what_a_dead_engine_has_not_answered_is_asked_again_with_the_same_seeds(
     assert len(seeds) > 5
 
 
-def test_an_engine_that_has_died_in_its_sleep_is_started_again(vllm: ModuleType, make: Callable[..., VllmActor]) -> None:
+def test_an_engine_that_has_died_in_its_sleep_is_started_again(
+    vllm: ModuleType, make: Callable[..., VllmActor]
+) -> None:
     vllm.deaths.append(1)
     actor = make()
     for _ in range(2):
@@ -243,9 +245,7 @@ def test_a_prompt_that_was_read_otherwise_and_a_reply_that_was_given_up_are_erro
         read_output(output([1, 5, 5, 2]), prompt, "0")
 
 
-def test_weights_are_handed_over_in_memory_where_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_handed_over_in_memory_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MEMORY", tmp_path)
     monkeypatch.setattr(module, "disk_usage", lambda _: SimpleNamespace(free=1200))
     place = find_place(tmp_path / "run", 1000)
