@@ -255,11 +255,8 @@ def print_circumstances(arguments: argparse.Namespace) -> None:
     print(
         f"model {arguments.size}, {arguments.recipe}{''.join(f', {change}' for change in arguments.changes)};", end=" "
     )
-    print(
-        f"{arguments.rows} rows a step, sampled by {arguments.rollout}, replies of {arguments.perceiver_tokens} (boxes) and",
-        end=" ",
-    )
-    print(f"{arguments.reasoner_tokens} tokens (answers)", flush=True)
+    print(f"{arguments.rows} rows a step, sampled by {arguments.rollout}, replies of", end=" ")
+    print(f"{arguments.perceiver_tokens} (boxes) and {arguments.reasoner_tokens} tokens (answers)", flush=True)
 
 
 def print_cost(kind: str, cost: PhaseCost) -> None:

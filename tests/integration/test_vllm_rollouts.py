@@ -1,4 +1,4 @@
-"""The real vLLM samples the policy: always with its present weights, and through deaths of the engine and of the run."""
+"""The real vLLM samples the policy: with its present weights, also when an engine has died or a run was resumed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def vllm_is_there() -> None:
     vllm_guest.require()
 
 
-def run_script(place: Path, script: str) -> Any:
+def run_script(place: Path, script: str) -> dict[str, Any]:
     (place / "script.py").write_text(script)
     done = vllm_guest.run("script.py", cwd=place)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -150,7 +150,7 @@ if __name__ == "__main__":
         run(make_recipe(Path("resumed"), [*CHANGES, TWO]), resume=True)
     adapters = "model.lora={{rank=4}}"
     run(make_recipe(Path("adapters"), [*CHANGES, adapters, "schedule=[{{role='reasoner', steps=2, lr=1e-2}}]"]))
-    print("null")
+    print("{{}}")
 """
 
 

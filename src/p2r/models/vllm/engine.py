@@ -56,7 +56,11 @@ UNGUARDED = (
 
 
 class VllmEngine:
-    """A running engine. `loop` is the event loop that it belongs to."""
+    """A running engine.
+
+    loop: the event loop that it belongs to.
+    max_tokens: the most tokens of a prompt and its reply.
+    """
 
     def __init__(self, engine_args: Mapping[str, object]) -> None:
         """Start it.
@@ -82,6 +86,7 @@ class VllmEngine:
             hint = UNGUARDED if _is_unguarded() else "its own messages above say more; the model must fit the memory"
             raise ModelError(f"vLLM cannot run {engine_args['model']}: {_explain(error)}", hint=hint) from error
         del starting
+        self.max_tokens = self._running[0].model_config.max_model_len
         self._closing = weakref.finalize(self, _close, self._running, self.loop, thread)
         # By itself, it would end the engine after the modules that the engine needs for that.
         self._closing.atexit = False
@@ -90,11 +95,6 @@ class VllmEngine:
     def close(self) -> None:
         """End the engine and its processes. Whoever waits for a reply gets an error. A second call does nothing."""
         self._closing()
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens of a prompt and its reply."""
-        return self._running[0].model_config.max_model_len
 
     @property
     def is_dead(self) -> bool:

@@ -90,7 +90,7 @@ class VllmActor:
         self._folder = find_place(
             folder, sum(weight.numel() for weight in policy.model.parameters()) * policy.dtype.itemsize
         )
-        self._num_deaths = 0
+        self._num_deaths, self._is_awake = 0, False
         self._engine = VllmEngine(self._args)
 
     def close(self) -> None:
@@ -110,8 +110,10 @@ class VllmActor:
         try:
             self._write(self._folder)
             self._read_weights()
+            self._is_awake = True
             yield
         finally:
+            self._is_awake = False
             with suppress(ModelError):  # one that has died is started again when it is wanted
                 self._engine.sleep()
             rmtree(self._folder, ignore_errors=True)
@@ -134,6 +136,7 @@ class VllmActor:
         self, wanted: Iterable[Wanted], decoding: Decoding, num_at_once: int, abandoned: Callable[[], bool]
     ) -> Iterator[tuple[int, list[Generated]]]:
         """Do as `EngineActor` does, but the replies to a prompt are drawn with its first seed and those after it."""
+        assert self._is_awake, "vLLM is asked while it sleeps"
         asked: dict[Future[RequestOutput], tuple[int, Wanted]] = {}
         try:
             for place, one in enumerate(wanted):

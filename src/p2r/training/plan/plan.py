@@ -17,6 +17,7 @@ from typing import TypeVar
 from p2r.config import OTHER_ROLE, ROLES, ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
 from p2r.errors import EndpointError, count_nouns
 from p2r.loop import run_blocking
+from p2r.models.checkpoint import Checkpoint
 from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.training.engines.local.distributed import World
