@@ -40,7 +40,7 @@ def write(folder):
     save_policy(policy, gather_weights(policy, whole_tensor), folder)
 
 def ask(num_seeds):
-    prompts = [actor.encode(ask_about(noise(256, 256, row), noise(128, 64, row + 9))) for row in range(4)]
+    prompts = [actor.encode(ask_about(noise(256, 256, row), noise(192, 128, row + 9))) for row in range(4)]
     return [Wanted(prompt, range(10 * row, 10 * row + num_seeds)) for row, prompt in enumerate(prompts)]
 
 def find_gap(wanted, groups):

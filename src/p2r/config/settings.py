@@ -142,17 +142,16 @@ class DataSettings(Frozen):
 class RolloutSettings(Frozen):
     """Settings that say how the active role's replies are sampled.
 
-    engine: "local" samples with the weights that learn, "vllm" with vLLM's engine in this process, which reads them
-        before each step; the recipe's `engine` has its arguments. With gpu_memory_utilization among them it takes that
-        share of a GPU, 0.4 by default, and gives it back while an update is made.
     prompts: a prompt set's name or folder.
     prompts_at_once: prompts whose groups grow at the same time: the next one starts when a group has ended. Also the
         rows that are judged together. Results do not depend on it.
     dynamic_sampling: draw rows until the answers of `prompts_per_step` groups are neither all right nor all wrong
         (DAPO), for at most `max_rounds` rounds.
+    engine: "local" samples with the weights that learn; "vllm" with vLLM's engine in this process, which reads them
+        before each step. The recipe's `engine` has its arguments: gpu_memory_utilization is the share of a GPU that it
+        takes (0.4 by default), and gives back while an update is made.
     """
 
-    engine: Literal["local", "vllm"] = "local"
     group_size: int = Field(default=8, ge=2)
     prompts_per_step: PositiveInt = 64
     temperature: float = Field(default=1.0, gt=0)
@@ -162,6 +161,7 @@ class RolloutSettings(Frozen):
     prompts_at_once: PositiveInt = 8
     dynamic_sampling: bool = False
     max_rounds: PositiveInt = 3
+    engine: Literal["local", "vllm"] = "local"
 
 
 class AdvantageSettings(Frozen):

@@ -194,7 +194,7 @@ def test_a_control_has_no_supervised_phase() -> None:
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
         ("partner={kind='vllm', url='http://x/v1'}", "url and launch belong to", ""),
         ("engine.enforce_eager=true", "engine has arguments of vLLM, which runs nothing here", ""),
-        ("rollout.engine=vlm", 'rollout.engine is \'vlm\': it must be "local" or "vllm"', ""),
+        ("rollout.engine=vlm", "rollout.engine is 'vlm': it must be 'local' or 'vllm'", ""),
         ("control=joint", "has to be even", ""),
         (
             "schedule.0.reward.sett=paper",

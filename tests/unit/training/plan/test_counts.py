@@ -108,4 +108,4 @@ def test_the_seconds_of_a_step_are_arithmetic_reading_or_launching_and_handing_w
     fast = Gpu(flops_per_s=1e9, bytes_per_s=1e12)
     launched = 10 * 80 * 8e-6 * (40 + (4 * 50 if kind == "local" else 0))
     found = compute_seconds(fast, recipe, phase, checkpoint, 1000, "local")  # type: ignore[arg-type]
-    assert found == pytest.approx(arithmetic + launched, rel=1e-3)
+    assert found == pytest.approx(arithmetic + launched, rel=1e-2)
