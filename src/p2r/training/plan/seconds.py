@@ -2,7 +2,7 @@
 
 As if every prompt and every reply were as long as it may be. The products with weights (`plan.flops`) take half of the
 GPU's peak. Besides, each token of the replies that grow together reads the weights and their keys and values once, at
-80% of the memory's bandwidth: the figures of docs/performance.md. Our own engine also launches each operation of each
+80% of the memory's bandwidth; see docs/performance.md. Our own engine also launches each operation of each
 layer for every token, which takes longer than to read the weights of a 4B model. vLLM replays a recorded graph, but it
 reads the prompt for each reply, and has to be handed the new weights.
 """
@@ -41,8 +41,8 @@ GPUS: Mapping[str, Gpu] = {"H100": Gpu(989e12, 3.35e12), "H200": Gpu(989e12, 4.8
 
 
 @dataclass(frozen=True, slots=True)
-class Replies:
-    """Replies that are sampled in a step.
+class ReplyBatch:
+    """ReplyBatch that are sampled in a step.
 
     num_at_once: those that grow together. num_sharing: those to one prompt.
     """
@@ -71,21 +71,21 @@ def compute_seconds(
     return seconds + sum(_sample(gpu, each, checkpoint, num_weights) for each in _list_replies(recipe, phase, engine))
 
 
-def _list_replies(recipe: Recipe, phase: Phase, engine: Sampler) -> Iterator[Replies]:
+def _list_replies(recipe: Recipe, phase: Phase, engine: Sampler) -> Iterator[ReplyBatch]:
     """The policy's replies to the prompts of each role, and the frozen role's where it answers on this GPU."""
     prompts, size = phase.prompts_per_step, phase.rollout.group_size
     longest = phase.data.max_prompt_tokens
     for role in phase.roles:
         limits = (longest.of(role), phase.rollout.max_new_tokens.of(role))
-        yield Replies(engine, prompts * size, phase.rollout.prompts_at_once * size, size, *limits)
+        yield ReplyBatch(engine, prompts * size, phase.rollout.prompts_at_once * size, size, *limits)
     partner = recipe.partner
     if phase.kind in ("perceiver", "reasoner") and partner.kind != "endpoint":
         num = prompts * size if phase.kind == "perceiver" else prompts
         limits = (longest.of(OTHER_ROLE[phase.kind]), partner.max_new_tokens)
-        yield Replies(partner.kind, num, partner.concurrency, 1, *limits)
+        yield ReplyBatch(partner.kind, num, partner.concurrency, 1, *limits)
 
 
-def _sample(gpu: Gpu, replies: Replies, checkpoint: Checkpoint, num_weights: int) -> float:
+def _sample(gpu: Gpu, replies: ReplyBatch, checkpoint: Checkpoint, num_weights: int) -> float:
     """Seconds of the tokens of replies, one after the other."""
     text = cast("Mapping[str, int]", checkpoint.config.get("text_config") or checkpoint.config)
     layers, heads = text["num_hidden_layers"], text["num_attention_heads"]
