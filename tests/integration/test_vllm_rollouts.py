@@ -139,7 +139,7 @@ import json
 from pathlib import Path
 from tests.fakes.tiny_training import make_recipe, run
 
-CHANGES = ["rollout.engine='vllm'", "model.dtype='float32'", "probe.source=null", "checkpoint.every=1", {engine}]
+CHANGES = ["rollout.engine='vllm'", "model.dtype='float32'", "checkpoint.every=1", {engine}]
 TWO = "schedule=[{{role='perceiver', steps=2, lr=1e-4}}]"
 
 if __name__ == "__main__":
