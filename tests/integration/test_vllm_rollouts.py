@@ -30,7 +30,7 @@ from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.generate import Wanted, generate_groups
 from p2r.training.engines.local.logprobs import compute_logprobs, pack
 from p2r.training.engines.local.policy import load_policy
-from p2r.training.engines.vllm import VllmActor
+from p2r.training.engines.vllm import VllmActor, find_place
 from tests.fakes.replies import ask_about, noise
 from tests.fakes.tiny_training import make_recipe
 
@@ -103,7 +103,7 @@ if __name__ == "__main__":
         except ModelError as error:
             found["stale"] = error.message
     actor.close()
-    found["left"] = [str(path) for path in (Path("/dev/shm"), Path("run")) for path in path.glob("*p2r-*")]
+    found["left"] = find_place(Path("run"), 0).exists()
     print(json.dumps(found))
 """
 
@@ -131,7 +131,7 @@ def test_replies_and_log_probs_are_those_of_the_policy_before_and_after_an_updat
     assert found["killed"]["places"] == [0, 1, 2, 3]
     assert found["killed"]["gap"] < CLOSE
     assert found["stale"] == "a rollout was drawn with weights of version 1, and the policy has 2"
-    assert found["left"] == []
+    assert not found["left"]
 
 
 TRAIN = """
