@@ -25,10 +25,10 @@ import torch
 from p2r.config import load_recipe
 from p2r.dialogue import Decoding
 from p2r.errors import ModelError
+from p2r.models.local.patches import normalize
 from p2r.training.engines.local.distributed import whole_tensor
 from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.generate import Wanted, generate_groups
-from p2r.training.engines.local.logprobs import compute_logprobs, pack
 from p2r.training.engines.local.policy import load_policy
 from p2r.training.engines.vllm import VllmActor, find_place
 from tests.fakes.replies import ask_about, noise
@@ -44,12 +44,24 @@ def ask(num_seeds):
     return [Wanted(prompt, range(10 * row, 10 * row + num_seeds)) for row, prompt in enumerate(prompts)]
 
 def find_gap(wanted, groups):
-    rows = [(one.prompt, [reply.token_ids for reply in groups[place]]) for place, one in enumerate(wanted)]
-    with torch.no_grad():
-        packed = pack(policy.model, rows, patch_format=policy.checkpoint.patches)
-        known = compute_logprobs(policy.model, packed, temperature=1.0, with_entropy=False).logprobs_BT
-    told = [reply.logprobs for place in range(len(rows)) for reply in groups[place]]
-    return max(abs(a - b) for own, other in zip(told, known.tolist()) for a, b in zip(own, other))
+    gaps = []
+    for place, one in enumerate(wanted):
+        pixels = normalize(one.prompt.patches, policy.checkpoint.patches, frames=policy.engine.num_frames)
+        for reply in groups[place]:
+            ids = torch.tensor([[*one.prompt.token_ids, *reply.token_ids]])
+            given = {
+                "input_ids": ids,
+                "attention_mask": torch.ones_like(ids),
+                "pixel_values": pixels,
+                "image_grid_thw": torch.tensor(one.prompt.grids),
+                "mm_token_type_ids": (ids == policy.engine.image_token_id).int(),
+            }
+            with torch.no_grad():
+                logits = policy.model(**given, use_cache=False).logits[0, len(one.prompt.token_ids) - 1 : -1]
+            known = policy.engine.allow(logits).log_softmax(-1)  # the token of an image is never drawn
+            drawn = enumerate(zip(reply.token_ids, reply.logprobs))
+            gaps += [abs(float(known[number, token]) - told) for number, (token, told) in drawn]
+    return max(gaps)
 
 def compare():
     greedy, drawn = ask(1), ask(3)

@@ -167,6 +167,15 @@ def test_what_a_dead_engine_has_not_answered_is_asked_again_with_the_same_seeds(
     assert len(seeds) > 5
 
 
+def test_deaths_with_replies_between_them_are_put_up_with(vllm: ModuleType, make: Callable[..., VllmActor]) -> None:
+    vllm.deaths.extend([2] * 5)  # the weights and one reply each
+    actor = make()
+    with actor.awake():
+        replies = draw(actor, [want(actor, noise(64, 64, row), seeds=(row, row)) for row in range(6)])
+    assert sorted(place for place, _ in replies) == [0, 1, 2, 3, 4, 5]
+    assert len(vllm.started) == 6 > 1 + module.MOST_DEATHS
+
+
 def test_an_engine_that_has_died_in_its_sleep_is_started_again(
     vllm: ModuleType, make: Callable[..., VllmActor]
 ) -> None:
