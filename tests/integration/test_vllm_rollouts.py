@@ -39,8 +39,8 @@ GREEDY, DRAWN = Decoding(max_new_tokens=24), Decoding(max_new_tokens=24, tempera
 def write(folder):
     save_policy(policy, gather_weights(policy, whole_tensor), folder)
 
-def ask(num_seeds):
-    prompts = [actor.encode(ask_about(noise(256, 256, row), noise(192, 128, row + 9))) for row in range(4)]
+def ask(num_seeds, num_rows=4):
+    prompts = [actor.encode(ask_about(noise(256, 256, row), noise(192, 128, row + 9))) for row in range(num_rows)]
     return [Wanted(prompt, range(10 * row, 10 * row + num_seeds)) for row, prompt in enumerate(prompts)]
 
 def find_gap(wanted, groups):
@@ -78,6 +78,12 @@ def compare():
         "drawn": [[reply.token_ids for reply in groups[row]] for row in range(4)],
     }
 
+def crowd():
+    # more tokens of prompts than vLLM reads in a step
+    many = ask(2, num_rows=30)
+    with actor.awake():
+        return find_gap(many, dict(actor.sample(many, DRAWN, 30, lambda: False)))
+
 def kill_engine():
     children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
     for line in children.stdout.splitlines():
@@ -105,6 +111,7 @@ if __name__ == "__main__":
             weight += 0.01 * torch.randn_like(weight)
     version += 1
     found["after"] = compare()
+    found["crowd"] = crowd()
     found["killed"] = killed_in_the_middle()
     kill_engine()
     found["killed in its sleep"] = compare()
@@ -140,6 +147,7 @@ def test_replies_and_log_probs_are_those_of_the_policy_before_and_after_an_updat
         assert found[name]["different"] > 4
     assert found["before"]["likeliest"] != found["after"]["likeliest"]
     assert found["before"]["drawn"] == found["again"]["drawn"]
+    assert found["crowd"] < CLOSE
     assert found["killed"]["places"] == [0, 1, 2, 3]
     assert found["killed"]["gap"] < CLOSE
     assert found["stale"] == "a rollout was drawn with weights of version 1, and the policy has 2"
