@@ -23,7 +23,7 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -157,11 +157,8 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
     peaks: list[tuple[float, float]] = []
-    with ExitStack() as stack:
-        evidence = stack.enter_context(EvidenceStore(folder / phase.name, partner, perceiver, weights=""))
-        sampler = start_vllm(recipe, learner, folder) if phase.rollout.engine == "vllm" else None
-        if sampler is not None:
-            stack.enter_context(closing(sampler))
+    starting = closing(start_vllm(recipe, learner, folder)) if phase.rollout.engine == "vllm" else nullcontext()
+    with EvidenceStore(folder / phase.name, partner, perceiver, weights="") as evidence, starting as sampler:
         actor = sampler or EngineActor("policy", policy.profile, policy.encoder, policy.engine)
         roller = Roller(recipe, phase, actor, partner, prompts, evidence=evidence)
         for step in range(len(rows) // phase.prompts_per_step):

@@ -87,7 +87,6 @@ class AsyncEngineArgs:
     enforce_eager: bool = False
     gpu_memory_utilization: float = 0.9
     enable_sleep_mode: bool = False
-    enable_chunked_prefill: bool = True
     logprobs_mode: str = "raw_logprobs"
     worker_extension_cls: str = ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,7 +206,7 @@ class Sampler:
         self.given, self.settings, self.done = given, settings, list[str]()
 
     @contextmanager
-    def awake(self) -> Iterator[None]:
+    def awake(self) -> Generator[None, None, None]:
         self.done.append("awake")
         yield
         self.done.append("asleep")

@@ -80,12 +80,10 @@ class VllmActor:
         self.profile, self._encoder, self._version, self._write = policy.profile, policy.encoder, version, write
         self._image_token, self._patches = policy.checkpoint.image_token_id, policy.checkpoint.patches
         dtype = str(policy.dtype).removeprefix("torch.")
-        on_gpu = policy.device.type == "cuda"
         self._args = {
             **make_engine_args(policy.checkpoint, policy.profile, dtype),
             "gpu_memory_utilization": ENGINE_MEMORY,
-            "enable_sleep_mode": on_gpu,
-            "enable_chunked_prefill": on_gpu,  # on CPUs, vLLM cannot draw by seeds after a part of a prompt
+            "enable_sleep_mode": policy.device.type == "cuda",
             **engine_args,
             **NEEDED_ARGS,
         }

@@ -105,7 +105,6 @@ def test_the_engine_tells_log_probs_of_what_it_draws_from_and_takes_its_share_of
     assert [args.gpu_memory_utilization for args in vllm.started] == [0.3, 0.4]
     for args in vllm.started:
         assert (args.logprobs_mode, args.enable_sleep_mode, args.dtype) == ("processed_logprobs", False, "float32")
-        assert not args.enable_chunked_prefill
         place, _, name = args.worker_extension_cls.rpartition(".")
         assert hasattr(getattr(__import__(place, fromlist=[name]), name), "read_weights")
     with pytest.raises(ConfigError, match="the engine argument dtype is set by p2r"):
