@@ -13,7 +13,7 @@ from p2r.models.vllm.worker import WeightReader, mend_generators  # noqa: E402
 
 
 class Worker(WeightReader):
-    """In place of vLLM's: its embedding is packed, its output layer has the same weights, and a linear layer has none."""
+    """In place of vLLM's: the output layer has the weights of the embedding, and a linear layer has none left."""
 
     def __init__(self, kind: str) -> None:
         self.device, self.done = torch.device(kind), list[str]()
