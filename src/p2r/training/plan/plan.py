@@ -17,7 +17,6 @@ from typing import TypeVar
 from p2r.config import OTHER_ROLE, ROLES, ActiveRole, JudgeSettings, Phase, Recipe, find_measuring_phase
 from p2r.errors import EndpointError, count_nouns
 from p2r.loop import run_blocking
-from p2r.models.checkpoint import Checkpoint
 from p2r.models.load import find_checkpoint
 from p2r.models.local.devices import choose_device, choose_dtype
 from p2r.training.engines.local.distributed import World
@@ -25,7 +24,7 @@ from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import PhaseState, make_roller, open_phase
 from p2r.training.plan.counts import PhaseCounts, count_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
-from p2r.training.plan.seconds import GPUS, SAMPLERS, compute_seconds
+from p2r.training.plan.seconds import describe_computed
 from p2r.training.resting import check_resting
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
@@ -103,7 +102,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
             used = [(model.num_bytes, model.device.type == device.type) for model in captions]
             parts += [MemoryPart("caption model", *each) for each in used]
         yield from _describe_memory(name, parts, num_processes)
-    yield from _describe_computed(recipe, checkpoint, weights.total)
+    yield from describe_computed(recipe, checkpoint, weights.total)
     if probe:
         alone = ", in one process" if num_processes > 1 else ""
         yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice{alone}"
@@ -193,20 +192,6 @@ def _describe_memory(learner: str, parts: list[MemoryPart], num_processes: int) 
             stages[stage] = stages.get(stage, 0) + part.num_bytes * part.on_device
     most = stages.pop("") + max(stages.values())
     yield f"memory, {learner}: {most / GIB:8.2f} GiB on {device} at most, estimated"
-
-
-def _describe_computed(recipe: Recipe, checkpoint: Checkpoint, num_weights: int) -> Iterator[str]:
-    """Say what a step of each kind of phase would take on GPUs by arithmetic, whoever samples."""
-    for phase in {phase.kind: phase for phase in reversed(recipe.rewarded_phases)}.values():
-        by_engine = [
-            f'with rollout.engine = "{engine}" '
-            + " and ".join(
-                f"{compute_seconds(gpu, recipe, phase, checkpoint, num_weights, engine):.3g} on an {name}"
-                for name, gpu in GPUS.items()
-            )
-            for engine in SAMPLERS
-        ]
-        yield f"computed, not measured: seconds per {phase.kind} step at most, {'; '.join(by_engine)}"
 
 
 async def _describe_seconds(

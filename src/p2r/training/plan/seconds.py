@@ -55,6 +55,20 @@ class ReplyBatch:
     reply_tokens: int
 
 
+def describe_computed(recipe: Recipe, checkpoint: Checkpoint, num_weights: int) -> Iterator[str]:
+    """Say what a step of each kind of phase would take on GPUs by arithmetic, whoever samples."""
+    for phase in {phase.kind: phase for phase in reversed(recipe.rewarded_phases)}.values():
+        by_engine = [
+            f'with rollout.engine = "{engine}" '
+            + " and ".join(
+                f"{compute_seconds(gpu, recipe, phase, checkpoint, num_weights, engine):.3g} on an {name}"
+                for name, gpu in GPUS.items()
+            )
+            for engine in SAMPLERS
+        ]
+        yield f"computed, not measured: seconds per {phase.kind} step at most, {'; '.join(by_engine)}"
+
+
 def compute_seconds(
     gpu: Gpu, recipe: Recipe, phase: Phase, checkpoint: Checkpoint, num_weights: int, engine: Sampler
 ) -> float:

@@ -9,7 +9,7 @@ import pytest
 from p2r.config import Phase, Recipe
 from p2r.training.plan.counts import count_phase, needs_rows
 from p2r.training.plan.flops import estimate_flops, sum_updates
-from p2r.training.plan.seconds import Gpu, compute_seconds
+from p2r.training.plan.seconds import GPUS, Gpu, compute_seconds, describe_computed
 from tests.fakes.training import make_recipe
 
 PASSES = {"schedule": [{"role": "perceiver", "passes": 2}, {"role": "reasoner", "passes": 1}]}
@@ -109,3 +109,19 @@ def test_the_seconds_of_a_step_are_arithmetic_reading_or_launching_and_handing_w
     launched = 10 * 80 * 8e-6 * (40 + (4 * 50 if kind == "local" else 0))
     found = compute_seconds(fast, recipe, phase, checkpoint, 1000, "local")  # type: ignore[arg-type]
     assert found == pytest.approx(arithmetic + launched, rel=1e-2)
+
+
+def test_a_plan_says_computed_seconds_of_each_kind_of_phase_with_and_without_vllm() -> None:
+    recipe, checkpoint = make_recipe(**PASSES), SimpleNamespace(config={"text_config": LAYERS})
+    lines = [*describe_computed(recipe, checkpoint, 10**9)]  # type: ignore[arg-type]
+    assert len(lines) == 2
+    phase = first(recipe)
+    told = [
+        f'with rollout.engine = "{engine}" '
+        + " and ".join(
+            f"{compute_seconds(GPUS[gpu], recipe, phase, checkpoint, 10**9, engine):.3g} on an {gpu}"  # type: ignore[arg-type]
+            for gpu in ("H100", "H200")
+        )
+        for engine in ("local", "vllm")
+    ]
+    assert f"computed, not measured: seconds per perceiver step at most, {told[0]}; {told[1]}" in lines
