@@ -1,12 +1,13 @@
 """B7: steps of both phases at the size of a published model, with random weights: seconds by part, memory, MFU, hours.
 
     python -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo.toml --size 4b [--rows 16] [--steps 2]
-        [--perceiver-tokens 96] [--reasoner-tokens 256] [--set optimizer.kind=offload] [--device cuda]
+        [--perceiver-tokens 96] [--reasoner-tokens 256] [--set optimizer.kind=offload] [--device cuda] [--rollout vllm]
 
 Nothing is downloaded. What runs is the trainer's own step with the recipe's settings, on 4K JPEGs of noise. Random
 weights do not end a reply, so all are as long as the two options say, and they write no boxes, so each reply is read as
 one to three boxes and a letter that follow from its tokens: the frozen reasoner gets images, crops and as many calls
-as in a real run. The first step of a phase warms up and is not counted.
+as in a real run. The first step of a phase warms up and is not counted. `--size nano` takes nano's own weights, which
+do end replies. With `--rollout vllm`, "handover" is the time until vLLM has the new weights, and until it sleeps again.
 
 Printed for each phase: seconds a row by part, tokens a second, MFU (products with weights alone, see
 `p2r.training.watch.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows; on
@@ -20,7 +21,9 @@ import asyncio
 import platform
 import random
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -40,10 +43,13 @@ from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.training.engines.base import EngineActor
-from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.distributed import World, whole_tensor
+from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.generate import Wanted, generate_groups
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
+from p2r.training.engines.vllm import VllmActor
+from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
 from p2r.training.memo import EvidenceStore
 from p2r.training.rollout import Roller
@@ -88,11 +94,14 @@ class PhaseCost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("recipe", type=Path, help="its settings, but for model, rows and lengths")
-    parser.add_argument("--size", choices=SIZES, default="tiny", help="of the model")
+    parser.add_argument("--size", choices=[*SIZES, "nano"], default="tiny", help="of the model")
     parser.add_argument("--rows", type=int, default=16, help="a step; the recipe's number changes nothing a row")
     parser.add_argument("--steps", type=int, default=2, help="counted steps of each phase")
     parser.add_argument("--perceiver-tokens", type=int, default=96, help="of each of its replies")
     parser.add_argument("--reasoner-tokens", type=int, default=256, help="of each of its replies")
+    parser.add_argument(
+        "--rollout", choices=("local", "vllm"), default="local", help="what samples the policy's replies"
+    )
     parser.add_argument("--device", default=None, help="a GPU when there is one")
     parser.add_argument("--set", action="append", default=[], dest="changes", help="a setting of the recipe: a.b=c")
     arguments = parser.parse_args()
@@ -101,7 +110,8 @@ def main() -> None:
         recipe = make_recipe(arguments, Path(name))
         device = choose_device(recipe.model.device)
         dtype = choose_dtype(recipe.model.dtype, device)
-        write_checkpoint(Path(recipe.model.source), SIZES[arguments.size], device=str(device), dtype=dtype)
+        if arguments.size in SIZES:
+            write_checkpoint(Path(recipe.model.source), SIZES[arguments.size], device=str(device), dtype=dtype)
         rows = write_rows(Path(name), arguments.rows * (1 + arguments.steps))
         costs = {phase.kind: measure(recipe, phase, rows, Path(name)) for phase in recipe.phases()}
     for kind, cost in costs.items():
@@ -119,7 +129,8 @@ def make_recipe(arguments: argparse.Namespace, folder: Path) -> Recipe:
         [
             *arguments.changes,
             *device,
-            f"model.source={folder / 'model'}",
+            f"model.source={folder / 'model' if arguments.size in SIZES else arguments.size}",
+            f"rollout.engine={arguments.rollout}",
             f"out={folder / 'run'}",
             "data.source=needles",  # not read: the rows are made here
             "reward.judge=words",  # no free answers are among them
@@ -146,13 +157,14 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
     peaks: list[tuple[float, float]] = []
-    with EvidenceStore(folder / phase.name, partner, perceiver, weights="") as evidence:
-        actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
+    starting = closing(start_vllm(recipe, learner, folder)) if phase.rollout.engine == "vllm" else nullcontext()
+    with EvidenceStore(folder / phase.name, partner, perceiver, weights="") as evidence, starting as sampler:
+        actor = sampler or EngineActor("policy", policy.profile, policy.encoder, policy.engine)
         roller = Roller(recipe, phase, actor, partner, prompts, evidence=evidence)
         for step in range(len(rows) // phase.prompts_per_step):
             watch, here = Stopwatch(), rows[step * phase.prompts_per_step :][: phase.prompts_per_step]
             with watch.part("rollout"):
-                rolled = asyncio.run(roller.roll_out(here, step))
+                rolled = roll_out(roller, here, step, sampler)
             rollout_gb = read_peak_gb(device)
             report = learn_step(learner, rolled.groups, phase.lr, watch).report
             if rolled.stats.num_failed or report is None:
@@ -168,6 +180,26 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     most = find_most_rollouts(policy, prompt, phase.rollout.group_size, length) if device.type == "cuda" else None
     largest = (max(rollout for rollout, _ in peaks), max(update for _, update in peaks))
     return PhaseCost(average(parts[1:]), average(figures[1:]), largest, most)
+
+
+def start_vllm(recipe: Recipe, learner: Learner, folder: Path) -> VllmActor:
+    def write(place: Path) -> None:
+        save_policy(learner.policy, gather_weights(learner.policy, whole_tensor), place)
+
+    version = lambda: learner.optimizer.num_updates  # noqa: E731
+    return VllmActor(learner.policy, recipe.engine, version=version, write=write, folder=folder)
+
+
+def roll_out(roller: Roller, rows: Sequence[Sample], step: int, sampler: VllmActor | None) -> Rolled:
+    if sampler is None:
+        return asyncio.run(roller.roll_out(rows, step))
+    start = time.perf_counter()
+    with sampler.awake():
+        handover = time.perf_counter() - start
+        rolled = asyncio.run(roller.roll_out(rows, step))
+        start = time.perf_counter()
+    rolled.stats.seconds["handover"] = handover + time.perf_counter() - start
+    return rolled
 
 
 def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, group_size: int, length: int) -> int:
@@ -220,8 +252,8 @@ def print_circumstances(arguments: argparse.Namespace) -> None:
     print(
         f"model {arguments.size}, {arguments.recipe}{''.join(f', {change}' for change in arguments.changes)};", end=" "
     )
-    print(f"{arguments.rows} rows a step, replies of {arguments.perceiver_tokens} (boxes) and", end=" ")
-    print(f"{arguments.reasoner_tokens} tokens (answers)", flush=True)
+    print(f"{arguments.rows} rows a step, sampled by {arguments.rollout}, replies of", end=" ")
+    print(f"{arguments.perceiver_tokens} (boxes) and {arguments.reasoner_tokens} tokens (answers)", flush=True)
 
 
 def print_cost(kind: str, cost: PhaseCost) -> None:

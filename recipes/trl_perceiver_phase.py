@@ -48,11 +48,11 @@ from p2r.training.rows.choose import load_rows
 from p2r.training.sources import check_sources
 
 NOT_IN_TRL = (
-    *("model.lora", "partner.launch", "data.difficulty", "rollout.dynamic_sampling", "advantage.std"),
-    *("loss.resting_kl_coef", "loss.importance_cap", "optimizer.kind", "optimizer.mini_batch_prompts"),
+    *("model.lora", "partner.launch", "data.difficulty", "rollout.engine", "rollout.dynamic_sampling"),
+    *("advantage.std", "loss.resting_kl_coef", "loss.importance_cap", "optimizer.kind", "optimizer.mini_batch_prompts"),
 )
 """Settings that a phase in TRL cannot have, apart from these values: nothing, the usual optimizer and deviation."""
-USABLE = (None, False, 0, "adamw", "sample", "none")
+USABLE = (None, False, 0, "local", "adamw", "sample", "none")
 
 
 def choose_phase(recipe: Recipe) -> tuple[Recipe, Phase]:

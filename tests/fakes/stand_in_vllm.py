@@ -21,7 +21,17 @@ from dataclasses import dataclass, field
 
 from vllm.sampling_params import RequestOutputKind
 
-started, asked, aborted, problems, ended = [], [], [], [], []
+started, asked, aborted, problems, ended, done = [], [], [], [], [], []
+deaths = []  # how many answers each engine to come gives before it dies; without one, it lives
+
+
+class EngineDeadError(Exception):
+    pass
+
+
+@dataclass
+class WeightVersionSpan:
+    version: str
 
 
 @dataclass
@@ -36,6 +46,7 @@ class CompletionOutput:
     token_ids: list
     finish_reason: str
     logprobs: list | None = None
+    weight_versions: list | None = None
 
 
 @dataclass
@@ -45,7 +56,22 @@ class RequestOutput:
 
 
 class SamplingParams:
-    def __init__(self, *, max_tokens, temperature, top_p, repetition_penalty, seed, logprobs, output_kind):
+    def __init__(
+        self,
+        *,
+        max_tokens,
+        temperature,
+        top_p,
+        repetition_penalty,
+        seed,
+        logprobs,
+        output_kind,
+        n=1,
+        logit_bias=None,
+        ignore_eos=False,
+        stop_token_ids=(),
+        detokenize=True,
+    ):
         self.__dict__.update(locals())
 
 
@@ -60,10 +86,9 @@ class AsyncEngineArgs:
     disable_log_stats: bool
     enforce_eager: bool = False
     gpu_memory_utilization: float = 0.9
-
-
-class EngineDeadError(Exception):
-    pass
+    enable_sleep_mode: bool = False
+    logprobs_mode: str = "raw_logprobs"
+    worker_extension_cls: str = ""
 
 
 class Renderer:
@@ -80,6 +105,8 @@ class AsyncLLMEngine:
         engine = cls()
         engine.loop = asyncio.get_running_loop()
         engine.handler = asyncio.create_task(asyncio.sleep(3600))
+        engine.model_config, engine.version, engine.errored = args, "default", False
+        engine.num_left = deaths.pop(0) if deaths else None
         if not getattr(args, "is_old", False):
             engine.renderer = Renderer()
         started.append(args)
@@ -90,8 +117,43 @@ class AsyncLLMEngine:
         assert asyncio.get_running_loop() is self.loop
         ended.append(self.handler)
 
+    async def sleep(self, level):
+        done.append(f"sleep {level}")
+
+    async def wake_up(self, tags):
+        done.append(f"wake {tags}")
+
+    async def collective_rpc(self, method, *, args):
+        self._live()
+        done.append((method, *args))
+
+    async def update_weight_version(self, new_version):
+        self.version = new_version
+        done.append(f"version {new_version}")
+
+    def _live(self):
+        self.errored = self.errored or self.num_left == 0
+        if self.errored:
+            raise EngineDeadError("EngineCore encountered an issue.")
+        self.num_left = None if self.num_left is None else self.num_left - 1
+
     async def generate(self, prompt, sampling_params, request_id):
         assert asyncio.get_running_loop() is self.loop
+        if "prompt_token_ids" in prompt:
+            asked.append((prompt, sampling_params, request_id))
+            await asyncio.sleep(0)
+            self._live()
+            counts = iter(image.width // 32 * (image.height // 32) for image in prompt["multi_modal_data"]["image"])
+            (image_token,) = sampling_params.logit_bias
+            tokens = []
+            for token in prompt["prompt_token_ids"]:
+                tokens += [token] * (next(counts) if token == image_token else 1)
+            end = sampling_params.stop_token_ids[0]
+            logprobs = [{7: Logprob(-0.5, "Y")}, {end: Logprob(-0.25, "")}]
+            spans = [WeightVersionSpan(self.version)]
+            reply = CompletionOutput("", [7, end], "stop", logprobs, spans)
+            yield RequestOutput(tokens, [reply] * sampling_params.n)
+            return
         assert sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
         if problems:
             raise problems[0]

@@ -130,7 +130,7 @@ class Recipe(Frozen):
     schedule: the phases of one iteration, in order; `phase` gives the steps and rates that they leave open.
     control: "joint" updates both roles from one reward without phases; "single-stage" is one phase of the answerer:
         plain GRPO on answers to the whole image. Both run as many steps, with as many rollouts, as the schedule has.
-    engine: arguments of vLLM's engine by name, such as enforce_eager = true, where it runs the frozen role.
+    engine: arguments of vLLM's engine by name, such as enforce_eager = true, where it samples or runs the frozen role.
     """
 
     out: Path
@@ -207,8 +207,15 @@ class Recipe(Frozen):
                     f"the phase {phase.name} has the reward term {CAPTION_TERM}, which a model rates: give "
                     'reward.caption.model, such as "qihoo360/fg-clip-large"'
                 )
-        if self.engine and self.partner.kind != "vllm":
-            raise ValueError('engine has arguments of vLLM, which runs nothing here: give partner.kind = "vllm"')
+        samplers = {phase.rollout.engine for phase in self.rewarded_phases}
+        if self.rollout.engine == "vllm" and not samplers:
+            raise ValueError(
+                'rollout.engine = "vllm" samples replies, and the recipe has supervised phases alone: leave it out'
+            )
+        if self.engine and "vllm" not in {self.partner.kind, *samplers}:
+            raise ValueError(
+                'engine has arguments of vLLM, which runs nothing here: give rollout.engine or partner.kind = "vllm"'
+            )
         check_apart(self)
         return self
 

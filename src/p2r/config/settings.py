@@ -147,6 +147,9 @@ class RolloutSettings(Frozen):
         rows that are judged together. Results do not depend on it.
     dynamic_sampling: draw rows until the answers of `prompts_per_step` groups are neither all right nor all wrong
         (DAPO), for at most `max_rounds` rounds.
+    engine: "local" samples with the weights that learn; "vllm" with vLLM's engine in this process, which reads them
+        before each step. The recipe's `engine` has its arguments: gpu_memory_utilization is the share of a GPU that it
+        takes (0.4 by default), and gives back while an update is made.
     """
 
     group_size: int = Field(default=8, ge=2)
@@ -158,6 +161,7 @@ class RolloutSettings(Frozen):
     prompts_at_once: PositiveInt = 8
     dynamic_sampling: bool = False
     max_rounds: PositiveInt = 3
+    engine: Literal["local", "vllm"] = "local"
 
 
 class AdvantageSettings(Frozen):

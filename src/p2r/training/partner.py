@@ -24,7 +24,7 @@ from p2r.errors import EndpointError, P2RError, count_nouns
 from p2r.loop import run_apart
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.server.model import EndpointModel
-from p2r.models.vllm.model import VllmModel
+from p2r.models.vllm.model import ENGINE_MEMORY, VllmModel
 from p2r.training.lockstep import BatchModel, FreePartner, LockstepPartner, Partner
 from p2r.training.rewards.reward import make_rewarder
 from p2r.training.server import Listing, Server, WatchedModel, look
@@ -32,8 +32,6 @@ from p2r.types import Completion
 
 SPARE_WALKS = 8
 """Walks beyond the requests under way: their images are made while those wait."""
-ENGINE_MEMORY = 0.4
-"""Share of a GPU's memory that vLLM may take, unless gpu_memory_utilization says otherwise: the policy is there too."""
 
 
 class Unasked:

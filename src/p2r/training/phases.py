@@ -7,12 +7,15 @@ and lives as long as the phase; the memo and the evidence belong to the frozen w
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from p2r.config import OTHER_ROLE, PartnerSettings, Phase, Recipe
 from p2r.dialogue import Decoding
@@ -28,6 +31,7 @@ from p2r.training.engines.local.distributed import World, split_model, whole_ten
 from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
+from p2r.training.engines.vllm import VllmActor
 from p2r.training.failures import FailureGauge
 from p2r.training.lockstep import BatchModel, Partner
 from p2r.training.memo import EvidenceStore, Memo
@@ -48,6 +52,7 @@ class PhaseState(Learner):
         has answered.
     failures: counts the rollouts, or the rows to learn from, that failed.
     asks_snapshot: whether the snapshot replies, and is not only the reference of the KL terms.
+    sampler: samples the policy's replies; None for the policy itself.
     """
 
     prompts: PromptSet
@@ -56,11 +61,19 @@ class PhaseState(Learner):
     memo: Memo
     failures: FailureGauge
     asks_snapshot: bool = False
+    sampler: VllmActor | None = None
 
-    def whole_weights(self) -> AbstractContextManager[None]:
-        """Let every process hold all weights that rollouts take, the frozen role's among them. All must enter."""
+    @contextmanager
+    def ready_to_sample(self) -> Generator[None, None, None]:
+        """Let every process hold all weights that rollouts take, the frozen role's among them. All must enter.
+
+        Raises:
+            ModelError: vLLM cannot take the weights.
+            StorageError: there is no room for them.
+        """
         frozen = [self.snapshot.engine.model] if self.snapshot is not None and self.asks_snapshot else []
-        return whole_weights(self.policy.model, *frozen)
+        with whole_weights(self.policy.model, *frozen), nullcontext() if self.sampler is None else self.sampler.awake():
+            yield
 
 
 @asynccontextmanager
@@ -102,7 +115,37 @@ async def open_phase(
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
             evidence = closing.enter_context(open_evidence(recipe, folder, partner, prompts, weights))
         parts = (policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures, asks_snapshot)
-        yield PhaseState(phase, *parts)
+        state = PhaseState(phase, *parts)
+        if phase.rollout.engine == "vllm":
+            starting = partial(start_sampler, state, recipe.engine, run.folder)
+            state = replace(state, sampler=closing.enter_context(contextlib.closing(await run_apart(starting))))
+        yield state
+
+
+def start_sampler(state: PhaseState, engine_args: Mapping[str, JsonValue], folder: Path) -> VllmActor:
+    """Start vLLM to sample the policy's replies.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        ModelError: vLLM is not installed, or cannot run the model.
+        ConfigError: an engine argument is not usable, or several processes train.
+    """
+    if state.world.size > 1:
+        raise ConfigError(
+            f'rollout.engine is "vllm", and training runs in {state.world.size} processes, each of which would start '
+            "an engine",
+            hint='set rollout.engine to "local", train in one process, or give `engine` "verl", which samples by vLLM '
+            "in many",
+        )
+    return VllmActor(
+        state.policy,
+        engine_args,
+        version=lambda: state.optimizer.num_updates,
+        write=partial(save_weights, state),
+        folder=folder,
+    )
 
 
 def open_evidence(recipe: Recipe, folder: Path, partner: Partner, prompts: PromptSet, weights: str) -> EvidenceStore:
@@ -128,7 +171,7 @@ def make_roller(
     """
     assert state.partner is not None, "a supervised phase rolls nothing out"
     policy = state.policy
-    actor = EngineActor("policy", policy.profile, policy.encoder, policy.engine)
+    actor = state.sampler or EngineActor("policy", policy.profile, policy.encoder, policy.engine)
     resting = None
     if purpose is None and state.phase.loss.resting_kl_coef:
         resting = RestingRole(policy.encoder, state.prompts, state.partner.model.profile.budget)

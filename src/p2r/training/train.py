@@ -261,7 +261,7 @@ async def _take_step(
     world, watch, phase = training.world, Stopwatch(), state.phase
     rate = rate_at(phase.optimizer, phase.lr, step, num_steps)
     places: dict[str, int] = {}
-    with watch.part("rollout"), state.whole_weights():
+    with watch.part("rollout"), state.ready_to_sample():
         rolling = _roll_out(training, phase, roller, chosen, step, places)
         rolled = await training.stop.run_together(rolling, world, talks=phase.rollout.dynamic_sampling)
     state.failures.check(world)

@@ -194,6 +194,7 @@ def test_a_control_has_no_supervised_phase() -> None:
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
         ("partner={kind='vllm', url='http://x/v1'}", "url and launch belong to", ""),
         ("engine.enforce_eager=true", "engine has arguments of vLLM, which runs nothing here", ""),
+        ("rollout.engine=vlm", "rollout.engine is 'vlm': it must be 'local' or 'vllm'", ""),
         ("control=joint", "has to be even", ""),
         (
             "schedule.0.reward.sett=paper",
@@ -464,3 +465,16 @@ def test_a_recipe_that_is_not_toml_is_a_place_to_correct(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"mine\.toml is not TOML: .*line 1") as caught:
         load_recipe(tmp_path / "mine.toml")
     assert "a text is quoted" in caught.value.hint
+
+
+def test_vllm_samples_where_anything_is_sampled_and_then_has_arguments() -> None:
+    engine = {"enforce_eager": True}
+    for table in (
+        {"rollout": {"engine": "vllm"}},
+        {"schedule": [{"role": "perceiver", "rollout": {"engine": "vllm"}}]},
+    ):
+        recipe = parse_recipe({**LEAST, **table, "engine": engine})
+        assert (recipe.phases()[0].rollout.engine, recipe.engine) == ("vllm", engine)
+    supervised = {"role": "perceiver", "method": "sft", "data": {"source": "rows.jsonl"}}
+    with pytest.raises(ConfigError, match="samples replies, and the recipe has supervised phases alone"):
+        parse_recipe({**LEAST, "rollout": {"engine": "vllm"}, "schedule": [supervised]})

@@ -90,19 +90,13 @@ def test_a_defect_is_an_exit_code_and_the_last_sentence() -> None:
 
 
 def test_options_count_before_what_was_measured(tmp_path: Path) -> None:
-    measured = MeasuredProfile(
-        url="u", model="m", date="2026-01-01", family="qwen2_5_vl", frame="unit", max_pixels=90000
-    )
-    measured.save(tmp_path / "mine.json")
-    assert read_measured(tmp_path / "mine.json") == measured
-    profile = load_model(
-        "http://127.0.0.1:9/v1#m", profile=str(tmp_path / "mine.json"), frame="pixels", max_pixels=50176
-    )
-    assert (profile.profile.frame, profile.profile.budget.max_pixels, profile.profile.budget.factor) == (
-        "pixels",
-        50176,
-        28,
-    )
+    measured = MeasuredProfile(url="u", model="m", date="d", family="qwen2_5_vl", frame="unit", max_pixels=90000)
+    url, path = "http://127.0.0.1:9/v1#m", tmp_path / "mine.json"
+    measured.save(path)
+    assert read_measured(path) == measured
+    profile = load_model(url, profile=str(path), frame="pixels", max_pixels=50176).profile
+    assert (profile.frame, profile.budget.max_pixels, profile.budget.factor) == ("pixels", 50176, 28)
+    assert load_model(url, profile=str(path), family="qwen3_vl").profile.budget.factor == 32
 
 
 def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -15,6 +16,7 @@ pytest.importorskip("torch")
 import torch
 
 from p2r.dialogue import Decoding
+from p2r.errors import ConfigError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.nano import CHECKPOINT
 from p2r.training import phases
@@ -129,14 +131,20 @@ async def test_the_frozen_copy_is_held_where_it_is_needed_and_gathered_where_it_
     monkeypatch.setattr(phases, "_open_partner", open_partner)
     monkeypatch.setattr(phases, "open_evidence", lambda *_: nullcontext())
     monkeypatch.setattr(phases, "fingerprint_weights", lambda _: "")
-    monkeypatch.setattr(phases, "whole_weights", lambda *models: given.append(models))
+
+    def gather(*models: object) -> AbstractContextManager[None]:
+        given.append(models)
+        return nullcontext()
+
+    monkeypatch.setattr(phases, "whole_weights", gather)
     policy.frozen_checkpoint = SimpleNamespace(folder=None)
     run = SimpleNamespace(process_folder=lambda *_: None)
     recipe = make_recipe(changes)
     phase = recipe.phases()[0]
     async with phases.open_phase(recipe, phase, Start("nano"), run, World()) as state:  # type: ignore[arg-type]
         assert (state.snapshot is not None) is is_held
-        state.whole_weights()
+        with state.ready_to_sample():
+            pass
     local, gathered = given
     assert (local == "the copy") is is_asked and isinstance(local, Unasked) is not is_asked
     assert gathered == (("learns", "frozen") if is_asked else ("learns",))
@@ -189,3 +197,53 @@ def test_the_adapter_of_the_role_at_rest_takes_memory_beside_the_one_that_learns
 def test_a_frozen_role_that_nobody_should_ask_does_not_answer() -> None:
     with pytest.raises(AssertionError, match="does not need it"):
         Unasked(open_checkpoint(CHECKPOINT).profile()).complete_all([], Decoding(max_new_tokens=1), lambda: False)
+
+
+class Sampler:
+    """In place of a `VllmActor`: keeps what it is started with and what is done with it."""
+
+    def __init__(self, *given: object, **settings: object) -> None:
+        self.given, self.settings, self.done = given, settings, list[str]()
+
+    @contextmanager
+    def awake(self) -> Generator[None, None, None]:
+        self.done.append("awake")
+        yield
+        self.done.append("asleep")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+def load_anything(*_: object, **__: object) -> SimpleNamespace:
+    return SimpleNamespace(model=None, trainable={}, device=None, dtype=None, profile=None)
+
+
+@pytest.mark.usefixtures("nothing_is_opened")
+async def test_vllm_samples_for_a_phase_that_says_so_while_rollouts_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(phases, "load_policy", load_anything)
+    monkeypatch.setattr(phases, "VllmActor", Sampler)
+    monkeypatch.setattr(phases, "whole_weights", lambda *_: nullcontext())
+    schedule = "schedule=[{role='perceiver', rollout={engine='vllm'}}, {role='perceiver'}]"
+    recipe = make_recipe([schedule, "engine.enforce_eager=true"])
+    run = SimpleNamespace(folder=tmp_path)
+    first, second = recipe.phases()
+    async with phases.open_phase(recipe, first, Start("nano"), run, World()) as state:  # type: ignore[arg-type]
+        sampler = state.sampler
+        assert isinstance(sampler, Sampler)
+        assert sampler.given[1] == {"enforce_eager": True}
+        assert sampler.settings["folder"] == tmp_path
+        with state.ready_to_sample():
+            sampler.done.append("sampling")
+    assert sampler.done == ["awake", "sampling", "asleep", "closed"]
+    async with phases.open_phase(recipe, second, Start("nano"), run, World()) as state:  # type: ignore[arg-type]
+        assert state.sampler is None
+
+
+async def test_vllm_samples_in_one_process_alone() -> None:
+    state = SimpleNamespace(world=World(rank=0, size=2))
+    with pytest.raises(ConfigError, match="and training runs in 2 processes") as caught:
+        phases.start_sampler(state, {}, None)  # type: ignore[arg-type]
+    assert '`engine` "verl"' in caught.value.hint

@@ -8,7 +8,7 @@ eighth of the transfer. Nothing is resized: an image must already have the size 
 Shapes: N patches, P pixels a patch side, T frames (2 in all published checkpoints), D = 3 * T * P * P.
 """
 
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # numpy's methods and torch.from_numpy are only partly typed.
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from p2r.models.profiles import QWEN2_5_VL, QWEN3_VL, PatchFormat
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
-__all__ = ["QWEN2_5_VL", "QWEN3_VL", "PatchFormat", "normalize", "patchify"]
+__all__ = ["QWEN2_5_VL", "QWEN3_VL", "PatchFormat", "normalize", "patchify", "unpatchify"]
 
 
 def patchify(image: Image.Image, layout: PatchFormat = QWEN3_VL) -> tuple[Bytes, tuple[int, int, int]]:
@@ -58,6 +58,15 @@ def patchify(image: Image.Image, layout: PatchFormat = QWEN3_VL) -> tuple[Bytes,
         runs = np.asarray(plane).view(run).reshape(rows, merge, size, columns, merge)
         patches[:, :, :, :, channel] = runs.transpose(0, 3, 1, 4, 2)
     return patches.view(np.uint8).reshape(-1, 3 * size * size), (1, rows * merge, columns * merge)
+
+
+def unpatchify(patches: Bytes, grid: tuple[int, int, int], layout: PatchFormat = QWEN3_VL) -> Image.Image:
+    """Return the image that `patchify` has cut into these patches, to the bit."""
+    _, rows, columns = grid
+    size, merge = layout.patch_size, layout.merge_size
+    blocks = patches.reshape(rows // merge, columns // merge, merge, merge, 3, size, size)
+    pixels: Bytes = blocks.transpose(0, 2, 5, 1, 3, 6, 4).reshape(rows * size, columns * size, 3)
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def normalize(

@@ -20,22 +20,26 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import cast
 
 from pydantic import ValidationError
 
 from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
 from p2r.models.checkpoint import first_line
 from p2r.models.known import INSTALL_VLLM
+from p2r.models.vllm.interface import AsyncEngine, PromptReader, RequestOutput
 
 CLOSE_TIMEOUT_S = 60.0
+LONGEST_WAIT_S = 0.5
 VARIABLES = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -51,47 +55,12 @@ UNGUARDED = (
 )
 
 
-class Logprob(Protocol):
-    """The used part of vLLM's class of this name."""
-
-    logprob: float
-    decoded_token: str | None
-
-
-class CompletionOutput(Protocol):
-    """The used part of vLLM's class of this name. `logprobs` are by token id, for each position."""
-
-    text: str
-    token_ids: Sequence[int]
-    finish_reason: str | None
-    logprobs: Sequence[Mapping[int, Logprob]] | None
-
-
-class RequestOutput(Protocol):
-    """The used part of vLLM's class of this name. `prompt_token_ids` holds a token per visual token."""
-
-    prompt_token_ids: Sequence[int]
-    outputs: Sequence[CompletionOutput]
-
-
-class PromptReader(Protocol):
-    """The used part of vLLM's renderer: it makes of a prompt what the engine takes, beside the loop."""
-
-    async def render_cmpl_async(self, prompts: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]: ...
-
-
-class AsyncEngine(Protocol):
-    """The used part of vLLM's AsyncLLMEngine. Newer ones have a `renderer`; see `PromptReader`."""
-
-    def generate(
-        self, prompt: Mapping[str, object], sampling_params: object, request_id: str
-    ) -> AsyncIterator[RequestOutput]: ...
-
-    def shutdown(self, timeout: float | None = None) -> None: ...
-
-
 class VllmEngine:
-    """A running engine."""
+    """A running engine.
+
+    loop: the event loop that it belongs to.
+    max_tokens: the most tokens of a prompt and its reply.
+    """
 
     def __init__(self, engine_args: Mapping[str, object]) -> None:
         """Start it.
@@ -106,18 +75,19 @@ class VllmEngine:
         self._vllm = _import_vllm()
         _check_names(engine_args, self._vllm.AsyncEngineArgs)
         self._ids = itertools.count()
-        self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._loop.run_forever, name="p2r-vllm", daemon=True)
+        self.loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self.loop.run_forever, name="p2r-vllm", daemon=True)
         thread.start()
         try:
-            starting = asyncio.run_coroutine_threadsafe(_start(self._vllm, engine_args), self._loop)
+            starting = asyncio.run_coroutine_threadsafe(_start(self._vllm, engine_args), self.loop)
             self._running = [starting.result()]
         except Exception as error:  # CUDA, Ray and vLLM raise errors of their own
-            _stop(self._loop, thread)
+            _stop(self.loop, thread)
             hint = UNGUARDED if _is_unguarded() else "its own messages above say more; the model must fit the memory"
             raise ModelError(f"vLLM cannot run {engine_args['model']}: {_explain(error)}", hint=hint) from error
         del starting
-        self._closing = weakref.finalize(self, _close, self._running, self._loop, thread)
+        self.max_tokens = self._running[0].model_config.max_model_len
+        self._closing = weakref.finalize(self, _close, self._running, self.loop, thread)
         # By itself, it would end the engine after the modules that the engine needs for that.
         self._closing.atexit = False
         atexit.register(self._closing)
@@ -125,6 +95,55 @@ class VllmEngine:
     def close(self) -> None:
         """End the engine and its processes. Whoever waits for a reply gets an error. A second call does nothing."""
         self._closing()
+
+    @property
+    def is_dead(self) -> bool:
+        """Tell whether its processes have ended, by themselves or by `close`."""
+        return not self._running or self._running[0].errored
+
+    def sleep(self) -> None:
+        """Free the memory of its weights and caches until `read_weights`, where the build can (GPUs).
+
+        Raises:
+            ModelError: it is dead.
+        """
+        self._run(self._sleep())
+
+    def read_weights(self, folder: Path, version: str) -> None:
+        """Take the weights of another checkpoint of the same model; what is drawn with them says this version.
+
+        Needs the engine argument worker_extension_cls; see `p2r.models.vllm.worker`.
+
+        Raises:
+            ModelError: vLLM cannot read them, is dead, or is one that knows no versions.
+        """
+        if not hasattr(self._vllm.AsyncLLMEngine, "update_weight_version"):
+            raise ModelError(
+                "this vLLM does not say with which weights it has replied", hint="install vLLM 0.32, or a later one"
+            )
+        self._run(self._read_weights(folder, version))
+
+    async def _sleep(self) -> None:
+        await self._running[0].sleep(level=2)  # without a copy of the weights; it empties the caches
+
+    async def _read_weights(self, folder: Path, version: str) -> None:
+        await self._sleep()  # nothing in the caches may be of other weights
+        await self._running[0].wake_up(tags=["weights"])
+        await self._running[0].collective_rpc("read_weights", args=(str(folder),))
+        await self._running[0].update_weight_version(version)
+        await self._running[0].wake_up(tags=["kv_cache"])
+
+    def _run(self, work: Coroutine[object, object, None]) -> None:
+        """Wait for work on the engine's own loop, in another thread. Raises ModelError."""
+        running = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            while not wait([running], LONGEST_WAIT_S).done:
+                if self.is_dead:  # nobody answers any more
+                    running.cancel()
+            running.result()
+        except (Exception, FutureCancelled) as error:  # vLLM's errors have no common ancestor
+            why = "its processes have ended" if self.is_dead else first_line(error)
+            raise ModelError(f"vLLM cannot change its weights: {why}", hint=_find_hint(error)) from error
 
     async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
         """Reply to a prompt of vLLM's form. A call that is cancelled is aborted there too.
@@ -138,7 +157,7 @@ class VllmEngine:
         try:
             sampling = self._vllm.SamplingParams(**sampling_args, output_kind=whole)
             reading = _read_reply(self._running[0], request, sampling, f"p2r-{next(self._ids)}")
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self._loop))
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self.loop))
         except asyncio.CancelledError:
             if self._running:
                 raise

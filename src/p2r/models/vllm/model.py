@@ -20,13 +20,17 @@ from p2r.models.checkpoint import Checkpoint
 from p2r.models.profiles import FamilyName
 from p2r.models.server.dialect import MOST_TOP_LOGPROBS
 from p2r.models.server.token_check import TokenCheck
-from p2r.models.vllm.engine import CompletionOutput, VllmEngine
+from p2r.models.vllm.engine import VllmEngine
+from p2r.models.vllm.interface import CompletionOutput
 from p2r.types import Completion, Frame, Usage
 
 MOST_IMAGES = 8
 """Most images in one prompt. The reasoner of p2r is shown four."""
 TEXT_TOKENS = 8192
 """Tokens for the text and the reply beside the images. vLLM reserves memory for them in each prompt."""
+ENGINE_MEMORY = 0.4
+"""Share of a GPU's memory that vLLM may take in training, unless gpu_memory_utilization says otherwise: the policy is
+there too."""
 OWN_ARGS = {
     "model": "name the model after vllm:",
     "dtype": "give `dtype`",
@@ -80,9 +84,7 @@ class VllmModel:
         """
         from p2r.models.local.encoding import PromptEncoder
 
-        own = next((argument for argument in engine_args or {} if argument in OWN_ARGS), None)
-        if own is not None:
-            raise ConfigError(f"the engine argument {own} is set by p2r", hint=OWN_ARGS[own])
+        check_engine_args(engine_args or {})
         profile = checkpoint.profile(family=family, frame=frame, max_pixels=max_pixels, for_server=True)
         args = make_engine_args(checkpoint, profile, dtype) | dict(engine_args or {})
         return cls(name, profile, PromptEncoder(checkpoint), args)
@@ -126,6 +128,13 @@ class VllmModel:
             altered=self._token_check.compare(text, tokens, num_prompt),
             first_probs=_first_probs(reply, decoding.first_words),
         )
+
+
+def check_engine_args(engine_args: Mapping[str, JsonValue]) -> None:
+    """Make sure that no argument is one that is set here. Raises ConfigError."""
+    own = next((argument for argument in engine_args if argument in OWN_ARGS), None)
+    if own is not None:
+        raise ConfigError(f"the engine argument {own} is set by p2r", hint=OWN_ARGS[own])
 
 
 def make_engine_args(checkpoint: Checkpoint, profile: ModelProfile, dtype: str | None) -> dict[str, object]:

@@ -47,7 +47,7 @@ def _role_tokens(phase: Phase, role: ActiveRole) -> int:
 
 def _frozen_tokens(recipe: Recipe, phase: Phase) -> int:
     """Tokens of the frozen role for a row; 0 without one, or where a server is asked."""
-    if phase.kind not in ("perceiver", "reasoner") or recipe.partner.kind != "local":
+    if phase.kind not in ("perceiver", "reasoner") or recipe.partner.kind == "endpoint":
         return 0
     other = OTHER_ROLE[phase.kind]
     num_asked = phase.rollout.group_size if phase.kind == "perceiver" else 1

@@ -24,6 +24,7 @@ from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import PhaseState, make_roller, open_phase
 from p2r.training.plan.counts import PhaseCounts, count_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
+from p2r.training.plan.seconds import describe_computed
 from p2r.training.resting import check_resting
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
@@ -101,6 +102,7 @@ def describe_plan(recipe: Recipe, *, probe: bool = True, num_processes: int = 1)
             used = [(model.num_bytes, model.device.type == device.type) for model in captions]
             parts += [MemoryPart("caption model", *each) for each in used]
         yield from _describe_memory(name, parts, num_processes)
+    yield from describe_computed(recipe, checkpoint, weights.total)
     if probe:
         alone = ", in one process" if num_processes > 1 else ""
         yield f"time: measuring on {LONGEST_PROBE_ROWS} rows or fewer of each kind of phase, twice{alone}"
@@ -240,7 +242,8 @@ async def _time_rows(recipe: Recipe, phase: Phase, rows: Sequence[Sample], num_r
         roller = make_roller(trial, state)
 
         async def take_step(attempt: int, tried: Sequence[Sample]) -> None:
-            rolled = await roller.roll_out(tried, step=attempt)
+            with state.ready_to_sample():
+                rolled = await roller.roll_out(tried, step=attempt)
             learn_step(state, rolled.groups, rate=0.0)
 
         return await _time_second(take_step, rows, num_rows)

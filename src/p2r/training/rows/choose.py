@@ -165,7 +165,7 @@ async def _measure_rows(
             say(f"phase {phase.name}: difficulty of {so_far:,} of {count_nouns(len(rows), 'row')} measured")
 
     folder = run.process_folder(DIFFICULTY_FOLDER, phase, world)
-    with state.whole_weights():
+    with state.ready_to_sample():
         measuring = measure_difficulty(roller, own, folder, settings, on_progress=tell)
         measured = await stop.run_together(measuring, world)
     found = {row.id: row for row in world.gather(measured)}

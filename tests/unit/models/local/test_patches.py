@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from p2r.models.local import model as local  # noqa: E402, F401  # first: it keeps a torchvision that does not fit out of transformers
-from p2r.models.local.patches import normalize, patchify  # noqa: E402
+from p2r.models.local.patches import normalize, patchify, unpatchify  # noqa: E402
 from p2r.models.profiles import QWEN2_5_VL, QWEN3_VL, PatchFormat  # noqa: E402
 
 FORMATS = pytest.mark.parametrize("layout", [QWEN3_VL, QWEN2_5_VL], ids=["qwen3_vl", "qwen2_5_vl"])
@@ -42,6 +42,13 @@ def test_pixel_values_are_the_stock_processors(layout: PatchFormat, columns: int
     assert [list(grid)] == stock["image_grid_thw"].tolist()
     assert values.shape == stock["pixel_values"].shape
     assert float((values - stock["pixel_values"]).abs().max()) <= 1e-6
+
+
+@FORMATS
+@pytest.mark.parametrize(("columns", "rows"), [(1, 1), (2, 3), (5, 2)])
+def test_patches_are_put_together_to_the_image(layout: PatchFormat, columns: int, rows: int) -> None:
+    image = noise(columns, rows, layout)
+    assert unpatchify(*patchify(image, layout), layout).tobytes() == image.tobytes()
 
 
 @FORMATS

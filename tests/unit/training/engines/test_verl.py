@@ -121,6 +121,7 @@ def overrides_of(run: Path, phase: str, first: int = 0) -> dict[str, object]:
         ({"model": {"source": "nano-base", "freeze_vision": True}}, "freeze_vision"),
         ({"probe": {"source": "needles"}}, "probe.source"),
         ({"data": {"num_rows": 12, "difficulty": {}}}, "data.difficulty"),
+        ({"rollout": {"engine": "vllm"}}, 'rollout.engine = "vllm"'),
         ({"rollout": {"dynamic_sampling": True}}, "rollout.dynamic_sampling"),
         ({"advantage": {"std": "population"}}, 'advantage.std = "population"'),
         ({"advantage": {"eps": 1e-4}}, "advantage.eps = 0.0001"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from p2r.config import Phase, Recipe
 from p2r.training.plan.counts import count_phase, needs_rows
 from p2r.training.plan.flops import estimate_flops, sum_updates
+from p2r.training.plan.seconds import GPUS, Gpu, compute_seconds, describe_computed
 from tests.fakes.training import make_recipe
 
 PASSES = {"schedule": [{"role": "perceiver", "passes": 2}, {"role": "reasoner", "passes": 1}]}
@@ -58,6 +61,8 @@ def test_the_operations_of_updates_add_up() -> None:
     [
         # a row of the perceiver: 100 + 4 replies x 10; the frozen reasoner: 4 answers x (200 + 50)
         ([], (1 + 1 + 3) * 140 + 1000),
+        (["partner.kind=vllm"], (1 + 1 + 3) * 140 + 1000),
+        (["partner={kind='endpoint', url='http://localhost:1/v1'}"], (1 + 1 + 3) * 140),
         (["loss.kl_coef=0"], (1 + 3) * 140 + 1000),
         (["optimizer.updates_per_batch=2"], (1 + 1 + 6) * 140 + 1000),
         (["model.lora.rank=4"], (1 + 1 + 2) * 140 + 1000),
@@ -76,3 +81,47 @@ def test_the_operations_of_a_phase_are_those_of_its_longest_prompts_and_replies(
     counts = count_phase(recipe, phase, 0)
     rows = 3 * recipe.rollout.prompts_per_step
     assert estimate_flops(recipe, phase, counts, 1000) == pytest.approx(2 * 1000 * rows * per_row)
+
+
+LAYERS = {"num_hidden_layers": 10, "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 80}
+KV_BYTES = 2 * 2 * 10 * 2 * 10
+"""Keys and values of a token, in bfloat16."""
+
+
+@pytest.mark.parametrize("kind", ["endpoint", "local", "vllm"])
+def test_the_seconds_of_a_step_are_arithmetic_reading_or_launching_and_handing_weights_over(kind: str) -> None:
+    url = ", url='http://localhost:1/v1#m'" if kind == "endpoint" else ""
+    sizes = ["rollout.group_size=8", "rollout.prompts_per_step=16", "rollout.prompts_at_once=4"]
+    recipe = make_recipe([*LIMITS, *sizes, f"partner={{kind='{kind}', max_new_tokens=50, concurrency=32{url}}}"])
+    phase, checkpoint = first(recipe), SimpleNamespace(config={"text_config": LAYERS})
+    gpu = Gpu(flops_per_s=1e9, bytes_per_s=1e6)
+    step = count_phase(recipe, phase.model_copy(update={"steps": 1}), 0)
+    arithmetic = estimate_flops(recipe, phase, step, 1000) / 0.5e9
+    # four lots of 4 x 8 replies, of 10 tokens to prompts of 100; 128 walks of the frozen role, 32 at once
+    shared = (2000 + KV_BYTES * (4 * 100 + 32 * 5)) / 0.8e6
+    single = (2000 + KV_BYTES * (32 * 100 + 32 * 5)) / 0.8e6
+    frozen = 4 * 50 * (2000 + KV_BYTES * (32 * 200 + 32 * 25)) / 0.8e6 if kind != "endpoint" else 0
+    local = compute_seconds(gpu, recipe, phase, checkpoint, 1000, "local")  # type: ignore[arg-type]
+    assert local == pytest.approx(arithmetic + 4 * 10 * shared + frozen)
+    vllm = compute_seconds(gpu, recipe, phase, checkpoint, 1000, "vllm")  # type: ignore[arg-type]
+    assert vllm == pytest.approx(arithmetic + 4 * 10 * single + frozen + 2000 / 1e9)
+    fast = Gpu(flops_per_s=1e9, bytes_per_s=1e12)
+    launched = 10 * 80 * 8e-6 * (40 + (4 * 50 if kind == "local" else 0))
+    found = compute_seconds(fast, recipe, phase, checkpoint, 1000, "local")  # type: ignore[arg-type]
+    assert found == pytest.approx(arithmetic + launched, rel=1e-2)
+
+
+def test_a_plan_says_computed_seconds_of_each_kind_of_phase_with_and_without_vllm() -> None:
+    recipe, checkpoint = make_recipe(**PASSES), SimpleNamespace(config={"text_config": LAYERS})
+    lines = [*describe_computed(recipe, checkpoint, 10**9)]  # type: ignore[arg-type]
+    assert len(lines) == 2
+    phase = first(recipe)
+    told = [
+        f'with rollout.engine = "{engine}" '
+        + " and ".join(
+            f"{compute_seconds(GPUS[gpu], recipe, phase, checkpoint, 10**9, engine):.3g} on an {gpu}"  # type: ignore[arg-type]
+            for gpu in ("H100", "H200")
+        )
+        for engine in ("local", "vllm")
+    ]
+    assert f"computed, not measured: seconds per perceiver step at most, {told[0]}; {told[1]}" in lines

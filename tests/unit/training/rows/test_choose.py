@@ -114,8 +114,8 @@ def measure_row(name: str) -> RowDifficulty:
 
 def make_state(phase: Phase, world: World | None = None) -> Any:  # noqa: ANN401
     policy = SimpleNamespace(model=nn.Module(), checkpoint=SimpleNamespace(folder=Path()))
-    whole_weights = contextlib.nullcontext
-    return SimpleNamespace(phase=phase, world=world or World(), policy=policy, whole_weights=whole_weights)
+    ready_to_sample = contextlib.nullcontext
+    return SimpleNamespace(phase=phase, world=world or World(), policy=policy, ready_to_sample=ready_to_sample)
 
 
 def make_run(folder: Path) -> Any:  # noqa: ANN401

@@ -53,6 +53,7 @@ def _list_limits(recipe: Recipe, phase: Phase, num_gpus: int) -> dict[str, tuple
         "probe.source": (recipe.probe.source is not None, "ask the checkpoints by `p2r eval`"),
         "data.difficulty": (phase.data.difficulty is not None, "choose rows by `p2r sample` first"),
         "reward.caption": (find_captions(phase) is not None, "each worker would load the model"),
+        'rollout.engine = "vllm"': (phase.rollout.engine == "vllm", "it samples by vLLM anyway, in its own workers"),
         "rollout.dynamic_sampling": (phase.rollout.dynamic_sampling, "it draws rows without a limit of rounds"),
         'advantage.std = "population"': (phase.advantage.std == "population", "it has the one of a sample"),
         f"advantage.eps = {phase.advantage.eps:g}": (phase.advantage.eps != EPS, f"it has {EPS:g}"),

@@ -1,0 +1,113 @@
+"""Seconds of a step on one GPU, computed from its vendor's figures: nothing of it was measured.
+
+As if every prompt and every reply were as long as it may be. The products with weights (`plan.flops`) take half of the
+GPU's peak. Besides, each token of the replies that grow together reads the weights and their keys and values once, at
+80% of the memory's bandwidth; see docs/performance.md. Our own engine also launches each operation of each
+layer for every token, which takes longer than to read the weights of a 4B model. vLLM replays a recorded graph, but it
+reads the prompt for each reply, and has to be handed the new weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+from p2r.config import OTHER_ROLE, Phase, Recipe
+from p2r.models.checkpoint import Checkpoint
+from p2r.training.plan.counts import count_phase
+from p2r.training.plan.flops import estimate_flops
+
+PEAK_SHARE, BANDWIDTH_SHARE = 0.5, 0.8
+LAUNCH_S = 8e-6
+"""Seconds in which PyTorch launches an operation: assumed."""
+LAYER_OPERATIONS = 80
+"""Operations of a layer for a token of all replies in `engines.local`, views not counted, by torch.profiler."""
+HANDOVER_BYTES_PER_S = 1e9
+"""Speed at which weights come to vLLM, through the host and a file in its memory: assumed."""
+Sampler: TypeAlias = Literal["local", "vllm"]
+SAMPLERS: tuple[Sampler, ...] = ("local", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU by its vendor's figures, in dense bfloat16."""
+
+    flops_per_s: float
+    bytes_per_s: float
+
+
+GPUS: Mapping[str, Gpu] = {"H100": Gpu(989e12, 3.35e12), "H200": Gpu(989e12, 4.8e12)}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyBatch:
+    """Replies that are sampled in a step.
+
+    num_at_once: those that grow together. num_sharing: those to one prompt.
+    """
+
+    engine: Sampler
+    num: int
+    num_at_once: int
+    num_sharing: int
+    prompt_tokens: int
+    reply_tokens: int
+
+
+def describe_computed(recipe: Recipe, checkpoint: Checkpoint, num_weights: int) -> Iterator[str]:
+    """Say what a step of each kind of phase would take on GPUs by arithmetic, whoever samples."""
+    for phase in {phase.kind: phase for phase in reversed(recipe.rewarded_phases)}.values():
+        by_engine = [
+            f'with rollout.engine = "{engine}" '
+            + " and ".join(
+                f"{compute_seconds(gpu, recipe, phase, checkpoint, num_weights, engine):.3g} on an {name}"
+                for name, gpu in GPUS.items()
+            )
+            for engine in SAMPLERS
+        ]
+        yield f"computed, not measured: seconds per {phase.kind} step at most, {'; '.join(by_engine)}"
+
+
+def compute_seconds(
+    gpu: Gpu, recipe: Recipe, phase: Phase, checkpoint: Checkpoint, num_weights: int, engine: Sampler
+) -> float:
+    """Compute the seconds of a step of a phase that samples, without images and judging models.
+
+    Args:
+        num_weights: of the model.
+        engine: samples the policy's replies.
+    """
+    counts = count_phase(recipe, phase.model_copy(update={"steps": 1}), 0)
+    seconds = estimate_flops(recipe, phase, counts, num_weights) / (PEAK_SHARE * gpu.flops_per_s)
+    if engine == "vllm":
+        seconds += 2.0 * num_weights / HANDOVER_BYTES_PER_S
+    return seconds + sum(_sample(gpu, each, checkpoint, num_weights) for each in _list_replies(recipe, phase, engine))
+
+
+def _list_replies(recipe: Recipe, phase: Phase, engine: Sampler) -> Iterator[ReplyBatch]:
+    """The policy's replies to the prompts of each role, and the frozen role's where it answers on this GPU."""
+    prompts, size = phase.prompts_per_step, phase.rollout.group_size
+    longest = phase.data.max_prompt_tokens
+    for role in phase.roles:
+        limits = (longest.of(role), phase.rollout.max_new_tokens.of(role))
+        yield ReplyBatch(engine, prompts * size, phase.rollout.prompts_at_once * size, size, *limits)
+    partner = recipe.partner
+    if phase.kind in ("perceiver", "reasoner") and partner.kind != "endpoint":
+        num = prompts * size if phase.kind == "perceiver" else prompts
+        limits = (longest.of(OTHER_ROLE[phase.kind]), partner.max_new_tokens)
+        yield ReplyBatch(partner.kind, num, partner.concurrency, 1, *limits)
+
+
+def _sample(gpu: Gpu, replies: ReplyBatch, checkpoint: Checkpoint, num_weights: int) -> float:
+    """Seconds of the tokens of replies, one after the other."""
+    text = cast("Mapping[str, int]", checkpoint.config.get("text_config") or checkpoint.config)
+    layers, heads = text["num_hidden_layers"], text["num_attention_heads"]
+    width = text.get("head_dim") or text["hidden_size"] // heads
+    kv_bytes = 2 * 2 * layers * text.get("num_key_value_heads", heads) * width
+    together = min(replies.num, replies.num_at_once)
+    num_prompts = together / (replies.num_sharing if replies.engine == "local" else 1)
+    context = num_prompts * replies.prompt_tokens + together * replies.reply_tokens / 2
+    reading = (2.0 * num_weights + kv_bytes * context) / (BANDWIDTH_SHARE * gpu.bytes_per_s)
+    launching = LAUNCH_S * LAYER_OPERATIONS * layers if replies.engine == "local" else 0.0
+    return -(-replies.num // together) * replies.reply_tokens * max(reading, launching)

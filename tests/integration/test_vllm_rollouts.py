@@ -1,0 +1,184 @@
+"""The real vLLM samples the policy: with its present weights, also when an engine has died or a run was resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.fakes import vllm_guest
+from tests.fakes.tiny_training import read_metrics
+
+pytestmark = pytest.mark.slow
+
+ENGINE = ["engine.enforce_eager=true", "engine.max_model_len=2048"]
+CLOSE = 1e-4
+
+COMPARE = """
+import asyncio, json, os, signal, subprocess
+from pathlib import Path
+import torch
+from p2r.config import load_recipe
+from p2r.dialogue import Decoding
+from p2r.errors import ModelError
+from p2r.models.local.patches import normalize
+from p2r.training.engines.local.distributed import whole_tensor
+from p2r.training.engines.local.export import gather_weights, save_policy
+from p2r.training.engines.local.generate import Wanted, generate_groups
+from p2r.training.engines.local.policy import load_policy
+from p2r.training.engines.vllm import VllmActor, find_place
+from tests.fakes.replies import ask_about, noise
+from tests.fakes.tiny_training import make_recipe
+
+GREEDY, DRAWN = Decoding(max_new_tokens=24), Decoding(max_new_tokens=24, temperature=1.0)
+
+def write(folder):
+    save_policy(policy, gather_weights(policy, whole_tensor), folder)
+
+def ask(num_seeds, num_rows=4):
+    prompts = [actor.encode(ask_about(noise(256, 256, row), noise(192, 128, row + 9))) for row in range(num_rows)]
+    return [Wanted(prompt, range(10 * row, 10 * row + num_seeds)) for row, prompt in enumerate(prompts)]
+
+def find_gap(wanted, groups):
+    gaps = []
+    for place, one in enumerate(wanted):
+        pixels = normalize(one.prompt.patches, policy.checkpoint.patches, frames=policy.engine.num_frames)
+        for reply in groups[place]:
+            ids = torch.tensor([[*one.prompt.token_ids, *reply.token_ids]])
+            given = {
+                "input_ids": ids,
+                "attention_mask": torch.ones_like(ids),
+                "pixel_values": pixels,
+                "image_grid_thw": torch.tensor(one.prompt.grids),
+                "mm_token_type_ids": (ids == policy.engine.image_token_id).int(),
+            }
+            with torch.no_grad():
+                logits = policy.model(**given, use_cache=False).logits[0, len(one.prompt.token_ids) - 1 : -1]
+            known = policy.engine.allow(logits).log_softmax(-1)  # the token of an image is never drawn
+            drawn = enumerate(zip(reply.token_ids, reply.logprobs))
+            gaps += [abs(float(known[number, token]) - told) for number, (token, told) in drawn]
+    return max(gaps)
+
+def compare():
+    greedy, drawn = ask(1), ask(3)
+    with actor.awake():
+        likeliest = dict(actor.sample(greedy, GREEDY, 2, lambda: False))
+        groups = dict(actor.sample(drawn, DRAWN, 2, lambda: False))
+    own = dict(generate_groups(policy.engine, greedy, GREEDY, 4))
+    return {
+        "likeliest": [policy.encoder.decode(likeliest[row][0].token_ids) for row in range(4)],
+        "is_equal": [likeliest[row][0].token_ids == own[row][0].token_ids for row in range(4)],
+        "ended": [likeliest[row][0].ended == own[row][0].ended for row in range(4)],
+        "gap": find_gap(drawn, groups),
+        "different": len({reply.token_ids for group in groups.values() for reply in group}),
+        "drawn": [[reply.token_ids for reply in groups[row]] for row in range(4)],
+    }
+
+def crowd():
+    # more tokens of prompts than vLLM reads in a step
+    many = ask(2, num_rows=30)
+    with actor.awake():
+        return find_gap(many, dict(actor.sample(many, DRAWN, 30, lambda: False)))
+
+def kill_engine():
+    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    for line in children.stdout.splitlines():
+        if "EngineCore" in line:
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+
+def killed_in_the_middle():
+    drawn, groups = ask(3), {}
+    with actor.awake():
+        for place, group in actor.sample(drawn, DRAWN, 2, lambda: False):
+            if not groups:
+                kill_engine()
+            groups[place] = group
+    return {"places": sorted(groups), "gap": find_gap(drawn, groups)}
+
+if __name__ == "__main__":
+    policy = load_policy(make_recipe(Path("run"), ["model.dtype='float32'"]).model)
+    version = 0
+    args = {"enforce_eager": True, "max_model_len": 2048}
+    actor = VllmActor(policy, args, version=lambda: version, write=write, folder=Path("run"))
+    found = {"before": compare(), "again": compare()}
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in policy.trainable.values():
+            weight += 0.01 * torch.randn_like(weight)
+    version += 1
+    found["after"] = compare()
+    found["crowd"] = crowd()
+    found["killed"] = killed_in_the_middle()
+    kill_engine()
+    found["killed in its sleep"] = compare()
+    with actor.awake():
+        version += 1
+        try:
+            list(actor.sample(ask(1), GREEDY, 2, lambda: False))
+        except ModelError as error:
+            found["stale"] = error.message
+    actor.close()
+    found["left"] = find_place(Path("run"), 0).exists()
+    print(json.dumps(found))
+"""
+
+
+@pytest.fixture(autouse=True)
+def vllm_is_there() -> None:
+    vllm_guest.require()
+
+
+def run_script(place: Path, script: str) -> dict[str, Any]:
+    (place / "script.py").write_text(script)
+    done = vllm_guest.run("script.py", cwd=place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_replies_and_log_probs_are_those_of_the_policy_before_and_after_an_update(tmp_path: Path) -> None:
+    found = run_script(tmp_path, COMPARE)
+    for name in ("before", "again", "after", "killed in its sleep"):
+        assert found[name]["is_equal"] == found[name]["ended"] == [True] * 4, name
+        assert found[name]["gap"] < CLOSE, name
+        assert found[name]["different"] > 4
+    assert found["before"]["likeliest"] != found["after"]["likeliest"]
+    assert found["before"]["drawn"] == found["again"]["drawn"]
+    assert found["crowd"] < CLOSE
+    assert found["killed"]["places"] == [0, 1, 2, 3]
+    assert found["killed"]["gap"] < CLOSE
+    assert found["stale"] == "a rollout was drawn with weights of version 1, and the policy has 2"
+    assert not found["left"]
+
+
+TRAIN = """
+import json
+from pathlib import Path
+from tests.fakes.tiny_training import make_recipe, run
+
+CHANGES = ["rollout.engine='vllm'", "model.dtype='float32'", "checkpoint.every=1", {engine}]
+TWO = "schedule=[{{role='perceiver', steps=2, lr=1e-4}}]"
+
+if __name__ == "__main__":
+    run(make_recipe(Path("whole"), [*CHANGES, TWO]))
+    try:
+        run(make_recipe(Path("resumed"), [*CHANGES, TWO]), stop_after=1)
+    except KeyError:
+        run(make_recipe(Path("resumed"), [*CHANGES, TWO]), resume=True)
+    adapters = "model.lora={{rank=4}}"
+    run(make_recipe(Path("adapters"), [*CHANGES, adapters, "schedule=[{{role='reasoner', steps=2, lr=1e-2}}]"]))
+    print("{{}}")
+"""
+
+
+def test_a_run_that_vllm_samples_is_resumed_and_trains_adapters(tmp_path: Path) -> None:
+    run_script(tmp_path, TRAIN.format(engine=", ".join(map(repr, ENGINE))))
+    whole, resumed, adapters = (read_metrics(tmp_path / name) for name in ("whole", "resumed", "adapters"))
+    assert [row["step"] for row in whole] == [row["step"] for row in resumed] == [1, 2]
+    assert resumed == whole
+    for row in (*whole, *adapters):
+        assert row["num_unjudged"] == 0
+        assert 0 < row["sampler_diff_max"] < CLOSE  # type: ignore[operator]
