@@ -247,4 +247,5 @@ def _draw_questions(draw: np.random.Generator, num: int, clusters_Q: Sequence[st
     count = int(numbers.max()) + 1
     drawn_DK = draw.integers(count, size=(num, count)) + count * np.arange(num)[:, np.newaxis]
     counts: NDArray[np.intp] = np.bincount(drawn_DK.ravel(), minlength=num * count)
-    return counts.reshape(num, count)[:, numbers].astype(float)
+    counts_DK: NDArray[np.intp] = counts.reshape(num, count)  # pyright: ignore[reportUnknownMemberType]
+    return counts_DK[:, numbers].astype(float)
