@@ -262,7 +262,7 @@ def test_an_untouched_image_is_not_warned_about(caplog: pytest.LogCaptureFixture
 def test_a_server_that_breaks_on_a_format_without_saying_why_gets_the_next(caplog: pytest.LogCaptureFixture) -> None:
     broken = Answer(500, "Internal Server Error")
     with serve(broken, completion("one"), broken, completion("two")) as server:
-        model = connect(server.url)
+        model = connect(server.url, image_check="never")
         assert ask(model, noise()).text == "one"
         assert ask(model, noise()).text == "two"  # now that it has read one, a 500 is a fault like any other
         kinds = [sent_urls(call)[0].partition(";")[0] for call in server.chats]

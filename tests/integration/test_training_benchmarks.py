@@ -106,7 +106,7 @@ def test_our_own_steps_are_divided_into_rollouts_and_updates() -> None:
     for first in (0, 4):
         assert "1 steps, 4 rollouts" in lines[first]
         rollouts, update, both = (find_row(lines[first + 1 :], name)[0] for name in ("  rollouts", "  update", "  all"))
-        assert float(rollouts) > 0 and float(update) > 0
+        assert float(rollouts) >= 0 and float(update) >= 0  # a step may be over before it is looked at
         assert float(both) == pytest.approx(float(rollouts) + float(update), abs=2e-3)
 
 
