@@ -14,6 +14,7 @@ from p2r.cli.screen import count_progress, make_console
 from p2r.doctor.examine import examine
 from p2r.doctor.findings import State
 from p2r.errors import ConfigError, count_nouns
+from p2r.files import check_folder
 
 DOCTOR_EXAMPLES = """
 **Examples**
@@ -44,12 +45,14 @@ def doctor(
 ) -> None:
     """Find out what a server does with images, boxes, and settings, and what follows from it.
 
-    It is asked some 80 short questions about charts that are drawn here: how it sizes images, whether it sees each of
+    It is asked some 50 short questions about charts that are drawn here: how it sizes images, whether it sees each of
     several and in which order, in which frame the model writes boxes, and whether replies repeat. Exit code 1 when
     something is found that would make results wrong.
     """
     if model is not None and "#" in url:
         raise ConfigError(f"the URL names a model already, and `model` is {model!r}", hint="leave one of them out")
+    if out is not None:
+        check_folder(out.parent)
     messages, console = make_console(stderr=True), make_console()
     with count_progress(messages, "checks") as on_done:
         found = examine(

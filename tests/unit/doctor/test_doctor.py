@@ -140,6 +140,18 @@ def test_settings_that_a_server_refuses_are_left_out() -> None:
         assert examine(server.url).is_fit
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with examined() as server:
+        done = CliRunner().invoke(app, ["doctor", server.url, "--out", str(tmp_path / "file" / "mine.json")])
+        assert done.exit_code == 1 and "is a file" in done.stderr and not server.calls
+
+
+def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
+    MeasuredProfile(url="u", model="m", date="d").save(tmp_path / "new" / "mine.json")
+    assert read_measured(tmp_path / "new" / "mine.json").model == "m"
+
+
 def test_a_name_that_is_given_twice_is_refused() -> None:
     done = CliRunner().invoke(app, ["doctor", "http://127.0.0.1:9/v1#m", "--model", "n"])
     assert done.exit_code != 0 and "the URL names a model already" in done.stderr

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from p2r.dialogue import ModelProfile
 from p2r.errors import ConfigError, reason_of
-from p2r.files import replace_file
+from p2r.files import explain_write_errors, replace_file
 from p2r.models.profiles import FamilyName, limit_profile
 from p2r.types import Frame, Frozen
 
@@ -44,8 +44,10 @@ class MeasuredProfile(Frozen, extra="forbid"):
     num_logprobs: int | None = None
 
     def save(self, path: Path) -> None:
-        """Write the file. Raises StorageError."""
-        replace_file(path, self.model_dump_json(indent=2) + "\n")
+        """Write the file, and the folder around it. Raises StorageError."""
+        with explain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, self.model_dump_json(indent=2) + "\n")
 
     def profile(
         self, *, family: FamilyName | None = None, frame: Frame | None = None, max_pixels: int | None = None
@@ -61,7 +63,7 @@ def read_measured(path: Path) -> MeasuredProfile:
     """Read the file. Raises ConfigError for one that `p2r doctor` has not written."""
     try:
         return MeasuredProfile.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         why = "it was not written by `p2r doctor`" if isinstance(error, ValueError) else reason_of(error)
         raise ConfigError(
             f"`profile` is {str(path)!r}, which cannot be used: {why}",
