@@ -20,7 +20,6 @@ import p2r
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Decoding
-from p2r.doctor.examine import examine
 from p2r.errors import EndpointError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.gguf.export import GgufFiles, export_gguf
@@ -31,6 +30,7 @@ from p2r.models.server.model import EndpointModel
 from p2r.models.server.transport import Transport
 from p2r.prompts import load_prompt_set
 from p2r.types import Completion
+from tests.fakes.examined_server import check_nano
 from tests.fakes.llama_server import serving
 from tests.fakes.replies import ask_about, facts_of, noise, reply, reply_all
 from tests.fakes.tiny_checkpoint import make_checkpoint
@@ -209,9 +209,4 @@ def test_another_model_with_qwens_tokenizer_replies_as_it_does_here(tiny: Path, 
 
 
 def test_doctor_finds_it_healthy(url: str) -> None:
-    found = examine(url)
-    assert found.is_fit, found.findings
-    profile = found.profile
-    assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
-    assert (profile.min_pixels, profile.max_pixels) == (16384, 65536)
-    assert profile.most_images == 8 and "png" in profile.image_formats
+    check_nano(url, min_pixels=16384, most_images=8)

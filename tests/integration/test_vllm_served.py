@@ -17,13 +17,13 @@ import p2r
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Decoding
-from p2r.doctor.examine import examine
 from p2r.errors import EndpointError
 from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT
 from p2r.models.server.model import EndpointModel
 from p2r.models.server.transport import Transport
 from tests.fakes import vllm_guest
+from tests.fakes.examined_server import check_nano
 from tests.fakes.replies import ask_about, facts_of, facts_of_traces, noise, reply, reply_all
 
 pytestmark = pytest.mark.slow
@@ -148,9 +148,4 @@ def test_an_unknown_name_is_told(url: str, tmp_path: Path) -> None:
 
 
 def test_doctor_finds_it_healthy(url: str) -> None:
-    found = examine(url)
-    assert found.is_fit, found.findings
-    profile = found.profile
-    assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
-    assert (profile.min_pixels, profile.max_pixels) == (4096, 65536)
-    assert profile.most_images == 4 and "png" in profile.image_formats
+    check_nano(url, min_pixels=4096, most_images=4)

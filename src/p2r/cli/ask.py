@@ -53,7 +53,7 @@ from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
-from p2r.models.load import check_engine_args, check_profile, load_model, runs_on_vllm
+from p2r.models.load import check_engine_args, check_profile, load_model, profile_of_looker, runs_on_vllm
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
@@ -189,7 +189,7 @@ def ask(
         )
 
     def make_p2r() -> P2R:
-        own_profile = perceiver_profile or (profile if perceiver_model == model else None)
+        own_profile = profile_of_looker(perceiver_model, perceiver_profile, model, profile)
         looker = load(perceiver_model, own_profile, looks=True) if perceiver_model else None
         return P2R(
             load(model, profile, looks=looker is None),

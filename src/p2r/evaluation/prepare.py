@@ -15,7 +15,7 @@ from p2r.benchmarks.needles.limits import warn_of_limits
 from p2r.dialogue import Decoding, Model
 from p2r.errors import ConfigError, excerpt
 from p2r.evaluation.scoring import choose_judge
-from p2r.models.load import load_model, loading_of
+from p2r.models.load import load_model, loading_of, profile_of_looker
 from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
 from p2r.modes import LOOKING, Mode, make_roles
@@ -95,7 +95,7 @@ def prepare(
     answerer = get(model, **_say(profile=profile), **(stated if is_looker else {}))
     looker = None
     if perceiver_model is not None and mode in LOOKING:
-        own_profile = perceiver_profile or (profile if perceiver_model == model else None)
+        own_profile = profile_of_looker(perceiver_model, perceiver_profile, model, profile)
         looker = get(perceiver_model, **_say(profile=own_profile), **stated)
     writer = looker or answerer
     is_free = any(sample.answer_form == "free_form" for sample in samples)

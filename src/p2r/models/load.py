@@ -165,6 +165,16 @@ def check_profile(profile: object, model: object, argument: str = "profile") -> 
         )
 
 
+def profile_of_looker(looker: object, own: str | None, model: object, profile: str | None) -> str | None:
+    """Return the profile that is stated for the model that says where to look: its own, or that of the same model.
+
+    Args:
+        looker, model: as they were named or given.
+        own, profile: what was stated for each.
+    """
+    return own or (profile if looker == model else None)
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 

@@ -84,7 +84,7 @@ class VllmModel:
         """
         from p2r.models.local.encoding import PromptEncoder
 
-        check_engine_args(engine_args or {})
+        check_own_args(engine_args or {})
         profile = checkpoint.profile(family=family, frame=frame, max_pixels=max_pixels, for_server=True)
         args = make_engine_args(checkpoint, profile, dtype) | dict(engine_args or {})
         return cls(name, profile, PromptEncoder(checkpoint), args)
@@ -130,7 +130,7 @@ class VllmModel:
         )
 
 
-def check_engine_args(engine_args: Mapping[str, JsonValue]) -> None:
+def check_own_args(engine_args: Mapping[str, JsonValue]) -> None:
     """Make sure that no argument is one that is set here. Raises ConfigError."""
     own = next((argument for argument in engine_args if argument in OWN_ARGS), None)
     if own is not None:

@@ -31,7 +31,7 @@ from p2r.models.vllm.interface import RequestOutput
 from p2r.models.vllm.model import (
     ENGINE_MEMORY,
     MOST_IMAGES,
-    check_engine_args,
+    check_own_args,
     make_engine_args,
     make_sampling_args,
 )
@@ -76,7 +76,7 @@ class VllmActor:
             ModelError: vLLM cannot be imported, or cannot run the model.
             ConfigError: an engine argument is not usable.
         """
-        check_engine_args(engine_args)
+        check_own_args(engine_args)
         self.profile, self._encoder, self._version, self._write = policy.profile, policy.encoder, version, write
         self._image_token, self._patches = policy.checkpoint.image_token_id, policy.checkpoint.patches
         dtype = str(policy.dtype).removeprefix("torch.")
