@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# What only a GPU can show, in eight minutes: tests, seconds, memory. Nothing is downloaded; weights are random.
+#
+#   benchmarks/gpu_proof.sh [--size 4b|tiny] [--out FOLDER] [--only PART,PART]
+#
+# Parts, in order: tests lora group generation eval vllm small full. Each writes FOLDER/PART.txt as it goes, so that a run
+# that is cut off keeps what it has. `--size tiny` does all of it on a CPU, where the figures say nothing.
+# PYTHON names the interpreter. Large files go to TMPDIR; /dev/shm, which is memory, saves time.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+size=4b out=runs/gpu_proof only=
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --size) size=${2:?--size needs 4b or tiny} ;;
+        --out) out=${2:?--out needs a folder} ;;
+        --only) only=${2:?--only needs parts} ;;
+        *) echo "error: there is no option $1" >&2; echo "hint: --size, --out, --only" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+
+python=${PYTHON:-python}
+export PYTHONUNBUFFERED=1
+case "$size" in
+    4b)
+        small=2b
+        group=(--device cuda --dtype bfloat16 --checkpointing --prompts 2560 --responses 256 --runs 2)
+        generation=(--device cuda --dtype bfloat16 --prompt 2560 --prompts 4 --tokens 128 --runs 2 --growing)
+        phases=(--rows 8 --steps 1)
+        questions=(--num-samples 32 --runs 2)
+        ;;
+    tiny)
+        small=tiny
+        group=(--dtype float32 --checkpointing --prompts 160 --responses 16 --runs 1)
+        generation=(--dtype float32 --prompt 160 --prompts 2 --tokens 8 --runs 1 --growing)
+        phases=(--rows 1 --steps 1 --perceiver-tokens 4 --reasoner-tokens 4 --set model.max_pixels=65536 --set model.device=cpu)
+        questions=(--num-samples 1 --runs 1 --tokens 2)
+        ;;
+    *) echo "error: there is no size $size" >&2; echo "hint: --size is 4b or tiny" >&2; exit 2 ;;
+esac
+
+mkdir -p "$out"
+failed=()
+
+part() { # NAME SECONDS COMMAND...
+    local name=$1 limit=$2 begun=$SECONDS code
+    shift 2
+    if [ -n "$only" ] && [[ ",$only," != *",$name,"* ]]; then return; fi
+    echo "== $name: $*" | tee -a "$out/$name.txt"
+    timeout "$limit" "$@" 2>&1 | tee -a "$out/$name.txt"
+    code=$?
+    echo "== $name: $((SECONDS - begun)) s, exit code $code" | tee -a "$out/$name.txt" "$out/summary.txt"
+    if [ "$code" -ne 0 ]; then failed+=("$name"); fi
+}
+
+if command -v nvidia-smi > /dev/null; then
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$out/card.txt"
+fi
+part tests 120 "$python" -m pytest -m gpu --durations=5 tests/integration/test_local_gpu.py tests/integration/test_training_gpu.py
+part lora 200 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo_lora.toml --size "$size" "${phases[@]}" --most
+part group 120 "$python" -m benchmarks.speed_training --size "$size" "${group[@]}"
+part generation 120 "$python" -m benchmarks.speed_generation --size "$size" "${generation[@]}"
+part eval 90 "$python" -m benchmarks.speed_local "${questions[@]}"
+part eval 120 "$python" -m benchmarks.speed_local --size "$small" "${questions[@]}"
+if "$python" -c "import vllm" 2> /dev/null; then
+    part vllm 240 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo_lora.toml --size "$size" "${phases[@]}" --rollout vllm
+else
+    echo "== vllm: not installed, left out" | tee -a "$out/summary.txt"
+fi
+part small 120 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_2b/pra_grpo_lora.toml --size "$small" "${phases[@]}"
+part full 180 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo.toml --size "$size" "${phases[@]}"
+
+echo "== all parts: $SECONDS s${failed[*]:+; failed: ${failed[*]}}" | tee -a "$out/summary.txt"
+[ ${#failed[@]} -eq 0 ]
