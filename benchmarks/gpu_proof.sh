@@ -28,14 +28,14 @@ case "$size" in
         group=(--device cuda --dtype bfloat16 --checkpointing --prompts 2560 --responses 256 --runs 2)
         generation=(--device cuda --dtype bfloat16 --prompt 2560 --prompts 4 --tokens 128 --runs 2 --growing)
         phases=(--rows 8 --steps 1)
-        questions=(--num-samples 32 --runs 2)
+        questions=(--num-samples 32 --runs 3 --batch-size 16 --tokens 64)
         ;;
     tiny)
         small=tiny
         group=(--dtype float32 --checkpointing --prompts 160 --responses 16 --runs 1)
         generation=(--dtype float32 --prompt 160 --prompts 2 --tokens 8 --runs 1 --growing)
         phases=(--rows 1 --steps 1 --perceiver-tokens 4 --reasoner-tokens 4 --set model.max_pixels=65536 --set model.device=cpu)
-        questions=(--num-samples 1 --runs 1 --tokens 2)
+        questions=(--num-samples 1 --runs 1 --batch-size 16 --tokens 2)
         ;;
     *) echo "error: there is no size $size" >&2; echo "hint: --size is 4b or tiny" >&2; exit 2 ;;
 esac

@@ -1,6 +1,7 @@
 """Measure questions per second with a local model on this machine: direct and P2R, one at a time and sixteen at once.
 
     python -m benchmarks.speed_local [--num-samples 32] [--runs 3] [--size nano|tiny|2b|4b] [--tokens 64]
+        [--batch-size 16]
 
 Everything that a user waits for counts: decoding, resizing, drawing, cropping, and the replies of both roles. Images
 are rendered before the clock starts. Prints samples per second: the median of the runs, the lowest and the highest.
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="counted runs (default 3)")
     parser.add_argument("--size", choices=["nano", *SIZES], default="nano", help="of the model")
     parser.add_argument("--tokens", type=int, default=64, help="of each reply of a random model")
+    parser.add_argument("--batch-size", type=int, action="append", help="questions at once (default 1, then 16)")
     arguments = parser.parse_args()
     samples = [_render(sample) for sample in Needles(seed=SEED, num_samples=arguments.num_samples)]
     today, device = datetime.now(timezone.utc).date(), choose_device(None)
@@ -62,7 +64,7 @@ def main() -> None:
             source, decoding = name, Decoding(max_new_tokens=arguments.tokens)
             dtype = choose_dtype(None, device)
             write_checkpoint(Path(name), SIZES[arguments.size], device=str(device), dtype=dtype)
-        for batch_size in (1, 16):
+        for batch_size in arguments.batch_size or (1, 16):
             model, prompts = load_model(source, batch_size=batch_size), load_prompt_set("release")
             ways: dict[str, tuple[Perceiver, Reasoner]] = {
                 "direct": (NoPerceiver(), PlainReasoner(model, prompts, decoding=decoding)),

@@ -23,8 +23,8 @@ import platform
 import random
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,17 +41,14 @@ from p2r.dialogue import Decoding
 from p2r.images.load import FileImage
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
-from p2r.models.local.engine import Abandoned
-from p2r.models.local.sampling import Chosen
 from p2r.prompts import load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World, whole_tensor
 from p2r.training.engines.local.export import gather_weights, save_policy
-from p2r.training.engines.local.generate import Wanted, generate_groups
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
-from p2r.training.engines.local.slots import Slots
+from p2r.training.engines.local.slots import TOKENS_AT_ONCE, Slots
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
@@ -212,37 +209,29 @@ def roll_out(roller: Roller, rows: Sequence[Sample], step: int, sampler: VllmAct
 
 
 def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, group_size: int, length: int) -> int:
-    """At once, beside weights, copies and Adam's states: doubled until the memory ends, which the first steps show."""
+    """At once, beside weights, copies and Adam's states: doubled until the memory ends.
+
+    A few prompts are read, as many as go through the model together; room is made and steps are computed for all.
+    """
     decoding = Decoding(max_new_tokens=length, temperature=1.0)
+    most_read = max(1, TOKENS_AT_ONCE["cuda"] // len(prompt.token_ids))
+    policy.engine.model.eval()
     fits, num_prompts = 0, 1
     while True:
-        wanted = [Wanted(prompt, range(group_size))] * num_prompts
+        read = range(min(num_prompts, most_read))
         try:
-            with abandoned_after(3) as abandoned, suppress(Abandoned):
-                list(generate_groups(policy.engine, wanted, decoding, num_prompts, abandoned))
+            with torch.inference_mode():
+                slots = Slots(policy.engine, num_prompts, group_size, decoding, keep=False, fixed=True)
+                slots.read(read, [prompt for _ in read], [range(group_size) for _ in read], lambda: False)
+                for _ in range(3):
+                    slots.advance()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             return fits
+        del slots
         fits, num_prompts = num_prompts * group_size, 2 * num_prompts
-
-
-@contextmanager
-def abandoned_after(num_steps: int) -> Generator[Callable[[], bool], None, None]:
-    """Whether so many steps of generation have been made."""
-    advance, num_done = Slots.advance, 0
-
-    def count(slots: Slots) -> Chosen:
-        nonlocal num_done
-        num_done += 1
-        return advance(slots)
-
-    Slots.advance = count
-    try:
-        yield lambda: num_done >= num_steps
-    finally:
-        Slots.advance = advance
 
 
 def write_rows(folder: Path, count: int) -> list[Sample]:
