@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in eight minutes: tests, seconds, memory. Nothing is downloaded; weights are random.
+# What only a GPU can show: tests, seconds, memory. Nothing is downloaded; weights are random.
 #
-#   benchmarks/gpu_proof.sh [--size 4b|tiny] [--out FOLDER] [--only PART,PART]
+#   benchmarks/gpu_proof.sh [--size 4b|tiny] [--out FOLDER] [--only PART,PART] [--minutes 8]
 #
-# Parts, in order: tests lora group generation eval vllm small full. Each writes FOLDER/PART.txt as it goes, so that a run
-# that is cut off keeps what it has. `--size tiny` does all of it on a CPU, where the figures say nothing.
-# PYTHON names the interpreter. Large files go to TMPDIR; /dev/shm, which is memory, saves time.
+# Parts, in order: tests lora group generation eval vllm full small. Each writes FOLDER/PART.txt as it goes, so that a run
+# that is cut off keeps what it has; what does not fit into the minutes is left out, and said. `--size tiny` does all of it
+# on a CPU, where the figures say nothing. PYTHON names the interpreter. Large files go to TMPDIR; /dev/shm, which is
+# memory, saves time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-size=4b out=runs/gpu_proof only=
+size=4b out=runs/gpu_proof only='' minutes=8
 while [ $# -gt 0 ]; do
     case "$1" in
         --size) size=${2:?--size needs 4b or tiny} ;;
         --out) out=${2:?--out needs a folder} ;;
         --only) only=${2:?--only needs parts} ;;
-        *) echo "error: there is no option $1" >&2; echo "hint: --size, --out, --only" >&2; exit 2 ;;
+        --minutes) minutes=${2:?--minutes needs a whole number} ;;
+        *) echo "error: there is no option $1" >&2; echo "hint: --size, --out, --only, --minutes" >&2; exit 2 ;;
     esac
     shift 2
 done
@@ -25,8 +27,8 @@ export PYTHONUNBUFFERED=1
 case "$size" in
     4b)
         small=2b
-        group=(--device cuda --dtype bfloat16 --checkpointing --prompts 2560 --responses 256 --runs 2)
-        generation=(--device cuda --dtype bfloat16 --prompt 2560 --prompts 4 --tokens 128 --runs 2 --growing)
+        group=(--device cuda --dtype bfloat16 --checkpointing --prompts 2560 --responses 256 --runs 1)
+        generation=(--device cuda --dtype bfloat16 --prompt 2560 --prompts 4 --tokens 64 --runs 1 --growing)
         phases=(--rows 8 --steps 1)
         questions=(--num-samples 32 --runs 3 --batch-size 16 --tokens 64)
         ;;
@@ -47,8 +49,10 @@ part() { # NAME SECONDS COMMAND...
     local name=$1 limit=$2 begun=$SECONDS code
     shift 2
     if [ -n "$only" ] && [[ ",$only," != *",$name,"* ]]; then return; fi
+    local left=$((60 * minutes - SECONDS))
+    if [ "$left" -lt 20 ]; then echo "== $name: left out, the $minutes minutes are over" | tee -a "$out/summary.txt"; return; fi
     echo "== $name: $*" | tee -a "$out/$name.txt"
-    timeout "$limit" "$@" 2>&1 | tee -a "$out/$name.txt"
+    timeout $((limit < left ? limit : left)) "$@" 2>&1 | tee -a "$out/$name.txt"
     code=$?
     echo "== $name: $((SECONDS - begun)) s, exit code $code" | tee -a "$out/$name.txt" "$out/summary.txt"
     if [ "$code" -ne 0 ]; then failed+=("$name"); fi
@@ -66,10 +70,10 @@ part eval 120 "$python" -m benchmarks.speed_local --size "$small" "${questions[@
 if "$python" -c "import vllm" 2> /dev/null; then
     part vllm 240 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo_lora.toml --size "$size" "${phases[@]}" --rollout vllm
 else
-    echo "== vllm: not installed, left out" | tee -a "$out/summary.txt"
+    echo "== vllm: left out, it is not installed" | tee -a "$out/summary.txt"
 fi
-part small 120 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_2b/pra_grpo_lora.toml --size "$small" "${phases[@]}"
 part full 180 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo.toml --size "$size" "${phases[@]}"
+part small 120 "$python" -m benchmarks.speed_phases recipes/qwen3_vl_2b/pra_grpo_lora.toml --size "$small" "${phases[@]}"
 
 echo "== all parts: $SECONDS s${failed[*]:+; failed: ${failed[*]}}" | tee -a "$out/summary.txt"
 [ ${#failed[@]} -eq 0 ]

@@ -158,6 +158,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path, 
     looking = Decoding(max_new_tokens=phase.rollout.max_new_tokens.perceiver)
     perceiver = ModelPerceiver(snapshot.partner, prompts, looking)
     device = policy.model.device
+    read_peak_gb(device)  # of what ran before
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
     peaks: list[tuple[float, float]] = []
