@@ -1,4 +1,4 @@
-"""Seconds of a step on one GPU, computed from its vendor's figures and from rates that one H200 has shown.
+"""Seconds of a step on one GPU, computed from its vendor's numbers and from rates that one H200 has shown.
 
 As if every prompt and every reply were as long as it may be. The products with weights (`plan.flops`) run at a share of
 the GPU's peak. Besides, each token of the replies that grow together reads the weights and their keys and values once,
@@ -19,7 +19,7 @@ from p2r.training.plan.counts import count_phase
 from p2r.training.plan.flops import estimate_flops
 
 PEAK_SHARE = 0.3
-"""What `benchmarks.speed_training` reached on an H200 with 4B."""
+"""The share that `benchmarks.speed_training` has reached on an H200 with 4B."""
 BANDWIDTH_SHARE = 0.8
 """Assumed."""
 OPERATION_S = 8e-6

@@ -29,7 +29,7 @@ class Replay(Generic[T]):
 
         Args:
             function: does the same on the same memory each time, and asks the host for nothing.
-            place: changes when the memory has moved, which is then recorded anew.
+            place: changes when the memory has moved, which is then recorded again.
 
         Returns:
             Its result. A replay writes into the one before, which has to be read by then.
