@@ -26,14 +26,14 @@ python=${PYTHON:-python}
 export PYTHONUNBUFFERED=1
 case "$size" in
     4b)
-        small=2b
+        small=2b slack=1
         group=(--device cuda --dtype bfloat16 --checkpointing --prompts 2560 --responses 256 --runs 1)
         generation=(--device cuda --dtype bfloat16 --prompt 2560 --prompts 4 --tokens 64 --runs 1 --growing)
         phases=(--rows 8 --steps 1)
         questions=(--num-samples 32 --runs 3 --batch-size 16 --tokens 64)
         ;;
     tiny)
-        small=tiny
+        small=tiny slack=9
         group=(--dtype float32 --checkpointing --prompts 160 --responses 16 --runs 1)
         generation=(--dtype float32 --prompt 160 --prompts 2 --tokens 8 --runs 1 --growing)
         phases=(--rows 1 --steps 1 --perceiver-tokens 4 --reasoner-tokens 4 --set model.max_pixels=65536 --set model.device=cpu)
@@ -46,7 +46,7 @@ mkdir -p "$out"
 failed=()
 
 part() { # NAME SECONDS COMMAND...
-    local name=$1 limit=$2 begun=$SECONDS code
+    local name=$1 limit=$((slack * $2)) begun=$SECONDS code
     shift 2
     if [ -n "$only" ] && [[ ",$only," != *",$name,"* ]]; then return; fi
     local left=$((60 * minutes - SECONDS))
