@@ -11,7 +11,8 @@ the same rows through stock transformers, and the output says so. The peer gets 
 them from bytes within the time.
 
 Beside each ratio stands that of the floating-point operations (matrix products and attention, forward and backward),
-and how far the two sides are apart: the largest distance of a log-prob, and of the gradient of all parameters in
+then how many both sides make a second, those that checkpointing makes again included, and how far the two are apart:
+the largest distance of a log-prob, and of the gradient of all parameters (of a large model, of a part of them) in
 proportion to its length. In float64 against stock transformers (`--dtype float64 --peer stock`) the distances show the
 method; in float32 they show rounding, and trl's own head rounds to float32 always.
 """
@@ -87,7 +88,7 @@ def main() -> None:
 def compare(arguments: argparse.Namespace) -> None:
     print_circumstances(arguments)
     print(f"{'P':>6}{'R':>6}{'peer s':>10}{'ours s':>10}{'ratio':>8}{'FLOPs':>8}{'of it':>7}", end="")
-    print(f"{'peer MB':>10}{'ours MB':>10}{'ratio':>8}{'log-probs':>12}{'gradient':>12}")
+    print(f"{'peer MB':>10}{'ours MB':>10}{'ratio':>8}{'TFLOP/s':>16}{'log-probs':>12}{'gradient':>12}")
     for num_prompt in map(int, arguments.prompts.split(",")):
         for num_response in map(int, arguments.responses.split(",")):
             theirs, ours = (
@@ -95,13 +96,15 @@ def compare(arguments: argparse.Namespace) -> None:
             )
             farthest = float((theirs.logprobs - ours.logprobs).abs().max())
             turn = float((theirs.gradient - ours.gradient).norm() / theirs.gradient.norm())
-            ratio, theory = theirs.seconds / ours.seconds, flop_ratio(arguments, num_prompt, num_response)
+            flops = count_flops(arguments, num_prompt, num_response)
+            ratio, theory = theirs.seconds / ours.seconds, flops[0] / flops[1]
             print(f"{num_prompt:>6}{num_response:>6}{theirs.seconds:>10.2f}{ours.seconds:>10.2f}", end="")
             print(
                 f"{ratio:>7.1f}x{theory:>7.1f}x{ratio / theory:>7.0%}{theirs.peak_mb:>10.0f}{ours.peak_mb:>10.0f}",
                 end="",
             )
-            print(f"{theirs.peak_mb / ours.peak_mb:>7.1f}x", end="")
+            rates = [each / side.seconds / 1e12 for each, side in zip(flops, (theirs, ours), strict=True)]
+            print(f"{theirs.peak_mb / ours.peak_mb:>7.1f}x{rates[0]:>8.3g}{rates[1]:>8.3g}", end="")
             print(f"{farthest:>12.1e}{turn:>12.1e}", flush=True)
 
 
@@ -189,8 +192,8 @@ def compute_by_stock(
     return compute
 
 
-def flop_ratio(arguments: argparse.Namespace, num_prompt: int, num_response: int) -> float:
-    """Of the repeated rows to ours; backward is twice forward on both sides."""
+def count_flops(arguments: argparse.Namespace, num_prompt: int, num_response: int) -> tuple[float, float]:
+    """Of the repeated rows, and of ours: backward is twice forward, and checkpointing makes forward once more."""
     shape, group = SIZES[arguments.size], arguments.group
     rows, columns = image_size(num_prompt)
     vision, head = shape.vision_flops(rows * columns), 2 * shape.hidden * shape.vocabulary
@@ -198,7 +201,8 @@ def flop_ratio(arguments: argparse.Namespace, num_prompt: int, num_response: int
     theirs = group * (vision + length * shape.token_flops + shape.attention_flops(length**2 / 2) + num_response * head)
     pairs = num_prompt**2 / 2 + group * (own * num_prompt + own**2 / 2)
     ours = vision + (num_prompt + group * own) * shape.token_flops + shape.attention_flops(pairs)
-    return theirs / (ours + (1 + group * own) * head)
+    times = 4 if arguments.checkpointing else 3
+    return times * theirs, times * (ours + (1 + group * own) * head)
 
 
 def print_circumstances(arguments: argparse.Namespace) -> None:
