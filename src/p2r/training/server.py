@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +33,41 @@ Listing = tuple[str, list[str]]
 
 LOOK_EVERY_S = 1.0
 MOST_STARTS = 2
-LOG_FILE, RECORD_FILE = "partner.log", "partner.json"
 
 
 class Server:
-    """A command that serves the frozen role at `url`.
+    """A command that serves a checkpoint at `url`.
 
     up: whether it is healthy. num_starts: how often it was launched.
     """
 
-    def __init__(self, command: str, url: str, checkpoint: Path, folder: Path, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        command: str,
+        url: str,
+        checkpoint: Path,
+        folder: Path,
+        *,
+        timeout_s: float,
+        table: str = "partner",
+        more: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say how it is launched.
+
+        Args:
+            command: with {checkpoint} and {port}, which are filled in.
+            folder: for its output, and for a record of it while it runs.
+            timeout_s: the longest that it may take to be healthy, in seconds.
+            table: of the recipe, that has the command as `launch`; its files have this name.
+            more: arguments to add at the end of the command.
+            variables: of the environment, to set for it.
+        """
         port = str(urlsplit(url).port or 80)
-        self._command = [
-            part.replace("{checkpoint}", str(checkpoint)).replace("{port}", port) for part in shlex.split(command)
-        ]
-        self._url, self._timeout_s = url, timeout_s
-        self._log, self._record = folder / LOG_FILE, folder / RECORD_FILE
+        parts = [part.replace("{checkpoint}", str(checkpoint)).replace("{port}", port) for part in shlex.split(command)]
+        self._command, self._env = [*parts, *more], {**os.environ, **(variables or {})}
+        self._url, self._timeout_s, self._table = url, timeout_s, table
+        self._log, self._record = folder / f"{table}.log", folder / f"{table}.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._watching: asyncio.Task[None] | None = None
         self.up = asyncio.Event()
@@ -62,17 +81,32 @@ class Server:
             ConfigError: the command cannot be run, or something that this folder's runs did not start answers already.
             EndpointError: it ended, or was not healthy in time.
         """
-        await self._make_room()
         try:
-            listing = await self._launch()
+            listing = await self.start()
             self._watching = asyncio.create_task(self._watch())
             yield listing
         finally:
             if self._watching is not None:
                 self._watching.cancel()
-            self._end()  # before anything is awaited, where a second cancellation may come
+            self.end()  # before anything is awaited, where a second cancellation may come
             if self._watching is not None:
                 await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def start(self) -> Listing:
+        """Launch it, and return what it serves. Nobody watches it. Raises as `running`."""
+        await self._make_room()
+        return await self._launch()
+
+    def end(self) -> None:
+        """End the server and everything that it has started: its keeper does, when its input closes."""
+        process, self._process = self._process, None
+        if process is not None:
+            keeper.end(process)
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether its process has ended."""
+        return self._process is None or self._process.poll() is not None
 
     async def guard(self, work: Awaitable[Result]) -> Result:
         """Await work that asks the server; leave it when the server has died for good.
@@ -105,8 +139,8 @@ class Server:
         with contextlib.suppress(EndpointError):
             await look(self._url)
             raise ConfigError(
-                f"something answers at {self._url} before partner.launch was run",
-                hint="it is not a server of this run: end it, or leave out partner.launch to use it as it is",
+                f"something answers at {self._url} before {self._table}.launch was run",
+                hint=f"it is not a server of this run: end it, or leave out {self._table}.launch to use it as it is",
             )
 
     async def _launch(self) -> Listing:
@@ -114,17 +148,18 @@ class Server:
         self.num_starts += 1
         if shutil.which(self._command[0]) is None:
             raise ConfigError(
-                f"partner.launch cannot be run: there is no program {self._command[0]}",
+                f"{self._table}.launch cannot be run: there is no program {self._command[0]}",
                 hint="is the program installed, and on the path?",
             )
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
-            self._process = keeper.start(self._record, self._command, output)
+            self._process = keeper.start(self._record, self._command, output, self._env)
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
             if (code := self._process.poll()) is not None:
                 raise EndpointError(
-                    f"partner.launch ended with code {code}: {keeper.last_words(self._log)}", hint=f"see {self._log}"
+                    f"{self._table}.launch ended with code {code}: {keeper.last_words(self._log)}",
+                    hint=f"see {self._log}",
                 )
             with contextlib.suppress(EndpointError):
                 listing = await look(self._url)
@@ -133,7 +168,7 @@ class Server:
             if asyncio.get_running_loop().time() > deadline:
                 raise EndpointError(
                     f"{self._url} was not healthy within {self._timeout_s:g} seconds: {keeper.last_words(self._log)}",
-                    hint=f"see {self._log}; raise partner.launch_timeout_s if it only needs more time",
+                    hint=f"see {self._log}; raise {self._table}.launch_timeout_s if it only needs more time",
                 )
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -148,8 +183,8 @@ class Server:
             while (code := self._process.poll()) is None:
                 await asyncio.sleep(LOOK_EVERY_S)
             self.up.clear()
-            said = f"the server of partner.launch ended with code {code}: {keeper.last_words(self._log)}"
-            self._end()  # what it has left of its processes
+            said = f"the server of {self._table}.launch ended with code {code}: {keeper.last_words(self._log)}"
+            self.end()  # what it has left of its processes
             if self.num_starts == MOST_STARTS:
                 raise TrainingError(f"{said}; it was launched twice", hint=f"see {self._log}; then `resume=True`")
             logger.warning("%s; launching it again, see %s", said, self._log)
@@ -157,12 +192,6 @@ class Server:
                 await self._launch()
             except (ConfigError, EndpointError) as error:
                 raise TrainingError(f"{said}; then {error.message}", hint=error.hint) from error
-
-    def _end(self) -> None:
-        """End the server and everything that it has started: its keeper does, when its input closes."""
-        process, self._process = self._process, None
-        if process is not None:
-            keeper.end(process)
 
 
 @dataclass(frozen=True, slots=True)
