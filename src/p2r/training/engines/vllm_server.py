@@ -123,7 +123,7 @@ class VllmServer:
                 variables=VARIABLES,
             )
             self._how = f"see {folder / 'rollout.log'}; does the command pass on the arguments that are added to it?"
-        self.loop = start_loop("p2r-vllm-server")
+        self.loop, self._is_open = start_loop("p2r-vllm-server"), True
         self._client = openai.AsyncOpenAI(
             base_url=self._url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
@@ -140,7 +140,8 @@ class VllmServer:
         """End a launched server, and let go of another. A second call does nothing."""
         if self._server is not None:
             self._server.end()
-        if self.loop.is_running():
+        if self._is_open:
+            self._is_open = False
             self._run(self._leave())
             self.loop.call_soon_threadsafe(self.loop.stop)
 
