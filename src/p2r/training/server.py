@@ -1,7 +1,7 @@
-"""A server that the trainer launches, watches, launches once more when it dies, and ends.
+"""A server that the trainer launches, watches, launches again when it dies, and ends.
 
 It runs under `keeper`, a small program that ends it when the trainer has gone, also after a kill. While it is launched
-again, questions wait; when it dies again, whatever waits for it is left and the run stops.
+again, questions wait; when it dies too often, whatever waits for it is left and the run stops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,6 @@ Listing = tuple[str, list[str]]
 """The URL below which a server's API lies, and its models."""
 
 LOOK_EVERY_S = 1.0
-MOST_STARTS = 2
 
 
 class Server:
@@ -52,6 +51,8 @@ class Server:
         table: str = "partner",
         more: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        most_starts: int = 2,
     ) -> None:
         """Say how it is launched.
 
@@ -60,13 +61,16 @@ class Server:
             folder: for its output, and for a record of it while it runs.
             timeout_s: the longest that it may take to be healthy, in seconds.
             table: of the recipe, that has the command as `launch`; its files have this name.
-            more: arguments to add at the end of the command.
+            more: arguments to add to the command.
             variables: of the environment, to set for it.
+            prepare: is awaited whenever it answers, before it counts as healthy.
+            most_starts: how often it is launched until it is given up.
         """
         port = str(urlsplit(url).port or 80)
         parts = [part.replace("{checkpoint}", str(checkpoint)).replace("{port}", port) for part in shlex.split(command)]
-        self._command, self._env = [*parts, *more], {**os.environ, **(variables or {})}
+        self._command, self._variables = [*parts, *more], {**os.environ, **(variables or {})}
         self._url, self._timeout_s, self._table = url, timeout_s, table
+        self._prepare, self._most_starts = prepare, most_starts
         self._log, self._record = folder / f"{table}.log", folder / f"{table}.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -81,32 +85,17 @@ class Server:
             ConfigError: the command cannot be run, or something that this folder's runs did not start answers already.
             EndpointError: it ended, or was not healthy in time.
         """
+        await self._make_room()
         try:
-            listing = await self.start()
+            listing = await self._launch()
             self._watching = asyncio.create_task(self._watch())
             yield listing
         finally:
             if self._watching is not None:
                 self._watching.cancel()
-            self.end()  # before anything is awaited, where a second cancellation may come
+            self._end()  # before anything is awaited, where a second cancellation may come
             if self._watching is not None:
                 await asyncio.gather(self._watching, return_exceptions=True)
-
-    async def start(self) -> Listing:
-        """Launch it, and return what it serves. Nobody watches it. Raises as `running`."""
-        await self._make_room()
-        return await self._launch()
-
-    def end(self) -> None:
-        """End the server and everything that it has started: its keeper does, when its input closes."""
-        process, self._process = self._process, None
-        if process is not None:
-            keeper.end(process)
-
-    @property
-    def has_ended(self) -> bool:
-        """Tell whether its process has ended."""
-        return self._process is None or self._process.poll() is not None
 
     async def guard(self, work: Awaitable[Result]) -> Result:
         """Await work that asks the server; leave it when the server has died for good.
@@ -153,7 +142,7 @@ class Server:
             )
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
-            self._process = keeper.start(self._record, self._command, output, self._env)
+            self._process = keeper.start(self._record, self._command, output, self._variables)
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
             if (code := self._process.poll()) is not None:
@@ -161,8 +150,12 @@ class Server:
                     f"{self._table}.launch ended with code {code}: {keeper.last_words(self._log)}",
                     hint=f"see {self._log}",
                 )
+            listing = None
             with contextlib.suppress(EndpointError):
                 listing = await look(self._url)
+            if listing is not None:
+                if self._prepare is not None:
+                    await self._prepare()
                 self.up.set()
                 return listing
             if asyncio.get_running_loop().time() > deadline:
@@ -184,14 +177,22 @@ class Server:
                 await asyncio.sleep(LOOK_EVERY_S)
             self.up.clear()
             said = f"the server of {self._table}.launch ended with code {code}: {keeper.last_words(self._log)}"
-            self.end()  # what it has left of its processes
-            if self.num_starts == MOST_STARTS:
-                raise TrainingError(f"{said}; it was launched twice", hint=f"see {self._log}; then `resume=True`")
+            self._end()  # what it has left of its processes
+            if self.num_starts == self._most_starts:
+                raise TrainingError(
+                    f"{said}; it was launched {self.num_starts} times", hint=f"see {self._log}; then `resume=True`"
+                )
             logger.warning("%s; launching it again, see %s", said, self._log)
             try:
                 await self._launch()
             except (ConfigError, EndpointError) as error:
                 raise TrainingError(f"{said}; then {error.message}", hint=error.hint) from error
+
+    def _end(self) -> None:
+        """End the server and everything that it has started: its keeper does, when its input closes."""
+        process, self._process = self._process, None
+        if process is not None:
+            keeper.end(process)
 
 
 @dataclass(frozen=True, slots=True)

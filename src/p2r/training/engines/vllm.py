@@ -150,6 +150,8 @@ class VllmActor:
             if self._world.is_first:
                 self._read_weights()
             self._world.wait()
+            if not self._world.is_first:  # it has them already
+                self._read_weights()
             self._is_awake = True
             yield
         finally:

@@ -4,32 +4,36 @@ It is asked with token ids at /inference/v1/generate (`vllm serve --enable-scale
 endpoints that it has for development (VLLM_SERVER_DEV_MODE=1): tested with vLLM 0.32. Weights are a folder that it
 reads, so it is on this machine, or shares the folder. The versions that it says begin with the name of this run, so
 that weights of another trainer are never taken for this one's.
+
+Several processes may ask it. The first launches it and gives it weights, also when it has died and was launched again;
+the others wait until it has them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shlex
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar, cast
 
 import openai
 from PIL.Image import Image
-from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator
+from pydantic import JsonValue
 
 from p2r.config import RolloutSettings
-from p2r.errors import ConfigError, EndpointError, explain_fault
+from p2r.errors import ConfigError, EndpointError
 from p2r.loop import start_loop
 from p2r.models.server.errors import RequestFacts, explain, message_of, quote
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S
 from p2r.models.server.transport import choose_transport, image_urls
 from p2r.models.vllm.interface import RequestOutput
-from p2r.training.server import Listing, Server, look
+from p2r.training.engines.vllm_wire import ServedOutput, make_body, make_options, read_served_output
+from p2r.training.server import Server, look
 
 Result = TypeVar("Result")
 
@@ -37,51 +41,21 @@ LONGEST_REPLY_S = 3600.0
 """The longest that a reply, or a change of weights, may take, in seconds."""
 LONGEST_WAIT_S = 0.5
 LOOK_EVERY_S = 0.5
+MOST_STARTS = 4
+"""How often a server is launched in a phase, and a prompt is asked, until it is given up."""
 VARIABLES = {"VLLM_SERVER_DEV_MODE": "1"}
 CHECKED = ("dtype", "logprobs_mode")
 """Arguments that have to be as they are wanted, and that replies alone would not tell."""
 
 
-class Drawn(BaseModel):
-    """A token and its log-prob."""
-
-    token_id: int
-    logprob: float
-
-
-class Span(BaseModel):
-    """Some tokens were drawn with the weights of this version."""
-
-    version: str
-
-
-class ServedReply(BaseModel):
-    """A reply as the server sends it, in the form of vLLM's own class: log-probs are by token id."""
-
-    token_ids: list[int]
-    finish_reason: str | None
-    logprobs: list[dict[int, Drawn]]
-    weight_versions: list[Span] | None = None
-
-    @field_validator("logprobs", mode="before")
-    @classmethod
-    def _sort_by_token(cls, given: Mapping[str, list[Mapping[str, object]]]) -> list[dict[object, object]]:
-        return [{each["token_id"]: each} for each in given["content"]]
-
-
-class ServedOutput(BaseModel):
-    """What the server sends for a prompt."""
-
-    prompt_token_ids: list[int]
-    outputs: list[ServedReply] = Field(alias="choices")
-
-
 class VllmServer:
-    """A running server, used like the `VllmEngine` of this process.
+    """A running server, used like the `VllmEngine` of this process. It outlasts its own deaths.
 
     loop: the event loop that it is asked in.
     max_tokens: the most tokens of a prompt and its reply.
     """
+
+    is_dead = False
 
     def __init__(
         self,
@@ -108,8 +82,8 @@ class VllmServer:
         self._url = settings.url.partition("#")[0].rstrip("/").removesuffix("/v1")
         self._owner, self._is_first, self._timeout_s = owner, is_first, settings.launch_timeout_s
         options = make_options(engine_args)
-        set_first = " ".join(f"{name}={value}" for name, value in VARIABLES.items())
-        self._how = f"start it with {set_first} vllm serve CHECKPOINT {shlex.join(options)}"
+        variables = " ".join(f"{name}={value}" for name, value in VARIABLES.items())
+        self._how = f"start it with {variables} vllm serve CHECKPOINT {shlex.join(options)}"
         self._server: Server | None = None
         if settings.launch is not None and is_first:
             self._server = Server(
@@ -121,8 +95,12 @@ class VllmServer:
                 table="rollout",
                 more=options,
                 variables=VARIABLES,
+                prepare=self._restore,
+                most_starts=MOST_STARTS,
             )
             self._how = f"see {folder / 'rollout.log'}; does the command pass on the arguments that are added to it?"
+        self._weights: tuple[Path, str] | None = None
+        self._giving, self._running = asyncio.Lock(), AsyncExitStack()
         self.loop, self._is_open = start_loop("p2r-vllm-server"), True
         self._client = openai.AsyncOpenAI(
             base_url=self._url,
@@ -130,7 +108,7 @@ class VllmServer:
             timeout=openai.Timeout(LONGEST_REPLY_S, connect=LOOKUP_TIMEOUT_S),
         )
         try:
-            self._run(self._find())
+            self._run(self._open())
             self.max_tokens = self._check(engine_args)
         except BaseException:
             self.close()
@@ -138,36 +116,26 @@ class VllmServer:
 
     def close(self) -> None:
         """End a launched server, and let go of another. A second call does nothing."""
-        if self._server is not None:
-            self._server.end()
         if self._is_open:
             self._is_open = False
             self._run(self._leave())
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     async def _leave(self) -> None:
-        """Leave what is asked, and close the connections."""
+        await self._running.aclose()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         await self._client.close()
 
-    @property
-    def is_dead(self) -> bool:
-        """Tell whether it has ended, or says that its engine has."""
-        if self._server is not None and self._server.has_ended:
-            return True
-        try:
-            self._run(self._client.with_options(timeout=LOOKUP_TIMEOUT_S, max_retries=0).get("/health", cast_to=str))
-        except openai.APITimeoutError:
-            return False  # it is there, and busy
-        except openai.APIError:
-            return True
-        return False
-
     def sleep(self) -> None:
-        """Do nothing: its GPUs are its own."""
+        """Let go of the folder of the weights. It need not free memory: its GPUs are its own."""
+        self._run(self._forget())
+
+    async def _forget(self) -> None:
+        async with self._giving:
+            self._weights = None
 
     def read_weights(self, folder: Path, version: str) -> None:
         """Let it take the weights in the folder; what is drawn with them says this version.
@@ -176,77 +144,96 @@ class VllmServer:
 
         Raises:
             ModelError: it cannot read them, or is dead.
+            TrainingError: it has died too often.
         """
-        self._run(self._read_weights(folder, version) if self._is_first else self._wait_for_weights(version))
+        self._run(self._guard(self._read_weights(folder, f"{self._owner}/{version}")))
 
     async def _read_weights(self, folder: Path, version: str) -> None:
-        await self._post("/pause")  # it empties the caches, where nothing may be of other weights
-        await self._post("/collective_rpc", {"method": "read_weights", "args": [str(folder)]})
-        await self._post("/update_weight_version", {"new_version": self._name(version)})
-        await self._post("/resume")
-
-    async def _wait_for_weights(self, version: str) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        while (has := await self._ask_version()) != self._name(version):
-            if time.monotonic() > deadline:
-                raise EndpointError(
-                    f"{self._url} has weights of version {has} and not {self._name(version)} after "
-                    f"{self._timeout_s:g} seconds",
-                    hint="the first process gives it weights, and its messages say more",
-                )
-            await asyncio.sleep(LOOK_EVERY_S)
-
-    async def _ask_version(self) -> str:
-        """The version of its weights; "" where it does not answer."""
+        self._weights, num_starts = (folder, version), self._num_starts
         try:
-            told = await self._client.get("/weight_info", cast_to=object)
-        except openai.APIError:
-            return ""
-        return str(cast("Mapping[str, JsonValue]", told).get("weight_version", ""))
+            if self._is_first:
+                await self._restore()
+            else:
+                raise EndpointError(f"the first process has not given {self._url} weights of version {version}")
+        except EndpointError as error:
+            await self._outlast(error, num_starts)
+
+    async def _restore(self) -> None:
+        """Give it the weights that it should have, if any."""
+        async with self._giving:
+            if self._weights is not None:
+                folder, version = self._weights
+                await self._post("/pause")  # it empties the caches, where nothing may be of other weights
+                await self._post("/collective_rpc", {"method": "read_weights", "args": [str(folder)]})
+                await self._post("/update_weight_version", {"new_version": version})
+                await self._post("/resume")
 
     async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
         """Reply to a prompt of vLLM's form. A call that is cancelled is aborted there too.
 
         Raises:
             ModelError: it gives no reply.
+            TrainingError: it has died too often.
         """
-        data = cast("Mapping[str, Sequence[Image]]", request.get("multi_modal_data", {}))
-        with image_urls(data.get("image", ()), choose_transport(self._url, "auto")) as urls:
-            body: dict[str, object] = {
-                "token_ids": request["prompt_token_ids"],
-                "sampling_params": {**sampling_args},
-                "return_token_ids": True,
-                "content_parts": [{"type": "image_url", "url": url} for url in urls] or None,
-            }
-            told = await self._post("/inference/v1/generate", body)
-        try:
-            output = ServedOutput.model_validate(told)
-        except (ValidationError, KeyError, TypeError) as error:
-            why = explain_fault(error.errors()[0]) if isinstance(error, ValidationError) else repr(error)
-            raise EndpointError(f"{self._url} sent a reply of another form: {why}", hint="use vLLM 0.32") from error
+        output = await self._guard(self._generate(request, sampling_args))
         for reply in output.outputs:
             for span in reply.weight_versions or ():
-                span.version = span.version.removeprefix(self._name(""))
+                span.version = span.version.removeprefix(f"{self._owner}/")
         return cast("RequestOutput", output)
 
-    def _name(self, version: str) -> str:
-        """The version that no other run's weights have."""
-        return f"{self._owner}/{version}"
-
-    async def _find(self) -> Listing:
-        """Launch it, or see that it answers; one that another process launches is waited for."""
-        if self._server is not None:
-            return await self._server.start()
-        deadline = time.monotonic() + (0 if self._is_first else self._timeout_s)
-        while True:
+    async def _generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> ServedOutput:
+        data = cast("Mapping[str, Sequence[Image]]", request.get("multi_modal_data", {}))
+        with image_urls(data.get("image", ()), choose_transport(self._url, "auto")) as urls:
+            body = make_body(request, sampling_args, urls)
+        for left in reversed(range(MOST_STARTS)):
+            num_starts = self._num_starts
             try:
-                return await look(self._url)
+                output = read_served_output(await self._post("/inference/v1/generate", body))
+                if not any(reply.has_no_weights for reply in output.outputs):
+                    return output
+                raise EndpointError(f"{self._url} was started again, and has no weights of the policy")
             except EndpointError as error:
-                if time.monotonic() > deadline:
-                    raise EndpointError(
-                        f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`"
-                    ) from error
+                if not left:
+                    raise
+                await self._outlast(error, num_starts)
+        raise AssertionError
+
+    @property
+    def _num_starts(self) -> int:
+        return 0 if self._server is None else self._server.num_starts
+
+    async def _outlast(self, error: EndpointError, num_starts: int) -> None:
+        """Wait until it has the weights that it should have; raise the error where nobody will give it them.
+
+        Args:
+            num_starts: how often it was launched before the error.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        while self._weights is not None and (has := await self._ask_version()) != self._weights[1]:
+            if self._is_first and self._server is None:
+                raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
+            has_lived = has and self._server is not None and self._num_starts == num_starts
+            if has_lived or time.monotonic() > deadline:
+                raise error
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _ask_version(self) -> str:
+        """The version of its weights; "" where it does not answer."""
+        try:
+            told = await self._client.with_options(max_retries=0).get("/weight_info", cast_to=object)
+        except openai.APIError:
+            return ""
+        return str(cast("Mapping[str, JsonValue]", told).get("weight_version", ""))
+
+    async def _open(self) -> None:
+        """Launch it, or see that it answers; one that another process launches is there already."""
+        if self._server is not None:
+            await self._running.enter_async_context(self._server.running())
+            return
+        try:
+            await look(self._url)
+        except EndpointError as error:
+            raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
 
     def _check(self, engine_args: Mapping[str, object]) -> int:
         """Make sure that it is set up for rollouts; returns the most tokens of a prompt and its reply."""
@@ -275,6 +262,10 @@ class VllmServer:
         except openai.APIError as error:
             raise explain(error, asked) from error
 
+    async def _guard(self, work: Awaitable[Result]) -> Result:
+        """Await work, and leave it when a launched server has died for good."""
+        return await (work if self._server is None else self._server.guard(work))
+
     def _run(self, work: Coroutine[object, object, Result]) -> Result:
         """Wait for work in its loop, in another thread."""
         running = asyncio.run_coroutine_threadsafe(work, self.loop)
@@ -285,15 +276,3 @@ class VllmServer:
             running.cancel()
             raise
         return running.result()
-
-
-def make_options(engine_args: Mapping[str, object]) -> list[str]:
-    """Write arguments of vLLM's engine as those of `vllm serve`, apart from the model."""
-    options = ["--enable-scale-out"]
-    for name, value in engine_args.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            options.append(f"--{option}" if value else f"--no-{option}")
-        elif name != "model":
-            options += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
-    return options
