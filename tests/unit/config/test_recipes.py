@@ -194,6 +194,8 @@ def test_a_control_has_no_supervised_phase() -> None:
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
         ("partner={kind='vllm', url='http://x/v1'}", "url and launch belong to", ""),
         ("engine.enforce_eager=true", "engine has arguments of vLLM, which runs nothing here", ""),
+        ("rollout={url='http://x:1'}", "url and launch belong to", ""),
+        ("rollout={engine='vllm', launch='serve'}", "launch needs url, such as", ""),
         ("rollout.engine=vlm", "rollout.engine is 'vlm': it must be 'local' or 'vllm'", ""),
         ("control=joint", "has to be even", ""),
         (
