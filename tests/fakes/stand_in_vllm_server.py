@@ -38,12 +38,12 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
     loop = asyncio.new_event_loop()
 
     async def start() -> object:
-        args = {"dtype": "float32", "limit_mm_per_prompt": {}, "mm_processor_kwargs": {}, "max_model_len": 512}
+        args = {"dtype": "float32", "limit_mm_per_prompt": {}, "mm_processor_kwargs": {}, "max_model_len": 4096}
         made = vllm.AsyncEngineArgs(model=model, enable_prefix_caching=True, disable_log_stats=True, **args)
         return vllm.AsyncLLMEngine.from_engine_args(made)
 
     engine: Any = loop.run_until_complete(start())
-    about = {"dtype": "float32", "logprobs_mode": "processed_logprobs", "max_model_len": 512}
+    about = {"dtype": "float32", "logprobs_mode": "processed_logprobs", "max_model_len": 4096}
     if (site / "about.json").exists():
         about.update(json.loads((site / "about.json").read_text()))
 

@@ -221,7 +221,7 @@ def test_a_process_that_is_not_the_first_waits_for_the_weights(
     settings = RolloutSettings(engine="vllm", url=url, launch="never", launch_timeout_s=0.2)
     args = {"model": "nano", "dtype": "float32", "logprobs_mode": "processed_logprobs"}
     with closing(VllmServer(args, settings, tmp_path, owner="me", is_first=False)) as second:
-        assert second.max_tokens == 512
+        assert second.max_tokens == 4096
         with pytest.raises(EndpointError, match=r"the first process has not given .* weights of version me/1"):
             second.read_weights(tmp_path, "1")
         with actor.awake():
