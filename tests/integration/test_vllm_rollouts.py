@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tests.fakes import vllm_guest
-from tests.fakes.tiny_training import read_metrics
+from tests.fakes.tiny_training import make_recipe, read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -200,3 +200,22 @@ def test_a_run_that_vllm_samples_is_resumed_and_trains_adapters(tmp_path: Path) 
     for row in (*whole, *adapters):
         assert row["num_unjudged"] == 0
         assert 0 < row["sampler_diff_max"] < CLOSE  # type: ignore[operator]
+
+
+def test_two_processes_that_one_launched_server_samples_have_the_metrics_of_one(tmp_path: Path) -> None:
+    steps = "schedule=[{role='perceiver', steps=2, lr=1e-4}]"
+    for name, rollout, options in (
+        ("alone", {"engine": "vllm"}, []),
+        ("pair", make_launched(), ["--processes", "2"]),
+    ):
+        told = [f"rollout.{setting}={json.dumps(value)}" for setting, value in rollout.items()]
+        recipe = make_recipe(tmp_path / name, [*told, *ENGINE, steps, "model.dtype='float32'", "probe.num=1"])
+        (tmp_path / f"{name}.json").write_text(recipe.model_dump_json())
+        done = vllm_guest.run("-m", "p2r", "train", f"{name}.json", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, pair = (read_metrics(tmp_path / name) for name in ("alone", "pair"))
+    assert len(alone) == len(pair) == 2
+    for one, two in zip(alone, pair, strict=True):
+        assert 0 < two["sampler_diff_max"] < CLOSE  # type: ignore[operator]
+        for name in ("reward", "accuracy", "tokens", "kl", "grad_norm"):
+            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name

@@ -21,7 +21,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
-from p2r.errors import ConfigError, EndpointError, TrainingError
+from p2r.errors import ConfigError, EndpointError, TrainingError, count_nouns
 from p2r.models.server.lookup import list_models
 from p2r.training import keeper
 from p2r.types import Completion
@@ -179,8 +179,9 @@ class Server:
             said = f"the server of {self._table}.launch ended with code {code}: {keeper.last_words(self._log)}"
             self._end()  # what it has left of its processes
             if self.num_starts == self._most_starts:
+                launches = count_nouns(self.num_starts, "launch", "launches")
                 raise TrainingError(
-                    f"{said}; it was launched {self.num_starts} times", hint=f"see {self._log}; then `resume=True`"
+                    f"{said}; it is given up after {launches}", hint=f"see {self._log}; then `resume=True`"
                 )
             logger.warning("%s; launching it again, see %s", said, self._log)
             try:

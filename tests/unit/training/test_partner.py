@@ -303,7 +303,7 @@ async def test_a_server_that_dies_twice_stops_the_run_with_its_code_and_its_last
     tmp_path: Path, url: str
 ) -> None:
     with pytest.raises(
-        TrainingError, match=r"ended with code 7: .*out of GPU memory; it was launched 2 times"
+        TrainingError, match=r"ended with code 7: .*out of GPU memory; it is given up after 2 launches"
     ) as caught:
         await ask_a_mortal(tmp_path, url, 2)
     assert str(tmp_path / "partner.log") in caught.value.hint

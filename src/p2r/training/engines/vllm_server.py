@@ -42,7 +42,7 @@ LONGEST_REPLY_S = 3600.0
 LONGEST_WAIT_S = 0.5
 LOOK_EVERY_S = 0.5
 MOST_STARTS = 4
-"""How often a server is launched in a phase, and a prompt is asked, until it is given up."""
+"""Launches of a server in a phase, and attempts to ask a prompt, until it is given up."""
 VARIABLES = {"VLLM_SERVER_DEV_MODE": "1"}
 CHECKED = ("dtype", "logprobs_mode")
 """Arguments that have to be as they are wanted, and that replies alone would not tell."""

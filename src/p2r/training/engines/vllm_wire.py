@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from p2r.errors import EndpointError, explain_fault
 
 UNNAMED = "default"
-"""What vLLM calls the weights that it began with."""
+"""The version of the weights that vLLM began with."""
 
 
 class Drawn(BaseModel):
