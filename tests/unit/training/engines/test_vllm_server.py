@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -75,6 +78,12 @@ def make(policy: Policy, site: Path, url: str, tmp_path: Path) -> Iterator[Make]
         actor.close()
 
 
+def name_weights(url: str, version: str) -> None:
+    """Let the server say this version."""
+    body = json.dumps({"new_version": version}).encode()
+    urllib.request.urlopen(f"{url.removesuffix('/v1')}/update_weight_version", body)
+
+
 def look(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{url.removesuffix('/v1')}/done") as response:
         return json.load(response)
@@ -135,8 +144,7 @@ def test_weights_of_another_trainer_are_not_taken_for_the_own(make: Make, url: s
     actor = make([1])
     with actor.awake():
         wanted = [want(actor, noise(64, 64, 1))]
-        body = json.dumps({"new_version": "you/1"}).encode()
-        urllib.request.urlopen(f"{url.removesuffix('/v1')}/update_weight_version", body)
+        name_weights(url, "you/1")
         with pytest.raises(ModelError) as caught:
             draw(actor, wanted)
     assert caught.value.message == "a rollout was drawn with weights of version you/1, and the policy has 1"
@@ -162,6 +170,23 @@ def test_a_launched_server_that_died_between_two_steps_is_launched_again(make: M
     actor = make([])
     with actor.awake():
         pass
+    with actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
+
+
+def test_a_launched_server_that_dies_while_nobody_samples_is_not_given_old_weights(
+    make: Make, url: str, tmp_path: Path
+) -> None:
+    actor = make([])
+    with actor.awake():
+        pass
+    os.kill(json.loads((tmp_path / "rollout.json").read_text())["pid"], signal.SIGKILL)
+    server: Any = actor._engine
+    deadline = time.monotonic() + 60
+    while (server._num_starts, server._server.up.is_set()) != (2, True):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert look(url)["done"] == []
     with actor.awake():
         draw(actor, [want(actor, noise(64, 64, 1))])
 
@@ -214,18 +239,37 @@ def test_a_server_that_cannot_read_the_folder_of_the_weights_says_so(
         pass
 
 
-def test_a_process_that_is_not_the_first_waits_for_the_weights(
-    make: Make, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    actor = make([1])
-    settings = RolloutSettings(engine="vllm", url=url, launch="never", launch_timeout_s=0.2)
+def connect(url: str, place: Path, timeout_s: float) -> VllmServer:
+    """The server as a process sees it that is not the first."""
+    settings = RolloutSettings(engine="vllm", url=url, launch="never", launch_timeout_s=timeout_s)
     args = {"model": "nano", "dtype": "float32", "logprobs_mode": "processed_logprobs"}
-    with closing(VllmServer(args, settings, tmp_path, owner="me", is_first=False)) as second:
+    return VllmServer(args, settings, place, owner="me", is_first=False)
+
+
+def test_a_process_that_is_not_the_first_waits_for_the_weights(make: Make, url: str, tmp_path: Path) -> None:
+    actor = make([1])
+    with closing(connect(url, tmp_path, 0.2)) as second:
         assert second.max_tokens == 4096
         with pytest.raises(EndpointError, match=r"the first process has not given .* weights of version me/1"):
             second.read_weights(tmp_path, "1")
         with actor.awake():
             second.read_weights(tmp_path, "1")
+
+
+def test_a_process_that_is_not_the_first_asks_again_once_a_new_server_has_the_weights(
+    make: Make, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = make([1])
+    with closing(connect(url, tmp_path, 60)) as second, actor.awake(), monkeypatch.context() as patch:
+        second.read_weights(tmp_path, "1")
+        name_weights(url, "default")  # as if it had just been launched
+        patch.setattr(actor, "_engine", second)
+        replies = ThreadPoolExecutor(1).submit(draw, actor, [want(actor, noise(64, 64, 1))])
+        while not look(url)["seeds"]:
+            time.sleep(0.01)
+        name_weights(url, "me/1")
+        assert [place for place, _ in replies.result()] == [0]
+        assert look(url)["seeds"] == [11, 11]
 
 
 def test_arguments_of_the_engine_are_written_as_those_of_the_command() -> None:
