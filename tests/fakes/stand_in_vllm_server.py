@@ -68,7 +68,7 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
         for choice in choices:
             drawn = [{"token_id": token, **told} for one in choice["logprobs"] for token, told in one.items()]
             choice["logprobs"] = {"content": drawn}
-        return {"choices": choices, "prompt_token_ids": output.prompt_token_ids}
+        return {"choices": choices, "prompt_token_ids": output.prompt_token_ids if body["return_token_ids"] else None}
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:

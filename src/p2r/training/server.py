@@ -150,10 +150,8 @@ class Server:
                     f"{self._table}.launch ended with code {code}: {keeper.last_words(self._log)}",
                     hint=f"see {self._log}",
                 )
-            listing = None
             with contextlib.suppress(EndpointError):
                 listing = await look(self._url)
-            if listing is not None:
                 if self._prepare is not None:
                     await self._prepare()
                 self.up.set()
@@ -187,6 +185,8 @@ class Server:
             try:
                 await self._launch()
             except (ConfigError, EndpointError) as error:
+                if isinstance(error, EndpointError) and self._process.poll() is not None:
+                    continue  # it has died again
                 raise TrainingError(f"{said}; then {error.message}", hint=error.hint) from error
 
     def _end(self) -> None:

@@ -26,7 +26,7 @@ from PIL.Image import Image
 from pydantic import JsonValue
 
 from p2r.config import RolloutSettings
-from p2r.errors import ConfigError, EndpointError
+from p2r.errors import ConfigError, EndpointError, ModelError
 from p2r.loop import start_loop
 from p2r.models.server.errors import RequestFacts, explain, message_of, quote
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S
@@ -41,8 +41,8 @@ LONGEST_REPLY_S = 3600.0
 """The longest that a reply, or a change of weights, may take, in seconds."""
 LONGEST_WAIT_S = 0.5
 LOOK_EVERY_S = 0.5
-MOST_STARTS = 4
-"""Launches of a server in a phase, and attempts to ask a prompt, until it is given up."""
+MOST_STARTS, MOST_ATTEMPTS = 4, 12
+"""Launches of a server in a phase, and attempts to ask a prompt, until it is given up. A launch may cost two."""
 VARIABLES = {"VLLM_SERVER_DEV_MODE": "1"}
 CHECKED = ("dtype", "logprobs_mode")
 """Arguments that have to be as they are wanted, and that replies alone would not tell."""
@@ -185,7 +185,7 @@ class VllmServer:
         data = cast("Mapping[str, Sequence[Image]]", request.get("multi_modal_data", {}))
         with image_urls(data.get("image", ()), choose_transport(self._url, "auto")) as urls:
             body = make_body(request, sampling_args, urls)
-        for left in reversed(range(MOST_STARTS)):
+        for left in reversed(range(MOST_ATTEMPTS)):
             num_starts = self._num_starts
             try:
                 output = read_served_output(await self._post("/inference/v1/generate", body))
@@ -247,18 +247,19 @@ class VllmServer:
                         hint=self._how,
                     )
             return int(str(about["max_model_len"]))
-        except (EndpointError, LookupError, TypeError) as error:
-            why = error.message if isinstance(error, EndpointError) else f"it says {error!r}"
+        except (ModelError, LookupError, TypeError) as error:
+            why = error.message if isinstance(error, ModelError) else f"it says {error!r}"
             raise ConfigError(f"{self._url} cannot be given weights: {why}", hint=self._how) from error
 
     async def _post(self, path: str, body: object = None) -> object:
-        """Send a request. Raises EndpointError."""
+        """Send a request. Raises EndpointError, or ModelError for one that it refuses."""
         asked = RequestFacts(self._url, "", 0, 0, LONGEST_REPLY_S, self._client.api_key)
         try:
             return await self._client.post(path, body=body, cast_to=object)
         except openai.APIStatusError as error:
             words = quote(message_of(error), asked)
-            raise EndpointError(f"{self._url}{path} failed ({error.status_code}): {words}") from error
+            kind = EndpointError if error.status_code >= 500 else ModelError  # which it would do again
+            raise kind(f"{self._url}{path} failed ({error.status_code}): {words}") from error
         except openai.APIError as error:
             raise explain(error, asked) from error
 

@@ -22,7 +22,7 @@ import pytest
 pytest.importorskip("torch")
 
 from p2r.config import RolloutSettings
-from p2r.errors import ConfigError, EndpointError, ModelError
+from p2r.errors import ConfigError, EndpointError, ModelError, TrainingError
 from p2r.training import server as launching
 from p2r.training.engines import vllm as module
 from p2r.training.engines import vllm_server
@@ -153,7 +153,7 @@ def test_weights_of_another_trainer_are_not_taken_for_the_own(make: Make, url: s
 def test_a_launched_server_that_dies_is_launched_again_with_the_present_weights(
     make: Make, site: Path, url: str, tmp_path: Path
 ) -> None:
-    (site / "deaths").write_text("3 1")  # the weights and two replies; then the weights alone
+    (site / "deaths").write_text("3 0")  # after the weights and two replies; then before it has the weights
     actor = make([1])
     with actor.awake():
         wanted = [want(actor, noise(64, 64, row), seeds=(row, row)) for row in range(5)]
@@ -163,6 +163,14 @@ def test_a_launched_server_that_dies_is_launched_again_with_the_present_weights(
     assert found["done"][-2:] == ["version me/1", "/resume"]
     assert {*found["seeds"]} <= {0, 1, 2, 3, 4}
     assert (tmp_path / "rollout.log").read_text().count("EngineCore encountered an issue") == 2
+
+
+def test_a_launched_server_that_always_dies_is_given_up(make: Make, site: Path, tmp_path: Path) -> None:
+    (site / "deaths").write_text("0 0 0 0 0")
+    actor = make([])
+    with pytest.raises(TrainingError, match="it is given up after 4 launches") as caught, actor.awake():
+        pass
+    assert str(tmp_path / "rollout.log") in caught.value.hint
 
 
 def test_a_launched_server_that_died_between_two_steps_is_launched_again(make: Make, site: Path) -> None:
@@ -233,7 +241,7 @@ def test_a_server_that_is_not_set_up_for_rollouts_is_refused_with_the_command_th
 def test_a_server_that_cannot_read_the_folder_of_the_weights_says_so(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    actor = make([])
+    actor = make([], launch_timeout_s=3600.0)  # it is not waited for
     monkeypatch.setattr(actor, "_write", lambda _: None)
     with pytest.raises(ModelError, match="no folder weights-for-vllm"), actor.awake():
         pass
