@@ -3,7 +3,8 @@
     python stand_in_vllm_server.py SITE CHECKPOINT PORT [ARGUMENT...]
 
 SITE is the folder of the stand-in. GET /done tells what was done and asked, and with which arguments it was started.
-A file SITE/deaths has, line by line, how many calls each server to come lives for. SITE/about.json changes what the
+A file SITE/deaths has how many calls each server to come lives for; with an h before it, it then leaves the next call
+open until the caller gives up, as vLLM may when its engine dies. SITE/about.json changes what the
 engine says of itself.
 """
 
@@ -34,7 +35,7 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
     deaths = site / "deaths"
     left = deaths.read_text().split() if deaths.exists() else []
     deaths.write_text("\n".join(left[1:]))
-    num_left = int(left[0]) if left else None
+    num_left, hangs = (int(left[0].removeprefix("h")), left[0][0] == "h") if left else (None, False)
     loop = asyncio.new_event_loop()
 
     async def start() -> object:
@@ -47,9 +48,12 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
     if (site / "about.json").exists():
         about.update(json.loads((site / "about.json").read_text()))
 
-    def die_in_time() -> None:
+    def die_in_time(caller: Handler) -> None:
         nonlocal num_left
         if num_left is not None and num_left <= 0:
+            if hangs:
+                caller.server.socket.close()
+                caller.rfile.read(1)
             print("EngineCore encountered an issue", flush=True)
             os._exit(7)
         num_left = None if num_left is None else num_left - 1
@@ -91,7 +95,7 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else {}
             if self.path == "/inference/v1/generate" and "--enable-scale-out" in arguments:
-                die_in_time()
+                die_in_time(self)
                 self.reply(loop.run_until_complete(generate(body)))
             elif os.environ.get(DEV) != "1":
                 self.reply({"detail": "Not Found"}, 404)
@@ -100,7 +104,7 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
             elif self.path == "/collective_rpc" and not Path(body["args"][0]).is_dir():
                 self.reply({"error": {"message": f"no folder {Path(body['args'][0]).name}"}}, 500)
             elif self.path == "/collective_rpc":
-                die_in_time()
+                die_in_time(self)
                 vllm.done.append([body["method"], *body["args"]])
                 self.reply({"results": [None]})
             elif self.path == "/update_weight_version":

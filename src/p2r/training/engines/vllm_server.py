@@ -12,7 +12,6 @@ the others wait until it has them.
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import time
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
@@ -21,24 +20,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar, cast
 
-import openai
 from PIL.Image import Image
 from pydantic import JsonValue
 
 from p2r.config import RolloutSettings
 from p2r.errors import ConfigError, EndpointError, ModelError
 from p2r.loop import start_loop
-from p2r.models.server.errors import RequestFacts, explain, message_of, quote
-from p2r.models.server.lookup import LOOKUP_TIMEOUT_S
 from p2r.models.server.transport import choose_transport, image_urls
 from p2r.models.vllm.interface import RequestOutput
-from p2r.training.engines.vllm_wire import ServedOutput, make_body, make_options, read_served_output
+from p2r.training.engines.vllm_wire import ServedOutput, VllmClient, make_body, make_options, read_served_output
 from p2r.training.server import Server, look
 
 Result = TypeVar("Result")
 
-LONGEST_REPLY_S = 3600.0
-"""The longest that a reply, or a change of weights, may take, in seconds."""
 LONGEST_WAIT_S = 0.5
 LOOK_EVERY_S = 0.5
 MOST_STARTS, MOST_ATTEMPTS = 4, 12
@@ -102,11 +96,7 @@ class VllmServer:
         self._weights: tuple[Path, str] | None = None
         self._giving, self._running = asyncio.Lock(), AsyncExitStack()
         self.loop, self._is_open = start_loop("p2r-vllm-server"), True
-        self._client = openai.AsyncOpenAI(
-            base_url=self._url,
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            timeout=openai.Timeout(LONGEST_REPLY_S, connect=LOOKUP_TIMEOUT_S),
-        )
+        self._client = VllmClient(self._url)
         try:
             self._run(self._open())
             self.max_tokens = self._check(engine_args)
@@ -163,10 +153,10 @@ class VllmServer:
         async with self._giving:
             if self._weights is not None:
                 folder, version = self._weights
-                await self._post("/pause")  # it empties the caches, where nothing may be of other weights
-                await self._post("/collective_rpc", {"method": "read_weights", "args": [str(folder)]})
-                await self._post("/update_weight_version", {"new_version": version})
-                await self._post("/resume")
+                await self._client.post("/pause")  # it empties the caches, where nothing may be of other weights
+                await self._client.post("/collective_rpc", {"method": "read_weights", "args": [str(folder)]})
+                await self._client.post("/update_weight_version", {"new_version": version})
+                await self._client.post("/resume")
 
     async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
         """Reply to a prompt of vLLM's form. A call that is cancelled is aborted there too.
@@ -188,7 +178,7 @@ class VllmServer:
         for left in reversed(range(MOST_ATTEMPTS)):
             num_starts = self._num_starts
             try:
-                output = read_served_output(await self._post("/inference/v1/generate", body))
+                output = read_served_output(await self._client.post("/inference/v1/generate", body))
                 if not any(reply.has_no_weights for reply in output.outputs):
                     return output
                 raise EndpointError(f"{self._url} was started again, and has no weights of the policy")
@@ -209,21 +199,13 @@ class VllmServer:
             num_starts: how often it was launched before the error.
         """
         deadline = time.monotonic() + self._timeout_s
-        while self._weights is not None and (has := await self._ask_version()) != self._weights[1]:
+        while self._weights is not None and (has := await self._client.ask_version()) != self._weights[1]:
             if self._is_first and self._server is None:
                 raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
             has_lived = has and self._server is not None and self._num_starts == num_starts
             if has_lived or time.monotonic() > deadline:
                 raise error
             await asyncio.sleep(LOOK_EVERY_S)
-
-    async def _ask_version(self) -> str:
-        """The version of its weights; "" where it does not answer."""
-        try:
-            told = await self._client.with_options(max_retries=0).get("/weight_info", cast_to=object)
-        except openai.APIError:
-            return ""
-        return str(cast("Mapping[str, JsonValue]", told).get("weight_version", ""))
 
     async def _open(self) -> None:
         """Launch it, or see that it answers; one that another process launches is there already."""
@@ -238,7 +220,7 @@ class VllmServer:
     def _check(self, engine_args: Mapping[str, object]) -> int:
         """Make sure that it is set up for rollouts; returns the most tokens of a prompt and its reply."""
         try:
-            told = self._run(self._post("/collective_rpc", {"method": "describe_engine"}))
+            told = self._run(self._client.post("/collective_rpc", {"method": "describe_engine"}))
             about = cast("Mapping[str, list[Mapping[str, JsonValue]]]", told)["results"][0]
             for name in CHECKED:
                 if about[name] != engine_args[name]:
@@ -250,18 +232,6 @@ class VllmServer:
         except (ModelError, LookupError, TypeError) as error:
             why = error.message if isinstance(error, ModelError) else f"it says {error!r}"
             raise ConfigError(f"{self._url} cannot be given weights: {why}", hint=self._how) from error
-
-    async def _post(self, path: str, body: object = None) -> object:
-        """Send a request. Raises EndpointError, or ModelError for one that it refuses."""
-        asked = RequestFacts(self._url, "", 0, 0, LONGEST_REPLY_S, self._client.api_key)
-        try:
-            return await self._client.post(path, body=body, cast_to=object)
-        except openai.APIStatusError as error:
-            words = quote(message_of(error), asked)
-            kind = EndpointError if error.status_code >= 500 else ModelError  # which it would do again
-            raise kind(f"{self._url}{path} failed ({error.status_code}): {words}") from error
-        except openai.APIError as error:
-            raise explain(error, asked) from error
 
     async def _guard(self, work: Awaitable[Result]) -> Result:
         """Await work, and leave it when a launched server has died for good."""

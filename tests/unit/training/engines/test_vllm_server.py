@@ -25,7 +25,7 @@ from p2r.config import RolloutSettings
 from p2r.errors import ConfigError, EndpointError, ModelError, TrainingError
 from p2r.training import server as launching
 from p2r.training.engines import vllm as module
-from p2r.training.engines import vllm_server
+from p2r.training.engines import vllm_server, vllm_wire
 from p2r.training.engines.local.policy import Policy
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.engines.vllm_server import VllmServer
@@ -41,6 +41,7 @@ __all__ = ["policy", "url"]
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(vllm_server, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(vllm_wire, "HEALTH_EVERY_S", 0.2)
     monkeypatch.setattr(module, "MEMORY", tmp_path / "no memory")
 
 
@@ -165,6 +166,14 @@ def test_a_launched_server_that_dies_is_launched_again_with_the_present_weights(
     assert (tmp_path / "rollout.log").read_text().count("EngineCore encountered an issue") == 2
 
 
+@pytest.mark.parametrize("deaths", ["h0", "h1"])
+def test_a_question_that_a_dead_server_leaves_open_is_asked_again(make: Make, site: Path, deaths: str) -> None:
+    (site / "deaths").write_text(deaths)  # the weights, or the first reply
+    actor = make([1])
+    with actor.awake():
+        assert len(draw(actor, [want(actor, noise(64, 64, row)) for row in range(3)])) == 3
+
+
 def test_a_launched_server_that_always_dies_is_given_up(make: Make, site: Path, tmp_path: Path) -> None:
     (site / "deaths").write_text("0 0 0 0 0")
     actor = make([])
@@ -216,7 +225,7 @@ def test_a_dead_server_of_the_users_is_named(
     (site / "deaths").write_text("1")
     serve("--enable-scale-out")
     actor = make([], launch=None)
-    with pytest.raises(EndpointError, match=r"rollout\.url: .*cannot reach") as caught, actor.awake():
+    with pytest.raises(EndpointError, match=r"rollout\.url: .*(cannot reach|has ended)") as caught, actor.awake():
         draw(actor, [want(actor, noise(64, 64, 1))])
     assert "then `resume=True`" in caught.value.hint
 
