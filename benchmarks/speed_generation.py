@@ -1,12 +1,13 @@
 """B6: a group of rollouts, ours (the prompt once, G tokens a step) beside transformers' generate on repeated rows.
 
     python -m benchmarks.speed_generation [--size tiny|2b|4b] [--prompt 1024] [--rollouts 8] [--tokens 64] [--prompts 1]
-        [--device cpu|cuda] [--dtype float32] [--runs 3] [--slots 4]
+        [--device cpu|cuda] [--dtype float32] [--runs 3] [--growing] [--slots 4]
 
 A random Qwen3-VL, prompts with one image each. Both sides choose the likeliest token, so that their replies can be
 compared (in 16 bits, ties fall either way). Prefill is the time to the first token, a step what each further one takes:
 (time to the last - time to the first) / (tokens - 1). On a CPU it is processor time of one thread. Each side runs in a
-process of its own, for its peak memory.
+process of its own, for its peak memory. On a GPU our steps have fixed shapes and are recorded; `--growing` adds
+a column of steps that are launched one by one, with room for what there is.
 
 With `--slots`, replies end by chance, and the prompts are drawn in so many slots: once in lots, the next of which waits
 for the slowest group of the one before, and once refilled. A lot's slots are halved when half of its groups have ended.
@@ -71,8 +72,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float64", "float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each side")
+    parser.add_argument("--growing", action="store_true", help="also ours without recorded steps")
     parser.add_argument("--slots", type=int, help="compare lots of so many prompts with refilled slots instead")
-    parser.add_argument("--side", choices=["ours", "stock"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=["ours", "stock", "growing"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(asdict(measure(arguments))))
@@ -92,10 +94,12 @@ def compare(arguments: argparse.Namespace) -> None:
     )
     print(f"{arguments.rollouts} rollouts of {arguments.tokens} to each\n")
     stock, ours = measure_apart(arguments, "stock"), measure_apart(arguments, "ours")
-    print(f"{'':<14}{'stock':>10}{'ours':>10}{'ratio':>8}{'FLOPs':>8}")
-    print_pair("prefill, s", stock.prefill_s, ours.prefill_s, 3, f"{arguments.rollouts:>7.1f}x")
-    print_pair("a step, ms", 1000 * stock.step_s, 1000 * ours.step_s, 1)
-    print_pair("peak, MB", stock.peak_mb, ours.peak_mb, 0)
+    growing = measure_apart(arguments, "growing") if arguments.growing else None
+    print(f"{'':<14}{'stock':>10}{'ours':>10}{'ratio':>8}{'FLOPs':>8}{'growing':>10}"[: 60 if growing else 50])
+    theory = f"{arguments.rollouts:>7.1f}x"
+    print_row("prefill, s", 3, stock.prefill_s, ours.prefill_s, growing and growing.prefill_s, theory)
+    print_row("a step, ms", 1, 1000 * stock.step_s, 1000 * ours.step_s, growing and 1000 * growing.step_s)
+    print_row("peak, MB", 0, stock.peak_mb, ours.peak_mb, growing and growing.peak_mb)
     same = sum(mine == theirs for mine, theirs in zip(ours.replies, stock.replies, strict=True))
     print(f"{same} of {len(ours.replies)} replies are equal")
 
@@ -120,7 +124,11 @@ def measure(arguments: argparse.Namespace) -> Measured:
     device = torch.device(arguments.device)
     model = make_model(SIZES[arguments.size], device=device, dtype=getattr(torch, arguments.dtype)).eval()
     prompts = [make_prompt(arguments.prompt, seed) for seed in range(arguments.prompts)]
-    generate = {"ours": by_groups, "stock": by_transformers}[arguments.side](model, prompts, arguments.rollouts)
+    if arguments.side == "stock":
+        generate = by_transformers(model, prompts, arguments.rollouts)
+    else:
+        fixed_shapes = False if arguments.side == "growing" else None
+        generate = by_groups(model, prompts, arguments.rollouts, fixed_shapes=fixed_shapes)
     clock = time.process_time if device.type == "cpu" else time.perf_counter
 
     def run(num_tokens: int) -> tuple[float, Replies]:
@@ -137,7 +145,11 @@ def measure(arguments: argparse.Namespace) -> Measured:
 
 
 def by_groups(
-    model: Qwen3VLForConditionalGeneration, prompts: Sequence[EncodedPrompt], num_rollouts: int
+    model: Qwen3VLForConditionalGeneration,
+    prompts: Sequence[EncodedPrompt],
+    num_rollouts: int,
+    *,
+    fixed_shapes: bool | None,
 ) -> Callable[[int], Replies]:
     install(model)
     frames = fold_patch_embedding(model)
@@ -145,7 +157,8 @@ def by_groups(
     wanted = [Wanted(prompt, range(num_rollouts)) for prompt in prompts]
 
     def generate(num_tokens: int) -> Replies:
-        groups = dict(generate_groups(engine, wanted, Decoding(max_new_tokens=num_tokens), len(wanted)))
+        decoding = Decoding(max_new_tokens=num_tokens)
+        groups = dict(generate_groups(engine, wanted, decoding, len(wanted), fixed_shapes=fixed_shapes))
         return [list(rollout.token_ids) for place in range(len(wanted)) for rollout in groups[place]]
 
     return generate
@@ -243,8 +256,9 @@ def by_transformers(
     return generate
 
 
-def print_pair(name: str, stock: float, ours: float, digits: int, theory: str = "") -> None:
-    print(f"{name:<14}{stock:>10.{digits}f}{ours:>10.{digits}f}{stock / ours:>7.1f}x{theory}")
+def print_row(name: str, digits: int, stock: float, ours: float, growing: float | None, theory: str = "") -> None:
+    line = f"{name:<14}{stock:>10.{digits}f}{ours:>10.{digits}f}{stock / ours:>7.1f}x{theory:>8}"
+    print(line.rstrip() if growing is None else f"{line}{growing:>10.{digits}f}")
 
 
 if __name__ == "__main__":

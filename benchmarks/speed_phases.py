@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed_phases recipes/qwen3_vl_4b/pra_grpo.toml --size 4b [--rows 16] [--steps 2]
         [--perceiver-tokens 96] [--reasoner-tokens 256] [--set optimizer.kind=offload] [--device cuda] [--rollout vllm]
+        [--most]
 
 Nothing is downloaded. What runs is the trainer's own step with the recipe's settings, on 4K JPEGs of noise. Random
 weights do not end a reply, so all are as long as the two options say, and they write no boxes, so each reply is read as
@@ -10,8 +11,8 @@ as in a real run. The first step of a phase warms up and is not counted. `--size
 do end replies. With `--rollout vllm`, "handover" is the time until vLLM has the new weights, and until it sleeps again.
 
 Printed for each phase: seconds a row by part, tokens a second, MFU (products with weights alone, see
-`p2r.training.watch.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows; on
-a GPU also how many rollouts fit at once beside what training holds.
+`p2r.training.watch.flops`), peak memory of rollout and update (on a CPU of the process), and hours for 10,000 rows;
+with `--most` on a GPU also how many rollouts fit at once beside what training holds.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ from p2r.roles import ModelPerceiver
 from p2r.training.engines.base import EngineActor
 from p2r.training.engines.local.distributed import World, whole_tensor
 from p2r.training.engines.local.export import gather_weights, save_policy
-from p2r.training.engines.local.generate import Wanted, generate_groups
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
+from p2r.training.engines.local.slots import TOKENS_AT_ONCE, Slots
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.groups import Rolled
 from p2r.training.lockstep import LockstepPartner
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument(
         "--rollout", choices=("local", "vllm"), default="local", help="what samples the policy's replies"
     )
+    parser.add_argument("--most", action="store_true", help="find out how many rollouts fit on the GPU at once")
     parser.add_argument("--device", default=None, help="a GPU when there is one")
     parser.add_argument("--set", action="append", default=[], dest="changes", help="a setting of the recipe: a.b=c")
     arguments = parser.parse_args()
@@ -113,7 +115,9 @@ def main() -> None:
         if arguments.size in SIZES:
             write_checkpoint(Path(recipe.model.source), SIZES[arguments.size], device=str(device), dtype=dtype)
         rows = write_rows(Path(name), arguments.rows * (1 + arguments.steps))
-        costs = {phase.kind: measure(recipe, phase, rows, Path(name)) for phase in recipe.phases()}
+        costs = {
+            phase.kind: measure(recipe, phase, rows, Path(name), find_most=arguments.most) for phase in recipe.phases()
+        }
     for kind, cost in costs.items():
         print_cost(kind, cost)
     hours = sum(cost.row_s for cost in costs.values()) * ROWS_OF_THE_PAPER / 3600
@@ -143,7 +147,7 @@ def make_recipe(arguments: argparse.Namespace, folder: Path) -> Recipe:
     )
 
 
-def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) -> PhaseCost:
+def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path, *, find_most: bool) -> PhaseCost:
     """The steps of a phase, as `p2r.training.train` takes them."""
     policy = load_policy(recipe.model)
     policy = replace(policy, encoder=Scribe(policy.checkpoint))
@@ -154,6 +158,7 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
     looking = Decoding(max_new_tokens=phase.rollout.max_new_tokens.perceiver)
     perceiver = ModelPerceiver(snapshot.partner, prompts, looking)
     device = policy.model.device
+    read_peak_gb(device)  # of what ran before
     parts: list[dict[str, float]] = []
     figures: list[dict[str, float]] = []
     peaks: list[tuple[float, float]] = []
@@ -175,9 +180,11 @@ def measure(recipe: Recipe, phase: Phase, rows: Sequence[Sample], folder: Path) 
             figures.append({name: timing[name] for name in timing if name == "mfu" or "per_second" in name})
             figures[-1]["evidence that differs"] = rolled.stats.unique_share or 0.0
             peaks.append((rollout_gb, read_peak_gb(device)))
-    prompt = max((group.prompt for group in rolled.groups), key=lambda each: len(each.token_ids))
-    length = phase.rollout.max_new_tokens.of(phase.roles[0])
-    most = find_most_rollouts(policy, prompt, phase.rollout.group_size, length) if device.type == "cuda" else None
+    most = None
+    if find_most and device.type == "cuda":
+        prompt = max((group.prompt for group in rolled.groups), key=lambda each: len(each.token_ids))
+        length = phase.rollout.max_new_tokens.of(phase.roles[0])
+        most = find_most_rollouts(policy, prompt, phase.rollout.group_size, length)
     largest = (max(rollout for rollout, _ in peaks), max(update for _, update in peaks))
     return PhaseCost(average(parts[1:]), average(figures[1:]), largest, most)
 
@@ -203,18 +210,28 @@ def roll_out(roller: Roller, rows: Sequence[Sample], step: int, sampler: VllmAct
 
 
 def find_most_rollouts(policy: Policy, prompt: EncodedPrompt, group_size: int, length: int) -> int:
-    """At once, beside weights, copies and Adam's states: doubled until the memory ends."""
+    """At once, beside weights, copies and Adam's states: doubled until the memory ends.
+
+    A few prompts are read, as many as go through the model together; room is made and steps are computed for all.
+    """
     decoding = Decoding(max_new_tokens=length, temperature=1.0)
+    most_read = max(1, TOKENS_AT_ONCE["cuda"] // len(prompt.token_ids))
+    policy.engine.model.eval()
     fits, num_prompts = 0, 1
     while True:
-        wanted = [Wanted(prompt, range(group_size))] * num_prompts
+        read = range(min(num_prompts, most_read))
         try:
-            list(generate_groups(policy.engine, wanted, decoding, num_prompts))
+            with torch.inference_mode():
+                slots = Slots(policy.engine, num_prompts, group_size, decoding, keep=False, fixed=True)
+                slots.read(read, [prompt for _ in read], [range(group_size) for _ in read], lambda: False)
+                for _ in range(3):
+                    slots.advance()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             return fits
+        del slots
         fits, num_prompts = num_prompts * group_size, 2 * num_prompts
 
 

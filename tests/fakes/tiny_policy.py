@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import numpy as np
+import pytest
 import torch
 
 from p2r.models.local import model as local  # noqa: F401  # first: it keeps a torchvision that does not fit out of transformers
@@ -20,6 +21,8 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from p2r.dialogue import Decoding
 from p2r.models.local.encoding import EncodedPrompt
@@ -78,6 +81,24 @@ def make_model(family: Family = "qwen3_vl", dtype: torch.dtype = torch.float64, 
     model = model.to(dtype).train()
     install(model)
     return model
+
+
+def use_exact_parts(patch: pytest.MonkeyPatch) -> None:
+    """The stock norms, and rotation in the vision tower, round to float32 inside a float64 model; these do not."""
+
+    def norm(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        return self.weight * (hidden * (hidden.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt())
+
+    def rotate(
+        query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        turned = [each * cos[:, None] + modeling_qwen3_vl.rotate_half(each) * sin[:, None] for each in (query, key)]
+        return turned[0], turned[1]
+
+    patch.setattr(modeling_qwen3_vl.Qwen3VLTextRMSNorm, "forward", norm)
+    patch.setattr(modeling_qwen2_5_vl.Qwen2_5_VLRMSNorm, "forward", norm)
+    for module in (modeling_qwen3_vl, modeling_qwen2_5_vl):
+        patch.setattr(module, "apply_rotary_pos_emb_vision", rotate)
 
 
 def make_engine(model: VisionLanguageModel, family: Family = "qwen3_vl") -> Engine:
@@ -183,18 +204,18 @@ def repeated_logprobs(
     logprobs = []
     for prompt, responses in groups:
         for response in responses:
-            ids = torch.tensor([[*prompt.token_ids, *response]])
+            ids = torch.tensor([[*prompt.token_ids, *response]], device=model.device)
             images = {}
             if prompt.grids:
                 images = {
-                    "pixel_values": normalize(prompt.patches, FORMATS[family], dtype=model.dtype),
-                    "image_grid_thw": torch.tensor(prompt.grids),
+                    "pixel_values": normalize(prompt.patches, FORMATS[family], device=model.device, dtype=model.dtype),
+                    "image_grid_thw": torch.tensor(prompt.grids, device=model.device),
                     "mm_token_type_ids": (ids == IMAGE).int(),
                 }
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **images).logits
             first = len(prompt.token_ids) - 1
             chosen = logits[0, first:-1].log_softmax(-1)
-            logprobs.append(chosen.gather(1, torch.tensor(response)[:, None])[:, 0])
+            logprobs.append(chosen.gather(1, ids[0, first + 1 :, None])[:, 0])
     return logprobs
 
 

@@ -42,6 +42,7 @@ class Sampler:
         self._decoding = decoding
         self._all_B = torch.arange(num_rows, device=device)
         self._step_B = torch.zeros_like(self._all_B)
+        self._true = torch.ones((), dtype=torch.bool, device=device)  # a step that is recorded sends nothing there
         self._seen_BV: torch.Tensor | None = None
         if decoding.repetition_penalty != 1.0:
             self._seen_BV = torch.zeros(num_rows, vocabulary, dtype=torch.bool, device=device)
@@ -93,7 +94,7 @@ class Sampler:
             logprobs_B = probs_BV.gather(1, chosen_B[:, None])[:, 0].log()
             self._step_B[rows_B] = (step_B + 1).clamp(max=self._uniforms_BT.shape[1] - 1)
         if self._seen_BV is not None:
-            self._seen_BV[rows_B, chosen_B] = True
+            self._seen_BV.index_put_((rows_B, chosen_B), self._true)
         return Chosen(chosen_B, logprobs_B)
 
     def keep(self, rows: torch.Tensor) -> None:

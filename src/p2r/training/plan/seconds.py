@@ -1,10 +1,10 @@
-"""Seconds of a step on one GPU, computed from its vendor's figures: nothing of it was measured.
+"""Seconds of a step on one GPU, computed from its vendor's numbers and from rates that one H200 has shown.
 
-As if every prompt and every reply were as long as it may be. The products with weights (`plan.flops`) take half of the
-GPU's peak. Besides, each token of the replies that grow together reads the weights and their keys and values once, at
-80% of the memory's bandwidth; see docs/performance.md. Our own engine also launches each operation of each
-layer for every token, which takes longer than to read the weights of a 4B model. vLLM replays a recorded graph, but it
-reads the prompt for each reply, and has to be handed the new weights.
+As if every prompt and every reply were as long as it may be. The products with weights (`plan.flops`) run at a share of
+the GPU's peak. Besides, each token of the replies that grow together reads the weights and their keys and values once,
+at 80% of the memory's bandwidth; see docs/performance.md. In our own engine each layer makes many small operations for
+every token, which take longer than to read the weights of a 4B model. vLLM fuses them, but it reads the prompt for each
+reply, and has to be handed the new weights.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from p2r.models.checkpoint import Checkpoint
 from p2r.training.plan.counts import count_phase
 from p2r.training.plan.flops import estimate_flops
 
-PEAK_SHARE, BANDWIDTH_SHARE = 0.5, 0.8
-LAUNCH_S = 8e-6
-"""Seconds in which PyTorch launches an operation: assumed."""
+PEAK_SHARE = 0.3
+"""The share that `benchmarks.speed_training` has reached on an H200 with 4B."""
+BANDWIDTH_SHARE = 0.8
+"""Assumed."""
+OPERATION_S = 8e-6
+"""Seconds of a small operation on a GPU; on an H200 a step of 4B with adapters took 28 ms at most, 9.7e-6 each."""
 LAYER_OPERATIONS = 80
 """Operations of a layer for a token of all replies in `engines.local`, views not counted, by torch.profiler."""
 HANDOVER_BYTES_PER_S = 1e9
@@ -118,5 +121,5 @@ def _sample(gpu: Gpu, replies: ReplyBatch, checkpoint: Checkpoint, num_weights: 
     num_prompts = together / (replies.num_sharing if replies.engine == "local" else 1)
     context = num_prompts * replies.prompt_tokens + together * replies.reply_tokens / 2
     reading = (2.0 * num_weights + kv_bytes * context) / (BANDWIDTH_SHARE * gpu.bytes_per_s)
-    launching = LAUNCH_S * LAYER_OPERATIONS * layers if replies.engine == "local" else 0.0
-    return -(-replies.num // together) * replies.reply_tokens * max(reading, launching)
+    operating = OPERATION_S * LAYER_OPERATIONS * layers if replies.engine == "local" else 0.0
+    return -(-replies.num // together) * replies.reply_tokens * max(reading, operating)

@@ -11,9 +11,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl  # noqa: E402
-from transformers.models.qwen3_vl import modeling_qwen3_vl  # noqa: E402
-
 from p2r.models.local.encoding import EncodedPrompt  # noqa: E402
 from p2r.models.local.engine import VisionLanguageModel, fold_patch_embedding  # noqa: E402
 from p2r.models.local.sight import Sight  # noqa: E402
@@ -30,6 +27,7 @@ from tests.fakes.tiny_policy import (  # noqa: E402
     make_prompt,
     make_responses,
     repeated_logprobs,
+    use_exact_parts,
 )
 
 Groups = Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]]
@@ -37,21 +35,7 @@ Groups = Sequence[tuple[EncodedPrompt, Sequence[Sequence[int]]]]
 
 @pytest.fixture
 def exact_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stock norms, and rotation in the vision tower, round to float32 inside a float64 model; these do not."""
-
-    def norm(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-        return self.weight * (hidden * (hidden.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt())
-
-    def rotate(
-        query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        turned = [each * cos[:, None] + modeling_qwen3_vl.rotate_half(each) * sin[:, None] for each in (query, key)]
-        return turned[0], turned[1]
-
-    monkeypatch.setattr(modeling_qwen3_vl.Qwen3VLTextRMSNorm, "forward", norm)
-    monkeypatch.setattr(modeling_qwen2_5_vl.Qwen2_5_VLRMSNorm, "forward", norm)
-    for module in (modeling_qwen3_vl, modeling_qwen2_5_vl):
-        monkeypatch.setattr(module, "apply_rotary_pos_emb_vision", rotate)
+    use_exact_parts(monkeypatch)
 
 
 def make_groups(family: Family = "qwen3_vl") -> Groups:

@@ -83,12 +83,13 @@ class GroupCache:
         self._keys[layer][group, :, : key_KSD.shape[1]] = key_KSD
         self._values[layer][group, :, : key_KSD.shape[1]] = value_KSD
 
-    def prepare_step(self) -> None:
-        """Make room for one more token of each rollout. To be called before each step."""
+    def prepare_step(self) -> int:
+        """Make room for one more token of each rollout, before each step; returns the places there is room for."""
         self._make_room()
         needed = max(self._ends) + self._num_rollouts
         self._num_seen = self._num_places if self._fixed else min(self._num_places, _round_up(needed))
         self._ends = [end and end + self._num_rollouts for end in self._ends]
+        return self._num_places
 
     def next_step(self) -> GroupCache:
         """The `layout` of a step, to be called in it: it decides on the device where the new tokens go."""

@@ -26,6 +26,7 @@ from p2r.models.local.sight import Sight
 from p2r.training.engines.local.distributed import is_split
 from p2r.training.engines.local.group_cache import GroupCache
 from p2r.training.engines.local.logprobs import find_positions, join_images
+from p2r.training.engines.local.replay import Replay
 
 TOKENS_AT_ONCE = {"cpu": 2**11, "cuda": 2**15}
 """Tokens of prompts that are read together, by device; a longer prompt is read alone."""
@@ -49,6 +50,8 @@ class Slots:
         self._place_P1 = torch.zeros(num_slots, 1, dtype=torch.long, device=device)
         self._cache = GroupCache(num_slots, num_rollouts, config, device, fixed=fixed)
         self._sampler = Sampler(decoding, num_slots * num_rollouts, decoding.max_new_tokens, config.vocab_size, device)
+        replays = fixed and device.type == "cuda" and not is_split(model)
+        self._replay = Replay[Chosen]() if replays else None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,8 +91,8 @@ class Slots:
 
     def advance(self) -> Chosen:
         """The next token of every rollout. What comes from slots without a group means nothing."""
-        self._cache.prepare_step()
-        return self.step()
+        num_places = self._cache.prepare_step()
+        return self.step() if self._replay is None else self._replay(self.step, num_places)
 
     def step(self) -> Chosen:
         """The part of `advance` that can be recorded: the same calls every time, on the device alone."""
