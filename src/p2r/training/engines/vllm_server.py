@@ -198,12 +198,13 @@ class VllmServer:
         Args:
             num_starts: how often it was launched before the error.
         """
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + self._timeout_s * MOST_STARTS  # a launched server has its own
         while self._weights is not None and (has := await self._client.ask_version()) != self._weights[1]:
             if self._is_first and self._server is None:
                 raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
             has_lived = has and self._server is not None and self._num_starts == num_starts
-            if has_lived or time.monotonic() > deadline:
+            is_late = self._server is None and time.monotonic() > deadline
+            if has_lived or is_late:
                 raise error
             await asyncio.sleep(LOOK_EVERY_S)
 
