@@ -30,9 +30,14 @@ LONGEST_CLEANUP_S = 30.0
 
 @cache
 def blocking_loop() -> asyncio.AbstractEventLoop:
-    """The event loop of blocking calls: one for the process, in a daemon thread."""
+    """The event loop of blocking calls: one for the process."""
+    return start_loop("p2r-loop")
+
+
+def start_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Start an event loop in a daemon thread of this name."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="p2r-loop", daemon=True).start()
+    threading.Thread(target=loop.run_forever, name=name, daemon=True).start()
     return loop
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 from tests.fakes import vllm_guest
-from tests.fakes.tiny_training import read_metrics
+from tests.fakes.tiny_training import make_recipe, read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -19,10 +21,11 @@ ENGINE = ["engine.enforce_eager=true", "engine.max_model_len=2048"]
 CLOSE = 1e-4
 
 COMPARE = """
-import asyncio, json, os, signal, subprocess
+import json, os, signal, subprocess
+from functools import partial
 from pathlib import Path
 import torch
-from p2r.config import load_recipe
+from p2r.config import RolloutSettings
 from p2r.dialogue import Decoding
 from p2r.errors import ModelError
 from p2r.models.local.patches import normalize
@@ -31,6 +34,7 @@ from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.generate import Wanted, generate_groups
 from p2r.training.engines.local.policy import load_policy
 from p2r.training.engines.vllm import VllmActor, find_place
+from p2r.training.engines.vllm_server import VllmServer
 from tests.fakes.replies import ask_about, noise
 from tests.fakes.tiny_training import make_recipe
 
@@ -84,11 +88,13 @@ def crowd():
     with actor.awake():
         return find_gap(many, dict(actor.sample(many, DRAWN, 30, lambda: False)))
 
-def kill_engine():
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+def kill_engine(parent=os.getpid()):
+    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True)
     for line in children.stdout.splitlines():
         if "EngineCore" in line:
             os.kill(int(line.split()[0]), signal.SIGKILL)
+        else:
+            kill_engine(line.split()[0])
 
 def killed_in_the_middle():
     drawn, groups = ask(3), {}
@@ -103,7 +109,8 @@ if __name__ == "__main__":
     policy = load_policy(make_recipe(Path("run"), ["model.dtype='float32'"]).model)
     version = 0
     args = {"enforce_eager": True, "max_model_len": 2048}
-    actor = VllmActor(policy, args, version=lambda: version, write=write, folder=Path("run"))
+    start = START
+    actor = VllmActor(policy, args, version=lambda: version, write=write, folder=Path("run"), start=start)
     found = {"before": compare(), "again": compare()}
     torch.manual_seed(1)
     with torch.no_grad():
@@ -139,8 +146,19 @@ def run_script(place: Path, script: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_replies_and_log_probs_are_those_of_the_policy_before_and_after_an_update(tmp_path: Path) -> None:
-    found = run_script(tmp_path, COMPARE)
+def make_launched() -> dict[str, str]:
+    """The settings of a server that the trainer launches, in the environment of `vllm_guest.run`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    command = [*vllm_guest.SERVE, "--host", "127.0.0.1", "--model", "{checkpoint}", "--port", "{port}"]
+    return {"engine": "vllm", "url": url, "launch": shlex.join(command)}
+
+
+@pytest.mark.parametrize("place", ["beside", "launched"])
+def test_replies_and_log_probs_are_those_of_the_policy_before_and_after_an_update(tmp_path: Path, place: str) -> None:
+    launched = f"partial(VllmServer, settings=RolloutSettings(**{make_launched()}), folder=Path('run'), owner='me')"
+    found = run_script(tmp_path, COMPARE.replace("START", launched if place == "launched" else "None"))
     for name in ("before", "again", "after", "killed in its sleep"):
         assert found[name]["is_equal"] == found[name]["ended"] == [True] * 4, name
         assert found[name]["gap"] < CLOSE, name
@@ -182,3 +200,22 @@ def test_a_run_that_vllm_samples_is_resumed_and_trains_adapters(tmp_path: Path) 
     for row in (*whole, *adapters):
         assert row["num_unjudged"] == 0
         assert 0 < row["sampler_diff_max"] < CLOSE  # type: ignore[operator]
+
+
+def test_two_processes_that_one_launched_server_samples_have_the_metrics_of_one(tmp_path: Path) -> None:
+    steps = "schedule=[{role='perceiver', steps=2, lr=1e-4}]"
+    for name, rollout, options in (
+        ("alone", {"engine": "vllm"}, []),
+        ("pair", make_launched(), ["--processes", "2"]),
+    ):
+        told = [f"rollout.{setting}={json.dumps(value)}" for setting, value in rollout.items()]
+        recipe = make_recipe(tmp_path / name, [*told, *ENGINE, steps, "model.dtype='float32'", "probe.num=1"])
+        (tmp_path / f"{name}.json").write_text(recipe.model_dump_json())
+        done = vllm_guest.run("-m", "p2r", "train", f"{name}.json", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, pair = (read_metrics(tmp_path / name) for name in ("alone", "pair"))
+    assert len(alone) == len(pair) == 2
+    for one, two in zip(alone, pair, strict=True):
+        assert 0 < two["sampler_diff_max"] < CLOSE  # type: ignore[operator]
+        for name, value in two.items():
+            assert value == (pytest.approx(one[name], rel=1e-3, abs=CLOSE) if isinstance(value, float) else one[name])

@@ -1,6 +1,6 @@
 """Settings that keep the two roles of one model apart while one of them learns: where they have a meaning.
 
-Plain PRA-GRPO has none of them, as in the paper.
+Plain PRA-GRPO has none of them, as in the paper. A server that samples is kept apart from one whose weights stay.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ def check_apart(recipe: Recipe) -> None:
     for phase in recipe.rewarded_phases:
         if phase.loss.resting_kl_coef:
             _check_resting_kl(recipe, phase)
+        _check_servers(recipe, phase)
     if recipe.loss.resting_kl_coef and not recipe.rewarded_phases:
         raise ValueError(
             "loss.resting_kl_coef keeps one role while replies of the other are rewarded, and the recipe has "
@@ -53,3 +54,18 @@ def _check_resting_kl(recipe: Recipe, phase: Phase) -> None:
             "loss.resting_kl_coef keeps the other role as the trained weights play it, and partner.url may be "
             'another model: give partner.kind = "local", or a partner.launch with {checkpoint} in it'
         )
+
+
+def _check_servers(recipe: Recipe, phase: Phase) -> None:
+    """Make sure that no server is given the policy's weights in which others are expected."""
+    judge = phase.reward.judge
+    others = {"partner.url": recipe.partner.url, "reward.judge.url": None if isinstance(judge, str) else judge.url}
+    for name, url in others.items():
+        if url and phase.rollout.url and _find_server(url) == _find_server(phase.rollout.url):
+            raise ValueError(
+                f"rollout.url and {name} are one server, which is given the weights that learn: give it another port"
+            )
+
+
+def _find_server(url: str) -> str:
+    return url.partition("#")[0].rstrip("/").removesuffix("/v1")

@@ -150,6 +150,10 @@ class RolloutSettings(Frozen):
     engine: "local" samples with the weights that learn; "vllm" with vLLM's engine in this process, which reads them
         before each step. The recipe's `engine` has its arguments: gpu_memory_utilization is the share of a GPU that it
         takes (0.4 by default), and gives back while an update is made.
+    url: a server of vLLM that samples instead, such as http://localhost:8001, on GPUs of its own.
+    launch: a command that serves it, such as "env CUDA_VISIBLE_DEVICES=1 vllm serve {checkpoint} --port {port}". The
+        trainer adds the arguments that sampling takes and those of `engine`, starts it for each phase, again when it
+        dies, and ends it.
     """
 
     group_size: int = Field(default=8, ge=2)
@@ -162,6 +166,17 @@ class RolloutSettings(Frozen):
     dynamic_sampling: bool = False
     max_rounds: PositiveInt = 3
     engine: Literal["local", "vllm"] = "local"
+    url: str | None = None
+    launch: str | None = None
+    launch_timeout_s: float = Field(default=900.0, gt=0)
+
+    @model_validator(mode="after")
+    def _says_where_the_server_is(self) -> RolloutSettings:
+        if self.engine != "vllm" and (self.url or self.launch):
+            raise ValueError('url and launch belong to engine = "vllm"')
+        if self.launch is not None and not self.url:
+            raise ValueError("launch needs url, such as http://localhost:8001")
+        return self
 
 
 class AdvantageSettings(Frozen):

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, null
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import JsonValue
 
@@ -23,6 +24,7 @@ from p2r.errors import ConfigError
 from p2r.files import replace_folder
 from p2r.loop import run_apart
 from p2r.models.checkpoint import fingerprint_weights
+from p2r.models.server.transport import is_this_machine
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import ModelPerceiver
 from p2r.runs.training import EVIDENCE_FOLDER
@@ -32,6 +34,7 @@ from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.optimizer import Optimizer
 from p2r.training.engines.local.policy import Policy, load_policy, take_snapshot
 from p2r.training.engines.vllm import VllmActor
+from p2r.training.engines.vllm_server import VllmServer
 from p2r.training.failures import FailureGauge
 from p2r.training.lockstep import BatchModel, Partner
 from p2r.training.memo import EvidenceStore, Memo
@@ -71,8 +74,10 @@ class PhaseState(Learner):
             ModelError: vLLM cannot take the weights.
             StorageError: there is no room for them.
         """
-        frozen = [self.snapshot.engine.model] if self.snapshot is not None and self.asks_snapshot else []
-        with whole_weights(self.policy.model, *frozen), nullcontext() if self.sampler is None else self.sampler.awake():
+        asked = [self.snapshot.engine.model] if self.snapshot is not None and self.asks_snapshot else []
+        if self.sampler is None:
+            asked.insert(0, self.policy.model)
+        with nullcontext() if self.sampler is None else self.sampler.awake(), whole_weights(*asked):
             yield
 
 
@@ -118,34 +123,46 @@ async def open_phase(
         state = PhaseState(phase, *parts)
         if phase.rollout.engine == "vllm":
             starting = partial(start_sampler, state, recipe.engine, run.folder)
-            state = replace(state, sampler=closing.enter_context(contextlib.closing(await run_apart(starting))))
+            sampler = starting() if world.size > 1 else await run_apart(starting)
+            state = replace(state, sampler=closing.enter_context(contextlib.closing(sampler)))
         yield state
 
 
 def start_sampler(state: PhaseState, engine_args: Mapping[str, JsonValue], folder: Path) -> VllmActor:
-    """Start vLLM to sample the policy's replies.
+    """Start vLLM to sample the policy's replies. The first process launches a server; the others wait for it.
 
     Args:
         folder: of the run.
 
     Raises:
-        ModelError: vLLM is not installed, or cannot run the model.
-        ConfigError: an engine argument is not usable, or several processes train.
+        ModelError: vLLM is not installed, or cannot run the model, or the server does not come up.
+        ConfigError: an engine argument is not usable, or each of several processes would start an engine.
     """
-    if state.world.size > 1:
+    world, settings, start = state.world, state.phase.rollout, None
+    if settings.url is not None:
+        (owner,) = world.gather([uuid4().hex[:8]])[:1]
+        start = partial(VllmServer, settings=settings, folder=folder, owner=owner, is_first=world.is_first)
+    elif world.size > 1:
         raise ConfigError(
-            f'rollout.engine is "vllm", and training runs in {state.world.size} processes, each of which would start '
+            f'rollout.engine is "vllm", and training runs in {world.size} processes, each of which would start '
             "an engine",
-            hint='set rollout.engine to "local", train in one process, or give `engine` "verl", which samples by vLLM '
-            "in many",
+            hint="let all of them ask one server, by rollout.url and rollout.launch, or train in one process",
         )
-    return VllmActor(
+    if not world.is_first:
+        world.wait()
+    sampler = VllmActor(
         state.policy,
         engine_args,
         version=lambda: state.optimizer.num_updates,
         write=partial(save_weights, state),
         folder=folder,
+        start=start,
+        is_here=settings.url is None or settings.launch is not None or is_this_machine(settings.url),
+        world=world,
     )
+    if world.is_first:
+        world.wait()
+    return sampler
 
 
 def open_evidence(recipe: Recipe, folder: Path, partner: Partner, prompts: PromptSet, weights: str) -> EvidenceStore:

@@ -1,7 +1,7 @@
-"""A server that the trainer launches, watches, launches once more when it dies, and ends.
+"""A server that the trainer launches, watches, launches again when it dies, and ends.
 
 It runs under `keeper`, a small program that ends it when the trainer has gone, also after a kill. While it is launched
-again, questions wait; when it dies again, whatever waits for it is left and the run stops.
+again, questions wait; when it dies too often, whatever waits for it is left and the run stops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
-from p2r.errors import ConfigError, EndpointError, TrainingError
+from p2r.errors import ConfigError, EndpointError, TrainingError, count_nouns
 from p2r.models.server.lookup import list_models
 from p2r.training import keeper
 from p2r.types import Completion
@@ -32,23 +32,46 @@ Listing = tuple[str, list[str]]
 """The URL below which a server's API lies, and its models."""
 
 LOOK_EVERY_S = 1.0
-MOST_STARTS = 2
-LOG_FILE, RECORD_FILE = "partner.log", "partner.json"
 
 
 class Server:
-    """A command that serves the frozen role at `url`.
+    """A command that serves a checkpoint at `url`.
 
     up: whether it is healthy. num_starts: how often it was launched.
     """
 
-    def __init__(self, command: str, url: str, checkpoint: Path, folder: Path, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        command: str,
+        url: str,
+        checkpoint: Path,
+        folder: Path,
+        *,
+        timeout_s: float,
+        table: str = "partner",
+        more: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        most_starts: int = 2,
+    ) -> None:
+        """Say how it is launched.
+
+        Args:
+            command: with {checkpoint} and {port}, which are filled in.
+            folder: for its output, and for a record of it while it runs.
+            timeout_s: the longest that it may take to be healthy, in seconds.
+            table: of the recipe, that has the command as `launch`; its files have this name.
+            more: arguments to add to the command.
+            variables: of the environment, to set for it.
+            prepare: is awaited whenever it answers, before it counts as healthy.
+            most_starts: how often it is launched until it is given up.
+        """
         port = str(urlsplit(url).port or 80)
-        self._command = [
-            part.replace("{checkpoint}", str(checkpoint)).replace("{port}", port) for part in shlex.split(command)
-        ]
-        self._url, self._timeout_s = url, timeout_s
-        self._log, self._record = folder / LOG_FILE, folder / RECORD_FILE
+        parts = [part.replace("{checkpoint}", str(checkpoint)).replace("{port}", port) for part in shlex.split(command)]
+        self._command, self._variables = [*parts, *more], {**os.environ, **(variables or {})}
+        self._url, self._timeout_s, self._table = url, timeout_s, table
+        self._prepare, self._most_starts = prepare, most_starts
+        self._log, self._record = folder / f"{table}.log", folder / f"{table}.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._watching: asyncio.Task[None] | None = None
         self.up = asyncio.Event()
@@ -105,8 +128,8 @@ class Server:
         with contextlib.suppress(EndpointError):
             await look(self._url)
             raise ConfigError(
-                f"something answers at {self._url} before partner.launch was run",
-                hint="it is not a server of this run: end it, or leave out partner.launch to use it as it is",
+                f"something answers at {self._url} before {self._table}.launch was run",
+                hint=f"it is not a server of this run: end it, or leave out {self._table}.launch to use it as it is",
             )
 
     async def _launch(self) -> Listing:
@@ -114,26 +137,29 @@ class Server:
         self.num_starts += 1
         if shutil.which(self._command[0]) is None:
             raise ConfigError(
-                f"partner.launch cannot be run: there is no program {self._command[0]}",
+                f"{self._table}.launch cannot be run: there is no program {self._command[0]}",
                 hint="is the program installed, and on the path?",
             )
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
-            self._process = keeper.start(self._record, self._command, output)
+            self._process = keeper.start(self._record, self._command, output, self._variables)
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         while True:
             if (code := self._process.poll()) is not None:
                 raise EndpointError(
-                    f"partner.launch ended with code {code}: {keeper.last_words(self._log)}", hint=f"see {self._log}"
+                    f"{self._table}.launch ended with code {code}: {keeper.last_words(self._log)}",
+                    hint=f"see {self._log}",
                 )
             with contextlib.suppress(EndpointError):
                 listing = await look(self._url)
+                if self._prepare is not None:
+                    await self._prepare()
                 self.up.set()
                 return listing
             if asyncio.get_running_loop().time() > deadline:
                 raise EndpointError(
                     f"{self._url} was not healthy within {self._timeout_s:g} seconds: {keeper.last_words(self._log)}",
-                    hint=f"see {self._log}; raise partner.launch_timeout_s if it only needs more time",
+                    hint=f"see {self._log}; raise {self._table}.launch_timeout_s if it only needs more time",
                 )
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -148,14 +174,19 @@ class Server:
             while (code := self._process.poll()) is None:
                 await asyncio.sleep(LOOK_EVERY_S)
             self.up.clear()
-            said = f"the server of partner.launch ended with code {code}: {keeper.last_words(self._log)}"
+            said = f"the server of {self._table}.launch ended with code {code}: {keeper.last_words(self._log)}"
             self._end()  # what it has left of its processes
-            if self.num_starts == MOST_STARTS:
-                raise TrainingError(f"{said}; it was launched twice", hint=f"see {self._log}; then `resume=True`")
+            if self.num_starts == self._most_starts:
+                launches = count_nouns(self.num_starts, "launch", "launches")
+                raise TrainingError(
+                    f"{said}; it is given up after {launches}", hint=f"see {self._log}; then `resume=True`"
+                )
             logger.warning("%s; launching it again, see %s", said, self._log)
             try:
                 await self._launch()
             except (ConfigError, EndpointError) as error:
+                if isinstance(error, EndpointError) and self._process.poll() is not None:
+                    continue  # it has died again
                 raise TrainingError(f"{said}; then {error.message}", hint=error.hint) from error
 
     def _end(self) -> None:

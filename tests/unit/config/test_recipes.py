@@ -194,6 +194,8 @@ def test_a_control_has_no_supervised_phase() -> None:
         ("partner.url='http://x/v1'", "url and launch belong to", ""),
         ("partner={kind='vllm', url='http://x/v1'}", "url and launch belong to", ""),
         ("engine.enforce_eager=true", "engine has arguments of vLLM, which runs nothing here", ""),
+        ("rollout={url='http://x:1'}", "url and launch belong to", ""),
+        ("rollout={engine='vllm', launch='serve'}", "launch needs url, such as", ""),
         ("rollout.engine=vlm", "rollout.engine is 'vlm': it must be 'local' or 'vllm'", ""),
         ("control=joint", "has to be even", ""),
         (
@@ -478,3 +480,17 @@ def test_vllm_samples_where_anything_is_sampled_and_then_has_arguments() -> None
     supervised = {"role": "perceiver", "method": "sft", "data": {"source": "rows.jsonl"}}
     with pytest.raises(ConfigError, match="samples replies, and the recipe has supervised phases alone"):
         parse_recipe({**LEAST, "rollout": {"engine": "vllm"}, "schedule": [supervised]})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"partner": {"kind": "endpoint", "url": "http://x:1/v1#frozen"}},
+        {"reward": {"judge": {"url": "http://x:1/v1", "model": "big"}}},
+    ],
+)
+def test_a_server_whose_weights_stay_does_not_sample(table: dict[str, object]) -> None:
+    rollout = {"engine": "vllm", "url": "http://x:1"}
+    with pytest.raises(ConfigError, match="are one server, which is given the weights that learn"):
+        parse_recipe({**LEAST, **table, "rollout": rollout})
+    parse_recipe({**LEAST, **table, "rollout": {**rollout, "url": "http://x:2"}})

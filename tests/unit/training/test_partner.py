@@ -302,7 +302,9 @@ async def test_a_server_that_dies_is_launched_again_and_what_it_left_is_asked_ag
 async def test_a_server_that_dies_twice_stops_the_run_with_its_code_and_its_last_words(
     tmp_path: Path, url: str
 ) -> None:
-    with pytest.raises(TrainingError, match=r"ended with code 7: .*out of GPU memory; it was launched twice") as caught:
+    with pytest.raises(
+        TrainingError, match=r"ended with code 7: .*out of GPU memory; it is given up after 2 launches"
+    ) as caught:
         await ask_a_mortal(tmp_path, url, 2)
     assert str(tmp_path / "partner.log") in caught.value.hint
     assert (tmp_path / "server.starts").read_text() == "xx"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import pytest
@@ -15,12 +16,13 @@ pytest.importorskip("torch")
 
 import torch
 
+from p2r.config import RolloutSettings
 from p2r.dialogue import Decoding
 from p2r.errors import ConfigError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.nano import CHECKPOINT
 from p2r.training import phases
-from p2r.training.engines.local.distributed import World
+from p2r.training.engines.local.distributed import Item, World
 from p2r.training.partner import Unasked
 from p2r.training.plan.memory import count_weights, estimate_memory
 from p2r.training.starts import Start
@@ -242,8 +244,65 @@ async def test_vllm_samples_for_a_phase_that_says_so_while_rollouts_are_drawn(
         assert state.sampler is None
 
 
-async def test_vllm_samples_in_one_process_alone() -> None:
-    state = SimpleNamespace(world=World(rank=0, size=2))
+def test_an_engine_of_vllm_samples_for_one_process_alone() -> None:
+    phase = SimpleNamespace(rollout=RolloutSettings(engine="vllm"))
+    state = SimpleNamespace(world=World(rank=0, size=2), phase=phase)
     with pytest.raises(ConfigError, match="and training runs in 2 processes") as caught:
         phases.start_sampler(state, {}, None)  # type: ignore[arg-type]
-    assert '`engine` "verl"' in caught.value.hint
+    assert "rollout.url and rollout.launch" in caught.value.hint
+
+
+class Ranks(World):
+    """A process of several, with what it shares and waits for."""
+
+    def gather(self, own: Sequence[Item]) -> list[Item]:
+        return [*own, *own]
+
+    def wait(self) -> None:
+        WAITS.append("waited")
+
+
+WAITS: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("url", "launch", "is_here"),
+    [
+        ("http://localhost:8001", None, True),
+        ("http://127.0.0.1:8001", None, True),
+        ("http://node-7:8001", None, False),
+        ("http://node-7:8001", "serve", True),
+    ],
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_server_samples_for_all_processes_which_wait_for_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rank: int, url: str, launch: str | None, is_here: bool
+) -> None:
+    def start(*given: object, **settings: object) -> Sampler:
+        WAITS.append("started")
+        return Sampler(*given, **settings)
+
+    WAITS.clear()
+    monkeypatch.setattr(phases, "VllmActor", start)
+    rollout = RolloutSettings(engine="vllm", url=url, launch=launch)
+    state = SimpleNamespace(world=Ranks(rank, 2), phase=SimpleNamespace(rollout=rollout), policy=None)
+    sampler: Any = phases.start_sampler(state, {}, tmp_path)  # type: ignore[arg-type]
+    assert list(reversed(WAITS) if rank else WAITS) == ["started", "waited"]
+    assert (sampler.settings["is_here"], sampler.settings["world"]) == (is_here, state.world)
+    server = sampler.settings["start"]
+    assert server.func is phases.VllmServer
+    assert (server.keywords["settings"], server.keywords["is_first"]) == (rollout, rank == 0)
+
+
+async def test_rollouts_of_a_server_need_no_whole_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered: list[object] = []
+
+    def gather(*models: object) -> AbstractContextManager[None]:
+        gathered.append(models)
+        return nullcontext()
+
+    monkeypatch.setattr(phases, "whole_weights", gather)
+    policy, frozen = SimpleNamespace(model="learns"), SimpleNamespace(engine=SimpleNamespace(model="frozen"))
+    parts: Any = (None, policy, frozen, None, World(), None, None, None, None, None)
+    with phases.PhaseState(*parts, asks_snapshot=True, sampler=Sampler()).ready_to_sample():  # type: ignore[arg-type]
+        assert gathered == [("frozen",)]

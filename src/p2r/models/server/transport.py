@@ -81,3 +81,9 @@ def is_near(url: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_private or address.is_link_local
+
+
+def is_this_machine(url: str) -> bool:
+    """Tell whether a server is on this machine, by a name that means it everywhere."""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

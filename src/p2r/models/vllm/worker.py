@@ -13,6 +13,16 @@ from typing import Any
 class WeightReader:
     """The part of a worker that is ours."""
 
+    def describe_engine(self) -> dict[str, str | int]:
+        """Tell what a trainer that asks over HTTP has to know of the engine, by the names of its arguments."""
+        worker: Any = self
+        config = worker.model_config
+        return {
+            "dtype": str(config.dtype).removeprefix("torch."),
+            "logprobs_mode": str(config.logprobs_mode),
+            "max_model_len": int(config.max_model_len),
+        }
+
     def read_weights(self, folder: str) -> None:
         """Take the weights in the folder of a checkpoint, in place.
 

@@ -7,6 +7,8 @@ that its share of a GPU's memory is free.
 
 An engine that dies is started again with the policy's weights, and what it has not answered is asked again, with the
 same seeds.
+
+The engine may also be a server, see `vllm_server`. Several processes ask the same one, and the first gives it weights.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage, rmtree
+from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -35,6 +39,7 @@ from p2r.models.vllm.model import (
     make_engine_args,
     make_sampling_args,
 )
+from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.training.engines.local.policy import Policy
 
@@ -51,11 +56,33 @@ NEEDED_ARGS = {
 """Log-probs of the distribution that tokens are drawn from, and a way to change the weights."""
 
 
+class SamplingEngine(Protocol):
+    """An engine of vLLM: `VllmEngine`, or `VllmServer`. Its methods raise ModelError.
+
+    loop: the event loop in which `generate` is called.
+    max_tokens: the most tokens of a prompt and its reply.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    max_tokens: int
+
+    @property
+    def is_dead(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+    def sleep(self) -> None: ...
+
+    def read_weights(self, folder: Path, version: str) -> None: ...
+
+    async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput: ...
+
+
 class VllmActor:
     """The policy, sampled by vLLM. Only in the block of `awake`.
 
     version: tells the version of the policy's weights.
-    write: writes them as a checkpoint.
+    write: writes them as a checkpoint. All processes call it.
     folder: where it may write files, if there is not enough memory for them.
     """
 
@@ -69,54 +96,69 @@ class VllmActor:
         version: Callable[[], int],
         write: Callable[[Path], object],
         folder: Path,
+        start: Callable[[Mapping[str, object]], SamplingEngine] | None = None,
+        is_here: bool = True,
+        world: World | None = None,
     ) -> None:
         """Start the engine.
 
+        Args:
+            start: starts it, or finds it, by its arguments; None for one beside the policy, on the same GPU.
+            is_here: whether it reads the memory of this machine.
+            world: the processes that ask it.
+
         Raises:
-            ModelError: vLLM cannot be imported, or cannot run the model.
+            ModelError: vLLM cannot be imported, or cannot run the model, or the server does not answer.
             ConfigError: an engine argument is not usable.
         """
         check_own_args(engine_args)
         self.profile, self._encoder, self._version, self._write = policy.profile, policy.encoder, version, write
         self._image_token, self._patches = policy.checkpoint.image_token_id, policy.checkpoint.patches
         dtype = str(policy.dtype).removeprefix("torch.")
-        self._args = {
-            **make_engine_args(policy.checkpoint, policy.profile, dtype),
-            "gpu_memory_utilization": ENGINE_MEMORY,
-            "enable_sleep_mode": policy.device.type == "cuda",
-            **engine_args,
-            **NEEDED_ARGS,
-        }
-        self._folder = find_place(
-            folder, sum(weight.numel() for weight in policy.model.parameters()) * policy.dtype.itemsize
-        )
+        args = {**make_engine_args(policy.checkpoint, policy.profile, dtype), **engine_args, **NEEDED_ARGS}
+        beside = {"gpu_memory_utilization": ENGINE_MEMORY, "enable_sleep_mode": policy.device.type == "cuda"}
+        self._start = partial(start, args) if start is not None else partial(VllmEngine, {**beside, **args})
+        num_bytes = sum(weight.numel() for weight in policy.model.parameters()) * policy.dtype.itemsize
+        self._folder = find_place(folder, num_bytes, in_memory=is_here)
+        self._world = world or World()
         self._num_deaths, self._is_awake = 0, False
-        self._engine = VllmEngine(self._args)
+        self._engine = self._start()
 
     def close(self) -> None:
         """End the engine and its processes."""
         self._engine.close()
-        rmtree(self._folder, ignore_errors=True)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Delete the weights that were written."""
+        if self._world.is_first:
+            rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
     def awake(self) -> Generator[None, None, None]:
         """Let vLLM sample in the block, with the weights that the policy has now; it sleeps afterwards.
 
+        All processes enter, and leave when all have sampled.
+
         Raises:
             ModelError: vLLM cannot take the weights.
             StorageError: they cannot be written.
         """
-        rmtree(self._folder, ignore_errors=True)  # a killed run has left it
+        self._clear()  # a killed run has left it
         try:
             self._write(self._folder)
-            self._read_weights()
+            if self._world.is_first:
+                self._read_weights()
+            self._world.wait()
+            if not self._world.is_first:  # it has them already
+                self._read_weights()
             self._is_awake = True
             yield
         finally:
             self._is_awake = False
             with suppress(ModelError):  # one that has died is started again when it is wanted
                 self._engine.sleep()
-            rmtree(self._folder, ignore_errors=True)
+            self._clear()
 
     def encode(self, prompt: Prompt) -> EncodedPrompt:
         encoded, most = self._encoder.encode(prompt), self._engine.max_tokens
@@ -197,7 +239,7 @@ class VllmActor:
         for is_last in (False, True):
             if self._engine.is_dead:
                 self._engine.close()
-                self._engine = VllmEngine(self._args)
+                self._engine = self._start()
             try:
                 self._engine.read_weights(self._folder, str(self._version()))
             except ModelError:
@@ -247,12 +289,12 @@ def fold_images(prompt: EncodedPrompt, image_token: int) -> list[int]:
     return folded
 
 
-def find_place(folder: Path, num_bytes: int) -> Path:
-    """Find a place for a checkpoint of this size: in memory if there is room, else in the folder.
+def find_place(folder: Path, num_bytes: int, *, in_memory: bool = True) -> Path:
+    """Find a place for a checkpoint of this size: in memory if there is room and it may be there, else in the folder.
 
     A run has the same one each time, so that it finds what a killed one has left.
     """
     name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
-    if MEMORY.is_dir() and disk_usage(MEMORY).free > 1.1 * num_bytes:
+    if in_memory and MEMORY.is_dir() and disk_usage(MEMORY).free > 1.1 * num_bytes:
         return MEMORY / f"p2r-{name}"
-    return folder / "weights-for-vllm"
+    return folder.absolute() / "weights-for-vllm"

@@ -24,7 +24,7 @@ from p2r.training.engines.local.policy import training_profile
 from p2r.training.phases import PhaseState, make_roller, open_phase
 from p2r.training.plan.counts import PhaseCounts, count_phase
 from p2r.training.plan.memory import MemoryPart, count_weights, estimate_memory
-from p2r.training.plan.seconds import describe_computed
+from p2r.training.plan.seconds import describe_computed, describe_sampler
 from p2r.training.resting import check_resting
 from p2r.training.rewards.captions import check_captions
 from p2r.training.rewards.find import find_all_terms
@@ -156,6 +156,8 @@ def _describe_phases(
             f"{count_nouns(counts.num_rollouts, 'rollout')}, "
             f"{count_nouns(counts.num_tokens, 'generated token')} at most ({limits})"
         )
+        if phase.rollout.engine == "vllm":
+            yield f"phase {phase.name}: {describe_sampler(phase.rollout)}"
         if phase.loss.resting_kl_coef:
             yield _describe_resting(recipe, phase, _measure_prompts(phase, phase.roles[0], rows, demonstrations)[1])
     yield f"in all: {count_nouns(total, 'rollout')} (control: {recipe.control})"

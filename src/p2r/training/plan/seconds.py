@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from p2r.config import OTHER_ROLE, Phase, Recipe
+from p2r.config import OTHER_ROLE, Phase, Recipe, RolloutSettings
+from p2r.errors import mask_secrets
 from p2r.models.checkpoint import Checkpoint
 from p2r.training.plan.counts import count_phase
 from p2r.training.plan.flops import estimate_flops
@@ -56,6 +57,14 @@ class ReplyBatch:
     num_sharing: int
     prompt_tokens: int
     reply_tokens: int
+
+
+def describe_sampler(rollout: RolloutSettings) -> str:
+    """Say where vLLM samples."""
+    if rollout.url is None:
+        return "vLLM samples beside the policy, in one process"
+    by = "a server that is there" if rollout.launch is None else "a server that the trainer launches"
+    return f"vLLM samples behind {mask_secrets(rollout.url)}, {by}; it is given the weights before each step"
 
 
 def describe_computed(recipe: Recipe, checkpoint: Checkpoint, num_weights: int) -> Iterator[str]:

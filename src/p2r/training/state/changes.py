@@ -21,6 +21,7 @@ from p2r.training.state.checkpoint import Position
 
 ROUNDING = "changes nothing but rounding"
 REACHED = "says how the frozen role is reached, not what it is"
+SAMPLER_REACHED = "says how the server that samples is reached, not what it samples"
 JUDGE_REACHED = "says how the judging model is reached, not what it is"
 WATCHES = "only watches the run"
 LENGTH = "changes how long the run is, see `check_lengths`"
@@ -41,6 +42,9 @@ FREE_SETTINGS: Mapping[str, str] = {
     "optimizer.reshard": ROUNDING,
     "optimizer.reduce_once": ROUNDING,
     "rollout.prompts_at_once": ROUNDING,
+    "rollout.url": SAMPLER_REACHED,
+    "rollout.launch": SAMPLER_REACHED,
+    "rollout.launch_timeout_s": SAMPLER_REACHED,
     "partner.url": REACHED,
     "partner.launch": REACHED,
     "partner.launch_timeout_s": REACHED,

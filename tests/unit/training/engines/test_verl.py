@@ -282,7 +282,7 @@ def test_a_frozen_role_that_dies_twice_ends_verl(
     url = f"http://127.0.0.1:{unused_tcp_port}/v1"
     partner = {"kind": "endpoint", "url": url, "launch": f"{sys.executable} {script} {{port}}"}
     stand_in(waits=True)
-    with pytest.raises(TrainingError, match=r"ended with code 3: .*no more; it was launched twice"):
+    with pytest.raises(TrainingError, match=r"ended with code 3: .*no more; it is given up after 2 launches"):
         run(make_recipe(tmp_path, url, partner=partner))
     record = tmp_path / "run/verl/0-perceiver/process.json"
     assert not record.exists(), "verl was not ended"

@@ -20,6 +20,7 @@ from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import Abandoned
 from p2r.models.vllm.interface import RequestOutput
 from p2r.training.engines import vllm as module
+from p2r.training.engines.local.distributed import World
 from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.training.engines.local.policy import Policy, load_policy
 from p2r.training.engines.vllm import VllmActor, find_place, read_output
@@ -132,6 +133,46 @@ def test_weights_are_read_before_sampling_and_let_go_after_it(
         "sleep 2",
     ]
     assert not place.exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_of_several_processes_gives_an_engine_the_weights(policy: Policy, tmp_path: Path, rank: int) -> None:
+    done: list[str] = []
+
+    class Together(World):
+        def wait(self) -> None:
+            done.append("wait")
+
+    class Engine:
+        loop, max_tokens, is_dead = asyncio.new_event_loop(), 512, False
+
+        def read_weights(self, folder: Path, version: str) -> None:
+            done.append(f"read {folder.name} as {version}")
+
+        def sleep(self) -> None:
+            done.append("sleep")
+
+        def close(self) -> None:
+            done.append("close")
+
+    place = tmp_path / "weights-for-vllm"
+    place.mkdir()
+    actor = VllmActor(
+        policy,
+        {},
+        version=lambda: 3,
+        write=lambda folder: done.append(f"written {folder.exists()}"),
+        folder=tmp_path,
+        start=lambda _: Engine(),
+        is_here=False,
+        world=Together(rank, 2),
+    )
+    with actor.awake():
+        done.append("sampling")
+    actor.close()
+    steps = ["read weights-for-vllm as 3", "wait"]
+    assert done == [f"written {rank == 1}", *(steps[::-1] if rank else steps), "sampling", "sleep", "close"]
+    assert place.exists() is (rank == 1)
 
 
 def test_a_rollout_with_other_weights_than_the_policys_is_an_error(make: Callable[..., VllmActor]) -> None:

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from p2r.config import Phase, Recipe
+from p2r.config import Phase, Recipe, RolloutSettings
 from p2r.training.plan.counts import count_phase, needs_rows
 from p2r.training.plan.flops import estimate_flops, sum_updates
-from p2r.training.plan.seconds import GPUS, Gpu, compute_seconds, describe_computed
+from p2r.training.plan.seconds import GPUS, Gpu, compute_seconds, describe_computed, describe_sampler
 from tests.fakes.training import make_recipe
 
 PASSES = {"schedule": [{"role": "perceiver", "passes": 2}, {"role": "reasoner", "passes": 1}]}
@@ -125,3 +125,18 @@ def test_a_plan_says_computed_seconds_of_each_kind_of_phase_with_and_without_vll
         for engine in ("local", "vllm")
     ]
     assert f"computed, not measured: seconds per perceiver step at most, {told[0]}; {told[1]}" in lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({}, "beside the policy, in one process"),
+        (
+            {"url": "http://me:key@n1:8001"},
+            "behind http://***@n1:8001, a server that is there; it is given the weights",
+        ),
+        ({"url": "http://n1:8001", "launch": "serve"}, "behind http://n1:8001, a server that the trainer launches;"),
+    ],
+)
+def test_a_plan_says_where_vllm_samples(settings: dict[str, str], where: str) -> None:
+    assert where in describe_sampler(RolloutSettings.model_validate({"engine": "vllm", **settings}))

@@ -1,0 +1,130 @@
+"""A stand-in for `vllm serve`: the stand-in for vLLM behind the endpoints that a trainer asks.
+
+    python stand_in_vllm_server.py SITE CHECKPOINT PORT [ARGUMENT...]
+
+SITE is the folder of the stand-in. GET /done tells what was done and asked, and with which arguments it was started.
+A file SITE/deaths has how many calls each server to come lives for; with an h before it, it then leaves the next call
+open until the caller gives up, as vLLM may when its engine dies. SITE/about.json changes what the
+engine says of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import sys
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+DEV = "VLLM_SERVER_DEV_MODE"
+
+
+def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
+    """Serve until the process is ended."""
+    sys.path.insert(0, str(site))
+    import vllm  # pyright: ignore[reportMissingImports]
+    from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
+
+    deaths = site / "deaths"
+    left = deaths.read_text().split() if deaths.exists() else []
+    deaths.write_text("\n".join(left[1:]))
+    num_left, hangs = (int(left[0].removeprefix("h")), left[0][0] == "h") if left else (None, False)
+    loop = asyncio.new_event_loop()
+
+    async def start() -> object:
+        args = {"dtype": "float32", "limit_mm_per_prompt": {}, "mm_processor_kwargs": {}, "max_model_len": 4096}
+        made = vllm.AsyncEngineArgs(model=model, enable_prefix_caching=True, disable_log_stats=True, **args)
+        return vllm.AsyncLLMEngine.from_engine_args(made)
+
+    engine: Any = loop.run_until_complete(start())
+    about = {"dtype": "float32", "logprobs_mode": "processed_logprobs", "max_model_len": 4096}
+    if (site / "about.json").exists():
+        about.update(json.loads((site / "about.json").read_text()))
+
+    def die_in_time(caller: Handler) -> None:
+        nonlocal num_left
+        if num_left is not None and num_left <= 0:
+            if hangs:
+                caller.server.socket.close()
+                caller.rfile.read(1)
+            print("EngineCore encountered an issue", flush=True)
+            os._exit(7)
+        num_left = None if num_left is None else num_left - 1
+
+    async def generate(body: dict[str, Any]) -> dict[str, Any]:
+        images = []
+        for part in body["content_parts"] or []:
+            assert part["type"] == "image_url"
+            images.append(Image.open(io.BytesIO(base64.b64decode(part["url"].partition(",")[2]))))
+        given = body["sampling_params"]
+        given["logit_bias"] = {int(token): bias for token, bias in given["logit_bias"].items()}
+        sampling = vllm.SamplingParams(**given, output_kind=RequestOutputKind.FINAL_ONLY)
+        prompt = {"prompt_token_ids": body["token_ids"], "multi_modal_data": {"image": images}}
+        (output,) = [one async for one in engine.generate(prompt, sampling, "1")]
+        choices = [asdict(reply) for reply in output.outputs]
+        for choice in choices:
+            drawn = [{"token_id": token, **told} for one in choice["logprobs"] for token, told in one.items()]
+            choice["logprobs"] = {"content": drawn}
+        return {"choices": choices, "prompt_token_ids": output.prompt_token_ids if body["return_token_ids"] else None}
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path == "/v1/models":
+                self.reply({"data": [{"id": model}]})
+            elif self.path == "/health":
+                self.reply({})
+            elif self.path == "/weight_info":
+                self.reply({"weight_version": engine.version})
+            else:
+                images = [image for one in vllm.asked for image in one[0]["multi_modal_data"]["image"]]
+                pixels = [image.convert("RGB").tobytes().hex() for image in images]
+                seeds = [one[1].seed for one in vllm.asked]
+                self.reply({"done": vllm.done, "arguments": arguments, "seeds": seeds, "pixels": pixels})
+
+        def do_POST(self) -> None:
+            size = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(size)) if size else {}
+            if self.path == "/inference/v1/generate" and "--enable-scale-out" in arguments:
+                die_in_time(self)
+                self.reply(loop.run_until_complete(generate(body)))
+            elif os.environ.get(DEV) != "1":
+                self.reply({"detail": "Not Found"}, 404)
+            elif self.path == "/collective_rpc" and body["method"] == "describe_engine":
+                self.reply({"results": [about]})
+            elif self.path == "/collective_rpc" and not Path(body["args"][0]).is_dir():
+                self.reply({"error": {"message": f"no folder {Path(body['args'][0]).name}"}}, 500)
+            elif self.path == "/collective_rpc":
+                die_in_time(self)
+                vllm.done.append([body["method"], *body["args"]])
+                self.reply({"results": [None]})
+            elif self.path == "/update_weight_version":
+                engine.version = body["new_version"]
+                vllm.done.append(f"version {body['new_version']}")
+                self.reply({})
+            else:
+                vllm.done.append(self.path)
+                self.reply({})
+
+        def reply(self, content: object, status: int = 200) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])
