@@ -1,0 +1,137 @@
+"""POST /v1/chat/completions: which way a request takes, and its reply, whole or as a stream.
+
+A chat with an image is answered by a walk. One without, or one that names the model itself, is the model's: handed on
+to its server as it is, or asked in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from p2r.modes import AskMode
+from p2r.serving.answering import Look, ServedModel, cut_at
+from p2r.serving.chat import Chat, read_chat
+from p2r.serving.exchange import DONE, Exchange
+from p2r.serving.images import ImageReader
+from p2r.serving.line import Line
+from p2r.serving.metrics import Metrics
+from p2r.serving.raw_body import check_raw, has_images
+from p2r.serving.reply import (
+    JsonObject,
+    Replier,
+    describe_look,
+    describe_walk,
+    list_all_calls,
+    sum_usage,
+    write_answer,
+    write_event,
+)
+from p2r.serving.request import ChatRequest, ImagePart, read_model, read_request
+from p2r.serving.settings import Limits
+from p2r.serving.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRoute:
+    """Answers chats.
+
+    upstream: the server of the model; None for a model in this process.
+    """
+
+    served: ServedModel
+    reader: ImageReader
+    line: Line
+    limits: Limits
+    metrics: Metrics
+    upstream: Upstream | None = None
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one chat. Raises Refused, or P2RError, when there is no answer."""
+        async with self.line.place():
+            body = await exchange.read_body()
+            await exchange.run(self._answer(exchange, body))
+
+    async def _answer(self, exchange: Exchange, body: JsonObject) -> None:
+        mode = self.served.find_mode(read_model(body))
+        if self.upstream is not None and (mode is None or not has_images(body)):
+            async with self.line.turn():
+                await asyncio.to_thread(check_raw, body, self.reader)
+                await self._hand_on(exchange, body, self.upstream)
+            return
+        request = read_request(body, self.limits)
+        body.clear()  # its images are in the request, too
+        async with self.line.turn():
+            chat = await asyncio.to_thread(self._read_chat, request)
+            if mode is None or not chat.images:
+                await self._reply(exchange, request, chat)
+            else:
+                await self._walk(exchange, request, chat, mode)
+
+    def _read_chat(self, request: ChatRequest) -> Chat:
+        urls = [part.image_url.url for each in request.messages for part in each.parts if isinstance(part, ImagePart)]
+        return read_chat(request.messages, self.reader.read(urls), self.limits)
+
+    async def _walk(self, exchange: Exchange, request: ChatRequest, chat: Chat, mode: AskMode) -> None:
+        replier = Replier(request.model)
+
+        async def send_look(look: Look) -> None:
+            if request.stream:
+                first: JsonObject = {"role": "assistant", "content": ""}
+                chunk = replier.chunk(first, look=describe_look(look), usage=request.wants_usage)
+                await exchange.send_event(write_event(chunk))
+
+        answer = await self.served.answer(request, chat, mode, send_look)
+        self.metrics.count_walk(answer)
+        content, thought, finish = write_answer(answer, request.stops)
+        usage = sum_usage(list_all_calls(answer.trace))
+        look = await asyncio.to_thread(describe_walk, answer)
+        if not request.stream:
+            await exchange.send_json(replier.write(content, thought, finish, usage, look))
+            return
+        if thought:
+            await exchange.send_event(
+                write_event(replier.chunk({"reasoning_content": thought}, usage=request.wants_usage))
+            )
+        await exchange.send_event(write_event(replier.chunk({"content": content}, usage=request.wants_usage)))
+        await self._end_stream(exchange, request, replier, finish, usage, look)
+
+    async def _reply(self, exchange: Exchange, request: ChatRequest, chat: Chat) -> None:
+        """Ask the model in this process, with the chat as it is."""
+        completion = await self.served.reply(request, chat)
+        self.metrics.count_tokens(completion)
+        content = cut_at(completion.text, request.stops)
+        finish = completion.finish_reason if content == completion.text else "stop"
+        usage, replier = sum_usage([completion]), Replier(request.model)
+        if not request.stream:
+            await exchange.send_json(replier.write(content, "", finish, usage, None))
+            return
+        delta: JsonObject = {"role": "assistant", "content": content}
+        await exchange.send_event(write_event(replier.chunk(delta, usage=request.wants_usage)))
+        await self._end_stream(exchange, request, replier, finish, usage, None)
+
+    async def _end_stream(
+        self,
+        exchange: Exchange,
+        request: ChatRequest,
+        replier: Replier,
+        finish: str,
+        usage: JsonObject,
+        look: JsonObject | None,
+    ) -> None:
+        last = replier.chunk({}, finish=finish, look=look, usage=request.wants_usage)
+        await exchange.send_event(write_event(last))
+        if request.wants_usage:
+            await exchange.send_event(write_event(replier.last_chunk(usage)))
+        await exchange.send_event(write_event(DONE))
+        await exchange.end_stream()
+
+    async def _hand_on(self, exchange: Exchange, body: JsonObject, upstream: Upstream) -> None:
+        if body.get("stream") is not True:
+            await exchange.send_json(await upstream.ask(body))
+            return
+        async with upstream.stream(body) as lines, aclosing(lines):
+            async for line in lines:
+                await exchange.send_event(line)
+        await exchange.end_stream()
