@@ -22,7 +22,7 @@ from p2r.serving.gate import Gate
 from p2r.serving.images import ImageReader
 from p2r.serving.line import Line
 from p2r.serving.metrics import Metrics
-from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused
+from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
 from p2r.serving.request import ChatRequest
 from p2r.serving.settings import DEFAULT_ACCESS, DEFAULT_LIMITS, Access, Limits
@@ -71,12 +71,15 @@ def make_app(
     _describe(app)
 
     async def explain(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+        if not isinstance(error, HTTPException):
+            bug = refuse_bug(error)
+            return JSONResponse(bug.body, bug.status)
         said = "there is no such page" if error.status_code == NOT_FOUND else str(error.detail)
         refused = Refused(error.status_code, said)
         return JSONResponse(refused.body, error.status_code, dict(error.headers or {}))
 
     app.add_exception_handler(HTTPException, explain)
+    app.add_exception_handler(Exception, explain)
 
     @app.post(CHAT, openapi_extra=_take(ChatRequest.__name__))
     async def complete_chat(_: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import cast
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from p2r.errors import P2RError
-from p2r.serving.refusal import BAD_REQUEST, GATEWAY_TIMEOUT, TOO_LARGE, Refused, refuse_error
+from p2r.serving.refusal import BAD_REQUEST, GATEWAY_TIMEOUT, INTERNAL, TOO_LARGE, Refused, refuse_bug, refuse_error
 from p2r.serving.reply import JsonObject, write_event
 from p2r.serving.settings import Limits
 
@@ -19,6 +20,8 @@ JSON = "application/json"
 DONE = "[DONE]"
 _STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 _NO_BUFFERS = {"x-accel-buffering": "no"}  # nginx would hold events back
+
+logger = logging.getLogger(__name__)
 
 
 class ClientGone(Exception):
@@ -136,12 +139,18 @@ class Exchanged(Response):
         exchange = Exchange(scope, receive, send, self._limits)
         try:
             await self._serve(exchange)
-        except Refused as refused:
-            await exchange.refuse(refused)
-        except P2RError as error:
-            await exchange.refuse(refuse_error(error))
+            return
         except ClientGone:
-            pass
+            return
+        except Refused as error:
+            refused = error
+        except P2RError as error:
+            refused = refuse_error(error)
+        except Exception as error:
+            refused = refuse_bug(error)
+        if refused.status >= INTERNAL:
+            logger.warning("%s (%s)", refused.message, refused.detail or refused.code)
+        await exchange.refuse(refused)
 
 
 def parse_object(data: bytes) -> JsonObject:

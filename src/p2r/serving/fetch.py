@@ -99,18 +99,21 @@ class Fetcher:
         alarm = threading.Timer(left_s, lambda: (late.set(), connection.cut()))
         alarm.daemon = True
         alarm.start()
+        found: tuple[bytes | None, str] = None, ""
         try:
             target = quote(parts.path or "/", safe="/%:=&~+!$,;'@()*") + (f"?{parts.query}" if parts.query else "")
             headers = {"User-Agent": f"p2r/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
             connection.request("GET", target, headers=headers)
-            return self._read(connection.getresponse(), name)
-        except (OSError, ValueError, AttributeError, http.client.HTTPException):
-            if late.is_set():
-                raise ImageError(f"{name} did not arrive within {self.timeout_s:g} seconds") from None
-            raise
+            found = self._read(connection.getresponse(), name)
+        except (OSError, ValueError, ImageError, http.client.HTTPException):
+            if not late.is_set():
+                raise
         finally:
             alarm.cancel()
             connection.close()
+        if late.is_set():  # what was cut may look whole
+            raise ImageError(f"{name} did not arrive within {self.timeout_s:g} seconds")
+        return found
 
     def _read(self, response: http.client.HTTPResponse, name: str) -> tuple[bytes | None, str]:
         if response.status in (301, 302, 303, 307, 308):
@@ -149,17 +152,16 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port, timeout=timeout_s)
         self._address, self._tls = address, tls
         self._wait_s = timeout_s
+        self._open: socket.socket | None = None
 
     def connect(self) -> None:
         """Connect to the checked address; the certificate must be the name's."""
-        plain = socket.create_connection((self._address, self.port), self._wait_s)
-        self.sock = plain
+        self.sock = self._open = socket.create_connection((self._address, self.port), self._wait_s)
         if self._tls:
-            self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+            self.sock = self._open = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
 
     def cut(self) -> None:
         """End a connection that takes too long, however it drips."""
-        sock = self.sock
-        if sock is not None:
+        if self._open is not None:  # `sock` is gone once a reply without a length begins
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                self._open.shutdown(socket.SHUT_RDWR)

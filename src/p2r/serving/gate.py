@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from p2r.serving.refusal import BAD_KEY, FORBIDDEN, INTERNAL, Refused
+from p2r.serving.refusal import BAD_KEY, FORBIDDEN, Refused, refuse_bug
 from p2r.serving.settings import Access
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -72,10 +72,10 @@ class Gate:
         except Refused as refused:
             await _reply(send_marked, refused.status, json.dumps(refused.body).encode(), refused.headers)
         except Exception as error:  # a bug; its words and its trace may hold what nobody else may see
-            logger.error("%s failed inside p2r (%s, %s)", path, type(error).__name__, id)
+            refused = refuse_bug(error)
+            logger.error("%s (%s)", refused.message, refused.detail)
             if status == 0:
-                said = Refused(INTERNAL, f"something went wrong inside p2r ({id})", code="internal_error")
-                await _reply(send_marked, said.status, json.dumps(said.body).encode(), {})
+                await _reply(send_marked, refused.status, json.dumps(refused.body).encode(), {})
         finally:
             seconds = time.perf_counter() - started
             self._on_end(path, status, seconds)

@@ -37,6 +37,7 @@ class Refused(Exception):
 
     param: the field of the request that is at fault.
     retry_after_s: when asking again may help; None where it does not.
+    detail: what the log says beside it, without addresses and paths.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Refused(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: int | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.detail = retry_after_s, detail
 
     @property
     def body(self) -> dict[str, object]:
@@ -69,8 +71,20 @@ class Refused(Exception):
         return headers
 
 
+def refuse_bug(error: Exception) -> Refused:
+    """Return what a client is told about a bug, whose own words may hold anything."""
+    said = "something went wrong inside p2r"
+    return Refused(INTERNAL, said, code="internal_error", detail=type(error).__name__)
+
+
 def refuse_error(error: P2RError) -> Refused:
     """Return what a client is told about an error of p2r."""
+    refused = _refuse_error(error)
+    refused.detail = f"{type(error).__name__}: {hide_places(error.message)}"
+    return refused
+
+
+def _refuse_error(error: P2RError) -> Refused:
     if isinstance(error, (ImageError, DataError, EmptyCropError)):
         return Refused(BAD_REQUEST, hide_places(error.message), param="messages")
     if isinstance(error, UnseenImageError):

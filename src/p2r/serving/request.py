@@ -59,6 +59,10 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 """Fields that a walk cannot honor, and their values that ask for nothing; None always does."""
 
 
+_BRANCHES = frozenset({"str", "text", "image_url"})
+"""What pydantic adds to the place of a fault where several types are allowed."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -174,8 +178,8 @@ def read_request(body: dict[str, object], limits: Limits) -> ChatRequest:
     try:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"] if str(part) not in ("str", "text", "image_url"))
+        fault = max(error.errors(), key=lambda each: len(each["loc"]))  # where two types fit, of the closer one
+        place = ".".join(part for part in map(str, fault["loc"]) if part not in _BRANCHES and "[" not in part)
         said = explain_fault(fault)
         if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
             said = f"{place} is not a part that this server reads: it reads text and image_url"
