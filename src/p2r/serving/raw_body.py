@@ -88,9 +88,9 @@ def _find_urls(body: dict[str, object]) -> Iterator[dict[str, str]]:
             )
         if kind != "image_url":
             continue
-        if isinstance(part["image_url"], str):
-            part["image_url"] = {"url": part["image_url"]}
-        holder = part["image_url"]
+        holder = part.get("image_url")
+        if isinstance(holder, str):
+            holder = part["image_url"] = {"url": holder}
         if not isinstance(holder, dict) or not isinstance(cast("dict[str, object]", holder).get("url"), str):
             raise Refused(BAD_REQUEST, "an image_url has no url", param="messages", code="invalid_value")
         yield cast("dict[str, str]", holder)

@@ -69,7 +69,9 @@ class Upstream:
                     except openai.APIError as error:
                         raise refuse_upstream(error) from None
                     except Exception as error:  # the HTTP library's own, when a reply breaks off
-                        raise refuse_upstream(openai.APIConnectionError(request=response.http_request)) from error
+                        is_late = "Timeout" in type(error).__name__
+                        kind = openai.APITimeoutError if is_late else openai.APIConnectionError
+                        raise refuse_upstream(kind(request=response.http_request)) from error
 
                 yield read_lines()
         except openai.APIError as error:
