@@ -254,8 +254,10 @@ def test_a_host_that_drips_is_left(where: str) -> None:
 
 
 def test_a_server_fetches_nothing_unless_told() -> None:
-    with web(lambda handler: pytest.fail("it was asked")) as port, serve() as served:
+    asked: list[str] = []
+    with web(lambda handler: asked.append(handler.path)) as port, serve() as served:
         reply = served.chat(user(show(f"http://127.0.0.1:{port}/a.png"), "What is it?"))
+    assert asked == []
     assert (reply.status, reply.error["param"]) == (400, "messages")
     assert str(port) not in reply.text
 
@@ -271,8 +273,11 @@ def test_a_server_that_is_told_asks_about_the_image() -> None:
 
 
 def test_an_allowed_host_is_never_one_of_this_machine_by_default() -> None:
-    with web(lambda handler: pytest.fail("it was asked")) as port:
-        with serve(access=Access(image_hosts=(f"127.0.0.1:{port}", f"localhost:{port}"))) as served:
+    asked: list[str] = []
+    with web(lambda handler: asked.append(handler.path)) as port:
+        access = Access(image_hosts=(f"127.0.0.1:{port}", f"localhost:{port}"))
+        with serve(access=access) as served:
             for host in ("127.0.0.1", "localhost"):
                 assert served.chat(user(show(f"http://{host}:{port}/"), "What is it?")).status == 400
             assert served.chat(ask_about_image()).status == 200
+    assert asked == []

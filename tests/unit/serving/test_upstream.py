@@ -28,14 +28,10 @@ KEY = "sk-upstream-secret"
 
 
 @contextmanager
-def serve(
-    url: str, *, timeout_s: float = 20, retry_wait_s: float = 0.0, limits: Limits | None = None, key: str = ""
-) -> Iterator[Served]:
+def serve(url: str, *, timeout_s: float = 20, limits: Limits | None = None, key: str = "") -> Iterator[Served]:
     """Serve the model `m` of the server at `url`."""
     profile: ModelProfile = PROFILES["qwen3_vl"]
-    model = EndpointModel(
-        url, "m", profile, api_key=KEY, timeout_s=timeout_s, retry_wait_s=retry_wait_s, image_check="never"
-    )
+    model = EndpointModel(url, "m", profile, api_key=KEY, timeout_s=timeout_s, retry_wait_s=0.0, image_check="never")
     access = Access(keys=(key,) if key else ())
     with serve_model(
         model, upstream=Upstream(url, "m", KEY, timeout_s=timeout_s), limits=limits, access=access
@@ -49,8 +45,13 @@ def look_or_answer(call: Call) -> Answer:
 
 
 @contextmanager
-def both(*answers: Answer | Callable[[Call], Answer], **extra: Any) -> Iterator[tuple[Served, ChatServer]]:
-    with endpoint_server.serve(*answers) as upstream, serve(upstream.url, **extra) as served:
+def both(
+    *answers: Answer | Callable[[Call], Answer], timeout_s: float = 20, limits: Limits | None = None, key: str = ""
+) -> Iterator[tuple[Served, ChatServer]]:
+    with (
+        endpoint_server.serve(*answers) as upstream,
+        serve(upstream.url, timeout_s=timeout_s, limits=limits, key=key) as served,
+    ):
         yield served, upstream
 
 
