@@ -90,8 +90,11 @@ def test_the_openai_sdk_streams(nano: str) -> None:
         )
         chunks = list(stream)
         whole = client.chat.completions.create(model="p2r/m", messages=[message])
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text == whole.choices[0].message.content
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
+    thoughts: list[str] = [thought for delta in deltas if (thought := getattr(delta, "reasoning_content", None))]
+    assert "".join(thoughts) == getattr(whole.choices[0].message, "reasoning_content", None)
+    assert len(thoughts) > 3  # as they were generated
     assert chunks[-1].usage == whole.usage
 
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from p2r.api import make_sample, revive
-from p2r.dialogue import Model
+from p2r.dialogue import Model, StreamingModel
 from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.modes import AskMode, make_roles
@@ -18,6 +18,7 @@ from p2r.pipeline import walk
 from p2r.prompts import PromptSet
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, Perceiver, Reasoner
 from p2r.serving.chat import Chat, ModelInChat
+from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, NOT_FOUND, Refused, refuse_error
 from p2r.serving.request import ChatRequest
 from p2r.types import Completion, Perception, Sample, Trace
@@ -75,12 +76,19 @@ class ServedModel:
         return modes[name]
 
     async def answer(
-        self, request: ChatRequest, chat: Chat, mode: AskMode, on_look: Callable[[Look], Awaitable[None]]
+        self,
+        request: ChatRequest,
+        chat: Chat,
+        mode: AskMode,
+        *,
+        on_look: Callable[[Look], Awaitable[None]],
+        on_text: Callable[[str], Awaitable[None]] | None = None,
     ) -> WalkedAnswer:
         """Walk.
 
         Args:
             on_look: told where the model looks before it answers.
+            on_text: told the reply of the reasoner while it comes.
 
         Raises:
             Refused: there is no answer.
@@ -91,7 +99,7 @@ class ServedModel:
             raise Refused(BAD_REQUEST, "the last message has no text: ask something about the image", param="messages")
         sample = make_sample(image, chat.question, options=request.p2r.options, answer_form=request.p2r.answer_form)
         around = chat.leave_out_question()
-        model = ModelInChat(self.model, around)
+        model = ModelInChat(self.model, around, on_text)
         looker = None if self.looker is None else ModelInChat(self.looker, around)
         perceiver, reasoner = make_roles(
             mode,
@@ -107,9 +115,17 @@ class ServedModel:
             raise refuse_error(raised[-1] if raised else revive(trace.failure))
         return WalkedAnswer(trace, mode, len(chat.images) - 1, tuple(keeper.images))
 
-    async def reply(self, request: ChatRequest, chat: Chat) -> Completion:
-        """Ask the model itself, in this process, with the chat as it is. Raises P2RError."""
+    async def reply(
+        self, request: ChatRequest, chat: Chat, on_text: Callable[[str], Awaitable[None]] | None = None
+    ) -> Completion:
+        """Ask the model itself, in this process, with the chat as it is. Raises P2RError.
+
+        Args:
+            on_text: told the reply while it comes, where the model can tell it.
+        """
         prompt = await asyncio.to_thread(chat.make_prompt, self.model)
+        if on_text is not None and isinstance(self.model, StreamingModel):
+            return await stream_reply(self.model, prompt, request.decoding, on_text)
         return await self.model.complete(prompt, request.decoding)
 
 

@@ -7,15 +7,17 @@ last, in the prompts' own words. A chat without any of that is asked exactly as 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from p2r.dialogue import Decoding, Model, ModelProfile, Prompt, Turn
+from p2r.dialogue import Decoding, Model, ModelProfile, Prompt, StreamingModel, Turn
 from p2r.errors import P2RError
 from p2r.images.budget import fit
 from p2r.images.find import EncodedImage
 from p2r.prompts import check_encoding, find_special_token
+from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, Refused
 from p2r.serving.request import Message, TextPart
 from p2r.serving.settings import Limits
@@ -108,11 +110,13 @@ def read_chat(messages: list[Message], images: list[EncodedImage], limits: Limit
 class ModelInChat:
     """A model that is asked within a chat.
 
+    on_text: told the reasoner's reply while it comes, where the model can tell it; None for nobody.
     failures: what it has raised, whose causes a trace does not keep.
     """
 
     model: Model
     chat: Chat
+    on_text: Callable[[str], Awaitable[None]] | None = None
     failures: list[P2RError] = field(default_factory=list[P2RError])
 
     @property
@@ -130,6 +134,8 @@ class ModelInChat:
         try:
             if self.chat.system or any(parts for _, parts in self.chat.turns):
                 prompt = await asyncio.to_thread(self._surround, prompt)
+            if self.on_text is not None and prompt.role == "reasoner" and isinstance(self.model, StreamingModel):
+                return await stream_reply(self.model, prompt, decoding, self.on_text)
             return await self.model.complete(prompt, decoding)
         except P2RError as error:
             self.failures.append(error)

@@ -10,13 +10,14 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from p2r.modes import AskMode
+from p2r.modes import UNTAGGED, AskMode
 from p2r.serving.answering import Look, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
 from p2r.serving.exchange import DONE, Exchange
 from p2r.serving.images import ImageReader
 from p2r.serving.line import Line
 from p2r.serving.metrics import Metrics
+from p2r.serving.pieces import Shown, find_before_stop, find_thought
 from p2r.serving.raw_body import check_raw, has_images
 from p2r.serving.reply import (
     JsonObject,
@@ -74,15 +75,24 @@ class ChatRoute:
         return read_chat(request.messages, self.reader.read(urls), self.limits)
 
     async def _walk(self, exchange: Exchange, request: ChatRequest, chat: Chat, mode: AskMode) -> None:
-        replier = Replier(request.model)
+        replier, thinking = Replier(request.model), Shown(find_thought)
+
+        async def send(delta: JsonObject, look: JsonObject | None = None) -> None:
+            chunk = replier.chunk(delta, look=look, usage=request.wants_usage)
+            await exchange.send_event(write_event(chunk))
 
         async def send_look(look: Look) -> None:
             if request.stream:
-                first: JsonObject = {"role": "assistant", "content": ""}
-                chunk = replier.chunk(first, look=describe_look(look), usage=request.wants_usage)
-                await exchange.send_event(write_event(chunk))
+                await send({"role": "assistant", "content": ""}, describe_look(look))
 
-        answer = await self.served.answer(request, chat, mode, send_look)
+        async def send_thought(piece: str) -> None:
+            if shown := thinking.add(piece):
+                await send({"reasoning_content": shown})
+
+        is_told = request.stream and mode not in UNTAGGED
+        answer = await self.served.answer(
+            request, chat, mode, on_look=send_look, on_text=send_thought if is_told else None
+        )
         self.metrics.count_walk(answer)
         content, thought, finish = write_answer(answer, request.stops)
         usage = sum_usage(list_all_calls(answer.trace))
@@ -90,25 +100,37 @@ class ChatRoute:
         if not request.stream:
             await exchange.send_json(replier.write(content, thought, finish, usage, look))
             return
-        if thought:
-            await exchange.send_event(
-                write_event(replier.chunk({"reasoning_content": thought}, usage=request.wants_usage))
-            )
-        await exchange.send_event(write_event(replier.chunk({"content": content}, usage=request.wants_usage)))
+        if rest := thinking.end_with(thought):
+            await send({"reasoning_content": rest})
+        await send({"content": content})
         await self._end_stream(exchange, request, replier, finish, usage, look)
 
     async def _reply(self, exchange: Exchange, request: ChatRequest, chat: Chat) -> None:
         """Ask the model in this process, with the chat as it is."""
-        completion = await self.served.reply(request, chat)
+        replier, text = Replier(request.model), Shown(find_before_stop(request.stops))
+        has_begun = False
+
+        async def send(shown: str) -> None:
+            nonlocal has_begun
+            delta: JsonObject = {"content": shown} if has_begun else {"role": "assistant", "content": shown}
+            has_begun = True
+            await exchange.send_event(write_event(replier.chunk(delta, usage=request.wants_usage)))
+
+        async def send_piece(piece: str) -> None:
+            if shown := text.add(piece):
+                await send(shown)
+
+        completion = await self.served.reply(request, chat, send_piece if request.stream else None)
         self.metrics.count_tokens(completion)
         content = cut_at(completion.text, request.stops)
         finish = completion.finish_reason if content == completion.text else "stop"
-        usage, replier = sum_usage([completion]), Replier(request.model)
+        usage = sum_usage([completion])
         if not request.stream:
             await exchange.send_json(replier.write(content, "", finish, usage, None))
             return
-        delta: JsonObject = {"role": "assistant", "content": content}
-        await exchange.send_event(write_event(replier.chunk(delta, usage=request.wants_usage)))
+        rest = text.end_with(content)
+        if rest or not has_begun:
+            await send(rest)
         await self._end_stream(exchange, request, replier, finish, usage, None)
 
     async def _end_stream(
