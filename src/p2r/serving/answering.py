@@ -28,7 +28,7 @@ PREFIX = "p2r/"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Looked:
     """The end of the first stage: where the model looks, and the image's (width, height) in pixels."""
 
     perception: Perception
@@ -81,7 +81,7 @@ class ServedModel:
         chat: Chat,
         mode: AskMode,
         *,
-        on_look: Callable[[Look], Awaitable[None]],
+        on_look: Callable[[Looked], Awaitable[None]],
         on_text: Callable[[str], Awaitable[None]] | None = None,
     ) -> WalkedAnswer:
         """Walk.
@@ -154,7 +154,7 @@ class _TellingPerceiver:
     """A perceiver whose result is told at once."""
 
     perceiver: Perceiver
-    on_look: Callable[[Look], Awaitable[None]]
+    on_look: Callable[[Looked], Awaitable[None]]
 
     @property
     def fingerprint(self) -> str:
@@ -162,7 +162,7 @@ class _TellingPerceiver:
 
     async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         perception = await self.perceiver(sample, full_image)
-        await self.on_look(Look(perception, full_image.size))
+        await self.on_look(Looked(perception, full_image.size))
         return perception
 
 

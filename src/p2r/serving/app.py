@@ -20,7 +20,7 @@ from p2r.serving.exchange import Exchanged
 from p2r.serving.fetch import Fetcher
 from p2r.serving.gate import Gate
 from p2r.serving.images import ImageReader
-from p2r.serving.line import Line
+from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
 from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
@@ -38,7 +38,7 @@ class Application:
     """An ASGI application, and its line, which ends it."""
 
     app: ASGIApp
-    line: Line
+    line: RequestLine
 
 
 def make_app(
@@ -52,10 +52,10 @@ def make_app(
     """Make the application that serves a model.
 
     Args:
-        upstream: the model's server, which is handed what is no walk; None for a model in this process.
+        upstream: the model's server, which is handed all requests but walks; None for a model in this process.
         fetcher: fetches images; by default from the hosts that `access` allows.
     """
-    line = Line(limits.num_at_once, limits.num_waiting)
+    line = RequestLine(limits.num_at_once, limits.num_waiting)
     metrics = Metrics(line)
     fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
     route = ChatRoute(served, ImageReader(access, limits, fetcher), line, limits, metrics, upstream)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from p2r.dialogue import Decoding, Model, ModelProfile, Prompt, StreamingModel, Turn
-from p2r.errors import P2RError
+from p2r.errors import P2RError, count_nouns
 from p2r.images.budget import fit
 from p2r.images.find import EncodedImage
 from p2r.prompts import check_encoding, find_special_token
 from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, Refused
-from p2r.serving.request import Message, TextPart
+from p2r.serving.request import ChatMessage, TextContent
 from p2r.serving.settings import Limits
 from p2r.types import Completion
 
@@ -60,7 +60,7 @@ class Chat:
         return Prompt("reasoner", self.system, first.text, first.images, "", tuple(later))
 
 
-def read_chat(messages: list[Message], images: list[EncodedImage], limits: Limits) -> Chat:
+def read_chat(messages: list[ChatMessage], images: list[EncodedImage], limits: Limits) -> Chat:
     """Make a chat of messages and of the images that they name, in order.
 
     Raises:
@@ -75,7 +75,7 @@ def read_chat(messages: list[Message], images: list[EncodedImage], limits: Limit
         for part in message.parts:
             follows = any(isinstance(other, str) for other in (*said, *parts))
             lead = "\n" if follows and message.role != "system" else ""
-            parts = (*parts, lead + part.text if isinstance(part, TextPart) else next(left))
+            parts = (*parts, lead + part.text if isinstance(part, TextContent) else next(left))
         text = _join(parts)
         num_chars += len(text)
         check_encoding((text,))
@@ -95,7 +95,7 @@ def read_chat(messages: list[Message], images: list[EncodedImage], limits: Limit
     if num_chars > limits.prompt_chars:
         raise Refused(
             BAD_REQUEST,
-            f"the texts have {num_chars:,} characters together; this server takes {limits.prompt_chars:,}",
+            f"the texts have {count_nouns(num_chars, 'character')} together; this server takes {limits.prompt_chars:,}",
             param="messages",
             code="prompt_too_long",
         )

@@ -11,13 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from p2r.modes import UNTAGGED, AskMode
-from p2r.serving.answering import Look, ServedModel, cut_at
+from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
 from p2r.serving.exchange import DONE, Exchange
 from p2r.serving.images import ImageReader
-from p2r.serving.line import Line
+from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
-from p2r.serving.pieces import Shown, find_before_stop, find_thought
+from p2r.serving.pieces import ShownText, find_before_stop, find_thought
 from p2r.serving.raw_body import check_raw, has_images
 from p2r.serving.reply import (
     JsonObject,
@@ -29,7 +29,7 @@ from p2r.serving.reply import (
     write_answer,
     write_event,
 )
-from p2r.serving.request import ChatRequest, ImagePart, read_model, read_request
+from p2r.serving.request import ChatRequest, ImageContent, read_model, read_request
 from p2r.serving.settings import Limits
 from p2r.serving.upstream import Upstream
 
@@ -43,7 +43,7 @@ class ChatRoute:
 
     served: ServedModel
     reader: ImageReader
-    line: Line
+    line: RequestLine
     limits: Limits
     metrics: Metrics
     upstream: Upstream | None = None
@@ -71,17 +71,19 @@ class ChatRoute:
                 await self._walk(exchange, request, chat, mode)
 
     def _read_chat(self, request: ChatRequest) -> Chat:
-        urls = [part.image_url.url for each in request.messages for part in each.parts if isinstance(part, ImagePart)]
+        urls = [
+            part.image_url.url for each in request.messages for part in each.parts if isinstance(part, ImageContent)
+        ]
         return read_chat(request.messages, self.reader.read(urls), self.limits)
 
     async def _walk(self, exchange: Exchange, request: ChatRequest, chat: Chat, mode: AskMode) -> None:
-        replier, thinking = Replier(request.model), Shown(find_thought)
+        replier, thinking = Replier(request.model), ShownText(find_thought)
 
         async def send(delta: JsonObject, look: JsonObject | None = None) -> None:
             chunk = replier.chunk(delta, look=look, usage=request.wants_usage)
             await exchange.send_event(write_event(chunk))
 
-        async def send_look(look: Look) -> None:
+        async def send_look(look: Looked) -> None:
             if request.stream:
                 await send({"role": "assistant", "content": ""}, describe_look(look))
 
@@ -107,7 +109,7 @@ class ChatRoute:
 
     async def _reply(self, exchange: Exchange, request: ChatRequest, chat: Chat) -> None:
         """Ask the model in this process, with the chat as it is."""
-        replier, text = Replier(request.model), Shown(find_before_stop(request.stops))
+        replier, text = Replier(request.model), ShownText(find_before_stop(request.stops))
         has_begun = False
 
         async def send(shown: str) -> None:

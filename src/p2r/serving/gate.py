@@ -22,7 +22,7 @@ from p2r.serving.refusal import BAD_KEY, FORBIDDEN, Refused, refuse_bug
 from p2r.serving.settings import Access
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""What tells whether the server lives needs no key."""
+"""Paths that tell whether the server lives, which need no key."""
 _ALLOWED = "authorization, content-type"
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ RECENT = 0.1
 """The weight of the newest request in the mean of their seconds."""
 
 
-class Line:
+class RequestLine:
     """Admits requests.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from p2r.serving.answering import WalkedAnswer, find_state
-from p2r.serving.line import Line
+from p2r.serving.line import RequestLine
 from p2r.types import Completion
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0)
@@ -20,7 +20,7 @@ class Metrics:
         line: whose length is shown.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: RequestLine) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "p2r_requests", "Requests by path and status.", ("path", "status"), registry=self._registry

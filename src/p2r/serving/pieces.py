@@ -30,7 +30,7 @@ async def stream_reply(
             await asyncio.gather(asking, return_exceptions=True)
 
 
-class Shown:
+class ShownText:
     """A text that grows, and the part of it that was shown.
 
     Args:

@@ -13,6 +13,7 @@ from typing import cast
 
 from PIL import Image
 
+from p2r.errors import count_nouns
 from p2r.images.find import DATA, EncodedImage
 from p2r.serving.images import ImageReader
 from p2r.serving.refusal import BAD_REQUEST, Refused
@@ -40,11 +41,11 @@ def check_raw(body: dict[str, object], reader: ImageReader) -> None:
     for holder, image in zip(holders, images, strict=True):
         if not holder["url"][:5].lower().startswith(DATA):
             holder["url"] = _write_url(image)
-    num_chars = sum(len(text) for text in _texts(body))
-    if num_chars > reader.limits.prompt_chars:
+    num_chars, most_chars = sum(map(len, _texts(body))), reader.limits.prompt_chars
+    if num_chars > most_chars:
         raise Refused(
             BAD_REQUEST,
-            f"the texts have {num_chars:,} characters together; this server takes {reader.limits.prompt_chars:,}",
+            f"the texts have {count_nouns(num_chars, 'character')} together; this server takes {most_chars:,}",
             param="messages",
             code="prompt_too_long",
         )

@@ -13,7 +13,7 @@ from PIL import Image
 
 from p2r.evaluation.cost import ANSWERING, Stage, list_calls
 from p2r.models.server.transport import image_urls
-from p2r.serving.answering import Look, WalkedAnswer, answer_of, cut_at, find_state
+from p2r.serving.answering import Looked, WalkedAnswer, answer_of, cut_at, find_state
 from p2r.types import Box, Completion, Trace
 
 JsonObject = dict[str, object]
@@ -65,7 +65,7 @@ def write_event(content: JsonObject | str) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-def describe_look(look: Look) -> JsonObject:
+def describe_look(look: Looked) -> JsonObject:
     """Write the first stage: its state, and the boxes in pixels of the full image and per mille of it."""
     perception = look.perception
     boxes = [_describe_box(box, look.image_wh) for box in perception.boxes]
@@ -78,7 +78,7 @@ def describe_walk(answer: WalkedAnswer) -> JsonObject:
     assert trace.perception is not None and trace.evidence is not None, "a walk that has not failed has both"
     wh = trace.evidence.image_wh
     found: JsonObject = {
-        **describe_look(Look(trace.perception, wh)),
+        **describe_look(Looked(trace.perception, wh)),
         "stage": "answer",
         "boxes": [_describe_box(box, wh) for box in trace.boxes],
         "mode": answer.mode,

@@ -60,14 +60,14 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 
 
 _BRANCHES = frozenset({"str", "text", "image_url"})
-"""What pydantic adds to the place of a fault where several types are allowed."""
+"""Parts that pydantic adds to the place of a fault where several types are allowed."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class TextPart(_Strict):
+class TextContent(_Strict):
     """A part of a message that is text."""
 
     type: Literal["text"]
@@ -75,23 +75,23 @@ class TextPart(_Strict):
 
 
 class ImageAddress(_Strict):
-    """Where an image is: a data: URL, or one that this server may fetch. `detail` has no effect: budgets are p2r's."""
+    """The place of an image: a data: URL, or one that may be fetched. `detail` has no effect: budgets are p2r's."""
 
     url: str
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class ImagePart(_Strict):
+class ImageContent(_Strict):
     """A part of a message that is an image."""
 
     type: Literal["image_url"]
     image_url: ImageAddress
 
 
-ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+ContentPart = Annotated[TextContent | ImageContent, Field(discriminator="type")]
 
 
-class Message(_Strict):
+class ChatMessage(_Strict):
     """A turn of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -99,13 +99,13 @@ class Message(_Strict):
     name: str | None = None
 
     @property
-    def parts(self) -> list[TextPart | ImagePart]:
+    def parts(self) -> list[TextContent | ImageContent]:
         """Its parts, a plain text among them."""
-        return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+        return [TextContent(type="text", text=self.content)] if isinstance(self.content, str) else self.content
 
 
 class StreamOptions(_Strict):
-    """How a stream is sent."""
+    """The form of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -131,7 +131,7 @@ class ChatRequest(_Strict):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -152,12 +152,12 @@ class ChatRequest(_Strict):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
+        """True where a stream ends with the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def decoding(self) -> Decoding:
-        """How the answer's tokens are drawn: greedily, where the request does not say."""
+        """The decoding of the answer: greedy, where the request does not say."""
         usual = DEFAULT_DECODING.reasoner
         penalty = self.repetition_penalty or self.repeat_penalty
         return Decoding(

@@ -10,9 +10,9 @@ from p2r.types import Frozen
 
 
 class Access(Frozen):
-    """Who may ask, and which images are fetched for them.
+    """The rules of who may ask, and which images are fetched for them.
 
-    keys: one of them must come with every request but /healthz and /readyz; none are asked for when ().
+    keys: one of them must come with every request but /healthz and /readyz; () for a server that asks for no key.
     hosts: names by which the server may be called, beside localhost and addresses in numbers.
     origins: web pages that may ask, such as https://example.org; those of the server itself always may.
     image_hosts: hosts, or host:port, whose images are fetched; () fetches none.

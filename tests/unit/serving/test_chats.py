@@ -236,4 +236,4 @@ def test_the_openapi_page_describes_the_request(served: Served) -> None:
     schema = page["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ChatRequest"}
     assert "messages" in page["components"]["schemas"]["ChatRequest"]["properties"]
-    assert "Message" in page["components"]["schemas"]
+    assert "ChatMessage" in page["components"]["schemas"]

@@ -14,7 +14,7 @@ import pytest
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.models.scripted import ScriptedModel
-from p2r.serving.line import Line
+from p2r.serving.line import RequestLine
 from p2r.serving.refusal import Refused
 from p2r.serving.settings import Limits
 from p2r.types import Completion
@@ -111,7 +111,7 @@ def test_a_request_that_takes_too_long_is_given_up(stream: bool) -> None:
 
 
 async def test_who_waits_is_sent_away_when_the_line_is_closed_and_who_is_answered_stays() -> None:
-    line, let = Line(1, 5), asyncio.Event()
+    line, let = RequestLine(1, 5), asyncio.Event()
 
     async def visit() -> str:
         try:
@@ -131,7 +131,7 @@ async def test_who_waits_is_sent_away_when_the_line_is_closed_and_who_is_answere
 
 
 async def test_a_slot_is_not_lost_when_a_visitor_leaves_as_it_is_called() -> None:
-    line = Line(1, 5)
+    line = RequestLine(1, 5)
     for _ in range(20):
         holder = line.turn()
         await holder.__aenter__()

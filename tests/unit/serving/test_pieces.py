@@ -10,7 +10,7 @@ import pytest
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.models.scripted import ScriptedModel
-from p2r.serving.pieces import Shown, find_before_stop, find_thought
+from p2r.serving.pieces import ShownText, find_before_stop, find_thought
 from p2r.types import Completion
 from tests.fakes.endpoint_server import Answer, Call, completion
 from tests.fakes.endpoint_server import serve as serve_endpoint
@@ -22,7 +22,7 @@ REPLY = "<think>It is < a\nstar, I think.</think>\n<answer>a star</answer>"
 
 def show(find_sure: Callable[[str], str], text: str, whole: str) -> tuple[str, str]:
     """What is shown of a text letter by letter, and then at its end."""
-    shown = Shown(find_sure)
+    shown = ShownText(find_sure)
     return "".join(map(shown.add, text)), shown.end_with(whole)
 
 
@@ -44,7 +44,7 @@ def test_nothing_is_shown_of_a_stop_nor_after_it() -> None:
 
 
 def test_an_end_that_is_not_what_was_shown_adds_nothing() -> None:
-    shown = Shown(find_before_stop(()))
+    shown = ShownText(find_before_stop(()))
     assert shown.add("one") == "one"
     assert shown.end_with("two") == ""
 

@@ -43,7 +43,10 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a server is asked for. pieces: told the text as it comes; None to ask for the whole."""
+    """A prompt for a server, and how the reply is wanted.
+
+    pieces: told the text as it comes; None to ask for the whole.
+    """
 
     prompt: Prompt
     decoding: Decoding

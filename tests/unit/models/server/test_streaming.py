@@ -79,15 +79,15 @@ async def test_a_stream_that_breaks_off_is_no_reply_and_is_not_asked_for_again()
 
 async def test_an_error_in_a_stream_is_one() -> None:
     event = json.dumps({"error": {"message": "CUDA out of memory"}})
-    with serve(Answer(body=f"data: {event}\n\n", headers=STREAM)) as server:
-        with pytest.raises(EndpointError, match="CUDA out of memory"):
-            await ask(server)
+    broken = Answer(body=f"data: {event}\n\n", headers=STREAM)
+    with serve(broken) as server, pytest.raises(EndpointError, match="CUDA out of memory"):
+        await ask(server)
 
 
 async def test_a_call_of_a_tool_in_a_stream_is_refused() -> None:
-    with serve(stream({"tool_calls": [{"function": {"name": "f"}}]}, finish="tool_calls")) as server:
-        with pytest.raises(EndpointError, match="call of a tool"):
-            await ask(server)
+    call = stream({"tool_calls": [{"function": {"name": "f"}}]}, finish="tool_calls")
+    with serve(call) as server, pytest.raises(EndpointError, match="call of a tool"):
+        await ask(server)
 
 
 async def test_a_fault_before_the_first_piece_is_tried_again() -> None:
