@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
+from p2r.loop import run_apart
 from p2r.modes import UNTAGGED, AskMode
 from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
@@ -58,19 +60,20 @@ class ChatRoute:
         mode = self.served.find_mode(read_model(body))
         if self.upstream is not None and (mode is None or not has_images(body)):
             async with self.line.turn():
-                await asyncio.to_thread(check_raw, body, self.reader)
+                await run_apart(partial(check_raw, body, self.reader))
                 await self._hand_on(exchange, body, self.upstream)
             return
         request = read_request(body, self.limits)
         body.clear()  # its images are in the request, too
         async with self.line.turn():
-            chat = await asyncio.to_thread(self._read_chat, request)
+            chat = await run_apart(partial(self._read_chat, request))
             if mode is None or not chat.images:
                 await self._reply(exchange, request, chat)
             else:
                 await self._walk(exchange, request, chat, mode)
 
     def _read_chat(self, request: ChatRequest) -> Chat:
+        """Read the images and the texts. It may wait for hosts, and so runs apart from what all requests share."""
         urls = [
             part.image_url.url for each in request.messages for part in each.parts if isinstance(part, ImageContent)
         ]
