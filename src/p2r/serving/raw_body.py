@@ -80,7 +80,12 @@ def _find_urls(body: dict[str, object]) -> Iterator[dict[str, str]]:
     """Yield what holds the URL of each image."""
     for part in _parts(body):
         kind = part.get("type")
-        if kind not in _KINDS or not part.keys() <= _KEYS or (kind != "image_url" and "image_url" in part):
+        if (
+            not isinstance(kind, str)
+            or kind not in _KINDS
+            or not part.keys() <= _KEYS
+            or (kind != "image_url" and "image_url" in part)
+        ):
             raise Refused(
                 BAD_REQUEST,
                 "a message has a part that this server does not hand on: it reads text and image_url",

@@ -18,16 +18,6 @@ BAD_REQUEST, BAD_KEY, FORBIDDEN, NOT_FOUND, TOO_LARGE, TOO_MANY = 400, 401, 403,
 INTERNAL, BAD_GATEWAY, UNAVAILABLE, GATEWAY_TIMEOUT = 500, 502, 503, 504
 LONGEST_RETRY_AFTER_S = 60
 
-_KINDS = {
-    BAD_REQUEST: "invalid_request_error",
-    BAD_KEY: "invalid_request_error",
-    FORBIDDEN: "invalid_request_error",
-    NOT_FOUND: "invalid_request_error",
-    TOO_LARGE: "invalid_request_error",
-    TOO_MANY: "rate_limit_error",
-}
-"""OpenAI's types of errors; every other status is a `server_error`."""
-
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s\"'<>,;)]+")
 _PATH = re.compile(r"(?<![\w.:/])(?:~|\.{1,2})?(?:/[\w.@%+~-]+){2,}/?|(?<!\w)[A-Za-z]:\\[^\s\"'<>]+")
 
@@ -57,7 +47,8 @@ class Refused(Exception):
     @property
     def body(self) -> dict[str, object]:
         """The JSON of the reply."""
-        kind = _KINDS.get(self.status, "server_error")
+        of_client = "rate_limit_error" if self.status == TOO_MANY else "invalid_request_error"
+        kind = of_client if self.status < INTERNAL else "server_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
