@@ -25,11 +25,12 @@ from p2r.serving.metrics import Metrics
 from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
 from p2r.serving.request import ChatRequest
+from p2r.serving.responses import ResponsesRoute
 from p2r.serving.settings import DEFAULT_ACCESS, DEFAULT_LIMITS, Access, Limits
 from p2r.serving.upstream import Upstream
 from p2r.version import __version__
 
-CHAT, MODELS = "/v1/chat/completions", "/v1/models"
+CHAT, RESPONSES, MODELS = "/v1/chat/completions", "/v1/responses", "/v1/models"
 _REF = "#/components/schemas/{model}"
 
 
@@ -86,6 +87,11 @@ def make_app(
         """Answer a chat: by a walk where it has an image and the model's name asks for one."""
         return Exchanged(route.serve, limits)
 
+    @app.post(RESPONSES)
+    async def respond(_: Request) -> Response:
+        """Answer a plain request of text and images, as a chat is answered. Nothing is stored."""
+        return Exchanged(ResponsesRoute(route).serve, limits)
+
     @app.get(MODELS)
     async def list_models() -> Response:
         """List the model itself, its walk, and its modes."""
@@ -117,7 +123,7 @@ def make_app(
         """Show the counters, for Prometheus."""
         return Response(metrics.write(), media_type=CONTENT_TYPE_LATEST)
 
-    paths = frozenset({CHAT, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"})
+    paths = frozenset({CHAT, RESPONSES, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"})
     return Application(Gate(app, access=access, paths=paths, on_end=metrics.count_request), line)
 
 

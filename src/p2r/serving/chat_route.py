@@ -15,7 +15,7 @@ from p2r.loop import run_apart
 from p2r.modes import UNTAGGED, AskMode
 from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
-from p2r.serving.exchange import DONE, Exchange
+from p2r.serving.exchange import DONE, Exchange, Outlet
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
@@ -54,23 +54,24 @@ class ChatRoute:
         """Answer one chat. Raises Refused, or P2RError, when there is no answer."""
         async with self.line.place():
             body = await exchange.read_body()
-            await exchange.run(self._answer(exchange, body))
+            await exchange.run(self.answer(exchange, body))
 
-    async def _answer(self, exchange: Exchange, body: JsonObject) -> None:
+    async def answer(self, outlet: Outlet, body: JsonObject) -> None:
+        """Answer the chat in a body, to whatever takes the reply. Raises as `serve` does."""
         mode = self.served.find_mode(read_model(body))
         if self.upstream is not None and (mode is None or not has_images(body)):
             async with self.line.turn():
                 await run_apart(partial(check_raw, body, self.reader))
-                await self._hand_on(exchange, body, self.upstream)
+                await self._hand_on(outlet, body, self.upstream)
             return
         request = read_request(body, self.limits)
         body.clear()  # its images are in the request, too
         async with self.line.turn():
             chat = await run_apart(partial(self._read_chat, request))
             if mode is None or not chat.images:
-                await self._reply(exchange, request, chat)
+                await self._reply(outlet, request, chat)
             else:
-                await self._walk(exchange, request, chat, mode)
+                await self._walk(outlet, request, chat, mode)
 
     def _read_chat(self, request: ChatRequest) -> Chat:
         """Read the images and the texts. It may wait for hosts, and so runs apart from what all requests share."""
@@ -79,12 +80,12 @@ class ChatRoute:
         ]
         return read_chat(request.messages, self.reader.read(urls), self.limits)
 
-    async def _walk(self, exchange: Exchange, request: ChatRequest, chat: Chat, mode: AskMode) -> None:
+    async def _walk(self, outlet: Outlet, request: ChatRequest, chat: Chat, mode: AskMode) -> None:
         replier, thinking = Replier(request.model), ShownText(find_thought)
 
         async def send(delta: JsonObject, look: JsonObject | None = None) -> None:
             chunk = replier.chunk(delta, look=look, usage=request.wants_usage)
-            await exchange.send_event(write_event(chunk))
+            await outlet.send_event(write_event(chunk))
 
         async def send_look(look: Looked) -> None:
             if request.stream:
@@ -103,14 +104,14 @@ class ChatRoute:
         usage = sum_usage(list_all_calls(answer.trace))
         look = await asyncio.to_thread(describe_walk, answer)
         if not request.stream:
-            await exchange.send_json(replier.write(content, thought, finish, usage, look))
+            await outlet.send_json(replier.write(content, thought, finish, usage, look))
             return
         if rest := thinking.end_with(thought):
             await send({"reasoning_content": rest})
         await send({"content": content})
-        await self._end_stream(exchange, request, replier, finish, usage, look)
+        await self._end_stream(outlet, request, replier, finish, usage, look)
 
-    async def _reply(self, exchange: Exchange, request: ChatRequest, chat: Chat) -> None:
+    async def _reply(self, outlet: Outlet, request: ChatRequest, chat: Chat) -> None:
         """Ask the model in this process, with the chat as it is."""
         replier, text = Replier(request.model), ShownText(find_before_stop(request.stops))
         has_begun = False
@@ -119,7 +120,7 @@ class ChatRoute:
             nonlocal has_begun
             delta: JsonObject = {"content": shown} if has_begun else {"role": "assistant", "content": shown}
             has_begun = True
-            await exchange.send_event(write_event(replier.chunk(delta, usage=request.wants_usage)))
+            await outlet.send_event(write_event(replier.chunk(delta, usage=request.wants_usage)))
 
         async def send_piece(piece: str) -> None:
             if shown := text.add(piece):
@@ -131,16 +132,16 @@ class ChatRoute:
         finish = completion.finish_reason if content == completion.text else "stop"
         usage = sum_usage([completion])
         if not request.stream:
-            await exchange.send_json(replier.write(content, "", finish, usage, None))
+            await outlet.send_json(replier.write(content, "", finish, usage, None))
             return
         rest = text.end_with(content)
         if rest or not has_begun:
             await send(rest)
-        await self._end_stream(exchange, request, replier, finish, usage, None)
+        await self._end_stream(outlet, request, replier, finish, usage, None)
 
     async def _end_stream(
         self,
-        exchange: Exchange,
+        outlet: Outlet,
         request: ChatRequest,
         replier: Replier,
         finish: str,
@@ -148,17 +149,17 @@ class ChatRoute:
         look: JsonObject | None,
     ) -> None:
         last = replier.chunk({}, finish=finish, look=look, usage=request.wants_usage)
-        await exchange.send_event(write_event(last))
+        await outlet.send_event(write_event(last))
         if request.wants_usage:
-            await exchange.send_event(write_event(replier.last_chunk(usage)))
-        await exchange.send_event(write_event(DONE))
-        await exchange.end_stream()
+            await outlet.send_event(write_event(replier.last_chunk(usage)))
+        await outlet.send_event(write_event(DONE))
+        await outlet.end_stream()
 
-    async def _hand_on(self, exchange: Exchange, body: JsonObject, upstream: Upstream) -> None:
+    async def _hand_on(self, outlet: Outlet, body: JsonObject, upstream: Upstream) -> None:
         if body.get("stream") is not True:
-            await exchange.send_json(await upstream.ask(body))
+            await outlet.send_json(await upstream.ask(body))
             return
         async with upstream.stream(body) as lines, aclosing(lines):
             async for line in lines:
-                await exchange.send_event(line)
-        await exchange.end_stream()
+                await outlet.send_event(line)
+        await outlet.end_stream()

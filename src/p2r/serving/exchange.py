@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import cast
+from typing import Protocol, cast
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -26,6 +26,16 @@ logger = logging.getLogger(__name__)
 
 class ClientGone(Exception):
     """Nobody waits for the reply."""
+
+
+class Outlet(Protocol):
+    """Takes a reply: a JSON object, or the events of a stream and then its end."""
+
+    async def send_json(self, content: JsonObject) -> None: ...
+
+    async def send_event(self, content: bytes) -> None: ...
+
+    async def end_stream(self) -> None: ...
 
 
 class Exchange:
