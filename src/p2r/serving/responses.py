@@ -56,11 +56,11 @@ class HeldReply:
 
     async def send_event(self, content: bytes) -> None:
         """Never called: the chat is asked for its whole reply."""
-        raise AssertionError("a chat that is no stream sends no events")
+        raise AssertionError("a whole reply has no events")
 
     async def end_stream(self) -> None:
         """Never called, as above."""
-        raise AssertionError("a chat that is no stream ends none")
+        raise AssertionError("a whole reply has no end of a stream")
 
 
 @dataclass(frozen=True, slots=True)
