@@ -124,8 +124,8 @@ def write_response(reply: JsonObject, asked: JsonObject) -> JsonObject:
     usage = cast("dict[str, int]", reply.get("usage") or {})
     is_cut = choice.get("finish_reason") == "length"
     status = "incomplete" if is_cut else "completed"
-    part = {"type": "output_text", "text": message.get("content") or "", "annotations": [], "logprobs": []}
-    said = {"type": "message", "id": f"msg_{secrets.token_hex(12)}", "role": "assistant", "status": status}
+    part: JsonObject = {"type": "output_text", "text": message.get("content") or "", "annotations": [], "logprobs": []}
+    said: JsonObject = {"type": "message", "id": f"msg_{secrets.token_hex(12)}", "role": "assistant", "status": status}
     number = secrets.token_hex(12)
     return {
         "id": f"resp_{number}",
