@@ -5,9 +5,9 @@ Images in prompts are already sized. The reply, `Completion`, is written into tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -112,6 +112,15 @@ class Model(Protocol):
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """Reply to a prompt. Raises ModelError or EndpointError when there is no usable reply."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that can tell its reply while it comes."""
+
+    async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
+        """Reply as `complete` does, and tell each piece of the text in the caller's event loop. Raises as it does."""
         ...
 
 

@@ -34,6 +34,7 @@ ROOMS = {
     "integrations/lmms_eval.py": "lmms-eval",
     "models/gguf": "gguf",
     "models": "local",
+    "serving": "serve",
     "training": "train",
 }
 """The extra that a folder or a module of the package may need; the base install has to do for everything else."""

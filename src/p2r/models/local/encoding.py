@@ -11,8 +11,8 @@ tokens as the vision tower makes of it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -38,12 +38,14 @@ class EncodedPrompt:
     patches: (N, 3 * P * P) bytes for each image.
     grids: (1, rows, columns) in patches for each image.
     visual_tokens: their number for each image.
+    on_token: told each token of the reply and its place, in the thread that generates; not the token that ends it.
     """
 
     token_ids: tuple[int, ...]
     patches: tuple[Bytes, ...]
     grids: tuple[tuple[int, int, int], ...]
     visual_tokens: tuple[int, ...]
+    on_token: Callable[[int, int], None] | None = field(default=None, compare=False, repr=False)
 
 
 class PromptEncoder:

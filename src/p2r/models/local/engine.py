@@ -128,6 +128,8 @@ class Engine:
                 if not ended[row] and len(tokens[row]) < limits[row]:
                     tokens[row].append(token)
                     ended[row] = token in self.end_token_ids
+                    if (on_token := prompts[row].on_token) is not None and not ended[row]:
+                        on_token(len(tokens[row]) - 1, token)
             going = [slot for slot, row in enumerate(rows) if not ended[row] and len(tokens[row]) < limits[row]]
             if not going or abandoned():
                 break

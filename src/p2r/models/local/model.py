@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from p2r.models.local.batching import MicroBatcher, OutOfRoomError
 from p2r.models.local.devices import choose_device, choose_dtype, is_out_of_memory
 from p2r.models.local.encoding import EncodedPrompt, PromptEncoder, quiet_transformers
 from p2r.models.local.engine import Abandoned, Engine, GeneratedTokens, VisionLanguageModel, fold_patch_embedding
+from p2r.models.local.listening import Listener
 from p2r.models.local.lora import find_base_or_warn, insert_adapter, read_adapter, read_shape
 from p2r.models.profiles import FamilyName
 from p2r.types import Completion, Frame, Usage
@@ -106,11 +108,19 @@ class LocalModel:
         Raises:
             ModelError: the prompt is too long, or the device has no memory even for this prompt alone.
         """
+        return await self._reply(prompt, decoding, None)
+
+    async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
+        """Reply as `complete` does, and tell the text as it is generated. Raises as `complete` does."""
+        return await self._reply(prompt, decoding, Listener(self._encoder.decode, on_text))
+
+    async def _reply(self, prompt: Prompt, decoding: Decoding, listener: Listener | None) -> Completion:
         started = time.perf_counter()
         encoded: list[EncodedPrompt] = []
 
         def prepare() -> EncodedPrompt:
-            encoded.append(self._encoder.encode(prompt))
+            bare = self._encoder.encode(prompt)
+            encoded.append(bare if listener is None else replace(bare, on_token=listener.hear))
             return encoded[0]
 
         reply = await self._batches.submit(decoding, prepare)

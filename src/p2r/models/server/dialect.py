@@ -8,17 +8,20 @@ retry.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import openai
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
 
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import count_nouns
-from p2r.models.server.errors import find_cause
+from p2r.errors import DataError, count_nouns
+from p2r.models.server.errors import find_cause, message_of
 from p2r.models.server.transport import LOSSLESS, Transport
 
+PLACEHOLDER = "<|image_pad|>"
+"""It stands for an image in the chat templates of Qwen's families."""
 MOST_TOP_LOGPROBS = 20
 """The most likely tokens that OpenAI's interface and vLLM's default allow to be listed."""
 
@@ -67,6 +70,12 @@ class Dialect:
     top_p: bool = True
     system: bool = True
     most_tokens: int | None = None
+
+
+def check_placeholder(text: str) -> None:
+    """Refuse a text that would stand for an image in the chat. Raises DataError."""
+    if PLACEHOLDER in text:
+        raise DataError(f"the question holds {PLACEHOLDER}, which stands for an image", hint="remove it from the text")
 
 
 def build_messages(prompt: Prompt, urls: Sequence[str], *, system: bool = True) -> list[ChatCompletionMessageParam]:
@@ -127,6 +136,22 @@ def offer_next_format(dialect: Dialect) -> Dialect | None:
     if dialect.transport not in LOSSLESS[:-1]:
         return None
     return replace(dialect, transport=LOSSLESS[LOSSLESS.index(dialect.transport) + 1])
+
+
+def may_be_the_format(error: Exception, prompt: Prompt, dialect: Dialect, read: Container[Transport]) -> bool:
+    """Tell whether a 500 may mean that the server cannot read the images: some fail on a format silently.
+
+    Args:
+        read: the formats that the server has read before.
+    """
+    return (
+        bool(prompt.all_images)
+        and dialect.transport not in read
+        and isinstance(error, openai.InternalServerError)
+        and error.status_code == 500
+        and find_cause(message_of(error)) is None
+        and offer_next_format(dialect) is not None
+    )
 
 
 def find_losses(prompt: Prompt, decoding: Decoding, dialect: Dialect) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -99,6 +100,15 @@ def find_root(url: str, name: str, api_key: str, timeout_s: float = LOOKUP_TIMEO
         body = client.models.with_raw_response.list().http_response.text
         roots = {str(entry["id"]): entry.get("root") for entry in json.loads(body)["data"]}
         return str(roots.get(name) or "")
+    return ""
+
+
+async def hint_models(client: openai.AsyncOpenAI) -> str:
+    """Return a hint with a server's models; "" when it does not list them."""
+    with contextlib.suppress(openai.APIError, asyncio.TimeoutError):
+        listing = await asyncio.wait_for(client.models.with_raw_response.list(), LOOKUP_TIMEOUT_S)
+        if names := model_names(listing.http_response.text):
+            return f"it has {', '.join(names[:20])}"
     return ""
 
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -22,23 +22,31 @@ import openai
 import stamina
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
-from p2r.errors import DataError, EndpointError, mask_secrets
+from p2r.errors import EndpointError, mask_secrets
 from p2r.models.profiles import FAMILIES, FamilyName
 from p2r.models.server.connections import Connection, Connections
-from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
+from p2r.models.server.dialect import (
+    Dialect,
+    build_fields,
+    build_messages,
+    check_placeholder,
+    find_losses,
+    may_be_the_format,
+    offer_next_format,
+    reword,
+)
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.faults import HUNG_UP, NEEDS_TLS, find_fault, needs_tls
-from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, find_root, model_names, read_address
+from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, find_root, hint_models, read_address
 from p2r.models.server.profile import served_profile
 from p2r.models.server.reply import ServerReply, read_prompt_tokens, read_reply
+from p2r.models.server.streaming import Pieces, Wish, ask_once
 from p2r.models.server.token_check import ImageCheck, TokenCheck, explain_alteration, explain_guess, read_image_check
 from p2r.models.server.transport import Transport, choose_transport, image_urls, is_near
 from p2r.types import Alteration, Completion, Frame, Usage
 
 ATTEMPTS = 4
 LONGEST_WAIT_S = 8.0
-PLACEHOLDER = "<|image_pad|>"
-"""It stands for an image in the chat templates of Qwen's families."""
 ONE_TOKEN = Decoding(max_new_tokens=1)
 
 logger = logging.getLogger(__name__)
@@ -146,18 +154,25 @@ class EndpointModel:
             EndpointError: there is no usable reply; the message says why, in the server's words if it gave any.
             UnseenImageError: (an EndpointError) the server has altered the images.
         """
+        return await self._reply(prompt, decoding, None)
+
+    async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
+        """Reply as `complete` does, and tell the text as it comes. What has begun to come is not asked for again.
+
+        Raises as `complete` does.
+        """
+        return await self._reply(prompt, decoding, None if decoding.first_words else Pieces(on_text))
+
+    async def _reply(self, prompt: Prompt, decoding: Decoding, pieces: Pieces | None) -> Completion:
         text = prompt.system + "".join(turn.text for turn in prompt.turns)
-        if PLACEHOLDER in text:
-            raise DataError(
-                f"the question holds {PLACEHOLDER}, which stands for an image", hint="remove it from the text"
-            )
+        check_placeholder(text)
         tokens = visual_tokens(prompt.all_images, self.profile.budget.factor)
         facts = self.url, self.name, len(prompt.all_images), sum(tokens), self._timeout_s, self._api_key
         asked = RequestFacts(*facts, prompt.role, decoding.max_new_tokens)
         connection = await self._connections.get()
         async with connection.slots:
             started = time.perf_counter()
-            reply, reworded = await self._ask(connection.client, prompt, decoding, asked)
+            reply, reworded = await self._ask(connection.client, Wish(prompt, decoding, pieces), asked)
             seconds = time.perf_counter() - started
             altered = await self._compare_images(connection, prompt, text, tokens, reply.prompt_tokens)
         return Completion(
@@ -195,43 +210,47 @@ class EndpointModel:
     async def _count_tokens(self, client: openai.AsyncOpenAI, prompt: Prompt) -> int | None:
         """Return the tokens that the server counts for a prompt; None where it does not tell."""
         with contextlib.suppress(openai.APIError, asyncio.TimeoutError, EndpointError):
-            return read_prompt_tokens(await self._send(client, prompt, ONE_TOKEN, self._dialect))
+            return read_prompt_tokens(await self._send(client, Wish(prompt, ONE_TOKEN), self._dialect))
         return None
 
     async def _ask(
-        self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, asked: RequestFacts
+        self, client: openai.AsyncOpenAI, wish: Wish, asked: RequestFacts
     ) -> tuple[ServerReply, tuple[str, ...]]:
         """Send the request, reworded until the server understands it. Returns also which settings were lost by that."""
+        prompt, decoding = wish.prompt, wish.decoding
         while True:
             dialect = self._dialect
             try:
-                body = await self._send(client, prompt, decoding, dialect)
+                body = await self._send(client, wish, dialect)
                 if prompt.all_images:
                     self._read_formats.add(dialect.transport)
                 reply = read_reply(body, asked, decoding.first_words)
                 return reply, self._tell_losses(find_losses(prompt, decoding, dialect))
             except openai.APIStatusError as error:
-                if self._learn(dialect, error, bool(prompt.all_images)):
+                if self._learn(dialect, error, prompt):
                     continue
                 if not self._read_formats:  # no format was better
                     self._dialect = replace(self._dialect, transport=self._transport)
                 unknown = find_cause(message_of(error)) == "unknown model"
-                hint = await self._list_models(client) if unknown else ""
+                hint = await hint_models(client) if unknown else ""
                 explained = explain(error, asked)
                 raise EndpointError(explained.message, hint=hint or explained.hint) from error
             except (openai.APIError, asyncio.TimeoutError) as error:
                 raise explain(error, asked) from error
 
-    async def _send(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding, dialect: Dialect) -> str:
+    async def _send(self, client: openai.AsyncOpenAI, wish: Wish, dialect: Dialect) -> str:
         """Return the body of the response. Transport faults are retried; the last one is raised."""
+        prompt, pieces = wish.prompt, wish.pieces
 
         def wait(error: Exception) -> bool | float:
-            return not self._may_be_the_format(error, dialect, bool(prompt.all_images)) and wait_before_retry(error)
+            if (pieces and pieces.has_begun) or may_be_the_format(error, prompt, dialect, self._read_formats):
+                return False
+            return wait_before_retry(error)
 
         with contextlib.ExitStack() as stack:
             urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.all_images, dialect.transport))
             messages = build_messages(prompt, urls, system=dialect.system)
-            fields = build_fields(decoding, dialect)
+            fields = build_fields(wish.decoding, dialect)
             async for attempt in stamina.retry_context(
                 on=wait,
                 attempts=ATTEMPTS,
@@ -241,16 +260,15 @@ class EndpointModel:
                 wait_jitter=self._retry_wait_s / 2,
             ):
                 with attempt:
-                    create = client.chat.completions.with_raw_response.create
-                    call = create(model=self.name, messages=messages, extra_body=fields)
+                    call = ask_once(client, self.name, messages, fields, pieces)
                     try:
-                        response = await asyncio.wait_for(call, self._timeout_s)
+                        body = await asyncio.wait_for(call, self._timeout_s)
                     except openai.APIConnectionError as error:
                         if await self._needs_tls(error):
                             raise EndpointError(f"{self.url} speaks TLS", hint=NEEDS_TLS) from error
                         raise
                     self._speaks_http = True
-                    return response.http_response.text
+                    return body
         raise AssertionError("retrying ends with a response or an exception")
 
     async def _needs_tls(self, error: Exception) -> bool:
@@ -260,28 +278,17 @@ class EndpointModel:
         self._speaks_http = not await asyncio.to_thread(needs_tls, error, self._address)
         return not self._speaks_http
 
-    def _learn(self, dialect: Dialect, error: openai.APIStatusError, has_images: bool) -> bool:
+    def _learn(self, dialect: Dialect, error: openai.APIStatusError, prompt: Prompt) -> bool:
         """Tell whether it is worth asking again in another dialect than `dialect` after a refusal."""
         if error.status_code in (400, 422):
             better = reword(dialect, message_of(error))
-        elif self._may_be_the_format(error, dialect, has_images):
+        elif may_be_the_format(error, prompt, dialect, self._read_formats):
             better = offer_next_format(dialect)
         else:
             return False
         if self._dialect == dialect and better is not None:  # else another call has found a better one meanwhile
             self._dialect = better
         return self._dialect != dialect
-
-    def _may_be_the_format(self, error: Exception, dialect: Dialect, has_images: bool) -> bool:
-        """Tell whether a 500 may mean that the server cannot read the images: some fail on a format silently."""
-        return (
-            has_images
-            and dialect.transport not in self._read_formats
-            and isinstance(error, openai.InternalServerError)
-            and error.status_code == 500
-            and find_cause(message_of(error)) is None
-            and offer_next_format(dialect) is not None
-        )
 
     def _tell_losses(self, losses: Mapping[str, str]) -> tuple[str, ...]:
         """Warn once of each thing that the server does not do, and return their names."""
@@ -290,11 +297,3 @@ class EndpointModel:
                 self._told.add(name)
                 logger.warning("%s %s", self.url, sentence)
         return tuple(losses)
-
-    async def _list_models(self, client: openai.AsyncOpenAI) -> str:
-        """Return a hint with the server's models; "" when the server does not list them."""
-        with contextlib.suppress(openai.APIError, asyncio.TimeoutError):
-            listing = await asyncio.wait_for(client.models.with_raw_response.list(), LOOKUP_TIMEOUT_S)
-            if names := model_names(listing.http_response.text):
-                return f"it has {', '.join(names[:20])}"
-        return ""

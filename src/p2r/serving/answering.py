@@ -1,0 +1,189 @@
+"""Answer a chat: by a walk where there is an image to look at, else by the model as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from PIL import Image
+
+from p2r.api import make_sample, revive
+from p2r.dialogue import Model, StreamingModel
+from p2r.evidence import Evidence
+from p2r.images.budget import FullImage
+from p2r.modes import AskMode, make_roles
+from p2r.pipeline import walk
+from p2r.prompts import PromptSet
+from p2r.roles import DEFAULT_DECODING, DecodingPreset, Perceiver, Reasoner
+from p2r.serving.chat import Chat, ModelInChat
+from p2r.serving.pieces import stream_reply
+from p2r.serving.refusal import BAD_REQUEST, NOT_FOUND, Refused, refuse_error
+from p2r.serving.request import ChatRequest
+from p2r.types import Completion, Perception, Sample, Trace
+
+State = Literal["found", "whole image", "unparsed"]
+PREFIX = "p2r/"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The end of the first stage: where the model looks, and the image's (width, height) in pixels."""
+
+    perception: Perception
+    image_wh: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedAnswer:
+    """The end of a walk.
+
+    image_index: the image that was looked at, from 0.
+    images: what the reasoner saw, where it was asked for.
+    """
+
+    trace: Trace
+    mode: AskMode
+    image_index: int
+    images: tuple[Image.Image, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model, its names and how it is asked.
+
+    name: the name by which clients know it.
+    looker: says where to look in its place; None for the model itself.
+    """
+
+    name: str
+    model: Model
+    prompts: PromptSet
+    looker: Model | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names: the model as it is, its walk, and its modes."""
+        return (self.name, f"{PREFIX}{self.name}", *(f"{self.name}:{mode}" for mode in get_args(AskMode)))
+
+    def find_mode(self, name: str) -> AskMode | None:
+        """Return the mode that a name stands for; None for the model as it is. Raises Refused for another name."""
+        modes: dict[str, AskMode | None] = {f"{self.name}:{mode}": mode for mode in get_args(AskMode)}
+        modes |= {self.name: None, f"{PREFIX}{self.name}": "p2r"}
+        if name not in modes:
+            raise Refused(NOT_FOUND, f"The model `{name[:100]}` does not exist", param="model", code="model_not_found")
+        return modes[name]
+
+    async def answer(
+        self,
+        request: ChatRequest,
+        chat: Chat,
+        mode: AskMode,
+        *,
+        on_look: Callable[[Looked], Awaitable[None]],
+        on_text: Callable[[str], Awaitable[None]] | None = None,
+    ) -> WalkedAnswer:
+        """Walk.
+
+        Args:
+            on_look: told where the model looks before it answers.
+            on_text: told the reply of the reasoner while it comes.
+
+        Raises:
+            Refused: there is no answer.
+            P2RError: the question cannot be asked.
+        """
+        image = chat.images[-1]
+        if not chat.question.strip():
+            raise Refused(BAD_REQUEST, "the last message has no text: ask something about the image", param="messages")
+        sample = make_sample(image, chat.question, options=request.p2r.options, answer_form=request.p2r.answer_form)
+        around = chat.leave_out_question()
+        model = ModelInChat(self.model, around, on_text)
+        looker = None if self.looker is None else ModelInChat(self.looker, around)
+        perceiver, reasoner = make_roles(
+            mode,
+            model,
+            self.prompts,
+            perceiver_model=looker,
+            decoding=DecodingPreset(perceiver=DEFAULT_DECODING.perceiver, reasoner=request.decoding),
+        )
+        keeper = _KeepingReasoner(reasoner, model if request.p2r.images else None)
+        trace = await walk(sample, _TellingPerceiver(perceiver, on_look), keeper)
+        if trace.failure is not None:
+            raised = [*model.failures, *(looker.failures if looker else ())]
+            raise refuse_error(raised[-1] if raised else revive(trace.failure))
+        return WalkedAnswer(trace, mode, len(chat.images) - 1, tuple(keeper.images))
+
+    async def reply(
+        self, request: ChatRequest, chat: Chat, on_text: Callable[[str], Awaitable[None]] | None = None
+    ) -> Completion:
+        """Ask the model itself, in this process, with the chat as it is. Raises P2RError.
+
+        Args:
+            on_text: told the reply while it comes, where the model can tell it.
+        """
+        prompt = await asyncio.to_thread(chat.make_prompt, self.model)
+        if on_text is not None and isinstance(self.model, StreamingModel):
+            return await stream_reply(self.model, prompt, request.decoding, on_text)
+        return await self.model.complete(prompt, request.decoding)
+
+
+def find_state(perception: Perception) -> State:
+    """Tell what came of the first stage."""
+    parse = perception.parse
+    if perception.boxes:
+        return "found"
+    return "unparsed" if parse is not None and (parse.step == "none" or parse.faults) else "whole image"
+
+
+def answer_of(trace: Trace) -> str:
+    """Return the answer alone: a letter where options were given, else its text; the whole reply where none is read."""
+    reply = trace.reasoning.text if trace.reasoning else ""
+    return (trace.answer.letter or trace.answer.text or reply) if trace.answer else reply
+
+
+def cut_at(text: str, stops: tuple[str, ...]) -> str:
+    """Return a text up to the first of the words at which it is to stop."""
+    ends = [place for word in stops if (place := text.find(word)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+@dataclass(frozen=True, slots=True)
+class _TellingPerceiver:
+    """A perceiver whose result is told at once."""
+
+    perceiver: Perceiver
+    on_look: Callable[[Looked], Awaitable[None]]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.perceiver.fingerprint
+
+    async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
+        perception = await self.perceiver(sample, full_image)
+        await self.on_look(Looked(perception, full_image.size))
+        return perception
+
+
+class _KeepingReasoner:
+    """A reasoner whose images are kept, sized as the model sees them.
+
+    Args:
+        model: its model; None to keep nothing.
+    """
+
+    def __init__(self, reasoner: Reasoner, model: Model | None) -> None:
+        self._reasoner, self._model = reasoner, model
+        self.images: tuple[Image.Image, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return self._reasoner.fingerprint
+
+    async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
+        if self._model is not None:
+            self.images = await asyncio.to_thread(evidence.sized, self._model.profile.budget)
+        reply = self._reasoner(sample, evidence)
+        del evidence  # large, and not needed while the model replies
+        return await reply

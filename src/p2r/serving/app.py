@@ -1,0 +1,145 @@
+"""The server's application: its paths, and what belongs to all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from p2r.serving.answering import ServedModel
+from p2r.serving.chat_route import ChatRoute
+from p2r.serving.exchange import Exchanged
+from p2r.serving.fetch import Fetcher
+from p2r.serving.gate import Gate
+from p2r.serving.images import ImageReader
+from p2r.serving.line import RequestLine
+from p2r.serving.metrics import Metrics
+from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
+from p2r.serving.reply import write_models
+from p2r.serving.request import ChatRequest
+from p2r.serving.responses import ResponsesRoute
+from p2r.serving.settings import DEFAULT_ACCESS, DEFAULT_LIMITS, Access, Limits
+from p2r.serving.upstream import Upstream
+from p2r.version import __version__
+
+CHAT, RESPONSES, MODELS = "/v1/chat/completions", "/v1/responses", "/v1/models"
+_REF = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An ASGI application, and its line, which ends it."""
+
+    app: ASGIApp
+    line: RequestLine
+
+
+def make_app(
+    served: ServedModel,
+    *,
+    access: Access = DEFAULT_ACCESS,
+    limits: Limits = DEFAULT_LIMITS,
+    upstream: Upstream | None = None,
+    fetcher: Fetcher | None = None,
+) -> Application:
+    """Make the application that serves a model.
+
+    Args:
+        upstream: the model's server, which is handed all requests but walks; None for a model in this process.
+        fetcher: fetches images; by default from the hosts that `access` allows.
+    """
+    line = RequestLine(limits.num_at_once, limits.num_waiting)
+    metrics = Metrics(line)
+    fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
+    route = ChatRoute(served, ImageReader(access, limits, fetcher), line, limits, metrics, upstream)
+    created = int(time.time())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        if upstream is not None:
+            await upstream.close()
+
+    app = FastAPI(title="Perceive-to-Reason", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    _describe(app)
+
+    async def explain(_: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            bug = refuse_bug(error)
+            return JSONResponse(bug.body, bug.status)
+        said = "there is no such page" if error.status_code == NOT_FOUND else str(error.detail)
+        refused = Refused(error.status_code, said)
+        return JSONResponse(refused.body, error.status_code, dict(error.headers or {}))
+
+    app.add_exception_handler(HTTPException, explain)
+    app.add_exception_handler(Exception, explain)
+
+    @app.post(CHAT, openapi_extra=_take(ChatRequest.__name__))
+    async def complete_chat(_: Request) -> Response:
+        """Answer a chat: by a walk where it has an image and the model's name asks for one."""
+        return Exchanged(route.serve, limits)
+
+    @app.post(RESPONSES)
+    async def respond(_: Request) -> Response:
+        """Answer a plain request of text and images, as a chat is answered. Nothing is stored."""
+        return Exchanged(ResponsesRoute(route).serve, limits)
+
+    @app.get(MODELS)
+    async def list_models() -> Response:
+        """List the model itself, its walk, and its modes."""
+        return JSONResponse(write_models(served.names, created))
+
+    @app.get(MODELS + "/{name:path}")
+    async def find_model(name: str) -> Response:
+        """Describe one of the models."""
+        try:
+            served.find_mode(name)
+        except Refused as refused:
+            return JSONResponse(refused.body, refused.status)
+        return JSONResponse({"id": name, "object": "model", "created": created, "owned_by": "p2r"})
+
+    @app.get("/healthz")
+    async def tell_health() -> Response:
+        """Tell that the server lives."""
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz")
+    async def tell_readiness() -> Response:
+        """Tell whether the server admits requests."""
+        if line.is_closed:
+            return JSONResponse({"status": "ending"}, UNAVAILABLE)
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        """Show the counters, for Prometheus."""
+        return Response(metrics.write(), media_type=CONTENT_TYPE_LATEST)
+
+    paths = frozenset({CHAT, RESPONSES, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"})
+    return Application(Gate(app, access=access, paths=paths, on_end=metrics.count_request), line)
+
+
+def _take(name: str) -> dict[str, object]:
+    schema = {"$ref": _REF.format(model=name)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _describe(app: FastAPI) -> None:
+    """Put the request's schema, which FastAPI does not read itself, into the OpenAPI page."""
+    describe = app.openapi
+
+    def describe_all() -> dict[str, object]:
+        page = describe()
+        _, schemas = models_json_schema([(ChatRequest, "validation")], ref_template=_REF)
+        page.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        return page
+
+    app.openapi = describe_all

@@ -1,0 +1,149 @@
+"""The gate before every request: is it meant for this server, from a page that may ask, and with a key?
+
+A web page that somebody visits can send requests to servers of their own machine. So a request that names another host
+(a name that was made to lead here) or comes from another page is refused, whether or not there are keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from p2r.serving.refusal import BAD_KEY, FORBIDDEN, Refused, refuse_bug
+from p2r.serving.settings import Access
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Paths that tell whether the server lives, which need no key."""
+_ALLOWED = "authorization, content-type"
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """Lets requests in, and keeps what goes wrong inside out of replies and logs.
+
+    Args:
+        paths: the known paths; others are logged and counted as one.
+        on_end: told the path, the status and the seconds of each request.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, access: Access, paths: frozenset[str], on_end: Callable[[str, int, float], None]
+    ) -> None:
+        self._app, self._access, self._paths, self._on_end = app, access, paths, on_end
+        self._digests = [_digest(key) for key in access.keys]
+        self._origins = {origin.rstrip("/").lower() for origin in access.origins}
+        self._hosts = {"localhost", *(host.lower() for host in access.hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request and hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+        id = f"req-{secrets.token_hex(8)}"
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        shared = {"x-request-id": id, "x-content-type-options": "nosniff", **self._share(headers)}
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                marks = [(name.encode(), value.encode("latin-1")) for name, value in shared.items()]
+                message = {**message, "headers": [*message.get("headers", []), *marks]}
+            await send(message)
+
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        try:
+            self._check(scope, headers)
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                await _reply(send_marked, 204, b"", {})
+            else:
+                await self._app(scope, receive, send_marked)
+        except Refused as refused:
+            await _reply(send_marked, refused.status, json.dumps(refused.body).encode(), refused.headers)
+        except Exception as error:  # a bug; its words and its trace may hold what nobody else may see
+            refused = refuse_bug(error)
+            logger.error("%s (%s)", refused.message, refused.detail)
+            if status == 0:
+                await _reply(send_marked, refused.status, json.dumps(refused.body).encode(), {})
+        finally:
+            seconds = time.perf_counter() - started
+            self._on_end(path, status, seconds)
+            logger.info("%s %s %s %.3f s %s", scope["method"], path, status or "gone", seconds, id)
+
+    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        host = headers.get("host", "")
+        if not self._is_host(host):
+            raise Refused(FORBIDDEN, "this server is not known by that name", code="unknown_host")
+        origin = headers.get("origin")
+        if origin is not None and not self._may_ask(origin, host, scope.get("scheme", "http")):
+            raise Refused(FORBIDDEN, "web pages of other origins may not ask this server", code="unknown_origin")
+        if scope["method"] == "OPTIONS" and origin is not None:  # a preflight carries no key
+            return
+        if self._digests and scope["path"] not in OPEN_PATHS:
+            kind, _, key = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not self._is_key(key.strip()):
+                raise Refused(BAD_KEY, "Incorrect API key provided.", code="invalid_api_key")
+
+    def _is_host(self, host: str) -> bool:
+        """Tell whether a Host header names this server. An address in numbers cannot be made to lead elsewhere."""
+        name = _split_port(host)
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+    def _may_ask(self, origin: str, host: str, scheme: str) -> bool:
+        origin = origin.lower()
+        return origin in self._origins or origin == f"{scheme}://{host}".lower()
+
+    def _is_key(self, key: str) -> bool:
+        """Compare with every key, in a time that tells nothing of any."""
+        given = _digest(key)
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return any(matches)
+
+    def _share(self, headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers by which a browser shows the reply to a page of another origin that may ask."""
+        origin = headers.get("origin", "")
+        if origin.lower() not in self._origins:
+            return {"vary": "Origin"}
+        return {
+            "vary": "Origin",
+            "access-control-allow-origin": origin,
+            "access-control-allow-headers": _ALLOWED,
+            "access-control-allow-methods": "GET, POST",
+            "access-control-expose-headers": "x-request-id, retry-after",
+        }
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _split_port(host: str) -> str:
+    """Return a Host header without its port, in lower case; "" where it is not one."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+async def _reply(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
+    kind = {"content-type": "application/json", "content-length": str(len(body))} if body else {}
+    raw = [(name.encode(), value.encode()) for name, value in (kind | headers).items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
