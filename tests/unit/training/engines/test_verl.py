@@ -260,6 +260,18 @@ def test_too_many_failures_end_the_job_with_their_cause(
     assert not left.phases[0].is_finished
 
 
+def test_a_step_in_which_all_failed_ends_verl_and_is_told_by_its_cause(
+    tmp_path: Path, url: str, stand_in: Callable[..., None]
+) -> None:
+    recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
+    stand_in(size=8, fails="nobody answers", ends_in=1)
+    with pytest.raises(TooManyErrors, match=r"32 of the latest 32 rollouts could not be judged.*nobody answers"):
+        run(recipe)
+    stand_in(size=8, ends_in=2)  # what was judged is no cause
+    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
+        run(recipe, resume=True)
+
+
 def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
     stand_in(size=8, lost=1)

@@ -134,17 +134,17 @@ def _find_last(training: Training, phase: Phase, job: Path) -> Path | None:
     return last
 
 
-async def _run(module: Sequence[str], folder: Path, look: Callable[[], object] = lambda: None) -> None:
-    """Run a module of Python to its end, and look every second. Raises TrainingError when it fails."""
+async def _run(module: Sequence[str], folder: Path, look: Callable[[int | None], object] = lambda code: None) -> None:
+    """Run a module of Python, and look every second and at its end, with its exit code. Raises TrainingError."""
     output, record = folder / OUTPUT_FILE, folder / RECORD_FILE
     await asyncio.to_thread(keeper.end_recorded, record)
     with output.open("ab") as file:
         process = keeper.start(record, [sys.executable, "-m", *module], file)
     try:
         while (code := process.poll()) is None:
-            look()
+            look(code)
             await asyncio.sleep(LOOK_EVERY_S)
-        look()
+        look(code)
     finally:
         keeper.end(process)
     if code:
@@ -160,8 +160,11 @@ class _StepLog:
         self._failures = FailureGauge(job.recipe.partner.max_error_rate)
         self._num_read = 0
 
-    def read(self) -> None:
+    def read(self, code: int | None) -> None:
         """Write down the steps that verl has finished since the last call.
+
+        Args:
+            code: how verl has ended; None while it runs.
 
         Raises:
             TooManyErrors: too many rollouts could not be judged.
@@ -171,6 +174,10 @@ class _StepLog:
         for line in read_log(log)[self._num_read :] if log.exists() else []:
             self._num_read += 1
             self._finish(cast("int", line["step"]), cast("Mapping[str, float]", line["data"]))
+        if code:  # a step in which everything failed ends verl, and is in no log
+            for path in records_of(self._path, 0).parent.rglob("*.pickle"):
+                self._failures.count(take_over(path, Record).outcomes)
+            self._failures.check()
 
     def _finish(self, step: int, metrics: Mapping[str, float]) -> None:
         training, phase, folder = self._training, self._job.phase, records_of(self._path, step)

@@ -1,7 +1,7 @@
 """`python -m verl.trainer.main_ppo`, without learning anything. What it does is told by VERL_STAND_IN, a JSON object:
 
 record: the file that workers leave of each row. lost: rows of each step without one. dies_after: the step after which
-it is killed. waits: whether it never ends.
+it is killed. waits: whether it never ends. ends_in: the step that it gives up, as a step without anything to learn from.
 """
 
 import json
@@ -26,6 +26,8 @@ for step in range(first + 1, num_steps + 1):
     records.mkdir(parents=True, exist_ok=True)
     for place in range(num_rows - told.get("lost", 0)):
         shutil.copy(told["record"], records / f"{place:06d}.pickle")
+    if step == told.get("ends_in"):
+        sys.exit("selected terminal groups with no materializable trajectories")
     if step % int(given["trainer.save_freq"]) == 0 or step == num_steps:
         (folder / f"global_step_{step}" / "actor").mkdir(parents=True, exist_ok=True)
     data = {
