@@ -1,7 +1,7 @@
 """`python -m verl.trainer.main_ppo`, without learning anything. What it does is told by VERL_STAND_IN, a JSON object:
 
 record: the file that workers leave of each row. lost: rows of each step without one. dies_after: the step after which
-it is killed. waits: whether it never ends. ends_in: the step that it gives up, as a step without anything to learn from.
+it is killed. waits: whether it never ends. ends_in: the step that it gives up.
 """
 
 import json
