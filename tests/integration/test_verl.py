@@ -120,7 +120,7 @@ def test_a_frozen_role_that_is_killed_is_launched_again_and_its_failures_end_the
         "out=run",
         'schedule=[{role="perceiver", steps=9, lr=1e-4}]',
         "data.num_rows=36",
-        "data.max_prompt_tokens.perceiver=512",
+        "data.max_prompt_tokens={perceiver=512, reasoner=512}",
         "rollout.group_size=8",
         "rollout.prompts_per_step=4",
     ]
