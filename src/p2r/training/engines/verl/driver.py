@@ -21,7 +21,6 @@ from p2r.errors import ConfigError, StorageError, TrainingError
 from p2r.files import read_log, replace_folder
 from p2r.models.checkpoint import fingerprint_weights, open_checkpoint
 from p2r.models.load import find_checkpoint
-from p2r.prompts import load_prompt_set
 from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training import keeper
 from p2r.training.engines.local.policy import training_profile
@@ -108,9 +107,8 @@ class Verl:
         settings, local = partner_settings(recipe, phase), Unasked(profile)
         async with open_partner(settings, local, job.source, run.folder) as partner:
             if phase.kind == "reasoner":
-                prompts, weights = load_prompt_set(phase.rollout.prompts), fingerprint_weights(job.source)
-                folder = run.folder / EVIDENCE_FOLDER / phase.name
-                with open_evidence(recipe, folder, partner, prompts, weights) as store:
+                folder = run.process_folder(EVIDENCE_FOLDER, phase, training.world)
+                with open_evidence(recipe, phase, folder, partner, fingerprint_weights(job.source)) as store:
                     job = replace(job, evidence=await store.perceive_all(job.rows, phase.prompts_per_step))
             hand_over(path, job)
             command, log = [TRAINER, *self._tell(job, path, resume_from)], _StepLog(training, job, path)
@@ -197,9 +195,8 @@ class _StepLog:
             training.log_group(quoted)
         shutil.rmtree(folder, ignore_errors=True)
         self._failures.check()
-        if (
-            step % training.recipe.checkpoint.every == 0 or step == self._job.num_steps
-        ):  # verl has a checkpoint of this step
+        # verl has a checkpoint of these steps.
+        if step % training.recipe.checkpoint.every == 0 or step == self._job.num_steps:
             training.saved = training.position_after(phase, step, WRITER)
             training.run.checkpoints.save(training.saved, None)
         collapse = sound_alarms(training)

@@ -34,6 +34,5 @@ class AgentLoopOutput:
     response_logprobs: list[float]
     multi_modal_data: dict[str, list[object]]
     reward_score: float | None
-    num_turns: int
     metrics: dict[str, float]
     extra_fields: dict[str, object]
