@@ -34,10 +34,11 @@ schedule = [{{ role = "perceiver", steps = {steps}, lr = 1e-4 }}, {{ role = "rea
 model = {{ source = "nano-base", device = "cpu", dtype = "float32", gradient_checkpointing = false }}
 data = {{ num_rows = {num_rows}, max_prompt_tokens = {{ perceiver = 512, reasoner = 512 }} }}
 rollout = {{ group_size = {group}, prompts_per_step = {rows}, max_new_tokens = {{ perceiver = 96, reasoner = 64 }} }}
+[partner]
+max_new_tokens = 64
 {partner}
 """
 SERVED = """
-[partner]
 kind = "endpoint"
 url = "http://127.0.0.1:{port}/v1#frozen"
 launch = "{serve} serve {{checkpoint}} --port {{port}} --served-model-name frozen --dtype float32 --max-model-len 1024"

@@ -263,11 +263,15 @@ def test_too_many_failures_end_the_job_with_their_cause(
 def test_a_step_in_which_all_failed_ends_verl_and_is_told_by_its_cause(
     tmp_path: Path, url: str, stand_in: Callable[..., None]
 ) -> None:
-    recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
-    stand_in(size=8, fails="nobody answers", ends_in=1)
-    with pytest.raises(TooManyErrors, match=r"32 of the latest 32 rollouts could not be judged.*nobody answers"):
+    """However few rollouts it had, and however well those of other steps went."""
+    recipe = make_recipe(tmp_path, url)
+    stand_in(fails="nobody answers", ends_in=1)
+    with pytest.raises(TooManyErrors, match=r"16 of the latest 16 rollouts could not be judged.*nobody answers"):
         run(recipe)
-    stand_in(size=8, ends_in=2)  # what was judged is no cause
+    stand_in(ends_in=2)  # what was judged is no cause
+    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
+        run(recipe, resume=True)
+    stand_in(fails="nobody answers", lost=1, ends_in=1)  # nor is what verl has not asked to its end
     with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
         run(recipe, resume=True)
 

@@ -172,10 +172,14 @@ class _StepLog:
         for line in read_log(log)[self._num_read :] if log.exists() else []:
             self._num_read += 1
             self._finish(cast("int", line["step"]), cast("Mapping[str, float]", line["data"]))
-        if code:  # a step in which everything failed ends verl, and is in no log
-            for path in records_of(self._path, 0).parent.rglob("*.pickle"):
-                self._failures.count(take_over(path, Record).outcomes)
-            self._failures.check()
+        if not code:
+            return
+        # A step without anything to learn from ends verl, and is in no log.
+        records = [take_over(path, Record) for path in records_of(self._path, 0).parent.rglob("*.pickle")]
+        is_whole = len(records) == self._job.phase.prompts_per_step
+        if is_whole and all(group.is_dropped for record in records for group in record.facts):
+            self._failures.load([outcome for record in records for outcome in record.outcomes])
+            self._failures.check(at_least=1)
 
     def _finish(self, step: int, metrics: Mapping[str, float]) -> None:
         training, phase, folder = self._training, self._job.phase, records_of(self._path, step)
