@@ -149,6 +149,7 @@ def _give(compared: Sequence[Compared], number: int, extra: Mapping[str, Any]) -
                 response_logprobs=[*rollout.logprobs],
                 multi_modal_data={"images": [*prompt.images]},
                 reward_score=rollout.reward,
+                num_turns=2,
                 metrics={},
                 extra_fields={**extra, "reward_extra_info": dict(rollout.terms)},
             )

@@ -26,7 +26,7 @@ class AgentLoopBase:
 
 @dataclass
 class AgentLoopOutput:
-    """As verl has it, without what our loops leave out."""
+    """What verl wants to know of a rollout: it has defaults, and fails later without some of them."""
 
     prompt_ids: list[int]
     response_ids: list[int]
@@ -34,5 +34,6 @@ class AgentLoopOutput:
     response_logprobs: list[float]
     multi_modal_data: dict[str, list[object]]
     reward_score: float | None
+    num_turns: int
     metrics: dict[str, float]
     extra_fields: dict[str, object]
