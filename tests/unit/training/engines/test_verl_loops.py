@@ -31,13 +31,17 @@ STEP = 3
 
 
 class Sampler:
-    """verl's client. The replies to the policy's own evidence are `answers`, if there are any."""
+    """verl's client. The replies to the policy's own evidence are `answers`, if there are any.
 
-    def __init__(self, replies: list[str], answers: list[str] | None = None) -> None:
+    num_waited_for: requests that have come before the first is answered.
+    """
+
+    def __init__(self, replies: list[str], answers: list[str] | None = None, *, num_waited_for: int = 0) -> None:
         self._encoder, self._replies, self._answers = PromptEncoder(open_checkpoint(BASE_CHECKPOINT)), replies, answers
         self._counts = {True: count(), False: count()}
         self.asked: list[dict[str, object]] = []
         self.ids: set[str] = set()
+        self._num_waited_for, self._everyone = num_waited_for, asyncio.Event()
 
     async def generate(
         self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, object], image_data: list[object]
@@ -46,6 +50,9 @@ class Sampler:
         self.asked.append(
             {**sampling_params, "num_images": len(image_data), "prompt": self._encoder.decode(prompt_ids)}
         )
+        if len(self.asked) >= self._num_waited_for:
+            self._everyone.set()
+        await asyncio.wait_for(self._everyone.wait(), 20)
         is_answer = self._answers is not None and len(image_data) > 1
         script = self._answers if is_answer and self._answers else self._replies
         text = script[next(self._counts[is_answer]) % len(script)]
@@ -90,22 +97,35 @@ def make_job(folder: Path, url: str, **tables: object) -> Path:
     return path
 
 
-async def run_row(loops: ModuleType, path: Path, place: int, sampler: Sampler) -> list[list[SimpleNamespace] | str]:
-    """The outputs of the loops of a row, as verl starts them; of those that raise, what they say."""
+Outputs = list[list[SimpleNamespace] | str]
+
+
+async def run_rows(loops: ModuleType, path: Path, places: list[int], sampler: Sampler) -> list[Outputs]:
+    """The outputs of the loops of rows, as verl starts them; of those that raise, what they say."""
     config = SimpleNamespace(train_files=str(path))
-    row = loops.VerlRows(config, tokenizer=None, processor=None)[place]
+    rows = loops.VerlRows(config, tokenizer=None, processor=None)
 
-    async def run(number: int) -> list[SimpleNamespace]:
-        loop = loops.GroupLoop(sampler, config)
-        return await loop.run({"temperature": 0.5}, uid=f"u{place}", session_id=number, global_steps=STEP, **row)
+    async def run(place: int, number: int) -> list[SimpleNamespace]:
+        loop, given = loops.GroupLoop(sampler, config), {"global_steps": STEP, **rows[place]}
+        return await loop.run({"temperature": 0.5}, uid=f"u{place}", session_id=number, **given)
 
-    found = await asyncio.gather(*(run(number) for number in range(4)), return_exceptions=True)
+    async def run_all(place: int) -> Outputs:
+        found = await asyncio.gather(*(run(place, number) for number in range(4)), return_exceptions=True)
+        assert all(isinstance(each, list | P2RError) for each in found), found
+        return [str(each) if isinstance(each, BaseException) else each for each in found]
+
+    found = await asyncio.gather(*(run_all(place) for place in places))
+    assert not loops.open_worker(path).rolling  # nothing is kept of a row that is done
     await loops.open_worker(path)._opened.__aexit__(None, None, None)
-    assert all(isinstance(each, list | P2RError) for each in found), found
-    return [str(each) if isinstance(each, BaseException) else each for each in found]
+    return found
 
 
-def rewards_of(outputs: list[list[SimpleNamespace] | str]) -> list[list[float] | str]:
+async def run_row(loops: ModuleType, path: Path, place: int, sampler: Sampler) -> Outputs:
+    [outputs] = await run_rows(loops, path, [place], sampler)
+    return outputs
+
+
+def rewards_of(outputs: Outputs) -> list[list[float] | str]:
     return [each if isinstance(each, str) else [one.reward_score for one in each] for each in outputs]
 
 
@@ -155,6 +175,13 @@ async def test_seeds_differ_from_step_to_step(
     monkeypatch.setattr(loops.Roller, "roll_out", note)
     await run_row(loops, path, 0, Sampler([RIGHT]))
     assert steps == [STEP - 1]  # once for all loops of the row
+
+
+async def test_rows_are_rolled_out_beside_each_other(loops: ModuleType, tmp_path: Path, url: str) -> None:
+    path = make_job(tmp_path, url, schedule=[{"role": "reasoner", "steps": 3}])
+    outputs = await run_rows(loops, path, [0, 1], Sampler([RIGHT, WRONG], num_waited_for=8))
+    assert all(len(each) == 4 and not any(isinstance(one, str) for one in each) for each in outputs)
+    assert [*sorted(records(path))] == [0, 1]
 
 
 async def test_a_group_with_one_judged_rollout_is_left_out(loops: ModuleType, tmp_path: Path, url: str) -> None:
