@@ -82,7 +82,7 @@ def make_job(folder: Path, url: str, **tables: object) -> Path:
     recipe = parse_recipe(
         {
             "out": str(folder),
-            "model": {"source": "nano-base", "device": "cpu", "dtype": "float32"},
+            "model": {"source": "nano-base", "device": "cpu", "dtype": "float32", "max_pixels": 65536},
             "data": {"num_rows": 3},
             "rollout": {"group_size": 4, "prompts_per_step": 4, "max_new_tokens": {"perceiver": 99, "reasoner": 77}},
             "partner": {"kind": "endpoint", "url": url, "image_check": "never", "launch": "no-such-program"},
@@ -91,7 +91,9 @@ def make_job(folder: Path, url: str, **tables: object) -> Path:
     )
     lost = CountingImage(fault=ImageError("no image"), num_faults=99)
     rows = [make_sample("s1"), make_sample("s2", question="Is it broken?"), make_sample("s3", image=lost)]
-    evidence = {row.id: Trace(sample_id=row.id, image="", question="", perception=PERCEIVED) for row in rows[:2]}
+    twice = PERCEIVED.model_copy(update={"boxes": (*PERCEIVED.boxes, Box(x1=500, y1=500, x2=600, y2=600))})
+    seen = {"s1": PERCEIVED, "s2": twice}
+    evidence = {name: Trace(sample_id=name, image="", question="", perception=seen[name]) for name in seen}
     path = folder / "job.pickle"
     hand_over(path, Job(recipe, recipe.phases()[0], BASE_CHECKPOINT, 3, rows, evidence))
     return path
@@ -147,6 +149,8 @@ async def test_each_loop_gives_a_rollout_of_its_row(loops: ModuleType, tmp_path:
     assert rewards_of(outputs) == [[1.0], [0.0], [1.0], [1.0]]  # the second names no label; the last was cut off
     first = outputs[0][0]
     assert not isinstance(first, str)
+    width, height = first.multi_modal_data["images"][0].size
+    assert width * height <= 65536  # `model.max_pixels`
     assert first.response_mask == [1] * len(first.response_ids) and len(first.multi_modal_data["images"]) == 1
     assert first.response_logprobs == [-0.5] * len(first.response_ids)
     assert first.extra_fields["min_global_steps"] == 2
@@ -182,6 +186,19 @@ async def test_rows_are_rolled_out_beside_each_other(loops: ModuleType, tmp_path
     outputs = await run_rows(loops, path, [0, 1], Sampler([RIGHT, WRONG], num_waited_for=8))
     assert all(len(each) == 4 and not any(isinstance(one, str) for one in each) for each in outputs)
     assert [*sorted(records(path))] == [0, 1]
+    assert [[len(one.multi_modal_data["images"]) for [one] in each] for each in outputs] == [[2] * 4, [3] * 4]
+
+
+async def test_a_loop_that_is_cancelled_leaves_those_of_its_row(loops: ModuleType, tmp_path: Path, url: str) -> None:
+    path = make_job(tmp_path, url, schedule=[{"role": "reasoner", "steps": 3}])
+    config = SimpleNamespace(train_files=str(path))
+    loop, given = loops.GroupLoop(Sampler([RIGHT, WRONG]), config), {"uid": "u0", "index": 0, "global_steps": STEP}
+    tasks = [asyncio.ensure_future(loop.run({}, session_id=number, **given)) for number in range(4)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    await loops.open_worker(path)._opened.__aexit__(None, None, None)
+    assert [isinstance(each, list) for each in done] == [True, False, True, True]
 
 
 async def test_a_group_with_one_judged_rollout_is_left_out(loops: ModuleType, tmp_path: Path, url: str) -> None:

@@ -35,6 +35,11 @@ for step in range(first + 1, num_steps + 1):
         "actor/grad_norm": 0.5,
         "actor/lr": 1e-3,
         "actor/kl_loss": 0.125,
+        "actor/loss": 0.375,
+        "actor/entropy": 1.25,
+        "actor/pg_clipfrac": 0.0625,
+        "training/rollout_probs_diff_mean": 1e-5,
+        "training/rollout_probs_diff_max": 1e-4,
         "timing_s/step": 2.0,
     }
     lines += json.dumps({"step": step, "data": data | {"timing_s/gen": 1.5}}).encode() + b"\n"
