@@ -22,7 +22,7 @@ from p2r.training.advantages import compare_groups
 from p2r.training.engines.verl import driver
 from p2r.training.engines.verl.driver import Verl
 from p2r.training.engines.verl.job import Job, Record, hand_over, take_over
-from p2r.training.engines.verl.overrides import check_recipe, make_overrides
+from p2r.training.engines.verl.overrides import check_recipe, make_overrides, partner_settings
 from p2r.training.groups import Group, Rollout, RolloutStats
 from p2r.training.train import train
 from p2r.training.watch.metrics import describe_groups, quote_group
@@ -143,7 +143,10 @@ def test_what_verl_cannot_do_is_refused_by_name(tmp_path: Path, changes: dict[st
 
 
 def test_a_phase_that_asks_nobody_needs_no_url(tmp_path: Path) -> None:
-    check_recipe(make_recipe(tmp_path, None, schedule=[{"role": "answerer", "steps": 1}]))
+    alone = [{"role": "answerer", "steps": 1}]
+    check_recipe(make_recipe(tmp_path, None, schedule=alone))
+    recipe = make_recipe(tmp_path, "http://localhost:8000/v1", schedule=alone)
+    assert partner_settings(recipe, recipe.phases()[0]).url is None  # nor is a server launched for it
 
 
 def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
