@@ -131,6 +131,13 @@ def rewards_of(outputs: Outputs) -> list[list[float] | str]:
     return [each if isinstance(each, str) else [one.reward_score for one in each] for each in outputs]
 
 
+def images_of(outputs: Outputs) -> list[list[int] | str]:
+    """The number of images of each output."""
+    return [
+        each if isinstance(each, str) else [len(one.multi_modal_data["images"]) for one in each] for each in outputs
+    ]
+
+
 def records(path: Path) -> dict[int, Record]:
     return {int(each.stem): take_over(each, Record) for each in records_of(path, STEP).glob("*.pickle")}
 
@@ -186,7 +193,7 @@ async def test_rows_are_rolled_out_beside_each_other(loops: ModuleType, tmp_path
     outputs = await run_rows(loops, path, [0, 1], Sampler([RIGHT, WRONG], num_waited_for=8))
     assert all(len(each) == 4 and not any(isinstance(one, str) for one in each) for each in outputs)
     assert [*sorted(records(path))] == [0, 1]
-    assert [[len(one.multi_modal_data["images"]) for [one] in each] for each in outputs] == [[2] * 4, [3] * 4]
+    assert [images_of(each) for each in outputs] == [[[2]] * 4, [[3]] * 4]
 
 
 async def test_a_loop_that_is_cancelled_leaves_those_of_its_row(loops: ModuleType, tmp_path: Path, url: str) -> None:
@@ -237,6 +244,4 @@ async def test_boxes_and_the_answer_to_them_share_a_reward(loops: ModuleType, tm
     sampler = Sampler([BOX, UNLABELED, OTHER_BOX, BOX], [RIGHT, WRONG, RIGHT])
     outputs = await run_row(loops, path, 0, sampler)
     assert rewards_of(outputs) == [[1.0, 1.0], [0.0], [0.0, 0.0], [1.0, 1.0]]
-    assert [[len(one.multi_modal_data["images"]) for one in each] for each in outputs if not isinstance(each, str)] == [
-        [1, 2], [1], [1, 2], [1, 2]
-    ]  # fmt: skip
+    assert images_of(outputs) == [[1, 2], [1], [1, 2], [1, 2]]
