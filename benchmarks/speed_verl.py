@@ -34,10 +34,11 @@ schedule = [{{ role = "perceiver", steps = {steps}, lr = 1e-4 }}, {{ role = "rea
 model = {{ source = "nano-base", device = "cpu", dtype = "float32", gradient_checkpointing = false }}
 data = {{ num_rows = {num_rows}, max_prompt_tokens = {{ perceiver = 512, reasoner = 512 }} }}
 rollout = {{ group_size = {group}, prompts_per_step = {rows}, max_new_tokens = {{ perceiver = 96, reasoner = 64 }} }}
+[partner]
+max_new_tokens = 64
 {partner}
 """
 SERVED = """
-[partner]
 kind = "endpoint"
 url = "http://127.0.0.1:{port}/v1#frozen"
 launch = "{serve} serve {{checkpoint}} --port {{port}} --served-model-name frozen --dtype float32 --max-model-len 1024"
@@ -77,23 +78,25 @@ class Meter:
             pids |= found
         for pid in sorted(pids):  # mostly what started a process comes before it
             parent, began, seconds = parents[pid]
-            above = self._known.get((parent, parents[parent][1])) if parent in parents else None
-            self._known[pid, began] = (_find_role(pid, above[0] if above else REST), seconds)
+            known = self._known.get((pid, began))  # a process that has just ended has no command line
+            if known is None and parent in parents:
+                known = self._known.get((parent, parents[parent][1]))
+            self._known[pid, began] = (_find_role(pid, known[0] if known else REST), seconds)
         sums = Counter[str]()
         for role, seconds in self._known.values():
             sums[role] += seconds  # pyright: ignore[reportArgumentType]  # seconds are floats
         return sums
 
 
-def _find_role(pid: int, of_parent: str) -> str:
-    """What a process is for: as its command line says, or what started it is for."""
+def _find_role(pid: int, before: str) -> str:
+    """What a process is for: as its command line says, or as before, or what started it is for."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
-        return of_parent
-    if of_parent == "frozen role":
-        return of_parent
-    return next((role for part, role in ROLES if part in command), of_parent)
+        return before
+    if before == "frozen role":
+        return before
+    return next((role for part, role in ROLES if part in command), before)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -97,6 +98,18 @@ def test_the_processor_time_of_all_that_a_run_starts_is_counted_by_role() -> Non
     after = meter.read()
     assert 0.4 < before["loops"] <= after["loops"] < 5
     assert [*after] == [REST, "loops"] and after[REST] < 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor time is read from /proc")
+def test_a_process_that_has_ended_keeps_its_role() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "AgentLoop"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        meter = Meter(process.pid)
+        assert [*meter.read()] == ["loops"]
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has no command line now
+        assert [*meter.read()] == ["loops"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor time is read from /proc")

@@ -120,7 +120,7 @@ def test_a_frozen_role_that_is_killed_is_launched_again_and_its_failures_end_the
         "out=run",
         'schedule=[{role="perceiver", steps=9, lr=1e-4}]',
         "data.num_rows=36",
-        "data.max_prompt_tokens.perceiver=512",
+        "data.max_prompt_tokens={perceiver=512, reasoner=512}",
         "rollout.group_size=8",
         "rollout.prompts_per_step=4",
     ]
@@ -147,6 +147,6 @@ def test_a_frozen_role_that_is_killed_is_launched_again_and_its_failures_end_the
     assert "rollouts could not be judged" in said and "hint: remove the cause and resume with --resume" in said
     assert (tmp_path / "launches.txt").read_text().split() == ["launched"] * 2
     steps = read_training_run(tmp_path / "run").steps
-    assert steps[0].num_unjudged == 0 and steps[-1].num_unjudged > 0 and len(steps) < 9
+    assert steps[0].num_unjudged == 0 and len(steps) < 9  # verl does not finish a step in which everything fails
     assert not list(tmp_path.glob("run/**/*.json.tmp")) and not (tmp_path / "run/partner.json").exists()
     assert not (tmp_path / "run/verl/0-perceiver/process.json").exists()  # verl has ended

@@ -28,7 +28,7 @@ WINDOW = 200
 class FailureGauge:
     """The share of rollouts that failed: of those since the last check, and of the WINDOW latest ones before it.
 
-    max_error_rate: 0 to 1; checked once MIN_TRIED rollouts are known.
+    max_error_rate: 0 to 1.
     then: what to do once the cause is removed, for the hint.
     """
 
@@ -59,11 +59,12 @@ class FailureGauge:
         self.count([cause for _, cause in made if cause] * num_replies)
         return [result for result, _ in made]
 
-    def check(self, world: World | None = None) -> None:
+    def check(self, world: World | None = None, *, at_least: int = MIN_TRIED) -> None:
         """Stop when too much failed.
 
         Args:
             world: the processes that count together and stop together. All must call. This one alone when None.
+            at_least: so many rollouts are known before their share means anything.
 
         Raises:
             TooManyErrors: with the most frequent cause.
@@ -72,7 +73,7 @@ class FailureGauge:
         causes = Counter(cause for cause in outcomes if cause)
         num_tried, num_failed = len(outcomes), causes.total()
         self._latest = self._latest[-WINDOW:]
-        if num_tried < MIN_TRIED or num_failed <= self._max_error_rate * num_tried:
+        if num_tried < at_least or num_failed <= self._max_error_rate * num_tried:
             return
         raise TooManyErrors(
             f"stopped: {num_failed} of the latest {num_tried} rollouts could not be judged, {explain_causes(causes)}",

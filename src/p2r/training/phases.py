@@ -118,7 +118,7 @@ async def open_phase(
         if phase.kind == "reasoner":
             weights = fingerprint_weights(policy.frozen_checkpoint.folder)
             folder = run.process_folder(EVIDENCE_FOLDER, phase, world)
-            evidence = closing.enter_context(open_evidence(recipe, folder, partner, prompts, weights))
+            evidence = closing.enter_context(open_evidence(recipe, phase, folder, partner, weights))
         parts = (policy, snapshot, optimizer, world, prompts, partner, evidence, Memo(), failures, asks_snapshot)
         state = PhaseState(phase, *parts)
         if phase.rollout.engine == "vllm":
@@ -165,9 +165,9 @@ def start_sampler(state: PhaseState, engine_args: Mapping[str, JsonValue], folde
     return sampler
 
 
-def open_evidence(recipe: Recipe, folder: Path, partner: Partner, prompts: PromptSet, weights: str) -> EvidenceStore:
+def open_evidence(recipe: Recipe, phase: Phase, folder: Path, partner: Partner, weights: str) -> EvidenceStore:
     """Open the store of where the frozen perceiver looks. weights: a hash of those of the perceiver."""
-    decoding = Decoding(max_new_tokens=recipe.partner.max_new_tokens)
+    prompts, decoding = load_prompt_set(phase.rollout.prompts), Decoding(max_new_tokens=recipe.partner.max_new_tokens)
     perceiver = ModelPerceiver(partner.model, prompts, decoding)
     return EvidenceStore(folder, partner, perceiver, weights=weights)
 

@@ -89,7 +89,7 @@ async def sample_rows(
         evidence = None
         if phase.kind == "reasoner":
             place = folder / EVIDENCE_FOLDER
-            evidence = closing.enter_context(open_evidence(recipe, place, partner, prompts, settings.model_weights))
+            evidence = closing.enter_context(open_evidence(recipe, phase, place, partner, settings.model_weights))
         roller = _make_roller(recipe, phase, policy, partner, prompts, evidence)
         try:
             found = await measure_difficulty(roller, data.rows, folder, settings, on_progress=on_progress)

@@ -129,7 +129,7 @@ _get_node = ray._private.services.get_node
 
 def _get_node_patiently(*args, **kwargs):
     """Ray lets a node start for 30 seconds, which takes longer on a busy machine."""
-    for _ in range(60):
+    for _ in range(15):  # about nine minutes
         with contextlib.suppress(RuntimeError):
             return _get_node(*args, **kwargs)
         time.sleep(5)

@@ -22,7 +22,7 @@ from p2r.training.advantages import compare_groups
 from p2r.training.engines.verl import driver
 from p2r.training.engines.verl.driver import Verl
 from p2r.training.engines.verl.job import Job, Record, hand_over, take_over
-from p2r.training.engines.verl.overrides import check_recipe, make_overrides
+from p2r.training.engines.verl.overrides import check_recipe, make_overrides, partner_settings
 from p2r.training.groups import Group, Rollout, RolloutStats
 from p2r.training.train import train
 from p2r.training.watch.metrics import describe_groups, quote_group
@@ -143,7 +143,10 @@ def test_what_verl_cannot_do_is_refused_by_name(tmp_path: Path, changes: dict[st
 
 
 def test_a_phase_that_asks_nobody_needs_no_url(tmp_path: Path) -> None:
-    check_recipe(make_recipe(tmp_path, None, schedule=[{"role": "answerer", "steps": 1}]))
+    alone = [{"role": "answerer", "steps": 1}]
+    check_recipe(make_recipe(tmp_path, None, schedule=alone))
+    recipe = make_recipe(tmp_path, "http://localhost:8000/v1", schedule=alone)
+    assert partner_settings(recipe, recipe.phases()[0]).url is None  # nor is a server launched for it
 
 
 def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
@@ -187,6 +190,73 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
         assert any(each.endswith(told) for each in found), f"{table}.{setting} is not told: {found}"
 
 
+def test_a_phase_is_told_whole(tmp_path: Path) -> None:
+    recipe = make_recipe(
+        tmp_path,
+        "http://localhost:8000/v1",
+        schedule=[{"role": "perceiver", "steps": 9, "lr": 3e-6}],
+        data={"num_rows": 72, "max_prompt_tokens": {"perceiver": 500, "reasoner": 600}},
+        rollout={"group_size": 4, "prompts_per_step": 8, "max_new_tokens": {"perceiver": 70, "reasoner": 90}},
+        loss={"kl_coef": 0.05},
+        optimizer={"mini_batch_prompts": 4, "warmup_steps": 3, "micro_batch_groups": 2},
+        checkpoint={"every": 3, "keep_last": 4},
+        seed=5,
+    )
+    job, path, last = Job(recipe, recipe.phases()[0], tmp_path / "model", 9), tmp_path / "job.pickle", tmp_path / "last"
+    lines = make_overrides(job, path, nodes=1, gpus=2, resume_from=last)
+    told = {
+        name.removeprefix("actor_rollout_ref."): value for name, _, value in (line.partition("=") for line in lines)
+    }
+    expected = {
+        "algorithm.adv_estimator": "grpo",
+        "data.train_batch_size": 8,
+        "data.max_prompt_length": 500,
+        "data.max_response_length": 70,
+        "data.shuffle": False,
+        "actor.ppo_mini_batch_size": 4,
+        "actor.ppo_micro_batch_size_per_gpu": 8,
+        "ref.log_prob_micro_batch_size_per_gpu": 8,
+        "rollout.log_prob_micro_batch_size_per_gpu": 8,
+        "actor.loss_scale_factor": 70,
+        "actor.kl_loss_coef": 0.05,
+        "actor.kl_loss_type": "low_var_kl",
+        "actor.optim.lr": 3e-6,
+        "actor.optim.lr_warmup_steps": 3,
+        "actor.fsdp_config.dtype": "float32",
+        "ref.fsdp_config.dtype": "float32",
+        "rollout.n": 4,
+        "rollout.max_model_len": 570,
+        "rollout.seed": 5,
+        "trainer.device": "cpu",
+        "trainer.experiment_name": "0-perceiver",
+        "trainer.save_freq": 3,
+        "trainer.max_actor_ckpt_to_keep": 5,
+        "trainer.val_before_train": False,
+        "trainer.resume_mode": "resume_path",
+        "trainer.resume_from_path": f'"{last}"',
+        "trainer.default_local_dir": f'"{tmp_path}"',
+        "model.path": f'"{tmp_path / "model"}"',
+    }
+    assert {name: told.get(name) for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
+def test_every_phase_and_every_update_is_checked(tmp_path: Path) -> None:
+    later = [{"role": "perceiver", "steps": 1}, {"role": "reasoner", "steps": 1, "loss": {"mask_truncated": True}}]
+    with pytest.raises(ConfigError, match=r"phase 1-reasoner has loss.mask_truncated"):
+        check_recipe(make_recipe(tmp_path, "http://localhost:8000/v1", schedule=later))
+    parts = make_recipe(tmp_path, "http://localhost:8000/v1", optimizer={"mini_batch_prompts": 2})
+    with pytest.raises(ConfigError, match=r"has 8 rollouts in an update, .*: 16 GPUs cannot share them"):
+        check_recipe(parts, 16)  # which a step of 16 could
+
+
+def test_what_is_handed_over_is_known_by_its_kind(tmp_path: Path) -> None:
+    hand_over(tmp_path / "record.pickle", make_record(2, ""))
+    with pytest.raises(AssertionError, match=r"record.pickle holds another kind"):
+        take_over(tmp_path / "record.pickle", Job)
+    with pytest.raises(StorageError):
+        hand_over(tmp_path / "record.pickle" / "inside.pickle", make_record(2, ""))
+
+
 def test_gpus_share_an_update_in_whole_micro_batches(tmp_path: Path) -> None:
     rollout = {"group_size": 4, "prompts_per_step": 8}
     recipe = make_recipe(tmp_path, "http://localhost:8000/v1", rollout=rollout, optimizer={"micro_batch_groups": 3})
@@ -207,6 +277,8 @@ def test_both_phases_leave_the_files_of_a_run(tmp_path: Path, url: str, stand_in
                                                              *(("1-reasoner", k) for k in (1, 2))]  # fmt: skip
     step = done.steps[0]
     assert (step.policy, step.grad_norm, step.kl, step.lr) == (0.25, 0.5, 0.125, 1e-3)
+    assert (step.loss, step.entropy, step.clip_share) == (0.375, 1.25, 0.0625)
+    assert (step.sampler_diff, step.sampler_diff_max) == (1e-5, 1e-4)
     assert step.timing == {"gen": 1.5, "seconds": 2.0}
     assert (step.reward, step.num_rows, step.num_groups, step.num_rollouts) == (0.5, 4, 4, 16)
     assert len(done.groups) == 5 and len(done.groups[0].rollouts) == 4
@@ -258,6 +330,22 @@ def test_too_many_failures_end_the_job_with_their_cause(
     left = read_training_run(recipe.out)
     assert [row.num_unjudged for row in left.steps] == [32] and left.steps[0].reward is None
     assert not left.phases[0].is_finished
+
+
+def test_a_step_in_which_all_failed_ends_verl_and_is_told_by_its_cause(
+    tmp_path: Path, url: str, stand_in: Callable[..., None]
+) -> None:
+    """However few rollouts it had, and however well those of other steps went."""
+    recipe = make_recipe(tmp_path, url)
+    stand_in(fails="nobody answers", ends_in=1)
+    with pytest.raises(TooManyErrors, match=r"16 of the latest 16 rollouts could not be judged.*nobody answers"):
+        run(recipe)
+    stand_in(ends_in=2)  # what was judged is no cause
+    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
+        run(recipe, resume=True)
+    stand_in(fails="nobody answers", lost=1, ends_in=1)  # nor is what verl has not asked to its end
+    with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
+        run(recipe, resume=True)
 
 
 def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:

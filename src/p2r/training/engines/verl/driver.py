@@ -21,7 +21,6 @@ from p2r.errors import ConfigError, StorageError, TrainingError
 from p2r.files import read_log, replace_folder
 from p2r.models.checkpoint import fingerprint_weights, open_checkpoint
 from p2r.models.load import find_checkpoint
-from p2r.prompts import load_prompt_set
 from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training import keeper
 from p2r.training.engines.local.policy import training_profile
@@ -108,9 +107,8 @@ class Verl:
         settings, local = partner_settings(recipe, phase), Unasked(profile)
         async with open_partner(settings, local, job.source, run.folder) as partner:
             if phase.kind == "reasoner":
-                prompts, weights = load_prompt_set(phase.rollout.prompts), fingerprint_weights(job.source)
-                folder = run.folder / EVIDENCE_FOLDER / phase.name
-                with open_evidence(recipe, folder, partner, prompts, weights) as store:
+                folder = run.process_folder(EVIDENCE_FOLDER, phase, training.world)
+                with open_evidence(recipe, phase, folder, partner, fingerprint_weights(job.source)) as store:
                     job = replace(job, evidence=await store.perceive_all(job.rows, phase.prompts_per_step))
             hand_over(path, job)
             command, log = [TRAINER, *self._tell(job, path, resume_from)], _StepLog(training, job, path)
@@ -134,17 +132,17 @@ def _find_last(training: Training, phase: Phase, job: Path) -> Path | None:
     return last
 
 
-async def _run(module: Sequence[str], folder: Path, look: Callable[[], object] = lambda: None) -> None:
-    """Run a module of Python to its end, and look every second. Raises TrainingError when it fails."""
+async def _run(module: Sequence[str], folder: Path, look: Callable[[int | None], object] = lambda code: None) -> None:
+    """Run a module of Python, and look every second and at its end, with its exit code. Raises TrainingError."""
     output, record = folder / OUTPUT_FILE, folder / RECORD_FILE
     await asyncio.to_thread(keeper.end_recorded, record)
     with output.open("ab") as file:
         process = keeper.start(record, [sys.executable, "-m", *module], file)
     try:
         while (code := process.poll()) is None:
-            look()
+            look(code)
             await asyncio.sleep(LOOK_EVERY_S)
-        look()
+        look(code)
     finally:
         keeper.end(process)
     if code:
@@ -160,8 +158,11 @@ class _StepLog:
         self._failures = FailureGauge(job.recipe.partner.max_error_rate)
         self._num_read = 0
 
-    def read(self) -> None:
+    def read(self, code: int | None) -> None:
         """Write down the steps that verl has finished since the last call.
+
+        Args:
+            code: how verl has ended; None while it runs.
 
         Raises:
             TooManyErrors: too many rollouts could not be judged.
@@ -171,6 +172,14 @@ class _StepLog:
         for line in read_log(log)[self._num_read :] if log.exists() else []:
             self._num_read += 1
             self._finish(cast("int", line["step"]), cast("Mapping[str, float]", line["data"]))
+        if not code:
+            return
+        # A step without anything to learn from ends verl, and is in no log.
+        records = [take_over(path, Record) for path in records_of(self._path, 0).parent.rglob("*.pickle")]
+        is_whole = len(records) == self._job.phase.prompts_per_step
+        if is_whole and all(group.is_dropped for record in records for group in record.facts):
+            self._failures.load([outcome for record in records for outcome in record.outcomes])
+            self._failures.check(at_least=1)
 
     def _finish(self, step: int, metrics: Mapping[str, float]) -> None:
         training, phase, folder = self._training, self._job.phase, records_of(self._path, step)
@@ -190,9 +199,8 @@ class _StepLog:
             training.log_group(quoted)
         shutil.rmtree(folder, ignore_errors=True)
         self._failures.check()
-        if (
-            step % training.recipe.checkpoint.every == 0 or step == self._job.num_steps
-        ):  # verl has a checkpoint of this step
+        # verl has a checkpoint of these steps.
+        if step % training.recipe.checkpoint.every == 0 or step == self._job.num_steps:
             training.saved = training.position_after(phase, step, WRITER)
             training.run.checkpoints.save(training.saved, None)
         collapse = sound_alarms(training)

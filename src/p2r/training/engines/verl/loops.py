@@ -43,10 +43,6 @@ from p2r.training.rollout import Roller
 from p2r.training.watch.metrics import describe_groups, quote_group
 
 
-class LeftOutError(Exception):
-    """A rollout is masked."""
-
-
 class VerlRows(Dataset[dict[str, object]]):
     """The rows of a phase in the order of its steps, as verl takes them. The loops open their images."""
 
@@ -135,26 +131,27 @@ class GroupLoop(AgentLoopBase):
 
 
 def _give(compared: Sequence[Compared], number: int, extra: Mapping[str, Any]) -> list[AgentLoopOutput]:
-    """One rollout of a row's group, and the answer that follows it in `joint`. Raises LeftOutError."""
+    """One rollout of a row's group, and the answer that follows it in `joint`. Raises P2RError when it is masked."""
     if not compared:
-        raise LeftOutError("its row failed")
+        raise P2RError("its row failed")
     group, outputs = compared[0].group, list[AgentLoopOutput]()
     if compared[0].advantages[number] is None:
-        raise LeftOutError(group.rollouts[number].failure or "fewer than two rollouts of its group were judged")
+        raise P2RError(group.rollouts[number].failure or "fewer than two rollouts of its group were judged")
     answers = [(each.group, 0) for each in compared if each.group.parent == (0, number)]
     for part, place in [(group, number), *answers]:
         prompt, rollout = part.prompt, part.rollouts[place]
         assert isinstance(prompt, SeenPrompt), "it was encoded here"
-        output = AgentLoopOutput(
-            prompt_ids=[*prompt.token_ids],
-            response_ids=[*rollout.token_ids],
-            response_mask=[1] * len(rollout.token_ids),
-            response_logprobs=[*rollout.logprobs],
-            multi_modal_data={"images": [*prompt.images]},
-            reward_score=rollout.reward,
-            num_turns=2,
-            metrics={},
-            extra_fields={**extra, "reward_extra_info": dict(rollout.terms)},
+        outputs.append(
+            AgentLoopOutput(
+                prompt_ids=[*prompt.token_ids],
+                response_ids=[*rollout.token_ids],
+                response_mask=[1] * len(rollout.token_ids),
+                response_logprobs=[*rollout.logprobs],
+                multi_modal_data={"images": [*prompt.images]},
+                reward_score=rollout.reward,
+                num_turns=2,
+                metrics={},
+                extra_fields={**extra, "reward_extra_info": dict(rollout.terms)},
+            )
         )
-        outputs.append(output)
     return outputs

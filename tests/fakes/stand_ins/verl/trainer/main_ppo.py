@@ -1,7 +1,7 @@
 """`python -m verl.trainer.main_ppo`, without learning anything. What it does is told by VERL_STAND_IN, a JSON object:
 
 record: the file that workers leave of each row. lost: rows of each step without one. dies_after: the step after which
-it is killed. waits: whether it never ends.
+it is killed. waits: whether it never ends. ends_in: the step that it gives up.
 """
 
 import json
@@ -26,6 +26,8 @@ for step in range(first + 1, num_steps + 1):
     records.mkdir(parents=True, exist_ok=True)
     for place in range(num_rows - told.get("lost", 0)):
         shutil.copy(told["record"], records / f"{place:06d}.pickle")
+    if step == told.get("ends_in"):
+        sys.exit("selected terminal groups with no materializable trajectories")
     if step % int(given["trainer.save_freq"]) == 0 or step == num_steps:
         (folder / f"global_step_{step}" / "actor").mkdir(parents=True, exist_ok=True)
     data = {
@@ -33,6 +35,11 @@ for step in range(first + 1, num_steps + 1):
         "actor/grad_norm": 0.5,
         "actor/lr": 1e-3,
         "actor/kl_loss": 0.125,
+        "actor/loss": 0.375,
+        "actor/entropy": 1.25,
+        "actor/pg_clipfrac": 0.0625,
+        "training/rollout_probs_diff_mean": 1e-5,
+        "training/rollout_probs_diff_max": 1e-4,
         "timing_s/step": 2.0,
     }
     lines += json.dumps({"step": step, "data": data | {"timing_s/gen": 1.5}}).encode() + b"\n"
