@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -254,6 +255,8 @@ class Recorded(Slots):
             for name, tensor in memory.items():
                 tensor.copy_(before[name])
             assert not {"aten._local_scalar_dense.default", "aten.nonzero.default"} & {*watching.operations}
+            # A number of the host, put at places on the device, would be copied there: that cannot be recorded.
+            assert ("aten.lift_fresh.default", "aten.index_put_.default") not in pairwise(watching.operations)
             step = super().step
             self.program = make_fx(lambda *_: tuple(step()))(*memory.values())
             for name, tensor in memory.items():
@@ -277,12 +280,13 @@ def find_tensors(thing: object, path: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("num_at_once", [8, 3])
+@pytest.mark.parametrize("decoding", [WARM, WARM.model_copy(update={"top_p": 0.9, "repetition_penalty": 1.2})])
 def test_one_recorded_step_can_be_replayed_for_all_others(
-    given: tuple[Engine, list[EncodedPrompt]], num_at_once: int, monkeypatch: pytest.MonkeyPatch
+    given: tuple[Engine, list[EncodedPrompt]], num_at_once: int, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, prompts = given
     ordered = sorted(range(8), key=lambda place: -len(prompts[place].token_ids))  # the first ones need the most room
-    longest_first = [prompts[place] for place in ordered], WARM, [SEEDS[place] for place in ordered]
+    longest_first = [prompts[place] for place in ordered], decoding, [SEEDS[place] for place in ordered]
     expected = draw_groups(engine, *longest_first)
     monkeypatch.setattr(generate, "Slots", Recorded)
     Recorded.num_recorded = Recorded.num_replayed = 0
