@@ -120,3 +120,9 @@ def test_every_field_of_the_openai_sdk_is_decided() -> None:
 def test_the_other_form_of_an_image_is_told(served: Served) -> None:
     reply = served.ask("/v1/responses", {"model": "p2r/m", "messages": [ask_about_image()]})
     assert (reply.status, reply.error["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"-1e999", b'"\xed\xa0\x80"', b"NaN"])
+def test_what_no_reply_could_hold_is_refused(value: bytes, served: Served) -> None:
+    reply = served.ask("/v1/responses", b'{"model": "m", "input": "Hi", "metadata": {"a": ' + value + b"}}")
+    assert (reply.status, reply.error["code"]) == (400, "invalid_json")
