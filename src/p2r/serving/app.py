@@ -106,11 +106,13 @@ def make_app(
             return JSONResponse(refused.body, refused.status)
         return JSONResponse({"id": name, "object": "model", "created": created, "owned_by": "p2r"})
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def tell_health() -> Response:
         """Tell that the server lives."""
         return JSONResponse({"status": "ok"})
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def tell_readiness() -> Response:
         """Tell whether the server admits requests."""

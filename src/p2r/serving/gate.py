@@ -24,6 +24,7 @@ from p2r.serving.settings import Access
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths that tell whether the server lives, which need no key."""
 _ALLOWED = "authorization, content-type"
+"""Headers that a page may send which does not name any; OpenAI's client names its own, such as x-stainless-lang."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,9 @@ class Gate:
         self, app: ASGIApp, *, access: Access, paths: frozenset[str], on_end: Callable[[str, int, float], None]
     ) -> None:
         self._app, self._access, self._paths, self._on_end = app, access, paths, on_end
-        self._digests = [_digest(key) for key in access.keys]
+        self._digests = [_digest(key.encode()) for key in access.keys]
         self._origins = {origin.rstrip("/").lower() for origin in access.origins}
-        self._hosts = {"localhost", *(host.lower() for host in access.hosts)}
+        self._hosts = {"localhost", *map(_split_port, access.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and hand it on."""
@@ -112,7 +113,7 @@ class Gate:
 
     def _is_key(self, key: str) -> bool:
         """Compare with every key, in a time that tells nothing of any."""
-        given = _digest(key)
+        given = _digest(key.encode("latin-1"))  # as the header's bytes were decoded
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         return any(matches)
 
@@ -124,14 +125,14 @@ class Gate:
         return {
             "vary": "Origin",
             "access-control-allow-origin": origin,
-            "access-control-allow-headers": _ALLOWED,
+            "access-control-allow-headers": headers.get("access-control-request-headers", _ALLOWED),
             "access-control-allow-methods": "GET, POST",
             "access-control-expose-headers": "x-request-id, retry-after",
         }
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def _split_port(host: str) -> str:
