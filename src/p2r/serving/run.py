@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from types import FrameType
@@ -48,11 +49,13 @@ def run_server(
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would print traces
     try:
         listener = config.bind_socket()
-    except SystemExit:
-        raise ConfigError(f"the server cannot listen at {host}, port {port}", hint="choose another `port`") from None
-    except OSError as error:
+    except (SystemExit, OSError) as error:  # uvicorn ends the process, whatever the reason
+        reason = error if isinstance(error, OSError) else error.__context__
+        is_port = isinstance(reason, OSError) and reason.errno in (errno.EADDRINUSE, errno.EACCES)
+        said = reason_of(reason) if isinstance(reason, OSError) else "the address cannot be used"
         raise ConfigError(
-            f"the server cannot listen at {host}, port {port}: {reason_of(error)}", hint="choose another `host`"
+            f"the server cannot listen at {host}, port {port}: {said}",
+            hint="choose another `port`, or 0 for a free one" if is_port else "choose another `host`",
         ) from error
     server = _Server(config, application)
     with listener:
