@@ -11,10 +11,10 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +23,7 @@ from p2r.serving.settings import Access
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths that tell whether the server lives, which need no key."""
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\\?#@\[\]]+)(?::[0-9]{1,5})?")
 _ALLOWED = "authorization, content-type"
 """Headers that a page may send which does not name any; OpenAI's client names its own, such as x-stainless-lang."""
 
@@ -85,16 +86,19 @@ class Gate:
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
         if not self._is_host(host):
-            raise Refused(FORBIDDEN, "this server is not known by that name", code="unknown_host")
+            said = f"this server is not known as {host[:100]!r}: start it with --allow-host and the name"
+            raise Refused(FORBIDDEN, said, code="unknown_host")
         origin = headers.get("origin")
         if origin is not None and not self._may_ask(origin, host, scope.get("scheme", "http")):
-            raise Refused(FORBIDDEN, "web pages of other origins may not ask this server", code="unknown_origin")
+            said = f"web pages of {origin[:100]!r} may not ask this server: start it with --allow-origin and the origin"
+            raise Refused(FORBIDDEN, said, code="unknown_origin")
         if scope["method"] == "OPTIONS" and origin is not None:  # a preflight carries no key
             return
         if self._digests and scope["path"] not in OPEN_PATHS:
             kind, _, key = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not self._is_key(key.strip()):
-                raise Refused(BAD_KEY, "Incorrect API key provided.", code="invalid_api_key")
+                said = "Incorrect API key provided: send a key of this server as Authorization: Bearer KEY"
+                raise Refused(BAD_KEY, said, code="invalid_api_key")
 
     def _is_host(self, host: str) -> bool:
         """Tell whether a Host header names this server. An address in numbers cannot be made to lead elsewhere."""
@@ -102,7 +106,7 @@ class Gate:
         if name in self._hosts:
             return True
         try:
-            ipaddress.ip_address(name.strip("[]"))
+            ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
@@ -137,10 +141,8 @@ def _digest(key: bytes) -> bytes:
 
 def _split_port(host: str) -> str:
     """Return a Host header without its port, in lower case; "" where it is not one."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
 
 
 async def _reply(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:

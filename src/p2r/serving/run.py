@@ -11,6 +11,7 @@ import uvicorn
 
 from p2r.errors import ConfigError, reason_of
 from p2r.serving.app import Application
+from p2r.serving.connection import TimedProtocol
 
 LONGEST_END_S = 30
 
@@ -37,6 +38,7 @@ def run_server(
         application.app,
         host=host,
         port=port,
+        http=TimedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -132,5 +132,5 @@ def _read_words(content: dict[str, object]) -> str:
     """Return what an error says, without addresses and paths."""
     error = content.get("error")
     said = cast("dict[str, object]", error) if isinstance(error, dict) else content
-    message = said.get("message") or error
+    message = said.get("message") or (error if isinstance(error, str) else None)
     return hide_places(" ".join(message.split())[:300]) if isinstance(message, str) else "it did not say why"

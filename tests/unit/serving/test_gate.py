@@ -100,13 +100,17 @@ def test_keys_are_compared_in_constant_time_and_all_of_them(served: Served, monk
     assert {len(part) for pair in compared for part in pair} == {32}
 
 
+FORGED = ("evil.example@localhost", "localhost/evil.example", "localhost:1:2", "localhost:x", "[localhost]", "::1]")
+
+
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "[", "127.1"]
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "[", "127.1", *FORGED]
 )
 def test_a_name_that_was_made_to_lead_here_is_refused(host: str, served: Served) -> None:
     for path in ("/v1/models", "/healthz"):
         reply = served.ask(path, headers=with_key(Host=host))
         assert (reply.status, reply.error["code"]) == (403, "unknown_host")
+        assert repr(host) in str(reply.error["message"]) and "--allow-host" in reply.text
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,7 @@ def test_its_own_names_are_known(host: str, served: Served) -> None:
 def test_other_web_pages_may_not_ask(origin: str, served: Served) -> None:
     reply = served.ask("/v1/chat/completions", {}, with_key(Origin=origin, Content_Type="text/plain"))
     assert (reply.status, reply.error["code"]) == (403, "unknown_origin")
+    assert repr(origin) in str(reply.error["message"]) and "--allow-origin" in reply.text
     assert "access-control-allow-origin" not in reply.headers
 
 
