@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP in which the head of a request must come in time; a request's body and its reply have limits of their own."""
+    """HTTP in which the head of a request must come in time; bodies and replies have limits of their own."""
 
     longest_head_s = 30.0
     _alarm: asyncio.TimerHandle | None = None

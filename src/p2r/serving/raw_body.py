@@ -21,7 +21,7 @@ from p2r.serving.refusal import BAD_REQUEST, Refused
 _KEYS = frozenset({"type", "text", "image_url", "refusal"})
 _KINDS = frozenset({"text", "image_url", "refusal"})
 _TOKENS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "min_tokens", "n_predict", "num_predict")
-"""How servers name the tokens of a reply."""
+"""The names that servers have for the tokens of a reply."""
 MOST_CHOICES = 128
 """The most replies to one request, as OpenAI allows."""
 

@@ -48,7 +48,7 @@ _NAMES = {
     "messages": "input",
     "response_format": "text.format",
 }
-"""What the fields of a chat are called here."""
+"""The fields of a chat, and what they are called here."""
 _NAME_OF_CHATS = re.compile(rf"^(?:{'|'.join(_NAMES)})\b")
 _TEXTS = frozenset({"input_text", "output_text"})
 

@@ -106,7 +106,7 @@ class _StreamEnd:
     is_found = False
 
     def look_for(self, line: str) -> None:
-        """Look at a line. Raises Refused when it tells of an error, or is none of a stream."""
+        """Look at a line. Raises Refused when it tells of an error, or is not part of a stream."""
         if not line.startswith(EVENT):
             return
         data = line.removeprefix(EVENT).strip()
