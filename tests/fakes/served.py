@@ -21,6 +21,7 @@ from p2r.models.scripted import ScriptedModel
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
 from p2r.serving.app import Application, make_app
+from p2r.serving.connection import TimedProtocol
 from p2r.serving.fetch import Fetcher
 from p2r.serving.settings import Access, Limits
 from p2r.serving.upstream import Upstream
@@ -89,7 +90,9 @@ def serve(
     application = make_app(
         served, access=access or Access(), limits=limits or Limits(), upstream=upstream, fetcher=fetcher
     )
-    server = uvicorn.Server(uvicorn.Config(application.app, port=0, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(application.app, port=0, http=TimedProtocol, log_config=None, access_log=False)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -130,8 +130,10 @@ def test_curl_asks_it(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         reply = json.loads(done.stdout)
         assert reply["choices"][0]["message"]["content"] == "a star"
+        assert process.stdout is not None  # what came with its first line is not told again by `communicate`
+        out = process.stdout.readline()
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=30)
     assert out.startswith("models: scripted, p2r/scripted, scripted:p2r, ")
     assert "POST /v1/chat/completions 200" in err
     assert "sk-1" not in err and str(tmp_path) not in err

@@ -168,7 +168,7 @@ def serve(
     from p2r.serving.answering import ServedModel
     from p2r.serving.app import make_app
     from p2r.serving.run import run_server
-    from p2r.serving.settings import Access, Limits
+    from p2r.serving.settings import Access, Limits, check_access
     from p2r.serving.upstream import Upstream
 
     spec = read_spec(model, upstream)
@@ -179,6 +179,7 @@ def serve(
         image_hosts=tuple(allow_image_host or ()),
         image_folder=image_folder,
     )
+    check_access(access)
     limits = Limits(
         num_at_once=num_at_once,
         num_waiting=num_waiting,
@@ -254,11 +255,13 @@ def read_keys(path: Path | None) -> tuple[str, ...]:
     keys = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
     if path is not None:
         try:
-            in_file = path.read_text(encoding="utf-8").split()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"`keys`: {path} cannot be read: {reason_of(error)}", hint="check the path") from error
-        if not in_file:
-            raise ConfigError(f"`keys`: {path} holds no key", hint="write one key a line")
+        in_file = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if not in_file or any(len(line.split()) > 1 for line in in_file):
+            said = "has a line with a blank in it" if in_file else "holds no key"
+            raise ConfigError(f"`keys`: {path} {said}", hint="write one key a line, and # before a comment")
         keys += in_file
     return tuple(keys)
 

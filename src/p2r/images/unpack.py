@@ -14,6 +14,7 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WRITTEN = re.compile(rb"[\[\s'\"]*(?:[dD][aA][tT][aA]:|iVBOR|/9j/|R0lGOD|UklGR|SUkq|TU0A)")
 """The beginning of an image that is written out: a data: URL, or the base64 of PNG, JPEG, GIF, WebP or TIFF."""
 _DATA_URL = re.compile(r"[\[\s'\"]*data:", re.IGNORECASE)
+_BLOCK_BYTES = 1 << 16
 _ALTERED = "it was cut off or altered; copy or download it again"
 
 
@@ -44,7 +45,7 @@ def unpack(data: bytes, *, cut_off: bool = False) -> bytes:
         if text.lstrip().startswith(b"<"):  # markup, such as an SVG, not base64; what decodes it says so
             return text
         if b"%" in text:
-            text = unquote_to_bytes(text)
+            text = _unquote(text)
             if not head.lower().endswith(b";base64"):
                 return text
     text = b"".join(text.split()).translate(_URL_SAFE).rstrip(b"=")
@@ -76,6 +77,17 @@ def _read_ascii(data: bytes) -> bytes:
         f"is not base64: it holds {wrong!r} at character {text.index(wrong, start) + 1:,} of {len(text):,}",
         hint=_ALTERED,
     )
+
+
+def _unquote(text: bytes) -> bytes:
+    """Resolve %41 and the like, block by block: all at once takes fifty times the memory of the text."""
+    blocks, start = list[bytes](), 0
+    while start < len(text):
+        end = start + _BLOCK_BYTES
+        end -= next((back for back in (1, 2) if text[end - back : end - back + 1] == b"%"), 0)
+        blocks.append(unquote_to_bytes(text[start:end]))
+        start = end
+    return b"".join(blocks)
 
 
 def _resolve_escapes(text: bytes) -> bytes:

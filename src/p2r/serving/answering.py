@@ -72,7 +72,8 @@ class ServedModel:
         modes: dict[str, AskMode | None] = {f"{self.name}:{mode}": mode for mode in get_args(AskMode)}
         modes |= {self.name: None, f"{PREFIX}{self.name}": "p2r"}
         if name not in modes:
-            raise Refused(NOT_FOUND, f"The model `{name[:100]}` does not exist", param="model", code="model_not_found")
+            said = f"The model `{name[:100]}` does not exist; this server has {', '.join(self.names)}"
+            raise Refused(NOT_FOUND, said, param="model", code="model_not_found")
         return modes[name]
 
     async def answer(

@@ -71,12 +71,11 @@ def make_app(
     app = FastAPI(title="Perceive-to-Reason", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     _describe(app)
 
-    async def explain(_: Request, error: Exception) -> Response:
+    async def explain(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             bug = refuse_bug(error)
             return JSONResponse(bug.body, bug.status)
-        said = "there is no such page" if error.status_code == NOT_FOUND else str(error.detail)
-        refused = Refused(error.status_code, said)
+        refused = Refused(error.status_code, _explain(error, request))
         return JSONResponse(refused.body, error.status_code, dict(error.headers or {}))
 
     app.add_exception_handler(HTTPException, explain)
@@ -106,11 +105,13 @@ def make_app(
             return JSONResponse(refused.body, refused.status)
         return JSONResponse({"id": name, "object": "model", "created": created, "owned_by": "p2r"})
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def tell_health() -> Response:
         """Tell that the server lives."""
         return JSONResponse({"status": "ok"})
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def tell_readiness() -> Response:
         """Tell whether the server admits requests."""
@@ -125,6 +126,16 @@ def make_app(
 
     paths = frozenset({CHAT, RESPONSES, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"})
     return Application(Gate(app, access=access, paths=paths, on_end=metrics.count_request), line)
+
+
+def _explain(error: HTTPException, request: Request) -> str:
+    """Say what is wrong with a request that no path takes, and which one does."""
+    asked = f"{request.method[:10]} {request.url.path[:100]}"
+    if error.status_code == NOT_FOUND:
+        return f"{asked} does not exist here: a client's base URL ends with /v1, and POST {CHAT} answers chats"
+    if allowed := (error.headers or {}).get("Allow"):
+        return f"{asked} does not exist here: use {allowed}"
+    return str(error.detail)
 
 
 def _take(name: str) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol, cast
 
@@ -169,8 +170,12 @@ def parse_object(data: bytes) -> JsonObject:
     def refuse_constant(name: str) -> float:
         raise ValueError(f"{name} is not a number of JSON")
 
+    def read_number(digits: str) -> float:
+        return number if math.isfinite(number := float(digits)) else refuse_constant(digits)
+
     try:
-        content = json.loads(data, parse_constant=refuse_constant)
+        text = data.decode("utf-8-sig")  # Python would also take UTF-16, and half a character in UTF-8
+        content = json.loads(text, parse_constant=refuse_constant, parse_float=read_number)
         if rb"\ud" in data.lower():  # half a character, which nothing can be sent with
             json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

@@ -11,10 +11,10 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,7 +23,9 @@ from p2r.serving.settings import Access
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths that tell whether the server lives, which need no key."""
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\\?#@\[\]]+)(?::[0-9]{1,5})?")
 _ALLOWED = "authorization, content-type"
+"""Headers that a page may send which does not name any; OpenAI's client names its own, such as x-stainless-lang."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ class Gate:
         self, app: ASGIApp, *, access: Access, paths: frozenset[str], on_end: Callable[[str, int, float], None]
     ) -> None:
         self._app, self._access, self._paths, self._on_end = app, access, paths, on_end
-        self._digests = [_digest(key) for key in access.keys]
+        self._digests = [_digest(key.encode()) for key in access.keys]
         self._origins = {origin.rstrip("/").lower() for origin in access.origins}
-        self._hosts = {"localhost", *(host.lower() for host in access.hosts)}
+        self._hosts = {"localhost", *map(_split_port, access.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and hand it on."""
@@ -84,16 +86,19 @@ class Gate:
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
         if not self._is_host(host):
-            raise Refused(FORBIDDEN, "this server is not known by that name", code="unknown_host")
+            said = f"this server is not known as {host[:100]!r}: start it with --allow-host and the name"
+            raise Refused(FORBIDDEN, said, code="unknown_host")
         origin = headers.get("origin")
         if origin is not None and not self._may_ask(origin, host, scope.get("scheme", "http")):
-            raise Refused(FORBIDDEN, "web pages of other origins may not ask this server", code="unknown_origin")
+            said = f"web pages of {origin[:100]!r} may not ask this server: start it with --allow-origin and the origin"
+            raise Refused(FORBIDDEN, said, code="unknown_origin")
         if scope["method"] == "OPTIONS" and origin is not None:  # a preflight carries no key
             return
         if self._digests and scope["path"] not in OPEN_PATHS:
             kind, _, key = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not self._is_key(key.strip()):
-                raise Refused(BAD_KEY, "Incorrect API key provided.", code="invalid_api_key")
+                said = "Incorrect API key provided: send a key of this server as Authorization: Bearer KEY"
+                raise Refused(BAD_KEY, said, code="invalid_api_key")
 
     def _is_host(self, host: str) -> bool:
         """Tell whether a Host header names this server. An address in numbers cannot be made to lead elsewhere."""
@@ -101,7 +106,7 @@ class Gate:
         if name in self._hosts:
             return True
         try:
-            ipaddress.ip_address(name.strip("[]"))
+            ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
@@ -112,7 +117,7 @@ class Gate:
 
     def _is_key(self, key: str) -> bool:
         """Compare with every key, in a time that tells nothing of any."""
-        given = _digest(key)
+        given = _digest(key.encode("latin-1"))  # as the header's bytes were decoded
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         return any(matches)
 
@@ -124,22 +129,20 @@ class Gate:
         return {
             "vary": "Origin",
             "access-control-allow-origin": origin,
-            "access-control-allow-headers": _ALLOWED,
+            "access-control-allow-headers": headers.get("access-control-request-headers", _ALLOWED),
             "access-control-allow-methods": "GET, POST",
             "access-control-expose-headers": "x-request-id, retry-after",
         }
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def _split_port(host: str) -> str:
     """Return a Host header without its port, in lower case; "" where it is not one."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
 
 
 async def _reply(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:

@@ -70,6 +70,6 @@ def find_before_stop(stops: tuple[str, ...]) -> Callable[[str], str]:
 
     def find_sure(text: str) -> str:
         ends = [place for word in stops if (place := text.find(word)) >= 0]
-        return text[: min(ends)] if ends else text[: len(text) - held]
+        return text[: min(ends)] if ends else text[: max(0, len(text) - held)]
 
     return find_sure

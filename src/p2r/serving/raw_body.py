@@ -20,6 +20,10 @@ from p2r.serving.refusal import BAD_REQUEST, Refused
 
 _KEYS = frozenset({"type", "text", "image_url", "refusal"})
 _KINDS = frozenset({"text", "image_url", "refusal"})
+_TOKENS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "min_tokens", "n_predict", "num_predict")
+"""The names that servers have for the tokens of a reply."""
+MOST_CHOICES = 128
+"""The most replies to one request, as OpenAI allows."""
 
 
 def has_images(body: dict[str, object]) -> bool:
@@ -34,8 +38,9 @@ def check_raw(body: dict[str, object], reader: ImageReader) -> None:
         Refused: it has no messages, a part that is neither text nor an image, or is beyond a limit.
         ImageError: an image is not one, cannot be had, or is too large.
     """
-    if not isinstance(body.get("messages"), list) or not body["messages"]:
-        raise Refused(BAD_REQUEST, "messages is not a list of messages", param="messages")
+    _check_messages(body.get("messages"))
+    if not isinstance(stream := body.get("stream"), (bool, type(None))):
+        raise Refused(BAD_REQUEST, f"stream is {stream!r:.40}: it must be true or false", param="stream")
     holders = list(_find_urls(body))
     images = reader.read([holder["url"] for holder in holders])
     for holder, image in zip(holders, images, strict=True):
@@ -49,12 +54,30 @@ def check_raw(body: dict[str, object], reader: ImageReader) -> None:
             param="messages",
             code="prompt_too_long",
         )
-    for name in ("max_tokens", "max_completion_tokens"):
-        asked = body.get(name)
-        if isinstance(asked, (int, float)) and asked > reader.limits.new_tokens:
-            raise Refused(
-                BAD_REQUEST, f"{name} is above {reader.limits.new_tokens}, the most of this server", param=name
-            )
+    for names, most in ((_TOKENS, reader.limits.new_tokens), (("n", "best_of"), MOST_CHOICES)):
+        for name in names:
+            _check_number(name, body.get(name), most)
+
+
+def _check_messages(messages: object) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise Refused(BAD_REQUEST, "messages is not a list of messages", param="messages")
+    for place, message in enumerate(cast("list[object]", messages)):
+        if not isinstance(message, dict):
+            raise Refused(BAD_REQUEST, f"messages.{place} is not an object", param="messages")
+        content = cast("dict[str, object]", message).get("content")
+        if not isinstance(content, (str, list, type(None))):
+            raise Refused(BAD_REQUEST, f"messages.{place}.content is neither text nor a list", param="messages")
+
+
+def _check_number(name: str, asked: object, most: int) -> None:
+    """Check a number that may be left out. What servers would read as a number, such as "7", must be one."""
+    if asked is None:
+        return
+    if isinstance(asked, bool) or not isinstance(asked, (int, float)):
+        raise Refused(BAD_REQUEST, f"{name} is {asked!r:.40}: it must be a number", param=name)
+    if asked > most:
+        raise Refused(BAD_REQUEST, f"{name} is above {most}, the most of this server", param=name)
 
 
 def _parts(body: dict[str, object]) -> Iterator[dict[str, object]]:
@@ -67,13 +90,21 @@ def _parts(body: dict[str, object]) -> Iterator[dict[str, object]]:
 
 
 def _texts(body: dict[str, object]) -> Iterator[str]:
-    for message in cast("list[object]", body["messages"]):
-        content = cast("dict[str, object]", message).get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            yield content
-    for part in _parts(body):
-        if isinstance(text := part.get("text"), str):
-            yield text
+    """Yield every text: of messages, of tools, and of whatever else a model may be made to read."""
+    left: list[object] = [value for name, value in body.items() if name not in ("model", "messages")]
+    for message in cast("list[dict[str, object]]", body["messages"]):
+        left += [value for name, value in message.items() if name not in ("role", "content")]
+        content = message.get("content")
+        for part in cast("list[object]", content) if isinstance(content, list) else [content]:
+            left.append(cast("dict[str, object]", part).get("text") if isinstance(part, dict) else part)
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            left += cast("list[object]", value)
+        elif isinstance(value, dict):
+            left += cast("dict[str, object]", value).values()
 
 
 def _find_urls(body: dict[str, object]) -> Iterator[dict[str, str]]:

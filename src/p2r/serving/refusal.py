@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from email.utils import parsedate_to_datetime
 
 import openai
 
@@ -112,9 +114,10 @@ def refuse_upstream(cause: BaseException | None) -> Refused:
 
 
 def read_retry_after(text: str) -> int:
-    """Return the seconds of a Retry-After header; 1 where there are none."""
+    """Return the seconds of a Retry-After header, which may also be a date; 1 where there are none."""
     try:
-        return min(max(1, round(float(text))), LONGEST_RETRY_AFTER_S)
+        wait_s = parsedate_to_datetime(text).timestamp() - time.time() if ":" in text else float(text)
+        return min(max(1, round(wait_s)), LONGEST_RETRY_AFTER_S)
     except (ValueError, OverflowError):
         return 1
 

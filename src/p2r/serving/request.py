@@ -97,6 +97,8 @@ class ChatMessage(_Strict):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[ContentPart]
     name: str | None = None
+    tool_calls: list[object] | None = None
+    function_call: dict[str, object] | None = None
 
     @property
     def parts(self) -> list[TextContent | ImageContent]:
@@ -196,6 +198,11 @@ def read_request(body: dict[str, object], limits: Limits) -> ChatRequest:
                 param=name,
                 code="unsupported_parameter",
             )
+    for place, message in enumerate(request.messages):
+        for name, called in (("tool_calls", message.tool_calls), ("function_call", message.function_call)):
+            if called:
+                said = f"messages.{place}.{name} is not supported by {request.model}"
+                raise Refused(BAD_REQUEST, said, param=f"messages.{place}.{name}", code="unsupported_parameter")
     _check_limits(request, limits)
     return request
 

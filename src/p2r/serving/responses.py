@@ -5,6 +5,7 @@ Nothing is stored, so there is no earlier response to refer to, and no tools. St
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from typing import cast
@@ -41,6 +42,14 @@ _UNSUPPORTED = frozenset(
         ),
     }
 )
+_NAMES = {
+    "max_completion_tokens": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "messages": "input",
+    "response_format": "text.format",
+}
+"""The fields of a chat, and what they are called here."""
+_NAME_OF_CHATS = re.compile(rf"^(?:{'|'.join(_NAMES)})\b")
 _TEXTS = frozenset({"input_text", "output_text"})
 
 
@@ -81,6 +90,7 @@ class ResponsesRoute:
             await self.chats.answer(held, chat)
         except (Refused, P2RError) as error:
             refused = error if isinstance(error, Refused) else refuse_error(error)
+            refused.message = _NAME_OF_CHATS.sub(lambda found: _NAMES[found[0]], refused.message)
             refused.param = _name_param(refused.param)
             raise refused from error
         await exchange.send_json(write_response(held.content, body))
@@ -111,6 +121,10 @@ def read_as_chat(body: JsonObject) -> JsonObject:
     if body.get("max_output_tokens") is not None:
         chat["max_completion_tokens"] = body["max_output_tokens"]
     if isinstance(text := body.get("text"), dict):
+        for name, value in cast(JsonObject, text).items():
+            if name != "format" and value is not None:
+                said = f"text.{name[:60]} is not supported by /v1/responses"
+                raise Refused(BAD_REQUEST, said, param=f"text.{name[:60]}", code="unsupported_parameter")
         chat["response_format"] = cast(JsonObject, text).get("format")
     elif text is not None:
         raise Refused(BAD_REQUEST, "text is not an object", param="text")
@@ -196,5 +210,4 @@ def _name_param(param: str | None) -> str | None:
     """Return the name that a field of a chat has here."""
     if param is None:
         return None
-    names = {"max_completion_tokens": "max_output_tokens", "response_format": "text.format"}
-    return "input" if param.startswith("messages") else names.get(param, param)
+    return "input" if param.startswith("messages") else _NAMES.get(param, param)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from types import FrameType
@@ -10,6 +11,7 @@ import uvicorn
 
 from p2r.errors import ConfigError, reason_of
 from p2r.serving.app import Application
+from p2r.serving.connection import TimedProtocol
 
 LONGEST_END_S = 30
 
@@ -36,6 +38,7 @@ def run_server(
         application.app,
         host=host,
         port=port,
+        http=TimedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -48,11 +51,13 @@ def run_server(
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would print traces
     try:
         listener = config.bind_socket()
-    except SystemExit:
-        raise ConfigError(f"the server cannot listen at {host}, port {port}", hint="choose another `port`") from None
-    except OSError as error:
+    except (SystemExit, OSError) as error:  # uvicorn ends the process, whatever the reason
+        reason = error if isinstance(error, OSError) else error.__context__
+        is_port = isinstance(reason, OSError) and reason.errno in (errno.EADDRINUSE, errno.EACCES)
+        said = reason_of(reason) if isinstance(reason, OSError) else "the address cannot be used"
         raise ConfigError(
-            f"the server cannot listen at {host}, port {port}: {reason_of(error)}", hint="choose another `host`"
+            f"the server cannot listen at {host}, port {port}: {said}",
+            hint="choose another `port`, or 0 for a free one" if is_port else "choose another `host`",
         ) from error
     server = _Server(config, application)
     with listener:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import Field
 
+from p2r.errors import ConfigError
 from p2r.types import Frozen
 
 
@@ -24,6 +26,23 @@ class Access(Frozen):
     origins: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
     image_folder: Path | None = None
+
+
+_NAME = re.compile(r"[\w.-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?")
+_ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://(?:{_NAME.pattern})/?")
+
+
+def check_access(access: Access) -> None:
+    """Raise ConfigError for a host or an origin that no request could ever name."""
+    for name, values in (("allow_host", access.hosts), ("allow_image_host", access.image_hosts)):
+        for value in values:
+            if not _NAME.fullmatch(value):
+                raise ConfigError(f"`{name}` is {value!r}: it must be a host's name", hint="such as example.org")
+    for value in access.origins:
+        if not _ORIGIN.fullmatch(value):
+            raise ConfigError(
+                f"`allow_origin` is {value!r}: it must be a scheme and a host", hint="such as https://example.org"
+            )
 
 
 class Limits(Frozen):

@@ -10,7 +10,8 @@ from typing import cast
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from p2r.serving.refusal import hide_places, refuse_upstream
+from p2r.models.server.streaming import EVENT, split_lines
+from p2r.serving.refusal import BAD_GATEWAY, Refused, hide_places, refuse_upstream
 
 RETRIES = 2
 CONNECT_TIMEOUT_S = 10.0
@@ -42,12 +43,13 @@ class Upstream:
             response = await self._client.chat.completions.with_raw_response.create(
                 model=self.name, messages=_messages(body), extra_body=_rest(body)
             )
-            content = json.loads(response.http_response.text)
+            content = json.loads(response.http_response.text, parse_constant=_refuse_constant)
         except openai.APIError as error:
             raise refuse_upstream(error) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise refuse_upstream(None) from None
-        if not isinstance(content, dict) or not cast("dict[str, object]", content).get("choices"):
+        choices = cast("dict[str, object]", content).get("choices") if isinstance(content, dict) else None
+        if not isinstance(choices, list) or not choices:
             raise refuse_upstream(None)
         return cast("dict[str, object]", content)
 
@@ -56,22 +58,30 @@ class Upstream:
         """Yield the lines of its reply as they come. Leaving the block ends the request there.
 
         Raises:
-            Refused: there is no reply, or it breaks off.
+            Refused: there is no reply, or it is not a stream, tells of an error, or breaks off.
         """
         create = self._client.chat.completions.with_streaming_response.create
         try:
             async with create(model=self.name, messages=_messages(body), extra_body=_rest(body)) as response:
+                if "event-stream" not in response.headers.get("content-type", ""):
+                    raise refuse_upstream(None)
 
                 async def read_lines() -> AsyncGenerator[bytes, None]:
+                    end = _StreamEnd()
                     try:
-                        async for line in response.iter_lines():
-                            yield f"{hide_error(line)}\n".encode()
+                        async for line in split_lines(response.iter_bytes()):
+                            end.look_for(line)
+                            yield f"{line}\n".encode()
                     except openai.APIError as error:
                         raise refuse_upstream(error) from None
+                    except Refused:
+                        raise
                     except Exception as error:  # the HTTP library's own, when a reply breaks off
                         is_late = "Timeout" in type(error).__name__
                         kind = openai.APITimeoutError if is_late else openai.APIConnectionError
                         raise refuse_upstream(kind(request=response.http_request)) from error
+                    if not end.is_found:
+                        raise refuse_upstream(openai.APIConnectionError(request=response.http_request))
 
                 yield read_lines()
         except openai.APIError as error:
@@ -86,6 +96,41 @@ def _rest(body: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in body.items() if name not in ("model", "messages", "p2r")}
 
 
-def hide_error(line: str) -> str:
-    """Return a line of a stream, an error in it without addresses and paths."""
-    return hide_places(line) if line.startswith('data: {"error"') else line
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+class _StreamEnd:
+    """Looks for the end of a stream, which tells a whole reply from one that broke off, and for errors in it."""
+
+    is_found = False
+
+    def look_for(self, line: str) -> None:
+        """Look at a line. Raises Refused when it tells of an error, or is not part of a stream."""
+        if not line.startswith(EVENT):
+            return
+        data = line.removeprefix(EVENT).strip()
+        self.is_found = self.is_found or data == "[DONE]"
+        if data in ("", "[DONE]"):
+            return
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            raise refuse_upstream(None) from None
+        if not isinstance(event, dict):
+            raise refuse_upstream(None)
+        content = cast("dict[str, object]", event)
+        if content.get("error") or content.get("object") == "error":
+            raise Refused(BAD_GATEWAY, f"the model's server failed: {_read_words(content)}", code="upstream_failed")
+        choices = content.get("choices")
+        for choice in cast("list[object]", choices) if isinstance(choices, list) else []:
+            if isinstance(choice, dict) and cast("dict[str, object]", choice).get("finish_reason"):
+                self.is_found = True
+
+
+def _read_words(content: dict[str, object]) -> str:
+    """Return what an error says, without addresses and paths."""
+    error = content.get("error")
+    said = cast("dict[str, object]", error) if isinstance(error, dict) else content
+    message = said.get("message") or (error if isinstance(error, str) else None)
+    return hide_places(" ".join(message.split())[:300]) if isinstance(message, str) else "it did not say why"

@@ -76,8 +76,21 @@ def test_a_file_without_keys_opens_to_nobody(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(ConfigError, match="holds no key"):
         read_keys(file)
+    file.write_text("# the key of nobody\n")
+    with pytest.raises(ConfigError, match="holds no key"):
+        read_keys(file)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_keys(tmp_path / "none")
+
+
+def test_a_comment_in_a_file_of_keys_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfone\r\n# my key\r\n  # another\r\nsk-#2\r\n")
+    assert read_keys(file) == ("one", "sk-#2")
+    file.write_text("one two\n")
+    with pytest.raises(ConfigError, match="has a line with a blank in it"):
+        read_keys(file)
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,9 @@ def test_an_unknown_field_is_refused_as_openai_does(served: Served) -> None:
     assert reply.error["message"] == "Unrecognized request argument supplied: temprature"
 
 
+ASSISTANT = {"role": "assistant", "content": "ho"}
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -166,6 +169,8 @@ def test_an_unknown_field_is_refused_as_openai_does(served: Served) -> None:
         ({"messages": [{"role": "assistant", "content": "ho"}, user("hi")]}, "messages"),
         ({"messages": [{"role": "system", "content": "hi"}]}, "messages"),
         ({"messages": [{"role": "assistant", "content": [show()]}, user("hi")]}, "messages"),
+        ({"messages": [user("a"), {**ASSISTANT, "tool_calls": [{"id": "1"}]}, user("b")]}, "messages.1.tool_calls"),
+        ({"messages": [user("a"), {**ASSISTANT, "function_call": {"a": 1}}, user("b")]}, "messages.1.function_call"),
         ({"messages": [user(show())]}, "messages"),
         ({"messages": [user(show(), "  ")]}, "messages"),
         ({"messages": [user(show(), "what <|image_pad|>")]}, "messages"),
@@ -213,6 +218,25 @@ def test_there_are_no_other_pages(served: Served) -> None:
     assert served.ask("/docs").status == 404
     get = served.ask("/v1/chat/completions")
     assert (get.status, get.error["type"]) == (405, "invalid_request_error")
+
+
+def test_what_does_not_exist_is_told_with_what_does(served: Served) -> None:
+    page = served.ask("/chat/completions", {})
+    assert page.error["message"] == (
+        "POST /chat/completions does not exist here: a client's base URL ends with /v1, and POST /v1/chat/completions "
+        "answers chats"
+    )
+    kind = served.ask("/v1/chat/completions")
+    assert kind.error["message"] == "GET /v1/chat/completions does not exist here: use POST"
+    model = str(served.chat(user("hi"), model="gpt-5").error["message"])
+    assert model.startswith("The model `gpt-5` does not exist; this server has m, p2r/m, ")
+
+
+def test_a_reply_can_be_sent_back_as_history(served: Served) -> None:
+    said = {"refusal": None, "annotations": None, "tool_calls": None, "function_call": None, "reasoning_content": "x"}
+    turns = (ask_about_image(), {**ASSISTANT, **said}, user("And its mast?"))
+    assert served.chat(*turns).status == 200
+    assert served.chat(turns[0], {**ASSISTANT, "tool_calls": []}, turns[2]).status == 200
 
 
 def test_too_much_text_is_refused() -> None:

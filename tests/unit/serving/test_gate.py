@@ -22,7 +22,7 @@ SECRET = "/home/somebody/secret/model.safetensors"
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    access = Access(keys=("sk-other", KEY), hosts=("my-machine.example",), origins=("https://app.example",))
+    access = Access(keys=("sk-other", KEY), hosts=("My-machine.example:8400",), origins=("https://app.example",))
     with serve(access=access) as served:
         yield served
 
@@ -60,6 +60,28 @@ def test_each_key_opens(served: Served) -> None:
     assert served.ask("/v1/models", headers={"Authorization": f"bearer  {KEY} "}).status == 200
 
 
+def test_a_key_may_have_any_letters() -> None:
+    import http.client
+
+    with serve(access=Access(keys=("schl\u00fcssel-\u4e2d",))) as served:
+        connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=20)
+        connection.putrequest("GET", "/v1/models")
+        connection.putheader("Authorization", b"Bearer " + "schl\u00fcssel-\u4e2d".encode())
+        connection.endheaders()
+        assert connection.getresponse().status == 200
+        assert served.ask("/v1/models", headers=with_key("schl\xfcssel-x")).status == 401
+
+
+def test_health_can_be_asked_for_without_a_body(served: Served) -> None:
+    import http.client
+
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/v1/models", 401)):
+        connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=20)
+        connection.request("HEAD", path)
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == (status, b"")
+
+
 def test_health_needs_no_key(served: Served) -> None:
     assert [served.ask(path).status for path in ("/healthz", "/readyz")] == [200, 200]
 
@@ -78,13 +100,17 @@ def test_keys_are_compared_in_constant_time_and_all_of_them(served: Served, monk
     assert {len(part) for pair in compared for part in pair} == {32}
 
 
+FORGED = ("evil.example@localhost", "localhost/evil.example", "localhost:1:2", "localhost:x", "[localhost]", "::1]")
+
+
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "[", "127.1"]
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "[", "127.1", *FORGED]
 )
 def test_a_name_that_was_made_to_lead_here_is_refused(host: str, served: Served) -> None:
     for path in ("/v1/models", "/healthz"):
         reply = served.ask(path, headers=with_key(Host=host))
         assert (reply.status, reply.error["code"]) == (403, "unknown_host")
+        assert repr(host) in str(reply.error["message"]) and "--allow-host" in reply.text
 
 
 @pytest.mark.parametrize(
@@ -108,6 +134,7 @@ def test_its_own_names_are_known(host: str, served: Served) -> None:
 def test_other_web_pages_may_not_ask(origin: str, served: Served) -> None:
     reply = served.ask("/v1/chat/completions", {}, with_key(Origin=origin, Content_Type="text/plain"))
     assert (reply.status, reply.error["code"]) == (403, "unknown_origin")
+    assert repr(origin) in str(reply.error["message"]) and "--allow-origin" in reply.text
     assert "access-control-allow-origin" not in reply.headers
 
 
@@ -122,14 +149,17 @@ def test_a_page_of_its_own_and_one_that_is_allowed_may_ask(served: Served) -> No
 def test_a_browser_is_told_beforehand_whether_its_page_may_ask(served: Served) -> None:
     import http.client
 
-    def ask_before(origin: str) -> http.client.HTTPResponse:
+    def ask_before(origin: str, **named: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=20)
-        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST", **named}
         connection.request("OPTIONS", "/v1/chat/completions", headers=headers)
         return connection.getresponse()
 
     allowed = ask_before("https://app.example")
     assert (allowed.status, allowed.headers["access-control-allow-headers"]) == (204, "authorization, content-type")
+    names = "authorization,content-type,x-stainless-lang"  # as OpenAI's client for browsers sends
+    named = ask_before("https://app.example", **{"Access-Control-Request-Headers": names})
+    assert (named.status, named.headers["access-control-allow-headers"]) == (204, names)
     assert ask_before("https://evil.example").status == 403
 
 

@@ -41,6 +41,8 @@ def test_nothing_is_shown_of_a_stop_nor_after_it() -> None:
     assert show(find_before_stop(("STOP", "END")), "one ST two STOP three", "one ST two ") == ("one ST two ", "")
     assert show(find_before_stop(("STOP",)), "one ST", "one ST") == ("one", " ST")
     assert show(find_before_stop(()), "one", "one") == ("one", "")
+    assert show(find_before_stop(("a long stop",)), "a long stop", "") == ("", "")
+    assert show(find_before_stop(("a long stop",)), "a long", "a long") == ("", "a long")
 
 
 def test_an_end_that_is_not_what_was_shown_adds_nothing() -> None:

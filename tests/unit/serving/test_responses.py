@@ -120,3 +120,31 @@ def test_every_field_of_the_openai_sdk_is_decided() -> None:
 def test_the_other_form_of_an_image_is_told(served: Served) -> None:
     reply = served.ask("/v1/responses", {"model": "p2r/m", "messages": [ask_about_image()]})
     assert (reply.status, reply.error["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"-1e999", b'"\xed\xa0\x80"', b"NaN"])
+def test_what_no_reply_could_hold_is_refused(value: bytes, served: Served) -> None:
+    reply = served.ask("/v1/responses", b'{"model": "m", "input": "Hi", "metadata": {"a": ' + value + b"}}")
+    assert (reply.status, reply.error["code"]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"max_output_tokens": 0}, "max_output_tokens", "max_output_tokens is 0: it must be at least 1"),
+        ({"max_output_tokens": 9999}, "max_output_tokens", "max_output_tokens is above 4096, the most of this server"),
+        ({"input": []}, "input", "input is []: it needs at least 1 entry"),
+        ({"text": {"format": {"type": "json_object"}}}, "text.format", "text.format is not supported by m"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity", "text.verbosity is not supported by /v1/responses"),
+    ],
+)
+def test_a_fault_is_told_in_the_names_of_this_interface(
+    fields: dict[str, object], param: str, said: str, served: Served
+) -> None:
+    reply = served.ask("/v1/responses", {"model": "m", "input": "Hi", **fields})
+    assert (reply.status, reply.error["param"], reply.error["message"]) == (400, param, said)
+
+
+def test_a_form_of_the_text_that_asks_for_nothing_is_taken(served: Served) -> None:
+    text = {"format": {"type": "text"}, "verbosity": None}
+    assert served.ask("/v1/responses", {"model": "m", "input": "Hi", "text": text}).status == 200

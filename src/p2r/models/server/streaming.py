@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from p2r.dialogue import Decoding, Prompt
 
-_EVENT = "data:"
+EVENT = "data:"
 _JOINED = ("content", "reasoning_content", "reasoning", "refusal")
 _STREAM: Mapping[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
 
@@ -76,7 +76,7 @@ async def ask_once(
                 if "event-stream" not in response.headers.get("content-type", ""):
                     return await response.text()
                 whole = Whole()
-                async for line in response.iter_lines():
+                async for line in split_lines(response.iter_bytes()):
                     whole.take(line, pieces)
                 return whole.write()
         except refusal as error:
@@ -84,6 +84,20 @@ async def ask_once(
                 raise
     whole_reply = await create.with_raw_response.create(model=model, messages=list(messages), extra_body=dict(fields))
     return whole_reply.http_response.text
+
+
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
+    r"""Yield the lines of a stream of events, which end with "\n" or "\r\n" alone.
+
+    JSON may hold other ends of a line, such as U+2028, as they are; an HTTP library's own lines end there.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+        for line in lines:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 class Whole:
@@ -98,9 +112,9 @@ class Whole:
 
     def take(self, line: str, pieces: Pieces) -> None:
         """Add an event, and tell its text."""
-        if not line.startswith(_EVENT):
+        if not line.startswith(EVENT):
             return
-        data = line.removeprefix(_EVENT).strip()
+        data = line.removeprefix(EVENT).strip()
         self._has_ended = self._has_ended or data == "[DONE]"
         event: object = None
         with contextlib.suppress(ValueError):

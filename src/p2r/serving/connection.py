@@ -1,0 +1,49 @@
+"""A connection that is cut when it sends no whole request in time, so that nobody holds many open for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class TimedProtocol(H11Protocol):
+    """HTTP in which the head of a request must come in time; bodies and replies have limits of their own."""
+
+    longest_head_s = 30.0
+    _alarm: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on, or no more where a request has come."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._rest()
+        super().connection_lost(exc)
+
+    @property
+    def _is_waiting(self) -> bool:
+        return not self.cycle or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        if not self._is_waiting:
+            self._rest()
+        elif self._alarm is None:
+            self._alarm = self.loop.call_later(self.longest_head_s, self._cut)
+
+    def _rest(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _cut(self) -> None:
+        self._alarm = None
+        if self._is_waiting:
+            self.transport.close()

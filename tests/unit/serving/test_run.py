@@ -1,0 +1,57 @@
+"""An address that cannot be listened at is told with the reason and with the option that mends it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from p2r.dialogue import Model
+from p2r.errors import ConfigError
+from p2r.prompts import load_prompt_set
+from p2r.serving.answering import ServedModel
+from p2r.serving.app import make_app
+from p2r.serving.run import run_server
+from p2r.serving.settings import Access, check_access
+from tests.fakes.served import scripted
+
+
+def listen(host: str, port: int) -> ConfigError:
+    model: Model = scripted()
+    with pytest.raises(ConfigError) as raised:
+        run_server(make_app(ServedModel("m", model, load_prompt_set("release"))), host, port)
+    return raised.value
+
+
+def test_a_port_in_use_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = listen("127.0.0.1", port)
+    assert error.message == f"the server cannot listen at 127.0.0.1, port {port}: address already in use"
+    assert "`port`" in error.hint
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "not a name"])
+def test_a_host_that_is_not_this_machine_is_told(host: str) -> None:
+    error = listen(host, 0)
+    assert error.message.startswith(f"the server cannot listen at {host}, port 0: ")
+    assert "`host`" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("access", "name"),
+    [
+        *((Access(hosts=(host,)), "allow_host") for host in ("https://example.org", "example.org/x", "*", "", "a b")),
+        *((Access(image_hosts=(host,)), "allow_image_host") for host in ("https://example.org", "*.example.org")),
+        *((Access(origins=(origin,)), "allow_origin") for origin in ("example.org", "*", "https://a.org/page", "")),
+    ],
+)
+def test_what_no_request_could_name_is_refused_at_the_start(access: Access, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{name}` is "):
+        check_access(access)
+
+
+def test_names_and_origins_that_requests_have_are_taken() -> None:
+    hosts = ("example.org", "my-machine", "example.org:8080", "10.0.0.1", "[::1]:8400")
+    origins = ("https://example.org", "http://localhost:3000/", "chrome-extension://abc", "http://[::1]:3000")
+    check_access(Access(hosts=hosts, image_hosts=hosts, origins=origins))
