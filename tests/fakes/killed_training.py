@@ -44,7 +44,8 @@ def main() -> None:
     recipe.out.rename(folder / "whole")
     for number, kill in enumerate(case["kills"]):
         ends = run(recipe, case["processes"], kill, resume=number > 0)
-        assert ends == {-signal.SIGKILL}, f"not killed after {kill}: {ends}"
+        # One that waits for another fails when that is killed.
+        assert -signal.SIGKILL in ends and ends <= {-signal.SIGKILL, 1}, f"not killed after {kill}: {ends}"
     assert run(recipe, case["processes"], None, resume=True) == {0}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 from collections.abc import Callable
 from types import FrameType
 
@@ -63,14 +64,18 @@ def run_server(
     with listener:
         on_start(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
         server.run(sockets=[listener])
+    if server.sign == signal.SIGINT:
+        raise KeyboardInterrupt  # a job in the background ignores Ctrl-C, which uvicorn raises again in vain
 
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, application: Application) -> None:
         super().__init__(config)
         self._application = application
+        self.sign: int | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Admit nobody any more. Python calls this between two steps of the loop, in the loop's thread."""
+        self.sign = sig
         self._application.line.close()
         super().handle_exit(sig, frame)

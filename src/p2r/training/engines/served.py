@@ -36,7 +36,7 @@ class ServedActor:
 
     def encode(self, prompt: Prompt) -> SeenPrompt:
         encoded = self.encoder.encode(prompt)
-        return SeenPrompt(encoded.token_ids, (), encoded.grids, encoded.visual_tokens, prompt.all_images)
+        return SeenPrompt(encoded.token_ids, (), encoded.grids, encoded.visual_tokens, images=prompt.all_images)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.encoder.decode(token_ids)
