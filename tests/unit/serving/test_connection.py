@@ -22,8 +22,8 @@ HEALTH = f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n"
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(TimedProtocol, "longest_head_s", 0.2)
-    with serve(scripted(), limits=Limits(body_timeout_s=0.2, body_bytes=1000)) as served:
+    monkeypatch.setattr(TimedProtocol, "longest_head_s", 1.0)
+    with serve(scripted(), limits=Limits(body_timeout_s=1.0, body_bytes=1000)) as served:
         yield served
 
 
