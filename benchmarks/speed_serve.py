@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import base64
 import io
-import json
 import os
 import platform
 import re
@@ -34,6 +33,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from PIL import Image
 
 from benchmarks.speed_images import find_cpu
+from tests.fakes.mock_server import read_body, send_json
 
 BOX = '[{"bbox_2d": [100, 200, 300, 400], "label": "sail"}]'
 ANSWER = "<think>It is a star.</think><answer>a star</answer>"
@@ -54,20 +54,13 @@ class DelayedApp:
         receive: Callable[[], Awaitable[dict[str, object]]],
         send: Callable[[dict[str, object]], Awaitable[None]],
     ) -> None:
-        body, more = bytearray(), True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")  # type: ignore[operator]
-            more = bool(message.get("more_body"))
+        body = await read_body(receive)
         await asyncio.sleep(self._delay_s)
         reply = {"role": "assistant", "content": BOX if LOOK.encode() in body else ANSWER}
         usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
         choices = [{"index": 0, "finish_reason": "stop", "message": reply}]
         chat = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices, "usage": usage}
-        data = json.dumps(chat).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+        await send_json(send, chat)
 
 
 def run_upstream(delay_s: float) -> None:

@@ -31,7 +31,7 @@ from p2r.judges import judge_for
 from p2r.judges.number import check_target
 from p2r.loop import blocking_loop, run_blocking, take
 from p2r.models.known import is_shipped
-from p2r.models.load import check_model, check_profile, check_stated, load_model, loading_of, profile_of_looker
+from p2r.models.load import check_model, check_profile, check_stated, load_model, load_roles, loading_of
 from p2r.models.profiles import FamilyName
 from p2r.modes import AskMode, make_roles, read_mode
 from p2r.pipeline import walk
@@ -91,12 +91,15 @@ class P2R:
         check_profile(profile, model)
         check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
         decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
-        looker = perceiver_model
-        if isinstance(looker, str):
-            own_profile = profile_of_looker(looker, perceiver_profile, model, profile)
-            looker = load_model(looker, profile=own_profile, family=family, frame=frame)
-            family = frame = None
-        answerer = load_model(model, profile=profile, family=family, frame=frame) if isinstance(model, str) else model
+        answerer, looker = load_roles(
+            model,
+            perceiver_model,
+            profile=profile,
+            perceiver_profile=perceiver_profile,
+            family=family,
+            frame=frame,
+            load=load_model,
+        )
         self.budget = budget or answerer.profile.budget
         self.perceiver, self.reasoner = make_roles(
             mode, answerer, wording, perceiver_model=looker, budget=budget, decoding=decoding

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 MOST_AT_ONCE = (os.cpu_count() or 1) + 4
 """Works that `run_short` runs at a time. There are more than cores, as in Python's own pools: some wait for files."""
 LONGEST_WAIT_S = 0.5
-"""The seconds of one wait in `take`."""
+"""The seconds of one wait in `take`, and of others after which something is looked at."""
 LONGEST_CLEANUP_S = 30.0
 """The seconds that an interrupted call may take to close its files."""
 

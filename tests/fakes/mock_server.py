@@ -60,6 +60,24 @@ def make_reply(prompt: str) -> tuple[str, int]:
     return f"<think>Looked.</think><answer>{draw.choice('ABCD')}</answer>", num_tokens
 
 
+async def read_body(receive: Callable[[], Awaitable[dict[str, object]]]) -> bytes:
+    """The body of a request to an ASGI application."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")  # type: ignore[operator]
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+async def send_json(send: Callable[[dict[str, object]], Awaitable[None]], content: object) -> None:
+    """The reply of an ASGI application."""
+    data = json.dumps(content).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": data})
+
+
 class ChatApp:
     """An ASGI application: POST /v1/chat/completions.
 
@@ -82,16 +100,7 @@ class ChatApp:
     ) -> None:
         if scope["type"] != "http":
             return
-        body = bytearray()
-        while True:
-            message = await receive()
-            body += message.get("body", b"")  # type: ignore[operator]
-            if not message.get("more_body"):
-                break
-        content = json.dumps(await self._answer(json.loads(body))).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await send_json(send, await self._answer(json.loads(await read_body(receive))))
 
     async def _answer(self, request: dict[str, object]) -> dict[str, object]:
         if self._loop_task is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,7 +43,7 @@ SHORT = [
 
 def measure(name: str, dtype: torch.dtype, *, packed: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs of all responses, and the gradient of their weighted sum, in float64 on the CPU."""
-    model = copy.deepcopy(make_model()).to(name, dtype)
+    model = make_model().to(name, dtype)
     if packed:
         computed = compute_logprobs(model, pack(model, GROUPS))
         logprobs = torch.cat([row[mask] for row, mask in zip(computed.logprobs_BT, computed.mask_BT, strict=True)])

@@ -53,11 +53,12 @@ from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
-from p2r.models.load import check_engine_args, check_profile, load_model, profile_of_looker, runs_on_vllm
+from p2r.models.load import check_engine_args, check_profile, load_model, load_roles, runs_on_vllm
+from p2r.models.profiles import FamilyName
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
-from p2r.types import AnswerForm, ImageSource, Sample
+from p2r.types import AnswerForm, Frame, ImageSource, Sample
 
 QUESTION, FILES = "The question", "Files"
 
@@ -173,14 +174,16 @@ def ask(
     asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels, images)
     batch = asked.read_images(inputs[:-1]) if is_asked else asked.read_file(inputs)
 
-    def load(spec: str, profile: str | None, *, looks: bool) -> Model:
+    def load(
+        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
+    ) -> Model:
         return load_model(
             spec,
             profile=profile,
             device=device,
             dtype=dtype,
-            family=family if looks else None,
-            frame=frame if looks else None,
+            family=family,
+            frame=frame,
             max_pixels=max_pixels,
             timeout_s=timeout_s,
             transport=transport,
@@ -189,10 +192,17 @@ def ask(
         )
 
     def make_p2r() -> P2R:
-        own_profile = profile_of_looker(perceiver_model, perceiver_profile, model, profile)
-        looker = load(perceiver_model, own_profile, looks=True) if perceiver_model else None
+        answerer, looker = load_roles(
+            model,
+            perceiver_model or None,
+            profile=profile,
+            perceiver_profile=perceiver_profile,
+            family=family,
+            frame=frame,
+            load=load,
+        )
         return P2R(
-            load(model, profile, looks=looker is None),
+            answerer,
             perceiver_model=looker,
             mode=mode,
             prompts=wording,

@@ -38,11 +38,14 @@ from p2r.models.load import (
     check_engine_args,
     check_profile,
     load_model,
-    profile_of_looker,
+    load_roles,
     runs_on_vllm,
 )
+from p2r.models.profiles import FamilyName
 from p2r.models.server.lookup import find_model, read_address
+from p2r.models.server.transport import is_loopback
 from p2r.prompts import load_prompt_set
+from p2r.types import Frame
 
 WHO, LIMITS = "Who may ask", "Limits"
 KEYS_VARIABLE = "P2R_SERVE_KEYS"
@@ -196,14 +199,16 @@ def serve(
     check_profile(profile, spec)
     check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
 
-    def load(spec: str, profile: str | None, *, looks: bool) -> Model:
+    def load(
+        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
+    ) -> Model:
         return load_model(
             spec,
             profile=profile,
             device=device,
             dtype=dtype,
-            family=family if looks else None,
-            frame=frame if looks else None,
+            family=family,
+            frame=frame,
             max_pixels=max_pixels,
             concurrency=num_at_once,
             batch_size=num_at_once,
@@ -213,15 +218,21 @@ def serve(
             engine_args=for_engine if runs_on_vllm(spec) else None,
         )
 
-    own_profile = profile_of_looker(perceiver_model, perceiver_profile, spec, profile)
-    looker = load(perceiver_model, own_profile, looks=True) if perceiver_model else None
-    answerer = load(spec, profile, looks=looker is None)
+    answerer, looker = load_roles(
+        spec,
+        perceiver_model or None,
+        profile=profile,
+        perceiver_profile=perceiver_profile,
+        family=family,
+        frame=frame,
+        load=load,
+    )
     served = ServedModel(name or name_of(spec), answerer, wording, looker)
     onward: Upstream | None = None
     if spec.startswith(SERVERS):
         url, its_name = read_address(spec)
         onward = Upstream(url, its_name, os.environ.get("OPENAI_API_KEY", ""), timeout_s=timeout_s)
-    if not access.keys and not _is_loopback(host):
+    if not access.keys and not is_loopback(host):
         logger.warning("everyone who reaches %s may ask: no API key is asked for", host)
     application = make_app(served, access=access, limits=limits, upstream=onward)
     log_requests()
@@ -284,10 +295,6 @@ def log_requests() -> None:
     requests = logging.getLogger("p2r.serving")
     requests.handlers, requests.propagate = [handler], False
     requests.setLevel(logging.INFO)
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def _tell_start(url: str, names: tuple[str, ...]) -> None:

@@ -61,11 +61,12 @@ def _check_servers(recipe: Recipe, phase: Phase) -> None:
     judge = phase.reward.judge
     others = {"partner.url": recipe.partner.url, "reward.judge.url": None if isinstance(judge, str) else judge.url}
     for name, url in others.items():
-        if url and phase.rollout.url and _find_server(url) == _find_server(phase.rollout.url):
+        if url and phase.rollout.url and find_server(url) == find_server(phase.rollout.url):
             raise ValueError(
                 f"rollout.url and {name} are one server, which is given the weights that learn: give it another port"
             )
 
 
-def _find_server(url: str) -> str:
+def find_server(url: str) -> str:
+    """Return the address of a server without its API's path and its model's name."""
     return url.partition("#")[0].rstrip("/").removesuffix("/v1")

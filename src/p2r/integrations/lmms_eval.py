@@ -39,7 +39,7 @@ from p2r.evaluation.cost import ANSWERING, list_calls
 from p2r.images.load import MemoryImage
 from p2r.integrations.lmms_wording import word_question
 from p2r.loop import run_blocking
-from p2r.models.load import check_profile, load_model, profile_of_looker
+from p2r.models.load import check_profile, load_model, load_roles
 from p2r.models.profiles import FamilyName
 from p2r.modes import MODES, Mode, make_roles, read_mode
 from p2r.prompts import load_prompt_set
@@ -110,13 +110,17 @@ class P2RModel(lmms):
             raise ConfigError(
                 f"num_at_once is {num_at_once} and max_failed is {max_failed}", hint="at least 1, and at least 0"
             )
-        load = partial(load_model, device=device, dtype=dtype, max_pixels=max_pixels)
         check_profile(profile, model)
         check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
-        of_boxes = partial(load, family=family, frame=frame)
-        own_profile = profile_of_looker(perceiver_model, perceiver_profile, model, profile)
-        looker = of_boxes(perceiver_model, profile=own_profile) if perceiver_model else None
-        answerer = (load if looker else of_boxes)(model, profile=profile)
+        answerer, looker = load_roles(
+            model,
+            perceiver_model or None,
+            profile=profile,
+            perceiver_profile=perceiver_profile,
+            family=family,
+            frame=frame,
+            load=partial(load_model, device=device, dtype=dtype, max_pixels=max_pixels),
+        )
         self._models, self._wording = (answerer, looker), load_prompt_set(prompts)
         self._roles = make_roles(chosen, answerer, self._wording, perceiver_model=looker)
         self._closing = closing

@@ -175,6 +175,35 @@ def profile_of_looker(looker: object, own: str | None, model: object, profile: s
     return own or (profile if looker == model else None)
 
 
+def load_roles(
+    model: str | Model,
+    perceiver_model: str | Model | None,
+    *,
+    profile: str | None,
+    perceiver_profile: str | None,
+    family: FamilyName | None,
+    frame: Frame | None,
+    load: Callable[..., Model],
+) -> tuple[Model, Model | None]:
+    """Load the model that answers and, where another one says where to look, that one. Loaded ones stay as they are.
+
+    Args:
+        family, frame: of the model that says where to look.
+        load: loads a model by its name, and takes `profile`, `family` and `frame`.
+
+    Raises:
+        P2RError: as `load` does.
+    """
+    boxes = {"family": family, "frame": frame}
+    looker = perceiver_model
+    if isinstance(looker, str):
+        own_profile = profile_of_looker(looker, perceiver_profile, model, profile)
+        looker = load(looker, profile=own_profile, **boxes)
+    if isinstance(model, str):
+        model = load(model, profile=profile, **(boxes if looker is None else {}))
+    return model, looker
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 

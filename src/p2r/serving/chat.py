@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from p2r.dialogue import Decoding, Model, ModelProfile, Prompt, StreamingModel, Turn
-from p2r.errors import P2RError, count_nouns
+from p2r.errors import P2RError
 from p2r.images.budget import fit
 from p2r.images.find import EncodedImage
 from p2r.prompts import check_encoding, find_special_token
 from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, Refused
-from p2r.serving.request import ChatMessage, TextContent
+from p2r.serving.request import ChatMessage, TextContent, check_length
 from p2r.serving.settings import Limits
 from p2r.types import Completion
 
@@ -92,13 +92,7 @@ def read_chat(messages: list[ChatMessage], images: list[EncodedImage], limits: L
             turns[-1] = (message.role, (*turns[-1][1], *(("\n",) if text else ()), *parts))
         else:
             turns.append((message.role, parts))
-    if num_chars > limits.prompt_chars:
-        raise Refused(
-            BAD_REQUEST,
-            f"the texts have {count_nouns(num_chars, 'character')} together; this server takes {limits.prompt_chars:,}",
-            param="messages",
-            code="prompt_too_long",
-        )
+    check_length(num_chars, limits)
     if not turns or turns[0][0] != "user" or turns[-1][0] != "user":
         raise Refused(
             BAD_REQUEST, "the first and the last message beside the system's must be the user's", param="messages"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
 import re
 import secrets
 import time
 from collections.abc import Callable
 
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2r.serving.refusal import BAD_KEY, FORBIDDEN, Refused, refuse_bug
@@ -68,16 +68,16 @@ class Gate:
         try:
             self._check(scope, headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-                await _reply(send_marked, 204, b"", {})
+                await Response(status_code=204)(scope, receive, send_marked)
             else:
                 await self._app(scope, receive, send_marked)
         except Refused as refused:
-            await _reply(send_marked, refused.status, json.dumps(refused.body).encode(), refused.headers)
+            await JSONResponse(refused.body, refused.status, refused.headers)(scope, receive, send_marked)
         except Exception as error:  # a bug; its words and its trace may hold what nobody else may see
             refused = refuse_bug(error)
             logger.error("%s (%s)", refused.message, refused.detail)
             if status == 0:
-                await _reply(send_marked, refused.status, json.dumps(refused.body).encode(), {})
+                await JSONResponse(refused.body, refused.status)(scope, receive, send_marked)
         finally:
             seconds = time.perf_counter() - started
             self._on_end(path, status, seconds)
@@ -143,10 +143,3 @@ def _split_port(host: str) -> str:
     """Return a Host header without its port, in lower case; "" where it is not one."""
     found = _HOST.fullmatch(host)
     return found[1].strip("[]").lower() if found else ""
-
-
-async def _reply(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
-    kind = {"content-type": "application/json", "content-length": str(len(body))} if body else {}
-    raw = [(name.encode(), value.encode()) for name, value in (kind | headers).items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

@@ -13,10 +13,10 @@ from typing import cast
 
 from PIL import Image
 
-from p2r.errors import count_nouns
 from p2r.images.find import DATA, EncodedImage
 from p2r.serving.images import ImageReader
 from p2r.serving.refusal import BAD_REQUEST, Refused
+from p2r.serving.request import check_length
 
 _KEYS = frozenset({"type", "text", "image_url", "refusal"})
 _KINDS = frozenset({"text", "image_url", "refusal"})
@@ -46,14 +46,7 @@ def check_raw(body: dict[str, object], reader: ImageReader) -> None:
     for holder, image in zip(holders, images, strict=True):
         if not holder["url"][:5].lower().startswith(DATA):
             holder["url"] = _write_url(image)
-    num_chars, most_chars = sum(map(len, _texts(body))), reader.limits.prompt_chars
-    if num_chars > most_chars:
-        raise Refused(
-            BAD_REQUEST,
-            f"the texts have {count_nouns(num_chars, 'character')} together; this server takes {most_chars:,}",
-            param="messages",
-            code="prompt_too_long",
-        )
+    check_length(sum(map(len, _texts(body))), reader.limits)
     for names, most in ((_TOKENS, reader.limits.new_tokens), (("n", "best_of"), MOST_CHOICES)):
         for name in names:
             _check_number(name, body.get(name), most)

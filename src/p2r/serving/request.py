@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from p2r.dialogue import Decoding
-from p2r.errors import explain_fault
+from p2r.errors import count_nouns, explain_fault
 from p2r.roles import DEFAULT_DECODING
 from p2r.serving.refusal import BAD_REQUEST, Refused
 from p2r.serving.settings import Limits
@@ -221,3 +221,14 @@ def _check_limits(request: ChatRequest, limits: Limits) -> None:
     if request.decoding.max_new_tokens > limits.new_tokens:
         name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise Refused(BAD_REQUEST, f"{name} is above {limits.new_tokens}, the most of this server", param=name)
+
+
+def check_length(num_chars: int, limits: Limits) -> None:
+    """Make sure that the texts of a request have no more characters than this server takes. Raises Refused."""
+    if num_chars > limits.prompt_chars:
+        raise Refused(
+            BAD_REQUEST,
+            f"the texts have {count_nouns(num_chars, 'character')} together; this server takes {limits.prompt_chars:,}",
+            param="messages",
+            code="prompt_too_long",
+        )

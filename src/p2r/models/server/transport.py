@@ -85,5 +85,9 @@ def is_near(url: str) -> bool:
 
 def is_this_machine(url: str) -> bool:
     """Tell whether a server is on this machine, by a name that means it everywhere."""
-    host = urlsplit(url).hostname or ""
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address means this machine everywhere."""
     return host in ("localhost", "::1") or host.startswith("127.")

@@ -34,12 +34,12 @@ from typing import cast
 from pydantic import ValidationError
 
 from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
+from p2r.loop import LONGEST_WAIT_S
 from p2r.models.checkpoint import first_line
 from p2r.models.known import INSTALL_VLLM
 from p2r.models.vllm.interface import AsyncEngine, PromptReader, RequestOutput
 
 CLOSE_TIMEOUT_S = 60.0
-LONGEST_WAIT_S = 0.5
 VARIABLES = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_LOGGING_LEVEL": "ERROR",

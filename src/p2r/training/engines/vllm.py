@@ -27,6 +27,7 @@ from pydantic import JsonValue
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ModelError, count_nouns
+from p2r.loop import LONGEST_WAIT_S
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.local.engine import Abandoned
 from p2r.models.local.patches import unpatchify
@@ -44,7 +45,6 @@ from p2r.training.engines.local.generate import Generated, Wanted
 from p2r.training.engines.local.policy import Policy
 
 MEMORY = Path("/dev/shm")
-LONGEST_WAIT_S = 0.5
 MOST_DEATHS = 3
 """Deaths of the engine without a reply between them before the run is stopped."""
 NEVER = -100.0

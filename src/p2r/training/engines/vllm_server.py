@@ -24,8 +24,9 @@ from PIL.Image import Image
 from pydantic import JsonValue
 
 from p2r.config import RolloutSettings
+from p2r.config.apart import find_server
 from p2r.errors import ConfigError, EndpointError, ModelError
-from p2r.loop import start_loop
+from p2r.loop import LONGEST_WAIT_S, start_loop
 from p2r.models.server.transport import choose_transport, image_urls
 from p2r.models.vllm.interface import RequestOutput
 from p2r.training.engines.vllm_wire import ServedOutput, VllmClient, make_body, make_options, read_served_output
@@ -33,7 +34,6 @@ from p2r.training.server import Server, look
 
 Result = TypeVar("Result")
 
-LONGEST_WAIT_S = 0.5
 LOOK_EVERY_S = 0.5
 MOST_STARTS, MOST_ATTEMPTS = 4, 12
 """Launches of a server in a phase, and attempts to ask a prompt, until it is given up. A launch may cost two."""
@@ -73,7 +73,7 @@ class VllmServer:
             EndpointError: it does not answer.
         """
         assert settings.url is not None, "the settings name a server"
-        self._url = settings.url.partition("#")[0].rstrip("/").removesuffix("/v1")
+        self._url = find_server(settings.url)
         self._owner, self._is_first, self._timeout_s = owner, is_first, settings.launch_timeout_s
         options = make_options(engine_args)
         variables = " ".join(f"{name}={value}" for name, value in VARIABLES.items())
