@@ -1,8 +1,11 @@
-"""An address that cannot be listened at is told with the reason and with the option that mends it."""
+"""An address that cannot be listened at is told with the reason and the option that mends it; how a server ends."""
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -36,6 +39,38 @@ def test_a_host_that_is_not_this_machine_is_told(host: str) -> None:
     error = listen(host, 0)
     assert error.message.startswith(f"the server cannot listen at {host}, port 0: ")
     assert "`host`" in error.hint
+
+
+@pytest.fixture
+def no_handlers() -> Iterator[None]:
+    """Signals are ignored, as in a job in the background."""
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for sign, handler in before.items():
+        signal.signal(sign, handler)
+
+
+@pytest.mark.usefixtures("no_handlers")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_as_it_ends_other_commands_also_in_the_background(sign: signal.Signals) -> None:
+    model: Model = scripted()
+    application = make_app(ServedModel("m", model, load_prompt_set("release")))
+    ends: list[str] = []
+
+    def stop(_: str) -> None:  # once its handlers are there
+        threading.Thread(target=send, daemon=True).start()
+
+    def send() -> None:
+        while signal.getsignal(sign) in (signal.SIG_IGN, None):
+            threading.Event().wait(0.01)
+        signal.raise_signal(sign)
+
+    try:
+        run_server(application, "127.0.0.1", 0, on_start=stop)
+        ends.append("returned")
+    except KeyboardInterrupt:
+        ends.append("Ctrl-C")
+    assert ends == ["Ctrl-C" if sign == signal.SIGINT else "returned"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from p2r.models.local.sampling import Chosen  # noqa: E402
 from p2r.training.engines.local import generate, group_cache  # noqa: E402
 from p2r.training.engines.local.generate import FrozenEngine, Generated, Wanted, generate_groups  # noqa: E402
 from p2r.training.engines.local.group_cache import GroupCache  # noqa: E402
-from p2r.training.engines.local.slots import Slots  # noqa: E402
+from p2r.training.engines.local.slots import Slots, can_replay  # noqa: E402
 from tests.fakes.tiny_policy import Family, draw_groups, make_engine, make_model, make_prompt  # noqa: E402
 
 FAMILIES: tuple[Family, ...] = ("qwen3_vl", "qwen2_5_vl")
@@ -294,6 +294,23 @@ def test_one_recorded_step_can_be_replayed_for_all_others(
     assert_same(found, expected)
     assert Recorded.num_replayed > 25
     assert Recorded.num_recorded == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "fixed", "split", "replayed"),
+    [
+        ("cuda", True, False, True),
+        ("cuda", False, False, False),
+        ("cuda", True, True, False),
+        ("cpu", True, False, False),
+    ],
+)
+def test_steps_are_replayed_where_all_are_the_same_on_one_gpu(
+    device: str, fixed: bool, split: bool, replayed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = SimpleNamespace(device=torch.device(device))
+    monkeypatch.setattr("p2r.training.engines.local.slots.is_split", lambda _: split)
+    assert can_replay(model, fixed=fixed) is replayed
 
 
 def test_shapes_are_fixed_where_the_device_replays_steps() -> None:

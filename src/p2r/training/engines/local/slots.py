@@ -20,7 +20,7 @@ import torch
 
 from p2r.dialogue import Decoding
 from p2r.models.local.encoding import EncodedPrompt
-from p2r.models.local.engine import Engine, left_when
+from p2r.models.local.engine import Engine, VisionLanguageModel, left_when
 from p2r.models.local.sampling import Chosen, Sampler
 from p2r.models.local.sight import Sight
 from p2r.training.engines.local.distributed import is_split
@@ -50,8 +50,7 @@ class Slots:
         self._place_P1 = torch.zeros(num_slots, 1, dtype=torch.long, device=device)
         self._cache = GroupCache(num_slots, num_rollouts, config, device, fixed=fixed)
         self._sampler = Sampler(decoding, num_slots * num_rollouts, decoding.max_new_tokens, config.vocab_size, device)
-        replays = fixed and device.type == "cuda" and not is_split(model)
-        self._replay = Replay[Chosen]() if replays else None
+        self._replay = Replay[Chosen]() if can_replay(model, fixed=fixed) else None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -143,3 +142,8 @@ class Slots:
                 self._place_P1[slot] = int(each.max()) + 1
             first += len(some)
         return torch.cat(logits)
+
+
+def can_replay(model: VisionLanguageModel, *, fixed: bool) -> bool:
+    """Tell whether steps can be recorded: they are all the same, on a GPU, and ask no other process."""
+    return fixed and model.device.type == "cuda" and not is_split(model)
