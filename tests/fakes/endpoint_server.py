@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+STREAM = (("content-type", "text/event-stream"),)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -80,6 +82,15 @@ def completion(
     if prompt_tokens is not None:
         body["usage"] = {"prompt_tokens": prompt_tokens, "completion_tokens": 3, "total_tokens": prompt_tokens + 3}
     return Answer(body=json.dumps(body))
+
+
+def stream(*deltas: dict[str, object], finish: str | None = "stop", end: str = "data: [DONE]\n\n") -> Answer:
+    """A reply as a stream of chunks."""
+    events: list[dict[str, object]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    if finish is not None:
+        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    events.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}})
+    return Answer(body="".join(f"data: {json.dumps(event)}\n\n" for event in events) + end, headers=STREAM)
 
 
 def refusal(status: int, message: str, *, code: str | None = None) -> Answer:

@@ -154,7 +154,6 @@ class AsyncLLMEngine:
             reply = CompletionOutput("", [7, end], "stop", logprobs, spans)
             yield RequestOutput(tokens, [reply] * sampling_params.n)
             return
-        assert sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
         if problems:
             raise problems[0]
         asked.append((prompt, sampling_params, request_id))
@@ -172,6 +171,9 @@ class AsyncLLMEngine:
         cut = sampling_params.max_tokens < 3
         logprobs = [{7: Logprob(-0.1, "Yes"), 8: Logprob(-3.0, "No")}] if sampling_params.logprobs else None
         reason = "abort" if "abort" in prompt["prompt"] else "length" if cut else "stop"
+        if sampling_params.output_kind is RequestOutputKind.CUMULATIVE:  # some tokens are no text yet
+            for text, ids in (("Yes", [7]), ("Yes", [7, 1])):
+                yield RequestOutput(tokens, [CompletionOutput(text, ids, None)])
         yield RequestOutput(tokens, [CompletionOutput("Yes, a star.", [7, 1, 2], reason, logprobs)])
 '''
 GREEDY = Decoding(max_new_tokens=8)
@@ -187,7 +189,9 @@ def installed(place: Path) -> Iterator[ModuleType]:
     package = place / "site" / "vllm"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(STAND_IN)
-    (package / "sampling_params.py").write_text("from enum import Enum\nRequestOutputKind = Enum('K', 'FINAL_ONLY')\n")
+    (package / "sampling_params.py").write_text(
+        "from enum import Enum\nRequestOutputKind = Enum('K', 'FINAL_ONLY CUMULATIVE')\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(package.parent)
         for variable in VARIABLES:

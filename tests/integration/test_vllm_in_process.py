@@ -73,6 +73,11 @@ def refuse(**more):
 def draw(seed):
     return Decoding(max_new_tokens=24, temperature=1.5, seed=seed)
 
+def listen():
+    told = []
+    listening = model.stream(ask_about(noise(256, 256, 0)), BRIEF, told.append)
+    return [asyncio.run(listening).text, "".join(told), len(told)]
+
 async def abandon():
     asked = asyncio.create_task(model.complete(ask_about(noise(256, 256, 0)), Decoding(max_new_tokens=900)))
     await asyncio.sleep(0.1)
@@ -93,6 +98,7 @@ if __name__ == "__main__":
     asyncio.run(abandon())
     found = {
         "four": [four.text, four.finish_reason, four.usage.model_dump(mode="json")],
+        "listened": listen(),
         "first_probs": reply(model, noise(256, 256, 0), decoding=words).first_probs,
         "drawn": [reply(model, noise(256, 256, 0), decoding=draw(seed)).text for seed in (7, 8, 7)],
         "too long": refuse(question="Where is the red star? " * 400),
@@ -111,6 +117,9 @@ def test_limits_seeds_and_a_dead_engine(tmp_path: Path) -> None:
     local = LocalModel.load(CHECKPOINT, device="cpu", dtype="float32")
     text, reason, usage = facts_of(reply(local, *[noise(256, 256, 0)] * 4))
     assert found["four"] == [text, reason, usage.model_dump(mode="json")]  # type: ignore[attr-defined]
+    whole, told, num_pieces = found["listened"]
+    assert whole == told == reply(local, noise(256, 256, 0)).text
+    assert num_pieces > 1
     drawn = found["drawn"]
     assert drawn[0] == drawn[2] != drawn[1]
     assert max(found["first_probs"]) > 0.001

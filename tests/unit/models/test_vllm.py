@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from p2r.dialogue import Decoding, Model, Prompt, Turn
+from p2r.dialogue import Decoding, Model, Prompt, StreamingModel, Turn
 from p2r.errors import ConfigError, ModelError
 from p2r.models.load import load_model, loading_of
 from p2r.models.vllm.model import MOST_IMAGES
@@ -50,6 +50,19 @@ async def test_the_prompt_is_the_rendered_chat_with_its_images(vllm: ModuleType,
     assert completion.usage.visual_tokens == (72,)
     assert completion.usage.generated_tokens == 3
     assert (completion.usage.prompt_tokens or 0) > 72
+
+
+async def test_a_reply_is_told_while_it_comes(vllm: ModuleType, model: Model) -> None:
+    assert isinstance(model, StreamingModel)
+    told: list[tuple[str, threading.Thread]] = []
+    image = Image.new("RGB", (256, 256))
+    streamed = await model.stream(
+        ask("What?", image), GREEDY, lambda piece: told.append((piece, threading.current_thread()))
+    )
+    assert told == [("Yes", threading.current_thread()), (", a star.", threading.current_thread())]
+    whole = await model.complete(ask("What?", image), GREEDY)
+    assert streamed.model_copy(update={"seconds": 0.0}) == whole.model_copy(update={"seconds": 0.0})
+    assert [asked[1].output_kind.name for asked in vllm.asked] == ["CUMULATIVE", "FINAL_ONLY"]
 
 
 async def test_a_prompt_without_images_sends_none(vllm: ModuleType, model: Model) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import endpoint_server
-from tests.fakes.endpoint_server import completion
+from tests.fakes.endpoint_server import Answer, Call, completion, stream
 from tests.fakes.served import Served, ask_about_image, data_url, serve, show, user
 from tests.unit.serving.test_upstream import serve as serve_upstream
 
@@ -81,7 +81,10 @@ def local() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def onward() -> Iterator[Served]:
-    with endpoint_server.serve(completion("[]")) as upstream, serve_upstream(upstream.url) as served:
+    def answer(call: Call) -> Answer:
+        return stream({"content": "[]"}) if call.body.get("stream") is True else completion("[]")
+
+    with endpoint_server.serve(answer) as upstream, serve_upstream(upstream.url) as served:
         yield served
 
 
@@ -96,6 +99,7 @@ def test_any_value_in_any_place_is_answered_or_refused(
 
 @FUZZ
 @given(place=st.sampled_from(PLACES), value=JSON_VALUES)
+@example(place=("stream",), value=True)
 def test_any_value_in_any_place_is_handed_on_or_refused(
     place: tuple[str | int, ...], value: object, onward: Served
 ) -> None:

@@ -20,11 +20,12 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,18 +146,28 @@ class VllmEngine:
             why = "its processes have ended" if self.is_dead else first_line(error)
             raise ModelError(f"vLLM cannot change its weights: {why}", hint=_find_hint(error)) from error
 
-    async def generate(self, request: Mapping[str, object], sampling_args: Mapping[str, object]) -> RequestOutput:
+    async def generate(
+        self,
+        request: Mapping[str, object],
+        sampling_args: Mapping[str, object],
+        on_text: Callable[[str], None] | None = None,
+    ) -> RequestOutput:
         """Reply to a prompt of vLLM's form. A call that is cancelled is aborted there too.
+
+        Args:
+            on_text: told each piece of the first reply as it comes, in the caller's event loop.
 
         Raises:
             ModelError: vLLM gives no reply.
         """
         if not self._running:
             raise ModelError("the engine was closed", hint=LOAD_AGAIN)
-        whole = self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY
+        kinds = self._vllm.sampling_params.RequestOutputKind
+        tell = None if on_text is None else partial(asyncio.get_running_loop().call_soon_threadsafe, on_text)
         try:
-            sampling = self._vllm.SamplingParams(**sampling_args, output_kind=whole)
-            reading = _read_reply(self._running[0], request, sampling, f"p2r-{next(self._ids)}")
+            kind = kinds.FINAL_ONLY if tell is None else kinds.CUMULATIVE
+            sampling = self._vllm.SamplingParams(**sampling_args, output_kind=kind)
+            reading = _read_reply(self._running[0], request, sampling, f"p2r-{next(self._ids)}", tell)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self.loop))
         except asyncio.CancelledError:
             if self._running:
@@ -172,15 +183,23 @@ async def _start(vllm: ModuleType, engine_args: Mapping[str, object]) -> AsyncEn
 
 
 async def _read_reply(
-    engine: AsyncEngine, request: Mapping[str, object], sampling: object, request_id: str
+    engine: AsyncEngine,
+    request: Mapping[str, object],
+    sampling: object,
+    request_id: str,
+    tell: Callable[[str], object] | None,
 ) -> RequestOutput:
-    """Return the output that vLLM yields at the end."""
+    """Return the output that vLLM yields at the end, and tell what each one adds to the text."""
     reader = cast("PromptReader | None", getattr(engine, "renderer", None))
     if reader is not None:
         (request,) = await reader.render_cmpl_async([request])
     last: RequestOutput | None = None
+    num_told = 0
     async for output in engine.generate(request, sampling, request_id):
         last = output
+        if tell is not None and (piece := output.outputs[0].text[num_told:]):
+            tell(piece)
+            num_told += len(piece)
     if last is None:
         raise ModelError("it gave no output")
     return last

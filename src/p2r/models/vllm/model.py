@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -99,6 +99,13 @@ class VllmModel:
         Raises:
             ModelError: the prompt holds too many images, or vLLM gives no reply.
         """
+        return await self._reply(prompt, decoding, None)
+
+    async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
+        """Reply as `complete` does, and tell the text as it is generated. Raises as `complete` does."""
+        return await self._reply(prompt, decoding, on_text)
+
+    async def _reply(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None] | None) -> Completion:
         images = prompt.all_images
         if len(images) > MOST_IMAGES:
             raise ModelError(
@@ -110,7 +117,7 @@ class VllmModel:
         if images:
             request["multi_modal_data"] = {"image": list(images)}
         try:
-            output = await self._engine.generate(request, make_sampling_args(decoding))
+            output = await self._engine.generate(request, make_sampling_args(decoding), on_text)
         except ModelError as error:
             raise ModelError(f"{self.name} failed while generating: {error.message}", hint=error.hint) from error
         reply = output.outputs[0]

@@ -12,18 +12,9 @@ from p2r.errors import EndpointError
 from p2r.models.profiles import PROFILES
 from p2r.models.server.model import EndpointModel
 from p2r.types import Completion
-from tests.fakes.endpoint_server import Answer, Call, ChatServer, completion, refusal, serve
+from tests.fakes.endpoint_server import STREAM, Answer, Call, ChatServer, completion, refusal, serve, stream
 
 PROMPT = Prompt("reasoner", "", "Why?", (), "")
-STREAM = (("content-type", "text/event-stream"),)
-
-
-def stream(*deltas: dict[str, object], finish: str | None = "stop", end: str = "data: [DONE]\n\n") -> Answer:
-    events: list[dict[str, object]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-    if finish is not None:
-        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-    events.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}})
-    return Answer(body="".join(f"data: {json.dumps(event)}\n\n" for event in events) + end, headers=STREAM)
 
 
 async def ask(server: ChatServer) -> tuple[Completion, list[str]]:
