@@ -88,6 +88,7 @@ trainer.resume_mode=resume_path trainer.resume_from_path="FOLDER/global_step_6"
 """
 """What verl is told of the phase of `test_a_phase_is_told_whole`."""
 ANSWERER = [{"role": "answerer", "steps": 1}]
+CAPTIONED = {"terms": {"caption_similarity": 1}, "caption": {"model": "m"}}
 JUDGED = {"judge": "partner", "terms": {"format": 1}}
 """The frozen role judges, for the metrics alone."""
 SERVED = {"kind": "endpoint", "url": "http://localhost:8000/v1", "launch": "serve {checkpoint}"}
@@ -162,7 +163,7 @@ def overrides_of(run: Path, phase: str, first: int = 0) -> dict[str, object]:
         ({"partner": {}}, 'partner.kind = "local"'),
         ({"partner": {"kind": "vllm"}}, 'partner.kind = "vllm"'),
         ({"partner": {}, "schedule": ANSWERER, "reward": JUDGED}, 'partner.kind = "local"'),
-        ({"reward": {"terms": {"caption_similarity": 1}, "caption": {"model": "m"}}}, "reward.caption"),
+        ({"schedule": ANSWERER, "reward": CAPTIONED}, "reward.caption"),
         ({"model": {"source": "nano-base", "lora": {}}}, "model.lora"),
         ({"model": {"source": "nano-base", "freeze_vision": True}}, "freeze_vision"),
         ({"probe": {"source": "needles"}}, "probe.source"),

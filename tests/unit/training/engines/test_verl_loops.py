@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -190,6 +191,7 @@ async def test_seeds_differ_from_step_to_step(
 
 async def test_rows_are_rolled_out_beside_each_other(loops: ModuleType, tmp_path: Path, url: str) -> None:
     path = make_job(tmp_path, url, schedule=[{"role": "reasoner", "steps": 3}])
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # as if there were few cores
     outputs = await run_rows(loops, path, [0, 1], Sampler([RIGHT, WRONG], num_waited_for=8))
     assert all(len(each) == 4 and not any(isinstance(one, str) for one in each) for each in outputs)
     assert [*sorted(records(path))] == [0, 1]
