@@ -161,6 +161,7 @@ async def test_each_loop_gives_a_rollout_of_its_row(loops: ModuleType, tmp_path:
     assert width * height <= 65536  # `model.max_pixels`
     assert first.response_mask == [1] * len(first.response_ids) and len(first.multi_modal_data["images"]) == 1
     assert first.response_logprobs == [-0.5] * len(first.response_ids)
+    assert first.num_turns == 2  # verl fails without it
     assert first.extra_fields["min_global_steps"] == 2
     assert set(first.extra_fields["reward_extra_info"]) >= {"format"}
     assert len(sampler.asked) == len(sampler.ids) == 4 and len({each["seed"] for each in sampler.asked}) == 4

@@ -69,7 +69,7 @@ class Job:
         return training_profile(open_checkpoint(self.source), model.max_pixels, model.frame)
 
     def checkpoint(self, step: int) -> Path:
-        """Where verl keeps its state after a step, counted from 1."""
+        """The folder of the state that verl keeps after a step, counted from 1."""
         return self.folder / f"global_step_{step}"
 
     def records(self, step: int) -> Path:

@@ -85,7 +85,7 @@ class Worker:
                 image_data=[*prompt.images],
             )
             extra.update(output.extra_fields)
-            ended = bool(output.token_ids) and output.token_ids[-1] in self._encoder.end_token_ids
+            ended = output.token_ids[-1] in self._encoder.end_token_ids
             return Generated(tuple(output.token_ids), ended, tuple(output.log_probs or ()))
 
         actor = ServedActor(self._encoder, self._profile, ask, asyncio.get_running_loop())
