@@ -30,8 +30,7 @@ class Record:
     """The fate of a row, for the run.
 
     outcomes: of its rollouts: see `FailureGauge.count`.
-    facts: of its groups.
-    quoted: its first group.
+    facts, quoted: of its groups, for the metrics, and word by word.
     """
 
     outcomes: Sequence[str]

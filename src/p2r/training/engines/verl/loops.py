@@ -86,7 +86,7 @@ class Worker:
             )
             extra.update(output.extra_fields)
             ended = output.token_ids[-1] in self._encoder.end_token_ids
-            return Generated(tuple(output.token_ids), ended, tuple(output.log_probs or ()))
+            return Generated(tuple(output.token_ids), ended, tuple(output.log_probs))
 
         actor = ServedActor(self._encoder, self._profile, ask, asyncio.get_running_loop())
         failures = FailureGauge(recipe.partner.max_error_rate)
@@ -98,7 +98,7 @@ class Worker:
             failures.count([error.message] * phase.rollout.group_size)
             rolled = Rolled(stats=RolloutStats(num_rows=1, num_failed_rows=1))
         compared = compare_groups(rolled.groups, phase.advantage)
-        quoted = [quote_group(phase.name, step, one) for one in compared[:1]]
+        quoted = [quote_group(phase.name, step, each) for each in compared]
         record = Record(failures.dump(), describe_groups(compared), rolled.stats, quoted)
         await asyncio.to_thread(hand_over, self.job.records(step) / f"{place:06d}.pickle", record)
         return compared, extra
