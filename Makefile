@@ -71,7 +71,7 @@ $(GUESTS)/.%: tests/integration/guests/%.txt | $(VENV)/.made
 	$(GUEST) $(GUESTS)/$* -r $<
 	@touch $@
 
-# verl needs an older transformers than p2r, so it has an environment of its own, with p2r in it (3.7 GB). vLLM's CPU build asks
+# verl needs an older transformers than p2r, so it has an environment of its own, with p2r in it (4.2 GB). vLLM's CPU build asks
 # for the version of a package called vllm, which it is not.
 $(VENV)/.verl: tests/integration/verl_env/packages.txt | $(VENV)/.made
 	@echo "installing verl into $(VENV)/verl, for its tests" >&2

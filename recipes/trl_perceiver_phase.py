@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from importlib.util import find_spec
@@ -25,7 +24,6 @@ from p2r.cli.guard import run_script
 from p2r.config import Phase, Recipe, load_recipe
 from p2r.errors import ConfigError, count_nouns, excerpt
 from p2r.files import check_folder
-from p2r.images.budget import FullImage
 from p2r.loop import run_blocking
 from p2r.models.load import find_checkpoint
 from p2r.models.local.backend import AutoModelForImageTextToText
@@ -34,6 +32,7 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.prompts import load_prompt_set
 from p2r.roles import perceiver_prompt
+from p2r.training.asking import open_row
 from p2r.training.engines.local.distributed import World, join_world
 from p2r.training.engines.local.generate import Generated
 from p2r.training.engines.local.policy import training_profile
@@ -44,8 +43,7 @@ from p2r.training.memo import Memo
 from p2r.training.partner import Unasked, is_copy_asked, open_partner
 from p2r.training.rewards.verifier import check_judges
 from p2r.training.rollout import read_reply
-from p2r.training.rows.choose import load_rows
-from p2r.training.sources import check_sources
+from p2r.training.rows.choose import load_rows, order_rows
 
 NOT_IN_TRL = (
     *("model.lora", "partner.launch", "data.difficulty", "rollout.engine", "rollout.dynamic_sampling"),
@@ -53,6 +51,8 @@ NOT_IN_TRL = (
 )
 """Settings that a phase in TRL cannot have, apart from these values: nothing, the usual optimizer and deviation."""
 USABLE = (None, False, 0, "local", "adamw", "sample", "none")
+REDUCTIONS = {"token-mean": "dapo", "sequence-mean": "grpo", "dr-grpo": "dr_grpo"}
+SCHEDULERS = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 def choose_phase(recipe: Recipe) -> tuple[Recipe, Phase]:
@@ -78,17 +78,16 @@ class PerceiverPhase:
     name = "policy"
 
     def __init__(self, recipe: Recipe, phase: Phase, world: World | None = None) -> None:
-        check_sources(recipe)
         run_blocking(check_judges(recipe))
         checkpoint, self._prompts = find_checkpoint(phase.base), load_prompt_set(phase.rollout.prompts)
         self.samples = load_rows(recipe)[phase.index].rows
         self.profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
         self._encoder = PromptEncoder(checkpoint)
-        self.decode, pixels = self._encoder.decode, self.profile.budget.max_pixels
-        local: LocalModel | Unasked = Unasked(self.profile)
+        self.decode, local = self._encoder.decode, Unasked(self.profile)
         if is_copy_asked(recipe, phase):
             how = recipe.model.model_dump(include={"device", "dtype", "frame"})
-            local = LocalModel.load(checkpoint, **how, max_pixels=pixels, batch_size=recipe.partner.concurrency)
+            how |= {"max_pixels": self.profile.budget.max_pixels, "batch_size": recipe.partner.concurrency}
+            local = LocalModel.load(checkpoint, **how)
         opening = open_partner(recipe.partner, local, checkpoint.folder, recipe.out)
         partner = run_blocking(AsyncExitStack().enter_async_context(opening))  # without `launch` there is no end to it
         self._failures, self._world = FailureGauge(recipe.partner.max_error_rate, then="start again"), world
@@ -98,8 +97,7 @@ class PerceiverPhase:
 
     def _make_prompt(self, number: int) -> tuple[Asked, dict[str, Any]]:
         """The prompt of a row, as p2r and as TRL knows it."""
-        sample = self.samples[number]
-        image = FullImage(sample.image.load(), sample.image.load)
+        sample, image = open_row(self.samples[number])
         prompt = perceiver_prompt(self._prompts, sample, image, self.profile.budget)
         asked = Asked(sample.id, sample, image, prompt.images[0].size, self._encoder.encode(prompt))
         image.free()
@@ -114,7 +112,7 @@ class PerceiverPhase:
             rows = [self._ask(number)[1] for number in batch["row"]]
             return {name: [row[name] for row in rows] for name in rows[0]}
 
-        return Dataset.from_dict({"row": list(range(len(self.samples)))}).with_transform(load)
+        return Dataset.from_dict({"row": [*range(len(self.samples))]}).with_transform(load)
 
     async def reward(self, row: list[int], completion_ids: list[list[int]], **_: object) -> list[float | None]:
         """The reward of each reply, group by group; None, which TRL masks, where it cannot be told.
@@ -122,12 +120,10 @@ class PerceiverPhase:
         Raises:
             TooManyErrors: more of the latest replies than `partner.max_error_rate` could not be judged.
         """
-        stats, ends = RolloutStats(), self._encoder.end_token_ids
         asked = [(await asyncio.to_thread(self._ask, number))[0] for number in row]
-        drawn = [Generated(tuple(ids), ended=ids[-1] in ends) for ids in completion_ids]
+        drawn = [Generated(tuple(ids), ids[-1] in self._encoder.end_token_ids) for ids in completion_ids]
         replies = [read_reply(self, *pair) for pair in zip(asked, drawn, strict=True)]
-        replies = await self._judging.rate(replies, stats)
-        rollouts = await self._judging.reward(replies, await self._judging.walk(replies, stats), stats)
+        rollouts = await self._judging.judge(replies, RolloutStats())
         for one in asked:
             one.full_image.free()
         self._failures.check(self._world)
@@ -136,11 +132,9 @@ class PerceiverPhase:
 
 def map_settings(phase: Phase) -> dict[str, Any]:
     """The estimator and the optimizer of a phase in TRL's words. To a standard deviation TRL always adds 1e-4."""
-    loss, optimizer = phase.loss, phase.optimizer
-    reductions = {"token-mean": "dapo", "sequence-mean": "grpo", "dr-grpo": "dr_grpo"}
-    is_cispo = loss.objective == "cispo"
+    loss, optimizer, is_cispo = phase.loss, phase.optimizer, phase.loss.objective == "cispo"
     return {
-        "loss_type": "cispo" if is_cispo else reductions[loss.reduction],
+        "loss_type": "cispo" if is_cispo else REDUCTIONS[loss.reduction],
         "importance_sampling_level": loss.ratio,
         "epsilon": loss.clip_low,
         "epsilon_high": loss.clip_high + is_cispo,
@@ -170,45 +164,38 @@ def train(recipe: Recipe) -> Path:
     if out.exists():
         raise ConfigError(f"{out} exists already", hint="name another folder by out, or remove it")
     if not (find_spec("trl") and is_torchvision_available()):
-        missing = "a torchvision that fits torch" if find_spec("trl") else "TRL"
-        raise ConfigError(f"{missing} is not installed", hint="pip install trl==1.16.0 torchvision")
+        said = "TRL, or a torchvision that fits torch, is not installed"
+        raise ConfigError(said, hint="pip install trl==1.16.0 torchvision")
     from transformers import AutoProcessor
     from trl import GRPOConfig, GRPOTrainer
 
     with join_world() as world:
         at_once = optimizer.micro_batch_groups * world.size
         if rollout.prompts_per_step % at_once:
-            raise ConfigError(
-                f"{count_nouns(rollout.prompts_per_step, 'prompt')} a step cannot be made in passes of {at_once}",
-                hint="make rollout.prompts_per_step a multiple of optimizer.micro_batch_groups and the processes",
-            )
+            said = f"{count_nouns(rollout.prompts_per_step, 'prompt')} a step cannot be made in passes of {at_once}"
+            hint = "make rollout.prompts_per_step a multiple of optimizer.micro_batch_groups and the processes"
+            raise ConfigError(said, hint=hint)
         ours = PerceiverPhase(recipe, phase, world)
-        if (num_rows := len(ours.samples)) < rollout.prompts_per_step:
-            what = f"{count_nouns(num_rows, 'row')} cannot fill a step of {rollout.prompts_per_step} prompts"
-            raise ConfigError(what, hint="lower rollout.prompts_per_step, or give more rows")
-        num_steps = phase.count_steps(num_rows)
-        warmup = max(optimizer.warmup_steps, math.ceil(optimizer.warmup_share * num_steps))
-        is_flat, is_cpu = optimizer.scheduler == "constant", choose_device(recipe.model.device).type == "cpu"
+        num_rows = order_rows(phase, len(ours.samples)).num_rows  # they fill a step
+        num_steps, is_cpu = phase.count_steps(num_rows), choose_device(recipe.model.device).type == "cpu"
         config = GRPOConfig(
             **map_settings(phase),
+            **rollout.model_dump(include={"temperature", "top_p"}),
             learning_rate=phase.lr,
-            lr_scheduler_type="constant_with_warmup" if is_flat and warmup else optimizer.scheduler,
-            warmup_steps=warmup * optimizer.updates_per_batch,
+            lr_scheduler_type=SCHEDULERS[optimizer.scheduler],
+            warmup_steps=optimizer.count_warmup_steps(num_steps) * optimizer.updates_per_batch,
             max_steps=num_steps * optimizer.updates_per_batch,
             per_device_train_batch_size=optimizer.micro_batch_groups * rollout.group_size,
             gradient_accumulation_steps=rollout.prompts_per_step // at_once,
             num_generations=rollout.group_size,
             max_completion_length=rollout.max_new_tokens.perceiver,
             gradient_checkpointing=recipe.model.gradient_checkpointing,
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
             seed=recipe.seed,
             use_cpu=is_cpu,
             bf16=not is_cpu,
             output_dir=str(recipe.out),
             save_strategy="no",
             logging_steps=1,
-            report_to="none",
         )
         folder = find_checkpoint(phase.base).folder
         policy = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32")

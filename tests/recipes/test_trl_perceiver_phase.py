@@ -240,7 +240,7 @@ def test_usual_settings_are_accepted(tmp_path: Path) -> None:
     [
         (["model.source=no/such-folder"], ModelError, "no/such-folder"),
         (["data.source=folder:none.jsonl"], DataError, "there is no file or folder none.jsonl"),
-        (["data.num_rows=3"], ConfigError, "3 rows cannot fill a step of 4 prompts"),
+        (["data.num_rows=3"], ConfigError, "3 rows are fewer than one step's 4"),
         (["optimizer.micro_batch_groups=3"], ConfigError, "4 prompts a step cannot be made in passes of 3"),
     ],
 )
@@ -259,7 +259,7 @@ def test_missing_libraries_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         train(make_recipe(tmp_path / "run"))
     assert caught.value.hint == "pip install trl==1.16.0 torchvision"
     monkeypatch.setattr(trl_perceiver_phase, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="TRL is not installed"):
+    with pytest.raises(ConfigError, match=r"TRL.* is not installed"):
         train(make_recipe(tmp_path / "run"))
 
 

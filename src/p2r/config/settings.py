@@ -6,6 +6,7 @@ clip range, standard deviation, betas, weight decay, gradient clipping. Settings
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, cast
 
@@ -265,6 +266,10 @@ class OptimizerSettings(Frozen):
     micro_batch_groups: PositiveInt = 1
     reshard: bool = False
     reduce_once: bool = False
+
+    def count_warmup_steps(self, num_steps: int) -> int:
+        """The steps of a phase of so many in which the rate rises."""
+        return max(self.warmup_steps, math.ceil(self.warmup_share * num_steps))
 
 
 PHASE_TABLES = ("freeze_vision", "source", "data", "rollout", "reward", "advantage", "loss", "optimizer", "sft")

@@ -6,7 +6,7 @@ from p2r.runs.training import BEST_FOLDER
 from p2r.training.phases import PhaseState, save_both_roles
 from p2r.training.run import Training
 from p2r.training.state.saving import note_state, save_last_step
-from p2r.training.watch.alarms import sound_alarms, stop_by_guard
+from p2r.training.watch.alarms import heed_guards, sound_alarms
 from p2r.training.watch.probe import measure_probe
 
 
@@ -23,8 +23,7 @@ async def finish_step(training: Training, state: PhaseState, step: int, num_step
     note_state(training, state, step)
     if is_last or collapse or step % recipe.checkpoint.every == 0:
         save_last_step(training, state)
-    if collapse and recipe.guards.action == "stop":
-        raise stop_by_guard(state.phase, step, collapse)
+    heed_guards(recipe, state.phase, step, collapse)
 
 
 async def probe_policy(training: Training, state: PhaseState, step: int) -> None:

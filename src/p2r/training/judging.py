@@ -43,6 +43,11 @@ class Judging:
         self._verifier = open_verifier(phase.reward, partner, prompts, memo.judged)
         self.rewarder = make_rewarder(recipe, phase)
 
+    async def judge(self, replies: Sequence[SampledReply], stats: RolloutStats) -> list[Rollout]:
+        """The rollouts of whole groups, one group after the other: replies rated, judged and rewarded."""
+        replies = await self.rate(replies, stats)
+        return await self.reward(replies, await self.walk(replies, stats), stats)
+
     async def rate(self, replies: Sequence[SampledReply], stats: RolloutStats) -> list[SampledReply]:
         """Ask reward functions about the replies alone, before anything is judged; they may veto some."""
         with stats.timing("rate"):

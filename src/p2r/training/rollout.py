@@ -229,9 +229,7 @@ class Roller:
 
     async def _judge(self, lot: Lot, asked: Sequence[Asked], replies: Sequence[SampledReply]) -> list[Group]:
         """Lines 10 to 13, 20 to 21 and 24 to 27."""
-        replies = await self._judging.rate(replies, lot.stats)
-        traces = await self._judging.walk(replies, lot.stats)
-        groups = self._group(asked, await self._judging.reward(replies, traces, lot.stats), lot.stats)
+        groups = self._group(asked, await self._judging.judge(replies, lot.stats), lot.stats)
         if self._resting is None:
             return groups
         with lot.stats.timing("resting"):

@@ -172,8 +172,10 @@ async def _run_phases(
             try:
                 for phase in recipe.phases():
                     if not run.has_finished(phase):
+                        recall_alarms(training, phase)
                         running = run_phase(training, phase, find_start(recipe, phase, run.folder))
                         await (stop.run(running) if world.size == 1 else running)
+                        review_phase(training, phase)
             except StopRequested:
                 stop.kept = describe_kept(training)
                 raise
@@ -194,7 +196,6 @@ def _check_shares(recipe: Recipe, world: World) -> None:
 async def _run_phase(training: Training, phase: Phase, start: Start) -> None:
     """Train one phase, from the checkpoint that it starts from to the one that it leaves."""
     recipe, run = training.recipe, training.run
-    recall_alarms(training, phase)
     try:
         async with open_phase(recipe, phase, start, run, training.world) as state:
             num_steps, num_left_out, take_step = await _prepare(training, state)
@@ -211,7 +212,6 @@ async def _run_phase(training: Training, phase: Phase, start: Start) -> None:
                     await take_step(step, num_steps)
                     note_state(training, state, step + 1, is_probed=False)
                     await finish_step(training, state, step + 1, num_steps)
-            review_phase(training, phase)
             lost = save_weights(state, run.folder / phase.name)
             if lost is not None:
                 training.say(f"phase {phase.name}: {describe_loss(lost, state.policy.dtype)}; adapter/ has all of it")

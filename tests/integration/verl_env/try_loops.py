@@ -29,7 +29,7 @@ from p2r.config import parse_recipe
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.nano import BASE_CHECKPOINT
-from p2r.training.engines.verl.job import Job, Record, hand_over, records_of, take_over
+from p2r.training.engines.verl.job import Job, Record, hand_over, take_over
 from p2r.training.engines.verl.overrides import make_overrides
 from p2r.types import Box, Perception, Trace
 from tests.fakes.chat_server import chat_reply, error_reply, serve
@@ -88,10 +88,10 @@ async def run(url: str) -> dict[str, object]:
     phase, path = recipe.phases()[0], FOLDER / "job.pickle"
     rows = [make_sample("s1"), make_sample("s2", question="Is it broken?")]
     evidence = {row.id: Trace(sample_id=row.id, image="", question="", perception=PERCEIVED) for row in rows}
-    job = Job(recipe, phase, BASE_CHECKPOINT, 3, rows, evidence)
+    job = Job(recipe, phase, FOLDER, BASE_CHECKPOINT, rows, evidence=evidence)
     hand_over(path, job)
     with initialize_config_module("verl.trainer.config", version_base=None):
-        overrides = make_overrides(job, path)
+        overrides = make_overrides(job)
         config = compose("ppo_trainer", overrides=overrides)
     model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
     dataset_class = get_dataset_class(config.data)
@@ -139,7 +139,7 @@ async def run(url: str) -> dict[str, object]:
         ]
     ids, images, params = server.asked[0]
     own = await rebuild(make_loop(0), ids, images, server.encoder)
-    records = [take_over(each, Record) for each in sorted(records_of(path, 3).glob("*.pickle"))]
+    records: list[Record] = [take_over(each) for each in sorted(job.records(3).glob("*.pickle"))]
     return {
         "outputs": found,
         "same_tokens": own == ids,

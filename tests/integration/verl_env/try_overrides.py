@@ -12,13 +12,14 @@ from verl.utils.config import validate_config
 from p2r.config import load_recipe
 from p2r.training.engines.verl.job import Job
 from p2r.training.engines.verl.overrides import check_recipe, make_overrides
+from tests.fakes.training import make_sample
 
 recipe = load_recipe(sys.argv[1], sys.argv[2:])
 check_recipe(recipe, 16)
 found = []
 for phase in recipe.phases():
-    job = Job(recipe, phase, Path("/a model/x=y"), 156)
-    overrides = make_overrides(job, Path("/run/job.pickle"), nodes=2, gpus=8)
+    rows = [make_sample()] * phase.prompts_per_step * 156
+    overrides = make_overrides(Job(recipe, phase, Path("/run"), Path("/a model/x=y"), rows), nodes=2, gpus=8)
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=overrides)
     validate_config(config, use_reference_policy=True, use_critic=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from p2r.config import Phase
+from p2r.config import Phase, Recipe
 from p2r.errors import TrainingError
 from p2r.runs.guards import NOTHING, UNJUDGED, find_collapse, judges_nothing, learns_nothing
 from p2r.training.run import Training
@@ -35,18 +35,22 @@ def recall_alarms(training: Training, phase: Phase) -> None:
         return
     steps = run.steps if done.is_probed else run.steps[:-1]
     collapse = find_collapse(steps, run.probes, training.recipe.guards)
-    if collapse and training.recipe.guards.action == "stop":
-        raise stop_by_guard(phase, done.step, collapse.values())
+    heed_guards(training.recipe, phase, done.step, collapse.values())
     training.alarms = set(collapse)
 
 
-def stop_by_guard(phase: Phase, step: int, collapse: Iterable[str]) -> TrainingError:
-    """The error that ends a run after a step, counted from 1."""
-    return TrainingError(
-        f"stopped at step {step} of phase {phase.name}: {'; '.join(collapse)}",
-        hint='a checkpoint is kept: to continue all the same, resume with guards.action = "warn" or with other limits '
-        "in [guards]; or try a new run with a higher loss.kl_coef or a lower rate",
-    )
+def heed_guards(recipe: Recipe, phase: Phase, step: int, collapse: Collection[str]) -> None:
+    """End a run after a step, counted from 1, when a guard has seen something and the recipe asks for that.
+
+    Raises:
+        TrainingError: with what was seen.
+    """
+    if collapse and recipe.guards.action == "stop":
+        raise TrainingError(
+            f"stopped at step {step} of phase {phase.name}: {'; '.join(collapse)}",
+            hint='a checkpoint is kept: to continue all the same, resume with guards.action = "warn" or with other '
+            "limits in [guards]; or try a new run with a higher loss.kl_coef or a lower rate",
+        )
 
 
 def review_phase(training: Training, phase: Phase) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ from p2r.errors import ImageError, P2RError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.local.encoding import PromptEncoder
 from p2r.models.nano import BASE_CHECKPOINT
-from p2r.training.engines.verl.job import Job, Record, hand_over, records_of, take_over
+from p2r.training.engines.verl.job import Job, Record, hand_over, take_over
 from p2r.types import Box, Perception, Trace
 from tests.fakes.chat_server import chat_reply, error_reply, serve
 from tests.fakes.training import BOX, OTHER_BOX, RIGHT, WRONG, CountingImage, make_sample
@@ -95,7 +96,7 @@ def make_job(folder: Path, url: str, **tables: object) -> Path:
     seen = {"s1": PERCEIVED, "s2": twice}
     evidence = {name: Trace(sample_id=name, image="", question="", perception=seen[name]) for name in seen}
     path = folder / "job.pickle"
-    hand_over(path, Job(recipe, recipe.phases()[0], BASE_CHECKPOINT, 3, rows, evidence))
+    hand_over(path, Job(recipe, recipe.phases()[0], folder, BASE_CHECKPOINT, rows, evidence=evidence))
     return path
 
 
@@ -139,7 +140,7 @@ def images_of(outputs: Outputs) -> list[list[int] | str]:
 
 
 def records(path: Path) -> dict[int, Record]:
-    return {int(each.stem): take_over(each, Record) for each in records_of(path, STEP).glob("*.pickle")}
+    return {int(each.stem): take_over(each) for each in take_over(path).records(STEP).glob("*.pickle")}
 
 
 def test_rows_are_those_of_the_job(loops: ModuleType, tmp_path: Path) -> None:
@@ -160,6 +161,7 @@ async def test_each_loop_gives_a_rollout_of_its_row(loops: ModuleType, tmp_path:
     assert width * height <= 65536  # `model.max_pixels`
     assert first.response_mask == [1] * len(first.response_ids) and len(first.multi_modal_data["images"]) == 1
     assert first.response_logprobs == [-0.5] * len(first.response_ids)
+    assert first.num_turns == 2  # verl fails without it
     assert first.extra_fields["min_global_steps"] == 2
     assert set(first.extra_fields["reward_extra_info"]) >= {"format"}
     assert len(sampler.asked) == len(sampler.ids) == 4 and len({each["seed"] for each in sampler.asked}) == 4
@@ -168,7 +170,7 @@ async def test_each_loop_gives_a_rollout_of_its_row(loops: ModuleType, tmp_path:
     [group] = record.facts
     assert [one.ended for one in group.rollouts] == [True, True, True, False]
     assert list(record.outcomes) == [""] * 4 and record.stats.num_partner_calls == 3  # no box: the whole image
-    assert record.quoted is not None and record.quoted.step == STEP
+    assert [quoted.step for quoted in record.quoted] == [STEP]
 
 
 async def test_seeds_differ_from_step_to_step(
@@ -190,6 +192,7 @@ async def test_seeds_differ_from_step_to_step(
 
 async def test_rows_are_rolled_out_beside_each_other(loops: ModuleType, tmp_path: Path, url: str) -> None:
     path = make_job(tmp_path, url, schedule=[{"role": "reasoner", "steps": 3}])
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # as if there were few cores
     outputs = await run_rows(loops, path, [0, 1], Sampler([RIGHT, WRONG], num_waited_for=8))
     assert all(len(each) == 4 and not any(isinstance(one, str) for one in each) for each in outputs)
     assert [*sorted(records(path))] == [0, 1]
@@ -236,7 +239,7 @@ async def test_a_row_that_fails_is_counted_and_left_out(
     record = records(path)[place]
     assert len(record.outcomes) == 4 and all(said in each for each in record.outcomes)
     assert (record.stats.num_rows, record.stats.num_failed_rows) == (1, 1)
-    assert record.quoted is None and not record.facts
+    assert not record.quoted and not record.facts
 
 
 async def test_boxes_and_the_answer_to_them_share_a_reward(loops: ModuleType, tmp_path: Path, url: str) -> None:

@@ -123,7 +123,7 @@ _HOW = ("fused", "foreach")
 
 def rate_at(settings: OptimizerSettings, peak: float, step: int, num_steps: int) -> float:
     """The learning rate of a phase's step, counted from 0."""
-    warmup = max(settings.warmup_steps, math.ceil(settings.warmup_share * num_steps))
+    warmup = settings.count_warmup_steps(num_steps)
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, num_steps - warmup)

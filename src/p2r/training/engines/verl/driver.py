@@ -19,24 +19,23 @@ from typing import cast
 from p2r.config import Phase, Recipe
 from p2r.errors import ConfigError, StorageError, TrainingError
 from p2r.files import read_log, replace_folder
-from p2r.models.checkpoint import fingerprint_weights, open_checkpoint
+from p2r.models.checkpoint import fingerprint_weights
 from p2r.models.load import find_checkpoint
 from p2r.runs.training import EVIDENCE_FOLDER
 from p2r.training import keeper
-from p2r.training.engines.local.policy import training_profile
-from p2r.training.engines.verl.job import Job, Record, hand_over, records_of, take_over
-from p2r.training.engines.verl.overrides import LOG_FILE, check_recipe, make_overrides, partner_settings
+from p2r.training.engines.verl.job import JOB_FILE, LOG_FILE, RECORDS, Job, Record, hand_over, take_over
+from p2r.training.engines.verl.overrides import check_recipe, make_overrides
 from p2r.training.failures import FailureGauge
 from p2r.training.groups import RolloutStats
-from p2r.training.partner import Unasked, open_partner
 from p2r.training.phases import open_evidence
 from p2r.training.rows.choose import load_rows, order_rows
 from p2r.training.run import Training
 from p2r.training.starts import Start, find_start
-from p2r.training.watch.alarms import recall_alarms, review_phase, sound_alarms, stop_by_guard
+from p2r.training.watch.alarms import heed_guards, sound_alarms
 from p2r.training.watch.metrics import measure_step
+from p2r.types import Sample
 
-FOLDER, OUTPUT_FILE, RECORD_FILE, JOB_FILE = "verl", "output.log", "process.json", "job.pickle"
+FOLDER, OUTPUT_FILE, PROCESS_FILE = "verl", "output.log", "process.json"
 TRAINER, MERGER, WRITER = "verl.trainer.main_ppo", "verl.model_merger", "verl 0.9.1"
 LOOK_EVERY_S = 1.0
 NAMES = {
@@ -72,77 +71,70 @@ class Verl:
         """The overrides of each phase of a new run, line by line."""
         check_recipe(recipe, self.nodes * self.gpus)
         for phase, data in zip(recipe.phases(), load_rows(recipe).values(), strict=True):
-            source, num_steps = Path(find_start(recipe, phase, recipe.out).active), phase.count_steps(len(data.rows))
             yield f"# phase {phase.name}"
-            yield from self._tell(Job(recipe, phase, source, num_steps), _job_path(recipe.out, phase))
+            yield from self._tell(_plan(recipe, phase, Path(find_start(recipe, phase, recipe.out).active), data.rows))
 
-    def _tell(self, job: Job, path: Path, resume_from: Path | None = None) -> list[str]:
-        told = make_overrides(job, path, nodes=self.nodes, gpus=self.gpus, resume_from=resume_from)
-        return [*told, *self.arguments]
+    def _tell(self, job: Job) -> list[str]:
+        return [*make_overrides(job, nodes=self.nodes, gpus=self.gpus), *self.arguments]
 
     async def run_phase(self, training: Training, phase: Phase, start: Start) -> None:
-        """Train a phase, from its checkpoint or from where it was stopped, to the checkpoint that it leaves."""
-        check_recipe(training.recipe, self.nodes * self.gpus)
-        recall_alarms(training, phase)
-        rows, path = training.rows[phase.index].rows, _job_path(training.run.folder, phase)
-        num_steps, resume_from = phase.count_steps(len(rows)), _find_last(training, phase, path)
-        last = path.with_name(f"global_step_{num_steps}")
-        if resume_from != last:
-            source = find_checkpoint(start.active).folder
-            asked = order_rows(phase, len(rows)).take_steps(phase.prompts_per_step, num_steps)
-            job = Job(training.recipe, phase, source, num_steps, [rows[place] for place in asked])
-            await self._train(training, job, path, resume_from)
-        with replace_folder(training.run.folder / phase.name) as draft:
-            places = [f"--local_dir={last / 'actor'}", f"--target_dir={draft}"]
-            await _run([MERGER, "merge", "--backend=fsdp", *places], path.parent)
-        review_phase(training, phase)
+        """Train a phase, from its checkpoint or from where it was stopped, to the checkpoint that it leaves.
 
-    async def _train(self, training: Training, job: Job, path: Path, resume_from: Path | None) -> None:
+        Raises:
+            ConfigError: verl cannot do what the recipe asks for.
+            StorageError: the checkpoint of verl, from which it would continue, is gone.
+            TooManyErrors: too many rollouts could not be judged.
+            TrainingError: verl or the frozen role ended, or a guard stops the run.
+        """
+        check_recipe(training.recipe, self.nodes * self.gpus)
+        rows, done = training.rows[phase.index].rows, training.run.position
+        job = _plan(training.recipe, phase, find_checkpoint(start.active).folder, rows)
+        if done is not None and done.phase == phase.index:
+            job = replace(job, num_done=done.step)
+            if not (last := job.checkpoint(done.step)).is_dir():
+                hint = "leave out `engine` if p2r itself has trained the phase so far, or choose another `out`"
+                raise StorageError(f"{last}, from which verl would continue, is not there", hint=hint)
+        if job.num_done < job.num_steps:
+            await self._train(training, job)
+        with replace_folder(training.run.folder / phase.name) as draft:
+            places = [f"--local_dir={job.checkpoint(job.num_steps) / 'actor'}", f"--target_dir={draft}"]
+            await _run([MERGER, "merge", "--backend=fsdp", *places], job.folder)
+
+    async def _train(self, training: Training, job: Job) -> None:
         """Serve the frozen role, and let verl take the steps that are left."""
-        recipe, run, phase, start = job.recipe, training.run, job.phase, resume_from or job.source
-        training.say(f"phase {phase.name}: to step {job.num_steps}, from {start}, by verl: see {path.parent}")
-        shutil.rmtree(records_of(path, 0).parent, ignore_errors=True)
-        path.with_name(LOG_FILE).unlink(missing_ok=True)
-        profile = training_profile(open_checkpoint(job.source), recipe.model.max_pixels, recipe.model.frame)
-        settings, local = partner_settings(recipe, phase), Unasked(profile)
-        async with open_partner(settings, local, job.source, run.folder) as partner:
+        run, phase, steps = training.run, job.phase, f"steps {job.num_done + 1} to {job.num_steps}"
+        training.say(f"phase {phase.name}: {steps}, from {job.source}, by verl: see {job.folder}")
+        shutil.rmtree(job.folder / RECORDS, ignore_errors=True)
+        (job.folder / LOG_FILE).unlink(missing_ok=True)
+        async with job.open_partner() as partner:
             if phase.kind == "reasoner":
                 folder = run.process_folder(EVIDENCE_FOLDER, phase, training.world)
-                with open_evidence(recipe, phase, folder, partner, fingerprint_weights(job.source)) as store:
+                with open_evidence(job.recipe, phase, folder, partner, fingerprint_weights(job.source)) as store:
                     job = replace(job, evidence=await store.perceive_all(job.rows, phase.prompts_per_step))
-            hand_over(path, job)
-            command, log = [TRAINER, *self._tell(job, path, resume_from)], _StepLog(training, job, path)
+            hand_over(job.folder / JOB_FILE, job)
+            look = partial(_follow, training, job, FailureGauge(job.recipe.partner.max_error_rate))
             # It is left when the server of the frozen role has died for good.
-            await partner.run([partial(_run, command, path.parent, log.read)])
+            await partner.run([partial(_run, [TRAINER, *self._tell(job)], job.folder, look)])
 
 
-def _job_path(folder: Path, phase: Phase) -> Path:
-    return folder.absolute() / FOLDER / phase.name / JOB_FILE
-
-
-def _find_last(training: Training, phase: Phase, job: Path) -> Path | None:
-    """The checkpoint of verl from which a phase continues; None at its beginning. Raises StorageError."""
-    done = training.run.position
-    if done is None or done.phase != phase.index:
-        return None
-    training.saved, last = done, job.with_name(f"global_step_{done.step}")
-    if not last.is_dir():
-        hint = "leave out `engine` if p2r itself has trained the phase so far, or choose another `out`"
-        raise StorageError(f"{last}, from which verl would continue, is not there", hint=hint)
-    return last
+def _plan(recipe: Recipe, phase: Phase, source: Path, rows: Sequence[Sample]) -> Job:
+    """The job of a whole phase. Raises ConfigError when a step needs more rows."""
+    places = order_rows(phase, len(rows)).take_steps(phase.prompts_per_step, phase.count_steps(len(rows)))
+    folder = recipe.out.absolute() / FOLDER / phase.name
+    return Job(recipe, phase, folder, source, [rows[place] for place in places])
 
 
 async def _run(module: Sequence[str], folder: Path, look: Callable[[int | None], object] = lambda code: None) -> None:
     """Run a module of Python, and look every second and at its end, with its exit code. Raises TrainingError."""
-    output, record = folder / OUTPUT_FILE, folder / RECORD_FILE
+    output, record, code = folder / OUTPUT_FILE, folder / PROCESS_FILE, None
     await asyncio.to_thread(keeper.end_recorded, record)
     with output.open("ab") as file:
         process = keeper.start(record, [sys.executable, "-m", *module], file)
     try:
-        while (code := process.poll()) is None:
-            look(code)
+        while code is None:
             await asyncio.sleep(LOOK_EVERY_S)
-        look(code)
+            code = process.poll()
+            look(code)
     finally:
         keeper.end(process)
     if code:
@@ -150,59 +142,46 @@ async def _run(module: Sequence[str], folder: Path, look: Callable[[int | None],
         raise TrainingError(said, hint=f"see {output}; then `resume=True`")
 
 
-class _StepLog:
-    """Follows the steps of a phase as verl takes them. The failures of an earlier call do not count."""
+def _follow(training: Training, job: Job, failures: FailureGauge, code: int | None) -> None:
+    """Write down the steps that verl has finished. code: how it has ended; None while it runs.
 
-    def __init__(self, training: Training, job: Job, path: Path) -> None:
-        self._training, self._job, self._path = training, job, path
-        self._failures = FailureGauge(job.recipe.partner.max_error_rate)
-        self._num_read = 0
+    Raises as `Verl.run_phase`.
+    """
+    log, steps = job.folder / LOG_FILE, training.run.steps
+    for line in read_log(log) if log.exists() else []:
+        if cast("int", line["step"]) > len(steps):
+            _finish_step(training, job, failures, len(steps) + 1, cast("Mapping[str, float]", line["data"]))
+    # A step without anything to learn from ends verl, and is in no log.
+    records = _read_records(job, len(steps) + 1) if code else []
+    is_whole = len(records) == job.phase.prompts_per_step
+    if is_whole and all(group.is_dropped for record in records for group in record.facts):
+        failures.load([outcome for record in records for outcome in record.outcomes])
+        failures.check(at_least=1)
 
-    def read(self, code: int | None) -> None:
-        """Write down the steps that verl has finished since the last call.
 
-        Args:
-            code: how verl has ended; None while it runs.
+def _finish_step(training: Training, job: Job, failures: FailureGauge, step: int, metrics: Mapping[str, float]) -> None:
+    phase, records, stats = job.phase, _read_records(job, step), RolloutStats()
+    for record in records:
+        stats.add(record.stats)
+        failures.count(record.outcomes)
+    num_lost = (phase.prompts_per_step - len(records)) * phase.rollout.group_size
+    failures.count(["a worker of verl failed"] * num_lost)
+    facts = [group for record in records for group in record.facts]
+    timing = {name.removeprefix(TIMING): metrics[name] for name in metrics if name.startswith(TIMING)}
+    timing["seconds"] = timing.pop("step", 0.0)
+    row = measure_step(phase.name, step, facts, stats, None, phase.lr, timing)
+    known = {ours: metrics[theirs] for ours, theirs in NAMES.items() if theirs in metrics}
+    training.log_step(row.model_copy(update=known), job.num_steps)
+    for quoted in [quoted for record in records for quoted in record.quoted][:1]:
+        training.log_group(quoted)
+    shutil.rmtree(job.records(step), ignore_errors=True)
+    failures.check()
+    # verl has a checkpoint of these steps.
+    if step % job.recipe.checkpoint.every == 0 or step == job.num_steps:
+        training.saved = training.position_after(phase, step, WRITER)
+        training.run.checkpoints.save(training.saved, None)
+    heed_guards(job.recipe, phase, step, sound_alarms(training))
 
-        Raises:
-            TooManyErrors: too many rollouts could not be judged.
-            TrainingError: a guard stops the run.
-        """
-        log = self._path.with_name(LOG_FILE)
-        for line in read_log(log)[self._num_read :] if log.exists() else []:
-            self._num_read += 1
-            self._finish(cast("int", line["step"]), cast("Mapping[str, float]", line["data"]))
-        if not code:
-            return
-        # A step without anything to learn from ends verl, and is in no log.
-        records = [take_over(path, Record) for path in records_of(self._path, 0).parent.rglob("*.pickle")]
-        is_whole = len(records) == self._job.phase.prompts_per_step
-        if is_whole and all(group.is_dropped for record in records for group in record.facts):
-            self._failures.load([outcome for record in records for outcome in record.outcomes])
-            self._failures.check(at_least=1)
 
-    def _finish(self, step: int, metrics: Mapping[str, float]) -> None:
-        training, phase, folder = self._training, self._job.phase, records_of(self._path, step)
-        records, stats = [take_over(path, Record) for path in sorted(folder.glob("*.pickle"))], RolloutStats()
-        for record in records:
-            stats.add(record.stats)
-            self._failures.count(record.outcomes)
-        num_lost = (phase.prompts_per_step - len(records)) * phase.rollout.group_size
-        self._failures.count(["a worker of verl failed"] * num_lost)
-        facts = [group for record in records for group in record.facts]
-        timing = {name.removeprefix(TIMING): metrics[name] for name in metrics if name.startswith(TIMING)}
-        timing["seconds"] = timing.pop("step", 0.0)
-        row = measure_step(phase.name, step, facts, stats, None, phase.lr, timing)
-        known = {ours: metrics[theirs] for ours, theirs in NAMES.items() if theirs in metrics}
-        training.log_step(row.model_copy(update=known), self._job.num_steps)
-        for quoted in [record.quoted for record in records if record.quoted is not None][:1]:
-            training.log_group(quoted)
-        shutil.rmtree(folder, ignore_errors=True)
-        self._failures.check()
-        # verl has a checkpoint of these steps.
-        if step % training.recipe.checkpoint.every == 0 or step == self._job.num_steps:
-            training.saved = training.position_after(phase, step, WRITER)
-            training.run.checkpoints.save(training.saved, None)
-        collapse = sound_alarms(training)
-        if collapse and training.recipe.guards.action == "stop":
-            raise stop_by_guard(phase, step, collapse)
+def _read_records(job: Job, step: int) -> list[Record]:
+    return [take_over(path) for path in sorted(job.records(step).glob("*.pickle"))]

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from torch.utils.data import Dataset
@@ -32,13 +32,11 @@ from p2r.models.local.encoding import PromptEncoder
 from p2r.prompts import load_prompt_set
 from p2r.training.advantages import Compared, compare_groups
 from p2r.training.engines.local.generate import Generated
-from p2r.training.engines.local.policy import training_profile
 from p2r.training.engines.served import SeenPrompt, ServedActor
-from p2r.training.engines.verl.job import Job, Record, hand_over, records_of, take_over
-from p2r.training.engines.verl.overrides import AGENT, partner_settings
+from p2r.training.engines.verl.job import Record, hand_over, take_over
+from p2r.training.engines.verl.overrides import AGENT
 from p2r.training.failures import FailureGauge
 from p2r.training.groups import Rolled, RolloutStats
-from p2r.training.partner import Unasked, open_partner
 from p2r.training.rollout import Roller
 from p2r.training.watch.metrics import describe_groups, quote_group
 
@@ -47,7 +45,7 @@ class VerlRows(Dataset[dict[str, object]]):
     """The rows of a phase in the order of its steps, as verl takes them. The loops open their images."""
 
     def __init__(self, config: Any, **_: object) -> None:
-        self._rows = take_over(Path(config.train_files), Job).rows
+        self._rows = take_over(Path(config.train_files)).rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -61,15 +59,12 @@ class Worker:
     """The things that the loops of one process share. rolling: the rows under way, by the id that verl gives them."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.job = path, take_over(path, Job)
-        self.rolling: dict[str, asyncio.Task[tuple[list[Compared], dict[str, Any]]]] = {}
-        recipe, phase, checkpoint = self.job.recipe, self.job.phase, open_checkpoint(self.job.source)
-        self._encoder, self._prompts = PromptEncoder(checkpoint), load_prompt_set(phase.rollout.prompts)
-        self._profile = training_profile(checkpoint, recipe.model.max_pixels, recipe.model.frame)
+        self.job, self.rolling = take_over(path), dict[str, asyncio.Task[tuple[list[Compared], dict[str, Any]]]]()
+        phase, self._encoder = self.job.phase, PromptEncoder(open_checkpoint(self.job.source))
+        self._profile, self._prompts = self.job.profile, load_prompt_set(phase.rollout.prompts)
         # A thread waits for the replies of each row under way.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(phase.prompts_per_step + 8))
-        settings = partner_settings(recipe, phase).model_copy(update={"launch": None})
-        self._opened = open_partner(settings, Unasked(self._profile), self.job.source, path.parent)
+        self._opened = self.job.open_partner(is_launched=True)
         self._partner = asyncio.ensure_future(self._opened.__aenter__())
 
     async def roll_out(self, place: int, step: int, server: Any, params: Any) -> tuple[list[Compared], dict[str, Any]]:
@@ -90,8 +85,8 @@ class Worker:
                 image_data=[*prompt.images],
             )
             extra.update(output.extra_fields)
-            ended = bool(output.token_ids) and output.token_ids[-1] in self._encoder.end_token_ids
-            return Generated(tuple(output.token_ids), ended, tuple(output.log_probs or ()))
+            ended = output.token_ids[-1] in self._encoder.end_token_ids
+            return Generated(tuple(output.token_ids), ended, tuple(output.log_probs))
 
         actor = ServedActor(self._encoder, self._profile, ask, asyncio.get_running_loop())
         failures = FailureGauge(recipe.partner.max_error_rate)
@@ -103,9 +98,9 @@ class Worker:
             failures.count([error.message] * phase.rollout.group_size)
             rolled = Rolled(stats=RolloutStats(num_rows=1, num_failed_rows=1))
         compared = compare_groups(rolled.groups, phase.advantage)
-        quoted = quote_group(phase.name, step, compared[0]) if compared else None
+        quoted = [quote_group(phase.name, step, each) for each in compared]
         record = Record(failures.dump(), describe_groups(compared), rolled.stats, quoted)
-        await asyncio.to_thread(hand_over, records_of(self.path, step) / f"{place:06d}.pickle", record)
+        await asyncio.to_thread(hand_over, self.job.records(step) / f"{place:06d}.pickle", record)
         return compared, extra
 
 
@@ -117,41 +112,35 @@ class GroupLoop(AgentLoopBase):
     """One of the G loops of a row. They start one after the other, before the first of them waits."""
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[AgentLoopOutput]:
-        worker = open_worker(Path(self.data_config.train_files))
-        uid, number = str(row["uid"]), int(row["session_id"])
+        worker, uid = open_worker(Path(self.data_config.train_files)), str(row["uid"])
         if uid not in worker.rolling:
-            place, step = int(row["index"]), int(row["global_steps"])
-            rolling = worker.roll_out(place, step, self.server_manager, sampling_params)
+            rolling = worker.roll_out(int(row["index"]), int(row["global_steps"]), self.server_manager, sampling_params)
             worker.rolling[uid] = asyncio.ensure_future(rolling)
-        rolling = worker.rolling[uid]
-        if number + 1 == worker.job.phase.rollout.group_size:
-            del worker.rolling[uid]
-        compared, extra = await asyncio.shield(rolling)
-        return _give(compared, number, extra)
+            worker.rolling[uid].add_done_callback(lambda _: worker.rolling.pop(uid))
+        compared, extra = await asyncio.shield(worker.rolling[uid])
+        return _give(compared, int(row["session_id"]), extra)
 
 
 def _give(compared: Sequence[Compared], number: int, extra: Mapping[str, Any]) -> list[AgentLoopOutput]:
     """One rollout of a row's group, and the answer that follows it in `joint`. Raises P2RError when it is masked."""
     if not compared:
         raise P2RError("its row failed")
-    group, outputs = compared[0].group, list[AgentLoopOutput]()
+    group = compared[0].group
     if compared[0].advantages[number] is None:
         raise P2RError(group.rollouts[number].failure or "fewer than two rollouts of its group were judged")
-    answers = [(each.group, 0) for each in compared if each.group.parent == (0, number)]
-    for part, place in [(group, number), *answers]:
-        prompt, rollout = part.prompt, part.rollouts[place]
-        assert isinstance(prompt, SeenPrompt), "it was encoded here"
-        outputs.append(
-            AgentLoopOutput(
-                prompt_ids=[*prompt.token_ids],
-                response_ids=[*rollout.token_ids],
-                response_mask=[1] * len(rollout.token_ids),
-                response_logprobs=[*rollout.logprobs],
-                multi_modal_data={"images": [*prompt.images]},
-                reward_score=rollout.reward,
-                num_turns=2,
-                metrics={},
-                extra_fields={**extra, "reward_extra_info": dict(rollout.terms)},
-            )
+    answers = [each.group for each in compared if each.group.parent == (0, number)]
+    parts = [(group.prompt, group.rollouts[number]), *((each.prompt, each.rollouts[0]) for each in answers)]
+    return [
+        AgentLoopOutput(
+            prompt_ids=[*prompt.token_ids],
+            response_ids=[*rollout.token_ids],
+            response_mask=[1] * len(rollout.token_ids),
+            response_logprobs=[*rollout.logprobs],
+            multi_modal_data={"images": [*cast("SeenPrompt", prompt).images]},
+            reward_score=rollout.reward,
+            num_turns=2,
+            metrics={},
+            extra_fields={**extra, "reward_extra_info": dict(rollout.terms)},
         )
-    return outputs
+        for prompt, rollout in parts
+    ]
