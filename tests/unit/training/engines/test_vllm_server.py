@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -25,11 +26,11 @@ from p2r.config import RolloutSettings
 from p2r.errors import ConfigError, EndpointError, ModelError, TrainingError
 from p2r.training import server as launching
 from p2r.training.engines import vllm as module
-from p2r.training.engines import vllm_server, vllm_wire
+from p2r.training.engines import vllm_server
 from p2r.training.engines.local.policy import Policy
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.engines.vllm_server import VllmServer
-from p2r.training.engines.vllm_wire import make_options
+from p2r.training.engines.vllm_wire import VllmClient, make_options
 from tests.fakes import stand_in_vllm, stand_in_vllm_server
 from tests.unit.training.engines.test_vllm_actor import draw, noise, policy, want
 from tests.unit.training.test_partner import url
@@ -41,7 +42,7 @@ __all__ = ["policy", "url"]
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(vllm_server, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(vllm_wire, "HEALTH_EVERY_S", 0.2)
+    monkeypatch.setattr(launching, "HEALTH_EVERY_S", 0.2)
     monkeypatch.setattr(module, "MEMORY", tmp_path / "no memory")
 
 
@@ -148,7 +149,8 @@ def test_weights_of_another_trainer_are_not_taken_for_the_own(make: Make, url: s
         name_weights(url, "you/1")
         with pytest.raises(ModelError) as caught:
             draw(actor, wanted)
-    assert caught.value.message == "a rollout was drawn with weights of version you/1, and the policy has 1"
+    assert caught.value.message == f"another run has given its weights to {url.removesuffix('/v1')}"
+    assert "for one run at a time" in caught.value.hint
 
 
 def test_a_launched_server_that_dies_is_launched_again_with_the_present_weights(
@@ -172,6 +174,76 @@ def test_a_question_that_a_dead_server_leaves_open_is_asked_again(make: Make, si
     actor = make([1])
     with actor.awake():
         assert len(draw(actor, [want(actor, noise(64, 64, row)) for row in range(3)])) == 3
+
+
+@pytest.mark.parametrize("deaths", ["s0", "s1", "k0", "k1", "0 s0", "0 k0"])
+def test_a_server_that_is_of_no_use_and_does_not_end_is_ended_and_launched_again(
+    make: Make, site: Path, deaths: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (site / "deaths").write_text(deaths)  # with the weights, with the first reply, or with the weights after a death
+    actor = make([1])
+    with actor.awake():
+        assert len(draw(actor, [want(actor, noise(64, 64, row)) for row in range(3)])) == 3
+    said = "does not answer any more" if deaths[0] in "sk" else "ended with code -9"
+    assert f"the server of rollout.launch {said}: " in caplog.text
+
+
+@pytest.mark.parametrize("deaths", ["h0", "s0", "k0", "h1", "s1", "k1"])
+def test_a_server_of_the_users_that_is_of_no_use_ends_the_run(
+    make: Make, site: Path, serve: Callable[..., subprocess.Popen[bytes]], deaths: str
+) -> None:
+    (site / "deaths").write_text(deaths)
+    serve("--enable-scale-out")
+    actor = make([], launch=None)
+    with pytest.raises(EndpointError, match=r"rollout\.url: ") as caught, actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
+    assert "then `resume=True`" in caught.value.hint
+
+
+def test_a_server_that_was_not_let_go_on_after_it_had_the_weights_is_asked_again(
+    make: Make, site: Path, url: str
+) -> None:
+    (site / "failures.json").write_text('{"/resume": 3}')  # as often as the client tries
+    actor = make([])
+    with actor.awake():
+        assert look(url)["done"][-1] == "/resume"
+
+
+def test_a_server_that_is_launched_again_is_not_given_up_before_it_has_been_given_the_weights(
+    make: Make, site: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = make([])
+    server: Any = actor._engine
+    launched, client, gate = server._server, server._client, asyncio.Event()
+
+    async def prepare() -> None:
+        await gate.wait()
+        await server._restore()
+
+    async def ask_version() -> str:
+        version = await VllmClient.ask_version(client)
+        if version == "default":
+            server.loop.call_soon(gate.set)  # seen at least once
+        return version
+
+    monkeypatch.setattr(launched, "_prepare", prepare)
+    monkeypatch.setattr(client, "ask_version", ask_version)
+    (site / "failures.json").write_text('{"/pause": 3}')
+    os.kill(json.loads((tmp_path / "rollout.json").read_text())["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while launched.num_starts < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
+    assert gate.is_set()
+
+
+def test_a_server_that_was_let_go_of_cannot_be_asked(make: Make) -> None:
+    actor = make([])
+    actor.close()
+    with pytest.raises(ModelError, match="was let go of"):
+        actor._engine.sleep()
 
 
 def test_a_launched_server_that_always_dies_is_given_up(make: Make, site: Path, tmp_path: Path) -> None:
