@@ -25,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+GENERATE = "/inference/v1/generate"
 DEV = "VLLM_SERVER_DEV_MODE"
 
 
@@ -97,6 +98,8 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
                 self.reply({"data": [{"id": model}]})
             elif self.path == "/health":
                 self.reply({})
+            elif self.path == GENERATE:
+                self.reply({}, 405 if "--enable-scale-out" in arguments else 404)
             elif self.path == "/weight_info":
                 self.reply({"weight_version": engine.version})
             else:
@@ -111,7 +114,7 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
             failures[self.path] = failures.get(self.path, 0) - 1
             if failures[self.path] >= 0:
                 self.reply({"error": {"message": "not now"}}, 500)
-            elif self.path == "/inference/v1/generate" and "--enable-scale-out" in arguments:
+            elif self.path == GENERATE and "--enable-scale-out" in arguments:
                 die_in_time(self)
                 if not self.is_sick():
                     self.reply(loop.run_until_complete(generate(body)))

@@ -19,19 +19,16 @@ import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from p2r.config.apart import find_server
-from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.errors import ConfigError, EndpointError, ModelError, TrainingError, count_nouns
 from p2r.loop import run_apart
 from p2r.models.server.lookup import is_well, list_models
 from p2r.training import keeper
-from p2r.types import Completion
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -111,6 +108,7 @@ class Server:
         self._log, self._record = folder / f"{table}.log", folder / f"{table}.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._log_start = 0
         self.up = asyncio.Event()
         self.num_starts = 0
 
@@ -179,13 +177,14 @@ class Server:
             )
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
+            self._log_start = output.tell()
             self._process = keeper.start(self._record, self._command, output, self._variables)
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         pulse, why = Pulse(self._url), ""
         while True:
             if (code := self._process.poll()) is not None:
                 raise EndpointError(
-                    f"{self._table}.launch ended with code {code}: {keeper.last_words(self._log)}",
+                    f"{self._table}.launch ended with code {code}: {self._last_words()}",
                     hint=f"see {self._log}",
                 )
             with contextlib.suppress(EndpointError):
@@ -204,7 +203,7 @@ class Server:
                     keeper.end(self._process)
                     continue
             if asyncio.get_running_loop().time() > deadline:
-                said = why or keeper.last_words(self._log)
+                said = why or self._last_words()
                 raise EndpointError(
                     f"{self._url} was not healthy within {self._timeout_s:g} seconds: {said}",
                     hint=f"see {self._log}; raise {self._table}.launch_timeout_s if it only needs more time",
@@ -221,7 +220,7 @@ class Server:
             assert self._process is not None, "the server was launched"
             end = await self._wait_for_end(self._process)
             self.up.clear()
-            said = f"the server of {self._table}.launch {end}: {keeper.last_words(self._log)}"
+            said = f"the server of {self._table}.launch {end}: {self._last_words()}"
             self._end()  # what it has left of its processes
             if self.num_starts == self._most_starts:
                 launches = count_nouns(self.num_starts, "launch", "launches")
@@ -235,6 +234,10 @@ class Server:
                 if isinstance(error, EndpointError) and self._process.poll() is not None:
                     continue  # it has died again
                 raise TrainingError(f"{said}; then {error.message}", hint=error.hint) from error
+
+    def _last_words(self) -> str:
+        """The end of what it has written since it was launched."""
+        return keeper.last_words(self._log, self._log_start)
 
     async def _wait_for_end(self, process: subprocess.Popen[bytes]) -> str:
         """Wait until the process has ended, or is of no use; returns what it did."""
@@ -251,32 +254,6 @@ class Server:
         process, self._process = self._process, None
         if process is not None:
             keeper.end(process)
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedModel:
-    """A model behind a server that may be launched again: what its death has cut off is asked once more."""
-
-    model: Model
-    server: Server
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self.model.profile
-
-    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        while True:
-            await self.server.up.wait()
-            num_starts = self.server.num_starts
-            try:
-                return await self.model.complete(prompt, decoding)
-            except EndpointError:
-                if self.server.has_lived_since(num_starts):
-                    raise
 
 
 def _split(command: str, table: str) -> list[str]:

@@ -27,9 +27,17 @@ from p2r.config import RolloutSettings
 from p2r.config.apart import find_server
 from p2r.errors import ConfigError, EndpointError, ModelError
 from p2r.loop import LONGEST_WAIT_S, start_loop
+from p2r.models.server.lookup import read_address
 from p2r.models.server.transport import choose_transport, image_urls
 from p2r.models.vllm.interface import RequestOutput
-from p2r.training.engines.vllm_wire import ServedOutput, VllmClient, make_body, make_options, read_served_output
+from p2r.training.engines.vllm_wire import (
+    GENERATE,
+    ServedOutput,
+    VllmClient,
+    make_body,
+    make_options,
+    read_served_output,
+)
 from p2r.training.server import Server, look
 
 Result = TypeVar("Result")
@@ -73,7 +81,7 @@ class VllmServer:
             EndpointError: it does not answer.
         """
         assert settings.url is not None, "the settings name a server"
-        self._url = find_server(settings.url)
+        self._url = find_server(read_address(settings.url)[0])
         self._owner, self._is_first, self._timeout_s = owner, is_first, settings.launch_timeout_s
         options = make_options(engine_args)
         variables = " ".join(f"{name}={value}" for name, value in VARIABLES.items())
@@ -175,7 +183,7 @@ class VllmServer:
             body = make_body(request, sampling_args, urls)
 
         async def ask() -> ServedOutput:
-            output = read_served_output(await self._client.post("/inference/v1/generate", body))
+            output = read_served_output(await self._client.post(GENERATE, body))
             if any(reply.has_no_weights for reply in output.outputs):
                 raise EndpointError(f"{self._url} gave up on a reply: it had no weights of the policy")
             for reply in output.outputs:
@@ -198,7 +206,7 @@ class VllmServer:
         raise AssertionError
 
     def _check_owner(self, version: str) -> None:
-        """Make sure that a version is none of another run. Raises ModelError."""
+        """Make sure that no other run named a version. Raises ModelError."""
         if version.rpartition("/")[0] not in ("", self._owner):
             raise ModelError(
                 f"another run has given its weights to {self._url}",
@@ -241,6 +249,8 @@ class VllmServer:
     def _check(self, engine_args: Mapping[str, object]) -> int:
         """Make sure that it is set up for rollouts; returns the most tokens of a prompt and its reply."""
         try:
+            if not self._run(self._client.takes_tokens()):
+                raise ConfigError(f"{self._url} does not reply to token ids", hint=self._how)
             told = self._run(self._client.post("/collective_rpc", {"method": "describe_engine"}))
             about = cast("Mapping[str, list[Mapping[str, JsonValue]]]", told)["results"][0]
             for name in CHECKED:

@@ -19,6 +19,7 @@ from p2r.training import server
 
 LONGEST_REPLY_S = 3600.0
 """The longest that a reply, or a change of weights, may take, in seconds."""
+GENERATE = "/inference/v1/generate"
 UNNAMED = "default"
 """The version of the weights that vLLM began with."""
 
@@ -118,6 +119,16 @@ class VllmClient:
             return str(cast("Mapping[str, JsonValue]", told)["weight_version"])
         except (openai.APIError, LookupError, TypeError):
             return ""
+
+    async def takes_tokens(self) -> bool:
+        """Tell whether it replies to token ids, as it does with --enable-scale-out."""
+        try:
+            await self._openai.get(GENERATE, cast_to=object)
+        except openai.NotFoundError:
+            return False
+        except openai.APIError:  # it is not asked in this way
+            pass
+        return True
 
     async def post(self, path: str, body: object = None) -> object:
         """Send a request. Raises EndpointError, or ModelError for one that it refuses.

@@ -26,7 +26,7 @@ from p2r.config import RolloutSettings
 from p2r.errors import ConfigError, EndpointError, ModelError, TrainingError
 from p2r.training import server as launching
 from p2r.training.engines import vllm as module
-from p2r.training.engines import vllm_server
+from p2r.training.engines import vllm_server, vllm_wire
 from p2r.training.engines.local.policy import Policy
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.engines.vllm_server import VllmServer
@@ -308,6 +308,12 @@ def test_a_server_that_is_not_set_up_for_rollouts_is_refused_with_the_command_th
     with pytest.raises(EndpointError, match=r"rollout\.url: .*cannot reach") as caught:
         make([], launch=None)
     assert "VLLM_SERVER_DEV_MODE=1 vllm serve CHECKPOINT --enable-scale-out --dtype float32" in caught.value.hint
+    process = serve()
+    with pytest.raises(ConfigError, match="does not reply to token ids") as caught:
+        make([], launch=None)
+    assert "VLLM_SERVER_DEV_MODE=1 vllm serve" in caught.value.hint
+    process.kill()
+    process.wait()
     process = serve("--enable-scale-out", dev_mode="0")
     with pytest.raises(ConfigError, match=r"cannot be given weights: .*/collective_rpc failed \(404\): Not Found"):
         make([], launch=None)
@@ -317,6 +323,13 @@ def test_a_server_that_is_not_set_up_for_rollouts_is_refused_with_the_command_th
     serve("--enable-scale-out")
     with pytest.raises(ConfigError, match="has logprobs_mode raw_logprobs, and rollouts need processed_logprobs"):
         make([], launch=None)
+
+
+@pytest.mark.parametrize("url", ["localhost:8001", "http://localhost:80a1", "http://localhost:99999", "http://"])
+@pytest.mark.parametrize("launch", [None, "true"])
+def test_what_is_no_url_says_so(make: Make, url: str, launch: str | None) -> None:
+    with pytest.raises(ConfigError, match="is not the URL of a server"):
+        make([], url=url, launch=launch)
 
 
 def test_a_server_that_cannot_read_the_folder_of_the_weights_says_so(
@@ -359,6 +372,20 @@ def test_a_process_that_is_not_the_first_asks_again_once_a_new_server_has_the_we
         name_weights(url, "me/1")
         assert [place for place, _ in replies.result()] == [0]
         assert look(url)["seeds"] == [11, 11]
+
+
+async def test_a_reply_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    client: Any = VllmClient("http://localhost:8000")
+    monkeypatch.setattr(client._openai, "post", lambda *_, **__: asyncio.sleep(600))
+    monkeypatch.setattr(launching, "is_well", lambda *_: True)
+    monkeypatch.setattr(vllm_wire, "LONGEST_REPLY_S", 0)
+    with pytest.raises(EndpointError, match="has not replied to /pause within 0 seconds"):
+        await client.post("/pause")
+    monkeypatch.setattr(launching, "MOST_SILENT", 1)
+    monkeypatch.setattr(launching, "is_well", lambda *_: None)
+    monkeypatch.setattr(vllm_wire, "LONGEST_REPLY_S", 600)
+    with pytest.raises(EndpointError, match="has ended without a reply"):
+        await client.post("/pause")
 
 
 def test_arguments_of_the_engine_are_written_as_those_of_the_command() -> None:
