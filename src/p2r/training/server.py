@@ -42,7 +42,7 @@ answers at least once in 15 minutes."""
 
 
 class Pulse:
-    """Whether a server that has answered can still answer.
+    """Looks now and then whether a server that has answered can still answer.
 
     num_gone, num_silent: the last times in a row that nobody was there, and that it did not answer in time.
     """
@@ -264,7 +264,7 @@ def _split(command: str, table: str) -> list[str]:
         why = "it is empty"
     except ValueError as error:  # a quotation that does not end
         why = str(error).lower()
-    raise ConfigError(f"{table}.launch is no command: {why}", hint="write it as for a shell")
+    raise ConfigError(f"{table}.launch is not a command: {why}", hint="write it as for a shell")
 
 
 async def look(url: str) -> Listing:

@@ -271,7 +271,7 @@ async def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path: Path,
 )
 async def test_what_is_no_command_says_so(tmp_path: Path, url: str, launch: str, why: str) -> None:
     partner = PartnerSettings(kind="endpoint", url=url, launch=launch)
-    with pytest.raises(ConfigError, match=rf"partner\.launch is no command: {why}"):
+    with pytest.raises(ConfigError, match=rf"partner\.launch is not a command: {why}"):
         async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
             pass
 

@@ -19,6 +19,7 @@ from concurrent.futures import wait
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar, cast
+from urllib.parse import urlsplit
 
 from PIL.Image import Image
 from pydantic import JsonValue
@@ -85,7 +86,9 @@ class VllmServer:
         self._owner, self._is_first, self._timeout_s = owner, is_first, settings.launch_timeout_s
         options = make_options(engine_args)
         variables = " ".join(f"{name}={value}" for name, value in VARIABLES.items())
-        self._how = f"start it with {variables} vllm serve CHECKPOINT {shlex.join(options)}"
+        port = urlsplit(self._url).port
+        place = [] if port is None else ["--port", str(port)]
+        self._how = f"start it with {variables} vllm serve CHECKPOINT {shlex.join([*place, *options])}"
         self._server: Server | None = None
         if settings.launch is not None and is_first:
             self._server = Server(
@@ -244,7 +247,7 @@ class VllmServer:
         try:
             await look(self._url)
         except EndpointError as error:
-            raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
+            raise EndpointError(f"rollout.url: {error.message}", hint=self._how) from error
 
     def _check(self, engine_args: Mapping[str, object]) -> int:
         """Make sure that it is set up for rollouts; returns the most tokens of a prompt and its reply."""

@@ -303,11 +303,12 @@ def test_a_dead_server_of_the_users_is_named(
 
 
 def test_a_server_that_is_not_set_up_for_rollouts_is_refused_with_the_command_that_is(
-    make: Make, site: Path, serve: Callable[..., subprocess.Popen[bytes]]
+    make: Make, site: Path, url: str, serve: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     with pytest.raises(EndpointError, match=r"rollout\.url: .*cannot reach") as caught:
         make([], launch=None)
-    assert "VLLM_SERVER_DEV_MODE=1 vllm serve CHECKPOINT --enable-scale-out --dtype float32" in caught.value.hint
+    given = f"--port {url.rpartition(':')[2].removesuffix('/v1')} --enable-scale-out --dtype float32"
+    assert f"VLLM_SERVER_DEV_MODE=1 vllm serve CHECKPOINT {given}" in caught.value.hint
     process = serve()
     with pytest.raises(ConfigError, match="does not reply to token ids") as caught:
         make([], launch=None)
