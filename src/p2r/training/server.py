@@ -179,8 +179,7 @@ class Server:
         with self._log.open("ab") as output:
             self._log_start = output.tell()
             self._process = keeper.start(self._record, self._command, output, self._variables)
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
-        pulse, why = Pulse(self._url), ""
+        started, pulse, why = time.monotonic(), Pulse(self._url), ""
         while True:
             if (code := self._process.poll()) is not None:
                 raise EndpointError(
@@ -202,7 +201,7 @@ class Server:
                 if pulse.has_stopped:
                     keeper.end(self._process)
                     continue
-            if asyncio.get_running_loop().time() > deadline:
+            if time.monotonic() > started + self._timeout_s:
                 said = why or self._last_words()
                 raise EndpointError(
                     f"{self._url} was not healthy within {self._timeout_s:g} seconds: {said}",

@@ -300,6 +300,29 @@ async def test_a_server_has_stopped_when_nobody_is_there_or_it_is_silent_for_lon
     assert pulse.has_stopped  # it has just been asked
 
 
+async def test_a_server_that_was_launched_since_has_not_lived(tmp_path: Path, url: str) -> None:
+    server = server_module.Server("true", url, CHECKPOINT, tmp_path, timeout_s=1)
+    server.num_starts = 2
+    assert not server.has_lived_since(2)
+    server.up.set()
+    assert server.has_lived_since(2) and not server.has_lived_since(1)
+
+
+@pytest.mark.parametrize("error", [ModelError("refused"), EndpointError("not yet")])
+async def test_a_server_that_is_not_prepared_again_says_why(tmp_path: Path, url: str, error: ModelError) -> None:
+    async def prepare() -> None:
+        if server.num_starts > 1:
+            server._timeout_s = 0
+            raise error
+
+    launch = settings(url, tmp_path / "server.py", SERVER).launch or ""
+    server = server_module.Server(launch, url, CHECKPOINT, tmp_path, timeout_s=60, prepare=prepare)
+    async with server.running():
+        os.kill(json.loads((tmp_path / "partner.json").read_text())["pid"], signal.SIGKILL)
+        with pytest.raises(TrainingError, match=rf"ended with code 137: .*; then .*{error.message}"):
+            await server.guard(asyncio.sleep(600))
+
+
 async def test_a_command_that_is_not_there_says_so(tmp_path: Path, url: str) -> None:
     partner = PartnerSettings(kind="endpoint", url=url, launch="no-such-program --port {port}")
     with pytest.raises(ConfigError, match="no-such-program"):

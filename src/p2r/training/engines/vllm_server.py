@@ -232,10 +232,10 @@ class VllmServer:
         deadline = time.monotonic() + self._timeout_s * (MOST_STARTS + 1)
         while self._weights is not None and (has := await self._client.ask_version()) != self._weights[1]:
             self._check_owner(has)
-            if self._is_first and self._server is None:
+            if self._is_first and self._server is None and not has:
                 raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
-            has_lived = has and self._server is not None and self._server.has_lived_since(num_starts)
-            if has_lived or time.monotonic() > deadline:
+            has_lived = self._server is None or self._server.has_lived_since(num_starts)
+            if (has and self._is_first and has_lived) or time.monotonic() > deadline:
                 raise error
             await asyncio.sleep(LOOK_EVERY_S)
 

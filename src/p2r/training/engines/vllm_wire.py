@@ -141,7 +141,7 @@ class VllmClient:
         try:
             while not (await asyncio.wait({asking}, timeout=server.HEALTH_EVERY_S))[0]:
                 await self._pulse.look()
-                if self._pulse.num_gone or self._pulse.has_stopped:
+                if self._pulse.has_stopped:
                     raise EndpointError(f"{self._url} has ended without a reply")
                 if time.monotonic() > deadline:
                     raise EndpointError(f"{self._url} has not replied to {path} within {LONGEST_REPLY_S:g} seconds")
@@ -149,7 +149,10 @@ class VllmClient:
         except openai.APIStatusError as error:
             words = quote(message_of(error), asked)
             kind = EndpointError if error.status_code >= 500 else ModelError  # which it would do again
-            raise kind(f"{self._url}{path} failed ({error.status_code}): {words}") from error
+            said = f"{self._url}{path} failed ({error.status_code}): {words}"
+            raise kind(
+                said, hint="the server's own log says why; does it see the folder and serve the model of this run?"
+            ) from error
         except openai.APIError as error:
             raise explain(error, asked) from error
         finally:

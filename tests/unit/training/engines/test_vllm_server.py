@@ -30,8 +30,9 @@ from p2r.training.engines import vllm_server, vllm_wire
 from p2r.training.engines.local.policy import Policy
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.engines.vllm_server import VllmServer
-from p2r.training.engines.vllm_wire import VllmClient, make_options
+from p2r.training.engines.vllm_wire import GENERATE, ServedReply, VllmClient, make_options
 from tests.fakes import stand_in_vllm, stand_in_vllm_server
+from tests.fakes.web_server import Page, serve_pages
 from tests.unit.training.engines.test_vllm_actor import draw, noise, policy, want
 from tests.unit.training.test_partner import url
 
@@ -151,6 +152,26 @@ def test_weights_of_another_trainer_are_not_taken_for_the_own(make: Make, url: s
             draw(actor, wanted)
     assert caught.value.message == f"another run has given its weights to {url.removesuffix('/v1')}"
     assert "for one run at a time" in caught.value.hint
+
+
+def test_weights_of_another_trainer_are_named_as_the_cause_of_a_failure(
+    make: Make, url: str, site: Path, serve: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    (site / "failures.json").write_text(json.dumps({GENERATE: 3}))
+    serve("--enable-scale-out")
+    actor = make([], launch=None)
+    with pytest.raises(ModelError, match="another run has given its weights"), actor.awake():
+        wanted = [want(actor, noise(64, 64, 1))]
+        name_weights(url, "you/1")
+        draw(actor, wanted)
+
+
+def test_a_prompt_that_always_fails_is_given_up(make: Make, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_server, "MOST_ATTEMPTS", 2)
+    (site / "failures.json").write_text(json.dumps({GENERATE: 1000}))
+    actor = make([])
+    with pytest.raises(EndpointError, match=r"failed \(500\): not now"), actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
 
 
 def test_a_launched_server_that_dies_is_launched_again_with_the_present_weights(
@@ -333,13 +354,17 @@ def test_what_is_no_url_says_so(make: Make, url: str, launch: str | None) -> Non
         make([], url=url, launch=launch)
 
 
+@pytest.mark.parametrize("is_launched", [True, False])
 def test_a_server_that_cannot_read_the_folder_of_the_weights_says_so(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, serve: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, is_launched: bool
 ) -> None:
-    actor = make([], launch_timeout_s=3600.0)  # it is not waited for
+    if not is_launched:
+        serve("--enable-scale-out")
+    actor = make([], launch_timeout_s=3600.0, **({} if is_launched else {"launch": None}))  # it is not waited for
     monkeypatch.setattr(actor, "_write", lambda _: None)
-    with pytest.raises(ModelError, match="no folder weights-for-vllm"), actor.awake():
+    with pytest.raises(ModelError, match="no folder weights-for-vllm") as caught, actor.awake():
         pass
+    assert "does it see the folder" in caught.value.hint
 
 
 def connect(url: str, place: Path, timeout_s: float) -> VllmServer:
@@ -373,6 +398,30 @@ def test_a_process_that_is_not_the_first_asks_again_once_a_new_server_has_the_we
         name_weights(url, "me/1")
         assert [place for place, _ in replies.result()] == [0]
         assert look(url)["seeds"] == [11, 11]
+
+
+@pytest.mark.parametrize(
+    ("reason", "versions", "has_none"),
+    [
+        ("stop", ["me/1"], False),
+        ("stop", ["default"], True),
+        ("stop", ["default", "me/1"], True),
+        ("abort", [], True),
+        ("abort", ["me/1"], True),
+    ],
+)
+def test_a_reply_that_is_not_of_the_own_weights_is_asked_for_again(
+    reason: str, versions: list[str], has_none: bool
+) -> None:
+    spans = [{"version": version} for version in versions]
+    told = {"token_ids": [], "finish_reason": reason, "logprobs": {"content": []}, "weight_versions": spans}
+    assert ServedReply.model_validate(told).has_no_weights is has_none
+
+
+@pytest.mark.parametrize("said", [b"[]", b"{}", b'"x"'])
+async def test_a_server_that_knows_no_versions_has_none(said: bytes) -> None:
+    with serve_pages({"/weight_info": Page(said, "application/json")}) as server:
+        assert await VllmClient(server.url).ask_version() == ""
 
 
 async def test_a_reply_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
