@@ -3,9 +3,10 @@
     python stand_in_vllm_server.py SITE CHECKPOINT PORT [ARGUMENT...]
 
 SITE is the folder of the stand-in. GET /done tells what was done and asked, and with which arguments it was started.
-A file SITE/deaths has how many calls each server to come lives for; with an h before it, it then leaves the next call
-open until the caller gives up, as vLLM may when its engine dies. SITE/about.json changes what the
-engine says of itself.
+A file SITE/deaths has how many calls each server to come lives for. Letters before it say what it then does, as vLLM
+may when its engine dies. h: it leaves the next call open until the caller gives up. s: it stays for ever after such a
+call, and listens no more. k: it keeps listening, and fails. SITE/about.json changes what the engine says of itself, and
+SITE/failures.json has how many calls of a path fail.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import io
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+GENERATE = "/inference/v1/generate"
 DEV = "VLLM_SERVER_DEV_MODE"
 
 
@@ -35,7 +38,8 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
     deaths = site / "deaths"
     left = deaths.read_text().split() if deaths.exists() else []
     deaths.write_text("\n".join(left[1:]))
-    num_left, hangs = (int(left[0].removeprefix("h")), left[0][0] == "h") if left else (None, False)
+    num_left, way = (int(left[0].lstrip("hsk")), left[0][0]) if left else (None, "")
+    failures = json.loads((site / "failures.json").read_text()) if (site / "failures.json").exists() else {}
     loop = asyncio.new_event_loop()
 
     async def start() -> object:
@@ -50,10 +54,12 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
 
     def die_in_time(caller: Handler) -> None:
         nonlocal num_left
-        if num_left is not None and num_left <= 0:
-            if hangs:
+        if num_left is not None and num_left <= 0 and way != "k":
+            if way in ("h", "s"):
                 caller.server.socket.close()
                 caller.rfile.read(1)
+                while way == "s":
+                    time.sleep(600)
             print("EngineCore encountered an issue", flush=True)
             os._exit(7)
         num_left = None if num_left is None else num_left - 1
@@ -78,11 +84,22 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+        def is_sick(self) -> bool:
+            """Whether the engine has died, and this server keeps listening. It says so to whoever asks."""
+            if way == "k" and num_left is not None and num_left < 0:
+                self.reply({"error": {"message": "EngineCore encountered an issue"}}, 503)
+                return True
+            return False
+
         def do_GET(self) -> None:
+            if self.is_sick():
+                return
             if self.path == "/v1/models":
                 self.reply({"data": [{"id": model}]})
             elif self.path == "/health":
                 self.reply({})
+            elif self.path == GENERATE:
+                self.reply({}, 405 if "--enable-scale-out" in arguments else 404)
             elif self.path == "/weight_info":
                 self.reply({"weight_version": engine.version})
             else:
@@ -94,9 +111,13 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
         def do_POST(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else {}
-            if self.path == "/inference/v1/generate" and "--enable-scale-out" in arguments:
+            failures[self.path] = failures.get(self.path, 0) - 1
+            if failures[self.path] >= 0:
+                self.reply({"error": {"message": "not now"}}, 500)
+            elif self.path == GENERATE and "--enable-scale-out" in arguments:
                 die_in_time(self)
-                self.reply(loop.run_until_complete(generate(body)))
+                if not self.is_sick():
+                    self.reply(loop.run_until_complete(generate(body)))
             elif os.environ.get(DEV) != "1":
                 self.reply({"detail": "Not Found"}, 404)
             elif self.path == "/collective_rpc" and body["method"] == "describe_engine":
@@ -105,8 +126,9 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
                 self.reply({"error": {"message": f"no folder {Path(body['args'][0]).name}"}}, 500)
             elif self.path == "/collective_rpc":
                 die_in_time(self)
-                vllm.done.append([body["method"], *body["args"]])
-                self.reply({"results": [None]})
+                if not self.is_sick():
+                    vllm.done.append([body["method"], *body["args"]])
+                    self.reply({"results": [None]})
             elif self.path == "/update_weight_version":
                 engine.version = body["new_version"]
                 vllm.done.append(f"version {body['new_version']}")

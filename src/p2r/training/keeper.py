@@ -79,10 +79,10 @@ def _survive(*_: object) -> None:
     """Do nothing: the end of the command is waited for."""
 
 
-def last_words(output: Path) -> str:
-    """The end of what a command has written, in one line."""
+def last_words(output: Path, start: int = 0) -> str:
+    """The end of what a command has written, in one line. start: the bytes that were there before."""
     try:
-        text = output.read_text(encoding="utf-8", errors="replace")
+        text = output.read_bytes()[start:].decode("utf-8", errors="replace")
     except OSError:
         return "it wrote nothing"
     lines = [line.strip() for line in text[-LAST_CHARS:].splitlines() if line.strip()]

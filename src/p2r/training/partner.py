@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from p2r.dialogue import Decoding, Model, ModelProfile, Prompt
 from p2r.errors import EndpointError, P2RError, count_nouns
 from p2r.loop import run_apart
 from p2r.models.checkpoint import open_checkpoint
+from p2r.models.server.lookup import read_address
 from p2r.models.server.model import EndpointModel
 from p2r.models.vllm.model import ENGINE_MEMORY, VllmModel
 from p2r.training.lockstep import BatchModel, FreePartner, LockstepPartner, Partner
 from p2r.training.rewards.reward import make_rewarder
-from p2r.training.server import Listing, Server, WatchedModel, look
+from p2r.training.server import Listing, Server, look
 from p2r.types import Completion
 
 SPARE_WALKS = 8
@@ -46,6 +48,32 @@ class Unasked:
         self, prompts: Sequence[Prompt], decoding: Decoding, abandoned: Callable[[], bool]
     ) -> Sequence[Completion | P2RError]:
         raise AssertionError("the frozen role is asked in a phase that does not need it")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedModel:
+    """A model behind a server that may be launched again: what its death has cut off is asked once more."""
+
+    model: Model
+    server: Server
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self.model.profile
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        while True:
+            await self.server.up.wait()
+            num_starts = self.server.num_starts
+            try:
+                return await self.model.complete(prompt, decoding)
+            except EndpointError:
+                if self.server.has_lived_since(num_starts):
+                    raise
 
 
 def is_partner_asked(recipe: Recipe, phase: Phase) -> bool:
@@ -137,6 +165,7 @@ async def _serve(
 ) -> AsyncGenerator[tuple[str, str, Server | None], None]:
     """The URL and model of a healthy server, and the server itself if the recipe has a command for it."""
     url, _, name = (settings.url or "").partition("#")
+    read_address(url)  # it is one
     if settings.launch is None:
         yield (*_choose(url, name, await look(url)), None)
         return

@@ -241,12 +241,86 @@ async def test_a_server_that_dies_at_once_says_why(tmp_path: Path, url: str) -> 
             pass
 
 
+async def test_a_server_that_says_nothing_has_not_said_what_an_earlier_one_said(tmp_path: Path, url: str) -> None:
+    for text, said in (("raise SystemExit('no such GPU')", "no such GPU"), ("", "it wrote nothing")):
+        with pytest.raises(EndpointError, match=f"ended with code [01]: {said}\n"):
+            async with open_partner(
+                settings(url, tmp_path / "server.py", text), BatchScript(dead), CHECKPOINT, tmp_path
+            ):
+                pass
+
+
+async def test_what_is_no_url_says_so(tmp_path: Path) -> None:
+    for launch in (None, "true"):
+        partner = PartnerSettings(kind="endpoint", url="http://localhost:80a1", launch=launch)
+        with pytest.raises(ConfigError, match="is not the URL of a server"):
+            async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+                pass
+
+
 async def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path: Path, url: str) -> None:
     partner = settings(url, tmp_path / "server.py", "import time; print('loading', flush=True); time.sleep(600)", 0.5)
     with pytest.raises(EndpointError, match=r"not healthy within 0\.5 seconds") as caught:
         async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
             pass
     assert "launch_timeout_s" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("launch", "why"), [("serve 'it", "no closing quotation"), ("", "it is empty"), (" ", "it is empty")]
+)
+async def test_what_is_no_command_says_so(tmp_path: Path, url: str, launch: str, why: str) -> None:
+    partner = PartnerSettings(kind="endpoint", url=url, launch=launch)
+    with pytest.raises(ConfigError, match=rf"partner\.launch is not a command: {why}"):
+        async with open_partner(partner, BatchScript(dead), CHECKPOINT, tmp_path):
+            pass
+
+
+async def test_a_server_has_stopped_when_nobody_is_there_or_it_is_silent_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "HEALTH_EVERY_S", -1)
+    monkeypatch.setattr(server_module, "MOST_SILENT", 3)
+    pulse = server_module.Pulse("http://localhost:8000/v1")
+    found: list[bool | None] = []
+    for well in (False, True, False, None, False, None, None, True, None, None, None):
+        monkeypatch.setattr(server_module, "is_well", lambda url, _, well=well: well if url[-4:] == "8000" else True)
+        await pulse.look()
+        found.append(pulse.has_stopped)
+    assert found == [False] * 10 + [True]
+    pulse = server_module.Pulse("http://localhost:8000/v1")
+    monkeypatch.setattr(server_module, "is_well", lambda *_: False)
+    await pulse.look()
+    assert not pulse.has_stopped
+    await pulse.look()
+    assert pulse.has_stopped
+    monkeypatch.setattr(server_module, "HEALTH_EVERY_S", 600)
+    monkeypatch.setattr(server_module, "is_well", lambda *_: True)
+    await pulse.look()
+    assert pulse.has_stopped  # it has just been asked
+
+
+async def test_a_server_that_was_launched_since_has_not_lived(tmp_path: Path, url: str) -> None:
+    server = server_module.Server("true", url, CHECKPOINT, tmp_path, timeout_s=1)
+    server.num_starts = 2
+    assert not server.has_lived_since(2)
+    server.up.set()
+    assert server.has_lived_since(2) and not server.has_lived_since(1)
+
+
+@pytest.mark.parametrize("error", [ModelError("refused"), EndpointError("not yet")])
+async def test_a_server_that_is_not_prepared_again_says_why(tmp_path: Path, url: str, error: ModelError) -> None:
+    async def prepare() -> None:
+        if server.num_starts > 1:
+            server._timeout_s = 0
+            raise error
+
+    launch = settings(url, tmp_path / "server.py", SERVER).launch or ""
+    server = server_module.Server(launch, url, CHECKPOINT, tmp_path, timeout_s=60, prepare=prepare)
+    async with server.running():
+        os.kill(json.loads((tmp_path / "partner.json").read_text())["pid"], signal.SIGKILL)
+        with pytest.raises(TrainingError, match=rf"ended with code 137: .*; then .*{error.message}"):
+            await server.guard(asyncio.sleep(600))
 
 
 async def test_a_command_that_is_not_there_says_so(tmp_path: Path, url: str) -> None:

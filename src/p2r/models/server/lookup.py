@@ -88,6 +88,22 @@ def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> 
     )
 
 
+def is_well(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> bool | None:
+    """Tell whether a server that has answered can still answer; None when it says nothing in time, and may be busy.
+
+    Args:
+        url: without the API's path. vLLM says 503 at /health when its engine is dead; any other page will do too.
+    """
+    with openai.OpenAI(base_url=url, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client:
+        try:
+            client.get("/health", cast_to=str)
+        except openai.APITimeoutError:
+            return None
+        except openai.APIError as error:
+            return isinstance(error, openai.APIStatusError) and error.status_code < 500
+    return True
+
+
 def find_root(url: str, name: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> str:
     """Return what a server says that a model is, whatever its name: a folder or a hub id. vLLM says so.
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar, cast
+from urllib.parse import urlsplit
 
 from PIL.Image import Image
 from pydantic import JsonValue
@@ -27,9 +28,17 @@ from p2r.config import RolloutSettings
 from p2r.config.apart import find_server
 from p2r.errors import ConfigError, EndpointError, ModelError
 from p2r.loop import LONGEST_WAIT_S, start_loop
+from p2r.models.server.lookup import read_address
 from p2r.models.server.transport import choose_transport, image_urls
 from p2r.models.vllm.interface import RequestOutput
-from p2r.training.engines.vllm_wire import ServedOutput, VllmClient, make_body, make_options, read_served_output
+from p2r.training.engines.vllm_wire import (
+    GENERATE,
+    ServedOutput,
+    VllmClient,
+    make_body,
+    make_options,
+    read_served_output,
+)
 from p2r.training.server import Server, look
 
 Result = TypeVar("Result")
@@ -73,11 +82,13 @@ class VllmServer:
             EndpointError: it does not answer.
         """
         assert settings.url is not None, "the settings name a server"
-        self._url = find_server(settings.url)
+        self._url = find_server(read_address(settings.url)[0])
         self._owner, self._is_first, self._timeout_s = owner, is_first, settings.launch_timeout_s
         options = make_options(engine_args)
         variables = " ".join(f"{name}={value}" for name, value in VARIABLES.items())
-        self._how = f"start it with {variables} vllm serve CHECKPOINT {shlex.join(options)}"
+        port = urlsplit(self._url).port
+        place = [] if port is None else ["--port", str(port)]
+        self._how = f"start it with {variables} vllm serve CHECKPOINT {shlex.join([*place, *options])}"
         self._server: Server | None = None
         if settings.launch is not None and is_first:
             self._server = Server(
@@ -140,12 +151,10 @@ class VllmServer:
 
     async def _read_weights(self, folder: Path, version: str) -> None:
         self._weights, num_starts = (folder, version), self._num_starts
-        try:
-            if self._is_first:
-                await self._restore()
-            else:
-                raise EndpointError(f"the first process has not given {self._url} weights of version {version}")
-        except EndpointError as error:
+        if self._is_first:
+            await self._try(self._restore)
+        else:
+            error = EndpointError(f"the first process has not given {self._url} weights of version {version}")
             await self._outlast(error, num_starts)
 
     async def _restore(self) -> None:
@@ -175,18 +184,37 @@ class VllmServer:
         data = cast("Mapping[str, Sequence[Image]]", request.get("multi_modal_data", {}))
         with image_urls(data.get("image", ()), choose_transport(self._url, "auto")) as urls:
             body = make_body(request, sampling_args, urls)
+
+        async def ask() -> ServedOutput:
+            output = read_served_output(await self._client.post(GENERATE, body))
+            if any(reply.has_no_weights for reply in output.outputs):
+                raise EndpointError(f"{self._url} gave up on a reply: it had no weights of the policy")
+            for reply in output.outputs:
+                for span in reply.weight_versions or ():
+                    self._check_owner(span.version)
+            return output
+
+        return await self._try(ask)
+
+    async def _try(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Ask until it answers, whenever it has the weights that it should have."""
         for left in reversed(range(MOST_ATTEMPTS)):
             num_starts = self._num_starts
             try:
-                output = read_served_output(await self._client.post("/inference/v1/generate", body))
-                if not any(reply.has_no_weights for reply in output.outputs):
-                    return output
-                raise EndpointError(f"{self._url} was started again, and has no weights of the policy")
+                return await work()
             except EndpointError as error:
                 if not left:
                     raise
                 await self._outlast(error, num_starts)
         raise AssertionError
+
+    def _check_owner(self, version: str) -> None:
+        """Make sure that no other run named a version. Raises ModelError."""
+        if version.rpartition("/")[0] not in ("", self._owner):
+            raise ModelError(
+                f"another run has given its weights to {self._url}",
+                hint="a server samples for one run at a time: let each have its own; then `resume=True`",
+            )
 
     @property
     def _num_starts(self) -> int:
@@ -197,14 +225,17 @@ class VllmServer:
 
         Args:
             num_starts: how often it was launched before the error.
+
+        Raises:
+            ModelError: it has the weights of another run.
         """
-        deadline = time.monotonic() + self._timeout_s * MOST_STARTS  # a launched server has its own
+        deadline = time.monotonic() + self._timeout_s * (MOST_STARTS + 1)
         while self._weights is not None and (has := await self._client.ask_version()) != self._weights[1]:
-            if self._is_first and self._server is None:
+            self._check_owner(has)
+            if self._is_first and self._server is None and not has:
                 raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
-            has_lived = has and self._server is not None and self._num_starts == num_starts
-            is_late = self._server is None and time.monotonic() > deadline
-            if has_lived or is_late:
+            has_lived = self._server is None or self._server.has_lived_since(num_starts)
+            if (has and self._is_first and has_lived) or time.monotonic() > deadline:
                 raise error
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -216,11 +247,13 @@ class VllmServer:
         try:
             await look(self._url)
         except EndpointError as error:
-            raise EndpointError(f"rollout.url: {error.message}", hint=f"{self._how}; then `resume=True`") from error
+            raise EndpointError(f"rollout.url: {error.message}", hint=self._how) from error
 
     def _check(self, engine_args: Mapping[str, object]) -> int:
         """Make sure that it is set up for rollouts; returns the most tokens of a prompt and its reply."""
         try:
+            if not self._run(self._client.takes_tokens()):
+                raise ConfigError(f"{self._url} does not reply to token ids", hint=self._how)
             told = self._run(self._client.post("/collective_rpc", {"method": "describe_engine"}))
             about = cast("Mapping[str, list[Mapping[str, JsonValue]]]", told)["results"][0]
             for name in CHECKED:
@@ -243,7 +276,9 @@ class VllmServer:
         running = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             while not wait([running], LONGEST_WAIT_S).done:
-                pass
+                if not self.loop.is_running():
+                    work.close()
+                    raise ModelError(f"{self._url} was let go of")
         except BaseException:
             running.cancel()
             raise

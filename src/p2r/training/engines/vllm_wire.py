@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validat
 from p2r.errors import EndpointError, ModelError, explain_fault
 from p2r.models.server.errors import RequestFacts, explain, message_of, quote
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S
+from p2r.training import server
 
 LONGEST_REPLY_S = 3600.0
 """The longest that a reply, or a change of weights, may take, in seconds."""
-HEALTH_EVERY_S = 5.0
+GENERATE = "/inference/v1/generate"
 UNNAMED = "default"
 """The version of the weights that vLLM began with."""
 
@@ -51,9 +52,8 @@ class ServedReply(BaseModel):
 
     @property
     def has_no_weights(self) -> bool:
-        """Tell whether an engine gave it, or gave up on it, that has just been started."""
-        versions = {span.version for span in self.weight_versions or ()}
-        return versions == {UNNAMED} or (not versions and self.finish_reason == "abort")
+        """Tell whether an engine gave it that has just been started, or gave up on it, as when it is given weights."""
+        return self.finish_reason == "abort" or UNNAMED in {span.version for span in self.weight_versions or ()}
 
 
 class ServedOutput(BaseModel):
@@ -104,52 +104,56 @@ class VllmClient:
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             timeout=openai.Timeout(LONGEST_REPLY_S, connect=LOOKUP_TIMEOUT_S),
         )
-        self._looking, self._looked_at, self._has_gone = asyncio.Lock(), 0.0, False
+        self._pulse = server.Pulse(url)
 
     async def close(self) -> None:
         """Close its connections."""
         await self._openai.close()
 
     async def ask_version(self) -> str:
-        """The version of its weights; "" where it does not answer."""
+        """The version of its weights; "" where it does not say."""
         try:
             told = await self._openai.with_options(timeout=LOOKUP_TIMEOUT_S, max_retries=0).get(
                 "/weight_info", cast_to=object
             )
-        except openai.APIError:
+            return str(cast("Mapping[str, JsonValue]", told)["weight_version"])
+        except (openai.APIError, LookupError, TypeError):
             return ""
-        return str(cast("Mapping[str, JsonValue]", told).get("weight_version", ""))
+
+    async def takes_tokens(self) -> bool:
+        """Tell whether it replies to token ids, as it does with --enable-scale-out."""
+        try:
+            await self._openai.get(GENERATE, cast_to=object)
+        except openai.NotFoundError:
+            return False
+        except openai.APIError:  # it is not asked in this way
+            pass
+        return True
 
     async def post(self, path: str, body: object = None) -> object:
-        """Send a request. Raises EndpointError, or ModelError for one that it refuses."""
+        """Send a request. Raises EndpointError, or ModelError for one that it refuses.
+
+        vLLM may leave it open when its engine dies, so its health is looked at while it is waited for.
+        """
         asked = RequestFacts(self._url, "", 0, 0, LONGEST_REPLY_S, self._openai.api_key)
         asking = asyncio.ensure_future(self._openai.post(path, body=body, cast_to=object))
+        deadline = time.monotonic() + LONGEST_REPLY_S
         try:
-            while not (await asyncio.wait({asking}, timeout=HEALTH_EVERY_S))[0]:
-                await self._check_health()
+            while not (await asyncio.wait({asking}, timeout=server.HEALTH_EVERY_S))[0]:
+                await self._pulse.look()
+                if self._pulse.has_stopped:
+                    raise EndpointError(f"{self._url} has ended without a reply")
+                if time.monotonic() > deadline:
+                    raise EndpointError(f"{self._url} has not replied to {path} within {LONGEST_REPLY_S:g} seconds")
             return asking.result()
         except openai.APIStatusError as error:
             words = quote(message_of(error), asked)
             kind = EndpointError if error.status_code >= 500 else ModelError  # which it would do again
-            raise kind(f"{self._url}{path} failed ({error.status_code}): {words}") from error
+            said = f"{self._url}{path} failed ({error.status_code}): {words}"
+            raise kind(
+                said, hint="the server's own log says why; does it see the folder and serve the model of this run?"
+            ) from error
         except openai.APIError as error:
             raise explain(error, asked) from error
         finally:
             asking.cancel()
-
-    async def _check_health(self) -> None:
-        """Look now and then whether it is there, for all that wait: vLLM may leave questions open when it dies.
-
-        Raises:
-            EndpointError: it is not.
-        """
-        async with self._looking:
-            if time.monotonic() > self._looked_at + HEALTH_EVERY_S:
-                try:
-                    await self._openai.with_options(timeout=LOOKUP_TIMEOUT_S, max_retries=0).get("/health", cast_to=str)
-                    self._has_gone = False
-                except openai.APIError as error:
-                    self._has_gone = not isinstance(error, openai.APITimeoutError)  # then it is busy
-                self._looked_at = time.monotonic()
-        if self._has_gone:
-            raise EndpointError(f"{self._url} has ended without a reply")

@@ -9,11 +9,12 @@ import pytest
 from p2r.errors import ConfigError, ModelError
 from p2r.models import nano
 from p2r.models.load import load_model, loading_of
-from p2r.models.server.lookup import find_root
+from p2r.models.server.lookup import find_root, is_well
 from p2r.models.server.model import EndpointModel
 from p2r.models.server.profile import served_profile
 from p2r.types import Frame
 from tests.fakes.endpoint_server import Answer, serve
+from tests.fakes.web_server import Page, serve_pages
 
 NANO_MOST, FAMILY_MOST = 65536, 4096 * 32 * 32
 
@@ -108,3 +109,12 @@ def test_a_profile_is_stated_for_a_server_and_remembered() -> None:
     assert loading_of(model).profile == "nano"
     with pytest.raises(ConfigError, match="`profile` is 'nano', but nano-base is not a server's URL"):
         load_model("nano-base", profile="nano")
+
+
+def test_a_server_is_well_unless_it_says_otherwise_or_nobody_is_there() -> None:
+    for status, well in ((200, True), (404, True), (503, False), (500, False)):
+        with serve_pages({"/health": Page(b"x", "text/plain", status)}) as server:
+            assert is_well(server.url, "key") is well
+    assert is_well(server.url, "key") is False
+    with serve_pages({"/health": Page(waits=True)}) as server:
+        assert is_well(server.url, "key", 0.1) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -29,8 +30,9 @@ from p2r.training.engines import vllm_server, vllm_wire
 from p2r.training.engines.local.policy import Policy
 from p2r.training.engines.vllm import VllmActor
 from p2r.training.engines.vllm_server import VllmServer
-from p2r.training.engines.vllm_wire import make_options
+from p2r.training.engines.vllm_wire import GENERATE, ServedReply, VllmClient, make_options
 from tests.fakes import stand_in_vllm, stand_in_vllm_server
+from tests.fakes.web_server import Page, serve_pages
 from tests.unit.training.engines.test_vllm_actor import draw, noise, policy, want
 from tests.unit.training.test_partner import url
 
@@ -41,7 +43,7 @@ __all__ = ["policy", "url"]
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launching, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(vllm_server, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(vllm_wire, "HEALTH_EVERY_S", 0.2)
+    monkeypatch.setattr(launching, "HEALTH_EVERY_S", 0.2)
     monkeypatch.setattr(module, "MEMORY", tmp_path / "no memory")
 
 
@@ -148,7 +150,28 @@ def test_weights_of_another_trainer_are_not_taken_for_the_own(make: Make, url: s
         name_weights(url, "you/1")
         with pytest.raises(ModelError) as caught:
             draw(actor, wanted)
-    assert caught.value.message == "a rollout was drawn with weights of version you/1, and the policy has 1"
+    assert caught.value.message == f"another run has given its weights to {url.removesuffix('/v1')}"
+    assert "for one run at a time" in caught.value.hint
+
+
+def test_weights_of_another_trainer_are_named_as_the_cause_of_a_failure(
+    make: Make, url: str, site: Path, serve: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    (site / "failures.json").write_text(json.dumps({GENERATE: 3}))
+    serve("--enable-scale-out")
+    actor = make([], launch=None)
+    with pytest.raises(ModelError, match="another run has given its weights"), actor.awake():
+        wanted = [want(actor, noise(64, 64, 1))]
+        name_weights(url, "you/1")
+        draw(actor, wanted)
+
+
+def test_a_prompt_that_always_fails_is_given_up(make: Make, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_server, "MOST_ATTEMPTS", 2)
+    (site / "failures.json").write_text(json.dumps({GENERATE: 1000}))
+    actor = make([])
+    with pytest.raises(EndpointError, match=r"failed \(500\): not now"), actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
 
 
 def test_a_launched_server_that_dies_is_launched_again_with_the_present_weights(
@@ -172,6 +195,76 @@ def test_a_question_that_a_dead_server_leaves_open_is_asked_again(make: Make, si
     actor = make([1])
     with actor.awake():
         assert len(draw(actor, [want(actor, noise(64, 64, row)) for row in range(3)])) == 3
+
+
+@pytest.mark.parametrize("deaths", ["s0", "s1", "k0", "k1", "0 s0", "0 k0"])
+def test_a_server_that_is_of_no_use_and_does_not_end_is_ended_and_launched_again(
+    make: Make, site: Path, deaths: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (site / "deaths").write_text(deaths)  # with the weights, with the first reply, or with the weights after a death
+    actor = make([1])
+    with actor.awake():
+        assert len(draw(actor, [want(actor, noise(64, 64, row)) for row in range(3)])) == 3
+    said = "does not answer any more" if deaths[0] in "sk" else "ended with code -9"
+    assert f"the server of rollout.launch {said}: " in caplog.text
+
+
+@pytest.mark.parametrize("deaths", ["h0", "s0", "k0", "h1", "s1", "k1"])
+def test_a_server_of_the_users_that_is_of_no_use_ends_the_run(
+    make: Make, site: Path, serve: Callable[..., subprocess.Popen[bytes]], deaths: str
+) -> None:
+    (site / "deaths").write_text(deaths)
+    serve("--enable-scale-out")
+    actor = make([], launch=None)
+    with pytest.raises(EndpointError, match=r"rollout\.url: ") as caught, actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
+    assert "then `resume=True`" in caught.value.hint
+
+
+def test_a_server_that_was_not_let_go_on_after_it_had_the_weights_is_asked_again(
+    make: Make, site: Path, url: str
+) -> None:
+    (site / "failures.json").write_text('{"/resume": 3}')  # as often as the client tries
+    actor = make([])
+    with actor.awake():
+        assert look(url)["done"][-1] == "/resume"
+
+
+def test_a_server_that_is_launched_again_is_not_given_up_before_it_has_been_given_the_weights(
+    make: Make, site: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = make([])
+    server: Any = actor._engine
+    launched, client, gate = server._server, server._client, asyncio.Event()
+
+    async def prepare() -> None:
+        await gate.wait()
+        await server._restore()
+
+    async def ask_version() -> str:
+        version = await VllmClient.ask_version(client)
+        if version == "default":
+            server.loop.call_soon(gate.set)  # seen at least once
+        return version
+
+    monkeypatch.setattr(launched, "_prepare", prepare)
+    monkeypatch.setattr(client, "ask_version", ask_version)
+    (site / "failures.json").write_text('{"/pause": 3}')
+    os.kill(json.loads((tmp_path / "rollout.json").read_text())["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while launched.num_starts < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with actor.awake():
+        draw(actor, [want(actor, noise(64, 64, 1))])
+    assert gate.is_set()
+
+
+def test_a_server_that_was_let_go_of_cannot_be_asked(make: Make) -> None:
+    actor = make([])
+    actor.close()
+    with pytest.raises(ModelError, match="was let go of"):
+        actor._engine.sleep()
 
 
 def test_a_launched_server_that_always_dies_is_given_up(make: Make, site: Path, tmp_path: Path) -> None:
@@ -231,11 +324,18 @@ def test_a_dead_server_of_the_users_is_named(
 
 
 def test_a_server_that_is_not_set_up_for_rollouts_is_refused_with_the_command_that_is(
-    make: Make, site: Path, serve: Callable[..., subprocess.Popen[bytes]]
+    make: Make, site: Path, url: str, serve: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     with pytest.raises(EndpointError, match=r"rollout\.url: .*cannot reach") as caught:
         make([], launch=None)
-    assert "VLLM_SERVER_DEV_MODE=1 vllm serve CHECKPOINT --enable-scale-out --dtype float32" in caught.value.hint
+    given = f"--port {url.rpartition(':')[2].removesuffix('/v1')} --enable-scale-out --dtype float32"
+    assert f"VLLM_SERVER_DEV_MODE=1 vllm serve CHECKPOINT {given}" in caught.value.hint
+    process = serve()
+    with pytest.raises(ConfigError, match="does not reply to token ids") as caught:
+        make([], launch=None)
+    assert "VLLM_SERVER_DEV_MODE=1 vllm serve" in caught.value.hint
+    process.kill()
+    process.wait()
     process = serve("--enable-scale-out", dev_mode="0")
     with pytest.raises(ConfigError, match=r"cannot be given weights: .*/collective_rpc failed \(404\): Not Found"):
         make([], launch=None)
@@ -247,13 +347,24 @@ def test_a_server_that_is_not_set_up_for_rollouts_is_refused_with_the_command_th
         make([], launch=None)
 
 
+@pytest.mark.parametrize("url", ["localhost:8001", "http://localhost:80a1", "http://localhost:99999", "http://"])
+@pytest.mark.parametrize("launch", [None, "true"])
+def test_what_is_no_url_says_so(make: Make, url: str, launch: str | None) -> None:
+    with pytest.raises(ConfigError, match="is not the URL of a server"):
+        make([], url=url, launch=launch)
+
+
+@pytest.mark.parametrize("is_launched", [True, False])
 def test_a_server_that_cannot_read_the_folder_of_the_weights_says_so(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, serve: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, is_launched: bool
 ) -> None:
-    actor = make([], launch_timeout_s=3600.0)  # it is not waited for
+    if not is_launched:
+        serve("--enable-scale-out")
+    actor = make([], launch_timeout_s=3600.0, **({} if is_launched else {"launch": None}))  # it is not waited for
     monkeypatch.setattr(actor, "_write", lambda _: None)
-    with pytest.raises(ModelError, match="no folder weights-for-vllm"), actor.awake():
+    with pytest.raises(ModelError, match="no folder weights-for-vllm") as caught, actor.awake():
         pass
+    assert "does it see the folder" in caught.value.hint
 
 
 def connect(url: str, place: Path, timeout_s: float) -> VllmServer:
@@ -287,6 +398,44 @@ def test_a_process_that_is_not_the_first_asks_again_once_a_new_server_has_the_we
         name_weights(url, "me/1")
         assert [place for place, _ in replies.result()] == [0]
         assert look(url)["seeds"] == [11, 11]
+
+
+@pytest.mark.parametrize(
+    ("reason", "versions", "has_none"),
+    [
+        ("stop", ["me/1"], False),
+        ("stop", ["default"], True),
+        ("stop", ["default", "me/1"], True),
+        ("abort", [], True),
+        ("abort", ["me/1"], True),
+    ],
+)
+def test_a_reply_that_is_not_of_the_own_weights_is_asked_for_again(
+    reason: str, versions: list[str], has_none: bool
+) -> None:
+    spans = [{"version": version} for version in versions]
+    told = {"token_ids": [], "finish_reason": reason, "logprobs": {"content": []}, "weight_versions": spans}
+    assert ServedReply.model_validate(told).has_no_weights is has_none
+
+
+@pytest.mark.parametrize("said", [b"[]", b"{}", b'"x"'])
+async def test_a_server_that_knows_no_versions_has_none(said: bytes) -> None:
+    with serve_pages({"/weight_info": Page(said, "application/json")}) as server:
+        assert await VllmClient(server.url).ask_version() == ""
+
+
+async def test_a_reply_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    client: Any = VllmClient("http://localhost:8000")
+    monkeypatch.setattr(client._openai, "post", lambda *_, **__: asyncio.sleep(600))
+    monkeypatch.setattr(launching, "is_well", lambda *_: True)
+    monkeypatch.setattr(vllm_wire, "LONGEST_REPLY_S", 0)
+    with pytest.raises(EndpointError, match="has not replied to /pause within 0 seconds"):
+        await client.post("/pause")
+    monkeypatch.setattr(launching, "MOST_SILENT", 1)
+    monkeypatch.setattr(launching, "is_well", lambda *_: None)
+    monkeypatch.setattr(vllm_wire, "LONGEST_REPLY_S", 600)
+    with pytest.raises(EndpointError, match="has ended without a reply"):
+        await client.post("/pause")
 
 
 def test_arguments_of_the_engine_are_written_as_those_of_the_command() -> None:
