@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, Train
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.nano import CHECKPOINT
 from p2r.runs.training import TrainingRun, read_training_run
+from p2r.training import keeper
 from p2r.training.advantages import compare_groups
 from p2r.training.engines.verl import driver
 from p2r.training.engines.verl.driver import Verl
@@ -317,6 +319,21 @@ def test_a_killed_run_is_resumed_from_the_last_checkpoint(
     started = overrides_of(recipe.out, "0-perceiver", first=2)
     assert started["trainer.resume_from_path"] == f'"{recipe.out / "verl/0-perceiver/global_step_2"}"'
     assert [row.step for row in done.steps] == [1, 2, 3, 4, 5] and done.is_finished
+
+
+def test_a_verl_that_a_killed_run_has_left_is_ended(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 1}])
+    record = recipe.out / "verl/0-perceiver/process.json"
+    record.parent.mkdir(parents=True)
+    with (tmp_path / "left.log").open("wb") as output:
+        left = keeper.start(record, [sys.executable, "-c", "import time; time.sleep(600)"], output)
+    try:
+        while not record.exists():
+            assert left.poll() is None
+        assert run(recipe).is_finished
+        assert left.wait(20) == 128 + signal.SIGTERM
+    finally:
+        keeper.end(left)
 
 
 def test_a_run_that_is_stopped_before_merging_does_not_train_again(
