@@ -315,7 +315,9 @@ def test_a_killed_run_is_resumed_from_the_last_checkpoint(
     before = read_training_run(recipe.out)
     assert [row.step for row in before.steps] == [1, 2, 3] and not before.is_finished
     stand_in()
-    done = run(recipe, resume=True)
+    said = list[str]()
+    done = run(recipe, resume=True, said=said)
+    assert any(each.startswith("phase 0-perceiver: steps 3 to 5, from ") for each in said)
     started = overrides_of(recipe.out, "0-perceiver", first=2)
     assert started["trainer.resume_from_path"] == f'"{recipe.out / "verl/0-perceiver/global_step_2"}"'
     assert [row.step for row in done.steps] == [1, 2, 3, 4, 5] and done.is_finished
@@ -374,6 +376,11 @@ def test_a_step_in_which_all_failed_ends_verl_and_is_told_by_its_cause(
     stand_in(fails="nobody answers", lost=1, ends_in=1)  # nor is what verl has not asked to its end
     with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
         run(recipe, resume=True)
+
+
+def test_a_run_that_verl_cannot_make_is_refused_from_python_too(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"has loss.mask_truncated, which verl cannot do"):
+        run(make_recipe(tmp_path, url, loss={"mask_truncated": True}))
 
 
 def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
