@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from p2r.errors import ConfigError, P2RError, StorageError, TooManyErrors, Train
 from p2r.models.local.encoding import EncodedPrompt
 from p2r.models.nano import CHECKPOINT
 from p2r.runs.training import TrainingRun, read_training_run
+from p2r.training import keeper
 from p2r.training.advantages import compare_groups
 from p2r.training.engines.verl import driver
 from p2r.training.engines.verl.driver import Verl
@@ -313,10 +315,27 @@ def test_a_killed_run_is_resumed_from_the_last_checkpoint(
     before = read_training_run(recipe.out)
     assert [row.step for row in before.steps] == [1, 2, 3] and not before.is_finished
     stand_in()
-    done = run(recipe, resume=True)
+    said = list[str]()
+    done = run(recipe, resume=True, said=said)
+    assert any(each.startswith("phase 0-perceiver: steps 3 to 5, from ") for each in said)
     started = overrides_of(recipe.out, "0-perceiver", first=2)
     assert started["trainer.resume_from_path"] == f'"{recipe.out / "verl/0-perceiver/global_step_2"}"'
     assert [row.step for row in done.steps] == [1, 2, 3, 4, 5] and done.is_finished
+
+
+def test_a_verl_that_a_killed_run_has_left_is_ended(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
+    recipe = make_recipe(tmp_path, url, schedule=[{"role": "perceiver", "steps": 1}])
+    record = recipe.out / "verl/0-perceiver/process.json"
+    record.parent.mkdir(parents=True)
+    with (tmp_path / "left.log").open("wb") as output:
+        left = keeper.start(record, [sys.executable, "-c", "import time; time.sleep(600)"], output)
+    try:
+        while not record.exists():
+            assert left.poll() is None
+        assert run(recipe).is_finished
+        assert left.wait(20) == 128 + signal.SIGTERM
+    finally:
+        keeper.end(left)
 
 
 def test_a_run_that_is_stopped_before_merging_does_not_train_again(
@@ -357,6 +376,11 @@ def test_a_step_in_which_all_failed_ends_verl_and_is_told_by_its_cause(
     stand_in(fails="nobody answers", lost=1, ends_in=1)  # nor is what verl has not asked to its end
     with pytest.raises(TrainingError, match=r"verl ended with code 1: .*no materializable trajectories"):
         run(recipe, resume=True)
+
+
+def test_a_run_that_verl_cannot_make_is_refused_from_python_too(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"has loss.mask_truncated, which verl cannot do"):
+        run(make_recipe(tmp_path, url, loss={"mask_truncated": True}))
 
 
 def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:

@@ -1,7 +1,7 @@
 """`python -m verl.trainer.main_ppo`, without learning anything. What it does is told by VERL_STAND_IN, a JSON object:
 
 record: the file that workers leave of each row. lost: rows of each step without one. dies_after: the step after which
-it is killed. waits: whether it never ends. ends_in: the step that it gives up.
+it is killed. waits: whether it goes on for a minute after its last step. ends_in: the step that it gives up.
 """
 
 import json
@@ -47,5 +47,6 @@ for step in range(first + 1, num_steps + 1):
     if step == told.get("dies_after"):
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
-while told.get("waits"):
+deadline = time.monotonic() + 60
+while told.get("waits") and time.monotonic() < deadline:
     time.sleep(0.1)
