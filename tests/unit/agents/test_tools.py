@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mcp import Client, MCPError
 from PIL import Image
 
 from p2r.agents.arguments import CropArguments
-from p2r.agents.server import PNG_BYTES
+from p2r.agents.server import PNG_BYTES, list_tools
 from p2r.agents.tools import find_rect, size_down
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError, ModelError
 from p2r.models.scripted import ScriptedModel
 from p2r.serving.answering import ServedModel
 from p2r.serving.fetch import Fetcher
+from p2r.serving.refusal import Refused
 from p2r.serving.settings import Access, Limits
 from p2r.types import Completion
 from tests.fakes.agents import SlowModel, make_kit, read_fields, read_images, read_words
@@ -323,6 +326,28 @@ async def test_the_model_is_loaded_beside_what_needs_none() -> None:
         assert read_fields(await looking)["state"] == "found"
 
 
+async def test_the_model_is_loaded_though_the_first_call_is_given_up() -> None:
+    kit, may_load = make_kit(), threading.Event()
+    load = kit.tools.load
+
+    def load_late() -> ServedModel:
+        assert may_load.wait(30)
+        return load()
+
+    kit.tools.load = load_late
+    look = {"image": data_url(), "question": "What is it?"}
+    async with kit.connect() as client:
+        first = asyncio.ensure_future(client.call_tool("look", look))
+        while not kit.line.num_running:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # it has read its image, and waits
+        first.cancel()
+        while kit.line.num_running:
+            await asyncio.sleep(0.01)
+        may_load.set()
+        assert read_fields(await client.call_tool("look", look))["state"] == "found"
+
+
 async def test_a_call_ends_after_some_time_and_the_model_is_left() -> None:
     model = SlowModel()
     async with make_kit(model, limits=Limits(timeout_s=0.2)).connect() as client:
@@ -350,3 +375,30 @@ async def test_too_many_calls_are_sent_away() -> None:
         result = await client.call_tool("crop", {"image": data_url(), "box": [0, 0, 9, 9]})
         assert read_words(result) == "too many requests are waiting"
         asking.cancel()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=6,
+)
+NUMBERS = st.floats() | st.integers(-(10**30), 10**30)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    name=st.sampled_from(["look", "ask", "crop"]),
+    place=st.sampled_from(["image", "question", "options", "box", "unit"]),
+    value=JSON_VALUES | st.lists(NUMBERS, min_size=4, max_size=4) | st.text(max_size=20).map(json.dumps),
+)
+def test_whatever_is_given_is_answered_or_refused_in_a_sentence(name: str, place: str, value: object) -> None:
+    kit = make_kit()
+    tool = {tool.name: tool for tool in list_tools(kit.tools)}[name]
+    usual: dict[str, object] = {"image": data_url(), "box": [0, 0, 9, 9]}
+    if name != "crop":
+        usual = {"image": data_url(), "question": "What is it?"}
+    try:
+        result = asyncio.run(tool.call(usual | {place: value}))
+        json.dumps(result.fields, allow_nan=False)
+    except Refused as refused:
+        assert refused.message and "\n" not in refused.message
