@@ -1,13 +1,15 @@
 """Requests per second and latency of `p2r serve`, and of a client that asks the upstream twice by hand.
 
-    python -m benchmarks.speed_serve [--clients 64] [--seconds 300] [--delay-ms 50] [--side 320]
+    python -m benchmarks.speed_serve [--clients 64] [--seconds 300] [--rate 20] [--delay-ms 50] [--side 320]
 
 The upstream is an HTTP server on this machine that replies after a fixed delay, so that what is left is the cost of
 p2r. Both sides ask it in turns within one run, and their clients are alike (the `openai` SDK). By hand, each question
 is two requests with images that were drawn and encoded beforehand; served, it is one request, and p2r decodes, draws,
-cuts out and encodes. Upstream, server and clients share this machine's cores. "Difference" is what p2r adds to a
-question, its image work included; --side 32 makes images so small that there is hardly any. Memory is the server's own,
-resident, after a tenth of the time and at the end.
+cuts out and encodes. Upstream, server and clients share this machine's cores. Without --rate, a client asks as soon as
+it is answered, so that the cores are full and latency is mostly waiting for them; with it, questions come evenly, so
+many a second over all clients. "Difference" is what p2r adds to a question, its image work included; --side 32 makes
+images so small that there is hardly any. Memory is the server's own, resident, after a tenth of the time and at the
+end. An error ends the run.
 """
 
 from __future__ import annotations
@@ -99,18 +101,30 @@ def make_message(text: str, *images: Image.Image) -> ChatCompletionMessageParam:
     return {"role": "user", "content": [*shown, {"type": "text", "text": text}]}  # type: ignore[misc,list-item]
 
 
-async def ask_all(ask: Callable[[], Awaitable[None]], num_clients: int, seconds: float) -> tuple[list[float], float]:
-    """Let clients ask one question after another; returns the seconds of each question, and of the whole."""
+async def ask_all(
+    ask: Callable[[], Awaitable[None]], num_clients: int, seconds: float, rate: float = 0
+) -> tuple[list[float], float]:
+    """Let clients ask one question after another; returns the seconds of each question, and of the whole.
+
+    rate: questions a second over all clients; 0 for as many as there can be.
+    """
     latencies: list[float] = []
     started = time.perf_counter()
 
-    async def ask_on() -> None:
-        while time.perf_counter() - started < seconds:
+    async def ask_on(number: int) -> None:
+        while True:
+            if rate and number >= rate * seconds:
+                return
+            if rate:
+                await asyncio.sleep(number / rate - (time.perf_counter() - started))
+                number += num_clients
             begun = time.perf_counter()
+            if begun - started >= seconds:
+                return
             await ask()
             latencies.append(time.perf_counter() - begun)
 
-    await asyncio.gather(*(ask_on() for _ in range(num_clients)))
+    await asyncio.gather(*map(ask_on, range(num_clients)))
     return latencies, time.perf_counter() - started
 
 
@@ -143,7 +157,9 @@ async def measure(arguments: argparse.Namespace, upstream: str, served: str, pid
         await ask_all(ask_server, arguments.clients, 1.0)
         for _ in range(ROUNDS):
             for name, ask in sides.items():
-                latencies, seconds = await ask_all(ask, arguments.clients, arguments.seconds / 2 / ROUNDS)
+                latencies, seconds = await ask_all(
+                    ask, arguments.clients, arguments.seconds / 2 / ROUNDS, arguments.rate
+                )
                 taken[name] += latencies
                 wall[name] += seconds
             memory.append(read_memory_mb(pid))
@@ -160,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--clients", type=int, default=64, help="questions under way at a time (default 64)")
     parser.add_argument("--seconds", type=float, default=300, help="of both sides together (default 300)")
+    parser.add_argument("--rate", type=float, default=0, help="questions a second (default: as many as there can be)")
     parser.add_argument("--delay-ms", type=float, default=50, help="of each reply of the upstream (default 50)")
     parser.add_argument("--side", type=int, default=320, help="of the square image, in pixels (default 320)")
     parser.add_argument("--upstream", action="store_true", help="be the upstream; used by the script itself")
@@ -168,7 +185,8 @@ def main() -> None:
         run_upstream(arguments.delay_ms / 1000)
         return
     print(f"{find_cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{arguments.clients} clients, {arguments.delay_ms:g} ms a reply, {arguments.side} x {arguments.side} pixels")
+    rate = f"{arguments.rate:g} questions a second" if arguments.rate else "as fast as they can"
+    print(f"{arguments.clients} clients, {rate}; {arguments.delay_ms:g} ms a reply; {arguments.side} pixels a side")
     with start("benchmarks.speed_serve", "--upstream", "--delay-ms", str(arguments.delay_ms)) as (upstream, _):
         at_once = ("--num-at-once", str(arguments.clients), "--num-waiting", str(arguments.clients))
         model = ("--upstream", upstream, "--model", "m", "--profile", "nano", "--image-check", "never")

@@ -90,6 +90,13 @@ def serve(
     application = make_app(
         served, access=access or Access(), limits=limits or Limits(), upstream=upstream, fetcher=fetcher
     )
+    with listen(application) as url:
+        yield Served(url, application)
+
+
+@contextlib.contextmanager
+def listen(application: Application) -> Iterator[str]:
+    """Serve an application at a free port of this machine; gives its URL."""
     server = uvicorn.Server(
         uvicorn.Config(application.app, port=0, http=TimedProtocol, log_config=None, access_log=False)
     )
@@ -99,15 +106,15 @@ def serve(
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Served(f"http://127.0.0.1:{port}", application)
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(20)
 
 
-def data_url(image: Image.Image | None = None, kind: str = "PNG") -> str:
+def data_url(image: Image.Image | None = None, kind: str = "PNG", **options: object) -> str:
     data = io.BytesIO()
-    (image or Image.new("RGB", (640, 320), "navy")).save(data, kind)
+    (image or Image.new("RGB", (640, 320), "navy")).save(data, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 

@@ -28,6 +28,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 BASE = "base"
 
 ROOMS = {
+    "agents": "mcp",
     "benchmarks": "data",
     "images": "heic",
     "integrations/inspect_ai.py": "inspect",

@@ -64,6 +64,7 @@ COMMANDS = {
     "demo": Home("demo", "demo", "", "Watch a small model fail with one look and answer with two."),
     "eval": Home("evaluate", "evaluate_benchmarks", "EVAL_EXAMPLES", "Evaluate a model on benchmarks."),
     "serve": Home("serve", "serve", "SERVE_EXAMPLES", "Serve a model to OpenAI clients, with walks as its answers."),
+    "mcp": Home("mcp", "mcp", "MCP_EXAMPLES", "Give agents tools that look: over MCP."),
     "train": Home("train", "train", "TRAIN_EXAMPLES", "Train the perceiver and the reasoner in turns."),
     "sft": Home("train", "sft", "SFT_EXAMPLES", "Teach a model replies before rewards take over."),
     "sample": Home("sample", "sample", "SAMPLE_EXAMPLES", "Sort rows into easy, medium and hard for a model."),

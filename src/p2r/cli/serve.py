@@ -10,10 +10,8 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.guard import Misuse
 from p2r.cli.options import (
     DEFAULT_TIMEOUT_S,
-    MODEL,
     BoxFrame,
     Device,
     Dtype,
@@ -26,29 +24,33 @@ from p2r.cli.options import (
     PerceiverSpec,
     Profile,
     Wording,
-    read_engine_args,
 )
 from p2r.cli.screen import make_console
-from p2r.dialogue import Model
-from p2r.errors import ConfigError, install_hint, reason_of
-from p2r.models.known import VLLM, expand_name
-from p2r.models.load import (
-    SCRIPTED,
-    SERVERS,
-    check_engine_args,
-    check_profile,
-    load_model,
-    load_roles,
-    runs_on_vllm,
+from p2r.cli.served import (
+    LIMITS,
+    WHO,
+    AllowHost,
+    AllowImageHost,
+    AllowOrigin,
+    Host,
+    KeysFile,
+    MaxImagePixels,
+    NumServed,
+    Port,
+    RequestTimeoutS,
+    Served,
+    ServedName,
+    UpstreamUrl,
+    log_requests,
+    make_access,
+    plan_served,
+    read_spec,
 )
-from p2r.models.profiles import FamilyName
-from p2r.models.server.lookup import find_model, read_address
+from p2r.errors import ConfigError, install_hint
+from p2r.models.load import SERVERS
+from p2r.models.server.lookup import read_address
 from p2r.models.server.transport import is_loopback
-from p2r.prompts import load_prompt_set
-from p2r.types import Frame
 
-WHO, LIMITS = "Who may ask", "Limits"
-KEYS_VARIABLE = "P2R_SERVE_KEYS"
 logger = logging.getLogger(__name__)
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -66,28 +68,10 @@ SERVE_EXAMPLES = """
 
 
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Serve a model that `p2r models` lists, a checkpoint folder, a hub id, one of these after vllm:, or "
-            "the model of this name at --upstream. Default: nano, or the only one there.",
-            show_default=False,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    upstream: Annotated[
-        str | None,
-        typer.Option(
-            help="Ask the model at this server, such as http://localhost:8000/v1.",
-            show_default=False,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    model: Served = None,
+    upstream: UpstreamUrl = None,
     perceiver_model: PerceiverSpec = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Serve it under this name. Default: its own.", show_default=False, rich_help_panel=MODEL),
-    ] = None,
+    name: ServedName = None,
     prompts: Wording = "release",
     profile: Profile = None,
     perceiver_profile: PerceiverProfile = None,
@@ -99,36 +83,12 @@ def serve(
     transport: ImageTransport = "auto",
     image_check: ImageChecking = "auto",
     engine_args: EngineArgs = None,
-    host: Annotated[
-        str, typer.Option(help="Listen at this address; 0.0.0.0 for every one.", rich_help_panel=WHO)
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.", rich_help_panel=WHO)] = 8400,
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"Ask for one of the API keys in this file, one a line. Or set {KEYS_VARIABLE}.",
-            show_default=False,
-            rich_help_panel=WHO,
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Answer to this name, beside localhost and addresses in numbers. Repeatable.", rich_help_panel=WHO
-        ),
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Let web pages of this origin ask, such as https://example.org. Repeatable.", rich_help_panel=WHO
-        ),
-    ] = None,
-    allow_image_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Fetch images from this host of the internet. Repeatable. Default: none.", rich_help_panel=WHO
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8400,
+    keys: KeysFile = None,
+    allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
+    allow_image_host: AllowImageHost = None,
     image_folder: Annotated[
         Path | None,
         typer.Option(
@@ -139,26 +99,20 @@ def serve(
             rich_help_panel=WHO,
         ),
     ] = None,
-    num_at_once: Annotated[
-        int, typer.Option(min=1, help="Answer this many requests at a time.", rich_help_panel=LIMITS)
-    ] = 8,
+    num_at_once: NumServed = 8,
     num_waiting: Annotated[
         int, typer.Option(min=0, help="Let this many more wait; the rest gets status 429.", rich_help_panel=LIMITS)
     ] = 64,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Refuse larger requests.", rich_help_panel=LIMITS)] = 64,
     max_images: Annotated[int, typer.Option(min=1, help="Refuse more in a request.", rich_help_panel=LIMITS)] = 8,
-    max_image_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse more pixels in a request's images together.", rich_help_panel=LIMITS)
-    ] = 50_000_000,
+    max_image_pixels: MaxImagePixels = 50_000_000,
     max_prompt_chars: Annotated[
         int, typer.Option(min=1, help="Refuse more text in a request.", rich_help_panel=LIMITS)
     ] = 100_000,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Refuse requests for longer replies.", rich_help_panel=LIMITS)
     ] = 4096,
-    timeout_s: Annotated[
-        float, typer.Option(min=1, help="Give up on a request after this many seconds.", rich_help_panel=LIMITS)
-    ] = DEFAULT_TIMEOUT_S,
+    timeout_s: RequestTimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Serve a model to every OpenAI client: p2r/NAME looks twice, NAME is the model as it is.
 
@@ -168,21 +122,13 @@ def serve(
     missing = [each for each in NEEDED if find_spec(each) is None]
     if missing:
         raise ConfigError(f"`p2r serve` needs {missing[0]}, which is not installed", hint=install_hint("serve"))
-    from p2r.serving.answering import ServedModel
     from p2r.serving.app import make_app
     from p2r.serving.run import run_server
-    from p2r.serving.settings import Access, Limits, check_access
+    from p2r.serving.settings import Limits
     from p2r.serving.upstream import Upstream
 
     spec = read_spec(model, upstream)
-    access = Access(
-        keys=read_keys(keys),
-        hosts=tuple(allow_host or ()),
-        origins=tuple(allow_origin or ()),
-        image_hosts=tuple(allow_image_host or ()),
-        image_folder=image_folder,
-    )
-    check_access(access)
+    access = make_access(keys, allow_host, allow_origin, allow_image_host, image_folder)
     limits = Limits(
         num_at_once=num_at_once,
         num_waiting=num_waiting,
@@ -193,41 +139,24 @@ def serve(
         new_tokens=max_new_tokens,
         timeout_s=timeout_s,
     )
-    for_engine = read_engine_args(engine_args)
-    check_engine_args(for_engine, spec, perceiver_model)
-    wording = load_prompt_set(prompts)
-    check_profile(profile, spec)
-    check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
-
-    def load(
-        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
-    ) -> Model:
-        return load_model(
-            spec,
-            profile=profile,
-            device=device,
-            dtype=dtype,
-            family=family,
-            frame=frame,
-            max_pixels=max_pixels,
-            concurrency=num_at_once,
-            batch_size=num_at_once,
-            timeout_s=timeout_s,
-            transport=transport,
-            image_check=image_check,
-            engine_args=for_engine if runs_on_vllm(spec) else None,
-        )
-
-    answerer, looker = load_roles(
+    served = plan_served(
         spec,
-        perceiver_model or None,
+        name=name,
+        perceiver_model=perceiver_model,
+        prompts=prompts,
         profile=profile,
         perceiver_profile=perceiver_profile,
         family=family,
         frame=frame,
-        load=load,
-    )
-    served = ServedModel(name or name_of(spec), answerer, wording, looker)
+        max_pixels=max_pixels,
+        device=device,
+        dtype=dtype,
+        transport=transport,
+        image_check=image_check,
+        engine_args=engine_args,
+        num_at_once=num_at_once,
+        timeout_s=timeout_s,
+    )()
     onward: Upstream | None = None
     if spec.startswith(SERVERS):
         url, its_name = read_address(spec)
@@ -237,64 +166,6 @@ def serve(
     application = make_app(served, access=access, limits=limits, upstream=onward)
     log_requests()
     run_server(application, host, port, on_start=lambda url: _tell_start(url, served.names))
-
-
-def read_spec(model: str | None, upstream: str | None) -> str:
-    """Return the model to be loaded, as `load_model` names it; a server's with its address and its name.
-
-    Raises:
-        Misuse: both name a server.
-        EndpointError: the server has no model, or several, and is to be asked for its only one.
-    """
-    spec = expand_name(model or "nano")
-    if upstream is None and not spec.lower().startswith(SERVERS):
-        return spec
-    if upstream is not None and (spec.lower().startswith(SERVERS) or "#" in upstream):
-        raise Misuse("the server's model is named twice", hint="give `upstream=URL` and `model=NAME`")
-    url, its_name = read_address(spec if upstream is None else f"{upstream}#{model or ''}")
-    if not its_name:
-        url, its_name = find_model(url, os.environ.get("OPENAI_API_KEY", ""))
-    return f"{url}#{its_name}"
-
-
-def read_keys(path: Path | None) -> tuple[str, ...]:
-    """Return the API keys in a file and in the environment.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds none.
-    """
-    keys = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
-    if path is not None:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"`keys`: {path} cannot be read: {reason_of(error)}", hint="check the path") from error
-        in_file = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        if not in_file or any(len(line.split()) > 1 for line in in_file):
-            said = "has a line with a blank in it" if in_file else "holds no key"
-            raise ConfigError(f"`keys`: {path} {said}", hint="write one key a line, and # before a comment")
-        keys += in_file
-    return tuple(keys)
-
-
-def name_of(spec: str) -> str:
-    """Return the name by which clients know a model; a folder's is its last part, since paths are nobody's business."""
-    if spec.startswith(SERVERS):
-        return read_address(spec)[1]
-    bare = spec.removeprefix(VLLM)
-    if bare.startswith(SCRIPTED):
-        return "scripted"
-    folder = Path(bare).expanduser()
-    return folder.resolve().name if folder.exists() or folder.is_absolute() else bare
-
-
-def log_requests() -> None:
-    """Print a line to stderr for each request, and for what goes wrong in it."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    requests = logging.getLogger("p2r.serving")
-    requests.handlers, requests.propagate = [handler], False
-    requests.setLevel(logging.INFO)
 
 
 def _tell_start(url: str, names: tuple[str, ...]) -> None:

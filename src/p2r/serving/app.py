@@ -22,6 +22,7 @@ from p2r.serving.gate import Gate
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
+from p2r.serving.openapi import complete_openapi
 from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
 from p2r.serving.request import ChatRequest
@@ -70,6 +71,7 @@ def make_app(
 
     app = FastAPI(title="Perceive-to-Reason", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     _describe(app)
+    complete_openapi(app, served.names)
 
     async def explain(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):

@@ -54,14 +54,17 @@ class Exchange:
             Refused: it is too large, too slow, or not a JSON object.
             ClientGone: it does not come.
         """
+        return await asyncio.to_thread(parse_object, await self.read_bytes())
+
+    async def read_bytes(self) -> bytes:
+        """Return the request's body, whatever is in it. Raises as `read_body` does."""
         length = self._headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             raise self._too_large()
         try:
-            data = await asyncio.wait_for(self._read_bytes(), self._limits.body_timeout_s)
+            return await asyncio.wait_for(self._read_all(), self._limits.body_timeout_s)
         except asyncio.TimeoutError:
             raise Refused(408, "the request did not arrive in time") from None
-        return await asyncio.to_thread(parse_object, data)
 
     async def run(self, work: Coroutine[object, object, None]) -> None:
         """Do the work for as long as the client is there.
@@ -115,7 +118,7 @@ class Exchange:
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
-    async def _read_bytes(self) -> bytes:
+    async def _read_all(self) -> bytes:
         data = bytearray()
         while True:
             message = await self._receive()

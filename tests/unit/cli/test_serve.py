@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2r.cli.guard import Misuse
-from p2r.cli.serve import KEYS_VARIABLE, name_of, read_keys, read_spec, serve
+from p2r.cli.serve import serve
+from p2r.cli.served import KEYS_VARIABLE, name_of, read_keys, read_spec
 from p2r.errors import ConfigError
 from tests.fakes import endpoint_server
 from tests.fakes.endpoint_server import completion

@@ -55,9 +55,9 @@ def find_places(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tu
 PLACES = [place for place in find_places(BASE) if place]
 
 
-def put(place: tuple[str | int, ...], value: object) -> dict[str, Any]:
+def put(place: tuple[str | int, ...], value: object, base: dict[str, Any] = BASE) -> dict[str, Any]:
     """The body with another value in one place."""
-    body = copy.deepcopy(BASE)
+    body = copy.deepcopy(base)
     holder: Any = body
     for name in place[:-1]:
         holder = holder[name]
@@ -65,8 +65,8 @@ def put(place: tuple[str | int, ...], value: object) -> dict[str, Any]:
     return body
 
 
-def check(served: Served, body: object) -> None:
-    reply = served.ask("/v1/chat/completions", body)
+def check(served: Served, body: object, path: str = "/v1/chat/completions") -> None:
+    reply = served.ask(path, body)
     assert reply.status in (200, 400, 404, 413), reply.text
     if reply.status != 200:
         assert set(reply.error) == {"message", "type", "param", "code"}, reply.text
@@ -126,6 +126,36 @@ def test_a_damaged_image_is_seen_or_refused(cut: int, noise: bytes, local: Serve
     place = min(cut, len(text))
     damaged = text[:place] + noise.decode("latin-1") + text[place + len(noise) :]
     check(local, {"model": "p2r/m", "messages": [user(show(damaged), "What is it?")]})
+
+
+RESPONSE: dict[str, Any] = {
+    "model": "p2r/m",
+    "instructions": "Be short.",
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes?"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_image", "image_url": data_url(), "detail": "auto"},
+                {"type": "input_text", "text": "What is it?"},
+            ],
+        },
+    ],
+    "max_output_tokens": 5,
+    "text": {"format": {"type": "text"}},
+    "p2r": {"options": ["a", "b"]},
+    "store": False,
+}
+RESPONSE_PLACES = [place for place in find_places(RESPONSE) if place]
+
+
+@FUZZ
+@given(place=st.sampled_from(RESPONSE_PLACES), value=JSON_VALUES)
+def test_any_value_in_any_place_of_a_response_request_is_answered_or_refused(
+    place: tuple[str | int, ...], value: object, local: Served
+) -> None:
+    check(local, put(place, value, RESPONSE), "/v1/responses")
 
 
 def test_nothing_is_left_over_after_all_that(local: Served) -> None:

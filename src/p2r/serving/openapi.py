@@ -1,0 +1,74 @@
+"""The OpenAPI page: what FastAPI does not see itself, because requests are read and refused apart from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+JsonTree = dict[str, Any]
+_TEXT: JsonTree = {"type": "string"}
+_ERROR: JsonTree = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": _TEXT,
+                "type": {"enum": ["invalid_request_error", "rate_limit_error", "server_error"]},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_NUMBER: JsonTree = {"type": ["number", "null"]}
+_RESPONSE_REQUEST: JsonTree = {
+    "type": "object",
+    "required": ["model", "input"],
+    "properties": {
+        "model": _TEXT,
+        "input": {"anyOf": [_TEXT, {"type": "array", "items": {"type": "object"}}]},
+        "instructions": {"type": ["string", "null"]},
+        "max_output_tokens": {"type": ["integer", "null"], "minimum": 1},
+        "temperature": _NUMBER,
+        "top_p": _NUMBER,
+        "p2r": {"$ref": "#/components/schemas/LookOptions"},
+    },
+}
+_ANSWERS: JsonTree = {
+    "/metrics": {"text/plain": {"schema": _TEXT}},
+    "/v1/chat/completions": {"application/json": {}, "text/event-stream": {}},
+}
+"""The replies of paths that send something else than JSON."""
+
+
+def complete_openapi(app: FastAPI, names: tuple[str, ...]) -> None:
+    """Put errors, replies that are not JSON, and the names of the models into an application's OpenAPI page."""
+    describe = app.openapi
+
+    def describe_all() -> JsonTree:
+        page = describe()
+        parts = page.setdefault("components", {}).setdefault("schemas", {})
+        parts |= {"Error": _ERROR, "ResponseRequest": _RESPONSE_REQUEST}
+        page["paths"]["/v1/responses"]["post"]["requestBody"] = {"required": True, "content": _refer("ResponseRequest")}
+        for part in parts.values():
+            if "model" in part.get("properties", {}):
+                part["properties"]["model"] = {"enum": list(names)}
+        refused = {"description": "An error, as OpenAI writes it", "content": _refer("Error")}
+        for path, operations in page["paths"].items():
+            for operation in operations.values():
+                replies = operation["responses"]
+                replies.pop("422", None)  # FastAPI's own, which is never sent
+                replies |= {"4XX": refused, "5XX": refused}
+                if path in _ANSWERS:
+                    replies["200"]["content"] = _ANSWERS[path]
+        return page
+
+    app.openapi = describe_all
+
+
+def _refer(name: str) -> JsonTree:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
