@@ -301,3 +301,4 @@ def _tell_start(url: str, names: tuple[str, ...]) -> None:
     console = make_console()
     console.print(f"serving {names[1]} at {url}/v1", markup=False, soft_wrap=True)
     console.print(f"models: {', '.join(names)}", markup=False, soft_wrap=True)
+    console.print(f"page: {url}/", markup=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from p2r.serving.gate import Gate
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
+from p2r.serving.page import PAGE_PATHS, add_page
 from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
 from p2r.serving.request import ChatRequest
@@ -124,7 +125,8 @@ def make_app(
         """Show the counters, for Prometheus."""
         return Response(metrics.write(), media_type=CONTENT_TYPE_LATEST)
 
-    paths = frozenset({CHAT, RESPONSES, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"})
+    add_page(app)
+    paths = frozenset({CHAT, RESPONSES, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"}) | PAGE_PATHS
     return Application(Gate(app, access=access, paths=paths, on_end=metrics.count_request), line)
 
 

@@ -69,6 +69,7 @@ class ChatRoute:
         async with self.line.turn():
             chat = await run_apart(partial(self._read_chat, request))
             if mode is None or not chat.images:
+                self.served.check_boxes(request, None)
                 await self._reply(outlet, request, chat)
             else:
                 await self._walk(outlet, request, chat, mode)

@@ -1,0 +1,129 @@
+// One question and what comes of it, as a card. Whatever a model or a person wrote is set as text.
+
+const STATES = {
+  given: "Your boxes",
+  "whole image": "It named no place: it reads the whole image.",
+  unparsed: "Its reply holds no usable box: it reads the whole image.",
+};
+
+const showSeconds = (seconds) => `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+const showCost = (seconds, tokens) => [showSeconds(seconds), ...(tokens ? [`${tokens.toLocaleString("en")} tokens`] : [])].join(" · ");
+const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
+export class Turn {
+  boxes = []; // as { per_mille, label, color }
+  page = ""; // the evidence as HTML
+  answer = "";
+  isDone = false;
+  #started = performance.now();
+  #tokens = {};
+  #seconds = {};
+
+  // `isWalk`: it looks before it answers. `tell` says a sentence to who cannot see the card.
+  constructor(template, { question, isWalk, compares, colors, tell }) {
+    this.element = template.content.firstElementChild.cloneNode(true);
+    Object.assign(this, { question, isWalk, colors, tell });
+    this.find("h2").textContent = question;
+    this.find(".direct").hidden = !compares;
+    this.find(".answers").classList.toggle("two", compares);
+    this.find(".stages").hidden = !isWalk;
+    if (!isWalk) this.find(".own h3").textContent = "As it is";
+    this.#mark(isWalk ? "look" : "read");
+    this.find(".look .state").textContent = "Looking …";
+  }
+
+  find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  take(chunk) {
+    if (chunk.usage) this.#tokens.own = chunk.usage.total_tokens;
+    if (chunk.p2r) this.#look(chunk.p2r);
+    const delta = chunk.choices[0]?.delta ?? {};
+    if (delta.reasoning_content) this.find(".thought").textContent += delta.reasoning_content;
+    if (delta.content) this.answer = this.find(".own .answer").textContent += delta.content;
+  }
+
+  takeDirect(chunk) {
+    if (chunk.usage) this.#tokens.direct = chunk.usage.total_tokens;
+    this.find(".direct .answer").textContent += chunk.choices[0]?.delta?.content ?? "";
+  }
+
+  end() {
+    this.isDone = true;
+    this.#finish("own");
+    this.#mark("");
+    this.find("details").hidden = !this.isWalk;
+    this.find(".buttons").hidden = !this.isWalk;
+    this.tell(`Answer: ${this.answer}`);
+  }
+
+  endDirect() {
+    this.#finish("direct");
+  }
+
+  fail(message) {
+    this.#mark("");
+    this.find(".stages").hidden ||= !this.boxes.length;
+    this.find(".own").hidden = !this.answer;
+    this.find(".problem").hidden = false;
+    this.find(".problem").textContent = message;
+  }
+
+  failDirect(message) {
+    this.find(".direct .answer").textContent = "";
+    this.find(".direct .cost").textContent = message;
+    this.find(".direct .answer").ariaBusy = "false";
+  }
+
+  #finish(name) {
+    const seconds = this.#seconds[name] ?? (performance.now() - this.#started) / 1000;
+    this.find(`.${name} .answer`).ariaBusy = "false";
+    this.find(`.${name} .cost`).textContent = showCost(seconds, this.#tokens[name]);
+  }
+
+  #mark(stage) {
+    for (const each of ["look", "read"]) this.find(`.${each}`).classList.toggle("now", each === stage);
+  }
+
+  #look(look) {
+    this.boxes = look.boxes.map((box, index) => ({ ...box, color: this.colors[index % this.colors.length] }));
+    this.find(".look .state").textContent = STATES[look.state] ?? count(this.boxes.length, "box", "boxes");
+    this.find(".boxes").replaceChildren(...this.boxes.map(({ label, pixels: [left, top, right, bottom], color }) => {
+      const item = document.createElement("li");
+      item.style.setProperty("--c", color);
+      item.appendChild(document.createElement("b")).textContent = label || "box";
+      item.appendChild(document.createElement("span")).textContent = `x ${left}–${right}, y ${top}–${bottom}`;
+      return item;
+    }));
+    if (look.stage === "look") {
+      this.#mark("read");
+      this.find(".read .state").textContent = "Reading …";
+      this.tell(`Looked: ${this.find(".look .state").textContent}. Reading.`);
+    } else this.#reveal(look);
+  }
+
+  #reveal(look) {
+    const { look: first, answer: second } = look.stages;
+    if (first.num_calls) this.find(".look .state").textContent += ` · ${showCost(first.seconds, first.usage.total_tokens)}`;
+    this.find(".read .state").textContent = showCost(second.seconds, second.usage.total_tokens);
+    this.find(".crops").replaceChildren(...(look.images?.crops ?? []).map((url, index) => {
+      const item = document.createElement("li"), crop = document.createElement("img");
+      const [left, top, right, bottom] = look.crops[index];
+      crop.src = url;
+      crop.alt = `Crop ${index + 1}, ${right - left} by ${bottom - top} pixels`;
+      if (look.crops.length === Math.min(3, this.boxes.length)) item.style.setProperty("--c", this.boxes[index].color);
+      item.append(crop);
+      return item;
+    }));
+    const said = [["Asked where to look", first.prompt], ["Reply", first.reply], ["Asked about the crops", second.prompt], ["Reply", second.reply]];
+    for (const [name, text] of said.filter(([, text]) => text)) {
+      const [term, words] = [document.createElement("dt"), document.createElement("dd")];
+      [term.textContent, words.textContent] = [name, text];
+      this.find("dl").append(term, words);
+    }
+    this.#seconds.own = look.seconds;
+    this.page = look.page ?? "";
+    this.find(".save").hidden = !this.page;
+  }
+}
