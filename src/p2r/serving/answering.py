@@ -18,7 +18,6 @@ from p2r.pipeline import walk
 from p2r.prompts import PromptSet
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, FixedPerceiver, Perceiver, Reasoner
 from p2r.serving.chat import Chat, ModelInChat
-from p2r.serving.evidence_page import write_evidence
 from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, NOT_FOUND, Refused, refuse_error
 from p2r.serving.request import ChatRequest
@@ -43,7 +42,6 @@ class WalkedAnswer:
     image_index: the image that was looked at, from 0.
     images: what the reasoner saw, where it was asked for.
     prompts: what each role was asked, where it was asked for.
-    page: the evidence as HTML, where it was asked for.
     """
 
     trace: Trace
@@ -51,7 +49,6 @@ class WalkedAnswer:
     image_index: int
     images: tuple[Image.Image, ...]
     prompts: Mapping[str, str] | None = None
-    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +120,12 @@ class ServedModel:
             raised = [*model.failures, *(looker.failures if looker else ())]
             raise refuse_error(raised[-1] if raised else revive(trace.failure))
         prompts = model.prompts | (looker.prompts if looker else {})
-        page = ""
-        if request.p2r.page:
-            page = await asyncio.to_thread(write_evidence, trace, image, self.model.profile.budget)
         return WalkedAnswer(
-            trace, mode, len(chat.images) - 1, keeper.images, prompts if request.p2r.prompts else None, page
+            self._name_models(trace),
+            mode,
+            image_index=len(chat.images) - 1,
+            images=keeper.images,
+            prompts=prompts if request.p2r.prompts else None,
         )
 
     def check_boxes(self, request: ChatRequest, mode: AskMode | None) -> None:
@@ -135,6 +133,20 @@ class ServedModel:
         if request.p2r.boxes and mode not in PERCEIVING:
             said = f"p2r.boxes: {request.model} is shown no boxes; ask {PREFIX}{self.name} about an image"
             raise Refused(BAD_REQUEST, said, param="p2r.boxes", code="unsupported_parameter")
+
+    def _name_models(self, trace: Trace) -> Trace:
+        """Return a trace with the name by which clients know the model; its own may be a folder or an address."""
+
+        def rename(completion: Completion) -> Completion:
+            return completion.model_copy(update={"model": self.name, "earlier": tuple(map(rename, completion.earlier))})
+
+        looked, read = trace.perception, trace.reasoning
+        if looked is not None:
+            kind, names_model, _ = looked.source.partition(":")
+            source = f"{kind}:{self.name}" if names_model else kind
+            completion = looked.completion and rename(looked.completion)
+            looked = looked.model_copy(update={"source": source, "completion": completion})
+        return trace.model_copy(update={"perception": looked, "reasoning": read and rename(read)})
 
     async def reply(
         self, request: ChatRequest, chat: Chat, on_text: Callable[[str], Awaitable[None]] | None = None

@@ -72,7 +72,7 @@ def describe_look(look: Looked) -> JsonObject:
     return {"stage": "look", "state": find_state(perception), "image_wh": list(look.image_wh), "boxes": boxes}
 
 
-def describe_walk(answer: WalkedAnswer) -> JsonObject:
+def describe_walk(answer: WalkedAnswer, *, with_trace: bool = False) -> JsonObject:
     """Write everything about a walk but its texts. Blocks where there are images: call it in a thread."""
     trace = answer.trace
     assert trace.perception is not None and trace.evidence is not None, "a walk that has not failed has both"
@@ -91,8 +91,8 @@ def describe_walk(answer: WalkedAnswer) -> JsonObject:
         "seconds": round(trace.seconds, 4),
         "fingerprint": trace.fingerprint,
     }
-    if answer.page:
-        found["page"] = answer.page
+    if with_trace:
+        found["trace"] = trace.model_dump(mode="json")
     if answer.images:
         found["images"] = _write_images(answer.images, has_boxes=trace.evidence.annotated)
     return found

@@ -145,8 +145,8 @@ class LookOptions(_Strict):
 
     boxes: look here, in place of asking the model where.
     images: send the images that the model saw: the annotated one and the crops.
-    page: send the evidence as an HTML page, as `p2r ask --html` writes it.
     prompts: send what both stages were asked.
+    trace: send the whole trace, as `p2r ask --json` prints it.
     options, answer_form: as in `p2r ask`.
     """
 
@@ -154,8 +154,8 @@ class LookOptions(_Strict):
 
     boxes: tuple[GivenBox, ...] | None = Field(default=None, min_length=1, strict=False)
     images: bool = False
-    page: bool = False
     prompts: bool = False
+    trace: bool = False
     options: tuple[str, ...] = Field(default=(), strict=False)
     answer_form: AnswerForm | None = None
 

@@ -1,21 +1,15 @@
-"""Boxes that a client gives, and what else a request may ask to see: both prompts, and the evidence as a page."""
+"""Boxes that a client gives in place of the model's, and the prompts that a request may ask to see."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from p2r import P2R
-from p2r.images.load import MemoryImage
 from p2r.models.scripted import ScriptedModel
-from p2r.report.asked.page import build_asked_report
-from p2r.runs.asked import AskedPlace, AskedQuestions
 from p2r.serving.request import MOST_BOXES
-from tests.fakes.served import ANSWER, Served, ask_about_image, read_events, scripted, serve, user
+from tests.fakes.served import ANSWER, Served, ask_about_image, read_events, serve, user
 
 BOXES = [{"per_mille": [500, 250, 750.5, 1000], "label": "the <b>hull</b>"}]
 
@@ -89,27 +83,4 @@ def test_both_prompts_come_when_they_are_asked_for(served: Served) -> None:
     given: Any = served.chat(ask_about_image(), p2r={"prompts": True, "boxes": BOXES}).body["p2r"]
     assert (given["stages"]["look"]["prompt"], given["stages"]["answer"]["prompt"]) == (None, second)
     plain: Any = served.chat(ask_about_image()).body["p2r"]
-    assert "prompt" not in plain["stages"]["look"] and "page" not in plain
-
-
-def test_the_page_is_the_one_that_p2r_ask_writes() -> None:
-    with serve() as served:
-        look: Any = served.chat(ask_about_image(), p2r={"page": True}).body["p2r"]
-    image = MemoryImage(Image.new("RGB", (640, 320), "navy"), name="image 1")
-    asker = P2R(scripted())
-    trace = asker.ask(image, "What is on the sail?")
-    group = AskedQuestions(image.uri, (trace,), place=AskedPlace(working_directory="", budget=asker.budget))
-    page = build_asked_report([group], images={image.uri: image})
-    seconds = r"\d+\.\d\d s\b"  # which no two answers share
-    assert re.sub(seconds, "", look["page"]) == re.sub(seconds, "", page)
-
-
-def test_the_page_holds_texts_as_texts_and_no_place_of_this_machine() -> None:
-    attack = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    label = f'[{{"bbox_2d": [100, 200, 300, 400], "label": "{attack}"}}]'
-    with serve(scripted(label, f"<think>{attack}</think><answer>{attack}</answer>")) as served:
-        look: Any = served.chat(ask_about_image(attack), p2r={"page": True}).body["p2r"]
-    page = look["page"]
-    assert page.startswith("<!doctype html>") and "&lt;script&gt;alert(1)" in page
-    assert "<script>alert" not in page and "<img src=x" not in page
-    assert "/home" not in page and "file:" not in page
+    assert "prompt" not in plain["stages"]["look"]

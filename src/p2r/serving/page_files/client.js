@@ -17,6 +17,11 @@ export class Client {
     return list.data.map(({ id }) => id);
   }
 
+  // The evidence of an answer as HTML.
+  async writeEvidence(image, trace) {
+    return (await (await this.#send("/v1/evidence", { method: "POST", body: JSON.stringify({ image, trace }) })).json()).page;
+  }
+
   // Streams a chat: `onChunk` is told each chunk. Throws a Problem, or what `signal` aborts with.
   async chat(body, onChunk, signal) {
     const options = { stream: true, stream_options: { include_usage: true } };

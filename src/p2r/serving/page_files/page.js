@@ -142,7 +142,7 @@ async function ask(boxes = null) {
   const messages = makeMessages(question, get("remember").checked && !boxes);
   const turn = new Turn(get("turn"), { question, isWalk: model !== name, compares, colors, tell });
   turn.find(".see").addEventListener("click", () => (stopDrawing(), see(seen === turn ? null : turn)));
-  turn.find(".save").addEventListener("click", () => save(turn.page));
+  turn.find(".save").addEventListener("click", () => save(image, turn.trace).catch(complain));
   stopDrawing();
   turns.push(turn);
   get("turns").prepend(turn.element);
@@ -152,7 +152,7 @@ async function ask(boxes = null) {
   field.value = "";
   const controller = new AbortController();
   setRunning(controller);
-  const options = { images: true, prompts: true, page: true, ...(boxes && { boxes }) };
+  const options = { images: true, prompts: true, trace: true, ...(boxes && { boxes }) };
   const own = client.chat({ model, messages, ...(turn.isWalk && { p2r: options }) }, (chunk) => {
     turn.take(chunk);
     if (chunk.p2r && seen === turn && !drawer.isOpen) see(turn);
@@ -173,7 +173,8 @@ async function ask(boxes = null) {
   field.placeholder = turns.length ? "Ask a follow-up about the same image" : field.placeholder;
 }
 
-function save(page) {
+async function save(image, trace) {
+  const page = await client.writeEvidence(image, trace);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([page], { type: "text/html" }));
   link.download = "evidence.html";

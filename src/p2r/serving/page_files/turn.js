@@ -12,7 +12,7 @@ const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
 export class Turn {
   boxes = []; // as { per_mille, label, color }
-  page = ""; // the evidence as HTML
+  trace = null;
   answer = "";
   isDone = false;
   #started = performance.now();
@@ -123,7 +123,6 @@ export class Turn {
       this.find("dl").append(term, words);
     }
     this.#seconds.own = look.seconds;
-    this.page = look.page ?? "";
-    this.find(".save").hidden = !this.page;
+    this.trace = look.trace;
   }
 }
