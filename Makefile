@@ -61,8 +61,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(VENV)/.made
 	$(PIP) --no-deps --upgrade --target $(VENV)/referee torchvision
 	@touch $@ $(VENV)/.local
 
-# Tools that p2r is a part of, and engines that it asks, never dependencies. They bring many packages, some in other versions
-# than ours, so each lies where only its test looks, and is installed again when its own list changes. Inspect and vLLM need
+# Tools that p2r is a part of, engines that it asks, and what drives a browser, never dependencies. They bring many packages, some
+# in other versions than ours, so each lies where only its test looks, and is installed again when its own list changes. Inspect and vLLM need
 # Python 3.11; vLLM's CPU build needs Linux on x86.
 $(GUESTS)/.%: tests/integration/guests/%.txt | $(VENV)/.made
 	@echo "installing $* into $(GUESTS), for its tests" >&2

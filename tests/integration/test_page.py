@@ -10,17 +10,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ModelError
+from p2r.models.load import load_model
 from p2r.models.scripted import ScriptedModel
+from p2r.serving.page import EXAMPLES
 from p2r.serving.settings import Access
 from p2r.types import Completion
 from tests.fakes.browser import Browser, Locator, Page, launch, open_page
-from tests.fakes.served import ANSWER, BOX, serve
+from tests.fakes.served import ANSWER, BOX, Reply, data_url, serve, show, user
 
 pytestmark = pytest.mark.slow
 
@@ -487,3 +491,20 @@ def test_a_screen_reader_finds_a_name_for_everything_that_has_the_focus(browser:
         ask(page)
         page.get_by_role("button", name="Correct the boxes").click()
         assert find_nameless() == []
+
+
+def read_content(reply: Reply) -> str:
+    choices: Any = reply.body["choices"]
+    return choices[0]["message"]["content"]
+
+
+def test_the_small_model_answers_the_examples_in_two_looks_and_not_in_one() -> None:
+    needles = [Needles(num_samples=index + 1)[index] for index in EXAMPLES]
+    with serve(load_model("nano")) as served:
+        assert "p2r serve --model p2r-4b" in served.ask("/").text  # it says that it knows nothing else
+        for needle in needles:
+            message = user(needle.question, show(data_url(needle.image.load())))
+            two, one = (read_content(served.chat(message, model=model)) for model in ("p2r/m", "m"))
+            assert two == needle.target != one
+    with serve() as served:
+        assert "p2r serve --model" not in served.ask("/").text

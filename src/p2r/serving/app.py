@@ -133,7 +133,7 @@ def make_app(
         """Show the counters, for Prometheus."""
         return Response(metrics.write(), media_type=CONTENT_TYPE_LATEST)
 
-    add_page(app)
+    add_page(app, served.model)
     paths = (
         frozenset({CHAT, RESPONSES, MODELS, EVIDENCE, "/healthz", "/readyz", "/metrics", "/openapi.json"}) | PAGE_PATHS
     )

@@ -15,7 +15,10 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from p2r.benchmarks.needles import Needles
+from p2r.dialogue import Model
 from p2r.evidence import BOX_COLORS
+from p2r.models.known import is_shipped
+from p2r.models.load import loading_of
 from p2r.report.kit.page import environment, read_template
 from p2r.version import __version__
 
@@ -47,20 +50,25 @@ _HEADERS = {
 }
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
 _KIT = "kit.css"
-_SCRIPTS = ("page.js", "turn.js", "viewer.js", "boxes.js", "client.js")
+_SCRIPTS = ("page.js", "turn.js", "viewer.js", "boxes.js", "elements.js", "client.js")
 _IMAGES = tuple(f"example-{number}.png" for number in range(1, 1 + len(EXAMPLES)))
 FILES = (_KIT, "page.css", *_SCRIPTS, *_IMAGES)
 PAGE_PATHS = frozenset({"/", *(f"{ROOT}{name}" for name in FILES)})
 """The paths of the page and its files."""
 
 
-def add_page(app: FastAPI) -> None:
-    """Let an application serve the page and its files."""
+def add_page(app: FastAPI, model: Model) -> None:
+    """Let an application serve the page and its files.
+
+    Args:
+        model: the one that is served; the page tells what a shipped one can be asked.
+    """
+    is_small = is_shipped(loading_of(model).spec)
 
     @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def show_page() -> Response:
-        return _respond(_write_page(), "text/html")
+        return _respond(_write_page(is_small=is_small), "text/html")
 
     async def send_file(name: str) -> Response:
         if name in _IMAGES:
@@ -83,12 +91,12 @@ def _respond(content: str | bytes, kind: str) -> Response:
     return Response(content, media_type=kind, headers=_HEADERS)
 
 
-@lru_cache(maxsize=1)
-def _write_page() -> str:
+@lru_cache(maxsize=2)
+def _write_page(*, is_small: bool) -> str:
     template = environment().from_string((FOLDER / "page.html.j2").read_text(encoding="utf-8"))
     questions = [Needles(num_samples=max(EXAMPLES) + 1)[index].question for index in EXAMPLES]
     examples = [(f"{ROOT}{name}", question) for name, question in zip(_IMAGES, questions, strict=True)]
-    return template.render(root=ROOT, examples=examples, colors=BOX_COLORS, version=__version__)
+    return template.render(root=ROOT, examples=examples, is_small=is_small, colors=BOX_COLORS, version=__version__)
 
 
 @lru_cache(maxsize=len(FILES))

@@ -1,6 +1,6 @@
 // Boxes that a person draws, moves and resizes on the image, by pointer or by keys.
 
-import { clamp, place } from "./viewer.js";
+import { clamp, make, place } from "./elements.js";
 
 const STEP = 10, LEAST = 4; // per mille
 
@@ -50,14 +50,9 @@ export class Drawer {
   }
 
   #make(box, label = "") {
-    const element = document.createElement("div");
-    element.className = "box own drawn";
-    element.tabIndex = 0;
-    element.role = "group";
-    element.setAttribute("aria-roledescription", "box");
+    const inside = [...(label ? [make("span", {}, label)] : []), make("b")];
+    const element = make("div", { className: "box own drawn", tabIndex: 0, role: "group", ariaRoleDescription: "box" }, ...inside);
     element.setAttribute("aria-describedby", "keys-of-boxes");
-    if (label) element.appendChild(document.createElement("span")).textContent = label;
-    element.appendChild(document.createElement("b"));
     const item = { element, box: [...box], label };
     element.addEventListener("keydown", (event) => this.#press(event, item));
     this.#items.push(item);
@@ -74,11 +69,6 @@ export class Drawer {
     });
   }
 
-  #set(item, box) {
-    item.box = box;
-    this.#draw();
-  }
-
   #remove(item) {
     const place = this.#items.indexOf(item);
     item.element.remove();
@@ -91,12 +81,14 @@ export class Drawer {
   #shift(item, from, x, y) {
     const [left, top, right, bottom] = from;
     const [dx, dy] = [clamp(x, -left, 1000 - right), clamp(y, -top, 1000 - bottom)];
-    this.#set(item, [left + dx, top + dy, right + dx, bottom + dy]);
+    item.box = [left + dx, top + dy, right + dx, bottom + dy];
+    this.#draw();
   }
 
   #resize(item, from, x, y) {
     const [left, top, right, bottom] = from;
-    this.#set(item, [left, top, clamp(right + x, Math.min(left + LEAST, 1000), 1000), clamp(bottom + y, Math.min(top + LEAST, 1000), 1000)]);
+    item.box = [left, top, clamp(right + x, Math.min(left + LEAST, 1000), 1000), clamp(bottom + y, Math.min(top + LEAST, 1000), 1000)];
+    this.#draw();
   }
 
   #press(event, item) {
@@ -128,7 +120,8 @@ export class Drawer {
       const box = [Math.min(start[0], end[0]), Math.min(start[1], end[1]), Math.max(start[0], end[0]), Math.max(start[1], end[1])];
       if (box[2] - box[0] < LEAST || box[3] - box[1] < LEAST) return; // a click
       drawn ??= this.#make(box);
-      this.#set(drawn, box);
+      drawn.box = box;
+      this.#draw();
     };
     return { move, end: () => {} };
   }

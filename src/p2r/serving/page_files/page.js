@@ -2,6 +2,7 @@
 
 import { Drawer } from "./boxes.js";
 import { Client, Problem } from "./client.js";
+import { make } from "./elements.js";
 import { Turn } from "./turn.js";
 import { Viewer } from "./viewer.js";
 
@@ -174,12 +175,9 @@ async function ask(boxes = null) {
 }
 
 async function save(image, trace) {
-  const page = await client.writeEvidence(image, trace);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([page], { type: "text/html" }));
-  link.download = "evidence.html";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  const href = URL.createObjectURL(new Blob([await client.writeEvidence(image, trace)], { type: "text/html" }));
+  make("a", { href, download: "evidence.html" }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
 // What a person does.

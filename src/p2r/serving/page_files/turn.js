@@ -1,5 +1,7 @@
 // One question and what comes of it, as a card. Whatever a model or a person wrote is set as text.
 
+import { make } from "./elements.js";
+
 const STATES = {
   given: "Your boxes",
   "whole image": "It named no place: it reads the whole image.",
@@ -89,13 +91,9 @@ export class Turn {
   #look(look) {
     this.boxes = look.boxes.map((box, index) => ({ ...box, color: this.colors[index % this.colors.length] }));
     this.find(".look .state").textContent = STATES[look.state] ?? count(this.boxes.length, "box", "boxes");
-    this.find(".boxes").replaceChildren(...this.boxes.map(({ label, pixels: [left, top, right, bottom], color }) => {
-      const item = document.createElement("li");
-      item.style.setProperty("--c", color);
-      item.appendChild(document.createElement("b")).textContent = label || "box";
-      item.appendChild(document.createElement("span")).textContent = `x ${left}–${right}, y ${top}–${bottom}`;
-      return item;
-    }));
+    this.#list(".boxes", this.boxes.map(({ label, pixels: [left, top, right, bottom] }) => [
+      make("b", {}, label || "box"), make("span", {}, `x ${left}–${right}, y ${top}–${bottom}`),
+    ]), this.boxes);
     if (look.stage === "look") {
       this.#mark("read");
       this.find(".read .state").textContent = "Reading …";
@@ -103,24 +101,27 @@ export class Turn {
     } else this.#reveal(look);
   }
 
+  // Fills a list; its items have the colors of these boxes.
+  #list(selector, items, boxes) {
+    this.find(selector).replaceChildren(...items.map((inside, index) => {
+      const item = make("li", {}, ...inside);
+      if (boxes[index]) item.style.setProperty("--c", boxes[index].color);
+      return item;
+    }));
+  }
+
   #reveal(look) {
     const { look: first, answer: second } = look.stages;
     if (first.num_calls) this.find(".look .state").textContent += ` · ${showCost(first.seconds, first.usage.total_tokens)}`;
     this.find(".read .state").textContent = showCost(second.seconds, second.usage.total_tokens);
-    this.find(".crops").replaceChildren(...(look.images?.crops ?? []).map((url, index) => {
-      const item = document.createElement("li"), crop = document.createElement("img");
+    const areAll = look.crops.length === Math.min(3, this.boxes.length); // no box was left out
+    this.#list(".crops", (look.images?.crops ?? []).map((src, index) => {
       const [left, top, right, bottom] = look.crops[index];
-      crop.src = url;
-      crop.alt = `Crop ${index + 1}, ${right - left} by ${bottom - top} pixels`;
-      if (look.crops.length === Math.min(3, this.boxes.length)) item.style.setProperty("--c", this.boxes[index].color);
-      item.append(crop);
-      return item;
-    }));
+      return [make("img", { src, alt: `Crop ${index + 1}, ${right - left} by ${bottom - top} pixels` })];
+    }), areAll ? this.boxes : []);
     const said = [["Asked where to look", first.prompt], ["Reply", first.reply], ["Asked about the crops", second.prompt], ["Reply", second.reply]];
     for (const [name, text] of said.filter(([, text]) => text)) {
-      const [term, words] = [document.createElement("dt"), document.createElement("dd")];
-      [term.textContent, words.textContent] = [name, text];
-      this.find("dl").append(term, words);
+      this.find("dl").append(make("dt", {}, name), make("dd", {}, text));
     }
     this.#seconds.own = look.seconds;
     this.trace = look.trace;

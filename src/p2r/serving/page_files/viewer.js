@@ -1,17 +1,8 @@
 // An image in a window: zoomed and moved by pointer, wheel, pinch, keys and buttons. Boxes lie on it, in per cent.
 
+import { clamp, make, place } from "./elements.js";
+
 const CLOSER = 1.4, MOST = 24, STEP_PX = 60;
-
-export const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
-
-// Puts an element where a box is: left, top, right, bottom per mille.
-export function place(element, [left, top, right, bottom], color) {
-  const [x1, y1, x2, y2] = [left, top, right, bottom].map((value) => clamp(value / 10, 0, 100));
-  Object.assign(element.style, { left: `${x1}%`, top: `${y1}%`, width: `${x2 - x1}%`, height: `${y2 - y1}%` });
-  element.style.setProperty("--c", color);
-  element.classList.toggle("low", y1 < 7);
-  element.classList.toggle("end", x1 > 70);
-}
 
 export class Viewer {
   grab = () => null; // given a pointer's event, what follows the pointer instead of the image: { move(event), end() }
@@ -45,12 +36,8 @@ export class Viewer {
   showBoxes(boxes) {
     for (const old of this.stage.querySelectorAll(".box")) old.remove();
     for (const { per_mille, label, color } of boxes) {
-      const element = document.createElement("i");
-      element.className = "box own";
-      element.ariaHidden = "true";
-      place(element, per_mille, color);
-      if (label) element.appendChild(document.createElement("span")).textContent = label;
-      this.stage.append(element);
+      const name = label ? [make("span", {}, label)] : [];
+      this.stage.append(place(make("i", { className: "box own", ariaHidden: "true" }, ...name), per_mille, color));
     }
   }
 
