@@ -250,10 +250,16 @@ def test_boxes_of_the_model_are_corrected_by_keyboard(browser: Browser, photo: P
         page.keyboard.press("Delete")
         expect(page.get_by_role("status")).to_have_text("Box removed.")
         expect(page.locator(".drawn")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(page.locator(".drawn")).to_have_count(0)
+        expect(page.locator("#stage .box")).to_have_count(1)
+        page.get_by_role("button", name="Correct the boxes").press("Enter")
+        for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+            page.get_by_role("group", name=re.compile("^sail 1 of 1")).press(key)
         page.get_by_role("button", name="Ask with these boxes").press("Enter")  # the same question again
         expect(page.locator(".turn")).to_have_count(2)
         turn = page.locator(".turn").first
-        expect(turn.locator(".boxes li")).to_have_text("sailx 96–264, y 84–168")
+        expect(turn.locator(".boxes li")).to_have_text("sailx 96–256, y 84–164")
         expect(turn.get_by_role("heading", name=QUESTION)).to_be_visible()
         assert len(model.asked_as("perceiver")) == 1
 

@@ -192,9 +192,15 @@ for (const button of document.querySelectorAll("#examples button")) {
     open(new File([await response.blob()], "Example", { type: "image/png" }), button.dataset.question);
   });
 }
-document.addEventListener("paste", (event) => event.clipboardData.files.length && (event.preventDefault(), open(event.clipboardData.files[0])));
+document.addEventListener("paste", (event) => {
+  const { files, types } = event.clipboardData;
+  if (!files.length || types.includes("text/plain")) return; // a text goes where it is pasted
+  event.preventDefault();
+  open(files[0]);
+});
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     document.body.classList.toggle("over", kind === "dragover");
     if (kind === "drop") open(event.dataTransfer.files[0]);
@@ -212,6 +218,7 @@ get("edit").addEventListener("click", () => (startDrawing(), get("add").focus())
 get("add").addEventListener("click", () => drawer.add());
 get("remove").addEventListener("click", () => (drawer.clear(), tell("All boxes removed.")));
 get("done").addEventListener("click", () => (stopDrawing(), get("edit").focus()));
+get("image").addEventListener("keydown", (event) => event.key === "Escape" && drawer.isOpen && get("done").click());
 get("ask-boxes").addEventListener("click", () => (drawer.boxes.length ? ask(drawer.boxes) : complain(new Problem("Draw a box first."))));
 get("question").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

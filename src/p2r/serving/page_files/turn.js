@@ -18,6 +18,7 @@ export class Turn {
   answer = "";
   isDone = false;
   #started = performance.now();
+  #isCut = false;
   #tokens = {};
   #seconds = {};
 
@@ -41,6 +42,7 @@ export class Turn {
   take(chunk) {
     if (chunk.usage) this.#tokens.own = chunk.usage.total_tokens;
     if (chunk.p2r) this.#look(chunk.p2r);
+    this.#isCut ||= chunk.choices[0]?.finish_reason === "length";
     const delta = chunk.choices[0]?.delta ?? {};
     if (delta.reasoning_content) this.find(".thought").textContent += delta.reasoning_content;
     if (delta.content) this.answer = this.find(".own .answer").textContent += delta.content;
@@ -54,6 +56,7 @@ export class Turn {
   end() {
     this.isDone = true;
     this.#finish("own");
+    if (this.#isCut) this.find(".own .cost").textContent += " · cut off at the limit of tokens";
     this.#mark("");
     this.find("details").hidden = !this.isWalk;
     this.find(".buttons").hidden = !this.isWalk;
