@@ -354,7 +354,7 @@ def test_a_question_can_be_stopped_and_its_work_ends(browser: Browser, photo: Pa
         page.get_by_label("Your question").fill(QUESTION)
         page.keyboard.press("Enter")
         expect(page.locator(".turn .boxes li")).to_have_count(1)
-        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Stop").press("Enter")
         expect(page.locator(".turn .problem")).to_have_text("Stopped.")
         expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
         while model.num_cancelled == 0:
@@ -401,6 +401,7 @@ def test_an_example_comes_with_its_question(browser: Browser) -> None:
         expect(page.get_by_role("button", name="Ask", exact=True)).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator(".turn .own .answer")).to_have_text("a star")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_focused()
 
 
 WIDEST = "Math.max(...[...document.querySelectorAll('body *')].map((each) => each.getBoundingClientRect().right))"

@@ -129,6 +129,7 @@ function setRunning(controller) {
   get("go").hidden = Boolean(controller);
   get("stop").hidden = !controller;
   get("ask-boxes").disabled = Boolean(controller);
+  if (!document.activeElement.offsetParent) get(controller ? "stop" : "go").focus(); // what had the focus is hidden
 }
 
 async function ask(boxes = null) {
