@@ -140,6 +140,7 @@ def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser:
         expect(turn.locator(".boxes li")).to_have_text("sailx 80–240, y 80–160")
         expect(page.locator("#stage .box span")).to_have_text("sail")
         assert measure(page, "#stage .box") == pytest.approx([100, 200, 300, 400], abs=1)
+        assert measure(page, "#stage .box span")[3] == pytest.approx(200, abs=12)  # above it, where there is room
         assert turn.locator(".crops li").count() == 0
         model.may_answer.set()
         expect(status).to_have_text("Answer: a star")
