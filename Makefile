@@ -61,9 +61,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(VENV)/.made
 	$(PIP) --no-deps --upgrade --target $(VENV)/referee torchvision
 	@touch $@ $(VENV)/.local
 
-# Tools that p2r is a part of, clients that ask it, and engines that it asks, never dependencies. They bring many packages, some in
-# other versions than ours, so each lies where only its tests look, and is installed again when its own list changes. Inspect, the
-# clients and vLLM need Python 3.11; vLLM's CPU build needs Linux on x86.
+# Tools that p2r is a part of, clients that ask it, engines that it asks, and what drives a browser, never dependencies. They bring
+# many packages, some in other versions than ours, so each lies where only its tests look, and is installed again when its own list
+# changes. Inspect, the clients and vLLM need Python 3.11; vLLM's CPU build needs Linux on x86.
 $(GUESTS)/.%: tests/integration/guests/%.txt | $(VENV)/.made
 	@echo "installing $* into $(GUESTS), for its tests" >&2
 	rm -rf $(GUESTS)/$*

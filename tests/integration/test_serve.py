@@ -131,9 +131,10 @@ def test_curl_asks_it(tmp_path: Path) -> None:
         reply = json.loads(done.stdout)
         assert reply["choices"][0]["message"]["content"] == "a star"
         assert process.stdout is not None  # what came with its first line is not told again by `communicate`
-        out = process.stdout.readline()
+        out, page = process.stdout.readline(), process.stdout.readline()
         process.terminate()
         _, err = process.communicate(timeout=30)
+    assert page == f"page: {url}/\n"
     assert out.startswith("models: scripted, p2r/scripted, scripted:p2r, ")
     assert "POST /v1/chat/completions 200" in err
     assert "sk-1" not in err and str(tmp_path) not in err

@@ -117,7 +117,8 @@ def serve(
     """Serve a model to every OpenAI client: p2r/NAME looks twice, NAME is the model as it is.
 
     A chat with an image that names p2r/NAME is answered by a walk; NAME:direct, NAME:thinking, NAME:tools and NAME:zoom
-    are the other modes. The reply has a field `p2r` that says where the model looked.
+    are the other modes. The reply has a field `p2r` that says where the model looked. In a browser, the page at / asks
+    and shows all of that.
     """
     missing = [each for each in NEEDED if find_spec(each) is None]
     if missing:
@@ -172,3 +173,4 @@ def _tell_start(url: str, names: tuple[str, ...]) -> None:
     console = make_console()
     console.print(f"serving {names[1]} at {url}/v1", markup=False, soft_wrap=True)
     console.print(f"models: {', '.join(names)}", markup=False, soft_wrap=True)
+    console.print(f"page: {url}/", markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,17 +13,17 @@ from p2r.api import make_sample, revive
 from p2r.dialogue import Model, StreamingModel
 from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
-from p2r.modes import AskMode, make_roles
+from p2r.modes import PERCEIVING, AskMode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet
-from p2r.roles import DEFAULT_DECODING, DecodingPreset, Perceiver, Reasoner
+from p2r.roles import DEFAULT_DECODING, DecodingPreset, FixedPerceiver, Perceiver, Reasoner
 from p2r.serving.chat import Chat, ModelInChat
 from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, NOT_FOUND, Refused, refuse_error
 from p2r.serving.request import ChatRequest
 from p2r.types import Completion, Perception, Sample, Trace
 
-State = Literal["found", "whole image", "unparsed"]
+State = Literal["found", "given", "whole image", "unparsed"]
 PREFIX = "p2r/"
 
 
@@ -41,12 +41,14 @@ class WalkedAnswer:
 
     image_index: the image that was looked at, from 0.
     images: what the reasoner saw, where it was asked for.
+    prompts: what each role was asked, where it was asked for.
     """
 
     trace: Trace
     mode: AskMode
     image_index: int
     images: tuple[Image.Image, ...]
+    prompts: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class ServedModel:
         image = chat.images[-1]
         if not chat.question.strip():
             raise Refused(BAD_REQUEST, "the last message has no text: ask something about the image", param="messages")
+        self.check_boxes(request, mode)
         sample = make_sample(image, chat.question, options=request.p2r.options, answer_form=request.p2r.answer_form)
         around = chat.leave_out_question()
         model = ModelInChat(self.model, around, on_text)
@@ -109,12 +112,41 @@ class ServedModel:
             perceiver_model=looker,
             decoding=DecodingPreset(perceiver=DEFAULT_DECODING.perceiver, reasoner=request.decoding),
         )
+        if request.p2r.boxes:
+            perceiver = FixedPerceiver(tuple(given.box for given in request.p2r.boxes))
         keeper = _KeepingReasoner(reasoner, model if request.p2r.images else None)
         trace = await walk(sample, _TellingPerceiver(perceiver, on_look), keeper)
         if trace.failure is not None:
             raised = [*model.failures, *(looker.failures if looker else ())]
             raise refuse_error(raised[-1] if raised else revive(trace.failure))
-        return WalkedAnswer(trace, mode, len(chat.images) - 1, tuple(keeper.images))
+        prompts = model.prompts | (looker.prompts if looker else {})
+        return WalkedAnswer(
+            self._name_models(trace),
+            mode,
+            image_index=len(chat.images) - 1,
+            images=keeper.images,
+            prompts=prompts if request.p2r.prompts else None,
+        )
+
+    def check_boxes(self, request: ChatRequest, mode: AskMode | None) -> None:
+        """Refuse boxes for a mode that is shown none. Raises Refused."""
+        if request.p2r.boxes and mode not in PERCEIVING:
+            said = f"p2r.boxes: {request.model} is shown no boxes; ask {PREFIX}{self.name} about an image"
+            raise Refused(BAD_REQUEST, said, param="p2r.boxes", code="unsupported_parameter")
+
+    def _name_models(self, trace: Trace) -> Trace:
+        """Return a trace with the name by which clients know the model; its own may be a folder or an address."""
+
+        def rename(completion: Completion) -> Completion:
+            return completion.model_copy(update={"model": self.name, "earlier": tuple(map(rename, completion.earlier))})
+
+        looked, read = trace.perception, trace.reasoning
+        if looked is not None:
+            kind, names_model, _ = looked.source.partition(":")
+            source = f"{kind}:{self.name}" if names_model else kind
+            completion = looked.completion and rename(looked.completion)
+            looked = looked.model_copy(update={"source": source, "completion": completion})
+        return trace.model_copy(update={"perception": looked, "reasoning": read and rename(read)})
 
     async def reply(
         self, request: ChatRequest, chat: Chat, on_text: Callable[[str], Awaitable[None]] | None = None
@@ -133,6 +165,8 @@ class ServedModel:
 def find_state(perception: Perception) -> State:
     """Tell what came of the first stage."""
     parse = perception.parse
+    if perception.source == "fixed":
+        return "given"
     if perception.boxes:
         return "found"
     return "unparsed" if parse is not None and (parse.step == "none" or parse.faults) else "whole image"

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from p2r.serving.answering import ServedModel
 from p2r.serving.chat_route import ChatRoute
+from p2r.serving.evidence_page import EvidenceRequest, EvidenceRoute
 from p2r.serving.exchange import Exchanged
 from p2r.serving.fetch import Fetcher
 from p2r.serving.gate import Gate
@@ -23,6 +24,7 @@ from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
 from p2r.serving.openapi import complete_openapi
+from p2r.serving.page import PAGE_PATHS, add_page
 from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
 from p2r.serving.request import ChatRequest
@@ -31,7 +33,7 @@ from p2r.serving.settings import DEFAULT_ACCESS, DEFAULT_LIMITS, Access, Limits
 from p2r.serving.upstream import Upstream
 from p2r.version import __version__
 
-CHAT, RESPONSES, MODELS = "/v1/chat/completions", "/v1/responses", "/v1/models"
+CHAT, RESPONSES, MODELS, EVIDENCE = "/v1/chat/completions", "/v1/responses", "/v1/models", "/v1/evidence"
 _REF = "#/components/schemas/{model}"
 
 
@@ -60,7 +62,9 @@ def make_app(
     line = RequestLine(limits.num_at_once, limits.num_waiting)
     metrics = Metrics(line)
     fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
-    route = ChatRoute(served, ImageReader(access, limits, fetcher), line, limits, metrics, upstream)
+    reader = ImageReader(access, limits, fetcher)
+    route = ChatRoute(served, reader, line, limits, metrics, upstream)
+    evidence = EvidenceRoute(reader, line, served.model.profile.budget)
     created = int(time.time())
 
     @asynccontextmanager
@@ -92,6 +96,11 @@ def make_app(
     async def respond(_: Request) -> Response:
         """Answer a plain request of text and images, as a chat is answered. Nothing is stored."""
         return Exchanged(ResponsesRoute(route).serve, limits)
+
+    @app.post(EVIDENCE, openapi_extra=_take(EvidenceRequest.__name__))
+    async def write_evidence(_: Request) -> Response:
+        """Write the evidence of an answer as an HTML page, from its image and its trace."""
+        return Exchanged(evidence.serve, limits)
 
     @app.get(MODELS)
     async def list_models() -> Response:
@@ -126,7 +135,10 @@ def make_app(
         """Show the counters, for Prometheus."""
         return Response(metrics.write(), media_type=CONTENT_TYPE_LATEST)
 
-    paths = frozenset({CHAT, RESPONSES, MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json"})
+    add_page(app, served.model)
+    paths = (
+        frozenset({CHAT, RESPONSES, MODELS, EVIDENCE, "/healthz", "/readyz", "/metrics", "/openapi.json"}) | PAGE_PATHS
+    )
     return Application(Gate(app, access=access, paths=paths, on_end=metrics.count_request), line)
 
 
@@ -151,7 +163,9 @@ def _describe(app: FastAPI) -> None:
 
     def describe_all() -> dict[str, object]:
         page = describe()
-        _, schemas = models_json_schema([(ChatRequest, "validation")], ref_template=_REF)
+        _, schemas = models_json_schema(
+            [(ChatRequest, "validation"), (EvidenceRequest, "validation")], ref_template=_REF
+        )
         page.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         return page
 

@@ -106,12 +106,14 @@ class ModelInChat:
 
     on_text: told the reasoner's reply while it comes, where the model can tell it; None for nobody.
     failures: what it has raised, whose causes a trace does not keep.
+    prompts: the words of the last prompt of each role, without the chat around it.
     """
 
     model: Model
     chat: Chat
     on_text: Callable[[str], Awaitable[None]] | None = None
     failures: list[P2RError] = field(default_factory=list[P2RError])
+    prompts: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def name(self) -> str:
@@ -125,6 +127,7 @@ class ModelInChat:
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """Reply to a prompt after the chat's other turns. Raises as the model does."""
+        self.prompts[prompt.role] = "\n\n".join(filter(None, (prompt.system, prompt.text)))
         try:
             if self.chat.system or any(parts for _, parts in self.chat.turns):
                 prompt = await asyncio.to_thread(self._surround, prompt)

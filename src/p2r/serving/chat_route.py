@@ -69,6 +69,7 @@ class ChatRoute:
         async with self.line.turn():
             chat = await run_apart(partial(self._read_chat, request))
             if mode is None or not chat.images:
+                self.served.check_boxes(request, None)
                 await self._reply(outlet, request, chat)
             else:
                 await self._walk(outlet, request, chat, mode)
@@ -102,13 +103,14 @@ class ChatRoute:
         self.metrics.count_walk(answer)
         content, thought, finish = write_answer(answer, request.stops)
         usage = sum_usage(list_all_calls(answer.trace))
-        look = await asyncio.to_thread(describe_walk, answer)
         if not request.stream:
+            look = await asyncio.to_thread(describe_walk, answer, with_trace=request.p2r.trace)
             await outlet.send_json(replier.write(content, thought, finish, usage, look))
             return
         if rest := thinking.end_with(thought):
             await send({"reasoning_content": rest})
         await send({"content": content})
+        look = await asyncio.to_thread(describe_walk, answer, with_trace=request.p2r.trace)  # images take a while
         await self._end_stream(outlet, request, replier, finish, usage, look)
 
     async def _reply(self, outlet: Outlet, request: ChatRequest, chat: Chat) -> None:

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from p2r.serving.page import PAGE_PATHS
 from p2r.serving.refusal import BAD_KEY, FORBIDDEN, Refused, refuse_bug
 from p2r.serving.settings import Access
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Paths that tell whether the server lives, which need no key."""
+OPEN_PATHS = frozenset({"/healthz", "/readyz"}) | PAGE_PATHS
+"""Paths that tell whether the server lives, and those of its page, which need no key."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\\?#@\[\]]+)(?::[0-9]{1,5})?")
 _ALLOWED = "authorization, content-type"
 """Headers that a page may send which does not name any; OpenAI's client names its own, such as x-stainless-lang."""

@@ -54,9 +54,8 @@ def complete_openapi(app: FastAPI, names: tuple[str, ...]) -> None:
         parts = page.setdefault("components", {}).setdefault("schemas", {})
         parts |= {"Error": _ERROR, "ResponseRequest": _RESPONSE_REQUEST}
         page["paths"]["/v1/responses"]["post"]["requestBody"] = {"required": True, "content": _refer("ResponseRequest")}
-        for part in parts.values():
-            if "model" in part.get("properties", {}):
-                part["properties"]["model"] = {"enum": list(names)}
+        for request in ("ChatRequest", "ResponseRequest"):
+            parts[request]["properties"]["model"] = {"enum": list(names)}
         refused = {"description": "An error, as OpenAI writes it", "content": _refer("Error")}
         for path, operations in page["paths"].items():
             for operation in operations.values():

@@ -72,7 +72,7 @@ def describe_look(look: Looked) -> JsonObject:
     return {"stage": "look", "state": find_state(perception), "image_wh": list(look.image_wh), "boxes": boxes}
 
 
-def describe_walk(answer: WalkedAnswer) -> JsonObject:
+def describe_walk(answer: WalkedAnswer, *, with_trace: bool = False) -> JsonObject:
     """Write everything about a walk but its texts. Blocks where there are images: call it in a thread."""
     trace = answer.trace
     assert trace.perception is not None and trace.evidence is not None, "a walk that has not failed has both"
@@ -86,11 +86,13 @@ def describe_walk(answer: WalkedAnswer) -> JsonObject:
         "crops": [list(rect) for rect in trace.evidence.crops],
         "answer": None if trace.answer is None or trace.answer.is_missing else str(trace.answer),
         "stages": {
-            name: _describe_stage(trace, stage) for name, stage in zip(("look", "answer"), ANSWERING, strict=True)
+            name: _describe_stage(answer, stage) for name, stage in zip(("look", "answer"), ANSWERING, strict=True)
         },
         "seconds": round(trace.seconds, 4),
         "fingerprint": trace.fingerprint,
     }
+    if with_trace:
+        found["trace"] = trace.model_dump(mode="json")
     if answer.images:
         found["images"] = _write_images(answer.images, has_boxes=trace.evidence.annotated)
     return found
@@ -133,9 +135,11 @@ def _describe_box(box: Box, image_wh: tuple[int, int]) -> JsonObject:
     return {"label": box.label, "pixels": list(box.to_pixels(*image_wh)), "per_mille": list(box.xyxy)}
 
 
-def _describe_stage(trace: Trace, stage: Stage) -> JsonObject:
-    calls = list_calls(trace, stage)
+def _describe_stage(answer: WalkedAnswer, stage: Stage) -> JsonObject:
+    calls = list_calls(answer.trace, stage)
+    asked: JsonObject = {} if answer.prompts is None else {"prompt": answer.prompts.get(stage)}
     return {
+        **asked,
         "reply": calls[-1].text if calls else None,
         "num_calls": len(calls),
         "seconds": round(sum(call.seconds for call in calls), 4),

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from p2r.dialogue import Decoding
 from p2r.errors import count_nouns, explain_fault
 from p2r.roles import DEFAULT_DECODING
 from p2r.serving.refusal import BAD_REQUEST, Refused
 from p2r.serving.settings import Limits
-from p2r.types import AnswerForm
+from p2r.types import AnswerForm, Box
 
 MOST_STOPS = 4
 """The most words to stop at, as OpenAI allows."""
+MOST_BOXES = 64
+"""The most boxes that may be given, as many as are read from a reply."""
 
 _ABOUT_THE_CLIENT = frozenset(
     {
@@ -113,16 +115,47 @@ class StreamOptions(_Strict):
     include_obfuscation: bool | None = None
 
 
+PerMille = Annotated[float, Field(ge=0, le=1000)]
+
+
+class GivenBox(_Strict):
+    """A place to look at. per_mille: left, top, right, bottom, of the image's width and height."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    per_mille: tuple[PerMille, PerMille, PerMille, PerMille] = Field(strict=False)
+    label: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_rectangle(self) -> GivenBox:
+        left, top, right, bottom = self.per_mille
+        if not (left < right and top < bottom):
+            raise ValueError("left must be below right, and top below bottom")
+        return self
+
+    @property
+    def box(self) -> Box:
+        """The box itself."""
+        left, top, right, bottom = self.per_mille
+        return Box(x1=left, y1=top, x2=right, y2=bottom, label=self.label)
+
+
 class LookOptions(_Strict):
     """p2r's own field of a request.
 
+    boxes: look here, in place of asking the model where.
     images: send the images that the model saw: the annotated one and the crops.
+    prompts: send what both stages were asked.
+    trace: send the whole trace, as `p2r ask --json` prints it.
     options, answer_form: as in `p2r ask`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
+    boxes: tuple[GivenBox, ...] | None = Field(default=None, min_length=1, strict=False)
     images: bool = False
+    prompts: bool = False
+    trace: bool = False
     options: tuple[str, ...] = Field(default=(), strict=False)
     answer_form: AnswerForm | None = None
 
@@ -218,6 +251,8 @@ def read_model(body: dict[str, object]) -> str:
 def _check_limits(request: ChatRequest, limits: Limits) -> None:
     if len(request.stops) > MOST_STOPS:
         raise Refused(BAD_REQUEST, f"stop has more than {MOST_STOPS} entries", param="stop")
+    if len(request.p2r.boxes or ()) > MOST_BOXES:
+        raise Refused(BAD_REQUEST, f"p2r.boxes has more than {MOST_BOXES} entries", param="p2r.boxes")
     if request.decoding.max_new_tokens > limits.new_tokens:
         name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise Refused(BAD_REQUEST, f"{name} is above {limits.new_tokens}, the most of this server", param=name)
