@@ -50,6 +50,7 @@ from p2r.errors import ConfigError, install_hint
 from p2r.models.load import SERVERS
 from p2r.models.server.lookup import read_address
 from p2r.models.server.transport import is_loopback
+from p2r.serving.settings import MOST_WAITING
 
 logger = logging.getLogger(__name__)
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
@@ -101,7 +102,10 @@ def serve(
     ] = None,
     num_at_once: NumServed = 8,
     num_waiting: Annotated[
-        int, typer.Option(min=0, help="Let this many more wait; the rest gets status 429.", rich_help_panel=LIMITS)
+        int,
+        typer.Option(
+            min=0, max=MOST_WAITING, help="Let this many more wait; the rest gets status 429.", rich_help_panel=LIMITS
+        ),
     ] = 64,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Refuse larger requests.", rich_help_panel=LIMITS)] = 64,
     max_images: Annotated[int, typer.Option(min=1, help="Refuse more in a request.", rich_help_panel=LIMITS)] = 8,

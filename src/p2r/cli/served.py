@@ -13,7 +13,7 @@ import typer
 from p2r.cli.guard import Misuse
 from p2r.cli.options import MODEL, read_engine_args
 from p2r.dialogue import Model
-from p2r.errors import ConfigError, reason_of
+from p2r.errors import ConfigError, EndpointError, reason_of
 from p2r.models.known import VLLM, expand_name
 from p2r.models.load import (
     SCRIPTED,
@@ -25,14 +25,15 @@ from p2r.models.load import (
     runs_on_vllm,
 )
 from p2r.models.profiles import FamilyName
-from p2r.models.server.lookup import find_model, read_address
+from p2r.models.server.lookup import find_model, list_models, read_address
 from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
-from p2r.serving.settings import Access, check_access
+from p2r.serving.settings import MOST_AT_ONCE, Access, check_access
 from p2r.types import Frame
 
+logger = logging.getLogger(__name__)
 WHO, LIMITS = "Who may ask", "Limits"
 KEYS_VARIABLE = "P2R_SERVE_KEYS"
 
@@ -84,7 +85,9 @@ AllowImageHost = Annotated[
     list[str] | None,
     typer.Option(help="Fetch images from this host of the internet. Repeatable. Default: none.", rich_help_panel=WHO),
 ]
-NumServed = Annotated[int, typer.Option(min=1, help="Answer this many requests at a time.", rich_help_panel=LIMITS)]
+NumServed = Annotated[
+    int, typer.Option(min=1, max=MOST_AT_ONCE, help="Answer this many requests at a time.", rich_help_panel=LIMITS)
+]
 MaxImagePixels = Annotated[
     int, typer.Option(min=1, help="Refuse more pixels in a request's images together.", rich_help_panel=LIMITS)
 ]
@@ -148,6 +151,8 @@ def plan_served(
         )
 
     def load() -> ServedModel:
+        if spec.startswith(SERVERS):
+            look_at_server(spec)
         answerer, looker = load_roles(
             spec,
             perceiver_model or None,
@@ -178,6 +183,18 @@ def read_spec(model: str | None, upstream: str | None) -> str:
     if not its_name:
         url, its_name = find_model(url, os.environ.get("OPENAI_API_KEY", ""))
     return f"{url}#{its_name}"
+
+
+def look_at_server(spec: str) -> None:
+    """Warn of a server that does not answer yet, or has no such model."""
+    url, name = read_address(spec)
+    try:
+        _, names = list_models(url, os.environ.get("OPENAI_API_KEY", ""))
+    except EndpointError as error:
+        logger.warning("%s; requests fail until it answers", error.message)
+        return
+    if name not in names:
+        logger.warning("%s lists no model %s; it has %s", url, name, ", ".join(names[:20]) or "none")
 
 
 def make_access(

@@ -1,4 +1,7 @@
-"""A connection that is cut when it sends no whole request in time, so that nobody holds many open for nothing."""
+"""Connections that are cut: one that sends no whole request in time, and one too many.
+
+So nobody holds many open for nothing, and the process never runs out of files that it may open.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,26 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from p2r.serving.settings import MOST_AT_ONCE, MOST_WAITING
+
+MOST_CONNECTIONS = 2 * (MOST_AT_ONCE + MOST_WAITING)
+"""Connections that are open at a time, some of them idle."""
+
 
 class TimedProtocol(H11Protocol):
     """HTTP in which the head of a request must come in time; bodies and replies have limits of their own."""
 
     longest_head_s = 30.0
+    most_open = MOST_CONNECTIONS
     _alarm: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait."""
+        """Begin to wait, or cut one that is too many."""
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > self.most_open:
+            transport.close()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Wait on, or no more where a request has come."""

@@ -45,6 +45,10 @@ def check_access(access: Access) -> None:
             )
 
 
+MOST_AT_ONCE = MOST_WAITING = 200
+"""The most that the limits on requests may be: many systems allow a process some 1,000 open files."""
+
+
 class Limits(Frozen):
     """The most that one request, or all together, may take.
 
@@ -57,8 +61,8 @@ class Limits(Frozen):
     body_timeout_s, fetch_timeout_s: for the request to arrive, and for an image to be fetched.
     """
 
-    num_at_once: int = Field(default=8, ge=1)
-    num_waiting: int = Field(default=64, ge=0)
+    num_at_once: int = Field(default=8, ge=1, le=MOST_AT_ONCE)
+    num_waiting: int = Field(default=64, ge=0, le=MOST_WAITING)
     body_bytes: int = Field(default=64_000_000, ge=1)
     image_bytes: int = Field(default=32_000_000, ge=1)
     image_pixels: int = Field(default=50_000_000, ge=1)

@@ -8,7 +8,7 @@ import pytest
 
 from p2r.cli.guard import Misuse
 from p2r.cli.serve import serve
-from p2r.cli.served import KEYS_VARIABLE, name_of, read_keys, read_spec
+from p2r.cli.served import KEYS_VARIABLE, look_at_server, name_of, read_keys, read_spec
 from p2r.errors import ConfigError
 from tests.fakes import endpoint_server
 from tests.fakes.endpoint_server import completion
@@ -39,6 +39,16 @@ def test_a_server_s_only_model_needs_no_name() -> None:
 def test_a_server_is_not_named_twice(model: str, upstream: str) -> None:
     with pytest.raises(Misuse, match="named twice"):
         read_spec(model, upstream)
+
+
+def test_a_server_that_is_down_or_has_no_such_model_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    with endpoint_server.serve(completion(), models=["one"]) as server:
+        look_at_server(f"{server.url}#one")
+        assert caplog.text == ""
+        look_at_server(f"{server.url}#two")
+    assert f"{server.url} lists no model two; it has one" in caplog.text
+    look_at_server(f"{server.url}#one")
+    assert caplog.messages[-1].endswith("; requests fail until it answers")
 
 
 def test_what_is_no_url_is_refused() -> None:

@@ -42,6 +42,16 @@ def send(served: Served, text: str) -> str:
     return said.decode()
 
 
+def ask_on(raw: socket.socket) -> None:
+    """Ask, and read the reply, over a connection that stays open."""
+    raw.sendall(HEALTH.encode())
+    said = b""
+    while b'"ok"}' not in said:
+        data = raw.recv(65536)
+        assert data, said
+        said += data
+
+
 @pytest.mark.parametrize(
     ("text", "replies"),
     [
@@ -64,6 +74,16 @@ def test_a_connection_that_drips_is_cut(served: Served) -> None:
             while time.monotonic() - started < 20:
                 raw.sendall(b"X: y\r\n")
                 time.sleep(0.02)
+
+
+def test_a_connection_too_many_is_cut_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TimedProtocol, "most_open", 2)
+    with serve(scripted()) as served, connect(served) as first:
+        with connect(served):
+            ask_on(first)
+            assert send(served, "") == ""
+            ask_on(first)
+        wait_for(lambda: send(served, f"GET /healthz HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n") != "")
 
 
 def test_a_request_is_not_cut_while_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
