@@ -277,7 +277,6 @@ class VllmServer:
         try:
             while not wait([running], LONGEST_WAIT_S).done:
                 if not self.loop.is_running():
-                    work.close()
                     raise ModelError(f"{self._url} was let go of")
         except BaseException:
             running.cancel()
