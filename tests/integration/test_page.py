@@ -111,12 +111,16 @@ def ask(page: Page, question: str = QUESTION) -> Locator:
 
 
 def measure(page: Page, selector: str) -> list[float]:
-    """Left, top, right, bottom of an element, per mille of the image."""
-    image, box = page.locator("#full").bounding_box(), page.locator(selector).first.bounding_box()
-    left, top = box["x"] - image["x"], box["y"] - image["y"]
-    width, height = image["width"], image["height"]
-    corners = (left / width, top / height, (left + box["width"]) / width, (top + box["height"]) / height)
-    return [1000 * corner for corner in corners]
+    """Left, top, right, bottom of an element, per mille of the image; both at one moment, since pages scroll."""
+    return page.evaluate(
+        """(selector) => {
+          const image = document.getElementById("full").getBoundingClientRect();
+          const box = document.querySelector(selector).getBoundingClientRect();
+          return [(box.left - image.left) / image.width, (box.top - image.top) / image.height,
+            (box.right - image.left) / image.width, (box.bottom - image.top) / image.height].map((part) => 1000 * part);
+        }""",
+        selector,
+    )
 
 
 def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser: Browser, photo: Path) -> None:
