@@ -385,9 +385,12 @@ def test_a_run_that_verl_cannot_make_is_refused_from_python_too(tmp_path: Path, 
 
 def test_a_row_that_left_no_record_counts_as_failed(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
     recipe = make_recipe(tmp_path, url, rollout={"group_size": 8, "prompts_per_step": 4})
+    stand_in(size=8, ends_in=1)
+    with pytest.raises(TrainingError):
+        run(recipe)  # leaves a record of each row, which the next call does not take for its own
     stand_in(size=8, lost=1)
     with pytest.raises(TooManyErrors, match=r"8 of the latest 32 rollouts .*a worker of verl failed"):
-        run(recipe)
+        run(recipe, resume=True)
 
 
 def test_a_guard_ends_the_job(tmp_path: Path, url: str, stand_in: Callable[..., None]) -> None:
