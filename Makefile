@@ -28,7 +28,7 @@ test: $(VENV)/.dev
 	$(TEST)
 
 test-all: $(VENV)/.dev $(patsubst tests/integration/guests/%.txt,$(GUESTS)/.%,$(wildcard tests/integration/guests/*.txt))
-	$(TEST) -m "not very_slow"
+	$(TEST) -m "not very_slow" --durations=40 --durations-min=5
 
 test-very-slow: $(VENV)/.dev $(VENV)/.verl
 	$(BIN)/python -m pytest -m very_slow
