@@ -71,7 +71,7 @@ def run_upstream(delay_s: float) -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     print(f"at http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
-    config = uvicorn.Config(DelayedApp(delay_s), log_level="warning", lifespan="off")  # type: ignore[arg-type]
+    config = uvicorn.Config(DelayedApp(delay_s), log_level="warning", lifespan="off", timeout_keep_alive=600)  # type: ignore[arg-type]
     uvicorn.Server(config).run(sockets=[listener])
 
 
