@@ -207,6 +207,7 @@ def test_every_setting_that_changes_results_is_told(tmp_path: Path) -> None:
 
     plain = tell()
     assert 'data.train_files="' + str(tmp_path / "job.pickle") + '"' in plain
+    assert "actor_rollout_ref.rollout.dtype=bfloat16" in tell(model={"source": "nano-base"})
     for table, setting, value, told in (
         ("loss", "dual_clip", 0, "actor.clip_ratio_c=1000000000.0"),
         ("loss", "clip_low", 0.1, "actor.clip_ratio_low=0.1"),
