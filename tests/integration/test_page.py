@@ -128,8 +128,9 @@ def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser:
     model.may_look.clear()
     model.may_answer.clear()
     with visit(browser, model) as page:
-        page.keyboard.press("Tab")
         with page.expect_file_chooser() as chosen:
+            page.keyboard.press("Tab")
+            expect(page.locator("#choose")).to_be_focused()
             page.keyboard.press("Enter")
         chosen.value.set_files(photo)
         expect(page.get_by_label("Your question")).to_be_focused()
