@@ -14,14 +14,14 @@ from functools import partial
 from PIL import Image
 
 from p2r.agents.arguments import AskArguments, CropArguments, LookArguments
-from p2r.api import make_sample, revive
+from p2r.api import make_sample
 from p2r.errors import P2RError
 from p2r.images.budget import cut
 from p2r.images.find import EncodedImage, is_url
 from p2r.loop import run_apart
 from p2r.modes import make_roles
 from p2r.pipeline import walk
-from p2r.serving.answering import ServedModel, WalkedAnswer
+from p2r.serving.answering import ServedModel, WalkedAnswer, refuse_failure
 from p2r.serving.chat import Chat, ModelInChat
 from p2r.serving.images import ImageReader
 from p2r.serving.refusal import BAD_REQUEST, UNAVAILABLE, Refused, hide_places, refuse_error
@@ -110,9 +110,7 @@ class AgentTools:
         looker = model if served.looker is None else ModelInChat(served.looker, _ALONE)
         roles = make_roles("p2r", model, served.prompts, perceiver_model=looker)
         trace = await walk(sample, roles.perceiver, roles.reasoner if answers else None)
-        if trace.failure is not None:
-            raised = [*looker.failures, *model.failures]
-            raise refuse_error(raised[-1] if raised else revive(trace.failure))
+        refuse_failure(trace, looker.failures, model.failures)
         return trace
 
     async def _wait_for_model(self) -> ServedModel:

@@ -10,6 +10,7 @@ import shlex
 import warnings
 import zlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -46,19 +47,17 @@ from p2r.cli.options import (
     read_engine_args,
 )
 from p2r.cli.screen import make_console, print_trace
-from p2r.dialogue import Model
 from p2r.errors import DataError, P2RWarning, excerpt, mask_secrets, reason_of
 from p2r.files import check_folder
 from p2r.images.find import is_url, limit_pixels
 from p2r.images.formats import list_suffixes
 from p2r.images.load import MAX_IMAGE_PIXELS, MemoryImage
 from p2r.models.known import expand_name
-from p2r.models.load import check_engine_args, check_profile, load_model, load_roles, runs_on_vllm
-from p2r.models.profiles import FamilyName
+from p2r.models.load import check_engine_args, check_profile, give_engine_args, load_model, load_roles
 from p2r.prompts import load_prompt_set
 from p2r.report.trace import save_trace
 from p2r.runs.asked import IMAGES_FOLDER, BatchSettings, read_place, write_place
-from p2r.types import AnswerForm, Frame, ImageSource, Sample
+from p2r.types import AnswerForm, ImageSource, Sample
 
 QUESTION, FILES = "The question", "Files"
 
@@ -174,22 +173,15 @@ def ask(
     asked = Questions(inputs[-1] if is_asked else "", answers, answer_form, recursive, max_image_pixels, images)
     batch = asked.read_images(inputs[:-1]) if is_asked else asked.read_file(inputs)
 
-    def load(
-        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
-    ) -> Model:
-        return load_model(
-            spec,
-            profile=profile,
-            device=device,
-            dtype=dtype,
-            family=family,
-            frame=frame,
-            max_pixels=max_pixels,
-            timeout_s=timeout_s,
-            transport=transport,
-            image_check=image_check,
-            engine_args=for_engine if runs_on_vllm(spec) else None,
-        )
+    load = partial(
+        load_model,
+        device=device,
+        dtype=dtype,
+        max_pixels=max_pixels,
+        timeout_s=timeout_s,
+        transport=transport,
+        image_check=image_check,
+    )
 
     def make_p2r() -> P2R:
         answerer, looker = load_roles(
@@ -199,7 +191,7 @@ def ask(
             perceiver_profile=perceiver_profile,
             family=family,
             frame=frame,
-            load=load,
+            load=give_engine_args(load, for_engine),
         )
         return P2R(
             answerer,

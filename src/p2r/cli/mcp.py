@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,14 +40,14 @@ from p2r.cli.served import (
     RequestTimeoutS,
     Served,
     UpstreamUrl,
+    check_installed,
     log_requests,
     make_access,
     name_of,
     plan_served,
     read_spec,
+    warn_of_strangers,
 )
-from p2r.errors import ConfigError, install_hint
-from p2r.models.server.transport import is_loopback
 
 if TYPE_CHECKING:
     from p2r.serving.answering import ServedModel
@@ -114,9 +113,7 @@ def mcp(
     Agents speak the Model Context Protocol (MCP). They start this command themselves and talk to it on stdin and
     stdout, or reach it over HTTP.
     """
-    missing = [each for each in NEEDED if find_spec(each) is None]
-    if missing:
-        raise ConfigError(f"`p2r mcp` needs {missing[0]}, which is not installed", hint=install_hint("mcp"))
+    check_installed("mcp", NEEDED)
     from p2r.agents.server import make_server
     from p2r.agents.tools import AgentTools
     from p2r.agents.transports import PATH, make_http_app, serve_stdio
@@ -159,8 +156,7 @@ def mcp(
         tools = AgentTools(lambda: loading.run(_load_and_tell, load), reader, max_shown_pixels)
         serve_stdio(make_server(tools, line, limits))
         return
-    if not access.keys and not is_loopback(host):
-        logger.warning("everyone who reaches %s may ask: no API key is asked for", host)
+    warn_of_strangers(access, host)
     served = load()
     server = make_server(AgentTools(lambda: served, reader, max_shown_pixels), line, limits)
     application = Application(make_http_app(server, access, limits), line)

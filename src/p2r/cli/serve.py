@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -41,15 +40,15 @@ from p2r.cli.served import (
     Served,
     ServedName,
     UpstreamUrl,
+    check_installed,
     log_requests,
     make_access,
     plan_served,
     read_spec,
+    warn_of_strangers,
 )
-from p2r.errors import ConfigError, install_hint
 from p2r.models.load import SERVERS
 from p2r.models.server.lookup import read_address
-from p2r.models.server.transport import is_loopback
 from p2r.serving.settings import MOST_WAITING
 
 logger = logging.getLogger(__name__)
@@ -124,9 +123,7 @@ def serve(
     are the other modes. The reply has a field `p2r` that says where the model looked. In a browser, the page at / asks
     and shows all of that.
     """
-    missing = [each for each in NEEDED if find_spec(each) is None]
-    if missing:
-        raise ConfigError(f"`p2r serve` needs {missing[0]}, which is not installed", hint=install_hint("serve"))
+    check_installed("serve", NEEDED)
     from p2r.serving.app import make_app
     from p2r.serving.run import run_server
     from p2r.serving.settings import Limits
@@ -166,8 +163,7 @@ def serve(
     if spec.startswith(SERVERS):
         url, its_name = read_address(spec)
         onward = Upstream(url, its_name, os.environ.get("OPENAI_API_KEY", ""), timeout_s=timeout_s)
-    if not access.keys and not is_loopback(host):
-        logger.warning("everyone who reaches %s may ask: no API key is asked for", host)
+    warn_of_strangers(access, host)
     application = make_app(served, access=access, limits=limits, upstream=onward)
     log_requests()
     run_server(application, host, port, on_start=lambda url: _tell_start(url, served.names))

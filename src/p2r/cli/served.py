@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -12,22 +14,21 @@ import typer
 
 from p2r.cli.guard import Misuse
 from p2r.cli.options import MODEL, read_engine_args
-from p2r.dialogue import Model
-from p2r.errors import ConfigError, EndpointError, reason_of
+from p2r.errors import ConfigError, EndpointError, install_hint, reason_of
 from p2r.models.known import VLLM, expand_name
 from p2r.models.load import (
     SCRIPTED,
     SERVERS,
     check_engine_args,
     check_profile,
+    give_engine_args,
     load_model,
     load_roles,
-    runs_on_vllm,
 )
 from p2r.models.profiles import FamilyName
 from p2r.models.server.lookup import find_model, list_models, read_address
 from p2r.models.server.token_check import ImageCheck
-from p2r.models.server.transport import Transport
+from p2r.models.server.transport import Transport, is_loopback
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
 from p2r.serving.settings import MOST_AT_ONCE, Access, check_access
@@ -96,6 +97,19 @@ RequestTimeoutS = Annotated[
 ]
 
 
+def check_installed(command: str, packages: Sequence[str]) -> None:
+    """Make sure that a command has what its extra, which has its name, brings. Raises ConfigError."""
+    missing = [each for each in packages if find_spec(each) is None]
+    if missing:
+        raise ConfigError(f"`p2r {command}` needs {missing[0]}, which is not installed", hint=install_hint(command))
+
+
+def warn_of_strangers(access: Access, host: str) -> None:
+    """Warn where a server asks for no key, and not only this machine reaches it."""
+    if not access.keys and not is_loopback(host):
+        logger.warning("everyone who reaches %s may ask: no API key is asked for", host)
+
+
 def plan_served(
     spec: str,
     *,
@@ -131,24 +145,17 @@ def plan_served(
     check_profile(profile, spec)
     check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
 
-    def load_one(
-        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
-    ) -> Model:
-        return load_model(
-            spec,
-            profile=profile,
-            device=device,
-            dtype=dtype,
-            family=family,
-            frame=frame,
-            max_pixels=max_pixels,
-            concurrency=num_at_once,
-            batch_size=num_at_once,
-            timeout_s=timeout_s,
-            transport=transport,
-            image_check=image_check,
-            engine_args=for_engine if runs_on_vllm(spec) else None,
-        )
+    load_one = partial(
+        load_model,
+        device=device,
+        dtype=dtype,
+        max_pixels=max_pixels,
+        concurrency=num_at_once,
+        batch_size=num_at_once,
+        timeout_s=timeout_s,
+        transport=transport,
+        image_check=image_check,
+    )
 
     def load() -> ServedModel:
         if spec.startswith(SERVERS):
@@ -160,7 +167,7 @@ def plan_served(
             perceiver_profile=perceiver_profile,
             family=family,
             frame=frame,
-            load=load_one,
+            load=give_engine_args(load_one, for_engine),
         )
         return ServedModel(name or name_of(spec), answerer, wording, looker)
 

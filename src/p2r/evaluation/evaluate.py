@@ -24,7 +24,7 @@ from p2r.evaluation.prepare import Prepared, check_settings, prepare
 from p2r.evaluation.scoring import ScoredRun
 from p2r.files import check_folder
 from p2r.loop import run_blocking
-from p2r.models.load import check_engine_args, check_model, check_profile, check_stated, load_model, runs_on_vllm
+from p2r.models.load import check_engine_args, check_model, check_profile, check_stated, give_engine_args, load_model
 from p2r.models.profiles import FamilyName
 from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
@@ -247,25 +247,18 @@ def evaluate_all(
         for benchmark in loaded:
             on_loaded(benchmark)
 
-    @remember
-    def load(
-        spec: str, *, profile: str | None = None, family: FamilyName | None = None, frame: Frame | None = None
-    ) -> Model:
-        return load_model(
-            spec,
-            profile=profile,
-            device=device,
-            dtype=dtype,
-            family=family,
-            frame=frame,
-            max_pixels=max_pixels,
-            timeout_s=timeout_s,
-            transport=transport,
-            image_check=image_check,
-            concurrency=num_at_once,
-            engine_args=engine_args if runs_on_vllm(spec) else None,
-            cache=None if cache is None else Path(cache),
-        )
+    load = partial(
+        load_model,
+        device=device,
+        dtype=dtype,
+        max_pixels=max_pixels,
+        timeout_s=timeout_s,
+        transport=transport,
+        image_check=image_check,
+        concurrency=num_at_once,
+        cache=None if cache is None else Path(cache),
+    )
+    load_once = remember(give_engine_args(load, engine_args))
 
     prepared = [
         prepare(
@@ -285,7 +278,7 @@ def evaluate_all(
             family=family,
             frame=frame,
             decoding=decoding,
-            load=load,
+            load=load_once,
         )
         for benchmark, mode, samples in chosen
     ]

@@ -175,6 +175,15 @@ def profile_of_looker(looker: object, own: str | None, model: object, profile: s
     return own or (profile if looker == model else None)
 
 
+def give_engine_args(load: Callable[..., Model], engine_args: Mapping[str, JsonValue] | None) -> Callable[..., Model]:
+    """Return a function that loads a model as `load` does, and gives vLLM's arguments to a model of vLLM alone."""
+
+    def load_one(spec: str, **about: object) -> Model:
+        return load(spec, **about, engine_args=engine_args if runs_on_vllm(spec) else None)
+
+    return load_one
+
+
 def load_roles(
     model: str | Model,
     perceiver_model: str | Model | None,

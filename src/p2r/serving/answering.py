@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from p2r.api import make_sample, revive
 from p2r.dialogue import Model, StreamingModel
+from p2r.errors import P2RError
 from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.modes import PERCEIVING, AskMode, make_roles
@@ -100,7 +101,6 @@ class ServedModel:
         image = chat.images[-1]
         if not chat.question.strip():
             raise Refused(BAD_REQUEST, "the last message has no text: ask something about the image", param="messages")
-        self.check_boxes(request, mode)
         sample = make_sample(image, chat.question, options=request.p2r.options, answer_form=request.p2r.answer_form)
         around = chat.leave_out_question()
         model = ModelInChat(self.model, around, on_text)
@@ -116,9 +116,7 @@ class ServedModel:
             perceiver = FixedPerceiver(tuple(given.box for given in request.p2r.boxes))
         keeper = _KeepingReasoner(reasoner, model if request.p2r.images else None)
         trace = await walk(sample, _TellingPerceiver(perceiver, on_look), keeper)
-        if trace.failure is not None:
-            raised = [*model.failures, *(looker.failures if looker else ())]
-            raise refuse_error(raised[-1] if raised else revive(trace.failure))
+        refuse_failure(trace, model.failures, looker.failures if looker else ())
         prompts = model.prompts | (looker.prompts if looker else {})
         return WalkedAnswer(
             self._name_models(trace),
@@ -160,6 +158,17 @@ class ServedModel:
         if on_text is not None and isinstance(self.model, StreamingModel):
             return await stream_reply(self.model, prompt, request.decoding, on_text)
         return await self.model.complete(prompt, request.decoding)
+
+
+def refuse_failure(trace: Trace, *raised: Sequence[P2RError]) -> None:
+    """Raise Refused where a walk has failed.
+
+    Args:
+        raised: what each model of the walk has raised; a trace keeps no causes.
+    """
+    if trace.failure is not None:
+        errors = [error for each in raised for error in each]
+        raise refuse_error(errors[-1] if errors else revive(trace.failure))
 
 
 def find_state(perception: Perception) -> State:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -23,7 +22,7 @@ from p2r.serving.gate import Gate
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
-from p2r.serving.openapi import complete_openapi
+from p2r.serving.openapi import RESPONSE_REQUEST, complete_openapi, describe_body
 from p2r.serving.page import PAGE_PATHS, add_page
 from p2r.serving.refusal import NOT_FOUND, UNAVAILABLE, Refused, refuse_bug
 from p2r.serving.reply import write_models
@@ -34,7 +33,8 @@ from p2r.serving.upstream import Upstream
 from p2r.version import __version__
 
 CHAT, RESPONSES, MODELS, EVIDENCE = "/v1/chat/completions", "/v1/responses", "/v1/models", "/v1/evidence"
-_REF = "#/components/schemas/{model}"
+OPEN_PATHS = frozenset({"/healthz", "/readyz"}) | PAGE_PATHS
+"""Paths that tell whether the server lives, and those of its page, which need no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,6 @@ def make_app(
             await upstream.close()
 
     app = FastAPI(title="Perceive-to-Reason", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    _describe(app)
     complete_openapi(app, served.names)
 
     async def explain(request: Request, error: Exception) -> Response:
@@ -87,17 +86,17 @@ def make_app(
     app.add_exception_handler(HTTPException, explain)
     app.add_exception_handler(Exception, explain)
 
-    @app.post(CHAT, openapi_extra=_take(ChatRequest.__name__))
+    @app.post(CHAT, openapi_extra=describe_body(ChatRequest.__name__))
     async def complete_chat(_: Request) -> Response:
         """Answer a chat: by a walk where it has an image and the model's name asks for one."""
         return Exchanged(route.serve, limits)
 
-    @app.post(RESPONSES)
+    @app.post(RESPONSES, openapi_extra=describe_body(RESPONSE_REQUEST))
     async def respond(_: Request) -> Response:
         """Answer a plain request of text and images, as a chat is answered. Nothing is stored."""
         return Exchanged(ResponsesRoute(route).serve, limits)
 
-    @app.post(EVIDENCE, openapi_extra=_take(EvidenceRequest.__name__))
+    @app.post(EVIDENCE, openapi_extra=describe_body(EvidenceRequest.__name__))
     async def write_evidence(_: Request) -> Response:
         """Write the evidence of an answer as an HTML page, from its image and its trace."""
         return Exchanged(evidence.serve, limits)
@@ -136,10 +135,9 @@ def make_app(
         return Response(metrics.write(), media_type=CONTENT_TYPE_LATEST)
 
     add_page(app, served.model)
-    paths = (
-        frozenset({CHAT, RESPONSES, MODELS, EVIDENCE, "/healthz", "/readyz", "/metrics", "/openapi.json"}) | PAGE_PATHS
-    )
-    return Application(Gate(app, access=access, paths=paths, on_end=metrics.count_request), line)
+    paths = OPEN_PATHS | {CHAT, RESPONSES, MODELS, EVIDENCE, "/metrics", "/openapi.json"}
+    gate = Gate(app, access=access, paths=paths, open_paths=OPEN_PATHS, on_end=metrics.count_request)
+    return Application(gate, line)
 
 
 def _explain(error: HTTPException, request: Request) -> str:
@@ -150,23 +148,3 @@ def _explain(error: HTTPException, request: Request) -> str:
     if allowed := (error.headers or {}).get("Allow"):
         return f"{asked} does not exist here: use {allowed}"
     return str(error.detail)
-
-
-def _take(name: str) -> dict[str, object]:
-    schema = {"$ref": _REF.format(model=name)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def _describe(app: FastAPI) -> None:
-    """Put the request's schema, which FastAPI does not read itself, into the OpenAPI page."""
-    describe = app.openapi
-
-    def describe_all() -> dict[str, object]:
-        page = describe()
-        _, schemas = models_json_schema(
-            [(ChatRequest, "validation"), (EvidenceRequest, "validation")], ref_template=_REF
-        )
-        page.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
-        return page
-
-    app.openapi = describe_all

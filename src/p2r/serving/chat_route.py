@@ -68,8 +68,9 @@ class ChatRoute:
         body.clear()  # its images are in the request, too
         async with self.line.turn():
             chat = await run_apart(partial(self._read_chat, request))
-            if mode is None or not chat.images:
-                self.served.check_boxes(request, None)
+            mode = mode if chat.images else None
+            self.served.check_boxes(request, mode)
+            if mode is None:
                 await self._reply(outlet, request, chat)
             else:
                 await self._walk(outlet, request, chat, mode)

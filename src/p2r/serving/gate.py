@@ -18,12 +18,9 @@ from collections.abc import Callable
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from p2r.serving.page import PAGE_PATHS
 from p2r.serving.refusal import BAD_KEY, FORBIDDEN, Refused, refuse_bug
 from p2r.serving.settings import Access
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"}) | PAGE_PATHS
-"""Paths that tell whether the server lives, and those of its page, which need no key."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\\?#@\[\]]+)(?::[0-9]{1,5})?")
 _ALLOWED = "authorization, content-type"
 """Headers that a page may send which does not name any; OpenAI's client names its own, such as x-stainless-lang."""
@@ -36,13 +33,21 @@ class Gate:
 
     Args:
         paths: the known paths; others are logged and counted as one.
+        open_paths: those that need no key.
         on_end: told the path, the status and the seconds of each request.
     """
 
     def __init__(
-        self, app: ASGIApp, *, access: Access, paths: frozenset[str], on_end: Callable[[str, int, float], None]
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        paths: frozenset[str],
+        open_paths: frozenset[str] = frozenset(),
+        on_end: Callable[[str, int, float], None],
     ) -> None:
-        self._app, self._access, self._paths, self._on_end = app, access, paths, on_end
+        self._app, self._access, self._on_end = app, access, on_end
+        self._paths, self._open_paths = paths, open_paths
         self._digests = [_digest(key.encode()) for key in access.keys]
         self._origins = {origin.rstrip("/").lower() for origin in access.origins}
         self._hosts = {"localhost", *map(_split_port, access.hosts)}
@@ -95,7 +100,7 @@ class Gate:
             raise Refused(FORBIDDEN, said, code="unknown_origin")
         if scope["method"] == "OPTIONS" and origin is not None:  # a preflight carries no key
             return
-        if self._digests and scope["path"] not in OPEN_PATHS:
+        if self._digests and scope["path"] not in self._open_paths:
             kind, _, key = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not self._is_key(key.strip()):
                 said = "Incorrect API key provided: send a key of this server as Authorization: Bearer KEY"

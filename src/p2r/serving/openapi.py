@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from p2r.serving.evidence_page import EvidenceRequest
+from p2r.serving.request import ChatRequest
 
 JsonTree = dict[str, Any]
+RESPONSE_REQUEST = "ResponseRequest"
+_REF = "#/components/schemas/{model}"
 _TEXT: JsonTree = {"type": "string"}
 _ERROR: JsonTree = {
     "type": "object",
@@ -46,15 +52,15 @@ _ANSWERS: JsonTree = {
 
 
 def complete_openapi(app: FastAPI, names: tuple[str, ...]) -> None:
-    """Put errors, replies that are not JSON, and the names of the models into an application's OpenAPI page."""
+    """Put requests, errors, replies that are not JSON, and names of models into an application's OpenAPI page."""
     describe = app.openapi
 
     def describe_all() -> JsonTree:
         page = describe()
         parts = page.setdefault("components", {}).setdefault("schemas", {})
-        parts |= {"Error": _ERROR, "ResponseRequest": _RESPONSE_REQUEST}
-        page["paths"]["/v1/responses"]["post"]["requestBody"] = {"required": True, "content": _refer("ResponseRequest")}
-        for request in ("ChatRequest", "ResponseRequest"):
+        _, read = models_json_schema([(ChatRequest, "validation"), (EvidenceRequest, "validation")], ref_template=_REF)
+        parts |= {**read["$defs"], "Error": _ERROR, RESPONSE_REQUEST: _RESPONSE_REQUEST}
+        for request in (ChatRequest.__name__, RESPONSE_REQUEST):
             parts[request]["properties"]["model"] = {"enum": list(names)}
         refused = {"description": "An error, as OpenAI writes it", "content": _refer("Error")}
         for path, operations in page["paths"].items():
@@ -69,5 +75,10 @@ def complete_openapi(app: FastAPI, names: tuple[str, ...]) -> None:
     app.openapi = describe_all
 
 
+def describe_body(name: str) -> JsonTree:
+    """Describe an operation that takes the named request, which FastAPI does not read itself."""
+    return {"requestBody": {"required": True, "content": _refer(name)}}
+
+
 def _refer(name: str) -> JsonTree:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {"application/json": {"schema": {"$ref": _REF.format(model=name)}}}

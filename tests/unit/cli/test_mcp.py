@@ -11,7 +11,7 @@ from p2r.errors import ConfigError, P2RError
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2r.cli.mcp.find_spec", lambda name: None if name == "mcp" else object())
+    monkeypatch.setattr("p2r.cli.served.find_spec", lambda name: None if name == "mcp" else object())
     with pytest.raises(ConfigError, match="`p2r mcp` needs mcp") as raised:
         mcp()
     assert "[mcp]" in raised.value.hint

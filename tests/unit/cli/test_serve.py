@@ -105,7 +105,7 @@ def test_a_comment_in_a_file_of_keys_is_no_key(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2r.cli.serve.find_spec", lambda name: None if name == "fastapi" else object())
+    monkeypatch.setattr("p2r.cli.served.find_spec", lambda name: None if name == "fastapi" else object())
     with pytest.raises(ConfigError, match="needs fastapi") as raised:
         serve()
     assert "[serve]" in raised.value.hint
