@@ -68,7 +68,7 @@ class DelayedApp:
 def run_upstream(delay_s: float) -> None:
     import uvicorn
 
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # so that asyncio sends replies at once
     listener.bind(("127.0.0.1", 0))
     print(f"at http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
     config = uvicorn.Config(DelayedApp(delay_s), log_level="warning", lifespan="off", timeout_keep_alive=600)  # type: ignore[arg-type]

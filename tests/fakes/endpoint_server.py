@@ -109,6 +109,7 @@ def serve(
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             self._serve(json.loads(self.rfile.read(int(self.headers["content-length"]))))

@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--slowdown", type=float, default=1.0, help="seconds here for a second of the device")
     parser.add_argument("--patch-tokens", type=int, default=1, help="tokens for 32 x 32 pixels (default 1)")
     arguments = parser.parse_args()
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # so that asyncio sends replies at once
     listener.bind(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
     config = uvicorn.Config(ChatApp(arguments.slowdown, arguments.patch_tokens), log_level="warning", lifespan="off")  # type: ignore[arg-type]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,6 +16,7 @@ from p2r.errors import ConfigError
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
 from p2r.serving.app import make_app
+from p2r.serving.connection import TimedProtocol
 from p2r.serving.run import run_server
 from p2r.serving.settings import Access, check_access
 from tests.fakes.served import scripted
@@ -50,27 +53,52 @@ def no_handlers() -> Iterator[None]:
         signal.signal(sign, handler)
 
 
+def run_until(sign: signal.Signals, ask: Callable[[str], None] = lambda url: None) -> None:
+    """Run a server, let somebody ask it, and then send it the signal."""
+    model: Model = scripted()
+    application = make_app(ServedModel("m", model, load_prompt_set("release")))
+
+    def send(url: str) -> None:
+        while signal.getsignal(sign) in (signal.SIG_IGN, None):  # until its handlers are there
+            threading.Event().wait(0.01)
+        try:
+            ask(url)
+        finally:
+            signal.raise_signal(sign)
+
+    def start(url: str) -> None:
+        threading.Thread(target=send, args=(url,), daemon=True).start()
+
+    run_server(application, "127.0.0.1", 0, on_start=start)
+
+
 @pytest.mark.usefixtures("no_handlers")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_as_it_ends_other_commands_also_in_the_background(sign: signal.Signals) -> None:
-    model: Model = scripted()
-    application = make_app(ServedModel("m", model, load_prompt_set("release")))
     ends: list[str] = []
-
-    def stop(_: str) -> None:  # once its handlers are there
-        threading.Thread(target=send, daemon=True).start()
-
-    def send() -> None:
-        while signal.getsignal(sign) in (signal.SIG_IGN, None):
-            threading.Event().wait(0.01)
-        signal.raise_signal(sign)
-
     try:
-        run_server(application, "127.0.0.1", 0, on_start=stop)
+        run_until(sign)
         ends.append("returned")
     except KeyboardInterrupt:
         ends.append("Ctrl-C")
     assert ends == ["Ctrl-C" if sign == signal.SIGINT else "returned"]
+
+
+@pytest.mark.usefixtures("no_handlers")
+def test_the_kernel_holds_no_part_of_a_reply_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[int] = []
+
+    class Seen(TimedProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def ask(url: str) -> None:
+        urllib.request.urlopen(f"{url}/healthz", timeout=20).close()
+
+    monkeypatch.setattr("p2r.serving.run.TimedProtocol", Seen)
+    run_until(signal.SIGTERM, ask)
+    assert options == [1]
 
 
 @pytest.mark.parametrize(
