@@ -1,7 +1,8 @@
 """The modes: named pairs of a perceiver and a reasoner.
 
-The walk knows nothing about modes. "shuffled" also changes the order of every question's options. Paper: Table 3 for a
-perceiver and a reasoner from different checkpoints.
+The walk knows nothing about modes. "shuffled" also changes the order of every question's options. "tools:NAME" is a
+chat in the dialect of another system's checkpoint, and "tools:NAME:released" the same with its authors' slips. Paper:
+Table 3 for a perceiver and a reasoner from different checkpoints.
 
 The reasoners of "annotate-only" and "crop-only" leave out part of the evidence and keep the wording, so that only the
 images differ; the trace still records everything that was gathered.
@@ -30,7 +31,9 @@ from p2r.roles import (
     ToolReasoner,
     ZoomPerceiver,
 )
+from p2r.roles.dialects import DIALECTS
 from p2r.roles.partial import BlindReasoner, PartialReasoner
+from p2r.roles.zoom import find_search
 from p2r.types import Sample
 
 Mode = Literal[
@@ -38,6 +41,12 @@ Mode = Literal[
     "thinking",
     "p2r",
     "tools",
+    "tools:deepeyes",
+    "tools:deepeyes:released",
+    "tools:mini-o3",
+    "tools:mini-o3:released",
+    "tools:pixel-reasoner",
+    "tools:pixel-reasoner:released",
     "zoom",
     "oracle",
     "random",
@@ -48,7 +57,19 @@ Mode = Literal[
     "shuffled",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
-AskMode = Literal["p2r", "direct", "thinking", "tools", "zoom"]
+AskMode = Literal[
+    "p2r",
+    "direct",
+    "thinking",
+    "tools",
+    "tools:deepeyes",
+    "tools:deepeyes:released",
+    "tools:mini-o3",
+    "tools:mini-o3:released",
+    "tools:pixel-reasoner",
+    "tools:pixel-reasoner:released",
+    "zoom",
+]
 """Modes for a question of your own; the others compare modes on a benchmark."""
 
 
@@ -64,6 +85,12 @@ CAPTIONS: dict[Mode, str] = {
     "thinking": "one look at the whole image, step by step",
     "p2r": "boxes where the model says to look, then crops",
     "tools": "a chat in which the model may zoom in",
+    "tools:deepeyes": "a chat in the dialect of DeepEyes, boxes mapped to the file",
+    "tools:deepeyes:released": "DeepEyes as its authors evaluated it, slips included",
+    "tools:mini-o3": "a chat in the dialect of Mini-o3",
+    "tools:mini-o3:released": "Mini-o3 as its authors evaluated it, slips included",
+    "tools:pixel-reasoner": "a chat in the dialect of PixelReasoner",
+    "tools:pixel-reasoner:released": "PixelReasoner as its authors evaluated it, slips included",
     "zoom": "boxes found by a search over parts of the image",
     "oracle": "boxes where the evidence is",
     "random": "as many boxes and as large, anywhere",
@@ -73,12 +100,12 @@ CAPTIONS: dict[Mode, str] = {
     "crop-only": "crops of own boxes, without the whole image",
     "shuffled": "as p2r, options in another order",
 }
-LOOKING: frozenset[Mode] = frozenset(
-    {"p2r", "tools", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled"}
-)
-"""Modes that use boxes; in the others there are no hits to count."""
-PERCEIVING: frozenset[Mode] = LOOKING - {"tools"}
+CHATS: frozenset[Mode] = frozenset(mode for mode in MODES if mode.split(":")[0] == "tools")
+"""Modes in which the model asks for closer looks."""
+PERCEIVING: frozenset[Mode] = frozenset({"p2r", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled"})
 """Modes that have boxes before the reasoner is asked."""
+LOOKING: frozenset[Mode] = PERCEIVING | CHATS
+"""Modes that use boxes; in the others there are no hits to count."""
 UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind"})
 """Modes whose prompt asks for the bare answer, without a tag."""
 _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
@@ -151,12 +178,12 @@ def _make_perceiver(
         case "p2r" | "annotate-only" | "crop-only" | "shuffled":
             return ModelPerceiver(model, prompts, decoding, budget)
         case "zoom":
-            return ZoomPerceiver(model, prompts, budget=budget)
+            return ZoomPerceiver(model, prompts, find_search(model.name), budget)
         case "oracle":
             return OraclePerceiver()
         case "random":
             return RandomPerceiver(seed)
-        case "direct" | "thinking" | "tools" | "none" | "blind":
+        case _:
             return NoPerceiver()
 
 
@@ -164,8 +191,6 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
     match mode:
         case "direct" | "thinking":
             return PlainReasoner(model, prompts, mode, decoding, budget)
-        case "tools":
-            return ToolReasoner(model, prompts, decoding, budget)
         case "blind":
             return BlindReasoner(model, prompts, decoding)
         case "annotate-only":
@@ -174,3 +199,16 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
             return PartialReasoner(EvidenceReasoner(model, prompts, decoding, budget), "crops")
         case "p2r" | "zoom" | "oracle" | "random" | "none" | "shuffled":
             return EvidenceReasoner(model, prompts, decoding, budget)
+        case _:  # "tools", and "tools:NAME"
+            return _make_chat(mode, model, prompts, budget, decoding)
+
+
+def _make_chat(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, decoding: Decoding) -> Reasoner:
+    """Return the reasoner of a mode `tools:NAME`. What is said about decoding counts more than the dialect's own."""
+    _, name, released = f"{mode}::".split(":")[:3]
+    if not name:
+        return ToolReasoner(model, prompts, decoding, budget)
+    dialect = DIALECTS[name](as_released=bool(released))
+    if decoding == DEFAULT_DECODING.reasoner and dialect.decoding is not None:
+        decoding = dialect.decoding
+    return ToolReasoner(model, prompts, decoding, budget, dialect)

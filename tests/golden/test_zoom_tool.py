@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from p2r.errors import ToolError
-from p2r.roles.zoom_tool import find_size, find_window
+from p2r.roles.dialects.qwen3_vl import find_size, find_window
 from tests.golden.rows import read_rows
 
 ROWS = read_rows("qwen_zoom_tool")

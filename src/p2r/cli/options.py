@@ -140,7 +140,9 @@ ImageChecking = Annotated[
 Modes = Annotated[
     list[str] | None,
     typer.Option(
-        help=f"Ask in this mode: {', '.join(MODES)}. Repeat it for several. Default: p2r.", show_default=False
+        help=f"Ask in this mode: {', '.join(mode for mode in MODES if ':' not in mode)}; or tools:NAME, for "
+        "the checkpoint of another system. Repeat it for several. Default: p2r.",
+        show_default=False,
     ),
 ]
 Limit = Annotated[

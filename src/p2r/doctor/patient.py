@@ -17,7 +17,7 @@ import openai
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError
-from p2r.models.server.dialect import Dialect, build_fields, build_messages, reword
+from p2r.models.server.dialect import ServerDialect, build_fields, build_messages, reword
 from p2r.models.server.errors import RequestFacts, explain, message_of
 from p2r.models.server.reply import read_prompt_tokens, read_reply
 
@@ -52,7 +52,7 @@ class Patient:
     ) -> None:
         self.url, self.name, self.entry = url, name, entry
         self._client, self._timeout_s = client, timeout_s
-        self._dialect = Dialect("png")
+        self._dialect = ServerDialect("png")
         self.num_asked = 0
 
     async def ask(
@@ -93,7 +93,7 @@ class Patient:
 
     async def _send(
         self,
-        dialect: Dialect,
+        dialect: ServerDialect,
         text: str,
         images: Sequence[str],
         system: str,

@@ -49,7 +49,7 @@ class Prepared:
     def name(self) -> str:
         """The run's place below `out`: benchmark and mode, and the shard if it is one."""
         shard = f".{self.settings.shard.replace('/', '-of-')}" if self.settings.shard else ""
-        return f"{self.benchmark.name}/{self.settings.mode}{shard}"
+        return f"{self.benchmark.name}/{self.settings.mode.replace(':', '-')}{shard}"
 
 
 def prepare(

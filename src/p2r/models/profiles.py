@@ -75,7 +75,7 @@ class Family:
 
 
 _SIZE = r"(?:[-_.]?\d{1,3}b)?"
-_OF_QWEN3_VL = rf"qwen[-_.]?3{_SIZE}[-_.]?vl", r"\bp2r\b", r"perceive[-_ ]to[-_ ]reason"
+_OF_QWEN3_VL = rf"qwen[-_.]?3{_SIZE}[-_.]?vl", r"\bp2r\b", r"perceive[-_ ]to[-_ ]reason", r"\bzwz[-_][248]b"
 _OF_QWEN2_5_VL = (
     rf"qwen[-_.]?2[-_.]?5{_SIZE}[-_.]?vl",
     r"deepeyes",
@@ -87,7 +87,10 @@ _OF_QWEN2_5_VL = (
     r"treevgr",
     r"chain[-_]?of[-_]?focus",
     r"vlm[-_]r1",
+    r"\bzwz[-_]7b",
 )
+_WRITE_SHARES = r"mini[-_]?o3|pixel[-_]?reasoner"
+"""Checkpoints that were trained to write boxes from 0 to 1, unlike the models that they were made from."""
 FAMILIES: Mapping[FamilyName, Family] = {
     "qwen3_vl": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_VL), 64 * 32 * 32),
     "qwen2_5_vl": Family("pixels", QWEN2_5_VL, "|".join(_OF_QWEN2_5_VL), 4 * 28 * 28),
@@ -107,8 +110,8 @@ def profile_for(
 ) -> ModelProfile:
     """Return the profile of a model by its name ("Qwen/Qwen3-VL-4B-Instruct").
 
-    An unknown name gets Qwen3-VL's profile and a warning, unless the family or the frame is stated. For a checkpoint
-    use `Checkpoint.profile`.
+    An unknown name gets Qwen3-VL's profile and a warning, unless the family or the frame is stated. Mini-o3 and
+    PixelReasoner write boxes from 0 to 1. For a checkpoint use `Checkpoint.profile`.
 
     Args:
         family: the model's family, whatever its name.
@@ -118,6 +121,8 @@ def profile_for(
         ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
     """
     found = family or family_of(name)
+    if frame is None and re.search(_WRITE_SHARES, name.lower().rsplit("/", 1)[-1]):
+        frame = "unit"
     if found is None and frame is None:
         logger.warning(
             "unknown model family of %r: boxes are read as numbers from 0 to 1000, images sized for 32-pixel tokens, "

@@ -1,11 +1,11 @@
 """A reasoner that chats: the model may ask to see a part of the image larger, as often as it likes.
 
-This is the "thinking with images" baseline: Qwen3-VL's official zoom-in tool loop (the paper's "official tool use",
-appendix E.2 and Figure 11), as Qwen-Agent runs it. The tool is described in the system's words, in the form of the
-model's own chat template; the part is shown in the user's next turn. Any model or server that can chat can be used.
+This is the "thinking with images" of the field. How a checkpoint asks, and what it is shown, is its `Dialect`: by
+default Qwen3-VL's official zoom-in tool as Qwen-Agent runs it (the paper's "official tool use", appendix E.2 and
+Figure 11). Any model or server that can chat can be used.
 
-The question is worded as for "thinking", so that only the tool makes the difference. Departures: greedy decoding, and
-a limit on images; a chat that reaches its limit of calls ends truncated, with its last reply.
+The question of that dialect is worded as for "thinking", so that only the tool makes the difference. Departures: greedy
+decoding, and a limit on images; a chat that reaches its limit of replies ends truncated, with its last reply.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from PIL import Image
-
 from p2r.dialogue import Budget, Decoding, Model, Prompt, Turn
 from p2r.errors import ConfigError, ToolError
 from p2r.evidence import Evidence
 from p2r.images.budget import fit
 from p2r.prompts import PromptSet
 from p2r.roles.base import DEFAULT_DECODING, WHOLE, complete, hash_role
-from p2r.roles.zoom_tool import ToolCall, View, read_calls, zoom_in
-from p2r.types import Box, Completion, Sample, ToolUse
+from p2r.roles.dialects.base import Dialect, Part, ToolCall, View, budget_of, cut_reply
+from p2r.roles.dialects.qwen3_vl import QWEN3_VL
+from p2r.types import Completion, Sample, ToolUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,63 +30,82 @@ class ToolReasoner:
     """Answers from the whole image and from the parts that it asks to see, whatever was perceived.
 
     decoding: for each reply.
-    max_calls: most replies; Qwen-Agent's limit by default.
-    max_images: most images in the chat, the whole image included.
+    budget: pixels of each image; those of the dialect or the model when None.
     """
 
     model: Model
     prompts: PromptSet
     decoding: Decoding = DEFAULT_DECODING.reasoner
     budget: Budget | None = None
-    max_calls: int = 20
-    max_images: int = 16
+    dialect: Dialect = QWEN3_VL
 
     @property
     def fingerprint(self) -> str:
-        limits = f"tools {self.max_calls} {self.max_images}"
-        return hash_role(self.model, self.prompts, self.decoding, self.budget, limits)
+        dialect = self.dialect
+        limits = f"{dialect.extra or 'tools'} {dialect.max_replies} {dialect.max_images}"
+        return hash_role(self.model, self.prompts, self.decoding, self.shown_budget, limits)
+
+    @property
+    def shown_budget(self) -> Budget:
+        """The pixels of each image."""
+        return self.budget or budget_of(self.model.profile.budget, self.dialect.budget_pixels)
 
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
-        if self.model.profile.frame != "per_mille":
+        dialect, budget = self.dialect, self.shown_budget
+        if dialect.frame not in (None, self.model.profile.frame):
             raise ConfigError(
-                f"{self.model.name} writes boxes in the frame {self.model.profile.frame!r}, and the zoom-in tool reads "
-                "per mille",
+                f"{self.model.name} writes boxes in the frame {self.model.profile.frame!r}, and the zoom-in tool of "
+                f"{dialect.name} reads {dialect.frame!r}",
                 hint="use a model of the Qwen3-VL family, or another mode",
             )
-        budget = self.budget or self.model.profile.budget
-        image = await asyncio.to_thread(evidence.full_image.fitted, budget)
-        system = "\n\n".join(filter(None, (self.prompts.system, self.prompts.tools)))
-        prompt = Prompt("reasoner", system, self.prompts.thinking(sample), (image,), self.prompts.fingerprint)
-        views = [View(evidence.full_image.image, WHOLE)]
+        views = [await asyncio.to_thread(self._open, evidence, budget)]
+        first = (await asyncio.to_thread(fit, views[0].seen, budget),)
+        prompt = Prompt(
+            "reasoner", dialect.system(self.prompts), dialect.ask(self.prompts, sample), first, self.prompts.fingerprint
+        )
         earlier: list[Completion] = []
         while True:
             reply = await complete(self.model, prompt, self.decoding, budget)
-            calls = read_calls(reply.text)
-            if not calls:
+            text = cut_reply(reply.text, dialect.stop)
+            if text != reply.text:
+                reply = reply.model_copy(update={"text": text, "finish_reason": "stop"})
+            calls, is_last = dialect.read_calls(text), len(earlier) + 1 >= dialect.max_replies
+            if not calls and (is_last or not dialect.asks_again(text)):
                 return reply.model_copy(update={"earlier": tuple(earlier)})
-            if len(earlier) + 1 >= self.max_calls:
+            if is_last:
                 return reply.model_copy(update={"earlier": tuple(earlier), "finish_reason": "length"})
-            parts, use = await asyncio.to_thread(self._answer, calls, views, budget)
-            earlier.append(reply.model_copy(update={"tool_use": use}))
-            turns = (Turn("assistant", (reply.text,)), Turn("user", parts))
-            prompt = replace(prompt, later=(*prompt.later, *turns))
+            if not calls:
+                earlier.append(reply)
+                continue
+            parts, use = await asyncio.to_thread(self._answer, calls, views, budget, len(earlier))
+            reply = reply.model_copy(update={"tool_use": use})
+            if use.errors and dialect.errors_end:
+                return reply.model_copy(update={"earlier": tuple(earlier)})
+            earlier.append(reply)
+            prompt = replace(prompt, later=(*prompt.later, Turn("assistant", (text,)), Turn("user", parts)))
+
+    def _open(self, evidence: Evidence, budget: Budget) -> View:
+        """Return the whole image as the chat's first view."""
+        full = evidence.full_image
+        shown = full.fitted(budget) if self.dialect.show is None else self.dialect.show(full.image)
+        return View(shown if self.dialect.cuts_from_shown else full.image, WHOLE, shown)
 
     def _answer(
-        self, calls: Sequence[ToolCall], views: list[View], budget: Budget
-    ) -> tuple[tuple[str | Image.Image, ...], ToolUse]:
+        self, calls: Sequence[ToolCall], views: list[View], budget: Budget, number: int
+    ) -> tuple[tuple[Part, ...], ToolUse]:
         """Answer the calls with texts and images; `views` grows by what is shown."""
-        parts: list[str | Image.Image] = []
-        boxes: list[Box] = []
-        errors: list[str] = []
+        answers: list[View | ToolError] = []
         for call in calls:
             try:
-                if len(views) >= self.max_images:
-                    raise ToolError(f"Tool Execution Error no more than {self.max_images} images can be shown")
-                views.append(zoom_in(call, views))
-                boxes.append(views[-1].region)
-                response = fit(views[-1].image, budget)
+                if len(views) >= self.dialect.max_images:
+                    raise ToolError(f"Tool Execution Error no more than {self.dialect.max_images} images can be shown")
+                views.append(self.dialect.cut(call, views))
+                answers.append(views[-1])
             except ToolError as error:
-                errors.append(error.message)
-                response = error.message
-            parts += ["\n" if parts else "", "<tool_response>\n", response, "\n</tool_response>"]
-        return tuple(part for part in parts if part != ""), ToolUse(boxes=tuple(boxes), errors=tuple(errors))
+                answers.append(error)
+        parts = self.dialect.respond(answers, number)
+        use = ToolUse(
+            boxes=tuple(answer.region for answer in answers if isinstance(answer, View) and answer.region),
+            errors=tuple(answer.message for answer in answers if isinstance(answer, ToolError)),
+        )
+        return tuple(part if isinstance(part, str) else fit(part, budget) for part in parts), use

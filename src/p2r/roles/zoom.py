@@ -3,8 +3,8 @@
 This is a training-free visual search in the manner of ZoomEye (Shen et al., 2025), one of the paper's baselines. The
 image is quartered, and each quarter again. The model is asked about every part: is the thing in question in it, and may
 it show on a closer look? The most promising part is opened next, until the question can be answered from one. Only the
-probabilities of "Yes" and "No" as the first word are read. Limits and weights are ZoomEye's published settings for
-Qwen2.5-VL; docs/deviations.md lists the differences.
+probabilities of "Yes" and "No" as the first word are read. Limits and weights are ZoomEye's published settings, which
+depend on the model; docs/deviations.md lists the differences.
 """
 
 from __future__ import annotations
@@ -48,14 +48,25 @@ class Search:
     max_cues: most things to look for; each has its own search.
     """
 
-    enough: float = 0.6
+    enough: float = 0.95
     least: float = 0.0
-    steps: tuple[float, ...] = (0.1, 0.1, 0.2)
+    steps: tuple[float, ...] = (0.05, 0.1, 0.2)
     patience: int = 3
     max_levels: int = 5
     smallest_px: int = 448
     sight: float = 0.6
     max_cues: int = 3
+
+
+QWEN_VL, LLAVA = Search(), Search(enough=0.6, steps=(0.1, 0.1, 0.2))
+INTERN_VL = Search(enough=0.2, least=-0.2, steps=(0.1, 0.1, 0.2))
+"""ZoomEye's settings by model, at its commit 6762d79: how sure "Yes" must be."""
+
+
+def find_search(name: str) -> Search:
+    """Return ZoomEye's settings for a model, by its name; those of Qwen2.5-VL for any that is not known."""
+    found = re.search(r"(internvl)|(llava)", name.lower())
+    return QWEN_VL if found is None else INTERN_VL if found[1] else LLAVA
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +149,7 @@ class _Hunt:
             if opened[-1][0] >= enough:
                 return _name(part, cue)
             if len(opened) >= patience:
-                enough, patience = enough - next(steps), patience + 2
+                enough, patience = round(enough - next(steps), 6), patience + 2
                 confidence, best = max(opened, key=lambda each: each[0])
                 if confidence >= enough:
                     return _name(best, cue)

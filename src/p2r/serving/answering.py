@@ -67,8 +67,9 @@ class ServedModel:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names: the model as it is, its walk, and its modes."""
-        return (self.name, f"{PREFIX}{self.name}", *(f"{self.name}:{mode}" for mode in get_args(AskMode)))
+        """The names to list: the model as it is, its walk, and its modes, those for certain checkpoints left out."""
+        modes = [mode for mode in get_args(AskMode) if ":" not in mode]
+        return (self.name, f"{PREFIX}{self.name}", *(f"{self.name}:{mode}" for mode in modes))
 
     def find_mode(self, name: str) -> AskMode | None:
         """Return the mode that a name stands for; None for the model as it is. Raises Refused for another name."""

@@ -39,6 +39,8 @@ PLACE = Path("model")
         ("Kwai-Keye/Thyme-RL", "qwen2_5_vl"),
         ("TIGER-Lab/PixelReasoner-RL-v1", "qwen2_5_vl"),
         ("NOVAglow646/Monet-7B", "qwen2_5_vl"),
+        ("inclusionAI/ZwZ-7B", "qwen2_5_vl"),
+        ("inclusionAI/ZwZ-8B", "qwen3_vl"),
         ("UI-TARS-1.5-7B", "qwen2_5_vl"),
         ("qwen3-4b-vl", "qwen3_vl"),
         ("/data/p2r/Qwen2.5-VL-7B", "qwen2_5_vl"),
@@ -63,6 +65,13 @@ def test_a_family_is_known_by_its_config() -> None:
     assert family_of({"model_type": "qwen2_5_vl"}) == "qwen2_5_vl"
     assert family_of({"model_type": "llama"}) is None
     assert family_of({}) is None
+
+
+@pytest.mark.parametrize("name", ["Mini-o3/Mini-o3-7B-v1", "TIGER-Lab/PixelReasoner-RL-v1", "/models/pixel_reasoner"])
+def test_checkpoints_that_were_trained_to_write_shares_are_known(name: str) -> None:
+    assert (profile_for(name).family, profile_for(name).frame) == ("qwen2_5_vl", "unit")
+    assert profile_for(name, frame="pixels").frame == "pixels"
+    assert profile_for(f"{name}/DeepEyes-7B").frame == "pixels"
 
 
 def test_qwen3_vl_writes_boxes_in_per_mille_and_sees_16_to_4096_tokens_of_32_pixels() -> None:

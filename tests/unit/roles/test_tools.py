@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import NoPerceiver, ToolReasoner
 from p2r.roles.base import WHOLE
-from p2r.roles.zoom_tool import ToolCall, View, read_calls, zoom_in
+from p2r.roles.dialects.base import ToolCall, View
+from p2r.roles.dialects.qwen3_vl import QWEN3_VL, read_calls, zoom_in
 from p2r.types import Completion, Sample
 
 PROMPTS = load_prompt_set()
@@ -49,7 +51,8 @@ class Chat:
 
 
 async def answer(chat: Chat, max_calls: int = 20, max_images: int = 16, budget: Budget | None = None) -> Completion:
-    reasoner = ToolReasoner(chat.model, PROMPTS, max_calls=max_calls, max_images=max_images, budget=budget)
+    dialect = replace(QWEN3_VL, max_replies=max_calls, max_images=max_images)
+    reasoner = ToolReasoner(chat.model, PROMPTS, budget=budget, dialect=dialect)
     return await reasoner(SAMPLE, gather(FullImage(IMAGE), ()))
 
 
@@ -146,8 +149,8 @@ def test_limits_are_part_of_the_fingerprint() -> None:
     model = ScriptedModel({})
     roles = [
         ToolReasoner(model, PROMPTS),
-        ToolReasoner(model, PROMPTS, max_calls=5),
-        ToolReasoner(model, PROMPTS, max_images=5),
+        ToolReasoner(model, PROMPTS, dialect=replace(QWEN3_VL, max_replies=5)),
+        ToolReasoner(model, PROMPTS, dialect=replace(QWEN3_VL, max_images=5)),
     ]
     assert len({role.fingerprint for role in roles}) == 3
 

@@ -18,7 +18,7 @@ from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import Search, ZoomPerceiver
 from p2r.roles.parts import count_levels, split
-from p2r.roles.zoom import read_confidence, read_cues
+from p2r.roles.zoom import find_search, read_confidence, read_cues
 from p2r.types import Box, Completion, Perception, Sample
 
 PROMPTS = load_prompt_set()
@@ -46,7 +46,7 @@ class Searcher(ScriptedModel):
     """A model that sees the thing in every part around `target`, and can answer from parts that are small enough."""
 
     def __init__(
-        self, target: tuple[float, float] = (0.8, 0.3), clear_at: float = 0.3, cues: str = "sail", sure: float = 0.9
+        self, target: tuple[float, float] = (0.8, 0.3), clear_at: float = 0.3, cues: str = "sail", sure: float = 0.99
     ) -> None:
         super().__init__({"reasoner": "<answer>a star</answer>"}, name="searcher", profile=PROFILE)
         self.target, self.clear_at, self.cues, self.sure = target, clear_at, cues, sure
@@ -144,7 +144,7 @@ async def test_several_things_have_a_search_each_and_are_looked_for_below_the_wh
 
 
 async def test_what_is_never_sure_enough_is_believed_later_when_patience_runs_out() -> None:
-    model = Searcher(sure=0.75)  # a confidence of 0.5, below 0.6 and above the next threshold
+    model = Searcher(sure=0.96)  # a confidence of 0.92, below 0.95 and above the next threshold
     perception = await look(model)
     assert [box.xyxy for box in perception.boxes] == [(750, 250, 1000, 500)]
     assert sum(kind == "answerable" for kind, _ in model.asked) == 3 * LEVELS
@@ -154,7 +154,7 @@ async def test_what_is_nowhere_is_not_found_and_the_search_ends() -> None:
     model = Searcher(target=(9.0, 9.0))
     assert (await look(model)).boxes == ()
     opened = sum(kind == "answerable" for kind, _ in model.asked)
-    assert opened == 3 * LEVELS + 2 * 4  # then enough is 0.5, 0.4, 0.2, 0.0, -0.2
+    assert opened == 3 * LEVELS + 2 * 6  # then enough is 0.9, 0.8, 0.6, 0.4, 0.2, 0.0, -0.2
 
 
 async def test_a_level_limit_bounds_the_search() -> None:
@@ -258,3 +258,19 @@ async def test_a_small_part_is_shown_with_more_of_its_surroundings() -> None:
     await look(model, image=corner)
     sizes = {prompt.images[-1].size for kind, prompt in model.asked if kind == "exists"}
     assert sizes == {(352, 352)}  # parts of 256 pixels, 96 more on the two sides that have room for it
+
+
+@pytest.mark.parametrize(
+    ("name", "enough", "steps", "least"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 0.95, (0.05, 0.1, 0.2), 0.0),
+        ("hongxingli/P2R-4B", 0.95, (0.05, 0.1, 0.2), 0.0),
+        ("OpenGVLab/InternVL2_5-8B", 0.2, (0.1, 0.1, 0.2), -0.2),
+        ("lmms-lab/LLaVA-OneVision-7B", 0.6, (0.1, 0.1, 0.2), 0.0),
+    ],
+)
+def test_the_settings_are_those_that_zoomeye_publishes_for_the_model(
+    name: str, enough: float, steps: tuple[float, ...], least: float
+) -> None:
+    search = find_search(name)
+    assert (search.enough, search.steps, search.least) == (enough, steps, least)

@@ -51,7 +51,7 @@ _MOST_TOKENS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class ServerDialect:
     """The words of a server for the optional parts of a request.
 
     limit: the field for the most new tokens.
@@ -105,7 +105,7 @@ def build_messages(prompt: Prompt, urls: Sequence[str], *, system: bool = True) 
     return messages
 
 
-def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
+def build_fields(decoding: Decoding, dialect: ServerDialect) -> dict[str, float]:
     """Return the fields of a request beside the model and the messages.
 
     Neutral values are sent as well: many servers fill gaps from the model's generation_config.json.
@@ -130,7 +130,7 @@ def build_fields(decoding: Decoding, dialect: Dialect) -> dict[str, float]:
     return fields
 
 
-def offer_next_format(dialect: Dialect) -> Dialect | None:
+def offer_next_format(dialect: ServerDialect) -> ServerDialect | None:
     """Return a dialect with the next lossless image format, for a server that cannot read this one; None after the
     last format."""
     if dialect.transport not in LOSSLESS[:-1]:
@@ -138,7 +138,7 @@ def offer_next_format(dialect: Dialect) -> Dialect | None:
     return replace(dialect, transport=LOSSLESS[LOSSLESS.index(dialect.transport) + 1])
 
 
-def may_be_the_format(error: Exception, prompt: Prompt, dialect: Dialect, read: Container[Transport]) -> bool:
+def may_be_the_format(error: Exception, prompt: Prompt, dialect: ServerDialect, read: Container[Transport]) -> bool:
     """Tell whether a 500 may mean that the server cannot read the images: some fail on a format silently.
 
     Args:
@@ -154,7 +154,7 @@ def may_be_the_format(error: Exception, prompt: Prompt, dialect: Dialect, read: 
     )
 
 
-def find_losses(prompt: Prompt, decoding: Decoding, dialect: Dialect) -> dict[str, str]:
+def find_losses(prompt: Prompt, decoding: Decoding, dialect: ServerDialect) -> dict[str, str]:
     """Say what a request asks for and cannot say in this dialect, by the name of the setting; {} when it says all."""
     losses: dict[str, str] = {}
     if not dialect.temperature:
@@ -179,7 +179,7 @@ def find_losses(prompt: Prompt, decoding: Decoding, dialect: Dialect) -> dict[st
     return losses
 
 
-def reword(dialect: Dialect, message: str) -> Dialect | None:
+def reword(dialect: ServerDialect, message: str) -> ServerDialect | None:
     """Return the next dialect to try after a server's refusal; None when its message is about something else."""
     cause = find_cause(message)
     if cause is not None and not re.search(r"max\w*_tokens\W{1,2}must be", message):

@@ -26,7 +26,7 @@ from p2r.errors import EndpointError, mask_secrets
 from p2r.models.profiles import FAMILIES, FamilyName
 from p2r.models.server.connections import Connection, Connections
 from p2r.models.server.dialect import (
-    Dialect,
+    ServerDialect,
     build_fields,
     build_messages,
     check_placeholder,
@@ -76,7 +76,7 @@ class EndpointModel:
         self._timeout_s = timeout_s
         self._retry_wait_s = retry_wait_s
         self._transport = choose_transport(url, transport)
-        self._dialect = Dialect(self._transport)
+        self._dialect = ServerDialect(self._transport)
         self._read_formats: set[Transport] = set()
         self._speaks_http = False
         self._told: set[str] = set()
@@ -142,7 +142,7 @@ class EndpointModel:
         )
 
     @property
-    def dialect(self) -> Dialect:
+    def dialect(self) -> ServerDialect:
         """The dialect that the server is known to understand so far."""
         return self._dialect
 
@@ -238,7 +238,7 @@ class EndpointModel:
             except (openai.APIError, asyncio.TimeoutError) as error:
                 raise explain(error, asked) from error
 
-    async def _send(self, client: openai.AsyncOpenAI, wish: Wish, dialect: Dialect) -> str:
+    async def _send(self, client: openai.AsyncOpenAI, wish: Wish, dialect: ServerDialect) -> str:
         """Return the body of the response. Transport faults are retried; the last one is raised."""
         prompt, pieces = wish.prompt, wish.pieces
 
@@ -278,7 +278,7 @@ class EndpointModel:
         self._speaks_http = not await asyncio.to_thread(needs_tls, error, self._address)
         return not self._speaks_http
 
-    def _learn(self, dialect: Dialect, error: openai.APIStatusError, prompt: Prompt) -> bool:
+    def _learn(self, dialect: ServerDialect, error: openai.APIStatusError, prompt: Prompt) -> bool:
         """Tell whether it is worth asking again in another dialect than `dialect` after a refusal."""
         if error.status_code in (400, 422):
             better = reword(dialect, message_of(error))

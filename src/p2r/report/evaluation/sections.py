@@ -180,7 +180,7 @@ def list_run_folders(place: Path) -> list[Path]:
         return [place]
     files = [*place.rglob(SETTINGS_FILE), *place.rglob(SAMPLES_FILE)]
     below = [folder for folder in sorted({path.parent for path in files}) if _is_evaluation(folder)]
-    modes = [str(mode) for mode in MODES]
+    modes = [mode.replace(":", "-") for mode in MODES]
     return sorted(below, key=lambda path: (str(path.parent), _rank(path.name, modes), path.name))
 
 

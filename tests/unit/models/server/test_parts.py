@@ -11,12 +11,19 @@ from PIL import Image
 
 from p2r.dialogue import Decoding, Prompt, Role, Turn
 from p2r.errors import EndpointError
-from p2r.models.server.dialect import Dialect, build_fields, build_messages, find_losses, offer_next_format, reword
+from p2r.models.server.dialect import (
+    ServerDialect,
+    build_fields,
+    build_messages,
+    find_losses,
+    offer_next_format,
+    reword,
+)
 from p2r.models.server.errors import NO_ROOM, RequestFacts, explain_message, find_cause, message_in
 from p2r.models.server.reply import read_prompt_tokens, read_reply
 
 ASKED = RequestFacts("http://host/v1", "m", 2, 100, 30.0, "sk-secret")
-START = Dialect("bmp")
+START = ServerDialect("bmp")
 PIXEL = Image.new("RGB", (1, 1))
 
 
@@ -197,9 +204,9 @@ def test_an_error_with_status_200_is_an_error(choices: str) -> None:
 def test_formats_are_offered_in_turn_and_wishes_are_kept() -> None:
     following = offer_next_format(START)
     assert following is not None and following.transport == "webp"
-    assert offer_next_format(Dialect("png")) is None
-    assert offer_next_format(Dialect("jpeg")) is None
-    assert offer_next_format(Dialect("file")) is None
+    assert offer_next_format(ServerDialect("png")) is None
+    assert offer_next_format(ServerDialect("jpeg")) is None
+    assert offer_next_format(ServerDialect("file")) is None
 
 
 @pytest.mark.parametrize(
@@ -207,16 +214,16 @@ def test_formats_are_offered_in_turn_and_wishes_are_kept() -> None:
     [
         (
             "Unexpected fields in the request: {'repeat_penalty', 'repetition_penalty'}",
-            Dialect("bmp", sampling="serve"),
+            ServerDialect("bmp", sampling="serve"),
         ),
-        ("Unrecognized request argument supplied: repetition_penalty", Dialect("bmp", sampling="standard")),
-        ("Unknown parameter: 'top_k'.", Dialect("bmp", sampling="standard")),
+        ("Unrecognized request argument supplied: repetition_penalty", ServerDialect("bmp", sampling="standard")),
+        ("Unknown parameter: 'top_k'.", ServerDialect("bmp", sampling="standard")),
         (
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.",
-            Dialect("bmp", limit="max_completion_tokens"),
+            ServerDialect("bmp", limit="max_completion_tokens"),
         ),
-        ("unknown field: seed", Dialect("bmp", seed=False)),
-        ("cannot identify image file", Dialect("webp")),
+        ("unknown field: seed", ServerDialect("bmp", seed=False)),
+        ("cannot identify image file", ServerDialect("webp")),
         ("This model's maximum context length is 10 tokens (max_tokens, seed, top_k)", None),
         ("temperature is out of range", None),
         ("temperature must be at least 0.1", None),
@@ -224,43 +231,52 @@ def test_formats_are_offered_in_turn_and_wishes_are_kept() -> None:
         (
             "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is "
             "supported.",
-            Dialect("bmp", temperature=False),
+            ServerDialect("bmp", temperature=False),
         ),
-        ("Unsupported parameter: 'temperature' is not supported with this model.", Dialect("bmp", temperature=False)),
-        ("invalid temperature: only 1 is allowed for this model", Dialect("bmp", temperature=False)),
-        ("`temperature` may only be set to 1 when thinking is enabled.", Dialect("bmp", temperature=False)),
-        ("temperature is deprecated for this model.", Dialect("bmp", temperature=False)),
-        ("`temperature` and `top_p` cannot both be specified for this model.", Dialect("bmp", top_p=False)),
-        ("Unsupported parameter: 'top_p' is not supported with this model.", Dialect("bmp", top_p=False)),
-        ("System role not supported", Dialect("bmp", system=False)),
-        ("Developer instruction is not enabled; system instructions are not supported", Dialect("bmp", system=False)),
+        (
+            "Unsupported parameter: 'temperature' is not supported with this model.",
+            ServerDialect("bmp", temperature=False),
+        ),
+        ("invalid temperature: only 1 is allowed for this model", ServerDialect("bmp", temperature=False)),
+        ("`temperature` may only be set to 1 when thinking is enabled.", ServerDialect("bmp", temperature=False)),
+        ("temperature is deprecated for this model.", ServerDialect("bmp", temperature=False)),
+        ("`temperature` and `top_p` cannot both be specified for this model.", ServerDialect("bmp", top_p=False)),
+        ("Unsupported parameter: 'top_p' is not supported with this model.", ServerDialect("bmp", top_p=False)),
+        ("System role not supported", ServerDialect("bmp", system=False)),
+        (
+            "Developer instruction is not enabled; system instructions are not supported",
+            ServerDialect("bmp", system=False),
+        ),
         (
             "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
-            Dialect("bmp", system=False),
+            ServerDialect("bmp", system=False),
         ),
-        ("Conversation roles must alternate user/assistant/user/assistant/...", Dialect("bmp", system=False)),
+        ("Conversation roles must alternate user/assistant/user/assistant/...", ServerDialect("bmp", system=False)),
         (
             "max_tokens is too large: 40960. This model supports at most 16384 completion tokens, whereas you provided "
             "40960.",
-            Dialect("bmp", most_tokens=16384),
+            ServerDialect("bmp", most_tokens=16384),
         ),
         (
             "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for this model",
-            Dialect("bmp", most_tokens=8192),
+            ServerDialect("bmp", most_tokens=8192),
         ),
         (
             "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
             "`context_window` for this model",
-            Dialect("bmp", most_tokens=8192),
+            ServerDialect("bmp", most_tokens=8192),
         ),
-        ("Range of max_tokens should be [1, 2000]", Dialect("bmp", most_tokens=2000)),
-        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8,192]", Dialect("bmp", most_tokens=8192)),
-        ("max_tokens exceeds the maximum of 512", Dialect("bmp", most_tokens=512)),
+        ("Range of max_tokens should be [1, 2000]", ServerDialect("bmp", most_tokens=2000)),
+        (
+            "Invalid max_tokens value, the valid range of max_tokens is [1, 8,192]",
+            ServerDialect("bmp", most_tokens=8192),
+        ),
+        ("max_tokens exceeds the maximum of 512", ServerDialect("bmp", most_tokens=512)),
         ("max_tokens must be a whole number", None),
         ("max_tokens must be at most 0, the context is full", None),
     ],
 )
-def test_a_refusal_leads_to_the_next_wording(message: str, dialect: Dialect | None) -> None:
+def test_a_refusal_leads_to_the_next_wording(message: str, dialect: ServerDialect | None) -> None:
     assert reword(START, message) == dialect
 
 
@@ -275,7 +291,7 @@ def test_rewording_ends() -> None:
         ),
         *("temperature is not supported", "top_p is not supported", "max_tokens is at most 512"),
     ):
-        dialect: Dialect | None = START
+        dialect: ServerDialect | None = START
         for _ in range(4):
             dialect = reword(dialect, message) if dialect else None
         assert dialect is None
@@ -395,7 +411,7 @@ def test_a_server_without_probabilities_is_an_error_only_when_they_are_wanted(lo
 
 
 def test_serve_gets_the_penalty_as_a_difference() -> None:
-    fields = build_fields(Decoding(max_new_tokens=4, repetition_penalty=1.05), Dialect("bmp", sampling="serve"))
+    fields = build_fields(Decoding(max_new_tokens=4, repetition_penalty=1.05), ServerDialect("bmp", sampling="serve"))
     assert 1.0 + fields["frequency_penalty"] == 1.05
     assert "repetition_penalty" not in fields
 
@@ -405,10 +421,10 @@ ASK = Prompt("reasoner", "Be brief.", "What?", (PIXEL,), "f")
 
 
 def test_what_a_server_does_not_take_is_not_sent() -> None:
-    fields = build_fields(DRAWN, Dialect("bmp", temperature=False, top_p=False, seed=False, sampling="standard"))
+    fields = build_fields(DRAWN, ServerDialect("bmp", temperature=False, top_p=False, seed=False, sampling="standard"))
     assert fields == {"max_tokens": 10}
-    assert build_fields(GREEDY, Dialect("bmp", most_tokens=512))["max_tokens"] == 512
-    assert build_fields(DRAWN, Dialect("bmp", most_tokens=512))["max_tokens"] == 10
+    assert build_fields(GREEDY, ServerDialect("bmp", most_tokens=512))["max_tokens"] == 512
+    assert build_fields(DRAWN, ServerDialect("bmp", most_tokens=512))["max_tokens"] == 10
 
 
 def test_the_systems_words_stand_before_the_users_where_there_is_no_such_role() -> None:
@@ -427,16 +443,16 @@ def test_the_systems_words_stand_before_the_users_where_there_is_no_such_role() 
     ("dialect", "greedy", "drawn"),
     [
         (START, set[str](), set[str]()),
-        (Dialect("bmp", temperature=False), {"temperature"}, {"temperature"}),
-        (Dialect("bmp", top_p=False), set[str](), {"top_p"}),
-        (Dialect("bmp", seed=False), set[str](), {"seed"}),
-        (Dialect("bmp", sampling="standard"), set[str](), set[str]()),
-        (Dialect("bmp", most_tokens=512), {"max_new_tokens"}, set[str]()),
-        (Dialect("bmp", system=False), {"system"}, {"system"}),
+        (ServerDialect("bmp", temperature=False), {"temperature"}, {"temperature"}),
+        (ServerDialect("bmp", top_p=False), set[str](), {"top_p"}),
+        (ServerDialect("bmp", seed=False), set[str](), {"seed"}),
+        (ServerDialect("bmp", sampling="standard"), set[str](), set[str]()),
+        (ServerDialect("bmp", most_tokens=512), {"max_new_tokens"}, set[str]()),
+        (ServerDialect("bmp", system=False), {"system"}, {"system"}),
     ],
 )
 def test_what_a_dialect_cannot_say_is_known_for_each_request(
-    dialect: Dialect, greedy: set[str], drawn: set[str]
+    dialect: ServerDialect, greedy: set[str], drawn: set[str]
 ) -> None:
     assert {*find_losses(ASK, GREEDY, dialect)} == greedy
     assert {*find_losses(ASK, DRAWN, dialect)} == drawn
@@ -447,5 +463,5 @@ def test_what_a_dialect_cannot_say_is_known_for_each_request(
 
 def test_a_penalty_is_lost_only_where_it_is_wanted() -> None:
     wanted = Decoding(max_new_tokens=1, repetition_penalty=1.05)
-    assert {*find_losses(ASK, wanted, Dialect("bmp", sampling="standard"))} == {"repetition_penalty"}
-    assert find_losses(ASK, wanted, Dialect("bmp", sampling="serve")) == {}
+    assert {*find_losses(ASK, wanted, ServerDialect("bmp", sampling="standard"))} == {"repetition_penalty"}
+    assert find_losses(ASK, wanted, ServerDialect("bmp", sampling="serve")) == {}

@@ -1,4 +1,4 @@
-"""The zoom-in tool that Qwen3-VL is trained to call: how a call is read, which part it means, and at which size.
+"""Qwen3-VL's official zoom-in chat (the paper's "official tool use", appendix E.2 and Figure 11).
 
 Source: `image_zoom_in_tool` of Qwen-Agent 0.0.34, the tool of Qwen's own "think with images" cookbook: its arithmetic,
 its limits and its words. A call that cannot be carried out is answered with a sentence, and the model continues.
@@ -13,7 +13,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from PIL import Image
@@ -21,39 +20,17 @@ from PIL import Image
 from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import MAX_ASPECT_RATIO, cut, is_too_thin, round_to_budget
-from p2r.types import Box
+from p2r.prompts import PromptSet
+from p2r.roles.dialects.base import LARGEST_NUMBER, Dialect, Part, ToolCall, View, find_bodies, is_number, place
+from p2r.types import Sample
 
 TOOL_NAME = "image_zoom_in_tool"
 MIN_SIDE_PX = 32
 """A smaller part is extended around its middle, where the image has room for that."""
 SHOWN = Budget(factor=32, min_pixels=256 * 32 * 32, max_pixels=12_845_056)
 """The size at which parts are shown, before the model's own budget is applied."""
-LARGEST_NUMBER = 1e9
-"""The largest number in a call's box: far beyond any image, and far from where numbers overflow."""
 
 Window = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call as the model wrote it.
-
-    arguments: any JSON value; None when the call cannot be read.
-    """
-
-    name: str
-    arguments: object
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An image of the chat at full resolution.
-
-    region: the part of the whole image that it shows.
-    """
-
-    image: Image.Image
-    region: Box
 
 
 def read_calls(reply: str) -> list[ToolCall]:
@@ -61,8 +38,7 @@ def read_calls(reply: str) -> list[ToolCall]:
     said = reply.rsplit("</think>", 1)[-1]
     if "<think>" in said:
         return []
-    bodies = [part.split("</tool_call>", 1)[0].strip() for part in said.split("<tool_call>")[1:]]
-    return [_read_call(body) for body in bodies if body]
+    return [_read_call(body) for body in find_bodies(said, "tool_call") if body]
 
 
 def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
@@ -89,7 +65,7 @@ def zoom_in(call: ToolCall, views: Sequence[View]) -> View:
         )
     left, top, right, bottom = (round(side) for side in window)
     shown = cut(view.image, (left, top, right, bottom)).resize(size, Image.Resampling.BICUBIC)
-    return View(shown, _place(window, view, label))
+    return View(shown, place(window, view, label))
 
 
 def find_window(corners: Sequence[float], image_wh: tuple[int, int]) -> Window:
@@ -163,14 +139,14 @@ def _read_arguments(arguments: object) -> tuple[list[float], str, object]:
     if not isinstance(corners, list):
         raise _refuse("ValidationError", f"{corners!r} is not of type 'array'")
     numbers = cast("list[object]", corners)
-    wrong = next((number for number in numbers if not _is_number(number)), None)
+    wrong = next((number for number in numbers if not is_number(number)), None)
     if wrong is not None or None in numbers:
         raise _refuse("ValidationError", f"{wrong!r} is not of type 'number'")
     if len(numbers) != 4:
         raise _refuse("ValidationError", f"{numbers!r} is too {'short' if len(numbers) < 4 else 'long'}")
     if not isinstance(label, str):
         raise _refuse("ValidationError", f"{label!r} is not of type 'string'")
-    if not _is_number(index):
+    if not is_number(index):
         raise _refuse("ValidationError", f"{index!r} is not of type 'number'")
     sizes = cast("list[float]", numbers)
     if not all(-LARGEST_NUMBER <= number <= LARGEST_NUMBER for number in sizes):  # NaN is not, either
@@ -178,23 +154,24 @@ def _read_arguments(arguments: object) -> tuple[list[float], str, object]:
     return sizes, label, index
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _refuse(kind: str, problem: str) -> ToolError:
     return ToolError(f"An error occurred when calling tool `{TOOL_NAME}`:\n{kind}: {problem[:500]}")
 
 
-def _place(window: Window, view: View, label: str) -> Box:
-    """Return a part of a view as a box of the whole image."""
-    region, (width_px, height_px) = view.region, view.image.size
-    across, down = region.x2 - region.x1, region.y2 - region.y1
-    left, top, right, bottom = window
-    return Box(
-        x1=region.x1 + left / width_px * across,
-        y1=region.y1 + top / height_px * down,
-        x2=region.x1 + right / width_px * across,
-        y2=region.y1 + bottom / height_px * down,
-        label=label,
-    )
+def _system(prompts: PromptSet) -> str:
+    return "\n\n".join(filter(None, (prompts.system, prompts.tools)))
+
+
+def _ask(prompts: PromptSet, sample: Sample) -> str:
+    return prompts.thinking(sample)
+
+
+def _respond(answers: Sequence[View | ToolError], number: int) -> Sequence[Part]:
+    parts: list[Part] = []
+    for answer in answers:
+        shown = answer.message if isinstance(answer, ToolError) else answer.seen
+        parts += ["\n" if parts else "", "<tool_response>\n", shown, "\n</tool_response>"]
+    return [part for part in parts if part != ""]
+
+
+QWEN3_VL = Dialect("qwen3-vl", _system, _ask, read_calls, zoom_in, _respond, frame="per_mille")

@@ -1,0 +1,180 @@
+"""What the dialects share: how a call is read, the images of a chat, and `Dialect` itself.
+
+A dialect is how one system's checkpoint asks for a closer look, and what it is then shown. `ToolReasoner` reads it.
+Each has a file of its own, which says what it departs from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+from PIL import Image
+
+from p2r.dialogue import Budget, Decoding
+from p2r.errors import ToolError
+from p2r.images.budget import cut
+from p2r.prompts import PromptSet
+from p2r.types import Box, Frame, Sample
+
+Part: TypeAlias = str | Image.Image
+"""A piece of a turn of the chat."""
+QWEN_PROCESSOR_PIXELS = (4 * 28 * 28, 16384 * 28 * 28)
+"""Least and most pixels of the processor of Qwen2.5-VL, which most of these checkpoints were made from."""
+Corners: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+LARGEST_NUMBER = 1e9
+"""The largest number in a call's box: far beyond any image, and far from where numbers overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model wrote it.
+
+    arguments: its contents; None when the call cannot be read.
+    """
+
+    name: str
+    arguments: object
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """The arguments by name; none where they are something else."""
+        arguments = self.arguments
+        return cast("dict[str, object]", arguments) if isinstance(arguments, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An image of the chat.
+
+    image: what later calls may cut from.
+    region: the part of the whole image that it shows; None where it shows nothing of it.
+    shown: the image as the model is shown it, before the model's own budget; None for `image`.
+    """
+
+    image: Image.Image
+    region: Box | None
+    shown: Image.Image | None = None
+
+    @property
+    def seen(self) -> Image.Image:
+        """The image that the model is shown."""
+        return self.image if self.shown is None else self.shown
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The protocol of a checkpoint: its way to ask for a closer look, and what it is then shown.
+
+    system: the system's words.
+    ask: the first question of the chat.
+    read_calls: the calls of a reply that are carried out; none of them ends the chat.
+    cut: what a call asks to see, given the images of the chat so far. Raises ToolError, whose message is for the model.
+    respond: the user's next turn: for each call what it shows or what is wrong with it, and the number of the reply
+        (from 0).
+    show: the first image at the size of the authors' evaluation, before the model's own budget; None for that alone.
+    cuts_from_shown: parts are cut from what the model was shown, not from the file.
+    frame: the frame in which the model's profile must say that it writes boxes; None for any.
+    max_replies, max_images: limits of the chat, the answer and the whole image included.
+    stop: a reply ends behind the first of these.
+    asks_again: tells of a reply that neither calls nor answers whether the same is asked again.
+    errors_end: a call that cannot be carried out ends the chat.
+    decoding: how replies are drawn; None for p2r's usual way.
+    budget_pixels: least and most pixels that the processor takes in the authors' evaluation; None for the model's own.
+    extra: what else can change a result: part of the fingerprint.
+    """
+
+    name: str
+    system: Callable[[PromptSet], str]
+    ask: Callable[[PromptSet, Sample], str]
+    read_calls: Callable[[str], Sequence[ToolCall]]
+    cut: Callable[[ToolCall, Sequence[View]], View]
+    respond: Callable[[Sequence[View | ToolError], int], Sequence[Part]]
+    show: Callable[[Image.Image], Image.Image] | None = None
+    cuts_from_shown: bool = False
+    frame: Frame | None = None
+    max_replies: int = 20
+    max_images: int = 16
+    stop: tuple[str, ...] = ()
+    asks_again: Callable[[str], bool] = field(default=lambda reply: False)
+    errors_end: bool = False
+    decoding: Decoding | None = None
+    budget_pixels: tuple[int, int] | None = None
+    extra: str = ""
+
+
+def find_bodies(reply: str, tag: str) -> list[str]:
+    """Return what stands between the tags of each call; a tag that is not closed reaches to the end."""
+    return [part.split(f"</{tag}>", 1)[0].strip() for part in reply.split(f"<{tag}>")[1:]]
+
+
+def read_corners(given: object) -> Corners:
+    """Return the four numbers of a box. Raises ToolError."""
+    numbers = cast("Sequence[object]", given) if isinstance(given, (list, tuple)) else ()
+    if len(numbers) != 4 or not all(is_number(number) for number in numbers):
+        raise ToolError("bbox_2d is not a list of four numbers")
+    left, top, right, bottom = cast("list[float]", numbers)
+    if not all(-LARGEST_NUMBER <= number <= LARGEST_NUMBER for number in (left, top, right, bottom)):
+        raise ToolError("a number of bbox_2d is too large")
+    return left, top, right, bottom
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, which True is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def find_window(corners: Corners) -> tuple[int, int, int, int]:
+    """Return a box in whole pixels, rounded as Pillow's `crop` does it."""
+    left, top, right, bottom = corners
+    return round(left), round(top), round(right), round(bottom)
+
+
+def cut_window(image: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+    """Copy a part of an image; what lies outside is black. Raises ToolError when its corners are reversed."""
+    left, top, right, bottom = window
+    if right < left or bottom < top:
+        raise ToolError("the box has its corners in the wrong order")
+    if (right - left) * (bottom - top) > 4 * image.width * image.height + 1_000_000:
+        raise ToolError("the box is far larger than the image")
+    return cut(image, window)
+
+
+def place(window: Sequence[float], view: View, label: str = "") -> Box | None:
+    """Return a part of a view, in pixels of its image, as a box of the whole image; None for a part without pixels."""
+    region, (width_px, height_px) = view.region, view.image.size
+    left, top, right, bottom = window
+    if region is None or right <= left or bottom <= top:
+        return None
+    across, down = region.x2 - region.x1, region.y2 - region.y1
+    return Box(
+        x1=region.x1 + left / width_px * across,
+        y1=region.y1 + top / height_px * down,
+        x2=region.x1 + right / width_px * across,
+        y2=region.y1 + bottom / height_px * down,
+        label=label,
+    )
+
+
+def clip(window: tuple[int, int, int, int], image_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part of a window that lies in the image."""
+    (left, top, right, bottom), (width, height) = window, image_wh
+    return (min(max(0, left), width), min(max(0, top), height), min(max(0, right), width), min(max(0, bottom), height))
+
+
+def cut_reply(reply: str, stop: Sequence[str]) -> str:
+    """Return a reply up to the first of the stop strings, which it keeps."""
+    ends = [reply.find(mark) + len(mark) for mark in stop if mark in reply]
+    return reply[: min(ends)] if ends else reply
+
+
+def budget_of(usual: Budget, limits: tuple[int, int] | None) -> Budget:
+    """Return a model's budget with the limits of a dialect, in pixels; the model's own where it has none."""
+    if limits is None:
+        return usual
+    least, most = limits
+    area = usual.factor**2
+    return usual.model_copy(update={"min_pixels": max(least, area), "max_pixels": max(most, area)})

@@ -1,0 +1,171 @@
+"""DeepEyes-7B: a call for a region in pixels of what the model saw, answered by that region of the file.
+
+Source: Visual-Agent/DeepEyes at 6c5e796 (Apache-2.0): `visual_toolbox_v2.py`, with which it was trained, and
+`eval/eval_vstar.py`, with which its published accuracy was measured. The two differ:
+
+- A call is the last one, JSON, clipped to the image, and refused with a sentence when it is small or thin (training);
+  or the first one, any Python literal, as it is, and what cannot be carried out ends the chat (evaluation).
+- A reply without a call and without an answer ends the chat (training), or is asked for again (evaluation).
+
+Ours follows training, with the enlargement, the pixels and the limits of the evaluation, and maps boxes from the image
+that the model saw to the file, which neither script does: on images that are shown smaller, both cut out another place.
+`as_released` is the evaluation as it stands. A call is read, never evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import cast
+
+from PIL import Image
+
+from p2r.dialogue import Budget, Decoding
+from p2r.errors import ToolError
+from p2r.images.budget import round_to_budget
+from p2r.prompts import PromptSet
+from p2r.roles.base import WHOLE
+from p2r.roles.dialects.base import (
+    QWEN_PROCESSOR_PIXELS,
+    Corners,
+    Dialect,
+    Part,
+    ToolCall,
+    View,
+    clip,
+    cut_window,
+    find_bodies,
+    find_window,
+    is_number,
+    place,
+    read_corners,
+)
+from p2r.roles.dialects.literal import read_literal
+from p2r.roles.dialects.texts import hash_texts, load_texts
+from p2r.types import LETTERS, Sample
+
+SHOWN = Budget(factor=28, min_pixels=QWEN_PROCESSOR_PIXELS[0], max_pixels=QWEN_PROCESSOR_PIXELS[1])
+"""The sizes of regions in the evaluation."""
+LEAST_SIDE_PX = 30
+"""The shorter side of a region must be longer (training)."""
+MOST_ASPECT = 100
+MAX_REPLIES = 11
+ZOOM, ROTATE = "image_zoom_in_tool", "image_rotate_tool"
+
+
+def make_deepeyes(*, as_released: bool = False) -> Dialect:
+    """Make the dialect; `as_released` with the slips of the authors' evaluation."""
+    texts = load_texts("deepeyes")
+
+    def system(_: PromptSet) -> str:
+        return texts["system"]
+
+    def ask(_: PromptSet, sample: Sample) -> str:
+        options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, sample.options, strict=False))
+        stated = "" if sample.options_in_question or not options else f"Options: {options}\n"
+        return f"Question: {sample.question}\n{stated}{texts['suffix']}"
+
+    def respond(answers: Sequence[View | ToolError], number: int) -> Sequence[Part]:
+        (answer,) = answers
+        if isinstance(answer, ToolError):
+            return (f"Error: {answer.message}",)
+        return ("<tool_response>", answer.seen, texts["suffix"], "</tool_response>")
+
+    return Dialect(
+        "deepeyes",
+        system,
+        ask,
+        read_first_call if as_released else read_last_call,
+        cut_as_released if as_released else cut_region,
+        respond,
+        max_replies=MAX_REPLIES,
+        asks_again=lambda reply: as_released and "</answer>" not in reply,
+        errors_end=as_released,
+        decoding=Decoding(max_new_tokens=10_240),
+        budget_pixels=QWEN_PROCESSOR_PIXELS,
+        extra=f"tools:deepeyes {as_released} {hash_texts(texts)}",
+    )
+
+
+def read_last_call(reply: str) -> list[ToolCall]:
+    """Return the last call that is closed, as in training; none beside an answer."""
+    bodies = [body for part in reply.split("</tool_call>")[:-1] for body in find_bodies(part, "tool_call")[-1:]]
+    if ("</answer>" in reply and "<answer>" in reply) or not bodies or not bodies[-1]:
+        return []
+    try:
+        return [_to_call(json.loads(bodies[-1]))]
+    except (ValueError, RecursionError):
+        return [ToolCall("", None)]
+
+
+def read_first_call(reply: str) -> list[ToolCall]:
+    """Return the first call, as in the evaluation: also in a thought, and with or without its end."""
+    if "</answer>" in reply or "<tool_call>" not in reply:
+        return []
+    try:
+        return [ToolCall(ZOOM, _arguments(read_literal(find_bodies(reply, "tool_call")[0])))]
+    except ToolError:
+        return [ToolCall("", None)]
+
+
+def cut_region(call: ToolCall, views: Sequence[View]) -> View:
+    """Return a region of the file, or the image turned. Raises ToolError."""
+    whole = views[0]
+    given = call.fields
+    if call.name == ROTATE and is_number(given.get("angle")):
+        return View(whole.image, WHOLE, enlarge(whole.seen.rotate(cast(float, given["angle"]))))
+    if call.name != ZOOM:
+        raise ToolError("the call is not a JSON object with the name of a tool and its arguments")
+    corners = read_corners(given.get("bbox_2d"))
+    window = clip(find_window(_to_file(corners, whole)), whole.image.size)
+    check_window(window)
+    return _show(window, whole, str(given.get("label") or ""))
+
+
+def check_window(window: tuple[int, int, int, int]) -> None:
+    """Refuse a region that training refuses. Raises ToolError."""
+    width, height = window[2] - window[0], window[3] - window[1]
+    if min(width, height) <= LEAST_SIDE_PX or max(width, height) > MOST_ASPECT * min(width, height):
+        raise ToolError(f"the region is {width} x {height} pixels, which is too small or too thin")
+
+
+def cut_as_released(call: ToolCall, views: Sequence[View]) -> View:
+    """Return the file's pixels at the numbers that the model wrote, black outside. Raises ToolError."""
+    given = call.fields
+    if not given:
+        raise ToolError("the call cannot be read")
+    corners = read_corners(given.get("bbox_2d"))
+    size = _round(corners[2] - corners[0], corners[3] - corners[1])
+    return _show(find_window(corners), views[0], str(given.get("label") or ""), size)
+
+
+def enlarge(image: Image.Image) -> Image.Image:
+    """Size a region for the model, as the evaluation does."""
+    size = _round(*image.size)
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _round(width: float, height: float) -> tuple[int, int]:
+    return round_to_budget(width, height, SHOWN, least=SHOWN.factor)
+
+
+def _show(window: tuple[int, int, int, int], whole: View, label: str, size: tuple[int, int] | None = None) -> View:
+    part = cut_window(whole.image, window)
+    shown = enlarge(part) if size is None else part.resize(size, Image.Resampling.BICUBIC)
+    return View(whole.image, place(clip(window, whole.image.size), whole, label), shown)
+
+
+def _to_file(corners: Corners, whole: View) -> Corners:
+    """Map a box from the image that the model saw to the file."""
+    across, down = whole.image.width / whole.seen.width, whole.image.height / whole.seen.height
+    left, top, right, bottom = corners
+    return left * across, top * down, right * across, bottom * down
+
+
+def _to_call(content: object) -> ToolCall:
+    call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    return ToolCall(str(call.get("name", "")), call.get("arguments"))
+
+
+def _arguments(content: object) -> object:
+    return cast("dict[str, object]", content).get("arguments") if isinstance(content, dict) else None

@@ -1,0 +1,134 @@
+"""Calls are read, and parts cut out and sized, as the authors' own scripts do it. The first row names the source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from p2r.dialogue import Budget
+from p2r.errors import ToolError
+from p2r.images.budget import round_to_budget
+from p2r.roles.base import WHOLE
+from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner
+from p2r.roles.dialects.base import Dialect, View
+from tests.golden.rows import read_rows
+
+RELEASED = {name: make(as_released=True) for name, make in DIALECTS.items()}
+
+
+def rows_of(name: str) -> list[Any]:
+    return [pytest.param(row, id=f"{number}") for number, row in enumerate(read_rows(f"baselines/{name}")[1:], 2)]
+
+
+def take(dialect: Dialect, reply: str, sizes_wh: Sequence[Sequence[int]]) -> View | ToolError | None:
+    """What a reply is shown in a chat of images of these sizes; None where it ends the chat."""
+    calls = dialect.read_calls(reply)
+    if not calls:
+        return None
+    views = [View(Image.new("RGB", (width, height), "gray"), WHOLE) for width, height in sizes_wh]
+    try:
+        (call,) = calls
+        return dialect.cut(call, views)
+    except ToolError as error:
+        return error
+
+
+def show_wh(view: object) -> list[int]:
+    assert isinstance(view, View), view
+    return [*view.seen.size]
+
+
+@pytest.mark.parametrize("row", rows_of("deepeyes_eval"))
+def test_deepeyes_evaluation(row: dict[str, Any]) -> None:
+    dialect, out = RELEASED["deepeyes"], row["out"]
+    found = take(dialect, row["reply"], [row["image_wh"]])
+    if "shown_wh" in out:
+        assert show_wh(found) == out["shown_wh"]
+    elif "sample_ends_with" in out:
+        assert isinstance(found, ToolError)
+        assert dialect.errors_end
+    else:
+        assert found is None
+        assert dialect.asks_again(row["reply"]) == out.get("asked_again_unchanged", False)
+
+
+@pytest.mark.parametrize("row", rows_of("deepeyes_env"))
+def test_deepeyes_training(row: dict[str, Any]) -> None:
+    found = take(DIALECTS["deepeyes"](), row["reply"], [row["image_wh"]])
+    if row["out"]["done"]:
+        assert found is None
+    elif "error" in row["out"]:
+        assert isinstance(found, ToolError)
+    else:
+        assert isinstance(found, View)
+        width, height = row["out"]["shown_wh"]
+        assert found.seen.size == deepeyes.enlarge(Image.new("RGB", (width, height))).size
+
+
+@pytest.mark.parametrize("row", rows_of("mini_o3_turn"))
+def test_mini_o3(row: dict[str, Any]) -> None:
+    dialect, out = RELEASED["mini-o3"], row["out"]
+    found = take(dialect, row["reply"], row["observations_wh"])
+    if "crop_px" in out:
+        assert isinstance(found, View)
+        assert [*found.image.size] == out["crop_wh"]
+        assert show_wh(found) == out["shown_wh"]
+    elif "error" in out:
+        assert isinstance(found, ToolError)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize("row", rows_of("mini_o3_resize"))
+def test_mini_o3_sizes(row: dict[str, Any]) -> None:
+    image = Image.new("RGB", tuple(row["image_wh"]))
+    if isinstance(row["out_wh"], str):
+        with pytest.raises(ToolError):
+            mini_o3.size_image(image)
+    else:
+        assert [*mini_o3.size_image(image).size] == row["out_wh"]
+
+
+@pytest.mark.parametrize("row", rows_of("pixel_reasoner_turn"))
+def test_pixel_reasoner(row: dict[str, Any]) -> None:
+    out = row["out"]
+    found = take(RELEASED["pixel-reasoner"], row["reply"], row["images_wh"])
+    if "shown_wh" in out:
+        assert show_wh(found) == out["shown_wh"]
+    elif "error" in out:
+        assert isinstance(found, ToolError)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize("row", rows_of("pixel_reasoner_turn"))
+def test_pixel_reasoner_regions(row: dict[str, Any]) -> None:
+    if "crop_wh" not in row["out"]:
+        return
+    call, *_ = RELEASED["pixel-reasoner"].read_calls(row["reply"])
+    assert isinstance(call.arguments, dict)
+    size = row["images_wh"][call.arguments["target_image"] - 1]
+    left, top, right, bottom = pixel_reasoner.find_region(call.arguments["bbox_2d"], tuple(size), as_released=True)
+    assert [right - left, bottom - top] == row["out"]["crop_wh"]
+
+
+@pytest.mark.parametrize("row", rows_of("pixel_reasoner_zoom_in"))
+def test_pixel_reasoners_later_tool(row: dict[str, Any]) -> None:
+    arguments = {"name": pixel_reasoner.CROP, "arguments": {"bbox_2d": row["bbox_2d"], "target_image": 1}}
+    found = take(DIALECTS["pixel-reasoner"](), f"<tool_call>{json.dumps(arguments)}</tool_call>", [row["image_wh"]])
+    if "error" in row["out"]:
+        assert isinstance(found, ToolError)
+        return
+    assert isinstance(found, View)
+    left, top, right, bottom = pixel_reasoner.find_region(row["bbox_2d"], tuple(row["image_wh"]))
+    assert [right - left, bottom - top] == row["out"]["crop_wh"]
+
+
+@pytest.mark.parametrize("row", rows_of("smart_resize28"))
+def test_sizes_in_whole_patches(row: dict[str, Any]) -> None:
+    budget = Budget(factor=row["factor"], min_pixels=row["min_pixels"], max_pixels=row["max_pixels"])
+    assert [*round_to_budget(row["height"], row["width"], budget, least=budget.factor)] == row["out_hw"]

@@ -1,0 +1,291 @@
+"""A chat in each dialect from end to end: what is asked, what comes back, and where it ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from p2r.dialogue import Budget, Decoding, Prompt
+from p2r.errors import ToolError
+from p2r.images.load import MemoryImage
+from p2r.models.profiles import PROFILES
+from p2r.models.scripted import ScriptedModel
+from p2r.modes import Mode, make_roles
+from p2r.pipeline import walk
+from p2r.prompts import load_prompt_set
+from p2r.roles import DEFAULT_DECODING, DecodingPreset, ToolReasoner
+from p2r.roles.dialects import DIALECTS, texts
+from p2r.roles.dialects.base import cut_reply, read_corners
+from p2r.roles.dialects.literal import read_literal
+from p2r.types import Completion, Sample, ToolUse, Trace
+
+PROMPTS = load_prompt_set()
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 2000, 3), dtype=np.uint8))
+SAMPLE = Sample("s1", MemoryImage(IMAGE), "What is on the sail?", ("a star", "a fish"), "choice")
+PROFILE = PROFILES["qwen2_5_vl"]
+ANSWER = "<think>I see.</think><answer>A</answer>"
+
+
+class Chat:
+    """A scripted model that keeps what it was asked."""
+
+    def __init__(self, *replies: str) -> None:
+        self.prompts: list[Prompt] = []
+        self.decodings: list[Decoding] = []
+        self._replies = iter(replies)
+        self.model = ScriptedModel({"reasoner": self._say}, profile=PROFILE)
+        complete = self.model.complete
+
+        async def keep(prompt: Prompt, decoding: Decoding) -> Completion:
+            self.decodings.append(decoding)
+            return await complete(prompt, decoding)
+
+        self.model.complete = keep
+
+    def _say(self, prompt: Prompt) -> str:
+        self.prompts.append(prompt)
+        return next(self._replies)
+
+    async def hold(self, mode: Mode, sample: Sample = SAMPLE) -> Trace:
+        trace = await walk(sample, *make_roles(mode, self.model, PROMPTS))
+        assert trace.failure is None, trace.failure
+        return trace
+
+
+def zoom(corners: object, name: str = "image_zoom_in_tool", **more: object) -> str:
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': {'bbox_2d': corners, **more}})}</tool_call>"
+
+
+def ground(corners: object, source: str = "original_image") -> str:
+    return f"<think>Closer.</think> <grounding>{json.dumps({'bbox_2d': corners, 'source': source})}</grounding>"
+
+
+def crop(corners: object, target_image: object = 1) -> str:
+    return zoom(corners, "crop_image_normalized", target_image=target_image)
+
+
+def uses(trace: Trace) -> list[ToolUse | None]:
+    assert trace.reasoning is not None
+    return [reply.tool_use for reply in trace.reasoning.calls]
+
+
+def boxes(trace: Trace) -> list[tuple[float, ...]]:
+    return [tuple(round(side, 1) for side in box.xyxy) for box in trace.boxes]
+
+
+async def test_deepeyes_asks_with_options_and_gets_the_place_in_the_file_back() -> None:
+    seen_wh = (1988, 1008)  # 2000 x 1000 in whole patches
+    chat = Chat(zoom([994, 504, 1988, 1008], label="sail"), ANSWER)
+    trace = await chat.hold("tools:deepeyes")
+    first, second = chat.prompts
+    words = texts.load_texts("deepeyes")
+    assert first.system == words["system"]
+    assert first.text == f"Question: What is on the sail?\nOptions: \nA. a star\nB. a fish\n{words['suffix']}"
+    assert first.images[0].size == seen_wh
+    said, shown = second.later
+    assert said.text == zoom([994, 504, 1988, 1008], label="sail")
+    assert [part if isinstance(part, str) else part.size for part in shown.parts] == [
+        "<tool_response>",
+        (1008, 504),
+        words["suffix"],
+        "</tool_response>",
+    ]
+    expected = IMAGE.crop((1000, 500, 2000, 1000)).resize((1008, 504), Image.Resampling.BICUBIC)
+    assert shown.images[0].tobytes() == expected.tobytes()
+    assert boxes(trace) == [(500, 500, 1000, 1000)]
+    assert trace.boxes[0].label == "sail"
+    assert trace.answer is not None and trace.answer.text == "A"
+    assert chat.decodings[0].max_new_tokens == 10_240
+
+
+async def test_deepeyes_as_released_cuts_the_file_at_the_numbers_of_the_seen_image() -> None:
+    chat = Chat(zoom([994, 504, 1988, 1008]), ANSWER)
+    trace = await chat.hold("tools:deepeyes:released")
+    expected = IMAGE.crop((994, 504, 1988, 1008)).resize((1008, 504), Image.Resampling.BICUBIC)
+    assert chat.prompts[1].later[1].images[0].tobytes() == expected.tobytes()
+    assert boxes(trace) == [(497, 504, 994, 1000)]  # what lies outside is black
+
+
+async def test_deepeyes_tells_what_is_wrong_and_as_released_ends() -> None:
+    bad = zoom([0, 0, 20, 20])
+    chat = Chat(bad, ANSWER)
+    trace = await chat.hold("tools:deepeyes")
+    assert chat.prompts[1].later[1].text.startswith("Error: the region is 20 x 20 pixels")
+    assert uses(trace)[0] == ToolUse(errors=("the region is 20 x 20 pixels, which is too small or too thin",))
+    released = Chat("<tool_call>null</tool_call>")
+    trace = await released.hold("tools:deepeyes:released")
+    assert len(released.prompts) == 1
+    assert uses(trace) == [ToolUse(errors=("the call cannot be read",))]
+
+
+async def test_deepeyes_as_released_asks_again_until_there_is_an_answer() -> None:
+    chat = Chat("hm", "hm", ANSWER)
+    trace = await chat.hold("tools:deepeyes:released")
+    assert chat.prompts[0] == chat.prompts[1] == chat.prompts[2]
+    assert trace.reasoning is not None and len(trace.reasoning.calls) == 3
+    endless = Chat(*["hm"] * 20)
+    trace = await endless.hold("tools:deepeyes:released")
+    assert len(endless.prompts) == 11
+    assert trace.reasoning is not None and trace.reasoning.text == "hm"
+    once = Chat("hm")
+    await once.hold("tools:deepeyes")
+    assert len(once.prompts) == 1
+
+
+async def test_deepeyes_may_turn_the_image() -> None:
+    turn = '<tool_call>{"name": "image_rotate_tool", "arguments": {"angle": 180}}</tool_call>'
+    chat = Chat(turn, ANSWER)
+    await chat.hold("tools:deepeyes")
+    first, shown = chat.prompts[1].all_images
+    assert shown.tobytes() == first.rotate(180).tobytes()
+
+
+async def test_mini_o3_looks_at_parts_of_parts_at_full_resolution() -> None:
+    chat = Chat(ground([0.5, 0, 1, 1]), ground([0, 0.5, 0.5, 1], "observation_1"), ANSWER)
+    trace = await chat.hold("tools:mini-o3")
+    words = texts.load_texts("mini_o3")
+    first, second, third = chat.prompts
+    assert first.text == "What is on the sail?\nOptions:\nA. a star\nB. a fish"
+    assert first.images[0].size == (1988, 1008)  # all 2,000,000 pixels, in whole patches
+    before, picture, after = second.later[1].parts
+    assert isinstance(before, str) and isinstance(after, str) and not isinstance(picture, str)
+    assert "action 0" in before and "observation 1" in before
+    assert f"{before}<image>{after}" == texts.fill(words["observation"], action=0, observation=1)
+    assert "action 1" in third.later[3].text and "observation 2" in third.later[3].text
+    assert picture.size == (1008, 1008)  # 999 x 999
+    assert third.later[3].images[0].size == (504, 504)  # 499 x 499, of full resolution
+    assert boxes(trace) == [(500, 0, 999.5, 999), (500, 499.0, 749.5, 998.0)]
+    assert uses(trace)[2] is None
+
+
+async def test_a_reply_of_mini_o3_ends_behind_its_first_call() -> None:
+    chat = Chat(f"{ground([0.5, 0, 1, 1])} and <answer>B</answer>", ANSWER)
+    trace = await chat.hold("tools:mini-o3")
+    assert chat.prompts[1].later[0].text == ground([0.5, 0, 1, 1])
+    assert trace.reasoning is not None and trace.reasoning.earlier[0].text == ground([0.5, 0, 1, 1])
+
+
+async def test_mini_o3_is_told_what_is_wrong() -> None:
+    spaced = '<grounding> {"source": "original_image", "bbox_2d": [0, 0, 0.5, 0.5]} </grounding>'
+    chat = Chat(ground([0, 0, 1, 1], "observation_7"), spaced, ANSWER)
+    trace = await chat.hold("tools:mini-o3")
+    assert "there is no source 'observation_7'" in chat.prompts[1].later[1].text
+    assert boxes(trace) == [(0, 0, 500, 500)]
+    chat = Chat(spaced, ANSWER)
+    assert boxes(await chat.hold("tools:mini-o3:released")) == []
+
+
+async def test_pixel_reasoner_cuts_what_was_shown_with_surroundings() -> None:
+    chat = Chat(crop([0.4, 0.4, 0.6, 0.6]), crop([0, 0, 0.5, 0.5], 2), "It is \\boxed{A}")
+    trace = await chat.hold("tools:pixel-reasoner")
+    words = texts.load_texts("pixel_reasoner")
+    first, second, _ = chat.prompts
+    assert first.text == f"What is on the sail?\nOptions:\nA. a star\nB. a fish{words['guideline']}"
+    before, picture = second.later[1].parts
+    assert not isinstance(picture, str)
+    assert before == texts.fill(words["observation"], width=picture.width, height=picture.height)
+    assert picture.size == (784, 392)  # 795 x 403 of the 1988 x 1008 pixels that were shown
+    assert [len(prompt.all_images) for prompt in chat.prompts] == [1, 2, 3]
+    assert [tuple(round(side) for side in each) for each in boxes(trace)] == [
+        (300, 300, 700, 699),
+        (300, 300, 540, 539),
+    ]
+    assert trace.answer is not None and trace.answer.text == "A"
+
+
+@pytest.mark.parametrize(("mode", "regions"), [("tools:pixel-reasoner", 1), ("tools:pixel-reasoner:released", 0)])
+async def test_the_slips_of_pixel_reasoner_are_switched(mode: Mode, regions: int) -> None:
+    late = f"{crop([0.5, 0.5, 0.9, 0.9])}\n"
+    assert len(boxes(await Chat(late, "\\boxed{A}").hold(mode))) == regions
+    (whole,) = boxes(await Chat(crop([0.5, 0.5, 1.0, 1.0]), "\\boxed{A}").hold(mode))
+    assert (whole[2] == 1000) == bool(regions)  # as released, four pixels at the top left and what is around them
+    assert len(boxes(await Chat(crop([0.1, 0.1, 0.9, 0.9], 0), "\\boxed{A}").hold(mode))) == 1 - regions
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+async def test_a_chat_without_end_is_cut_off(name: str) -> None:
+    dialect = DIALECTS[name]()
+    reply = {"deepeyes": zoom([0, 0, 99, 99]), "mini-o3": ground([0, 0, 0.5, 0.5])}.get(name, crop([0, 0, 0.5, 0.5]))
+    chat = Chat(*[reply] * 30)
+    trace = await chat.hold(f"tools:{name}")  # type: ignore[arg-type]
+    assert trace.reasoning is not None
+    assert (len(chat.prompts), trace.reasoning.finish_reason) == (dialect.max_replies, "length")
+    assert all(len(prompt.all_images) <= dialect.max_images for prompt in chat.prompts)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_what_can_change_a_result_is_in_the_fingerprint(name: str) -> None:
+    def hash_mode(mode: str) -> str:
+        return make_roles(mode, Chat().model, PROMPTS).reasoner.fingerprint  # type: ignore[arg-type]
+
+    found = {hash_mode(f"tools:{name}"), hash_mode(f"tools:{name}:released"), hash_mode("tools")}
+    model = Chat().model
+    dialect = DIALECTS[name]()
+    for changed in (
+        replace(dialect, max_replies=3),
+        replace(dialect, max_images=3),
+        replace(dialect, budget_pixels=None),
+    ):
+        found.add(ToolReasoner(model, PROMPTS, DEFAULT_DECODING.reasoner, None, changed).fingerprint)
+    assert len(found) == 6
+
+
+async def test_what_is_said_about_replies_and_pixels_counts_more_than_the_dialect() -> None:
+    chat = Chat(ANSWER)
+    said = DecodingPreset(perceiver=DEFAULT_DECODING.perceiver, reasoner=Decoding(max_new_tokens=99))
+    small = Budget(factor=28, min_pixels=28 * 28, max_pixels=100 * 28 * 28)
+    await walk(SAMPLE, *make_roles("tools:deepeyes", chat.model, PROMPTS, decoding=said, budget=small))
+    assert chat.decodings[0].max_new_tokens == 99
+    assert chat.prompts[0].images[0].size == (392, 196)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{'a': [1, -2.5, (3, 4)], 'b': None}", {"a": [1, -2.5, [3, 4]], "b": None}),
+        ("[1/4, 2*3, 1+1, 5-2]", [0.25, 6, 2, 3]),
+    ],
+)
+def test_a_literal_is_read(text: str, value: object) -> None:
+    assert read_literal(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "f()",
+        "a.b",
+        "__import__('os').system('true')",
+        "9**9**9",
+        "1/0",
+        "'a'*9",
+        "[" * 5000,
+        "1e99*1",
+        "1 if 1 else 2",
+    ],
+)
+def test_anything_else_is_refused_and_never_run(text: str) -> None:
+    with pytest.raises(ToolError, match="the call cannot be read"):
+        read_literal(text)
+    with pytest.raises(ToolError, match="the call cannot be read"):
+        read_literal(" " * 10_001)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "1234", [1, 2, 3], [1, 2, 3, True], [1, 2, 3, "4"], {1: 2}, [1, 2, 3, 1e10], [1, 2, 3, float("nan")]],
+)
+def test_a_box_is_four_numbers(given: object) -> None:
+    with pytest.raises(ToolError, match="bbox_2d"):
+        read_corners(given)
+
+
+def test_a_reply_is_cut_behind_the_first_stop() -> None:
+    assert cut_reply("a</x>b</y>c</x>", ("</y>", "</x>")) == "a</x>"
+    assert cut_reply("abc", ("</x>",)) == "abc"
