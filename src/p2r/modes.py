@@ -47,6 +47,7 @@ Mode = Literal[
     "tools:mini-o3:released",
     "tools:pixel-reasoner",
     "tools:pixel-reasoner:released",
+    "tools:zwz",
     "zoom",
     "oracle",
     "random",
@@ -68,6 +69,7 @@ AskMode = Literal[
     "tools:mini-o3:released",
     "tools:pixel-reasoner",
     "tools:pixel-reasoner:released",
+    "tools:zwz",
     "zoom",
 ]
 """Modes for a question of your own; the others compare modes on a benchmark."""
@@ -91,6 +93,7 @@ CAPTIONS: dict[Mode, str] = {
     "tools:mini-o3:released": "Mini-o3 as its authors evaluated it, slips included",
     "tools:pixel-reasoner": "a chat in the dialect of PixelReasoner",
     "tools:pixel-reasoner:released": "PixelReasoner as its authors evaluated it, slips included",
+    "tools:zwz": "one reply on the whole image, as ZwZ is asked",
     "zoom": "boxes found by a search over parts of the image",
     "oracle": "boxes where the evidence is",
     "random": "as many boxes and as large, anywhere",
@@ -204,11 +207,12 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
 
 
 def _make_chat(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, decoding: Decoding) -> Reasoner:
-    """Return the reasoner of a mode `tools:NAME`. What is said about decoding counts more than the dialect's own."""
-    _, name, released = f"{mode}::".split(":")[:3]
-    if not name:
-        return ToolReasoner(model, prompts, decoding, budget)
-    dialect = DIALECTS[name](as_released=bool(released))
-    if decoding == DEFAULT_DECODING.reasoner and dialect.decoding is not None:
-        decoding = dialect.decoding
+    """Return the reasoner of "tools" and of a mode "tools:NAME".
+
+    What is said about the decoding counts more than the dialect's own; a limit of tokens alone leaves the rest as it is.
+    """
+    dialect, usual = DIALECTS[mode.partition(":")[2]](), DEFAULT_DECODING.reasoner
+    limit = {"max_new_tokens": decoding.max_new_tokens}
+    if dialect.decoding is not None and decoding == usual.model_copy(update=limit):
+        decoding = dialect.decoding if decoding == usual else dialect.decoding.model_copy(update=limit)
     return ToolReasoner(model, prompts, decoding, budget, dialect)

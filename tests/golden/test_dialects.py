@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image
@@ -14,10 +14,10 @@ from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner
-from p2r.roles.dialects.base import Dialect, View
+from p2r.roles.dialects.base import Dialect, View, read_corners
 from tests.golden.rows import read_rows
 
-RELEASED = {name: make(as_released=True) for name, make in DIALECTS.items()}
+RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner")}
 
 
 def rows_of(name: str) -> list[Any]:
@@ -110,9 +110,9 @@ def test_pixel_reasoner_regions(row: dict[str, Any]) -> None:
     if "crop_wh" not in row["out"]:
         return
     call, *_ = RELEASED["pixel-reasoner"].read_calls(row["reply"])
-    assert isinstance(call.arguments, dict)
-    size = row["images_wh"][call.arguments["target_image"] - 1]
-    left, top, right, bottom = pixel_reasoner.find_region(call.arguments["bbox_2d"], tuple(size), as_released=True)
+    size = row["images_wh"][cast(int, call.fields["target_image"]) - 1]
+    corners = read_corners(call.fields["bbox_2d"])
+    left, top, right, bottom = pixel_reasoner.find_region(corners, tuple(size), as_released=True)
     assert [right - left, bottom - top] == row["out"]["crop_wh"]
 
 

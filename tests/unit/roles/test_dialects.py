@@ -14,7 +14,7 @@ from p2r.errors import ToolError
 from p2r.images.load import MemoryImage
 from p2r.models.profiles import PROFILES
 from p2r.models.scripted import ScriptedModel
-from p2r.modes import Mode, make_roles
+from p2r.modes import CHATS, Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ToolReasoner
@@ -28,6 +28,7 @@ IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 2000, 3
 SAMPLE = Sample("s1", MemoryImage(IMAGE), "What is on the sail?", ("a star", "a fish"), "choice")
 PROFILE = PROFILES["qwen2_5_vl"]
 ANSWER = "<think>I see.</think><answer>A</answer>"
+CALLING = ("deepeyes", "mini-o3", "pixel-reasoner")
 
 
 class Chat:
@@ -206,7 +207,24 @@ async def test_the_slips_of_pixel_reasoner_are_switched(mode: Mode, regions: int
     assert len(boxes(await Chat(crop([0.1, 0.1, 0.9, 0.9], 0), "\\boxed{A}").hold(mode))) == 1 - regions
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+async def test_zwz_answers_at_once_from_many_pixels() -> None:
+    chat = Chat(zoom([0, 0, 9, 9]) + ANSWER)
+    trace = await chat.hold("tools:zwz")
+    (prompt,) = chat.prompts
+    assert (prompt.system, prompt.text) == (
+        texts.load_texts("zwz")["system"],
+        "What is on the sail?\nOptions:\nA. a star\nB. a fish",
+    )
+    assert prompt.images[0].size == (1988, 1008)
+    assert chat.decodings == [Decoding(max_new_tokens=8192, temperature=0.7, top_p=0.8, seed=42)]
+    assert trace.answer is not None and trace.answer.text == "A"
+
+
+def test_every_dialect_is_a_mode_and_every_chat_a_dialect() -> None:
+    assert {f"tools:{name}".removesuffix(":") for name in DIALECTS} == CHATS
+
+
+@pytest.mark.parametrize("name", CALLING)
 async def test_a_chat_without_end_is_cut_off(name: str) -> None:
     dialect = DIALECTS[name]()
     reply = {"deepeyes": zoom([0, 0, 99, 99]), "mini-o3": ground([0, 0, 0.5, 0.5])}.get(name, crop([0, 0, 0.5, 0.5]))
@@ -217,7 +235,7 @@ async def test_a_chat_without_end_is_cut_off(name: str) -> None:
     assert all(len(prompt.all_images) <= dialect.max_images for prompt in chat.prompts)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", CALLING)
 def test_what_can_change_a_result_is_in_the_fingerprint(name: str) -> None:
     def hash_mode(mode: str) -> str:
         return make_roles(mode, Chat().model, PROMPTS).reasoner.fingerprint  # type: ignore[arg-type]
@@ -232,6 +250,16 @@ def test_what_can_change_a_result_is_in_the_fingerprint(name: str) -> None:
     ):
         found.add(ToolReasoner(model, PROMPTS, DEFAULT_DECODING.reasoner, None, changed).fingerprint)
     assert len(found) == 6
+
+
+async def test_a_limit_of_tokens_leaves_the_rest_of_a_dialects_decoding() -> None:
+    limits = [Decoding(max_new_tokens=99), Decoding(max_new_tokens=99, temperature=0.5)]
+    for limit, expected in zip(
+        limits, (Decoding(max_new_tokens=99, temperature=0.7, top_p=0.8, seed=42), limits[1]), strict=True
+    ):
+        chat, said = Chat(ANSWER), DecodingPreset(perceiver=DEFAULT_DECODING.perceiver, reasoner=limit)
+        await walk(SAMPLE, *make_roles("tools:zwz", chat.model, PROMPTS, decoding=said))
+        assert chat.decodings == [expected]
 
 
 async def test_what_is_said_about_replies_and_pixels_counts_more_than_the_dialect() -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from p2r.roles.dialects.base import Dialect
 from p2r.roles.dialects.deepeyes import make_deepeyes
 from p2r.roles.dialects.mini_o3 import make_mini_o3
 from p2r.roles.dialects.pixel_reasoner import make_pixel_reasoner
+from p2r.roles.dialects.qwen3_vl import QWEN3_VL
+from p2r.roles.dialects.zwz import make_zwz
 
-DIALECTS: Mapping[str, Callable[..., Dialect]] = {
+DIALECTS: Mapping[str, Callable[[], Dialect]] = {
+    "": lambda: QWEN3_VL,
     "deepeyes": make_deepeyes,
+    "deepeyes:released": partial(make_deepeyes, as_released=True),
     "mini-o3": make_mini_o3,
+    "mini-o3:released": partial(make_mini_o3, as_released=True),
     "pixel-reasoner": make_pixel_reasoner,
+    "pixel-reasoner:released": partial(make_pixel_reasoner, as_released=True),
+    "zwz": make_zwz,
 }
-"""Each takes `as_released`. Qwen3-VL's is that of `ToolReasoner` without a dialect."""
+"""By the end of the mode's name, behind "tools:"."""

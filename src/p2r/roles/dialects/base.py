@@ -65,13 +65,26 @@ class View:
         return self.image if self.shown is None else self.shown
 
 
+def _no_calls(_: str) -> Sequence[ToolCall]:
+    return ()
+
+
+def _cut_nothing(_: ToolCall, views: Sequence[View]) -> View:
+    raise ToolError(f"there is no tool, and {len(views)} images are all that can be seen")
+
+
+def _answer_nothing(_: Sequence[View | ToolError], number: int) -> Sequence[Part]:
+    raise AssertionError(f"reply {number} has no calls to answer")
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The protocol of a checkpoint: its way to ask for a closer look, and what it is then shown.
 
     system: the system's words.
     ask: the first question of the chat.
-    read_calls: the calls of a reply that are carried out; none of them ends the chat.
+    read_calls: the calls of a reply that are carried out; none of them ends the chat. Without a tool, this, `cut`, and
+        `respond` are left out.
     cut: what a call asks to see, given the images of the chat so far. Raises ToolError, whose message is for the model.
     respond: the user's next turn: for each call what it shows or what is wrong with it, and the number of the reply
         (from 0).
@@ -90,9 +103,9 @@ class Dialect:
     name: str
     system: Callable[[PromptSet], str]
     ask: Callable[[PromptSet, Sample], str]
-    read_calls: Callable[[str], Sequence[ToolCall]]
-    cut: Callable[[ToolCall, Sequence[View]], View]
-    respond: Callable[[Sequence[View | ToolError], int], Sequence[Part]]
+    read_calls: Callable[[str], Sequence[ToolCall]] = _no_calls
+    cut: Callable[[ToolCall, Sequence[View]], View] = _cut_nothing
+    respond: Callable[[Sequence[View | ToolError], int], Sequence[Part]] = _answer_nothing
     show: Callable[[Image.Image], Image.Image] | None = None
     cuts_from_shown: bool = False
     frame: Frame | None = None
