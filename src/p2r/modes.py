@@ -209,7 +209,7 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
 def _make_chat(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, decoding: Decoding) -> Reasoner:
     """Return the reasoner of "tools" and of a mode "tools:NAME".
 
-    What is said about the decoding counts more than the dialect's own; a limit of tokens alone leaves the rest as it is.
+    A stated decoding counts more than the dialect's own; a limit of tokens alone leaves the rest as it is.
     """
     dialect, usual = DIALECTS[mode.partition(":")[2]](), DEFAULT_DECODING.reasoner
     limit = {"max_new_tokens": decoding.max_new_tokens}

@@ -22,4 +22,4 @@ DIALECTS: Mapping[str, Callable[[], Dialect]] = {
     "pixel-reasoner:released": partial(make_pixel_reasoner, as_released=True),
     "zwz": make_zwz,
 }
-"""By the end of the mode's name, behind "tools:"."""
+"""The dialect of each mode, by what follows "tools:" in its name."""
