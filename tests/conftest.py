@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import settings
 
 settings.register_profile("no luck", deadline=None, derandomize=True)
 settings.load_profile("no luck")
+
+os.environ["XDG_DATA_HOME"] = f"{tempfile.gettempdir()}/p2r-tests-without-data"  # prompts that somebody has imported
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,7 @@ COMMANDS = {
     "convert": Home("convert", "convert_layout", "CONVERT_EXAMPLES", "Write questions in another tool's layout."),
     "export": Home("export", "export", "EXPORT_EXAMPLES", "Write a model in another program's files (GGUF)."),
     "doctor": Home("doctor", "doctor", "DOCTOR_EXAMPLES", "Find out what a server does with images and boxes."),
+    "dialect": Home("dialect", "dialect", "DIALECT_EXAMPLES", "Take other systems' own prompts from their code."),
     "models": Home("models", "models", "", "List models by short name: license, size, what they need."),
     "leakage": Home("leakage", "leakage", "LEAKAGE_EXAMPLES", "Find the images and questions that data sets share."),
 }

@@ -21,7 +21,7 @@ from p2r.models.server.transport import Transport
 from p2r.modes import LOOKING, Mode, make_roles
 from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.roles import DEFAULT_DECODING, DecodingPreset, ModelPerceiver, Perceiver, Reasoner
+from p2r.roles import DEFAULT_DECODING, DecodingPreset, ModelPerceiver, Perceiver, Reasoner, ToolReasoner
 from p2r.runs.evaluation import RunSettings
 from p2r.types import Frame, Judge, Sample
 from p2r.walks import Sharing, share_perception_of
@@ -113,7 +113,7 @@ def prepare(
         mode=mode,
         model=loading.spec,
         perceiver_model=loading_of(looker).spec if looker else None,
-        prompts=wording.name,
+        prompts=_name_wording(roles.reasoner, wording),
         judge_model=loading_of(judge).spec if judge else None,
         prompt_fingerprint=wording.fingerprint,
         roles=hash_roles(perceiver, roles.reasoner),
@@ -145,6 +145,12 @@ def prepare(
         judge_for=lambda sample: choose_judge(sample, settings.scored_by, judge, wording),
         origin=None if origin is None else origin.model_copy(update={"budget": answerer.profile.budget}),
     )
+
+
+def _name_wording(reasoner: Reasoner, wording: PromptSet) -> str:
+    """Name the prompt set, or whose words a dialect uses in its place."""
+    words = reasoner.dialect.words if isinstance(reasoner, ToolReasoner) else ""
+    return {"": wording.name, "p2r": "p2r's words", "authors": "the authors' words"}[words]
 
 
 def _say(**given: str | None) -> dict[str, str]:

@@ -103,6 +103,15 @@ async def test_deepeyes_asks_with_options_and_gets_the_place_in_the_file_back() 
     assert chat.decodings[0].max_new_tokens == 10_240
 
 
+async def test_the_last_closed_call_counts_for_deepeyes_and_none_beside_an_answer() -> None:
+    good, bad = zoom([100, 100, 300, 300]), "<tool_call>no</tool_call>"
+    read = DIALECTS["deepeyes"]().read_calls
+    assert [call.name for call in read(bad + good)] == ["image_zoom_in_tool"]
+    assert [call.name for call in read(good + bad)] == [""]
+    assert [call.name for call in read(f"<tool_call>and {good}")] == [""]
+    assert read(f"{good}{ANSWER}") == read("<tool_call></tool_call>") == read("<tool_call>{}") == []
+
+
 async def test_deepeyes_as_released_cuts_the_file_at_the_numbers_of_the_seen_image() -> None:
     chat = Chat(zoom([994, 504, 1988, 1008]), ANSWER)
     trace = await chat.hold("tools:deepeyes:released")
@@ -155,7 +164,7 @@ async def test_mini_o3_looks_at_parts_of_parts_at_full_resolution() -> None:
     before, picture, after = second.later[1].parts
     assert isinstance(before, str) and isinstance(after, str) and not isinstance(picture, str)
     assert "action 0" in before and "observation 1" in before
-    assert f"{before}<image>{after}" == texts.fill(words["observation"], action=0, observation=1)
+    assert f"{before}<image>{after}" == texts.fill(words["observation"], action_turn=0, observation_turn=1)
     assert "action 1" in third.later[3].text and "observation 2" in third.later[3].text
     assert picture.size == (1008, 1008)  # 999 x 999
     assert third.later[3].images[0].size == (504, 504)  # 499 x 499, of full resolution

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 from PIL import Image
 
@@ -97,6 +97,7 @@ class Dialect:
     errors_end: a call that cannot be carried out ends the chat.
     decoding: how replies are drawn; None for p2r's usual way.
     budget_pixels: least and most pixels that the processor takes in the authors' evaluation; None for the model's own.
+    words: whose words the prompts are; "" for those of the prompt set.
     extra: what else can change a result: part of the fingerprint.
     """
 
@@ -116,6 +117,7 @@ class Dialect:
     errors_end: bool = False
     decoding: Decoding | None = None
     budget_pixels: tuple[int, int] | None = None
+    words: Literal["", "p2r", "authors"] = ""
     extra: str = ""
 
 

@@ -41,7 +41,7 @@ from p2r.roles.dialects.base import (
     read_corners,
 )
 from p2r.roles.dialects.literal import read_literal
-from p2r.roles.dialects.texts import hash_texts, load_texts
+from p2r.roles.dialects.texts import load_texts
 from p2r.types import LETTERS, Sample
 
 SHOWN = Budget(factor=28, min_pixels=QWEN_PROCESSOR_PIXELS[0], max_pixels=QWEN_PROCESSOR_PIXELS[1])
@@ -83,13 +83,15 @@ def make_deepeyes(*, as_released: bool = False) -> Dialect:
         errors_end=as_released,
         decoding=Decoding(max_new_tokens=10_240),
         budget_pixels=QWEN_PROCESSOR_PIXELS,
-        extra=f"tools:deepeyes {as_released} {hash_texts(texts)}",
+        words=texts.source,
+        extra=f"tools:deepeyes {as_released} {texts.fingerprint}",
     )
 
 
 def read_last_call(reply: str) -> list[ToolCall]:
     """Return the last call that is closed, as in training; none beside an answer."""
-    bodies = [body for part in reply.split("</tool_call>")[:-1] for body in find_bodies(part, "tool_call")[-1:]]
+    closed = [part.partition("<tool_call>") for part in reply.split("</tool_call>")[:-1]]
+    bodies = [body.strip() for _, mark, body in closed if mark]
     if ("</answer>" in reply and "<answer>" in reply) or not bodies or not bodies[-1]:
         return []
     try:

@@ -32,7 +32,7 @@ from p2r.roles.dialects.base import (
     read_corners,
 )
 from p2r.roles.dialects.literal import read_literal
-from p2r.roles.dialects.texts import fill, hash_texts, load_texts
+from p2r.roles.dialects.texts import fill, load_texts
 from p2r.types import Sample
 
 LEAST_PIXELS, MOST_PIXELS = 40_000, 2_000_000
@@ -41,13 +41,13 @@ MOST_ASPECT = 200
 MAX_REPLIES, MAX_IMAGES = 12, 12
 SOURCE = "original_image"
 
-_AS_RELEASED = re.compile(r'.*<grounding>\{"bbox_2d": (.*),\s?"source": (.*)\}</grounding>', re.DOTALL)
+_AS_RELEASED = re.compile(r""".*<grounding>\{"bbox_2d": (.*),.*"source": ['"](.*)['"]\}</grounding>""", re.DOTALL)
 _OBSERVATION = re.compile(r"observation_([0-9]{1,4})")
 
 
 def make_mini_o3(*, as_released: bool = False) -> Dialect:
     """Make the dialect; `as_released` with the authors' own pattern of a call."""
-    texts = load_texts("mini_o3")
+    texts = load_texts("mini-o3")
 
     def system(_: PromptSet) -> str:
         return texts["system"]
@@ -59,7 +59,9 @@ def make_mini_o3(*, as_released: bool = False) -> Dialect:
         (answer,) = answers
         if isinstance(answer, ToolError):
             return (fill(texts["error"], error=answer.message),)
-        before, _, after = fill(texts["observation"], action=number, observation=number + 1).partition("<image>")
+        before, _, after = fill(texts["observation"], action_turn=number, observation_turn=number + 1).partition(
+            "<image>"
+        )
         return (before, answer.seen, after)
 
     return Dialect(
@@ -75,7 +77,8 @@ def make_mini_o3(*, as_released: bool = False) -> Dialect:
         stop=("</grounding>",),
         decoding=Decoding(max_new_tokens=8192),
         budget_pixels=QWEN_PROCESSOR_PIXELS,
-        extra=f"tools:mini-o3 {as_released} {hash_texts(texts)}",
+        words=texts.source,
+        extra=f"tools:mini-o3 {as_released} {texts.fingerprint}",
     )
 
 
@@ -98,7 +101,7 @@ def read_call_as_released(reply: str) -> list[ToolCall]:
     try:
         if match is None:
             raise ToolError("the call does not have its form")
-        return [ToolCall("grounding", {"bbox_2d": read_literal(match[1]), "source": match[2].strip("\"' ")})]
+        return [ToolCall("grounding", {"bbox_2d": read_literal(match[1]), "source": match[2]})]
     except ToolError:
         return [ToolCall("grounding", None)]
 

@@ -35,7 +35,7 @@ from p2r.roles.dialects.base import (
     place,
     read_corners,
 )
-from p2r.roles.dialects.texts import fill, hash_texts, load_texts
+from p2r.roles.dialects.texts import fill, load_texts
 from p2r.types import Sample
 
 CROP = "crop_image_normalized"
@@ -54,7 +54,7 @@ MAX_REPLIES = 5
 
 def make_pixel_reasoner(*, as_released: bool = False) -> Dialect:
     """Make the dialect; `as_released` with the slips of the authors' evaluation."""
-    texts = load_texts("pixel_reasoner")
+    texts = load_texts("pixel-reasoner")
 
     def system(_: PromptSet) -> str:
         return texts["system"]
@@ -87,7 +87,8 @@ def make_pixel_reasoner(*, as_released: bool = False) -> Dialect:
         max_replies=MAX_REPLIES,
         decoding=Decoding(max_new_tokens=2048),
         budget_pixels=QWEN_PROCESSOR_PIXELS,
-        extra=f"tools:pixel-reasoner {as_released} {hash_texts(texts)}",
+        words=texts.source,
+        extra=f"tools:pixel-reasoner {as_released} {texts.fingerprint}",
     )
 
 

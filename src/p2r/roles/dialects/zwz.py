@@ -9,7 +9,7 @@ from __future__ import annotations
 from p2r.dialogue import Decoding
 from p2r.prompts import PromptSet, question_text
 from p2r.roles.dialects.base import Dialect
-from p2r.roles.dialects.texts import hash_texts, load_texts
+from p2r.roles.dialects.texts import load_texts
 from p2r.types import Sample
 
 PIXELS = (65_536, 16_777_216)
@@ -32,5 +32,6 @@ def make_zwz() -> Dialect:
         ask,
         decoding=Decoding(max_new_tokens=8192, temperature=0.7, top_p=0.8, seed=SEED),
         budget_pixels=PIXELS,
-        extra=f"tools:zwz {hash_texts(texts)}",
+        words=texts.source,
+        extra=f"tools:zwz {texts.fingerprint}",
     )
