@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from p2r.dialogue import Budget, Decoding, Model, Prompt, Turn
 from p2r.errors import ConfigError, ToolError
 from p2r.evidence import Evidence
-from p2r.images.budget import fit
+from p2r.images.budget import fit, is_too_thin
 from p2r.prompts import PromptSet
 from p2r.roles.base import DEFAULT_DECODING, WHOLE, complete, hash_role
 from p2r.roles.dialects.base import Dialect, Part, ToolCall, View, budget_of, cut_reply
@@ -99,8 +99,11 @@ class ToolReasoner:
             try:
                 if len(views) >= self.dialect.max_images:
                     raise ToolError(f"Tool Execution Error no more than {self.dialect.max_images} images can be shown")
-                views.append(self.dialect.cut(call, views))
-                answers.append(views[-1])
+                view = self.dialect.cut(call, views)
+                if is_too_thin(*view.seen.size):
+                    raise ToolError("the region is too thin to be shown")
+                views.append(view)
+                answers.append(view)
             except ToolError as error:
                 answers.append(error)
         parts = self.dialect.respond(answers, number)

@@ -233,6 +233,13 @@ def test_every_dialect_is_a_mode_and_every_chat_a_dialect() -> None:
     assert {f"tools:{name}".removesuffix(":") for name in DIALECTS} == CHATS
 
 
+async def test_a_part_that_no_model_can_see_is_told_and_nothing_fails() -> None:
+    wide = replace(SAMPLE, image=MemoryImage(Image.new("RGB", (9000, 300))))
+    chat = Chat(zoom([0, 0, 9000, 31]))
+    trace = await chat.hold("tools:deepeyes:released", wide)
+    assert uses(trace) == [ToolUse(errors=("the region is too thin to be shown",))]
+
+
 @pytest.mark.parametrize("name", CALLING)
 async def test_a_chat_without_end_is_cut_off(name: str) -> None:
     dialect = DIALECTS[name]()
