@@ -14,6 +14,7 @@ from p2r.statistics import (
     correct_holm,
     effective_size,
     find_detectable_difference,
+    find_power,
     mcnemar,
     permute_clusters,
     tango,
@@ -288,6 +289,28 @@ def test_the_detectable_difference_is_found_at_the_exact_tests_own_power(num: in
     assert least is not None
     assert power_of_mcnemar(num, share, least) == pytest.approx(0.8, abs=0.02)
     assert power_of_mcnemar(num, share, 0.9 * least) < 0.75
+
+
+@pytest.mark.parametrize(("num", "share", "difference"), [(24, 0.4, 0.2), (76, 0.2, 0.1), (191, 0.1, 0.03)])
+def test_the_power_for_a_difference_is_the_exact_tests_own(num: int, share: float, difference: float) -> None:
+    assert find_power(difference, {1: share}, num, num) == pytest.approx(
+        power_of_mcnemar(num, share, difference), abs=0.02
+    )
+
+
+def test_the_smallest_difference_is_the_one_with_that_power() -> None:
+    spread = {1: 0.3, 2: 0.1, 4: 0.05}
+    least = find_detectable_difference(spread, 60, 240)
+    assert least is not None
+    assert find_power(least, spread, 60, 240) == pytest.approx(0.8, abs=0.005)
+    assert find_power(least, spread, 60, 240, alpha=0.01) < 0.7  # type: ignore[operator]
+
+
+def test_no_power_is_told_for_a_difference_that_cannot_be() -> None:
+    assert find_power(0.21, {1: 0.2}, 191, 191) is None
+    assert find_power(-0.1, {1: 0.2}, 191, 191) is None
+    assert find_power(0.2, {1: 0.2}, 191, 191) == pytest.approx(1.0)
+    assert find_power(0.1, {}, 191, 191) is None
 
 
 def test_rotations_that_move_together_show_less_than_as_many_samples() -> None:

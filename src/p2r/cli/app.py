@@ -72,6 +72,7 @@ COMMANDS = {
     "score": Home("runs", "score", "", "Score a run again from its stored replies."),
     "compare": Home("runs", "compare", "", "Compare runs on the same samples, with exact tests."),
     "report": Home("report", "report", "REPORT_EXAMPLES", "Show runs side by side as one HTML file."),
+    "power": Home("power", "power", "POWER_EXAMPLES", "Say before a run what differences it can show."),
     "merge": Home("runs", "merge", "", "Join the shards of a run in a new folder."),
     "check": Home("check", "check", "", "Prove that a benchmark is fit to be run."),
     "convert": Home("convert", "convert_layout", "CONVERT_EXAMPLES", "Write questions in another tool's layout."),

@@ -16,7 +16,7 @@ from p2r.statistics.intervals import (
     wilson,
 )
 from p2r.statistics.paired_tests import correct_holm, mcnemar, permute_clusters
-from p2r.statistics.power import find_detectable_difference
+from p2r.statistics.power import find_detectable_difference, find_power
 from p2r.statistics.two_levels import Estimate, Part, estimate
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "effective_size",
     "estimate",
     "find_detectable_difference",
+    "find_power",
     "mcnemar",
     "mean_of",
     "permute_clusters",

@@ -1,9 +1,9 @@
-"""How large a difference has to be so that the exact tests find it."""
+"""How large a difference has to be so that the exact tests find it, and how often they find one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,20 +27,43 @@ def find_detectable_difference(
     Returns:
         A share, 0 to 1; None when even one sign in all clusters would not be found.
     """
+    power_at, most = _prepare(spread, num_clusters, num_samples, alpha)
+    if power_at(1.0) < power:
+        return None
+    positive = find_root(lambda share: -power_at(share), 0.5, 1.0, -power, tolerance=1e-4)
+    return (2 * positive - 1) * most
+
+
+def find_power(
+    difference: float, spread: Mapping[int, float], num_clusters: int, num_samples: int, *, alpha: float = 0.05
+) -> float | None:
+    """The share of the times that the exact test over clusters finds a true difference in accuracy, averaged as above.
+
+    Args:
+        difference: a share, 0 to 1; the others as in `find_detectable_difference`.
+
+    Returns:
+        A share, 0 to 1; None when clusters with this spread cannot differ by so much.
+    """
+    power_at, most = _prepare(spread, num_clusters, num_samples, alpha)
+    return power_at((1 + difference / most) / 2) if 0 <= difference <= most else None
+
+
+def _prepare(
+    spread: Mapping[int, float], num_clusters: int, num_samples: int, alpha: float
+) -> tuple[Callable[[float], float], float]:
+    """Return the power by the share of positive signs, and the difference where all signs are positive."""
     sizes, shares = sorted(spread), [spread[size] for size in sorted(spread)]
     if num_clusters <= 0 or not 0 < math.fsum(shares) <= 1 + 1e-9:
-        return None
+        return lambda positive: 0.0, 0.0
     draws = np.random.default_rng(0).multinomial(num_clusters, [*shares, max(0.0, 1 - math.fsum(shares))], size=200)
     tests = [(counts, _find_least_sum(sizes, counts, alpha)) for counts in draws[:, :-1].tolist()]
 
     def power_at(positive: float) -> float:
         return mean_of([_reach(_spread_of_sum(sizes, counts, positive), least) for counts, least in tests]) or 0.0
 
-    if power_at(1.0) < power:
-        return None
-    positive = find_root(lambda share: -power_at(share), 0.5, 1.0, -power, tolerance=1e-4)
     most = num_clusters * math.fsum(size * share for size, share in zip(sizes, shares, strict=True)) / num_samples
-    return (2 * positive - 1) * most
+    return power_at, most
 
 
 def _spread_of_sum(sizes: Sequence[int], counts: Sequence[int], positive: float) -> np.ndarray:

@@ -103,6 +103,20 @@ async def test_deepeyes_asks_with_options_and_gets_the_place_in_the_file_back() 
     assert chat.decodings[0].max_new_tokens == 10_240
 
 
+async def test_options_that_the_question_states_are_not_repeated() -> None:
+    chat, stated = Chat(ANSWER), "Which?\n(A) a star (B) a fish"
+    await chat.hold("tools:deepeyes", replace(SAMPLE, question=stated, options_in_question=True))
+    assert chat.prompts[0].text == f"Question: {stated}\n{texts.load_texts('deepeyes')['suffix']}"
+
+
+async def test_mini_o3_is_shown_at_most_two_million_pixels_and_cuts_the_file() -> None:
+    large = replace(SAMPLE, image=MemoryImage(Image.new("RGB", (4000, 3000), "gray")))
+    chat = Chat(ground([0, 0, 0.5, 0.5]), ANSWER)
+    await chat.hold("tools:mini-o3", large)
+    whole, part = chat.prompts[1].all_images
+    assert (whole.size, part.size) == ((1624, 1232), (1624, 1232))  # 1632 x 1224 each, in whole patches
+
+
 async def test_the_last_closed_call_counts_for_deepeyes_and_none_beside_an_answer() -> None:
     good, bad = zoom([100, 100, 300, 300]), "<tool_call>no</tool_call>"
     read = DIALECTS["deepeyes"]().read_calls
