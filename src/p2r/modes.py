@@ -207,12 +207,10 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
 
 
 def _make_chat(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | None, decoding: Decoding) -> Reasoner:
-    """Return the reasoner of "tools" and of a mode "tools:NAME".
-
-    A stated decoding counts more than the dialect's own; a limit of tokens alone leaves the rest as it is.
-    """
-    dialect, usual = DIALECTS[mode.partition(":")[2]](), DEFAULT_DECODING.reasoner
-    limit = {"max_new_tokens": decoding.max_new_tokens}
-    if dialect.decoding is not None and decoding == usual.model_copy(update=limit):
-        decoding = dialect.decoding if decoding == usual else dialect.decoding.model_copy(update=limit)
+    """Return the reasoner of "tools" and of a mode "tools:NAME"; stated decoding replaces the dialect's."""
+    dialect = DIALECTS[mode.partition(":")[2]]()
+    if dialect.decoding is not None:
+        usual = DEFAULT_DECODING.reasoner.model_dump()
+        said = {name: value for name, value in decoding.model_dump().items() if value != usual[name]}
+        decoding = dialect.decoding.model_copy(update=said)
     return ToolReasoner(model, prompts, decoding, budget, dialect)

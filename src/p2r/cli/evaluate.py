@@ -40,11 +40,14 @@ from p2r.cli.options import (
     Profile,
     ReasonerNewTokens,
     RunFolder,
+    Samples,
     Seed,
     Shard,
     SharePerception,
+    Shuffles,
     SkipBad,
     Split,
+    Temperature,
     TimeoutS,
     Wording,
     read_engine_args,
@@ -56,6 +59,7 @@ from p2r.evaluation.compare import tabulate_runs
 from p2r.evaluation.evaluate import evaluate_all
 from p2r.evaluation.metrics import tabulate_summaries
 from p2r.evaluation.prepare import Prepared
+from p2r.evaluation.repeats import tabulate_repeats
 from p2r.evaluation.scorecard import tabulate_accuracy
 from p2r.models.load import runs_on_torch
 from p2r.modes import read_mode
@@ -96,6 +100,9 @@ def evaluate_benchmarks(
     perceiver_new_tokens: PerceiverNewTokens = None,
     reasoner_new_tokens: ReasonerNewTokens = None,
     limit: Limit = None,
+    samples: Samples = 1,
+    shuffles: Shuffles = 1,
+    temperature: Temperature = 0.0,
     seed: Seed = 0,
     split: Split = None,
     boxes: BoxSource = None,
@@ -133,6 +140,9 @@ def evaluate_benchmarks(
                 judge_model=judge_model,
                 prompts=prompts,
                 limit=limit,
+                samples=samples,
+                shuffles=shuffles,
+                temperature=temperature,
                 seed=seed,
                 shard=shard,
                 split=split,
@@ -167,6 +177,7 @@ def evaluate_benchmarks(
     tables = [tabulate_runs(own) if len(own) > 1 else tabulate_accuracy(own[0]) for own in found]
     if len(found) > 1:
         tables.append(tabulate_summaries(runs, names=[f"{run.settings.benchmark} {run.settings.mode}" for run in runs]))
+    tables += filter(None, (tabulate_repeats(run) for run in runs))
     print_tables(tables, markdown=markdown)
     for run in runs:
         messages.print(f"all metrics: p2r score {run.folder}", markup=False, soft_wrap=True)

@@ -151,8 +151,26 @@ Limit = Annotated[
         min=1, help="Ask at most this many samples, drawn by --seed.", show_default=False, rich_help_panel=DATA
     ),
 ]
+Samples = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Draw so many replies to each question, and print Avg@k, pass@k, and a vote. Needs --temperature.",
+        rich_help_panel=MODEL,
+    ),
+]
+Shuffles = Annotated[
+    int,
+    typer.Option(min=1, help="Ask each question with its options in so many orders.", rich_help_panel=DATA),
+]
+Temperature = Annotated[
+    float, typer.Option(min=0, max=2, help="Draw replies at this temperature; 0 is greedy.", rich_help_panel=MODEL)
+]
 Seed = Annotated[
-    int, typer.Option(min=0, help="Seed needles, --limit, random boxes and option orders.", rich_help_panel=DATA)
+    int,
+    typer.Option(
+        min=0, help="Seed needles, --limit, random boxes, option orders and drawn replies.", rich_help_panel=DATA
+    ),
 ]
 Split = Annotated[
     str | None,

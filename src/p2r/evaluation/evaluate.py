@@ -21,6 +21,7 @@ from p2r.evaluation.asking import Tally, ask_prepared
 from p2r.evaluation.choose import choose_samples
 from p2r.evaluation.given import check_benchmark, check_list, load_all
 from p2r.evaluation.prepare import Prepared, check_settings, prepare
+from p2r.evaluation.repeats import repeat_samples
 from p2r.evaluation.scoring import ScoredRun
 from p2r.files import check_folder
 from p2r.loop import run_blocking
@@ -30,7 +31,7 @@ from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport
 from p2r.modes import Mode, read_mode
 from p2r.prompts import PromptSet, load_prompt_set
-from p2r.roles import limit_replies
+from p2r.roles import draw_replies, limit_replies
 from p2r.types import Frame, Sample
 from p2r.walks import MOST_IMAGE_BYTES, Sharing
 
@@ -45,6 +46,9 @@ def evaluate(
     judge_model: str | Model | None = None,
     prompts: str | Path | PromptSet = "release",
     limit: int | None = None,
+    samples: int = 1,
+    shuffles: int = 1,
+    temperature: float = 0.0,
     seed: int = 0,
     shard: str | None = None,
     split: str | None = None,
@@ -86,7 +90,11 @@ def evaluate(
         judge_model: judges free answers whose words are not the target's.
         prompts: a shipped set ("release", "paper"), a folder, or a loaded set.
         limit: at most this many samples, drawn by `seed`; of needles the first ones.
-        seed: seed for needles, `limit`, random boxes and option orders.
+        samples: replies that are drawn to each question, each with a seed of its own; more than one needs a
+            `temperature`.
+        shuffles: orders of the options in which each question is asked, its own being the first.
+        temperature: of both roles' replies; 0 takes the likeliest token, and leaves a dialect of `mode` its own.
+        seed: seed for needles, `limit`, random boxes, option orders and drawn replies.
         shard: "i/n" for the i-th of n parts.
         split, boxes, images, skip_bad: as in `load_benchmark`.
         share_perception: which samples share one look.
@@ -126,6 +134,9 @@ def evaluate(
         judge_model=judge_model,
         prompts=prompts,
         limit=limit,
+        samples=samples,
+        shuffles=shuffles,
+        temperature=temperature,
         seed=seed,
         shard=shard,
         split=split,
@@ -165,6 +176,9 @@ def evaluate_all(
     judge_model: str | Model | None = None,
     prompts: str | Path | PromptSet = "release",
     limit: int | None = None,
+    samples: int = 1,
+    shuffles: int = 1,
+    temperature: float = 0.0,
     seed: int = 0,
     shard: str | None = None,
     split: str | None = None,
@@ -215,6 +229,9 @@ def evaluate_all(
     modes = list(dict.fromkeys(read_mode(mode) for mode in modes))
     check_settings(
         limit=limit,
+        samples=samples,
+        shuffles=shuffles,
+        temperature=temperature,
         seed=seed,
         share_perception=share_perception,
         transport=transport,
@@ -233,14 +250,17 @@ def evaluate_all(
     check_stated(family, frame, model if perceiver_model is None else perceiver_model)
     check_profile(profile, model)
     check_profile(perceiver_profile, perceiver_model, "perceiver_profile")
-    decoding = limit_replies(perceiver_new_tokens, reasoner_new_tokens)
+    decoding = draw_replies(limit_replies(perceiver_new_tokens, reasoner_new_tokens), temperature, seed)
     if out is not None:
         check_folder(Path(out).expanduser())
     loaded = load_all(benchmarks, split=split, boxes=boxes, images=images, skip_bad=skip_bad, seed=seed, limit=limit)
+
+    def choose(benchmark: Benchmark, mode: Mode) -> list[Sample]:
+        once = choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard)
+        return repeat_samples(once, num_draws=samples, num_orders=shuffles, seed=seed)
+
     chosen: list[tuple[Benchmark, Mode, list[Sample]]] = [
-        (benchmark, mode, choose_samples(benchmark, mode, limit=limit, seed=seed, shard=shard))
-        for benchmark in loaded
-        for mode in modes
+        (benchmark, mode, choose(benchmark, mode)) for benchmark in loaded for mode in modes
     ]
     wording = prompts if isinstance(prompts, PromptSet) else load_prompt_set(prompts)
     if on_loaded is not None:
@@ -263,13 +283,15 @@ def evaluate_all(
     prepared = [
         prepare(
             benchmark,
-            samples,
+            asked,
             model,
             mode=mode,
             perceiver_model=perceiver_model,
             judge_model=judge_model,
             prompts=wording,
             limit=limit,
+            num_draws=samples,
+            num_orders=shuffles,
             seed=seed,
             shard=shard,
             share_perception=share_perception,
@@ -280,7 +302,7 @@ def evaluate_all(
             decoding=decoding,
             load=load_once,
         )
-        for benchmark, mode, samples in chosen
+        for benchmark, mode, asked in chosen
     ]
     runs: list[ScoredRun] = []
     for one in prepared:

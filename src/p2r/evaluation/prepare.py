@@ -22,6 +22,7 @@ from p2r.modes import LOOKING, Mode, make_roles
 from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ModelPerceiver, Perceiver, Reasoner, ToolReasoner
+from p2r.roles.drawn import DrawnPerceiver, DrawnReasoner
 from p2r.runs.evaluation import RunSettings
 from p2r.types import Frame, Judge, Sample
 from p2r.walks import Sharing, share_perception_of
@@ -62,6 +63,8 @@ def prepare(
     judge_model: str | Model | None = None,
     prompts: str | Path | PromptSet = "release",
     limit: int | None = None,
+    num_draws: int = 1,
+    num_orders: int = 1,
     seed: int = 0,
     shard: str | None = None,
     share_perception: Sharing = "same-prompt",
@@ -75,7 +78,8 @@ def prepare(
     """Make the roles and the settings of a run; `evaluate` describes the other arguments.
 
     Args:
-        samples: those that `choose_samples` gives for the same mode, limit, seed and shard.
+        samples: those that `choose_samples` gives for the same mode, limit, seed and shard, repeated.
+        num_draws, num_orders: how often each is repeated; see `repeat_samples`.
         decoding: how each role's replies are drawn; its limits of new tokens are part of the settings.
         load: loads a model by its name; also takes `profile`, and `family` and `frame`, which are those of the model
             that writes boxes. A cached one loads each model once for several runs.
@@ -102,7 +106,11 @@ def prepare(
     judge = get(judge_model) if judge_model is not None and is_free else None
     warn_of_limits((answerer, looker), samples)
     roles = make_roles(mode, answerer, wording, perceiver_model=looker, decoding=decoding, seed=seed)
-    perceiver = share_perception_of(roles.perceiver, share_perception, samples)
+    temperature = decoding.reasoner.temperature
+    if temperature:
+        perceiver, reasoner = DrawnPerceiver(roles.perceiver), DrawnReasoner(roles.reasoner)
+    else:
+        perceiver, reasoner = share_perception_of(roles.perceiver, share_perception, samples), roles.reasoner
     loading = loading_of(answerer)
     settings = RunSettings(
         benchmark=benchmark.name,
@@ -116,7 +124,7 @@ def prepare(
         prompts=_name_wording(roles.reasoner, wording),
         judge_model=loading_of(judge).spec if judge else None,
         prompt_fingerprint=wording.fingerprint,
-        roles=hash_roles(perceiver, roles.reasoner),
+        roles=hash_roles(perceiver, reasoner),
         profile=loading.profile,
         perceiver_profile=loading_of(looker).profile if looker else None,
         family=loading_of(writer).family,
@@ -131,6 +139,9 @@ def prepare(
         dtype=loading.dtype,
         engine_args=loading.engine_args,
         limit=limit,
+        samples=num_draws if num_draws > 1 else None,
+        shuffles=num_orders if num_orders > 1 else None,
+        temperature=temperature or None,
         seed=seed,
         shard=shard,
         share_perception=share_perception if perceiver.fingerprint != roles.perceiver.fingerprint else None,
@@ -140,7 +151,7 @@ def prepare(
         benchmark=benchmark,
         samples=tuple(samples),
         perceiver=perceiver,
-        reasoner=None if benchmark.scored_by == "box" else roles.reasoner,
+        reasoner=None if benchmark.scored_by == "box" else reasoner,
         settings=settings,
         judge_for=lambda sample: choose_judge(sample, settings.scored_by, judge, wording),
         origin=None if origin is None else origin.model_copy(update={"budget": answerer.profile.budget}),
@@ -166,6 +177,9 @@ def _find_limit(decoding: Decoding, usual: Decoding) -> int | None:
 def check_settings(
     *,
     limit: object = None,
+    samples: object = 1,
+    shuffles: object = 1,
+    temperature: object = 0.0,
     seed: object = 0,
     share_perception: object = "same-prompt",
     transport: object = "auto",
@@ -175,6 +189,16 @@ def check_settings(
     if limit is not None and (not _is_count(limit) or limit < 1):
         raise ConfigError(
             f"limit is {excerpt(limit)}, not a number of samples", hint="`limit` is at least 1, or None for all"
+        )
+    for name, given in (("samples", samples), ("shuffles", shuffles)):
+        if not _is_count(given) or given < 1:
+            raise ConfigError(f"`{name}` is {excerpt(given)}, not a number from 1", hint="give 1 to ask once")
+    if not isinstance(temperature, (int, float)) or isinstance(temperature, bool) or not 0 <= temperature <= 2:
+        raise ConfigError(f"`temperature` is {excerpt(temperature)}, not a number from 0 to 2", hint="0 is greedy")
+    if samples != 1 and not temperature:
+        raise ConfigError(
+            f"`samples` is {samples}, and without a temperature all replies to a question are the same",
+            hint="give a `temperature`, such as 1",
         )
     if not _is_count(seed) or seed < 0:
         raise ConfigError(f"seed is {excerpt(seed)}, not a whole number from 0", hint="give one, such as `seed=0`")

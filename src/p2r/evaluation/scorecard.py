@@ -25,6 +25,7 @@ from p2r.evaluation.breakdowns import (
 )
 from p2r.evaluation.cost import tabulate_cost
 from p2r.evaluation.counts import explain_unseen
+from p2r.evaluation.repeats import tabulate_repeats
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, group_rows, has_clusters, interval_of, to_scored
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.modes import LOOKING
@@ -50,7 +51,10 @@ def make_scorecard(run: ScoredRun) -> list[Table]:
     """Every table that applies to the run, the accuracy first."""
     tables = [tabulate_accuracy(run)]
     rows = run.judged("robust")
-    if rows and run.settings.aggregation == "cycles":
+    repeats = tabulate_repeats(run)
+    if repeats is not None:
+        tables.append(repeats)
+    elif rows and run.settings.aggregation == "cycles":
         tables.append(tabulate_rotations(run))
     if any(row.trace.options for row in rows):
         tables.append(tabulate_letters(rows))
@@ -139,7 +143,7 @@ def name_measure(run: ScoredRun) -> str:
 
 def _explain_interval(rows: Sequence[ScoredRow]) -> str:
     if has_clusters(rows):
-        return "Intervals: Wilson, for the effective number of samples, because rotations are not independent."
+        return "Intervals: Wilson, for the effective number of samples: replies to one question are not independent."
     return "Intervals: Wilson."
 
 

@@ -11,6 +11,7 @@ from p2r.roles.base import (
     DecodingPreset,
     Perceiver,
     Reasoner,
+    draw_replies,
     hash_roles,
     limit_replies,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Search",
     "ToolReasoner",
     "ZoomPerceiver",
+    "draw_replies",
     "hash_roles",
     "limit_replies",
     "perceiver_prompt",

@@ -60,6 +60,16 @@ def _limit(usual: Decoding, given: object, role: str) -> Decoding:
     return usual.model_copy(update={"max_new_tokens": given})
 
 
+def draw_replies(preset: DecodingPreset, temperature: float, seed: int) -> DecodingPreset:
+    """Return a decoding that draws both roles' replies at a temperature above 0, from a seed."""
+    if not temperature:
+        return preset
+    drawn = {"temperature": float(temperature), "seed": seed}
+    return DecodingPreset(
+        perceiver=preset.perceiver.model_copy(update=drawn), reasoner=preset.reasoner.model_copy(update=drawn)
+    )
+
+
 WHOLE = Box(x1=0, y1=0, x2=1000, y2=1000)
 """The whole image as a box."""
 

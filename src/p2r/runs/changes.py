@@ -33,6 +33,9 @@ ORDER = (
         "dtype",
         "engine_args",
         "limit",
+        "samples",
+        "shuffles",
+        "temperature",
         "seed",
         "shard",
         "share_perception",
@@ -49,7 +52,7 @@ HASHES: Mapping[str, tuple[str, frozenset[str]]] = {
         frozenset(
             {"mode", "model", "perceiver_model", "prompts", "prompt_fingerprint", "family", "frame", "max_pixels"}
             | {"dtype", "engine_args", "seed", "share_perception", "profile", "perceiver_profile"}
-            | {"perceiver_new_tokens", "reasoner_new_tokens"}
+            | {"perceiver_new_tokens", "reasoner_new_tokens", "temperature"}
         ),
     ),
     "weights": ("the weights of the frozen role are others", frozenset()),

@@ -40,6 +40,8 @@ class RunSettings(Frozen):
     perceiver_new_tokens, reasoner_new_tokens: most tokens of a reply of each role; None for the usual ones.
     engine_args: arguments of vLLM's engine, where it ran the model that answers.
     limit: at most this many samples were drawn by `seed`.
+    samples, shuffles: draws of the reply and orders of the options of each question; None for one.
+    temperature: at which replies were drawn; None for greedy ones, or a dialect's own.
     shard: "i/n" for a part of the samples; the parts joined by "+" in a merged run that lacks some.
     share_perception: which samples share one look; None where that changes nothing.
     """
@@ -66,6 +68,9 @@ class RunSettings(Frozen):
     dtype: str | None = None
     engine_args: Mapping[str, JsonValue] | None = None
     limit: int | None = None
+    samples: int | None = None
+    shuffles: int | None = None
+    temperature: float | None = None
     seed: int = 0
     shard: str | None = None
     share_perception: Sharing | None = None

@@ -283,10 +283,9 @@ def test_what_can_change_a_result_is_in_the_fingerprint(name: str) -> None:
 
 
 async def test_a_limit_of_tokens_leaves_the_rest_of_a_dialects_decoding() -> None:
+    zwz = Decoding(max_new_tokens=99, temperature=0.7, top_p=0.8, seed=42)
     limits = [Decoding(max_new_tokens=99), Decoding(max_new_tokens=99, temperature=0.5)]
-    for limit, expected in zip(
-        limits, (Decoding(max_new_tokens=99, temperature=0.7, top_p=0.8, seed=42), limits[1]), strict=True
-    ):
+    for limit, expected in zip(limits, (zwz, zwz.model_copy(update={"temperature": 0.5})), strict=True):
         chat, said = Chat(ANSWER), DecodingPreset(perceiver=DEFAULT_DECODING.perceiver, reasoner=limit)
         await walk(SAMPLE, *make_roles("tools:zwz", chat.model, PROMPTS, decoding=said))
         assert chat.decodings == [expected]

@@ -38,6 +38,7 @@ class EncodedPrompt:
     patches: (N, 3 * P * P) bytes for each image.
     grids: (1, rows, columns) in patches for each image.
     visual_tokens: their number for each image.
+    seed: of the tokens that are drawn; None for that of the decoding.
     on_token: told each token of the reply and its place, in the thread that generates; not the token that ends it.
     """
 
@@ -45,6 +46,7 @@ class EncodedPrompt:
     patches: tuple[Bytes, ...]
     grids: tuple[tuple[int, int, int], ...]
     visual_tokens: tuple[int, ...]
+    seed: int | None = None
     on_token: Callable[[int, int], None] | None = field(default=None, compare=False, repr=False)
 
 

@@ -114,7 +114,8 @@ class Engine:
         length_B1, shift_B1 = prefill.length_B1, prefill.shift_B1
         first_probs_BF: list[list[float]] = logits_BV.softmax(-1)[:, list(first_ids)].tolist()
         limits = [self.limit(prompt, decoding) for prompt in prompts]
-        seeds = [secrets.randbits(62) if decoding.seed is None else decoding.seed for _ in prompts]
+        stated = [decoding.seed if prompt.seed is None else prompt.seed for prompt in prompts]
+        seeds = [secrets.randbits(62) if seed is None else seed for seed in stated]
         sampler = Sampler(decoding, len(prompts), max(limits), logits_BV.shape[-1], logits_BV.device)
         for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             sampler.start(row, prompt.token_ids, [seed])

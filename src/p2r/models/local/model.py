@@ -103,7 +103,7 @@ class LocalModel:
         return str(self._engine.model.dtype).removeprefix("torch.")
 
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        """Reply to a prompt; concurrent calls with the same decoding share a batch.
+        """Reply to a prompt; concurrent calls whose decoding differs by the seed at most share a batch.
 
         Raises:
             ModelError: the prompt is too long, or the device has no memory even for this prompt alone.
@@ -119,11 +119,11 @@ class LocalModel:
         encoded: list[EncodedPrompt] = []
 
         def prepare() -> EncodedPrompt:
-            bare = self._encoder.encode(prompt)
+            bare = replace(self._encoder.encode(prompt), seed=decoding.seed)
             encoded.append(bare if listener is None else replace(bare, on_token=listener.hear))
             return encoded[0]
 
-        reply = await self._batches.submit(decoding, prepare)
+        reply = await self._batches.submit(decoding.model_copy(update={"seed": None}), prepare)
         return self._make_completion(encoded[0], reply, time.perf_counter() - started)
 
     def complete_all(

@@ -1,0 +1,155 @@
+"""Questions that are asked several times: their seeds, what is counted, and what resumes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from p2r.benchmarks.base import Benchmark, Facts
+from p2r.dialogue import Decoding, Prompt
+from p2r.errors import ConfigError
+from p2r.evaluation.evaluate import evaluate
+from p2r.evaluation.repeats import pass_at, repeat_samples, tabulate_repeats
+from p2r.images.load import MemoryImage
+from p2r.models.scripted import ScriptedModel
+from p2r.types import Completion, Sample
+
+OPTIONS = ("a star", "a fish", "a sun")
+
+
+def make(id: str, target: str = "A", **more: object) -> Sample:
+    image = MemoryImage(Image.new("RGB", (64, 64), "navy"))
+    sample = Sample(id, image, "What is on the sail?", OPTIONS, "choice", target)
+    return replace(sample, **more)  # type: ignore[arg-type]
+
+
+class Drawing(ScriptedModel):
+    """A model that replies by its seed, and keeps the decodings."""
+
+    def __init__(self, reply: Callable[[Prompt, Decoding], str]) -> None:
+        super().__init__({})
+        self._reply = reply
+        self.decodings: list[Decoding] = []
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        self.decodings.append(decoding)
+        text = self._reply(prompt, decoding)
+        return Completion(text=text, finish_reason="stop", model=self.name)
+
+
+def test_each_draw_and_order_is_a_sample_of_its_question() -> None:
+    one, two = make("one"), make("two", options=(), answer_form="free_form", cluster="both", target="a star")
+    found = repeat_samples([one, two], num_draws=2, num_orders=2, seed=3)
+    assert [sample.id for sample in found] == [f"{name}#{number}" for name in ("one", "two") for number in (1, 2, 3, 4)]
+    assert [sample.cluster for sample in found] == ["one"] * 4 + ["both"] * 4
+    assert found[0].options == found[1].options == OPTIONS
+    assert found[2].options == found[3].options
+    assert {sample.options["ABC".index(sample.target or "")] for sample in found[:4]} == {"a star"}
+    orders = repeat_samples([one], num_draws=1, num_orders=12, seed=3)
+    assert len({sample.options for sample in orders}) > 3
+    assert orders == repeat_samples([one], num_draws=1, num_orders=12, seed=3)
+    assert orders != repeat_samples([one], num_draws=1, num_orders=12, seed=4)
+
+
+def test_once_is_the_question_itself() -> None:
+    assert repeat_samples([make("one")], num_draws=1, num_orders=1, seed=0) == [make("one")]
+
+
+def test_orders_need_options() -> None:
+    with pytest.raises(ConfigError, match="`shuffles` needs questions with options"):
+        repeat_samples([make("one", options=(), answer_form="free_form")], num_draws=1, num_orders=2, seed=0)
+
+
+def test_every_reply_has_a_seed_of_its_own_and_the_same_one_again(tmp_path: Path) -> None:
+    def ask(out: Path | None, seed: int = 0) -> list[Decoding]:
+        model = Drawing(lambda prompt, decoding: "[]" if prompt.role == "perceiver" else "<answer>A</answer>")
+        benchmark = Benchmark([make("one"), make("two")], Facts("mine"))
+        evaluate(benchmark, model, samples=3, temperature=0.5, seed=seed, out=out, num_at_once=1)
+        return model.decodings
+
+    decodings = ask(tmp_path)
+    assert {decoding.temperature for decoding in decodings} == {0.5}
+    seeds = [decoding.seed for decoding in decodings]
+    assert len(decodings) == 12 and len(set(seeds)) == 6
+    assert all(seed is not None and 0 <= seed < 2**31 for seed in seeds)
+    assert [decoding.seed for decoding in ask(None)] == seeds
+    assert set(seeds).isdisjoint(decoding.seed for decoding in ask(None, seed=1))
+    assert ask(tmp_path) == []
+
+
+def test_without_a_temperature_nothing_is_drawn() -> None:
+    model = Drawing(lambda prompt, decoding: "[]" if prompt.role == "perceiver" else "<answer>A</answer>")
+    run = evaluate(Benchmark([make("one")], Facts("mine")), model)
+    assert {(decoding.temperature, decoding.seed) for decoding in model.decodings} == {(0.0, None)}
+    assert tabulate_repeats(run) is None
+    assert (run.settings.samples, run.settings.shuffles, run.settings.temperature) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("num", "right", "k", "expected"),
+    [(4, 0, 2, 0.0), (4, 4, 2, 1.0), (4, 1, 2, 0.5), (4, 2, 2, 5 / 6), (3, 1, 8, 1.0)],
+)
+def test_pass_at_k_counts_all_draws_of_k(num: int, right: int, k: int, expected: float) -> None:
+    assert pass_at(k, num, right) == pytest.approx(expected)
+    draws = list(itertools.combinations([True] * right + [False] * (num - right), min(k, num)))
+    assert expected == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+def test_the_table_is_worked_out_by_hand() -> None:
+    """Question one: A A A -, question two: B C A A (A is right), question three: C C B B."""
+    said = iter(["A", "A", "A", "?", "B", "C", "A", "A", "C", "C", "B", "B"])
+    model = Drawing(lambda prompt, decoding: f"<answer>{next(said)}</answer>")
+    samples = [make("one"), make("two"), make("three")]
+    run = evaluate(Benchmark(samples, Facts("mine")), model, mode="thinking", samples=4, temperature=1.0, num_at_once=1)
+    table = tabulate_repeats(run)
+    assert table is not None
+    assert [row[:3] for row in table.rows] == [
+        ("Avg@4", "3", "41.7%"),  # 3/4, 2/4, 0
+        ("pass@2", "3", "61.1%"),  # 1, 5/6, 0
+        ("pass@4", "3", "66.7%"),
+        ("majority vote", "3", "66.7%"),
+    ]
+    assert table.notes[0].startswith("4 replies to each question: 4 draws, 1 order of the options.")
+    assert "One reply to each question: 33.3 to 66.7% right." in table.notes
+    assert run.accuracy == pytest.approx(5 / 12)
+    assert run.scorecard().count("majority vote") == 1
+
+
+def test_votes_are_for_options_and_not_for_letters() -> None:
+    """The same letter in several orders of the options names several options."""
+    model = Drawing(lambda prompt, decoding: "<answer>A</answer>")
+    run = evaluate(Benchmark([make("one")], Facts("mine")), model, mode="thinking", shuffles=24, num_at_once=1)
+    table = tabulate_repeats(run)
+    assert table is not None
+    right = [row.score("robust") for row in run.rows]
+    votes = dict.fromkeys(OPTIONS, 0)
+    for row in run.rows:
+        votes[row.trace.options[0]] += 1
+    leading = [text for text, count in votes.items() if count == max(votes.values())]
+    expected = ("a star" in leading) / len(leading)
+    assert table.rows[-1][2] == f"{100 * expected:.1f}%"
+    assert table.rows[0][:3] == ("Avg@24", "1", f"{100 * sum(right) / 24:.1f}%")
+    assert 0 < sum(right) < 24
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 0}, "`samples` is 0"),
+        ({"shuffles": 1.5}, "`shuffles` is 1.5"),
+        ({"temperature": -1}, "`temperature` is -1"),
+        ({"temperature": True}, "`temperature` is True"),
+        ({"temperature": 2.1}, "`temperature` is 2.1"),
+        ({"samples": 2}, "without a temperature all replies"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_asked(changes: dict[str, float], message: str) -> None:
+    model = Drawing(lambda prompt, decoding: "A")
+    with pytest.raises(ConfigError, match=message):
+        evaluate(Benchmark([make("one")], Facts("mine")), model, **changes)  # type: ignore[arg-type]
+    assert model.decodings == []
