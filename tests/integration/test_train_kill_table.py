@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.fakes.killed_training import Case
+from tests.fakes.killed_training import Case, kill_and_resume
+from tests.fakes.processes import Fork, finish
 from tests.fakes.tiny_training import read_metrics
 
-ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_S = 900.0
 SCHEDULE = 'schedule=[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=2, lr=1e-4}]'
 COMMON = [
@@ -97,16 +94,7 @@ CASES = [
 
 @pytest.mark.parametrize("settings", CASES)
 def test_a_killed_and_resumed_run_is_the_undisturbed_one(tmp_path: Path, settings: Case) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fakes.killed_training", str(tmp_path)],
-        input=json.dumps(settings),
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_WAIT_S,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    finish(Fork(kill_and_resume, tmp_path, settings), longest_wait_s=LONGEST_WAIT_S)
     ours, whole = tmp_path / "run", tmp_path / "whole"
     assert any(step["grad_norm"] for step in read_metrics(whole))
     for file in ("metrics.jsonl", "probes.jsonl"):
