@@ -13,7 +13,8 @@ GUESTS := $(VENV)/guests
 GUEST  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target
 SOURCES := src tests recipes benchmarks
 
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+# Tests start many processes, which would compile p2r each time where PYTHONDONTWRITEBYTECODE is set.
+TEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo quick test test-all test-very-slow check format clean
 

@@ -10,11 +10,12 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -66,6 +67,20 @@ class Fork:
 def fork_command(*arguments: str) -> Fork:
     """Start `p2r` with arguments."""
     return Fork(_p2r, arguments)
+
+
+def run_world(num_processes: int, function: Callable[..., object], *args: object, longest_wait_s: float) -> None:
+    """Call a function in so many processes, with the variables that torchrun sets. All must end well."""
+    with socket.create_server(("localhost", 0)) as server:
+        world = {"WORLD_SIZE": num_processes, "MASTER_ADDR": "localhost", "MASTER_PORT": server.getsockname()[1]}
+    forks = [Fork(_join, {**world, "RANK": rank, "LOCAL_RANK": rank}, function, args) for rank in range(num_processes)]
+    deadline = time.monotonic() + longest_wait_s
+    while None in (codes := [fork.poll() for fork in forks]) and not any(codes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for fork in forks:  # whoever is left waits for one that failed
+        fork.kill()
+    said = "".join(fork.communicate()[1] for fork in forks)
+    assert not any(codes) and None not in codes, said[-4000:]
 
 
 def heed_ctrl_c() -> None:
@@ -128,6 +143,11 @@ def _run(out: Path, err: Path, function: Callable[..., object], args: tuple[obje
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a terminal's foreground process has
     if REFEREE in sys.path:
         sys.path.remove(REFEREE)
+    function(*args)
+
+
+def _join(place: Mapping[str, object], function: Callable[..., object], args: tuple[object, ...]) -> None:
+    os.environ.update({name: str(value) for name, value in place.items()})
     function(*args)
 
 

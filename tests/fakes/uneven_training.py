@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,13 +64,8 @@ def train_unevenly(out: Path, world: World) -> None:
     asyncio.run(run_phases(recipe, Watcher(), world=world))
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
+def train_split_unevenly(out: Path) -> None:
     with join_world() as world:
         update_in_all_ways(out, world, range(len(REWARDS)) if world.rank == 1 else ())
         draw_together(out, world)
         train_unevenly(out / "run", world)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -73,15 +71,3 @@ def test_a_run_killed_twice_is_that_of_an_undisturbed_one(tmp_path: Path) -> Non
 @pytest.mark.very_slow
 def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
     compare_killed_runs(tmp_path, num_kills=30)
-
-
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = start(out)
-    wait_for_a_step(out, process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=LONGEST_WAIT_S)
-    assert process.returncode == 130
-    assert "interrupted; " in errors and "--resume" in errors
-    assert json.loads((out / "recipe.json").read_text())["seed"] == 0

@@ -53,7 +53,8 @@ def test_a_launched_server_gives_the_metrics_of_a_copy(tmp_path: Path, local: li
 
 
 def test_an_engine_in_the_trainer_gives_the_metrics_of_a_copy(tmp_path: Path, local: list[object]) -> None:
-    engine = ["engine.enforce_eager=true", "engine.max_model_len=2048"]
+    executor = f"engine.distributed_executor_backend='{vllm_guest.ONE_PROCESS}'"
+    engine = ["engine.enforce_eager=true", "engine.max_model_len=2048", executor]
     recipe = make_recipe(tmp_path / "run", [*STEPS, 'partner={kind="vllm", max_new_tokens=32}', *engine])
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
     done = vllm_guest.run("-m", "p2r", "train", "recipe.json", cwd=tmp_path)
