@@ -159,7 +159,7 @@ def train_split(out: Path) -> None:
     with join_world() as world:
         own = world.share(range(len(REWARDS)))
         update_in_all_ways(out, world, own)
-        steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
+        steps = '[{role="perceiver", steps=1, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
         learn_demonstrations_apart(out, world)
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
         asyncio.run(run_phases(recipe, Watcher(), world=world))

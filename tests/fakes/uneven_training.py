@@ -1,6 +1,4 @@
-"""Started by torchrun with two processes, whose shares of a step differ as they do when rows fail or groups are dead.
-
-    torchrun --nproc-per-node 2 uneven_training.py OUT
+"""Called by `run_world` in two processes, whose shares of a step differ as they do when rows fail or groups are dead.
 
 Writes what `update_in_all_ways` does, of groups that the second process alone has; and a run into OUT/run, in which the
 second process has no group in the first step and nobody has one in the second. A run with dynamic sampling is in
