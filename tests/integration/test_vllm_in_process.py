@@ -130,6 +130,7 @@ def test_limits_seeds_and_a_dead_engine(tmp_path: Path) -> None:
     assert found["dead"][1].endswith("load the model again")
 
 
+@pytest.mark.very_slow  # test_vllm_engine.py has it with a stand-in
 def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         'from p2r.models.load import load_model\nload_model("vllm:nano", engine_args={"enforce_eager": True})\n'
