@@ -41,7 +41,12 @@ MOMENTS: dict[str, tuple[object, str, int]] = {
     "after the last update of all": (Optimizer, "step", 10),
 }
 """Where a signal comes: a function, and after which of its calls."""
-VARIANTS = ("while the frozen role reads", "after the last update of a step", "in the reasoner's phase")
+VARIANTS = (
+    "while the first step is sampled",
+    "while the frozen role reads",
+    "after the last update of a step",
+    "in the reasoner's phase",
+)
 """Moments whose neighbors in the list show the same; that reading is left at once, Ctrl-C shows below."""
 MOST_TASKS = 100
 """Turns of the event loop in which a cancellation reaches the thread that samples."""
@@ -194,11 +199,15 @@ def test_too_many_errors_keep_the_last_finished_step(
 
 @pytest.mark.parametrize(
     ("sign", "code", "said"),
-    [(signal.SIGTERM, 143, "asked to end by SIGTERM; "), (signal.SIGINT, 130, "interrupted; ")],
+    [
+        pytest.param(signal.SIGTERM, 143, "asked to end by SIGTERM; ", marks=pytest.mark.very_slow),
+        (signal.SIGINT, 130, "interrupted; "),
+    ],
 )
 def test_the_command_says_what_it_kept_and_ends_with_the_signals_code(
     tmp_path: Path, whole: Path, sign: signal.Signals, code: int, said: str
 ) -> None:
+    """The runs above get SIGTERM as well; test_train_processes.py has the command with it."""
     out = tmp_path / "run"
     process = start(out)
     wait_for_a_step(out, process)

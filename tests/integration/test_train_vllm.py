@@ -32,7 +32,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     return [*read_metrics(out)]
 
 
+@pytest.mark.very_slow
 def test_a_launched_server_gives_the_metrics_of_a_copy(tmp_path: Path, local: list[object]) -> None:
+    """Launching a server is also tested in test_partner.py, with another; its replies in test_vllm_served.py."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
