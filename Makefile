@@ -1,7 +1,7 @@
 # make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.14)
 # make quick   unit tests of every room, in less than a minute
 # make test    also integration tests, without slow ones (over ten seconds)
-# make test-all  also slow tests, as CI does; make test-very-slow runs what takes minutes
+# make test-all  also slow tests, as CI does; make test-very-slow runs what takes minutes, and variants of slow tests
 # make check   format, lint, types, direction of the rooms
 # make clean   remove what these made
 
@@ -31,7 +31,7 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev $(patsubst tests/integration/guests/%.txt,$(GUESTS)/.%,$(wildcard tests/integration/guests/*.txt))
 	$(TEST) -m "not very_slow" --durations=40 --durations-min=5
 
-test-very-slow: $(VENV)/.dev $(VENV)/.verl
+test-very-slow: $(VENV)/.dev $(VENV)/.verl $(GUESTS)/.vllm
 	$(BIN)/python -m pytest -m very_slow
 
 check: $(VENV)/.dev

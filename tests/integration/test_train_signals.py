@@ -47,7 +47,7 @@ VARIANTS = (
     "after the last update of a step",
     "in the reasoner's phase",
 )
-"""Moments whose neighbors in the list show the same; that reading is left at once, Ctrl-C shows below."""
+"""Very slow: their neighbors in the list show the same. That sampling and reading are left at once is tested below."""
 MOST_TASKS = 100
 """Turns of the event loop in which a cancellation reaches the thread that samples."""
 
