@@ -54,9 +54,10 @@ class Fork:
         self._process.kill()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end; returns what it wrote to stdout and stderr."""
+        """Wait for its end, and kill it after too long a wait; returns what it wrote to stdout and stderr."""
         self._process.join(timeout)
         if self._process.exitcode is None:
+            self._process.kill()  # Python would wait for it at its own end
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0, *(path.read_bytes() for path in self._files))
         out, err = (path.read_text(encoding="utf-8") for path in self._files)
         for path in self._files:
