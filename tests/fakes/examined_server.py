@@ -17,6 +17,7 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from p2r.doctor.boxes import NUM_CHARTS
 from p2r.doctor.charts import CARD_COLORS, draw_charts, turn_left
 from p2r.doctor.examine import examine
+from p2r.doctor.findings import Finding
 from p2r.types import Box, Frame
 from tests.fakes.endpoint_server import Answer, Call, ChatServer, refusal, serve
 
@@ -171,11 +172,12 @@ def examined(behavior: Behavior | None = None) -> Iterator[ChatServer]:
         yield server
 
 
-def check_nano(url: str, *, min_pixels: int, most_images: int) -> None:
-    """Make sure that the doctor finds a real server of nano healthy, and measures it as it is."""
+def check_nano(url: str, *, min_pixels: int, most_images: int) -> dict[str, Finding]:
+    """Make sure that the doctor finds a real server of nano healthy, and measures it as it is; return what it found."""
     found = examine(url)
     assert found.is_fit, found.findings
     profile = found.profile
     assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
     assert (profile.min_pixels, profile.max_pixels) == (min_pixels, 65536)
     assert profile.most_images == most_images and "png" in profile.image_formats
+    return {each.subject: each for each in found.findings}

@@ -64,7 +64,8 @@ async def check_logprobs(patient: Patient, facts: Measurements) -> list[Finding]
         return [Finding("log-probabilities", "note", f"It refuses to list likely tokens: {error.message}", so)]
     facts.profile = facts.profile.model_copy(update={"num_logprobs": reply.num_logprobs})
     if reply.num_logprobs < MOST_LOGPROBS:
-        says = f"It lists {count_nouns(reply.num_logprobs, 'likely token')} of {MOST_LOGPROBS} that were asked for."
+        listed = f"{count_nouns(reply.num_logprobs, 'likely token')} of the {MOST_LOGPROBS}"
+        says = f"It lists {listed if reply.num_logprobs else 'none of the likely tokens'} that were asked for."
         return [Finding("log-probabilities", "note", says, so)]
     return [Finding("log-probabilities", "good", f"It lists the {MOST_LOGPROBS} likeliest tokens.")]
 
