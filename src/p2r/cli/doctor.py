@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from p2r.cli.evaluate import evaluate_benchmarks
+from p2r.cli.flags import find_flags, write_flags
 from p2r.cli.guard import print_error
 from p2r.cli.options import DEFAULT_TIMEOUT_S
 from p2r.cli.screen import count_progress, make_console
@@ -60,11 +62,13 @@ def doctor(
             timeout_s=timeout_s,
             on_check=lambda _, done, total: on_done(done, total),
         )
+    flags = find_flags(evaluate_benchmarks) | find_flags(doctor)
     for each in found.findings:
         word, style = STYLES[each.state]
-        console.print(Text.assemble((f"{word:<5}", style), (f"{each.subject}: ", "bold"), each.says), soft_wrap=True)
+        says = write_flags(each.says, flags)
+        console.print(Text.assemble((f"{word:<5}", style), (f"{each.subject}: ", "bold"), says), soft_wrap=True)
         if each.so:
-            console.print(Text(f"     {each.so}"), soft_wrap=True)
+            console.print(Text(f"     {write_flags(each.so, flags)}"), soft_wrap=True)
     console.print(f"{count_nouns(found.num_asked, 'request')} to {found.profile.url}", markup=False, soft_wrap=True)
     if out is not None:
         found.profile.save(out)

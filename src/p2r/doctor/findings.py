@@ -38,16 +38,20 @@ class Measurements:
     text_tokens: of `patient.TEXT` alone; None where the server counts nothing.
     kind: the format in which images are sent.
     side: of a square image that it sees as it was sent, in pixels.
-    image_tokens: of such an image, with what the template puts around it.
+    least_side: of the smallest of those that were tried.
+    frame_tokens: what the template puts around an image.
     sees_boxes: whether its boxes can be read.
+    repeats: whether its greedy replies are the same each time.
     """
 
     profile: MeasuredProfile
     text_tokens: int | None = None
     kind: str = "png"
     side: int = 256
-    image_tokens: int | None = None
+    least_side: int = 256
+    frame_tokens: int = 0
     sees_boxes: bool = False
+    repeats: bool = True
 
     def url(self, image: Image.Image) -> str:
         """Write an image into a URL."""
