@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from p2r.doctor.examine import examine
 from p2r.doctor.findings import Finding
 from p2r.types import Box, Frame
 from tests.fakes.endpoint_server import Answer, Call, ChatServer, refusal, serve
+
+SIDE_BY_SIDE = range(5, 9)
+"""A chart is asked about alone four times: once for its boxes, and three times for repeats. Then it is side by side."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,14 @@ class Model:
     def __init__(self, behavior: Behavior) -> None:
         self.behavior = behavior
         self.number = itertools.count()
-        self.is_jpeg = False
+        self.times: Counter[str] = Counter()
+        self.is_jpeg = self.is_together = False
 
     def answer(self, call: Call) -> Answer:
         does = self.behavior
+        asked = json.dumps(call.body)
+        self.times[asked] += 1
+        self.is_together = does.is_random_together and self.times[asked] in SIDE_BY_SIDE
         content = call.body["messages"][-1]["content"]  # type: ignore[index]
         parts = [content] if isinstance(content, str) else content
         text = "".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
@@ -153,7 +161,7 @@ class Model:
             if not does.finds:
                 return "I see a drawing."
             box = find_thing(images[0])
-            label = f"{box.label} {number}" if does.is_random else box.label
+            label = f"{box.label} {number}" if does.is_random or self.is_together else box.label
             if does.is_upset_by_jpeg and self.is_jpeg:
                 label = "blurred"
             return json.dumps([{"bbox_2d": self.write(box, images[0].size), "label": label}])

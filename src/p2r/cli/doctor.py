@@ -15,8 +15,9 @@ from p2r.cli.options import DEFAULT_TIMEOUT_S
 from p2r.cli.screen import count_progress, make_console
 from p2r.doctor.examine import examine
 from p2r.doctor.findings import State
-from p2r.errors import ConfigError, count_nouns
+from p2r.errors import ConfigError, StorageError, count_nouns
 from p2r.files import check_folder
+from p2r.models.server.measured import read_measured
 
 DOCTOR_EXAMPLES = """
 **Examples**
@@ -55,6 +56,8 @@ def doctor(
         raise ConfigError(f"the URL names a model already, and `model` is {model!r}", hint="leave one of them out")
     if out is not None:
         check_folder(out.parent)
+        if out.exists():
+            check_is_ours(out)
     messages, console = make_console(stderr=True), make_console()
     with count_progress(messages, "checks") as on_done:
         found = examine(
@@ -77,3 +80,13 @@ def doctor(
         num = sum(each.state == "bad" for each in found.findings)
         print_error(f"{found.profile.model} at {found.profile.url} is not fit as it is: {count_nouns(num, 'problem')}")
         raise typer.Exit(1)
+
+
+def check_is_ours(path: Path) -> None:
+    """Refuse to write over a file that this command has not written. Raises StorageError."""
+    try:
+        read_measured(path)
+    except ConfigError as error:
+        raise StorageError(
+            f"{path} exists and is no profile of `p2r doctor`", hint="name another file: `out`"
+        ) from error

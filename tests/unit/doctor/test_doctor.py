@@ -62,6 +62,7 @@ DEFECTS = [
     ("EXIF", "note", "does not turn photographs", Behavior(turns_photos=False)),
     ("JPEG", "note", "changes 6 of 6 replies", Behavior(is_upset_by_jpeg=True)),
     ("repeats", "bad", "another reply each time", Behavior(is_random=True)),
+    ("repeats", "note", "side by side differ from one that is drawn alone", Behavior(is_random_together=True)),
     ("log-probabilities", "note", "lists 5 likely tokens of the 20 that", Behavior(num_logprobs=5)),
     ("log-probabilities", "note", "refuses to list likely tokens", Behavior(num_logprobs=None)),
     ("log-probabilities", "note", "lists none of the likely tokens", Behavior(num_logprobs=0)),
