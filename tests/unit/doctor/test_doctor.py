@@ -97,6 +97,31 @@ def test_each_defect_is_named_and_nothing_else_is(subject: str, state: str, says
     assert all(each.state == "unknown" for each in others), others
 
 
+PAIRS = [
+    Behavior(is_random=True, is_upset_by_jpeg=True, context=2048),
+    Behavior(tiles=True, merges=True),
+    Behavior(tokens=256, drops=True, num_logprobs=5),
+    Behavior(counts=False, reverses=True),
+    Behavior(swaps=True, drops=True, turns_photos=False),
+    Behavior(frame="unit", turns_photos=False, formats=("PNG", "JPEG")),
+]
+FOUND: list[dict[str, tuple[str, str]]] = [
+    {"repeats": ("bad", "another reply"), "JPEG": ("unknown", "change by themselves"), "context": ("note", "2,048")},
+    {"image size": ("bad", "tiles"), "several images": ("bad", "merges neighboring images of one size")},
+    {"image size": ("bad", "256"), "several images": ("bad", "2 have 256"), "log-probabilities": ("note", "lists 5")},
+    {"tokens": ("bad", "does not say"), "order": ("bad", "yellow, blue"), "several images": ("unknown", "not known")},
+    {"boxes": ("bad", "y before x"), "several images": ("bad", "does not see all"), "EXIF": ("unknown", "Without")},
+    {"boxes": ("note", "from 0 to 1"), "EXIF": ("note", "does not turn"), "formats": ("good", "not bmp, webp")},
+]
+
+
+@pytest.mark.parametrize(("behavior", "expected"), zip(PAIRS, FOUND, strict=True), ids=range(len(PAIRS)))
+def test_two_defects_are_both_named(behavior: Behavior, expected: dict[str, tuple[str, str]]) -> None:
+    found = {each.subject: each for each in look(behavior).findings}
+    for subject, (state, says) in expected.items():
+        assert found[subject].state == state and says in found[subject].says, found[subject]
+
+
 def test_what_was_measured_is_a_profile(tmp_path: Path) -> None:
     with examined(Behavior(frame="pixels", least=81, most=225)) as server:
         done = CliRunner().invoke(app, ["doctor", server.url, "--out", str(tmp_path / "mine.json")])
