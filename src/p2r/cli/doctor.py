@@ -48,7 +48,7 @@ def doctor(
 ) -> None:
     """Find out what a server does with images, boxes, and settings, and what follows from it.
 
-    It is asked some 50 short questions about charts that are drawn here: how it sizes images, whether it sees each of
+    It is asked some 60 short questions about charts that are drawn here: how it sizes images, whether it sees each of
     several and in which order, in which frame the model writes boxes, and whether replies repeat. Exit code 1 when
     something is found that would make results wrong.
     """
