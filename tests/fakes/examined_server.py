@@ -221,4 +221,6 @@ def check_nano(url: str, *, min_pixels: int, most_images: int) -> dict[str, Find
     assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
     assert (profile.min_pixels, profile.max_pixels) == (min_pixels, 65536)
     assert profile.most_images == most_images and "png" in profile.image_formats
-    return {each.subject: each for each in found.findings}
+    by_subject = {each.subject: each for each in found.findings}
+    assert by_subject["images"].state == "good" and "several images" not in by_subject
+    return by_subject

@@ -38,8 +38,7 @@ class Measurements:
     text_tokens: of `patient.TEXT` alone; None where the server counts nothing.
     kind: the format in which images are sent.
     side: of a square image that it sees as it was sent, in pixels.
-    least_side: of the smallest of those that were tried.
-    frame_tokens: what the template puts around an image.
+    card_side: of a small one, for prompts with several, in pixels.
     sees_boxes: whether its boxes can be read.
     repeats: whether its greedy replies are the same each time.
     """
@@ -48,8 +47,7 @@ class Measurements:
     text_tokens: int | None = None
     kind: str = "png"
     side: int = 256
-    least_side: int = 256
-    frame_tokens: int = 0
+    card_side: int = 256
     sees_boxes: bool = False
     repeats: bool = True
 

@@ -20,6 +20,8 @@ CHART_SIDE = 512
 """Of the charts, in pixels, where the server leaves them so. It is far from 1000, so that frames cannot be confused."""
 LARGEST_SENT = 2048
 """The side of the largest square that p2r sends: 4,096 tokens of 32 pixels."""
+LEAST_ROWS = 4
+"""Of the tokens of a card, so that it can be told from what the template puts around an image."""
 PLATEAU = 3
 """So many squares with one count are its largest image."""
 
@@ -79,10 +81,10 @@ async def check_sizes(patient: Patient, facts: Measurements) -> list[Finding]:
     tried = max(counts)
     least = None if sizing.least is None else sizing.least * area
     most = sizing.most * area if sizing.most is not None else tried * tried if stopped else None
-    facts.frame_tokens = sizing.frame_tokens
-    facts.least_side = math.ceil(sizing.sides[0] / sizing.factor) * sizing.factor
+    enough = next((side for side in sizing.sides if side >= LEAST_ROWS * sizing.factor), sizing.sides[-1])
+    facts.card_side = math.ceil(enough / sizing.factor) * sizing.factor
     largest = sizing.sides[-1] if most is None else math.isqrt(most)
-    facts.side = max(min(largest, CHART_SIDE) // sizing.factor * sizing.factor, facts.least_side)
+    facts.side = max(min(largest, CHART_SIDE) // sizing.factor * sizing.factor, facts.card_side)
     facts.profile = facts.profile.model_copy(
         update={"family": family, "factor": sizing.factor, "min_pixels": least, "max_pixels": most}
     )
@@ -164,7 +166,7 @@ async def _count_images(patient: Patient, facts: Measurements, *sizes: tuple[int
 
 async def check_several(patient: Patient, facts: Measurements) -> list[Finding]:
     """Find out how many images it takes, and whether it sees each of them."""
-    size = (facts.least_side, facts.least_side)
+    size = (facts.card_side, facts.card_side)
     one = await _count_images(patient, facts, size)
     most, refusal = 1, EndpointError("")
     seen: dict[int, int] = {}
@@ -185,10 +187,9 @@ async def check_several(patient: Patient, facts: Measurements) -> list[Finding]:
         says = f"It takes {count_nouns(most, 'image')} in a prompt: {refusal.message}"
         so = f"The reasoner is sent up to {NEEDED_IMAGES}"
         findings.append(Finding("images", "bad", says, f"{so}: {refusal.hint}" if refusal.hint else f"{so}."))
-    visual = (one or 0) - facts.frame_tokens
-    if one is None or visual <= MOST_FRAME_TOKENS:
+    if one is None or one <= MOST_FRAME_TOKENS:
         return [*findings, Finding("several images", "unknown", "Whether it sees each of several images is not known.")]
-    lost = {num: tokens for num, tokens in seen.items() if tokens < num * one - visual // 2}
+    lost = {num: tokens for num, tokens in seen.items() if tokens < num * one - one // 2}
     if lost:
         num, tokens = next(iter(lost.items()))
         return [*findings, await _explain_lost(patient, facts, num, tokens, one)]
@@ -199,7 +200,7 @@ async def check_several(patient: Patient, facts: Measurements) -> list[Finding]:
 
 async def _explain_lost(patient: Patient, facts: Measurements, num: int, tokens: int, one: int) -> Finding:
     """Tell images of one size that are merged from images that are dropped: two of other sizes are never merged."""
-    size, other = (facts.least_side, facts.least_side), (facts.least_side, facts.least_side * 2)
+    size, other = (facts.card_side, facts.card_side), (facts.card_side, facts.card_side * 2)
     alone = await _count_images(patient, facts, other)
     both = await _count_images(patient, facts, size, other)
     if alone is not None and both is not None and both >= alone + one // 2:
@@ -239,8 +240,8 @@ async def check_order(patient: Patient, facts: Measurements) -> list[Finding]:
 
 async def _name_colors(patient: Patient, facts: Measurements, colors: Sequence[str]) -> list[str]:
     """Ask for the colors of images. No two neighbors are of one size, so that none are merged."""
-    sides = (facts.least_side, facts.least_side * 2)
-    cards = [facts.url(draw_card(color, facts.least_side, sides[place % 2])) for place, color in enumerate(colors)]
+    sides = (facts.card_side, facts.card_side * 2)
+    cards = [facts.url(draw_card(color, facts.card_side, sides[place % 2])) for place, color in enumerate(colors)]
     reply = await patient.ask(
         f"Each of the {len(colors)} images has one color. Name the colors in the order of the images: "
         f"{', '.join(sorted(CARD_COLORS))}.",

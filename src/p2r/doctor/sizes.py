@@ -58,7 +58,7 @@ def fit_sizing(counts: Mapping[int, int]) -> Sizing | None:
                 continue
             least, most = (None if rows is None else rows**2 for rows in (least, most))
             found.append(Sizing(factor, frame, least, most, tuple(free)))
-    return max(found, key=lambda each: (len(each.sides), -each.frame_tokens), default=None)
+    return max(found, key=lambda each: len(each.sides), default=None)
 
 
 def _find_rows(tokens: Iterable[int]) -> set[int] | None:

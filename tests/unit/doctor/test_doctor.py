@@ -24,7 +24,7 @@ def look(behavior: Behavior) -> Examination:
 
 def test_a_healthy_server_is_found_healthy() -> None:
     found = look(Behavior())
-    assert found.is_fit
+    assert found.is_fit and found.num_asked == 57
     assert {each.subject for each in found.findings if each.state != "good"} == {"smallest image", "largest image"}
     profile = found.profile
     assert (profile.family, profile.frame, profile.factor) == ("qwen3_vl", "per_mille", 32)
@@ -38,6 +38,12 @@ def test_a_server_of_large_images_is_found_healthy() -> None:
     assert found.is_fit, found.findings
     assert (found.profile.min_pixels, found.profile.max_pixels) == (64 * 1024, 784 * 1024)
     assert {each.subject for each in found.findings if each.state == "good"} >= {"boxes", "order", "EXIF", "JPEG"}
+
+
+def test_a_server_that_takes_very_small_images_is_found_healthy() -> None:
+    found = look(Behavior(least=4, most=64))
+    assert {each.subject for each in found.findings if each.state != "good"} == {"smallest image", "largest image"}
+    assert (found.profile.min_pixels, found.profile.max_pixels) == (4 * 1024, 64 * 1024)
 
 
 DEFECTS = [
@@ -115,7 +121,7 @@ FOUND: list[dict[str, tuple[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("behavior", "expected"), zip(PAIRS, FOUND, strict=True), ids=range(len(PAIRS)))
+@pytest.mark.parametrize(("behavior", "expected"), [*zip(PAIRS, FOUND, strict=True)], ids=range(len(PAIRS)))
 def test_two_defects_are_both_named(behavior: Behavior, expected: dict[str, tuple[str, str]]) -> None:
     found = {each.subject: each for each in look(behavior).findings}
     for subject, (state, says) in expected.items():
