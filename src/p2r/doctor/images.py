@@ -116,8 +116,6 @@ async def _check_long(patient: Patient, facts: Measurements, sizing: Sizing, lar
     """Find out whether an image of the most pixels is left as it is when it is four times as wide as high."""
     rows = min(largest, LARGEST_SENT) // 2 // sizing.factor
     width, height = 4 * rows * sizing.factor, rows * sizing.factor
-    if rows == 0 or (sizing.least or 1) > 4 * rows**2:
-        return []
     says = f"A long image of {width} x {height} pixels"
     try:
         num = await _count_images(patient, facts, (width, height))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from p2r.cli.app import app
@@ -108,6 +111,7 @@ PAIRS = [
     Behavior(tiles=True, merges=True),
     Behavior(tokens=256, drops=True, num_logprobs=5),
     Behavior(counts=False, reverses=True),
+    Behavior(tokens=0, drops=True),
     Behavior(swaps=True, drops=True, turns_photos=False),
     Behavior(frame="unit", turns_photos=False, formats=("PNG", "JPEG")),
 ]
@@ -116,6 +120,7 @@ FOUND: list[dict[str, tuple[str, str]]] = [
     {"image size": ("bad", "tiles"), "several images": ("bad", "merges neighboring images of one size")},
     {"image size": ("bad", "256"), "several images": ("bad", "2 have 256"), "log-probabilities": ("note", "lists 5")},
     {"tokens": ("bad", "does not say"), "order": ("bad", "yellow, blue"), "several images": ("unknown", "not known")},
+    {"image size": ("bad", "not seen, or not counted"), "several images": ("unknown", "not known")},
     {"boxes": ("bad", "y before x"), "several images": ("bad", "does not see all"), "EXIF": ("unknown", "Without")},
     {"boxes": ("note", "from 0 to 1"), "EXIF": ("note", "does not turn"), "formats": ("good", "not bmp, webp")},
 ]
@@ -126,6 +131,14 @@ def test_two_defects_are_both_named(behavior: Behavior, expected: dict[str, tupl
     found = {each.subject: each for each in look(behavior).findings}
     for subject, (state, says) in expected.items():
         assert found[subject].state == state and says in found[subject].says, found[subject]
+
+
+def test_charts_are_shown_at_a_size_that_is_left_as_it_is() -> None:
+    with examined(Behavior(most=64)) as server:
+        examine(server.url)
+    asked = [call.body["messages"][-1]["content"] for call in server.chats if "Locate" in str(call.body)]  # type: ignore[index]
+    charts = [base64.b64decode(content[0]["image_url"]["url"].partition(",")[2]) for content in asked]
+    assert {Image.open(io.BytesIO(chart)).size for chart in charts} == {(256, 256)}
 
 
 def test_what_was_measured_is_a_profile(tmp_path: Path) -> None:
