@@ -17,11 +17,11 @@ NUM_IMAGES = (2, 3, 4, 8)
 NEEDED_IMAGES = 4
 """The most images that the reasoner is sent."""
 CHART_SIDE = 512
-"""Of the charts, in pixels, where the server leaves them so. It is far from 1000, so that frames cannot be confused."""
+"""The side of the charts, in pixels, where the server leaves them so. It is far from 1000: no two frames look alike."""
 LARGEST_SENT = 2048
 """The side of the largest square that p2r sends: 4,096 tokens of 32 pixels."""
 LEAST_ROWS = 4
-"""Of the tokens of a card, so that it can be told from what the template puts around an image."""
+"""A card has at least so many rows of tokens, which are more than what a template puts around an image."""
 PLATEAU = 3
 """So many squares with one count are its largest image."""
 
@@ -240,8 +240,9 @@ async def _name_colors(patient: Patient, facts: Measurements, colors: Sequence[s
     """Ask for the colors of images. No two neighbors are of one size, so that none are merged."""
     sides = (facts.card_side, facts.card_side * 2)
     cards = [facts.url(draw_card(color, facts.card_side, sides[place % 2])) for place, color in enumerate(colors)]
+    num = len(colors)
     reply = await patient.ask(
-        f"Each of the {len(colors)} images has one color. Name the colors in the order of the images: "
+        f"Each of the {num} images has one color. Name the colors in the order of the images: "
         f"{', '.join(sorted(CARD_COLORS))}.",
         cards,
     )

@@ -50,7 +50,7 @@ class RawReply:
 
     @property
     def answer(self) -> str:
-        """What follows the thoughts."""
+        """Return what follows the thoughts."""
         return self.text.rsplit("</think>", 1)[-1]
 
 
