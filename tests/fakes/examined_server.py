@@ -31,6 +31,7 @@ class Behavior:
     """What the server does. The defaults are those of a healthy one.
 
     longest: the longest side that it leaves as it is, in pixels.
+    shares_frame: the 2 tokens around an image stand around all of them.
     tokens: of each image, whatever its size.
     says_colors: the colors that it always names.
     gives_probabilities: in place of their logarithms.
@@ -47,6 +48,7 @@ class Behavior:
     frame: Frame = "per_mille"
     formats: tuple[str, ...] = ("PNG", "BMP", "WEBP", "JPEG")
     most_images: int = 16
+    shares_frame: bool = False
     merges: bool = False
     drops: bool = False
     reverses: bool = False
@@ -99,6 +101,8 @@ class Model:
             return refusal(400, f"At most {does.most_images} image(s) may be provided in one prompt.")
         seen = self.see(images)
         num_prompt = 10 + len(text) // 4 + sum(self.count(image) for image in seen)
+        if does.shares_frame and seen:
+            num_prompt -= 2 * (len(seen) - 1)
         if (wanted := call.body.get("top_logprobs")) and does.num_logprobs is None:
             return refusal(400, "logprobs are not supported")
         likely = [2.0 ** -(place + 1) for place in range(min(int(wanted or 0), does.num_logprobs or 0))]  # type: ignore[call-overload]

@@ -43,8 +43,8 @@ def test_a_server_of_large_images_is_found_healthy() -> None:
     assert {each.subject for each in found.findings if each.state == "good"} >= {"boxes", "order", "EXIF", "JPEG"}
 
 
-def test_a_server_that_takes_very_small_images_is_found_healthy() -> None:
-    found = look(Behavior(least=4, most=64))
+def test_a_server_that_takes_few_and_very_small_images_is_found_healthy() -> None:
+    found = look(Behavior(least=4, most=64, most_images=4, shares_frame=True))
     assert {each.subject for each in found.findings if each.state != "good"} == {"smallest image", "largest image"}
     assert (found.profile.min_pixels, found.profile.max_pixels) == (4 * 1024, 64 * 1024)
 
