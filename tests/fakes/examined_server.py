@@ -33,6 +33,7 @@ class Behavior:
     longest: the longest side that it leaves as it is, in pixels.
     shares_frame: the 2 tokens around an image stand around all of them.
     tokens: of each image, whatever its size.
+    hedges: it writes a box per mille and in pixels.
     says_colors: the colors that it always names.
     gives_probabilities: in place of their logarithms.
     tiles: it cuts images into tiles of 512 pixels.
@@ -56,6 +57,7 @@ class Behavior:
     counts: bool = True
     finds: bool = True
     swaps: bool = False
+    hedges: bool = False
     names_colors: bool = True
     says_colors: str = ""
     thinks: bool = False
@@ -168,7 +170,8 @@ class Model:
             label = f"{box.label} {number}" if does.is_random or self.is_together else box.label
             if does.is_upset_by_jpeg and self.is_jpeg:
                 label = "blurred"
-            return json.dumps([{"bbox_2d": self.write(box, images[0].size), "label": label}])
+            sizes = [images[0].size, (1000, 1000)] if does.hedges else [images[0].size]
+            return json.dumps([{"bbox_2d": self.write(box, size), "label": label} for size in sizes])
         if "Name the colors" in text:
             names = [name_color(image) for image in images]
             if does.says_colors:

@@ -54,6 +54,7 @@ DEFECTS = [
     ("boxes", "note", "numbers from 0 to 1:", Behavior(frame="unit")),
     ("boxes", "bad", "0 of 6 charts; 0 replies have boxes", Behavior(finds=False)),
     ("boxes", "bad", "writes y before x: 6 of 6", Behavior(swaps=True)),
+    ("boxes", "unknown", "fit two frames: 6 of 6", Behavior(frame="pixels", hedges=True)),
     ("image size", "bad", "No family that p2r knows counts so. Images may be cut", Behavior(tiles=True)),
     ("image size", "bad", "as in no family that p2r knows", Behavior(factor=16, least=16)),
     ("image size", "bad", "An image adds 0 tokens to a prompt: it is not seen, or not counted.", Behavior(tokens=0)),
