@@ -16,7 +16,7 @@ from typing import cast
 import openai
 
 from p2r.dialogue import Role
-from p2r.errors import EndpointError
+from p2r.errors import EndpointError, count_nouns
 from p2r.models.server.faults import NEEDS_TLS, explain_fault_of, find_fault
 
 LONGEST_QUOTE = 300
@@ -25,7 +25,10 @@ LONGEST_RETRY_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """The request's values that an error message names."""
+    """The request's values that an error message names.
+
+    num_visual_tokens: 0 where they are not known.
+    """
 
     url: str
     model: str
@@ -69,15 +72,14 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (
         NO_ROOM,
         r"max(_completion)?_tokens\W{1,2}\d+ cannot be greater than max_(model_len|total_tokens)",
-        "the context of {model!r} at {url} has no room for {max_new_tokens} new tokens beside the prompt "
-        "({num_visual_tokens} visual tokens)",
+        "the context of {model!r} at {url} has no room for {max_new_tokens} new tokens beside the prompt{visual}",
         "lower {limit}, or raise the server's context (vLLM: --max-model-len)",
     ),
     (
         "context too long",
         r"maximum (context|model) length|context[_ ](length|size|window)|max_model_len|too long to fit"
         r"|prompt is too long",
-        "the prompt ({num_visual_tokens} visual tokens) does not fit the context of {model!r} at {url}",
+        "the prompt{visual} does not fit the context of {model!r} at {url}",
         "lower `max_pixels`, or raise the server's context (vLLM: --max-model-len; llama.cpp: -c, which the -np slots "
         "share)",
     ),
@@ -221,7 +223,7 @@ def _fill(sentence: str, asked: RequestFacts) -> str:
         url=asked.url,
         model=asked.model,
         num_images=asked.num_images,
-        num_visual_tokens=asked.num_visual_tokens,
+        visual=f" ({count_nouns(asked.num_visual_tokens, 'visual token')})" if asked.num_visual_tokens else "",
         max_new_tokens=asked.max_new_tokens,
         limit=name_limit(asked),
     )
