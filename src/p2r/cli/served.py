@@ -31,7 +31,7 @@ from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport, is_loopback
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
-from p2r.serving.settings import MOST_AT_ONCE, Access, check_access
+from p2r.serving.settings import MOST_AT_ONCE, PATIENCE_S, Access, check_access
 from p2r.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ def plan_served(
         timeout_s=timeout_s,
         transport=transport,
         image_check=image_check,
+        patience_s=PATIENCE_S,
     )
 
     def load() -> ServedModel:

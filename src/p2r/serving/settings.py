@@ -48,6 +48,9 @@ def check_access(access: Access) -> None:
 MOST_AT_ONCE = MOST_WAITING = 200
 """The most that the limits on requests may be: many systems allow a process some 1,000 open files."""
 
+PATIENCE_S = 2.0
+"""A model's server that asks for a longer wait (Retry-After) is not asked again: its client is told, and waits."""
+
 
 class Limits(Frozen):
     """The most that one request, or all together, may take.
