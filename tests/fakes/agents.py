@@ -47,7 +47,7 @@ class Kit(NamedTuple):
     @contextlib.contextmanager
     def listen(self) -> Iterator[Served]:
         """The server over HTTP."""
-        app = make_http_app(make_server(self.tools, self.line, self.limits), self.access, self.limits)
+        app = make_http_app(make_server(self.tools, self.line, self.limits), self.line, self.access, self.limits)
         application = Application(app, self.line)
         with listen(application) as url:
             yield Served(url, application)
@@ -69,7 +69,7 @@ def make_kit(
     served = ServedModel("m", model or scripted(), load_prompt_set("release"), looker)
     fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
     tools = AgentTools(load or (lambda: served), ImageReader(access, limits, fetcher), shown_pixels)
-    return Kit(tools, RequestLine(limits.num_at_once, limits.num_waiting), access, limits)
+    return Kit(tools, RequestLine(limits), access, limits)
 
 
 def read_words(result: CallToolResult) -> str:

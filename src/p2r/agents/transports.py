@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from p2r.loop import take
 from p2r.serving.exchange import ClientGone, Exchange
 from p2r.serving.gate import Gate
+from p2r.serving.line import RequestLine
 from p2r.serving.settings import Access, Limits
 
 PATH = "/mcp"
@@ -52,6 +53,7 @@ def serve_stdio(server: Server[None]) -> None:
 
 def make_http_app(
     server: Server[None],
+    line: RequestLine,
     access: Access,
     limits: Limits,
     on_end: Callable[[str, int, float], None] = lambda path, status, seconds: None,
@@ -70,15 +72,16 @@ def make_http_app(
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        try:
-            body = await Exchange(scope, receive, send, limits).read_bytes()
-        except ClientGone:
-            return
-        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        with line.body() as hold:
+            try:
+                body = await Exchange(scope, receive, send, limits).read_bytes(hold)
+            except ClientGone:
+                return
+            left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def replay() -> Message:
-            return left.pop() if left else await receive()
+            async def replay() -> Message:
+                return left.pop() if left else await receive()
 
-        await app(scope, replay, send)
+            await app(scope, replay, send)
 
     return Gate(with_body, access=access, paths=frozenset({PATH}), on_end=on_end)

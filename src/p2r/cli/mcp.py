@@ -147,7 +147,7 @@ def mcp(
         timeout_s=timeout_s,
     )
     reader = ImageReader(access, limits, Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s))
-    line = RequestLine(limits.num_at_once, limits.num_waiting)
+    line = RequestLine(limits)
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # it would print what agents write, and traces
     reads = f"reads images below {folder}" if folder else "reads no files: give it --image-folder"
     if not http:
@@ -159,7 +159,7 @@ def mcp(
     warn_of_strangers(access, host)
     served = load()
     server = make_server(AgentTools(lambda: served, reader, max_shown_pixels), line, limits)
-    application = Application(make_http_app(server, access, limits), line)
+    application = Application(make_http_app(server, line, access, limits), line)
     log_requests()
     run_server(
         application,

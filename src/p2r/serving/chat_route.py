@@ -15,7 +15,7 @@ from p2r.loop import run_apart
 from p2r.modes import UNTAGGED, AskMode
 from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
-from p2r.serving.exchange import DONE, Exchange, Outlet
+from p2r.serving.exchange import DONE, Outlet
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
@@ -50,14 +50,8 @@ class ChatRoute:
     metrics: Metrics
     upstream: Upstream | None = None
 
-    async def serve(self, exchange: Exchange) -> None:
-        """Answer one chat. Raises Refused, or P2RError, when there is no answer."""
-        async with self.line.place():
-            body = await exchange.read_body()
-            await exchange.run(self.answer(exchange, body))
-
     async def answer(self, outlet: Outlet, body: JsonObject) -> None:
-        """Answer the chat in a body, to whatever takes the reply. Raises as `serve` does."""
+        """Answer the chat in a body, to whatever takes the reply. Raises Refused or P2RError when there is none."""
         mode = self.served.find_mode(read_model(body))
         if self.upstream is not None and (mode is None or not has_images(body)):
             async with self.line.turn():

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,22 @@ def test_a_body_that_does_not_come_is_not_waited_for(served: Served) -> None:
         head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 99\r\n\r\n{{"
         connection.sendall(head.encode())
         assert b" 408 " in connection.recv(4096).splitlines()[0]
+
+
+def test_bodies_have_no_more_memory_together_than_a_line_of_them() -> None:
+    with make_kit(limits=Limits(num_at_once=1, num_waiting=0, body_bytes=1000)).listen() as served:
+        line = served.application.line
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        address = host, int(port)
+        with socket.create_connection(address, 30) as first, socket.create_connection(address, 30) as second:
+            for connection in (first, second):
+                connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n".encode())
+                connection.sendall(b"x" * 600)
+                if connection is first:
+                    while line.num_bytes != 600:
+                        time.sleep(0.01)
+            assert b" 429 " in second.recv(4096).splitlines()[0]
+        assert '"crop"' in served.ask(PATH, LIST, ACCEPT).text
 
 
 def test_nothing_is_there_but_the_tools(served: Served) -> None:
