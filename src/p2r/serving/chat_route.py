@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from p2r.loop import run_apart
-from p2r.modes import UNTAGGED, AskMode
+from p2r.modes import AskMode
 from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
 from p2r.serving.exchange import DONE, Outlet
@@ -34,6 +34,9 @@ from p2r.serving.reply import (
 from p2r.serving.request import ChatRequest, ImageContent, read_model, read_request
 from p2r.serving.settings import Limits
 from p2r.serving.upstream import Upstream
+
+UNTOLD: frozenset[AskMode] = frozenset({"direct", "tools"})
+"""Modes whose reasoning is told at the end: it has no tags, or the first reply may not be the one that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class ChatRoute:
             if shown := thinking.add(piece):
                 await send({"reasoning_content": shown})
 
-        is_told = request.stream and mode not in UNTAGGED
+        is_told = request.stream and mode not in UNTOLD
         answer = await self.served.answer(
             request, chat, mode, on_look=send_look, on_text=send_thought if is_told else None
         )

@@ -61,6 +61,38 @@ class Telling(ScriptedModel):
         return completion
 
 
+ZOOM = (
+    '<think>Too small.</think><tool_call>{"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [0, 0, 9, 9]}}'
+    "</tool_call>"
+)
+REPLIES = (
+    REPLY,
+    "<think>I wonder",
+    "<think>I wonder < 3",
+    "<think>I wonder</think>",
+    "<think>I wonder</think> I do not know",
+    "<think>I wonder</think> So: <answer>a star</answer>",
+    "<think>I wonder. The answer is a star.</think>",
+    "<think>I wonder <answer>a star</answer></think>",
+    "I wonder. The answer is a star.",
+    "I do not know",
+    "",
+)
+
+
+@pytest.mark.parametrize("mode", ["p2r/m", "m:thinking", "m:direct", "m:tools", "m:zoom"])
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_stream_says_what_a_whole_reply_says(reply: str, mode: str) -> None:
+    calls = [ZOOM, reply] * 2 if mode == "m:tools" else reply
+    with serve(Telling({"perceiver": "Yes", "reasoner": calls})) as served:
+        events: Any = read_events(served.chat(ask_about_image(), model=mode, stream=True).text)
+        body: Any = served.chat(ask_about_image(), model=mode).body
+    whole, deltas = body["choices"][0]["message"], [event["choices"][0]["delta"] for event in events]
+    for name in ("reasoning_content", "content"):
+        assert "".join(delta.get(name, "") for delta in deltas) == whole.get(name, "")
+    assert whole.get("reasoning_content", "") not in whole["content"] or not whole.get("reasoning_content")
+
+
 @pytest.mark.parametrize("mode", ["p2r/m", "m:thinking", "m:direct"])
 def test_a_walk_streams_its_reasoning_and_then_the_answer(mode: str) -> None:
     with serve(Telling({"perceiver": BOX, "reasoner": REPLY})) as served:
