@@ -65,7 +65,7 @@ def make_kit(
     fetcher: Fetcher | None = None,
 ) -> Kit:
     """Make the tools of a model that is served as `m`, which read images below a folder."""
-    access, limits = access or Access(image_folder=folder), limits or Limits()
+    access, limits = access or Access(image_folders=(folder,) if folder else ()), limits or Limits()
     served = ServedModel("m", model or scripted(), load_prompt_set("release"), looker)
     fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
     tools = AgentTools(load or (lambda: served), ImageReader(access, limits, fetcher), shown_pixels)

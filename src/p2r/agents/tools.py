@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ from p2r.agents.arguments import AskArguments, CropArguments, LookArguments
 from p2r.api import make_sample
 from p2r.errors import P2RError
 from p2r.images.budget import cut
-from p2r.images.find import EncodedImage, is_url
+from p2r.images.find import EncodedImage, exists, find_file, is_url
 from p2r.loop import run_apart
 from p2r.modes import make_roles
 from p2r.pipeline import walk
@@ -89,15 +90,21 @@ class AgentTools:
     async def _read(self, place: str) -> EncodedImage:
         """Return an image that is not yet decoded."""
         if not is_url(place):
-            folder = self.reader.access.image_folder
-            if folder is None:
-                raise Refused(BAD_REQUEST, "the image is a path, and this server reads no files: send a data: URL")
-            place = (folder.resolve() / place).as_uri()
+            place = self._find_file(place).as_uri()
         try:
             (image,) = await run_apart(partial(self.reader.read, [place]))
         except P2RError as error:
             raise refuse_error(error) from error
         return image
+
+    def _find_file(self, place: str) -> Path:
+        """Return the path of a file that an agent names, which may be none: the first that is there."""
+        if not self.reader.access.image_folders:
+            raise Refused(BAD_REQUEST, "the image is a path, and this server reads no files: send a data: URL")
+        if place.startswith("~/"):
+            place = str(Path(place).expanduser())
+        found = [find_file(folder.resolve(), place) for folder in self.reader.access.image_folders]
+        return next((path for path in found if exists(path)), found[0])
 
     async def _walk(self, image: EncodedImage, question: str, options: Sequence[str], *, answers: bool) -> Trace:
         check_length(len(question) + sum(map(len, options)), self.reader.limits)

@@ -91,9 +91,9 @@ def mcp(
     allow_origin: AllowOrigin = None,
     allow_image_host: AllowImageHost = None,
     image_folder: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Read images below this folder. Default: the working directory; with --http, none.",
+            help="Read images below this folder. Repeatable. Default: the working directory; with --http, none.",
             show_default=False,
             exists=True,
             file_okay=False,
@@ -125,8 +125,8 @@ def mcp(
     from p2r.serving.settings import Limits
 
     spec = read_spec(model, upstream)
-    folder = image_folder or (None if http else find_working_folder())
-    access = make_access(keys, allow_host, allow_origin, allow_image_host, folder)
+    folders = image_folder or ([] if http else find_working_folder())
+    access = make_access(keys, allow_host, allow_origin, allow_image_host, folders)
     limits = Limits(num_at_once=num_at_once, image_pixels=max_image_pixels, timeout_s=timeout_s)
     load = plan_served(
         spec,
@@ -149,7 +149,8 @@ def mcp(
     reader = ImageReader(access, limits, Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s))
     line = RequestLine(limits)
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # it would print what agents write, and traces
-    reads = f"reads images below {folder}" if folder else "reads no files: give it --image-folder"
+    below = " and ".join(map(str, folders))
+    reads = f"reads images below {below}" if folders else "reads no files: give it --image-folder"
     if not http:
         _say(f"look, ask and crop wait for an agent on stdin; {name_of(spec)} is being loaded; {reads}")
         loading = contextvars.copy_context()
@@ -169,10 +170,10 @@ def mcp(
     )
 
 
-def find_working_folder() -> Path | None:
-    """Return the working directory; None where it is the root, from which some clients start their servers."""
+def find_working_folder() -> list[Path]:
+    """Return the working directory; nothing where it is the root, from which some clients start their servers."""
     here = Path.cwd()
-    return None if here == here.parent else here
+    return [] if here == here.parent else [here]
 
 
 def _load_and_tell(load: Callable[[], ServedModel]) -> ServedModel:

@@ -210,7 +210,7 @@ def make_access(
     allow_host: list[str] | None,
     allow_origin: list[str] | None,
     allow_image_host: list[str] | None,
-    image_folder: Path | None,
+    image_folder: list[Path] | None,
 ) -> Access:
     """Return the rules of who may ask. Raises ConfigError for a file of keys, a host or an origin that cannot be."""
     access = Access(
@@ -218,7 +218,7 @@ def make_access(
         hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()),
         image_hosts=tuple(allow_image_host or ()),
-        image_folder=image_folder,
+        image_folders=tuple(image_folder or ()),
     )
     check_access(access)
     return access

@@ -65,8 +65,8 @@ class ImageReader:
             if not self.access.image_hosts:
                 raise ImageError(f"{name} is a web address, and this server fetches none; send it as a data: URL")
             return self.fetcher.fetch(url, name)
-        if kind.startswith(FILE) and self.access.image_folder is not None:
-            return self._read_file(url, self.access.image_folder, name)
+        if kind.startswith(FILE) and self.access.image_folders:
+            return self._read_file(url, name)
         raise ImageError(f"{name} is not a data: URL")
 
     def _unpack(self, url: str, name: str) -> bytes:
@@ -77,15 +77,15 @@ class ImageReader:
         self._check_size(len(data), name)
         return data
 
-    def _read_file(self, url: str, folder: Path, name: str) -> bytes:
-        """Return a file below the folder. What is elsewhere and what does not exist are refused in the same words."""
+    def _read_file(self, url: str, name: str) -> bytes:
+        """Return a file below an allowed folder. What is elsewhere and what does not exist are refused alike."""
         absent = ImageError(f"{name} is not a file that this server reads")
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
             raise absent
         try:
             path = Path(unquote(parts.path)).resolve(strict=True)
-            if not path.is_relative_to(folder.resolve()):
+            if not any(path.is_relative_to(folder.resolve()) for folder in self.access.image_folders):
                 raise absent
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:

@@ -18,14 +18,14 @@ class Access(Frozen):
     hosts: names by which the server may be called, beside localhost and addresses in numbers.
     origins: web pages that may ask, such as https://example.org; those of the server itself always may.
     image_hosts: hosts, or host:port, whose images are fetched; () fetches none.
-    image_folder: images in it may be named by file:// URLs; None for none.
+    image_folders: images below them may be named by file:// URLs; () for none.
     """
 
     keys: tuple[str, ...] = Field(default=(), repr=False)
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
-    image_folder: Path | None = None
+    image_folders: tuple[Path, ...] = ()
 
 
 _NAME = re.compile(r"[\w.-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?")

@@ -218,6 +218,26 @@ async def test_no_file_outside_of_the_folder_is_read(image: str, folder: Path) -
     assert (result.is_error, read_words(result)) == (True, "image 1 is not a file that this server reads")
 
 
+async def test_a_path_is_looked_for_in_every_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    Image.new("RGB", (9, 9)).save(folder / "below" / "50% off.png")
+    access = Access(image_folders=(folder / "nowhere", folder, folder / "below"))
+    names = [
+        "below/a boat.png",
+        "a boat.png",
+        "below\\a boat.png",
+        "a%20boat.png",
+        "50% off.png",
+        "~/images/below/a boat.png",
+    ]
+    async with make_kit(access=access).connect() as client:
+        for image in names:
+            assert not (await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]})).is_error, image
+        for image in ("~/outside.png", "../outside.png", "%2e%2e/outside.png"):
+            result = await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]})
+            assert read_words(result) == "image 1 is not a file that this server reads"
+
+
 async def test_a_file_that_is_no_image_is_not_shown(folder: Path) -> None:
     async with make_kit(folder=folder).connect() as client:
         result = await client.call_tool("crop", {"image": "notes.txt", "box": [0, 0, 9, 9]})

@@ -20,9 +20,9 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_root_is_no_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some clients start their servers there, and nobody has allowed them to read everything."""
     monkeypatch.chdir(tmp_path)
-    assert find_working_folder() == tmp_path
+    assert find_working_folder() == [tmp_path]
     monkeypatch.chdir("/")
-    assert find_working_folder() is None
+    assert find_working_folder() == []
 
 
 def test_what_cannot_be_served_over_http_is_an_error_before_it_listens(tmp_path: Path) -> None:
