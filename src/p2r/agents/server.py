@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -15,7 +13,6 @@ from typing import Any, Generic
 import mcp.types as protocol
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
-from PIL import Image
 
 from p2r.agents.arguments import Arguments, AskArguments, CropArguments, LookArguments, read_arguments
 from p2r.agents.tools import AgentTools, ToolResult
@@ -26,9 +23,6 @@ from p2r.serving.refusal import GATEWAY_TIMEOUT, INTERNAL, Refused, refuse_bug
 from p2r.serving.settings import Limits
 from p2r.version import __version__
 
-PNG_BYTES = 300_000
-"""A larger image is sent as JPEG: agents take only so much from a tool."""
-_JPEG_QUALITY = 90
 _INSTRUCTIONS = (
     "Tools that look at images in detail, also where the whole image is too large to see it. `ask` answers a question "
     "and shows the evidence, `look` only says where the evidence is, and `crop` shows a part at full resolution."
@@ -143,17 +137,9 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
 
 def write_result(result: ToolResult) -> protocol.CallToolResult:
     """Write a result for an agent: its words as JSON, then its images."""
-    images = [write_image(image) for image in result.images]
     words = protocol.TextContent(type="text", text=json.dumps(result.fields, ensure_ascii=False))
+    images = [
+        protocol.ImageContent(type="image", data=image.base64, mime_type=f"image/{image.kind}")
+        for image in result.images
+    ]
     return protocol.CallToolResult(content=[words, *images], structured_content=result.fields)
-
-
-def write_image(image: Image.Image) -> protocol.ImageContent:
-    """Write an image for an agent: without loss where it is small enough, else as JPEG."""
-    data, kind = io.BytesIO(), "png"
-    image.save(data, "PNG")
-    if data.tell() > PNG_BYTES:
-        data, kind = io.BytesIO(), "jpeg"
-        image.save(data, "JPEG", quality=_JPEG_QUALITY)
-    encoded = base64.b64encode(data.getvalue()).decode("ascii")
-    return protocol.ImageContent(type="image", data=encoded, mime_type=f"image/{kind}")

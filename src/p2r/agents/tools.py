@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from p2r.agents.arguments import AskArguments, CropArguments, LookArguments
+from p2r.agents.shown import ShownImage, show_images
 from p2r.api import make_sample
 from p2r.errors import P2RError
 from p2r.images.budget import cut
@@ -41,7 +40,7 @@ class ToolResult:
     """A tool's findings: fields to be written as JSON, and images."""
 
     fields: JsonObject
-    images: tuple[Image.Image, ...]
+    images: tuple[ShownImage, ...]
 
 
 @dataclass
@@ -49,7 +48,7 @@ class AgentTools:
     """The tools.
 
     load: loads the model. It is called once, in a thread.
-    shown_pixels: the most pixels of an image in a result; larger ones are sized down.
+    shown_pixels: the most pixels of an image in a result, about; larger ones are sized down.
     """
 
     load: Callable[[], ServedModel]
@@ -144,11 +143,11 @@ class AgentTools:
         except P2RError as error:
             raise refuse_error(error) from error
         rects = find(image.size)
-        shown = tuple(size_down(cut(image, rect), self.shown_pixels) for rect in rects)
+        shown = show_images([cut(image, rect) for rect in rects], self.shown_pixels)
         crops: list[JsonObject] = [
-            {"pixels": list(rect), "shown_wh": list(crop.size)} for rect, crop in zip(rects, shown, strict=True)
+            {"pixels": list(rect), "shown_wh": list(crop.wh)} for rect, crop in zip(rects, shown, strict=True)
         ]
-        return ToolResult(fields | {"image_wh": list(image.size), "crops": crops}, shown)
+        return ToolResult(fields | {"image_wh": list(image.size), "crops": crops}, tuple(shown))
 
 
 def find_rect(arguments: CropArguments, image_wh: tuple[int, int]) -> Rect:
@@ -169,14 +168,3 @@ def find_rect(arguments: CropArguments, image_wh: tuple[int, int]) -> Rect:
     if not (found[0] < found[2] and found[1] < found[3]):
         raise Refused(BAD_REQUEST, f"box is {arguments.box}: it is outside of the image, of {width} x {height} pixels")
     return found
-
-
-def size_down(image: Image.Image, most_pixels: int) -> Image.Image:
-    """Return an image of at most so many pixels, and of the same shape."""
-    num_pixels = image.width * image.height
-    if num_pixels <= most_pixels:
-        return image
-    scale = math.sqrt(most_pixels / num_pixels)
-    height = max(1, min(int(image.height * scale), most_pixels))
-    width = max(1, min(int(image.width * scale), most_pixels // height))
-    return image.resize((width, height), Image.Resampling.LANCZOS)

@@ -15,8 +15,9 @@ from mcp import Client, MCPError
 from PIL import Image
 
 from p2r.agents.arguments import CropArguments
-from p2r.agents.server import PNG_BYTES, list_tools
-from p2r.agents.tools import find_rect, size_down
+from p2r.agents.server import list_tools
+from p2r.agents.shown import MOST_BYTES, PNG_BYTES, show_images
+from p2r.agents.tools import find_rect
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError, ModelError
 from p2r.models.scripted import ScriptedModel
@@ -150,8 +151,25 @@ async def test_large_images_are_sized_down_and_sent_as_jpeg() -> None:
     (image,) = read_images(result)
     assert (image.format, image.size) == ("JPEG", (800, 400))
     assert len(data_url(noise)) > PNG_BYTES
-    assert size_down(Image.new("RGB", (100_000, 1)), 10).size == (10, 1)
-    assert size_down(Image.new("RGB", (1, 100_000)), 10).size == (1, 10)
+    assert [each.wh for each in show_images([Image.new("RGB", (9000, 3)), Image.new("RGB", (1, 9000))], 10**6)] == [
+        (2000, 1),
+        (1, 2000),
+    ]
+
+
+async def test_a_result_is_no_larger_than_clients_take(folder: Path) -> None:
+    Image.effect_noise((3000, 3000), 90).convert("RGB").save(folder / "noise.png")
+    boxes = [{"bbox_2d": [left, 0, left + 250, 900], "label": "x"} for left in (0, 300, 700)]
+    async with make_kit(scripted(json.dumps(boxes)), folder=folder).connect() as client:
+        result = await client.call_tool("look", {"image": "noise.png", "question": "What is it?"})
+        whole = await client.call_tool("crop", {"image": "noise.png", "box": [0, 0, 3000, 3000]})
+    images = read_images(result)
+    assert [crop["shown_wh"] for crop in read_fields(result)["crops"]] == [list(image.size) for image in images]
+    assert [image.format for image in images] == ["JPEG"] * 3
+    for each in (result, whole):
+        assert len(each.model_dump_json()) < 4 / 3 * MOST_BYTES + 10_000
+    assert [image.size for image in read_images(whole)] == [(1000, 1000)]
+    assert all(200_000 < image.width * image.height < 900_000 for image in images)  # each has its share
 
 
 @pytest.mark.parametrize(
