@@ -16,7 +16,7 @@ from mcp.server import Server, ServerRequestContext
 
 from p2r.agents.arguments import Arguments, AskArguments, CropArguments, LookArguments, read_arguments
 from p2r.agents.tools import AgentTools, ToolResult
-from p2r.errors import excerpt
+from p2r.errors import count_nouns, excerpt
 from p2r.loop import run_apart
 from p2r.serving.line import RequestLine
 from p2r.serving.refusal import GATEWAY_TIMEOUT, INTERNAL, Refused, refuse_bug
@@ -45,14 +45,16 @@ class AgentTool(Generic[Arguments]):
     arguments: type[Arguments]
     run: Callable[[Arguments], Awaitable[ToolResult]]
 
-    def describe(self) -> protocol.Tool:
-        """Return its entry in the list of tools."""
+    def describe(self, image_rule: str) -> protocol.Tool:
+        """Return its entry in the list of tools. image_rule: what an image must be."""
+        schema = self.arguments.model_json_schema()
+        schema["properties"]["image"]["description"] = f"The image: {image_rule}."
         hints = protocol.ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
         return protocol.Tool(
             name=self.name,
             title=self.title,
             description=self.description,
-            input_schema=self.arguments.model_json_schema(),
+            input_schema=schema,
             annotations=hints,
         )
 
@@ -63,7 +65,7 @@ class AgentTool(Generic[Arguments]):
 
 def list_tools(tools: AgentTools) -> list[AgentTool[Any]]:
     """Return the tools as agents know them."""
-    shown = f"An image in the result has at most {tools.shown_pixels:,} pixels: crop a smaller part to see more."
+    shown = f"An image in the result has about {tools.shown_pixels:,} pixels at most: crop a smaller part to see more."
     return [
         AgentTool(
             "look",
@@ -103,7 +105,7 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
     async def list_all(
         _: ServerRequestContext[None], __: protocol.PaginatedRequestParams | None
     ) -> protocol.ListToolsResult:
-        return protocol.ListToolsResult(tools=[tool.describe() for tool in by_name.values()])
+        return protocol.ListToolsResult(tools=[tool.describe(tools.image_rule) for tool in by_name.values()])
 
     async def call(_: ServerRequestContext[None], request: protocol.CallToolRequestParams) -> protocol.CallToolResult:
         tool = by_name.get(request.name)
@@ -122,7 +124,9 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
             refused = refuse_bug(error)
         if refused.status >= INTERNAL:
             logger.warning("%s: %s (%s)", tool.name, refused.message, refused.detail or refused.code)
-        return protocol.CallToolResult(content=[protocol.TextContent(type="text", text=refused.message)], is_error=True)
+        wait_s = refused.retry_after_s
+        said = refused.message if wait_s is None else f"{refused.message}: try again in {count_nouns(wait_s, 'second')}"
+        return protocol.CallToolResult(content=[protocol.TextContent(type="text", text=said)], is_error=True)
 
     return Server(
         "perceive-to-reason",

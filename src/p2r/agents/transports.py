@@ -6,6 +6,8 @@ Over HTTP nothing is kept between requests, so there is no session to take over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -36,6 +38,8 @@ def serve_stdio(server: Server[None]) -> None:
     async def serve() -> None:
         async with stdio_server() as (messages, replies):
             await server.run(messages, replies, server.create_initialization_options())
+        with contextlib.suppress(OSError):
+            os.dup2(2, 1)  # what a library has printed may be written only at the end
 
     def run() -> None:
         try:

@@ -155,6 +155,7 @@ def mcp(
         _say(f"look, ask and crop wait for an agent on stdin; {name_of(spec)} is being loaded; {reads}")
         loading = contextvars.copy_context()
         tools = AgentTools(lambda: loading.run(_load_and_tell, load), reader, max_shown_pixels)
+        tools.folder = " or ".join(str(folder.resolve()) for folder in folders)  # it is the agent's own machine
         serve_stdio(make_server(tools, line, limits))
         return
     warn_of_strangers(access, host)

@@ -18,6 +18,8 @@ from p2r.serving.fetch import Fetcher
 from p2r.serving.refusal import BAD_REQUEST, Refused
 from p2r.serving.settings import Access, Limits
 
+ABSENT = "is not a file that this server reads"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageReader:
@@ -27,8 +29,11 @@ class ImageReader:
     limits: Limits
     fetcher: Fetcher
 
-    def read(self, urls: list[str]) -> list[EncodedImage]:
+    def read(self, urls: list[str], names: str = "image {}") -> list[EncodedImage]:
         """Return the images in order, not yet decoded. Blocks: call it in a thread.
+
+        Args:
+            names: their names in messages, with {} for a number.
 
         Raises:
             ImageError: an image is not one, cannot be had, or is too large.
@@ -43,7 +48,7 @@ class ImageReader:
         images: list[EncodedImage] = []
         num_pixels = 0
         for number, url in enumerate(urls, start=1):
-            name = f"image {number}"
+            name = names.format(number)
             data = self._read(url, name)
             width, height = read_image_size(io.BytesIO(data), name)
             num_pixels += width * height
@@ -79,7 +84,7 @@ class ImageReader:
 
     def _read_file(self, url: str, name: str) -> bytes:
         """Return a file below an allowed folder. What is elsewhere and what does not exist are refused alike."""
-        absent = ImageError(f"{name} is not a file that this server reads")
+        absent = ImageError(f"{name} {ABSENT}")
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
             raise absent

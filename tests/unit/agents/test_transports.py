@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +50,7 @@ async def test_the_official_client_gets_in_with_a_key(mode: str, served: Served)
         result = await client.call_tool("ask", {"image": data_url(), "question": QUESTION})
         assert read_fields(result)["answer"] == "a star"
         refused = await client.call_tool("crop", {"image": "a.png", "box": [0, 0, 9, 9]})
-        assert "this server reads no files" in read_words(refused)
+        assert read_words(refused) == "image is 'a.png': it must be a data: URL"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ async def test_a_server_that_ends_says_so() -> None:
     with kit.listen() as served:
         kit.line.close()
         result = await _look(served, "auto")
-    assert (result.is_error, read_words(result)) == (True, "the server is ending")
+    assert (result.is_error, read_words(result)) == (True, "the server is ending: try again in 5 seconds")
 
 
 async def _look(served: Served, mode: str) -> Any:  # noqa: ANN401
@@ -152,3 +155,51 @@ async def _wait_until(is_so: Any) -> None:  # noqa: ANN401
             await asyncio.sleep(0.01)
 
     await asyncio.wait_for(wait(), 60)
+
+
+PRINTING = """
+import ctypes, os, subprocess
+from p2r.agents.server import make_server
+from p2r.agents.transports import serve_stdio
+from tests.fakes.agents import make_kit
+
+kit = make_kit()
+load = kit.tools.load
+
+def load_noisily():
+    print("from Python")
+    os.write(1, b"from the system")
+    subprocess.run(["echo", "from another process"])
+    ctypes.CDLL(None).puts(b"from C")
+    return load()
+
+kit.tools.load = load_noisily
+serve_stdio(make_server(kit.tools, kit.line, kit.limits))
+"""
+
+
+def test_what_libraries_print_never_reaches_the_agent() -> None:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    look = {"_meta": meta, "name": "look", "arguments": {"image": data_url(), "question": QUESTION}}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(json.dumps(LIST | {"method": "tools/call", "params": look}) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["result"]["structuredContent"]["state"] == "found"
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        said = process.stderr.read()
+        assert process.wait(60) == 0
+    assert all(f"from {each}" in said for each in ("Python", "the system", "another process", "C"))
