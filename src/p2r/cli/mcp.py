@@ -95,8 +95,6 @@ def mcp(
         typer.Option(
             help="Read images below this folder. Repeatable. Default: the working directory; with --http, none.",
             show_default=False,
-            exists=True,
-            file_okay=False,
             rich_help_panel=WHO,
         ),
     ] = None,
@@ -149,13 +147,13 @@ def mcp(
     reader = ImageReader(access, limits, Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s))
     line = RequestLine(limits)
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # it would print what agents write, and traces
-    below = " and ".join(map(str, folders))
-    reads = f"reads images below {below}" if folders else "reads no files: give it --image-folder"
+    below = " or ".join(str(folder.resolve()) for folder in access.image_folders)
+    reads = f"reads images below {below}" if below else "reads no files: give it --image-folder"
     if not http:
         _say(f"look, ask and crop wait for an agent on stdin; {name_of(spec)} is being loaded; {reads}")
         loading = contextvars.copy_context()
         tools = AgentTools(lambda: loading.run(_load_and_tell, load), reader, max_shown_pixels)
-        tools.folder = " or ".join(str(folder.resolve()) for folder in folders)  # it is the agent's own machine
+        tools.folder = below  # it is the agent's own machine
         serve_stdio(make_server(tools, line, limits))
         return
     warn_of_strangers(access, host)

@@ -94,8 +94,6 @@ def serve(
         typer.Option(
             help="Let file:// URLs name images below this folder. Repeatable. Default: none.",
             show_default=False,
-            exists=True,
-            file_okay=False,
             rich_help_panel=WHO,
         ),
     ] = None,

@@ -212,13 +212,21 @@ def make_access(
     allow_image_host: list[str] | None,
     image_folder: list[Path] | None,
 ) -> Access:
-    """Return the rules of who may ask. Raises ConfigError for a file of keys, a host or an origin that cannot be."""
+    """Return the rules of who may ask.
+
+    Raises:
+        ConfigError: a file of keys, a host, an origin, or a folder of images cannot be one.
+    """
+    folders = tuple(folder.expanduser() for folder in image_folder or ())  # what a client starts sees no shell
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"`image_folder` is {folder}, which is not a folder", hint="check the path")
     access = Access(
         keys=read_keys(keys),
         hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()),
         image_hosts=tuple(allow_image_host or ()),
-        image_folders=tuple(image_folder or ()),
+        image_folders=folders,
     )
     check_access(access)
     return access

@@ -14,8 +14,6 @@ from p2r.serving.settings import Access, Limits
 from tests.fakes.agents import make_kit, read_fields, read_images, read_words
 from tests.fakes.served import data_url, scripted
 
-SECRET = "/home/somebody/secret/model.safetensors"
-
 
 async def test_an_agent_learns_which_images_it_may_name(folder: Path) -> None:
     kit = make_kit(access=Access(image_folders=(folder,), image_hosts=("example.org", "example.com")))
@@ -33,10 +31,8 @@ async def test_an_agent_learns_which_images_it_may_name(folder: Path) -> None:
 async def test_an_image_may_be_bare_base64() -> None:
     async with make_kit().connect() as client:
         image = data_url().partition(",")[2]
-        assert read_fields(await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]}))["image_wh"] == [
-            640,
-            320,
-        ]
+        result = await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]})
+    assert read_fields(result)["image_wh"] == [640, 320]
 
 
 async def test_a_fault_of_an_image_says_what_helps(folder: Path) -> None:
@@ -153,9 +149,7 @@ async def test_without_a_folder_no_file_is_read(folder: Path) -> None:
     async with make_kit().connect() as client:
         for image in ("below/a boat.png", str(folder / "below" / "a boat.png")):
             result = await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]})
-            assert read_words(result).startswith("image is '") and read_words(result).endswith(
-                ": it must be a data: URL"
-            )
+            assert read_words(result).endswith("': it must be a data: URL")
         result = await client.call_tool("crop", {"image": (folder / "x.png").as_uri(), "box": [0, 0, 9, 9]})
         assert read_words(result).endswith(": it must be a data: URL")
 
@@ -172,10 +166,7 @@ async def test_web_images_are_fetched_from_allowed_public_hosts_alone() -> None:
             ("https://example.org/a.png", "its host is not a public one"),
             ("http://localhost:8000/a.png", "its host is not a public one"),
             ("http://169.254.169.254/latest", "on a host from which this server fetches no images"),
-            (
-                "gopher://example.org/a.png",
-                ": it must be a web address of example.org or localhost:8000, or a data: URL",
-            ),
+            ("gopher://example.org/a.png", ": it must be a web address of example.org or localhost:8000, or"),
         ):
             result = await client.call_tool("crop", {"image": url} | box)
             assert result.is_error
