@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2r.loop import take
-from p2r.serving.exchange import ClientGone, Exchange
+from p2r.serving.exchange import ClientGone, Exchange, check_values
 from p2r.serving.gate import Gate
 from p2r.serving.line import RequestLine
 from p2r.serving.settings import Access, Limits
@@ -79,6 +79,7 @@ def make_http_app(
         with line.body() as hold:
             try:
                 body = await Exchange(scope, receive, send, limits).read_bytes(hold)
+                check_values(body)
             except ClientGone:
                 return
             left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

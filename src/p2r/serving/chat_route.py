@@ -61,7 +61,7 @@ class ChatRoute:
                 await run_apart(partial(check_raw, body, self.reader))
                 await self._hand_on(outlet, body, self.upstream)
             return
-        request = read_request(body, self.limits)
+        request = await run_apart(partial(read_request, body, self.limits))
         body.clear()  # its images are in the request, too
         async with self.line.turn():
             chat = await run_apart(partial(self._read_chat, request))

@@ -20,6 +20,8 @@ from p2r.serving.settings import Limits
 
 JSON = "application/json"
 DONE = "[DONE]"
+MOST_VALUES = 150_000
+"""Commas, colons, and brackets in a body; those of texts count, too."""
 _STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 _NO_BUFFERS = {"x-accel-buffering": "no"}  # nginx would hold events back
 
@@ -185,6 +187,13 @@ class Exchanged(Response):
         await exchange.refuse(refused)
 
 
+def check_values(data: bytes) -> None:
+    """Make sure that a body of JSON has no more values than can be read: each takes some 100 bytes. Raises Refused."""
+    if sum(map(data.count, (b",", b":", b"[", b"{"))) > MOST_VALUES:
+        said = f"the request has more than {MOST_VALUES:,} values"
+        raise Refused(TOO_LARGE, said, code="request_too_large")
+
+
 def parse_object(data: bytes) -> JsonObject:
     """Return the JSON object in a body. Raises Refused for anything else."""
 
@@ -194,6 +203,7 @@ def parse_object(data: bytes) -> JsonObject:
     def read_number(digits: str) -> float:
         return number if math.isfinite(number := float(digits)) else refuse_constant(digits)
 
+    check_values(data)
     try:
         text = data.decode("utf-8-sig")  # Python would also take UTF-16, and half a character in UTF-8
         content = json.loads(text, parse_constant=refuse_constant, parse_float=read_number)

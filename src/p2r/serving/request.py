@@ -7,7 +7,7 @@ is ignored.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,8 @@ from p2r.types import AnswerForm, Box
 
 MOST_STOPS = 4
 """The most words to stop at, as OpenAI allows."""
+MOST_PARTS = 2048
+"""The most messages, and the most parts of all of them, as OpenAI allows."""
 MOST_BOXES = 64
 """The most boxes that may be given, as many as are read from a reply."""
 
@@ -210,6 +212,7 @@ def read_request(body: dict[str, object], limits: Limits) -> ChatRequest:
     Raises:
         Refused: a field is missing, wrong, beyond a limit, unknown, or asks for what is not done.
     """
+    check_parts(body.get("messages"))
     try:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
@@ -246,6 +249,15 @@ def read_model(body: dict[str, object]) -> str:
     if not isinstance(name, str) or not name:
         raise Refused(BAD_REQUEST, "you must provide a model parameter", param="model")
     return name
+
+
+def check_parts(messages: object) -> None:
+    """Make sure that there are no more messages, and parts of them, than are read. Raises Refused."""
+    listed = cast("list[object]", messages) if isinstance(messages, list) else []
+    contents = [cast("dict[str, object]", each).get("content") for each in listed if isinstance(each, dict)]
+    num_parts = sum(len(cast("list[object]", each)) for each in contents if isinstance(each, list))
+    if max(len(listed), num_parts) > MOST_PARTS:
+        raise Refused(BAD_REQUEST, f"messages has more than {MOST_PARTS:,} entries or parts", param="messages")
 
 
 def _check_limits(request: ChatRequest, limits: Limits) -> None:

@@ -19,6 +19,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from p2r.agents.transports import PATH
+from p2r.serving.exchange import MOST_VALUES
 from p2r.serving.settings import Access, Limits
 from tests.fakes.agents import Kit, SlowModel, make_kit, read_fields, read_words
 from tests.fakes.served import Served, data_url
@@ -74,6 +75,12 @@ def test_those_who_may_ask_are_answered(served: Served) -> None:
     for more in ({}, {"Host": "my-machine.example"}, {"Origin": "https://app.example"}, {"Origin": served.url}):
         reply = served.ask(PATH, LIST, with_key(**more))
         assert (reply.status, '"crop"' in reply.text) == (200, True)
+
+
+def test_small_values_cannot_fill_the_memory() -> None:
+    with make_kit().listen() as served:
+        reply = served.ask(PATH, LIST | {"params": [[]] * MOST_VALUES}, ACCEPT)
+    assert (reply.status, reply.error["code"]) == (413, "request_too_large")
 
 
 @pytest.mark.parametrize(
