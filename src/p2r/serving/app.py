@@ -74,6 +74,7 @@ def make_app(
             await upstream.close()
 
     app = FastAPI(title="Perceive-to-Reason", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a redirect would be built from what the client says of itself
     complete_openapi(app, served.names)
 
     async def explain(request: Request, error: Exception) -> Response:

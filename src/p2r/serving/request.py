@@ -63,10 +63,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 """Fields that a walk cannot honor, and their values that ask for nothing; None always does."""
 
 
-_BRANCHES = frozenset({"str", "text", "image_url"})
-"""Parts that pydantic adds to the place of a fault where several types are allowed."""
-
-
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -217,8 +213,9 @@ def read_request(body: dict[str, object], limits: Limits) -> ChatRequest:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
         fault = max(error.errors(), key=lambda each: len(each["loc"]))  # where two types fit, of the closer one
-        place = ".".join(part for part in map(str, fault["loc"]) if part not in _BRANCHES and "[" not in part)
-        said = explain_fault(fault)
+        fault["loc"] = _clean_place(fault["loc"])
+        place = ".".join(map(str, fault["loc"]))
+        said = explain_fault(fault, "it must be an object" if fault["type"] in ("dict_type", "model_type") else "")
         if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
             said = f"{place} is not a part that this server reads: it reads text and image_url"
         raise Refused(BAD_REQUEST, said, param=place or None, code="invalid_value") from None
@@ -249,6 +246,15 @@ def read_model(body: dict[str, object]) -> str:
     if not isinstance(name, str) or not name:
         raise Refused(BAD_REQUEST, "you must provide a model parameter", param="model")
     return name
+
+
+def _clean_place(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the place of a fault without what pydantic adds where several types are allowed: the one that it tried."""
+
+    def is_added(part: int | str, before: int | str) -> bool:
+        return part == "str" or "[" in str(part) or (part in ("text", "image_url") and isinstance(before, int))
+
+    return tuple(part for before, part in zip(("", *place), place, strict=False) if not is_added(part, before))
 
 
 def check_parts(messages: object) -> None:

@@ -177,7 +177,10 @@ ASSISTANT = {"role": "assistant", "content": "ho"}
         ({"messages": [user(show(), "  ")]}, "messages"),
         ({"messages": [user(show(), "what <|image_pad|>")]}, "messages"),
         ({"messages": [user({"type": "input_audio", "input_audio": {}}, "hi")]}, "messages.0.content.0"),
-        ({"messages": [user({"type": "image_url", "image_url": "data:,"}, "hi")]}, "messages.0.content.0"),
+        ({"messages": [user({"type": "image_url", "image_url": "data:,"}, "hi")]}, "messages.0.content.0.image_url"),
+        ({"messages": [user({"type": "image_url", "image_url": {}}, "hi")]}, "messages.0.content.0.image_url.url"),
+        ({"messages": [user({"type": "text", "text": 5}, "hi")]}, "messages.0.content.0.text"),
+        ({"messages": ["hi"]}, "messages.0"),
         ({"model": None}, "model"),
         ({"model": ""}, "model"),
     ],
@@ -268,3 +271,15 @@ def test_small_values_cannot_fill_the_memory(name: str) -> None:
         for value in ([[]] * MOST_VALUES, [{}] * MOST_VALUES, {str(i): 0 for i in range(MOST_VALUES)}):
             reply = served.ask("/v1/chat/completions", {"model": name, "messages": value})
             assert (reply.status, reply.error["code"]) == (413, "request_too_large")
+
+
+def test_an_object_is_called_so() -> None:
+    with serve() as served:
+        for content, place in (
+            ([{"type": "image_url", "image_url": "data:,"}], "messages.0.content.0.image_url"),
+            (5, ""),
+        ):
+            reply = served.chat({"role": "user", "content": content})
+            said = f"{place} is 'data:,': it must be an object" if place else "messages.0.content is 5: it must be text"
+            assert reply.error["message"] == said
+        assert served.chat("hi").error["message"] == "messages.0 is 'hi': it must be an object"
