@@ -62,7 +62,7 @@ class AgentTools:
 
     @property
     def image_rule(self) -> str:
-        """What an image must be: "a path ... or a data: URL"."""
+        """Words for agents that say which images this server takes."""
         access = self.reader.access
         folder = [f"the path of a file below {self.folder} (absolute, or relative to it)"] * bool(access.image_folders)
         web = [f"a web address of {' or '.join(access.image_hosts)}"] * bool(access.image_hosts)
