@@ -25,7 +25,8 @@ from p2r.version import __version__
 
 _INSTRUCTIONS = (
     "Tools that look at images in detail, also where the whole image is too large to see it. `ask` answers a question "
-    "and shows the evidence, `look` only says where the evidence is, and `crop` shows a part at full resolution."
+    "and shows the evidence, `look` only says where the evidence is, and `crop` shows a part at full resolution. "
+    "An image that was pasted into the chat must be saved as a file first."
 )
 
 logger = logging.getLogger(__name__)
