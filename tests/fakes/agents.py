@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ def read_words(result: CallToolResult) -> str:
 def read_fields(result: CallToolResult) -> dict[str, Any]:
     """What a tool found."""
     assert not result.is_error, result.content
-    return result.structured_content
+    return json.loads(read_words(result))
 
 
 def read_images(result: CallToolResult) -> list[Image.Image]:

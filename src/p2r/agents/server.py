@@ -141,10 +141,13 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
 
 
 def write_result(result: ToolResult) -> protocol.CallToolResult:
-    """Write a result for an agent: its words as JSON, then its images."""
+    """Write a result for an agent: its words as JSON, then its images.
+
+    It has no structured content: where there is some, Claude Code, Codex, and others show it alone, and no image.
+    """
     words = protocol.TextContent(type="text", text=json.dumps(result.fields, ensure_ascii=False))
     images = [
         protocol.ImageContent(type="image", data=image.base64, mime_type=f"image/{image.kind}")
         for image in result.images
     ]
-    return protocol.CallToolResult(content=[words, *images], structured_content=result.fields)
+    return protocol.CallToolResult(content=[words, *images])

@@ -58,7 +58,7 @@ async def test_looking_says_where_and_shows_it(folder: Path) -> None:
     async with make_kit(model, folder=folder).connect() as client:
         result = await client.call_tool("look", {"image": "below/a boat.png", "question": "What is on the sail?"})
     fields = read_fields(result)
-    assert json.loads(read_words(result)) == fields
+    assert result.structured_content is None  # some clients would show it in place of the images
     box = {"label": "sail", "pixels": [64, 64, 192, 128], "per_mille": [100.0, 200.0, 300.0, 400.0]}
     (crop,) = fields.pop("crops")
     assert fields == {"state": "found", "image_wh": [640, 320], "boxes": [box]}

@@ -204,7 +204,8 @@ def test_what_libraries_print_never_reaches_the_agent() -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         process.stdin.write(json.dumps(LIST | {"method": "tools/call", "params": look}) + "\n")
         process.stdin.flush()
-        assert json.loads(process.stdout.readline())["result"]["structuredContent"]["state"] == "found"
+        words = json.loads(process.stdout.readline())["result"]["content"][0]["text"]
+        assert json.loads(words)["state"] == "found"
         process.stdin.close()
         assert process.stdout.read() == ""
         said = process.stderr.read()
