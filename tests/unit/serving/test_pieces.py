@@ -29,6 +29,7 @@ def show(find_sure: Callable[[str], str], text: str, whole: str) -> tuple[str, s
 def test_reasoning_is_shown_letter_by_letter_without_tags_and_without_the_answer() -> None:
     thought = "It is < a\nstar, I think."
     assert show(find_thought, REPLY, thought) == (thought, "")
+    assert show(find_thought, "Without tags, it may be the answer", "") == ("", "")
 
 
 @pytest.mark.parametrize("cut", range(len(REPLY)))
