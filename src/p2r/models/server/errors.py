@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import cast
@@ -177,11 +178,14 @@ def _fits_without_reply(message: str) -> bool:
     return too_large is not None and int(too_large["asked"]) >= int(too_large["context"])
 
 
-def wait_before_retry(error: Exception) -> bool | float:
+def wait_before_retry(error: Exception, patience_s: float = math.inf) -> bool | float:
     """Tell whether asking again may help, because the fault is one of transport; or how many seconds to wait.
 
     Timeouts, most faults of connections, 429 and 5xx are; another 4xx never is, nor a 5xx whose message names a lasting
     cause.
+
+    Args:
+        patience_s: a server that asks for a longer wait (Retry-After) is not asked again.
     """
     if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
         return True
@@ -196,7 +200,7 @@ def wait_before_retry(error: Exception) -> bool | float:
         seconds = float(error.response.headers.get("retry-after", ""))
     except ValueError:
         return True
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+    return seconds <= patience_s and min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
 def message_of(error: openai.APIStatusError) -> str:
