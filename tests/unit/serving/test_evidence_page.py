@@ -57,6 +57,12 @@ def test_the_page_is_the_one_that_p2r_ask_writes(served: Served) -> None:
     assert re.sub(seconds, "", page) == re.sub(seconds, "", expected)
 
 
+def test_its_styles_and_its_printing_are_those_of_the_page_at_the_root(served: Served) -> None:
+    page = str(write(served, ask_for_trace(served)).body["page"])
+    for name in ("kit.css", "print.js"):
+        assert served.ask(f"/page/{name}").text in page
+
+
 @pytest.mark.parametrize("options", [{"boxes": [{"per_mille": [0, 0, 1000, 1000]}]}, {"options": ["a star", "a fish"]}])
 def test_every_trace_of_this_server_has_a_page(options: dict[str, object], served: Served) -> None:
     assert write(served, ask_for_trace(served, **options)).status == 200
