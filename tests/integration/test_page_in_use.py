@@ -53,7 +53,7 @@ def test_answers_to_choose_from_give_the_answer_of_p2r_ask(browser: Browser, pho
     answer = str(P2R(offline).ask(photo, QUESTION, options=OPTIONS).answer)
     with visit(browser, model) as page:
         choose(page, photo)
-        options = page.get_by_label("Answers to choose from, one a line")
+        options = page.get_by_label("Answers to choose from, if any, one a line")
         options.fill("a fish, large\n\n a star \n")
         turn = ask(page)
         expect(turn.locator(".own .answer")).to_have_text(answer)
@@ -394,12 +394,16 @@ def test_on_paper_are_the_answers_without_the_controls(browser: Browser, photo: 
         choose(page, photo)
         turn = ask(page)
         expect(turn.locator("dd").first).to_be_hidden()
+        for _ in range(5):
+            page.get_by_role("button", name="Zoom in").click()
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         expect(turn.locator("dd").first).to_be_visible()
         expect(turn.locator(".own .answer")).to_be_visible()
         for control in ("#ask", "#tools", ".turn .buttons"):
             expect(page.locator(control)).to_be_hidden()
+        assert page.locator("#view").evaluate("each => each.clientWidth == document.getElementById('full').clientWidth")
+        assert measure(page, "#stage .box") == pytest.approx([100, 200, 300, 400], abs=2)
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         expect(turn.locator("dd").first).to_be_hidden()
 
