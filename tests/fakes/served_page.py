@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -68,7 +69,7 @@ def draw_photo(path: Path) -> Path:
 @contextmanager
 def visit(
     browser: Browser, model: Watched | None = None, key: str = "", limits: Limits | None = None, **settings: object
-) -> Iterator[Page]:
+) -> Generator[Page]:
     """Open the page of a server of its own."""
     access = Access(keys=(key,) if key else ())
     with (
@@ -82,8 +83,9 @@ def expect(thing: Locator) -> Locator:
     """Playwright's assertions, which wait."""
     from playwright.sync_api import expect  # pyright: ignore
 
-    expect.set_options(timeout=30_000)
-    return expect(thing)
+    waiting: Any = expect
+    waiting.set_options(timeout=30_000)
+    return waiting(thing)
 
 
 def choose(page: Page, photo: Path) -> None:

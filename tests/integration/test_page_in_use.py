@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,6 +19,8 @@ from tests.fakes.served_page import QUESTION, Watched, ask, choose, draw_photo, 
 
 pytestmark = pytest.mark.slow
 
+Route = Any
+"""Playwright's, a request of the page."""
 OPTIONS = ["a fish, large", "a star"]
 ASK = "**/v1/chat/completions"
 
@@ -41,6 +44,22 @@ def drag(page: Page, *points: tuple[float, float]) -> None:
         if number == 0:
             page.mouse.down()
     page.mouse.up()
+
+
+def hold(page: Page, pattern: str) -> list[Any]:
+    """Keep the page's requests of one kind from the server; give them."""
+    held: list[Any] = []
+    page.route(pattern, held.append)
+    return held
+
+
+def reply_with(page: Page, reply: Mapping[str, object]) -> None:
+    """Reply in the server's place."""
+
+    def fulfill(route: Route) -> None:
+        route.fulfill(**reply)
+
+    page.route(ASK, fulfill)
 
 
 def find_style(page: Page, selector: str, name: str) -> str:
@@ -191,8 +210,7 @@ def test_two_quick_questions_before_the_models_are_known_are_one(browser: Browse
     with visit(browser) as page:
         choose(page, photo)
         expect(page.locator("#model option")).to_have_count(6)
-        held = list[object]()
-        page.route("**/v1/models", lambda route: held.append(route))
+        held = hold(page, "**/v1/models")
         page.reload()
         choose(page, photo)
         page.get_by_label("Your question").fill(QUESTION)
@@ -201,7 +219,7 @@ def test_two_quick_questions_before_the_models_are_known_are_one(browser: Browse
         while len(held) < 3:
             page.wait_for_timeout(10)
         for route in held:
-            route.continue_()  # pyright: ignore[reportAttributeAccessIssue]
+            route.continue_()
         expect(page.locator(".turn .own .answer")).to_have_text("a star")
         expect(page.locator(".turn")).to_have_count(1)
 
@@ -377,7 +395,8 @@ def test_a_photo_held_upright_has_its_boxes_where_they_are_seen(browser: Browser
         expect(page.locator("#facts")).to_have_text("photo.jpg, 200 × 400 pixels")
         expect(ask(page).locator(".boxes li")).to_have_text("sailx 20–60, y 80–160")
         seen = model.asked[0].images[0]
-        assert seen.width < seen.height and seen.getpixel((seen.width - 9, 9))[1] < 60  # the red corner is on the right
+        pixel: Any = seen.getpixel((seen.width - 9, 9))
+        assert seen.width < seen.height and pixel[1] < 60  # the red corner is on the right
 
 
 def test_boxes_keep_their_colors_where_a_person_chose_all_others(browser: Browser, photo: Path) -> None:
@@ -437,11 +456,11 @@ LOOKED = {
     ],
 )
 def test_a_server_that_fails_in_either_stage_is_quoted(
-    reply: dict[str, object], said: str, browser: Browser, photo: Path
+    reply: Mapping[str, object], said: str, browser: Browser, photo: Path
 ) -> None:
     with visit(browser) as page:
         choose(page, photo)
-        page.route(ASK, lambda route: route.fulfill(**reply))
+        reply_with(page, reply)
         turn = ask(page)
         expect(turn.get_by_role("alert")).to_have_text(said)
         assert "…" not in turn.inner_text()  # nothing seems to go on
@@ -455,7 +474,7 @@ def test_chunks_without_choices_are_read(browser: Browser, photo: Path) -> None:
         choose(page, photo)
         page.get_by_label("Model").select_option("m")
         usage = {"usage": {"total_tokens": 1234}}
-        page.route(ASK, lambda route: route.fulfill(**send({"choices": [{"delta": {"content": "a boat"}}]}, {}, usage)))
+        reply_with(page, send({"choices": [{"delta": {"content": "a boat"}}]}, {}, usage))
         turn = ask(page)
         expect(turn.locator(".own .answer")).to_have_text("a boat")
         expect(turn.locator(".own .cost")).to_have_text(re.compile("1,234 tokens$"))
@@ -494,13 +513,12 @@ def test_leaving_the_page_ends_the_work(browser: Browser, photo: Path) -> None:
 def test_the_evidence_is_written_once_while_it_is_waited_for(browser: Browser, photo: Path) -> None:
     with visit(browser) as page:
         choose(page, photo)
-        turn, asked = ask(page), list[object]()
-        page.route("**/v1/evidence", lambda route: asked.append(route))
+        turn, asked = ask(page), hold(page, "**/v1/evidence")
         save = turn.locator(".save")
         save.click()
         expect(save).to_have_text("Writing the evidence …")
         save.click()
         assert len(asked) == 1
-        asked[0].fulfill(status=429, json={"error": {"message": "too many wait"}})  # pyright: ignore
+        asked[0].fulfill(status=429, json={"error": {"message": "too many wait"}})
         expect(page.locator("#problem")).to_have_text("Too many wait.")
         expect(save).to_have_text("Download the evidence")
