@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,9 @@ def visit(
 
 def expect(thing: Locator) -> Locator:
     """Playwright's assertions, which wait."""
-    from playwright.sync_api import expect  # pyright: ignore
-
-    waiting: Any = expect
-    waiting.set_options(timeout=30_000)
-    return waiting(thing)
+    asserting: Any = import_module("playwright.sync_api")
+    asserting.expect.set_options(timeout=30_000)
+    return asserting.expect(thing)
 
 
 def choose(page: Page, photo: Path) -> None:

@@ -93,6 +93,11 @@ def test_answers_to_choose_from_give_the_answer_of_p2r_ask(browser: Browser, pho
         expect(options).to_be_disabled()
         options.evaluate("each => (each.value = 'a fish')")
         expect(ask(page).locator(".given")).to_be_hidden()
+        page.get_by_role("button", name="Draw boxes").click()
+        page.get_by_role("button", name="Add a box").click()
+        turn = ask(page, "And here?")
+        expect(turn.locator(".own h3")).to_have_text("two looks")
+        expect(turn.locator(".given")).to_be_hidden()
 
 
 def test_a_failed_question_and_its_options_can_be_sent_again(browser: Browser, photo: Path) -> None:
@@ -130,6 +135,12 @@ def test_what_is_drawn_is_what_is_asked_with_and_earlier_questions_are_kept(brow
         turns = model.asked[-1].turns
         assert [each.role for each in turns] == ["user", "assistant", "user"]  # its own first answer is left out
         assert turns[0].text == "What is this?"
+        page.get_by_role("button", name="Correct the boxes").click()
+        page.get_by_role("button", name="Ask", exact=True).click()  # without a new question, the last one again
+        expect(page.locator(".turn h2")).to_have_text([QUESTION, QUESTION, QUESTION, "What is this?"])
+        expect(page.locator(".turn").first.locator(".own .answer")).to_have_text("a star")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.locator("#problem")).to_have_text("Write a question first.")
         page.get_by_role("button", name="Correct the boxes").click()
         page.get_by_role("button", name="Remove all").click()
         page.get_by_role("button", name="Ask with these boxes").click()

@@ -51,6 +51,7 @@ async function listModels() {
     const modes = [`p2r/${name}`, ...ids.filter((id) => id !== `p2r/${name}` && id !== `${name}:p2r`)];
     get("model").replaceChildren(...modes.map((id) => new Option(`${id} (${MODES[findMode(id)]})`, id)));
     get("key-form").hidden = true;
+    get("options").disabled = false;
     get("problem").textContent = "";
     return true;
   } catch (error) {
@@ -157,7 +158,7 @@ async function ask() {
   if ((!name && !(await listModels())) || running) return;
   const model = boxes.length && !LOOKS.includes(findMode(get("model").value)) ? `p2r/${name}` : get("model").value;
   const isWalk = model !== name, compares = get("direct").checked && isWalk && !boxes.length;
-  const options = isWalk ? choices.value.split("\n").map((text) => text.trim()).filter(Boolean) : [];
+  const options = choices.disabled ? [] : choices.value.split("\n").map((text) => text.trim()).filter(Boolean);
   if (again && !options.length) options.push(...again.options);
   const earlier = get("remember").checked ? turns.filter((turn) => turn.isDone && turn.answer && !(boxes.length && turn.question === question)) : [];
   const messages = makeMessages(question, earlier);
