@@ -52,7 +52,7 @@ def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser:
         assert page.locator("#stage .box").count() == 0
         model.may_look.set()
         expect(status).to_have_text("Looked: 1 box. Reading.")
-        expect(turn.locator(".boxes li")).to_have_text("sailx 80–240, y 80–160")
+        expect(turn.locator(".boxes li")).to_have_text("sail x 80–240, y 80–160")
         expect(page.locator("#stage .box span")).to_have_text("sail")
         assert measure(page, "#stage .box") == pytest.approx([100, 200, 300, 400], abs=1)
         assert measure(page, "#stage .box span")[3] == pytest.approx(200, abs=12)  # above it, where there is room
@@ -62,7 +62,7 @@ def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser:
         expect(turn.locator(".own .answer")).to_have_text("a star")
         expect(turn.locator(".own .cost")).to_have_text(re.compile(r"^\d+(\.\d)? s · [\d,]+ tokens$"))
         expect(turn.locator(".thought")).to_have_text("It is a star.")
-        expect(turn.get_by_role("img", name="Crop 1, 320 by 160 pixels")).to_be_visible()
+        expect(turn.get_by_role("img", name="Crop 1 (sail), 320 by 160 pixels")).to_be_visible()
         turn.get_by_text("Prompts and replies").focus()
         page.keyboard.press("Enter")
         said = turn.locator("dd").all_inner_texts()
@@ -175,7 +175,7 @@ def test_boxes_of_the_model_are_corrected_by_keyboard(browser: Browser, photo: P
         page.get_by_role("button", name="Ask with these boxes").press("Enter")  # the same question again
         expect(page.locator(".turn")).to_have_count(2)
         turn = page.locator(".turn").first
-        expect(turn.locator(".boxes li")).to_have_text("sailx 96–256, y 84–164")
+        expect(turn.locator(".boxes li")).to_have_text("sail x 96–256, y 84–164")
         expect(turn.get_by_role("heading", name=QUESTION)).to_be_visible()
         assert len(model.asked_as("perceiver")) == 1
 

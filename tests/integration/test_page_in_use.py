@@ -131,7 +131,7 @@ def test_what_is_drawn_is_what_is_asked_with_and_earlier_questions_are_kept(brow
         turn = page.locator(".turn").first
         expect(turn.locator(".look .state")).to_have_text("Your boxes")
         expect(turn.locator(".own .answer")).to_have_text("a star")
-        expect(turn.locator(".boxes li")).to_have_text("sailx 160–320, y 100–180")
+        expect(turn.locator(".boxes li")).to_have_text("sail x 160–320, y 100–180")
         turns = model.asked[-1].turns
         assert [each.role for each in turns] == ["user", "assistant", "user"]  # its own first answer is left out
         assert turns[0].text == "What is this?"
@@ -404,7 +404,7 @@ def test_a_photo_held_upright_has_its_boxes_where_they_are_seen(browser: Browser
     with visit(browser, model) as page:
         page.locator("#photo").set_input_files(tmp_path / "photo.jpg")
         expect(page.locator("#facts")).to_have_text("photo.jpg, 200 × 400 pixels")
-        expect(ask(page).locator(".boxes li")).to_have_text("sailx 20–60, y 80–160")
+        expect(ask(page).locator(".boxes li")).to_have_text("sail x 20–60, y 80–160")
         seen = model.asked[0].images[0]
         pixel: Any = seen.getpixel((seen.width - 9, 9))
         assert seen.width < seen.height and pixel[1] < 60  # the red corner is on the right

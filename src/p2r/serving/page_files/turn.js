@@ -92,7 +92,7 @@ export class Turn {
     this.#mark("read");
     this.#set(".look .state", STATES[look.state] ?? `${look.boxes.length} ${look.boxes.length === 1 ? "box" : "boxes"}`);
     this.#list(".boxes", look.boxes.map(({ label, pixels: [left, top, right, bottom] }) => [
-      make("b", { dir: "auto" }, label || "box"), make("span", {}, `x ${left}–${right}, y ${top}–${bottom}`),
+      make("b", { dir: "auto" }, label || "box"), " ", make("span", {}, `x ${left}–${right}, y ${top}–${bottom}`),
     ]), true);
     if (look.stage === "answer") this.#reveal(look);
     else if (this.looks) this.tell(`Looked: ${this.find(".look .state").textContent}. Reading.`);
@@ -106,10 +106,11 @@ export class Turn {
   #reveal({ stages: { look, answer }, crops, images, seconds, trace }) {
     if (look.num_calls) this.find(".look .state").textContent += ` · ${showCost(look.seconds, look.usage.total_tokens)}`;
     this.#set(".read .state", showCost(answer.seconds, answer.usage.total_tokens));
+    const areTheirs = crops.length === Math.min(3, this.boxes.length); // no box was left out
     this.#list(".crops", (images?.crops ?? []).map((src, index) => {
-      const [left, top, right, bottom] = crops[index];
-      return [make("img", { src, alt: `Crop ${index + 1}, ${right - left} by ${bottom - top} pixels` })];
-    }), crops.length === Math.min(3, this.boxes.length)); // no box was left out
+      const [left, top, right, bottom] = crops[index], label = areTheirs && this.boxes[index].label;
+      return [make("img", { src, alt: `Crop ${index + 1}${label ? ` (${label})` : ""}, ${right - left} by ${bottom - top} pixels` })];
+    }), areTheirs);
     const said = [["Asked where to look", look.prompt], ["Reply", look.reply], [this.looks ? "Asked about the crops" : "Asked", answer.prompt], ["Reply", answer.reply]];
     for (const [name, text] of said.filter(([, text]) => text)) this.find("dl").append(make("dt", {}, name), make("dd", { dir: "auto" }, text));
     this.#ends.own.seconds = seconds;
