@@ -46,10 +46,14 @@ def drag(page: Page, *points: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-def hold(page: Page, pattern: str) -> list[Any]:
+def hold(page: Page, pattern: str) -> list[Route]:
     """Keep the page's requests of one kind from the server; give them."""
-    held: list[Any] = []
-    page.route(pattern, held.append)
+    held: list[Route] = []
+
+    def keep(route: Route) -> None:
+        held.append(route)
+
+    page.route(pattern, keep)
     return held
 
 

@@ -145,25 +145,37 @@ function setRunning(controller) {
   if (!document.activeElement.offsetParent) get(controller ? "stop" : "go").focus({ preventScroll: true }); // what had the focus is hidden
 }
 
-// Asks what is in the fields: with the boxes that are drawn, where some are. With those, no new question means the same again.
-async function ask() {
+// What is to be asked, by the fields and the boxes that are drawn. With boxes, no new question means the last one again.
+function readFields() {
   const field = get("question"), choices = get("options"), boxes = drawer.boxes;
   const again = boxes.length && !field.value.trim() ? seen : null;
   const question = again?.question ?? field.value.trim();
+  const options = choices.disabled ? [] : choices.value.split("\n").map((text) => text.trim()).filter(Boolean);
+  if (!image) throw new Problem("Choose an image first.");
+  if (!question) {
+    field.focus();
+    throw new Problem("Write a question first.");
+  }
+  if (boxes.length > MOST_BOXES) throw new Problem(`${boxes.length} boxes are drawn: a question takes ${MOST_BOXES} at most.`);
+  return { question, options: options.length ? options : (again?.options ?? []), boxes };
+}
+
+async function ask() {
   if (running) return;
   get("problem").textContent = "";
-  if (!image) return complain(new Problem("Choose an image first."));
-  if (!question) return complain(new Problem("Write a question first.")), field.focus();
-  if (boxes.length > MOST_BOXES) return complain(new Problem(`${boxes.length} boxes are drawn: a question takes ${MOST_BOXES} at most.`));
+  let asked;
+  try {
+    asked = readFields();
+  } catch (problem) {
+    return complain(problem);
+  }
   if ((!name && !(await listModels())) || running) return;
+  const { question, options, boxes } = asked, field = get("question"), choices = get("options");
   const model = boxes.length && !LOOKS.includes(findMode(get("model").value)) ? `p2r/${name}` : get("model").value;
-  const isWalk = model !== name, compares = get("direct").checked && isWalk && !boxes.length;
-  const options = choices.disabled ? [] : choices.value.split("\n").map((text) => text.trim()).filter(Boolean);
-  if (again && !options.length) options.push(...again.options);
+  const mode = findMode(model), isWalk = mode !== "", compares = get("direct").checked && isWalk && !boxes.length;
   const earlier = get("remember").checked ? turns.filter((turn) => turn.isDone && turn.answer && !(boxes.length && turn.question === question)) : [];
   const messages = makeMessages(question, earlier);
-  const mode = findMode(model), looks = LOOKS.includes(mode);
-  const turn = new Turn(get("turn"), { question, options, caption: MODES[mode], looks, isWalk, compares, boxes, tell });
+  const turn = new Turn(get("turn"), { ...asked, caption: MODES[mode], looks: LOOKS.includes(mode), isWalk, compares, tell });
   turn.find(".see").addEventListener("click", () => (stopDrawing(), see(seen === turn ? null : turn)));
   turn.find(".save").addEventListener("click", ({ currentTarget }) => save(currentTarget, turn.trace));
   stopDrawing();
