@@ -160,7 +160,12 @@ def test_boxes_are_drawn_from_outside_and_from_edge_to_edge_and_clicks_draw_none
         drag(page, (0.8, 0.9), (1.2, 1.4))
         assert measure(page, ".editable") == pytest.approx([800, 900, 1000, 1000], abs=4)
         drag(page, (0.5, 0.1), (0.5, 0.6))  # of no width
-        drag(page, (0.999, 0.1), (1.3, 0.6))
+        page.set_viewport_size({"width": 600, "height": 400})
+        page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+        page.wait_for_function("() => document.getElementById('full').clientWidth < 500")
+        drag(page, (1.05, 0.1), (1.07, 0.6))  # all of it beside the image
+        page.set_viewport_size({"width": 1200, "height": 800})
+        page.wait_for_function("() => document.getElementById('full').clientWidth > 550")
         boxes = page.locator(".editable")
         expect(boxes).to_have_count(3)
         assert all(boxes.nth(number).bounding_box()["width"] > 0 for number in range(3))
@@ -204,6 +209,17 @@ def test_on_a_phone_boxes_are_seen_and_drawn_by_touch(browser: Browser, photo: P
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         expect(page.locator(".editable")).to_have_count(2)
         assert measure(page, ".editable:last-child") == pytest.approx([500, 500, 800, 800], abs=8)
+        middle, y = image["x"] + image["width"] / 2, image["y"] + image["height"] / 2
+        for kind, apart in (
+            ("touchStart", 30),
+            ("touchMove", 45),
+            ("touchMove", 60),
+        ):  # two fingers zoom, and draw nothing
+            points = [{"x": middle + side * apart, "y": y, "id": max(side, 0)} for side in (-1, 1)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_function("() => document.getElementById('full').clientWidth > 600")
+        expect(page.locator(".editable")).to_have_count(2)
 
 
 def test_a_double_click_asks_once_and_stops_nothing(browser: Browser, photo: Path) -> None:
