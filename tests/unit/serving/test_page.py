@@ -52,6 +52,8 @@ def test_a_browser_may_run_and_load_only_what_this_server_sends(served: Served) 
         assert policy.keys() == {"default-src", "frame-ancestors", "form-action", "base-uri", "trusted-types"}
         assert set(policy.values()) == {"'none'"}
         assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-cache"  # after an update, a browser must not run the old files
 
 
 def test_the_page_obeys_its_own_policy(served: Served) -> None:
