@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from p2r.answers import extract_answer
+from p2r.answers import Scorer, extract_answer
 from p2r.answers.peers import first_zwz_letter, read_zwz
 from p2r.boxes import tagged_iou
 from p2r.images.load import MemoryImage
@@ -26,7 +26,7 @@ def cases(name: str) -> list[Any]:
     return [pytest.param(row, id=json.dumps(row)[:80]) for row in rows]
 
 
-def read_letter(scorer: Any, reply: str, options: tuple[str, ...] = ()) -> str:
+def read_letter(scorer: Scorer, reply: str, options: tuple[str, ...] = ()) -> str:
     return extract_answer(reply, "choice", options, scorer=scorer).letter or ""
 
 

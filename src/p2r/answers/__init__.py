@@ -40,7 +40,8 @@ def extract_answer(
         options: texts without letters.
         scorer: "release" is the authors' evaluation of tagged replies with the letters A-D; `read_release` has its
             other modes. "mme_official" is MME-RealWorld's own script, which only knows choices: other forms are read
-            by "robust". "treevgr", "zwz", "vlmevalkit", and "mini_o3" read letters as these systems' scorers do.
+            by "robust". "treevgr", "zwz", "vlmevalkit", and "mini_o3" read choices as these systems' scorers
+            do, "zwz" other forms as well.
         finish_reason: "length" for a reply that was cut off; "robust" then reads only what is called the answer.
     """
     reply = reply.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a trace
@@ -48,6 +49,8 @@ def extract_answer(
         return read_release(reply, letters="ABCD" if form == "choice" else "")
     if scorer == "mme_official" and form == "choice":
         return read_mme_official(reply, options)
-    if scorer in PEERS:
+    if scorer in PEERS and form == "choice":
         return PEERS[scorer](reply)
+    if scorer == "zwz":
+        return PEERS[scorer](reply).model_copy(update={"letter": None})
     return read_robust(reply, form, options, finish_reason=finish_reason)

@@ -18,7 +18,7 @@ _CORNERS = re.compile(r"\[(\d+),(\d+),(\d+),(\d+)\]")
 
 
 def read_tagged_boxes(reply: str) -> list[tuple[int, int, int, int]]:
-    """Return the boxes that a reply states in tags, as (x1, y1, x2, y2) in pixels; those without an area do not count."""
+    """Return the boxes in a reply's tags, as (x1, y1, x2, y2) in pixels; those without an area do not count."""
     found = (_CORNERS.match(tag.strip()) for tag in _TAG.findall(reply))
     corners = (tuple(map(int, match.groups())) for match in found if match)
     return [(x1, y1, x2, y2) for x1, y1, x2, y2 in corners if x1 < x2 and y1 < y2]
