@@ -1,4 +1,4 @@
-"""Read a reply as the scorers of other systems do, mistakes included, to compare with the figures that they print.
+"""Read a reply as the scorers of other systems do, mistakes included, to compare with the numbers that they print.
 
 Sources: Haochen-Wang409/TreeVGR, inference_treebench.py (TreeBench); inclusionAI/Zooming-without-Zooming,
 mm-eval/judge_qwenlm.py; open-compass/VLMEvalKit, vlmeval/dataset/utils/multiple_choice.py (MME-RealWorld, TreeBench);
@@ -26,7 +26,7 @@ _BARE_OPTIONS = tuple(f"({letter})" for letter in "ABCDE")
 
 
 def read_treevgr(reply: str) -> Answer:
-    """Read what stands in the first answer tag, or else the whole reply; it has to be the letter and nothing else."""
+    """Read the first answer tag, or else the whole reply; it has to be the letter and nothing else."""
     match = _TAGGED.search(reply)
     text = match[1].strip().upper() if match else reply
     letter = text.upper() if len(text) == 1 and text.upper() in LETTERS else None

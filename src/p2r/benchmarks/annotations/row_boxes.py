@@ -75,7 +75,7 @@ def read_pixel_boxes(row: Row, name: str, image: ImageSource, slip_share: float)
         slip_share: a box may reach this share of the image's longer side beyond the edge, where it is cut.
 
     Raises:
-        DataError: something else, or a box that is no rectangle inside the image.
+        DataError: something else, or a box that is not a rectangle inside the image.
         ImageError: the image cannot be read.
     """
     value = parse_struct(row.values.get(name))
