@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2r.benchmarks import check_benchmark, load_benchmark
+from p2r.benchmarks.convert import convert
 from p2r.benchmarks.files.tsv_file import LONG_FIELD_BYTES
 from p2r.benchmarks.load import count_published, load_questions
 from p2r.errors import DataError
@@ -261,6 +262,15 @@ def test_a_bad_row_of_zoombench_is_named(tmp_path: Path, changes: dict[str, obje
     rows[0] |= changes
     with pytest.raises(DataError, match=f"row 1: .*{message}"):
         load_benchmark(write_parquet(tmp_path / "test.parquet", rows))
+
+
+def test_converting_says_that_crops_are_lost(tmp_path: Path) -> None:
+    benchmark = load_benchmark(write_parquet(tmp_path / "test.parquet", zoombench_rows()))
+    converted = convert(benchmark, tmp_path / "questions.jsonl", "questions")
+    assert converted.losses == ("the paired crops of 4 samples",)
+    again = load_benchmark(tmp_path / "questions.jsonl")
+    assert [sample.gold_boxes for sample in again] == [sample.gold_boxes for sample in benchmark]
+    assert convert(again, tmp_path / "again.jsonl", "questions").losses == ()
 
 
 def test_a_broken_crop_fails_the_check(tmp_path: Path) -> None:
