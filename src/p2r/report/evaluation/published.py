@@ -1,8 +1,9 @@
 """What the paper prints, beside what was measured here: Tables 1 to 5, and which of their values cannot be right.
 
 All these values are in `published.json`. A slip is noted wherever arithmetic shows one: a score that is not a multiple
-of one sample, an overall score that is not the mean of its halves; and where the right option always was the first. The intervals are computed here from the printed
-share and the size of the benchmark; there is none where the rotations of a question are not independent.
+of one sample, an overall score that is not the mean of its halves; and where the right option always was the first. The
+intervals are computed here from the printed share and the size of the benchmark; there is none where the rotations of
+a question are not independent.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def test_our_runs_stand_above_the_papers_lines_with_where_each_is_from() -> None
     assert paper[2:] == ("191", "93.2%", "88.7 - 96.0%", "92.2%", "94.7%")
     [first_letter] = [note for note in table.notes if "DeepEyes-7B" in note]
     assert first_letter.startswith(
-        "* Table 1, DeepEyes-7B, overall, direct_attributes, relative_position: measured with the right option always at A"
+        "* Table 1, DeepEyes-7B, overall, direct_attributes, relative_position: measured with the right option always"
     )
     [deepeyes] = [row for row in table.rows if row[0] == "DeepEyes-7B"]
     assert (deepeyes[3], *deepeyes[5:]) == ("90.1%*", "91.3%*", "88.2%*")
