@@ -70,6 +70,8 @@ def test_a_path_that_begins_with_the_hubs_folder_is_found_in_any_folder(tmp_path
     assert load_benchmark(snapshot)[2].image.uri == str(snapshot / "data" / "2.jpg")
     beside = write_visualprobe(tmp_path / "VisualProbe_Hard")
     assert load_benchmark(beside, images=tmp_path)[0].image.uri == str(beside / "data" / "0.jpg")
+    again = write_visualprobe(tmp_path / "visualprobe_easy_and_hard" / "VisualProbe_Hard")
+    assert load_benchmark(again).name == "visualprobe_hard"
     edit(beside / "val.json", images=["VisualProbe_Hard/data/9.jpg"])
     with pytest.raises(DataError, match=r"row 1: .*there is no file .*VisualProbe_Hard/data/9\.jpg"):
         load_benchmark(beside)
@@ -80,6 +82,8 @@ def test_another_level_than_the_paths_say_is_reported(tmp_path: Path) -> None:
     benchmark = load_benchmark(f"visualprobe_hard:{folder}")
     assert "the paths of images say easy, loaded as visualprobe_hard" in benchmark.differences
     assert not any("say" in difference for difference in load_benchmark(folder).differences)
+    edit(folder / "val.json", images=["data/0.jpg"])  # says no level
+    assert not any("say" in difference for difference in load_benchmark(f"visualprobe_hard:{folder}").differences)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +102,15 @@ def test_a_bad_row_of_visualprobe_is_named(tmp_path: Path, changes: dict[str, ob
     assert load_benchmark(path, skip_bad=1).left_out[0].reason.startswith(message)
 
 
-def test_rows_for_training_stay_rows_and_find_images_beside_their_own_folder(tmp_path: Path) -> None:
+def test_rows_for_training_stay_rows_and_find_images_beside_their_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_visualprobe(tmp_path / "VisualProbe_Hard")
     shutil.move(folder / "val.json", folder / "train.json")
     benchmark = load_benchmark(folder / "train.json")
     assert benchmark.name == "p2r10k" and check_benchmark(benchmark).passed
+    monkeypatch.chdir(folder)
+    assert [sample.image.load().size for sample in load_benchmark("train.json")] == [(80, 60)] * 3
     shutil.move(folder, tmp_path / "other")
     with pytest.raises(DataError, match="there is no file"):
         load_benchmark(tmp_path / "other" / "train.json")
@@ -162,6 +170,13 @@ def test_other_options_in_a_question_are_kept(tmp_path: Path) -> None:
     assert question.startswith("Which of (A) cats (B) dogs is it?\nOptions:\n(A) red\n")
 
 
+def test_treebench_without_options_is_refused(tmp_path: Path) -> None:
+    kept = ("index", "image", "question", "answer", "category", "target_instances")
+    rows = [{key: row[key] for key in kept} for row in treebench_rows()]
+    with pytest.raises(DataError, match="has no column 'A'"):
+        load_benchmark(write_tsv(tmp_path / "a.tsv", rows))
+
+
 @pytest.mark.parametrize("empty", ["", "[]"])
 def test_a_question_of_treebench_may_have_no_targets(tmp_path: Path, empty: str) -> None:
     rows = treebench_rows()
@@ -213,6 +228,11 @@ def test_zoombench_has_both_views_and_both_kinds_of_question(tmp_path: Path) -> 
         "license of ZoomBench: Apache-2.0",
         "the zooming gap is the accuracy of the mode paired-crop less that of direct",
     )
+
+
+def test_types_of_questions_may_be_in_capitals(tmp_path: Path) -> None:
+    rows = [row | {"question_type": str(row["question_type"]).upper()} for row in zoombench_rows()]
+    assert load_benchmark(write_parquet(tmp_path / "test.parquet", rows)).categories == {"mcq": 2, "oq": 2}
 
 
 def test_the_crop_is_shown_in_the_mode_paired_crop(tmp_path: Path) -> None:

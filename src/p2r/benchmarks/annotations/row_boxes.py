@@ -79,7 +79,7 @@ def read_pixel_boxes(row: Row, name: str, image: ImageSource, slip_share: float)
         ImageError: the image cannot be read.
     """
     value = parse_struct(row.values.get(name))
-    if is_empty(value) or value == []:
+    if is_empty(value):
         return ()
     listed = cast("list[object]", value) if isinstance(value, list) else []
     if listed and not isinstance(listed[0], list):
