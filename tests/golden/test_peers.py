@@ -9,7 +9,7 @@ import pytest
 
 from p2r.answers import Scorer, extract_answer
 from p2r.answers.peers import first_zwz_letter, read_zwz
-from p2r.boxes import tagged_iou
+from p2r.boxes import read_tagged_boxes, tagged_iou
 from p2r.images.load import MemoryImage
 from p2r.judges import rule_for
 from p2r.types import Box, Sample
@@ -72,6 +72,11 @@ def test_zwz(row: dict[str, Any]) -> None:
     elif not row["target_option"]:
         sample = Sample(id="open", image=BARE, question="?", target=row["target"])
         assert rule_for(sample).compare(sample, answer, ()).correct == row["mathruler"]
+
+
+def test_a_box_tag_may_span_lines_but_its_box_comes_first() -> None:
+    assert read_tagged_boxes("<box>\n[1,2,3,4]\nthe cat</box><box>a [5,6,7,8]</box>") == [(1, 2, 3, 4)]
+    assert read_tagged_boxes("<box>[1,2,1,4]</box><box>[1,2,3,2]</box>") == []
 
 
 def test_only_a_letter_alone_is_a_choice_to_treevgr() -> None:

@@ -64,7 +64,7 @@ def read_vlmevalkit(reply: str) -> Answer:
 
 def read_mini_o3(reply: str) -> Answer:
     """Read the last answer tag: a letter alone, or one that begins it as "(B)" or "B."."""
-    found = _TAGGED.findall(reply.strip())
+    found = _TAGGED.findall(reply)
     text = found[-1] if found else None
     if text is None:
         return Answer(text=None)
