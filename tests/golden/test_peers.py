@@ -74,6 +74,12 @@ def test_zwz(row: dict[str, Any]) -> None:
         assert rule_for(sample).compare(sample, answer, ()).correct == row["mathruler"]
 
 
+def test_a_long_reply_without_a_capital_names_no_option() -> None:
+    option = "it is on the left side of the tree near the house"
+    assert read_letter("mme_official", "on the left side of the tree near", (option, "no")) == "A"
+    assert read_letter("mme_official", option, (option, "no")) == ""
+
+
 def test_a_box_tag_may_span_lines_but_its_box_comes_first() -> None:
     assert read_tagged_boxes("<box>\n[1,2,3,4]\nthe cat</box><box>a [5,6,7,8]</box>") == [(1, 2, 3, 4)]
     assert read_tagged_boxes("<box>[1,2,1,4]</box><box>[1,2,3,2]</box>") == []

@@ -97,6 +97,7 @@ def test_the_zooming_gap_is_a_paired_difference(tmp_path: Path) -> None:
     modes: list[Mode] = ["direct", "paired-crop"]
     direct, crop = (p2r.evaluate(str(path), model, mode=mode, out=tmp_path / mode) for mode in modes)
     assert (direct.accuracy, crop.accuracy) == (0.0, 0.5)
+    assert [row.verdicts["release"].correct for row in crop.rows] == [True, False] * 4  # no tag is asked for
     contrasts, _ = compare_runs([direct, crop])
     assert contrasts[0].difference.mean == pytest.approx(0.5)
     images = {mode: {t.image for t in read_traces(next((tmp_path / mode).rglob("traces.jsonl")))} for mode in modes}
