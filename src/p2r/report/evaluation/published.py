@@ -73,9 +73,7 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
         body.append((name, "here", str(len(whole.rows)), cells[0], show_interval(whole.interval), *cells[1:]))
     notes: list[str] = []
     for row in rows:
-        for reason in dict.fromkeys(row.slips.values()):
-            marked = ", ".join(column for column in row.slips if row.slips[column] == reason)
-            notes.append(f"* {row.table}, {row.method}, {marked}: {reason}.")
+        notes += explain_slips(row)
         num = SPLITS.get(row.method.split(", ")[-1]) or NUM_SAMPLES.get(row.benchmark)
         cells = [_show_value(row, column) for column in columns]
         body.append(
@@ -92,6 +90,12 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
             *notes,
         ),
     )
+
+
+def explain_slips(row: PublishedRow) -> list[str]:
+    """Return a sentence for each reason, with the columns that it is about."""
+    columns = {reason: [name for name in row.slips if row.slips[name] == reason] for reason in row.slips.values()}
+    return [f"* {row.table}, {row.method}, {', '.join(names)}: {reason}." for reason, names in columns.items()]
 
 
 def _show_value(row: PublishedRow, column: str) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from p2r.benchmarks.mme_realworld import LITE_CATEGORIES
 from p2r.benchmarks.reasonseg import SPLITS
 from p2r.evaluation.aggregate import MME_COLUMNS
-from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, read_published, tabulate_beside_paper
+from p2r.report.evaluation.published import (
+    NUM_SAMPLES,
+    PublishedRow,
+    explain_slips,
+    read_published,
+    tabulate_beside_paper,
+)
 from tests.fakes.reports import make_scored
 
 VSTAR = {"overall": 191, "direct_attributes": 115, "relative_position": 76}
@@ -72,6 +78,12 @@ def test_our_runs_stand_above_the_papers_lines_with_where_each_is_from() -> None
     )
     [deepeyes] = [row for row in table.rows if row[0] == "DeepEyes-7B"]
     assert (deepeyes[3], *deepeyes[5:]) == ("90.1%*", "91.3%*", "88.2%*")
+
+
+def test_columns_with_the_same_reason_share_a_note() -> None:
+    slips = {"overall": "too high", "single": "too low", "cross": "too high"}
+    row = PublishedRow(table="Table 1", method="It", benchmark="hrbench_4k", values={}, slips=slips)
+    assert explain_slips(row) == ["* Table 1, It, overall, cross: too high.", "* Table 1, It, single: too low."]
 
 
 def test_no_interval_is_claimed_where_rotations_are_not_independent() -> None:
