@@ -122,12 +122,16 @@ def find_image(
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """Return the path of a file whose name may be a Windows path or part of a URL (%20, ?query); as it is otherwise."""
+    """Return the path of a file whose name may be a Windows path, part of a URL (%20, ?query), or begin with the
+    folder's own name; as it is otherwise."""
     if re.search(r"[\\%?]", name) and not exists(folder / name):
         plain = name.replace("\\", "/")
         for other in (plain, unquote(plain), unquote(plain.partition("?")[0])):
             if exists(folder / other):
                 return folder / other
+    own, _, inside = name.partition("/")
+    if inside and own == folder.absolute().name and not exists(folder / name) and exists(folder / inside):
+        return folder / inside
     return folder / name
 
 
