@@ -1,7 +1,7 @@
 # make demo    see a small vision-language model find tiny details       (sets itself up; needs Python 3.10-3.14)
 # make quick   unit tests of every room, in less than a minute
 # make test    also integration tests, without slow ones (over ten seconds)
-# make test-all  also slow tests, as CI does; make test-very-slow runs what takes minutes
+# make test-all  also slow tests, as CI does; make test-very-slow runs what takes minutes, and variants of slow tests
 # make check   format, lint, types, direction of the rooms
 # make clean   remove what these made
 
@@ -13,7 +13,8 @@ GUESTS := $(VENV)/guests
 GUEST  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target
 SOURCES := src tests recipes benchmarks
 
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+# Tests start many processes, which would compile p2r each time where PYTHONDONTWRITEBYTECODE is set.
+TEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo quick test test-all test-very-slow check format clean
 
@@ -30,7 +31,7 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev $(patsubst tests/integration/guests/%.txt,$(GUESTS)/.%,$(wildcard tests/integration/guests/*.txt))
 	$(TEST) -m "not very_slow" --durations=40 --durations-min=5
 
-test-very-slow: $(VENV)/.dev $(VENV)/.verl
+test-very-slow: $(VENV)/.dev $(VENV)/.verl $(GUESTS)/.vllm
 	$(BIN)/python -m pytest -m very_slow
 
 check: $(VENV)/.dev

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
-import subprocess
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,13 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--processes", type=int, default=4, help="that the model is split over")
     parser.add_argument("--megabytes", type=int, default=300, help="of the model in bfloat16, about")
-    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "OUT"), help=argparse.SUPPRESS)
-    parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measure:
-        with join_world() as world:
-            measure(Path(arguments.measure[0]), Path(arguments.measure[1]), arguments.dtype, world)
-        return
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     print(f"{date}, {platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}")
     print("                                            own, at most      mapped      own, loaded")
@@ -63,7 +59,7 @@ def main() -> None:
     for in_files, computed in CASES:
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model"
-            write_checkpoint(model, choose_shape(arguments.megabytes), dtype=getattr(torch, in_files), num_files=2)
+            run_forked([partial(write, model, arguments.megabytes, getattr(torch, in_files))])
             for num_processes in (1, arguments.processes):
                 facts = start(model, Path(folder), computed, num_processes)
                 kept, largest = expect(model, computed, num_processes)
@@ -74,6 +70,22 @@ def main() -> None:
                     sep="",
                     flush=True,
                 )
+
+
+def run_forked(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run each task in a process of its own. They are forks, since what takes longest is to import torch."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=task) for task in tasks]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        sys.exit("a process failed")
+
+
+def write(model: Path, megabytes: int, dtype: torch.dtype) -> None:
+    write_checkpoint(model, choose_shape(megabytes), dtype=dtype, num_files=2)
 
 
 def choose_shape(megabytes: int) -> Shape:
@@ -93,10 +105,20 @@ def read_size(model: Path) -> int:
 def start(model: Path, folder: Path, dtype: str, num_processes: int) -> dict[str, int]:
     """Load in so many processes; returns what the first one measured."""
     out = folder / f"{num_processes}.json"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
-    command = [sys.executable, *(launcher if num_processes > 1 else ()), "-m", "benchmarks.memory_load"]
-    subprocess.run([*command, "--measure", str(model), str(out), "--dtype", dtype], check=True)
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    places = [
+        {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        for rank in range(num_processes)
+    ]
+    run_forked([partial(join_and_measure, place, model, out, dtype) for place in places])
     return json.loads(out.read_text())
+
+
+def join_and_measure(place: Mapping[str, object], model: Path, out: Path, dtype: str) -> None:
+    os.environ.update({name: str(value) for name, value in place.items()})
+    with join_world() as world:
+        measure(model, out, dtype, world)
 
 
 def measure(model: Path, out: Path, dtype: str, world: World) -> None:

@@ -1,8 +1,9 @@
 """The modes: named pairs of a perceiver and a reasoner.
 
-The walk knows nothing about modes. "shuffled" also changes the order of every question's options. "tools:NAME" is a
-chat in the dialect of another system's checkpoint, and "tools:NAME:released" the same with its authors' slips. Paper:
-Table 3 for a perceiver and a reasoner from different checkpoints.
+The walk knows nothing about modes. "shuffled" also changes the order of every question's options, and "paired-crop" asks
+about the data's own crop in place of the image. "tools:NAME" is a chat in the dialect of another system's checkpoint,
+and "tools:NAME:released" the same with its authors' slips. Paper: Table 3 for a perceiver and a reasoner from
+different checkpoints.
 
 The reasoners of "annotate-only" and "crop-only" leave out part of the evidence and keep the wording, so that only the
 images differ; the trace still records everything that was gathered.
@@ -11,6 +12,7 @@ images differ; the trace still records everything that was gathered.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 from p2r.choices import reorder_options, shuffle_order
@@ -56,6 +58,7 @@ Mode = Literal[
     "annotate-only",
     "crop-only",
     "shuffled",
+    "paired-crop",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
 AskMode = Literal[
@@ -102,6 +105,7 @@ CAPTIONS: dict[Mode, str] = {
     "annotate-only": "own boxes drawn on the image, no crops",
     "crop-only": "crops of own boxes, without the whole image",
     "shuffled": "as p2r, options in another order",
+    "paired-crop": "one look at the data's own crop of the detail, answered at once",
 }
 CHATS: frozenset[Mode] = frozenset(mode for mode in MODES if mode.split(":")[0] == "tools")
 """Modes in which the model asks for closer looks."""
@@ -109,7 +113,7 @@ PERCEIVING: frozenset[Mode] = frozenset({"p2r", "zoom", "oracle", "random", "ann
 """Modes that have boxes before the reasoner is asked."""
 LOOKING: frozenset[Mode] = PERCEIVING | CHATS
 """Modes that use boxes; in the others there are no hits to count."""
-UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind"})
+UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind", "paired-crop"})
 """Modes whose prompt asks for the bare answer, without a tag."""
 _NEEDING_GOLD: frozenset[Mode] = frozenset({"oracle", "random"})
 
@@ -154,7 +158,7 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
     """Return the samples as this mode asks them.
 
     Raises:
-        ConfigError: the mode needs gold boxes and a sample has none, or no sample has options to shuffle.
+        ConfigError: the mode needs gold boxes or crops and a sample has none, or no sample has options to shuffle.
     """
     if mode in _NEEDING_GOLD:
         bare = [sample.id for sample in samples if not sample.gold_boxes]
@@ -164,6 +168,8 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
                 f"({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''})",
                 hint="V* takes the boxes of its original release with `boxes=FOLDER`; or leave this mode out",
             )
+    if mode == "paired-crop":
+        return [_show_crop(sample) for sample in samples]
     if mode != "shuffled":
         return list(samples)
     if not any(sample.options for sample in samples):
@@ -172,6 +178,15 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
         reorder_options(sample, shuffle_order(len(sample.options), seed, sample.id)) if sample.options else sample
         for sample in samples
     ]
+
+
+def _show_crop(sample: Sample) -> Sample:
+    if sample.crop is None:
+        raise ConfigError(
+            f"the mode 'paired-crop' needs the data's own crops, which sample {sample.id!r} lacks",
+            hint="ZoomBench has them; leave this mode out for other data",
+        )
+    return replace(sample, image=sample.crop)
 
 
 def _make_perceiver(
@@ -194,6 +209,8 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
     match mode:
         case "direct" | "thinking":
             return PlainReasoner(model, prompts, mode, decoding, budget)
+        case "paired-crop":
+            return PlainReasoner(model, prompts, "direct", decoding, budget)
         case "blind":
             return BlindReasoner(model, prompts, decoding)
         case "annotate-only":

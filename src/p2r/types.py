@@ -101,6 +101,7 @@ class Sample:
     cycle: the number of the rotation within its cluster, from 0; None without rotations.
     nothing_there: True where the data says that there is no evidence to find: no gold boxes is the right answer.
     key_words: what a good reply names, in the order of the data; () when unknown.
+    crop: the data's own image of the evidence alone; None without one.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Sample:
     cycle: int | None = None
     nothing_there: bool = False
     key_words: tuple[str, ...] = ()
+    crop: ImageSource | None = None
 
 
 class Usage(Frozen):

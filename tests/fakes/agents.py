@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ class Kit(NamedTuple):
     @contextlib.contextmanager
     def listen(self) -> Iterator[Served]:
         """The server over HTTP."""
-        app = make_http_app(make_server(self.tools, self.line, self.limits), self.access, self.limits)
+        app = make_http_app(make_server(self.tools, self.line, self.limits), self.line, self.access, self.limits)
         application = Application(app, self.line)
         with listen(application) as url:
             yield Served(url, application)
@@ -65,11 +66,11 @@ def make_kit(
     fetcher: Fetcher | None = None,
 ) -> Kit:
     """Make the tools of a model that is served as `m`, which read images below a folder."""
-    access, limits = access or Access(image_folder=folder), limits or Limits()
+    access, limits = access or Access(image_folders=(folder,) if folder else ()), limits or Limits()
     served = ServedModel("m", model or scripted(), load_prompt_set("release"), looker)
     fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
     tools = AgentTools(load or (lambda: served), ImageReader(access, limits, fetcher), shown_pixels)
-    return Kit(tools, RequestLine(limits.num_at_once, limits.num_waiting), access, limits)
+    return Kit(tools, RequestLine(limits), access, limits)
 
 
 def read_words(result: CallToolResult) -> str:
@@ -82,7 +83,7 @@ def read_words(result: CallToolResult) -> str:
 def read_fields(result: CallToolResult) -> dict[str, Any]:
     """What a tool found."""
     assert not result.is_error, result.content
-    return result.structured_content
+    return json.loads(read_words(result))
 
 
 def read_images(result: CallToolResult) -> list[Image.Image]:

@@ -144,3 +144,75 @@ def write_reasonseg(folder: Path) -> Path:
         encoding = "cp1252" if name == "2_b" else "utf-8"
         (folder / f"{name}.json").write_bytes(json.dumps(annotation, ensure_ascii=False).encode(encoding))
     return folder
+
+
+def write_visualprobe(folder: Path, level: str = "Hard", *, num_rows: int = 3) -> Path:
+    """A level as the hub has it: `val.json` and `data/`, in a folder of any name, with paths from the hub's name."""
+    (folder / "data").mkdir(parents=True)
+    rows: list[dict[str, object]] = []
+    for number in range(num_rows):
+        (folder / "data" / f"{number}.jpg").write_bytes(make_bytes(number))
+        rows.append(
+            {
+                "images": [f"VisualProbe_{level}/data/{number}.jpg"],
+                "problem": f"<image>\nWhat is written on sign {number}?",
+                "solution": f"exit {number}",
+                "doc_id": 100 + number,
+            }
+        )
+    (folder / "val.json").write_text(json.dumps(rows))
+    return folder
+
+
+TREE_CATEGORIES = ("Perception/OCR", "Reasoning/Ordering", "Perception/Attributes")
+
+
+def treebench_rows(num_rows: int = 3) -> list[dict[str, object]]:
+    """TreeBench.tsv: options as one text of lines, boxes of 80 x 60 images as text; OCR states its options twice."""
+    options = "A. red\nB. blue\nC. it's green"
+    return [
+        {
+            "index": number,
+            "image": make_base64(number),
+            "question": f"Which color has door {number}?" + (f"\nOptions:\n{options}" if number % 3 == 0 else ""),
+            "multi-choice options": options,
+            "answer": "ABC"[number % 3],
+            "category": TREE_CATEGORIES[number % 3],
+            "A": "red",
+            "B": "blue",
+            "C": "it's green",
+            "target_instances": "[[8, 6, 40, 30], [40, 30, 80, 60]]",
+        }
+        for number in range(num_rows)
+    ]
+
+
+def zoombench_rows(num_rows: int = 4) -> list[dict[str, object]]:
+    """ZoomBench's parquet: every other question is open; the box is in pixels of the 80 x 60 image."""
+    rows: list[dict[str, object]] = []
+    for number in range(num_rows):
+        is_open = number % 2 == 1
+        options = "" if is_open else " Select from the following choices.\n(A) 0\n(B) 2\n(C) 1\n(D) 3"
+        rows.append(
+            {
+                "id": number,
+                "query": f"How many lamps are on table {number}?{options}",
+                "response": "7" if number == 3 else "a kite" if is_open else "C",
+                "image": {"bytes": make_bytes(number), "path": None},
+                "crop_image": {"bytes": make_bytes(100 + number, 40, 30), "path": None},
+                "question_type": "oq" if is_open else "mcq",
+                "bbox": [20.0, 15.0, 60.0, 45.0],
+            }
+        )
+    return rows
+
+
+CN_OPTIONS = ["（A） 红色", "（B）蓝色", "(C) 绿色", "（D） 白色", "（E） 图中没有该物体"]
+
+
+def mme_cn_rows(num_rows: int = 3) -> list[dict[str, object]]:
+    """MME-RealWorld-CN in lmms-eval's columns: some options have full-width brackets."""
+    return [
+        row | {"question": f"卡车{number}是什么颜色？", "multi-choice options": CN_OPTIONS}
+        for number, row in enumerate(mme_lmms_rows(num_rows))
+    ]

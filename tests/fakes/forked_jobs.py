@@ -1,7 +1,4 @@
-"""`p2r` as it is, but a study's jobs are forks of this process: torch is imported once, and not by each of them.
-
-python -m tests.fakes.forked_jobs study STUDY.toml ...
-"""
+"""`p2r` as it is, but a study's jobs are forks of this process: torch is imported once, and not by each of them."""
 
 from __future__ import annotations
 
@@ -65,6 +62,9 @@ def _start(record: Path, command: Sequence[str], output: BinaryIO, env: Mapping[
     return Fork(command, output, env)
 
 
-if __name__ == "__main__":
+def run_study(place: Path, *arguments: str) -> None:
+    """Run `p2r study` in a folder; to be called in a `Fork`."""
+    os.chdir(place)
+    sys.argv = ["p2r", "study", *arguments]
     with patch.object(keeper, "start", _start):
         main()

@@ -1,6 +1,4 @@
-"""A run that nobody disturbs, and the same run killed and resumed; started as a process of its own.
-
-    python -m tests.fakes.killed_training FOLDER < case.json
+"""A run that nobody disturbs, and the same run killed and resumed; to be called in a `Fork`.
 
 Runs are forked, so that torch is imported once; the parent computes nothing. A killed process sends itself SIGKILL as
 soon as a chosen step is in the metrics, before the step's checkpoint. With several processes that is the first one, and
@@ -11,7 +9,6 @@ to FOLDER/whole.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -37,8 +34,8 @@ class Case(TypedDict):
     kills: list[tuple[str, int]]
 
 
-def main() -> None:
-    folder, case = Path(sys.argv[1]), Case(**json.load(sys.stdin))
+def kill_and_resume(folder: Path, case: Case) -> None:
+    """Leave the undisturbed run in FOLDER/whole and the other one in FOLDER/run."""
     recipe = make_recipe(folder / "run", case["changes"])
     assert run(recipe, case["processes"], None, resume=False) == {0}
     recipe.out.rename(folder / "whole")
@@ -88,7 +85,3 @@ def fork(recipe: Recipe, rank: int, size: int, port: int, kill: Sequence[object]
     finally:
         sys.stderr.flush()
         os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from importlib import import_module
 
-from p2r.cli import evaluate
 from p2r.cli.app import app
 from p2r.dialogue import Decoding, Model, Prompt
 from p2r.models.scripted import ScriptedModel
 from p2r.types import Completion
 
+NAME = "slow"
 BOXES = '[{"bbox_2d": [100, 100, 400, 400], "label": "it"}]'
 
 
@@ -25,9 +26,10 @@ def answer(prompt: Prompt) -> str:
 
 
 def load(*_: object, **__: object) -> Model:
-    return SlowModel({"perceiver": BOXES, "reasoner": answer}, name="slow")
+    return SlowModel({"perceiver": BOXES, "reasoner": answer}, name=NAME)
 
 
-if __name__ == "__main__":
-    evaluate.load_model = load
-    app(prog_name="p2r")
+def evaluate_slowly(*arguments: str) -> None:
+    """`p2r eval` with arguments, in a process that is left afterwards."""
+    vars(import_module("p2r.evaluation.evaluate"))["load_model"] = load
+    app(["eval", *arguments], prog_name="p2r")

@@ -1,9 +1,7 @@
-"""Started by torchrun: load checkpoints for training, split over the processes, beside one process alone.
+"""Called by `run_world`: load checkpoints for training, split over the processes, beside one process alone.
 
-    torchrun --nproc-per-node 3 split_loading.py FOLDER
-
-FOLDER/NAME/model is a checkpoint, FOLDER/NAME/settings.json says how it is loaded. What was found goes to
-FOLDER/NAME/found.json: the names of tensors that differ from those of one process, how far apart the logits after a
+OUT/NAME/model is a checkpoint, OUT/NAME/settings.json says how it is loaded. What was found goes to
+OUT/NAME/found.json: the names of tensors that differ from those of one process, how far apart the logits after a
 prompt are, the dtypes of the parts that learn and of the others, whether the head is tied, the share that a process
 keeps, and the most that an operation allocated, as a share of the largest part.
 """
@@ -11,7 +9,6 @@ keeps, and the most that an operation allocated, as a share of the largest part.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,7 +93,8 @@ def name_dtypes(tensors: object) -> list[str]:
     return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})  # type: ignore[attr-defined]
 
 
-if __name__ == "__main__":
-    with join_world() as joined:
-        for each in sorted(Path(sys.argv[1]).iterdir()):
-            compare(each, joined)
+def load_split(out: Path) -> None:
+    """Load what each folder of OUT says."""
+    with join_world() as world:
+        for each in sorted(out.iterdir()):
+            compare(each, world)

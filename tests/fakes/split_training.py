@@ -1,7 +1,4 @@
-"""Started by torchrun: updates on given rollouts, and one step of a whole run, over as many processes as there are.
-
-    python split_training.py OUT             one process
-    torchrun --nproc-per-node 2 split_training.py OUT
+"""Called by `run_world`: updates on given rollouts, and one step of a whole run, over as many processes as there are.
 
 Writes OUT/whole.pt and OUT/whole.json (gradients and report of an update on all groups), OUT/halves.pt and
 OUT/halves.json (of two updates on half of them each; the gradients are the second's), the same as whole with
@@ -13,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -159,16 +155,11 @@ def update_in_all_ways(out: Path, world: World, own: Sequence[int]) -> None:
     update_once(out, world, own, "optimizer.reduce_once=true", name="once")
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
+def train_split(out: Path) -> None:
     with join_world() as world:
         own = world.share(range(len(REWARDS)))
         update_in_all_ways(out, world, own)
-        steps = '[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
+        steps = '[{role="perceiver", steps=1, lr=1e-4}, {role="reasoner", steps=1, lr=1e-4}]'
         learn_demonstrations_apart(out, world)
         recipe = make_recipe(out / "run", [f"schedule={steps}"])
         asyncio.run(run_phases(recipe, Watcher(), world=world))
-
-
-if __name__ == "__main__":
-    main()

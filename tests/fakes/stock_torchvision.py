@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.fakes.torchvision_operators import OPERATORS
 
@@ -26,11 +26,14 @@ HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
 
 
 def _decode_image(data: torch.Tensor, mode: object = None, apply_exif_orientation: bool = False) -> torch.Tensor:
-    """Its image decoder does not load either: the same formats, by Pillow. It reads no BMP, nor does this."""
+    """Its image decoder does not load either: the same formats, by Pillow. It reads no BMP, nor does this.
+    Both turn an image as its EXIF entry says only when asked to, and only JPEG and PNG."""
     with Image.open(io.BytesIO(data.numpy().tobytes())) as image:
         if image.format not in ("JPEG", "PNG", "GIF", "WEBP"):
             raise RuntimeError("Unsupported image file. Only jpeg, png, webp and gif are currently supported.")
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        is_turned = apply_exif_orientation and image.format in ("JPEG", "PNG")
+        upright = ImageOps.exif_transpose(image) if is_turned else image
+        return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
 
 
 if HAS_TORCHVISION:

@@ -1,6 +1,4 @@
-"""Started by torchrun with two processes, whose shares of a step differ as they do when rows fail or groups are dead.
-
-    torchrun --nproc-per-node 2 uneven_training.py OUT
+"""Called by `run_world` in two processes, whose shares of a step differ as they do when rows fail or groups are dead.
 
 Writes what `update_in_all_ways` does, of groups that the second process alone has; and a run into OUT/run, in which the
 second process has no group in the first step and nobody has one in the second. A run with dynamic sampling is in
@@ -11,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,13 +62,8 @@ def train_unevenly(out: Path, world: World) -> None:
     asyncio.run(run_phases(recipe, Watcher(), world=world))
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
+def train_split_unevenly(out: Path) -> None:
     with join_world() as world:
         update_in_all_ways(out, world, range(len(REWARDS)) if world.rank == 1 else ())
         draw_together(out, world)
         train_unevenly(out / "run", world)
-
-
-if __name__ == "__main__":
-    main()

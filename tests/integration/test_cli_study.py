@@ -106,7 +106,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sign", "code"),
+    [
+        (signal.SIGKILL, -9),
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.very_slow),  # as SIGINT, see test_cli_sample.py
+    ],
+)
 def test_a_study_that_was_stopped_loses_nothing_and_leaves_nothing_running(
     whole: Path, tmp_path: Path, sign: signal.Signals, code: int
 ) -> None:

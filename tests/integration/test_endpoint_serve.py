@@ -28,6 +28,7 @@ from p2r.models.server.model import EndpointModel
 from p2r.prompts import load_prompt_set
 from p2r.types import Completion, Sample
 from tests.fakes import stock_torchvision
+from tests.fakes.examined_server import check_nano
 from tests.fakes.tiny_checkpoint import make_checkpoint
 
 NEEDED = ("fastapi", "uvicorn", "openai", "torchvision")
@@ -127,8 +128,14 @@ def test_an_unknown_model_is_told(url: str) -> None:
         reply_all(served, Decoding(max_new_tokens=4))
 
 
-@pytest.mark.skipif(not NANO.is_dir(), reason="the nano checkpoint is not there")
-def test_the_nano_model_replies_alike_here_and_there(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server's URL with the model's name: the server itself lists only models of the local cache."""
+    with serving(NANO, tmp_path_factory.mktemp("nano") / "serve.log") as url:
+        yield f"{url}#{NANO}"
+
+
+def test_the_nano_model_replies_alike_here_and_there(nano: str) -> None:
     """Apart from white space: the server takes thoughts out of a reply and trims what is left."""
     decoding = Decoding(max_new_tokens=48)
     texts = load_prompt_set("release")
@@ -139,8 +146,17 @@ def test_the_nano_model_replies_alike_here_and_there(tmp_path: Path) -> None:
         Prompt("perceiver", texts.system, texts.perceiver(sample), (noise(256, 256, 1),), texts.fingerprint),
         Prompt("reasoner", texts.system, texts.reasoner(sample), (noise(256, 256, 2),) * 2, texts.fingerprint),
     ]
-    with serving(NANO, tmp_path / "serve.log") as url:
-        there = reply_all(EndpointModel.connect(f"{url}#{NANO}", retry_wait_s=0.01), decoding, prompts)
+    there = reply_all(EndpointModel.connect(nano, retry_wait_s=0.01), decoding, prompts)
     here = reply_all(LocalModel.load(NANO, device="cpu"), decoding, prompts)
     assert ["".join(c.text.split()) for c in there] == ["".join(c.text.split()) for c in here]
     assert [c.usage.prompt_tokens for c in there] == [c.usage.prompt_tokens for c in here]
+
+
+@pytest.mark.slow
+def test_doctor_finds_it_healthy_and_names_what_it_lacks(nano: str) -> None:
+    found = check_nano(nano, min_pixels=4096, most_images=8)
+    assert found["formats"].says == "It reads png, webp, jpeg, not bmp."
+    assert found["EXIF"].state == "good", found["EXIF"]
+    lacks = {subject: found[subject].state for subject in ("log-probabilities", "prefix cache", "context")}
+    assert lacks == {"log-probabilities": "note", "prefix cache": "unknown", "context": "unknown"}
+    assert found["log-probabilities"].says == "It lists none of the likely tokens that were asked for."

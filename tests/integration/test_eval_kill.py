@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.fakes.processes import finish, kill_many_times, start_command
+from tests.fakes.processes import Fork, finish, kill_many_times
+from tests.fakes.slow_eval import NAME, evaluate_slowly
 
 NUM_SAMPLES = 150
 LONGEST_WAIT_S = 600.0
@@ -46,19 +45,8 @@ def questions(tmp_path: Path) -> Path:
     return path
 
 
-def start(questions: Path, out: Path) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.fakes.slow_eval",
-        "eval",
-        f"folder:{questions}",
-        "--out",
-        str(out),
-        "--num-at-once",
-        "3",
-    ]
-    return start_command(command)
+def start(questions: Path, out: Path) -> Fork:
+    return Fork(evaluate_slowly, f"folder:{questions}", "--out", str(out), "--num-at-once", "3")
 
 
 def find_traces(out: Path) -> Path:
@@ -87,6 +75,7 @@ def compare_killed_runs(questions: Path, tmp_path: Path, *, num_kills: int) -> N
         assert table == whole
         lines = [json.loads(line) for line in find_traces(out).read_text().splitlines()]
         assert sorted(line["sample_id"] for line in lines) == sorted(f"q{k}" for k in range(NUM_SAMPLES))
+        assert {line["reasoning"]["model"] for line in lines} == {NAME}
 
 
 def test_a_run_killed_ten_times_gives_the_same_table(questions: Path, tmp_path: Path) -> None:

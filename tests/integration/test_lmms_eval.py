@@ -90,20 +90,20 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def lmms_eval(here: Path, *model_args: str, task: str = "one_image", out: str = "out") -> Run:
-    done = guest_tools.run(
-        "lmms_eval",
-        *("--model", "p2r", "--model_args", ",".join(model_args), "--tasks", task, "--include_path", "tasks"),
-        *("--output_path", out, "--log_samples"),
-        cwd=here,
-    )
+def make_arguments(*model_args: str, task: str = "one_image", out: str = "out") -> list[str]:
+    named = ("--model", "p2r", "--model_args", ",".join(model_args), "--tasks", task, "--include_path", "tasks")
+    return [*named, "--output_path", out, "--log_samples"]
+
+
+def lmms_eval(here: Path, *model_args: str, out: str = "out") -> Run:
+    done = guest_tools.run("lmms_eval", *make_arguments(*model_args, out=out), cwd=here)
     results = list((here / out).rglob("*_results.json"))
     if not results:
         return Run(done.stdout, None, [])
     lines = next((here / out).rglob("*_samples_*.jsonl")).read_text().splitlines()
     return Run(
         done.stdout,
-        json.loads(results[0].read_text())["results"][task]["right,none"],
+        json.loads(results[0].read_text())["results"]["one_image"]["right,none"],
         sorted(map(json.loads, lines), key=lambda sample: sample["doc_id"]),
     )
 
@@ -150,19 +150,35 @@ def test_allowed_failure_is_an_empty_reply_and_is_said(here: Path) -> None:
     assert questions["one_image/test/3"].endswith(f"\n{CLOSING}")
 
 
-def test_task_with_two_images_is_refused(here: Path) -> None:
-    run = lmms_eval(here, write_script(here, "B"), task="two_images")
-    assert run.right is None
-    assert "p2r looks at one image" in run.said
+RUN_EACH = """
+import json, os, runpy, sys
+import lmms_eval.__main__, lmms_eval.evaluator
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    if os.fork():
+        os.wait()
+        continue
+    said = os.open(f"{number}.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.argv = ["lmms_eval", *arguments]
+    runpy.run_module("lmms_eval", run_name="__main__")
+    sys.exit()
+"""
+"""Commands in forks of one process, because what takes long is to import lmms-eval."""
 
 
-def test_mode_that_needs_gold_boxes_is_refused(here: Path) -> None:
-    run = lmms_eval(here, write_script(here, "B"), "mode=oracle")
-    assert run.right is None
-    assert "cannot be answered in the mode 'oracle'" in run.said
-
-
-def test_profile_of_what_is_no_server_is_refused(here: Path) -> None:
-    run = lmms_eval(here, write_script(here, "B"), "profile=p2r-4b")
-    assert run.right is None
-    assert "`profile` is 'p2r-4b', but scripted:" in run.said
+def test_what_cannot_be_asked_is_refused(here: Path) -> None:
+    """A task with two images, a mode that needs gold boxes, and the profile of what is no server."""
+    model = write_script(here, "B")
+    commands = [
+        make_arguments(model, task="two_images", out="0"),
+        make_arguments(model, "mode=oracle", out="1"),
+        make_arguments(model, "profile=p2r-4b", out="2"),
+    ]
+    done = guest_tools.run_python("lmms_eval", "-c", RUN_EACH, json.dumps(commands), cwd=here)
+    assert done.returncode == 0, done.stdout
+    two, oracle, profile = ((here / f"{number}.txt").read_text() for number in range(3))
+    assert "p2r looks at one image" in two
+    assert "cannot be answered in the mode 'oracle'" in oracle
+    assert "`profile` is 'p2r-4b', but scripted:" in profile
+    assert not [path for number in range(3) for path in (here / str(number)).rglob("*_results.json")]

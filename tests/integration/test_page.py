@@ -2,71 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from p2r.benchmarks.needles import Needles
-from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ModelError
 from p2r.models.load import load_model
-from p2r.models.scripted import ScriptedModel
 from p2r.serving.page import EXAMPLES
-from p2r.serving.settings import Access
-from p2r.types import Completion
-from tests.fakes.browser import Browser, Locator, Page, launch, open_page
+from tests.fakes.browser import Browser, launch, open_page
 from tests.fakes.served import ANSWER, BOX, Reply, data_url, serve, show, user
+from tests.fakes.served_page import QUESTION, Watched, ask, choose, draw_photo, expect, measure, visit
 
 pytestmark = pytest.mark.slow
-
-QUESTION = "What is on the sail?"
-
-
-class Watched(ScriptedModel):
-    """A model that keeps what it was asked, waits where a test wants to see what the page shows, and streams.
-
-    The model as it is, asked without a prompt of p2r's, sees a fish.
-    """
-
-    def __init__(self, look: str = BOX, reply: str = ANSWER) -> None:
-        super().__init__({"perceiver": look, "reasoner": lambda prompt: reply if prompt.fingerprint else "a fish"})
-        self.asked: list[Prompt] = []
-        self.may_look, self.may_answer = threading.Event(), threading.Event()
-        self.may_look.set()
-        self.may_answer.set()
-        self.num_cancelled = 0
-        self.error: ModelError | None = None
-
-    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
-        self.asked.append(prompt)
-        gate = self.may_look if prompt.role == "perceiver" else self.may_answer
-        try:
-            while not gate.is_set():
-                await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
-            self.num_cancelled += 1
-            raise
-        if self.error is not None:
-            raise self.error
-        return await super().complete(prompt, decoding)
-
-    async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
-        completion = await self.complete(prompt, decoding)
-        for letter in completion.text:
-            on_text(letter)
-        return completion
-
-    def asked_as(self, role: str) -> list[Prompt]:
-        return [prompt for prompt in self.asked if prompt.role == role]
 
 
 @pytest.fixture(scope="module")
@@ -77,50 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photos") / "boat.png"
-    Image.effect_mandelbrot((800, 400), (-2, -1, 1, 1), 40).convert("RGB").save(path)
-    return path
-
-
-@contextmanager
-def visit(browser: Browser, model: Watched | None = None, key: str = "", **settings: object) -> Iterator[Page]:
-    access = Access(keys=(key,) if key else ())
-    with serve(model or Watched(), access=access) as served, open_page(browser, served.url, **settings) as page:
-        yield page
-
-
-def expect(thing: Locator) -> Locator:
-    """Playwright's assertions, which wait."""
-    from playwright.sync_api import expect  # pyright: ignore
-
-    expect.set_options(timeout=30_000)
-    return expect(thing)
-
-
-def choose(page: Page, photo: Path) -> None:
-    page.locator("#choose").set_input_files(photo)
-    expect(page.locator("#facts")).to_have_text("boat.png, 800 × 400 pixels")
-
-
-def ask(page: Page, question: str = QUESTION) -> Locator:
-    """Ask, and give the card of the question when it has its answer or its error."""
-    page.get_by_label("Your question").fill(question)
-    page.get_by_role("button", name="Ask", exact=True).click()
-    expect(page.locator("#stop")).to_be_hidden()
-    return page.locator(".turn").first
-
-
-def measure(page: Page, selector: str) -> list[float]:
-    """Left, top, right, bottom of an element, per mille of the image; both at one moment, since pages scroll."""
-    return page.evaluate(
-        """(selector) => {
-          const image = document.getElementById("full").getBoundingClientRect();
-          const box = document.querySelector(selector).getBoundingClientRect();
-          return [(box.left - image.left) / image.width, (box.top - image.top) / image.height,
-            (box.right - image.left) / image.width, (box.bottom - image.top) / image.height].map((part) => 1000 * part);
-        }""",
-        selector,
-    )
+    return draw_photo(tmp_path_factory.mktemp("photos") / "boat.png")
 
 
 def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser: Browser, photo: Path) -> None:
@@ -142,7 +52,7 @@ def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser:
         assert page.locator("#stage .box").count() == 0
         model.may_look.set()
         expect(status).to_have_text("Looked: 1 box. Reading.")
-        expect(turn.locator(".boxes li")).to_have_text("sailx 80–240, y 80–160")
+        expect(turn.locator(".boxes li")).to_have_text("sail x 80–240, y 80–160")
         expect(page.locator("#stage .box span")).to_have_text("sail")
         assert measure(page, "#stage .box") == pytest.approx([100, 200, 300, 400], abs=1)
         assert measure(page, "#stage .box span")[3] == pytest.approx(200, abs=12)  # above it, where there is room
@@ -152,7 +62,7 @@ def test_a_question_is_asked_by_keyboard_alone_and_both_stages_are_seen(browser:
         expect(turn.locator(".own .answer")).to_have_text("a star")
         expect(turn.locator(".own .cost")).to_have_text(re.compile(r"^\d+(\.\d)? s · [\d,]+ tokens$"))
         expect(turn.locator(".thought")).to_have_text("It is a star.")
-        expect(turn.get_by_role("img", name="Crop 1, 320 by 160 pixels")).to_be_visible()
+        expect(turn.get_by_role("img", name="Crop 1 (sail), 320 by 160 pixels")).to_be_visible()
         turn.get_by_text("Prompts and replies").focus()
         page.keyboard.press("Enter")
         said = turn.locator("dd").all_inner_texts()
@@ -228,7 +138,7 @@ def test_a_box_is_drawn_by_hand_and_asked_with(browser: Browser, photo: Path) ->
         page.mouse.down()
         page.mouse.move(image["x"] + 0.75 * image["width"], image["y"] + 0.25 * image["height"], steps=4)
         page.mouse.up()
-        assert measure(page, ".drawn") == pytest.approx([500, 250, 750, 900], abs=4)
+        assert measure(page, ".editable") == pytest.approx([500, 250, 750, 900], abs=4)
         page.get_by_label("Your question").fill(QUESTION)
         page.get_by_role("button", name="Ask with these boxes").click()
         turn = page.locator(".turn")
@@ -255,9 +165,9 @@ def test_boxes_of_the_model_are_corrected_by_keyboard(browser: Browser, photo: P
         expect(page.get_by_role("group", name=re.compile("^Box 2 of 2: 33 to 67 per cent"))).to_be_focused()
         page.keyboard.press("Delete")
         expect(page.get_by_role("status")).to_have_text("Box removed.")
-        expect(page.locator(".drawn")).to_be_focused()
+        expect(page.locator(".editable")).to_be_focused()
         page.keyboard.press("Escape")
-        expect(page.locator(".drawn")).to_have_count(0)
+        expect(page.locator(".editable")).to_have_count(0)
         expect(page.locator("#stage .box")).to_have_count(1)
         page.get_by_role("button", name="Correct the boxes").press("Enter")
         for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
@@ -265,7 +175,7 @@ def test_boxes_of_the_model_are_corrected_by_keyboard(browser: Browser, photo: P
         page.get_by_role("button", name="Ask with these boxes").press("Enter")  # the same question again
         expect(page.locator(".turn")).to_have_count(2)
         turn = page.locator(".turn").first
-        expect(turn.locator(".boxes li")).to_have_text("sailx 96–256, y 84–164")
+        expect(turn.locator(".boxes li")).to_have_text("sail x 96–256, y 84–164")
         expect(turn.get_by_role("heading", name=QUESTION)).to_be_visible()
         assert len(model.asked_as("perceiver")) == 1
 
@@ -282,7 +192,7 @@ def test_one_look_is_shown_beside_two(browser: Browser, photo: Path) -> None:
         expect(turn.locator(".own .answer")).to_have_text("a fish")
         expect(turn.locator(".stages")).to_be_hidden()
         options = page.get_by_label("Model").locator("option").all_inner_texts()
-        assert options[0] == "p2r/m (looks, then reads)" and len(options) == 6
+        assert options[0] == "p2r/m (two looks)" and len(options) == 6
 
 
 ATTACK = "<img src=x onerror=\"alert('in')\"><script>alert('in')</script>"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.processes import finish, kill_many_times, start_command
+from tests.fakes.processes import Fork, finish, fork_command, kill_many_times
 from tests.fakes.tiny_training import PERCEIVER_STEPS, REASONER_STEPS, make_recipe
 from tests.integration.test_train_resume import assert_same
 
@@ -22,11 +19,10 @@ MOST_KILLS_A_RUN = 6
 NUM_STEPS = PERCEIVER_STEPS + REASONER_STEPS
 
 
-def start(out: Path, *options: str) -> subprocess.Popen[str]:
+def start(out: Path, *options: str) -> Fork:
     recipe = out.with_suffix(".json")
     recipe.write_text(make_recipe(out, ["checkpoint.every=1"]).model_dump_json())
-    command = [sys.executable, "-m", "p2r", "train", str(recipe), *options]
-    return start_command(command)
+    return fork_command("train", str(recipe), *options)
 
 
 def count_steps(out: Path) -> int:
@@ -34,14 +30,14 @@ def count_steps(out: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_for_a_step(out: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_a_step(out: Path, process: Fork | subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + LONGEST_WAIT_S
     while not count_steps(out):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def start_or_resume(out: Path) -> subprocess.Popen[str]:
+def start_or_resume(out: Path) -> Fork:
     return start(out, *(["--resume"] if (out / "recipe.json").exists() else []))
 
 
@@ -75,15 +71,3 @@ def test_a_run_killed_twice_is_that_of_an_undisturbed_one(tmp_path: Path) -> Non
 @pytest.mark.very_slow
 def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
     compare_killed_runs(tmp_path, num_kills=30)
-
-
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = start(out)
-    wait_for_a_step(out, process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=LONGEST_WAIT_S)
-    assert process.returncode == 130
-    assert "interrupted; " in errors and "--resume" in errors
-    assert json.loads((out / "recipe.json").read_text())["seed"] == 0

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.fakes.killed_training import Case
+from tests.fakes.killed_training import Case, kill_and_resume
+from tests.fakes.processes import Fork, finish
 from tests.fakes.tiny_training import read_metrics
 
-ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_S = 900.0
 SCHEDULE = 'schedule=[{role="perceiver", steps=2, lr=1e-4}, {role="reasoner", steps=2, lr=1e-4}]'
 COMMON = [
@@ -54,6 +51,7 @@ PER_ROLE_KILLS = [("2-perceiver", 1), ("3-reasoner", 1)]
 RESTING = "loss.resting_kl_coef=0.5"
 
 QUICK, SLOW, VERY_SLOW = [], [pytest.mark.slow], [pytest.mark.very_slow]
+"""Very slow are variants: a slow case has what they have, often together with another thing."""
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
 
 
@@ -70,26 +68,38 @@ def case(
 
 CASES = [
     case("plain", [], [*EARLY, *LATE], SLOW),
-    case("dynamic sampling in two processes", ["rollout.dynamic_sampling=true"], LATE, SLOW, processes=2),
-    case("difficulty drop", ["data.difficulty.rule=drop", "data.num_rows=20"], LATE, SLOW),
+    case("dynamic sampling in two processes", ["rollout.dynamic_sampling=true"], LATE, VERY_SLOW, processes=2),
+    case("difficulty drop", ["data.difficulty.rule=drop", "data.num_rows=20"], LATE, VERY_SLOW),
     case("difficulty weight, early", ["data.difficulty.rule=weight", ONE_PHASE], EARLY, QUICK),
     case("rows kept", [KEEPING, "data.num_rows=20"], [("0-answerer", 1), ("1-answerer", 1)], SLOW),
     case("LoRA, early", [*LORA[:2], ONE_PHASE], EARLY, [needs_peft]),
-    case("LoRA in the second phase", LORA, LATE, [needs_peft, *SLOW]),
-    case("LoRA in two processes", LORA, LATE, [needs_peft, *SLOW], processes=2),
-    case("two processes", [], LATE, SLOW, processes=2),
+    case("LoRA in the second phase", LORA, LATE, [needs_peft, *VERY_SLOW]),
+    case("LoRA in two processes", LORA, LATE, [needs_peft, *VERY_SLOW], processes=2),
+    case("two processes", [], LATE, VERY_SLOW, processes=2),
     case("joint", ["control=joint"], [("0-joint", 1), ("0-joint", 2)], VERY_SLOW),
-    case("answerer", ['schedule=[{role="answerer", steps=3, lr=1e-4}]'], [("0-answerer", 1), ("0-answerer", 2)], SLOW),
+    case(
+        "answerer",
+        ['schedule=[{role="answerer", steps=3, lr=1e-4}]'],
+        [("0-answerer", 1), ("0-answerer", 2)],
+        VERY_SLOW,
+    ),
     case("gspo", ["loss.estimator=gspo", "optimizer.updates_per_batch=2"], LATE, VERY_SLOW),
     case("three updates a batch", ["optimizer.updates_per_batch=3"], LATE, VERY_SLOW),
     case("states in host memory", ["optimizer.kind=offload"], LATE, VERY_SLOW),
     case("gradient checkpointing", ["model.gradient_checkpointing=true"], LATE, VERY_SLOW),
     case("bfloat16", ["model.dtype=bfloat16"], LATE, VERY_SLOW),
     case("LoRA in bfloat16", [*LORA, "model.dtype=bfloat16"], LATE, [needs_peft, *SLOW]),
-    case("resting KL", [RESTING, "loss.kl_coef=0"], LATE, SLOW),
-    case("resting KL in two processes", [RESTING, "rollout.dynamic_sampling=true"], LATE, SLOW, processes=2),
-    case("resting KL with LoRA", [RESTING, *LORA], LATE, [needs_peft, *SLOW]),
-    case("an adapter for each role", [*LORA, "model.lora.per_role=true"], LATE, [needs_peft, *SLOW]),
+    case("resting KL", [RESTING, "loss.kl_coef=0"], LATE, VERY_SLOW),
+    case("resting KL in two processes", [RESTING, "rollout.dynamic_sampling=true"], LATE, VERY_SLOW, processes=2),
+    case("resting KL with LoRA", [RESTING, *LORA], LATE, [needs_peft, *VERY_SLOW]),
+    case(
+        "resting KL with LoRA in two processes",
+        [RESTING, "rollout.dynamic_sampling=true", *LORA],
+        LATE,
+        [needs_peft, *SLOW],
+        processes=2,
+    ),
+    case("an adapter for each role", [*LORA, "model.lora.per_role=true"], LATE, [needs_peft, *VERY_SLOW]),
     case("an adapter for each role, in its second iteration", PER_ROLE, PER_ROLE_KILLS, [needs_peft, *SLOW]),
     case("probe and best", PROBE, [*EARLY, ("1-reasoner", 1)], SLOW),
 ]
@@ -97,16 +107,7 @@ CASES = [
 
 @pytest.mark.parametrize("settings", CASES)
 def test_a_killed_and_resumed_run_is_the_undisturbed_one(tmp_path: Path, settings: Case) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fakes.killed_training", str(tmp_path)],
-        input=json.dumps(settings),
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_WAIT_S,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    finish(Fork(kill_and_resume, tmp_path, settings), longest_wait_s=LONGEST_WAIT_S)
     ours, whole = tmp_path / "run", tmp_path / "whole"
     assert any(step["grad_norm"] for step in read_metrics(whole))
     for file in ("metrics.jsonl", "probes.jsonl"):

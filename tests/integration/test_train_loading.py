@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +20,10 @@ from p2r.models.local.model import load_engine, load_weights
 from p2r.training.engines.local.distributed import whole_tensor
 from p2r.training.engines.local.export import gather_weights, save_policy
 from p2r.training.engines.local.policy import load_policy, take_snapshot
+from tests.fakes.processes import run_world
+from tests.fakes.split_loading import load_split
 from tests.fakes.tiny_checkpoint import make_checkpoint
 
-ROOT = Path(__file__).parents[2]
 HAS_PEFT = importlib.util.find_spec("peft") is not None
 LORA = {"rank": 4, "alpha": 8, "targets": ["q_proj", "down_proj"]}
 LONGEST_WAIT_S = 900.0
@@ -134,11 +132,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         make(folder / name / "model")
         given = {"source": str(folder / name / "model"), "device": "cpu", **settings}
         (folder / name / "settings.json").write_text(json.dumps(given))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
-    command = [sys.executable, *launcher, "-m", "tests.fakes.split_loading", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT_S, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_world(3, load_split, folder, longest_wait_s=LONGEST_WAIT_S)
     return {name: json.loads((folder / name / "found.json").read_text()) for name in ALL}
 
 

@@ -13,12 +13,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.fakes.given_group import train_in_given_group
+from tests.fakes.processes import Fork, finish
 from tests.fakes.tiny_training import make_recipe, read_metrics
 from tests.integration.test_train_kill import LONGEST_WAIT_S, wait_for_a_step
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 
 def start(out: Path, *options: str) -> subprocess.Popen[str]:
@@ -53,15 +53,8 @@ def test_an_error_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_group_that_exists_trains_together_and_is_left(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", "tests.fakes.given_group", str(tmp_path)]
-    pair = [
-        subprocess.Popen([*command, rank], stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
-        for rank in ("0", "1")
-    ]
-    for process in pair:
-        _, errors = process.communicate(timeout=LONGEST_WAIT_S)
-        assert process.returncode == 0, errors
+    for process in [Fork(train_in_given_group, tmp_path, rank) for rank in (0, 1)]:
+        finish(process, longest_wait_s=LONGEST_WAIT_S)
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [{"ranks": [0, 1]}] * 2
     rows = read_metrics(tmp_path / "run")
     assert [(row["phase"], row["num_rows"]) for row in rows] == [("0-perceiver", 2), ("1-reasoner", 2)]

@@ -50,9 +50,12 @@ def assert_equal_parts(ours: Path, theirs: Path) -> None:
     assert one["failures"] == other["failures"] and one["failures"]
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4])
+@pytest.mark.parametrize("stop_after", [*(pytest.param(each, marks=pytest.mark.very_slow) for each in (1, 3)), 4])
 def test_a_crashed_run_resumes_to_the_same_figures_and_weights(tmp_path: Path, whole: Path, stop_after: int) -> None:
-    """Before the first checkpoint, at the end of a phase, and within the second phase."""
+    """Before the first checkpoint, at the end of a phase, and within the second phase.
+
+    The first two are also moments of the plain run of test_train_kill_table.py.
+    """
     recipe = make_recipe(tmp_path / "run")
     with pytest.raises(KeyError):
         run(recipe, stop_after=stop_after)

@@ -24,7 +24,7 @@ from p2r.training.train import train
 from p2r.training.watch.watcher import Watcher
 from tests.fakes.processes import finish
 from tests.fakes.tiny_training import PERCEIVER_STEPS, make_recipe, read_metrics, run
-from tests.integration.test_train_kill import LONGEST_WAIT_S, count_steps, start
+from tests.integration.test_train_kill import LONGEST_WAIT_S, count_steps, start, wait_for_a_step
 from tests.integration.test_train_resume import assert_same
 from tests.integration.test_train_sft import make_recipe as make_sft_recipe
 
@@ -41,6 +41,13 @@ MOMENTS: dict[str, tuple[object, str, int]] = {
     "after the last update of all": (Optimizer, "step", 10),
 }
 """Where a signal comes: a function, and after which of its calls."""
+VARIANTS = (
+    "while the first step is sampled",
+    "while the frozen role reads",
+    "after the last update of a step",
+    "in the reasoner's phase",
+)
+"""Very slow: their neighbors in the list show the same. That sampling and reading are left at once is tested below."""
 MOST_TASKS = 100
 """Turns of the event loop in which a cancellation reaches the thread that samples."""
 
@@ -88,7 +95,9 @@ def signal_after(
     return lambda: called[0] - number
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", [pytest.param(each, marks=[pytest.mark.very_slow] if each in VARIANTS else []) for each in MOMENTS]
+)
 def test_a_run_stopped_anywhere_resumes_to_the_same_figures_and_weights(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -188,17 +197,23 @@ def test_too_many_errors_keep_the_last_finished_step(
     assert_same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [
+        pytest.param(signal.SIGTERM, 143, "asked to end by SIGTERM; ", marks=pytest.mark.very_slow),
+        (signal.SIGINT, 130, "interrupted; "),
+    ],
+)
 def test_the_command_says_what_it_kept_and_ends_with_the_signals_code(
-    tmp_path: Path, whole: Path, sign: signal.Signals, code: int
+    tmp_path: Path, whole: Path, sign: signal.Signals, code: int, said: str
 ) -> None:
+    """The runs above get SIGTERM as well; test_train_processes.py has the command with it."""
     out = tmp_path / "run"
     process = start(out)
-    while count_steps(out) < 1:
-        assert process.poll() is None
+    wait_for_a_step(out, process)
     process.send_signal(sign)
     _, errors = process.communicate(timeout=LONGEST_WAIT_S)
     assert process.returncode == code
-    assert "Traceback" not in errors and "is kept in" in errors and "--resume" in errors
+    assert "Traceback" not in errors and said in errors and "is kept in" in errors and "--resume" in errors
     finish(start(out, "--resume"), longest_wait_s=LONGEST_WAIT_S)
     assert read_metrics(out) == read_metrics(whole)

@@ -3,49 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.fakes.processes import run_world
+from tests.fakes.split_training import train_split
 from tests.fakes.tiny_training import read_metrics
+from tests.fakes.uneven_training import train_split_unevenly
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 LONGEST_WAIT_S = 900.0
 
 
-PAIR = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-
-
-def start(out: Path, *launcher: str, module: str = "split_training") -> Path:
+def start(out: Path, num_processes: int, train: Callable[[Path], None] = train_split) -> Path:
     out.mkdir()
-    command = [sys.executable, *launcher, "-m", f"tests.fakes.{module}", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_WAIT_S, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_world(num_processes, train, out, longest_wait_s=LONGEST_WAIT_S)
     return out
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return start(tmp_path_factory.mktemp("split") / "alone")
+    return start(tmp_path_factory.mktemp("split") / "alone", 1)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return start(tmp_path_factory.mktemp("split") / "pair", *PAIR)
+    return start(tmp_path_factory.mktemp("split") / "pair", 2)
 
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return start(tmp_path_factory.mktemp("split") / "uneven", *PAIR, module="uneven_training")
+    return start(tmp_path_factory.mktemp("split") / "uneven", 2, train_split_unevenly)
 
 
 @pytest.fixture(params=["pair", "uneven"])

@@ -39,9 +39,11 @@ def p2r_command(here: Path, *arguments: str) -> tuple[str, str]:
 
 def test_twenty_needles_are_answered_word_for_word_and_the_end_is_clean(tmp_path: Path) -> None:
     arguments = ("eval", "needles", "--limit", "20", "--out", "runs", *VLLM, "--engine-arg", "max-model-len=2048")
-    stdout, stderr = p2r_command(tmp_path, *arguments)
+    executor = ("--engine-arg", f"distributed-executor-backend={vllm_guest.ONE_PROCESS}")
+    stdout, stderr = p2r_command(tmp_path, *arguments, *executor)
     there = read_run(tmp_path / "runs" / "needles" / "p2r")
-    assert there.settings.engine_args == {"enforce_eager": True, "max_model_len": 2048}
+    args = {"enforce_eager": True, "max_model_len": 2048, "distributed_executor_backend": vllm_guest.ONE_PROCESS}
+    assert there.settings.engine_args == args
     local = LocalModel.load(CHECKPOINT, device="cpu", dtype="float32")
     needles = Benchmark(list(Needles(seed=0, num_samples=20)), Facts("needles"))
     assert facts_of_traces(p2r.evaluate(needles, local, mode="p2r").traces) == facts_of_traces(there.traces)
@@ -128,6 +130,7 @@ def test_limits_seeds_and_a_dead_engine(tmp_path: Path) -> None:
     assert found["dead"][1].endswith("load the model again")
 
 
+@pytest.mark.very_slow  # test_vllm_engine.py has it with a stand-in
 def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         'from p2r.models.load import load_model\nload_model("vllm:nano", engine_args={"enforce_eager": True})\n'

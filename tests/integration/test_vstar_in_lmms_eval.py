@@ -25,10 +25,12 @@ pytestmark = pytest.mark.slow
 PROGRAM = """
 import json, sys
 from importlib import import_module
-task, module, function = sys.argv[1:]
-write = getattr(import_module(f"lmms_eval.tasks.{module}.utils"), function)
 given = {"post_prompt": "\\nAnswer with the option's letter from the given choices directly."}
-print(json.dumps([write(row, given) for row in json.load(sys.stdin)]))
+texts = []
+for module, function, rows in json.load(sys.stdin):
+    write = getattr(import_module(f"lmms_eval.tasks.{module}.utils"), function)
+    texts.append([write(row, given) for row in rows])
+print(json.dumps(texts))
 """
 TASKS = {
     "vstar_bench": ("vstar_bench", "vstar_doc_to_text"),
@@ -37,12 +39,34 @@ TASKS = {
 }
 
 
-def write_texts(task: str, rows: list[dict[str, object]]) -> list[str]:
-    """The questions as lmms-eval's own function writes them."""
+ROWS = {"vstar_bench": vstar_lmms_rows, "hrbench4k": hrbench_rows, "mmerealworld_lite": mme_lmms_rows}
+
+
+@pytest.fixture(scope="module")
+def needles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Needles in the layout of V*."""
+    path = tmp_path_factory.mktemp("needles") / "test.parquet"
+    write_vstar_lmms(list(Needles(seed=9, num_samples=6, knobs=Knobs(forms=("choice",)))), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def texts(needles: Path) -> dict[str, list[str]]:
+    """By task, and of the needles: the questions as lmms-eval's own functions write them."""
+    import pyarrow.parquet as pq
+
     guest_tools.require("lmms_eval", "lmms_eval.models")
-    bare = [{name: value for name, value in row.items() if name not in ("image", "bytes")} for row in rows]
+    all_rows = {task: make() for task, make in ROWS.items()}
+    all_rows["needles"] = pq.read_table(needles, columns=["text"]).to_pylist()
+    bare = [
+        (
+            *TASKS.get(task, TASKS["vstar_bench"]),
+            [{name: value for name, value in row.items() if name not in ("image", "bytes")} for row in rows],
+        )
+        for task, rows in all_rows.items()
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, task, *TASKS[task]],
+        [sys.executable, "-c", PROGRAM],
         env={"PYTHONPATH": f"{guest_tools.GUESTS / 'lmms_eval'}", "HF_HUB_OFFLINE": "1", "PATH": ""},
         input=json.dumps(bare),
         capture_output=True,
@@ -50,7 +74,7 @@ def write_texts(task: str, rows: list[dict[str, object]]) -> list[str]:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return dict(zip(all_rows, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 def check(task: str, texts: list[str], samples: list[Sample]) -> None:
@@ -63,25 +87,16 @@ def check(task: str, texts: list[str], samples: list[Sample]) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_rows_are_asked_as_p2r_eval_asks_them(task: str, tmp_path: Path) -> None:
-    rows, name, file = {
-        "vstar_bench": (vstar_lmms_rows(), "vstar", write_parquet(tmp_path / "v.parquet", vstar_lmms_rows())),
-        "hrbench4k": (hrbench_rows(), "hrbench_4k", write_tsv(tmp_path / "4k.tsv", hrbench_rows())),
-        "mmerealworld_lite": (
-            mme_lmms_rows(),
-            "mme_realworld_lite",
-            write_parquet(tmp_path / "m.parquet", mme_lmms_rows()),
-        ),
+def test_rows_are_asked_as_p2r_eval_asks_them(task: str, texts: dict[str, list[str]], tmp_path: Path) -> None:
+    rows = ROWS[task]()
+    name, file = {
+        "vstar_bench": ("vstar", write_parquet(tmp_path / "v.parquet", rows)),
+        "hrbench4k": ("hrbench_4k", write_tsv(tmp_path / "4k.tsv", rows)),
+        "mmerealworld_lite": ("mme_realworld_lite", write_parquet(tmp_path / "m.parquet", rows)),
     }[task]
-    texts = write_texts(task, rows)
-    assert texts == [WRITERS[task](row) for row in rows], "lmms-eval writes its questions in another way now"
-    check(task, texts, list(load_benchmark(f"{name}:{file}")))
+    assert texts[task] == [WRITERS[task](row) for row in rows], "lmms-eval writes its questions in another way now"
+    check(task, texts[task], list(load_benchmark(f"{name}:{file}")))
 
 
-def test_needles_in_the_layout_of_vstar_are_asked_as_vstar_is(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    path = tmp_path / "test.parquet"
-    write_vstar_lmms(list(Needles(seed=9, num_samples=6, knobs=Knobs(forms=("choice",)))), path)
-    texts = write_texts("vstar_bench", pq.read_table(path, columns=["text"]).to_pylist())
-    check("vstar_bench", texts, list(load_benchmark(f"vstar:{path}")))
+def test_needles_in_the_layout_of_vstar_are_asked_as_vstar_is(needles: Path, texts: dict[str, list[str]]) -> None:
+    check("vstar_bench", texts["needles"], list(load_benchmark(f"vstar:{needles}")))

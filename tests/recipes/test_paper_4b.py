@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +13,14 @@ from p2r.models.local import backend  # noqa: F401  # first: it keeps a torchvis
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.fakes import forked_jobs
 from tests.fakes.paper_data import write_paper_data
+from tests.fakes.processes import Fork
 from tests.fakes.tiny_checkpoint import make_checkpoint
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "recipes" / "study" / "paper_4b.toml"
+LONGEST_WAIT_S = 900.0
 SMALL = [
     'set=["reward.judge=words", "rollout.max_new_tokens={ perceiver = 8, reasoner = 8 }", "partner.max_new_tokens=8"]',
     "arms.start.checkpoint=tiny",
@@ -41,16 +41,10 @@ def make_terse_model(folder: Path) -> None:
 
 def run_study(folder: Path, *flags: str) -> str:
     sets = [part for change in SMALL for part in ("--set", change)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fakes.forked_jobs", "study", str(STUDY), "--quick", *sets, *flags],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout + done.stderr
+    process = Fork(forked_jobs.run_study, folder, str(STUDY), "--quick", *sets, *flags)
+    stdout, stderr = process.communicate(timeout=LONGEST_WAIT_S)
+    assert process.returncode == 0, stderr + stdout
+    return stdout + stderr
 
 
 @pytest.mark.slow

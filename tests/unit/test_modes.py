@@ -28,6 +28,7 @@ SAMPLE = Sample(
     answer_form="choice",
     target="A",
     gold_boxes=(GOLD,),
+    crop=MemoryImage(Image.new("RGB", (64, 96), "red")),
 )
 
 
@@ -73,6 +74,7 @@ async def run(mode: Mode, recorder: Recorder, looker: Recorder | None = None, sa
         ("annotate-only", 1, 2),
         ("crop-only", 2, 2),
         ("shuffled", 3, 2),
+        ("paired-crop", 1, 1),
     ],
 )
 async def test_the_reasoner_sees_as_many_images_as_the_mode_says(mode: Mode, num_images: int, num_prompts: int) -> None:
@@ -84,7 +86,9 @@ async def test_the_reasoner_sees_as_many_images_as_the_mode_says(mode: Mode, num
 def test_every_mode_has_a_caption_and_is_told_apart() -> None:
     assert set(CAPTIONS) == set(MODES)
     model = Recorder().model
-    hashes = {mode: hash_roles(*make_roles(mode, model, PROMPTS)) for mode in MODES if mode != "shuffled"}
+    hashes = {mode: hash_roles(*make_roles(mode, model, PROMPTS)) for mode in MODES}
+    assert hashes["shuffled"] == hashes["p2r"] and hashes["paired-crop"] == hashes["direct"]  # other questions
+    del hashes["shuffled"], hashes["paired-crop"]
     assert len(set(hashes.values())) == len(hashes)
 
 
@@ -97,6 +101,19 @@ async def test_crops_alone_are_the_crops_of_p2r() -> None:
     assert [image.tobytes() for image in crops.prompts[-1].images] == full[1:]
     assert [image.tobytes() for image in annotated.prompts[-1].images] == full[:1]
     assert crops.prompts[-1].text == annotated.prompts[-1].text == whole.prompts[-1].text
+
+
+async def test_the_paired_crop_is_asked_about_as_the_image_is() -> None:
+    (sample,) = prepare_samples("paired-crop", [SAMPLE])
+    whole, crop = Recorder(), Recorder()
+    await run("direct", whole)
+    trace = await run("paired-crop", crop, sample=sample)
+    assert whole.prompts[0].images[0].getpixel((5, 5)) == (0, 0, 128)
+    assert crop.prompts[0].images[0].getpixel((5, 5)) == (255, 0, 0)
+    assert crop.prompts[0].text == whole.prompts[0].text and not trace.boxes
+    with pytest.raises(ConfigError, match=r"needs the data's own crops, which sample 'two' lacks") as caught:
+        prepare_samples("paired-crop", [SAMPLE, Sample(id="two", image=SAMPLE.image, question="?")])
+    assert "ZoomBench" in caught.value.hint
 
 
 async def test_another_model_may_look() -> None:

@@ -11,7 +11,7 @@ from p2r.errors import excerpt, explain_fault
 from p2r.serving.refusal import BAD_REQUEST, Refused
 
 Arguments = TypeVar("Arguments", bound=BaseModel)
-_PLACE = "The image: a path below the server's image folder, a data: URL, or a web address where the server allows it."
+_RULES: dict[tuple[int | str, ...], str] = {("box",): "it must be [left, top, right, bottom]"}
 
 
 def _read_list(value: object) -> object:
@@ -27,7 +27,7 @@ def _read_list(value: object) -> object:
 class _ToolArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] = Field(description=_PLACE)
+    image: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] = Field(description="The image.")
 
 
 class LookArguments(_ToolArguments):
@@ -60,12 +60,17 @@ class CropArguments(_ToolArguments):
 
 
 def read_arguments(kind: type[Arguments], given: dict[str, object]) -> Arguments:
-    """Check what an agent has given to a tool. Raises Refused, which names the first argument that is wrong."""
+    """Check what an agent has given to a tool. Raises Refused, which names the first argument that is wrong.
+
+    Some agents write null for what they leave out.
+    """
+    optional = {name for name, about in kind.model_fields.items() if not about.is_required()}
     try:
-        return kind.model_validate(given)
+        return kind.model_validate({k: v for k, v in given.items() if v is not None or k not in optional})
     except ValidationError as error:
         fault = error.errors()[0]
     if fault["type"] == "extra_forbidden":
         name = excerpt(str(fault["loc"][0]))
         raise Refused(BAD_REQUEST, f"there is no argument {name}: the tool takes {', '.join(kind.model_fields)}")
-    raise Refused(BAD_REQUEST, explain_fault(fault))
+    rule = "" if fault["type"] == "missing" else _RULES.get(fault["loc"], "")
+    raise Refused(BAD_REQUEST, explain_fault(fault, rule))

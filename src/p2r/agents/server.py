@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -15,23 +13,20 @@ from typing import Any, Generic
 import mcp.types as protocol
 from mcp import MCPError
 from mcp.server import Server, ServerRequestContext
-from PIL import Image
 
 from p2r.agents.arguments import Arguments, AskArguments, CropArguments, LookArguments, read_arguments
 from p2r.agents.tools import AgentTools, ToolResult
-from p2r.errors import excerpt
+from p2r.errors import count_nouns, excerpt
 from p2r.loop import run_apart
 from p2r.serving.line import RequestLine
 from p2r.serving.refusal import GATEWAY_TIMEOUT, INTERNAL, Refused, refuse_bug
 from p2r.serving.settings import Limits
 from p2r.version import __version__
 
-PNG_BYTES = 300_000
-"""A larger image is sent as JPEG: agents take only so much from a tool."""
-_JPEG_QUALITY = 90
 _INSTRUCTIONS = (
     "Tools that look at images in detail, also where the whole image is too large to see it. `ask` answers a question "
-    "and shows the evidence, `look` only says where the evidence is, and `crop` shows a part at full resolution."
+    "and shows the evidence, `look` only says where the evidence is, and `crop` shows a part at full resolution. "
+    "An image that was pasted into the chat must be saved as a file first."
 )
 
 logger = logging.getLogger(__name__)
@@ -51,14 +46,16 @@ class AgentTool(Generic[Arguments]):
     arguments: type[Arguments]
     run: Callable[[Arguments], Awaitable[ToolResult]]
 
-    def describe(self) -> protocol.Tool:
-        """Return its entry in the list of tools."""
+    def describe(self, image_rule: str) -> protocol.Tool:
+        """Return its entry in the list of tools. image_rule: what an image must be."""
+        schema = self.arguments.model_json_schema()
+        schema["properties"]["image"]["description"] = f"The image: {image_rule}."
         hints = protocol.ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
         return protocol.Tool(
             name=self.name,
             title=self.title,
             description=self.description,
-            input_schema=self.arguments.model_json_schema(),
+            input_schema=schema,
             annotations=hints,
         )
 
@@ -69,7 +66,7 @@ class AgentTool(Generic[Arguments]):
 
 def list_tools(tools: AgentTools) -> list[AgentTool[Any]]:
     """Return the tools as agents know them."""
-    shown = f"An image in the result has at most {tools.shown_pixels:,} pixels: crop a smaller part to see more."
+    shown = f"An image in the result has about {tools.shown_pixels:,} pixels at most: crop a smaller part to see more."
     return [
         AgentTool(
             "look",
@@ -109,7 +106,7 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
     async def list_all(
         _: ServerRequestContext[None], __: protocol.PaginatedRequestParams | None
     ) -> protocol.ListToolsResult:
-        return protocol.ListToolsResult(tools=[tool.describe() for tool in by_name.values()])
+        return protocol.ListToolsResult(tools=[tool.describe(tools.image_rule) for tool in by_name.values()])
 
     async def call(_: ServerRequestContext[None], request: protocol.CallToolRequestParams) -> protocol.CallToolResult:
         tool = by_name.get(request.name)
@@ -128,7 +125,9 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
             refused = refuse_bug(error)
         if refused.status >= INTERNAL:
             logger.warning("%s: %s (%s)", tool.name, refused.message, refused.detail or refused.code)
-        return protocol.CallToolResult(content=[protocol.TextContent(type="text", text=refused.message)], is_error=True)
+        wait_s = refused.retry_after_s
+        said = refused.message if wait_s is None else f"{refused.message}: try again in {count_nouns(wait_s, 'second')}"
+        return protocol.CallToolResult(content=[protocol.TextContent(type="text", text=said)], is_error=True)
 
     return Server(
         "perceive-to-reason",
@@ -142,18 +141,13 @@ def make_server(tools: AgentTools, line: RequestLine, limits: Limits) -> Server[
 
 
 def write_result(result: ToolResult) -> protocol.CallToolResult:
-    """Write a result for an agent: its words as JSON, then its images."""
-    images = [write_image(image) for image in result.images]
+    """Write a result for an agent: its words as JSON, then its images.
+
+    It has no structured content: where there is some, Claude Code, Codex, and others show it alone, and no image.
+    """
     words = protocol.TextContent(type="text", text=json.dumps(result.fields, ensure_ascii=False))
-    return protocol.CallToolResult(content=[words, *images], structured_content=result.fields)
-
-
-def write_image(image: Image.Image) -> protocol.ImageContent:
-    """Write an image for an agent: without loss where it is small enough, else as JPEG."""
-    data, kind = io.BytesIO(), "png"
-    image.save(data, "PNG")
-    if data.tell() > PNG_BYTES:
-        data, kind = io.BytesIO(), "jpeg"
-        image.save(data, "JPEG", quality=_JPEG_QUALITY)
-    encoded = base64.b64encode(data.getvalue()).decode("ascii")
-    return protocol.ImageContent(type="image", data=encoded, mime_type=f"image/{kind}")
+    images = [
+        protocol.ImageContent(type="image", data=image.base64, mime_type=f"image/{image.kind}")
+        for image in result.images
+    ]
+    return protocol.CallToolResult(content=[words, *images])

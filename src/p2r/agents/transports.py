@@ -6,6 +6,8 @@ Over HTTP nothing is kept between requests, so there is no session to take over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -18,8 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2r.loop import take
-from p2r.serving.exchange import ClientGone, Exchange
+from p2r.serving.exchange import ClientGone, Exchange, check_values
 from p2r.serving.gate import Gate
+from p2r.serving.line import RequestLine
 from p2r.serving.settings import Access, Limits
 
 PATH = "/mcp"
@@ -35,6 +38,8 @@ def serve_stdio(server: Server[None]) -> None:
     async def serve() -> None:
         async with stdio_server() as (messages, replies):
             await server.run(messages, replies, server.create_initialization_options())
+        with contextlib.suppress(OSError):
+            os.dup2(2, 1)  # what a library has printed may be written only at the end
 
     def run() -> None:
         try:
@@ -52,6 +57,7 @@ def serve_stdio(server: Server[None]) -> None:
 
 def make_http_app(
     server: Server[None],
+    line: RequestLine,
     access: Access,
     limits: Limits,
     on_end: Callable[[str, int, float], None] = lambda path, status, seconds: None,
@@ -70,15 +76,17 @@ def make_http_app(
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        try:
-            body = await Exchange(scope, receive, send, limits).read_bytes()
-        except ClientGone:
-            return
-        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        with line.body() as hold:
+            try:
+                body = await Exchange(scope, receive, send, limits).read_bytes(hold)
+                check_values(body)
+            except ClientGone:
+                return
+            left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def replay() -> Message:
-            return left.pop() if left else await receive()
+            async def replay() -> Message:
+                return left.pop() if left else await receive()
 
-        await app(scope, replay, send)
+            await app(scope, replay, send)
 
     return Gate(with_body, access=access, paths=frozenset({PATH}), on_end=on_end)

@@ -1,23 +1,27 @@
 """Read the answer in a reply, with the rule and the span that found it.
 
-`robust` is the scorer of every evaluation and of training. `release` and `mme_official` repeat the published scorers
-exactly, mistakes included, so that results can be compared with published numbers. All three read the same stored
-replies.
+`robust` is the scorer of every evaluation and of training. The others repeat published scorers, mistakes included, so
+that results can be compared with published numbers: `release`, `mme_official`, and those of other systems (`peers`).
+All of them read the same stored replies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from p2r.answers.mme_official import read_mme_official
+from p2r.answers.peers import PEERS
 from p2r.answers.release import read_release
 from p2r.answers.robust import read_robust
 from p2r.types import Answer, AnswerForm, FinishReason
 
-__all__ = ["Scorer", "extract_answer", "read_mme_official", "read_release", "read_robust"]
+__all__ = ["OWN_SCORERS", "Scorer", "extract_answer", "read_mme_official", "read_release", "read_robust"]
 
-Scorer = Literal["robust", "release", "mme_official"]
+Scorer = Literal["robust", "release", "mme_official", "treevgr", "zwz", "vlmevalkit", "mini_o3"]
+
+OWN_SCORERS: Mapping[str, tuple[Scorer, ...]] = {"treebench": ("treevgr", "vlmevalkit"), "zoombench": ("zwz",)}
+"""Published scorers of a benchmark beside `release`, by its name; those of MME-RealWorld go by its aggregation."""
 
 
 def extract_answer(
@@ -36,7 +40,8 @@ def extract_answer(
         options: texts without letters.
         scorer: "release" is the authors' evaluation of tagged replies with the letters A-D; `read_release` has its
             other modes. "mme_official" is MME-RealWorld's own script, which only knows choices: other forms are read
-            by "robust".
+            by "robust". "treevgr", "zwz", "vlmevalkit", and "mini_o3" read choices as these systems' scorers
+            do, "zwz" other forms as well.
         finish_reason: "length" for a reply that was cut off; "robust" then reads only what is called the answer.
     """
     reply = reply.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a trace
@@ -44,4 +49,8 @@ def extract_answer(
         return read_release(reply, letters="ABCD" if form == "choice" else "")
     if scorer == "mme_official" and form == "choice":
         return read_mme_official(reply, options)
+    if scorer in PEERS and form == "choice":
+        return PEERS[scorer](reply)
+    if scorer == "zwz":
+        return PEERS[scorer](reply).model_copy(update={"letter": None})
     return read_robust(reply, form, options, finish_reason=finish_reason)

@@ -24,11 +24,21 @@ COUNTED = "ABCDE"
 
 def read_mme_official(reply: str, options: Sequence[str]) -> Answer:
     """Read the official letter; None where the script finds none."""
+    choices = [f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    letter = read_letter_like_mme(reply, choices)
+    return Answer(text=reply.strip(), letter=letter, rule="none" if letter is None else "mme_official")
+
+
+def read_letter_like_mme(reply: str, choices: Sequence[str], lead_ins: Sequence[str] = LEAD_INS) -> str | None:
+    """Return the script's letter for choices such as "(A) red"; None where it finds none.
+
+    Args:
+        lead_ins: phrases that are removed first, in this order.
+    """
     text = reply.strip()
-    for lead_in in LEAD_INS:
+    for lead_in in lead_ins:
         text = text.replace(lead_in, "")
     letter = next((character for character in text if character in COUNTED), None)
     if letter is None and len(text.split()) <= 10:
-        choices = (f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
-        letter = next((choice[1] for choice in choices if text.lower() in choice.lower()), None)
-    return Answer(text=reply.strip(), letter=letter, rule="none" if letter is None else "mme_official")
+        return next((choice[1] for choice in choices if text.lower() in choice.lower()), None)
+    return letter

@@ -179,8 +179,9 @@ class Sieve:
                     )
                 if self.check is not None:
                     self.check(sample)
-                if self.check_images:
-                    read_size(sample.image)
+                for image in (sample.image, sample.crop) if self.check_images else ():
+                    if image is not None:
+                        read_size(image)
             except P2RError as error:
                 self._leave_out(place(item), error)
                 continue

@@ -1,8 +1,8 @@
 """Check that a benchmark is fit to be run: every right answer, given as a model would give it, has to score 1.0.
 
 For each sample an ideal reply is made and read back the way an evaluation does: by the robust extractor, by the one of
-the authors' release, for MME-RealWorld by its own script, and judged. Boxes go through the box parser and have to come
-out as they were. Every image is decoded in full.
+the authors' release, for some benchmarks by their own scripts, and judged. Boxes go through the box parser and have to
+come out as they were. Every image is decoded in full.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from p2r.answers import extract_answer, read_release
+from p2r.answers import OWN_SCORERS, extract_answer, read_release
 from p2r.benchmarks.base import Benchmark, Facts, ScoredBy, name_fields
 from p2r.benchmarks.hrbench import find_broken_rotations
 from p2r.boxes import parse_boxes
@@ -19,7 +19,7 @@ from p2r.errors import JudgeError, P2RError
 from p2r.images.budget import is_too_thin
 from p2r.judges import BoxJudge, rule_for
 from p2r.prompts import question_text
-from p2r.types import Answer, Sample
+from p2r.types import Answer, ImageSource, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,11 @@ def check_benchmark(
             found += wrong
         else:
             num_unjudged += 1
-        if decode_images and sample.image.uri not in decoded:
-            broken = list(_check_image(sample))
-            decoded.add(sample.image.uri)
+        for image in (sample.image, sample.crop) if decode_images else ():
+            if image is None or image.uri in decoded:
+                continue
+            broken = list(_check_image(image))
+            decoded.add(image.uri)
             num_images += not broken
             found += broken
         problems += [f"{sample.id}: {problem}" for problem in found]
@@ -128,6 +130,8 @@ def _check_answer(sample: Sample, facts: Facts) -> Iterable[str]:
         answers["release"] = read_release(reply, letters=facts.letters)
         if facts.aggregation == "mme":
             answers["mme_official"] = extract_answer(target, "choice", sample.options, scorer="mme_official")
+        for own in OWN_SCORERS.get(facts.name, ()):
+            answers[own] = extract_answer(reply, "choice", sample.options, scorer=own)
     for scorer, answer in answers.items():
         try:
             score = rule_for(sample).compare(sample, answer, ()).score
@@ -153,9 +157,9 @@ def _check_boxes(sample: Sample) -> Iterable[str]:
             yield f"the gold box {box.xyxy} does not come back from a reply"
 
 
-def _check_image(sample: Sample) -> Iterable[str]:
+def _check_image(image: ImageSource) -> Iterable[str]:
     try:
-        width, height = sample.image.load().size
+        width, height = image.load().size
     except P2RError as error:
         yield f"its image cannot be used: {error.message}"
         return

@@ -160,6 +160,8 @@ def _find_losses(samples: Sequence[Sample], writer: Writer) -> Iterator[str]:
         yield f"which of {count_nouns(count, 'sample')} ask the same"
     if "key words" not in writer.keeps and (count := sum(bool(sample.key_words) for sample in samples)):
         yield f"the key words of {count_nouns(count, 'sample')}"
+    if count := sum(sample.crop is not None for sample in samples):
+        yield f"the paired crops of {count_nouns(count, 'sample')}"
     if "answer form" not in writer.keeps:
         others = [sample.id for sample in samples if not _is_inferred(sample)]
         if others:

@@ -13,20 +13,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from p2r.benchmarks.base import Benchmark, Origin, Sieve, compare_with_facts
-from p2r.benchmarks.files.table_file import find_kind, find_parts, named, read_columns
-from p2r.benchmarks.folder import is_own, load_folder
+from p2r.benchmarks.files.table_file import find_kind, named
+from p2r.benchmarks.folder import load_folder
 from p2r.benchmarks.hrbench import FACTS_4K, FACTS_8K, load_hrbench
 from p2r.benchmarks.hub import HUB_IDS, fetch_dataset, is_hub_id
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.mme_realworld import FACTS as FACTS_MME
-from p2r.benchmarks.mme_realworld import FACTS_LITE, load_mme_realworld
+from p2r.benchmarks.mme_realworld import FACTS_CN, FACTS_LITE, load_mme_realworld
 from p2r.benchmarks.needles import Needles
 from p2r.benchmarks.needles.knobs import parse_knobs
 from p2r.benchmarks.reasonseg import SPLITS, load_reasonseg
-from p2r.benchmarks.row_layouts.layouts import P2R_FAMILY, recognize_layout
-from p2r.benchmarks.row_layouts.load import UnknownLayout, load_rows, unknown_layout
+from p2r.benchmarks.recognize import recognize
+from p2r.benchmarks.row_layouts.load import UnknownLayout, load_rows
+from p2r.benchmarks.treebench import FACTS as FACTS_TREEBENCH
+from p2r.benchmarks.treebench import load_treebench
+from p2r.benchmarks.visualprobe import FACTS as FACTS_VISUALPROBE
+from p2r.benchmarks.visualprobe import load_visualprobe
 from p2r.benchmarks.vstar import FACTS as FACTS_VSTAR
 from p2r.benchmarks.vstar import is_original_folder, load_vstar
+from p2r.benchmarks.zoombench import FACTS as FACTS_ZOOMBENCH
+from p2r.benchmarks.zoombench import load_zoombench
 from p2r.errors import DataError, count_nouns
 from p2r.images.web import WebImage
 from p2r.judges.number import check_target
@@ -39,6 +45,10 @@ BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
     "hrbench_8k": load_hrbench(FACTS_8K),
     "mme_realworld": load_mme_realworld(FACTS_MME),
     "mme_realworld_lite": load_mme_realworld(FACTS_LITE),
+    "mme_realworld_cn": load_mme_realworld(FACTS_CN),
+    "treebench": load_treebench,
+    "zoombench": load_zoombench,
+    **{facts.name: load_visualprobe(facts) for facts in FACTS_VISUALPROBE.values()},
     "reasonseg": load_reasonseg,
     "p2r10k": load_rows,
     "rows": load_rows,
@@ -47,7 +57,10 @@ BENCHMARKS: Mapping[str, Callable[[Source], Loaded]] = {
 """Loaders of the benchmarks that are files. `needles` is generated."""
 
 NAMES = ("needles", *BENCHMARKS)
-PUBLISHED = (FACTS_VSTAR, FACTS_4K, FACTS_8K, FACTS_MME, FACTS_LITE)
+PUBLISHED = (
+    *(FACTS_VSTAR, FACTS_4K, FACTS_8K, FACTS_MME, FACTS_LITE, FACTS_CN, FACTS_TREEBENCH, FACTS_ZOOMBENCH),
+    *FACTS_VISUALPROBE.values(),
+)
 
 
 def load_benchmark(
@@ -256,46 +269,3 @@ def _make_absolute(spec: str) -> str:
 
 def _as_path(place: str | Path | None) -> Path | None:
     return None if place is None else Path(place).expanduser()
-
-
-def recognize(path: Path, split: str | None = None) -> str:
-    """Recognize the benchmark's name from its files. Raises DataError when none or more than one fits."""
-    if path.is_dir() and is_original_folder(path):
-        return "vstar"
-    if path.is_dir() and any((path / name).is_dir() for name in SPLITS):
-        return "reasonseg"
-    if (
-        path.is_dir()
-        and (annotation := next(iter(path.glob("*.json")), None))
-        and annotation.with_suffix(".jpg").exists()
-    ):
-        return "reasonseg"
-    if path.is_dir() and not _has_tables(path) and len(list(path.glob("*.jsonl"))) > 1:
-        return "folder"
-    file = find_parts(path, split=split)[0]
-    columns = read_columns(file)
-    layout = recognize_layout(columns)
-    if layout in P2R_FAMILY:
-        return "p2r10k"
-    is_json, is_lines = find_kind(file) in (".json", ".jsonl"), find_kind(file) == ".jsonl"
-    if is_lines and layout is None and columns >= {"image", "question"}:
-        return "folder"
-    if "cycle_category" in columns:
-        return "hrbench_8k" if "8k" in file.name.lower() else "hrbench_4k"
-    if columns >= {"Question_id", "Answer choices"} or "multi-choice options" in columns or "l2-category" in columns:
-        return "mme_realworld_lite" if "lite" in str(file).lower() else "mme_realworld"
-    if columns >= {"image", "mask", "image_id"}:
-        return "reasonseg"
-    if columns >= {"image", "text", "label"} or ("vstar" in file.name.lower() and not is_lines):
-        return "vstar"
-    if is_own(columns) and not (layout is not None and set(layout.columns) <= columns):
-        return "folder"
-    if layout is not None:
-        return "rows"
-    if "question" in columns or (is_json and not columns) or (is_lines and "image" in columns):
-        return "folder"  # which says what is wrong
-    raise unknown_layout(path, columns)
-
-
-def _has_tables(folder: Path) -> bool:
-    return any(find_kind(file) not in ("", ".jsonl") for file in folder.iterdir())

@@ -1,7 +1,9 @@
-"""MME-RealWorld (Zhang et al., 2024) and its Lite selection: the original JSON with a folder of images, the base64
-JSON, lmms-eval's parquet and VLMEvalKit's TSV.
+"""MME-RealWorld (Zhang et al., 2024), its Lite selection and its Chinese part (CN): the original JSON with a folder of
+images, the base64 JSON, lmms-eval's parquet and VLMEvalKit's TSV.
 
-The prompt is that of the authors' release from every layout: the question, "Options:", and lines "(A) ...".
+The prompt is that of the authors' release from every layout: the question, "Options:", and lines "(A) ...". In Chinese
+it has the heading of lmms-eval and the first sentence of the authors' instruction; the rest of that says how to
+reply, which every prompt set says in its own way.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from p2r.benchmarks.files.rows import Row
 from p2r.benchmarks.files.table_file import read_table
 from p2r.benchmarks.layout import Loaded, Source
 from p2r.benchmarks.options import find_doubles, join_question, parse_lettered, read_letter_columns
-from p2r.errors import excerpt
+from p2r.errors import count_nouns, excerpt
 from p2r.types import ImageSource, Sample
 
 LITE_CATEGORIES = {
@@ -32,11 +34,15 @@ LITE_CATEGORIES = {
 }
 FACTS = Facts("mme_realworld", None, dict.fromkeys(LITE_CATEGORIES), letters="ABCDEF", aggregation="mme")
 FACTS_LITE = Facts("mme_realworld_lite", 1919, LITE_CATEGORIES, letters="ABCDEF", aggregation="mme")
+FACTS_CN = Facts("mme_realworld_cn", None, dict.fromkeys(LITE_CATEGORIES), letters="ABCDEF", aggregation="mme")
+CN_COUNTS = "the paper and VLMEvalKit count 5,917 in MME-RealWorld-CN, a listing of lmms-eval's files 5,462"
+CN_HEADING, CN_INSTRUCTION = "选项如下所示:", "根据图像选择上述多项选择题的最佳答案。"
+LICENSE_NOTE = "license of MME-RealWorld: Apache-2.0"
 OPTIONS = "multi-choice options"
 
 
 def load_mme_realworld(facts: Facts) -> Callable[[Source], Loaded]:
-    """Return the loader for the whole benchmark or for Lite."""
+    """Return the loader for the whole benchmark, for Lite or for CN."""
 
     def load(source: Source) -> Loaded:
         """Load one file. Raises DataError for another layout or more bad rows than allowed."""
@@ -50,7 +56,10 @@ def load_mme_realworld(facts: Facts) -> Callable[[Source], Loaded]:
             table.require([OPTIONS if OPTIONS in table.columns else "A"])
             make = _from_table(facts, source)
         samples = source.sieve.collect(table.rows, make, lambda row: row.place)
-        return Loaded(samples, facts, find_doubles(samples))
+        notes = (
+            [f"{count_nouns(len(samples), 'question')} read; {CN_COUNTS}", LICENSE_NOTE] if facts is FACTS_CN else []
+        )
+        return Loaded(samples, facts, find_doubles(samples), notes)
 
     return load
 
@@ -93,10 +102,16 @@ def _make(
     facts: Facts, row: Row, names: tuple[str, str, str], image: ImageSource, options: tuple[str, ...], category: str
 ) -> Sample:
     key, question, answer = names
+    text = row.text(question)
+    if facts is FACTS_CN:
+        asked = text.partition(CN_INSTRUCTION)[0].strip()
+        text = f"{join_question(asked, options, heading=CN_HEADING)}\n{CN_INSTRUCTION}"
+    else:
+        text = join_question(text, options, heading="Options:")
     return Sample(
         id=row.key(key),
         image=image,
-        question=join_question(row.text(question), options, heading="Options:"),
+        question=text,
         options=options,
         answer_form="choice",
         target=row.letter(answer, options),

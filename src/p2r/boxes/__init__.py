@@ -3,6 +3,7 @@
 from p2r.boxes.fit import Localization, hits, iou, is_hit, localize, mean_best_iou, target_inside_crop
 from p2r.boxes.match import matched_f1, matched_iou
 from p2r.boxes.parse import RELEASE, ROBUST, ParseRules, parse_boxes
+from p2r.boxes.tagged import read_tagged_boxes, tagged_iou
 
 __all__ = [
     "RELEASE",
@@ -17,5 +18,7 @@ __all__ = [
     "matched_iou",
     "mean_best_iou",
     "parse_boxes",
+    "read_tagged_boxes",
+    "tagged_iou",
     "target_inside_crop",
 ]

@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from p2r.cli.evaluate import evaluate_benchmarks
+from p2r.cli.flags import find_flags, write_flags
 from p2r.cli.guard import print_error
 from p2r.cli.options import DEFAULT_TIMEOUT_S
 from p2r.cli.screen import count_progress, make_console
 from p2r.doctor.examine import examine
 from p2r.doctor.findings import State
-from p2r.errors import ConfigError, count_nouns
+from p2r.errors import ConfigError, StorageError, count_nouns
 from p2r.files import check_folder
+from p2r.models.server.measured import read_measured
 
 DOCTOR_EXAMPLES = """
 **Examples**
@@ -45,7 +48,7 @@ def doctor(
 ) -> None:
     """Find out what a server does with images, boxes, and settings, and what follows from it.
 
-    It is asked some 50 short questions about charts that are drawn here: how it sizes images, whether it sees each of
+    It is asked some 60 short questions about charts that are drawn here: how it sizes images, whether it sees each of
     several and in which order, in which frame the model writes boxes, and whether replies repeat. Exit code 1 when
     something is found that would make results wrong.
     """
@@ -53,6 +56,8 @@ def doctor(
         raise ConfigError(f"the URL names a model already, and `model` is {model!r}", hint="leave one of them out")
     if out is not None:
         check_folder(out.parent)
+        if out.exists():
+            check_is_ours(out)
     messages, console = make_console(stderr=True), make_console()
     with count_progress(messages, "checks") as on_done:
         found = examine(
@@ -60,11 +65,13 @@ def doctor(
             timeout_s=timeout_s,
             on_check=lambda _, done, total: on_done(done, total),
         )
+    flags = find_flags(evaluate_benchmarks) | find_flags(doctor)
     for each in found.findings:
         word, style = STYLES[each.state]
-        console.print(Text.assemble((f"{word:<5}", style), (f"{each.subject}: ", "bold"), each.says), soft_wrap=True)
+        says = write_flags(each.says, flags)
+        console.print(Text.assemble((f"{word:<5}", style), (f"{each.subject}: ", "bold"), says), soft_wrap=True)
         if each.so:
-            console.print(Text(f"     {each.so}"), soft_wrap=True)
+            console.print(Text(f"     {write_flags(each.so, flags)}"), soft_wrap=True)
     console.print(f"{count_nouns(found.num_asked, 'request')} to {found.profile.url}", markup=False, soft_wrap=True)
     if out is not None:
         found.profile.save(out)
@@ -73,3 +80,13 @@ def doctor(
         num = sum(each.state == "bad" for each in found.findings)
         print_error(f"{found.profile.model} at {found.profile.url} is not fit as it is: {count_nouns(num, 'problem')}")
         raise typer.Exit(1)
+
+
+def check_is_ours(path: Path) -> None:
+    """Refuse to write over a file that this command has not written. Raises StorageError."""
+    try:
+        read_measured(path)
+    except ConfigError as error:
+        raise StorageError(
+            f"{path} exists and is no profile of `p2r doctor`", hint="name another file: `out`"
+        ) from error

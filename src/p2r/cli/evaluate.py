@@ -220,7 +220,7 @@ class _Remarks:
         self._lines = [f"loading {mask_secrets(model)}"]
 
     def print(self, benchmark: Benchmark) -> None:
-        self._lines += [f"{benchmark.name}: {difference}" for difference in benchmark.differences]
+        self._lines += [f"{benchmark.name}: {remark}" for remark in (*benchmark.differences, *benchmark.notes)]
         self._lines += [f"{benchmark.name}: left out {bad.place}: {bad.reason}" for bad in benchmark.left_out]
         for line in self._lines:
             self._console.print(line, markup=False, soft_wrap=True)

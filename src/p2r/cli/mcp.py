@@ -91,12 +91,10 @@ def mcp(
     allow_origin: AllowOrigin = None,
     allow_image_host: AllowImageHost = None,
     image_folder: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Read images below this folder. Default: the working directory; with --http, none.",
+            help="Read images below this folder. Repeatable. Default: the working directory; with --http, none.",
             show_default=False,
-            exists=True,
-            file_okay=False,
             rich_help_panel=WHO,
         ),
     ] = None,
@@ -125,8 +123,8 @@ def mcp(
     from p2r.serving.settings import Limits
 
     spec = read_spec(model, upstream)
-    folder = image_folder or (None if http else find_working_folder())
-    access = make_access(keys, allow_host, allow_origin, allow_image_host, folder)
+    folders = image_folder or ([] if http else find_working_folder())
+    access = make_access(keys, allow_host, allow_origin, allow_image_host, folders)
     limits = Limits(num_at_once=num_at_once, image_pixels=max_image_pixels, timeout_s=timeout_s)
     load = plan_served(
         spec,
@@ -147,19 +145,21 @@ def mcp(
         timeout_s=timeout_s,
     )
     reader = ImageReader(access, limits, Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s))
-    line = RequestLine(limits.num_at_once, limits.num_waiting)
+    line = RequestLine(limits)
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # it would print what agents write, and traces
-    reads = f"reads images below {folder}" if folder else "reads no files: give it --image-folder"
+    below = " or ".join(str(folder.resolve()) for folder in access.image_folders)
+    reads = f"reads images below {below}" if below else "reads no files: give it --image-folder"
     if not http:
         _say(f"look, ask and crop wait for an agent on stdin; {name_of(spec)} is being loaded; {reads}")
         loading = contextvars.copy_context()
         tools = AgentTools(lambda: loading.run(_load_and_tell, load), reader, max_shown_pixels)
+        tools.folder = below  # it is the agent's own machine
         serve_stdio(make_server(tools, line, limits))
         return
     warn_of_strangers(access, host)
     served = load()
     server = make_server(AgentTools(lambda: served, reader, max_shown_pixels), line, limits)
-    application = Application(make_http_app(server, access, limits), line)
+    application = Application(make_http_app(server, line, access, limits), line)
     log_requests()
     run_server(
         application,
@@ -169,10 +169,10 @@ def mcp(
     )
 
 
-def find_working_folder() -> Path | None:
-    """Return the working directory; None where it is the root, from which some clients start their servers."""
+def find_working_folder() -> list[Path]:
+    """Return the working directory; nothing where it is the root, from which some clients start their servers."""
     here = Path.cwd()
-    return None if here == here.parent else here
+    return [] if here == here.parent else [here]
 
 
 def _load_and_tell(load: Callable[[], ServedModel]) -> ServedModel:

@@ -90,12 +90,10 @@ def serve(
     allow_origin: AllowOrigin = None,
     allow_image_host: AllowImageHost = None,
     image_folder: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Let file:// URLs name images below this folder.",
+            help="Let file:// URLs name images below this folder. Repeatable. Default: none.",
             show_default=False,
-            exists=True,
-            file_okay=False,
             rich_help_panel=WHO,
         ),
     ] = None,

@@ -31,7 +31,7 @@ from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport, is_loopback
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
-from p2r.serving.settings import MOST_AT_ONCE, Access, check_access
+from p2r.serving.settings import MOST_AT_ONCE, PATIENCE_S, Access, check_access
 from p2r.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ def plan_served(
         timeout_s=timeout_s,
         transport=transport,
         image_check=image_check,
+        patience_s=PATIENCE_S,
     )
 
     def load() -> ServedModel:
@@ -209,15 +210,23 @@ def make_access(
     allow_host: list[str] | None,
     allow_origin: list[str] | None,
     allow_image_host: list[str] | None,
-    image_folder: Path | None,
+    image_folder: list[Path] | None,
 ) -> Access:
-    """Return the rules of who may ask. Raises ConfigError for a file of keys, a host or an origin that cannot be."""
+    """Return the rules of who may ask.
+
+    Raises:
+        ConfigError: a file of keys, a host, an origin, or a folder of images cannot be one.
+    """
+    folders = tuple(folder.expanduser() for folder in image_folder or ())  # what a client starts sees no shell
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"`image_folder` is {folder}, which is not a folder", hint="check the path")
     access = Access(
         keys=read_keys(keys),
         hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()),
         image_hosts=tuple(allow_image_host or ()),
-        image_folder=image_folder,
+        image_folders=folders,
     )
     check_access(access)
     return access

@@ -26,23 +26,27 @@ async def check_boxes(patient: Patient, facts: Measurements) -> list[Finding]:
     """Check that it writes boxes, and find out in which frame."""
     charts = draw_charts(NUM_CHARTS, facts.side)
     found: Counter[Frame] = Counter()
-    num_written = 0
+    num_written = num_swapped = 0
     for chart in charts:
         text = (await ask_where(patient, chart, facts.url(chart.image))).text
         num_written += bool(parse_boxes(text, frame="per_mille")[0] or parse_boxes(text, frame="unit")[0])
         for frame in get_args(Frame):
             found[frame] += fits(text, chart.gold, frame, facts.side) >= FITS
-    [(frame, num), *_] = found.most_common(1)
+        num_swapped += any(fits(text, swap(chart.gold), frame, facts.side) >= FITS for frame in get_args(Frame))
+    [(frame, num), (_, num_next), *_] = found.most_common()
     if num < LEAST_FOUND:
         written = count_nouns(num_written, "reply has", "replies have")
-        return [
-            Finding(
-                "boxes", "bad",
-                f"It found the thing on {num} of {len(charts)} charts; {written} boxes.",
-                "p2r would look at the wrong places: serve a model that writes boxes, or let another one look "
-                "(--perceiver-model).",
-            )
-        ]  # fmt: skip
+        says = f"It found the thing on {num} of {len(charts)} charts; {written} boxes."
+        if num_swapped >= LEAST_FOUND:
+            says = f"It writes y before x: {num_swapped} of {len(charts)} charts."
+        so = (
+            "p2r would look at the wrong places: serve a model that writes boxes as Qwen-VL does, or let another one "
+            "look (`perceiver_model`)."
+        )
+        return [Finding("boxes", "bad", says, so)]
+    if num == num_next:
+        says = f"Its boxes fit two frames: {num} of {len(charts)} charts each."
+        return [Finding("boxes", "unknown", says, "State `frame` yourself.")]
     facts.sees_boxes = True
     facts.profile = facts.profile.model_copy(update={"frame": frame})
     usual = FAMILIES[facts.profile.family].frame if facts.profile.family else None
@@ -54,7 +58,9 @@ async def check_boxes(patient: Patient, facts: Measurements) -> list[Finding]:
 
 async def check_exif(patient: Patient, facts: Measurements) -> list[Finding]:
     """Find out whether it turns photographs as their EXIF entry says."""
-    if not facts.sees_boxes or facts.profile.frame is None or "jpeg" not in facts.profile.image_formats:
+    if "jpeg" not in facts.profile.image_formats:
+        return [Finding("EXIF", "unknown", "It does not read JPEG, the format of photographs.")]
+    if not facts.sees_boxes or facts.profile.frame is None:
         return [Finding("EXIF", "unknown", "Without boxes, whether it turns photographs cannot be found out.")]
     upright, stored = 0, 0
     for chart in draw_charts(NUM_CHARTS, facts.side):
@@ -77,6 +83,10 @@ async def check_jpeg(patient: Patient, facts: Measurements) -> list[Finding]:
     """Find out whether JPEG changes its replies."""
     if "jpeg" not in facts.profile.image_formats or "png" not in facts.profile.image_formats:
         return [Finding("JPEG", "unknown", "It reads only one of PNG and JPEG, so they cannot be compared.")]
+    if not facts.sees_boxes:
+        return [Finding("JPEG", "unknown", "Without boxes, whether JPEG matters cannot be found out.")]
+    if not facts.repeats:
+        return [Finding("JPEG", "unknown", "Its replies change by themselves, so what JPEG changes is not known.")]
     num_other = 0
     charts = draw_charts(NUM_CHARTS, facts.side)
     for chart in charts:
@@ -87,7 +97,7 @@ async def check_jpeg(patient: Patient, facts: Measurements) -> list[Finding]:
     return [
         Finding(
             "JPEG", "note", f"JPEG changes {num_other} of {count_nouns(len(charts), 'reply', 'replies')}.",
-            "p2r sends images without loss unless --transport jpeg is given.",
+            "p2r sends images without loss unless `transport=jpeg` is given.",
         )
     ]  # fmt: skip
 
@@ -102,3 +112,8 @@ def fits(text: str, gold: Box, frame: Frame, side: int) -> float:
     """Return the best IoU of a reply's boxes, read in a frame, with where the thing is."""
     boxes, _ = parse_boxes(text, frame=frame, image_wh=(side, side))
     return max((iou(box, gold) for box in boxes), default=0.0)
+
+
+def swap(box: Box) -> Box:
+    """Return a box whose x and y are exchanged."""
+    return Box(x1=box.y1, y1=box.x1, x2=box.y2, y2=box.x2, label=box.label)

@@ -12,9 +12,16 @@ import openai
 
 from p2r.doctor.boxes import check_boxes, check_exif, check_jpeg
 from p2r.doctor.findings import Examination, Finding, Measurements
-from p2r.doctor.habits import check_cache, check_context, check_logprobs, check_repeats, check_text
+from p2r.doctor.habits import (
+    check_cache,
+    check_context,
+    check_logprobs,
+    check_repeats,
+    check_settings,
+    check_text,
+)
 from p2r.doctor.images import check_formats, check_order, check_several, check_sizes
-from p2r.doctor.patient import RETRIES, Patient
+from p2r.doctor.patient import Patient, ServerLost
 from p2r.errors import EndpointError, mask_secrets
 from p2r.loop import run_blocking
 from p2r.models.server.lookup import LOOKUP_TIMEOUT_S, find_model, read_address
@@ -29,12 +36,13 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("image sizes", check_sizes),
     ("several images", check_several),
     ("boxes", check_boxes),
-    ("order of images", check_order),
+    ("order", check_order),
+    ("repeats", check_repeats),
     ("EXIF", check_exif),
     ("JPEG", check_jpeg),
-    ("repeats", check_repeats),
     ("log-probabilities", check_logprobs),
     ("prefix cache", check_cache),
+    ("settings", check_settings),
     ("context", check_context),
 )
 
@@ -70,10 +78,9 @@ async def _examine(
 ) -> Examination:
     profile = MeasuredProfile(url=mask_secrets(url), model=name, date=datetime.now(timezone.utc).date().isoformat())
     facts, findings = Measurements(profile), list[Finding]()
-    async with openai.AsyncOpenAI(
-        base_url=url, api_key=api_key or "none", max_retries=RETRIES, timeout=timeout_s
-    ) as client:
-        patient = Patient(client, profile.url, name, await _read_entry(client, name), timeout_s=timeout_s)
+    async with openai.AsyncOpenAI(base_url=url, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client:
+        entry = await _read_entry(client, name)
+        patient = Patient(client, url, name, entry, api_key=api_key, timeout_s=timeout_s)
         for done, (subject, check) in enumerate(CHECKS):
             on_check(subject, done, len(CHECKS))
             try:
@@ -81,7 +88,12 @@ async def _examine(
             except EndpointError as error:
                 if not facts.profile.image_formats:
                     raise
-                findings.append(Finding(subject, "bad", error.message, error.hint or ""))
+                if isinstance(error, ServerLost):
+                    left = ", ".join(name for name, _ in CHECKS[done:])
+                    findings.append(Finding("server", "bad", f"It replies no more: {error.message}", error.hint))
+                    findings.append(Finding("not examined", "unknown", f"{left}."))
+                    break
+                findings.append(Finding(subject, "bad", error.message, error.hint))
         on_check("", len(CHECKS), len(CHECKS))
     return Examination(facts.profile, findings, patient.num_asked)
 

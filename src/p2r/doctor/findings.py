@@ -38,16 +38,18 @@ class Measurements:
     text_tokens: of `patient.TEXT` alone; None where the server counts nothing.
     kind: the format in which images are sent.
     side: of a square image that it sees as it was sent, in pixels.
-    image_tokens: of such an image, with what the template puts around it.
+    card_side: of a small one, for prompts with several, in pixels.
     sees_boxes: whether its boxes can be read.
+    repeats: whether its greedy replies are the same each time.
     """
 
     profile: MeasuredProfile
     text_tokens: int | None = None
     kind: str = "png"
     side: int = 256
-    image_tokens: int | None = None
+    card_side: int = 256
     sees_boxes: bool = False
+    repeats: bool = True
 
     def url(self, image: Image.Image) -> str:
         """Write an image into a URL."""

@@ -7,11 +7,13 @@ plateau, grow with the area, and end with a plateau.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-SIDES = (28, 56, 112, 168, 224, 336, 448, 672, 896, 1344, 1792, 2688)
-"""The sides of squares, in pixels. 28 and 32 give other counts for each."""
+SIDES = (28, 60, 116, 170, 224, 284, 338, 448, 672, 896, 1344, 1792, 2688)
+"""The sides of squares, in pixels. 28 and 32 give other counts for each, and none is half a token off: servers round a
+half up, down, or to even."""
 FACTORS = (28, 32, 14, 16)
 MOST_FRAME_TOKENS = 8
 LEAST_MATCHES = 2
@@ -45,14 +47,26 @@ def fit_sizing(counts: Mapping[int, int]) -> Sizing | None:
     for factor in FACTORS:
         for frame in range(MOST_FRAME_TOKENS + 1):
             free = [side for side in sides if counts[side] == round(side / factor) ** 2 + frame]
-            below = [side for side in sides if free and side < free[0]]
-            above = [side for side in sides if free and side > free[-1]]
-            is_run = free == [side for side in sides if free and free[0] <= side <= free[-1]]
-            ends = [{counts[side] for side in part} for part in (below, above)]
-            if not is_run or len(free) < LEAST_MATCHES or any(len(end) > 1 for end in ends):
+            if len(free) < LEAST_MATCHES or free != [side for side in sides if free[0] <= side <= free[-1]]:
                 continue
-            least, most = (next(iter(end)) - frame if end else None for end in ends)
-            if (least or 1) > counts[free[0]] - frame or (most is not None and most < counts[free[-1]] - frame):
+            below = _find_rows(counts[side] - frame for side in sides if side < free[0])
+            above = _find_rows(counts[side] - frame for side in sides if side > free[-1])
+            if below is None or above is None:
                 continue
+            least, most = min(below, default=None), max(above, default=None)
+            if (least or 1) > round(free[0] / factor) or (most is not None and most < round(free[-1] / factor)):
+                continue
+            least, most = (None if rows is None else rows**2 for rows in (least, most))
             found.append(Sizing(factor, frame, least, most, tuple(free)))
-    return max(found, key=lambda each: (len(each.sides), -each.frame_tokens), default=None)
+    return max(found, key=lambda each: len(each.sides), default=None)
+
+
+def _find_rows(tokens: Iterable[int]) -> set[int] | None:
+    """Return the rows of squares on one plateau: one number, or two where rounding moves some of them by a row.
+
+    None where the tokens are not those of such squares.
+    """
+    all_tokens = set(tokens)
+    rows = {math.isqrt(max(num, 0)) for num in all_tokens}
+    are_squares = {num**2 for num in rows} == all_tokens
+    return rows if are_squares and (not rows or max(rows) - min(rows) <= 1) else None

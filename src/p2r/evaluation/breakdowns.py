@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from p2r.boxes import hits, localize
+from p2r.boxes import hits, localize, mean_best_iou, tagged_iou
 from p2r.errors import count_nouns
 from p2r.evaluation.aggregate import aggregate_cycles
 from p2r.evaluation.counts import DEFINITIONS, count_troubles
@@ -19,6 +19,7 @@ from p2r.evaluation.scoring import (
     to_scored,
 )
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
+from p2r.modes import LOOKING
 from p2r.statistics import Interval, mean_of, wilson
 from p2r.types import LETTERS
 
@@ -124,6 +125,46 @@ def tabulate_boxes(rows: Sequence[ScoredRow]) -> Table:
             f"{show_number(num_boxes)} boxes per sample, each {show_share(mean_of(areas))} of the image on average.",
         ),
     )
+
+
+def tabulate_targets(run: ScoredRun) -> Table:
+    """TreeBench as its authors score it, in every column: the letter alone, and the IoU with the targets.
+
+    They read the boxes in <box> tags of the reply; those that were looked at are measured the same way.
+    """
+    looks = run.settings.mode in LOOKING
+    body: list[tuple[str, ...]] = []
+    for name, rows in group_rows(run, "treevgr").items():
+        tagged = [_tagged_iou(row) for row in rows]
+        looked = [mean_best_iou(row.trace.boxes, row.facts.gold_boxes) for row in rows] if looks else []
+        body.append(
+            (
+                name,
+                str(len(rows)),
+                show_share(mean_of([row.score("treevgr") for row in rows])),
+                show_number(mean_of(tagged), 3),
+                _show_bounds(interval_of_values(tagged, rows)) if rows else MISSING,
+                show_number(mean_of(looked), 3),
+                _show_bounds(interval_of_values(looked, rows)) if looked else MISSING,
+            )
+        )
+    return Table(
+        title="TreeBench as its authors score it (treevgr)",
+        columns=("", "n", "accuracy", "mIoU, tags", "95% interval", "mIoU, boxes", "95% interval"),
+        rows=tuple(body),
+        notes=(
+            "Accuracy: the first answer tag is the letter and nothing else. mIoU: mean over a question's targets of "
+            "the best IoU, 0 without targets; of the boxes in <box> tags of the reply, taken as pixels of the image, "
+            "which models of other frames do not write, and of the boxes where the model looked.",
+        ),
+    )
+
+
+def _tagged_iou(row: ScoredRow) -> float:
+    reasoning, evidence = row.trace.reasoning, row.trace.evidence
+    if reasoning is None or evidence is None:
+        return 0.0
+    return tagged_iou(reasoning.text, row.facts.gold_boxes, evidence.image_wh)
 
 
 def tabulate_hits(rows: Sequence[ScoredRow]) -> Table:

@@ -21,6 +21,7 @@ from p2r.evaluation.breakdowns import (
     tabulate_hits,
     tabulate_letters,
     tabulate_rotations,
+    tabulate_targets,
     tabulate_troubles,
 )
 from p2r.evaluation.cost import tabulate_cost
@@ -50,6 +51,8 @@ class Column:
 def make_scorecard(run: ScoredRun) -> list[Table]:
     """Every table that applies to the run, the accuracy first."""
     tables = [tabulate_accuracy(run)]
+    if "treevgr" in run.scorers:
+        tables.append(tabulate_targets(run))
     rows = run.judged("robust")
     repeats = tabulate_repeats(run)
     if repeats is not None:

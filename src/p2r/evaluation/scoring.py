@@ -1,7 +1,7 @@
 """Stored replies, read and judged again by every scorer, without asking anything.
 
-`robust` is the careful reader; `release` reads letters as the authors' evaluation does, `mme_official` as
-MME-RealWorld's own script. A sample without a reply has no score: it failed, and is neither right nor wrong.
+`robust` is the careful reader; `release` reads letters as the authors' evaluation does, the others as the scripts of
+some benchmarks do. A sample without a reply has no score: it failed, and is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2r.answers import Scorer, extract_answer, read_release
+from p2r.answers import OWN_SCORERS, Scorer, extract_answer, read_release
 from p2r.benchmarks.base import ScoredBy
 from p2r.dialogue import Model
 from p2r.errors import JudgeError
@@ -97,10 +97,11 @@ def score_run(run: Run | str | Path) -> ScoredRun:
 
 
 def find_scorers(settings: RunSettings) -> tuple[Scorer, ...]:
-    """Boxes are judged in one way only; MME-RealWorld has a script of its own."""
+    """Boxes are judged in one way only; some benchmarks have scripts of their own."""
     if settings.scored_by == "box":
         return ("robust",)
-    return ("robust", "release", "mme_official") if settings.aggregation == "mme" else ("robust", "release")
+    own: tuple[Scorer, ...] = ("mme_official",) if settings.aggregation == "mme" else ()
+    return ("robust", "release", *own, *OWN_SCORERS.get(settings.benchmark, ()))
 
 
 def score_trace(

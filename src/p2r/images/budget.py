@@ -94,6 +94,15 @@ def fit(image: Image.Image, budget: Budget) -> Image.Image:
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def shrink(image: Image.Image, *, max_side: int, max_pixels: float = math.inf) -> Image.Image:
+    """Size an image down for people or agents, in its shape: to sides of these pixels, and about this area, at most."""
+    scale = min(max_side / max(image.size), math.sqrt(max_pixels / (image.width * image.height)))
+    if scale >= 1:
+        return image
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
 def cut(image: Image.Image, rect: tuple[int, int, int, int]) -> Image.Image:
     """Copy the pixels (left, top, right, bottom) of `image`.
 

@@ -114,7 +114,7 @@ def find_image(
             name = unquote(urlsplit(name).path)
         elif is_url(name):
             return WebImage(name, max_image_pixels)
-        elif is_base64_image(name.strip("\"'")) and not _exists(_join(folder, name)):
+        elif is_base64_image(name.strip("\"'")) and not exists(_join(folder, name)):
             return WrittenImage(name, max_image_pixels, shown)
         elif folder is not None:
             return FileImage(find_file(folder, name), max_image_pixels, missing_hint)
@@ -122,12 +122,16 @@ def find_image(
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """Return the path of a file whose name may be a Windows path or part of a URL (%20, ?query); as it is otherwise."""
-    if re.search(r"[\\%?]", name) and not _exists(folder / name):
+    """Return the path of a file whose name may be a Windows path, part of a URL (%20, ?query), or begin with the
+    folder's own name; as it is otherwise."""
+    if re.search(r"[\\%?]", name) and not exists(folder / name):
         plain = name.replace("\\", "/")
         for other in (plain, unquote(plain), unquote(plain.partition("?")[0])):
-            if _exists(folder / other):
+            if exists(folder / other):
                 return folder / other
+    own, _, inside = name.partition("/")
+    if inside and own == folder.absolute().name and not exists(folder / name) and exists(folder / inside):
+        return folder / inside
     return folder / name
 
 
@@ -135,7 +139,8 @@ def _join(folder: Path | None, name: str | Path) -> str | Path:
     return name if folder is None else folder / name
 
 
-def _exists(path: str | Path) -> bool:
+def exists(path: str | Path) -> bool:
+    """Tell whether a path leads anywhere. One that cannot be a path does not."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):  # too long, or a null byte

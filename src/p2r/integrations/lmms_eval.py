@@ -50,8 +50,8 @@ from p2r.types import Frame, Frozen, Sample, Trace
 MANIFEST = ModelManifest(model_id="p2r", simple_class_path="p2r.integrations.lmms_eval.P2RModel")
 """The description of the model that the entry point hands to lmms-eval."""
 
-NOT_OFFERED: frozenset[Mode] = frozenset({"oracle", "random", "shuffled"})
-"""Modes that need gold boxes, which lmms-eval's tasks do not state, or that would move the right letter."""
+NOT_OFFERED: frozenset[Mode] = frozenset({"oracle", "random", "shuffled", "paired-crop"})
+"""Modes that need gold boxes or crops, which lmms-eval's tasks do not state, or that would move the right letter."""
 
 
 class P2RModel(lmms):

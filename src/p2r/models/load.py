@@ -14,6 +14,7 @@ torch, vLLM and the HTTP client are imported only when a model that needs them i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,7 @@ def load_model(
     transport: Transport = "auto",
     profile: str | None = None,
     image_check: ImageCheck = "auto",
+    patience_s: float = math.inf,
     engine_args: Mapping[str, JsonValue] | None = None,
     cache: Path | None = None,
 ) -> Model:
@@ -74,8 +76,9 @@ def load_model(
         device, dtype, batch_size: for a local model; chosen to fit the machine when None. vLLM takes only the dtype.
         concurrency, timeout_s, api_key, transport: for a server: most requests at a time, longest wait for a reply,
             the key (OPENAI_API_KEY when None), and how images are sent (lossless unless "jpeg" is asked for).
-        profile, image_check: for a server, too: the model that it serves, where neither it nor the name tells, and
-            whether a reply to images that it has altered is a failure; see `EndpointModel.connect`.
+        profile, image_check, patience_s: for a server, too: the model that it serves, where neither it nor the name
+            tells, whether a reply to images that it has altered is a failure, and how many seconds it may ask to wait
+            before it is asked again; see `EndpointModel.connect`.
         family: the model's family, where its name does not tell ("qwen3_vl", "qwen2_5_vl"). A checkpoint's config.json
             knows better.
         frame: the frame in which the model writes boxes, in place of its family's: "per_mille" (0 to 1000), "pixels"
@@ -98,7 +101,7 @@ def load_model(
     check_engine_args(engine_args, spec)
     model = _load(
         spec, device, dtype, family, frame, max_pixels, batch_size, concurrency, timeout_s, api_key, transport, profile,
-        image_check, engine_args, cache,
+        image_check, patience_s, engine_args, cache,
     )  # fmt: skip
     _LOADINGS[model] = Loading(
         spec=mask_secrets(spec),
@@ -250,6 +253,7 @@ def _load(
     transport: Transport,
     profile: str | None,
     image_check: ImageCheck,
+    patience_s: float,
     engine_args: Mapping[str, JsonValue] | None,
     cache: Path | None,
 ) -> Model:
@@ -271,6 +275,7 @@ def _load(
             api_key=api_key,
             transport=transport,
             image_check=image_check,
+            patience_s=patience_s,
         )
         kind = "jpeg" if transport == "jpeg" else "lossless"
         if image_check != "auto":  # what is accepted now may be a failure then

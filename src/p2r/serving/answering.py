@@ -182,12 +182,6 @@ def find_state(perception: Perception) -> State:
     return "unparsed" if parse is not None and (parse.step == "none" or parse.faults) else "whole image"
 
 
-def answer_of(trace: Trace) -> str:
-    """Return the answer alone: a letter where options were given, else its text; the whole reply where none is read."""
-    reply = trace.reasoning.text if trace.reasoning else ""
-    return (trace.answer.letter or trace.answer.text or reply) if trace.answer else reply
-
-
 def cut_at(text: str, stops: tuple[str, ...]) -> str:
     """Return a text up to the first of the words at which it is to stop."""
     ends = [place for word in stops if (place := text.find(word)) >= 0]

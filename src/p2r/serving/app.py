@@ -59,7 +59,7 @@ def make_app(
         upstream: the model's server, which is handed all requests but walks; None for a model in this process.
         fetcher: fetches images; by default from the hosts that `access` allows.
     """
-    line = RequestLine(limits.num_at_once, limits.num_waiting)
+    line = RequestLine(limits)
     metrics = Metrics(line)
     fetcher = fetcher or Fetcher(access.image_hosts, limits.image_bytes, limits.fetch_timeout_s)
     reader = ImageReader(access, limits, fetcher)
@@ -74,6 +74,7 @@ def make_app(
             await upstream.close()
 
     app = FastAPI(title="Perceive-to-Reason", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a redirect would be built from what the client says of itself
     complete_openapi(app, served.names)
 
     async def explain(request: Request, error: Exception) -> Response:
@@ -89,17 +90,17 @@ def make_app(
     @app.post(CHAT, openapi_extra=describe_body(ChatRequest.__name__))
     async def complete_chat(_: Request) -> Response:
         """Answer a chat: by a walk where it has an image and the model's name asks for one."""
-        return Exchanged(route.serve, limits)
+        return Exchanged(route.answer, line, limits)
 
     @app.post(RESPONSES, openapi_extra=describe_body(RESPONSE_REQUEST))
     async def respond(_: Request) -> Response:
         """Answer a plain request of text and images, as a chat is answered. Nothing is stored."""
-        return Exchanged(ResponsesRoute(route).serve, limits)
+        return Exchanged(ResponsesRoute(route).answer, line, limits)
 
     @app.post(EVIDENCE, openapi_extra=describe_body(EvidenceRequest.__name__))
     async def write_evidence(_: Request) -> Response:
         """Write the evidence of an answer as an HTML page, from its image and its trace."""
-        return Exchanged(evidence.serve, limits)
+        return Exchanged(evidence.answer, line, limits)
 
     @app.get(MODELS)
     async def list_models() -> Response:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from p2r.loop import run_apart
-from p2r.modes import UNTAGGED, AskMode
+from p2r.modes import AskMode
 from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
-from p2r.serving.exchange import DONE, Exchange, Outlet
+from p2r.serving.exchange import DONE, Outlet
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.metrics import Metrics
@@ -35,6 +35,9 @@ from p2r.serving.request import ChatRequest, ImageContent, read_model, read_requ
 from p2r.serving.settings import Limits
 from p2r.serving.upstream import Upstream
 
+UNTOLD: frozenset[AskMode] = frozenset({"direct", "tools"})
+"""Modes whose reasoning is told at the end: it has no tags, or the first reply may not be the one that answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRoute:
@@ -50,21 +53,15 @@ class ChatRoute:
     metrics: Metrics
     upstream: Upstream | None = None
 
-    async def serve(self, exchange: Exchange) -> None:
-        """Answer one chat. Raises Refused, or P2RError, when there is no answer."""
-        async with self.line.place():
-            body = await exchange.read_body()
-            await exchange.run(self.answer(exchange, body))
-
     async def answer(self, outlet: Outlet, body: JsonObject) -> None:
-        """Answer the chat in a body, to whatever takes the reply. Raises as `serve` does."""
+        """Answer the chat in a body, to whatever takes the reply. Raises Refused or P2RError when there is none."""
         mode = self.served.find_mode(read_model(body))
         if self.upstream is not None and (mode is None or not has_images(body)):
             async with self.line.turn():
                 await run_apart(partial(check_raw, body, self.reader))
                 await self._hand_on(outlet, body, self.upstream)
             return
-        request = read_request(body, self.limits)
+        request = await run_apart(partial(read_request, body, self.limits))
         body.clear()  # its images are in the request, too
         async with self.line.turn():
             chat = await run_apart(partial(self._read_chat, request))
@@ -97,7 +94,7 @@ class ChatRoute:
             if shown := thinking.add(piece):
                 await send({"reasoning_content": shown})
 
-        is_told = request.stream and mode not in UNTAGGED
+        is_told = request.stream and mode not in UNTOLD
         answer = await self.served.answer(
             request, chat, mode, on_look=send_look, on_text=send_thought if is_told else None
         )

@@ -19,7 +19,7 @@ from p2r.images.load import read_image_size
 from p2r.loop import run_apart
 from p2r.report.asked.page import build_asked_report
 from p2r.runs.asked import AskedPlace, AskedQuestions
-from p2r.serving.exchange import Exchange
+from p2r.serving.exchange import Outlet
 from p2r.serving.images import ImageReader
 from p2r.serving.line import RequestLine
 from p2r.serving.refusal import BAD_REQUEST, Refused
@@ -43,16 +43,11 @@ class EvidenceRoute:
     line: RequestLine
     budget: Budget
 
-    async def serve(self, exchange: Exchange) -> None:
+    async def answer(self, outlet: Outlet, body: JsonObject) -> None:
         """Answer one request. Raises Refused, or P2RError, when there is no page."""
-        async with self.line.place():
-            body = await exchange.read_body()
-            await exchange.run(self._answer(exchange, body))
-
-    async def _answer(self, exchange: Exchange, body: JsonObject) -> None:
         async with self.line.turn():
             page = await run_apart(partial(self._write, body))
-        await exchange.send_json({"page": page})
+        await outlet.send_json({"page": page})
 
     def _write(self, body: JsonObject) -> str:
         try:

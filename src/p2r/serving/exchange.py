@@ -6,19 +6,22 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Protocol, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, cast
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from p2r.errors import P2RError
+from p2r.serving.line import RequestLine
 from p2r.serving.refusal import BAD_REQUEST, GATEWAY_TIMEOUT, INTERNAL, TOO_LARGE, Refused, refuse_bug, refuse_error
 from p2r.serving.reply import JsonObject, write_event
 from p2r.serving.settings import Limits
 
 JSON = "application/json"
 DONE = "[DONE]"
+MOST_VALUES = 150_000
+"""Commas, colons, and brackets in a body; those of texts count, too."""
 _STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 _NO_BUFFERS = {"x-accel-buffering": "no"}  # nginx would hold events back
 
@@ -47,32 +50,41 @@ class Exchange:
         self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._is_stream = False
 
-    async def read_body(self) -> JsonObject:
-        """Return the request's JSON object.
+    async def serve(
+        self, line: RequestLine, answer: Callable[[Exchange, JsonObject], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Read the request, take a place in the line, and answer, for as long as the client is there.
 
         Raises:
-            Refused: it is too large, too slow, or not a JSON object.
+            Refused: the body is too large, too slow, or not a JSON object; there is no place; the answer takes too
+                long; or `answer` raises it.
+            ClientGone: the client has gone; the work is cancelled.
+        """
+        line.check_place()  # before anything is read for nothing
+        with line.body() as hold:
+            body = await asyncio.to_thread(parse_object, await self.read_bytes(hold))
+            async with line.place():
+                await self._run(answer(self, body))
+
+    async def read_bytes(self, hold: Callable[[int], None]) -> bytes:
+        """Return the request's body, whatever is in it.
+
+        Args:
+            hold: told the bytes as they come, as `RequestLine.body` yields it.
+
+        Raises:
+            Refused: it is too large, or too slow; or `hold` raises it.
             ClientGone: it does not come.
         """
-        return await asyncio.to_thread(parse_object, await self.read_bytes())
-
-    async def read_bytes(self) -> bytes:
-        """Return the request's body, whatever is in it. Raises as `read_body` does."""
         length = self._headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             raise self._too_large()
         try:
-            return await asyncio.wait_for(self._read_all(), self._limits.body_timeout_s)
+            return await asyncio.wait_for(self._read_all(hold), self._limits.body_timeout_s)
         except asyncio.TimeoutError:
             raise Refused(408, "the request did not arrive in time") from None
 
-    async def run(self, work: Coroutine[object, object, None]) -> None:
-        """Do the work for as long as the client is there.
-
-        Raises:
-            Refused: it takes too long, or the work raises it.
-            ClientGone: the client has gone; the work is cancelled.
-        """
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         working, watching = asyncio.ensure_future(work), asyncio.ensure_future(self._wait_until_gone())
         try:
             await asyncio.wait({working, watching}, timeout=self._limits.timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -118,13 +130,15 @@ class Exchange:
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
-    async def _read_all(self) -> bytes:
+    async def _read_all(self, hold: Callable[[int], None]) -> bytes:
         data = bytearray()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            data += message.get("body", b"")
+            part = message.get("body", b"")
+            hold(len(part))
+            data += part
             if len(data) > self._limits.body_bytes:
                 raise self._too_large()
             if not message.get("more_body", False):
@@ -142,17 +156,23 @@ class Exchange:
 
 
 class Exchanged(Response):
-    """A response that an exchange gives."""
+    """A response that an exchange gives.
 
-    def __init__(self, serve: Callable[[Exchange], Awaitable[None]], limits: Limits) -> None:
+    Args:
+        answer: answers the request's JSON object, and raises Refused, or P2RError, when there is no answer.
+    """
+
+    def __init__(
+        self, answer: Callable[[Exchange, JsonObject], Coroutine[Any, Any, None]], line: RequestLine, limits: Limits
+    ) -> None:
         super().__init__()
-        self._serve, self._limits = serve, limits
+        self._answer, self._line, self._limits = answer, line, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, and tell the client of what is refused."""
         exchange = Exchange(scope, receive, send, self._limits)
         try:
-            await self._serve(exchange)
+            await exchange.serve(self._line, self._answer)
             return
         except ClientGone:
             return
@@ -167,6 +187,13 @@ class Exchanged(Response):
         await exchange.refuse(refused)
 
 
+def check_values(data: bytes) -> None:
+    """Make sure that a body of JSON has no more values than can be read: each takes some 100 bytes. Raises Refused."""
+    if sum(map(data.count, (b",", b":", b"[", b"{"))) > MOST_VALUES:
+        said = f"the request has more than {MOST_VALUES:,} values"
+        raise Refused(TOO_LARGE, said, code="request_too_large")
+
+
 def parse_object(data: bytes) -> JsonObject:
     """Return the JSON object in a body. Raises Refused for anything else."""
 
@@ -176,6 +203,7 @@ def parse_object(data: bytes) -> JsonObject:
     def read_number(digits: str) -> float:
         return number if math.isfinite(number := float(digits)) else refuse_constant(digits)
 
+    check_values(data)
     try:
         text = data.decode("utf-8-sig")  # Python would also take UTF-16, and half a character in UTF-8
         content = json.loads(text, parse_constant=refuse_constant, parse_float=read_number)

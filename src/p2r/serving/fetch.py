@@ -38,7 +38,7 @@ def is_public(address: str) -> bool:
     if isinstance(number, ipaddress.IPv6Address):
         if number.ipv4_mapped is not None:
             number = number.ipv4_mapped
-        elif any(number in network for network in _EMBEDDING):
+        elif number.is_site_local or any(number in network for network in _EMBEDDING):
             return False
     return number.is_global and not number.is_multicast and not number.is_reserved
 

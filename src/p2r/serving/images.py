@@ -18,6 +18,8 @@ from p2r.serving.fetch import Fetcher
 from p2r.serving.refusal import BAD_REQUEST, Refused
 from p2r.serving.settings import Access, Limits
 
+ABSENT = "is not a file that this server reads"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageReader:
@@ -27,8 +29,11 @@ class ImageReader:
     limits: Limits
     fetcher: Fetcher
 
-    def read(self, urls: list[str]) -> list[EncodedImage]:
+    def read(self, urls: list[str], names: str = "image {}") -> list[EncodedImage]:
         """Return the images in order, not yet decoded. Blocks: call it in a thread.
+
+        Args:
+            names: their names in messages, with {} for a number.
 
         Raises:
             ImageError: an image is not one, cannot be had, or is too large.
@@ -43,7 +48,7 @@ class ImageReader:
         images: list[EncodedImage] = []
         num_pixels = 0
         for number, url in enumerate(urls, start=1):
-            name = f"image {number}"
+            name = names.format(number)
             data = self._read(url, name)
             width, height = read_image_size(io.BytesIO(data), name)
             num_pixels += width * height
@@ -65,8 +70,8 @@ class ImageReader:
             if not self.access.image_hosts:
                 raise ImageError(f"{name} is a web address, and this server fetches none; send it as a data: URL")
             return self.fetcher.fetch(url, name)
-        if kind.startswith(FILE) and self.access.image_folder is not None:
-            return self._read_file(url, self.access.image_folder, name)
+        if kind.startswith(FILE) and self.access.image_folders:
+            return self._read_file(url, name)
         raise ImageError(f"{name} is not a data: URL")
 
     def _unpack(self, url: str, name: str) -> bytes:
@@ -77,15 +82,15 @@ class ImageReader:
         self._check_size(len(data), name)
         return data
 
-    def _read_file(self, url: str, folder: Path, name: str) -> bytes:
-        """Return a file below the folder. What is elsewhere and what does not exist are refused in the same words."""
-        absent = ImageError(f"{name} is not a file that this server reads")
+    def _read_file(self, url: str, name: str) -> bytes:
+        """Return a file below an allowed folder. What is elsewhere and what does not exist are refused alike."""
+        absent = ImageError(f"{name} {ABSENT}")
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
             raise absent
         try:
             path = Path(unquote(parts.path)).resolve(strict=True)
-            if not path.is_relative_to(folder.resolve()):
+            if not any(path.is_relative_to(folder.resolve()) for folder in self.access.image_folders):
                 raise absent
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 
 from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Model
@@ -20,6 +21,7 @@ from p2r.evidence import BOX_COLORS
 from p2r.models.known import is_shipped
 from p2r.models.load import loading_of
 from p2r.report.kit.page import environment, read_template
+from p2r.serving.refusal import NOT_FOUND
 from p2r.version import __version__
 
 FOLDER = Path(__file__).parent / "page_files"
@@ -49,10 +51,10 @@ _HEADERS = {
     "cache-control": "no-cache",
 }
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
-_KIT = "kit.css"
+_KIT = {"kit.css": ("evidence.css", "report.css"), "print.js": ("print.js",)}
 _SCRIPTS = ("page.js", "turn.js", "viewer.js", "boxes.js", "elements.js", "client.js")
 _IMAGES = tuple(f"example-{number}.png" for number in range(1, 1 + len(EXAMPLES)))
-FILES = (_KIT, "page.css", *_SCRIPTS, *_IMAGES)
+FILES = (*_KIT, "page.css", *_SCRIPTS, *_IMAGES)
 PAGE_PATHS = frozenset({"/", *(f"{ROOT}{name}" for name in FILES)})
 """The paths of the page and its files."""
 
@@ -70,21 +72,12 @@ def add_page(app: FastAPI, model: Model) -> None:
     async def show_page() -> Response:
         return _respond(_write_page(is_small=is_small), "text/html")
 
+    @app.get(ROOT + "{name}", include_in_schema=False)
     async def send_file(name: str) -> Response:
-        if name in _IMAGES:
-            data = await asyncio.to_thread(_draw_example, _IMAGES.index(name))
-        else:
-            data = _read_file(name)
+        if name not in FILES:
+            raise HTTPException(NOT_FOUND)
+        data = await asyncio.to_thread(_draw_example, _IMAGES.index(name)) if name in _IMAGES else _read_file(name)
         return _respond(data, _KINDS[Path(name).suffix])
-
-    def add_file(name: str) -> None:
-        async def send() -> Response:
-            return await send_file(name)
-
-        app.add_api_route(f"{ROOT}{name}", send, include_in_schema=False)
-
-    for name in FILES:
-        add_file(name)
 
 
 def _respond(content: str | bytes, kind: str) -> Response:
@@ -101,8 +94,8 @@ def _write_page(*, is_small: bool) -> str:
 
 @lru_cache(maxsize=len(FILES))
 def _read_file(name: str) -> str:
-    if name == _KIT:
-        return read_template("evidence.css") + read_template("report.css")
+    if name in _KIT:
+        return "".join(map(read_template, _KIT[name]))
     return (FOLDER / name).read_text(encoding="utf-8")
 
 

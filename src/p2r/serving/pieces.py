@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from p2r.dialogue import Decoding, Prompt, StreamingModel
 from p2r.types import Completion
 
-_TAG = re.compile(r"</?think>")
-_ANSWER, _LONGEST_TAG = "<answer>", len("</think>")
+_TAGS = re.compile(r"</?(?:think|answer)>")
+_THINK, _THOUGHT_END = "<think>", re.compile(r"</think>|<answer>")
+_LONGEST_TAG = len("</think>")
 
 
 async def stream_reply(
@@ -55,13 +56,39 @@ class ShownText:
         return rest
 
 
-def find_thought(text: str) -> str:
-    """Return the reasoning at the beginning of a reply without its tags, as far as it is sure."""
-    thought, answer, _ = text.partition(_ANSWER)
-    start = thought.rfind("<")
-    if not answer and start >= 0 and len(thought) - start < _LONGEST_TAG:  # it may become a tag
-        thought = thought[:start]
-    return _TAG.sub("", thought).strip()
+def find_thought(text: str, *, is_whole: bool = False) -> str:
+    """Return the reasoning in the tags at the beginning of a reply, as far as it is sure; "" where no tag is there.
+
+    Args:
+        is_whole: nothing follows the text.
+    """
+    text = text.lstrip()
+    if not text.startswith(_THINK):
+        return ""
+    thought, end = text, _THOUGHT_END.search(text)
+    if end is not None:
+        thought = text[: end.start()]
+    elif not is_whole and (start := text.rfind("<")) >= 0 and len(text) - start < _LONGEST_TAG:  # it may become a tag
+        thought = text[:start]
+    return strip_tags(thought)
+
+
+def split_reply(reply: str, answer_at: int | None) -> tuple[str, str]:
+    """Return the reasoning of a reply, and the text that is no part of it.
+
+    Args:
+        answer_at: where the answer stands, which all before it is reasoning for; None where there is none.
+    """
+    thought, text = find_thought(reply, is_whole=True), strip_tags(reply)
+    if answer_at is not None:
+        before = strip_tags(reply[:answer_at])
+        thought = before if before.startswith(thought) else thought
+    return thought, text.removeprefix(thought).strip()
+
+
+def strip_tags(text: str) -> str:
+    """Return a text without the tags of reasoning and answer."""
+    return _TAGS.sub("", text).strip()
 
 
 def find_before_stop(stops: tuple[str, ...]) -> Callable[[str], str]:

@@ -16,7 +16,7 @@ from PIL import Image
 from p2r.images.find import DATA, EncodedImage
 from p2r.serving.images import ImageReader
 from p2r.serving.refusal import BAD_REQUEST, Refused
-from p2r.serving.request import check_length
+from p2r.serving.request import check_length, check_parts
 
 _KEYS = frozenset({"type", "text", "image_url", "refusal"})
 _KINDS = frozenset({"text", "image_url", "refusal"})
@@ -38,7 +38,7 @@ def check_raw(body: dict[str, object], reader: ImageReader) -> None:
         Refused: it has no messages, a part that is neither text nor an image, or is beyond a limit.
         ImageError: an image is not one, cannot be had, or is too large.
     """
-    _check_messages(body.get("messages"))
+    _check_parts(body.get("messages"))
     if not isinstance(stream := body.get("stream"), (bool, type(None))):
         raise Refused(BAD_REQUEST, f"stream is {stream!r:.40}: it must be true or false", param="stream")
     holders = list(_find_urls(body))
@@ -52,9 +52,10 @@ def check_raw(body: dict[str, object], reader: ImageReader) -> None:
             _check_number(name, body.get(name), most)
 
 
-def _check_messages(messages: object) -> None:
+def _check_parts(messages: object) -> None:
     if not isinstance(messages, list) or not messages:
         raise Refused(BAD_REQUEST, "messages is not a list of messages", param="messages")
+    check_parts(cast("list[object]", messages))
     for place, message in enumerate(cast("list[object]", messages)):
         if not isinstance(message, dict):
             raise Refused(BAD_REQUEST, f"messages.{place} is not an object", param="messages")

@@ -99,8 +99,9 @@ def refuse_upstream(cause: BaseException | None) -> Refused:
         return Refused(BAD_GATEWAY, "the model's server cannot be reached", code="upstream_unreachable")
     if not isinstance(cause, openai.APIStatusError):
         return Refused(BAD_GATEWAY, "the model's server sent no usable reply", code="upstream_malformed")
+    asked = cause.response.headers.get("retry-after", "")
     if cause.status_code == TOO_MANY:
-        wait_s = read_retry_after(cause.response.headers.get("retry-after", ""))
+        wait_s = read_retry_after(asked)
         return Refused(TOO_MANY, "the model's server is busy", code="upstream_busy", retry_after_s=wait_s)
     if find_cause(message_of(cause)) in ("context too long", NO_ROOM):
         said = "the prompt and its images do not fit the model's context; send fewer or smaller ones, or a lower limit"
@@ -109,17 +110,18 @@ def refuse_upstream(cause: BaseException | None) -> Refused:
         words = hide_places(" ".join(message_of(cause).split())[:300])
         return Refused(BAD_REQUEST, f"the model's server refused the request: {words}", code="upstream_refused")
     if cause.status_code == UNAVAILABLE:
-        return Refused(UNAVAILABLE, "the model's server is not ready", code="upstream_not_ready", retry_after_s=5)
+        wait_s = read_retry_after(asked, 5)
+        return Refused(UNAVAILABLE, "the model's server is not ready", code="upstream_not_ready", retry_after_s=wait_s)
     return Refused(BAD_GATEWAY, f"the model's server failed ({cause.status_code})", code="upstream_failed")
 
 
-def read_retry_after(text: str) -> int:
-    """Return the seconds of a Retry-After header, which may also be a date; 1 where there are none."""
+def read_retry_after(text: str, usual: int = 1) -> int:
+    """Return the seconds of a Retry-After header, which may also be a date; the usual ones where there are none."""
     try:
         wait_s = parsedate_to_datetime(text).timestamp() - time.time() if ":" in text else float(text)
         return min(max(1, round(wait_s)), LONGEST_RETRY_AFTER_S)
     except (ValueError, OverflowError):
-        return 1
+        return usual
 
 
 def hide_places(text: str) -> str:

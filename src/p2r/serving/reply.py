@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,11 +12,11 @@ from PIL import Image
 
 from p2r.evaluation.cost import ANSWERING, Stage, list_calls
 from p2r.models.server.transport import image_urls
-from p2r.serving.answering import Looked, WalkedAnswer, answer_of, cut_at, find_state
+from p2r.serving.answering import Looked, WalkedAnswer, cut_at, find_state
+from p2r.serving.pieces import split_reply
 from p2r.types import Box, Completion, Trace
 
 JsonObject = dict[str, object]
-_TAGS = re.compile(r"</?(?:think|answer)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +98,17 @@ def describe_walk(answer: WalkedAnswer, *, with_trace: bool = False) -> JsonObje
 
 
 def write_answer(answer: WalkedAnswer, stops: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return the answer, the reasoning before it, and why it ended."""
+    """Return the answer, the reasoning before it, and why it ended.
+
+    The answer is a letter where options were given, else a text; where none can be read, all but the reasoning.
+    """
     trace = answer.trace
+    found = trace.answer if trace.answer and not trace.answer.is_missing else None
     reply = trace.reasoning.text if trace.reasoning else ""
-    span = trace.answer.span if trace.answer and not trace.answer.is_missing else None
-    whole = answer_of(trace)
+    thought, whole = split_reply(reply, found.span[0] if found and found.span else None)
+    if found:
+        whole = found.letter or found.text or ""
     content = cut_at(whole, stops)
-    thought = _TAGS.sub("", reply[: span[0]]).strip() if span else ""
     finish = trace.reasoning.finish_reason if trace.reasoning and content == whole else "stop"
     return content, thought, finish
 

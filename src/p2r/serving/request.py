@@ -7,7 +7,7 @@ is ignored.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,8 @@ from p2r.types import AnswerForm, Box
 
 MOST_STOPS = 4
 """The most words to stop at, as OpenAI allows."""
+MOST_PARTS = 2048
+"""The most messages, and the most parts of all of them, as OpenAI allows."""
 MOST_BOXES = 64
 """The most boxes that may be given, as many as are read from a reply."""
 
@@ -59,10 +61,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "web_search_options": (),
 }
 """Fields that a walk cannot honor, and their values that ask for nothing; None always does."""
-
-
-_BRANCHES = frozenset({"str", "text", "image_url"})
-"""Parts that pydantic adds to the place of a fault where several types are allowed."""
 
 
 class _Strict(BaseModel):
@@ -210,12 +208,14 @@ def read_request(body: dict[str, object], limits: Limits) -> ChatRequest:
     Raises:
         Refused: a field is missing, wrong, beyond a limit, unknown, or asks for what is not done.
     """
+    check_parts(body.get("messages"))
     try:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
         fault = max(error.errors(), key=lambda each: len(each["loc"]))  # where two types fit, of the closer one
-        place = ".".join(part for part in map(str, fault["loc"]) if part not in _BRANCHES and "[" not in part)
-        said = explain_fault(fault)
+        fault["loc"] = _clean_place(fault["loc"])
+        place = ".".join(map(str, fault["loc"]))
+        said = explain_fault(fault, "it must be an object" if fault["type"] in ("dict_type", "model_type") else "")
         if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
             said = f"{place} is not a part that this server reads: it reads text and image_url"
         raise Refused(BAD_REQUEST, said, param=place or None, code="invalid_value") from None
@@ -246,6 +246,24 @@ def read_model(body: dict[str, object]) -> str:
     if not isinstance(name, str) or not name:
         raise Refused(BAD_REQUEST, "you must provide a model parameter", param="model")
     return name
+
+
+def _clean_place(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the place of a fault without what pydantic adds where several types are allowed: the one that it tried."""
+
+    def is_added(part: int | str, before: int | str) -> bool:
+        return part == "str" or "[" in str(part) or (part in ("text", "image_url") and isinstance(before, int))
+
+    return tuple(part for before, part in zip(("", *place), place, strict=False) if not is_added(part, before))
+
+
+def check_parts(messages: object) -> None:
+    """Make sure that there are no more messages, and parts of them, than are read. Raises Refused."""
+    listed = cast("list[object]", messages) if isinstance(messages, list) else []
+    contents = [cast("dict[str, object]", each).get("content") for each in listed if isinstance(each, dict)]
+    num_parts = sum(len(cast("list[object]", each)) for each in contents if isinstance(each, list))
+    if max(len(listed), num_parts) > MOST_PARTS:
+        raise Refused(BAD_REQUEST, f"messages has more than {MOST_PARTS:,} entries or parts", param="messages")
 
 
 def _check_limits(request: ChatRequest, limits: Limits) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 from p2r.errors import P2RError
 from p2r.serving.chat_route import ChatRoute
-from p2r.serving.exchange import Exchange
+from p2r.serving.exchange import Outlet
 from p2r.serving.refusal import BAD_REQUEST, Refused, refuse_error
 from p2r.serving.reply import JsonObject
 
@@ -78,13 +78,8 @@ class ResponsesRoute:
 
     chats: ChatRoute
 
-    async def serve(self, exchange: Exchange) -> None:
+    async def answer(self, outlet: Outlet, body: JsonObject) -> None:
         """Answer one request. Raises Refused, or P2RError, when there is no answer."""
-        async with self.chats.line.place():
-            body = await exchange.read_body()
-            await exchange.run(self._answer(exchange, body))
-
-    async def _answer(self, exchange: Exchange, body: JsonObject) -> None:
         held, chat = HeldReply(), read_as_chat(body)
         try:
             await self.chats.answer(held, chat)
@@ -93,7 +88,7 @@ class ResponsesRoute:
             refused.message = _NAME_OF_CHATS.sub(lambda found: _NAMES[found[0]], refused.message)
             refused.param = _name_param(refused.param)
             raise refused from error
-        await exchange.send_json(write_response(held.content, body))
+        await outlet.send_json(write_response(held.content, body))
 
 
 def read_as_chat(body: JsonObject) -> JsonObject:

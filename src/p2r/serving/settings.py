@@ -18,14 +18,14 @@ class Access(Frozen):
     hosts: names by which the server may be called, beside localhost and addresses in numbers.
     origins: web pages that may ask, such as https://example.org; those of the server itself always may.
     image_hosts: hosts, or host:port, whose images are fetched; () fetches none.
-    image_folder: images in it may be named by file:// URLs; None for none.
+    image_folders: images below them may be named by file:// URLs; () for none.
     """
 
     keys: tuple[str, ...] = Field(default=(), repr=False)
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
-    image_folder: Path | None = None
+    image_folders: tuple[Path, ...] = ()
 
 
 _NAME = re.compile(r"[\w.-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?")
@@ -47,6 +47,9 @@ def check_access(access: Access) -> None:
 
 MOST_AT_ONCE = MOST_WAITING = 200
 """The most that the limits on requests may be: many systems allow a process some 1,000 open files."""
+
+PATIENCE_S = 2.0
+"""A model's server that asks for a longer wait (Retry-After) is not asked again: its client is told, and waits."""
 
 
 class Limits(Frozen):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import cast
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar, cast
 
 import openai
+import stamina
 from openai.types.chat import ChatCompletionMessageParam
 
+from p2r.models.server.errors import wait_before_retry
 from p2r.models.server.streaming import EVENT, split_lines
 from p2r.serving.refusal import BAD_GATEWAY, Refused, hide_places, refuse_upstream
+from p2r.serving.settings import PATIENCE_S
 
-RETRIES = 2
-CONNECT_TIMEOUT_S = 10.0
+ATTEMPTS = 3
+CONNECT_TIMEOUT_S, RETRY_WAIT_S = 10.0, 0.5
+
+Result = TypeVar("Result")
 
 
 class Upstream:
@@ -27,7 +32,7 @@ class Upstream:
     def __init__(self, url: str, name: str, api_key: str, *, timeout_s: float) -> None:
         self.name = name
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
-        self._client = openai.AsyncOpenAI(base_url=url, api_key=api_key or "none", max_retries=RETRIES, timeout=timeout)
+        self._client = openai.AsyncOpenAI(base_url=url, api_key=api_key or "none", max_retries=0, timeout=timeout)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -40,9 +45,8 @@ class Upstream:
             Refused: there is no usable reply.
         """
         try:
-            response = await self._client.chat.completions.with_raw_response.create(
-                model=self.name, messages=_messages(body), extra_body=_rest(body)
-            )
+            create = self._client.chat.completions.with_raw_response.create
+            response = await _try(lambda: create(model=self.name, messages=_messages(body), extra_body=_rest(body)))
             content = json.loads(response.http_response.text, parse_constant=_refuse_constant)
         except openai.APIError as error:
             raise refuse_upstream(error) from None
@@ -62,7 +66,12 @@ class Upstream:
         """
         create = self._client.chat.completions.with_streaming_response.create
         try:
-            async with create(model=self.name, messages=_messages(body), extra_body=_rest(body)) as response:
+            async with AsyncExitStack() as stack:
+                response = await _try(
+                    lambda: stack.enter_async_context(
+                        create(model=self.name, messages=_messages(body), extra_body=_rest(body))
+                    )
+                )
                 if "event-stream" not in response.headers.get("content-type", ""):
                     raise refuse_upstream(None)
 
@@ -86,6 +95,20 @@ class Upstream:
                 yield read_lines()
         except openai.APIError as error:
             raise refuse_upstream(error) from None
+
+
+async def _try(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """Ask, and again after a fault that may pass. Raises what the last time raises."""
+    async for attempt in stamina.retry_context(
+        on=lambda error: wait_before_retry(error, PATIENCE_S),
+        attempts=ATTEMPTS,
+        timeout=None,
+        wait_initial=RETRY_WAIT_S,
+        wait_jitter=RETRY_WAIT_S / 2,
+    ):
+        with attempt:
+            return await ask()
+    raise AssertionError("trying ends with a reply or an exception")
 
 
 def _messages(body: dict[str, object]) -> list[ChatCompletionMessageParam]:

@@ -15,32 +15,19 @@ from mcp import Client, MCPError
 from PIL import Image
 
 from p2r.agents.arguments import CropArguments
-from p2r.agents.server import PNG_BYTES, list_tools
-from p2r.agents.tools import find_rect, size_down
+from p2r.agents.server import list_tools
+from p2r.agents.tools import find_rect
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError, ModelError
 from p2r.models.scripted import ScriptedModel
 from p2r.serving.answering import ServedModel
-from p2r.serving.fetch import Fetcher
 from p2r.serving.refusal import Refused
-from p2r.serving.settings import Access, Limits
+from p2r.serving.settings import Limits
 from p2r.types import Completion
 from tests.fakes.agents import SlowModel, make_kit, read_fields, read_images, read_words
 from tests.fakes.served import BOX, data_url, scripted
 
 SECRET = "/home/somebody/secret/model.safetensors"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with an image of 640 x 320 pixels, beside which there is another one."""
-    (tmp_path / "images" / "below").mkdir(parents=True)
-    image = Image.linear_gradient("L").resize((640, 320)).convert("RGB")
-    image.save(tmp_path / "images" / "below" / "a boat.png")
-    image.save(tmp_path / "outside.png")
-    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "outside.png")
-    (tmp_path / "images" / "notes.txt").write_text("a secret that nobody may see")
-    return tmp_path / "images"
 
 
 async def ask(client: Client, **more: object) -> Any:  # noqa: ANN401
@@ -59,12 +46,19 @@ async def test_an_agent_learns_what_there_is() -> None:
     assert "1,000,000 pixels" in (tools["crop"].description or "")
 
 
+async def test_what_may_be_left_out_may_be_null(folder: Path) -> None:
+    async with make_kit(folder=folder).connect() as client:
+        assert read_fields(await ask(client, options=None))["answer"] == "a star"
+        crop = {"image": "below/a boat.png", "box": [0, 0, 9, 9], "unit": None}
+        assert read_fields(await client.call_tool("crop", crop))["crops"][0]["pixels"] == [0, 0, 9, 9]
+
+
 async def test_looking_says_where_and_shows_it(folder: Path) -> None:
     model = ScriptedModel({"perceiver": BOX})  # nobody is asked for an answer
     async with make_kit(model, folder=folder).connect() as client:
         result = await client.call_tool("look", {"image": "below/a boat.png", "question": "What is on the sail?"})
     fields = read_fields(result)
-    assert json.loads(read_words(result)) == fields
+    assert result.structured_content is None  # some clients would show it in place of the images
     box = {"label": "sail", "pixels": [64, 64, 192, 128], "per_mille": [100.0, 200.0, 300.0, 400.0]}
     (crop,) = fields.pop("crops")
     assert fields == {"state": "found", "image_wh": [640, 320], "boxes": [box]}
@@ -115,15 +109,6 @@ async def test_a_part_is_cut_out_without_a_model(folder: Path) -> None:
             assert part.tobytes() == Image.open(folder / "below" / "a boat.png").crop((10, 20, 110, 70)).tobytes()
 
 
-async def test_the_image_of_a_data_url_is_upright() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    async with make_kit().connect() as client:
-        url = data_url(Image.new("RGB", (60, 30)), "JPEG", exif=exif)
-        result = await client.call_tool("crop", {"image": url, "box": "[0, 0, 1000, 1000]", "unit": "per_mille"})
-    assert read_fields(result)["crops"] == [{"pixels": [0, 0, 30, 60], "shown_wh": [30, 60]}]
-
-
 @pytest.mark.parametrize(
     ("box", "unit", "rect"),
     [
@@ -139,21 +124,6 @@ def test_a_box_is_the_whole_pixels_that_it_touches(box: list[float], unit: str, 
     assert find_rect(arguments, (640, 320)) == rect
 
 
-async def test_large_images_are_sized_down_and_sent_as_jpeg() -> None:
-    noise = Image.effect_noise((800, 400), 90).convert("RGB")
-    async with make_kit(shown_pixels=80_000).connect() as client:
-        result = await client.call_tool("crop", {"image": data_url(noise), "box": [0, 0, 800, 400]})
-        assert read_fields(result)["crops"] == [{"pixels": [0, 0, 800, 400], "shown_wh": [400, 200]}]
-        assert [image.size for image in read_images(result)] == [(400, 200)]
-    async with make_kit().connect() as client:
-        result = await client.call_tool("crop", {"image": data_url(noise), "box": [0, 0, 800, 400]})
-    (image,) = read_images(result)
-    assert (image.format, image.size) == ("JPEG", (800, 400))
-    assert len(data_url(noise)) > PNG_BYTES
-    assert size_down(Image.new("RGB", (100_000, 1)), 10).size == (10, 1)
-    assert size_down(Image.new("RGB", (1, 100_000)), 10).size == (1, 10)
-
-
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
@@ -161,12 +131,27 @@ async def test_large_images_are_sized_down_and_sent_as_jpeg() -> None:
         ("ask", {"question": " "}, "question is ' ': it must be text, and not empty"),
         ("ask", {"color": "red"}, "there is no argument 'color': the tool takes image, question, options"),
         ("ask", {"options": "a or b"}, "options is 'a or b': it must be a list"),
-        ("ask", {"options": ["a", "a"]}, "has the option 'a' more than once"),
-        ("ask", {"options": [""]}, "option"),
+        (
+            "ask",
+            {"options": ["a", "a"]},
+            "the question has the option 'a' more than once; each option must be",
+        ),
+        ("ask", {"options": [""]}, "the question has a single option, ''; give two or more options, or none"),
+        ("ask", {"options": ["a", " "]}, "option B is empty; write the option, or leave it out"),
+        ("ask", {"options": list("abcdefghijklmnopqrstuvwxyz0")}, "the question has 27 options"),
+        ("ask", {"question": None, "options": None}, "question is None: it must be text"),
+        ("ask", {"color": None}, "there is no argument 'color': the tool takes image, question, options"),
         ("ask", {"question": "x" * 100_001}, "the texts have 100,001 characters together; this server takes 100,000"),
-        ("ask", {"question": "<|im_start|>system"}, "<|im_start|>"),
+        (
+            "ask",
+            {"question": "<|im_start|>system"},
+            "the question holds <|im_start|>, a special token of the model; remove",
+        ),
         ("look", {"options": ["a", "b"]}, "there is no argument 'options': the tool takes image, question"),
-        ("crop", {"box": [1, 2, 3]}, "box is [1, 2, 3]: it needs at least 4 entries"),
+        ("crop", {"box": [1, 2, 3]}, "box is [1, 2, 3]: it must be [left, top, right, bottom]"),
+        ("crop", {"box": [1, 2, 3, 4, 5]}, "box is [1, 2, 3, 4, 5]: it must be [left, top, right, bottom]"),
+        ("crop", {"box": {"left": 1}}, "box is {'left': 1}: it must be [left, top, right, bottom]"),
+        ("crop", {"box": "1, 2, 3, 4"}, "box is '1, 2, 3, 4': it must be [left, top, right, bottom]"),
         ("crop", {"box": [1, 2, 3, "x"]}, "box.3 is 'x': it must be a number"),
         ("crop", {"box": "[1, 2, 3, Infinity]"}, "box.3 is inf: it must be a finite number"),
         ("crop", {"box": [3, 2, 1, 4]}, "it must be [left, top, right, bottom], left < right, top < bottom"),
@@ -192,75 +177,6 @@ async def test_what_is_missing_is_told() -> None:
         assert read_words(await client.call_tool("crop", {"image": data_url()})) == "box is missing"
         with pytest.raises(MCPError, match="there is no tool 'paint': the tools are look, ask, crop"):
             await client.call_tool("paint", {})
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        "../outside.png",
-        "below/../../outside.png",
-        "link.png",
-        "/etc/passwd",
-        "file:///etc/passwd",
-        "file://host/etc/passwd",
-        "%2e%2e/outside.png",
-        "nothing.png",
-        "below",
-        ".",
-        "~/.ssh/id_rsa",
-        "a\0b",
-        "x" * 5000,
-    ],
-)
-async def test_no_file_outside_of_the_folder_is_read(image: str, folder: Path) -> None:
-    async with make_kit(folder=folder).connect() as client:
-        result = await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]})
-    assert (result.is_error, read_words(result)) == (True, "image 1 is not a file that this server reads")
-
-
-async def test_a_file_that_is_no_image_is_not_shown(folder: Path) -> None:
-    async with make_kit(folder=folder).connect() as client:
-        result = await client.call_tool("crop", {"image": "notes.txt", "box": [0, 0, 9, 9]})
-    assert result.is_error
-    assert "secret" not in read_words(result)
-    assert str(folder) not in read_words(result)
-
-
-async def test_without_a_folder_no_file_is_read(folder: Path) -> None:
-    async with make_kit().connect() as client:
-        for image in ("below/a boat.png", str(folder / "below" / "a boat.png")):
-            result = await client.call_tool("crop", {"image": image, "box": [0, 0, 9, 9]})
-            assert "this server reads no files" in read_words(result)
-        result = await client.call_tool("crop", {"image": (folder / "x.png").as_uri(), "box": [0, 0, 9, 9]})
-        assert read_words(result) == "image 1 is not a data: URL"
-
-
-async def test_web_images_are_fetched_from_allowed_public_hosts_alone() -> None:
-    box = {"box": [0, 0, 9, 9]}
-    async with make_kit().connect() as client:
-        result = await client.call_tool("crop", {"image": "https://example.org/a.png"} | box)
-        assert "this server fetches none" in read_words(result)
-    access = Access(image_hosts=("example.org", "localhost:8000"))
-    private = Fetcher(access.image_hosts, 1000, 5.0, resolve=lambda host, port: ["10.0.0.7"])
-    async with make_kit(access=access, fetcher=private).connect() as client:
-        for url, said in (
-            ("https://example.org/a.png", "its host is not a public one"),
-            ("http://localhost:8000/a.png", "its host is not a public one"),
-            ("http://169.254.169.254/latest", "on a host from which this server fetches no images"),
-            ("gopher://example.org/a.png", "not a data: URL"),
-        ):
-            result = await client.call_tool("crop", {"image": url} | box)
-            assert result.is_error
-            assert said in read_words(result)
-
-
-async def test_a_huge_image_is_refused_before_it_is_decoded() -> None:
-    async with make_kit(limits=Limits(image_pixels=10_000, image_bytes=2000)).connect() as client:
-        result = await client.call_tool("crop", {"image": data_url(), "box": [0, 0, 9, 9]})
-        assert read_words(result) == "the images have more than 10,000 pixels together"
-        noise = Image.effect_noise((64, 64), 90).convert("RGB")
-        result = await client.call_tool("crop", {"image": data_url(noise), "box": [0, 0, 9, 9]})
-        assert "more than 0.002 MB" in read_words(result)
 
 
 class _Failing(ScriptedModel):
@@ -373,7 +289,7 @@ async def test_too_many_calls_are_sent_away() -> None:
         asking = asyncio.ensure_future(client.call_tool("look", {"image": data_url(), "question": "What is it?"}))
         await model.asked.wait()
         result = await client.call_tool("crop", {"image": data_url(), "box": [0, 0, 9, 9]})
-        assert read_words(result) == "too many requests are waiting"
+        assert read_words(result) == "too many requests are waiting: try again in 1 second"
         asking.cancel()
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from p2r.cli.guard import Misuse
 from p2r.cli.serve import serve
-from p2r.cli.served import KEYS_VARIABLE, look_at_server, name_of, read_keys, read_spec
-from p2r.errors import ConfigError
+from p2r.cli.served import KEYS_VARIABLE, look_at_server, name_of, plan_served, read_keys, read_spec
+from p2r.dialogue import Decoding, Prompt
+from p2r.errors import ConfigError, EndpointError
 from tests.fakes import endpoint_server
 from tests.fakes.endpoint_server import completion
 
@@ -109,3 +110,17 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConfigError, match="needs fastapi") as raised:
         serve()
     assert "[serve]" in raised.value.hint
+
+
+async def test_a_place_is_not_held_for_as_long_as_a_server_asks_for() -> None:
+    busy = endpoint_server.Answer(429, "{}", (("retry-after", "50"),))
+    with endpoint_server.serve(busy, models=["m"]) as server:
+        spec = f"{server.url}#m"
+        about = dict.fromkeys(["name", "perceiver_model", "profile", "perceiver_profile", "family", "frame"])
+        about |= dict.fromkeys(["max_pixels", "device", "dtype", "engine_args"])
+        served = plan_served(
+            spec, **about, prompts="release", transport="auto", image_check="auto", num_at_once=8, timeout_s=9
+        )()
+        with pytest.raises(EndpointError):
+            await served.model.complete(Prompt("reasoner", "", "Hi", (), ""), Decoding(max_new_tokens=9))
+    assert len(server.chats) == 1

@@ -97,17 +97,29 @@ def test_the_images_that_the_model_saw_come_when_they_are_asked_for(served: Serv
 
 
 def test_options_and_the_form_of_the_answer_can_be_stated() -> None:
-    with serve(scripted(reasoner="<answer>B</answer>")) as served:
-        body: Any = served.chat(ask_about_image(), p2r={"options": ["a fish", "a star"]}).body
-    assert body["choices"][0]["message"]["content"] == "B"
-    assert body["p2r"]["answer"] == "B. a star"
+    for reply in ("<answer>B</answer>", "<answer>a star</answer>"):
+        with serve(scripted(reasoner=reply)) as served:
+            body: Any = served.chat(ask_about_image(), p2r={"options": ["a fish", "a star"]}).body
+        assert body["choices"][0]["message"]["content"] == "B"
+        assert body["p2r"]["answer"] == "B. a star"
 
 
-def test_a_reply_without_an_answer_is_given_whole() -> None:
-    with serve(scripted(reasoner="<think>I wonder")) as served:
+@pytest.mark.parametrize(
+    ("reply", "thought", "content"),
+    [
+        ("<think>I wonder", "I wonder", ""),
+        ("<think>I wonder < 3", "I wonder < 3", ""),
+        ("<think>I wonder</think>", "I wonder", ""),
+        (" <think>I wonder < 3</think><answer></answer>", "I wonder < 3", ""),
+        ("<think>I wonder</think> I do not know", "I wonder", "I do not know"),
+        ("I do not know", None, "I do not know"),
+    ],
+)
+def test_a_reply_without_an_answer_is_told_once(reply: str, thought: str | None, content: str) -> None:
+    with serve(scripted(reasoner=reply)) as served:
         body: Any = served.chat(ask_about_image()).body
-    assert body["choices"][0]["message"]["content"] == "<think>I wonder"
-    assert "reasoning_content" not in body["choices"][0]["message"]
+    message = body["choices"][0]["message"]
+    assert (message.get("reasoning_content"), message["content"]) == (thought, content)
     assert body["p2r"]["answer"] is None
 
 

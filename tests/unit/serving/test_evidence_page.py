@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from p2r.runs.asked import AskedPlace, AskedQuestions
 from p2r.serving.settings import Access, Limits
 from p2r.types import Trace
 from tests.fakes.served import ANSWER, BOX, Reply, Served, ask_about_image, data_url, scripted, serve
+from tests.fakes.served_page import Watched
 
 Json = Any
 FOLDER = "/home/somebody/checkpoints/step_9"
@@ -55,6 +58,12 @@ def test_the_page_is_the_one_that_p2r_ask_writes(served: Served) -> None:
     expected = build_asked_report([group], images={image.uri: image})
     seconds = r"\d+\.\d\d s\b"  # which no two answers share
     assert re.sub(seconds, "", page) == re.sub(seconds, "", expected)
+
+
+def test_its_styles_and_its_printing_are_those_of_the_page_at_the_root(served: Served) -> None:
+    page = str(write(served, ask_for_trace(served)).body["page"])
+    for name in ("kit.css", "print.js"):
+        assert served.ask(f"/page/{name}").text in page
 
 
 @pytest.mark.parametrize("options", [{"boxes": [{"per_mille": [0, 0, 1000, 1000]}]}, {"options": ["a star", "a fish"]}])
@@ -140,3 +149,30 @@ def test_it_has_the_limits_and_the_keys_of_every_request() -> None:
         assert served.application.line.num_inside == 0
     with serve(access=Access(keys=("k",))) as served:
         assert write(served, trace).status == 401
+
+
+def test_it_waits_in_line_with_the_questions() -> None:
+    model = Watched()
+    with serve(model, limits=Limits(num_at_once=1, num_waiting=1)) as served:
+        trace, line = ask_for_trace(served), served.application.line
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: served.chat(ask_about_image()))
+        writing = threading.Thread(target=lambda: replies.append(write(served, trace)))
+        model.may_look.clear()
+        for number, thread in enumerate((asking, writing), start=1):
+            thread.start()
+            wait_until(lambda number=number: line.num_inside == number)
+        assert write(served, trace).status == 429
+        writing.join(1)
+        assert writing.is_alive() and line.num_running == 1  # the model is still at its question
+        model.may_look.set()
+        writing.join(60)
+        assert [reply.status for reply in replies] == [200]
+        asking.join(60)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -10,6 +10,8 @@ import pytest
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.models.scripted import ScriptedModel
+from p2r.serving.exchange import MOST_VALUES
+from p2r.serving.request import MOST_PARTS
 from p2r.serving.settings import Limits
 from p2r.types import Completion
 from tests.fakes.served import Served, ask_about_image, scripted, serve, show, user
@@ -175,7 +177,10 @@ ASSISTANT = {"role": "assistant", "content": "ho"}
         ({"messages": [user(show(), "  ")]}, "messages"),
         ({"messages": [user(show(), "what <|image_pad|>")]}, "messages"),
         ({"messages": [user({"type": "input_audio", "input_audio": {}}, "hi")]}, "messages.0.content.0"),
-        ({"messages": [user({"type": "image_url", "image_url": "data:,"}, "hi")]}, "messages.0.content.0"),
+        ({"messages": [user({"type": "image_url", "image_url": "data:,"}, "hi")]}, "messages.0.content.0.image_url"),
+        ({"messages": [user({"type": "image_url", "image_url": {}}, "hi")]}, "messages.0.content.0.image_url.url"),
+        ({"messages": [user({"type": "text", "text": 5}, "hi")]}, "messages.0.content.0.text"),
+        ({"messages": ["hi"]}, "messages.0"),
         ({"model": None}, "model"),
         ({"model": ""}, "model"),
     ],
@@ -252,3 +257,29 @@ def test_a_half_hearted_field_never_reaches_the_reply_as_markup(served: Served) 
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert json.loads(reply.text)["error"]["param"] == "<script>"
+
+
+@pytest.mark.parametrize("name", ["m", "p2r/m"])
+def test_small_values_cannot_fill_the_memory(name: str) -> None:
+    with serve() as served:
+        few, many = ({"role": "user", "content": "a"},) * MOST_PARTS, [{"type": "text", "text": "a"}] * (MOST_PARTS + 1)
+        for messages in (few + few[:1], (user(*many),), ({"role": 1},) * 9000):
+            reply = served.chat(*messages, model=name)
+            assert (reply.status, reply.error["param"]) == (400, "messages")
+            assert reply.error["message"] == "messages has more than 2,048 entries or parts"
+        assert served.chat(*few, model="m").status == 200
+        for value in ([[]] * MOST_VALUES, [{}] * MOST_VALUES, {str(i): 0 for i in range(MOST_VALUES)}):
+            reply = served.ask("/v1/chat/completions", {"model": name, "messages": value})
+            assert (reply.status, reply.error["code"]) == (413, "request_too_large")
+
+
+def test_an_object_is_called_so() -> None:
+    with serve() as served:
+        for content, place in (
+            ([{"type": "image_url", "image_url": "data:,"}], "messages.0.content.0.image_url"),
+            (5, ""),
+        ):
+            reply = served.chat({"role": "user", "content": content})
+            said = f"{place} is 'data:,': it must be an object" if place else "messages.0.content is 5: it must be text"
+            assert reply.error["message"] == said
+        assert served.chat("hi").error["message"] == "messages.0 is 'hi': it must be an object"

@@ -233,3 +233,10 @@ def test_a_large_body_is_refused_before_it_is_read() -> None:
         chunk = f"400\r\n{'x' * 1024}\r\n"
         assert " 413 " in send(f"Transfer-Encoding: chunked\r\n\r\n{chunk}")
         assert " 408 " in send("Content-Length: 20\r\n\r\n{")
+
+
+def test_nobody_is_led_elsewhere(served: Served) -> None:
+    for path in ("/v1/chat/completions/", "/healthz/", "//v1/models"):
+        reply = served.ask(path, headers=with_key())
+        assert (reply.status, reply.headers.get("location")) == (404, None)
+        assert "a client's base URL ends with /v1" in str(reply.error["message"])

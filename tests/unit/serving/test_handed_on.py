@@ -166,3 +166,12 @@ def test_a_walk_whose_upstream_dies_in_the_answer_ends_with_an_error() -> None:
     assert events[0]["p2r"]["state"] == "found"
     assert events[-1]["error"]["code"] == "upstream_malformed"
     assert len(upstream.chats) == 2  # what has begun to come is not asked for again
+
+
+def test_no_more_parts_are_handed_on_than_are_read() -> None:
+    parts = [{"type": "text", "text": "a"}] * 2049
+    with both(completion("hello")) as (served, upstream):
+        for messages in ([user("a")] * 2049, [user(*parts)]):
+            reply = served.chat(*messages, model="m")
+            assert reply.error["message"] == "messages has more than 2,048 entries or parts"
+    assert upstream.chats == []

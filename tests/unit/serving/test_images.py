@@ -110,7 +110,7 @@ def ask_about_file(served: Served, url: str) -> Reply:
 
 
 def test_files_below_an_allowed_folder_are_read(folder: Path) -> None:
-    with serve(access=Access(image_folder=folder)) as served:
+    with serve(access=Access(image_folders=(folder,))) as served:
         for url in (
             (folder / "a b.png").as_uri(),
             f"file://localhost{folder}/below/c.png",
@@ -118,6 +118,13 @@ def test_files_below_an_allowed_folder_are_read(folder: Path) -> None:
         ):
             body: Any = ask_about_file(served, url).body
             assert body["p2r"]["image_wh"] == [80, 40]
+
+
+def test_there_may_be_several_folders(folder: Path) -> None:
+    with serve(access=Access(image_folders=(folder / "below", folder.parent / "images2"))) as served:
+        asked = [ask_about_file(served, url.as_uri()).status for url in (folder / "below/c.png", folder / "a b.png")]
+        asked += [ask_about_file(served, (folder.parent / "images2" / "a.png").as_uri()).status]
+    assert asked == [200, 400, 200]
 
 
 def test_no_other_file_is_read_nor_told_apart_from_none(folder: Path) -> None:
@@ -136,7 +143,7 @@ def test_no_other_file_is_read_nor_told_apart_from_none(folder: Path) -> None:
         "file:///proc/self/environ",
         f"file://{folder}/{'x' * 5000}.png",
     ]
-    with serve(access=Access(image_folder=folder)) as served:
+    with serve(access=Access(image_folders=(folder,))) as served:
         replies = [ask_about_file(served, url) for url in outside]
         text = ask_about_file(served, f"file://{folder}/notes.txt")
     assert {(reply.status, str(reply.error["message"])) for reply in replies} == {
@@ -153,5 +160,5 @@ def test_no_file_is_read_unless_told(folder: Path) -> None:
 
 def test_a_large_file_is_refused_before_it_is_read(folder: Path) -> None:
     os.truncate(folder / "a b.png", 10_000_000)
-    with serve(access=Access(image_folder=folder), limits=Limits(image_bytes=100_000)) as served:
+    with serve(access=Access(image_folders=(folder,)), limits=Limits(image_bytes=100_000)) as served:
         assert "more than 0.1 MB" in ask_about_file(served, f"file://{folder}/a b.png").text

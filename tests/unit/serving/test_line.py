@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -63,6 +65,49 @@ def test_requests_beyond_the_queue_are_told_to_come_back() -> None:
         wait_for(lambda: (line.num_inside, line.num_running) == (0, 0))
 
 
+@contextmanager
+def send_slowly(served: Served, *parts: bytes) -> Iterator[socket.socket]:
+    """Begin a chat, and keep its connection open."""
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n")
+        for part in parts:
+            connection.sendall(part)
+        yield connection
+
+
+def test_a_request_that_comes_slowly_has_no_place_in_the_line() -> None:
+    with serve(limits=Limits(num_at_once=1, num_waiting=0, body_bytes=1000)) as served:
+        line = served.application.line
+        with send_slowly(served, b"{"), send_slowly(served, b"{"):
+            wait_for(lambda: line.num_bytes == 2)
+            assert line.num_inside == 0
+            assert served.chat(user("hi"), model="m").status == 200
+        wait_for(lambda: line.num_bytes == 0)
+
+
+def test_requests_that_are_on_their_way_are_not_too_large_together() -> None:
+    with serve(limits=Limits(num_at_once=1, num_waiting=1, body_bytes=1000)) as served:
+        line = served.application.line
+        with send_slowly(served, b"x" * 890), send_slowly(served, b"x" * 890):
+            wait_for(lambda: line.num_bytes == 1780)
+            with send_slowly(served, b"x" * 400) as third:
+                assert b" 429 " in third.recv(4096).splitlines()[0]
+            assert served.chat(user("hi"), model="m").status == 200
+        wait_for(lambda: line.num_bytes == 0)
+
+
+def test_a_request_is_not_read_when_the_line_is_full() -> None:
+    model = Held()
+    with serve(model, limits=Limits(num_at_once=1, num_waiting=0)) as served, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(served.chat, user("hi"), model="m")
+        wait_for(lambda: model.num_asked == 1)
+        with send_slowly(served) as refused:
+            assert b" 429 " in refused.recv(4096).splitlines()[0]
+        model.let.set()
+        assert first.result(20).status == 200
+
+
 def hang_up(served: Served, body: object, model: Held, num_asked: int) -> None:
     """Ask, and leave when the model has been asked."""
     connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=20)
@@ -111,7 +156,7 @@ def test_a_request_that_takes_too_long_is_given_up(stream: bool) -> None:
 
 
 async def test_who_waits_is_sent_away_when_the_line_is_closed_and_who_is_answered_stays() -> None:
-    line, let = RequestLine(1, 5), asyncio.Event()
+    line, let = RequestLine(Limits(num_at_once=1, num_waiting=5)), asyncio.Event()
 
     async def visit() -> str:
         try:
@@ -131,7 +176,7 @@ async def test_who_waits_is_sent_away_when_the_line_is_closed_and_who_is_answere
 
 
 async def test_a_slot_is_not_lost_when_a_visitor_leaves_as_it_is_called() -> None:
-    line = RequestLine(1, 5)
+    line = RequestLine(Limits(num_at_once=1, num_waiting=5))
     for _ in range(20):
         holder = line.turn()
         await holder.__aenter__()

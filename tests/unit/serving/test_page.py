@@ -11,6 +11,7 @@ import pytest
 
 from p2r.benchmarks.needles import Needles
 from p2r.images.load import decode_image
+from p2r.report.kit.page import read_template
 from p2r.serving.page import EXAMPLES, FILES, FOLDER, PAGE_PATHS
 from p2r.serving.settings import Access
 from tests.fakes.served import Served, serve
@@ -51,12 +52,15 @@ def test_a_browser_may_run_and_load_only_what_this_server_sends(served: Served) 
         assert policy.keys() == {"default-src", "frame-ancestors", "form-action", "base-uri", "trusted-types"}
         assert set(policy.values()) == {"'none'"}
         assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-cache"  # after an update, a browser must not run the old files
 
 
 def test_the_page_obeys_its_own_policy(served: Served) -> None:
     page = fetch(served, "/").read().decode()
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|https?://", page)
-    assert re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL) == [(' type="module" src="/page/page.js"', "")]
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+    assert scripts == [(' src="/page/print.js" defer', ""), (' type="module" src="/page/page.js"', "")]
     for script in SCRIPTS:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script.read_text()), (
             script
@@ -88,6 +92,21 @@ def test_the_examples_are_needles_with_their_questions(served: Served) -> None:
         assert f'data-url="{url}" data-question="{needles[index].question}"' in page
         image = decode_image(fetch(served, url).read(), url)
         assert image.tobytes() == needles[index].image.load().tobytes()
+
+
+def test_the_page_means_by_a_class_what_reports_mean_by_it() -> None:
+    """Reports hide some of theirs on phones."""
+    styles = "".join(map(read_template, ("report.css", "evidence.css")))
+    page = (FOLDER / "page.html.j2").read_text() + "".join(script.read_text() for script in SCRIPTS)
+    mine = re.findall(r'class(?:Name)?(?:=|: )"([^"]+)"|classList\.\w+\("([\w-]+)"', page)
+    shared = {name for names in mine for name in " ".join(names).split()} & set(re.findall(r"\.([a-z][\w-]*)", styles))
+    looks = {"page", "eyebrow", "lede", "note", "problem", "primary", "unseen", "answer", "cost", "crops"}
+    assert shared == looks | {"p2r", "box", "own", "low", "end", "pixels"}
+
+
+def test_a_file_that_is_not_there_is_named_so() -> None:
+    with serve() as served:
+        assert served.ask("/page/page.py").status == served.ask("/page/page.html.j2").status == 404
 
 
 def test_a_head_request_is_answered(served: Served) -> None:

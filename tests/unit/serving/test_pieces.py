@@ -29,6 +29,7 @@ def show(find_sure: Callable[[str], str], text: str, whole: str) -> tuple[str, s
 def test_reasoning_is_shown_letter_by_letter_without_tags_and_without_the_answer() -> None:
     thought = "It is < a\nstar, I think."
     assert show(find_thought, REPLY, thought) == (thought, "")
+    assert show(find_thought, "Without tags, it may be the answer", "") == ("", "")
 
 
 @pytest.mark.parametrize("cut", range(len(REPLY)))
@@ -59,6 +60,38 @@ class Telling(ScriptedModel):
         for word in completion.text.split(" "):
             on_text(f"{word} ")
         return completion
+
+
+ZOOM = (
+    '<think>Too small.</think><tool_call>{"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [0, 0, 9, 9]}}'
+    "</tool_call>"
+)
+REPLIES = (
+    REPLY,
+    "<think>I wonder",
+    "<think>I wonder < 3",
+    "<think>I wonder</think>",
+    "<think>I wonder</think> I do not know",
+    "<think>I wonder</think> So: <answer>a star</answer>",
+    "<think>I wonder. The answer is a star.</think>",
+    "<think>I wonder <answer>a star</answer></think>",
+    "I wonder. The answer is a star.",
+    "I do not know",
+    "",
+)
+
+
+@pytest.mark.parametrize("mode", ["p2r/m", "m:thinking", "m:direct", "m:tools", "m:zoom"])
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_stream_says_what_a_whole_reply_says(reply: str, mode: str) -> None:
+    calls = [ZOOM, reply] * 2 if mode == "m:tools" else reply
+    with serve(Telling({"perceiver": "Yes", "reasoner": calls})) as served:
+        events: Any = read_events(served.chat(ask_about_image(), model=mode, stream=True).text)
+        body: Any = served.chat(ask_about_image(), model=mode).body
+    whole, deltas = body["choices"][0]["message"], [event["choices"][0]["delta"] for event in events]
+    for name in ("reasoning_content", "content"):
+        assert "".join(delta.get(name, "") for delta in deltas) == whole.get(name, "")
+    assert whole.get("reasoning_content", "") not in whole["content"] or not whole.get("reasoning_content")
 
 
 @pytest.mark.parametrize("mode", ["p2r/m", "m:thinking", "m:direct"])

@@ -17,7 +17,7 @@ import pytest
 from p2r.dialogue import ModelProfile
 from p2r.models.profiles import PROFILES
 from p2r.models.server.model import EndpointModel
-from p2r.serving.settings import Access, Limits
+from p2r.serving.settings import PATIENCE_S, Access, Limits
 from p2r.serving.upstream import Upstream
 from tests.fakes import endpoint_server
 from tests.fakes.endpoint_server import Answer, Call, ChatServer, completion, refusal
@@ -31,7 +31,16 @@ KEY = "sk-upstream-secret"
 def serve(url: str, *, timeout_s: float = 20, limits: Limits | None = None, key: str = "") -> Iterator[Served]:
     """Serve the model `m` of the server at `url`."""
     profile: ModelProfile = PROFILES["qwen3_vl"]
-    model = EndpointModel(url, "m", profile, api_key=KEY, timeout_s=timeout_s, retry_wait_s=0.0, image_check="never")
+    model = EndpointModel(
+        url,
+        "m",
+        profile,
+        api_key=KEY,
+        timeout_s=timeout_s,
+        retry_wait_s=0.0,
+        patience_s=PATIENCE_S,
+        image_check="never",
+    )
     access = Access(keys=(key,) if key else ())
     with serve_model(
         model, upstream=Upstream(url, "m", KEY, timeout_s=timeout_s), limits=limits, access=access
@@ -140,6 +149,9 @@ LEAKY = "at /opt/models/secret/x.py line 3, see http://10.1.2.3:8000/v1"
     ("answer", "status", "code", "num_asked"),
     [
         (BUSY, 429, "upstream_busy", (4, 3)),
+        (Answer(429, "{}", (("retry-after", "50"),)), 429, "upstream_busy", (1, 1)),  # a place is not held so long
+        (Answer(503, "{}", (("retry-after", "50"),)), 503, "upstream_not_ready", (1, 1)),
+        (Answer(429, "{}", (("retry-after", "nan"),)), 429, "upstream_busy", (1, 1)),
         (refusal(500, f"CUDA error {LEAKY}"), 502, "upstream_failed", (6, 3)),  # in every format of images
         (refusal(503, "loading"), 503, "upstream_not_ready", (4, 3)),
         (refusal(401, f"bad key {KEY}"), 502, "upstream_failed", (1, 1)),
@@ -156,7 +168,7 @@ LEAKY = "at /opt/models/secret/x.py line 3, see http://10.1.2.3:8000/v1"
 def test_failures_of_the_upstream_become_errors_in_openai_s_form(
     answer: Answer, status: int, code: str, num_asked: tuple[int, int], is_walk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("p2r.serving.upstream.RETRY_WAIT_S", 0.001)
     with both(answer) as (served, upstream):
         reply = served.chat(ask_about_image(), model="p2r/m" if is_walk else "m")
     assert (reply.status, reply.error["code"]) == (status, code), reply.text
@@ -164,13 +176,15 @@ def test_failures_of_the_upstream_become_errors_in_openai_s_form(
     for secret in (KEY, "/opt/", "10.1.2.3", upstream.url, "127.0.0.1"):
         assert secret not in reply.text
     assert len(upstream.chats) == num_asked[0 if is_walk else 1]
-    if status == 429:
-        assert int(reply.headers["retry-after"]) >= 1
+    if status in (429, 503):
+        assert int(reply.headers["retry-after"]) == (
+            50 if ("retry-after", "50") in answer.headers else 5 if status == 503 else 1
+        )
 
 
 @pytest.mark.parametrize("name", ["m", "p2r/m"])
 def test_an_upstream_that_is_not_there_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("p2r.serving.upstream.RETRY_WAIT_S", 0.001)
     with endpoint_server.serve(completion()) as gone:
         url = gone.url
     with serve(url) as served:
@@ -180,7 +194,7 @@ def test_an_upstream_that_is_not_there_is_told(name: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", ["m", "p2r/m"])
 def test_an_upstream_that_is_slow_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("p2r.serving.upstream.RETRY_WAIT_S", 0.001)
     gate = threading.Event()
     with both(Answer(gate=gate), timeout_s=0.1) as (served, _):
         reply = served.chat(ask_about_image(), model=name)
@@ -190,7 +204,7 @@ def test_an_upstream_that_is_slow_is_told(name: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["m", "p2r/m"])
 def test_a_fault_that_passes_is_tried_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("p2r.serving.upstream.RETRY_WAIT_S", 0.001)
     with both(BUSY, Answer(hang_up=True), look_or_answer) as (served, _):
         assert served.chat(ask_about_image(), model=name).status == 200
 

@@ -1,6 +1,7 @@
-"""Gold boxes in a row of your own questions: [x1, y1, x2, y2], or {"box": [...], "label": "sail"}, in a stated frame.
+"""Gold boxes in a row: those of your own questions, in a stated frame, and those of published rows, in pixels.
 
-No boxes ([]) say that there is none to find; a row without the field, that it is not known.
+Your own are [x1, y1, x2, y2], or {"box": [...], "label": "sail"}. No boxes ([]) say that there is none to find; a row
+without the field, that it is not known.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, make_box
+from p2r.benchmarks.annotations.gold_boxes import box_from_pixels, cut_slip, make_box
 from p2r.benchmarks.files.rows import Row, is_empty, parse_struct
 from p2r.errors import DataError, excerpt, explain_fault
 from p2r.images.load import read_size
@@ -60,3 +61,36 @@ def read_boxes(row: Row, image: ImageSource) -> tuple[Box, ...]:
         return tuple(box_from_pixels(item.box, image_wh, item.label) for item in named)
     except DataError as error:
         raise row.fail("boxes", error.message, error.hint) from error
+
+
+_PIXELS = TypeAdapter(tuple[Corners, ...])
+
+
+def read_pixel_boxes(row: Row, name: str, image: ImageSource, slip_share: float) -> tuple[Box, ...]:
+    """Return the boxes of a field per mille: one [x1, y1, x2, y2] in pixels or a list of them, also as text.
+
+    () where the field is missing, empty or an empty list.
+
+    Args:
+        slip_share: a box may reach this share of the image's longer side beyond the edge, where it is cut.
+
+    Raises:
+        DataError: something else, or a box that is not a rectangle inside the image.
+        ImageError: the image cannot be read.
+    """
+    value = parse_struct(row.values.get(name))
+    if is_empty(value):
+        return ()
+    listed = cast("list[object]", value) if isinstance(value, list) else []
+    if listed and not isinstance(listed[0], list):
+        value = [listed]
+    try:
+        boxes = _PIXELS.validate_python(value)
+    except ValidationError as error:
+        raise row.fail(name, f"{excerpt(row.values[name])} is not a list of [x1, y1, x2, y2] in pixels") from error
+    image_wh = read_size(image)
+    slip = slip_share * max(image_wh)
+    try:
+        return tuple(box_from_pixels(cut_slip(box, image_wh, slip), image_wh) for box in boxes)
+    except DataError as error:
+        raise row.fail(name, error.message, error.hint) from error

@@ -26,7 +26,7 @@ from p2r.benchmarks.files.tsv_file import read_tsv, read_tsv_header
 from p2r.benchmarks.files.whole_floats import undo_floats
 from p2r.errors import DataError, reason_of
 
-LARGE_COLUMNS = frozenset({"image", "images", "bytes", "mask"})
+LARGE_COLUMNS = frozenset({"image", "images", "crop_image", "crop_images", "bytes", "mask"})
 
 
 @dataclass(frozen=True, slots=True)

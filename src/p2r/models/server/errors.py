@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,7 +17,7 @@ from typing import cast
 import openai
 
 from p2r.dialogue import Role
-from p2r.errors import EndpointError
+from p2r.errors import EndpointError, count_nouns
 from p2r.models.server.faults import NEEDS_TLS, explain_fault_of, find_fault
 
 LONGEST_QUOTE = 300
@@ -25,7 +26,10 @@ LONGEST_RETRY_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """The request's values that an error message names."""
+    """The request's values that an error message names.
+
+    num_visual_tokens: 0 where they are not known.
+    """
 
     url: str
     model: str
@@ -69,15 +73,14 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
     (
         NO_ROOM,
         r"max(_completion)?_tokens\W{1,2}\d+ cannot be greater than max_(model_len|total_tokens)",
-        "the context of {model!r} at {url} has no room for {max_new_tokens} new tokens beside the prompt "
-        "({num_visual_tokens} visual tokens)",
+        "the context of {model!r} at {url} has no room for {max_new_tokens} new tokens beside the prompt{visual}",
         "lower {limit}, or raise the server's context (vLLM: --max-model-len)",
     ),
     (
         "context too long",
         r"maximum (context|model) length|context[_ ](length|size|window)|max_model_len|too long to fit"
         r"|prompt is too long",
-        "the prompt ({num_visual_tokens} visual tokens) does not fit the context of {model!r} at {url}",
+        "the prompt{visual} does not fit the context of {model!r} at {url}",
         "lower `max_pixels`, or raise the server's context (vLLM: --max-model-len; llama.cpp: -c, which the -np slots "
         "share)",
     ),
@@ -175,11 +178,14 @@ def _fits_without_reply(message: str) -> bool:
     return too_large is not None and int(too_large["asked"]) >= int(too_large["context"])
 
 
-def wait_before_retry(error: Exception) -> bool | float:
+def wait_before_retry(error: Exception, patience_s: float = math.inf) -> bool | float:
     """Tell whether asking again may help, because the fault is one of transport; or how many seconds to wait.
 
     Timeouts, most faults of connections, 429 and 5xx are; another 4xx never is, nor a 5xx whose message names a lasting
     cause.
+
+    Args:
+        patience_s: a server that asks for a longer wait (Retry-After) is not asked again.
     """
     if isinstance(error, (openai.APITimeoutError, asyncio.TimeoutError)):
         return True
@@ -194,7 +200,7 @@ def wait_before_retry(error: Exception) -> bool | float:
         seconds = float(error.response.headers.get("retry-after", ""))
     except ValueError:
         return True
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+    return seconds <= patience_s and min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
 def message_of(error: openai.APIStatusError) -> str:
@@ -221,7 +227,7 @@ def _fill(sentence: str, asked: RequestFacts) -> str:
         url=asked.url,
         model=asked.model,
         num_images=asked.num_images,
-        num_visual_tokens=asked.num_visual_tokens,
+        visual=f" ({count_nouns(asked.num_visual_tokens, 'visual token')})" if asked.num_visual_tokens else "",
         max_new_tokens=asked.max_new_tokens,
         limit=name_limit(asked),
     )

@@ -75,7 +75,10 @@ def list_models(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> 
             except openai.NotFoundError:
                 continue
             except openai.APIStatusError as error:
-                raise EndpointError(explain(error, asked).message, hint="name the model: URL#model") from error
+                explained = explain(error, asked)
+                is_refused = error.status_code in (401, 403, 429)
+                hint = explained.hint if is_refused else "name the model: URL#model"
+                raise EndpointError(explained.message, hint=hint) from error
             except openai.APIError as error:
                 if needs_tls(error, url):
                     raise EndpointError(f"{url} speaks TLS", hint=NEEDS_TLS) from error

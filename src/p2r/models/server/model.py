@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -69,12 +70,13 @@ class EndpointModel:
         transport: Transport = "auto",
         image_check: ImageCheck = "auto",
         retry_wait_s: float = 0.5,
+        patience_s: float = math.inf,
     ) -> None:
         self.url, self.name, self.profile = mask_secrets(url), name, profile
         self._address = url
         self._api_key = api_key
         self._timeout_s = timeout_s
-        self._retry_wait_s = retry_wait_s
+        self._retry_wait_s, self._patience_s = retry_wait_s, patience_s
         self._transport = choose_transport(url, transport)
         self._dialect = ServerDialect(self._transport)
         self._read_formats: set[Transport] = set()
@@ -100,6 +102,7 @@ class EndpointModel:
         transport: Transport = "auto",
         image_check: ImageCheck = "auto",
         retry_wait_s: float = 0.5,
+        patience_s: float = math.inf,
     ) -> EndpointModel:
         """Connect to a server's model: "http://localhost:8000/v1#model".
 
@@ -119,6 +122,7 @@ class EndpointModel:
             image_check: "always" fails a reply to images that the server has altered (it is asked once for each text
                 without images); "auto" does so for a near server of a known family. Else findings are only recorded.
             retry_wait_s: wait before the first retry, doubled for each further one.
+            patience_s: a server that asks for a longer wait before a retry is not asked again.
 
         Raises:
             EndpointError: no name is given, and the server does not answer or has several models.
@@ -139,6 +143,7 @@ class EndpointModel:
             transport=transport,
             image_check=image_check,
             retry_wait_s=retry_wait_s,
+            patience_s=patience_s,
         )
 
     @property
@@ -245,7 +250,7 @@ class EndpointModel:
         def wait(error: Exception) -> bool | float:
             if (pieces and pieces.has_begun) or may_be_the_format(error, prompt, dialect, self._read_formats):
                 return False
-            return wait_before_retry(error)
+            return wait_before_retry(error, self._patience_s)
 
         with contextlib.ExitStack() as stack:
             urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.all_images, dialect.transport))

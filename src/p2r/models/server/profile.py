@@ -59,7 +59,7 @@ def served_profile(
     def guess(source: str) -> ModelProfile:
         return profile_for(source, family=family, frame=frame, max_pixels=max_pixels, for_server=True)
 
-    if stated is not None and stated.endswith(".json"):
+    if stated is not None and (stated.endswith(".json") or Path(stated).expanduser().is_file()):
         return read_measured(Path(stated).expanduser()).profile(family=family, frame=frame, max_pixels=max_pixels)
     loaded = try_to_read(root) if root else None
     if stated is not None:

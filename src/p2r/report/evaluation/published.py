@@ -1,8 +1,9 @@
 """What the paper prints, beside what was measured here: Tables 1 to 5, and which of their values cannot be right.
 
 All these values are in `published.json`. A slip is noted wherever arithmetic shows one: a score that is not a multiple
-of one sample, an overall score that is not the mean of its halves. The intervals are computed here from the printed
-share and the size of the benchmark; there is none where the rotations of a question are not independent.
+of one sample, an overall score that is not the mean of its halves; and where the right option always was the first. The
+intervals are computed here from the printed share and the size of the benchmark; there is none where the rotations of
+a question are not independent.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class PublishedRow(Frozen):
     """One row of a table of the paper, on one benchmark.
 
     values: per cent, by the benchmark's columns; the overall score first.
-    slips: column -> why its value cannot be right.
+    slips: column -> why its value cannot be right, or cannot be compared.
     """
 
     table: str
@@ -72,8 +73,7 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
         body.append((name, "here", str(len(whole.rows)), cells[0], show_interval(whole.interval), *cells[1:]))
     notes: list[str] = []
     for row in rows:
-        for column, reason in row.slips.items():
-            notes.append(f"* {row.table}, {row.method}, {column}: {reason}.")
+        notes += explain_slips(row)
         num = SPLITS.get(row.method.split(", ")[-1]) or NUM_SAMPLES.get(row.benchmark)
         cells = [_show_value(row, column) for column in columns]
         body.append(
@@ -90,6 +90,12 @@ def tabulate_beside_paper(runs: Sequence[ScoredRun], names: Sequence[str]) -> Ta
             *notes,
         ),
     )
+
+
+def explain_slips(row: PublishedRow) -> list[str]:
+    """Return a sentence for each reason, with the columns that it is about."""
+    columns = {reason: [name for name in row.slips if row.slips[name] == reason] for reason in row.slips.values()}
+    return [f"* {row.table}, {row.method}, {', '.join(names)}: {reason}." for reason, names in columns.items()]
 
 
 def _show_value(row: PublishedRow, column: str) -> str:

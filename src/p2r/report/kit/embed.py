@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from p2r.images.budget import shrink
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
@@ -25,11 +27,7 @@ def embed(image: Image.Image, *, max_side_px: int, quality: int = 80) -> Embedde
 
     Meant for people's eyes: lossy, about 15 kB for 720 x 720 pixels; models are sent other images.
     """
-    shown = image.convert("RGB")
-    if max(shown.size) > max_side_px:
-        scale = max_side_px / max(shown.size)
-        size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
-        shown = shown.resize(size, Image.Resampling.LANCZOS)
+    shown = shrink(image.convert("RGB"), max_side=max_side_px)
     buffer = io.BytesIO()
     shown.save(buffer, "WEBP", quality=quality)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

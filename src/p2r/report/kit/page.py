@@ -86,7 +86,7 @@ def render_page(name: str, page: Mapping[str, object]) -> str:
             find_text_columns=find_text_columns,
             version=__version__,
             css=read_template("evidence.css") + read_template("report.css"),
-            js=read_template("report.js"),
+            js=read_template("print.js") + read_template("report.js"),
         )
     )
 

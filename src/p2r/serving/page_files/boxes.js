@@ -1,18 +1,18 @@
 // Boxes that a person draws, moves and resizes on the image, by pointer or by keys.
 
-import { clamp, make, place } from "./elements.js";
+import { clamp, make, place, showLabel } from "./elements.js";
 
-const STEP = 10, LEAST = 4; // per mille
+const STEP = 10, LEAST = 1; // per mille
+const CLICK_PX = 6; // a pointer that moves less draws nothing
 
 export class Drawer {
   #items = [];
-  #colors;
   #tell;
   #viewer;
 
   // `tell` says a sentence to who cannot see the boxes.
-  constructor(viewer, colors, tell) {
-    [this.#viewer, this.#colors, this.#tell] = [viewer, colors, tell];
+  constructor(viewer, tell) {
+    [this.#viewer, this.#tell] = [viewer, tell];
   }
 
   get isOpen() {
@@ -46,12 +46,11 @@ export class Drawer {
   add() {
     const [left, top, right, bottom] = this.#viewer.seen();
     const [x, y] = [(right - left) / 3, (bottom - top) / 3];
-    this.#make([left + x, top + y, right - x, bottom - y]).element.focus();
+    this.#make([left + x, top + y, right - x, bottom - y]).element.focus({ preventScroll: true });
   }
 
   #make(box, label = "") {
-    const inside = [...(label ? [make("span", {}, label)] : []), make("b")];
-    const element = make("div", { className: "box own drawn", tabIndex: 0, role: "group", ariaRoleDescription: "box" }, ...inside);
+    const element = make("div", { className: "box own editable", tabIndex: 0, role: "group", ariaRoleDescription: "box" }, ...showLabel(label), make("b"));
     element.setAttribute("aria-describedby", "keys-of-boxes");
     const item = { element, box: [...box], label };
     element.addEventListener("keydown", (event) => this.#press(event, item));
@@ -62,32 +61,30 @@ export class Drawer {
   }
 
   #draw() {
-    this.#items.forEach((item, index) => {
-      place(item.element, item.box, this.#colors[index % this.#colors.length]);
-      const [left, top, right, bottom] = item.box.map((value) => Math.round(value / 10));
-      item.element.ariaLabel = `${item.label || "Box"} ${index + 1} of ${this.#items.length}: ${left} to ${right} per cent from the left, ${top} to ${bottom} from the top`;
+    this.#items.forEach(({ element, box, label }, index) => {
+      place(element, box, index);
+      const [left, top, right, bottom] = box.map((value) => Math.round(value / 10));
+      element.ariaLabel = `${label || "Box"} ${index + 1} of ${this.#items.length}: ${left} to ${right} per cent from the left, ${top} to ${bottom} from the top`;
     });
   }
 
   #remove(item) {
-    const place = this.#items.indexOf(item);
+    const index = this.#items.indexOf(item);
     item.element.remove();
-    this.#items.splice(place, 1);
+    this.#items.splice(index, 1);
     this.#draw();
-    (this.#items[Math.min(place, this.#items.length - 1)]?.element ?? this.#viewer.view).focus();
+    (this.#items[Math.min(index, this.#items.length - 1)]?.element ?? this.#viewer.view).focus({ preventScroll: true });
     this.#tell("Box removed.");
   }
 
-  #shift(item, from, x, y) {
-    const [left, top, right, bottom] = from;
+  #shift(item, [left, top, right, bottom], x, y) {
     const [dx, dy] = [clamp(x, -left, 1000 - right), clamp(y, -top, 1000 - bottom)];
     item.box = [left + dx, top + dy, right + dx, bottom + dy];
     this.#draw();
   }
 
-  #resize(item, from, x, y) {
-    const [left, top, right, bottom] = from;
-    item.box = [left, top, clamp(right + x, Math.min(left + LEAST, 1000), 1000), clamp(bottom + y, Math.min(top + LEAST, 1000), 1000)];
+  #resize(item, [left, top, right, bottom], x, y) {
+    item.box = [left, top, clamp(right + x, left + LEAST, 1000), clamp(bottom + y, top + LEAST, 1000)];
     this.#draw();
   }
 
@@ -102,27 +99,24 @@ export class Drawer {
     if (steps) this.#tell(item.element.ariaLabel);
   }
 
+  // What follows the pointer: a box or its corner where it went down on one, else a new box.
   #grab(event) {
     const start = this.#viewer.locate(event);
-    const held = this.#items.find(({ element }) => element.contains(event.target));
-    if (held) {
-      const change = event.target.localName === "b" ? this.#resize : this.#shift;
-      const from = held.box;
-      const move = (now) => {
+    let item = this.#items.find(({ element }) => element.contains(event.target));
+    if (item) {
+      const change = event.target.localName === "b" ? this.#resize : this.#shift, from = item.box;
+      return (now) => {
         const [x, y] = this.#viewer.locate(now);
-        change.call(this, held, from, x - start[0], y - start[1]);
+        change.call(this, item, from, x - start[0], y - start[1]);
       };
-      return { move, end: () => {} };
     }
-    let drawn = null;
-    const move = (now) => {
+    return (now) => {
+      if (!item && Math.hypot(now.clientX - event.clientX, now.clientY - event.clientY) < CLICK_PX) return;
       const end = this.#viewer.locate(now);
-      const box = [Math.min(start[0], end[0]), Math.min(start[1], end[1]), Math.max(start[0], end[0]), Math.max(start[1], end[1])];
-      if (box[2] - box[0] < LEAST || box[3] - box[1] < LEAST) return; // a click
-      drawn ??= this.#make(box);
-      drawn.box = box;
+      const [left, top] = [0, 1].map((axis) => Math.min(start[axis], end[axis], 1000 - LEAST));
+      item ??= this.#make([0, 0, 0, 0]);
+      item.box = [left, top, Math.max(start[0], end[0], left + LEAST), Math.max(start[1], end[1], top + LEAST)];
       this.#draw();
     };
-    return { move, end: () => {} };
   }
 }

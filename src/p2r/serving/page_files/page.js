@@ -6,26 +6,33 @@ import { make } from "./elements.js";
 import { Turn } from "./turn.js";
 import { Viewer } from "./viewer.js";
 
-const CAPTIONS = { p2r: "looks, then reads", "": "as it is", direct: "one look, at once", thinking: "one look, step by step", tools: "zooms as it likes", zoom: "searches part by part" };
-const SHOWN_BOXES = /^p2r\/|:zoom$/; // models that read boxes
+const MODES = { p2r: "two looks", "": "as it is", direct: "one look, at once", thinking: "one look, step by step", tools: "zooms as it likes", zoom: "searches part by part" };
+const LOOKS = ["p2r", "zoom"]; // modes that are told boxes
+const MOST_BOXES = 64;
 
 const get = (id) => document.getElementById(id);
 const tell = (text) => (get("status").textContent = text);
-const colors = document.body.dataset.colors.split(" ");
 const client = new Client();
 const viewer = new Viewer(get("view"), get("stage"), get("full"));
-const drawer = new Drawer(viewer, colors, tell);
+const drawer = new Drawer(viewer, tell);
 let image = ""; // a data: URL
+let numOpened = 0; // images, so that the last one that was chosen wins
 let name = ""; // of the model
 let turns = []; // the newest last
 let seen = null; // the turn whose boxes are on the image
 let running = null;
 
+function explain(error) {
+  if (error.name === "AbortError") return "Stopped.";
+  if (error instanceof Problem) return error.message;
+  console.error(error);
+  return "Something went wrong on this page.";
+}
+
 function complain(error) {
-  if (error.name === "AbortError") return;
   if (error.status === 401) askForKey();
-  get("problem").textContent = error instanceof Problem ? error.message : "Something went wrong on this page.";
-  if (!(error instanceof Problem)) console.error(error);
+  get("problem").textContent = explain(error);
+  get("problem").scrollIntoView({ block: "nearest" });
 }
 
 // The model and the key.
@@ -35,16 +42,16 @@ function askForKey() {
   get("key").focus();
 }
 
+const findMode = (id) => (id === `p2r/${name}` ? "p2r" : id.slice(name.length + 1));
+
 async function listModels() {
   try {
     const ids = await client.models();
     name = ids[0];
     const modes = [`p2r/${name}`, ...ids.filter((id) => id !== `p2r/${name}` && id !== `${name}:p2r`)];
-    get("model").replaceChildren(...modes.map((id) => {
-      const mode = id.startsWith("p2r/") ? "p2r" : id.slice(name.length + 1);
-      return new Option(`${id} (${CAPTIONS[mode] ?? mode})`, id);
-    }));
+    get("model").replaceChildren(...modes.map((id) => new Option(`${id} (${MODES[findMode(id)]})`, id)));
     get("key-form").hidden = true;
+    get("options").disabled = false;
     get("problem").textContent = "";
     return true;
   } catch (error) {
@@ -64,30 +71,38 @@ function readUrl(file) {
   });
 }
 
+// Shows the image, or the ways to choose one.
+function reveal(isShown) {
+  get("empty").hidden = isShown;
+  get("shown").hidden = !isShown;
+}
+
 async function open(file, question = "") {
   if (!file) return;
   get("problem").textContent = "";
+  const number = ++numOpened;
   try {
     const url = await readUrl(file), trial = new Image();
     trial.src = url;
     await trial.decode().catch(() => {
       throw new Problem(`${file.name || "This"} is not an image that this browser can show: save it as PNG or JPEG.`);
     });
+    if (number !== numOpened) return;
     running?.abort();
     stopDrawing();
     [image, turns] = [url, []];
     get("turns").replaceChildren();
     get("remember-label").hidden = true;
-    get("empty").hidden = true;
-    get("shown").hidden = false;
+    reveal(true);
     await viewer.show(url);
     see(null);
     get("facts").textContent = `${file.name || "Image"}, ${get("full").naturalWidth} × ${get("full").naturalHeight} pixels`;
     tell(`${get("facts").textContent}.`);
-    if (question) get("question").value = question;
+    get("question").placeholder = "What would you like to know?";
+    if (question) [get("question").value, get("options").value] = [question, ""];
     get(question ? "go" : "question").focus();
   } catch (error) {
-    complain(error);
+    if (number === numOpened) complain(error);
   }
 }
 
@@ -116,11 +131,9 @@ function stopDrawing() {
 
 // Questions.
 
-function makeMessages(question, remembers) {
-  const show = { type: "image_url", image_url: { url: image } };
-  const earlier = remembers ? turns.filter((turn) => turn.isDone && turn.answer) : [];
+function makeMessages(question, earlier) {
   const asked = [...earlier.map((turn) => turn.question), question].map((text) => ({ role: "user", content: [{ type: "text", text }] }));
-  asked[0].content.unshift(show);
+  asked[0].content.unshift({ type: "image_url", image_url: { url: image } });
   return asked.flatMap((message, index) => (earlier[index] ? [message, { role: "assistant", content: earlier[index].answer }] : [message]));
 }
 
@@ -129,56 +142,85 @@ function setRunning(controller) {
   get("go").hidden = Boolean(controller);
   get("stop").hidden = !controller;
   get("ask-boxes").disabled = Boolean(controller);
-  if (!document.activeElement.offsetParent) get(controller ? "stop" : "go").focus(); // what had the focus is hidden
+  if (!document.activeElement.offsetParent) get(controller ? "stop" : "go").focus({ preventScroll: true }); // what had the focus is hidden
 }
 
-async function ask(boxes = null) {
-  const field = get("question"), question = field.value.trim() || (boxes && seen?.question) || "";
-  get("problem").textContent = "";
+// What is to be asked, by the fields and the boxes that are drawn. With boxes, no new question means the last one again.
+function readFields() {
+  const field = get("question"), choices = get("options"), boxes = drawer.boxes;
+  const again = boxes.length && !field.value.trim() ? seen : null;
+  const question = again?.question ?? field.value.trim();
+  const options = choices.disabled ? [] : choices.value.split("\n").map((text) => text.trim()).filter(Boolean);
+  if (!image) throw new Problem("Choose an image first.");
+  if (!question) {
+    field.focus();
+    throw new Problem("Write a question first.");
+  }
+  if (boxes.length > MOST_BOXES) throw new Problem(`${boxes.length} boxes are drawn: a question takes ${MOST_BOXES} at most.`);
+  return { question, options: options.length ? options : (again?.options ?? []), boxes };
+}
+
+async function ask() {
   if (running) return;
-  if (!image) return complain(new Problem("Choose an image first."));
-  if (!question) return complain(new Problem("Write a question first.")), field.focus();
-  if (!name && !(await listModels())) return;
-  const chosen = get("model").value, model = boxes && !SHOWN_BOXES.test(chosen) ? `p2r/${name}` : chosen;
-  const compares = get("direct").checked && model !== name && !boxes;
-  const messages = makeMessages(question, get("remember").checked && !boxes);
-  const turn = new Turn(get("turn"), { question, isWalk: model !== name, compares, colors, tell });
+  get("problem").textContent = "";
+  let asked;
+  try {
+    asked = readFields();
+  } catch (problem) {
+    return complain(problem);
+  }
+  if ((!name && !(await listModels())) || running) return;
+  const { question, options, boxes } = asked, field = get("question"), choices = get("options");
+  const model = boxes.length && !LOOKS.includes(findMode(get("model").value)) ? `p2r/${name}` : get("model").value;
+  const mode = findMode(model), isWalk = mode !== "", compares = get("direct").checked && isWalk && !boxes.length;
+  const earlier = get("remember").checked ? turns.filter((turn) => turn.isDone && turn.answer && !(boxes.length && turn.question === question)) : [];
+  const messages = makeMessages(question, earlier);
+  const turn = new Turn(get("turn"), { ...asked, caption: MODES[mode], looks: LOOKS.includes(mode), isWalk, compares, tell });
   turn.find(".see").addEventListener("click", () => (stopDrawing(), see(seen === turn ? null : turn)));
-  turn.find(".save").addEventListener("click", () => save(image, turn.trace).catch(complain));
+  turn.find(".save").addEventListener("click", ({ currentTarget }) => save(currentTarget, turn.trace));
   stopDrawing();
+  reveal(true);
   turns.push(turn);
   get("turns").prepend(turn.element);
   see(turn);
   turn.element.scrollIntoView({ block: "nearest" });
-  tell("Looking.");
-  field.value = "";
+  const written = choices.value;
+  field.value = choices.value = "";
   const controller = new AbortController();
   setRunning(controller);
-  const options = { images: true, prompts: true, trace: true, ...(boxes && { boxes }) };
-  const own = client.chat({ model, messages, ...(turn.isWalk && { p2r: options }) }, (chunk) => {
-    turn.take(chunk);
-    if (chunk.p2r && seen === turn && !drawer.isOpen) see(turn);
-  }, controller.signal);
-  const direct = compares && client.chat({ model: name, messages }, (chunk) => turn.takeDirect(chunk), controller.signal);
-  const stopped = (error) => (error.name === "AbortError" ? "Stopped." : error.message);
-  await Promise.all([
-    own.then(() => turn.end(), (error) => {
-      turn.fail(stopped(error));
-      field.value ||= question;
+  const request = (half, model, p2r) => {
+    const take = (chunk) => {
+      turn.take(half, chunk);
+      if (chunk.p2r && seen === turn && !drawer.isOpen) see(turn);
+    };
+    return client.chat({ model, messages, ...(p2r && { p2r }) }, take, controller.signal).then(() => turn.end(half), (error) => {
+      turn.fail(half, explain(error));
+      if (half === "direct") return;
+      if (!field.value) [field.value, choices.value] = [question, written];
       if (error.status === 401) askForKey();
-      else if (!(error instanceof Problem || error.name === "AbortError")) complain(error);
-    }),
-    direct && direct.then(() => turn.endDirect(), (error) => turn.failDirect(stopped(error))),
+    });
+  };
+  await Promise.all([
+    request("own", model, isWalk && { images: true, prompts: true, trace: true, options, ...(boxes.length && { boxes }) }),
+    compares && (options.length ? request("direct", `${name}:direct`, { options }) : request("direct", name)),
   ]);
   if (running === controller) setRunning(null);
   get("remember-label").hidden = !turns.some(({ isDone }) => isDone);
-  field.placeholder = turns.length ? "Ask a follow-up about the same image" : field.placeholder;
+  if (turns.length) field.placeholder = "Ask a follow-up about the same image";
 }
 
-async function save(image, trace) {
-  const href = URL.createObjectURL(new Blob([await client.writeEvidence(image, trace)], { type: "text/html" }));
-  make("a", { href, download: "evidence.html" }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+async function save(button, trace) {
+  if (button.ariaBusy === "true") return;
+  const text = button.textContent;
+  [button.ariaBusy, button.textContent] = ["true", "Writing the evidence …"];
+  try {
+    const href = URL.createObjectURL(new Blob([await client.writeEvidence(image, trace)], { type: "text/html" }));
+    make("a", { href, download: "evidence.html" }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  } catch (error) {
+    complain(error);
+  }
+  [button.ariaBusy, button.textContent] = ["false", text];
 }
 
 // What a person does.
@@ -207,27 +249,25 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") open(event.dataTransfer.files[0]);
   });
 }
-get("another").addEventListener("click", () => {
-  get("shown").hidden = true;
-  get("empty").hidden = false;
-  get("choose").focus();
-});
+get("another").addEventListener("click", () => (reveal(false), (get("back").hidden = false), get("choose").focus()));
+get("back").addEventListener("click", () => (reveal(true), get("another").focus()));
+get("model").addEventListener("change", ({ target }) => (get("options").disabled = target.value === name));
 get("closer").addEventListener("click", () => viewer.zoom(1.4));
 get("farther").addEventListener("click", () => viewer.zoom(1 / 1.4));
 get("whole").addEventListener("click", () => viewer.whole());
-get("edit").addEventListener("click", () => (startDrawing(), get("add").focus()));
+get("edit").addEventListener("click", () => (startDrawing(), get("add").focus({ preventScroll: true })));
 get("add").addEventListener("click", () => drawer.add());
 get("remove").addEventListener("click", () => (drawer.clear(), tell("All boxes removed.")));
 get("done").addEventListener("click", () => (stopDrawing(), get("edit").focus()));
 get("image").addEventListener("keydown", (event) => event.key === "Escape" && drawer.isOpen && get("done").click());
-get("ask-boxes").addEventListener("click", () => (drawer.boxes.length ? ask(drawer.boxes) : complain(new Problem("Draw a box first."))));
+get("ask-boxes").addEventListener("click", () => (drawer.boxes.length ? ask() : complain(new Problem("Draw a box first."))));
 get("question").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   ask();
 });
 get("ask").addEventListener("submit", (event) => (event.preventDefault(), ask()));
-get("stop").addEventListener("click", () => running?.abort());
+get("stop").addEventListener("click", ({ detail }) => detail < 2 && running?.abort()); // not the end of a double click on Ask
 get("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   client.key = get("key").value.trim();

@@ -1,11 +1,11 @@
 // An image in a window: zoomed and moved by pointer, wheel, pinch, keys and buttons. Boxes lie on it, in per cent.
 
-import { clamp, make, place } from "./elements.js";
+import { clamp, make, place, showLabel } from "./elements.js";
 
 const CLOSER = 1.4, MOST = 24, STEP_PX = 60;
 
 export class Viewer {
-  grab = () => null; // given a pointer's event, what follows the pointer instead of the image: { move(event), end() }
+  grab = () => null; // given a pointer's event, what is told of its moves, in place of the image
   #zoom = 1;
   #x = 0;
   #y = 0;
@@ -32,13 +32,10 @@ export class Viewer {
     });
   }
 
-  // Boxes as { per_mille, label, color }.
+  // Boxes as { per_mille, label }.
   showBoxes(boxes) {
     for (const old of this.stage.querySelectorAll(".box")) old.remove();
-    for (const { per_mille, label, color } of boxes) {
-      const name = label ? [make("span", {}, label)] : [];
-      this.stage.append(place(make("i", { className: "box own", ariaHidden: "true" }, ...name), per_mille, color));
-    }
+    this.stage.append(...boxes.map(({ per_mille, label }, index) => place(make("i", { className: "box own", ariaHidden: "true" }, ...showLabel(label)), per_mille, index)));
   }
 
   whole() {
@@ -110,27 +107,24 @@ export class Viewer {
     if (event.button !== 0) return;
     this.#pointers.set(event.pointerId, event);
     this.view.setPointerCapture(event.pointerId);
-    if (this.#pointers.size === 1) this.#drag = this.grab(event);
-    else [this.#drag] = [null, this.#drag?.end()];
+    this.#drag = this.#pointers.size === 1 ? this.grab(event) : null;
   }
 
   #move(event) {
-    const before = this.#pointers.get(event.pointerId);
+    const { pointerId, clientX, clientY } = event, before = this.#pointers.get(pointerId);
     if (!before) return;
-    this.#pointers.set(event.pointerId, event);
-    const others = [...this.#pointers.values()].filter((each) => each.pointerId !== event.pointerId);
-    if (!others.length && this.#drag) this.#drag.move(event);
-    else if (!others.length) this.#shift(event.clientX - before.clientX, event.clientY - before.clientY);
+    this.#pointers.set(pointerId, event);
+    const other = [...this.#pointers.values()].find((each) => each.pointerId !== pointerId);
+    if (this.#drag) this.#drag(event);
+    else if (!other) this.#shift(clientX - before.clientX, clientY - before.clientY);
     else {
-      const [other] = others, apart = ({ clientX, clientY }) => Math.hypot(clientX - other.clientX, clientY - other.clientY);
-      const middle = { clientX: (event.clientX + other.clientX) / 2, clientY: (event.clientY + other.clientY) / 2 };
-      this.#shift((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2);
-      this.zoom(apart(event) / Math.max(apart(before), 1), middle);
+      const apart = (each) => Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY);
+      this.#shift((clientX - before.clientX) / 2, (clientY - before.clientY) / 2);
+      this.zoom(apart(event) / Math.max(apart(before), 1), { clientX: (clientX + other.clientX) / 2, clientY: (clientY + other.clientY) / 2 });
     }
   }
 
-  #leave(event) {
-    if (!this.#pointers.delete(event.pointerId)) return;
-    [this.#drag] = [null, this.#drag?.end()];
+  #leave({ pointerId }) {
+    if (this.#pointers.delete(pointerId)) this.#drag = null;
   }
 }

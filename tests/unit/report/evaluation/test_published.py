@@ -5,7 +5,13 @@ from __future__ import annotations
 from p2r.benchmarks.mme_realworld import LITE_CATEGORIES
 from p2r.benchmarks.reasonseg import SPLITS
 from p2r.evaluation.aggregate import MME_COLUMNS
-from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, read_published, tabulate_beside_paper
+from p2r.report.evaluation.published import (
+    NUM_SAMPLES,
+    PublishedRow,
+    explain_slips,
+    read_published,
+    tabulate_beside_paper,
+)
 from tests.fakes.reports import make_scored
 
 VSTAR = {"overall": 191, "direct_attributes": 115, "relative_position": 76}
@@ -47,7 +53,7 @@ def test_every_slip_in_the_paper_is_marked_and_nothing_else_is() -> None:
         if row.method == "Qwen3-VL-Instruct-8B" and row.benchmark == "hrbench_8k":
             shown = {"cross"}  # either could be wrong; 70.1 stands in both columns
         if row.method == "DeepEyes-7B" and row.benchmark == "vstar":
-            shown |= {"overall"}  # not by arithmetic: the right option always stood at A
+            shown = set(VSTAR)  # not by arithmetic: the right option always stood at A
         assert set(row.slips) == shown, row
 
 
@@ -66,7 +72,18 @@ def test_our_runs_stand_above_the_papers_lines_with_where_each_is_from() -> None
     assert table.rows[0][:4] == ("mine", "here", "2", "50.0%")
     paper = next(row for row in table.rows if row[:2] == ("P2R-4B", "Table 1"))
     assert paper[2:] == ("191", "93.2%", "88.7 - 96.0%", "92.2%", "94.7%")
-    assert any("DeepEyes-7B, overall: measured with the right option always at A." in note for note in table.notes)
+    [first_letter] = [note for note in table.notes if "DeepEyes-7B" in note]
+    assert first_letter.startswith(
+        "* Table 1, DeepEyes-7B, overall, direct_attributes, relative_position: measured with the right option always"
+    )
+    [deepeyes] = [row for row in table.rows if row[0] == "DeepEyes-7B"]
+    assert (deepeyes[3], *deepeyes[5:]) == ("90.1%*", "91.3%*", "88.2%*")
+
+
+def test_columns_with_the_same_reason_share_a_note() -> None:
+    slips = {"overall": "too high", "single": "too low", "cross": "too high"}
+    row = PublishedRow(table="Table 1", method="It", benchmark="hrbench_4k", values={}, slips=slips)
+    assert explain_slips(row) == ["* Table 1, It, overall, cross: too high.", "* Table 1, It, single: too low."]
 
 
 def test_no_interval_is_claimed_where_rotations_are_not_independent() -> None:

@@ -1,8 +1,5 @@
 "use strict";
 (() => {
-  const closed = () => document.querySelectorAll("details.tables:not([open])");
-  window.addEventListener("beforeprint", () => closed().forEach((each) => { each.open = true; each.dataset.wasClosed = ""; }));
-  window.addEventListener("afterprint", () => document.querySelectorAll("[data-was-closed]").forEach((each) => { each.open = false; delete each.dataset.wasClosed; }));
   const group = document.querySelector(".filters");
   const cards = [...document.querySelectorAll("article.card")].map((element) => ({ element, flags: new Set(element.dataset.flags.split(" ")) }));
   const none = document.querySelector(".none");
