@@ -1,7 +1,7 @@
 """The modes: named pairs of a perceiver and a reasoner.
 
-The walk knows nothing about modes. "shuffled" also changes the order of every question's options, and "paired-crop" asks
-about the data's own crop in place of the image. "tools:NAME" is a chat in the dialect of another system's checkpoint,
+The walk knows nothing about modes. "shuffled" also changes the order of every question's options, and "paired-crop"
+asks about the data's own crop in place of the image. "tools:NAME" is a chat in the dialect of another system's checkpoint,
 and "tools:NAME:released" the same with its authors' slips. Paper: Table 3 for a perceiver and a reasoner from
 different checkpoints.
 

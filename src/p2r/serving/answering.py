@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from PIL import Image
@@ -17,7 +17,7 @@ from p2r.images.budget import FullImage
 from p2r.modes import PERCEIVING, AskMode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import PromptSet
-from p2r.roles import DEFAULT_DECODING, DecodingPreset, FixedPerceiver, Perceiver, Reasoner
+from p2r.roles import DEFAULT_DECODING, DecodingPreset, FixedPerceiver, Perceiver, Reasoner, ToolReasoner
 from p2r.serving.chat import Chat, ModelInChat
 from p2r.serving.pieces import stream_reply
 from p2r.serving.refusal import BAD_REQUEST, NOT_FOUND, Refused, refuse_error
@@ -86,12 +86,14 @@ class ServedModel:
         chat: Chat,
         mode: AskMode,
         *,
+        most_new_tokens: int,
         on_look: Callable[[Looked], Awaitable[None]],
         on_text: Callable[[str], Awaitable[None]] | None = None,
     ) -> WalkedAnswer:
         """Walk.
 
         Args:
+            most_new_tokens: of a reply, where the request states none and the mode would allow more.
             on_look: told where the model looks before it answers.
             on_text: told the reply of the reasoner while it comes.
 
@@ -113,6 +115,10 @@ class ServedModel:
             perceiver_model=looker,
             decoding=DecodingPreset(perceiver=DEFAULT_DECODING.perceiver, reasoner=request.decoding),
         )
+        if isinstance(reasoner, ToolReasoner):
+            most = request.max_completion_tokens or request.max_tokens or most_new_tokens
+            limit = {"max_new_tokens": min(reasoner.decoding.max_new_tokens, most)}
+            reasoner = replace(reasoner, decoding=reasoner.decoding.model_copy(update=limit))
         if request.p2r.boxes:
             perceiver = FixedPerceiver(tuple(given.box for given in request.p2r.boxes))
         keeper = _KeepingReasoner(reasoner, model if request.p2r.images else None)

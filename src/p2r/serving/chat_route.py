@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from p2r.loop import run_apart
-from p2r.modes import AskMode
+from p2r.modes import CHATS, AskMode, Mode
 from p2r.serving.answering import Looked, ServedModel, cut_at
 from p2r.serving.chat import Chat, read_chat
 from p2r.serving.exchange import DONE, Outlet
@@ -35,7 +35,7 @@ from p2r.serving.request import ChatRequest, ImageContent, read_model, read_requ
 from p2r.serving.settings import Limits
 from p2r.serving.upstream import Upstream
 
-UNTOLD: frozenset[AskMode] = frozenset({"direct", "tools"})
+UNTOLD: frozenset[Mode] = CHATS | {"direct"}
 """Modes whose reasoning is told at the end: it has no tags, or the first reply may not be the one that answers."""
 
 
@@ -96,7 +96,12 @@ class ChatRoute:
 
         is_told = request.stream and mode not in UNTOLD
         answer = await self.served.answer(
-            request, chat, mode, on_look=send_look, on_text=send_thought if is_told else None
+            request,
+            chat,
+            mode,
+            most_new_tokens=self.limits.new_tokens,
+            on_look=send_look,
+            on_text=send_thought if is_told else None,
         )
         self.metrics.count_walk(answer)
         content, thought, finish = write_answer(answer, request.stops)

@@ -13,6 +13,7 @@ from PIL import Image
 from p2r import P2R
 from p2r.dialogue import Decoding, Prompt
 from p2r.models.scripted import ScriptedModel
+from p2r.serving.settings import Limits
 from p2r.types import Completion, Usage
 from tests.fakes.served import ANSWER, BOX, Served, ask_about_image, data_url, read_events, scripted, serve, show, user
 
@@ -214,6 +215,15 @@ def test_each_mode_has_a_name(mode: str, num_calls: int, served: Served, model: 
     body: Any = served.chat(ask_about_image(), model=f"m:{mode}").body
     assert body["p2r"]["mode"] == mode
     assert len(model.asked) == num_calls
+
+
+def test_a_dialect_writes_no_more_than_this_server_allows(served: Served, model: Recorder) -> None:
+    body: Any = served.chat(ask_about_image(), model="m:tools:deepeyes").body
+    assert body["p2r"]["mode"] == "tools:deepeyes"
+    assert [decoding.max_new_tokens for _, decoding in model.asked] == [Limits().new_tokens]
+    for limit in (50, 1024):
+        served.chat(ask_about_image(), model="m:tools:deepeyes", max_tokens=limit)
+        assert model.asked[-1][1].max_new_tokens == limit
 
 
 def test_another_model_may_say_where_to_look() -> None:
