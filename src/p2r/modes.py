@@ -1,9 +1,9 @@
 """The modes: named pairs of a perceiver and a reasoner.
 
 The walk knows nothing about modes. "shuffled" also changes the order of every question's options, and "paired-crop"
-asks about the data's own crop in place of the image. "tools:NAME" is a chat in the dialect of another system's checkpoint,
-and "tools:NAME:released" the same with its authors' slips. Paper: Table 3 for a perceiver and a reasoner from
-different checkpoints.
+asks about the data's own crop in place of the image. "tools:NAME" is a chat in the dialect of another system's
+checkpoint, and "tools:NAME:released" the same with its authors' slips. Paper: Table 3 for a perceiver and a reasoner
+from different checkpoints.
 
 The reasoners of "annotate-only" and "crop-only" leave out part of the evidence and keep the wording, so that only the
 images differ; the trace still records everything that was gathered.

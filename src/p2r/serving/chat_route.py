@@ -35,7 +35,8 @@ from p2r.serving.request import ChatRequest, ImageContent, read_model, read_requ
 from p2r.serving.settings import Limits
 from p2r.serving.upstream import Upstream
 
-UNTOLD: frozenset[Mode] = CHATS | {"direct"}
+DIRECT: Mode = "direct"
+UNTOLD = CHATS | {DIRECT}
 """Modes whose reasoning is told at the end: it has no tags, or the first reply may not be the one that answers."""
 
 

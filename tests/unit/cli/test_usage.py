@@ -87,7 +87,9 @@ def test_a_number_that_an_option_cannot_take_is_named(
 
 @pytest.mark.parametrize(("name", "flag"), [(name, flag) for name, flag, *_, least, _ in NUMERIC if least is None])
 def test_an_option_without_bounds_is_checked_by_its_command(name: str, flag: str) -> None:
-    assert flag in {"--timeout-s", "--temperature", "--top-p"}, "give it a `min`, or name it here and test it below"
+    assert flag in {"--timeout-s", "--temperature", "--top-p", "--gain"}, (
+        "give it a `min`, or name it here and test it below"
+    )
 
 
 @pytest.mark.parametrize("value", ["-5", "0", "nan"])

@@ -56,7 +56,7 @@ def make_trace(id: str, *, failed: bool = False) -> Trace:
 
 def test_every_old_key_is_kept_by_its_name() -> None:
     newer = {"aggregation", "profile", "perceiver_profile", "family", "frame"}
-    newer |= {"perceiver_new_tokens", "reasoner_new_tokens", "engine_args"}
+    newer |= {"perceiver_new_tokens", "reasoner_new_tokens", "engine_args", "samples", "shuffles", "temperature"}
     assert set(RunSettings.model_fields) == {*OLD, *newer}
 
 
@@ -95,8 +95,8 @@ def test_a_stated_aggregation_is_not_derived() -> None:
 
 
 def test_unknown_settings_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    write(tmp_path, {**OLD, "temperature": 0.5, "engine": "new"})
-    with pytest.raises(StorageError, match="settings that are not known here: temperature, engine") as caught:
+    write(tmp_path, {**OLD, "kelvins": 0.5, "engine": "new"})
+    with pytest.raises(StorageError, match="settings that are not known here: kelvins, engine") as caught:
         read_settings(tmp_path, RunSettings)
     assert "newer p2r" in caught.value.hint
 
