@@ -87,6 +87,15 @@ def expect(thing: Locator) -> Locator:
     return asserting.expect(thing)
 
 
+def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
+    """Let the page go on until something is so in this process. Fails after half a minute."""
+    for _ in range(3000):
+        if is_so():
+            return
+        page.wait_for_timeout(10)
+    raise AssertionError("it was not so in 30 seconds")
+
+
 def choose(page: Page, photo: Path) -> None:
     page.locator("#choose").set_input_files(photo)
     expect(page.locator("#facts")).to_have_text("boat.png, 800 × 400 pixels")

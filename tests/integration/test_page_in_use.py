@@ -15,7 +15,7 @@ from p2r import P2R
 from p2r.errors import ModelError
 from p2r.serving.settings import Limits
 from tests.fakes.browser import Browser, Page, launch
-from tests.fakes.served_page import QUESTION, Watched, ask, choose, draw_photo, expect, measure, visit
+from tests.fakes.served_page import QUESTION, Watched, ask, choose, draw_photo, expect, measure, visit, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -247,8 +247,7 @@ def test_two_quick_questions_before_the_models_are_known_are_one(browser: Browse
         page.get_by_label("Your question").fill(QUESTION)
         for _ in range(2):
             page.keyboard.press("Enter")
-        while len(held) < 3:
-            page.wait_for_timeout(10)
+        wait_until(page, lambda: len(held) >= 3)
         for route in held:
             route.continue_()
         expect(page.locator(".turn .own .answer")).to_have_text("a star")
@@ -303,17 +302,18 @@ def test_a_new_image_in_the_middle_of_an_answer_begins_anew(browser: Browser, ph
         fresh = page.get_by_label("Your question").get_attribute("placeholder")
         ask(page)
         model.may_answer.clear()
+        num_asked = len(model.asked_as("reasoner"))
         page.get_by_label("Your question").fill("And now?")
         page.keyboard.press("Enter")
         expect(page.locator(".turn")).to_have_count(2)
+        wait_until(page, lambda: len(model.asked_as("reasoner")) > num_asked)
         page.locator("#choose").set_input_files(tmp_path / "red.png")
         expect(page.locator("#facts")).to_have_text("red.png, 40 × 30 pixels")
         expect(page.locator(".turn")).to_have_count(0)
         expect(page.locator("#stage .box")).to_have_count(0)
         expect(page.locator("#stop")).to_be_hidden()
         expect(page.get_by_label("Your question")).to_have_attribute("placeholder", fresh)
-        while model.num_cancelled == 0:
-            page.wait_for_timeout(10)
+        wait_until(page, lambda: model.num_cancelled > 0)
         model.may_answer.set()
         expect(ask(page).locator(".own .answer")).to_have_text("a star")
         assert [each.role for each in model.asked[-1].turns] == ["user"]
@@ -531,10 +531,9 @@ def test_leaving_the_page_ends_the_work(browser: Browser, photo: Path) -> None:
         choose(page, photo)
         page.get_by_label("Your question").fill(QUESTION)
         page.keyboard.press("Enter")
-        expect(page.locator(".turn .boxes li")).to_have_count(1)
+        wait_until(page, lambda: bool(model.asked_as("reasoner")))
         page.reload()
-        while model.num_cancelled == 0:
-            page.wait_for_timeout(10)
+        wait_until(page, lambda: model.num_cancelled > 0)
         model.may_answer.set()
         expect(page.locator(".turn")).to_have_count(0)
         choose(page, photo)

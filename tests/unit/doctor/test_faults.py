@@ -22,6 +22,7 @@ from p2r.models.load import load_model
 from p2r.models.server.measured import MeasuredProfile
 from tests.fakes.endpoint_server import Answer, Call, completion, refusal, serve
 from tests.fakes.examined_server import Behavior, Model, examined
+from tests.fakes.processes import heed_ctrl_c
 
 Respond = Callable[[Call], Answer]
 KEY = "sk-of-the-user"
@@ -229,7 +230,9 @@ def test_ctrl_c_ends_it_and_writes_nothing(tmp_path: Path) -> None:
 
     with serve(respond, models=["m"]) as server:
         command = [sys.executable, "-m", "p2r", "doctor", server.url, "--out", str(tmp_path / "mine.json")]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+        )
         assert asked.wait(120)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
