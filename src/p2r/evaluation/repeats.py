@@ -77,8 +77,13 @@ def group_questions(rows: Sequence[ScoredRow]) -> Mapping[str, list[ScoredRow]]:
     """Return the replies to each question, by the question's id."""
     questions: dict[str, list[ScoredRow]] = {}
     for row in rows:
-        questions.setdefault(row.facts.sample_id.rpartition("#")[0], []).append(row)
+        questions.setdefault(question_of(row.facts.sample_id), []).append(row)
     return questions
+
+
+def question_of(sample_id: str) -> str:
+    """Return the id of the question that a repeated sample asks."""
+    return sample_id.rpartition("#")[0]
 
 
 def pass_at(k: int, num: int, num_right: int) -> float:

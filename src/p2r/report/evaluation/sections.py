@@ -16,6 +16,7 @@ from p2r.dialogue import Budget
 from p2r.errors import P2RError, StorageError, count_nouns
 from p2r.evaluation.compare import Contrast, asks_same_data, compare_runs, name_runs, tabulate_contrasts
 from p2r.evaluation.metrics import tabulate_summaries
+from p2r.evaluation.repeats import question_of
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table
@@ -135,7 +136,8 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
     images: dict[str, ImageSource] = {}
     num_missing = 0
     for row in {row.facts.sample_id: row for run in runs for row in run.rows}.values():
-        sample, path = known.get(row.facts.sample_id), Path(row.trace.image)
+        sample = known.get(row.facts.sample_id) or known.get(question_of(row.facts.sample_id))
+        path = Path(row.trace.image)
         if sample is not None and asks_same(sample, row.trace):
             images[row.facts.sample_id] = sample.image
         elif path.is_file():

@@ -12,6 +12,7 @@ from PIL import Image
 from p2r.benchmarks import Origin, load_benchmark
 from p2r.errors import StorageError
 from p2r.evaluation.evaluate import evaluate
+from p2r.evaluation.repeats import repeat_samples
 from p2r.evaluation.scoring import ScoredRun, score_run
 from p2r.models.scripted import ScriptedModel
 from p2r.report.evaluation.sections import find_images, find_run_folders, list_run_folders, make_sections
@@ -65,6 +66,23 @@ def test_images_are_found_where_the_run_says_its_data_lay(tmp_path: Path, monkey
     monkeypatch.chdir("/")
     images, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
     assert problem == "" and [images[id].load().width for id in ("0", "1")] == [20, 21]
+
+
+def test_replies_to_the_same_question_have_its_image(tmp_path: Path) -> None:
+    samples = load_benchmark(f"folder:{write_questions(tmp_path)}")
+    repeated = repeat_samples([*samples], num_draws=2, num_orders=1, seed=0)
+    with TraceStore(tmp_path / "run", RunSettings(benchmark="folder", samples=2)) as store:
+        write_facts(store.folder, repeated)
+        write_origin(store.folder, samples.origin)
+        for sample in repeated:
+            store.append(make_trace(sample))
+    images, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
+    assert problem == "" and {id: image.load().width for id, image in images.items()} == {
+        "0#1": 20,
+        "0#2": 20,
+        "1#1": 21,
+        "1#2": 21,
+    }
 
 
 def test_missing_data_are_reported_and_can_be_named(tmp_path: Path) -> None:
