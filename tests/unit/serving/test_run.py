@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
+from sse_starlette.sse import AppStatus
 
 from p2r.dialogue import Model
 from p2r.errors import ConfigError
@@ -51,6 +52,7 @@ def no_handlers() -> Iterator[None]:
     yield
     for sign, handler in before.items():
         signal.signal(sign, handler)
+    AppStatus.should_exit = False  # a server that ends is remembered for all others of the process
 
 
 def run_until(sign: signal.Signals, ask: Callable[[str], None] = lambda url: None) -> None:
