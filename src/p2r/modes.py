@@ -38,10 +38,7 @@ from p2r.roles.partial import BlindReasoner, PartialReasoner
 from p2r.roles.zoom import find_search
 from p2r.types import Sample
 
-Mode = Literal[
-    "direct",
-    "thinking",
-    "p2r",
+ChatMode = Literal[
     "tools",
     "tools:deepeyes",
     "tools:deepeyes:released",
@@ -50,6 +47,13 @@ Mode = Literal[
     "tools:pixel-reasoner",
     "tools:pixel-reasoner:released",
     "tools:zwz",
+]
+"""Modes in which the model asks for closer looks, by the dialect that it speaks."""
+Mode = Literal[
+    "direct",
+    "thinking",
+    "p2r",
+    ChatMode,
     "zoom",
     "oracle",
     "random",
@@ -61,20 +65,7 @@ Mode = Literal[
     "paired-crop",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
-AskMode = Literal[
-    "p2r",
-    "direct",
-    "thinking",
-    "tools",
-    "tools:deepeyes",
-    "tools:deepeyes:released",
-    "tools:mini-o3",
-    "tools:mini-o3:released",
-    "tools:pixel-reasoner",
-    "tools:pixel-reasoner:released",
-    "tools:zwz",
-    "zoom",
-]
+AskMode = Literal["p2r", "direct", "thinking", ChatMode, "zoom"]
 """Modes for a question of your own; the others compare modes on a benchmark."""
 
 
@@ -107,8 +98,7 @@ CAPTIONS: dict[Mode, str] = {
     "shuffled": "as p2r, options in another order",
     "paired-crop": "one look at the data's own crop of the detail, answered at once",
 }
-CHATS: frozenset[Mode] = frozenset(mode for mode in MODES if mode.split(":")[0] == "tools")
-"""Modes in which the model asks for closer looks."""
+CHATS: frozenset[Mode] = frozenset(get_args(ChatMode))
 PERCEIVING: frozenset[Mode] = frozenset({"p2r", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled"})
 """Modes that have boxes before the reasoner is asked."""
 LOOKING: frozenset[Mode] = PERCEIVING | CHATS

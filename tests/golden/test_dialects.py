@@ -14,7 +14,7 @@ from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner
-from p2r.roles.dialects.base import Dialect, View, read_corners
+from p2r.roles.dialects.base import Dialect, View, enlarge, read_corners
 from tests.golden.rows import read_rows
 
 RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner")}
@@ -66,7 +66,7 @@ def test_deepeyes_training(row: dict[str, Any]) -> None:
     else:
         assert isinstance(found, View)
         width, height = row["out"]["shown_wh"]
-        assert found.seen.size == deepeyes.enlarge(Image.new("RGB", (width, height))).size
+        assert found.seen.size == enlarge(Image.new("RGB", (width, height)), deepeyes.SHOWN).size
 
 
 @pytest.mark.parametrize("row", rows_of("mini_o3_turn"))

@@ -160,8 +160,8 @@ def prepare(
 
 def _name_wording(reasoner: Reasoner, wording: PromptSet) -> str:
     """Name the prompt set, or whose words a dialect uses in its place."""
-    words = reasoner.dialect.words if isinstance(reasoner, ToolReasoner) else ""
-    return {"": wording.name, "p2r": "p2r's words", "authors": "the authors' words"}[words]
+    texts = reasoner.dialect.texts if isinstance(reasoner, ToolReasoner) else None
+    return wording.name if texts is None else texts.source
 
 
 def _say(**given: str | None) -> dict[str, str]:

@@ -41,9 +41,7 @@ class ToolReasoner:
 
     @property
     def fingerprint(self) -> str:
-        dialect = self.dialect
-        limits = f"{dialect.extra or 'tools'} {dialect.max_replies} {dialect.max_images}"
-        return hash_role(self.model, self.prompts, self.decoding, self.shown_budget, limits)
+        return hash_role(self.model, self.prompts, self.decoding, self.shown_budget, self.dialect.fingerprint)
 
     @property
     def shown_budget(self) -> Budget:

@@ -44,11 +44,11 @@ def test_what_was_imported_is_asked_and_another_run(checkout: Path, tmp_path: Pa
         return make_roles("tools:mini-o3", ScriptedModel({}), load_prompt_set()).reasoner.fingerprint
 
     before, own = hash_role(), load_texts("mini-o3")
-    assert own.source == "p2r"
+    assert own.source == "p2r's words"
     folder = import_texts("mini-o3", checkout)
     assert folder == tmp_path / "data" / "p2r" / "dialects" / "mini-o3"
     found = load_texts("mini-o3")
-    assert found.source == "authors"
+    assert found.source == "the authors' words"
     assert (found["system"], found["observation"]) == (SYSTEM, "Well. Action {action_turn}: <image>.")
     assert found["error"] == own["error"]
     assert hash_role() != before
@@ -58,7 +58,7 @@ def test_another_version_is_refused_and_nothing_is_kept(checkout: Path) -> None:
     (checkout / "code" / "a.py").write_text(CODE.replace("Look", "look"))
     with pytest.raises(ConfigError, match="holds no text with the SHA-256"):
         import_texts("mini-o3", checkout)
-    assert load_texts("mini-o3").source == "p2r"
+    assert load_texts("mini-o3").source == "p2r's words"
 
 
 @pytest.mark.parametrize("content", [None, "def", "\udc80"])

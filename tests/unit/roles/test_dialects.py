@@ -18,7 +18,7 @@ from p2r.modes import CHATS, Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ToolReasoner
-from p2r.roles.dialects import DIALECTS, texts
+from p2r.roles.dialects import DIALECTS, mini_o3, texts
 from p2r.roles.dialects.base import cut_reply, read_corners
 from p2r.roles.dialects.literal import read_literal
 from p2r.types import Completion, Sample, ToolUse, Trace
@@ -168,6 +168,28 @@ async def test_deepeyes_may_turn_the_image() -> None:
     assert shown.tobytes() == first.rotate(180).tobytes()
 
 
+@pytest.mark.parametrize("angle", ["NaN", "Infinity", "1e10", "true", '"90"', "null"])
+async def test_an_angle_that_is_none_is_told(angle: str) -> None:
+    turn = f'<tool_call>{{"name": "image_rotate_tool", "arguments": {{"angle": {angle}}}}}</tool_call>'
+    trace = await Chat(turn, ANSWER).hold("tools:deepeyes")
+    assert uses(trace)[0] == ToolUse(errors=("angle is not a number of degrees",))
+
+
+@pytest.mark.parametrize(
+    ("corners", "message"),
+    [
+        ([100, 100, 100, 120], "the box has no area"),  # its size cannot be computed
+        ([300, 100, 100, 120], "the box has no area"),
+        ([300, 100, 100, 900], "the box has its corners in the wrong order"),
+        ([100, 900, 300, 100], "the box has its corners in the wrong order"),
+        ([0, 0, 9000, 9000], "the box is far larger than the image"),
+    ],
+)
+async def test_a_box_that_deepeyes_scripts_fail_at_ends_the_chat(corners: list[int], message: str) -> None:
+    trace = await Chat(zoom(corners)).hold("tools:deepeyes:released")
+    assert uses(trace) == [ToolUse(errors=(message,))]
+
+
 async def test_mini_o3_looks_at_parts_of_parts_at_full_resolution() -> None:
     chat = Chat(ground([0.5, 0, 1, 1]), ground([0, 0.5, 0.5, 1], "observation_1"), ANSWER)
     trace = await chat.hold("tools:mini-o3")
@@ -186,10 +208,30 @@ async def test_mini_o3_looks_at_parts_of_parts_at_full_resolution() -> None:
     assert uses(trace)[2] is None
 
 
+@pytest.mark.parametrize(
+    ("corners", "is_shown"),
+    [
+        ([0, 0, 0.9, 0.01], True),
+        ([0, 0, 0.999, 0.0095], False),
+        ([0.5, 0.5, 0.5, 0.9], False),
+        ([0.9, 0, 0.1, 1], False),
+    ],
+)
+def test_the_shapes_that_mini_o3_is_shown(corners: list[float], is_shown: bool) -> None:
+    """The sides of 2000 x 1000 pixels: 1800 x 10, 1998 x 9 (222 times as wide), none, and reversed ones."""
+    left, top, right, bottom = corners
+    try:
+        assert mini_o3.find_pixels((left, top, right, bottom), (2000, 1000))[2] > 0
+        assert is_shown
+    except ToolError:
+        assert not is_shown
+
+
 async def test_a_reply_of_mini_o3_ends_behind_its_first_call() -> None:
     chat = Chat(f"{ground([0.5, 0, 1, 1])} and <answer>B</answer>", ANSWER)
     trace = await chat.hold("tools:mini-o3")
     assert chat.prompts[1].later[0].text == ground([0.5, 0, 1, 1])
+    assert trace.reasoning is not None and trace.reasoning.earlier[0].finish_reason == "stop"
     assert trace.reasoning is not None and trace.reasoning.earlier[0].text == ground([0.5, 0, 1, 1])
 
 
@@ -228,6 +270,19 @@ async def test_the_slips_of_pixel_reasoner_are_switched(mode: Mode, regions: int
     (whole,) = boxes(await Chat(crop([0.5, 0.5, 1.0, 1.0]), "\\boxed{A}").hold(mode))
     assert (whole[2] == 1000) == bool(regions)  # as released, four pixels at the top left and what is around them
     assert len(boxes(await Chat(crop([0.1, 0.1, 0.9, 0.9], 0), "\\boxed{A}").hold(mode))) == 1 - regions
+
+
+@pytest.mark.parametrize("number", [True, 2, 0, 1.0, "1", None])
+async def test_the_numbers_of_pixel_reasoners_images(number: object) -> None:
+    trace = await Chat(crop([0.1, 0.1, 0.9, 0.9], number), "\\boxed{A}").hold("tools:pixel-reasoner")
+    assert uses(trace)[0] == ToolUse(errors=("target_image is not a number from 1 to 1",))
+
+
+async def test_pixel_reasoner_is_shown_at_most_five_thousand_tokens() -> None:
+    large = replace(SAMPLE, image=MemoryImage(Image.new("RGB", (4000, 3000), "gray")))
+    chat = Chat("\\boxed{A}")
+    await chat.hold("tools:pixel-reasoner", large)
+    assert chat.prompts[0].images[0].size == (2296, 1708)
 
 
 async def test_zwz_answers_at_once_from_many_pixels() -> None:
@@ -331,7 +386,7 @@ def test_anything_else_is_refused_and_never_run(text: str) -> None:
     with pytest.raises(ToolError, match="the call cannot be read"):
         read_literal(text)
     with pytest.raises(ToolError, match="the call cannot be read"):
-        read_literal(" " * 10_001)
+        read_literal(f"[{'1, ' * 4000}1]")
 
 
 @pytest.mark.parametrize(
@@ -341,6 +396,10 @@ def test_anything_else_is_refused_and_never_run(text: str) -> None:
 def test_a_box_is_four_numbers(given: object) -> None:
     with pytest.raises(ToolError, match="bbox_2d"):
         read_corners(given)
+
+
+def test_only_what_has_a_value_is_filled_in() -> None:
+    assert texts.fill("{error} {width} {other}", error="{width}") == "{width} {width} {other}"
 
 
 def test_a_reply_is_cut_behind_the_first_stop() -> None:

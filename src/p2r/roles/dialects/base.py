@@ -6,16 +6,18 @@ Each has a file of its own, which says what it departs from.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, TypeGuard, cast
 
 from PIL import Image
 
 from p2r.dialogue import Budget, Decoding
 from p2r.errors import ToolError
-from p2r.images.budget import cut
-from p2r.prompts import PromptSet
+from p2r.images.budget import cut, round_to_budget
+from p2r.prompts import PromptSet, question_text
+from p2r.roles.dialects.texts import Texts
 from p2r.types import Box, Frame, Sample
 
 Part: TypeAlias = str | Image.Image
@@ -81,7 +83,6 @@ def _answer_nothing(_: Sequence[View | ToolError], number: int) -> Sequence[Part
 class Dialect:
     """The protocol of a checkpoint: its way to ask for a closer look, and what it is then shown.
 
-    system: the system's words.
     ask: the first question of the chat.
     read_calls: the calls of a reply that are carried out; none of them ends the chat. Without a tool, this, `cut`, and
         `respond` are left out.
@@ -97,12 +98,11 @@ class Dialect:
     errors_end: a call that cannot be carried out ends the chat.
     decoding: how replies are drawn; None for p2r's usual way.
     budget_pixels: least and most pixels that the processor takes in the authors' evaluation; None for the model's own.
-    words: whose words the prompts are; "" for those of the prompt set.
-    extra: what else can change a result: part of the fingerprint.
+    texts: the dialect's own words, the system's among them; None for those of the prompt set.
+    as_released: with the slips of the authors' evaluation.
     """
 
     name: str
-    system: Callable[[PromptSet], str]
     ask: Callable[[PromptSet, Sample], str]
     read_calls: Callable[[str], Sequence[ToolCall]] = _no_calls
     cut: Callable[[ToolCall, Sequence[View]], View] = _cut_nothing
@@ -117,8 +117,35 @@ class Dialect:
     errors_end: bool = False
     decoding: Decoding | None = None
     budget_pixels: tuple[int, int] | None = None
-    words: Literal["", "p2r", "authors"] = ""
-    extra: str = ""
+    texts: Texts | None = None
+    as_released: bool = False
+
+    def system(self, prompts: PromptSet) -> str:
+        """Return the system's words."""
+        return (
+            "\n\n".join(filter(None, (prompts.system, prompts.tools))) if self.texts is None else self.texts["system"]
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The part of a role's fingerprint that tells dialects, their words, and their limits apart."""
+        own = f"tools:{self.name} {self.as_released} {self.texts.fingerprint}" if self.texts else "tools"
+        return f"{own} {self.max_replies} {self.max_images}"
+
+
+def ask_question(_: PromptSet, sample: Sample) -> str:
+    """Ask the question with its options and nothing else."""
+    return question_text(sample)
+
+
+def read_json_call(body: str) -> ToolCall | None:
+    """Read a call that is a JSON object with a name and arguments; None for anything but JSON."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    return ToolCall(str(call.get("name", "")), call.get("arguments", {}))
 
 
 def find_bodies(reply: str, tag: str) -> list[str]:
@@ -137,7 +164,7 @@ def read_corners(given: object) -> Corners:
     return left, top, right, bottom
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Tell whether a value is a number, which True is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -156,6 +183,12 @@ def cut_window(image: Image.Image, window: tuple[int, int, int, int]) -> Image.I
     if (right - left) * (bottom - top) > 4 * image.width * image.height + 1_000_000:
         raise ToolError("the box is far larger than the image")
     return cut(image, window)
+
+
+def enlarge(image: Image.Image, budget: Budget) -> Image.Image:
+    """Size a region by the rule of the Qwen-VL family that the authors' scripts copied; see `round_to_budget`."""
+    height, width = round_to_budget(image.height, image.width, budget, least=budget.factor)
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def place(window: Sequence[float], view: View, label: str = "") -> Box | None:
@@ -191,5 +224,4 @@ def budget_of(usual: Budget, limits: tuple[int, int] | None) -> Budget:
     if limits is None:
         return usual
     least, most = limits
-    area = usual.factor**2
-    return usual.model_copy(update={"min_pixels": max(least, area), "max_pixels": max(most, area)})
+    return usual.model_copy(update={"min_pixels": least, "max_pixels": most})

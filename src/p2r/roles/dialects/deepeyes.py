@@ -14,9 +14,7 @@ that the model saw to the file, which neither script does: on images that are sh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import cast
 
 from PIL import Image
 
@@ -26,6 +24,7 @@ from p2r.images.budget import round_to_budget
 from p2r.prompts import PromptSet
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects.base import (
+    LARGEST_NUMBER,
     QWEN_PROCESSOR_PIXELS,
     Corners,
     Dialect,
@@ -34,11 +33,13 @@ from p2r.roles.dialects.base import (
     View,
     clip,
     cut_window,
+    enlarge,
     find_bodies,
     find_window,
     is_number,
     place,
     read_corners,
+    read_json_call,
 )
 from p2r.roles.dialects.literal import read_literal
 from p2r.roles.dialects.texts import load_texts
@@ -57,9 +58,6 @@ def make_deepeyes(*, as_released: bool = False) -> Dialect:
     """Make the dialect; `as_released` with the slips of the authors' evaluation."""
     texts = load_texts("deepeyes")
 
-    def system(_: PromptSet) -> str:
-        return texts["system"]
-
     def ask(_: PromptSet, sample: Sample) -> str:
         options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, sample.options, strict=False))
         stated = "" if sample.options_in_question or not options else f"Options: {options}\n"
@@ -73,7 +71,6 @@ def make_deepeyes(*, as_released: bool = False) -> Dialect:
 
     return Dialect(
         "deepeyes",
-        system,
         ask,
         read_first_call if as_released else read_last_call,
         cut_as_released if as_released else cut_region,
@@ -83,8 +80,8 @@ def make_deepeyes(*, as_released: bool = False) -> Dialect:
         errors_end=as_released,
         decoding=Decoding(max_new_tokens=10_240),
         budget_pixels=QWEN_PROCESSOR_PIXELS,
-        words=texts.source,
-        extra=f"tools:deepeyes {as_released} {texts.fingerprint}",
+        texts=texts,
+        as_released=as_released,
     )
 
 
@@ -94,10 +91,7 @@ def read_last_call(reply: str) -> list[ToolCall]:
     bodies = [body.strip() for _, mark, body in closed if mark]
     if ("</answer>" in reply and "<answer>" in reply) or not bodies or not bodies[-1]:
         return []
-    try:
-        return [_to_call(json.loads(bodies[-1]))]
-    except (ValueError, RecursionError):
-        return [ToolCall("", None)]
+    return [read_json_call(bodies[-1]) or ToolCall("", None)]
 
 
 def read_first_call(reply: str) -> list[ToolCall]:
@@ -105,7 +99,8 @@ def read_first_call(reply: str) -> list[ToolCall]:
     if "</answer>" in reply or "<tool_call>" not in reply:
         return []
     try:
-        return [ToolCall(ZOOM, _arguments(read_literal(find_bodies(reply, "tool_call")[0])))]
+        call = ToolCall("", read_literal(find_bodies(reply, "tool_call")[0]))
+        return [ToolCall(ZOOM, call.fields.get("arguments"))]
     except ToolError:
         return [ToolCall("", None)]
 
@@ -114,8 +109,8 @@ def cut_region(call: ToolCall, views: Sequence[View]) -> View:
     """Return a region of the file, or the image turned. Raises ToolError."""
     whole = views[0]
     given = call.fields
-    if call.name == ROTATE and is_number(given.get("angle")):
-        return View(whole.image, WHOLE, enlarge(whole.seen.rotate(cast(float, given["angle"]))))
+    if call.name == ROTATE:
+        return View(whole.image, WHOLE, enlarge(whole.seen.rotate(_read_angle(given.get("angle"))), SHOWN))
     if call.name != ZOOM:
         raise ToolError("the call is not a JSON object with the name of a tool and its arguments")
     corners = read_corners(given.get("bbox_2d"))
@@ -137,23 +132,24 @@ def cut_as_released(call: ToolCall, views: Sequence[View]) -> View:
     if not given:
         raise ToolError("the call cannot be read")
     corners = read_corners(given.get("bbox_2d"))
-    size = _round(corners[2] - corners[0], corners[3] - corners[1])
+    width, height = corners[2] - corners[0], corners[3] - corners[1]
+    try:
+        size = round_to_budget(width, height, SHOWN, least=SHOWN.factor)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ToolError("the box has no area") from error
     return _show(find_window(corners), views[0], str(given.get("label") or ""), size)
 
 
-def enlarge(image: Image.Image) -> Image.Image:
-    """Size a region for the model, as the evaluation does."""
-    size = _round(*image.size)
-    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
-
-
-def _round(width: float, height: float) -> tuple[int, int]:
-    return round_to_budget(width, height, SHOWN, least=SHOWN.factor)
+def _read_angle(given: object) -> float:
+    """Return the degrees by which to turn the image. Raises ToolError."""
+    if not is_number(given) or not abs(given) <= LARGEST_NUMBER:  # NaN is not, either
+        raise ToolError("angle is not a number of degrees")
+    return given
 
 
 def _show(window: tuple[int, int, int, int], whole: View, label: str, size: tuple[int, int] | None = None) -> View:
     part = cut_window(whole.image, window)
-    shown = enlarge(part) if size is None else part.resize(size, Image.Resampling.BICUBIC)
+    shown = enlarge(part, SHOWN) if size is None else part.resize(size, Image.Resampling.BICUBIC)
     return View(whole.image, place(clip(window, whole.image.size), whole, label), shown)
 
 
@@ -162,12 +158,3 @@ def _to_file(corners: Corners, whole: View) -> Corners:
     across, down = whole.image.width / whole.seen.width, whole.image.height / whole.seen.height
     left, top, right, bottom = corners
     return left * across, top * down, right * across, bottom * down
-
-
-def _to_call(content: object) -> ToolCall:
-    call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    return ToolCall(str(call.get("name", "")), call.get("arguments"))
-
-
-def _arguments(content: object) -> object:
-    return cast("dict[str, object]", content).get("arguments") if isinstance(content, dict) else None

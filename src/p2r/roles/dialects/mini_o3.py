@@ -18,7 +18,6 @@ from PIL import Image
 
 from p2r.dialogue import Decoding
 from p2r.errors import ToolError
-from p2r.prompts import PromptSet, question_text
 from p2r.roles.dialects.base import (
     QWEN_PROCESSOR_PIXELS,
     Corners,
@@ -26,6 +25,7 @@ from p2r.roles.dialects.base import (
     Part,
     ToolCall,
     View,
+    ask_question,
     cut_window,
     find_bodies,
     place,
@@ -33,7 +33,6 @@ from p2r.roles.dialects.base import (
 )
 from p2r.roles.dialects.literal import read_literal
 from p2r.roles.dialects.texts import fill, load_texts
-from p2r.types import Sample
 
 LEAST_PIXELS, MOST_PIXELS = 40_000, 2_000_000
 LEAST_SIDE_PX = 28
@@ -49,12 +48,6 @@ def make_mini_o3(*, as_released: bool = False) -> Dialect:
     """Make the dialect; `as_released` with the authors' own pattern of a call."""
     texts = load_texts("mini-o3")
 
-    def system(_: PromptSet) -> str:
-        return texts["system"]
-
-    def ask(_: PromptSet, sample: Sample) -> str:
-        return question_text(sample)
-
     def respond(answers: Sequence[View | ToolError], number: int) -> Sequence[Part]:
         (answer,) = answers
         if isinstance(answer, ToolError):
@@ -66,8 +59,7 @@ def make_mini_o3(*, as_released: bool = False) -> Dialect:
 
     return Dialect(
         "mini-o3",
-        system,
-        ask,
+        ask_question,
         read_call_as_released if as_released else read_call,
         cut_region,
         respond,
@@ -77,8 +69,8 @@ def make_mini_o3(*, as_released: bool = False) -> Dialect:
         stop=("</grounding>",),
         decoding=Decoding(max_new_tokens=8192),
         budget_pixels=QWEN_PROCESSOR_PIXELS,
-        words=texts.source,
-        extra=f"tools:mini-o3 {as_released} {texts.fingerprint}",
+        texts=texts,
+        as_released=as_released,
     )
 
 
@@ -123,7 +115,7 @@ def find_pixels(corners: Corners, image_wh: tuple[int, int]) -> tuple[int, int, 
     left, top = max(0, int(corners[0] * width)), max(0, int(corners[1] * height))
     right, bottom = min(width - 1, int(corners[2] * width)), min(height - 1, int(corners[3] * height))
     shorter, longer = sorted((right - left, bottom - top))
-    if shorter < 1 or longer >= MOST_ASPECT * shorter:
+    if longer >= MOST_ASPECT * shorter:  # so is a box without pixels
         raise ToolError(f"the box has no pixel in the image, or is too thin: {[left, top, right, bottom]}")
     return left, top, right, bottom
 

@@ -11,15 +11,11 @@ adds at most 600 pixels around a region, as the authors' later tool does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import cast
-
-from PIL import Image
 
 from p2r.dialogue import Budget, Decoding
 from p2r.errors import ToolError
-from p2r.images.budget import fit, round_to_budget
+from p2r.images.budget import fit
 from p2r.prompts import PromptSet, question_text
 from p2r.roles.dialects.base import (
     QWEN_PROCESSOR_PIXELS,
@@ -29,11 +25,13 @@ from p2r.roles.dialects.base import (
     ToolCall,
     View,
     cut_window,
+    enlarge,
     find_bodies,
     find_window,
     is_number,
     place,
     read_corners,
+    read_json_call,
 )
 from p2r.roles.dialects.texts import fill, load_texts
 from p2r.types import Sample
@@ -56,9 +54,6 @@ def make_pixel_reasoner(*, as_released: bool = False) -> Dialect:
     """Make the dialect; `as_released` with the slips of the authors' evaluation."""
     texts = load_texts("pixel-reasoner")
 
-    def system(_: PromptSet) -> str:
-        return texts["system"]
-
     def ask(_: PromptSet, sample: Sample) -> str:
         return question_text(sample) + texts["guideline"]
 
@@ -77,7 +72,6 @@ def make_pixel_reasoner(*, as_released: bool = False) -> Dialect:
 
     return Dialect(
         "pixel-reasoner",
-        system,
         ask,
         read_calls,
         cut,
@@ -87,8 +81,8 @@ def make_pixel_reasoner(*, as_released: bool = False) -> Dialect:
         max_replies=MAX_REPLIES,
         decoding=Decoding(max_new_tokens=2048),
         budget_pixels=QWEN_PROCESSOR_PIXELS,
-        words=texts.source,
-        extra=f"tools:pixel-reasoner {as_released} {texts.fingerprint}",
+        texts=texts,
+        as_released=as_released,
     )
 
 
@@ -96,12 +90,8 @@ def read_call(reply: str) -> list[ToolCall]:
     """Return the last call, when the reply ends with it."""
     if not reply.endswith("</tool_call>"):
         return []
-    try:
-        content = json.loads(find_bodies(reply, "tool_call")[-1])
-    except (ValueError, IndexError, RecursionError):
-        return [ToolCall("", None)]
-    call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    return [ToolCall(str(call.get("name", "")), call.get("arguments"))]
+    bodies = find_bodies(reply, "tool_call")
+    return [(read_json_call(bodies[-1]) if bodies else None) or ToolCall("", None)]
 
 
 def cut_region(call: ToolCall, views: Sequence[View], *, as_released: bool = False) -> View:
@@ -110,13 +100,13 @@ def cut_region(call: ToolCall, views: Sequence[View], *, as_released: bool = Fal
         raise ToolError(f"there is no tool {call.name[:50]!r}; use {CROP}")
     given = call.fields
     number = given.get("target_image")
-    if not isinstance(number, int) or not is_number(number) or not _least(as_released, views) <= number <= len(views):
+    if not is_number(number) or not isinstance(number, int) or not _least(as_released, views) <= number <= len(views):
         raise ToolError(f"target_image is not a number from 1 to {len(views)}")
     view = views[number - 1]
     window = find_region(read_corners(given.get("bbox_2d")), view.image.size, as_released=as_released)
     if min(window[2] - window[0], window[3] - window[1]) <= LEAST_SIDE_PX:
         raise ToolError(f"the region must have more than {LEAST_SIDE_PX} pixels a side")
-    part = enlarge(cut_window(view.image, window))
+    part = enlarge(cut_window(view.image, window), SHOWN)
     return View(part, place(window, view))
 
 
@@ -135,12 +125,6 @@ def find_region(corners: Corners, image_wh: tuple[int, int], *, as_released: boo
         min(1, bottom + down) * height,
     )
     return find_window(wide) if as_released else (int(wide[0]), int(wide[1]), int(wide[2]), int(wide[3]))
-
-
-def enlarge(image: Image.Image) -> Image.Image:
-    """Size a region as the authors' evaluation does."""
-    height, width = round_to_budget(image.height, image.width, SHOWN, least=SHOWN.factor)
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _divide(corners: Corners, image_wh: tuple[int, int]) -> Corners:

@@ -9,7 +9,6 @@ than 200 times the other) is refused here, where the official tool leaves it to 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -21,7 +20,17 @@ from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import MAX_ASPECT_RATIO, cut, is_too_thin, round_to_budget
 from p2r.prompts import PromptSet
-from p2r.roles.dialects.base import LARGEST_NUMBER, Dialect, Part, ToolCall, View, find_bodies, is_number, place
+from p2r.roles.dialects.base import (
+    LARGEST_NUMBER,
+    Dialect,
+    Part,
+    ToolCall,
+    View,
+    find_bodies,
+    is_number,
+    place,
+    read_json_call,
+)
 from p2r.types import Sample
 
 TOOL_NAME = "image_zoom_in_tool"
@@ -116,13 +125,11 @@ _NAME = re.compile(r'"name"\s{0,8}:\s{0,8}"([^"]{1,200})"')
 
 
 def _read_call(body: str) -> ToolCall:
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
+    call = read_json_call(body)
+    if call is None:
         found = _NAME.search(body)
         return ToolCall(found[1] if found else "", None)
-    call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    return ToolCall(str(call.get("name", "")), call.get("arguments", {}))
+    return call
 
 
 def _read_arguments(arguments: object) -> tuple[list[float], str, object]:
@@ -158,10 +165,6 @@ def _refuse(kind: str, problem: str) -> ToolError:
     return ToolError(f"An error occurred when calling tool `{TOOL_NAME}`:\n{kind}: {problem[:500]}")
 
 
-def _system(prompts: PromptSet) -> str:
-    return "\n\n".join(filter(None, (prompts.system, prompts.tools)))
-
-
 def _ask(prompts: PromptSet, sample: Sample) -> str:
     return prompts.thinking(sample)
 
@@ -174,4 +177,4 @@ def _respond(answers: Sequence[View | ToolError], number: int) -> Sequence[Part]
     return [part for part in parts if part != ""]
 
 
-QWEN3_VL = Dialect("qwen3-vl", _system, _ask, read_calls, zoom_in, _respond, frame="per_mille")
+QWEN3_VL = Dialect("qwen3-vl", _ask, read_calls, zoom_in, _respond, frame="per_mille")

@@ -75,7 +75,7 @@ class Texts:
     """
 
     words: Mapping[str, str]
-    source: Literal["p2r", "authors"]
+    source: Literal["p2r's words", "the authors' words"]
 
     def __getitem__(self, key: str) -> str:
         return self.words[key]
@@ -95,7 +95,7 @@ def load_texts(name: str) -> Texts:
     folder, imported = SHIPPED_TEXTS / name.replace("-", "_"), imported_folder() / name
     words = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.txt"))}
     if not imported.is_dir():
-        return Texts(words, "p2r")
+        return Texts(words, "p2r's words")
     for key in AUTHORS[name]:
         file = imported / f"{key}.txt"
         try:
@@ -105,7 +105,7 @@ def load_texts(name: str) -> Texts:
                 f"{file} cannot be read: {reason_of(error)}",
                 hint=f"import the texts of {name} again, or remove the folder {imported}",
             ) from error
-    return Texts(words, "authors")
+    return Texts(words, "the authors' words")
 
 
 def imported_folder() -> Path:

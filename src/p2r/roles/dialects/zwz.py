@@ -7,10 +7,8 @@ once, with a seed. Departure: the authors also keep the 20 likeliest tokens and 
 from __future__ import annotations
 
 from p2r.dialogue import Decoding
-from p2r.prompts import PromptSet, question_text
-from p2r.roles.dialects.base import Dialect
+from p2r.roles.dialects.base import Dialect, ask_question
 from p2r.roles.dialects.texts import load_texts
-from p2r.types import Sample
 
 PIXELS = (65_536, 16_777_216)
 SEED = 42
@@ -20,18 +18,10 @@ def make_zwz() -> Dialect:
     """Make the dialect."""
     texts = load_texts("zwz")
 
-    def system(_: PromptSet) -> str:
-        return texts["system"]
-
-    def ask(_: PromptSet, sample: Sample) -> str:
-        return question_text(sample)
-
     return Dialect(
         "zwz",
-        system,
-        ask,
+        ask_question,
         decoding=Decoding(max_new_tokens=8192, temperature=0.7, top_p=0.8, seed=SEED),
         budget_pixels=PIXELS,
-        words=texts.source,
-        extra=f"tools:zwz {texts.fingerprint}",
+        texts=texts,
     )
