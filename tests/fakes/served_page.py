@@ -101,6 +101,14 @@ def choose(page: Page, photo: Path) -> None:
     expect(page.locator("#facts")).to_have_text("boat.png, 800 × 400 pixels")
 
 
+def begin(page: Page, photo: Path, model: Watched) -> None:
+    """Ask by keyboard, and return when the model has looked and is asked for the answer."""
+    choose(page, photo)
+    page.get_by_label("Your question").fill(QUESTION)
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: bool(model.asked_as("reasoner")))
+
+
 def ask(page: Page, question: str = QUESTION) -> Locator:
     """Ask, and give the card of the question when it has its answer or its error."""
     page.get_by_label("Your question").fill(question)

@@ -17,7 +17,18 @@ from p2r.models.load import load_model
 from p2r.serving.page import EXAMPLES
 from tests.fakes.browser import Browser, launch, open_page
 from tests.fakes.served import ANSWER, BOX, Reply, data_url, serve, show, user
-from tests.fakes.served_page import QUESTION, Watched, ask, choose, draw_photo, expect, measure, visit, wait_until
+from tests.fakes.served_page import (
+    QUESTION,
+    Watched,
+    ask,
+    begin,
+    choose,
+    draw_photo,
+    expect,
+    measure,
+    visit,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -266,11 +277,8 @@ def test_a_question_can_be_stopped_and_its_work_ends(browser: Browser, photo: Pa
     model = Watched()
     model.may_answer.clear()
     with visit(browser, model) as page:
-        choose(page, photo)
-        page.get_by_label("Your question").fill(QUESTION)
-        page.keyboard.press("Enter")
+        begin(page, photo, model)
         expect(page.locator(".turn .boxes li")).to_have_count(1)
-        wait_until(page, lambda: bool(model.asked_as("reasoner")))
         page.get_by_role("button", name="Stop").press("Enter")
         expect(page.locator(".turn .problem")).to_have_text("Stopped.")
         expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()

@@ -15,7 +15,18 @@ from p2r import P2R
 from p2r.errors import ModelError
 from p2r.serving.settings import Limits
 from tests.fakes.browser import Browser, Page, launch
-from tests.fakes.served_page import QUESTION, Watched, ask, choose, draw_photo, expect, measure, visit, wait_until
+from tests.fakes.served_page import (
+    QUESTION,
+    Watched,
+    ask,
+    begin,
+    choose,
+    draw_photo,
+    expect,
+    measure,
+    visit,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -528,10 +539,8 @@ def test_leaving_the_page_ends_the_work(browser: Browser, photo: Path) -> None:
     model = Watched()
     model.may_answer.clear()
     with visit(browser, model) as page:
-        choose(page, photo)
-        page.get_by_label("Your question").fill(QUESTION)
-        page.keyboard.press("Enter")
-        wait_until(page, lambda: bool(model.asked_as("reasoner")))
+        begin(page, photo, model)
+        expect(page.locator(".turn .boxes li")).to_have_count(1)
         page.reload()
         wait_until(page, lambda: model.num_cancelled > 0)
         model.may_answer.set()

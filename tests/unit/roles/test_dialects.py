@@ -235,6 +235,19 @@ async def test_a_reply_of_mini_o3_ends_behind_its_first_call() -> None:
     assert trace.reasoning is not None and trace.reasoning.earlier[0].text == ground([0.5, 0, 1, 1])
 
 
+async def test_a_reply_that_is_cut_behind_its_call_has_ended() -> None:
+    chat = Chat(f"{ground([0.5, 0, 1, 1])} and so on", ANSWER)
+    complete = chat.model.complete
+
+    async def run_on(prompt: Prompt, decoding: Decoding) -> Completion:
+        return (await complete(prompt, decoding)).model_copy(update={"finish_reason": "length"})
+
+    chat.model.complete = run_on
+    reasoning = (await chat.hold("tools:mini-o3")).reasoning
+    assert reasoning is not None
+    assert (reasoning.earlier[0].finish_reason, reasoning.finish_reason) == ("stop", "length")
+
+
 async def test_mini_o3_is_told_what_is_wrong() -> None:
     spaced = '<grounding> {"source": "original_image", "bbox_2d": [0, 0, 0.5, 0.5]} </grounding>'
     chat = Chat(ground([0, 0, 1, 1], "observation_7"), spaced, ANSWER)
