@@ -85,14 +85,16 @@ async def _examine(
             on_check(subject, done, len(CHECKS))
             try:
                 findings += await check(patient, facts)
+            except ServerLost as error:
+                if not facts.profile.image_formats:
+                    raise EndpointError(error.message, hint=error.hint) from error
+                left = ", ".join(name for name, _ in CHECKS[done:])
+                findings.append(Finding("server", "bad", f"It replies no more: {error.message}", error.hint))
+                findings.append(Finding("not examined", "unknown", f"{left}."))
+                break
             except EndpointError as error:
                 if not facts.profile.image_formats:
                     raise
-                if isinstance(error, ServerLost):
-                    left = ", ".join(name for name, _ in CHECKS[done:])
-                    findings.append(Finding("server", "bad", f"It replies no more: {error.message}", error.hint))
-                    findings.append(Finding("not examined", "unknown", f"{left}."))
-                    break
                 findings.append(Finding(subject, "bad", error.message, error.hint))
         on_check("", len(CHECKS), len(CHECKS))
     return Examination(facts.profile, findings, patient.num_asked)

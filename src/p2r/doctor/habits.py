@@ -9,7 +9,7 @@ from p2r.doctor.boxes import ask_where
 from p2r.doctor.charts import draw_charts
 from p2r.doctor.findings import Finding, Measurements
 from p2r.doctor.images import NEEDED_IMAGES
-from p2r.doctor.patient import TEXT, Patient, ServerLost
+from p2r.doctor.patient import TEXT, Patient
 from p2r.errors import EndpointError, count_nouns
 from p2r.models.profiles import MIN_TOKENS
 
@@ -67,8 +67,6 @@ async def check_logprobs(patient: Patient, facts: Measurements) -> list[Finding]
     so = "The mode `zoom` needs them; the other modes do not."
     try:
         listed = (await patient.ask("Say yes.", most_tokens=4, fields=fields)).logprobs
-    except ServerLost:
-        raise
     except EndpointError as error:
         return [Finding("log-probabilities", "note", f"It refuses to list likely tokens: {error.message}", so)]
     facts.profile = facts.profile.model_copy(update={"num_logprobs": len(listed)})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from p2r.doctor.charts import CARD_COLORS, draw_card, read_colors, to_url
 from p2r.doctor.findings import Finding, Measurements
-from p2r.doctor.patient import TEXT, Patient, ServerLost
+from p2r.doctor.patient import TEXT, Patient
 from p2r.doctor.sizes import MOST_FRAME_TOKENS, SIDES, Sizing, fit_sizing
 from p2r.errors import EndpointError, count_nouns
 from p2r.models.profiles import FAMILIES
@@ -34,8 +34,6 @@ async def check_formats(patient: Patient, facts: Measurements) -> list[Finding]:
     for kind in FORMATS:
         try:
             await patient.count(TEXT, [to_url(card, kind)])
-        except ServerLost:
-            raise
         except EndpointError as error:
             refusals.append(error)
         else:
@@ -61,8 +59,6 @@ async def check_sizes(patient: Patient, facts: Measurements) -> list[Finding]:
     for side in SIDES:
         try:
             num = await _count_images(patient, facts, (side, side))
-        except ServerLost:
-            raise
         except EndpointError as error:
             if not counts:  # some refuse an image that is smaller than a token
                 continue
@@ -119,8 +115,6 @@ async def _check_long(patient: Patient, facts: Measurements, sizing: Sizing, lar
     says = f"A long image of {width} x {height} pixels"
     try:
         num = await _count_images(patient, facts, (width, height))
-    except ServerLost:
-        raise
     except EndpointError as error:
         return [Finding("long image", "bad", f"{says} fails: {error.message}", error.hint)]
     expected = 4 * rows**2
@@ -171,8 +165,6 @@ async def check_several(patient: Patient, facts: Measurements) -> list[Finding]:
     for num in NUM_IMAGES:
         try:
             tokens = await _count_images(patient, facts, *[size] * num)
-        except ServerLost:
-            raise
         except EndpointError as error:
             refusal = error
             break

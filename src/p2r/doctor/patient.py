@@ -17,7 +17,7 @@ from typing import cast
 import openai
 
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import EndpointError, mask_secrets
+from p2r.errors import EndpointError, P2RError, mask_secrets
 from p2r.models.server.dialect import ServerDialect, build_fields, build_messages, find_losses, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.faults import NEEDS_TLS, needs_tls
@@ -30,8 +30,8 @@ TEXT = "Describe the image in one word."
 """The text beside images whose tokens are counted."""
 
 
-class ServerLost(EndpointError):
-    """A server that has replied before does not reply to a plain question any more."""
+class ServerLost(P2RError):
+    """A server that has replied before does not reply to a plain question any more: no check can go on."""
 
 
 @dataclass(frozen=True, slots=True)
