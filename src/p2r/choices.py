@@ -111,6 +111,13 @@ def shuffle_order(num_options: int, seed: int, key: str) -> list[int]:
     return order
 
 
+def shuffle_options(sample: Sample, seed: int) -> Sample:
+    """Return the sample with its options in an order that depends only on seed and id; without options, as it is."""
+    if not sample.options:
+        return sample
+    return reorder_options(sample, shuffle_order(len(sample.options), seed, sample.id))
+
+
 def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
     """Return the sample with its options in another order, also where the question's text states them.
 

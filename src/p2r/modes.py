@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
-from p2r.choices import reorder_options, shuffle_order
+from p2r.choices import shuffle_options
 from p2r.dialogue import Budget, Decoding, Model
 from p2r.errors import ConfigError, excerpt
 from p2r.prompts import PromptSet
@@ -164,10 +164,7 @@ def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> lis
         return list(samples)
     if not any(sample.options for sample in samples):
         raise ConfigError("the mode 'shuffled' needs questions with options", hint="leave this mode out")
-    return [
-        reorder_options(sample, shuffle_order(len(sample.options), seed, sample.id)) if sample.options else sample
-        for sample in samples
-    ]
+    return [shuffle_options(sample, seed) for sample in samples]
 
 
 def _show_crop(sample: Sample) -> Sample:

@@ -67,14 +67,13 @@ def tabulate_power(name: str, questions: Mapping[int, int], gain: float) -> Tabl
 
 def _notes(questions: Mapping[int, int], num_questions: int, num_samples: int) -> Sequence[str]:
     rotated = f", {count_nouns(num_samples, 'sample')} with rotations" if num_samples > num_questions else ""
-    return [
+    notes = [
         f"{count_nouns(num_questions, 'question')}{rotated}; the exact paired test of p2r compare at the level 0.05.",
         f'"{MISSING}": runs that differ on so few samples cannot be so far apart, or no gain is found so often.',
-    ] + (
-        ["Rotations of a question are taken to differ independently, and in one direction."]
-        if max(questions) > 1
-        else []
-    )
+    ]
+    if rotated:
+        notes.append("Rotations of a question are taken to differ independently, and in one direction.")
+    return notes
 
 
 def _spread(share: float, questions: Mapping[int, int]) -> dict[int, float]:

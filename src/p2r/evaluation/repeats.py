@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from p2r.choices import reorder_options, shuffle_order
+from p2r.choices import shuffle_options
 from p2r.errors import ConfigError, count_nouns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import Table, show_interval, show_share
@@ -33,7 +33,7 @@ def repeat_samples(samples: Sequence[Sample], *, num_draws: int, num_orders: int
     for sample in samples:
         number = 0
         for order in range(num_orders):
-            ordered = _reorder(sample, order, seed)
+            ordered = shuffle_options(sample, seed + order) if order else sample
             for _ in range(num_draws):
                 number += 1
                 repeated.append(replace(ordered, id=f"{sample.id}#{number}", cluster=sample.cluster or sample.id))
@@ -112,9 +112,3 @@ def vote(replies: Sequence[ScoredRow]) -> float:
     most = max(votes.values())
     leading = [said for said, count in votes.items() if count == most]
     return math.fsum(right[said] for said in leading) / len(leading)
-
-
-def _reorder(sample: Sample, order: int, seed: int) -> Sample:
-    if not order or not sample.options:
-        return sample
-    return reorder_options(sample, shuffle_order(len(sample.options), seed + order, sample.id))
