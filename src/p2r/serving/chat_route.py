@@ -35,8 +35,7 @@ from p2r.serving.request import ChatRequest, ImageContent, read_model, read_requ
 from p2r.serving.settings import Limits
 from p2r.serving.upstream import Upstream
 
-DIRECT: Mode = "direct"
-UNTOLD = CHATS | {DIRECT}
+UNTOLD: frozenset[Mode] = frozenset({*CHATS, "direct"})
 """Modes whose reasoning is told at the end: it has no tags, or the first reply may not be the one that answers."""
 
 
