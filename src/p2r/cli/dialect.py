@@ -17,7 +17,7 @@ DIALECT_EXAMPLES = """
 
 
 def dialect(
-    action: Annotated[Literal["import"], typer.Argument(help="Take the authors' prompts.", metavar="import")],
+    action: Annotated[Literal["import"], typer.Argument(help="import: take the authors' prompts.", metavar="ACTION")],
     name: Annotated[str, typer.Argument(help=f"The dialect: {', '.join(AUTHORS)}.")],
     checkout: Annotated[Path, typer.Argument(help="The folder of a checkout of the authors' repository.")],
 ) -> None:
