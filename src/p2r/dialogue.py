@@ -76,7 +76,8 @@ class Prompt:
     """A request to a model: images first (sized to its budget), then the text.
 
     fingerprint: short hash of the prompt set that words it.
-    later: the turns that follow in a longer chat: a reply, the answer to it, and so on. The last turn is the user's.
+    later: the turns that follow in a longer chat: a reply, the answer to it, and so on. The last turn is the user's, or
+        the beginning of the reply, which the model then continues (`begun`).
     """
 
     role: Role
@@ -90,6 +91,14 @@ class Prompt:
     def turns(self) -> tuple[Turn, ...]:
         """The whole chat without the system's words."""
         return (Turn("user", (*self.images, self.text)), *self.later)
+
+    @property
+    def begun(self) -> Turn | None:
+        """The beginning of the reply; None where the model begins it itself.
+
+        `Completion.text` is what the model adds, without the beginning, whose tokens count as the prompt's.
+        """
+        return self.later[-1] if self.later and self.later[-1].role == "assistant" else None
 
     @property
     def all_images(self) -> tuple[Image.Image, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from p2r.dialogue import Decoding, Model, Prompt
+from p2r.dialogue import Decoding, Model, Prompt, Turn
 from p2r.types import Completion, Trace
 
 BRIEF = Decoding(max_new_tokens=24)
@@ -21,6 +22,11 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
 
 def ask_about(*images: Image.Image, question: str = "Where is the red star?") -> Prompt:
     return Prompt("perceiver", "", question, images, "test")
+
+
+def begin(prompt: Prompt, *parts: str | Image.Image) -> Prompt:
+    """The prompt with the beginning of its reply."""
+    return replace(prompt, later=(*prompt.later, Turn("assistant", parts)))
 
 
 def reply_all(model: Model, prompts: Sequence[Prompt], decoding: Decoding = BRIEF) -> list[Completion]:

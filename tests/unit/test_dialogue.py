@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PIL import Image
 
 from p2r.dialogue import Prompt, Turn, visual_tokens
@@ -14,6 +16,13 @@ def test_a_chat_is_its_question_and_all_that_was_said_since() -> None:
     assert [turn.role for turn in CHAT.turns] == ["user", "assistant", "user"]
     assert [turn.text for turn in CHAT.turns] == ["What?", "Zoom.", "Well?"]
     assert CHAT.all_images == (PHOTO, CROP)
+
+
+def test_a_chat_that_ends_with_the_assistant_has_begun_its_reply() -> None:
+    assert CHAT.begun is None and Prompt("reasoner", "", "What?", (), "none").begun is None
+    begun = replace(CHAT, later=(*CHAT.later, Turn("assistant", ("<think>", CROP))))
+    assert begun.begun == Turn("assistant", ("<think>", CROP))
+    assert begun.all_images == (PHOTO, CROP, CROP)
 
 
 def test_an_image_costs_a_token_for_each_merged_patch() -> None:

@@ -28,6 +28,10 @@ from p2r.models.local.patches import patchify
 
 Bytes: TypeAlias = NDArray[np.uint8]
 ChatTurn: TypeAlias = dict[str, str | list[dict[str, str]]]
+THOUGHT = "<think>"
+"""Some templates begin every reply with it; then a reply's own is left out."""
+MARK = "|here|"
+"""A text that no chat template changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +119,25 @@ class PromptEncoder:
         return EncodedPrompt(token_ids, tuple(patches), tuple(grids), visual_tokens)
 
     def render(self, prompt: Prompt) -> str:
-        """Return the chat text up to where the reply begins, with one placeholder per image. Raises ModelError."""
+        """Return the chat text up to where the model goes on, with one placeholder per image. Raises ModelError."""
         turns: list[ChatTurn] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         turns += [{"role": turn.role, "content": _content(turn)} for turn in prompt.turns]
+        if prompt.begun is None:
+            return self._fill_template(turns)
+        text = self._fill_template(turns[:-1])
+        begun = "".join(part if isinstance(part, str) else self._write_image() for part in prompt.begun.parts)
+        return text + (begun.removeprefix(THOUGHT) if text.rstrip().endswith(THOUGHT) else begun)
+
+    def _write_image(self) -> str:
+        """Return what the chat template writes for an image between two texts. Raises ModelError."""
+        parts = [{"type": "text", "text": MARK}, {"type": "image"}, {"type": "text", "text": MARK}]
+        return self._fill_template([{"role": "user", "content": parts}]).split(MARK)[1]
+
+    def _fill_template(self, turns: Sequence[ChatTurn]) -> str:
+        """Return the text of a chat up to where a reply begins. Raises ModelError."""
         try:
             text = self._tokenizer.apply_chat_template(
-                turns,  # pyright: ignore[reportArgumentType]  # its annotation knows text-only chats
+                list(turns),  # pyright: ignore[reportArgumentType]  # its annotation knows text-only chats
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=True,

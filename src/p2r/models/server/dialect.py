@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import openai
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
@@ -91,7 +91,7 @@ def build_messages(prompt: Prompt, urls: Sequence[str], *, system: bool = True) 
         messages.append({"role": "system", "content": prompt.system})
     urls_left = iter(urls)
     for turn in prompt.turns:
-        if turn.role == "assistant":
+        if turn.role == "assistant" and not turn.images:
             messages.append({"role": "assistant", "content": turn.text})
             continue
         content: list[ChatCompletionContentPartParam] = []
@@ -101,17 +101,22 @@ def build_messages(prompt: Prompt, urls: Sequence[str], *, system: bool = True) 
                 before = ""
             else:
                 content.append({"type": "image_url", "image_url": {"url": next(urls_left)}})
-        messages.append({"role": "user", "content": content})
+        messages.append(cast("ChatCompletionMessageParam", {"role": turn.role, "content": content}))
     return messages
 
 
-def build_fields(decoding: Decoding, dialect: ServerDialect) -> dict[str, float]:
+def build_fields(decoding: Decoding, dialect: ServerDialect, *, begun: bool = False) -> dict[str, object]:
     """Return the fields of a request beside the model and the messages.
 
     Neutral values are sent as well: many servers fill gaps from the model's generation_config.json.
+
+    Args:
+        begun: the last message is the beginning of the reply, not a whole one.
     """
     limit = decoding.max_new_tokens
-    fields: dict[str, float] = {dialect.limit: min(limit, dialect.most_tokens or limit)}
+    fields: dict[str, object] = {dialect.limit: min(limit, dialect.most_tokens or limit)}
+    if begun:
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}  # llama.cpp does so unasked
     if dialect.temperature:
         fields["temperature"] = decoding.temperature
     if dialect.top_p:

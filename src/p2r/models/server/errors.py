@@ -54,6 +54,10 @@ _TOO_LARGE = re.compile(
     r"max_(?:completion_)?tokens\W+is too large: (?P<asked>\d+)\..{0,40}maximum context length is (?P<context>\d+)"
 )
 
+BEGUN_HINT = (
+    "serve the model with vLLM, SGLang or llama.cpp (--reasoning off), or run it here: give its folder as `model`"
+)
+
 CAUSES: tuple[tuple[str, str, str, str], ...] = (
     # cause, pattern in the server's message, sentence, hint
     (
@@ -102,6 +106,12 @@ CAUSES: tuple[tuple[str, str, str, str], ...] = (
         r"|invalid model|no models? loaded",
         "{url} has no model {model!r}",
         "write the right name after the #",
+    ),
+    (
+        "begun reply",
+        r"continue_final_message|add_generation_prompt|\bprefill|last (role|message)\b.{0,80}\buser|end with a user",
+        "{url} does not continue a reply that was begun",
+        BEGUN_HINT,
     ),
     ("TLS", r"HTTP request (was sent )?to (an? )?HTTPS (port|server)", "{url} speaks TLS", NEEDS_TLS),
     (

@@ -25,6 +25,7 @@ import stamina
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
 from p2r.errors import EndpointError, mask_secrets
 from p2r.models.profiles import FAMILIES, FamilyName
+from p2r.models.server.begun import check_begun
 from p2r.models.server.connections import Connection, Connections
 from p2r.models.server.dialect import (
     ServerDialect,
@@ -179,6 +180,9 @@ class EndpointModel:
             started = time.perf_counter()
             reply, reworded = await self._ask(connection.client, Wish(prompt, decoding, pieces), asked)
             seconds = time.perf_counter() - started
+            if prompt.begun is not None:
+                count = partial(self._count_tokens, connection.client)
+                await check_begun(self.url, partial(connection.text_counts.find, ask=count), self._tell_losses)
             altered = await self._compare_images(connection, prompt, text, tokens, reply.prompt_tokens)
         return Completion(
             text=reply.text,
@@ -255,7 +259,7 @@ class EndpointModel:
         with contextlib.ExitStack() as stack:
             urls = await asyncio.to_thread(stack.enter_context, image_urls(prompt.all_images, dialect.transport))
             messages = build_messages(prompt, urls, system=dialect.system)
-            fields = build_fields(wish.decoding, dialect)
+            fields = build_fields(wish.decoding, dialect, begun=prompt.begun is not None)
             async for attempt in stamina.retry_context(
                 on=wait,
                 attempts=ATTEMPTS,

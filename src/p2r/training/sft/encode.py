@@ -14,12 +14,9 @@ from PIL import Image
 from p2r.dialogue import Budget, Prompt, Turn
 from p2r.errors import DataError
 from p2r.images.budget import fit, smart_resize
-from p2r.models.local.encoding import EncodedPrompt, PromptEncoder
+from p2r.models.local.encoding import THOUGHT, EncodedPrompt, PromptEncoder
 from p2r.prompts import find_special_token
 from p2r.training.sft.demonstrations import Demonstration
-
-THOUGHT = "<think>"
-"""Some templates begin every reply with it; then the reply's own is left out."""
 
 
 @dataclass(frozen=True, slots=True)
