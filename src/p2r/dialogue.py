@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from PIL import Image
+from pydantic import Field
 
 from p2r.types import Completion, Frame, Frozen
 
@@ -45,6 +46,7 @@ class Decoding(Frozen):
     """Settings that say how tokens are drawn. Temperature 0 is greedy.
 
     first_words: words for which the probability that the reply begins with them is wanted: `Completion.first_probs`.
+    stop: the reply ends behind the first of these, which it keeps.
     """
 
     max_new_tokens: int
@@ -53,6 +55,7 @@ class Decoding(Frozen):
     repetition_penalty: float = 1.0
     seed: int | None = None
     first_words: tuple[str, ...] = ()
+    stop: tuple[str, ...] = Field(default=(), exclude_if=lambda stop: not stop)  # hashes without it stay as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,12 @@ class StreamingModel(Model, Protocol):
     async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
         """Reply as `complete` does, and tell each piece of the text in the caller's event loop. Raises as it does."""
         ...
+
+
+def cut_reply(reply: str, stop: Sequence[str]) -> str:
+    """Return a reply up to the first of the stop strings, which it keeps."""
+    ends = [reply.find(mark) + len(mark) for mark in stop if mark in reply]
+    return reply[: min(ends)] if ends else reply
 
 
 def visual_tokens(images: Sequence[Image.Image], factor: int) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from p2r.prompts import load_prompt_set
 from p2r.types import Completion
 from tests.fakes.examined_server import check_nano
 from tests.fakes.llama_server import serving
-from tests.fakes.replies import ask_about, facts_of, noise, reply, reply_all
+from tests.fakes.replies import ask_about, begin, facts_of, noise, reply, reply_all
 from tests.fakes.tiny_checkpoint import make_checkpoint
 
 NEEDLES = list(Needles(seed=0, num_samples=20))
@@ -210,3 +210,16 @@ def test_another_model_with_qwens_tokenizer_replies_as_it_does_here(tiny: Path, 
 
 def test_doctor_finds_it_healthy(url: str) -> None:
     check_nano(url, min_pixels=16384, most_images=8)
+
+
+def test_a_begun_reply_is_continued_as_by_the_local_model(url: str, local: LocalModel) -> None:
+    asked = ask_about(noise(256, 256, 0))
+    prompts = [begin(asked, '[{"bbox_2d": '), begin(asked, "<think>checked ")]
+    assert facts(reply_all(local, prompts)) == facts(reply_all(connect(url), prompts))
+
+
+def test_a_stop_ends_a_reply(url: str, local: LocalModel) -> None:
+    decoding = Decoding(max_new_tokens=24, stop=("]",))
+    here, there = (reply(model, noise(256, 256, 0), decoding=decoding) for model in (local, connect(url)))
+    assert here.text == f"{there.text}]"  # it leaves the stop out, and no tag says which it was
+    assert here.finish_reason == there.finish_reason == "stop"

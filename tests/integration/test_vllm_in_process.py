@@ -12,12 +12,13 @@ pytest.importorskip("torch")
 import p2r
 from p2r.benchmarks import Benchmark, Facts
 from p2r.benchmarks.needles import Needles
+from p2r.dialogue import Decoding
 from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT
 from p2r.runs.evaluation import read_run
-from p2r.types import Trace
+from p2r.types import Completion, Trace
 from tests.fakes import vllm_guest
-from tests.fakes.replies import facts_of, facts_of_traces, noise, reply
+from tests.fakes.replies import ask_about, begin, facts_of_traces, noise, reply, reply_all
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,13 @@ import asyncio, json, os, signal, subprocess
 from p2r.dialogue import Decoding
 from p2r.errors import P2RError
 from p2r.models.load import load_model
-from tests.fakes.replies import BRIEF, ask_about, noise, reply, reply_all
+from tests.fakes.replies import BRIEF, ask_about, begin, noise, reply, reply_all
+
+BEGUN = [begin(ask_about(noise(256, 256, 0)), '[{"bbox_2d": '), begin(ask_about(), "Look: ", noise(256, 256, 0), "[2")]
+STOPPING = Decoding(max_new_tokens=24, stop=("]",))
+
+def tell(reply):
+    return [reply.text, reply.finish_reason, reply.usage.model_dump(mode="json")]
 
 def refuse(**more):
     try:
@@ -101,6 +108,8 @@ if __name__ == "__main__":
     found = {
         "four": [four.text, four.finish_reason, four.usage.model_dump(mode="json")],
         "listened": listen(),
+        "begun": [tell(each) for each in reply_all(model, BEGUN)],
+        "stopped": tell(reply(model, noise(256, 256, 0), decoding=STOPPING)),
         "first_probs": reply(model, noise(256, 256, 0), decoding=words).first_probs,
         "drawn": [reply(model, noise(256, 256, 0), decoding=draw(seed)).text for seed in (7, 8, 7)],
         "too long": refuse(question="Where is the red star? " * 400),
@@ -111,17 +120,25 @@ if __name__ == "__main__":
 """
 
 
-def test_limits_seeds_and_a_dead_engine(tmp_path: Path) -> None:
+def tell(completion: Completion) -> list[object]:
+    return [completion.text, completion.finish_reason, completion.usage.model_dump(mode="json")]
+
+
+def test_limits_seeds_begun_replies_and_a_dead_engine(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = vllm_guest.run("script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     local = LocalModel.load(CHECKPOINT, device="cpu", dtype="float32")
-    text, reason, usage = facts_of(reply(local, *[noise(256, 256, 0)] * 4))
-    assert found["four"] == [text, reason, usage.model_dump(mode="json")]  # type: ignore[attr-defined]
+    assert found["four"] == tell(reply(local, *[noise(256, 256, 0)] * 4))
     whole, told, num_pieces = found["listened"]
     assert whole == told == reply(local, noise(256, 256, 0)).text
     assert num_pieces > 1
+    at_noise = ask_about(noise(256, 256, 0))
+    begun = [begin(at_noise, '[{"bbox_2d": '), begin(ask_about(), "Look: ", noise(256, 256, 0), "[2")]
+    stopping = Decoding(max_new_tokens=24, stop=("]",))
+    assert found["begun"] == [tell(each) for each in reply_all(local, begun)]
+    assert found["stopped"] == tell(reply(local, noise(256, 256, 0), decoding=stopping))
     drawn = found["drawn"]
     assert drawn[0] == drawn[2] != drawn[1]
     assert max(found["first_probs"]) > 0.001

@@ -24,7 +24,7 @@ from p2r.models.server.model import EndpointModel
 from p2r.models.server.transport import Transport
 from tests.fakes import vllm_guest
 from tests.fakes.examined_server import check_nano
-from tests.fakes.replies import ask_about, facts_of, facts_of_traces, noise, reply, reply_all
+from tests.fakes.replies import ask_about, begin, facts_of, facts_of_traces, noise, reply, reply_all
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +140,25 @@ def test_limits_end_a_reply_and_refuse_a_prompt(url: str) -> None:
         reply_all(model, [ask_about(noise(256, 256, 0), question="Where is the red star? " * 400)])
     with pytest.raises(EndpointError, match="takes fewer than the 5 images"):
         reply(model, *[noise(256, 256, 0)] * (vllm_guest.MOST_IMAGES + 1))
+
+
+def test_a_begun_reply_is_continued_as_by_the_local_model(url: str, local: LocalModel) -> None:
+    asked = ask_about(noise(256, 256, 0))
+    prompts = [
+        begin(asked, '[{"bbox_2d": '),
+        begin(asked, "<think>checked "),
+        begin(asked, '[{"bbox_2d": ', noise(192, 256, 1), "[2"),
+    ]
+    here, there = (reply_all(model, prompts) for model in (local, connect(url)))
+    assert list(map(facts_of, here)) == list(map(facts_of, there))
+
+
+def test_a_stop_ends_a_reply_as_in_the_local_model(url: str, local: LocalModel) -> None:
+    for stop in ("242", "]", "no such"):
+        decoding = Decoding(max_new_tokens=24, stop=(stop,))
+        here, there = (reply(model, noise(256, 256, 0), decoding=decoding) for model in (local, connect(url)))
+        assert facts_of(here) == facts_of(there)
+        assert here.text.endswith(stop) == (stop != "no such")
 
 
 def test_an_unknown_name_is_told(url: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
-from p2r.dialogue import Decoding, ModelProfile, Prompt, Role, visual_tokens
+from p2r.dialogue import Decoding, ModelProfile, Prompt, Role, cut_reply, visual_tokens
 from p2r.errors import ConfigError, ModelError, reason_of
 from p2r.models.profiles import PROFILES, FamilyName, profile_for
 from p2r.types import Completion, Frame, Usage
@@ -83,7 +83,7 @@ class ScriptedModel:
     async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
         """Return the next reply for the prompt's role, as if its first word were certain. Raises ModelError."""
         usage = Usage(visual_tokens=visual_tokens(prompt.all_images, self.profile.budget.factor))
-        text = self._next(prompt)
+        text = cut_reply(self._next(prompt), decoding.stop)
         return Completion(
             text=text,
             finish_reason="stop",

@@ -20,7 +20,7 @@ from p2r.evidence import Evidence
 from p2r.images.budget import fit, is_too_thin
 from p2r.prompts import PromptSet
 from p2r.roles.base import DEFAULT_DECODING, WHOLE, complete, hash_role
-from p2r.roles.dialects.base import Dialect, Part, ToolCall, View, budget_of, cut_reply
+from p2r.roles.dialects.base import Dialect, Part, ToolCall, View, budget_of
 from p2r.roles.dialects.qwen3_vl import QWEN3_VL
 from p2r.types import Completion, Sample, ToolUse
 
@@ -41,7 +41,12 @@ class ToolReasoner:
 
     @property
     def fingerprint(self) -> str:
-        return hash_role(self.model, self.prompts, self.decoding, self.shown_budget, self.dialect.fingerprint)
+        return hash_role(self.model, self.prompts, self._stopping, self.shown_budget, self.dialect.fingerprint)
+
+    @property
+    def _stopping(self) -> Decoding:
+        """The decoding, with the stop strings of the dialect."""
+        return self.decoding.model_copy(update={"stop": self.dialect.stop})
 
     @property
     def shown_budget(self) -> Budget:
@@ -63,10 +68,8 @@ class ToolReasoner:
         )
         earlier: list[Completion] = []
         while True:
-            reply = await complete(self.model, prompt, self.decoding, budget)
-            text = cut_reply(reply.text, dialect.stop)
-            if text != reply.text:
-                reply = reply.model_copy(update={"text": text, "finish_reason": "stop"})
+            reply = await complete(self.model, prompt, self._stopping, budget)
+            text = reply.text
             calls, is_last = dialect.read_calls(text), len(earlier) + 1 >= dialect.max_replies
             if not calls and (is_last or not dialect.asks_again(text)):
                 return reply.model_copy(update={"earlier": tuple(earlier)})

@@ -162,9 +162,10 @@ class ServedModel:
             on_text: told the reply while it comes, where the model can tell it.
         """
         prompt = await asyncio.to_thread(chat.make_prompt, self.model)
+        decoding = request.decoding.model_copy(update={"stop": request.stops})
         if on_text is not None and isinstance(self.model, StreamingModel):
-            return await stream_reply(self.model, prompt, request.decoding, on_text)
-        return await self.model.complete(prompt, request.decoding)
+            return await stream_reply(self.model, prompt, decoding, on_text)
+        return await self.model.complete(prompt, decoding)
 
 
 def refuse_failure(trace: Trace, *raised: Sequence[P2RError]) -> None:

@@ -19,7 +19,7 @@ from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ToolReasoner
 from p2r.roles.dialects import DIALECTS, mini_o3, texts
-from p2r.roles.dialects.base import cut_reply, read_corners
+from p2r.roles.dialects.base import read_corners
 from p2r.roles.dialects.literal import read_literal
 from p2r.types import Completion, Sample, ToolUse, Trace
 
@@ -230,22 +230,9 @@ def test_the_shapes_that_mini_o3_is_shown(corners: list[float], is_shown: bool) 
 async def test_a_reply_of_mini_o3_ends_behind_its_first_call() -> None:
     chat = Chat(f"{ground([0.5, 0, 1, 1])} and <answer>B</answer>", ANSWER)
     trace = await chat.hold("tools:mini-o3")
+    assert [decoding.stop for decoding in chat.decodings] == [("</grounding>",)] * 2
     assert chat.prompts[1].later[0].text == ground([0.5, 0, 1, 1])
-    assert trace.reasoning is not None and trace.reasoning.earlier[0].finish_reason == "stop"
     assert trace.reasoning is not None and trace.reasoning.earlier[0].text == ground([0.5, 0, 1, 1])
-
-
-async def test_a_reply_that_is_cut_behind_its_call_has_ended() -> None:
-    chat = Chat(f"{ground([0.5, 0, 1, 1])} and so on", ANSWER)
-    complete = chat.model.complete
-
-    async def run_on(prompt: Prompt, decoding: Decoding) -> Completion:
-        return (await complete(prompt, decoding)).model_copy(update={"finish_reason": "length"})
-
-    chat.model.complete = run_on
-    reasoning = (await chat.hold("tools:mini-o3")).reasoning
-    assert reasoning is not None
-    assert (reasoning.earlier[0].finish_reason, reasoning.finish_reason) == ("stop", "length")
 
 
 async def test_mini_o3_is_told_what_is_wrong() -> None:
@@ -345,9 +332,10 @@ def test_what_can_change_a_result_is_in_the_fingerprint(name: str) -> None:
         replace(dialect, max_replies=3),
         replace(dialect, max_images=3),
         replace(dialect, budget_pixels=None),
+        replace(dialect, stop=("</x>",)),
     ):
         found.add(ToolReasoner(model, PROMPTS, DEFAULT_DECODING.reasoner, None, changed).fingerprint)
-    assert len(found) == 6
+    assert len(found) == 7
 
 
 async def test_a_limit_of_tokens_leaves_the_rest_of_a_dialects_decoding() -> None:
@@ -413,8 +401,3 @@ def test_a_box_is_four_numbers(given: object) -> None:
 
 def test_only_what_has_a_value_is_filled_in() -> None:
     assert texts.fill("{error} {width} {other}", error="{width}") == "{width} {width} {other}"
-
-
-def test_a_reply_is_cut_behind_the_first_stop() -> None:
-    assert cut_reply("a</x>b</y>c</x>", ("</y>", "</x>")) == "a</x>"
-    assert cut_reply("abc", ("</x>",)) == "abc"

@@ -54,6 +54,14 @@ def test_an_answer_is_greedy_unless_the_request_says_otherwise() -> None:
     assert model.decodings[1].temperature == 0
 
 
+def test_a_stop_ends_the_reply_of_the_model_itself_and_not_a_walk() -> None:
+    model = Decoded()
+    with serve(model) as served:
+        served.chat(ask_about_image(), stop="two")
+        served.chat(user("Hi"), model="m", stop="two")
+    assert [decoding.stop for decoding in model.decodings] == [(), (), ("two",)]
+
+
 @pytest.mark.parametrize(("stop", "content"), [("two", "one "), (["x", "three"], "one two "), ([], "one two three")])
 def test_the_answer_ends_before_a_stop(stop: object, content: str, served: Served) -> None:
     body: Any = served.chat(ask_about_image(), stop=stop).body

@@ -150,6 +150,18 @@ class PromptEncoder:
         """Return the text of a reply, without special tokens."""
         return self._backend.decode(list(token_ids), skip_special_tokens=True)
 
+    def find_stops(self, stop: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+        """Return what tells whether the last of some tokens completes one of the stop strings; None without any."""
+        if not stop:
+            return None
+        most = max(len(mark.encode()) for mark in stop)  # tokens that it may have: each has a byte or more
+
+        def ends(token_ids: Sequence[int]) -> bool:
+            text = self.decode(token_ids[-most:])
+            return any(mark in text for mark in stop)
+
+        return ends
+
     def first_ids(self, words: Sequence[str]) -> tuple[int, ...]:
         """Return the first token of each word.
 

@@ -91,6 +91,7 @@ class Engine:
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
         num_at_once: int | None = None,
+        stops: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[GeneratedTokens]:
         """Reply to each prompt.
 
@@ -98,6 +99,7 @@ class Engine:
             abandoned: called at each step; once it returns True, the tokens so far are returned.
             first_ids: tokens whose probability of being the first is wanted, before penalty and temperature.
             num_at_once: the most prompts in a batch; None for all of them.
+            stops: tells of the tokens of a reply so far whether it ends with them; None where only the model ends it.
 
         Raises:
             Abandoned: it was abandoned before the first token.
@@ -107,7 +109,7 @@ class Engine:
             return [
                 reply
                 for batch in batches
-                for reply in self.generate(batch, decoding, abandoned, first_ids, num_at_once)
+                for reply in self.generate(batch, decoding, abandoned, first_ids, num_at_once, stops)
             ]
         prefill = self.prefill(prompts, abandoned)
         cache, logits_BV, mask_BP = prefill.cache, prefill.logits_BV, prefill.mask_BP
@@ -128,8 +130,9 @@ class Engine:
             for row, token in zip(rows, next_B.tolist(), strict=True):
                 if not ended[row] and len(tokens[row]) < limits[row]:
                     tokens[row].append(token)
-                    ended[row] = token in self.end_token_ids
-                    if (on_token := prompts[row].on_token) is not None and not ended[row]:
+                    is_end = token in self.end_token_ids
+                    ended[row] = is_end or (stops is not None and stops(tokens[row]))
+                    if (on_token := prompts[row].on_token) is not None and not is_end:
                         on_token(len(tokens[row]) - 1, token)
             going = [slot for slot, row in enumerate(rows) if not ended[row] and len(tokens[row]) < limits[row]]
             if not going or abandoned():
@@ -145,9 +148,13 @@ class Engine:
             axes_3B1 = (place_B1 + shift_B1)[None].expand(3, -1, -1)
             logits_BV = self._step(cache, next_B[:, None], mask_BP, torch.cat([place_B1[None], axes_3B1]))
         return [
-            GeneratedTokens(tuple(chosen[:-1] if has_ended else chosen), has_ended, len(chosen), tuple(first_probs))
+            GeneratedTokens(self._leave_out_end(chosen), has_ended, len(chosen), tuple(first_probs))
             for chosen, has_ended, first_probs in zip(tokens, ended, first_probs_BF, strict=True)
         ]
+
+    def _leave_out_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Return the tokens of a reply without the token that ends it, if there is one."""
+        return tuple(tokens[:-1] if tokens and tokens[-1] in self.end_token_ids else tokens)
 
     def prefill(self, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool] = lambda: False) -> Prefill:
         """Read prompts, also of different lengths, in one batch.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from p2r.dialogue import Decoding, ModelProfile, Prompt
+from p2r.dialogue import Decoding, ModelProfile, Prompt, cut_reply
 from p2r.errors import ModelError, P2RError, count_nouns
 from p2r.models.checkpoint import Checkpoint, fetch_checkpoint
 from p2r.models.headers import read_headers
@@ -112,7 +112,11 @@ class LocalModel:
 
     async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
         """Reply as `complete` does, and tell the text as it is generated. Raises as `complete` does."""
-        return await self._reply(prompt, decoding, Listener(self._encoder.decode, on_text))
+
+        def decode(token_ids: Sequence[int]) -> str:
+            return cut_reply(self._encoder.decode(token_ids), decoding.stop)
+
+        return await self._reply(prompt, decoding, Listener(decode, on_text))
 
     async def _reply(self, prompt: Prompt, decoding: Decoding, listener: Listener | None) -> Completion:
         started = time.perf_counter()
@@ -124,7 +128,7 @@ class LocalModel:
             return encoded[0]
 
         reply = await self._batches.submit(decoding.model_copy(update={"seed": None}), prepare)
-        return self._make_completion(encoded[0], reply, time.perf_counter() - started)
+        return self._make_completion(encoded[0], reply, time.perf_counter() - started, decoding.stop)
 
     def complete_all(
         self, prompts: Sequence[Prompt], decoding: Decoding, abandoned: Callable[[], bool] = lambda: False
@@ -149,7 +153,7 @@ class LocalModel:
         for prompt in encoded:
             reply = prompt if isinstance(prompt, P2RError) else next(replies)
             if isinstance(prompt, EncodedPrompt) and isinstance(reply, GeneratedTokens):
-                results.append(self._make_completion(prompt, reply, seconds))
+                results.append(self._make_completion(prompt, reply, seconds, decoding.stop))
             elif isinstance(reply, P2RError):
                 results.append(reply)
             elif isinstance(reply, BaseException):
@@ -162,14 +166,16 @@ class LocalModel:
         except P2RError as error:
             return error
 
-    def _make_completion(self, prompt: EncodedPrompt, reply: GeneratedTokens, seconds: float) -> Completion:
+    def _make_completion(
+        self, prompt: EncodedPrompt, reply: GeneratedTokens, seconds: float, stop: Sequence[str]
+    ) -> Completion:
         usage = Usage(
             visual_tokens=prompt.visual_tokens,
             prompt_tokens=len(prompt.token_ids),
             generated_tokens=reply.num_generated,
         )
         return Completion(
-            text=self._encoder.decode(reply.token_ids),
+            text=cut_reply(self._encoder.decode(reply.token_ids), stop),
             finish_reason="stop" if reply.ended else "length",
             model=self.name,
             usage=usage,
@@ -182,7 +188,8 @@ class LocalModel:
     ) -> list[GeneratedTokens]:
         try:
             first_ids = self._encoder.first_ids(decoding.first_words)
-            return self._engine.generate(prompts, decoding, abandoned, first_ids, self._batches.batch_size)
+            stops = self._encoder.find_stops(decoding.stop)
+            return self._engine.generate(prompts, decoding, abandoned, first_ids, self._batches.batch_size, stops)
         except (P2RError, Abandoned):
             raise
         except Exception as error:

@@ -58,6 +58,7 @@ class ServerDialect:
     sampling: the fields that OpenAI's own interface lacks (repetition penalty, top_k, min_p): "extended" as vLLM,
         SGLang and llama.cpp name them; "serve" as `transformers serve` does; "standard" leaves them out.
     seed, temperature, top_p: whether the field is sent. Some hosted models draw at a temperature of their own.
+    stop: "kept" in the reply, as vLLM can; "left out", as OpenAI does; "unknown" where there are no stop strings.
     system: whether there is a system's role; else its words stand before the user's.
     most_tokens: the most new tokens that the server allows to be asked for; None for any number.
     """
@@ -68,6 +69,7 @@ class ServerDialect:
     seed: bool = True
     temperature: bool = True
     top_p: bool = True
+    stop: Literal["kept", "left out", "unknown"] = "kept"
     system: bool = True
     most_tokens: int | None = None
 
@@ -121,6 +123,10 @@ def build_fields(decoding: Decoding, dialect: ServerDialect, *, begun: bool = Fa
         fields["temperature"] = decoding.temperature
     if dialect.top_p:
         fields["top_p"] = decoding.top_p
+    if decoding.stop and dialect.stop != "unknown":
+        fields["stop"] = list(decoding.stop)
+        if dialect.stop == "kept":
+            fields["include_stop_str_in_output"] = True
     if decoding.first_words:
         fields |= {"logprobs": True, "top_logprobs": MOST_TOP_LOGPROBS}
     if decoding.seed is not None and dialect.seed:
@@ -159,8 +165,14 @@ def may_be_the_format(error: Exception, prompt: Prompt, dialect: ServerDialect, 
     )
 
 
-def find_losses(prompt: Prompt, decoding: Decoding, dialect: ServerDialect) -> dict[str, str]:
-    """Say what a request asks for and cannot say in this dialect, by the name of the setting; {} when it says all."""
+def find_losses(
+    prompt: Prompt, decoding: Decoding, dialect: ServerDialect, *, guessed_stop: bool = False
+) -> dict[str, str]:
+    """Say what a request asks for and cannot say in this dialect, by the name of the setting; {} when it says all.
+
+    Args:
+        guessed_stop: a stop string was put back into the reply.
+    """
     losses: dict[str, str] = {}
     if not dialect.temperature:
         wish = "greedily" if decoding.temperature == 0 else f"at temperature {decoding.temperature:g}"
@@ -174,6 +186,12 @@ def find_losses(prompt: Prompt, decoding: Decoding, dialect: ServerDialect) -> d
         losses["repetition_penalty"] = "does not support a repetition penalty; it is left out"
     if not dialect.seed and decoding.seed is not None:
         losses["seed"] = "does not support a seed; sampled replies cannot be repeated"
+    if guessed_stop:
+        losses["stop"] = (
+            "leaves stop strings out of its replies; where a tag is left open, the one that closes it is put back"
+        )
+    elif dialect.stop == "unknown" and decoding.stop:
+        losses["stop"] = "knows no stop strings; replies are cut behind them after they were generated"
     if not dialect.system and prompt.system:
         losses["system"] = "has no role for the system; its words stand before the question"
     if dialect.most_tokens is not None and decoding.max_new_tokens > dialect.most_tokens:
@@ -191,6 +209,8 @@ def reword(dialect: ServerDialect, message: str) -> ServerDialect | None:
         return offer_next_format(dialect) if cause == "unreadable image" else None
     if re.search(r"repetition_penalty|repeat_penalty|top_k|min_p", message) and dialect.sampling == "extended":
         return replace(dialect, sampling="serve" if "Unexpected fields in the request" in message else "standard")
+    if "include_stop_str_in_output" in message and dialect.stop == "kept":
+        return replace(dialect, stop="left out")
     if "max_tokens" in message and re.search(r"unsupported|not supported|unrecognized", message, re.IGNORECASE):
         return replace(dialect, limit="max_completion_tokens") if dialect.limit == "max_tokens" else None
     if _NO_SYSTEM.search(message) and dialect.system:
@@ -205,6 +225,8 @@ def reword(dialect: ServerDialect, message: str) -> ServerDialect | None:
             return replace(dialect, top_p=False)
         if "temperature" in message and dialect.temperature:
             return replace(dialect, temperature=False)
+        if re.search(r"\bstop\b", message) and dialect.stop != "unknown":
+            return replace(dialect, stop="unknown")
     if re.search(r"\bseed\b", message) and dialect.seed:
         return replace(dialect, seed=False)
     return None

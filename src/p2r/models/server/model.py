@@ -233,8 +233,9 @@ class EndpointModel:
                 body = await self._send(client, wish, dialect)
                 if prompt.all_images:
                     self._read_formats.add(dialect.transport)
-                reply = read_reply(body, asked, decoding.first_words)
-                return reply, self._tell_losses(find_losses(prompt, decoding, dialect))
+                reply = read_reply(body, asked, decoding.first_words, decoding.stop)
+                losses = find_losses(prompt, decoding, dialect, guessed_stop=reply.guessed_stop)
+                return reply, self._tell_losses(losses)
             except openai.APIStatusError as error:
                 if self._learn(dialect, error, prompt):
                     continue

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
+from p2r.dialogue import cut_reply
 from p2r.errors import EndpointError
 from p2r.models.server.errors import RequestFacts, explain_message, message_in, name_limit, quote
 
@@ -50,6 +51,7 @@ class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
     error: object = None
+    stop_reason: object = None
     logprobs: _Logprobs | None = None
 
 
@@ -71,6 +73,7 @@ class ServerReply:
     """A server's reply; token counts are None when it reports none.
 
     first_probs: for each word that was asked about, the probability that the reply begins with it.
+    guessed_stop: the server left the stop string out, and the one whose tag is open was put back.
     """
 
     text: str
@@ -78,12 +81,17 @@ class ServerReply:
     prompt_tokens: int | None
     generated_tokens: int | None
     first_probs: tuple[float, ...] = ()
+    guessed_stop: bool = False
 
 
-def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) -> ServerReply:
+def read_reply(
+    body: str, asked: RequestFacts, first_words: Sequence[str] = (), stop: Sequence[str] = ()
+) -> ServerReply:
     """Parse the body of a 200 response.
 
     Args:
+        stop: the strings that were to end the reply; it is cut behind the first, which is put back where the server
+            leaves it out.
         first_words: words for which the probability that the reply begins with them is wanted; it is 0 for a word that
             the server does not list among its likeliest tokens.
 
@@ -113,6 +121,13 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
         raise EndpointError(f"{asked.url} sent JSON that is not a chat completion: {body[:120]!r}") from error
     finish = _read_finish(choice, asked)
     text = _text(choice.message, finish)
+    guess = ""
+    if any(mark in text for mark in stop):
+        text, finish = cut_reply(text, stop), "stop"
+    elif choice.stop_reason in stop:  # vLLM says it
+        text += str(choice.stop_reason)
+    elif finish == "stop":
+        text += (guess := _find_open_tag(text, stop))
     usage = reply.usage or _Usage()
     if not text.strip() and not _ended_at_once(choice, usage):
         if finish == "length":
@@ -124,7 +139,7 @@ def read_reply(body: str, asked: RequestFacts, first_words: Sequence[str] = ()) 
             f"{asked.url} sent an empty reply", hint="does the server use the model's own chat template?"
         )
     first_probs = _first_probs(choice, first_words, asked) if first_words else ()
-    return ServerReply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs)
+    return ServerReply(text, finish, usage.prompt_tokens, usage.completion_tokens, first_probs, bool(guess))
 
 
 def read_prompt_tokens(body: str) -> int | None:
@@ -161,6 +176,16 @@ def _read_finish(choice: _Choice, asked: RequestFacts) -> Literal["stop", "lengt
             hint="the server's own log says why",
         )
     return "stop"
+
+
+def _find_open_tag(text: str, stop: Sequence[str]) -> str:
+    """Return the stop string that closes the last tag that was opened; "" where it closes none.
+
+    Args:
+        text: without any of the stop strings.
+    """
+    tags = ((text.rfind(f"<{mark[2:]}"), mark) for mark in stop if mark.startswith("</"))
+    return max((tag for tag in tags if tag[0] >= 0), default=(0, ""))[1]
 
 
 def _ended_at_once(choice: _Choice, usage: _Usage) -> bool:

@@ -168,6 +168,7 @@ def make_sampling_args(decoding: Decoding) -> dict[str, object]:
         "repetition_penalty": decoding.repetition_penalty,
         "seed": decoding.seed,
         "logprobs": MOST_TOP_LOGPROBS if decoding.first_words else None,
+        **({"stop": list(decoding.stop), "include_stop_str_in_output": True} if decoding.stop else {}),
     }
 
 

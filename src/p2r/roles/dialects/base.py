@@ -213,12 +213,6 @@ def clip(window: tuple[int, int, int, int], image_wh: tuple[int, int]) -> tuple[
     return (min(max(0, left), width), min(max(0, top), height), min(max(0, right), width), min(max(0, bottom), height))
 
 
-def cut_reply(reply: str, stop: Sequence[str]) -> str:
-    """Return a reply up to the first of the stop strings, which it keeps."""
-    ends = [reply.find(mark) + len(mark) for mark in stop if mark in reply]
-    return reply[: min(ends)] if ends else reply
-
-
 def budget_of(usual: Budget, limits: tuple[int, int] | None) -> Budget:
     """Return a model's budget with the limits of a dialect, in pixels; the model's own where it has none."""
     if limits is None:

@@ -412,7 +412,7 @@ def test_a_server_without_probabilities_is_an_error_only_when_they_are_wanted(lo
 
 def test_serve_gets_the_penalty_as_a_difference() -> None:
     fields = build_fields(Decoding(max_new_tokens=4, repetition_penalty=1.05), ServerDialect("bmp", sampling="serve"))
-    assert 1.0 + fields["frequency_penalty"] == 1.05
+    assert fields["frequency_penalty"] == 1.05 - 1.0
     assert "repetition_penalty" not in fields
 
 

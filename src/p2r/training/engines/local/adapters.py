@@ -112,9 +112,10 @@ class AdaptedEngine(FrozenEngine):
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
         num_at_once: int | None = None,
+        stops: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[GeneratedTokens]:
         with as_frozen(self.model, self.adapter):
-            return FrozenEngine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once)
+            return FrozenEngine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once, stops)
 
 
 class RestingEngine(AdaptedEngine):

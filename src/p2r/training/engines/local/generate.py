@@ -234,9 +234,10 @@ class FrozenEngine(Engine):
         abandoned: Callable[[], bool] = lambda: False,
         first_ids: Sequence[int] = (),
         num_at_once: int | None = None,
+        stops: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[GeneratedTokens]:
-        if first_ids:
-            return Engine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once)
+        if first_ids or stops is not None:
+            return Engine.generate(self, prompts, decoding, abandoned, first_ids, num_at_once, stops)
         seeds = [secrets.randbits(62) if decoding.seed is None else decoding.seed for _ in prompts]
         wanted = [Wanted(prompt, [seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
         drawn = generate_groups(self, wanted, decoding, num_at_once or len(wanted), abandoned, keep=False)
