@@ -46,6 +46,8 @@ ChatMode = Literal[
     "tools:mini-o3:released",
     "tools:pixel-reasoner",
     "tools:pixel-reasoner:released",
+    "tools:treevgr",
+    "tools:treevgr:released",
     "tools:zwz",
 ]
 """Modes in which the model asks for closer looks, by the dialect that it speaks."""
@@ -87,6 +89,8 @@ CAPTIONS: dict[Mode, str] = {
     "tools:mini-o3:released": "Mini-o3 as its authors evaluated it, slips included",
     "tools:pixel-reasoner": "a chat in the dialect of PixelReasoner",
     "tools:pixel-reasoner:released": "PixelReasoner as its authors evaluated it, slips included",
+    "tools:treevgr": "one reply with boxes in its thoughts, as TreeVGR is asked",
+    "tools:treevgr:released": "TreeVGR with boxes as its authors scored them",
     "tools:zwz": "one reply on the whole image, as ZwZ is asked",
     "zoom": "boxes found by a search over parts of the image",
     "oracle": "boxes where the evidence is",

@@ -135,7 +135,10 @@ class Usage(Frozen):
 
 
 class ToolUse(Frozen):
-    """The outcome of a reply's tool calls: the boxes that were shown, and what was wrong with the other calls."""
+    """The outcome of a reply's tool calls: the boxes that were shown, and what was wrong with the other calls.
+
+    Where a checkpoint writes boxes in its thoughts and calls no tool (TreeVGR), those boxes.
+    """
 
     boxes: tuple[Box, ...] = ()
     errors: tuple[str, ...] = ()
@@ -317,7 +320,7 @@ class Trace(Frozen):
 
     @property
     def boxes(self) -> tuple[Box, ...]:
-        """The boxes where the model looked: the perceiver's, then those that the reasoner had a tool show it."""
+        """The boxes where the model looked: the perceiver's, then those that the reasoner asked to see or named."""
         perceived = self.perception.boxes if self.perception else ()
         uses = [call.tool_use for call in self.reasoning.calls] if self.reasoning else []
         return (*perceived, *(box for use in uses if use is not None for box in use.boxes))

@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
+from p2r.boxes import mean_best_iou
 from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner
 from p2r.roles.dialects.base import Dialect, View, enlarge, read_corners
+from p2r.types import Box
 from tests.golden.rows import read_rows
 
 RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner")}
@@ -132,3 +134,11 @@ def test_pixel_reasoners_later_tool(row: dict[str, Any]) -> None:
 def test_sizes_in_whole_patches(row: dict[str, Any]) -> None:
     budget = Budget(factor=row["factor"], min_pixels=row["min_pixels"], max_pixels=row["max_pixels"])
     assert [*round_to_budget(row["height"], row["width"], budget, least=budget.factor)] == row["out_hw"]
+
+
+@pytest.mark.parametrize("row", [row for row in read_rows("peers_treevgr_treebench")[1:] if "out_iou" in row])
+def test_treevgr_looks(row: dict[str, Any]) -> None:
+    image = Image.new("RGB", (1000, 1000))
+    looks = DIALECTS["treevgr:released"]().read_looks(row["reply"], View(image, WHOLE, image.resize((2000, 2000))))
+    gold = [Box(x1=x1, y1=y1, x2=x2, y2=y2) for x1, y1, x2, y2 in row["gold_xyxy_px"]]
+    assert mean_best_iou(looks, gold) == pytest.approx(row["out_iou"], abs=1e-12)

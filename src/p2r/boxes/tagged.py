@@ -14,7 +14,8 @@ from p2r.boxes.fit import mean_best_iou
 from p2r.types import Box
 
 _TAG = re.compile(r"<box>(.*?)</box>", re.DOTALL)
-_CORNERS = re.compile(r"\[(\d+),(\d+),(\d+),(\d+)\]")
+_NUMBER = r"(\d{1,18})"  # longer ones are far beyond any image, and no float may hold them
+_CORNERS = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 
 
 def read_tagged_boxes(reply: str) -> list[tuple[int, int, int, int]]:

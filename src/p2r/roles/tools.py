@@ -68,8 +68,10 @@ class ToolReasoner:
         )
         earlier: list[Completion] = []
         while True:
-            reply = await complete(self.model, prompt, self._stopping, budget)
+            reply = await self._ask(prompt, budget)
             text = reply.text
+            if looks := tuple(dialect.read_looks(text, views[0])):
+                reply = reply.model_copy(update={"tool_use": ToolUse(boxes=looks)})
             calls, is_last = dialect.read_calls(text), len(earlier) + 1 >= dialect.max_replies
             if not calls and (is_last or not dialect.asks_again(text)):
                 return reply.model_copy(update={"earlier": tuple(earlier)})
@@ -84,6 +86,15 @@ class ToolReasoner:
                 return reply.model_copy(update={"earlier": tuple(earlier)})
             earlier.append(reply)
             prompt = replace(prompt, later=(*prompt.later, Turn("assistant", (text,)), Turn("user", parts)))
+
+    async def _ask(self, prompt: Prompt, budget: Budget) -> Completion:
+        """Return the next reply, with what the dialect begins it with. Raises as the model does."""
+        begun = self.dialect.begun
+        if not begun:
+            return await complete(self.model, prompt, self._stopping, budget)
+        prompt = replace(prompt, later=(*prompt.later, Turn("assistant", (begun,))))
+        reply = await complete(self.model, prompt, self._stopping, budget)
+        return reply.model_copy(update={"text": begun + reply.text.removeprefix(begun)})  # some say it again
 
     def _open(self, evidence: Evidence, budget: Budget) -> View:
         """Return the whole image as the chat's first view."""

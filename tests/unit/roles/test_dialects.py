@@ -285,6 +285,46 @@ async def test_pixel_reasoner_is_shown_at_most_five_thousand_tokens() -> None:
     assert chat.prompts[0].images[0].size == (2296, 1708)
 
 
+BOXES = "I see <box>[100,200,300,600]</box> and <box> [ 20.5, 30, 40, 50],[1,1,9000,99] </box> <box>[5,5,5,9]</box>"
+SMALL = replace(SAMPLE, image=MemoryImage(IMAGE.resize((500, 400))))
+
+
+@pytest.mark.parametrize("said", [f"{BOXES}</think><answer>A</answer>", f"<think>{BOXES}</think><answer>A</answer>"])
+async def test_treevgr_is_begun_with_its_thought_and_looks_where_its_boxes_are(said: str) -> None:
+    chat = Chat(said)
+    trace = await chat.hold("tools:treevgr", SMALL)
+    (prompt,) = chat.prompts
+    assert prompt.begun is not None and prompt.begun.parts == ("<think>",)
+    assert (prompt.system, prompt.text) == (
+        texts.load_texts("treevgr")["system"],
+        "What is on the sail?\nOptions:\nA. a star\nB. a fish",
+    )
+    width, height = prompt.images[0].size
+    assert 1280 * 28 * 28 <= width * height < 1.1 * 1280 * 28 * 28
+    assert chat.decodings == [Decoding(max_new_tokens=1024)]
+    assert trace.reasoning is not None and trace.reasoning.text == f"<think>{BOXES}</think><answer>A</answer>"
+    assert trace.answer is not None and trace.answer.letter == "A"
+    expected = [(100, 200, 300, 600), (20.5, 30, 40, 50), (1, 1, width, 99)]
+    found = [box.xyxy for box in trace.boxes]
+    assert found == [
+        pytest.approx((x1 / width * 1000, y1 / height * 1000, x2 / width * 1000, y2 / height * 1000))
+        for x1, y1, x2, y2 in expected
+    ]
+
+
+async def test_treevgr_as_released_takes_pixels_of_the_file() -> None:
+    trace = await Chat(f"{BOXES}</think><answer>A</answer>").hold("tools:treevgr:released", SMALL)
+    assert [box.xyxy for box in trace.boxes] == [pytest.approx((200, 500, 600, 1500))]
+
+
+async def test_a_box_that_treevgr_says_twice_is_one_and_one_that_is_outside_is_none() -> None:
+    said = "<box>[1,2,30,40]</box> <box>[1,2,30,40]</box> <box>[99000,1,99999,9]</box></think><answer>A</answer>"
+    trace = await Chat(said).hold("tools:treevgr", SMALL)
+    assert len(trace.boxes) == 1
+    without = await Chat("No boxes.</think><answer>B</answer>").hold("tools:treevgr", SMALL)
+    assert without.reasoning is not None and without.reasoning.tool_use is None
+
+
 async def test_zwz_answers_at_once_from_many_pixels() -> None:
     chat = Chat(zoom([0, 0, 9, 9]) + ANSWER)
     trace = await chat.hold("tools:zwz")
@@ -333,9 +373,10 @@ def test_what_can_change_a_result_is_in_the_fingerprint(name: str) -> None:
         replace(dialect, max_images=3),
         replace(dialect, budget_pixels=None),
         replace(dialect, stop=("</x>",)),
+        replace(dialect, begun="<think>"),
     ):
         found.add(ToolReasoner(model, PROMPTS, DEFAULT_DECODING.reasoner, None, changed).fingerprint)
-    assert len(found) == 7
+    assert len(found) == 8
 
 
 async def test_a_limit_of_tokens_leaves_the_rest_of_a_dialects_decoding() -> None:

@@ -79,6 +79,10 @@ def _answer_nothing(_: Sequence[View | ToolError], number: int) -> Sequence[Part
     raise AssertionError(f"reply {number} has no calls to answer")
 
 
+def _look_at_nothing(reply: str, whole: View) -> Sequence[Box]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The protocol of a checkpoint: its way to ask for a closer look, and what it is then shown.
@@ -94,6 +98,8 @@ class Dialect:
     frame: the frame in which the model's profile must say that it writes boxes; None for any.
     max_replies, max_images: limits of the chat, the answer and the whole image included.
     stop: a reply ends behind the first of these.
+    begun: each reply is begun with this.
+    read_looks: the boxes that a reply, without being shown them, says it looks at, and the whole image.
     asks_again: tells of a reply that neither calls nor answers whether the same is asked again.
     errors_end: a call that cannot be carried out ends the chat.
     decoding: how replies are drawn; None for p2r's usual way.
@@ -113,6 +119,8 @@ class Dialect:
     max_replies: int = 20
     max_images: int = 16
     stop: tuple[str, ...] = ()
+    begun: str = ""
+    read_looks: Callable[[str, View], Sequence[Box]] = _look_at_nothing
     asks_again: Callable[[str], bool] = field(default=lambda reply: False)
     errors_end: bool = False
     decoding: Decoding | None = None
@@ -130,7 +138,7 @@ class Dialect:
     def fingerprint(self) -> str:
         """The part of a role's fingerprint that tells dialects, their words, and their limits apart."""
         own = f"tools:{self.name} {self.as_released} {self.texts.fingerprint}" if self.texts else "tools"
-        return f"{own} {self.max_replies} {self.max_images}"
+        return f"{own} {self.max_replies} {self.max_images} {self.begun}".rstrip()
 
 
 def ask_question(_: PromptSet, sample: Sample) -> str:

@@ -57,6 +57,9 @@ AUTHORS: Mapping[str, Mapping[str, Constant]] = {
             "a03bb96ccd7237681585742bbe573321bdaeccf2ce62208974b878391e674944",
         )
     },
+    "treevgr": {
+        "system": Constant("inference_treebench.py", "6f33aa8c3bb32c13104077802a6503628406a0d1d84849a772fb075657967477")
+    },
     "zwz": {
         "system": Constant(
             "mm-eval/infer_without_tool.py", "16e63def923a4159d54877a026cd183a86286ca6b2a9924a719ad08f938712b7"
