@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from p2r.dialogue import Decoding
 from p2r.errors import DataError, EndpointError
 from p2r.models.checkpoint import open_checkpoint
 from p2r.models.local.encoding import PromptEncoder
@@ -109,6 +110,12 @@ def test_a_server_is_asked_once_whether_it_goes_on_and_only_where_a_reply_is_beg
 
         asyncio.run(ask_twice())
         assert len(server.chats) == 4 + 2 + 2
+
+
+def test_a_beginning_that_a_server_repeats_is_left_out_and_no_stop_is_found_in_it() -> None:
+    with serve(completion("<x>a</x> more</x> and more")) as server:
+        (reply,) = reply_all(connect(server), [begin(ASK, "<x>a</x>")], Decoding(max_new_tokens=9, stop=("</x>",)))
+    assert reply.text == " more</x>"
 
 
 def test_a_server_that_closes_the_beginning_is_not_believed() -> None:

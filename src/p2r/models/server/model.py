@@ -233,7 +233,8 @@ class EndpointModel:
                 body = await self._send(client, wish, dialect)
                 if prompt.all_images:
                     self._read_formats.add(dialect.transport)
-                reply = read_reply(body, asked, decoding.first_words, decoding.stop)
+                begun = prompt.begun.text if prompt.begun else ""
+                reply = read_reply(body, asked, decoding.first_words, decoding.stop, begun)
                 losses = find_losses(prompt, decoding, dialect, guessed_stop=reply.guessed_stop)
                 return reply, self._tell_losses(losses)
             except openai.APIStatusError as error:

@@ -85,13 +85,14 @@ class ServerReply:
 
 
 def read_reply(
-    body: str, asked: RequestFacts, first_words: Sequence[str] = (), stop: Sequence[str] = ()
+    body: str, asked: RequestFacts, first_words: Sequence[str] = (), stop: Sequence[str] = (), begun: str = ""
 ) -> ServerReply:
     """Parse the body of a 200 response.
 
     Args:
         stop: the strings that were to end the reply; it is cut behind the first, which is put back where the server
             leaves it out.
+        begun: the beginning of the reply that was sent; llama.cpp repeats it, and it is left out.
         first_words: words for which the probability that the reply begins with them is wanted; it is 0 for a word that
             the server does not list among its likeliest tokens.
 
@@ -120,7 +121,7 @@ def read_reply(
     except (ValidationError, IndexError) as error:
         raise EndpointError(f"{asked.url} sent JSON that is not a chat completion: {body[:120]!r}") from error
     finish = _read_finish(choice, asked)
-    text = _text(choice.message, finish)
+    text = _text(choice.message, finish).removeprefix(begun)
     guess = ""
     if any(mark in text for mark in stop):
         text, finish = cut_reply(text, stop), "stop"
