@@ -71,6 +71,8 @@ class SamplingParams:
         ignore_eos=False,
         stop_token_ids=(),
         detokenize=True,
+        stop=(),
+        include_stop_str_in_output=False,
     ):
         self.__dict__.update(locals())
 

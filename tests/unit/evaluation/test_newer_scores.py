@@ -55,6 +55,16 @@ def test_accuracy_and_iou_of_treebench_stand_side_by_side(tmp_path: Path) -> Non
     assert "<box> tags" in table.notes[0]
 
 
+def test_boxes_in_the_thoughts_of_treevgr_are_where_it_looked(tmp_path: Path) -> None:
+    rows = treebench_rows(1)
+    rows[0]["target_instances"] = "[[8, 6, 40, 30]]"
+    path, reply = write_tsv(tmp_path / "TreeBench.tsv", rows), REPLY.removeprefix("<think>")
+    table = tabulate_targets(evaluate(path, reply, "tools:treevgr:released"))
+    assert (table.rows[0][2], table.rows[0][3], table.rows[0][5]) == ("100.0%", "1.000", "1.000")
+    mapped = tabulate_targets(evaluate(path, reply, "tools:treevgr"))
+    assert (mapped.rows[0][3], mapped.rows[0][5]) == ("1.000", "0.000")  # it was shown the image enlarged
+
+
 def test_without_looking_only_the_tags_of_a_reply_are_measured(tmp_path: Path) -> None:
     table = tabulate_targets(evaluate(write_tsv(tmp_path / "TreeBench.tsv", treebench_rows()), mode="thinking"))
     assert table.rows[0][3:] == ("0.500", "0.500 - 0.500", "-", "-")

@@ -97,6 +97,14 @@ def test_a_pixel_limit_and_a_number_format_reach_the_engine(vllm: ModuleType) ->
     )
 
 
+async def test_a_begun_reply_ends_the_chat_and_stops_are_kept(vllm: ModuleType, model: Model) -> None:
+    await model.complete(ask("What?", later=(Turn("assistant", ("<think>",)),)), GREEDY)
+    await model.complete(ask("What?"), GREEDY.model_copy(update={"stop": ("</x>",)}))
+    (begun, without, _), (_, stopping, _) = vllm.asked
+    assert begun["prompt"].endswith("<|im_start|>assistant\n<think>")
+    assert (without.stop, stopping.stop, stopping.include_stop_str_in_output) == ((), ["</x>"], True)
+
+
 async def test_a_reply_that_was_cut_off_says_so(model: Model) -> None:
     assert (await model.complete(ask("What?"), Decoding(max_new_tokens=2))).finish_reason == "length"
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from p2r.dialogue import Prompt, Turn
+from p2r.dialogue import Prompt, Turn, cut_reply
 from p2r.errors import DataError, ModelError, count_nouns
 from p2r.models.checkpoint import Checkpoint, read_chat_template
 from p2r.models.local.patches import patchify
@@ -146,9 +146,9 @@ class PromptEncoder:
             raise ModelError(f"the chat template of {self._checkpoint.folder} failed: {error}") from error
         return str(text)
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of a reply, without special tokens."""
-        return self._backend.decode(list(token_ids), skip_special_tokens=True)
+    def decode(self, token_ids: Sequence[int], stop: Sequence[str] = ()) -> str:
+        """Return the text of a reply, without special tokens, up to the first stop string."""
+        return cut_reply(self._backend.decode(list(token_ids), skip_special_tokens=True), stop)
 
     def find_stops(self, stop: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
         """Return what tells whether the last of some tokens completes one of the stop strings; None without any."""

@@ -148,13 +148,10 @@ class Engine:
             axes_3B1 = (place_B1 + shift_B1)[None].expand(3, -1, -1)
             logits_BV = self._step(cache, next_B[:, None], mask_BP, torch.cat([place_B1[None], axes_3B1]))
         return [
-            GeneratedTokens(self._leave_out_end(chosen), has_ended, len(chosen), tuple(first_probs))
+            GeneratedTokens(tuple(chosen[:-1] if is_end else chosen), has_ended, len(chosen), tuple(first_probs))
             for chosen, has_ended, first_probs in zip(tokens, ended, first_probs_BF, strict=True)
+            for is_end in (has_ended and chosen[-1] in self.end_token_ids,)
         ]
-
-    def _leave_out_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Return the tokens of a reply without the token that ends it, if there is one."""
-        return tuple(tokens[:-1] if tokens and tokens[-1] in self.end_token_ids else tokens)
 
     def prefill(self, prompts: Sequence[EncodedPrompt], abandoned: Callable[[], bool] = lambda: False) -> Prefill:
         """Read prompts, also of different lengths, in one batch.

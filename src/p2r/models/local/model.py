@@ -16,11 +16,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from p2r.dialogue import Decoding, ModelProfile, Prompt, cut_reply
+from p2r.dialogue import Decoding, ModelProfile, Prompt
 from p2r.errors import ModelError, P2RError, count_nouns
 from p2r.models.checkpoint import Checkpoint, fetch_checkpoint
 from p2r.models.headers import read_headers
@@ -112,10 +113,7 @@ class LocalModel:
 
     async def stream(self, prompt: Prompt, decoding: Decoding, on_text: Callable[[str], None]) -> Completion:
         """Reply as `complete` does, and tell the text as it is generated. Raises as `complete` does."""
-
-        def decode(token_ids: Sequence[int]) -> str:
-            return cut_reply(self._encoder.decode(token_ids), decoding.stop)
-
+        decode = partial(self._encoder.decode, stop=decoding.stop)
         return await self._reply(prompt, decoding, Listener(decode, on_text))
 
     async def _reply(self, prompt: Prompt, decoding: Decoding, listener: Listener | None) -> Completion:
@@ -175,7 +173,7 @@ class LocalModel:
             generated_tokens=reply.num_generated,
         )
         return Completion(
-            text=cut_reply(self._encoder.decode(reply.token_ids), stop),
+            text=self._encoder.decode(reply.token_ids, stop),
             finish_reason="stop" if reply.ended else "length",
             model=self.name,
             usage=usage,

@@ -146,6 +146,12 @@ def test_the_frozen_role_replies_as_the_engine_does(engine: Engine) -> None:
     for decoding in (GREEDY, warm, GREEDY.model_copy(update={"repetition_penalty": 1.3})):
         assert frozen.generate(PROMPTS, decoding) == engine.generate(PROMPTS, decoding)
     assert len({reply.token_ids for reply in frozen.generate(PROMPTS[:1] * 8, WARM)}) > 1  # no seed, no two alike
+    stopped, whole = (
+        frozen.generate(PROMPTS, GREEDY, stops=lambda tokens: len(tokens) == 2),
+        frozen.generate(PROMPTS, GREEDY),
+    )
+    assert [reply.num_generated for reply in stopped] == [min(2, reply.num_generated) for reply in whole]
+    assert max(reply.num_generated for reply in whole) > 2 and all(reply.ended for reply in stopped)
     probed = frozen.generate(PROMPTS, GREEDY, first_ids=[7, 9])
     assert probed == engine.generate(PROMPTS, GREEDY, first_ids=[7, 9])
     with pytest.raises(Abandoned):
