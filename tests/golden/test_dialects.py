@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
+from p2r.boxes.peers import vlm_r1_iou
 from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner
 from p2r.roles.dialects.base import Dialect, View, enlarge, read_corners
+from p2r.roles.dialects.boxes import BOX_DIALECTS
 from tests.golden.rows import read_rows
 
 RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner")}
@@ -132,3 +134,43 @@ def test_pixel_reasoners_later_tool(row: dict[str, Any]) -> None:
 def test_sizes_in_whole_patches(row: dict[str, Any]) -> None:
     budget = Budget(factor=row["factor"], min_pixels=row["min_pixels"], max_pixels=row["max_pixels"])
     assert [*round_to_budget(row["height"], row["width"], budget, least=budget.factor)] == row["out_hw"]
+
+
+def read_box(mode: str, reply: str, seen_wh: tuple[int, int], file_wh: tuple[int, int]) -> list[float] | None:
+    """The box of a reply in pixels of the file."""
+    dialect = BOX_DIALECTS[mode]()
+    boxes, _ = dialect.read(reply, dialect.frame, seen_wh, file_wh)
+    width, height = file_wh
+    found = [[box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height] for box in boxes]
+    return [side / 1000 for side in found[0]] if found else None
+
+
+@pytest.mark.parametrize("row", rows_of("vlm_r1_rec"))
+def test_vlm_r1(row: dict[str, Any]) -> None:
+    if "reply" in row:
+        rec, od = (
+            read_box(f"{name}:released", row["reply"], (500, 400), (500, 400)) for name in ("vlm-r1", "vlm-r1-od")
+        )
+        assert (rec or [0] * 4) == pytest.approx(row["out_rec"])
+        assert (od or [0] * 4) == pytest.approx(row["out_od"])
+        ours = read_box("vlm-r1", row["reply"], (500, 400), (500, 400))
+        assert rec is None or ours == rec
+        assert od is None or ours == od
+    elif "out_iou" in row:
+        assert vlm_r1_iou(tuple(row["box"]), tuple(row["gold"])) == pytest.approx(row["out_iou"], abs=1e-12)
+    else:
+        (seen_height, seen_width), (height, width) = row["input_hw"], row["image_hw"]
+        reply = json.dumps({"bbox": row["box_in_model_px"]})
+        sizes = (seen_width, seen_height), (width, height)
+        assert read_box("vlm-r1:released", f"<answer>{reply}</answer>", *sizes) == pytest.approx(row["out"])
+        assert read_box("vlm-r1", reply, *sizes) == pytest.approx(row["out"])
+        block = f"```json\n[{json.dumps({'bbox_2d': row['box_in_model_px']})}]\n```"
+        assert read_box("vlm-r1-od:released", block, *sizes) == pytest.approx(row["box_in_model_px"])
+
+
+@pytest.mark.parametrize("row", rows_of("visual_rft_lisa"))
+def test_visual_rft(row: dict[str, Any]) -> None:
+    found = read_box("visual-rft:released", row["reply"], (64, 64), (1, 1))
+    assert found == (row["out_unit"] and pytest.approx(row["out_unit"]))
+    if found is not None:
+        assert read_box("visual-rft", row["reply"], (64, 64), (1, 1)) == found

@@ -16,7 +16,15 @@ from p2r.answers.release import read_release
 from p2r.answers.robust import read_robust
 from p2r.types import Answer, AnswerForm, FinishReason
 
-__all__ = ["OWN_SCORERS", "PEER_SCORERS", "Scorer", "extract_answer", "read_mme_official", "read_release", "read_robust"]
+__all__ = [
+    "OWN_SCORERS",
+    "PEER_SCORERS",
+    "Scorer",
+    "extract_answer",
+    "read_mme_official",
+    "read_release",
+    "read_robust",
+]
 
 Scorer = Literal[
     "robust", "release", "mme_official", "treevgr", "zwz", "vlmevalkit", "mini_o3", "deepeyes", "lmms_eval", "zoomeye"

@@ -18,6 +18,7 @@ from p2r.evaluation.aggregate import aggregate
 from p2r.evaluation.asking import explain_causes
 from p2r.evaluation.breakdowns import (
     tabulate_boxes,
+    tabulate_first_boxes,
     tabulate_hits,
     tabulate_letters,
     tabulate_rotations,
@@ -51,6 +52,8 @@ class Column:
 def make_scorecard(run: ScoredRun) -> list[Table]:
     """Every table that applies to the run, the accuracy first."""
     tables = [tabulate_accuracy(run)]
+    if run.settings.scored_by == "box":
+        tables.append(tabulate_first_boxes(run))
     if "treevgr" in run.scorers:
         tables.append(tabulate_targets(run))
     rows = run.judged("robust")
