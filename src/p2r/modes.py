@@ -88,7 +88,7 @@ CAPTIONS: dict[Mode, str] = {
     "p2r": "boxes where the model says to look, then crops",
     "p2r:vlm-r1": "as p2r, asked where to look as VLM-R1 is, by any form of box",
     "p2r:vlm-r1:released": "as p2r, asked where to look as VLM-R1's authors evaluated it, slips included",
-    "p2r:vlm-r1-od:released": "as p2r, asked as VLM-R1, read by its authors' second script: a code block, in pixels of the file",
+    "p2r:vlm-r1-od:released": "the same by their second script: a code block, in pixels of the file",
     "p2r:visual-rft": "as p2r, asked where to look as Visual-RFT is, by any form of box",
     "p2r:visual-rft:released": "as p2r, asked where to look as Visual-RFT's authors evaluated it, slips included",
     "tools": "a chat in which the model may zoom in",

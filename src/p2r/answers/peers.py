@@ -32,7 +32,7 @@ _LMMS_LETTERS = (
     re.compile(r"([A-D])\s*[.)\]]"),
     re.compile(r"(?:\A|\s)([A-D])(?:\s|\Z)"),
 )
-"""Where lmms-eval looks for a letter, one after the other, in a reply in capitals."""
+"""The places of a letter in a reply in capitals, in the order in which lmms-eval tries them."""
 _BARE_OPTIONS = tuple(f"({letter})" for letter in "ABCDE")
 
 

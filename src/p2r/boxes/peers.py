@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import cast
+
+from pydantic import JsonValue
 
 from p2r.boxes.values import Corners, to_number
 from p2r.types import Box
@@ -20,7 +21,7 @@ _POINT = r"\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)"
 _POINTS = re.compile(rf"{_POINT}\s*,\s*{_POINT}")
 _CODE_BLOCK = re.compile(r"```json(.*?)```", re.DOTALL)
 _ADDED_UNION = 1e-6
-"""What Visual-RFT adds to the union, as a share of the image."""
+"""The share of the image that Visual-RFT adds to the union."""
 
 
 def read_vlm_r1(reply: str) -> Corners | None:
@@ -36,12 +37,12 @@ def read_vlm_r1_od(reply: str) -> Corners | None:
     """Read the first code block marked as JSON: the numbers in `bbox_2d` of the first object of its list."""
     block = _CODE_BLOCK.search(reply)
     try:
-        items = cast(object, json.loads(block[1].strip())) if block else None
+        items: JsonValue = json.loads(block[1].strip()) if block else None
     except (ValueError, RecursionError):
         return None
     match items:
-        case [{"bbox_2d": [x1, y1, x2, y2]}, *_] if not {str, bool} & set(map(type, (x1, y1, x2, y2))):
-            return _to_corners((x1, y1, x2, y2))
+        case [{"bbox_2d": [*numbers]}, *_] if len(numbers) == 4 and not any(isinstance(n, str) for n in numbers):
+            return _to_corners(numbers)
         case _:
             return None
 

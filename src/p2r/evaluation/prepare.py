@@ -159,7 +159,7 @@ def prepare(
 
 
 def _name_wording(roles: Roles, wording: PromptSet) -> str:
-    """Name the prompt set, or whose words a dialect uses in its place, or beside it where only the perceiver has one."""
+    """Name the prompt set, whose words a dialect uses in its place, or both where only the perceiver has a dialect."""
     texts = roles.reasoner.dialect.texts if isinstance(roles.reasoner, ToolReasoner) else None
     if isinstance(roles.perceiver, ModelPerceiver) and roles.perceiver.dialect is not None:
         return f"{wording.name}; for boxes {roles.perceiver.dialect.texts.source}"

@@ -5,8 +5,8 @@ script, "vlm-r1-od"); Liuziyu77/Visual-RFT at 9486633 (Apache-2.0), `lisa_evalua
 for one box, and the first one counts.
 
 As released, the box is read as their scripts read it (see `p2r.boxes.peers`), and those of the second script are
-pixels of the file, though the model saw it resized. Ours reads any form of box in the first answer tag, or else
-in the reply, as of every perceiver, in the size that the model saw. Departure: greedy, where Visual-RFT draws among the likeliest.
+pixels of the file, though the model saw it resized. Ours reads any form of box, as of every perceiver, in the first
+answer tag behind the thought, or else in the reply, and in the size that the model saw.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class BoxDialect:
-    """How a checkpoint is asked where something is, and what its reply means.
+    """The protocol of a checkpoint that is asked where something is.
 
     ask: the question, worded with `texts`.
     frame: of the boxes, unless somebody stated another.
