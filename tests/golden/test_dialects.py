@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from p2r.boxes.peers import vlm_r1_iou
+from p2r.boxes.peers import read_visual_rft, read_vlm_r1, read_vlm_r1_od, vlm_r1_iou
 from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
@@ -20,6 +20,9 @@ from p2r.roles.dialects.boxes import BOX_DIALECTS
 from tests.golden.rows import read_rows
 
 RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner")}
+
+SEEN_WH = (1000, 1000)
+"""An image on which pixels and per mille are the same."""
 
 
 def rows_of(name: str) -> list[Any]:
@@ -148,14 +151,10 @@ def read_box(mode: str, reply: str, seen_wh: tuple[int, int], file_wh: tuple[int
 @pytest.mark.parametrize("row", rows_of("vlm_r1_rec"))
 def test_vlm_r1(row: dict[str, Any]) -> None:
     if "reply" in row:
-        rec, od = (
-            read_box(f"{name}:released", row["reply"], (500, 400), (500, 400)) for name in ("vlm-r1", "vlm-r1-od")
-        )
-        assert (rec or [0] * 4) == pytest.approx(row["out_rec"])
-        assert (od or [0] * 4) == pytest.approx(row["out_od"])
-        ours = read_box("vlm-r1", row["reply"], (500, 400), (500, 400))
-        assert rec is None or ours == rec
-        assert od is None or ours == od
+        for name, read in (("rec", read_vlm_r1), ("od", read_vlm_r1_od)):
+            corners = read(row["reply"])
+            assert [*(corners or (0, 0, 0, 0))] == row[f"out_{name}"]
+            check_boxes(f"vlm-r1{'-od' * (name == 'od')}:released", "vlm-r1", row["reply"], corners)
     elif "out_iou" in row:
         assert vlm_r1_iou(tuple(row["box"]), tuple(row["gold"])) == pytest.approx(row["out_iou"], abs=1e-12)
     else:
@@ -170,7 +169,16 @@ def test_vlm_r1(row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("row", rows_of("visual_rft_lisa"))
 def test_visual_rft(row: dict[str, Any]) -> None:
-    found = read_box("visual-rft:released", row["reply"], (64, 64), (1, 1))
-    assert found == (row["out_unit"] and pytest.approx(row["out_unit"]))
-    if found is not None:
-        assert read_box("visual-rft", row["reply"], (64, 64), (1, 1)) == found
+    corners = read_visual_rft(row["reply"])
+    assert (corners and [side / 1000 for side in corners]) == row["out_unit"]
+    check_boxes("visual-rft:released", "visual-rft", row["reply"], corners)
+
+
+def check_boxes(released: str, ours: str, reply: str, corners: tuple[float, ...] | None) -> None:
+    """The dialect as released has the corners as a box, if they are one; ours has it too, where they fit the image."""
+    assert (corners is None) == (BOX_DIALECTS[released]().read(reply, "per_mille", SEEN_WH, SEEN_WH)[1].step == "none")
+    if corners is None or not (corners[0] < corners[2] and corners[1] < corners[3]):
+        assert read_box(released, reply, SEEN_WH, SEEN_WH) is None
+        return
+    assert read_box(released, reply, SEEN_WH, SEEN_WH) == pytest.approx(list(corners))
+    assert read_box(ours, reply, SEEN_WH, SEEN_WH) == pytest.approx(list(corners))
