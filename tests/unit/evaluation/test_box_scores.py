@@ -81,7 +81,9 @@ def test_readers_take_what_the_scripts_take() -> None:
     assert read_vlm_r1_od(first) == (1.5, -2, 3, 4)
     for body in ("[]", "{}", '[{"bbox": [1, 2, 3, 4]}]', '[{"bbox_2d": [1, 2, 3]}]', '[{"bbox_2d": "1234"}]', "[[", ""):
         assert read_vlm_r1_od(f"```json\n{body}\n```{first}") is None
-    assert read_vlm_r1_od('```json\n[{"bbox_2d": ["1", 2, 3, true]}]\n```') is None
+    for numbers in ("1, 2, 3, true", '"1", 2, 3, 4', "1, 2, 3, 4, 5"):
+        assert read_vlm_r1_od(f'```json[{{"bbox_2d": [{numbers}]}}]```') is None
+    assert read_vlm_r1_od('```json\f[{"bbox_2d": [1, 2, 3, 4]}]\xa0```') == (1, 2, 3, 4)
     assert read_vlm_r1_od("[" * 100_000) is read_vlm_r1_od(f"```json{'[' * 100_000}```") is None
     assert read_visual_rft("a (1,2) (3,4), ( 5 ,\n6 ),(7,8),(9,9)") == (3, 4, 5, 6)
     assert read_visual_rft("(-1,2),(3,4)") is read_visual_rft("((1,2),3),(4)") is None

@@ -98,7 +98,18 @@ async def test_the_first_box_counts_and_theirs_is_the_last_in_the_braces() -> No
     assert await find("p2r:vlm-r1:released", two) == [(0, 0, 500, 500)]
     points = "<think>(0,0),(500,500)</think><answer>(250,250),(500,500)</answer><answer>(1,2),(3,4)</answer>"
     assert await find("p2r:visual-rft", points) == [(250, 250, 500, 500)]
+    assert await find("p2r:visual-rft", f"<think><answer>(0,0),(9,9)</answer>?</think>{POINTS}") == [
+        (250, 250, 500, 500)
+    ]
+    assert await find("p2r:visual-rft", "Not (0,0),(9,9). <answer>(250,250),(500,500)</answer>") == [
+        (250, 250, 500, 500)
+    ]
     assert await find("p2r:visual-rft:released", points) == [(0, 0, 500, 500)]
+
+
+async def test_theirs_keeps_what_lies_outside_the_image() -> None:
+    assert await find("p2r:visual-rft:released", "(500,0),(1500,1)") == [(500, 0, 1500, 1)]
+    assert await find("p2r:visual-rft", "(500,0),(1500,1)") == []
 
 
 @pytest.mark.parametrize("mode", ["p2r:vlm-r1", "p2r:vlm-r1:released", "p2r:visual-rft", "p2r:visual-rft:released"])
