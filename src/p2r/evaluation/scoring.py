@@ -90,7 +90,7 @@ def score_run(run: Run | str | Path) -> ScoredRun:
     if not isinstance(run, Run):
         run = read_run(run)
     scorers = find_scorers(run.settings)
-    peers = () if run.settings.scored_by == "box" else PEER_SCORERS.get(run.settings.benchmark, ())
+    peers = PEER_SCORERS.get(run.settings.benchmark, ())
     rows = tuple(
         score_trace(run.traces[id], facts, run.settings, (*scorers, *peers))
         for id, facts in run.facts.items()

@@ -28,8 +28,8 @@ IMAGE = MemoryImage(Image.new("RGB", (8, 8)), name="image")
 GOLD = Box(x1=100, y1=100, x2=300, y2=300)
 
 
-def store(folder: Path, *found: Box | None) -> ScoredRun:
-    """A run that was scored by boxes, on images of 1000 x 1000 pixels."""
+def store(folder: Path, *found: Box | None, image_wh: tuple[int, int] = (1000, 1000)) -> ScoredRun:
+    """A run that was scored by boxes."""
     samples = [Sample(str(k), IMAGE, "?", gold_boxes=(GOLD,)) for k in range(len(found))]
     settings = RunSettings(benchmark="reasonseg", scored_by="box", mode="p2r:vlm-r1", model="m")
     with TraceStore(folder, settings) as kept:
@@ -37,7 +37,7 @@ def store(folder: Path, *found: Box | None) -> ScoredRun:
         for sample, box in zip(samples, found, strict=True):
             boxes = () if box is None else (box, GOLD)
             trace = Trace(sample_id=sample.id, image="i", question="?", perception=Perception(source="m", boxes=boxes))
-            kept.append(trace.model_copy(update={"evidence": EvidenceRecord(image_wh=(1000, 1000))}))
+            kept.append(trace.model_copy(update={"evidence": EvidenceRecord(image_wh=image_wh)}))
     return score_run(read_run(folder))
 
 
@@ -53,6 +53,15 @@ def test_half_is_right_to_us_and_wrong_to_vlm_r1(tmp_path: Path) -> None:
 def test_a_shared_edge_of_a_pixel_counts_to_us_alone(tmp_path: Path) -> None:
     (ours, theirs, _) = tabulate_first_boxes(store(tmp_path, Box(x1=299, y1=100, x2=302, y2=300))).rows
     assert (ours[4], theirs[4]) == ("0.005", "0.000")
+
+
+@pytest.mark.parametrize(
+    ("box", "counts"),
+    [(Box(x1=299.4, y1=100, x2=310, y2=300), True), (Box(x1=100, y1=298.5, x2=300, y2=400), False)],
+)
+def test_pixels_are_those_of_the_file(tmp_path: Path, box: Box, counts: bool) -> None:
+    (_, theirs, _) = tabulate_first_boxes(store(tmp_path, box, image_wh=(2000, 500))).rows  # 1.2 pixels, and 0.75
+    assert (theirs[4] != "0.000") == counts
 
 
 def test_small_boxes_lose_to_visual_rft() -> None:
@@ -123,5 +132,10 @@ def test_the_command_prints_both_measures(tmp_path: Path, monkeypatch: pytest.Mo
     assert done.exit_code == 0, done.output
     assert done.output.count("The first box by other systems' measures: reasonseg p2r:vlm-r1:released") == 1
     assert done.output.count("The first box by") == 1
+    Path("both.json").write_text(json.dumps({"perceiver": reply, "reasoner": "<answer>A</answer>"}))
+    answered = [*arguments, "--mode", "p2r:vlm-r1", "--limit", "1"]
+    answered[1], answered[3] = "needles", "scripted:both.json"
+    done = CliRunner().invoke(app, answered)
+    assert done.exit_code == 0 and "The first box by" not in done.output, done.output
     scored = CliRunner().invoke(app, ["score", "runs/reasonseg/p2r"])
     assert "The first box by other systems' measures: reasonseg p2r" in scored.output

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from p2r.cli.app import app
 from p2r.errors import StorageError
 from p2r.evaluation.compare import compare_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.cost import measure_cost
@@ -152,6 +154,10 @@ def test_other_systems_read_the_same_replies_in_a_table_of_their_own(tmp_path: P
     ]
     assert find_disagreements(run) == {"b": {"robust": "B", "release": None}}  # theirs do not count
     assert make_scorecard(run)[0].rows[0][-1] == "1"
+    compared = CliRunner().invoke(app, ["compare", str(tmp_path), str(tmp_path), "--scorer", "lmms_eval"])
+    assert compared.exit_code == 0 and "50.0%" in compared.output, compared.output
+    refused = CliRunner().invoke(app, ["compare", str(tmp_path), str(tmp_path), "--scorer", "zoomeye"])
+    assert "robust or release or deepeyes or lmms_eval or mini_o3" in refused.output
 
 
 @pytest.mark.parametrize(
