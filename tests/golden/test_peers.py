@@ -115,6 +115,7 @@ def test_vlmevalkit_reads_inside_the_first_tag_in_capitals() -> None:
 
 def test_lmms_eval_looks_in_one_place_after_the_other() -> None:
     replies = {"My choice: it is (D)": "D", "option  c, not (A)": "C", "It is b] here": "B", "c is it": "C"}
+    replies |= {"Its answer is C, not (A)": "C", "It is *D . Bad": "D"}
     replies |= {"I see B there": "B", "See D .": "D", "(A) or option B": "B", "It is E": "", "A<br>": "A"}
     assert {reply: read_letter("lmms_eval", reply) for reply in replies} == replies
 
