@@ -2,8 +2,8 @@
 
 The walk knows nothing about modes. "shuffled" also changes the order of every question's options, and "paired-crop"
 asks about the data's own crop in place of the image. "tools:NAME" is a chat in the dialect of another system's
-checkpoint, and "tools:NAME:released" the same with its authors' slips. Paper: Table 3 for a perceiver and a reasoner
-from different checkpoints.
+checkpoint, "p2r:NAME" asks where to look in one, and ":released" behind them keeps the authors' slips. Paper: Table 3
+for a perceiver and a reasoner from different checkpoints.
 
 The reasoners of "annotate-only" and "crop-only" leave out part of the evidence and keep the wording, so that only the
 images differ; the trace still records everything that was gathered.
@@ -34,6 +34,7 @@ from p2r.roles import (
     ZoomPerceiver,
 )
 from p2r.roles.dialects import DIALECTS
+from p2r.roles.dialects.boxes import BOX_DIALECTS
 from p2r.roles.partial import BlindReasoner, PartialReasoner
 from p2r.roles.zoom import find_search
 from p2r.types import Sample
@@ -53,10 +54,15 @@ ChatMode = Literal[
     "tools:zwz",
 ]
 """Modes in which the model asks for closer looks, by the dialect that it speaks."""
+BoxMode = Literal[
+    "p2r:vlm-r1", "p2r:vlm-r1:released", "p2r:vlm-r1-od:released", "p2r:visual-rft", "p2r:visual-rft:released"
+]
+"""Modes in which the model is asked where to look as another system asks it."""
 Mode = Literal[
     "direct",
     "thinking",
     "p2r",
+    BoxMode,
     ChatMode,
     "zoom",
     "oracle",
@@ -69,7 +75,7 @@ Mode = Literal[
     "paired-crop",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
-AskMode = Literal["p2r", "direct", "thinking", ChatMode, "zoom"]
+AskMode = Literal["p2r", "direct", "thinking", BoxMode, ChatMode, "zoom"]
 """Modes for a question of your own; the others compare modes on a benchmark."""
 
 
@@ -84,6 +90,11 @@ CAPTIONS: dict[Mode, str] = {
     "direct": "one look at the whole image, answered at once",
     "thinking": "one look at the whole image, step by step",
     "p2r": "boxes where the model says to look, then crops",
+    "p2r:vlm-r1": "as p2r, asked where to look as VLM-R1 is, by any form of box",
+    "p2r:vlm-r1:released": "as p2r, asked where to look as VLM-R1's authors evaluated it, slips included",
+    "p2r:vlm-r1-od:released": "the same by their second script: a code block, in pixels of the file",
+    "p2r:visual-rft": "as p2r, asked where to look as Visual-RFT is, by any form of box",
+    "p2r:visual-rft:released": "as p2r, asked where to look as Visual-RFT's authors evaluated it, slips included",
     "tools": "a chat in which the model may zoom in",
     "tools:deepeyes": "a chat in the dialect of DeepEyes, boxes mapped to the file",
     "tools:deepeyes:released": "DeepEyes as its authors evaluated it, slips included",
@@ -107,7 +118,10 @@ CAPTIONS: dict[Mode, str] = {
     "paired-crop": "one look at the data's own crop of the detail, answered at once",
 }
 CHATS: frozenset[Mode] = frozenset(get_args(ChatMode))
-PERCEIVING: frozenset[Mode] = frozenset({"p2r", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled"})
+BOX_MODES: frozenset[Mode] = frozenset(get_args(BoxMode))
+PERCEIVING: frozenset[Mode] = BOX_MODES | frozenset[Mode](
+    ("p2r", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled")
+)
 """Modes that have boxes before the reasoner is asked."""
 LOOKING: frozenset[Mode] = PERCEIVING | CHATS
 """Modes that use boxes; in the others there are no hits to count."""
@@ -196,6 +210,10 @@ def _make_perceiver(
             return OraclePerceiver()
         case "random":
             return RandomPerceiver(seed)
+        case _ if mode in BOX_MODES:
+            dialect = BOX_DIALECTS[mode.partition(":")[2]]()
+            drawn = _decode(dialect.decoding, decoding, DEFAULT_DECODING.perceiver)
+            return ModelPerceiver(model, prompts, drawn, budget, dialect=dialect)
         case _:
             return NoPerceiver()
 
@@ -214,6 +232,8 @@ def _make_reasoner(mode: Mode, model: Model, prompts: PromptSet, budget: Budget 
             return PartialReasoner(EvidenceReasoner(model, prompts, decoding, budget), "crops")
         case "p2r" | "zoom" | "oracle" | "random" | "none" | "shuffled":
             return EvidenceReasoner(model, prompts, decoding, budget)
+        case _ if mode in BOX_MODES:
+            return EvidenceReasoner(model, prompts, decoding, budget)
         case _:  # "tools", and "tools:NAME"
             return _make_chat(mode, model, prompts, budget, decoding)
 
@@ -222,7 +242,11 @@ def _make_chat(mode: Mode, model: Model, prompts: PromptSet, budget: Budget | No
     """Return the reasoner of "tools" and of a mode "tools:NAME"; stated decoding replaces the dialect's."""
     dialect = DIALECTS[mode.partition(":")[2]]()
     if dialect.decoding is not None:
-        usual = DEFAULT_DECODING.reasoner.model_dump()
-        said = {name: value for name, value in decoding.model_dump().items() if value != usual[name]}
-        decoding = dialect.decoding.model_copy(update=said)
+        decoding = _decode(dialect.decoding, decoding, DEFAULT_DECODING.reasoner)
     return ToolReasoner(model, prompts, decoding, budget, dialect)
+
+
+def _decode(own: Decoding, given: Decoding, usual: Decoding) -> Decoding:
+    """Return a dialect's decoding with what was stated, which is what differs from the usual."""
+    stated = {name: value for name, value in given.model_dump().items() if value != getattr(usual, name)}
+    return own.model_copy(update=stated)

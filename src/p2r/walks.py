@@ -152,8 +152,7 @@ class SharedPerceiver:
         return (sample.question, str(sample.options_in_question), *sample.options)
 
     def _make_key(self, question: Question, full_image: FullImage) -> Key:
-        budget = self._perceiver.budget or self._perceiver.model.profile.budget
-        return question, hash_pixels(full_image.fitted(budget))
+        return question, hash_pixels(full_image.fitted(self._perceiver.shown_budget))
 
     def _keep(self, key: Key, perception: Perception) -> None:
         if len(self._kept) >= MOST_KEPT:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from p2r.boxes import mean_best_iou
+from p2r.boxes.peers import read_visual_rft, read_vlm_r1, read_vlm_r1_od, vlm_r1_iou
 from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
@@ -19,11 +20,15 @@ from p2r.roles.base import WHOLE
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner, thyme
 from p2r.roles.dialects.base import Dialect, View, enlarge, read_corners
 from p2r.types import Box
+from p2r.roles.dialects.boxes import BOX_DIALECTS
 from tests.golden.rows import read_rows
 
 RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner", "thyme")}
 NOT_OFFERED = {"sympy"}
 """Programs that the authors run and p2r refuses."""
+
+SEEN_WH = (1000, 1000)
+"""An image on which pixels and per mille are the same."""
 
 
 def rows_of(name: str) -> list[Any]:
@@ -185,3 +190,48 @@ def test_thyme_runs_programs(row: dict[str, Any]) -> None:
         assert isinstance(found, str)
     else:
         assert found == row["out"]["shown"]
+
+
+def read_box(mode: str, reply: str, seen_wh: tuple[int, int], file_wh: tuple[int, int]) -> list[float] | None:
+    """The box of a reply in pixels of the file."""
+    dialect = BOX_DIALECTS[mode]()
+    boxes, _ = dialect.read(reply, dialect.frame, seen_wh, file_wh)
+    width, height = file_wh
+    found = [[box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height] for box in boxes]
+    return [side / 1000 for side in found[0]] if found else None
+
+
+@pytest.mark.parametrize("row", rows_of("vlm_r1_rec"))
+def test_vlm_r1(row: dict[str, Any]) -> None:
+    if "reply" in row:
+        for name, read in (("rec", read_vlm_r1), ("od", read_vlm_r1_od)):
+            corners = read(row["reply"])
+            assert [*(corners or (0, 0, 0, 0))] == row[f"out_{name}"]
+            check_boxes(f"vlm-r1{'-od' * (name == 'od')}:released", "vlm-r1", row["reply"], corners)
+    elif "out_iou" in row:
+        assert vlm_r1_iou(tuple(row["box"]), tuple(row["gold"])) == pytest.approx(row["out_iou"], abs=1e-12)
+    else:
+        (seen_height, seen_width), (height, width) = row["input_hw"], row["image_hw"]
+        reply = json.dumps({"bbox": row["box_in_model_px"]})
+        sizes = (seen_width, seen_height), (width, height)
+        assert read_box("vlm-r1:released", f"<answer>{reply}</answer>", *sizes) == pytest.approx(row["out"])
+        assert read_box("vlm-r1", reply, *sizes) == pytest.approx(row["out"])
+        block = f"```json\n[{json.dumps({'bbox_2d': row['box_in_model_px']})}]\n```"
+        assert read_box("vlm-r1-od:released", block, *sizes) == pytest.approx(row["box_in_model_px"])
+
+
+@pytest.mark.parametrize("row", rows_of("visual_rft_lisa"))
+def test_visual_rft(row: dict[str, Any]) -> None:
+    corners = read_visual_rft(row["reply"])
+    assert (corners and [side / 1000 for side in corners]) == row["out_unit"]
+    check_boxes("visual-rft:released", "visual-rft", row["reply"], corners)
+
+
+def check_boxes(released: str, ours: str, reply: str, corners: tuple[float, ...] | None) -> None:
+    """The dialect as released has the corners as a box, if they are one; ours has it too, where they fit the image."""
+    assert (corners is None) == (BOX_DIALECTS[released]().read(reply, "per_mille", SEEN_WH, SEEN_WH)[1].step == "none")
+    if corners is None or not (corners[0] < corners[2] and corners[1] < corners[3]):
+        assert read_box(released, reply, SEEN_WH, SEEN_WH) is None
+        return
+    assert read_box(released, reply, SEEN_WH, SEEN_WH) == pytest.approx(list(corners))
+    assert read_box(ours, reply, SEEN_WH, SEEN_WH) == pytest.approx(list(corners))

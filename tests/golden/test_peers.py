@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from p2r.answers import Scorer, extract_answer
-from p2r.answers.peers import first_zwz_letter, read_zwz
+from p2r.answers.peers import first_zwz_letter, judge_like_deepeyes, read_zwz
 from p2r.boxes import read_tagged_boxes, tagged_iou
 from p2r.images.load import MemoryImage
 from p2r.judges import rule_for
@@ -44,6 +44,24 @@ def test_zoomeye_reads_as_mme_realworlds_own_script(row: dict[str, Any]) -> None
 @pytest.mark.parametrize("row", cases("mini_o3_score"))
 def test_mini_o3(row: dict[str, Any]) -> None:
     assert (read_letter("mini_o3", row["reply"]) == row["target"]) == bool(row["out"])
+
+
+@pytest.mark.parametrize("row", cases("lmms_vstar_letter"))
+def test_lmms_eval(row: dict[str, Any]) -> None:
+    assert read_letter("lmms_eval", row["reply"]) == (row["out"] or "")
+
+
+@pytest.mark.parametrize("row", cases("zoomeye_hr_letter"))
+def test_zoomeye_on_hrbench(row: dict[str, Any]) -> None:
+    assert extract_answer(row["reply"], "choice", scorer="zoomeye").text == row["out"]
+
+
+@pytest.mark.parametrize("row", cases("deepeyes_judge_rule"))
+def test_deepeyes(row: dict[str, Any]) -> None:
+    option = row["right_option_text"]
+    right = judge_like_deepeyes(row["pred_ans"], "A", option)
+    assert right == {1.0: True, 0.0: False, "model": None}[row["out"]]
+    assert (read_letter("deepeyes", row["pred_ans"], (option, "It is blue.")) == "A") == (right is True)
 
 
 @pytest.mark.parametrize("row", cases("treevgr_treebench"))
@@ -93,3 +111,23 @@ def test_only_a_letter_alone_is_a_choice_to_treevgr() -> None:
 
 def test_vlmevalkit_reads_inside_the_first_tag_in_capitals() -> None:
     assert read_letter("vlmevalkit", "<think>A cat.</think><answer>d</answer><answer>E</answer>") == "D"
+
+
+def test_lmms_eval_looks_in_one_place_after_the_other() -> None:
+    replies = {"My choice: it is (D)": "D", "option  c, not (A)": "C", "It is b] here": "B", "c is it": "C"}
+    replies |= {"Its answer is C, not (A)": "C", "It is *D . Bad": "D"}
+    replies |= {"I see B there": "B", "See D .": "D", "(A) or option B": "B", "It is E": "", "A<br>": "A"}
+    assert {reply: read_letter("lmms_eval", reply) for reply in replies} == replies
+
+
+def test_zoomeye_takes_a_single_character_as_it_is() -> None:
+    assert [read_letter("zoomeye", reply) for reply in ("E", "e", "a", "E.", "Ed")] == ["E", "", "", "", ""]
+    assert [extract_answer(reply, "choice", scorer="zoomeye").text for reply in "e7"] == ["e", "7"]
+
+
+def test_deepeyes_reads_its_first_tag_and_any_option() -> None:
+    options = ("red", "blue")
+    replies = {"<answer> B </answer><answer>A</answer>": "B", "B. blue, not A. red": "A", "so B. blue": "B"}
+    replies |= {"<answer>B": "", "b": "", ".B": "B", "C": "", "B: blue": "", "\\boxed{B. blue}": "B", "\\boxed": ""}
+    replies |= {"<answer>A<answer>B</answer>": "A", "B</answer>": ""}
+    assert {reply: read_letter("deepeyes", reply, options) for reply in replies} == replies

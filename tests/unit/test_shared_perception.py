@@ -14,6 +14,7 @@ from p2r.models.scripted import ScriptedModel
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import EvidenceReasoner, ModelPerceiver, OraclePerceiver
+from p2r.roles.dialects.boxes import make_visual_rft
 from p2r.types import Completion, Sample, Trace
 from p2r.walks import MOST_KEPT, SharedPerceiver, share_perception_of
 
@@ -151,3 +152,20 @@ def test_only_a_models_repeatable_looks_are_shared() -> None:
 def test_only_sharing_across_rotations_makes_another_run(across: bool, same: bool) -> None:
     looker = ModelPerceiver(Looker(), PROMPTS)
     assert (SharedPerceiver(looker, SAME, across_rotations=across).fingerprint == looker.fingerprint) == same
+
+
+async def test_images_are_compared_as_a_dialect_shows_them() -> None:
+    plain, dotted = Image.new("RGB", (1024, 1024)), Image.new("RGB", (1024, 1024))
+    dotted.putpixel((500, 500), (1, 1, 1))  # gone where the image is sized down
+    samples = [make_sample(str(k), image=MemoryImage(image, name="memory")) for k, image in enumerate((plain, dotted))]
+    looker = Looker()
+    small = looker.profile.budget.model_copy(update={"max_pixels": 64 * 64})
+    looker.profile = looker.profile.model_copy(update={"budget": small})
+    shared = SharedPerceiver(ModelPerceiver(looker, PROMPTS), samples)
+    for sample in samples:
+        await walk(sample, shared, None)
+    assert looker.num_looks == 1
+    shared = SharedPerceiver(ModelPerceiver(looker, PROMPTS, dialect=make_visual_rft()), samples)
+    for sample in samples:
+        await walk(sample, shared, None)
+    assert looker.num_looks == 3

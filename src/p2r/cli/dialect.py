@@ -1,4 +1,4 @@
-"""`p2r dialect import`: the authors' own prompts for `--mode tools:NAME`."""
+"""`p2r dialect import`: the authors' own prompts for `--mode tools:NAME` and `p2r:NAME`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dialect(
     name: Annotated[str, typer.Argument(help=f"The dialect: {', '.join(AUTHORS)}.")],
     checkout: Annotated[Path, typer.Argument(help="The folder of a checkout of the authors' repository.")],
 ) -> None:
-    """Take the authors' own prompts for `--mode tools:NAME` out of their repository.
+    """Take the authors' own prompts for `--mode tools:NAME` or `p2r:NAME` out of their repository.
 
     Without them, p2r asks in its own words. They are known by their SHA-256, and kept in your folder of data
     (XDG_DATA_HOME); remove them there to ask in p2r's words again. Nothing of the repository is run.

@@ -55,6 +55,7 @@ from p2r.cli.options import (
 from p2r.cli.screen import make_console, print_tables, progress
 from p2r.errors import mask_secrets
 from p2r.evaluation.asking import Tally, explain_failures, find_hint
+from p2r.evaluation.breakdowns import tabulate_first_boxes
 from p2r.evaluation.compare import tabulate_runs
 from p2r.evaluation.evaluate import evaluate_all
 from p2r.evaluation.metrics import tabulate_summaries
@@ -62,7 +63,7 @@ from p2r.evaluation.prepare import Prepared
 from p2r.evaluation.repeats import tabulate_repeats
 from p2r.evaluation.scorecard import tabulate_accuracy
 from p2r.models.load import runs_on_torch
-from p2r.modes import read_mode
+from p2r.modes import BOX_MODES, read_mode
 from p2r.walks import MOST_IMAGE_BYTES
 
 EVAL_EXAMPLES = """
@@ -178,6 +179,8 @@ def evaluate_benchmarks(
     if len(found) > 1:
         tables.append(tabulate_summaries(runs, names=[f"{run.settings.benchmark} {run.settings.mode}" for run in runs]))
     tables += filter(None, (tabulate_repeats(run) for run in runs))
+    boxed = [run for run in runs if run.settings.scored_by == "box" and run.settings.mode in BOX_MODES]
+    tables += [tabulate_first_boxes(run) for run in boxed]
     print_tables(tables, markdown=markdown)
     for run in runs:
         messages.print(f"all metrics: p2r score {run.folder}", markup=False, soft_wrap=True)

@@ -61,11 +61,11 @@ def compare(
     if len(runs) < 2:
         raise ConfigError("one run cannot be compared", hint="give two or more: `p2r compare RUN RUN`")
     scored = [score_run(read_run(folder)) for folder in runs]
-    lacking = next((run for run in scored if scorer not in run.scorers), None)
+    lacking = next((run for run in scored if scorer not in (*run.scorers, *run.peers)), None)
     if lacking is not None:
         raise ConfigError(
             f"the scorer {scorer!r} does not apply to {lacking.folder}",
-            hint=f"use {' or '.join(lacking.scorers)}",
+            hint=f"use {' or '.join((*lacking.scorers, *lacking.peers))}",
         )
     names = name_runs(scored)
     contrasts, notes = compare_runs(scored, scorer=scorer, names=names)

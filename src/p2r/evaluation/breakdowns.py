@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from p2r.boxes import hits, localize, mean_best_iou, tagged_iou
+from p2r.boxes import hits, iou, localize, mean_best_iou, tagged_iou
+from p2r.boxes.peers import visual_rft_iou, vlm_r1_iou
+from p2r.boxes.values import Corners
 from p2r.errors import count_nouns
 from p2r.evaluation.aggregate import aggregate_cycles
 from p2r.evaluation.counts import DEFINITIONS, count_troubles
@@ -21,7 +24,10 @@ from p2r.evaluation.scoring import (
 from p2r.evaluation.tables import MISSING, Table, show_interval, show_number, show_share
 from p2r.modes import LOOKING
 from p2r.statistics import Interval, mean_of, wilson
-from p2r.types import LETTERS
+from p2r.types import LETTERS, Box
+
+Measure: TypeAlias = Callable[[Box, Box, tuple[int, int]], float]
+"""The IoU of a box and a gold box on an image of (width, height) in pixels."""
 
 
 def tabulate_rotations(run: ScoredRun) -> Table:
@@ -158,6 +164,57 @@ def tabulate_targets(run: ScoredRun) -> Table:
             "which models of other frames do not write, and of the boxes where the model looked.",
         ),
     )
+
+
+def tabulate_first_boxes(run: ScoredRun) -> Table:
+    """The first box as p2r, VLM-R1, and Visual-RFT score it; a reply without a box scores 0."""
+    rows = run.judged("robust")
+    body: list[tuple[str, ...]] = []
+    scorers: Sequence[tuple[str, Measure, Callable[[float], bool] | None]] = (
+        ("p2r", lambda box, gold, _: iou(box, gold), lambda overlap: overlap >= 0.5),
+        ("vlm_r1", _measure_in_pixels, lambda overlap: overlap > 0.5),
+        ("visual_rft", lambda box, gold, _: visual_rft_iou(box, gold), None),
+    )
+    for name, measure, is_right in scorers:
+        overlaps = [_measure_first_box(row, measure) for row in rows]
+        right = [] if is_right is None else [float(is_right(overlap)) for overlap in overlaps]
+        body.append(
+            (
+                name,
+                str(len(rows)),
+                show_share(mean_of(right)),
+                show_interval(interval_of_values(right, rows)) if right else MISSING,
+                show_number(mean_of(overlaps), 3),
+                _show_bounds(interval_of_values(overlaps, rows)) if rows else MISSING,
+            )
+        )
+    return Table(
+        title=f"The first box by other systems' measures: {run.name}",
+        columns=("", "n", "Acc@0.5", "95% interval", "mIoU", "95% interval"),
+        rows=tuple(body),
+        notes=(
+            "p2r: right from an IoU of 0.5. vlm_r1: right above 0.5; boxes that share at most one pixel in width or "
+            "height have IoU 0. visual_rft: the mean IoU alone, with 1e-6 of the image added to each union.",
+        ),
+    )
+
+
+def _measure_first_box(row: ScoredRow, measure: Measure) -> float:
+    evidence = row.trace.evidence
+    if evidence is None or not row.trace.boxes:
+        return 0.0
+    return max(measure(row.trace.boxes[0], gold, evidence.image_wh) for gold in row.facts.gold_boxes)
+
+
+def _measure_in_pixels(box: Box, gold: Box, image_wh: tuple[int, int]) -> float:
+    width, height = image_wh
+
+    def place(corners: Box) -> Corners:
+        sides = zip(corners.xyxy, (width, height) * 2, strict=True)
+        x1, y1, x2, y2 = (round(side / 1000 * size, 6) for side, size in sides)  # whole pixels become whole again
+        return x1, y1, x2, y2
+
+    return vlm_r1_iou(place(box), place(gold))
 
 
 def _tagged_iou(row: ScoredRow) -> float:

@@ -18,7 +18,7 @@ from p2r.evaluation.scoring import choose_judge
 from p2r.models.load import load_model, loading_of, profile_of_looker
 from p2r.models.profiles import FamilyName
 from p2r.models.server.transport import Transport
-from p2r.modes import LOOKING, Mode, make_roles
+from p2r.modes import LOOKING, Mode, Roles, make_roles
 from p2r.pipeline import hash_roles
 from p2r.prompts import PromptSet, load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ModelPerceiver, Perceiver, Reasoner, ToolReasoner
@@ -121,7 +121,7 @@ def prepare(
         mode=mode,
         model=loading.spec,
         perceiver_model=loading_of(looker).spec if looker else None,
-        prompts=_name_wording(roles.reasoner, wording),
+        prompts=_name_wording(roles, wording),
         judge_model=loading_of(judge).spec if judge else None,
         prompt_fingerprint=wording.fingerprint,
         roles=hash_roles(perceiver, reasoner),
@@ -158,9 +158,11 @@ def prepare(
     )
 
 
-def _name_wording(reasoner: Reasoner, wording: PromptSet) -> str:
-    """Name the prompt set, or whose words a dialect uses in its place."""
-    texts = reasoner.dialect.texts if isinstance(reasoner, ToolReasoner) else None
+def _name_wording(roles: Roles, wording: PromptSet) -> str:
+    """Name the prompt set, whose words a dialect uses in its place, or both where only the perceiver has a dialect."""
+    texts = roles.reasoner.dialect.texts if isinstance(roles.reasoner, ToolReasoner) else None
+    if isinstance(roles.perceiver, ModelPerceiver) and roles.perceiver.dialect is not None:
+        return f"{wording.name}; for boxes {roles.perceiver.dialect.texts.source}"
     return wording.name if texts is None else texts.source
 
 

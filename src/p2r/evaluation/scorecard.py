@@ -18,6 +18,7 @@ from p2r.evaluation.aggregate import aggregate
 from p2r.evaluation.asking import explain_causes
 from p2r.evaluation.breakdowns import (
     tabulate_boxes,
+    tabulate_first_boxes,
     tabulate_hits,
     tabulate_letters,
     tabulate_rotations,
@@ -51,6 +52,8 @@ class Column:
 def make_scorecard(run: ScoredRun) -> list[Table]:
     """Every table that applies to the run, the accuracy first."""
     tables = [tabulate_accuracy(run)]
+    if run.settings.scored_by == "box":
+        tables.append(tabulate_first_boxes(run))
     if "treevgr" in run.scorers:
         tables.append(tabulate_targets(run))
     rows = run.judged("robust")
@@ -64,20 +67,26 @@ def make_scorecard(run: ScoredRun) -> list[Table]:
     looked = [row for row in run.rows if row.facts.gold_boxes and row.trace.perception is not None]
     if looked and run.settings.mode in LOOKING:
         tables += [tabulate_boxes(looked), tabulate_hits([row for row in rows if row.facts.gold_boxes])]
+    if run.peers:
+        tables.append(tabulate_peers(run))
     tables.append(tabulate_troubles(run))
     tables.append(tabulate_cost(run))
     return tables
 
 
 def find_disagreements(run: ScoredRun) -> dict[str, dict[str, str | None]]:
-    """Samples that are right by some scorers and wrong by others: id -> scorer -> the answer it read."""
+    """Samples that are right by some scorers and wrong by others: id -> scorer -> the answer it read.
+
+    Those of other systems do not count: some of them cannot read a tagged reply.
+    """
     return {
         row.facts.sample_id: {
-            scorer: answer.letter if row.trace.answer_form == "choice" else answer.text
-            for scorer, answer in row.answers.items()
+            scorer: row.answers[scorer].letter if row.trace.answer_form == "choice" else row.answers[scorer].text
+            for scorer in run.scorers
+            if scorer in row.answers
         }
         for row in run.rows
-        if len({verdict.correct for verdict in row.verdicts.values()}) > 1
+        if len({verdict.correct for scorer, verdict in row.verdicts.items() if scorer in run.scorers}) > 1
     }
 
 
@@ -97,19 +106,9 @@ def score_columns(run: ScoredRun, scorer: Scorer = "robust") -> dict[str, Column
 
 def tabulate_accuracy(run: ScoredRun) -> Table:
     """The accuracy by every scorer that applies, in every column of the benchmark."""
-    by_scorer = {scorer: score_columns(run, scorer) for scorer in run.scorers}
-    main = by_scorer[run.scorers[0]]
+    columns, rows = _tabulate_scorers(run, run.scorers)
+    main = score_columns(run, run.scorers[0])
     disagreements = find_disagreements(run)
-    columns = ["", "n", "chance"]
-    for scorer in run.scorers:
-        columns += [scorer, "95% interval"]
-    rows: list[tuple[str, ...]] = []
-    for name, column in main.items():
-        cells = [name, str(len(column.rows)), show_share(column.chance)]
-        for scorer in run.scorers:
-            found = by_scorer[scorer].get(name)
-            cells += [show_share(found.score if found else None), show_interval(found.interval if found else None)]
-        rows.append((*cells, str(sum(row.facts.sample_id in disagreements for row in column.rows))))
     whole = next(iter(main.values())).rows
     notes = [_explain_interval(whole), _explain_power(run)]
     traces = run.traces.values()
@@ -118,16 +117,41 @@ def tabulate_accuracy(run: ScoredRun) -> Table:
         shown = ", ".join(list(disagreements)[:10])
         more = ", ..." if len(disagreements) > 10 else ""
         notes.append(f"The scorers disagree on {count_nouns(len(disagreements), 'sample')}: {shown}{more}")
-    if len(run.scorers) == 1:
-        return Table(
-            title=f"{name_measure(run)}: {run.name}",
-            columns=tuple(columns),
-            rows=tuple(row[:-1] for row in rows),
-            notes=tuple(notes),
-        )
+    if len(run.scorers) > 1:
+        columns = (*columns, "differ")
+        found = [sum(row.facts.sample_id in disagreements for row in column.rows) for column in main.values()]
+        rows = [(*cells, str(count)) for cells, count in zip(rows, found, strict=True)]
+    return Table(title=f"{name_measure(run)}: {run.name}", columns=columns, rows=tuple(rows), notes=tuple(notes))
+
+
+def tabulate_peers(run: ScoredRun) -> Table:
+    """The accuracy of the same replies by the scorers of other systems, in every column of the benchmark."""
+    columns, rows = _tabulate_scorers(run, run.peers)
     return Table(
-        title=f"{name_measure(run)}: {run.name}", columns=(*columns, "differ"), rows=tuple(rows), notes=tuple(notes)
+        title=f"Accuracy as other systems read the same replies: {run.name}",
+        columns=columns,
+        rows=tuple(rows),
+        notes=(
+            "Each scorer repeats its system's code, mistakes included, and expects the replies that its system asks "
+            "for: lmms_eval cannot read an answer tag. What deepeyes leaves to a judging model counts as wrong.",
+        ),
     )
+
+
+def _tabulate_scorers(run: ScoredRun, scorers: Sequence[Scorer]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the head and the rows of a table with the accuracy by each scorer."""
+    by_scorer = {scorer: score_columns(run, scorer) for scorer in scorers}
+    head = ["", "n", "chance"]
+    for scorer in scorers:
+        head += [scorer, "95% interval"]
+    rows: list[tuple[str, ...]] = []
+    for name, column in by_scorer[scorers[0]].items():
+        cells = [name, str(len(column.rows)), show_share(column.chance)]
+        for scorer in scorers:
+            found = by_scorer[scorer].get(name)
+            cells += [show_share(found.score if found else None), show_interval(found.interval if found else None)]
+        rows.append(tuple(cells))
+    return tuple(head), rows
 
 
 def explain_open(run: ScoredRun, scorer: Scorer) -> str:

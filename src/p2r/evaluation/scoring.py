@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2r.answers import OWN_SCORERS, Scorer, extract_answer, read_release
+from p2r.answers import OWN_SCORERS, PEER_SCORERS, Scorer, extract_answer, read_release
 from p2r.benchmarks.base import ScoredBy
 from p2r.dialogue import Model
 from p2r.errors import JudgeError
@@ -47,10 +47,12 @@ class ScoredRun(Run):
     """A run that was read and judged.
 
     scorers: those that apply to its benchmark, the default first.
+    peers: those by which other systems read it.
     rows: every sample that was asked, in the order of the benchmark.
     """
 
     scorers: tuple[Scorer, ...] = ("robust",)
+    peers: tuple[Scorer, ...] = ()
     rows: tuple[ScoredRow, ...] = ()
 
     def judged(self, scorer: Scorer) -> list[ScoredRow]:
@@ -88,11 +90,22 @@ def score_run(run: Run | str | Path) -> ScoredRun:
     if not isinstance(run, Run):
         run = read_run(run)
     scorers = find_scorers(run.settings)
+    peers = PEER_SCORERS.get(run.settings.benchmark, ())
     rows = tuple(
-        score_trace(run.traces[id], facts, run.settings, scorers) for id, facts in run.facts.items() if id in run.traces
+        score_trace(run.traces[id], facts, run.settings, (*scorers, *peers))
+        for id, facts in run.facts.items()
+        if id in run.traces
     )
     return ScoredRun(
-        run.settings, run.facts, run.traces, run.folder, run.sessions, run.origin, scorers=scorers, rows=rows
+        run.settings,
+        run.facts,
+        run.traces,
+        run.folder,
+        run.sessions,
+        run.origin,
+        scorers=scorers,
+        peers=peers,
+        rows=rows,
     )
 
 

@@ -16,6 +16,8 @@ from p2r.evidence import Evidence
 from p2r.images.budget import FullImage
 from p2r.prompts import PromptSet
 from p2r.roles.base import DEFAULT_DECODING, complete, hash_role
+from p2r.roles.dialects.base import budget_of
+from p2r.roles.dialects.boxes import BoxDialect
 from p2r.types import Completion, Frame, Perception, Sample
 
 
@@ -23,8 +25,9 @@ from p2r.types import Completion, Frame, Perception, Sample
 class ModelPerceiver:
     """Asks a model for boxes.
 
-    budget: None for the model's own pixel budget.
-    rules: how boxes are read from the reply.
+    budget: None for the dialect's or the model's own pixel budget.
+    rules: how boxes are read from the reply; a dialect has its own.
+    dialect: asks as another system does, in place of the prompt set; None for p2r's way.
     """
 
     model: Model
@@ -32,20 +35,35 @@ class ModelPerceiver:
     decoding: Decoding = DEFAULT_DECODING.perceiver
     budget: Budget | None = None
     rules: ParseRules = ROBUST
+    dialect: BoxDialect | None = None
 
     @property
     def fingerprint(self) -> str:
-        return hash_role(self.model, self.prompts, self.decoding, self.budget, repr(self.rules))
+        own = self.dialect.fingerprint if self.dialect else repr(self.rules)
+        return hash_role(self.model, self.prompts, self.decoding, self.shown_budget, own)
+
+    @property
+    def shown_budget(self) -> Budget:
+        """The pixels of the image."""
+        return self.budget or budget_of(self.model.profile.budget, self.dialect.budget_pixels if self.dialect else None)
 
     async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
-        budget, frame = self.budget or self.model.profile.budget, self.model.profile.frame
-        prompt = await asyncio.to_thread(perceiver_prompt, self.prompts, sample, full_image, budget)
+        name, profile, dialect = self.model.name, self.model.profile, self.dialect
+        prompt = await asyncio.to_thread(
+            perceiver_prompt, self.prompts, sample, full_image, self.shown_budget, dialect=dialect
+        )
         image_wh = prompt.images[0].size
-        if frame == "file_pixels":  # a model that is shown another size can only count them when it is told the file's
-            image_wh = full_image.size
+        if dialect is None and profile.frame == "file_pixels":
+            image_wh = (
+                full_image.size
+            )  # a model that is shown another size can only count them when it is told this one
             prompt = replace(prompt, text="{}\nSize of the image in pixels: {}x{}".format(prompt.text, *image_wh))
-        completion = await complete(self.model, prompt, self.decoding, budget)
-        return read_perception(self.model.name, completion, image_wh, frame, self.rules)
+        completion = await complete(self.model, prompt, self.decoding, self.shown_budget)
+        if dialect is None:
+            return read_perception(name, completion, image_wh, profile.frame, self.rules)
+        frame = profile.stated_frame or dialect.frame
+        boxes, parse = dialect.read(completion.text, frame, image_wh, full_image.size)
+        return Perception(source=f"model:{name}", boxes=boxes, completion=completion, parse=parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +109,14 @@ class PlainReasoner:
         return await complete(self.model, prompt, self.decoding, budget)
 
 
-def perceiver_prompt(prompts: PromptSet, sample: Sample, full_image: FullImage, budget: Budget) -> Prompt:
-    """Ask where to look: the image as a model with this budget sees it, and the question."""
-    text = prompts.perceiver(sample)
-    return Prompt("perceiver", prompts.system, text, (full_image.fitted(budget),), prompts.fingerprint)
+def perceiver_prompt(
+    prompts: PromptSet, sample: Sample, full_image: FullImage, budget: Budget, *, dialect: BoxDialect | None = None
+) -> Prompt:
+    """Ask where to look: the image as a model with this budget sees it, and the question, in the words of a dialect."""
+    system, text = prompts.system, prompts.perceiver(sample)
+    if dialect is not None:
+        system, text = dialect.texts["system"], dialect.word(sample)
+    return Prompt("perceiver", system, text, (full_image.fitted(budget),), prompts.fingerprint)
 
 
 def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budget: Budget) -> Prompt:

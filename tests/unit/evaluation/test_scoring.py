@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from p2r.cli.app import app
 from p2r.errors import StorageError
 from p2r.evaluation.compare import compare_runs, tabulate_contrasts, tabulate_runs
 from p2r.evaluation.cost import measure_cost
@@ -136,6 +138,44 @@ def test_mme_has_a_third_scorer_and_the_columns_of_the_paper(tmp_path: Path) -> 
         "Perception",
         "Reasoning",
     ]
+
+
+def test_other_systems_read_the_same_replies_in_a_table_of_their_own(tmp_path: Path) -> None:
+    samples = [make_sample("a", category="direct_attributes"), make_sample("b", category="relative_position")]
+    rows = [(samples[0], make_trace(samples[0], "<answer>B</answer>")), (samples[1], make_trace(samples[1], "b"))]
+    run = store(tmp_path, rows, benchmark="vstar")
+    assert (run.scorers, run.peers) == (("robust", "release"), ("deepeyes", "lmms_eval", "mini_o3"))
+    (table,) = [table for table in make_scorecard(run) if "other systems" in table.title]
+    assert table.columns[3::2] == run.peers
+    assert [row[3::2] for row in table.rows] == [
+        ("50.0%", "50.0%", "50.0%"),
+        ("100.0%", "0.0%", "100.0%"),
+        ("0.0%", "100.0%", "0.0%"),
+    ]
+    assert find_disagreements(run) == {"b": {"robust": "B", "release": None}}  # theirs do not count
+    assert make_scorecard(run)[0].rows[0][-1] == "1"
+    compared = CliRunner().invoke(app, ["compare", str(tmp_path), str(tmp_path), "--scorer", "lmms_eval"])
+    assert compared.exit_code == 0 and "50.0%" in compared.output, compared.output
+    refused = CliRunner().invoke(app, ["compare", str(tmp_path), str(tmp_path), "--scorer", "zoomeye"])
+    assert "robust or release or deepeyes or lmms_eval or mini_o3" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "peers"),
+    [
+        ("hrbench_8k", ("zoomeye", "mini_o3")),
+        ("mme_realworld", ("vlmevalkit", "mini_o3")),
+        ("treebench", ()),
+        ("needles", ()),
+    ],
+)
+def test_a_benchmark_is_read_by_the_systems_that_report_it(
+    tmp_path: Path, benchmark: str, peers: tuple[str, ...]
+) -> None:
+    sample = make_sample("a", cluster="0", cycle=0)
+    run = store(tmp_path, [(sample, make_trace(sample, "<answer>B</answer>"))], benchmark=benchmark)
+    assert run.peers == peers
+    assert sum("other systems" in table.title for table in make_scorecard(run)) == bool(peers)
 
 
 def test_rotations_give_the_official_score_the_strict_one_and_wider_intervals(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Constant(NamedTuple):
 _EVAL_VSTAR = "eval/eval_vstar.py"
 _CONSTANTS = "verl/trainer/constants.py"
 _THYME = "eval/VLMEvalKit/vlmeval/vlm/thyme"
+_VISUAL_RFT = "lisa_evaluation/Qwen2_VL_lisa_infere.py"
 AUTHORS: Mapping[str, Mapping[str, Constant]] = {
     "deepeyes": {
         "system": Constant(_EVAL_VSTAR, "1fc5b8b5ebdc9b24d6a9281071222872c8542dd65a4a4be1e70d9760c3a7f99f"),
@@ -69,6 +70,16 @@ AUTHORS: Mapping[str, Mapping[str, Constant]] = {
     },
     "treevgr": {
         "system": Constant("inference_treebench.py", "6f33aa8c3bb32c13104077802a6503628406a0d1d84849a772fb075657967477")
+    },
+    "visual-rft": {
+        "system": Constant(_VISUAL_RFT, "89e8be09d8ba0f3759eb79471ef87c2cf6797879a6d4e8e4772ec877a263e593"),
+        "before": Constant(_VISUAL_RFT, "d73042dd1b0219a2b3695c4fc5bc74cb6f246d1d7a8aa82e28615f9dbada9404"),
+        "after": Constant(_VISUAL_RFT, "ad22f36964712c0959aac7ad4c6309afd756961bb5a4095b38be9bd9ddf86180"),
+    },
+    "vlm-r1": {
+        "template": Constant(
+            "src/eval/test_rec_r1.py", "8f01a564238a72006f5c5d7ea2a27d45a09ff5b227c619fc9a9b550ddb7ece09"
+        )
     },
     "zwz": {
         "system": Constant(
