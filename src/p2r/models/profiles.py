@@ -6,6 +6,12 @@ evaluation (16 to 4096 visual tokens an image; not in the paper's text, whose ap
 
 A trap: the processor published with Qwen3-VL enlarges images below 65,536 pixels (64 tokens). A server that runs it
 would resize small crops a second time, so budgets for servers start there; a local model resizes nothing.
+
+Qwen3.5 and Qwen3.6 (both `qwen3_5` in config.json) see as Qwen3-VL does: patches of 16 pixels, the same processor class.
+That they write boxes from 0 to 1000 is what their makers said of the generation and its successor (QwenLM on GitHub,
+Qwen3.8-Flash-Next, issue 4, 2026-08-27); their card does not tell. Their chat template begins with a thought, in the
+larger sizes by default, unless `enable_thinking` is false. Qwen2-VL writes boxes from 0 to 1000 (its paper's section on
+grounding) and takes patches of 14 pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from p2r.types import Frame
 MIN_TOKENS, MAX_TOKENS = 16, 4096
 """Visual tokens per image in the authors' evaluation."""
 
-FamilyName = Literal["qwen3_vl", "qwen2_5_vl"]
+FamilyName = Literal["qwen3_vl", "qwen3_5", "qwen2_5_vl", "qwen2_vl"]
 Limits: TypeAlias = tuple[int | None, int | None]
 """Least and most pixels of an image; None where nothing is said."""
 
@@ -60,12 +66,14 @@ class Family:
 
     names: a pattern that matches the names of its models and of models derived from them.
     processor_min_pixels: the processor published with the family enlarges images below this size.
+    thinks: its chat template may begin a reply with a thought; `enable_thinking` in the template says whether.
     """
 
     frame: Frame
     patches: PatchFormat
     names: str
     processor_min_pixels: int
+    thinks: bool = False
 
     def profile(self, name: str) -> ModelProfile:
         """Make the profile of the family, with the budget of the authors' evaluation."""
@@ -89,13 +97,17 @@ _OF_QWEN2_5_VL = (
     r"vlm[-_]r1",
     r"\bzwz[-_]7b",
 )
+_OF_QWEN3_5 = (r"qwen[-_.]?3[-_.][56](?![\db])",)
+_OF_QWEN2_VL = (rf"qwen[-_.]?2{_SIZE}[-_.]?vl",)
 _WRITE_SHARES = r"mini[-_]?o3|pixel[-_]?reasoner"
 """Checkpoints that were trained to write boxes from 0 to 1, unlike the models that they were made from."""
 FAMILIES: Mapping[FamilyName, Family] = {
     "qwen3_vl": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_VL), 64 * 32 * 32),
+    "qwen3_5": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_5), 64 * 32 * 32, thinks=True),
     "qwen2_5_vl": Family("pixels", QWEN2_5_VL, "|".join(_OF_QWEN2_5_VL), 4 * 28 * 28),
+    "qwen2_vl": Family("per_mille", QWEN2_5_VL, "|".join(_OF_QWEN2_VL), 4 * 28 * 28),
 }
-SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl"}
+SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl", "qwen3_5_moe": "qwen3_5"}
 PROFILES: Mapping[str, ModelProfile] = {name: family.profile(name) for name, family in FAMILIES.items()}
 UNKNOWN = FAMILIES["qwen3_vl"].profile("unknown")
 
