@@ -7,11 +7,11 @@ evaluation (16 to 4096 visual tokens an image; not in the paper's text, whose ap
 A trap: the processor published with Qwen3-VL enlarges images below 65,536 pixels (64 tokens). A server that runs it
 would resize small crops a second time, so budgets for servers start there; a local model resizes nothing.
 
-Qwen3.5 and Qwen3.6 (both `qwen3_5` in config.json) see as Qwen3-VL does: patches of 16 pixels, the same processor class.
-That they write boxes from 0 to 1000 is what their makers said of the generation and its successor (QwenLM on GitHub,
-Qwen3.8-Flash-Next, issue 4, 2026-08-27); their card does not tell. Their chat template begins with a thought, in the
-larger sizes by default, unless `enable_thinking` is false. Qwen2-VL writes boxes from 0 to 1000 (its paper's section on
-grounding) and takes patches of 14 pixels.
+Qwen3.5 and Qwen3.6 (both `qwen3_5` in config.json) see as Qwen3-VL does: patches of 16 pixels, the same processor.
+Nothing that their makers published was found to state their frame. A user took it for granted that Qwen3.5 writes 0 to
+1000, and the makers said that its successor still does (GitHub, QwenLM/Qwen3.8-Flash-Next, issue 4, 2026-08-27). Their
+chat template begins with a thought unless `enable_thinking` is false, in the smallest sizes only where it is true.
+Qwen2-VL writes boxes from 0 to 1000, as its users report (GitHub, QwenLM/Qwen3-VL, issue 189), in patches of 14 pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
-from p2r.dialogue import Budget, ModelProfile
+from p2r.dialogue import UNKNOWN_FAMILY, Budget, ModelProfile
 from p2r.errors import ConfigError, ModelError, excerpt
 from p2r.types import Frame
 
@@ -109,7 +109,7 @@ FAMILIES: Mapping[FamilyName, Family] = {
 }
 SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl", "qwen3_5_moe": "qwen3_5"}
 PROFILES: Mapping[str, ModelProfile] = {name: family.profile(name) for name, family in FAMILIES.items()}
-UNKNOWN = FAMILIES["qwen3_vl"].profile("unknown")
+UNKNOWN = FAMILIES["qwen3_vl"].profile(UNKNOWN_FAMILY)
 
 
 def profile_for(
@@ -122,8 +122,9 @@ def profile_for(
 ) -> ModelProfile:
     """Return the profile of a model by its name ("Qwen/Qwen3-VL-4B-Instruct").
 
-    An unknown name gets Qwen3-VL's profile and a warning, unless the family or the frame is stated. Mini-o3 and
-    PixelReasoner write boxes from 0 to 1. For a checkpoint use `Checkpoint.profile`.
+    An unknown name gets Qwen3-VL's budget and a warning, unless the family or the frame is stated; without these, no
+    mode that reads its boxes can be asked (`ModelProfile.knows_frame`). Mini-o3 and PixelReasoner write boxes from 0 to
+    1. For a checkpoint use `Checkpoint.profile`.
 
     Args:
         family: the model's family, whatever its name.
@@ -137,8 +138,8 @@ def profile_for(
         frame = "unit"
     if found is None and frame is None:
         logger.warning(
-            "unknown model family of %r: boxes are read as numbers from 0 to 1000, images sized for 32-pixel tokens, "
-            "as for Qwen3-VL; state what it is by `profile`, or its `family`, or `frame` for the boxes alone",
+            "unknown model family of %r: images are sized for 32-pixel tokens, as for Qwen3-VL; state what it is by "
+            "`profile`, or its `family`",
             name,
         )
     return limit_profile(found, frame=frame, max_pixels=max_pixels, for_server=for_server)
