@@ -299,7 +299,7 @@ def test_a_hub_that_cannot_be_reached_is_said_so(here: Path) -> None:
 
 def test_a_server_answers(here: Path) -> None:
     with serve(lambda text, number: chat_reply(BOXES if "Locate" in text else REPLY)) as url:
-        result = ask("photo.png", "What?", "--options", "a star,a fish", model=f"{url}#qwen3-vl-stub")
+        result = ask("photo.png", "What?", "--options", "a star,a fish", "--frame", "per_mille", model=f"{url}#stub")
     assert result.exit_code == 0, result.output
     assert "answer     A. a star" in result.stdout
     assert "14 generated" in result.stdout
@@ -578,7 +578,7 @@ def test_a_real_signal_ends_the_command_at_once(images: Path, sign: signal.Signa
 
     with serve(respond) as url:
         command = [sys.executable, "-m", "p2r", "ask", "images", "What?", "--options", "x,y", "--mode", "direct"]
-        command += ["--model", f"{url}#qwen3-vl-stub", "--num-at-once", "1"]
+        command += ["--model", f"{url}#stub", "--frame", "per_mille", "--num-at-once", "1"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
         )

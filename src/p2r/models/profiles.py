@@ -107,6 +107,7 @@ FAMILIES: Mapping[FamilyName, Family] = {
     "qwen2_5_vl": Family("pixels", QWEN2_5_VL, "|".join(_OF_QWEN2_5_VL), 4 * 28 * 28),
     "qwen2_vl": Family("per_mille", QWEN2_5_VL, "|".join(_OF_QWEN2_VL), 4 * 28 * 28),
 }
+THINKING: frozenset[str] = frozenset(name for name, family in FAMILIES.items() if family.thinks)
 SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl", "qwen3_5_moe": "qwen3_5"}
 PROFILES: Mapping[str, ModelProfile] = {name: family.profile(name) for name, family in FAMILIES.items()}
 UNKNOWN = FAMILIES["qwen3_vl"].profile(UNKNOWN_FAMILY)
