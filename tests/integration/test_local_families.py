@@ -19,7 +19,7 @@ from tests.integration.test_local_generation import make_prompts, noise, reply_a
 
 FAMILIES: tuple[Family, ...] = ("qwen3_5", "qwen3_5_moe", "qwen2_vl")
 ALIKE = 2e-4
-"""The most by which float32 logits differ for rounding; a token of padding that is seen moves them by 0.1 and more."""
+"""The most by which float32 logits differ for rounding; padding that is seen moves most of them by 0.05 and more."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -33,6 +33,8 @@ def test_a_prompt_padded_on_the_left_is_read_and_continued_as_if_it_were_alone(f
     checkpoint = open_checkpoint(folder)
     encoder = PromptEncoder(checkpoint)
     engine = load_engine(checkpoint, encoder, torch.device("cpu"), torch.float32)
+    filler = min(engine.end_token_ids)  # an embedding of zeros would be padding that nobody sees
+    engine.model.get_input_embeddings().weight[filler] = torch.linspace(-1, 1, 64)
     prompts = [encoder.encode(prompt) for prompt in make_prompts(checkpoint.patches.factor)]
     assert len({len(prompt.token_ids) for prompt in prompts}) > 3
     with torch.inference_mode():
