@@ -32,7 +32,7 @@ from p2r.models.profiles import PatchFormat
 VisionLanguageModel = (
     Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration | Qwen2VLForConditionalGeneration
 )
-"""What can be trained; a Qwen3.5, which cannot, has the same interface."""
+"""The models that can be trained; a Qwen3.5, which cannot, has the same interface."""
 Bytes: TypeAlias = NDArray[np.uint8]
 Features: TypeAlias = tuple[torch.Tensor, ...]
 """The features of one image: the tower's output, then that of each layer in between; a row for each visual token."""
