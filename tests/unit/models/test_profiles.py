@@ -113,7 +113,7 @@ def test_a_stated_family_or_frame_is_taken_without_a_warning(caplog: pytest.LogC
 def test_the_warning_names_the_arguments(caplog: pytest.LogCaptureFixture) -> None:
     profile_for("global_step_80")
     assert len(caplog.records) == 1
-    assert all(name in caplog.text for name in ("`profile`", "`family`", "`frame`"))
+    assert all(name in caplog.text for name in ("`profile`", "`family`"))
 
 
 def test_an_unknown_family_or_frame_is_refused() -> None:
