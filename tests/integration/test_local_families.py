@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def test_a_prompt_padded_on_the_left_is_read_and_continued_as_if_it_were_alone(f
                     alone.cache, next_21[slot : slot + 1], mask_1P, torch.cat([place_11[None], axes_311])
                 )
                 assert float((own[0] - after[slot]).nan_to_num(0.0).abs().max()) < ALIKE
+
+
+def test_replies_go_on_when_half_of_them_have_ended(folder: Path) -> None:
+    """The longest prompts have room for one token, and leave the batch."""
+    checkpoint = open_checkpoint(folder)
+    encoder = PromptEncoder(checkpoint)
+    engine = load_engine(checkpoint, encoder, torch.device("cpu"), torch.float32)
+    prompts = sorted(map(encoder.encode, make_prompts(checkpoint.patches.factor)), key=lambda each: len(each.token_ids))
+    engine = replace(engine, max_positions=len(prompts[2].token_ids) + 10)
+    decoding = Decoding(max_new_tokens=10)
+    together = engine.generate(prompts, decoding)
+    assert together == [engine.generate([prompt], decoding)[0] for prompt in prompts]
+    assert [reply.num_generated for reply in together][::5] == [10, 1]
 
 
 def test_probabilities_of_first_words_do_not_depend_on_the_batch(folder: Path) -> None:
