@@ -25,6 +25,10 @@ class Budget(Frozen):
     max_pixels: int = 4096 * 32 * 32
 
 
+UNKNOWN_FAMILY = "unknown"
+"""The family of a model of which neither its files nor its name tell what it is."""
+
+
 class ModelProfile(Frozen):
     """The format that a model family expects: the frame in which it writes boxes, and its pixel budget.
 
@@ -35,6 +39,11 @@ class ModelProfile(Frozen):
     frame: Frame
     budget: Budget
     frame_is_stated: bool = False
+
+    @property
+    def knows_frame(self) -> bool:
+        """Tell whether the frame is known, by the family or because somebody said it. Else it is Qwen3-VL's."""
+        return self.frame_is_stated or self.family != UNKNOWN_FAMILY
 
     @property
     def stated_frame(self) -> Frame | None:

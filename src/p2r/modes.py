@@ -123,6 +123,8 @@ PERCEIVING: frozenset[Mode] = BOX_MODES | frozenset[Mode](
     ("p2r", "zoom", "oracle", "random", "annotate-only", "crop-only", "shuffled")
 )
 """Modes that have boxes before the reasoner is asked."""
+READING_BOXES: frozenset[Mode] = frozenset({"p2r", "tools", "annotate-only", "crop-only", "shuffled"})
+"""Modes that read boxes in the frame of the model's profile. A dialect of "tools:NAME" has a frame of its own."""
 LOOKING: frozenset[Mode] = PERCEIVING | CHATS
 """Modes that use boxes; in the others there are no hits to count."""
 UNTAGGED: frozenset[Mode] = frozenset({"direct", "blind", "paired-crop"})
@@ -157,13 +159,24 @@ def make_roles(
         seed: for random boxes.
 
     Raises:
-        ConfigError: there is no such mode.
+        ConfigError: there is no such mode, or it reads boxes and nothing tells in which frame they are written.
     """
     mode = read_mode(mode)
+    if mode in READING_BOXES:
+        check_frame(model if mode in CHATS else perceiver_model or model)
     return Roles(
         _make_perceiver(mode, perceiver_model or model, prompts, budget, decoding.perceiver, seed),
         _make_reasoner(mode, model, prompts, budget, decoding.reasoner),
     )
+
+
+def check_frame(looker: Model) -> None:
+    """Make sure that it is known in which frame a model writes boxes. Raises ConfigError."""
+    if not looker.profile.knows_frame:
+        raise ConfigError(
+            f"it is not known in which frame {looker.name} writes boxes, because its name tells no family",
+            hint="state its `frame`, or its `family`, or what it is with `profile`; `p2r doctor` finds the frame out",
+        )
 
 
 def prepare_samples(mode: Mode, samples: Sequence[Sample], seed: int = 0) -> list[Sample]:

@@ -212,11 +212,11 @@ def name_color(image: Image.Image) -> str:
 
 
 @contextmanager
-def examined(behavior: Behavior | None = None) -> Iterator[ChatServer]:
+def examined(behavior: Behavior | None = None, name: str = "m") -> Iterator[ChatServer]:
     """Run the server."""
     does = behavior or Behavior()
     about = {} if does.context is None else {"max_model_len": does.context}
-    with serve(Model(does).answer, models=["m"], about=about) as server:
+    with serve(Model(does).answer, models=[name], about=about) as server:
         yield server
 
 

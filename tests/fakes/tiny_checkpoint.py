@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in the published file layout of Qwen3-VL (and so P2R-4B) and of Qwen2.5-VL.
+"""Tiny random checkpoints in the published file layout of Qwen3-VL (and so P2R-4B), Qwen2.5-VL, Qwen3.5 and Qwen2-VL.
 
 The layout of the hub repositories in 2025 and 2026: config.json, sharded safetensors with an index, tokenizer.json
 beside vocab.json and merges.txt, tokenizer_config.json, chat_template.json, preprocessor_config.json,
@@ -17,11 +17,19 @@ from transformers import (
     PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5MoeConfig,
+    Qwen3_5MoeForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
 
-Family = Literal["qwen3_vl", "qwen2_5_vl"]
+Family = Literal["qwen3_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe", "qwen2_vl"]
+OLDER: tuple[Family, ...] = ("qwen2_5_vl", "qwen2_vl")
+"""Families with patches of 14 pixels."""
 
 SPECIAL = (
     "<|endoftext|>",
@@ -47,6 +55,13 @@ TEMPLATE = """\
 {{- '<|im_end|>\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
+THINKING_TEMPLATE = (
+    TEMPLATE
+    + """
+{%- if add_generation_prompt %}{{- '<think>\\n' }}
+{%- if enable_thinking is defined and not enable_thinking %}{{- '\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"""
+)
+"""A reply begins within a thought unless `enable_thinking` is false, as in Qwen3.5."""
 
 
 def make_checkpoint(
@@ -60,7 +75,8 @@ def make_checkpoint(
 ) -> Path:
     """Write a checkpoint with random weights; `newer_layout`: chat_template.jinja in place of chat_template.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = _write_tokenizer(folder, newer_layout=newer_layout)
+    template = THINKING_TEMPLATE if family.startswith("qwen3_5") else TEMPLATE
+    tokens = _write_tokenizer(folder, template, newer_layout=newer_layout)
     model = _model(family, tokens, max_position_embeddings, seed)
     with torch.no_grad():  # random weights would end most replies at once, and put markers into them
         weight = model.get_input_embeddings().weight
@@ -73,7 +89,7 @@ def make_checkpoint(
         folder / "video_preprocessor_config.json",
         _preprocessor(family) | {"video_processor_type": "Qwen3VLVideoProcessor"},
     )
-    if family == "qwen2_5_vl":
+    if family in OLDER:
         (folder / "video_preprocessor_config.json").unlink()
     return folder
 
@@ -119,7 +135,23 @@ def _model(family: Family, tokens: dict[str, int], max_position_embeddings: int,
         }
         config = Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
         return Qwen3VLForConditionalGeneration(config).bfloat16().eval()
+    if family in ("qwen3_5", "qwen3_5_moe"):
+        return _make_linear(family, text, ids)
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    if family == "qwen2_vl":
+        sees = {
+            "depth": 2,
+            "embed_dim": 32,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "hidden_size": 64,
+            "initializer_range": 0.2,
+        }
+        return (
+            Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=sees, **ids))
+            .bfloat16()
+            .eval()
+        )
     vision = {
         "depth": 2,
         "hidden_size": 32,
@@ -135,7 +167,49 @@ def _model(family: Family, tokens: dict[str, int], max_position_embeddings: int,
     return Qwen2_5_VLForConditionalGeneration(config).bfloat16().eval()
 
 
-def _write_tokenizer(folder: Path, *, newer_layout: bool) -> dict[str, int]:
+def _make_linear(family: Family, text: dict[str, object], ids: dict[str, object]) -> PreTrainedModel:
+    """Make a model whose layers are of linear attention but for the second one."""
+    text |= {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [2, 1, 1],
+            "mrope_interleaved": True,
+            "partial_rotary_factor": 0.5,
+        },
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "patch_size": 16,
+        "out_hidden_size": 64,
+        "num_position_embeddings": 64,
+        "initializer_range": 0.2,
+    }
+    if family == "qwen3_5":
+        return (
+            Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=vision, **ids))
+            .bfloat16()
+            .eval()
+        )
+    text |= {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    }
+    config = Qwen3_5MoeConfig(text_config=text, vision_config=vision, **ids)
+    return Qwen3_5MoeForConditionalGeneration(config).bfloat16().eval()
+
+
+def _write_tokenizer(folder: Path, template: str, *, newer_layout: bool) -> dict[str, int]:
     """Byte-level BPE with a few merges, in the three files of Qwen's tokenizer. Returns token -> id."""
     letters = sorted(ByteLevel.alphabet())
     merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("Ġ", "a"), ("e", "r"), ("o", "n")]
@@ -207,9 +281,9 @@ def _write_tokenizer(folder: Path, *, newer_layout: bool) -> dict[str, int]:
     }
     _write(folder / "tokenizer_config.json", settings)
     if newer_layout:
-        (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     else:
-        _write(folder / "chat_template.json", {"chat_template": TEMPLATE})
+        _write(folder / "chat_template.json", {"chat_template": template})
     return vocab | added
 
 
@@ -228,7 +302,7 @@ def _generation_config(tokens: dict[str, int]) -> dict[str, object]:
 
 def _preprocessor(family: Family) -> dict[str, object]:
     common: dict[str, object] = {"temporal_patch_size": 2, "merge_size": 2}
-    if family == "qwen3_vl":
+    if family not in OLDER:
         return common | {
             "size": {"longest_edge": 16777216, "shortest_edge": 65536},
             "patch_size": 16,
@@ -244,7 +318,7 @@ def _preprocessor(family: Family) -> dict[str, object]:
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
+        "processor_class": "Qwen2VLProcessor" if family == "qwen2_vl" else "Qwen2_5_VLProcessor",
     }
 
 

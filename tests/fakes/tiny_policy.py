@@ -18,10 +18,13 @@ from p2r.models.local import model as local  # noqa: F401  # first: it keeps a t
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+from transformers.models.qwen2_vl import modeling_qwen2_vl
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from p2r.dialogue import Decoding
@@ -38,8 +41,8 @@ from p2r.training.groups import Group, Rollout
 from p2r.training.update import Learner
 from tests.fakes.training import make_recipe, make_sample
 
-Family = Literal["qwen3_vl", "qwen2_5_vl"]
-FORMATS: dict[Family, PatchFormat] = {"qwen3_vl": QWEN3_VL, "qwen2_5_vl": QWEN2_5_VL}
+Family = Literal["qwen3_vl", "qwen2_5_vl", "qwen2_vl"]
+FORMATS: dict[Family, PatchFormat] = {"qwen3_vl": QWEN3_VL, "qwen2_5_vl": QWEN2_5_VL, "qwen2_vl": QWEN2_5_VL}
 VOCABULARY, IMAGE = 120, 110
 END = frozenset(range(102, 110))  # many, so that replies end at all lengths
 
@@ -71,6 +74,18 @@ def make_model(family: Family = "qwen3_vl", dtype: torch.dtype = torch.float64, 
         vision |= {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
         config = Qwen3VLConfig(text_config=text, vision_config=vision | {"initializer_range": 0.3}, **ids)
         model: VisionLanguageModel = Qwen3VLForConditionalGeneration(config)
+    elif family == "qwen2_vl":
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+        sees = {
+            "depth": 2,
+            "embed_dim": 16,
+            "hidden_size": 32,
+            "mlp_ratio": 2,
+            "num_heads": 2,
+            "initializer_range": 0.3,
+        }
+        text = common | {"rope_parameters": rope}
+        model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=sees, **ids))
     else:
         rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
         vision |= {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]}
@@ -97,7 +112,8 @@ def use_exact_parts(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(modeling_qwen3_vl.Qwen3VLTextRMSNorm, "forward", norm)
     patch.setattr(modeling_qwen2_5_vl.Qwen2_5_VLRMSNorm, "forward", norm)
-    for module in (modeling_qwen3_vl, modeling_qwen2_5_vl):
+    patch.setattr(modeling_qwen2_vl.Qwen2VLRMSNorm, "forward", norm)
+    for module in (modeling_qwen3_vl, modeling_qwen2_5_vl, modeling_qwen2_vl):
         patch.setattr(module, "apply_rotary_pos_emb_vision", rotate)
 
 

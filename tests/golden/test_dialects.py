@@ -19,8 +19,8 @@ from p2r.programs.run_programs import run_programs
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner, thyme
 from p2r.roles.dialects.base import Dialect, View, enlarge, read_corners
-from p2r.types import Box
 from p2r.roles.dialects.boxes import BOX_DIALECTS
+from p2r.types import Box
 from tests.golden.rows import read_rows
 
 RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner", "thyme")}

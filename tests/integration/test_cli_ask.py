@@ -299,19 +299,19 @@ def test_a_hub_that_cannot_be_reached_is_said_so(here: Path) -> None:
 
 def test_a_server_answers(here: Path) -> None:
     with serve(lambda text, number: chat_reply(BOXES if "Locate" in text else REPLY)) as url:
-        result = ask("photo.png", "What?", "--options", "a star,a fish", model=f"{url}#stub")
+        result = ask("photo.png", "What?", "--options", "a star,a fish", "--frame", "per_mille", model=f"{url}#stub")
     assert result.exit_code == 0, result.output
     assert "answer     A. a star" in result.stdout
     assert "14 generated" in result.stdout
 
 
 def test_a_server_that_is_down_is_said_so(here: Path) -> None:
-    assert_refused(ask("photo.png", "What?", model="http://127.0.0.1:9/v1#stub"), "127.0.0.1:9")
+    assert_refused(ask("photo.png", "What?", model="http://127.0.0.1:9/v1#qwen3-vl-stub"), "127.0.0.1:9")
 
 
 def test_a_wrong_path_on_a_server_is_said_so(here: Path) -> None:
     with serve(lambda text, number: chat_reply(REPLY)) as url:
-        assert_refused(ask("photo.png", "What?", model=f"{url}/wrong#stub"), "/wrong")
+        assert_refused(ask("photo.png", "What?", model=f"{url}/wrong#qwen3-vl-stub"), "/wrong")
 
 
 def test_a_slow_server_is_given_up_after_the_timeout(here: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_slow_server_is_given_up_after_the_timeout(here: Path) -> None:
         return chat_reply(REPLY)
 
     with serve(respond) as url:
-        result = ask("photo.png", "What?", "--timeout-s", "0.2", model=f"{url}#stub")
+        result = ask("photo.png", "What?", "--timeout-s", "0.2", model=f"{url}#qwen3-vl-stub")
         waiting.set()
     assert_refused(result, "0.2 s")
 
@@ -330,21 +330,33 @@ def test_a_slow_server_is_given_up_after_the_timeout(here: Path) -> None:
 @pytest.mark.parametrize("status", [429, 500])
 def test_a_server_that_keeps_refusing_is_said_so(here: Path, status: int) -> None:
     with serve(lambda text, number: error_reply(status, "not now")) as url:
-        assert_refused(ask("photo.png", "What?", model=f"{url}#stub"), str(status))
+        assert_refused(ask("photo.png", "What?", model=f"{url}#qwen3-vl-stub"), str(status))
 
 
 def test_malformed_json_from_a_server_is_said_so(here: Path) -> None:
     with serve(lambda text, number: (200, '{"choices": [')) as url:
-        result = ask("photo.png", "What?", model=f"{url}#stub")
+        result = ask("photo.png", "What?", model=f"{url}#qwen3-vl-stub")
     assert result.exit_code == 1
-    assert result.stderr.startswith("warning: unknown model family of 'stub'") and "\nerror: " in result.stderr
-    assert "state what it is by --profile, or its --family, or --frame" in result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+def test_a_name_that_tells_no_frame_of_boxes_is_refused_before_it_is_asked(here: Path) -> None:
+    with serve(lambda text, number: chat_reply("<answer>A</answer>")) as url:
+        model, question = f"{url}#internvl3", ["photo.png", "What?", "--options", "a star,a fish"]
+        refused = ask(*question, model=model)
+        assert refused.exit_code == 1
+        assert "in which frame internvl3 writes boxes" in refused.stderr
+        assert "hint: state its --frame, or its --family, or what it is with --profile" in refused.stderr
+        assert ask(*question, "--frame", "per_mille", model=model).exit_code == 0
+        direct = ask(*question, "--mode", "direct", model=model)
+    assert direct.exit_code == 0 and direct.stderr.startswith("warning: unknown model family of 'internvl3'")
+    assert "state what it is by --profile, or its --family\n" in direct.stderr
 
 
 def test_a_server_whose_model_cannot_see_is_said_so(here: Path) -> None:
     message = "stub is not a multimodal model"
     with serve(lambda text, number: error_reply(400, message)) as url:
-        assert_refused(ask("photo.png", "What?", model=f"{url}#stub"), "stub")
+        assert_refused(ask("photo.png", "What?", model=f"{url}#qwen3-vl-stub"), "stub")
 
 
 # --- saving
@@ -566,7 +578,7 @@ def test_a_real_signal_ends_the_command_at_once(images: Path, sign: signal.Signa
 
     with serve(respond) as url:
         command = [sys.executable, "-m", "p2r", "ask", "images", "What?", "--options", "x,y", "--mode", "direct"]
-        command += ["--model", f"{url}#stub", "--num-at-once", "1"]
+        command += ["--model", f"{url}#stub", "--frame", "per_mille", "--num-at-once", "1"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
         )

@@ -339,6 +339,24 @@ def test_a_server_without_a_systems_role_gets_its_words_with_the_question() -> N
     assert cast("list[dict[str, str]]", content)[-1]["text"] == "Be brief.\n\nWhere is the small red sail?"
 
 
+@pytest.mark.parametrize(
+    ("name", "refuses", "reworded"),
+    [("Qwen/Qwen3.5-9B", False, ()), ("qwen3.6-27b", True, ("thinking",)), ("Qwen3-VL-4B", True, ())],
+)
+def test_a_family_that_may_think_first_is_asked_not_to(name: str, refuses: bool, reworded: tuple[str, ...]) -> None:
+    def answer(call: Call) -> Answer:
+        if refuses and "chat_template_kwargs" in call.body:
+            return refusal(400, "Unrecognized request argument supplied: chat_template_kwargs")
+        return completion("fine")
+
+    with serve(answer) as server:
+        reply = ask(EndpointModel.connect(f"{server.url}#{name}", api_key="", retry_wait_s=0.001))
+        said = [call.body.get("chat_template_kwargs") for call in server.chats]
+    assert reply.reworded == reworded
+    off = {"enable_thinking": False}
+    assert said == ([None] if "VL" in name else [off, None] if refuses else [off])
+
+
 def test_a_server_that_allows_fewer_tokens_is_asked_for_as_many() -> None:
     def answer(call: Call) -> Answer:
         most = cast("int", call.body["max_tokens"])

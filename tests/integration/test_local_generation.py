@@ -23,7 +23,7 @@ from p2r.models.local.sampling import Sampler, keep_top_p
 from p2r.types import Completion
 from tests.fakes.tiny_checkpoint import Family, make_checkpoint
 
-FAMILIES: tuple[Family, ...] = ("qwen3_vl", "qwen2_5_vl")
+FAMILIES: tuple[Family, ...] = ("qwen3_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe", "qwen2_vl")
 GREEDY = Decoding(max_new_tokens=12)
 
 

@@ -18,7 +18,7 @@ from p2r.models.local.patches import normalize
 from tests.fakes import stock_torchvision
 from tests.fakes.tiny_checkpoint import Family, make_checkpoint
 
-FACTORS: dict[Family, int] = {"qwen3_vl": 32, "qwen2_5_vl": 28}
+FACTORS: dict[Family, int] = {"qwen3_vl": 32, "qwen2_5_vl": 28, "qwen3_5": 32, "qwen2_vl": 28}
 
 needs_torchvision = pytest.mark.skipif(not stock_torchvision.HAS_TORCHVISION, reason="torchvision is not installed")
 
@@ -39,7 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Family, Path]:
 
 
 @needs_torchvision
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", FACTORS)
 @pytest.mark.parametrize("sides", [((8, 8),), ((8, 12), (16, 8), (9, 11))])
 @pytest.mark.parametrize("system", ["Be brief.", ""])
 def test_sized_images_and_text_are_encoded_as_by_the_stock_processor(
@@ -53,7 +53,12 @@ def test_sized_images_and_text_are_encoded_as_by_the_stock_processor(
     if system:
         turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
     stock = AutoProcessor.from_pretrained(folders[family]).apply_chat_template(
-        turns, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        turns,
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+        enable_thinking=False,
     )
 
     checkpoint = open_checkpoint(folders[family])

@@ -148,7 +148,18 @@ def test_a_signal_lets_what_runs_finish_and_refuses_the_rest(sign: signal.Signal
         return Answer(body=completion("<answer>a star</answer>").body, gate=gate)
 
     with endpoint_server.serve(answer) as upstream:
-        arguments = ("--upstream", upstream.url, "--model", "m", "--num-at-once", "1", "--image-check", "never")
+        arguments = (
+            "--upstream",
+            upstream.url,
+            "--model",
+            "m",
+            "--num-at-once",
+            "1",
+            "--image-check",
+            "never",
+            "--frame",
+            "unit",
+        )
         with run_server(*arguments) as (url, process), ThreadPoolExecutor(4) as pool:
             client = OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
 
@@ -183,7 +194,20 @@ def test_a_signal_lets_what_runs_finish_and_refuses_the_rest(sign: signal.Signal
 def test_a_port_that_is_taken_is_told() -> None:
     with endpoint_server.serve(completion()) as taken:
         port = taken.url.split(":")[2].partition("/")[0]
-        command = [sys.executable, "-m", "p2r", "serve", "--upstream", taken.url, "--model", "m", "--port", port]
+        command = [
+            sys.executable,
+            "-m",
+            "p2r",
+            "serve",
+            "--upstream",
+            taken.url,
+            "--model",
+            "m",
+            "--frame",
+            "unit",
+            "--port",
+            port,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"error: the server cannot listen at 127.0.0.1, port {port}" in done.stderr

@@ -525,5 +525,8 @@ def test_a_server_that_does_both_has_one_profile(caplog: pytest.LogCaptureFixtur
     url = "http://127.0.0.1:9/v1#mine"
     P2R(url, perceiver_model=url, profile="nano")
     assert "unknown model family" not in caplog.text
-    P2R(url, perceiver_model=f"{url}2", profile="nano")
+    with pytest.raises(ConfigError, match="in which frame mine2 writes boxes, because its name tells no family"):
+        P2R(url, perceiver_model=f"{url}2", profile="nano")
     assert "unknown model family of 'mine2'" in caplog.text
+    assert P2R(url, perceiver_model=f"{url}2", profile="nano", frame="unit")
+    assert P2R(f"{url}2", mode="direct")

@@ -11,8 +11,9 @@ from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ConfigError
 from p2r.images.load import MemoryImage
 from p2r.judges import judge_for
+from p2r.models.profiles import UNKNOWN
 from p2r.models.scripted import ScriptedModel
-from p2r.modes import CAPTIONS, LOOKING, MODES, Mode, make_roles, prepare_samples
+from p2r.modes import CAPTIONS, LOOKING, MODES, READING_BOXES, Mode, make_roles, prepare_samples
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import DEFAULT_DECODING, hash_roles, limit_replies
@@ -185,3 +186,30 @@ def test_limits_that_are_not_given_are_the_usual_ones() -> None:
     for bad in (0, -1, 1.5, "9", True):
         with pytest.raises(ConfigError, match=r"`reasoner_new_tokens` is .*, not a number of tokens"):
             limit_replies(reasoner=bad)
+
+
+class Stranger:
+    """A model of which nothing is known."""
+
+    name, profile = "stranger", UNKNOWN
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        raise AssertionError("it is not asked")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_that_read_boxes_ask_for_the_frame_of_an_unknown_model(mode: Mode) -> None:
+    known, stranger = Recorder().model, Stranger()
+    stated = UNKNOWN.model_copy(update={"frame_is_stated": True})
+    if mode in READING_BOXES:
+        with pytest.raises(ConfigError, match="it is not known in which frame stranger writes boxes") as error:
+            make_roles(mode, stranger, PROMPTS)
+        assert "`frame`" in error.value.hint
+        pair = (stranger, known) if mode == "tools" else (known, stranger)  # the chat's own boxes are read
+        with pytest.raises(ConfigError, match="in which frame stranger"):
+            make_roles(mode, pair[0], PROMPTS, perceiver_model=pair[1])
+        make_roles(mode, pair[1], PROMPTS, perceiver_model=pair[0])
+        stranger.profile = stated
+    make_roles(mode, stranger, PROMPTS)
+    reads = {"p2r", "tools", "annotate-only", "crop-only", "shuffled"}
+    assert (mode in READING_BOXES) == (mode in reads)

@@ -43,7 +43,7 @@ about an image that the demo has written.
 
 - `p2r ask photo.jpg "What does the sign say?" --model p2r-4b` runs one on a GPU.
 
-- `p2r ask photo.jpg "What does the sign say?" --model http://localhost:8000/v1#my-model` asks a server.
+- `p2r ask photo.jpg "What does the sign say?" --model http://localhost:8000/v1#P2R-4B` asks a server.
 """
 
 

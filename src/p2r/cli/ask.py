@@ -69,7 +69,7 @@ demo` writes this image; the small model knows its kind only)
 
 - `p2r ask boat.jpg "What is on the sail?" --options "a star,a fish" --model p2r-4b --save out`
 
-- `p2r ask boat.jpg "How many oars?" --answer-form number --model http://localhost:8000/v1#my-model`
+- `p2r ask boat.jpg "How many oars?" --answer-form number --model http://localhost:8000/v1#P2R-4B`
 
 - `p2r ask a.jpg b.jpg "scans/*.png" https://example.org/c.jpg "Is there a person?" --options yes,no`
 

@@ -29,6 +29,7 @@ from p2r.models.profiles import FamilyName
 from p2r.models.server.lookup import find_model, list_models, read_address
 from p2r.models.server.token_check import ImageCheck
 from p2r.models.server.transport import Transport, is_loopback
+from p2r.modes import check_frame
 from p2r.prompts import load_prompt_set
 from p2r.serving.answering import ServedModel
 from p2r.serving.settings import MOST_AT_ONCE, PATIENCE_S, Access, check_access
@@ -170,6 +171,7 @@ def plan_served(
             frame=frame,
             load=give_engine_args(load_one, for_engine),
         )
+        check_frame(looker or answerer)
         return ServedModel(name or name_of(spec), answerer, wording, looker)
 
     return load

@@ -79,8 +79,8 @@ def load_model(
         profile, image_check, patience_s: for a server, too: the model that it serves, where neither it nor the name
             tells, whether a reply to images that it has altered is a failure, and how many seconds it may ask to wait
             before it is asked again; see `EndpointModel.connect`.
-        family: the model's family, where its name does not tell ("qwen3_vl", "qwen2_5_vl"). A checkpoint's config.json
-            knows better.
+        family: the model's family, where its name does not tell: a key of `profiles.FAMILIES`, such as "qwen2_5_vl". A
+            checkpoint's config.json knows better.
         frame: the frame in which the model writes boxes, in place of its family's: "per_mille" (0 to 1000), "pixels"
             of the image that it sees, "unit" (0 to 1), or "file_pixels", those of the file, whose size it is then told.
         max_pixels: most pixels per image, in place of the model profile's.

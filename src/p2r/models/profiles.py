@@ -6,6 +6,12 @@ evaluation (16 to 4096 visual tokens an image; not in the paper's text, whose ap
 
 A trap: the processor published with Qwen3-VL enlarges images below 65,536 pixels (64 tokens). A server that runs it
 would resize small crops a second time, so budgets for servers start there; a local model resizes nothing.
+
+Qwen3.5 and Qwen3.6 (both `qwen3_5` in config.json) see as Qwen3-VL does: patches of 16 pixels, the same processor.
+Nothing that their makers published was found to state their frame. A user took it for granted that Qwen3.5 writes 0 to
+1000, and the makers said that its successor still does (GitHub, QwenLM/Qwen3.8-Flash-Next, issue 4, 2026-08-27). Their
+chat template begins with a thought unless `enable_thinking` is false, in the smallest sizes only where it is true.
+Qwen2-VL writes boxes from 0 to 1000, as its users report (GitHub, QwenLM/Qwen3-VL, issue 189), in patches of 14 pixels.
 """
 
 from __future__ import annotations
@@ -17,14 +23,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
-from p2r.dialogue import Budget, ModelProfile
+from p2r.dialogue import UNKNOWN_FAMILY, Budget, ModelProfile
 from p2r.errors import ConfigError, ModelError, excerpt
 from p2r.types import Frame
 
 MIN_TOKENS, MAX_TOKENS = 16, 4096
 """Visual tokens per image in the authors' evaluation."""
 
-FamilyName = Literal["qwen3_vl", "qwen2_5_vl"]
+FamilyName = Literal["qwen3_vl", "qwen3_5", "qwen2_5_vl", "qwen2_vl"]
 Limits: TypeAlias = tuple[int | None, int | None]
 """Least and most pixels of an image; None where nothing is said."""
 
@@ -60,12 +66,14 @@ class Family:
 
     names: a pattern that matches the names of its models and of models derived from them.
     processor_min_pixels: the processor published with the family enlarges images below this size.
+    thinks: its chat template may begin a reply with a thought; `enable_thinking` in the template says whether.
     """
 
     frame: Frame
     patches: PatchFormat
     names: str
     processor_min_pixels: int
+    thinks: bool = False
 
     def profile(self, name: str) -> ModelProfile:
         """Make the profile of the family, with the budget of the authors' evaluation."""
@@ -89,15 +97,20 @@ _OF_QWEN2_5_VL = (
     r"vlm[-_]r1",
     r"\bzwz[-_]7b",
 )
+_OF_QWEN3_5 = (r"qwen[-_.]?3[-_.][56](?![\db])",)
+_OF_QWEN2_VL = (rf"qwen[-_.]?2{_SIZE}[-_.]?vl",)
 _OWN_FRAMES: Mapping[str, Frame] = {r"mini[-_]?o3|pixel[-_]?reasoner": "unit", r"\bthyme(?![a-z])": "file_pixels"}
 """Checkpoints that were trained to write boxes in another frame than the models that they were made from."""
 FAMILIES: Mapping[FamilyName, Family] = {
     "qwen3_vl": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_VL), 64 * 32 * 32),
+    "qwen3_5": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_5), 64 * 32 * 32, thinks=True),
     "qwen2_5_vl": Family("pixels", QWEN2_5_VL, "|".join(_OF_QWEN2_5_VL), 4 * 28 * 28),
+    "qwen2_vl": Family("per_mille", QWEN2_5_VL, "|".join(_OF_QWEN2_VL), 4 * 28 * 28),
 }
-SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl"}
+THINKING: frozenset[str] = frozenset(name for name, family in FAMILIES.items() if family.thinks)
+SAME_FAMILY = {"qwen3_vl_moe": "qwen3_vl", "qwen3_5_moe": "qwen3_5"}
 PROFILES: Mapping[str, ModelProfile] = {name: family.profile(name) for name, family in FAMILIES.items()}
-UNKNOWN = FAMILIES["qwen3_vl"].profile("unknown")
+UNKNOWN = FAMILIES["qwen3_vl"].profile(UNKNOWN_FAMILY)
 
 
 def profile_for(
@@ -110,8 +123,9 @@ def profile_for(
 ) -> ModelProfile:
     """Return the profile of a model by its name ("Qwen/Qwen3-VL-4B-Instruct").
 
-    An unknown name gets Qwen3-VL's profile and a warning, unless the family or the frame is stated. Mini-o3 and
-    PixelReasoner write boxes from 0 to 1, and Thyme in pixels of the file. For a checkpoint use `Checkpoint.profile`.
+    An unknown name gets Qwen3-VL's budget and a warning, unless the family or the frame is stated; without these, no
+    mode that reads its boxes can be asked (`ModelProfile.knows_frame`). Mini-o3 and PixelReasoner write boxes from 0 to
+    1, and Thyme in pixels of the file. For a checkpoint use `Checkpoint.profile`.
 
     Args:
         family: the model's family, whatever its name.
@@ -126,8 +140,8 @@ def profile_for(
         frame = next((own for names, own in _OWN_FRAMES.items() if re.search(names, last)), None)
     if found is None and frame is None:
         logger.warning(
-            "unknown model family of %r: boxes are read as numbers from 0 to 1000, images sized for 32-pixel tokens, "
-            "as for Qwen3-VL; state what it is by `profile`, or its `family`, or `frame` for the boxes alone",
+            "unknown model family of %r: images are sized for 32-pixel tokens, as for Qwen3-VL; state what it is by "
+            "`profile`, or its `family`",
             name,
         )
     return limit_profile(found, frame=frame, max_pixels=max_pixels, for_server=for_server)

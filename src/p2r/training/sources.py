@@ -6,8 +6,13 @@ from pathlib import Path
 
 from p2r.benchmarks.load import locate_rows
 from p2r.config import DataSettings, Recipe
-from p2r.errors import DataError
+from p2r.errors import DataError, ModelError
+from p2r.models.checkpoint import Checkpoint
 from p2r.models.load import find_checkpoint
+from p2r.models.profiles import FAMILIES, FamilyName
+
+UNTRAINED: frozenset[FamilyName] = frozenset({"qwen3_5"})
+"""Families that are asked and not trained."""
 
 
 def check_sources(recipe: Recipe) -> None:
@@ -15,7 +20,7 @@ def check_sources(recipe: Recipe) -> None:
 
     Raises:
         DataError: there are no rows.
-        ModelError: there is no such model, or it is not usable.
+        ModelError: there is no such model, or it is not usable, or is of a family that cannot be trained.
     """
     phases = recipe.phases()
     for data in {phase.data.source: phase.data for phase in phases}.values():
@@ -23,7 +28,18 @@ def check_sources(recipe: Recipe) -> None:
     if recipe.probe.source is not None:
         _check_rows(DataSettings(source=recipe.probe.source))
     for base in dict.fromkeys(phase.base for phase in phases):
-        find_checkpoint(base)
+        check_trainable(find_checkpoint(base))
+
+
+def check_trainable(checkpoint: Checkpoint) -> None:
+    """Make sure that the responses to a prompt can share its work: a layer of linear attention has one state in place
+    of a key and a value for each token. Raises ModelError."""
+    if checkpoint.family in UNTRAINED:
+        raise ModelError(
+            f"{checkpoint.folder} is of the family {checkpoint.family}, whose layers of linear attention are not "
+            "supported in training",
+            hint=f"train a model of the family {' or '.join(each for each in FAMILIES if each not in UNTRAINED)}",
+        )
 
 
 def _check_rows(data: DataSettings) -> None:

@@ -118,6 +118,11 @@ async def test_a_place_is_not_held_for_as_long_as_a_server_asks_for() -> None:
         spec = f"{server.url}#m"
         about = dict.fromkeys(["name", "perceiver_model", "profile", "perceiver_profile", "family", "frame"])
         about |= dict.fromkeys(["max_pixels", "device", "dtype", "engine_args"])
+        with pytest.raises(ConfigError, match="in which frame m writes boxes"):
+            plan_served(
+                spec, **about, prompts="release", transport="auto", image_check="auto", num_at_once=8, timeout_s=9
+            )()
+        about["frame"] = "unit"
         served = plan_served(
             spec, **about, prompts="release", transport="auto", image_check="auto", num_at_once=8, timeout_s=9
         )()

@@ -36,6 +36,14 @@ def test_a_healthy_server_is_found_healthy() -> None:
     assert profile.image_formats == ("png", "bmp", "webp", "jpeg")
 
 
+@pytest.mark.parametrize(
+    ("name", "family"), [("qwen3.5-4b", "qwen3_5"), ("Qwen3-VL-4B", "qwen3_vl"), ("qwen2-vl", "qwen3_vl")]
+)
+def test_of_families_with_tokens_of_one_size_the_name_tells(name: str, family: str) -> None:
+    with examined(Behavior(), name) as server:
+        assert examine(server.url).profile.family == family
+
+
 def test_a_server_of_large_images_is_found_healthy() -> None:
     found = look(Behavior(most=784, rounds_up=True, refuses_below=32, thinks=True))
     assert found.is_fit, found.findings

@@ -52,7 +52,14 @@ PLACE = Path("model")
         ("Qwen/Qwen2.5-7B-Instruct", None),
         ("gpt-4o", None),
         ("Qwen/Qwen3-4B", None),
-        ("Qwen/Qwen2-VL-7B-Instruct", None),
+        ("Qwen/Qwen2-VL-7B-Instruct", "qwen2_vl"),
+        ("qwen2vl-grpo", "qwen2_vl"),
+        ("Zery/Qwen2-VL-7B_visual_rft_lisa_IoU_reward", "qwen2_vl"),
+        ("Qwen/Qwen3.5-9B", "qwen3_5"),
+        ("qwen3.6:35b-a3b", "qwen3_5"),
+        ("qwen3_5-0.8b", "qwen3_5"),
+        ("qwen3-6b", None),
+        ("Qwen3.55", None),
     ],
 )
 def test_a_family_is_known_by_the_models_name(name: str, family: str | None) -> None:
@@ -63,6 +70,9 @@ def test_a_family_is_known_by_its_config() -> None:
     assert family_of({"model_type": "qwen3_vl"}) == "qwen3_vl"
     assert family_of({"model_type": "qwen3_vl_moe"}) == "qwen3_vl"
     assert family_of({"model_type": "qwen2_5_vl"}) == "qwen2_5_vl"
+    assert family_of({"model_type": "qwen2_vl"}) == "qwen2_vl"
+    assert family_of({"model_type": "qwen3_5"}) == family_of({"model_type": "qwen3_5_moe"}) == "qwen3_5"
+    assert family_of({"model_type": "qwen3_5_text"}) is None
     assert family_of({"model_type": "llama"}) is None
     assert family_of({}) is None
 
@@ -94,13 +104,14 @@ def test_qwen2_5_vl_writes_boxes_in_pixels_and_sees_as_many_tokens_of_28_pixels(
 def test_an_unknown_model_gets_qwen3_vls_profile_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     profile = profile_for("my-model")
     assert (profile.family, profile.frame, profile.budget) == ("unknown", "per_mille", PROFILES["qwen3_vl"].budget)
-    assert "unknown model family of 'my-model'" in caplog.text
+    assert "unknown model family of 'my-model'" in caplog.text and not profile.knows_frame
 
 
 def test_a_stated_family_or_frame_is_taken_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert profile_for("my-model", family="qwen2_5_vl") == PROFILES["qwen2_5_vl"]
     assert profile_for("qwen3-vl", family="qwen2_5_vl") == PROFILES["qwen2_5_vl"]
     stated = profile_for("my-model", frame="unit")
+    assert stated.knows_frame and profile_for("my-model", family="qwen2_vl").knows_frame
     assert (stated.frame, stated.stated_frame, stated.budget) == ("unit", "unit", PROFILES["qwen3_vl"].budget)
     assert profile_for("qwen2.5-vl").stated_frame is None
     assert not caplog.records
@@ -109,7 +120,7 @@ def test_a_stated_family_or_frame_is_taken_without_a_warning(caplog: pytest.LogC
 def test_the_warning_names_the_arguments(caplog: pytest.LogCaptureFixture) -> None:
     profile_for("global_step_80")
     assert len(caplog.records) == 1
-    assert all(name in caplog.text for name in ("`profile`", "`family`", "`frame`"))
+    assert all(name in caplog.text for name in ("`profile`", "`family`"))
 
 
 def test_an_unknown_family_or_frame_is_refused() -> None:

@@ -112,3 +112,12 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stderr
     assert f"error: {said}" in done.stderr, done.stderr
+
+
+def test_a_family_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3_5_moe", "image_token_id": 1}')
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(ModelError, match="is of the family qwen3_5, whose layers of linear attention are not") as error:
+        check_sources(make_recipe(f"model.source={tmp_path}", source="needles", num_rows=4))
+    assert error.value.hint == "train a model of the family qwen3_vl or qwen2_5_vl or qwen2_vl"

@@ -30,7 +30,13 @@ _hide_broken_torchvision()
 from transformers import (  # noqa: E402
     AutoModelForImageTextToText,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
 )
 
-__all__ = ["AutoModelForImageTextToText", "Qwen2_5_VLForConditionalGeneration", "Qwen3VLForConditionalGeneration"]
+__all__ = [
+    "AutoModelForImageTextToText",
+    "Qwen2VLForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3VLForConditionalGeneration",
+]

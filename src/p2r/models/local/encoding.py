@@ -141,6 +141,7 @@ class PromptEncoder:
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=True,
+                enable_thinking=False,  # of templates that ask; a role's prompt says itself whether to think
             )
         except Exception as error:  # a template is a program and may raise anything
             raise ModelError(f"the chat template of {self._checkpoint.folder} failed: {error}") from error

@@ -139,7 +139,8 @@ class Engine:
                 break
             if len(going) <= len(rows) // 2:
                 keep = torch.tensor(going, device=mask_BP.device)
-                cache.batch_select_indices(keep)
+                # Layers of linear attention can be put in another order, and know no selection by another name.
+                cache.reorder_cache(keep)  # pyright: ignore[reportArgumentType]  # any tensor will do
                 sampler.keep(keep)
                 mask_BP, length_B1, shift_B1, next_B = mask_BP[keep], length_B1[keep], shift_B1[keep], next_B[keep]
                 rows = [rows[slot] for slot in going]

@@ -1,4 +1,4 @@
-"""A checkpoint of the Qwen3-VL or Qwen2.5-VL family, run in this process by transformers.
+"""A checkpoint of a family of Qwen's vision models (`profiles.FAMILIES`), run in this process by transformers.
 
 Weights and model code are the stock ones. Prompts, pixels and the generating loop are ours (`encoding`, `patches`,
 `engine`), so that images reach the model as they were sized and greedy decoding is greedy. Calls are asynchronous and

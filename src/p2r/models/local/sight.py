@@ -21,11 +21,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p2r.models.local.backend import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+from p2r.models.local.backend import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
 from p2r.models.local.patches import normalize
 from p2r.models.profiles import PatchFormat
 
-VisionLanguageModel = Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration
+VisionLanguageModel = (
+    Qwen3VLForConditionalGeneration | Qwen2_5_VLForConditionalGeneration | Qwen2VLForConditionalGeneration
+)
+"""The models that can be trained; a Qwen3.5, which cannot, has the same interface."""
 Bytes: TypeAlias = NDArray[np.uint8]
 Features: TypeAlias = tuple[torch.Tensor, ...]
 """The features of one image: the tower's output, then that of each layer in between; a row for each visual token."""

@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 import openai
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
+from pydantic import JsonValue
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import DataError, count_nouns
@@ -61,6 +62,8 @@ class ServerDialect:
     stop: "kept" in the reply, as vLLM can; "left out", as OpenAI does; "unknown" where there are no stop strings.
     system: whether there is a system's role; else its words stand before the user's.
     most_tokens: the most new tokens that the server allows to be asked for; None for any number.
+    thinking: what is said to the chat template about thinking first: "off"; nothing ("unsaid"); "refused" where the
+        server does not take it.
     """
 
     transport: Transport
@@ -72,6 +75,7 @@ class ServerDialect:
     stop: Literal["kept", "left out", "unknown"] = "kept"
     system: bool = True
     most_tokens: int | None = None
+    thinking: Literal["off", "unsaid", "refused"] = "unsaid"
 
 
 def check_placeholder(text: str) -> None:
@@ -107,7 +111,7 @@ def build_messages(prompt: Prompt, urls: Sequence[str], *, system: bool = True) 
     return messages
 
 
-def build_fields(decoding: Decoding, dialect: ServerDialect, *, begun: bool = False) -> dict[str, object]:
+def build_fields(decoding: Decoding, dialect: ServerDialect, *, begun: bool = False) -> dict[str, JsonValue]:
     """Return the fields of a request beside the model and the messages.
 
     Neutral values are sent as well: many servers fill gaps from the model's generation_config.json.
@@ -116,7 +120,7 @@ def build_fields(decoding: Decoding, dialect: ServerDialect, *, begun: bool = Fa
         begun: the last message is the beginning of the reply, not a whole one.
     """
     limit = decoding.max_new_tokens
-    fields: dict[str, object] = {dialect.limit: min(limit, dialect.most_tokens or limit)}
+    fields: dict[str, JsonValue] = {dialect.limit: min(limit, dialect.most_tokens or limit)}
     if begun:
         fields |= {"continue_final_message": True, "add_generation_prompt": False}  # llama.cpp does so unasked
     if dialect.temperature:
@@ -138,6 +142,8 @@ def build_fields(decoding: Decoding, dialect: ServerDialect, *, begun: bool = Fa
             fields |= {"top_k": -1, "min_p": 0.0}
     if dialect.sampling == "serve":
         fields["frequency_penalty"] = decoding.repetition_penalty - 1.0  # it makes 1 + this its repetition penalty
+    if dialect.thinking == "off":
+        fields["chat_template_kwargs"] = {"enable_thinking": False}
     return fields
 
 
@@ -194,6 +200,8 @@ def find_losses(
         losses["stop"] = "knows no stop strings; replies are cut behind them after they were generated"
     if not dialect.system and prompt.system:
         losses["system"] = "has no role for the system; its words stand before the question"
+    if dialect.thinking == "refused":
+        losses["thinking"] = "does not say to the model that it need not think first; its replies may be cut off"
     if dialect.most_tokens is not None and decoding.max_new_tokens > dialect.most_tokens:
         losses["max_new_tokens"] = (
             f"allows {count_nouns(dialect.most_tokens, 'new token')}, where {decoding.max_new_tokens} were asked for; "
@@ -207,6 +215,8 @@ def reword(dialect: ServerDialect, message: str) -> ServerDialect | None:
     cause = find_cause(message)
     if cause is not None and not re.search(r"max\w*_tokens\W{1,2}must be", message):
         return offer_next_format(dialect) if cause == "unreadable image" else None
+    if re.search(r"chat_template_kwargs|enable_thinking", message) and dialect.thinking == "off":
+        return replace(dialect, thinking="refused")
     if re.search(r"repetition_penalty|repeat_penalty|top_k|min_p", message) and dialect.sampling == "extended":
         return replace(dialect, sampling="serve" if "Unexpected fields in the request" in message else "standard")
     if "include_stop_str_in_output" in message and dialect.stop == "kept":

@@ -24,7 +24,7 @@ import stamina
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt, visual_tokens
 from p2r.errors import EndpointError, mask_secrets
-from p2r.models.profiles import FAMILIES, FamilyName
+from p2r.models.profiles import FAMILIES, THINKING, FamilyName
 from p2r.models.server.begun import check_begun
 from p2r.models.server.connections import Connection, Connections
 from p2r.models.server.dialect import (
@@ -79,7 +79,7 @@ class EndpointModel:
         self._timeout_s = timeout_s
         self._retry_wait_s, self._patience_s = retry_wait_s, patience_s
         self._transport = choose_transport(url, transport)
-        self._dialect = ServerDialect(self._transport)
+        self._dialect = ServerDialect(self._transport, thinking="off" if profile.family in THINKING else "unsaid")
         self._read_formats: set[Transport] = set()
         self._speaks_http = False
         self._told: set[str] = set()

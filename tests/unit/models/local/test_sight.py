@@ -49,7 +49,7 @@ def look(
     return [each for level in levels for each in level]
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen2_vl"])
 @pytest.mark.parametrize("at_once", [1, 30, 1000])
 def test_features_are_those_of_the_tower_over_all_images(family: Family, at_once: int) -> None:
     model, images = make_model(family, dtype=torch.float64), make_images(family)
@@ -110,7 +110,7 @@ def test_the_tower_is_back_after_an_error() -> None:
     assert "get_image_features" not in vars(model.model)
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen2_vl"])
 def test_frames_that_are_summed_in_each_call_are_the_convolution_and_learn_alike(family: Family) -> None:
     """Both frames are equal, so one of them and the sum of their weights do."""
     images = make_images(family)

@@ -449,6 +449,8 @@ def test_the_systems_words_stand_before_the_users_where_there_is_no_such_role() 
         (ServerDialect("bmp", sampling="standard"), set[str](), set[str]()),
         (ServerDialect("bmp", most_tokens=512), {"max_new_tokens"}, set[str]()),
         (ServerDialect("bmp", system=False), {"system"}, {"system"}),
+        (ServerDialect("bmp", thinking="off"), set[str](), set[str]()),
+        (ServerDialect("bmp", thinking="refused"), {"thinking"}, {"thinking"}),
     ],
 )
 def test_what_a_dialect_cannot_say_is_known_for_each_request(

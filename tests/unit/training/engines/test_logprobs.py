@@ -81,7 +81,7 @@ def checkpoint_layers(model: VisionLanguageModel, how: str) -> None:
 
 
 @pytest.mark.usefixtures("exact_parts")
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen2_vl"])
 @pytest.mark.parametrize("checkpointing", ["none", "by torch", "by the model"])
 def test_log_probs_and_gradients_are_those_of_the_repeated_rows(family: Family, checkpointing: str) -> None:
     model, groups = make_model(family), make_groups(family)
@@ -223,7 +223,7 @@ def test_temperature_and_entropy_are_those_of_the_distribution_drawn_from() -> N
     assert torch.allclose(ours.entropy_BT[0], drawn_from.entropy(), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen2_vl"])
 def test_images_seen_once_serve_every_pass_to_the_bit(family: Family) -> None:
     """Values and gradients, with a prompt without images in the row; and the model is left as it was."""
     model, groups = make_model(family), make_groups(family)
