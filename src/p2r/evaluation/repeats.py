@@ -40,17 +40,23 @@ def repeat_samples(samples: Sequence[Sample], *, num_draws: int, num_orders: int
     return repeated
 
 
-def tabulate_repeats(run: ScoredRun) -> Table | None:
-    """Tabulate accuracy over all replies and what their number adds; None for a run that asked each question once."""
+def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
+    """Tabulate accuracy over all replies and what their number adds; None for a run that asked each question once.
+
+    Args:
+        name: of the run; "" for its own.
+    """
     num_draws, num_orders = run.settings.samples or 1, run.settings.shuffles or 1
     questions = group_questions(run.judged("robust"))
-    if num_draws * num_orders == 1 or not questions:
+    if count_replies(run) == 1 or not questions:
         return None
     clusters = [rows[0].cluster for rows in questions.values()]
     rows: list[tuple[str, ...]] = []
 
-    def add(name: str, values: Sequence[float]) -> None:
-        rows.append((name, str(len(values)), show_share(mean_of(values)), show_interval(bound_mean(values, clusters))))
+    def add(measure: str, values: Sequence[float]) -> None:
+        rows.append(
+            (measure, str(len(values)), show_share(mean_of(values)), show_interval(bound_mean(values, clusters)))
+        )
 
     scores = {question: [row.score("robust") for row in replies] for question, replies in questions.items()}
     most = max(map(len, scores.values()))
@@ -66,11 +72,16 @@ def tabulate_repeats(run: ScoredRun) -> Table | None:
         f"One reply to each question: {min(accuracies):.1f} to {max(accuracies):.1f}% right.",
     ]
     return Table(
-        title=f"Replies to the same question: {run.name}",
+        title=f"Replies to the same question: {name or run.name}",
         columns=("", "questions", "right", "95% interval"),
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def count_replies(run: ScoredRun) -> int:
+    """Return how many replies a run asked for to each question."""
+    return (run.settings.samples or 1) * (run.settings.shuffles or 1)
 
 
 def group_questions(rows: Sequence[ScoredRow]) -> Mapping[str, list[ScoredRow]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from p2r.errors import count_nouns
 from p2r.evaluation.metrics import summarize
-from p2r.evaluation.tables import show_share
+from p2r.evaluation.tables import Table, show_share
 from p2r.report.evaluation.charts import AREA_NAMES, COUNT_NAMES, view_section
 from p2r.report.evaluation.gallery import MAX_BYTES, MAX_CARDS, view_example, view_questions
 from p2r.report.evaluation.sections import Section
@@ -37,6 +37,7 @@ def build_report(
     sections: Sequence[Section],
     headline: Headline,
     *,
+    systems: Sequence[Table] = (),
     example: str | None = None,
     max_cards: int = MAX_CARDS,
     max_bytes: int = MAX_BYTES,
@@ -45,6 +46,7 @@ def build_report(
     """The report as HTML.
 
     Args:
+        systems: tables of several systems, to stand first; see `lay_out`.
         example: a sample of the first section to open the page with, which the run whose boxes are shown has right and
             the first run has wrong; then such questions are also the ones shown first.
         max_cards: most questions shown with images; metrics always count all.
@@ -60,6 +62,7 @@ def build_report(
     flags = [question.flags for question in questions]
     page = {
         "headline": headline,
+        "systems": systems,
         "sections": [view_section(section) for section in sections],
         "runs": names,
         "primary": primary,

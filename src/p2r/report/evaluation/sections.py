@@ -16,7 +16,7 @@ from p2r.dialogue import Budget
 from p2r.errors import P2RError, StorageError, count_nouns
 from p2r.evaluation.compare import Contrast, asks_same_data, compare_runs, name_runs, tabulate_contrasts
 from p2r.evaluation.metrics import tabulate_summaries
-from p2r.evaluation.repeats import question_of
+from p2r.evaluation.repeats import question_of, tabulate_repeats
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table
@@ -57,7 +57,11 @@ class Section:
 
 
 def make_sections(
-    runs: Sequence[ScoredRun], *, benchmarks: Mapping[str, Benchmark] | None = None, primary: str | None = None
+    runs: Sequence[ScoredRun],
+    *,
+    benchmarks: Mapping[str, Benchmark] | None = None,
+    primary: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Section]:
     """One section per benchmark and its data, in the order of the runs.
 
@@ -65,12 +69,13 @@ def make_sections(
 
     Args:
         benchmarks: by name, to take the images from in place of where the runs say they are.
+        names: of the runs; None for the settings in which they differ.
         primary: name of the run whose boxes are shown first; by default one in mode p2r, else one that looks.
 
     Raises:
         StorageError: no run has that name.
     """
-    names = name_runs(runs)
+    names = names or name_runs(runs)
     if primary is not None and primary not in names:
         raise StorageError(f"no run is called {primary!r}", hint=f"runs: {', '.join(dict.fromkeys(names))}")
     sections: list[Section] = []
@@ -204,17 +209,31 @@ def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:
         return [], [error.message]
 
 
+def list_comparisons(section: Section) -> list[Table]:
+    """The tables that set the runs of a section side by side, and those of several replies to each question."""
+    repeats = [tabulate_repeats(run, name) for run, name in zip(section.runs, section.names, strict=True)]
+    return [_tabulate_section(section), *filter(None, repeats), *_tabulate_contrasts(section)]
+
+
 def list_tables(section: Section) -> list[Table]:
     """Every table of a section, to be written to files."""
-    contrasts, notes = compare_section(section)
     beside = tabulate_beside_paper(section.runs, section.names)
-    summaries = tabulate_summaries(section.runs, names=section.names)
     return [
-        summaries.model_copy(update={"title": f"{summaries.title}: {section.benchmark}"}),
+        _tabulate_section(section),
         *([beside] if beside else []),
-        *([tabulate_contrasts(contrasts, notes)] if contrasts else []),
+        *_tabulate_contrasts(section),
         *(table for run in section.runs for table in make_scorecard(run)),
     ]
+
+
+def _tabulate_section(section: Section) -> Table:
+    summaries = tabulate_summaries(section.runs, names=section.names)
+    return summaries.model_copy(update={"title": f"{summaries.title}: {section.benchmark}"})
+
+
+def _tabulate_contrasts(section: Section) -> list[Table]:
+    contrasts, notes = compare_section(section)
+    return [tabulate_contrasts(contrasts, notes)] if contrasts else []
 
 
 def _rank(name: str, order: Sequence[str]) -> int:
