@@ -22,7 +22,7 @@ from p2r.report.evaluation.gallery import MAX_CARDS
 from p2r.report.evaluation.page import build_report, write_lede
 from p2r.report.evaluation.paper_tables import lay_out
 from p2r.report.evaluation.sections import Section, list_comparisons, list_tables, make_sections
-from p2r.report.evaluation.systems import find_systems
+from p2r.report.evaluation.systems import find_systems, needs_names
 from p2r.report.kit.page import Headline, write_page
 from p2r.report.training.groups import MAX_GROUPS
 from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
@@ -115,7 +115,7 @@ def report(
             scored,
             benchmarks=_load_benchmarks(benchmark or [], scored, split, images),
             primary=show,
-            names=[names_of[id(run)] for run in scored] if given else None,
+            names=[names_of[id(run)] for run in scored] if given or needs_names(scored) else None,
         )
         compared = lay_out(systems)
         headline = replace(_make_headline(sections, title), problems=problems)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from p2r.choices import shuffle_options
 from p2r.errors import ConfigError, count_nouns
+from p2r.evaluation.breakdowns import tabulate_letters
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.statistics import bound_mean, mean_of
@@ -70,6 +71,7 @@ def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
         f"{count_nouns(most, 'reply', 'replies')} to each question: {count_nouns(num_draws, 'draw')}, "
         f"{count_nouns(num_orders, 'order')} of the options. Intervals count questions.",
         f"One reply to each question: {min(accuracies):.1f} to {max(accuracies):.1f}% right.",
+        f"Questions with 0 to {count_replies(run)} right replies: {', '.join(map(str, count_right(run)))}.",
     ]
     return Table(
         title=f"Replies to the same question: {name or run.name}",
@@ -77,6 +79,26 @@ def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def list_repeats(run: ScoredRun, name: str = "") -> list[Table]:
+    """The tables of a run that asked each question several times: `tabulate_repeats`, and letters by position.
+
+    The latter where the options came in several orders.
+    """
+    repeats = tabulate_repeats(run, name)
+    if repeats is None or (run.settings.shuffles or 1) == 1:
+        return [] if repeats is None else [repeats]
+    letters = tabulate_letters(run.judged("robust"))
+    return [repeats, letters.model_copy(update={"title": f"Positions of the right option: {name or run.name}"})]
+
+
+def count_right(run: ScoredRun) -> list[int]:
+    """Count the questions with 0, 1, 2, ... right replies; those that lack a reply do not count."""
+    most = count_replies(run)
+    questions = group_questions(run.judged("robust")).values()
+    right = Counter(round(sum(row.score("robust") for row in rows)) for rows in questions if len(rows) == most)
+    return [right[number] for number in range(most + 1)]
 
 
 def count_replies(run: ScoredRun) -> int:

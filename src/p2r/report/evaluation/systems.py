@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2r.evaluation.compare import name_runs
 from p2r.evaluation.scoring import ScoredRun
 from p2r.modes import CHATS
 from p2r.runs.evaluation import RunSettings
@@ -79,6 +80,12 @@ def find_systems(runs: Sequence[ScoredRun], given: Mapping[Path, str] | None = N
     return found
 
 
+def needs_names(runs: Sequence[ScoredRun]) -> bool:
+    """Tell whether runs should be called by their systems: of several models, or such that settings do not tell."""
+    several = len({run.settings.model for run in runs}) > 1
+    return several or (len(runs) > 1 and name_runs(runs) == [run.place for run in runs])
+
+
 def _name_model(settings: RunSettings) -> str:
     """Name the models of a run by the last parts of their names."""
     models = [settings.model, *filter(None, [settings.perceiver_model])]
@@ -93,10 +100,9 @@ def _tell_apart(systems: Sequence[System]) -> None:
             values = [getattr(system.settings, setting) for system in same]
             if any(value != values[0] for value in values):
                 for system, value in zip(same, values, strict=True):
-                    what = (
-                        value if setting in ("mode", "model") else f"{setting.replace('_', ' ')} {value or 'not set'}"
-                    )
-                    system.name += f", {what}"
+                    if value is not None:
+                        named = "" if setting in ("mode", "model") else f"{setting.replace('_', ' ')} "
+                        system.name += f", {named}{value}"
     for same in _list_same(systems):
         for number, system in enumerate(same, start=1):
             folder = next(iter(system.runs.values())).folder
