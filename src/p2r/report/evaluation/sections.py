@@ -16,7 +16,7 @@ from p2r.dialogue import Budget
 from p2r.errors import P2RError, StorageError, count_nouns
 from p2r.evaluation.compare import Contrast, asks_same_data, compare_runs, name_runs, tabulate_contrasts
 from p2r.evaluation.metrics import tabulate_summaries
-from p2r.evaluation.repeats import list_repeats, question_of
+from p2r.evaluation.repeats import count_replies, list_repeats, question_of
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table
@@ -215,12 +215,21 @@ def _is_evaluation(folder: Path) -> bool:
 
 def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:
     """Every later run against the first, and notes; no contrast with one run, or with no sample judged in both."""
-    if len(section.runs) < 2:
-        return [], []
+    first = section.runs[0]
+    alike = [k for k, run in enumerate(section.runs) if count_replies(run) == count_replies(first)]
+    left_out = [
+        f"{name} is not compared with {section.names[0]}: it was asked each question {count_replies(run)} times, not "
+        f"{count_replies(first)}"
+        for k, (name, run) in enumerate(zip(section.names, section.runs, strict=True))
+        if k not in alike
+    ]
+    if len(alike) < 2:
+        return [], left_out
     try:
-        return compare_runs(section.runs, names=section.names)
+        contrasts, notes = compare_runs([section.runs[k] for k in alike], names=[section.names[k] for k in alike])
     except StorageError as error:
-        return [], [error.message]
+        return [], [*left_out, error.message]
+    return contrasts, [*left_out, *notes]
 
 
 def list_comparisons(section: Section) -> list[Table]:

@@ -181,7 +181,7 @@ def test_the_image_one_look_shows_has_the_size_of_the_budget() -> None:
 
 
 def test_a_report_keeps_its_size_by_smaller_images_and_shorter_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "FRAME_BYTES", 43_000)
+    monkeypatch.setattr(gallery, "FRAME_BYTES", 48_000)
     noise = Image.effect_noise((256, 192), 80).convert("RGB")
     samples = [replace(make_sample(f"n{k}"), image=MemoryImage(noise, f"n{k}")) for k in range(2)]
     replies = ["because " * 5000 + "<answer>A</answer>", "<answer>A</answer>"]
