@@ -140,7 +140,7 @@ def view_section(section: Section) -> SectionView:
         details=tuple(
             (name, tuple(make_scorecard(run))) for name, run in zip(section.names, section.runs, strict=True)
         ),
-        problem=" ".join(filter(None, [section.problem, *([] if contrasts else notes)])),
+        problem=" ".join(filter(None, [section.problem, *([] if contrasts else [f"{note}." for note in notes])])),
     )
 
 

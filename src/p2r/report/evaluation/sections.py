@@ -218,8 +218,8 @@ def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:
     first = section.runs[0]
     alike = [k for k, run in enumerate(section.runs) if count_replies(run) == count_replies(first)]
     left_out = [
-        f"{name} is not compared with {section.names[0]}: it was asked each question {count_replies(run)} times, not "
-        f"{count_replies(first)}"
+        f"{name} is not compared with {section.names[0]}: it has {count_nouns(count_replies(run), 'reply', 'replies')} "
+        f"to each question, not {count_replies(first)}"
         for k, (name, run) in enumerate(zip(section.names, section.runs, strict=True))
         if k not in alike
     ]

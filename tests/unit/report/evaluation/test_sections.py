@@ -20,6 +20,7 @@ from p2r.runs.evaluation import RunSettings, read_run, write_facts
 from p2r.runs.merge import merge_runs
 from p2r.runs.origin import read_origin, write_origin
 from p2r.runs.store import TraceStore
+from tests.fakes.benchmark_files import write_parquet, zoombench_rows
 from tests.fakes.reports import make_sample, make_scored, make_trace
 
 
@@ -171,3 +172,21 @@ def test_a_file_that_was_changed_is_other_data_and_a_longer_one_is_not(tmp_path:
     sections = make_sections([before, longer, changed])
     assert [one.runs for one in sections] == [(before, longer), (changed,)]
     assert len({one.benchmark for one in sections}) == 2
+
+
+def test_crops_are_found_where_a_run_showed_them(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "zoombench.parquet", zoombench_rows(4))
+    benchmark = load_benchmark(f"zoombench:{path}")
+    runs = [
+        evaluate(benchmark, ScriptedModel({"reasoner": "<answer>A</answer>"}), mode=mode)
+        for mode in ("direct", "paired-crop")
+    ]
+    images, crops, problem = find_images(runs, benchmark)
+    assert (list(images), list(crops), problem) == (["0", "1", "2", "3"], ["0", "1", "2", "3"], "")
+    sample = benchmark[0]
+    assert sample.crop is not None
+    assert (images["0"].uri, crops["0"].uri) == (
+        sample.image.uri,
+        sample.crop.uri,
+    ) and sample.crop.uri != sample.image.uri
+    assert find_images(runs[:1], benchmark)[1] == {}
