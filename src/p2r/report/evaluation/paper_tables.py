@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from p2r.evaluation.scorecard import score_columns
+from p2r.evaluation.scorecard import Column, score_columns
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import MISSING, CellKind, Table
-from p2r.report.evaluation.layouts import Layout, list_layouts
+from p2r.report.evaluation.layouts import Layout, Place, list_layouts
 from p2r.report.evaluation.measured import Measured, mark_best, show_average, show_measured
 from p2r.report.evaluation.protocols import explain_run, explain_system, title_of
 from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, choose_scorer, read_published
@@ -61,6 +61,14 @@ def lay_out(systems: Sequence[System]) -> list[Table]:
     return found
 
 
+def _find_column(columns: Mapping[str, Column], place: Place) -> Column | None:
+    """Return what was scored in a column; questions of one category have no column of their own beside the whole."""
+    whole = next(iter(columns.values()), None)
+    if whole is not None and whole.rows and all(row.facts.category == place.column for row in whole.rows):
+        return whole
+    return columns.get(place.column)
+
+
 def _list_kinds(is_best: Sequence[bool], layout: Layout) -> tuple[CellKind, ...]:
     plain: tuple[CellKind, ...] = ("",)
     return (*plain, *("best" if best else "" for best in is_best), *(plain * layout.has_average))
@@ -80,7 +88,7 @@ def _tabulate(layout: Layout, systems: Sequence[System], published: Sequence[Pub
     }
     grid: list[list[Measured | None]] = []
     for system in systems:
-        found = [scores.get((system.name, place.benchmark), {}).get(place.column) for place in layout.places]
+        found = [_find_column(scores.get((system.name, place.benchmark), {}), place) for place in layout.places]
         grid.append(
             [
                 Measured(system.runs[place.benchmark], column) if column and column.score is not None else None

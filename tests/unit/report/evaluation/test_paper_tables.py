@@ -80,6 +80,13 @@ def test_a_measured_cell_has_its_score_interval_and_n() -> None:
     assert list_notes(table, cells) == ["V*: 40 of 191 questions.", "V*: 1 reply failed, and do not count."]
 
 
+def test_questions_of_one_category_stand_in_its_column() -> None:
+    [table] = tabulate(ask("vstar", "A"))
+    cells = find(table, "P2R-4B, p2r")[1]
+    assert cells[1] == cells[3] == "100.0\n20.7 - 100.0\nn 1" and cells[2] == "-"
+    assert list_notes(table, cells) == ["-: no judged question of V* position.", "V*: 1 of 191 questions."][::-1]
+
+
 def test_table_2_has_perception_and_reasoning() -> None:
     [table] = tabulate(ask("mme_realworld_lite", GOOD))
     assert table.columns == ("system", "Overall", "OCR", "RS", "DT", "MO", "AD", "OCR", "DT", "MO", "AD")
