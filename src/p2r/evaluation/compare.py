@@ -226,7 +226,7 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
         raise StorageError(
             f"{first.place} has {count_nouns(count_replies(first), 'reply', 'replies')} to each question, and "
             f"{second.place} has {count_replies(second)}: they cannot be paired",
-            hint="compare runs with the same `samples` and `shuffles`",
+            hint="compare runs that have equally many replies to each question",
         )
     texts: Mapping[str, str] = {id: trace.question for id, trace in first.traces.items()}
     asked_else = [id for id, trace in second.traces.items() if texts.get(id, trace.question) != trace.question]
