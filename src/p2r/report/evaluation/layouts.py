@@ -22,7 +22,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """The columns of a table, and whose rows it has. has_average: a last column with the mean of the overall scores."""
 
     title: str
@@ -34,13 +34,13 @@ class Layout:
         return list(dict.fromkeys(place.benchmark for place in self.places))
 
 
-def list_layouts(asked: Sequence[str]) -> tuple[Layout, Layout, Layout]:
+def list_layouts(asked: Sequence[str]) -> tuple[TableLayout, TableLayout, TableLayout]:
     """Return the layouts of Table 1, of Table 2 and of the other benchmarks, without the benchmarks that nobody ran."""
     others = [name for name in asked if name not in TITLES]
     return _lay_out_table_1(asked), _lay_out_table_2(asked), _lay_out_others(others)
 
 
-def _lay_out_table_1(asked: Sequence[str]) -> Layout:
+def _lay_out_table_1(asked: Sequence[str]) -> TableLayout:
     parts = [(vstar.FACTS.name, "attribute", "direct_attributes", "position", "relative_position")]
     parts += [(facts.name, "single", "single", "cross", "cross") for facts in (hrbench.FACTS_4K, hrbench.FACTS_8K)]
     places = tuple(
@@ -53,10 +53,10 @@ def _lay_out_table_1(asked: Sequence[str]) -> Layout:
             Place(TITLES[name], "overall", name, "overall", is_whole=True),
         )
     )
-    return Layout("As Table 1 of the paper", places, has_average=len(places) == 3 * len(parts))
+    return TableLayout("As Table 1 of the paper", places, has_average=len(places) == 3 * len(parts))
 
 
-def _lay_out_table_2(asked: Sequence[str]) -> Layout:
+def _lay_out_table_2(asked: Sequence[str]) -> TableLayout:
     name = mme_realworld.FACTS_LITE.name
     kinds = [f"{task}/{full}" for task in ("Perception", "Reasoning") for full in MME_COLUMNS.values()]
     short = {full: column for column, full in MME_COLUMNS.items()}
@@ -65,10 +65,10 @@ def _lay_out_table_2(asked: Sequence[str]) -> Layout:
         task, _, full = kind.partition("/")
         if kind in mme_realworld.LITE_CATEGORIES:
             places.append(Place(task, short[full], name, f"{task} {short[full]}"))
-    return Layout("As Table 2 of the paper: MME-RealWorld-Lite", tuple(places) if name in asked else ())
+    return TableLayout("As Table 2 of the paper: MME-RealWorld-Lite", tuple(places) if name in asked else ())
 
 
-def _lay_out_others(asked: Sequence[str]) -> Layout:
+def _lay_out_others(asked: Sequence[str]) -> TableLayout:
     wholes = {True: "Overall", False: "overall"}
     places = [Place("", name, name, wholes[name.startswith("mme_")], is_whole=True) for name in asked]
-    return Layout("Other benchmarks", tuple(places))
+    return TableLayout("Other benchmarks", tuple(places))

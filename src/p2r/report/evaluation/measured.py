@@ -11,7 +11,7 @@ from p2r.evaluation.repeats import count_replies, group_questions, question_of
 from p2r.evaluation.scorecard import Column
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import MISSING
-from p2r.report.evaluation.layouts import Layout
+from p2r.report.evaluation.layouts import TableLayout
 from p2r.report.evaluation.published import choose_scorer
 from p2r.statistics import Interval, correct_holm, permute_clusters
 
@@ -37,7 +37,7 @@ class Measured:
         return len(group_questions(rows)) if count_replies(self.run) > 1 else len(rows)
 
 
-def mark_best(layout: Layout, grid: Sequence[Sequence[Measured | None]]) -> list[list[bool]]:
+def mark_best(layout: TableLayout, grid: Sequence[Sequence[Measured | None]]) -> list[list[bool]]:
     """Tell for each cell whether the test finds it better than every other system's, after Holm's correction.
 
     The overall columns are one family, the categories another.

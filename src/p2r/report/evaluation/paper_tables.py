@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from p2r.evaluation.scorecard import Column, score_columns
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import MISSING, CellKind, Table
-from p2r.report.evaluation.layouts import Layout, Place, list_layouts
+from p2r.report.evaluation.layouts import TableLayout, Place, list_layouts
 from p2r.report.evaluation.measured import Measured, mark_best, show_average, show_measured
 from p2r.report.evaluation.protocols import explain_run, explain_system, title_of
 from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, choose_scorer, read_published
@@ -69,7 +69,7 @@ def _find_column(columns: Mapping[str, Column], place: Place) -> Column | None:
     return columns.get(place.column)
 
 
-def _list_kinds(is_best: Sequence[bool], layout: Layout) -> tuple[CellKind, ...]:
+def _list_kinds(is_best: Sequence[bool], layout: TableLayout) -> tuple[CellKind, ...]:
     plain: tuple[CellKind, ...] = ("",)
     return (*plain, *("best" if best else "" for best in is_best), *(plain * layout.has_average))
 
@@ -79,7 +79,7 @@ def _belongs(row: PublishedRow) -> bool:
     return row.table in ("Table 1", "Table 2") or not row.is_from_paper
 
 
-def _tabulate(layout: Layout, systems: Sequence[System], published: Sequence[PublishedRow]) -> Table:
+def _tabulate(layout: TableLayout, systems: Sequence[System], published: Sequence[PublishedRow]) -> Table:
     scores = {
         (system.name, benchmark): score_columns(run, choose_scorer(run))
         for system in systems
@@ -128,7 +128,7 @@ def _tabulate(layout: Layout, systems: Sequence[System], published: Sequence[Pub
     )
 
 
-def _show_published(layout: Layout, own: Mapping[str, PublishedRow], notes: Notes) -> tuple[str, ...]:
+def _show_published(layout: TableLayout, own: Mapping[str, PublishedRow], notes: Notes) -> tuple[str, ...]:
     first = next(iter(own.values()))
     cells: list[str] = []
     for place in layout.places:
@@ -145,7 +145,7 @@ def _show_published(layout: Layout, own: Mapping[str, PublishedRow], notes: Note
 
 
 def _show_system(
-    layout: Layout,
+    layout: TableLayout,
     system: System,
     cells: Sequence[Measured | None],
     firsts: Mapping[str, ScoredRun],
@@ -169,7 +169,7 @@ def _show_system(
     return (f"{system.name}{notes.mark(about)}\nmeasured here", *shown)
 
 
-def _explain(layout: Layout, is_best: Sequence[Sequence[bool]]) -> list[str]:
+def _explain(layout: TableLayout, is_best: Sequence[Sequence[bool]]) -> list[str]:
     paper = read_published().paper
     notes = [
         "Measured here: the score, its 95% interval, and n, the questions with a verdict. Replies are read as the "

@@ -20,8 +20,8 @@ from tests.fakes.reports import HEADLINE, answer_all, make_sample, make_trace
 from tests.fakes.systems import ask
 
 
-def repeat(letters: str, num: int, **settings: object) -> Section:
-    run = ask("vstar", letters, num=num, mode="thinking", samples=len(letters) // num, temperature=1.0, **settings)
+def repeat(letters: str, num: int) -> Section:
+    run = ask("vstar", letters, num=num, mode="thinking", samples=len(letters) // num, temperature=1.0)
     return Section("vstar", (run,), ("Mine",), 0, {})
 
 
