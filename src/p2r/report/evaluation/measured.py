@@ -21,7 +21,7 @@ MOST_WAYS = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a system scored in one column."""
+    """The score of a system in one column."""
 
     run: ScoredRun
     column: Column

@@ -1,4 +1,4 @@
-"""Several systems as the paper's Tables 1 and 2 lay them out, with the published figures beside what was measured here.
+"""Several systems as the paper's Tables 1 and 2 lay them out, with the published numbers beside what was measured here.
 
 A measured cell has its score, a 95% interval and the number of questions. A published one has its value, in italics,
 and its row says where it is printed. Numbers in brackets lead to the notes: how a protocol differs, and why a value is
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from p2r.evaluation.scorecard import Column, score_columns
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import MISSING, CellKind, Table
-from p2r.report.evaluation.layouts import TableLayout, Place, list_layouts
+from p2r.report.evaluation.layouts import Place, TableLayout, list_layouts
 from p2r.report.evaluation.measured import Measured, mark_best, show_average, show_measured
 from p2r.report.evaluation.protocols import explain_run, explain_system, title_of
 from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, choose_scorer, read_published

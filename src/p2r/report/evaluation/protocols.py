@@ -22,7 +22,7 @@ TITLES = {
     hrbench.FACTS_8K.name: "HR-Bench 8K",
     mme_realworld.FACTS_LITE.name: "MME-RealWorld-Lite",
 }
-"""What the paper calls its benchmarks."""
+"""The names that the paper uses for its benchmarks."""
 _SPLITS = frozenset({"test", "train", "hr_bench_4k", "hr_bench_8k"})
 """Splits that hold the published questions."""
 
