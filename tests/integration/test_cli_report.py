@@ -168,3 +168,92 @@ def test_a_broken_folder_of_questions_is_named_too(here: Path, kind: str) -> Non
     result = p2r("report", "all")
     assert result.exit_code == 0, result.output
     assert f"left out {path.parent}: " in result.stderr
+
+
+def evaluate_systems(here: Path) -> None:
+    assert p2r("convert", "needles:forms=choice", "vstar", "--to", "vstar", "--num-samples", "12").exit_code == 0
+    evaluate("vstar:vstar", "--mode", "direct", "--mode", "p2r", "--out", "runs")
+    evaluate("vstar:vstar", "--limit", "6", "--seed", "1", "--out", "few")
+
+
+def test_systems_stand_in_the_papers_table_under_their_names(here: Path) -> None:
+    evaluate_systems(here)
+    result = p2r(
+        "report", "Qwen=runs/vstar/direct", "Ours=runs/vstar/p2r", "few", "--out", "page.html", "--tables", "t"
+    )
+    assert result.exit_code == 0, result.output
+    html = Path("page.html").read_text()
+    assert '<h2 id="systems">Systems</h2>' in html and 'href="#systems"' in html
+    assert ">Ours [" in html and ">scripted:replies.json, p2r [" in html
+    assert '<th scope="colgroup" colspan="3">V*</th>' in html
+    assert 'class="published"' in html and "<small>README of Mini-o3</small>" in html
+    assert '<option value="1" selected>Ours</option>' in html
+    tables = json.loads(Path("t/tables.json").read_text())["tables"]
+    assert tables[0]["title"] == "As Table 1 of the paper, in per cent"
+    shown = p2r("report", "Ours=runs/vstar/p2r", "Qwen=runs/vstar/direct", "--show", "Qwen", "--out", "page.html")
+    assert shown.exit_code == 0 and "selected>Qwen" in Path("page.html").read_text()
+    assert p2r("report", "runs/vstar/p2r").exit_code == 0
+    assert ">scripted:replies.json, p2r [" in Path("report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("t.md", "# vstar\n\nvstar: Ours answers"), ("t.tex", "% vstar\n% vstar: Ours")]
+)
+def test_tables_are_written_without_images(here: Path, name: str, first: str) -> None:
+    evaluate_systems(here)
+    shutil.move("vstar", "elsewhere")
+    result = p2r("report", "Ours=runs", "--out", name)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{name}\n", "")
+    text = Path(name).read_text()
+    assert text.startswith(first.replace("Ours", "Ours, p2r"))
+    parts = [
+        "As Table 1 of the paper, in per cent",
+        "Runs, with what an answer cost",
+        "Paired differences",
+        "Ours, direct",
+    ]
+    assert all(part in text for part in parts) and "Letters (robust)" not in text
+
+
+def test_a_folder_with_an_equals_sign_is_a_folder(here: Path) -> None:
+    evaluate("needles", "--limit", "3", "--out", "a=b")
+    assert p2r("report", "a=b").exit_code == 0
+    assert "<h1>needles</h1>" in Path("report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["runs", "--out", "x.pdf"], "x.pdf ends in .pdf, which is not a form of report", "--out end in .html"),
+        (["=runs"], "'=runs' is neither a folder nor a name with one", "NAME=RUN"),
+        (["Ours="], "'Ours=' is neither a folder nor a name with one", "NAME=RUN"),
+        (["Ours=one", "runs"], "'Ours' names one, which holds no evaluation", "`p2r eval` wrote"),
+        (["one", "--out", "x.md"], "x.md: questions have a page, and no tables", "--out end in .html"),
+        (["Ours=nowhere"], "nowhere holds no run", "give folders"),
+    ],
+)
+def test_a_wrong_name_or_ending_is_one_sentence_with_a_hint(
+    here: Path, arguments: list[str], message: str, hint: str
+) -> None:
+    write_questions(here / "data")
+    ask("data/a.png", "What?", "--options", "x,y", "--save", "one")
+    evaluate("needles", "--limit", "3")
+    result = p2r("report", *arguments)
+    assert result.exit_code == 1 and message in result.stderr
+    assert hint in result.stderr.partition("hint: ")[2]
+    assert not Path("report.html").exists()
+
+
+def test_compare_prints_the_tables_of_several_replies(here: Path) -> None:
+    for mode in ("direct", "p2r"):
+        evaluate("needles", "--limit", "4", "--mode", mode, "--shuffles", "2", "--out", "two")
+    evaluate("needles", "--limit", "4", "--mode", "direct", "--out", "once")
+    result = p2r("compare", "two/needles/direct", "two/needles/p2r")
+    assert result.exit_code == 0, result.output
+    for part in ("Replies to the same question: direct", "Replies to the same question: p2r", "majority vote"):
+        assert part in result.stdout
+    assert "Positions of the right option: p2r" in result.stdout
+    alone = p2r("compare", "two/needles/direct", "once/needles/direct")
+    assert alone.exit_code == 1
+    assert "two/needles/direct has 2 replies to each question, and once/needles/direct has 1" in alone.stderr
+    assert "equally many replies" in alone.stderr

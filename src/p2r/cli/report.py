@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from p2r.benchmarks import Benchmark, load_benchmark
 from p2r.benchmarks.load import names_file
+from p2r.cli.run_places import Unreadable, find_runs, name_folders, split_names
 from p2r.cli.screen import count_progress, make_console
 from p2r.config import DataSettings
-from p2r.errors import ConfigError, P2RError
+from p2r.errors import ConfigError
 from p2r.evaluation.scoring import ScoredRun, score_run
-from p2r.evaluation.tables import Table, write_tables
+from p2r.evaluation.tables import Table, write_latex, write_markdown, write_tables
 from p2r.report.asked.page import build_asked_report
 from p2r.report.evaluation.gallery import MAX_CARDS
 from p2r.report.evaluation.page import build_report, write_lede
-from p2r.report.evaluation.sections import Section, find_run_folders, list_run_folders, list_tables, make_sections
+from p2r.report.evaluation.paper_tables import lay_out
+from p2r.report.evaluation.sections import Section, list_comparisons, list_tables, make_sections
+from p2r.report.evaluation.systems import find_systems, needs_names
 from p2r.report.kit.page import Headline, write_page
 from p2r.report.training.groups import MAX_GROUPS
 from p2r.report.training.page import build_training_report, list_training_facts, write_training_lede
 from p2r.report.training.tables import list_training_tables, name_training_runs
-from p2r.runs.asked import find_asked_folders, read_asked
+from p2r.runs.asked import read_asked
 from p2r.runs.evaluation import read_run
-from p2r.runs.training import TrainingRun, find_training_folders, read_training_run
+from p2r.runs.training import TrainingRun, read_training_run
 
 IMAGES = "Where the images are"
 TABLES_NAME = "tables"
 PAGES = (EVALUATION, TRAINING, ASKED) = ("evaluation", "training", "asked")
-
-Read = TypeVar("Read")
+PAGE_SUFFIXES = ("", ".html", ".htm")
+TABLE_SUFFIXES = {".md": write_markdown, ".tex": write_latex}
 
 REPORT_EXAMPLES = """
 **Examples**
@@ -40,6 +43,8 @@ REPORT_EXAMPLES = """
 - `p2r report runs` (every run below this folder)
 
 - `p2r report runs/vstar/direct runs/vstar/p2r --out vstar.html --tables paper/`
+
+- `p2r report DeepEyes-7B=runs/deepeyes P2R-4B=runs/p2r --out table.tex` (these systems, as in the paper's tables)
 
 - `p2r report runs/seed0 runs/seed1 runs/seed2` (training runs, drawn in the same charts)
 
@@ -51,14 +56,16 @@ REPORT_EXAMPLES = """
 
 def report(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="RUN...",
             help="Folders that `p2r eval`, `p2r train` or `p2r ask` wrote, or one above them. All evaluations are "
-            "compared with the first.",
+            "compared with the first. NAME=RUN names the system that was evaluated.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
+    out: Annotated[
+        Path, typer.Option(help="File for the page: .html, or .md or .tex for the tables that compare runs.")
+    ] = Path("report.html"),
     tables: Annotated[
         Path | None, typer.Option(help="Folder for all tables, as Markdown, LaTeX and JSON.", show_default=False)
     ] = None,
@@ -87,34 +94,51 @@ def report(
     ] = None,
 ) -> None:
     """Show runs side by side in one HTML page: metrics, charts, and every question with its images."""
-    found = _find_runs(runs)
+    is_page = _check_suffix(out)
+    places = split_names(runs)
+    found = find_runs(list(places))
+    given = name_folders(places, found)
     unreadable = Unreadable()
     scored = unreadable.read_each(found.evaluated, lambda folder: score_run(read_run(folder)))
     training = unreadable.read_each(found.trained, read_training_run)
     asked = unreadable.read_each(found.asked, read_asked)
     if not (scored or training or asked):
         raise unreadable.errors[0]
+    if asked and not (scored or training or is_page):
+        raise ConfigError(f"{out}: questions have a page, and no tables", hint="let `out` end in .html")
     problems = unreadable.describe()
     names = _name_pages(out, [name for name, any_of in zip(PAGES, (scored, training, asked), strict=True) if any_of])
     if scored:
+        systems = find_systems(scored, given)
+        names_of = {id(run): system.name for system in systems for run in system.runs.values()}
         sections = make_sections(
-            scored, benchmarks=_load_benchmarks(benchmark or [], scored, split, images), primary=show
+            scored,
+            benchmarks=_load_benchmarks(benchmark or [], scored, split, images),
+            primary=show,
+            names=[names_of[id(run)] for run in scored] if given or needs_names(scored) else None,
         )
+        compared = lay_out(systems)
         headline = replace(_make_headline(sections, title), problems=problems)
-        with count_progress(make_console(stderr=True), "images") as on_done:
-            html = build_report(sections, headline, max_cards=max_cards, on_done=on_done)
-        missing = [section.problem for section in sections if section.problem]
-        made = [table for each in sections for table in list_tables(each)]
-        _write(names[EVALUATION], html, missing, tables, TABLES_NAME, made)
+        if is_page:
+            with count_progress(make_console(stderr=True), "images") as on_done:
+                text = build_report(sections, headline, systems=compared, max_cards=max_cards, on_done=on_done)
+        else:
+            text = _write_tables(out, headline, [*compared, *(t for each in sections for t in list_comparisons(each))])
+        missing = [section.problem for section in sections if section.problem and is_page]
+        made = [*compared, *(table for each in sections for table in list_tables(each))]
+        _write(names[EVALUATION], text, missing, tables, TABLES_NAME, made)
     if training:
         data = _move_rows(training, [] if scored else benchmark or [], split, images)
         headline = replace(_make_training_headline(training, title), problems=() if scored else problems)
-        with count_progress(make_console(stderr=True), "images") as on_done:
-            html, missing = build_training_report(
-                training, headline, data=data, max_groups=min(max_cards, MAX_GROUPS), on_done=on_done
-            )
-        _write(names[TRAINING], html, missing, tables, TRAINING, list_training_tables(training))
-    if asked:
+        if is_page:
+            with count_progress(make_console(stderr=True), "images") as on_done:
+                text, missing = build_training_report(
+                    training, headline, data=data, max_groups=min(max_cards, MAX_GROUPS), on_done=on_done
+                )
+        else:
+            text, missing = _write_tables(out, headline, list_training_tables(training)), []
+        _write(names[TRAINING], text, missing, tables, TRAINING, list_training_tables(training))
+    if asked and is_page:
         with count_progress(make_console(stderr=True), "images") as on_done:
             html = build_asked_report(
                 asked,
@@ -126,41 +150,26 @@ def report(
         _write(names[ASKED], html, [], None, ASKED, [])
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Folders by the command that wrote them."""
+def _check_suffix(out: Path) -> bool:
+    """Tell whether a page is to be written; else tables are.
 
-    evaluated: list[Path]
-    trained: list[Path]
-    asked: list[Path]
-
-
-@dataclass(slots=True)
-class Unreadable:
-    """Folders that cannot be read: they are named, and do not stop the others."""
-
-    errors: list[P2RError] = field(default_factory=list[P2RError])
-    folders: list[Path] = field(default_factory=list[Path])
-
-    def read_each(self, folders: Sequence[Path], read: Callable[[Path], Read]) -> list[Read]:
-        """Read what can be read."""
-        found: list[Read] = []
-        for folder in folders:
-            try:
-                found.append(read(folder))
-            except P2RError as error:
-                self.errors.append(error)
-                self.folders.append(folder)
-        return found
-
-    def describe(self) -> tuple[str, ...]:
-        """Print a sentence for each folder, and return them all."""
-        sentences = tuple(
-            f"left out {folder}: {error.message}" for folder, error in zip(self.folders, self.errors, strict=True)
+    Raises:
+        ConfigError: the file's ending names neither.
+    """
+    if out.suffix not in (*PAGE_SUFFIXES, *TABLE_SUFFIXES):
+        raise ConfigError(
+            f"{out} ends in {out.suffix}, which is not a form of report",
+            hint="let `out` end in .html for the page, or in .md or .tex for tables; a page is printed as a PDF",
         )
-        for sentence in sentences:
-            make_console(stderr=True).print(sentence, markup=False, soft_wrap=True)
-        return sentences
+    return out.suffix in PAGE_SUFFIXES
+
+
+def _write_tables(out: Path, headline: Headline, tables: Sequence[Table]) -> str:
+    """The text of a file of tables, below the headline."""
+    sentences = [headline.lede, *headline.problems]
+    if out.suffix == ".md":
+        return "\n\n".join([f"# {headline.title}", *filter(None, sentences), write_markdown(tables)])
+    return "\n".join([*(f"% {text}" for text in (headline.title, *filter(None, sentences))), write_latex(tables)])
 
 
 def _name_pages(out: Path, kinds: Sequence[str]) -> dict[str, Path]:
@@ -168,22 +177,6 @@ def _name_pages(out: Path, kinds: Sequence[str]) -> dict[str, Path]:
     return {
         kind: out if index == 0 else out.with_name(f"{out.stem}-{kind}{out.suffix}") for index, kind in enumerate(kinds)
     }
-
-
-def _find_runs(places: Sequence[Path]) -> Found:
-    """Folders by the command that wrote them.
-
-    Raises:
-        StorageError: a place holds no run.
-    """
-    training = {place: find_training_folders(place) for place in places}
-    asked = {place: find_asked_folders(place) for place in places}
-    others = [place for place in places if list_run_folders(place) or not (training[place] or asked[place])]
-    return Found(find_run_folders(others), _join(training.values()), _join(asked.values()))
-
-
-def _join(folders: Iterable[Sequence[Path]]) -> list[Path]:
-    return list(dict.fromkeys(folder for found in folders for folder in found))
 
 
 def _write(

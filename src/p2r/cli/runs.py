@@ -12,6 +12,7 @@ from p2r.answers import Scorer
 from p2r.cli.screen import make_console, print_tables
 from p2r.errors import ConfigError
 from p2r.evaluation.compare import compare_runs, name_runs, tabulate_contrasts, tabulate_runs
+from p2r.evaluation.repeats import list_repeats
 from p2r.evaluation.scorecard import find_disagreements, make_scorecard
 from p2r.evaluation.scoring import score_run
 from p2r.evaluation.tables import write_tables
@@ -69,7 +70,8 @@ def compare(
         )
     names = name_runs(scored)
     contrasts, notes = compare_runs(scored, scorer=scorer, names=names)
-    tables = [tabulate_runs(scored, scorer=scorer, names=names), tabulate_contrasts(contrasts, notes)]
+    repeats = [table for run, name in zip(scored, names, strict=True) for table in list_repeats(run, name)]
+    tables = [tabulate_runs(scored, scorer=scorer, names=names), *repeats, tabulate_contrasts(contrasts, notes)]
     print_tables(tables, markdown=markdown)
     print()
     for contrast in contrasts:

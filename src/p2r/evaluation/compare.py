@@ -11,6 +11,7 @@ from pathlib import Path
 from p2r.answers import Scorer
 from p2r.boxes.other_frame import explain_frame
 from p2r.errors import StorageError, count_nouns
+from p2r.evaluation.repeats import count_replies
 from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows
 from p2r.evaluation.tables import Table, show_interval, show_share
@@ -220,6 +221,12 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
         raise StorageError(
             f"{first.place} is a run of {a.benchmark}, and {second.place} is a run of {b.benchmark}",
             hint="compare runs of the same benchmark",
+        )
+    if count_replies(first) != count_replies(second):
+        raise StorageError(
+            f"{first.place} has {count_nouns(count_replies(first), 'reply', 'replies')} to each question, and "
+            f"{second.place} has {count_replies(second)}: they cannot be paired",
+            hint="compare runs that have equally many replies to each question",
         )
     texts: Mapping[str, str] = {id: trace.question for id, trace in first.traces.items()}
     asked_else = [id for id, trace in second.traces.items() if texts.get(id, trace.question) != trace.question]

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from p2r.choices import shuffle_options
 from p2r.errors import ConfigError, count_nouns
+from p2r.evaluation.breakdowns import tabulate_letters
 from p2r.evaluation.scoring import ScoredRow, ScoredRun
 from p2r.evaluation.tables import Table, show_interval, show_share
 from p2r.statistics import bound_mean, mean_of
@@ -40,17 +41,23 @@ def repeat_samples(samples: Sequence[Sample], *, num_draws: int, num_orders: int
     return repeated
 
 
-def tabulate_repeats(run: ScoredRun) -> Table | None:
-    """Tabulate accuracy over all replies and what their number adds; None for a run that asked each question once."""
+def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
+    """Tabulate accuracy over all replies and what their number adds; None for a run that asked each question once.
+
+    Args:
+        name: of the run; "" for its own.
+    """
     num_draws, num_orders = run.settings.samples or 1, run.settings.shuffles or 1
     questions = group_questions(run.judged("robust"))
-    if num_draws * num_orders == 1 or not questions:
+    if count_replies(run) == 1 or not questions:
         return None
     clusters = [rows[0].cluster for rows in questions.values()]
     rows: list[tuple[str, ...]] = []
 
-    def add(name: str, values: Sequence[float]) -> None:
-        rows.append((name, str(len(values)), show_share(mean_of(values)), show_interval(bound_mean(values, clusters))))
+    def add(measure: str, values: Sequence[float]) -> None:
+        rows.append(
+            (measure, str(len(values)), show_share(mean_of(values)), show_interval(bound_mean(values, clusters)))
+        )
 
     scores = {question: [row.score("robust") for row in replies] for question, replies in questions.items()}
     most = max(map(len, scores.values()))
@@ -64,13 +71,39 @@ def tabulate_repeats(run: ScoredRun) -> Table | None:
         f"{count_nouns(most, 'reply', 'replies')} to each question: {count_nouns(num_draws, 'draw')}, "
         f"{count_nouns(num_orders, 'order')} of the options. Intervals count questions.",
         f"One reply to each question: {min(accuracies):.1f} to {max(accuracies):.1f}% right.",
+        f"Questions with 0 to {count_replies(run)} right replies: {', '.join(map(str, count_right(run)))}.",
     ]
     return Table(
-        title=f"Replies to the same question: {run.name}",
+        title=f"Replies to the same question: {name or run.name}",
         columns=("", "questions", "right", "95% interval"),
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def list_repeats(run: ScoredRun, name: str = "") -> list[Table]:
+    """The tables of a run that asked each question several times: `tabulate_repeats`, and letters by position.
+
+    The latter where the options came in several orders.
+    """
+    repeats = tabulate_repeats(run, name)
+    if repeats is None or (run.settings.shuffles or 1) == 1:
+        return [] if repeats is None else [repeats]
+    letters = tabulate_letters(run.judged("robust"))
+    return [repeats, letters.model_copy(update={"title": f"Positions of the right option: {name or run.name}"})]
+
+
+def count_right(run: ScoredRun) -> list[int]:
+    """Count the questions with 0, 1, 2, ... right replies; those that lack a reply do not count."""
+    most = count_replies(run)
+    questions = group_questions(run.judged("robust")).values()
+    right = Counter(round(sum(row.score("robust") for row in rows)) for rows in questions if len(rows) == most)
+    return [right[number] for number in range(most + 1)]
+
+
+def count_replies(run: ScoredRun) -> int:
+    """Return how many replies a run asked for to each question."""
+    return (run.settings.samples or 1) * (run.settings.shuffles or 1)
 
 
 def group_questions(rows: Sequence[ScoredRow]) -> Mapping[str, list[ScoredRow]]:

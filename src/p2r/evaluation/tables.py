@@ -1,14 +1,16 @@
 """Tables, and how they are written: here as Markdown, LaTeX and JSON; the command prints them on a terminal.
 
-The LaTeX needs only the package booktabs; every table is an environment of its own with a caption.
+The LaTeX needs only the package booktabs; every table is an environment of its own with a caption. One with names above
+its columns spans both columns of a page.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -17,18 +19,37 @@ from p2r.statistics import Interval
 from p2r.types import Frozen
 
 MISSING = "-"
+CellKind = Literal["", "best", "published"]
 
 
 class Table(Frozen):
     """A table whose cells are ready to print. The first column names the row.
 
+    A cell may have several lines. The first is its value, and the others say more about it.
+
     notes: sentences to print below: definitions, and limits of the numbers.
+    above: what stands above the columns after the first, as (name, number of columns); () for nothing.
+    headings: what stands above a row, by the row's index.
+    kinds: of each cell; () where all are plain. The best value is bold, and a published one is in italics.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    above: tuple[tuple[str, int], ...] = ()
+    headings: Mapping[int, str] = {}
+    kinds: tuple[tuple[CellKind, ...], ...] = ()
+
+    def kind(self, row: int, column: int) -> CellKind:
+        """Return what a cell is."""
+        return self.kinds[row][column] if self.kinds else ""
+
+    @property
+    def full_columns(self) -> tuple[str, ...]:
+        """The columns with what stands above them, for where that has no line of its own."""
+        names = [name for name, num in self.above for _ in range(num)]
+        return (self.columns[0], *map(_join, names, self.columns[1:])) if names else self.columns
 
 
 def write_markdown(tables: Sequence[Table]) -> str:
@@ -36,9 +57,12 @@ def write_markdown(tables: Sequence[Table]) -> str:
     blocks: list[str] = []
     for table in tables:
         lines = [f"### {table.title}", ""]
-        lines.append(_line(table.columns))
+        lines.append(_line(table.full_columns))
         lines.append("|" + "|".join(["---", *["---:"] * (len(table.columns) - 1)]) + "|")
-        lines += [_line(row) for row in table.rows]
+        for index, row in enumerate(table.rows):
+            if index in table.headings:
+                lines.append(_line((f"**{table.headings[index]}**", *[""] * (len(row) - 1))))
+            lines.append(_line([_mark_cell(cell, table.kind(index, k)) for k, cell in enumerate(row)]))
         lines += [f"\n{note}" for note in table.notes]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
@@ -49,19 +73,22 @@ def write_latex(tables: Sequence[Table]) -> str:
     blocks = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         alignment = "".join("l" if is_text else "r" for is_text in find_text_columns(table))
+        name = "table*" if table.above else "table"
         lines = [
-            "\\begin{table}",
+            f"\\begin{{{name}}}",
             "\\centering",
+            *(["\\footnotesize", "\\setlength{\\tabcolsep}{3pt}"] if table.above else []),
             f"\\caption{{{_escape_latex(table.title)}}}",
             f"\\begin{{tabular}}{{{alignment}}}",
             "\\toprule",
-            _latex_line(table.columns),
+            *_latex_above(table),
+            _latex_line(map(_latex_cell, table.columns)),
             "\\midrule",
-            *map(_latex_line, table.rows),
+            *_latex_rows(table),
             "\\bottomrule",
             "\\end{tabular}",
             *(f"\\par\\smallskip\\footnotesize {_escape_latex(note)}" for note in table.notes),
-            "\\end{table}",
+            f"\\end{{{name}}}",
         ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -126,11 +153,50 @@ def _escape_latex(text: str) -> str:
     return re.sub(r"^-(?=\d)", "$-$", escaped.replace(" - ", " -- "))
 
 
-def _latex_line(cells: Sequence[str]) -> str:
-    """A row. LaTeX would read a bracket at its beginning as an argument of the line break before it."""
-    line = " & ".join(map(_escape_latex, cells))
-    return ("{}" if line.startswith(("[", "*")) else "") + line + " \\\\"
+def _latex_above(table: Table) -> list[str]:
+    """Return the line above the columns, with a rule below each of its names."""
+    cells, rules, start = [""], list[str](), 2
+    for name, num in table.above:
+        cells.append(f"\\multicolumn{{{num}}}{{c}}{{{_escape_latex(name)}}}")
+        rules += [f"\\cmidrule(lr){{{start}-{start + num - 1}}}"] if name else []
+        start += num
+    return [_latex_line(cells), "".join(rules)] if table.above else []
 
 
-def _line(cells: tuple[str, ...]) -> str:
+def _latex_rows(table: Table) -> list[str]:
+    lines: list[str] = []
+    for index, row in enumerate(table.rows):
+        if index in table.headings:
+            lines += ["\\midrule"] if index else []
+            lines.append(f"\\multicolumn{{{len(row)}}}{{l}}{{\\textbf{{{_escape_latex(table.headings[index])}}}}} \\\\")
+        lines.append(_latex_line(_latex_cell(cell, table.kind(index, k), k) for k, cell in enumerate(row)))
+    return lines
+
+
+def _latex_cell(cell: str, kind: CellKind = "", column: int = 1) -> str:
+    """A cell. LaTeX would read a bracket at the beginning of a row as an argument of the line break before it."""
+    first, *others = map(_escape_latex, cell.split("\n"))
+    value = {"": first, "best": f"\\textbf{{{first}}}", "published": f"\\textit{{{first}}}"}[kind]
+    if others:
+        more = "".join(f"\\\\{{\\tiny {line}}}" for line in others)
+        return f"\\shortstack[{'r' if column else 'l'}]{{{value}{more}}}"
+    return ("{}" if value.startswith(("[", "*")) else "") + value
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + " \\\\"
+
+
+def _mark_cell(cell: str, kind: CellKind) -> str:
+    """A cell of Markdown, with its value marked."""
+    first, *others = cell.split("\n")
+    sign = {"": "", "best": "**", "published": "*"}[kind] if first != MISSING else ""
+    return "<br>".join([f"{sign}{first}{sign}", *others])
+
+
+def _join(above: str, column: str) -> str:
+    return f"{above} {column}".strip()
+
+
+def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -14,9 +14,12 @@ from p2r.benchmarks.base import Benchmark, Facts
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import ConfigError
 from p2r.evaluation.evaluate import evaluate
-from p2r.evaluation.repeats import pass_at, repeat_samples, tabulate_repeats
+from p2r.evaluation.repeats import count_right, list_repeats, pass_at, repeat_samples, tabulate_repeats
+from p2r.evaluation.scoring import interval_of
+from p2r.evaluation.tables import show_interval
 from p2r.images.load import MemoryImage
 from p2r.models.scripted import ScriptedModel
+from p2r.statistics import wilson
 from p2r.types import Completion, Sample
 
 OPTIONS = ("a star", "a fish", "a sun")
@@ -153,3 +156,33 @@ def test_a_wrong_setting_is_refused_before_anything_is_asked(changes: dict[str, 
     with pytest.raises(ConfigError, match=message):
         evaluate(Benchmark([make("one")], Facts("mine")), model, **changes)  # type: ignore[arg-type]
     assert model.decodings == []
+
+
+def test_questions_are_counted_by_their_right_replies_and_positions_by_the_right_option() -> None:
+    said = iter(["A", "A", "A", "?", "B", "C", "A", "A", "C", "C", "B", "B"])
+    model = Drawing(lambda prompt, decoding: f"<answer>{next(said)}</answer>")
+    samples = [make("one"), make("two"), make("three")]
+    run = evaluate(Benchmark(samples, Facts("mine")), model, mode="thinking", samples=4, temperature=1.0, num_at_once=1)
+    assert count_right(run) == [1, 0, 1, 1, 0]
+    [table] = list_repeats(run, "Mine")
+    assert table.title == "Replies to the same question: Mine"
+    assert table.notes[-1] == "Questions with 0 to 4 right replies: 1, 0, 1, 1, 0."
+    short = replace(run, rows=run.rows[1:])
+    assert count_right(short) == [1, 0, 1, 0, 0]  # the first question lacks a reply
+    assert list_repeats(evaluate(Benchmark(samples, Facts("mine")), Drawing(lambda *_: "A"), mode="direct")) == []
+
+
+def test_with_several_orders_there_is_a_table_of_positions_whose_intervals_count_questions() -> None:
+    model = Drawing(lambda prompt, decoding: "<answer>A</answer>")
+    samples = [make(f"{k}") for k in range(4)]
+    run = evaluate(
+        Benchmark(samples, Facts("mine")), model, mode="thinking", shuffles=3, samples=2, temperature=1.0, num_at_once=1
+    )
+    _, positions = list_repeats(run, "Mine")
+    assert positions.title == "Positions of the right option: Mine"
+    first = positions.rows[0]
+    asked = {row.facts.cluster for row in run.rows if row.trace.target == "A"}
+    bounds = interval_of([row for row in run.rows if row.trace.target == "A"], "robust")
+    assert int(first[1]) > len(asked) and first[-1] == show_interval(bounds) != show_interval(
+        wilson(int(first[1]), int(first[1]))
+    )

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from p2r.boxes import hits
 from p2r.evaluation.compare import tabulate_contrasts
 from p2r.evaluation.metrics import Summary, list_looked, summarize
+from p2r.evaluation.repeats import count_right, list_repeats
 from p2r.evaluation.scorecard import Column, make_scorecard, score_columns
 from p2r.evaluation.scoring import ScoredRow, interval_of_values
 from p2r.evaluation.tables import Table, show_interval, show_number, show_share
@@ -84,6 +85,15 @@ class BoxesRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RepeatsView:
+    """A run that asked each question several times: its tables, and the questions by the number of right replies."""
+
+    name: str
+    tables: tuple[Table, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SectionView:
     """A section, ready for the page."""
 
@@ -94,6 +104,7 @@ class SectionView:
     has_failures: bool
     charts: tuple[Markup, ...]
     boxes: tuple[BoxesRow, ...]
+    repeats: tuple[RepeatsView, ...]
     verdicts: tuple[str, ...]
     contrasts: Table | None
     beside: Table | None
@@ -118,13 +129,18 @@ def view_section(section: Section) -> SectionView:
         has_failures=any(summary.num_failed for summary in summaries),
         charts=draw_costs(section.names, summaries, section.primary),
         boxes=view_boxes_rows(section),
+        repeats=tuple(
+            RepeatsView(name, tuple(tables), tuple(count_right(run)))
+            for name, run in zip(section.names, section.runs, strict=True)
+            if (tables := list_repeats(run, name))
+        ),
         verdicts=tuple(f"{c.second} and {c.first}: {c.verdict}." for c in contrasts if c.column == whole[0]),
         contrasts=tabulate_contrasts(contrasts, notes) if contrasts else None,
         beside=tabulate_beside_paper(section.runs, section.names),
         details=tuple(
             (name, tuple(make_scorecard(run))) for name, run in zip(section.names, section.runs, strict=True)
         ),
-        problem=" ".join(filter(None, [section.problem, *([] if contrasts else notes)])),
+        problem=" ".join(filter(None, [section.problem, *([] if contrasts else [f"{note}." for note in notes])])),
     )
 
 

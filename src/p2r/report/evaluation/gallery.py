@@ -16,7 +16,7 @@ from p2r.evaluation.cost import list_calls
 from p2r.evaluation.scorecard import find_disagreements
 from p2r.evaluation.scoring import ScoredRow
 from p2r.modes import LOOKING
-from p2r.report.evaluation.sections import Section
+from p2r.report.evaluation.sections import Section, shows_crop
 from p2r.report.kit.evidence_view import (
     FULL_DETAIL,
     EvidenceView,
@@ -32,6 +32,7 @@ MAX_BYTES = 30_000_000
 """Size of the largest report."""
 MAX_CARDS = 2000
 
+CROPPED = "the data's own crop, in place of the image"
 Item = TypeVar("Item")
 
 DETAILS = (
@@ -90,6 +91,12 @@ class QuestionRuns:
         """Index of the run whose boxes are shown: the section's primary one, else the first that was asked."""
         order = (self.section.primary, *range(len(self.rows)))
         return next(k for k in order if self.rows[k] is not None)
+
+    @property
+    def is_cropped(self) -> bool:
+        """True where every run saw the data's own crop in place of the image."""
+        asked = [run for run, row in zip(self.section.runs, self.rows, strict=True) if row is not None]
+        return all(map(shows_crop, asked))
 
     @property
     def row(self) -> ScoredRow:
@@ -192,7 +199,7 @@ def _view_evidence(
         loaded = _load(question, names)
     except P2RError as error:
         return None, error.message
-    gold = question.row.facts.gold_boxes
+    gold = () if question.is_cropped else question.row.facts.gold_boxes
     evidence = view_evidence(loaded, gold, detail=detail)
     for smaller in DETAILS[DETAILS.index(detail) + 1 :]:
         if evidence.num_bytes <= share:
@@ -205,10 +212,12 @@ def _view_evidence(
 
 def _load(question: QuestionRuns, names: Sequence[str]) -> LoadedImage:
     """Load the image with its evidence. Raises ImageError, or another P2RError of the image's source."""
-    source = question.section.images.get(question.sample_id)
+    section = question.section
+    source = (section.crops if question.is_cropped else section.images).get(question.sample_id)
     if source is None:
         raise P2RError(f"the image {question.row.trace.image} was not found")
-    return load_evidence(source, list_run_traces(question, names), question.section.budget)
+    loaded = load_evidence(source, list_run_traces(question, names), section.budget)
+    return replace(loaded, remark=CROPPED) if question.is_cropped else loaded
 
 
 def list_run_traces(question: QuestionRuns, names: Sequence[str]) -> list[RunTrace]:
@@ -217,10 +226,12 @@ def list_run_traces(question: QuestionRuns, names: Sequence[str]) -> list[RunTra
     traces: list[RunTrace] = []
     for k in sorted(range(len(question.rows)), key=lambda k: k != question.shown):
         row, name = question.rows[k], section.names[k]
-        if row is None or (k != question.shown and section.runs[k].settings.mode not in LOOKING):
+        run = section.runs[k]
+        own = section.crops.get(question.sample_id) if shows_crop(run) and not question.is_cropped else None
+        if row is None or (k != question.shown and own is None and run.settings.mode not in LOOKING):
             continue
-        has_crops = k == question.shown or bool(list_calls(row.trace, "perceiver"))
-        traces.append(RunTrace(names.index(name), name, row.trace, has_crops))
+        has_crops = k == question.shown or own is not None or bool(list_calls(row.trace, "perceiver"))
+        traces.append(RunTrace(names.index(name), name, row.trace, has_crops, own))
     return traces
 
 

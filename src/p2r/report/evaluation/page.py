@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from p2r.errors import count_nouns
 from p2r.evaluation.metrics import summarize
-from p2r.evaluation.tables import show_share
+from p2r.evaluation.repeats import count_replies
+from p2r.evaluation.tables import Table, show_share
 from p2r.report.evaluation.charts import AREA_NAMES, COUNT_NAMES, view_section
 from p2r.report.evaluation.gallery import MAX_BYTES, MAX_CARDS, view_example, view_questions
 from p2r.report.evaluation.sections import Section
@@ -37,6 +38,7 @@ def build_report(
     sections: Sequence[Section],
     headline: Headline,
     *,
+    systems: Sequence[Table] = (),
     example: str | None = None,
     max_cards: int = MAX_CARDS,
     max_bytes: int = MAX_BYTES,
@@ -45,6 +47,7 @@ def build_report(
     """The report as HTML.
 
     Args:
+        systems: tables of several systems, to stand first; see `lay_out`.
         example: a sample of the first section to open the page with, which the run whose boxes are shown has right and
             the first run has wrong; then such questions are also the ones shown first.
         max_cards: most questions shown with images; metrics always count all.
@@ -60,6 +63,7 @@ def build_report(
     flags = [question.flags for question in questions]
     page = {
         "headline": headline,
+        "systems": systems,
         "sections": [view_section(section) for section in sections],
         "runs": names,
         "primary": primary,
@@ -101,9 +105,13 @@ def write_lede(sections: Sequence[Section]) -> str:
             sentences.append(f"{section.benchmark}: no answer of {name} could be judged.")
             continue
         low, high = 100 * shown.interval.low, 100 * shown.interval.high
+        run = section.runs[section.primary]
+        num_replies = count_replies(run)
+        asked = count_nouns(shown.num_judged // num_replies, "question")
+        times = f", asked {num_replies} times each," if num_replies > 1 else ""
         sentence = (
-            f"{section.benchmark}: {name} answers {show_share(shown.accuracy)} of "
-            f"{count_nouns(shown.num_judged, 'question')} correctly (95% interval {low:.1f} to {high:.1f})"
+            f"{section.benchmark}: {name} answers {show_share(shown.accuracy)} of {asked}{times} correctly "
+            f"(95% interval {low:.1f} to {high:.1f})"
         )
         if section.primary != 0 and first.accuracy is not None:
             sentence += f", {section.names[0]} {show_share(first.accuracy)} of {first.num_judged}"

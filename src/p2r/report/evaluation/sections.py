@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2r.benchmarks import Benchmark, load_again
@@ -16,7 +16,7 @@ from p2r.dialogue import Budget
 from p2r.errors import P2RError, StorageError, count_nouns
 from p2r.evaluation.compare import Contrast, asks_same_data, compare_runs, name_runs, tabulate_contrasts
 from p2r.evaluation.metrics import tabulate_summaries
-from p2r.evaluation.repeats import question_of
+from p2r.evaluation.repeats import count_replies, list_repeats, question_of
 from p2r.evaluation.scorecard import make_scorecard
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table
@@ -39,6 +39,7 @@ class Section:
     runs, names: the others are compared with the first.
     primary: index of the run whose boxes and crops are shown first.
     images: by sample id; `problem` says why some are missing.
+    crops: the data's own crops by sample id, which the mode paired-crop shows in place of the images.
     budget: the pixel budget of the models, which sets what one look shows; None when it is not known.
     """
 
@@ -49,6 +50,7 @@ class Section:
     images: Mapping[str, ImageSource]
     problem: str = ""
     budget: Budget | None = None
+    crops: Mapping[str, ImageSource] = field(default_factory=dict[str, ImageSource])
 
     @property
     def sample_ids(self) -> list[str]:
@@ -57,7 +59,11 @@ class Section:
 
 
 def make_sections(
-    runs: Sequence[ScoredRun], *, benchmarks: Mapping[str, Benchmark] | None = None, primary: str | None = None
+    runs: Sequence[ScoredRun],
+    *,
+    benchmarks: Mapping[str, Benchmark] | None = None,
+    primary: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Section]:
     """One section per benchmark and its data, in the order of the runs.
 
@@ -65,19 +71,20 @@ def make_sections(
 
     Args:
         benchmarks: by name, to take the images from in place of where the runs say they are.
+        names: of the runs; None for the settings in which they differ.
         primary: name of the run whose boxes are shown first; by default one in mode p2r, else one that looks.
 
     Raises:
         StorageError: no run has that name.
     """
-    names = name_runs(runs)
+    names = names or name_runs(runs)
     if primary is not None and primary not in names:
         raise StorageError(f"no run is called {primary!r}", hint=f"runs: {', '.join(dict.fromkeys(names))}")
     sections: list[Section] = []
     groups = group_by_data(runs)
     for chosen, title in zip(groups, _name_data([runs[group[0]] for group in groups]), strict=True):
         own, own_names = tuple(runs[k] for k in chosen), tuple(names[k] for k in chosen)
-        images, problem = find_images(own, (benchmarks or {}).get(own[0].settings.benchmark))
+        images, crops, problem = find_images(own, (benchmarks or {}).get(own[0].settings.benchmark))
         sections.append(
             Section(
                 benchmark=title,
@@ -85,6 +92,7 @@ def make_sections(
                 names=own_names,
                 primary=own_names.index(primary) if primary in own_names else _choose_primary(own),
                 images=images,
+                crops=crops,
                 problem=problem,
                 budget=next((run.origin.budget for run in own if run.origin), None),
             )
@@ -118,8 +126,10 @@ def _name_data(runs: Sequence[ScoredRun]) -> list[str]:
     return [f"{name} ({run.place})" if counts[name] > 1 else name for name, run in zip(names, runs, strict=True)]
 
 
-def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple[dict[str, ImageSource], str]:
-    """Images of runs of one benchmark by sample id, and why some are missing.
+def find_images(
+    runs: Sequence[ScoredRun], benchmark: Benchmark | None
+) -> tuple[dict[str, ImageSource], dict[str, ImageSource], str]:
+    """Images and crops of runs of one benchmark by sample id, and why some are missing.
 
     An image is taken from the benchmark if it asks the same question about it, else from the file that the trace names.
     """
@@ -133,21 +143,30 @@ def find_images(runs: Sequence[ScoredRun], benchmark: Benchmark | None) -> tuple
     elif benchmark is None:
         problem = "The runs do not say where their data are."
     known = {sample.id: sample for sample in benchmark or ()}
-    images: dict[str, ImageSource] = {}
+    images, crops = dict[str, ImageSource](), dict[str, ImageSource]()
     num_missing = 0
-    for row in {row.facts.sample_id: row for run in runs for row in run.rows}.values():
-        sample = known.get(row.facts.sample_id) or known.get(question_of(row.facts.sample_id))
+    for is_crop, row in {
+        (shows_crop(run), row.facts.sample_id): (shows_crop(run), row) for run in runs for row in run.rows
+    }.values():
+        id, own = row.facts.sample_id, crops if is_crop else images
+        sample = known.get(id) or known.get(question_of(id))
         path = Path(row.trace.image)
-        if sample is not None and asks_same(sample, row.trace):
-            images[row.facts.sample_id] = sample.image
+        source = (sample.crop if is_crop else sample.image) if sample is not None else None
+        if sample is not None and source is not None and asks_same(sample, row.trace):
+            own[id] = source
         elif path.is_file():
-            images[row.facts.sample_id] = FileImage(path)
+            own[id] = FileImage(path)
         else:
             num_missing += 1
     if num_missing and benchmark is not None:
         missing = count_nouns(num_missing, "image is", "images are")
         problem = f"{missing} not in {benchmark.source or benchmark.name}."
-    return images, problem if num_missing else ""
+    return images, crops, problem if num_missing else ""
+
+
+def shows_crop(run: ScoredRun) -> bool:
+    """Tell whether a run's model saw the data's own crops in place of the images."""
+    return run.settings.mode == "paired-crop"
 
 
 def find_run_folders(places: Sequence[Path]) -> list[Path]:
@@ -196,25 +215,49 @@ def _is_evaluation(folder: Path) -> bool:
 
 def compare_section(section: Section) -> tuple[list[Contrast], list[str]]:
     """Every later run against the first, and notes; no contrast with one run, or with no sample judged in both."""
-    if len(section.runs) < 2:
-        return [], []
+    first = section.runs[0]
+    alike = [k for k, run in enumerate(section.runs) if count_replies(run) == count_replies(first)]
+    left_out = [
+        f"{name} is not compared with {section.names[0]}: it has {count_nouns(count_replies(run), 'reply', 'replies')} "
+        f"to each question, not {count_replies(first)}"
+        for k, (name, run) in enumerate(zip(section.names, section.runs, strict=True))
+        if k not in alike
+    ]
+    if len(alike) < 2:
+        return [], left_out
     try:
-        return compare_runs(section.runs, names=section.names)
+        contrasts, notes = compare_runs([section.runs[k] for k in alike], names=[section.names[k] for k in alike])
     except StorageError as error:
-        return [], [error.message]
+        return [], [*left_out, error.message]
+    return contrasts, [*left_out, *notes]
+
+
+def list_comparisons(section: Section) -> list[Table]:
+    """The tables that set the runs of a section side by side, and those of several replies to each question."""
+    named = zip(section.runs, section.names, strict=True)
+    repeats = [table for run, name in named for table in list_repeats(run, name)]
+    return [_tabulate_section(section), *repeats, *_tabulate_contrasts(section)]
 
 
 def list_tables(section: Section) -> list[Table]:
     """Every table of a section, to be written to files."""
-    contrasts, notes = compare_section(section)
     beside = tabulate_beside_paper(section.runs, section.names)
-    summaries = tabulate_summaries(section.runs, names=section.names)
     return [
-        summaries.model_copy(update={"title": f"{summaries.title}: {section.benchmark}"}),
+        _tabulate_section(section),
         *([beside] if beside else []),
-        *([tabulate_contrasts(contrasts, notes)] if contrasts else []),
+        *_tabulate_contrasts(section),
         *(table for run in section.runs for table in make_scorecard(run)),
     ]
+
+
+def _tabulate_section(section: Section) -> Table:
+    summaries = tabulate_summaries(section.runs, names=section.names)
+    return summaries.model_copy(update={"title": f"{summaries.title}: {section.benchmark}"})
+
+
+def _tabulate_contrasts(section: Section) -> list[Table]:
+    contrasts, notes = compare_section(section)
+    return [tabulate_contrasts(contrasts, notes)] if contrasts else []
 
 
 def _rank(name: str, order: Sequence[str]) -> int:

@@ -72,23 +72,26 @@ class RunTrace:
 
     run: index of the run.
     has_crops: the crops are shown, not the boxes alone.
+    own: the image that this run's model saw in place of the one that is shown; None for that one.
     """
 
     run: int
     name: str
     trace: Trace
     has_crops: bool = True
+    own: ImageSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunCrops:
-    """The crops of one run, and its boxes in words."""
+    """The crops of one run, and its boxes in words. is_whole: the one crop is all that the model saw."""
 
     run: int
     name: str
     boxes_text: str
     crops: tuple[CropView, ...]
     crops_text: str
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class LoadedImage:
     """A decoded image, with the evidence of the runs that looked at it.
 
     seen: the image at the budget; None when that is not known.
-    evidence: of the traces whose crops are shown, in their order.
+    evidence: of the traces whose crops are shown, in their order; an image where the model saw another one.
     remark: see `EvidenceView`.
     """
 
@@ -139,7 +142,7 @@ class LoadedImage:
     seen: Image.Image | None
     budget: Budget | None
     traces: tuple[RunTrace, ...]
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Evidence | Image.Image, ...]
     remark: str = ""
 
 
@@ -152,7 +155,9 @@ def load_evidence(source: ImageSource, traces: Sequence[RunTrace], budget: Budge
     full_image = FullImage(source.load())
     is_saved = isinstance(source, SavedImage)
     cut_out = source.gather if is_saved else regather
-    evidence = tuple(cut_out(full_image, each.trace) for each in traces if each.has_crops)
+    evidence = tuple(
+        each.own.load() if each.own else cut_out(full_image, each.trace) for each in traces if each.has_crops
+    )
     seen = full_image.fitted(budget) if budget and not is_saved else None
     return LoadedImage(full_image, seen, budget, tuple(traces), evidence, REMARK if is_saved else "")
 
@@ -173,7 +178,9 @@ def view_evidence(loaded: LoadedImage, gold: Sequence[Box] = (), *, detail: Imag
         ),
         has_gold=bool(gold),
         runs=tuple(
-            _view_crops(loaded, each, evidence, before, detail)
+            _view_own(loaded, each, evidence, detail)
+            if isinstance(evidence, Image.Image)
+            else _view_crops(loaded, each, evidence, before, detail)
             for each, evidence in zip(cropped, loaded.evidence, strict=True)
         ),
         labels=tuple(
@@ -231,6 +238,14 @@ def _view_crops(
         ),
         crops_text=", ".join(f"{crop.width} × {crop.height}" for crop in evidence.crops),
     )
+
+
+def _view_own(loaded: LoadedImage, shown: RunTrace, image: Image.Image, detail: ImageDetail) -> RunCrops:
+    """The image that a run's model saw in place of the one that is shown."""
+    seen = FullImage(image).fitted(loaded.budget) if loaded.budget else image
+    after = _embed_seen(seen, detail.crop_px, detail)
+    crop = CropView(None, after, image.width, image.height, color="var(--line)", label="")
+    return RunCrops(shown.run, shown.name, "0 boxes", (crop,), f"{image.width} × {image.height}", is_whole=True)
 
 
 def _cut_sized(sized: Image.Image, rect: tuple[int, int, int, int], full_wh: tuple[int, int]) -> Image.Image:

@@ -181,16 +181,16 @@ def test_the_image_one_look_shows_has_the_size_of_the_budget() -> None:
 
 
 def test_a_report_keeps_its_size_by_smaller_images_and_shorter_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "FRAME_BYTES", 40_000)
+    monkeypatch.setattr(gallery, "FRAME_BYTES", 42_000)
     noise = Image.effect_noise((256, 192), 80).convert("RGB")
     samples = [replace(make_sample(f"n{k}"), image=MemoryImage(noise, f"n{k}")) for k in range(2)]
-    replies = ["because " * 5000 + "<answer>A</answer>", "<answer>A</answer>"]
+    replies = ["because " * 5300 + "<answer>A</answer>", "<answer>A</answer>"]
     direct = [make_trace(sample, reply=reply) for sample, reply in zip(samples, replies, strict=True)]
     own = [make_trace(sample, boxes=(GOLD,), image_wh=noise.size) for sample in samples]
     section = make_section(samples, direct, own, budget=None)
-    whole, small = (build_report([section], HEADLINE, max_bytes=most) for most in (1_000_000, 92_000))
+    whole, small = (build_report([section], HEADLINE, max_bytes=most) for most in (1_000_000, 95_000))
     assert len(whole) > 110_000 and "characters left out" not in whole
-    assert len(small) <= 92_000 and "characters left out" in small
+    assert len(small) <= 95_000 and "characters left out" in small
     assert whole.count("data:image/webp") == small.count("data:image/webp") == 4
 
 

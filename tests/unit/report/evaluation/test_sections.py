@@ -20,6 +20,7 @@ from p2r.runs.evaluation import RunSettings, read_run, write_facts
 from p2r.runs.merge import merge_runs
 from p2r.runs.origin import read_origin, write_origin
 from p2r.runs.store import TraceStore
+from tests.fakes.benchmark_files import write_parquet, zoombench_rows
 from tests.fakes.reports import make_sample, make_scored, make_trace
 
 
@@ -64,7 +65,7 @@ def test_images_are_found_where_the_run_says_its_data_lay(tmp_path: Path, monkey
         for sample in samples:
             store.append(make_trace(sample))
     monkeypatch.chdir("/")
-    images, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
+    images, _, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
     assert problem == "" and [images[id].load().width for id in ("0", "1")] == [20, 21]
 
 
@@ -76,7 +77,7 @@ def test_replies_to_the_same_question_have_its_image(tmp_path: Path) -> None:
         write_origin(store.folder, samples.origin)
         for sample in repeated:
             store.append(make_trace(sample))
-    images, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
+    images, _, problem = find_images([score_run(read_run(tmp_path / "run"))], None)
     assert problem == "" and {id: image.load().width for id, image in images.items()} == {
         "0#1": 20,
         "0#2": 20,
@@ -87,23 +88,23 @@ def test_replies_to_the_same_question_have_its_image(tmp_path: Path) -> None:
 
 def test_missing_data_are_reported_and_can_be_named(tmp_path: Path) -> None:
     run = make_scored("folder")
-    images, problem = find_images([run], None)
+    images, _, problem = find_images([run], None)
     assert images == {} and problem == "The runs do not say where their data are."
-    images, problem = find_images([run], load_benchmark(f"folder:{write_questions(tmp_path)}"))
+    images, _, problem = find_images([run], load_benchmark(f"folder:{write_questions(tmp_path)}"))
     assert set(images) == {"0", "1"} and problem == ""
 
 
 def test_an_image_of_another_question_is_not_shown(tmp_path: Path) -> None:
     path = write_questions(tmp_path)
     path.write_text(path.read_text().replace("What is 1?", "Who is 1?"))
-    images, problem = find_images([make_scored("folder")], load_benchmark(f"folder:{path}"))
+    images, _, problem = find_images([make_scored("folder")], load_benchmark(f"folder:{path}"))
     assert set(images) == {"0"}
     assert re.fullmatch(r"1 image is not in .*questions\.jsonl\.", problem)
 
 
 def test_the_file_a_trace_names_serves_when_the_data_are_gone(tmp_path: Path) -> None:
     Image.new("RGB", (30, 10)).save(tmp_path / "a.png")
-    images, problem = find_images([make_scored("folder", image=str(tmp_path / "a.png"))], None)
+    images, _, problem = find_images([make_scored("folder", image=str(tmp_path / "a.png"))], None)
     assert problem == "" and images["0"].load().width == 30
 
 
@@ -171,3 +172,21 @@ def test_a_file_that_was_changed_is_other_data_and_a_longer_one_is_not(tmp_path:
     sections = make_sections([before, longer, changed])
     assert [one.runs for one in sections] == [(before, longer), (changed,)]
     assert len({one.benchmark for one in sections}) == 2
+
+
+def test_crops_are_found_where_a_run_showed_them(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "zoombench.parquet", zoombench_rows(4))
+    benchmark = load_benchmark(f"zoombench:{path}")
+    runs = [
+        evaluate(benchmark, ScriptedModel({"reasoner": "<answer>A</answer>"}), mode=mode)
+        for mode in ("direct", "paired-crop")
+    ]
+    images, crops, problem = find_images(runs, benchmark)
+    assert (list(images), list(crops), problem) == (["0", "1", "2", "3"], ["0", "1", "2", "3"], "")
+    sample = benchmark[0]
+    assert sample.crop is not None
+    assert (images["0"].uri, crops["0"].uri) == (
+        sample.image.uri,
+        sample.crop.uri,
+    ) and sample.crop.uri != sample.image.uri
+    assert find_images(runs[:1], benchmark)[1] == {}
