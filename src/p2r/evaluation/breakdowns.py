@@ -79,7 +79,7 @@ def tabulate_letters(rows: Sequence[ScoredRow]) -> Table:
                 show_share(share_right),
                 show_share(share_chosen),
                 show_share(correct / len(group) if group else None),
-                show_interval(wilson(correct, len(group))) if group else MISSING,
+                show_interval(interval_of(group, "robust")) if group else MISSING,
             )
         )
     return Table(
