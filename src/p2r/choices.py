@@ -11,7 +11,8 @@ from p2r.errors import DataError, count_nouns
 from p2r.types import LETTERS, Sample
 
 _NAMES_LETTERS = re.compile(
-    r"\b[A-Z]\)?(?:, ?\(?[A-Z]\)?)*,? ?(?:and|or|nor|&|和|或|与|及) ?\(?[A-Z]\b|\b(?i:options?|answers?|choices?) \(?[A-Z]\b"
+    r"\b[A-Z]\)?(?:, ?\(?[A-Z]\)?)*,? ?(?:and|or|nor|&|和|或|与|及) ?\(?[A-Z]\b"
+    r"|\b(?i:options?|answers?|choices?) \(?[A-Z]\b"
 )
 _NAMES_THE_OTHERS = re.compile(
     r"\b(?:of|all) the (?:above|below|preceding|previous|following)\b"

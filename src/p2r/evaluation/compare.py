@@ -97,7 +97,8 @@ def compare_runs(
         counts = [(one.settings.samples or 1, one.settings.shuffles or 1) for one in (first, run)]
         if counts[0] != counts[1]:
             raise StorageError(
-                f"{first.place} asked each question {_say_counts(*counts[0])}, and {run.place} {_say_counts(*counts[1])}",
+                f"{first.place} asked each question {_say_counts(*counts[0])}, "
+                f"and {run.place} {_say_counts(*counts[1])}",
                 hint="compare runs with the same `samples` and `shuffles`",
             )
         if not shared:

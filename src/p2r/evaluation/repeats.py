@@ -18,7 +18,6 @@ from p2r.judges.words import normalize_text
 from p2r.statistics import bound_mean, mean_of
 from p2r.types import LETTERS, Sample
 
-
 TRIES_AN_ORDER = 16
 """Draws for each further order; few questions have an order more than these find."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from p2r.statistics.paired_tests import spread_of_sums
 from p2r.statistics.solve import find_root
 
+NUM_DRAWS = 200
 MOST_NUMBERS = 10_000_000
 """The most numbers in memory at once."""
 
@@ -21,7 +22,8 @@ def find_detectable_difference(
 
     A cluster's difference, as `permute_clusters` takes it, has a size and a sign. Sizes are drawn as `spread` says; the
     more often the sign is positive, the larger is the difference. The test's power is exact for each draw, and averaged
-    over 200 draws (seed 0). A sample without a cluster is a cluster of one.
+    over 200 draws (seed 0), whose numbers of differing clusters are chosen evenly. A sample without a cluster is a
+    cluster of one.
 
     Args:
         spread: size, from 1 on -> share of the clusters that have it; what is missing to 1 has no difference.
@@ -61,11 +63,13 @@ def _prepare(
     sizes, shares = sorted(spread), [spread[size] for size in sorted(spread)]
     if num_clusters <= 0 or not 0 < math.fsum(shares) <= 1 + 1e-9:
         return lambda positive: 0.0, 0.0
-    draws = np.random.default_rng(0).multinomial(num_clusters, [*shares, max(0.0, 1 - math.fsum(shares))], size=200)
+    rng, total = np.random.default_rng(0), min(1.0, math.fsum(shares))
+    differing = np.sort(rng.binomial(num_clusters, total, 100 * NUM_DRAWS))[50::100]  # evenly over what is likely
+    draws = rng.multinomial(differing, np.array(shares) / math.fsum(shares))
     num_at_once = max(1, MOST_NUMBERS // (2 * num_clusters * sizes[-1]))
     tests = [
         (counts, _find_least_sums(spread_of_sums(sizes, counts, 0.5), alpha))
-        for counts in (draws[start : start + num_at_once, :-1] for start in range(0, len(draws), num_at_once))
+        for counts in (draws[start : start + num_at_once] for start in range(0, len(draws), num_at_once))
     ]
 
     def power_at(positive: float) -> float:

@@ -228,9 +228,9 @@ def test_runs_that_asked_questions_otherwise_are_not_compared() -> None:
     once = evaluate(benchmark, model, mode="thinking")
     often = evaluate(benchmark, model, mode="thinking", samples=2, temperature=1.0)
     turned = evaluate(benchmark, model, mode="thinking", shuffles=2)
-    with pytest.raises(StorageError, match="1 time in 1 order of the options, and .* 2 times in 1 order of the"):
+    with pytest.raises(StorageError, match=r"1 time in 1 order of the options, and .* 2 times in 1 order of the"):
         compare_runs([once, often])
-    with pytest.raises(StorageError, match="2 times in 1 order of the options, and .* 1 time in 2 orders of the"):
+    with pytest.raises(StorageError, match=r"2 times in 1 order of the options, and .* 1 time in 2 orders of the"):
         compare_runs([often, turned])
     assert compare_runs([often, often])[0][0].num_questions == 2
 
