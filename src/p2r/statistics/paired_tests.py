@@ -79,8 +79,9 @@ def spread_of_sums(sizes: Sequence[int], counts: np.ndarray, positive: float) ->
     reach = int((counts @ np.array(sizes)).max())
     length = _find_length(2 * reach + 1)
     angles = 2j * np.pi * np.outer(sizes, np.arange(length // 2 + 1)) / length
-    logs = counts @ np.log(positive * np.exp(-angles) + (1 - positive) * np.exp(angles))  # never of 0: odd length
-    terms, matters = np.zeros_like(logs), logs.real > -50
+    waves = positive * np.exp(-angles) + (1 - positive) * np.exp(angles)  # never 0, because the length is odd
+    logs: np.ndarray = counts @ np.log(waves)
+    terms, matters = np.zeros_like(logs), np.real(logs) > -50
     terms[matters] = np.exp(logs[matters])
     probs = np.fft.irfft(terms, length)
     return np.hstack([probs[:, length - reach :], probs[:, : reach + 1]])

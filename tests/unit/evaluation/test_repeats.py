@@ -216,7 +216,7 @@ def test_free_answers_with_the_same_words_are_one_vote() -> None:
 def test_boxes_have_no_vote() -> None:
     model = Drawing(lambda prompt, decoding: '[{"bbox_2d": [0, 0, 500, 500], "label": "sail"}]')
     gold = (Box(x1=0, y1=0, x2=500, y2=500),)
-    samples = [make("one", options=(), answer_form="free_form", target=None, gold_boxes=gold)]
+    samples = [make("one", options=(), answer_form="free_form", gold_boxes=gold)]
     run = evaluate(Benchmark(samples, Facts("mine", scored_by="box")), model, samples=2, temperature=1.0)
     table = tabulate_repeats(run)
     assert table is not None and [row[0] for row in table.rows] == ["Avg@2", "pass@2"]
