@@ -91,4 +91,4 @@ def _reach(probs: np.ndarray, least: np.ndarray) -> float:
     """The probabilities that the absolute sum of a row is at least `least`, summed over the rows."""
     reach = probs.shape[1] // 2
     is_found: np.ndarray = np.abs(np.arange(-reach, reach + 1)) >= least[:, None]
-    return float(probs[is_found].sum())
+    return float(np.sum(probs, where=is_found))
