@@ -10,7 +10,15 @@ from dataclasses import replace
 from p2r.errors import DataError, count_nouns
 from p2r.types import LETTERS, Sample
 
-_OPTION_LINE = re.compile(r"^\(([A-Z])\) (.*)$")
+_NAMES_LETTERS = re.compile(
+    r"\b[A-Z]\)?(?:, ?\(?[A-Z]\)?)*,? ?(?:and|or|nor|&|和|或|与|及) ?\(?[A-Z]\b"
+    r"|\b(?i:options?|answers?|choices?) \(?[A-Z]\b"
+)
+_NAMES_THE_OTHERS = re.compile(
+    r"\b(?:of|all) the (?:above|below|preceding|previous|following)\b"
+    r"|\b(?:above|below|preceding|previous|other) (?:answers?|choices|options?)\b|以上(?:都|皆|均|所有|全部|选项|答案)",
+    re.IGNORECASE,
+)
 _WIDE_FORMS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 _AROUND = " \t\r\n.,;:!?*_`\"'()[]{}$。，；：！？、“”‘’「」【】"
 _LETTERED = re.compile(
@@ -112,10 +120,18 @@ def shuffle_order(num_options: int, seed: int, key: str) -> list[int]:
 
 
 def shuffle_options(sample: Sample, seed: int) -> Sample:
-    """Return the sample with its options in an order that depends only on seed and id; without options, as it is."""
-    if not sample.options:
+    """Return the sample with its options in an order that depends only on seed and id; without options, as it is.
+
+    An option such as "none of the above" keeps its place, and all do where one names the letters of others.
+    """
+    options = sample.options
+    if not options or any(_NAMES_LETTERS.search(option) for option in options):
         return sample
-    return reorder_options(sample, shuffle_order(len(sample.options), seed, sample.id))
+    movable = [k for k, option in enumerate(options) if not _NAMES_THE_OTHERS.search(option)]
+    order = list(range(len(options)))
+    for place, k in zip(movable, shuffle_order(len(movable), seed, sample.id), strict=True):
+        order[place] = movable[k]
+    return reorder_options(sample, order)
 
 
 def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
@@ -125,7 +141,7 @@ def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
         order: entry k is the index, in the sample, of the option that becomes the k-th.
 
     Raises:
-        DataError: `order` is not an order of the options, or the question does not state them as lines "(A) ...".
+        DataError: `order` is not an order of the options, or the question does not state them behind their letters.
     """
     if sorted(order) != list(range(len(sample.options))):
         raise DataError(
@@ -135,13 +151,27 @@ def reorder_options(sample: Sample, order: Sequence[int]) -> Sample:
     target = sample.target
     if target and target in LETTERS[: len(options)]:
         target = LETTERS[list(order).index(LETTERS.index(target))]
-    question = sample.question
-    if sample.options_in_question:
-        lines, stated = question.split("\n"), list[int]()
-        stated = [k for k, line in enumerate(lines) if _OPTION_LINE.match(line)][-len(options) :]
-        if [_OPTION_LINE.sub(r"\2", lines[k]) for k in stated] != list(sample.options):
-            raise DataError(f"the question of sample {sample.id!r} does not state its options as lines '(A) ...'")
-        for k, letter, option in zip(stated, LETTERS, options, strict=False):
-            lines[k] = f"({letter}) {option}"
-        question = "\n".join(lines)
+    question = _state_again(sample, options) if sample.options_in_question else sample.question
     return replace(sample, options=options, target=target, question=question)
+
+
+def _state_again(sample: Sample, options: Sequence[str]) -> str:
+    """Return the question with other options behind its letters."""
+    question = sample.question
+    end = len(question)
+    for letter, stated, new in reversed(list(zip(LETTERS, sample.options, options, strict=False))):
+        mark = re.compile(rf"(?<![A-Za-z0-9]){letter}[\W_]{{0,12}}", re.IGNORECASE)
+        while (start := question.rfind(stated, 0, end)) >= 0 and not _ends_with(mark, question[:start]):
+            end = start + len(stated) - 1
+        if start < 0:
+            raise DataError(
+                f"the question of sample {sample.id!r} does not state its options in order behind their letters",
+                hint="give the options apart from the question, or leave the other orders out",
+            )
+        question = question[:start] + new + question[start + len(stated) :]
+        end = start
+    return question
+
+
+def _ends_with(pattern: re.Pattern[str], text: str) -> bool:
+    return any(pattern.fullmatch(text, start) for start in range(max(0, len(text) - 13), len(text)))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_validator
 
 AnswerForm = Literal["choice", "number", "free_form"]
 FinishReason = Literal["stop", "length"]
@@ -23,6 +23,15 @@ Alteration = Literal["", "shrunk", "enlarged"]
 ParseStep = Literal["strict", "repaired", "salvaged", "none"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def replace_surrogates(text: str) -> str:
+    """Return a text that can be written to a file or sent: half a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+Text = Annotated[str, AfterValidator(replace_surrogates)]
+"""A text of a model, which may write anything."""
 
 
 class Frozen(BaseModel):
@@ -42,7 +51,7 @@ class Box(Frozen):
     y1: float
     x2: float
     y2: float
-    label: str = ""
+    label: Text = ""
 
     @model_validator(mode="after")
     def _is_a_rectangle(self) -> Box:
@@ -141,7 +150,7 @@ class ToolUse(Frozen):
     """
 
     boxes: tuple[Box, ...] = ()
-    errors: tuple[str, ...] = ()
+    errors: tuple[Text, ...] = ()
 
 
 class Completion(Frozen):
@@ -159,7 +168,7 @@ class Completion(Frozen):
         was asked on behalf of another sample of the run. Usage and seconds are then those of the original call.
     """
 
-    text: str
+    text: Text
     finish_reason: FinishReason
     model: str
     usage: Usage = Usage()
@@ -288,7 +297,7 @@ class Failure(Frozen):
 
     stage: Stage
     kind: str
-    message: str
+    message: Text
     hint: str = ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from p2r.choices import find_letter, read_letter, reorder_options, shuffle_order, strip_letters
+from p2r.choices import find_letter, read_letter, reorder_options, shuffle_options, shuffle_order, strip_letters
 from p2r.errors import DataError
 from p2r.images.load import MemoryImage
 from p2r.types import Sample
@@ -53,6 +53,55 @@ def test_options_that_the_question_states_otherwise_are_refused() -> None:
     stated = replace(SAMPLE, question="What? a star, a fish or a sun?", options_in_question=True)
     with pytest.raises(DataError, match="does not state its options"):
         reorder_options(stated, [2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("question", "moved"),
+    [
+        ("What?\nA. a star\nB. a fish\nC. a sun", "What?\nA. a sun\nB. a star\nC. a fish"),
+        ("A. a star or what? (a) a star (b) a fish (c) a sun.", "A. a star or what? (a) a sun (b) a star (c) a fish."),
+        (
+            "What is a sun?\n**A:** a star\n**B:** a fish\n**C:** a sun",
+            "What is a sun?\n**A:** a sun\n**B:** a star\n**C:** a fish",
+        ),
+    ],
+)
+def test_options_are_rewritten_behind_any_letters(question: str, moved: str) -> None:
+    stated = replace(SAMPLE, question=question, options_in_question=True)
+    assert reorder_options(stated, [2, 0, 1]).question == moved
+
+
+def test_the_text_of_an_option_within_another_is_left_alone() -> None:
+    stated = replace(
+        SAMPLE,
+        question="What?\n(A) red\n(B) dark red\n(C) not B red",
+        options=("red", "dark red", "not B red"),
+        options_in_question=True,
+    )
+    assert reorder_options(stated, [1, 2, 0]).question == "What?\n(A) dark red\n(B) not B red\n(C) red"
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["None of the above", "all the above", "The above options", "以上都不是"],
+)
+def test_an_option_that_speaks_of_the_others_keeps_its_place(last: str) -> None:
+    sample = replace(SAMPLE, options=(*OPTIONS, last), target="D")
+    moved = [shuffle_options(sample, seed) for seed in range(20)]
+    assert {(one.options[3], one.target) for one in moved} == {(last, "D")}
+    assert len({one.options for one in moved}) == 6
+
+
+@pytest.mark.parametrize("named", ["Both A and B", "(A) or (C)", "A, B and C", "option B", "A和B"])
+def test_options_that_name_letters_are_not_moved(named: str) -> None:
+    sample = replace(SAMPLE, options=(*OPTIONS, named), target="D")
+    assert [shuffle_options(sample, seed) for seed in range(5)] == [sample] * 5
+
+
+@pytest.mark.parametrize("plain", ["a cat and a dog", "above the door", "the others", "Choose AB", "3个以上"])
+def test_other_options_are_moved(plain: str) -> None:
+    sample = replace(SAMPLE, options=(*OPTIONS, plain), target="D")
+    assert len({shuffle_options(sample, seed).options.index(plain) for seed in range(40)}) == 4
 
 
 @pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [1, 2, 3]])

@@ -2,6 +2,7 @@ import math
 import random
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from p2r.statistics import (
     find_detectable_difference,
     find_power,
     mcnemar,
+    paired_tests,
     permute_clusters,
+    power,
     tango,
     wilson,
 )
@@ -353,3 +356,38 @@ def test_the_effective_size_of_four_pairs_is_worked_out_by_hand() -> None:
     """Sums differ from their mean by 1, 0, 0, -1: variance 8/3 between pairs, 2 alone; Student's quantile is 3.182."""
     values, clusters = [1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0], list("aabbccdd")
     assert effective_size(values, clusters) == pytest.approx(8 / (4 / 3) * (1.959964 / 3.182446) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("differences", [[4, 4, -4], [1, -2, 3, 3, 0, -1], [7] * 9 + [-5] * 4 + [1] * 20, [2]])
+def test_many_clusters_are_tested_as_few_are(differences: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = permute_clusters(differences)
+    monkeypatch.setattr(paired_tests, "MOST_STEPS", 0)
+    assert permute_clusters(differences) == pytest.approx(exact, abs=1e-12)
+
+
+def test_thousands_of_clusters_are_tested_at_once() -> None:
+    assert permute_clusters([8, -8] * 5000) == 1.0
+    assert 0 <= permute_clusters([8, 3] * 5000) < 1e-12
+
+
+@pytest.mark.parametrize("positive", [0.0, 0.3, 0.5, 1.0])
+def test_the_spread_of_sums_is_that_of_all_signs(positive: float) -> None:
+    rows = paired_tests.spread_of_sums([1, 3], np.array([[2, 1], [0, 2], [0, 0]]), positive)
+    for row, sizes in zip(rows, ([1, 1, 3], [3, 3], []), strict=True):
+        expected = dict.fromkeys(range(-6, 7), 0.0)
+        for signs in product((1, -1), repeat=len(sizes)):
+            chance = math.prod(positive if sign > 0 else 1 - positive for sign in signs)
+            expected[sum(sign * size for sign, size in zip(signs, sizes, strict=True))] += chance
+        assert row.tolist() == pytest.approx(list(expected.values()), abs=1e-12)
+
+
+def test_what_is_computed_piece_by_piece_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = {1: 0.2, 2: 0.1}
+    whole = find_power(0.1, spread, 40, 60)
+    monkeypatch.setattr(power, "MOST_NUMBERS", 1000)
+    assert find_power(0.1, spread, 40, 60) == pytest.approx(whole)
+
+
+def test_one_cluster_bounds_nothing() -> None:
+    assert bootstrap_mean([0.3, 0.5], ["a", "a"]) == bootstrap_mean([0.3]) == Interval(low=0, high=1)
+    assert bootstrap_mean([0.3, 0.5], ["a", "b"]).high < 1

@@ -11,7 +11,19 @@ from PIL import Image
 from pydantic import ValidationError
 
 from p2r.dialogue import visual_tokens
-from p2r.types import Answer, Box, BoxParse, Completion, EvidenceRecord, Failure, Perception, Trace, Usage, Verdict
+from p2r.types import (
+    Answer,
+    Box,
+    BoxParse,
+    Completion,
+    EvidenceRecord,
+    Failure,
+    Perception,
+    ToolUse,
+    Trace,
+    Usage,
+    Verdict,
+)
 
 texts = st.text(max_size=20)
 numbers = st.floats(-2000, 2000, allow_nan=False)
@@ -158,3 +170,15 @@ def test_boxes_in_pixels_need_the_size_of_the_image() -> None:
     assert trace.boxes_px == ()
     sized = trace.model_copy(update={"evidence": EvidenceRecord(image_wh=(400, 300))})
     assert sized.boxes_px == ((0, 0, 200, 299), (0, 0, 400, 300))
+
+
+def test_what_a_model_writes_can_be_written_down() -> None:
+    """Half a surrogate pair, which JSON can hold, cannot be encoded."""
+    broken, use = "a\ud800", ToolUse(errors=("no tool \udfff",))
+    box = Box(x1=0, y1=0, x2=1, y2=1, label=broken)
+    failure = Failure(stage="reason", kind="ModelError", message=broken)
+    reply = Completion(text=broken, finish_reason="stop", model="m", tool_use=use)
+    assert (box.label, reply.text, failure.message, use.errors) == ("a?", "a?", "a?", ("no tool ?",))
+    for one in (box, reply, failure):
+        assert one.model_dump_json()
+    assert Box(x1=0, y1=0, x2=1, y2=1, label="😀").label == "😀"

@@ -14,7 +14,7 @@ from p2r.answers.mme_official import read_mme_official
 from p2r.answers.peers import PEERS
 from p2r.answers.release import read_release
 from p2r.answers.robust import read_robust
-from p2r.types import Answer, AnswerForm, FinishReason
+from p2r.types import Answer, AnswerForm, FinishReason, replace_surrogates
 
 __all__ = [
     "OWN_SCORERS",
@@ -65,7 +65,7 @@ def extract_answer(
             forms as well.
         finish_reason: "length" for a reply that was cut off; "robust" then reads only what is called the answer.
     """
-    reply = reply.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written to a trace
+    reply = replace_surrogates(reply)
     if scorer == "release":
         return read_release(reply, letters="ABCD" if form == "choice" else "")
     if scorer == "mme_official" and form == "choice":

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar, overload
 
 from p2r.dialogue import Budget
-from p2r.errors import DataError, P2RError, count_nouns
+from p2r.errors import DataError, P2RError, count_nouns, excerpt
 from p2r.images.load import read_size
-from p2r.types import Frozen, Sample
+from p2r.types import Frozen, Sample, replace_surrogates
 
 ScoredBy = Literal["answer", "box"]
 Aggregation = Literal["categories", "cycles", "mme"]
@@ -134,6 +134,17 @@ class Benchmark(Sequence[Sample]):
         return self.samples[index]
 
 
+def _check_texts(sample: Sample) -> None:
+    """Refuse half a surrogate pair, which JSON can hold: it can be neither asked nor stored."""
+    labels = (box.label for box in sample.gold_boxes)
+    for text in (sample.id, sample.question, *sample.options, sample.target or "", sample.category, *labels):
+        if text != replace_surrogates(text):
+            raise DataError(
+                f"{excerpt(replace_surrogates(text))} is not text in UTF-8: a character of it is broken",
+                hint="write the character itself, or save the file again as UTF-8",
+            )
+
+
 class Sieve:
     """Turn rows into samples one by one, and record which rows are bad.
 
@@ -173,9 +184,11 @@ class Sieve:
         for item in items:
             try:
                 sample = make(item)
+                _check_texts(sample)
                 if sample.id in samples:
                     raise DataError(
-                        f"the id {sample.id!r} was used before, by {first_place[sample.id]}", hint="ids must differ"
+                        f"the id {excerpt(sample.id)} was used before, by {first_place[sample.id]}",
+                        hint="ids must differ",
                     )
                 if self.check is not None:
                     self.check(sample)

@@ -29,7 +29,7 @@ from p2r.boxes.values import (
 )
 from p2r.boxes.wrapping import EDGE, after_thinking, is_correction, load_json, load_unwrapped, straighten, unescape
 from p2r.errors import count_nouns, excerpt
-from p2r.types import ParseStep
+from p2r.types import ParseStep, replace_surrogates
 
 REVISED: Fault = "was corrected by a later one"
 
@@ -272,4 +272,4 @@ def _unquote(label: re.Match[str]) -> str:
 def _label_text(label: object) -> str:
     """Return a label as text that can be written to a file: half a surrogate pair becomes a question mark."""
     text = "" if label is None else label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return replace_surrogates(text)

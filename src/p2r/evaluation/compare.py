@@ -95,6 +95,13 @@ def compare_runs(
         _check_pair(first, run)
         others = {row.facts.sample_id: row for row in run.judged(scorer)}
         shared = {row.facts.sample_id for row in first.judged(scorer)} & set(others)
+        counts = [(one.settings.samples or 1, one.settings.shuffles or 1) for one in (first, run)]
+        if counts[0] != counts[1]:
+            raise StorageError(
+                f"{first.place} asked each question {_say_counts(*counts[0])}, "
+                f"and {run.place} {_say_counts(*counts[1])}",
+                hint="compare runs with the same `samples` and `shuffles`",
+            )
         if not shared:
             raise StorageError(
                 f"{first.place} and {run.place} share no judged sample",
@@ -109,6 +116,10 @@ def compare_runs(
             if pairs:
                 contrasts.append(_contrast(names[0], name, column, pairs, scorer))
     return _correct(contrasts, whole=next(iter(columns))), notes
+
+
+def _say_counts(num_draws: int, num_orders: int) -> str:
+    return f"{count_nouns(num_draws, 'time')} in {count_nouns(num_orders, 'order')} of the options"
 
 
 def _correct(contrasts: Sequence[Contrast], whole: str) -> list[Contrast]:

@@ -14,14 +14,20 @@ from dataclasses import replace
 from p2r.choices import shuffle_options
 from p2r.errors import ConfigError, count_nouns
 from p2r.evaluation.breakdowns import tabulate_letters
-from p2r.evaluation.scoring import ScoredRow, ScoredRun
+from p2r.evaluation.scoring import ScoredRow, ScoredRun, interval_of
 from p2r.evaluation.tables import Table, show_interval, show_share
+from p2r.judges.words import normalize_text
 from p2r.statistics import bound_mean, mean_of
 from p2r.types import LETTERS, Sample
+
+TRIES_AN_ORDER = 16
+"""Draws for each further order; few questions have an order more than these find."""
 
 
 def repeat_samples(samples: Sequence[Sample], *, num_draws: int, num_orders: int, seed: int) -> list[Sample]:
     """Return each sample once for every draw and every order of its options, the first order being its own.
+
+    Orders differ as long as there are others: a question with two options has two, which take turns.
 
     Raises:
         ConfigError: no sample has options that could be put in another order.
@@ -32,13 +38,23 @@ def repeat_samples(samples: Sequence[Sample], *, num_draws: int, num_orders: int
         return list(samples)
     repeated: list[Sample] = []
     for sample in samples:
-        number = 0
-        for order in range(num_orders):
-            ordered = shuffle_options(sample, seed + order) if order else sample
-            for _ in range(num_draws):
-                number += 1
-                repeated.append(replace(ordered, id=f"{sample.id}#{number}", cluster=sample.cluster or sample.id))
+        orders = _order_options(sample, num_orders, seed)
+        ordered = [orders[number % len(orders)] for number in range(num_orders) for _ in range(num_draws)]
+        for number, asked in enumerate(ordered, start=1):
+            repeated.append(replace(asked, id=f"{sample.id}#{number}", cluster=sample.cluster or sample.id))
     return repeated
+
+
+def _order_options(sample: Sample, num_orders: int, seed: int) -> list[Sample]:
+    """Return the sample with its options in several orders, its own first; fewer where it has no more orders."""
+    orders = [sample]
+    for number in range(TRIES_AN_ORDER * (num_orders - 1)):
+        found = shuffle_options(replace(sample, id=f"{sample.id}#{number}"), seed)
+        if all(found.options != known.options for known in orders):
+            orders.append(found)
+        if len(orders) == num_orders:
+            break
+    return orders
 
 
 def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
@@ -49,30 +65,35 @@ def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
     """
     num_draws, num_orders = run.settings.samples or 1, run.settings.shuffles or 1
     questions = group_questions(run.judged("robust"))
-    if count_replies(run) == 1 or not questions:
+    asked = count_replies(run)
+    if asked == 1 or not questions:
         return None
-    clusters = [rows[0].cluster for rows in questions.values()]
     rows: list[tuple[str, ...]] = []
 
-    def add(measure: str, values: Sequence[float]) -> None:
-        rows.append(
-            (measure, str(len(values)), show_share(mean_of(values)), show_interval(bound_mean(values, clusters)))
-        )
+    def add(name: str, values: Mapping[str, float]) -> None:
+        clusters = [questions[question][0].cluster for question in values]
+        bound = bound_mean(list(values.values()), clusters)
+        rows.append((name, str(len(values)), show_share(mean_of(values.values())), show_interval(bound)))
 
     scores = {question: [row.score("robust") for row in replies] for question, replies in questions.items()}
-    most = max(map(len, scores.values()))
-    add(f"Avg@{most}", [math.fsum(each) / len(each) for each in scores.values()])
-    for k in (2**power for power in range(1, most.bit_length())):
-        add(f"pass@{k}", [pass_at(k, len(each), round(sum(each))) for each in scores.values()])
-    add("majority vote", [vote(replies) for replies in questions.values()])
-    draws = list(zip(*(each for each in scores.values() if len(each) == most), strict=True))
-    accuracies = [100 * math.fsum(draw) / len(draw) for draw in draws]
+    average = mean_of(math.fsum(each) / len(each) for each in scores.values())
+    judged = [row for replies in questions.values() for row in replies]
+    rows.append((f"Avg@{asked}", str(len(scores)), show_share(average), show_interval(interval_of(judged, "robust"))))
+    for k in sorted({*(2**power for power in range(1, asked.bit_length())), asked}):
+        enough = {question: each for question, each in scores.items() if len(each) >= k}
+        if enough:
+            add(f"pass@{k}", {question: pass_at(k, len(each), round(sum(each))) for question, each in enough.items()})
+    if all("robust" in row.answers for row in judged):  # boxes have no answers to count
+        add("majority vote", {question: vote(replies) for question, replies in questions.items()})
+    accuracies = [100 * math.fsum(each) / len(each) for each in _group_draws(judged)]
     notes = [
-        f"{count_nouns(most, 'reply', 'replies')} to each question: {count_nouns(num_draws, 'draw')}, "
+        f"{count_nouns(asked, 'reply', 'replies')} to each question: {count_nouns(num_draws, 'draw')}, "
         f"{count_nouns(num_orders, 'order')} of the options. Intervals count questions.",
         f"One reply to each question: {min(accuracies):.1f} to {max(accuracies):.1f}% right.",
-        f"Questions with 0 to {count_replies(run)} right replies: {', '.join(map(str, count_right(run)))}.",
+        f"Questions with 0 to {asked} right replies: {', '.join(map(str, count_right(run)))}.",
     ]
+    if len(judged) < asked * len(questions):
+        notes.append("Replies that failed count nowhere, and a question with fewer than k replies not in pass@k.")
     return Table(
         title=f"Replies to the same question: {name or run.name}",
         columns=("", "questions", "right", "95% interval"),
@@ -106,6 +127,14 @@ def count_replies(run: ScoredRun) -> int:
     return (run.settings.samples or 1) * (run.settings.shuffles or 1)
 
 
+def _group_draws(rows: Sequence[ScoredRow]) -> list[list[float]]:
+    """Return the scores of the first replies to all questions, of the second ones, and so on."""
+    draws: dict[str, list[float]] = {}
+    for row in rows:
+        draws.setdefault(row.facts.sample_id.rpartition("#")[2], []).append(row.score("robust"))
+    return list(draws.values())
+
+
 def group_questions(rows: Sequence[ScoredRow]) -> Mapping[str, list[ScoredRow]]:
     """Return the replies to each question, by the question's id."""
     questions: dict[str, list[ScoredRow]] = {}
@@ -129,19 +158,18 @@ def pass_at(k: int, num: int, num_right: int) -> float:
 
 
 def vote(replies: Sequence[ScoredRow]) -> float:
-    """Return 1 when the most frequent answer is right; a share where several are as frequent. No answer has no vote."""
-    right: dict[str, bool] = {}
-    votes: Counter[str] = Counter()
+    """Return 1 when the most frequent answer is right; a share where several are as frequent. No answer has no vote.
+
+    Free answers with the same words are one answer.
+    """
+    right: dict[str, list[float]] = {}
     for row in replies:
         answer = row.answers["robust"]
-        said = answer.text
+        said = None if answer.text is None else normalize_text(answer.text)
         if row.trace.options and answer.letter:
             said = row.trace.options[LETTERS.index(answer.letter)]
         if said is not None:
-            votes[said] += 1
-            right[said] = row.verdicts["robust"].correct
-    if not votes:
-        return 0.0
-    most = max(votes.values())
-    leading = [said for said, count in votes.items() if count == most]
-    return math.fsum(right[said] for said in leading) / len(leading)
+            right.setdefault(said, []).append(row.score("robust"))
+    most = max(map(len, right.values()), default=0)
+    leading = [math.fsum(scores) / most for scores in right.values() if len(scores) == most]
+    return math.fsum(leading) / len(leading) if leading else 0.0

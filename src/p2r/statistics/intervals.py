@@ -159,13 +159,13 @@ def bootstrap_mean(
     stay together. The same seed gives the same interval.
 
     Args:
-        values: scores, 0 to 1.
+        values: scores, 0 to 1. One cluster says nothing about others: the interval is 0 to 1.
         clusters: the cluster of each value; each value is its own when None, or where the name is "".
 
     Raises:
         ValueError: lists of unequal length, or a confidence out of range.
     """
-    if not values:
+    if len(_sum_clusters(values, clusters)[0]) < 2:
         return Interval(low=0.0, high=1.0)
     low, high = _bootstrap(values, clusters, confidence, num_draws, seed)
     return Interval(low=max(0.0, low), high=min(1.0, high))

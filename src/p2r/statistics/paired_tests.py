@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
+
+MOST_STEPS = 2_000_000
+"""Steps of a sum of whole numbers; above, the sum is one of decimal numbers."""
 
 
 def mcnemar(num_gained: int, num_lost: int) -> float:
@@ -42,7 +49,11 @@ def permute_clusters(differences: Sequence[int]) -> float:
         return mcnemar(
             sum(difference > 0 for difference in differences), sum(difference < 0 for difference in differences)
         )
-    reach = sum(sizes)
+    reach, observed = sum(sizes), abs(sum(differences))
+    if reach * len(sizes) > MOST_STEPS:
+        counts = Counter(sizes)
+        (probs,) = spread_of_sums(list(counts), np.array([list(counts.values())]), 0.5)
+        return min(1.0, max(0.0, float(probs[abs(np.arange(-reach, reach + 1)) >= observed].sum())))
     ways = [0] * (2 * reach + 1)  # ways[reach + s]: sign patterns whose differences sum to s
     ways[reach] = 1
     for size in sizes:
@@ -50,9 +61,36 @@ def permute_clusters(differences: Sequence[int]) -> float:
             (ways[k - size] if k >= size else 0) + (ways[k + size] if k + size <= 2 * reach else 0)
             for k in range(2 * reach + 1)
         ]
-    observed = abs(sum(differences))
     extreme = sum(count for k, count in enumerate(ways) if abs(k - reach) >= observed)
     return float(extreme / 2 ** len(sizes))
+
+
+def spread_of_sums(sizes: Sequence[int], counts: np.ndarray, positive: float) -> np.ndarray:
+    """Probabilities of the sums of signed sizes, from -reach to reach, where each sign is positive that often.
+
+    They are the inverse Fourier transform of a product over the sizes, exact to about 1e-12.
+
+    Args:
+        counts: a row for each sum, with the number of each size.
+
+    Returns:
+        A row for each sum; `reach` is the largest sum of all of them.
+    """
+    reach = int((counts @ np.array(sizes)).max())
+    length = _find_length(2 * reach + 1)
+    angles = 2j * np.pi * np.outer(sizes, np.arange(length // 2 + 1)) / length
+    waves = positive * np.exp(-angles) + (1 - positive) * np.exp(angles)  # never 0, because the length is odd
+    logs: np.ndarray = counts @ np.log(waves)
+    terms, matters = np.zeros_like(logs), np.real(logs) > -50
+    terms[matters] = np.exp(logs[matters])
+    probs = np.fft.irfft(terms, length)
+    return np.hstack([probs[:, length - reach :], probs[:, : reach + 1]])
+
+
+def _find_length(least: int) -> int:
+    """Return the least odd number from `least` on with small factors, of which a Fourier transform is fast."""
+    powers = itertools.product(range(15), range(11), range(9))
+    return min(number for a, b, c in powers if (number := 3**a * 5**b * 7**c) >= least)
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:

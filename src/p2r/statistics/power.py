@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from p2r.statistics.intervals import mean_of
+from p2r.statistics.paired_tests import spread_of_sums
 from p2r.statistics.solve import find_root
+
+NUM_DRAWS = 200
+MOST_NUMBERS = 10_000_000
+"""The most numbers in memory at once."""
 
 
 def find_detectable_difference(
@@ -18,7 +22,8 @@ def find_detectable_difference(
 
     A cluster's difference, as `permute_clusters` takes it, has a size and a sign. Sizes are drawn as `spread` says; the
     more often the sign is positive, the larger is the difference. The test's power is exact for each draw, and averaged
-    over 200 draws (seed 0). A sample without a cluster is a cluster of one.
+    over 200 draws (seed 0), whose numbers of differing clusters are chosen evenly. A sample without a cluster is a
+    cluster of one.
 
     Args:
         spread: size, from 1 on -> share of the clusters that have it; what is missing to 1 has no difference.
@@ -46,7 +51,9 @@ def find_power(
         A share, 0 to 1; None when clusters with this spread cannot differ by so much.
     """
     power_at, most = _prepare(spread, num_clusters, num_samples, alpha)
-    return power_at((1 + difference / most) / 2) if 0 <= difference <= most else None
+    if not 0 <= difference <= most * (1 + 1e-9):
+        return None
+    return power_at(min(1.0, (1 + difference / most) / 2))
 
 
 def _prepare(
@@ -56,47 +63,32 @@ def _prepare(
     sizes, shares = sorted(spread), [spread[size] for size in sorted(spread)]
     if num_clusters <= 0 or not 0 < math.fsum(shares) <= 1 + 1e-9:
         return lambda positive: 0.0, 0.0
-    draws = np.random.default_rng(0).multinomial(num_clusters, [*shares, max(0.0, 1 - math.fsum(shares))], size=200)
-    tests = [(counts, _find_least_sum(sizes, counts, alpha)) for counts in draws[:, :-1].tolist()]
+    rng, total = np.random.default_rng(0), min(1.0, math.fsum(shares))
+    differing = np.sort(rng.binomial(num_clusters, total, 100 * NUM_DRAWS))[50::100]  # evenly over what is likely
+    draws = rng.multinomial(differing, np.array(shares) / math.fsum(shares))
+    num_at_once = max(1, MOST_NUMBERS // (2 * num_clusters * sizes[-1]))
+    tests = [
+        (counts, _find_least_sums(spread_of_sums(sizes, counts, 0.5), alpha))
+        for counts in (draws[start : start + num_at_once] for start in range(0, len(draws), num_at_once))
+    ]
 
     def power_at(positive: float) -> float:
-        return mean_of([_reach(_spread_of_sum(sizes, counts, positive), least) for counts, least in tests]) or 0.0
+        found = [_reach(spread_of_sums(sizes, counts, positive), least) for counts, least in tests]
+        return min(1.0, max(0.0, math.fsum(found) / len(draws)))
 
     most = num_clusters * math.fsum(size * share for size, share in zip(sizes, shares, strict=True)) / num_samples
     return power_at, most
 
 
-def _spread_of_sum(sizes: Sequence[int], counts: Sequence[int], positive: float) -> np.ndarray:
-    """Probabilities of the sums of signed sizes, from -reach to reach, where each sign is positive that often."""
-    probs = np.ones(1)
-    for size, count in zip(sizes, counts, strict=True):
-        some = np.zeros(2 * size * count + 1)
-        some[:: 2 * size] = _binomial(count, positive)
-        probs = np.convolve(probs, some)
-    return probs
+def _find_least_sums(probs: np.ndarray, alpha: float) -> np.ndarray:
+    """The smallest sum of each row, by its absolute value, that the two-sided test calls a difference."""
+    reach = probs.shape[1] // 2
+    tails = np.cumsum(probs[:, ::-1], axis=1)[:, : reach + 1]  # tails[:, k]: the sum is reach - k or more
+    return reach - (2 * tails <= alpha * (1 + 1e-9)).sum(axis=1) + 1
 
 
-def _find_least_sum(sizes: Sequence[int], counts: Sequence[int], alpha: float) -> int:
-    """The smallest sum, by its absolute value, that the two-sided test calls a difference."""
-    probs = _spread_of_sum(sizes, counts, 0.5)
-    reach = len(probs) // 2
-    tails = np.cumsum(probs[::-1])[: reach + 1]  # tails[k]: the sum is reach - k or more
-    num_rare = int(np.searchsorted(2 * tails, alpha * (1 + 1e-9), side="right"))
-    return reach - num_rare + 1
-
-
-def _reach(probs: np.ndarray, least: int) -> float:
-    """The probability that the absolute sum is at least `least`."""
-    reach = len(probs) // 2
-    if least > reach:
-        return 0.0
-    return float(probs[: reach - least + 1].sum() + probs[reach + least :].sum())
-
-
-def _binomial(num_trials: int, share: float) -> np.ndarray:
-    """The probabilities of 0 to `num_trials` successes."""
-    if share in (0.0, 1.0):
-        return np.eye(1, num_trials + 1, num_trials if share else 0)[0]
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num_trials + 1)))])
-    k = np.arange(num_trials + 1)
-    return np.exp(logs[-1] - logs - logs[::-1] + k * math.log(share) + (num_trials - k) * math.log(1 - share))
+def _reach(probs: np.ndarray, least: np.ndarray) -> float:
+    """The probabilities that the absolute sum of a row is at least `least`, summed over the rows."""
+    reach = probs.shape[1] // 2
+    is_found: np.ndarray = np.abs(np.arange(-reach, reach + 1)) >= least[:, None]
+    return float(np.sum(probs, where=is_found))

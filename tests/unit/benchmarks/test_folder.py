@@ -173,3 +173,20 @@ async def test_a_benchmark_is_checked_inside_a_running_event_loop(tmp_path: Path
     write_questions(tmp_path, GOOD | {"answer_form": "number", "target": 2})
     report = check_benchmark(load_benchmark(tmp_path))
     assert (report.passed, report.num_answers) == (True, 1)
+
+
+@pytest.mark.parametrize("field", ["id", "question", "target", "category", "options"])
+def test_half_a_character_is_refused(tmp_path: Path, field: str) -> None:
+    """JSON can hold half a surrogate pair, which no trace can."""
+    broken = "x\ud800" if field != "options" else ["x\ud800", "a fish"]
+    path = write_questions(tmp_path, (GOOD if field == "target" else CHOICE) | {field: broken}, GOOD | {"id": "other"})
+    with pytest.raises(DataError, match=r"line 1: 'x\?' is not text in UTF-8"):
+        load_benchmark(path)
+    assert len(load_benchmark(path, skip_bad=1)) == 1
+
+
+def test_a_long_id_is_told_in_short(tmp_path: Path) -> None:
+    row = GOOD | {"id": "x" * 500}
+    with pytest.raises(DataError, match="was used before") as raised:
+        load_benchmark(write_questions(tmp_path, row, row))
+    assert "x" * 100 not in str(raised.value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -13,7 +15,7 @@ from p2r.benchmarks.base import Benchmark, Facts
 from p2r.cli.app import app
 from p2r.errors import ConfigError
 from p2r.evaluation.power import DIFFERING, count_published_questions, count_questions, tabulate_power
-from p2r.statistics import find_detectable_difference, find_power
+from p2r.statistics import find_detectable_difference, find_power, mcnemar, permute_clusters
 
 
 def power(*arguments: str) -> Result:
@@ -55,6 +57,39 @@ def test_rotations_differ_by_some_of_their_samples() -> None:
 def test_a_gain_that_cannot_be_is_left_open() -> None:
     rows = tabulate_power("vstar", {1: 191}, 8.0).rows
     assert rows[0][1] == "-" and rows[1][1] != "-"
+
+
+@pytest.mark.parametrize("num", [10, 43, 81, 191])
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_largest_gain_that_can_be_is_not_left_open(num: int, size: int) -> None:
+    """Runs that differ on 5% of the samples are 5 points apart where all of these are gained."""
+    table = tabulate_power("mine", {size: num}, 5.0)
+    assert table.rows[0][1].endswith("%")
+
+
+def weigh(num: int, share: float) -> list[float]:
+    return [math.comb(num, k) * share**k * (1 - share) ** (num - k) for k in range(num + 1)]
+
+
+@pytest.mark.parametrize(("num", "share", "gain"), [(12, 0.5, 0.4), (30, 0.2, 0.15), (60, 0.3, 0.1), (60, 0.1, 0.1)])
+def test_the_power_is_that_of_all_possible_comparisons(num: int, share: float, gain: float) -> None:
+    positive = (1 + gain / share) / 2
+    found = math.fsum(
+        chance * each
+        for differing, chance in enumerate(weigh(num, share))
+        for gained, each in enumerate(weigh(differing, min(1.0, positive)))
+        if mcnemar(gained, differing - gained) <= 0.05
+    )
+    assert find_power(gain, {1: share}, num, num) == pytest.approx(found, abs=0.01)
+
+
+def test_the_power_of_rotations_is_that_of_many_simulated_comparisons() -> None:
+    draw, num, positive = np.random.default_rng(6), 30, 0.8
+    sizes = draw.binomial(4, 0.3, (1500, num))
+    signs = np.where(draw.random((1500, num)) < positive, 1, -1)
+    found = np.mean([permute_clusters(row.tolist()) <= 0.05 for row in sizes * signs])
+    spread = {size: math.comb(4, size) * 0.3**size * 0.7 ** (4 - size) for size in range(1, 5)}
+    assert find_power(0.3 * (2 * positive - 1), spread, num, 4 * num) == pytest.approx(found, abs=0.05)
 
 
 @pytest.mark.parametrize("gain", [0, -3, 100, float("nan")])

@@ -12,7 +12,8 @@ from PIL import Image
 
 from p2r.benchmarks.base import Benchmark, Facts
 from p2r.dialogue import Decoding, Prompt
-from p2r.errors import ConfigError
+from p2r.errors import ConfigError, ModelError, StorageError
+from p2r.evaluation.compare import compare_runs
 from p2r.evaluation.evaluate import evaluate
 from p2r.evaluation.repeats import count_right, list_repeats, pass_at, repeat_samples, tabulate_repeats
 from p2r.evaluation.scoring import interval_of
@@ -20,7 +21,7 @@ from p2r.evaluation.tables import show_interval
 from p2r.images.load import MemoryImage
 from p2r.models.scripted import ScriptedModel
 from p2r.statistics import wilson
-from p2r.types import Completion, Sample
+from p2r.types import Box, Completion, Sample
 
 OPTIONS = ("a star", "a fish", "a sun")
 
@@ -138,6 +139,103 @@ def test_votes_are_for_options_and_not_for_letters() -> None:
     assert table.rows[-1][2] == f"{100 * expected:.1f}%"
     assert table.rows[0][:3] == ("Avg@24", "1", f"{100 * sum(right) / 24:.1f}%")
     assert 0 < sum(right) < 24
+
+
+def test_orders_differ_as_long_as_there_are_others_and_by_the_seed() -> None:
+    """Of two options there are two orders, of three there are six; seeds share no sequence of them."""
+    (own, other, again) = repeat_samples([make("q", options=("yes", "no"))], num_draws=1, num_orders=3, seed=0)
+    assert (own.options, other.options, again.options) == (("yes", "no"), ("no", "yes"), ("yes", "no"))
+    assert [sample.target for sample in (own, other, again)] == ["A", "B", "A"]
+    for name in "abcdefgh":
+        orders = [
+            [sample.options for sample in repeat_samples([make(name)], num_draws=1, num_orders=6, seed=seed)]
+            for seed in (0, 1)
+        ]
+        assert len(set(orders[0])) == len(set(orders[1])) == 6
+        assert orders[0][2:] != orders[1][1:-1]
+
+
+class Failing(Drawing):
+    """Fails where the reply is empty."""
+
+    async def complete(self, prompt: Prompt, decoding: Decoding) -> Completion:
+        reply = await super().complete(prompt, decoding)
+        if not reply.text:
+            raise ModelError("the server is gone")
+        return reply
+
+
+def test_a_reply_that_failed_is_not_wrong() -> None:
+    """One: A - A B, two: B B B B, three: A A A A. Of one, three replies are left."""
+    said = iter(["<answer>A</answer>", "", *["<answer>A</answer>", "<answer>B</answer>"], *["<answer>B</answer>"] * 4])
+    model = Failing(lambda prompt, decoding: next(said, "<answer>A</answer>"))
+    samples = [make("one"), make("two"), make("three")]
+    run = evaluate(Benchmark(samples, Facts("mine")), model, mode="thinking", samples=4, temperature=1.0, num_at_once=1)
+    table = tabulate_repeats(run)
+    assert table is not None
+    assert [row[:3] for row in table.rows] == [
+        ("Avg@4", "3", "55.6%"),  # 2/3, 0, 1
+        ("pass@2", "3", "66.7%"),  # 1, 0, 1
+        ("pass@4", "2", "50.0%"),  # -, 0, 1
+        ("majority vote", "3", "66.7%"),
+    ]
+    assert table.notes[0].startswith("4 replies to each question")
+    assert table.notes[1] == "One reply to each question: 33.3 to 66.7% right."  # the second: 0, 1 of two
+    assert table.notes[2].startswith("Replies that failed count nowhere")
+
+
+def test_every_k_that_was_asked_for_has_a_row() -> None:
+    model = Drawing(lambda prompt, decoding: "<answer>A</answer>")
+    benchmark = Benchmark([make("one")], Facts("mine"))
+    run = evaluate(benchmark, model, mode="thinking", samples=5, temperature=1.0, num_at_once=1)
+    table = tabulate_repeats(run)
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["Avg@5", "pass@2", "pass@4", "pass@5", "majority vote"]
+    assert len(table.notes) == 2
+
+
+def test_one_question_says_little_about_others() -> None:
+    said = iter(["A", "A", "A", "B"])
+    model = Drawing(lambda prompt, decoding: f"<answer>{next(said)}</answer>")
+    benchmark = Benchmark([make("one")], Facts("mine"))
+    run = evaluate(benchmark, model, mode="thinking", samples=4, temperature=1.0, num_at_once=1)
+    table = tabulate_repeats(run)
+    assert table is not None
+    assert table.rows[0] == ("Avg@4", "1", "75.0%", "1.4 - 99.8%")  # as that of the accuracy
+    assert table.rows[0][3] in run.scorecard().split("### Replies")[0]
+    letters = run.scorecard().split("### Letters")[1]
+    assert "75.0% | 1.4 - 99.8% |" in letters
+
+
+def test_free_answers_with_the_same_words_are_one_vote() -> None:
+    said = iter(["Red", "red.", "the red", "blue", "blue"])
+    model = Drawing(lambda prompt, decoding: f"<answer>{next(said)}</answer>")
+    benchmark = Benchmark([make("one", options=(), answer_form="free_form", target="red")], Facts("mine"))
+    run = evaluate(benchmark, model, mode="thinking", samples=5, temperature=1.0, num_at_once=1)
+    table = tabulate_repeats(run)
+    assert table is not None and table.rows[-1][:3] == ("majority vote", "1", "100.0%")
+
+
+def test_boxes_have_no_vote() -> None:
+    model = Drawing(lambda prompt, decoding: '[{"bbox_2d": [0, 0, 500, 500], "label": "sail"}]')
+    gold = (Box(x1=0, y1=0, x2=500, y2=500),)
+    samples = [make("one", options=(), answer_form="free_form", gold_boxes=gold)]
+    run = evaluate(Benchmark(samples, Facts("mine", scored_by="box")), model, samples=2, temperature=1.0)
+    table = tabulate_repeats(run)
+    assert table is not None and [row[0] for row in table.rows] == ["Avg@2", "pass@2"]
+
+
+def test_runs_that_asked_questions_otherwise_are_not_compared() -> None:
+    model = Drawing(lambda prompt, decoding: "<answer>A</answer>")
+    benchmark = Benchmark([make("one"), make("two")], Facts("mine"))
+    once = evaluate(benchmark, model, mode="thinking")
+    often = evaluate(benchmark, model, mode="thinking", samples=2, temperature=1.0)
+    turned = evaluate(benchmark, model, mode="thinking", shuffles=2)
+    with pytest.raises(StorageError, match=r"1 time in 1 order of the options, and .* 2 times in 1 order of the"):
+        compare_runs([once, often])
+    with pytest.raises(StorageError, match=r"2 times in 1 order of the options, and .* 1 time in 2 orders of the"):
+        compare_runs([often, turned])
+    assert compare_runs([often, often])[0][0].num_questions == 2
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,31 @@ def test_another_version_is_refused_and_nothing_is_kept(checkout: Path) -> None:
     assert load_texts("mini-o3").source == "p2r's words"
 
 
-@pytest.mark.parametrize("content", [None, "def", "\udc80"])
+@pytest.mark.parametrize("content", [None, "def", "\udc80", f"x = {'-' * 200_000}1", f"x = {'1+' * 100_000}1"])
 def test_a_folder_that_is_no_checkout_is_told(checkout: Path, content: str | None) -> None:
     file = checkout / "code" / "a.py"
     file.unlink() if content is None else file.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError, match=r"a\.py cannot be read") as raised:
         import_texts("mini-o3", checkout)
     assert "checkout" in raised.value.hint
+
+
+def test_a_checkout_of_any_editor_is_read(checkout: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """With a mark of the byte order, the line ends of Windows, and a pattern that Python warns of."""
+    file = checkout / "code" / "a.py"
+    file.write_bytes(b"\xef\xbb\xbf" + f"{CODE}DIGIT = '\\d'\n".replace("\n", "\r\n").encode())
+    import_texts("mini-o3", checkout)
+    assert load_texts("mini-o3")["system"] == SYSTEM
+    assert not recwarn.list
+
+
+def test_an_imported_text_that_was_changed_is_not_the_authors(checkout: Path) -> None:
+    (import_texts("mini-o3", checkout) / "system.txt").write_text("Look away.")
+    with pytest.raises(StorageError, match=r"system\.txt does not hold the authors' words") as raised:
+        load_texts("mini-o3")
+    assert "import the texts of mini-o3 again" in raised.value.hint
+    import_texts("mini-o3", checkout)
+    assert load_texts("mini-o3")["system"] == SYSTEM
 
 
 def test_a_dialect_without_texts_to_take_is_told(checkout: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from p2r.dialogue import Budget, Decoding, Prompt
+from p2r.dialogue import Budget, Decoding, Prompt, cut_reply
 from p2r.errors import ToolError
 from p2r.images.load import MemoryImage
 from p2r.models.profiles import PROFILES
@@ -18,7 +18,7 @@ from p2r.modes import CHATS, Mode, make_roles
 from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ToolReasoner
-from p2r.roles.dialects import DIALECTS, mini_o3, texts
+from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, texts
 from p2r.roles.dialects.base import read_corners
 from p2r.roles.dialects.literal import read_literal
 from p2r.types import Completion, Sample, ToolUse, Trace
@@ -539,3 +539,30 @@ def test_thymes_last_program_counts_and_the_first_tag_as_released() -> None:
     (released,) = DIALECTS["thyme:released"]().read_calls(reply)
     assert (call.arguments, str(released.arguments)[:4]) == ("print(2)", "tags")
     assert not DIALECTS["thyme"]().read_calls("no <code> here") + DIALECTS["thyme"]().read_calls("</code>")
+
+
+def test_a_reply_is_cut_behind_the_first_stop() -> None:
+    assert cut_reply("a</x>b</y>c</x>", ("</y>", "</x>")) == "a</x>"
+    assert cut_reply("abc", ("</x>",)) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("window", "is_refused"), [((0, 0, 31, 3100), False), ((0, 0, 31, 3101), True), ((0, 0, 30, 40), True)]
+)
+def test_the_shapes_that_deepeyes_training_refuses(window: tuple[int, int, int, int], is_refused: bool) -> None:
+    try:
+        deepeyes.check_window(window)
+        assert not is_refused
+    except ToolError:
+        assert is_refused
+
+
+@pytest.mark.parametrize(
+    ("size", "is_refused"), [((28, 1429), False), ((27, 1500), True), ((1, 1), False), ((1, 100), True)]
+)
+def test_the_sides_that_mini_o3_refuses(size: tuple[int, int], is_refused: bool) -> None:
+    try:
+        mini_o3.size_image(Image.new("RGB", size))
+        assert not is_refused
+    except ToolError:
+        assert is_refused

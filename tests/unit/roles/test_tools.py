@@ -23,7 +23,7 @@ from p2r.roles import NoPerceiver, ToolReasoner
 from p2r.roles.base import WHOLE
 from p2r.roles.dialects.base import ToolCall, View
 from p2r.roles.dialects.qwen3_vl import QWEN3_VL, read_calls, zoom_in
-from p2r.types import Completion, Sample
+from p2r.types import Completion, Sample, ToolUse
 
 PROMPTS = load_prompt_set()
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8))
@@ -210,3 +210,14 @@ def test_a_part_too_thin_for_any_model_is_refused() -> None:
     strip = View(Image.new("RGB", (9000, 33)), WHOLE)
     with pytest.raises(ToolError, match="aspect ratio"):
         zoom_in(ToolCall("image_zoom_in_tool", GOOD | {"bbox_2d": [0, 0, 1000, 1000]}), [strip])
+
+
+async def test_half_a_character_in_a_call_reaches_nobody() -> None:
+    """JSON can hold half a surrogate pair, which neither a trace nor a request can."""
+    chat = Chat(call([0, 0, 500, 500], label="\ud800"), call([0, 0, 500, 500], name="\ud800"), ANSWER)
+    reply = await answer(chat)
+    uses = [earlier.tool_use for earlier in reply.earlier]
+    assert [box.label for use in uses if use for box in use.boxes] == ["?"]
+    assert uses[1] == ToolUse(errors=("Tool ? does not exists.",))
+    assert chat.prompts[-1].later[-1].text.encode()
+    assert reply.model_dump_json()

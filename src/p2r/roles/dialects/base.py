@@ -18,7 +18,7 @@ from p2r.errors import ToolError
 from p2r.images.budget import cut, round_to_budget
 from p2r.prompts import PromptSet, question_text
 from p2r.roles.dialects.texts import Texts
-from p2r.types import Box, Frame, Sample
+from p2r.types import Box, Frame, Sample, replace_surrogates
 
 Part: TypeAlias = str | Image.Image
 """A piece of a turn of the chat."""
@@ -168,7 +168,7 @@ def read_json_call(body: str) -> ToolCall | None:
     except (ValueError, RecursionError):
         return None
     call = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    return ToolCall(str(call.get("name", "")), call.get("arguments", {}))
+    return ToolCall(replace_surrogates(str(call.get("name", ""))), call.get("arguments", {}))
 
 
 def find_bodies(reply: str, tag: str) -> list[str]:

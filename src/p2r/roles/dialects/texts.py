@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,21 +115,22 @@ def load_texts(name: str) -> Texts:
     """Return the texts of a dialect: the authors' where they were imported, else ours.
 
     Raises:
-        StorageError: an imported text cannot be read.
+        StorageError: an imported text cannot be read, or was changed.
     """
     folder, imported = SHIPPED_TEXTS / name.replace("-", "_"), imported_folder() / name
     words = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.txt"))}
     if not imported.is_dir():
         return Texts(words, "p2r's words")
-    for key in AUTHORS[name]:
+    hint = f"import the texts of {name} again, or remove the folder {imported}"
+    for key, constant in AUTHORS[name].items():
         file = imported / f"{key}.txt"
         try:
-            words[key] = file.read_text(encoding="utf-8")
+            text = file.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise StorageError(
-                f"{file} cannot be read: {reason_of(error)}",
-                hint=f"import the texts of {name} again, or remove the folder {imported}",
-            ) from error
+            raise StorageError(f"{file} cannot be read: {reason_of(error)}", hint=hint) from error
+        if _hash(text) != constant.sha256:
+            raise StorageError(f"{file} does not hold the authors' words: it was changed", hint=hint)
+        words[key] = constant.form.replace("{text}", text.replace(_IMAGE, "<image>"))
     return Texts(words, "the authors' words")
 
 
@@ -164,17 +166,23 @@ def _find_text(checkout: Path, constant: Constant) -> str:
     """Return the text with the known hash among all strings of a file, which is read and never run."""
     path = checkout / constant.file
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the authors' code may have some
+            tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"{path} cannot be read: {reason_of(error)}",
             hint="give the folder of a checkout of the authors' repository",
         ) from error
     for node in ast.walk(tree):
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-        if hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() == constant.sha256:
-            return constant.form.replace("{text}", text.replace(_IMAGE, "<image>"))
+        if _hash(text) == constant.sha256:
+            return text
     raise ConfigError(
         f"{path} holds no text with the SHA-256 {constant.sha256}",
         hint="check out the commit that docs/guides/baselines.md names",
     )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
