@@ -13,13 +13,17 @@ from p2r.boxes import mean_best_iou
 from p2r.dialogue import Budget
 from p2r.errors import ToolError
 from p2r.images.budget import round_to_budget
+from p2r.programs.repairs import clamp_box, is_refused
+from p2r.programs.run_programs import run_programs
 from p2r.roles.base import WHOLE
-from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner
+from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, pixel_reasoner, thyme
 from p2r.roles.dialects.base import Dialect, View, enlarge, read_corners
 from p2r.types import Box
 from tests.golden.rows import read_rows
 
-RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner")}
+RELEASED = {name: DIALECTS[f"{name}:released"]() for name in ("deepeyes", "mini-o3", "pixel-reasoner", "thyme")}
+NOT_OFFERED = {"sympy"}
+"""Programs that the authors run and p2r refuses."""
 
 
 def rows_of(name: str) -> list[Any]:
@@ -34,9 +38,20 @@ def take(dialect: Dialect, reply: str, sizes_wh: Sequence[Sequence[int]]) -> Vie
     views = [View(Image.new("RGB", (width, height), "gray"), WHOLE) for width, height in sizes_wh]
     try:
         (call,) = calls
-        return dialect.cut(call, views)
+        found = dialect.cut(call, views)
     except ToolError as error:
         return error
+    assert isinstance(found, View)
+    return found
+
+
+def run(code: str, image_wh: Sequence[int]) -> list[dict[str, Any]] | str:
+    """What Thyme's program shows, as the rows write it, or why it shows nothing."""
+    image = Image.effect_noise((image_wh[0], image_wh[1]), 50).convert("RGB")
+    found = run_programs([code], image, thyme.PATH, as_released=True)
+    return found.error or [
+        {"text": made} if isinstance(made, str) else {"image_wh": [*made.size]} for made in found.shown
+    ]
 
 
 def show_wh(view: object) -> list[int]:
@@ -142,3 +157,31 @@ def test_treevgr_looks(row: dict[str, Any]) -> None:
     looks = DIALECTS["treevgr:released"]().read_looks(row["reply"], View(image, WHOLE, image.resize((2000, 2000))))
     gold = [Box(x1=x1, y1=y1, x2=x2, y2=y2) for x1, y1, x2, y2 in row["gold_xyxy_px"]]
     assert mean_best_iou(looks, gold) == pytest.approx(row["out_iou"], abs=1e-12)
+
+
+@pytest.mark.parametrize("row", rows_of("thyme_code_block"))
+def test_thyme_reads_programs(row: dict[str, Any]) -> None:
+    calls = RELEASED["thyme"].read_calls(row["reply"])
+    assert [call.arguments for call in calls] == ([] if row["out"] is None else [row["out"]])
+
+
+@pytest.mark.parametrize("row", rows_of("thyme_clamp"))
+def test_thyme_clamps_boxes(row: dict[str, Any]) -> None:
+    assert clamp_box(row["box"], row["image_wh"]) == row["out"]
+
+
+@pytest.mark.parametrize("row", rows_of("thyme_refused"))
+def test_thyme_refuses_programs_by_their_text(row: dict[str, Any]) -> None:
+    """What the authors' check lets pass here, would then run under `exec`; p2r refuses it while it walks."""
+    assert is_refused(row["code"]) == row["refused"]
+    assert isinstance(run(row["code"], (64, 64)), str)
+
+
+@pytest.mark.parametrize("row", rows_of("thyme_sandbox"))
+def test_thyme_runs_programs(row: dict[str, Any]) -> None:
+    code = row["code"].replace("<IN>", thyme.PATH).replace("<WORK>", "/home/user")
+    found = run(code, row["image_wh"])
+    if not row["out"]["shown"] or row["case"] in NOT_OFFERED:
+        assert isinstance(found, str)
+    else:
+        assert found == row["out"]["shown"]

@@ -61,31 +61,52 @@ class ToolReasoner:
                 f"{dialect.name} reads {dialect.frame!r}",
                 hint="use a model of the Qwen3-VL family, or another mode",
             )
-        views = [await asyncio.to_thread(self._open, evidence, budget)]
-        first = (await asyncio.to_thread(fit, views[0].seen, budget),)
-        prompt = Prompt(
-            "reasoner", dialect.system(self.prompts), dialect.ask(self.prompts, sample), first, self.prompts.fingerprint
-        )
+        whole = await asyncio.to_thread(self._open, evidence, budget)
+        shown = (await asyncio.to_thread(fit, whole.seen, budget),)
+        text = dialect.ask(self.prompts, sample) + dialect.tell(whole.image.size)
+        prompt = Prompt("reasoner", dialect.system(self.prompts), text, shown, self.prompts.fingerprint)
         earlier: list[Completion] = []
-        while True:
+        reply, is_answered = await self._hold(prompt, whole, earlier)
+        for _ in range(dialect.tries - 1):
+            if not is_answered:
+                earlier.append(reply)
+                reply, is_answered = await self._hold(prompt, whole, earlier)
+        if not is_answered and dialect.ask_plainly is not None:
+            earlier.append(reply)
+            plain = replace(prompt, system="", text=dialect.ask_plainly(sample))
+            reply = await complete(self.model, plain, self.decoding, budget)
+            if "</answer>" not in reply.text:
+                reply = reply.model_copy(update={"text": f"<answer>{reply.text}</answer>"})
+        return reply.model_copy(update={"earlier": tuple(earlier)})
+
+    async def _hold(self, first: Prompt, whole: View, earlier: list[Completion]) -> tuple[Completion, bool]:
+        """Hold a chat; returns its last reply, and whether that is an answer. `earlier` grows by the other replies."""
+        dialect, budget = self.dialect, self.shown_budget
+        prompt, views, done = first, [whole], list[ToolCall]()
+        for number in range(dialect.max_replies):
             reply = await self._ask(prompt, budget)
             text = reply.text
-            if looks := tuple(dialect.read_looks(text, views[0])):
+            if looks := tuple(dialect.read_looks(text, whole)):
                 reply = reply.model_copy(update={"tool_use": ToolUse(boxes=looks)})
-            calls, is_last = dialect.read_calls(text), len(earlier) + 1 >= dialect.max_replies
-            if not calls and (is_last or not dialect.asks_again(text)):
-                return reply.model_copy(update={"earlier": tuple(earlier)})
+            calls, is_last = dialect.read_calls(text), number + 1 >= dialect.max_replies
+            if not calls and (is_last or dialect.tries > 1 or not dialect.asks_again(text)):
+                return reply, not dialect.asks_again(text)
             if is_last:
-                return reply.model_copy(update={"earlier": tuple(earlier), "finish_reason": "length"})
+                return reply.model_copy(update={"finish_reason": "length"}), False
             if not calls:
                 earlier.append(reply)
                 continue
-            parts, use = await asyncio.to_thread(self._answer, calls, views, budget, len(earlier))
+            asked = [replace(call, earlier=tuple(done)) for call in calls]
+            parts, use = await asyncio.to_thread(self._answer, asked, views, budget, number)
             reply = reply.model_copy(update={"tool_use": use})
             if use.errors and dialect.errors_end:
-                return reply.model_copy(update={"earlier": tuple(earlier)})
+                return reply, True
             earlier.append(reply)
-            prompt = replace(prompt, later=(*prompt.later, Turn("assistant", (text,)), Turn("user", parts)))
+            if use.errors and dialect.drops_errors:
+                continue
+            done += [] if use.errors else calls
+            prompt = replace(prompt, later=_go_on(prompt.later, text, parts, continues=dialect.continues))
+        raise AssertionError("a chat has a reply")
 
     async def _ask(self, prompt: Prompt, budget: Budget) -> Completion:
         """Return the next reply, with what the dialect begins it with. Raises as the model does."""
@@ -109,13 +130,15 @@ class ToolReasoner:
         answers: list[View | ToolError] = []
         for call in calls:
             try:
-                if len(views) >= self.dialect.max_images:
-                    raise ToolError(f"Tool Execution Error no more than {self.dialect.max_images} images can be shown")
-                view = self.dialect.cut(call, views)
-                if is_too_thin(*view.seen.size):
+                made = self.dialect.cut(call, views)
+                made = [made] if isinstance(made, View) else made
+                images = [view for view in made if not view.text]
+                if any(is_too_thin(*view.seen.size) for view in images):
                     raise ToolError("the region is too thin to be shown")
-                views.append(view)
-                answers.append(view)
+                if len(views) + len(images) > self.dialect.max_images:
+                    raise ToolError(f"Tool Execution Error no more than {self.dialect.max_images} images can be shown")
+                views += images
+                answers += made
             except ToolError as error:
                 answers.append(error)
         parts = self.dialect.respond(answers, number)
@@ -124,3 +147,11 @@ class ToolReasoner:
             errors=tuple(answer.message for answer in answers if isinstance(answer, ToolError)),
         )
         return tuple(part if isinstance(part, str) else fit(part, budget) for part in parts), use
+
+
+def _go_on(later: tuple[Turn, ...], text: str, parts: tuple[Part, ...], *, continues: bool) -> tuple[Turn, ...]:
+    """Return the turns of a chat with one more reply and what its calls show."""
+    if not continues:
+        return (*later, Turn("assistant", (text,)), Turn("user", parts))
+    begun = later[-1].parts if later else ()
+    return (Turn("assistant", (*begun, text, *parts)),)

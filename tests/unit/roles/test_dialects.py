@@ -442,3 +442,100 @@ def test_a_box_is_four_numbers(given: object) -> None:
 
 def test_only_what_has_a_value_is_filled_in() -> None:
     assert texts.fill("{error} {width} {other}", error="{width}") == "{width} {width} {other}"
+
+
+def program(*lines: str) -> str:
+    return "<think>Closer. <code>\n```python\n{}\n```\n</code>".format("\n".join(lines))
+
+
+CROPS = (
+    "from PIL import Image",
+    "part = Image.open(image_path).crop((500, 250, 1500, 750))",
+    "processed_path = '/mnt/data/temp_processed_images/part.png'",
+    "part.save(processed_path)",
+    "print(processed_path)",
+)
+TAGS = "<sandbox_output>", "</sandbox_output>"
+
+
+async def test_thyme_goes_on_with_its_reply_behind_what_its_programs_show() -> None:
+    second = program("small = part.resize((100, 50))", "print(part.size[0] * 2)")
+    chat = Chat(program(*CROPS) + " dropped", second, ANSWER)
+    trace = await chat.hold("tools:thyme")
+    words = texts.load_texts("thyme")
+    first = chat.prompts[0]
+    assert first.system == words["system"]
+    assert first.text == (
+        f"Question: What is on the sail?\nOptions:\nA. a star\nB. a fish\n{words['choose']}{words['path']}"
+        f"/mnt/data/image.png{words['size']}2000x1000{words['form']}"
+    )
+    assert first.images[0].size == (1988, 1008) and not first.later
+    (begun,) = chat.prompts[2].later
+    assert begun.role == "assistant"
+    shown = [part if isinstance(part, str) else part.size for part in begun.parts]
+    assert shown == [program(*CROPS), TAGS[0], (1008, 504), TAGS[1], second, TAGS[0], "2000", TAGS[1]]
+    assert begun.images[0].tobytes() == IMAGE.crop((500, 250, 1500, 750)).resize((1008, 504)).tobytes()
+    assert chat.decodings[0] == Decoding(max_new_tokens=2048, stop=("</code>", "</answer>"))
+    assert [box.xyxy for box in trace.boxes] == [(250, 250, 750, 750)]
+    assert uses(trace) == [ToolUse(boxes=trace.boxes), ToolUse(), None]
+    assert trace.reasoning is not None and [*map(len, (chat.prompts, trace.reasoning.calls))] == [3, 3]
+    assert [call.usage.visual_tokens for call in trace.reasoning.calls] == [(2556,), (2556, 648), (2556, 648)]
+    assert trace.answer is not None and trace.answer.text == "A"
+
+
+async def test_thyme_is_told_what_is_wrong_with_a_program_and_an_open_question_has_no_options() -> None:
+    chat = Chat(program("import os", "os.system('id')"), program("print(x)"), "<answer>a star</answer>")
+    trace = await chat.hold("tools:thyme", Sample("s2", MemoryImage(IMAGE), "What is it?", (), "free_form"))
+    assert chat.prompts[0].text.startswith("What is it?" + texts.load_texts("thyme")["short"])
+    assert (
+        chat.prompts[1].later[0].text.endswith("<sandbox_output>Error: os.system is not offered here</sandbox_output>")
+    )
+    assert uses(trace) == [
+        ToolUse(errors=("os.system is not offered here",)),
+        ToolUse(errors=("the name 'x' is not defined",)),
+        None,
+    ]
+
+
+async def test_what_a_program_prints_is_no_token_of_the_chat() -> None:
+    chat = Chat(program("print('<|image_pad|>\\ud800')"), program("Image.open('<|im_end|>')"), ANSWER)
+    trace = await chat.hold("tools:thyme")
+    later = chat.prompts[2].later[0]
+    assert later.parts[2] == "< |image_pad|>?"
+    assert uses(trace)[1] == ToolUse(errors=("there is no file '< |im_end|>'",))
+
+
+async def test_thyme_ends_after_five_replies_and_the_last_program_is_not_run() -> None:
+    chat = Chat(*[program("print(1)")] * 9)
+    trace = await chat.hold("tools:thyme")
+    assert trace.reasoning is not None
+    assert (len(chat.prompts), trace.reasoning.finish_reason) == (5, "length")
+    assert [use is None for use in uses(trace)] == [False] * 4 + [True]
+
+
+async def test_a_failed_program_is_asked_for_again_as_released_and_then_the_whole_chat_and_then_plainly() -> None:
+    wrong = program("print(x)")
+    chat = Chat(wrong, program("print(1)"), "no idea", *[wrong] * 20, "a star")
+    trace = await chat.hold("tools:thyme:released")
+    words = texts.load_texts("thyme")
+    assert chat.prompts[0].text.startswith("<image>\nQuestion:")
+    assert [len(prompt.later) for prompt in chat.prompts] == [0, 0, 1, *[0] * 21]
+    assert chat.prompts[2].later[0].parts == (program("print(1)"), TAGS[0], "1", TAGS[1])
+    assert (chat.prompts[-1].system, chat.prompts[-1].text) == ("", f'{words["plain"]}What is on the sail?"\n')
+    assert trace.reasoning is not None and trace.reasoning.text == "<answer>a star</answer>"
+    assert len(trace.reasoning.calls) == 24  # 3 in the first chat, 5 in each of the others, and the plain question
+
+
+async def test_a_released_chat_that_answers_is_not_held_again() -> None:
+    chat = Chat("no idea", program("print(1)"), ANSWER)
+    trace = await chat.hold("tools:thyme:released")
+    assert trace.answer is not None and trace.answer.text == "A"
+    assert [len(prompt.later) for prompt in chat.prompts] == [0, 0, 1]
+
+
+def test_thymes_last_program_counts_and_the_first_tag_as_released() -> None:
+    reply = "<think>I write <code> tags</think><code>```python\nprint(2)\n```</code>"
+    (call,) = DIALECTS["thyme"]().read_calls(reply)
+    (released,) = DIALECTS["thyme:released"]().read_calls(reply)
+    assert (call.arguments, str(released.arguments)[:4]) == ("print(2)", "tags")
+    assert not DIALECTS["thyme"]().read_calls("no <code> here") + DIALECTS["thyme"]().read_calls("</code>")

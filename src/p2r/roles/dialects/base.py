@@ -36,10 +36,12 @@ class ToolCall:
     """A call as the model wrote it.
 
     arguments: its contents; None when the call cannot be read.
+    earlier: the calls of the chat that were carried out before it.
     """
 
     name: str
     arguments: object
+    earlier: tuple[ToolCall, ...] = ()
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -55,11 +57,13 @@ class View:
     image: what later calls may cut from.
     region: the part of the whole image that it shows; None where it shows nothing of it.
     shown: the image as the model is shown it, before the model's own budget; None for `image`.
+    text: what a call computed, which is shown in place of an image.
     """
 
     image: Image.Image
     region: Box | None
     shown: Image.Image | None = None
+    text: str = ""
 
     @property
     def seen(self) -> Image.Image:
@@ -93,6 +97,8 @@ class Dialect:
     cut: what a call asks to see, given the images of the chat so far. Raises ToolError, whose message is for the model.
     respond: the user's next turn: for each call what it shows or what is wrong with it, and the number of the reply
         (from 0).
+    tell: what is said about the image's file behind the question, given its width and height in pixels.
+    continues: what `respond` gives goes on the model's reply, which is no turn of its own.
     show: the first image at the size of the authors' evaluation, before the model's own budget; None for that alone.
     cuts_from_shown: parts are cut from what the model was shown, not from the file.
     frame: the frame in which the model's profile must say that it writes boxes; None for any.
@@ -102,6 +108,10 @@ class Dialect:
     read_looks: the boxes that a reply, without being shown them, says it looks at, and the whole image.
     asks_again: tells of a reply that neither calls nor answers whether the same is asked again.
     errors_end: a call that cannot be carried out ends the chat.
+    drops_errors: it is left out of the chat, and the same is asked again.
+    tries: a chat that comes to no answer is held again until there were as many.
+    ask_plainly: the question, without the system's words, to a model that came to no answer in all of them; its reply
+        is the answer. None for no such question.
     decoding: how replies are drawn; None for p2r's usual way.
     budget_pixels: least and most pixels that the processor takes in the authors' evaluation; None for the model's own.
     texts: the dialect's own words, the system's among them; None for those of the prompt set.
@@ -111,8 +121,10 @@ class Dialect:
     name: str
     ask: Callable[[PromptSet, Sample], str]
     read_calls: Callable[[str], Sequence[ToolCall]] = _no_calls
-    cut: Callable[[ToolCall, Sequence[View]], View] = _cut_nothing
+    cut: Callable[[ToolCall, Sequence[View]], View | Sequence[View]] = _cut_nothing
     respond: Callable[[Sequence[View | ToolError], int], Sequence[Part]] = _answer_nothing
+    tell: Callable[[tuple[int, int]], str] = field(default=lambda image_wh: "")
+    continues: bool = False
     show: Callable[[Image.Image], Image.Image] | None = None
     cuts_from_shown: bool = False
     frame: Frame | None = None
@@ -123,6 +135,9 @@ class Dialect:
     read_looks: Callable[[str, View], Sequence[Box]] = _look_at_nothing
     asks_again: Callable[[str], bool] = field(default=lambda reply: False)
     errors_end: bool = False
+    drops_errors: bool = False
+    tries: int = 1
+    ask_plainly: Callable[[Sample], str] | None = None
     decoding: Decoding | None = None
     budget_pixels: tuple[int, int] | None = None
     texts: Texts | None = None

@@ -39,6 +39,7 @@ class Constant(NamedTuple):
 
 _EVAL_VSTAR = "eval/eval_vstar.py"
 _CONSTANTS = "verl/trainer/constants.py"
+_THYME = "eval/VLMEvalKit/vlmeval/vlm/thyme"
 AUTHORS: Mapping[str, Mapping[str, Constant]] = {
     "deepeyes": {
         "system": Constant(_EVAL_VSTAR, "1fc5b8b5ebdc9b24d6a9281071222872c8542dd65a4a4be1e70d9760c3a7f99f"),
@@ -56,6 +57,15 @@ AUTHORS: Mapping[str, Mapping[str, Constant]] = {
             "curiosity_driven_rl/openrlhf/datasets/prompts_dataset.py",
             "a03bb96ccd7237681585742bbe573321bdaeccf2ce62208974b878391e674944",
         )
+    },
+    "thyme": {
+        "system": Constant(f"{_THYME}/utils.py", "c5e7db63596377f9a1afef0dd131d282b2f9e6c873058c056c5c0aa5a89f99a7"),
+        "path": Constant(f"{_THYME}/utils.py", "bc5553a6b01c2058739df7eb617c96c910e022d3120a05fba735cafff94ff324"),
+        "size": Constant(f"{_THYME}/utils.py", "1543c16db204bd994449b6c3aa2cb33ace339d6586228c5dad82bfeec82216f5"),
+        "form": Constant(f"{_THYME}/utils.py", "b7a0f4db31f2044a2c320b2bcb89fcbf277583c633fb83bf093ca278133fd873"),
+        "plain": Constant(f"{_THYME}/utils.py", "6304e47cf3f253899a2691e3321efef5ff439e401d3181bcb78194d28920a550"),
+        "choose": Constant(f"{_THYME}/prompt.py", "a103e332a608e14c0d727d2ce44ee1e58e2faed7b5c3f57baea1fb0dbafbf41d"),
+        "short": Constant(f"{_THYME}/prompt.py", "28baa8286f2a18cc140bd6a166e4e791127315f2c7a8b474f6b2bf51170c8f46"),
     },
     "treevgr": {
         "system": Constant("inference_treebench.py", "6f33aa8c3bb32c13104077802a6503628406a0d1d84849a772fb075657967477")
