@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 AnswerForm = Literal["choice", "number", "free_form"]
 FinishReason = Literal["stop", "length"]
-Frame = Literal["per_mille", "pixels", "unit"]
+Frame = Literal["per_mille", "pixels", "unit", "file_pixels"]
 Stage = Literal["image", "perceive", "gather", "reason", "judge"]
 Alteration = Literal["", "shrunk", "enlarged"]
 ParseStep = Literal["strict", "repaired", "salvaged", "none"]

@@ -29,6 +29,7 @@ FRAMES: Mapping[str, str] = {
     "per_mille": "numbers from 0 to 1000",
     "pixels": "pixels of the image",
     "unit": "numbers from 0 to 1",
+    "file_pixels": "pixels of the file",
 }
 """The frames in words."""
 
@@ -76,13 +77,14 @@ def parse_boxes(
     Args:
         text: the reply.
         frame: the frame of the reply's numbers: 0-1000, pixels, or 0-1.
-        image_wh: (width, height) in pixels of the *resized* image the model saw; needed for frame "pixels".
+        image_wh: (width, height) in pixels of the *resized* image the model saw, needed for frame "pixels"; of the file
+            for "file_pixels".
 
     Returns:
         Boxes per mille of the image, in reading order, and the record. An empty list is step "strict" without boxes.
 
     Raises:
-        ConfigError: frame "pixels" without image_wh.
+        ConfigError: frame "pixels" or "file_pixels" without image_wh.
 
     Source:
         RELEASE: evaluation/p2r_utils.py of the authors' release, after its observed inputs and outputs.

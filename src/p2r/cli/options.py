@@ -69,7 +69,8 @@ Family = Annotated[
 BoxFrame = Annotated[
     Frame | None,
     typer.Option(
-        help="Read its boxes as numbers from 0 to 1000 (per_mille), as pixels, or from 0 to 1 (unit).",
+        help="Read its boxes as numbers from 0 to 1000 (per_mille), pixels of what it sees, 0 to 1 (unit), or pixels "
+        "of the file (file_pixels).",
         show_default=False,
         rich_help_panel=MODEL,
     ),

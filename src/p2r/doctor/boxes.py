@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import get_args
 
 from p2r.boxes import parse_boxes
 from p2r.boxes.fit import iou
@@ -18,6 +17,8 @@ from p2r.types import Box, Frame
 
 NUM_CHARTS = 6
 LEAST_FOUND = 3
+_FRAMES: tuple[Frame, ...] = ("per_mille", "pixels", "unit")
+"""The frames that a chart can tell apart: it is shown in its own size, so pixels are those of its file."""
 FITS = 0.25
 """The least IoU of a box that means the thing on the chart."""
 
@@ -30,9 +31,9 @@ async def check_boxes(patient: Patient, facts: Measurements) -> list[Finding]:
     for chart in charts:
         text = (await ask_where(patient, chart, facts.url(chart.image))).text
         num_written += bool(parse_boxes(text, frame="per_mille")[0] or parse_boxes(text, frame="unit")[0])
-        for frame in get_args(Frame):
+        for frame in _FRAMES:
             found[frame] += fits(text, chart.gold, frame, facts.side) >= FITS
-        num_swapped += any(fits(text, swap(chart.gold), frame, facts.side) >= FITS for frame in get_args(Frame))
+        num_swapped += any(fits(text, swap(chart.gold), frame, facts.side) >= FITS for frame in _FRAMES)
     [(frame, num), (_, num_next), *_] = found.most_common()
     if num < LEAST_FOUND:
         written = count_nouns(num_written, "reply has", "replies have")

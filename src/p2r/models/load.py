@@ -82,7 +82,7 @@ def load_model(
         family: the model's family, where its name does not tell ("qwen3_vl", "qwen2_5_vl"). A checkpoint's config.json
             knows better.
         frame: the frame in which the model writes boxes, in place of its family's: "per_mille" (0 to 1000), "pixels"
-            of the image that it sees, or "unit" (0 to 1).
+            of the image that it sees, "unit" (0 to 1), or "file_pixels", those of the file, whose size it is then told.
         max_pixels: most pixels per image, in place of the model profile's.
         engine_args: for a model after vllm:, more arguments of vLLM's engine, such as {"enforce_eager": True}.
         cache: a folder where replies are kept and looked up before the model is asked; see `cached`.

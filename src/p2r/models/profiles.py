@@ -89,8 +89,8 @@ _OF_QWEN2_5_VL = (
     r"vlm[-_]r1",
     r"\bzwz[-_]7b",
 )
-_WRITE_SHARES = r"mini[-_]?o3|pixel[-_]?reasoner"
-"""Checkpoints that were trained to write boxes from 0 to 1, unlike the models that they were made from."""
+_OWN_FRAMES: Mapping[str, Frame] = {r"mini[-_]?o3|pixel[-_]?reasoner": "unit", r"\bthyme(?![a-z])": "file_pixels"}
+"""Checkpoints that were trained to write boxes in another frame than the models that they were made from."""
 FAMILIES: Mapping[FamilyName, Family] = {
     "qwen3_vl": Family("per_mille", QWEN3_VL, "|".join(_OF_QWEN3_VL), 64 * 32 * 32),
     "qwen2_5_vl": Family("pixels", QWEN2_5_VL, "|".join(_OF_QWEN2_5_VL), 4 * 28 * 28),
@@ -111,7 +111,7 @@ def profile_for(
     """Return the profile of a model by its name ("Qwen/Qwen3-VL-4B-Instruct").
 
     An unknown name gets Qwen3-VL's profile and a warning, unless the family or the frame is stated. Mini-o3 and
-    PixelReasoner write boxes from 0 to 1. For a checkpoint use `Checkpoint.profile`.
+    PixelReasoner write boxes from 0 to 1, and Thyme in pixels of the file. For a checkpoint use `Checkpoint.profile`.
 
     Args:
         family: the model's family, whatever its name.
@@ -121,8 +121,9 @@ def profile_for(
         ConfigError: there is no such family or frame, or `max_pixels` is less than one visual token.
     """
     found = family or family_of(name)
-    if frame is None and re.search(_WRITE_SHARES, name.lower().rsplit("/", 1)[-1]):
-        frame = "unit"
+    if frame is None:
+        last = name.lower().rsplit("/", 1)[-1]
+        frame = next((own for names, own in _OWN_FRAMES.items() if re.search(names, last)), None)
     if found is None and frame is None:
         logger.warning(
             "unknown model family of %r: boxes are read as numbers from 0 to 1000, images sized for 32-pixel tokens, "

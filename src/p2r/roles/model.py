@@ -7,7 +7,7 @@ boxes in it count.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from p2r.boxes import ROBUST, ParseRules, parse_boxes
@@ -38,10 +38,14 @@ class ModelPerceiver:
         return hash_role(self.model, self.prompts, self.decoding, self.budget, repr(self.rules))
 
     async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
-        budget = self.budget or self.model.profile.budget
+        budget, frame = self.budget or self.model.profile.budget, self.model.profile.frame
         prompt = await asyncio.to_thread(perceiver_prompt, self.prompts, sample, full_image, budget)
+        image_wh = prompt.images[0].size
+        if frame == "file_pixels":  # a model that is shown another size can only count them when it is told the file's
+            image_wh = full_image.size
+            prompt = replace(prompt, text="{}\nSize of the image in pixels: {}x{}".format(prompt.text, *image_wh))
         completion = await complete(self.model, prompt, self.decoding, budget)
-        return read_perception(self.model.name, completion, prompt.images[0].size, self.model.profile.frame, self.rules)
+        return read_perception(self.model.name, completion, image_wh, frame, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,8 @@ def reasoner_prompt(prompts: PromptSet, sample: Sample, evidence: Evidence, budg
 
 
 def read_perception(
-    name: str, completion: Completion, seen_wh: tuple[int, int], frame: Frame, rules: ParseRules = ROBUST
+    name: str, completion: Completion, image_wh: tuple[int, int], frame: Frame, rules: ParseRules = ROBUST
 ) -> Perception:
-    """Read the boxes, written in `frame`, in a reply of the model `name`, which saw an image of this size."""
-    boxes, parse = parse_boxes(completion.text, rules=rules, frame=frame, image_wh=seen_wh)
+    """Read the boxes in a reply of the model `name`, written in `frame`, whose pixels are those of this image."""
+    boxes, parse = parse_boxes(completion.text, rules=rules, frame=frame, image_wh=image_wh)
     return Perception(source=f"model:{name}", boxes=boxes, completion=completion, parse=parse)

@@ -74,6 +74,13 @@ def test_checkpoints_that_were_trained_to_write_shares_are_known(name: str) -> N
     assert profile_for(f"{name}/DeepEyes-7B").frame == "pixels"
 
 
+def test_thyme_was_trained_to_write_pixels_of_the_file() -> None:
+    profile = profile_for("Kwai-Keye/Thyme-RL")
+    assert (profile.family, profile.frame, profile.budget.factor) == ("qwen2_5_vl", "file_pixels", 28)
+    assert profile_for("Kwai-Keye/Thyme-RL", frame="pixels").frame == "pixels"
+    assert profile_for("thymeleaf/Qwen2.5-VL-7B").frame == "pixels"
+
+
 def test_qwen3_vl_writes_boxes_in_per_mille_and_sees_16_to_4096_tokens_of_32_pixels() -> None:
     assert PROFILES["qwen3_vl"].frame == "per_mille"
     assert PROFILES["qwen3_vl"].budget == Budget(factor=32, min_pixels=16 * 32 * 32, max_pixels=4096 * 32 * 32)

@@ -78,6 +78,13 @@ async def test_absolute_boxes_are_pixels_of_the_sized_image() -> None:
     assert perception.boxes[0].xyxy == (0, 0, 500, 500)
 
 
+async def test_boxes_in_pixels_of_the_file_are_asked_for_with_its_size() -> None:
+    model = Listener('[{"bbox_2d": [0, 0, 100, 75], "label": "sail"}]', frame="file_pixels")
+    perception = await ModelPerceiver(model, PROMPTS)(SAMPLE, IMAGE)
+    assert perception.boxes[0].xyxy == (0, 0, 500, 500)
+    assert model.asked[0][0].text == f"{PROMPTS.perceiver(SAMPLE)}\nSize of the image in pixels: 200x150"
+
+
 async def test_reply_cut_off_at_the_limit_still_gives_its_whole_boxes() -> None:
     cut_off = REPLY[:-1] + ', {"bbox_2d": [500, 6'
     perception = await ModelPerceiver(Listener(cut_off, finish="length"), PROMPTS)(SAMPLE, IMAGE)

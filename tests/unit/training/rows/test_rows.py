@@ -11,7 +11,7 @@ from PIL import Image
 
 from p2r.benchmarks.needles import TRAINING_SEEDS
 from p2r.config import DataSettings, PerRole, PhaseKind
-from p2r.errors import DataError
+from p2r.errors import ConfigError, DataError
 from p2r.evidence import gather
 from p2r.images.budget import FullImage
 from p2r.models.checkpoint import open_checkpoint
@@ -98,6 +98,11 @@ def test_a_image_that_is_cut_off_is_found_by_decoding(tmp_path: Path, encoder: P
     assert len(load(DataSettings(source=str(path), check_images="header"), encoder).rows) == 1
     with pytest.raises(DataError, match="broken or cut off"):
         load(DataSettings(source=str(path)), encoder)
+
+
+def test_a_model_is_not_trained_to_write_pixels_of_the_file() -> None:
+    with pytest.raises(ConfigError, match="pixels of the file"):
+        training_profile(open_checkpoint(CHECKPOINT), None, "file_pixels")
 
 
 def load_for(path: Path, encoder: PromptEncoder, **needs: bool) -> TrainingData:

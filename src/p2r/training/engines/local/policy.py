@@ -25,6 +25,7 @@ from torch import nn
 
 from p2r.config import LoraSettings, ModelSettings
 from p2r.dialogue import ModelProfile
+from p2r.errors import ConfigError
 from p2r.models.checkpoint import Checkpoint
 from p2r.models.known import expand_name
 from p2r.models.load import find_checkpoint, find_source
@@ -214,9 +215,14 @@ def training_profile(checkpoint: Checkpoint, max_pixels: int | None, frame: Fram
         frame: the frame in which the model writes boxes; None for its family's.
 
     Raises:
-        ConfigError: less than one visual token.
+        ConfigError: less than one visual token, or boxes in pixels of the file.
     """
     profile = checkpoint.profile(frame=frame, max_pixels=max_pixels)
+    if profile.frame == "file_pixels":
+        raise ConfigError(
+            "a model cannot be trained to write boxes in pixels of the file, whose size it is not told in training",
+            hint="`model.frame` is per_mille, pixels or unit",
+        )
     if max_pixels is not None:
         return profile
     budget = profile.budget
