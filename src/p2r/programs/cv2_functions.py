@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from p2r.programs.pictures import Picture, Pixels, change, check_size, to_bytes
+from p2r.programs.canvas import Canvas, Pixels, change, check_size, to_bytes
 from p2r.programs.values import ProgramError, Value
 
 _RESAMPLING = {"NEAREST": 0, "LINEAR": 2, "CUBIC": 3, "AREA": 4, "LANCZOS4": 1}
@@ -22,8 +22,8 @@ MOST_KERNEL = 31
 
 
 def resize(
-    src: Picture, dsize: Value = None, dst: None = None, fx: float = 0, fy: float = 0, interpolation: str = "LINEAR"
-) -> Picture:
+    src: Canvas, dsize: Value = None, dst: None = None, fx: float = 0, fy: float = 0, interpolation: str = "LINEAR"
+) -> Canvas:
     """Size an image to (width, height), or by factors."""
     width, height = src.size
     size = check_size(
@@ -33,13 +33,13 @@ def resize(
     return change(src, lambda image: image.resize(size, method))
 
 
-def rotate(src: Picture, rotate_code: str) -> Picture:
+def rotate(src: Canvas, rotate_code: str) -> Canvas:
     """Turn an image by quarters."""
     quarters = {"90_CLOCKWISE": 3, "180": 2, "90_COUNTERCLOCKWISE": 1}[rotate_code]
     return src.made(np.rot90(src.array, quarters).copy(), turned=True)
 
 
-def flip(src: Picture, code: int) -> Picture:
+def flip(src: Canvas, code: int) -> Canvas:
     """Mirror an image: 0 upside down, 1 left to right, -1 both."""
     axes = (0,) if code == 0 else (1,) if code > 0 else (0, 1)
     return src.made(np.flip(src.array, axes).copy(), turned=True)
@@ -55,7 +55,7 @@ def find_rotation(center: Sequence[float], angle: float, scale: float) -> list[l
     ]
 
 
-def warp(src: Picture, matrix: Value, dsize: Value, **_: Value) -> Picture:
+def warp(src: Canvas, matrix: Value, dsize: Value, **_: Value) -> Canvas:
     """Move an image by a matrix of 2 x 3."""
     full = np.linalg.inv(np.array([*matrix, [0, 0, 1]], dtype=float))
     size, data = check_size(dsize), [float(number) for number in full[:2].ravel()]
@@ -63,7 +63,7 @@ def warp(src: Picture, matrix: Value, dsize: Value, **_: Value) -> Picture:
     return moved.made(moved.pixels, turned=True)
 
 
-def convert(src: Picture, code: str) -> Picture:
+def convert(src: Canvas, code: str) -> Canvas:
     """Convert colors, such as "BGR2GRAY"."""
     before, _, after = code.partition("2")
     pixels = to_bytes(src.array)
@@ -82,12 +82,12 @@ def convert(src: Picture, code: str) -> Picture:
     return src.made(np.ascontiguousarray(rgb[..., ::-1] if after.startswith("BGR") else rgb))
 
 
-def scale_contrast(src: Picture, dst: None = None, alpha: float = 1, beta: float = 0) -> Picture:
+def scale_contrast(src: Canvas, dst: None = None, alpha: float = 1, beta: float = 0) -> Canvas:
     """Return |alpha * image + beta|, at most 255."""
     return src.made(to_bytes(np.abs(src.array.astype(np.float32) * alpha + beta).round()))
 
 
-def add_weighted(src1: Picture, alpha: float, src2: Picture, beta: float, gamma: float, *_: Value) -> Picture:
+def add_weighted(src1: Canvas, alpha: float, src2: Canvas, beta: float, gamma: float, *_: Value) -> Canvas:
     """Return the weighted sum of two images of one size."""
     if src1.array.shape != src2.array.shape:
         raise ProgramError("the two images have different sizes")
@@ -95,7 +95,7 @@ def add_weighted(src1: Picture, alpha: float, src2: Picture, beta: float, gamma:
     return src1.made(to_bytes(total.round()))
 
 
-def find_threshold(src: Picture, thresh: float, maxval: float, kind: str) -> tuple[float, Picture]:
+def find_threshold(src: Canvas, thresh: float, maxval: float, kind: str) -> tuple[float, Canvas]:
     """Return the threshold ("OTSU" finds it) and the image in two values."""
     pixels = to_bytes(src.array)
     if "OTSU" in kind:
@@ -107,7 +107,7 @@ def find_threshold(src: Picture, thresh: float, maxval: float, kind: str) -> tup
     return float(thresh), src.made(_choose(pixels > thresh, maxval, kind))
 
 
-def adapt_threshold(src: Picture, maxval: float, _: str, kind: str, block: int, less: float) -> Picture:
+def adapt_threshold(src: Canvas, maxval: float, _: str, kind: str, block: int, less: float) -> Canvas:
     """Compare each pixel with those around it."""
     pixels = to_bytes(src.array).astype(np.float32)
     around = np.asarray(Image.fromarray(to_bytes(src.array)).filter(ImageFilter.BoxBlur(block // 2)), dtype=np.float32)
@@ -118,9 +118,9 @@ def _choose(is_above: Pixels, maxval: float, kind: str) -> Pixels:
     return to_bytes(np.where(is_above != kind.startswith("BINARY_INV"), maxval, 0))
 
 
-def filter_by(src: Picture, ddepth: int, kernel: Value, **_: Value) -> Picture:
+def filter_by(src: Canvas, ddepth: int, kernel: Value, **_: Value) -> Canvas:
     """Filter an image by a kernel."""
-    weights = np.array(kernel.array if isinstance(kernel, Picture) else kernel, dtype=np.float32)
+    weights = np.array(kernel.array if isinstance(kernel, Canvas) else kernel, dtype=np.float32)
     if weights.ndim != 2 or max(weights.shape) > MOST_KERNEL:
         raise ProgramError(f"the kernel of a filter has at most {MOST_KERNEL} x {MOST_KERNEL} numbers")
     rows, columns = weights.shape
@@ -133,32 +133,32 @@ def filter_by(src: Picture, ddepth: int, kernel: Value, **_: Value) -> Picture:
     return src.made(to_bytes(total.round()))
 
 
-def blur(src: Picture, ksize: Sequence[int], sigma: float = 0, **_: Value) -> Picture:
+def blur(src: Canvas, ksize: Sequence[int], sigma: float = 0, **_: Value) -> Canvas:
     """Blur an image by a bell of a size in pixels."""
     radius = sigma or 0.3 * ((ksize[0] - 1) * 0.5 - 1) + 0.8
     return change(src, lambda image: image.filter(ImageFilter.GaussianBlur(min(radius, MOST_KERNEL))))
 
 
-def blur_evenly(src: Picture, ksize: Value, **_: Value) -> Picture:
+def blur_evenly(src: Canvas, ksize: Value, **_: Value) -> Canvas:
     """Blur an image by a square, or take the median of it for a single number."""
     if isinstance(ksize, int):
         return change(src, lambda image: image.filter(ImageFilter.MedianFilter(min(ksize, MOST_KERNEL))))
     return change(src, lambda image: image.filter(ImageFilter.BoxBlur(min(ksize[0] // 2, MOST_KERNEL))))
 
 
-def equalize(src: Picture) -> Picture:
+def equalize(src: Canvas) -> Canvas:
     """Use all values of a gray image equally."""
     return change(src, ImageOps.equalize)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEqualizer:
-    """What createCLAHE returns: it equalizes each tile of a gray image by itself, and none by more than a limit."""
+    """Equalizes each tile of a gray image by itself, and none by more than a limit: what createCLAHE returns."""
 
     limit: float
     tiles: tuple[int, int]
 
-    def apply(self, src: Picture) -> Picture:
+    def apply(self, src: Canvas) -> Canvas:
         """Equalize a gray image."""
         pixels = to_bytes(src.array)
         if pixels.ndim != 2:
@@ -187,7 +187,7 @@ class LocalEqualizer:
 
 
 def make_local_equalizer(clipLimit: float = 40, tileGridSize: tuple[int, int] = (8, 8)) -> LocalEqualizer:
-    """Return what createCLAHE does."""
+    """Make what createCLAHE returns."""
     return LocalEqualizer(clipLimit, tileGridSize)
 
 
@@ -225,4 +225,4 @@ CV2: Mapping[str, Callable[..., Value] | Value] = {
         if before != after
     },
 }
-"""By the names of cv2; reading and writing are the folder's."""
+"""The names of cv2, without reading and writing, which are the folder's."""

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from p2r.programs import pillow_functions, plain_functions
+from p2r.programs.canvas import WHOLE_REGION, Canvas, combine, take, to_bytes
 from p2r.programs.cv2_functions import CV2, LocalEqualizer
-from p2r.programs.pictures import WHOLE_REGION, Picture, combine, take, to_bytes
 from p2r.programs.values import MOST_WEIGHT, ProgramError, Toolbox, Value
 
 SAVED_IN = "/mnt/data/temp_processed_images/"
-"""Where programs are told to save images."""
+"""The folder in which programs are told to save images."""
 MOST_SAVED = 16
 _PATH = re.compile(r"[^\s'\"]+\.(?:jpg|jpeg|png|bmp|gif|tiff)")
 _INSIDE = re.compile(re.escape(SAVED_IN) + _PATH.pattern)
@@ -43,7 +43,7 @@ class Folder:
 
     given: Image.Image
     path: str
-    saved: dict[str, Picture] = field(default_factory=dict[str, Picture])
+    saved: dict[str, Canvas] = field(default_factory=dict[str, Canvas])
     printed: list[str] = field(default_factory=list[str])
 
     def make_toolbox(self) -> Toolbox:
@@ -64,25 +64,25 @@ class Folder:
             {
                 **plain_functions.METHODS,
                 **pillow_functions.METHODS,
-                (Picture, "save"): lambda picture, path, *_, **__: self.save(path, picture, picture.image),
+                (Canvas, "save"): lambda canvas, path, *_, **__: self.save(path, canvas, canvas.image),
                 (LocalEqualizer, "apply"): LocalEqualizer.apply,
             },
             pillow_functions.PROPERTIES,
             READY,
-            (Picture, pillow_functions.Enhancer, pillow_functions.ImageFilterChoice, LocalEqualizer),
+            (Canvas, pillow_functions.Enhancer, pillow_functions.ImageFilterChoice, LocalEqualizer),
             combine,
             take,
         )
 
-    def open(self, path: str) -> Picture:
+    def open(self, path: str) -> Canvas:
         """Return an image as Pillow opens it. Raises ProgramError."""
         if path == self.path:
-            return Picture(self.given, WHOLE_REGION)
+            return Canvas(self.given, WHOLE_REGION)
         if path not in self.saved:
             raise ProgramError(f"there is no file {str(path)[:200]!r}")
         return self.saved[path]
 
-    def read(self, path: str, flags: str = "COLOR") -> Picture | None:
+    def read(self, path: str, flags: str = "COLOR") -> Canvas | None:
         """Return an image as cv2 reads it: None where there is no such file."""
         if path != self.path and path not in self.saved:
             return None
@@ -91,20 +91,20 @@ class Folder:
             return found.made(np.asarray(found.image.convert("L")))
         return found.made(np.asarray(found.image)[..., ::-1])
 
-    def write(self, path: str, picture: Picture, params: Value = None) -> bool:
+    def write(self, path: str, canvas: Canvas, params: Value = None) -> bool:
         """Save an array as cv2 does."""
-        pixels = to_bytes(picture.array)
+        pixels = to_bytes(canvas.array)
         if pixels.ndim == 3:
             pixels = np.ascontiguousarray(pixels[..., ::-1])
-        return self.save(path, picture, Image.fromarray(pixels))
+        return self.save(path, canvas, Image.fromarray(pixels))
 
-    def save(self, path: str, picture: Picture, image: Image.Image) -> bool:
+    def save(self, path: str, canvas: Canvas, image: Image.Image) -> bool:
         """Keep an image under a path. Raises ProgramError."""
         if not _IMAGE_NAME.fullmatch(path):
             raise ProgramError(f"an image cannot be saved as {str(path)[:200]!r}")
         if path not in self.saved and len(self.saved) >= MOST_SAVED:
             raise ProgramError(f"at most {MOST_SAVED} images can be saved")
-        self.saved[path] = picture.made(image.convert("RGB"))
+        self.saved[path] = canvas.made(image.convert("RGB"))
         return True
 
     def print(self, *values: Value, sep: str = " ", end: str = "\n") -> None:
@@ -113,7 +113,7 @@ class Folder:
         if sum(map(len, self.printed)) > MOST_WEIGHT:
             raise ProgramError(f"a program prints at most {MOST_WEIGHT:,} characters here")
 
-    def find_shown(self, code: str, named: Value) -> Sequence[Picture | str]:
+    def find_shown(self, code: str, named: Value) -> Sequence[Canvas | str]:
         """Return what a program shows: the images whose paths it printed, else what else it printed; () for nothing.
 
         Args:

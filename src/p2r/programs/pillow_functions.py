@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from p2r.programs.pictures import MOST_PIXELS, Picture, check_size, crop
+from p2r.programs.canvas import MOST_PIXELS, Canvas, check_size, crop
 from p2r.programs.values import MethodKey, ProgramError, Value
 
 MODES = ("RGB", "L", "HSV", "YCbCr", "RGBA", "1")
@@ -20,32 +20,32 @@ MOST_RADIUS = 31
 """The largest radius of a filter in pixels."""
 
 
-def resize(picture: Picture, size: Value, resample: int = 3, **_: Value) -> Picture:
+def resize(canvas: Canvas, size: Value, resample: int = 3, **_: Value) -> Canvas:
     """Size an image to (width, height)."""
-    return picture.made(picture.image.resize(check_size(size), Image.Resampling(resample)))
+    return canvas.made(canvas.image.resize(check_size(size), Image.Resampling(resample)))
 
 
-def rotate(picture: Picture, angle: float, resample: int = 0, expand: bool = False, fillcolor: Value = None) -> Picture:
+def rotate(canvas: Canvas, angle: float, resample: int = 0, expand: bool = False, fillcolor: Value = None) -> Canvas:
     """Turn an image by degrees, against the clock."""
-    width, height = picture.size
+    width, height = canvas.size
     check_size((width + height, width + height) if expand else (width, height))
     method = Image.Resampling(resample if resample in (0, 2, 3) else 3)
-    return picture.made(picture.image.rotate(angle, method, expand=expand, fillcolor=fillcolor), turned=True)
+    return canvas.made(canvas.image.rotate(angle, method, expand=expand, fillcolor=fillcolor), turned=True)
 
 
-def transpose(picture: Picture, method: int) -> Picture:
+def transpose(canvas: Canvas, method: int) -> Canvas:
     """Mirror an image, or turn it by quarters."""
-    return picture.made(picture.image.transpose(Image.Transpose(method)), turned=True)
+    return canvas.made(canvas.image.transpose(Image.Transpose(method)), turned=True)
 
 
-def convert(picture: Picture, mode: str) -> Picture:
+def convert(canvas: Canvas, mode: str) -> Canvas:
     """Convert an image to another mode."""
     if mode not in MODES:
         raise ProgramError(f"the mode {mode!r} is not offered here")
-    return picture.made(picture.image.convert(mode))
+    return canvas.made(canvas.image.convert(mode))
 
 
-def thumbnail(picture: Picture, size: Value, resample: int = 3) -> None:
+def thumbnail(canvas: Canvas, size: Value, resample: int = 3) -> None:
     """Refuse to change an image in place."""
     raise ProgramError("thumbnail is not offered here; use resize")
 
@@ -63,14 +63,14 @@ def make_filter(name: str) -> Callable[..., ImageFilterChoice]:
     return lambda *numbers, **named: ImageFilterChoice(name, (*numbers, *named.values()))
 
 
-def apply_filter(picture: Picture, how: Value) -> Picture:
+def apply_filter(canvas: Canvas, how: Value) -> Canvas:
     """Filter an image."""
     choice = how if isinstance(how, ImageFilterChoice) else ImageFilterChoice(str(how), ())
     if any(abs(number) > MOST_RADIUS for number in choice.numbers[:1]):
         raise ProgramError(f"the radius of a filter is at most {MOST_RADIUS} pixels here")
     plain = _PLAIN_FILTERS.get(choice.name)
     made = plain() if plain else _FILTERS[choice.name](*choice.numbers)
-    return picture.made(picture.image.filter(made))
+    return canvas.made(canvas.image.filter(made))
 
 
 _PLAIN_FILTERS: Mapping[str, Callable[[], ImageFilter.BuiltinFilter]] = {
@@ -100,33 +100,33 @@ class Enhancer:
     """An enhancer of ImageEnhance, and the image that it was made for."""
 
     name: str
-    picture: Picture
+    canvas: Canvas
 
 
-def enhance(enhancer: Enhancer, factor: float) -> Picture:
+def enhance(enhancer: Enhancer, factor: float) -> Canvas:
     """Enhance the image by a factor; 1 leaves it as it is."""
-    picture = enhancer.picture
-    return picture.made(_ENHANCERS[enhancer.name](picture.image).enhance(float(factor)))
+    canvas = enhancer.canvas
+    return canvas.made(_ENHANCERS[enhancer.name](canvas.image).enhance(float(factor)))
 
 
-def operate(how: Callable[..., Image.Image], *, turned: bool = False) -> Callable[..., Picture]:
+def operate(how: Callable[..., Image.Image], *, turned: bool = False) -> Callable[..., Canvas]:
     """Offer a function of ImageOps."""
-    return lambda picture, *numbers, **named: picture.made(how(picture.image, *numbers, **named), turned=turned)
+    return lambda canvas, *numbers, **named: canvas.made(how(canvas.image, *numbers, **named), turned=turned)
 
 
-def to_array(value: Value, dtype: str = "") -> Picture:
+def to_array(value: Value, dtype: str = "") -> Canvas:
     """Return an image, or lists of numbers, as an array."""
-    if isinstance(value, Picture):
+    if isinstance(value, Canvas):
         return value.made(np.array(value.pixels))
-    return astype(Picture(np.array(value)), dtype or "auto")
+    return astype(Canvas(np.array(value)), dtype or "auto")
 
 
-def astype(picture: Picture, dtype: str) -> Picture:
+def astype(canvas: Canvas, dtype: str) -> Canvas:
     """Return an array in other numbers."""
-    pixels = picture.array
+    pixels = canvas.array
     if pixels.dtype.kind not in "biuf" or pixels.ndim not in (1, 2, 3):
         raise ProgramError("an array holds numbers, in one to three dimensions")
-    return picture if dtype == "auto" else Picture(pixels.astype(check_type(dtype)), picture.region, picture.turned)
+    return canvas if dtype == "auto" else Canvas(pixels.astype(check_type(dtype)), canvas.region, canvas.turned)
 
 
 def check_type(dtype: Value) -> str:
@@ -136,82 +136,80 @@ def check_type(dtype: Value) -> str:
     return dtype
 
 
-def fill(value: float, shape: Value, dtype: str = "float64") -> Picture:
+def fill(value: float, shape: Value, dtype: str = "float64") -> Canvas:
     """Return an array of one value."""
     sides = [shape] if isinstance(shape, int) else [*shape]
     if len(sides) > 3 or not 0 < np.prod([float(side) for side in sides]) <= MOST_PIXELS:
         raise ProgramError("an array is larger than is offered here")
-    return Picture(np.full(sides, value, check_type(dtype)))
+    return Canvas(np.full(sides, value, check_type(dtype)))
 
 
-def stack(pictures: Sequence[Picture], axis: int) -> Picture:
+def stack(canvases: Sequence[Canvas], axis: int) -> Canvas:
     """Put arrays beside (1) or below (0) each other."""
-    first = pictures[0]
-    height, width = (sum(picture.size[side] for picture in pictures) for side in (1, 0))
+    first = canvases[0]
+    height, width = (sum(canvas.size[side] for canvas in canvases) for side in (1, 0))
     check_size((width, first.size[1]) if axis else (first.size[0], height))
-    return first.made(np.concatenate([picture.array for picture in pictures], axis), turned=True)
+    return first.made(np.concatenate([canvas.array for canvas in canvases], axis), turned=True)
 
 
-def clip(picture: Picture, least: float, most: float) -> Picture:
+def clip(canvas: Canvas, least: float, most: float) -> Canvas:
     """Limit an array's numbers."""
-    return picture.made(np.clip(picture.array, least, most))
+    return canvas.made(np.clip(canvas.array, least, most))
 
 
 PILLOW: Mapping[str, Callable[..., Value] | Value] = {
-    "Image.fromarray": lambda picture, mode=None: picture.made(Image.fromarray(picture.array)),
+    "Image.fromarray": lambda canvas, mode=None: canvas.made(Image.fromarray(canvas.array)),
     **{f"Image.{item.name}": int(item) for kind in (Image.Resampling, Image.Transpose) for item in kind},
     **{f"Image.Resampling.{item.name}": int(item) for item in Image.Resampling},
     **{f"Image.Transpose.{item.name}": int(item) for item in Image.Transpose},
     "Image.ANTIALIAS": 1,
     **{f"ImageFilter.{name}": name for name in _PLAIN_FILTERS},
     **{f"ImageFilter.{name}": make_filter(name) for name in _FILTERS},
-    **{f"ImageEnhance.{name}": (lambda picture, name=name: Enhancer(name, picture)) for name in _ENHANCERS},
+    **{f"ImageEnhance.{name}": (lambda canvas, name=name: Enhancer(name, canvas)) for name in _ENHANCERS},
     **{
         f"ImageOps.{how.__name__}": operate(how)
         for how in (ImageOps.grayscale, ImageOps.autocontrast, ImageOps.equalize, ImageOps.invert)
     },
     "ImageOps.mirror": operate(ImageOps.mirror, turned=True),
     "ImageOps.flip": operate(ImageOps.flip, turned=True),
-    "ImageOps.exif_transpose": lambda picture: picture,
+    "ImageOps.exif_transpose": lambda canvas: canvas,
 }
-"""By the names below PIL."""
+"""The names below PIL."""
 NUMPY: Mapping[str, Callable[..., Value] | Value] = {
     "array": to_array,
     "asarray": to_array,
     "clip": clip,
     "ones": lambda shape, dtype="float64": fill(1, shape, dtype),
     "zeros": lambda shape, dtype="float64": fill(0, shape, dtype),
-    "rot90": lambda picture, k=1: picture.made(np.rot90(picture.array, int(k) % 4), turned=True),
-    "fliplr": lambda picture: picture.made(np.fliplr(picture.array), turned=True),
-    "flipud": lambda picture: picture.made(np.flipud(picture.array), turned=True),
-    "hstack": lambda pictures: stack(pictures, 1),
-    "vstack": lambda pictures: stack(pictures, 0),
+    "rot90": lambda canvas, k=1: canvas.made(np.rot90(canvas.array, int(k) % 4), turned=True),
+    "fliplr": lambda canvas: canvas.made(np.fliplr(canvas.array), turned=True),
+    "flipud": lambda canvas: canvas.made(np.flipud(canvas.array), turned=True),
+    "hstack": lambda canvases: stack(canvases, 1),
+    "vstack": lambda canvases: stack(canvases, 0),
     **{
-        name: (lambda picture, how=how: float(how(picture.array)))
+        name: (lambda canvas, how=how: float(how(canvas.array)))
         for name, how in (("mean", np.mean), ("min", np.min), ("max", np.max), ("std", np.std))
     },
     **{name: name for name in TYPES},
 }
-"""By the names of numpy."""
+"""The names of numpy."""
 METHODS: Mapping[MethodKey, Callable[..., Value]] = {
-    (Picture, "crop"): crop,
-    (Picture, "resize"): resize,
-    (Picture, "rotate"): rotate,
-    (Picture, "transpose"): transpose,
-    (Picture, "convert"): convert,
-    (Picture, "filter"): apply_filter,
-    (Picture, "thumbnail"): thumbnail,
-    (Picture, "astype"): astype,
-    (Picture, "copy"): lambda picture: picture,
-    (Picture, "mean"): lambda picture: float(np.mean(picture.array)),
+    (Canvas, "crop"): crop,
+    (Canvas, "resize"): resize,
+    (Canvas, "rotate"): rotate,
+    (Canvas, "transpose"): transpose,
+    (Canvas, "convert"): convert,
+    (Canvas, "filter"): apply_filter,
+    (Canvas, "thumbnail"): thumbnail,
+    (Canvas, "astype"): astype,
+    (Canvas, "copy"): lambda canvas: canvas,
+    (Canvas, "mean"): lambda canvas: float(np.mean(canvas.array)),
     (Enhancer, "enhance"): enhance,
 }
 PROPERTIES: Mapping[MethodKey, Callable[[Value], Value]] = {
-    (Picture, "shape"): lambda picture: tuple(picture.array.shape),
-    (Picture, "size"): lambda picture: (
-        int(picture.pixels.size) if isinstance(picture.pixels, np.ndarray) else picture.size
-    ),
-    (Picture, "width"): lambda picture: picture.image.width,
-    (Picture, "height"): lambda picture: picture.image.height,
-    (Picture, "mode"): lambda picture: picture.image.mode,
+    (Canvas, "shape"): lambda canvas: tuple(canvas.array.shape),
+    (Canvas, "size"): lambda canvas: int(canvas.pixels.size) if isinstance(canvas.pixels, np.ndarray) else canvas.size,
+    (Canvas, "width"): lambda canvas: canvas.image.width,
+    (Canvas, "height"): lambda canvas: canvas.image.height,
+    (Canvas, "mode"): lambda canvas: canvas.image.mode,
 }

@@ -17,12 +17,12 @@ from PIL import Image
 
 from p2r.errors import StorageError, ToolError, reason_of
 from p2r.programs import child
-from p2r.programs.pictures import Region
+from p2r.programs.canvas import Region
 
 MOST_WAITED_S = 60.0
 """Seconds until the process is killed: those of the programs, and those that a busy machine takes to start it."""
 _KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-"""What of the environment Python may need to start."""
+"""The part of the environment that Python may need to start."""
 _slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 
 

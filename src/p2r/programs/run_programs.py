@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from p2r.programs.canvas import Canvas
 from p2r.programs.folder import Folder
-from p2r.programs.pictures import Picture
 from p2r.programs.repairs import is_refused, read_program
 from p2r.programs.values import ProgramError
 from p2r.programs.walk_tree import Walker
 
-Made = Picture | str
+Shown = Canvas | str
 """An image, or a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a program showed, or why it failed: `error` is "" where it did not."""
+    """Holds what a program showed, or why it failed: `error` is "" where it did not."""
 
-    shown: Sequence[Made] = ()
+    shown: Sequence[Shown] = ()
     error: str = ""
 
 
@@ -36,7 +36,7 @@ def run_programs(programs: Sequence[str], image: Image.Image, path: str, *, as_r
     """
     folder = Folder(image, path)
     walker = Walker(folder.make_toolbox(), {"image_path": path}, narrow=as_released)
-    shown: Sequence[Made] = ()
+    shown: Sequence[Shown] = ()
     for code in programs:
         had_path = "processed_path" in walker.names
         folder.printed.clear()

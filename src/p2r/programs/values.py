@@ -45,7 +45,7 @@ _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Value, Value], bool]] = {
 
 
 class ProgramError(Exception):
-    """What is wrong with a program, in words for the model."""
+    """Says what is wrong with a program, in words for the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class OwnFunction:
 
 @dataclass(slots=True)
 class Toolbox:
-    """What is offered to programs.
+    """Holds what is offered to programs.
 
     functions: functions and constants by full name, such as "math.sqrt".
     methods: by the kind of their object and their name.
@@ -203,7 +203,7 @@ def assign(target: ast.expr, value: Value, names: MutableMapping[str, Value]) ->
         case ast.Tuple(elts=elts) | ast.List(elts=elts):
             items = list_items(value)
             if len(items) != len(elts):
-                raise ProgramError(f"{len(items)} values are given to {len(elts)} names")
+                raise ProgramError(f"{len(elts)} names are given another number of values: {len(items)}")
             for each, item in zip(elts, items, strict=True):
                 assign(each, item, names)
         case _:

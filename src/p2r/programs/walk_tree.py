@@ -40,7 +40,7 @@ MOST_CALLS = 20
 
 
 class _Broken(Exception):
-    """A loop is left (`is_last`), or goes on with its next item."""
+    """A loop is left (`is_last`), or continues with its next item."""
 
     def __init__(self, *, is_last: bool) -> None:
         self.is_last = is_last

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from p2r.programs.pictures import Picture
+from p2r.programs.canvas import Canvas
 from p2r.programs.run_programs import run_programs
 
 PATH = "/mnt/data/image.png"
@@ -16,7 +16,7 @@ GRAY = IMAGE.convert("L")
 WHOLE = (0, 0, 1, 1)
 
 
-def make(code: str) -> Picture:
+def make(code: str) -> Canvas:
     """The image that a program makes, as `out`, of `im` (Pillow), `a` (cv2), or `g` (gray)."""
     before = (
         "from PIL import ImageEnhance, ImageFilter, ImageOps\nim = Image.open(image_path)\na = cv2.imread(image_path)\n"
@@ -27,7 +27,7 @@ def make(code: str) -> Picture:
     found = run_programs([f"{before}{code}\n{after}\nprint('/tmp/x.png')"], IMAGE, PATH)
     assert not found.error, found.error
     (made,) = found.shown
-    assert isinstance(made, Picture)
+    assert isinstance(made, Canvas)
     return made
 
 
@@ -91,7 +91,7 @@ def test_a_turn_by_a_matrix_goes_against_the_clock_about_its_center() -> None:
     code = "a = cv2.imread(image_path)\nm = cv2.getRotationMatrix2D((50, 50), 90, 1.0)\n"
     code += "cv2.imwrite('/tmp/x.png', cv2.warpAffine(a, m, (100, 100)))\nprint('/tmp/x.png')"
     (made,) = run_programs([code], image, PATH).shown
-    assert isinstance(made, Picture)
+    assert isinstance(made, Canvas)
     left, top, right, bottom = made.image.point(lambda value: 255 * (value > 99)).getbbox() or ()
     assert (abs(left - 45) <= 1, abs(top - 10) <= 1, abs(right - 55) <= 1, abs(bottom - 20) <= 1) == (True,) * 4
 
@@ -103,7 +103,7 @@ def test_equalizing_each_tile_raises_contrast_where_there_is_little() -> None:
         code += f"c = cv2.createCLAHE(clipLimit={limit}, tileGridSize=(2, 2))"
         code += "\ncv2.imwrite('/tmp/x.png', c.apply(g))\nprint('/tmp/x.png')"
         (made,) = run_programs([code], Image.fromarray(half).convert("RGB"), PATH).shown
-        assert isinstance(made, Picture)
+        assert isinstance(made, Canvas)
         low, high = made.image.convert("L").getextrema()
         assert isinstance(low, (int, float)) and isinstance(high, (int, float)) and least < high - low < most
 

@@ -30,7 +30,7 @@ MOST_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Picture:
+class Canvas:
     """An image as Pillow has it, or an array as numpy and cv2 have it.
 
     region: the part of the given image that it shows; None where it shows none.
@@ -66,13 +66,13 @@ class Picture:
             raise ProgramError("an array is not a Pillow image; Image.fromarray makes one of it")
         return self.pixels
 
-    def made(self, pixels: Image.Image | Pixels, *, turned: bool = False) -> Picture:
+    def made(self, pixels: Image.Image | Pixels, *, turned: bool = False) -> Canvas:
         """Return an image of the same region. Raises ProgramError for one without pixels, or with too many."""
         made = replace(self, pixels=pixels, turned=self.turned or turned)
         check_size(made.size)
         return made
 
-    def part(self, pixels: Image.Image | Pixels, window: tuple[float, float, float, float]) -> Picture:
+    def part(self, pixels: Image.Image | Pixels, window: tuple[float, float, float, float]) -> Canvas:
         """Return a part of the image: its pixels, and where they are (left, top, right, bottom)."""
         return replace(self.made(pixels), region=self._find(window))
 
@@ -106,21 +106,21 @@ def to_bytes(pixels: Pixels) -> Pixels:
     return pixels if pixels.dtype == np.uint8 else np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def change(picture: Picture, how: Callable[[Image.Image], Image.Image]) -> Picture:
+def change(canvas: Canvas, how: Callable[[Image.Image], Image.Image]) -> Canvas:
     """Change an array as Pillow changes an image. The order of its channels does not matter."""
-    return picture.made(np.asarray(how(Image.fromarray(to_bytes(picture.array)))))
+    return canvas.made(np.asarray(how(Image.fromarray(to_bytes(canvas.array)))))
 
 
-def crop(picture: Picture, box: Value) -> Picture:
+def crop(canvas: Canvas, box: Value) -> Canvas:
     """Cut a box out of a Pillow image; what lies outside is black. Raises ProgramError."""
     left, top, right, bottom = (round(side) for side in box)
     check_size((right - left, bottom - top))
-    return picture.part(picture.image.crop((left, top, right, bottom)), (left, top, right, bottom))
+    return canvas.part(canvas.image.crop((left, top, right, bottom)), (left, top, right, bottom))
 
 
-def take(picture: Picture, places: tuple[Value, ...]) -> Picture:
+def take(canvas: Canvas, places: tuple[Value, ...]) -> Canvas:
     """Take a part of an array by slices of rows, columns, and channels. Raises ProgramError."""
-    pixels = picture.array
+    pixels = canvas.array
     if len(places) > pixels.ndim or not all(isinstance(place, (int, slice)) for place in places):
         raise ProgramError("a part of an image is [top:bottom, left:right]")
     if any(isinstance(place, int) for place in places[:2]):
@@ -133,8 +133,8 @@ def take(picture: Picture, places: tuple[Value, ...]) -> Picture:
     )
     check_size((right - left, bottom - top)) if down == across == 1 else None
     if down == across == 1:
-        return picture.part(found, (left, top, right, bottom))
-    return picture.made(found, turned=True)
+        return canvas.part(found, (left, top, right, bottom))
+    return canvas.made(found, turned=True)
 
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
@@ -145,13 +145,13 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
 }
 
 
-def combine(op: ast.operator, left: Value, right: Value) -> Picture:
+def combine(op: ast.operator, left: Value, right: Value) -> Canvas:
     """Compute with arrays, or with an array and a number. Raises ProgramError."""
     do = _OPERATORS.get(type(op))
-    sides = [side.array if isinstance(side, Picture) else side for side in (left, right)]
+    sides = [side.array if isinstance(side, Canvas) else side for side in (left, right)]
     if do is None or not all(isinstance(side, (int, float, np.ndarray)) for side in sides):
         raise ProgramError(f"{type(op).__name__} of an image is not offered here")
-    base: Picture = left if isinstance(left, Picture) else right
+    base: Canvas = left if isinstance(left, Canvas) else right
     shapes = {side.shape for side in sides if isinstance(side, np.ndarray)}
     if len(shapes) > 1:
         raise ProgramError(f"arrays of the shapes {sorted(shapes)} cannot be combined")
