@@ -203,7 +203,7 @@ def assign(target: ast.expr, value: Value, names: MutableMapping[str, Value]) ->
         case ast.Tuple(elts=elts) | ast.List(elts=elts):
             items = list_items(value)
             if len(items) != len(elts):
-                raise ProgramError(f"{len(elts)} names are given another number of values: {len(items)}")
+                raise ProgramError(f"the values do not fit the names: {len(items)} for {len(elts)}")
             for each, item in zip(elts, items, strict=True):
                 assign(each, item, names)
         case _:

@@ -57,7 +57,7 @@ PRINTED = {
 }
 WRONG = {
     "print(x)": "the name 'x' is not defined",
-    "a, b = [1, 2, 3]": "2 names are given another number of values: 3",
+    "a, b = [1, 2, 3]": "the values do not fit the names: 3 for 2",
     "print('a' - 'b')": "Sub of str and str is not offered here",
     "print(None + 1)": "Add of nothing and int is not offered here",
     "print(5[0])": "int has no items",

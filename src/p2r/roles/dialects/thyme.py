@@ -37,7 +37,7 @@ def make_thyme(*, as_released: bool = False) -> Dialect:
 
     def ask(_: PromptSet, sample: Sample) -> str:
         options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, sample.options, strict=False))
-        before = "<image>\n" if as_released else ""  # it stands in their text beside the image itself
+        before = "<image>\n" if as_released else ""  # their text has it, beside the image itself
         if not options:
             return before + sample.question + texts["short"]
         stated = "" if sample.options_in_question else f"\nOptions:{options}"
