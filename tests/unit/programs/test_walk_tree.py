@@ -68,6 +68,8 @@ WRONG = {
     "def f(a):\n    return a\nprint(f(1, a=2))": "f is not called as it is defined",
     "print(math.nothing)": "math.nothing is not offered here",
     "print([1][1.5:2])": "the ends of a part are not whole numbers",
+    "print(f'{1:1000000000}')": "the format '1000000000' is not offered here",
+    "def f():\n    return f()\nprint(f())": "more than 20 calls within each other are not offered here",
     "x = (": "the program is not Python: '(' was never closed (<unknown>, line 1)",
     "x = 1": "the program shows nothing: print a result, or a path of an image",
 }
