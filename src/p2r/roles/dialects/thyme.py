@@ -79,7 +79,7 @@ def make_thyme(*, as_released: bool = False) -> Dialect:
 
 
 def read_first_code(reply: str) -> list[ToolCall]:
-    """Return the first program, from the first tag on, also where that stands in a thought."""
+    """Return the first program, from the first tag on, even if a thought names the tag."""
     found = _CODE.search(reply)
     return [] if found is None else [ToolCall("code", found[1].strip())]
 
