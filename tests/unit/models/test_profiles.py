@@ -101,6 +101,15 @@ def test_qwen2_5_vl_writes_boxes_in_pixels_and_sees_as_many_tokens_of_28_pixels(
     assert PROFILES["qwen2_5_vl"].budget == Budget(factor=28, min_pixels=16 * 28 * 28, max_pixels=4096 * 28 * 28)
 
 
+@pytest.mark.parametrize(("name", "side", "least"), [("Qwen/Qwen3.5-9B", 32, 64 * 1024), ("Qwen2-VL-7B", 28, 12544)])
+def test_qwen3_5_and_qwen2_vl_write_boxes_in_per_mille(name: str, side: int, least: int) -> None:
+    profile = profile_for(name, for_server=True)
+    assert (profile.frame, profile.budget) == (
+        "per_mille",
+        Budget(factor=side, min_pixels=least, max_pixels=4096 * side * side),
+    )
+
+
 def test_an_unknown_model_gets_qwen3_vls_profile_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     profile = profile_for("my-model")
     assert (profile.family, profile.frame, profile.budget) == ("unknown", "per_mille", PROFILES["qwen3_vl"].budget)
