@@ -235,3 +235,23 @@ def test_markdown_and_latex_mark_what_is_best_and_what_is_published() -> None:
     assert "\\shortstack[l]{\\textit{DyFo-7B}\\\\{\\tiny Table 1 of the paper}} & \\textit{80.0}" in latex
     assert "\\shortstack[r]{\\textbf{100.0}\\\\{\\tiny 91.2 -- 100.0}\\\\{\\tiny n 40}}" in latex
     assert latex.count("\\begin{table*}") == latex.count("\\end{table*}") == 1
+
+
+def test_the_overall_column_is_not_corrected_for_the_categories() -> None:
+    [table] = tabulate(ask("vstar", GOOD), ask("vstar", "B" * 6 + "A" * 34, mode="direct"))
+    assert table.kinds[find(table, "P2R-4B, p2r")[0]] == ("", "", "", "best")  # p is 0.031, of two categories 0.063
+
+
+def test_the_highest_score_is_not_bold_where_it_is_worse_on_the_questions_of_both() -> None:
+    [table] = tabulate(
+        ask("vstar", "B" * 8 + "A" * 10 + "!" * 22), ask("vstar", "A" * 8 + "!" * 10 + "B" * 22, mode="direct")
+    )
+    row, cells = find(table, "P2R-4B, p2r")
+    assert cells[3].startswith("55.6\n") and not any(table.kinds[row])
+
+
+def test_other_data_are_named_and_not_compared() -> None:
+    other = ask("vstar", POOR, mode="direct", benchmark_fingerprint="other", num=20)
+    [table] = tabulate(ask("vstar", GOOD), other)
+    notes = list_notes(table, find(table, "P2R-4B, direct")[1])
+    assert "V*: other data than the first run's, so the two are not compared." in notes
