@@ -90,5 +90,5 @@ def _find_least_sums(probs: np.ndarray, alpha: float) -> np.ndarray:
 def _reach(probs: np.ndarray, least: np.ndarray) -> float:
     """The probabilities that the absolute sum of a row is at least `least`, summed over the rows."""
     reach = probs.shape[1] // 2
-    is_found: np.ndarray = np.abs(np.arange(-reach, reach + 1)) >= least[:, None]
+    is_found: np.ndarray = abs(np.arange(-reach, reach + 1)) >= least[:, None]
     return float(np.sum(probs, where=is_found))
