@@ -89,6 +89,6 @@ def _find_least_sums(probs: np.ndarray, alpha: float) -> np.ndarray:
 
 def _reach(probs: np.ndarray, least: np.ndarray) -> float:
     """The probabilities that the absolute sum of a row is at least `least`, summed over the rows."""
-    reach = probs.shape[1] // 2
-    is_found: np.ndarray = abs(np.arange(-reach, reach + 1)) >= least[:, None]
-    return float(np.sum(probs, where=is_found))
+    reach: int = probs.shape[1] // 2
+    sums: np.ndarray = np.arange(-reach, reach + 1)
+    return float(probs[np.absolute(sums) >= least[:, None]].sum())
