@@ -221,7 +221,7 @@ def training_profile(checkpoint: Checkpoint, max_pixels: int | None, frame: Fram
     if profile.frame == "file_pixels":
         raise ConfigError(
             "a model cannot be trained to write boxes in pixels of the file, whose size it is not told in training",
-            hint="`model.frame` is per_mille, pixels or unit",
+            hint="model.frame may be per_mille, pixels, or unit",
         )
     if max_pixels is not None:
         return profile
