@@ -42,7 +42,8 @@ class Canvas:
     turned: bool = False
 
     def __repr__(self) -> str:
-        return "<image {} x {}>".format(*self.size)
+        # numpy leaves most of a large array out
+        return "<image {} x {}>".format(*self.size) if isinstance(self.pixels, Image.Image) else str(self.pixels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -135,6 +136,17 @@ def take(canvas: Canvas, places: tuple[Value, ...]) -> Canvas:
     if down == across == 1:
         return canvas.part(found, (left, top, right, bottom))
     return canvas.made(found, turned=True)
+
+
+def put(canvas: Canvas, places: tuple[Value, ...], part: Value) -> Canvas:
+    """Return an array with another part, of the same size or one number. Raises ProgramError."""
+    before = take(canvas, places).array
+    after = part.array if isinstance(part, Canvas) else part
+    if not isinstance(after, (int, float)) and (not isinstance(part, Canvas) or after.shape != before.shape):
+        raise ProgramError("a part of an array is given one number, or an array of its size")
+    pixels = canvas.array.copy()
+    pixels[places] = after
+    return canvas.made(pixels)
 
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {

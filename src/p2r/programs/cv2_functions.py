@@ -211,6 +211,8 @@ CV2: Mapping[str, Callable[..., Value] | Value] = {
     "bitwise_not": lambda src: src.made(255 - to_bytes(src.array)),
     "split": lambda src: [src.made(np.ascontiguousarray(src.array[..., i])) for i in range(src.array.shape[-1])],
     "merge": lambda parts: parts[0].made(np.stack([part.array for part in parts], axis=-1)),
+    "IMWRITE_JPEG_QUALITY": 1,
+    "IMWRITE_PNG_COMPRESSION": 16,
     "IMREAD_COLOR": "COLOR",
     "IMREAD_UNCHANGED": "COLOR",
     "IMREAD_GRAYSCALE": "GRAY",

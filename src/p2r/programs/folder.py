@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from p2r.programs import pillow_functions, plain_functions
-from p2r.programs.canvas import WHOLE_REGION, Canvas, combine, take, to_bytes
+from p2r.programs.canvas import MOST_PIXELS, WHOLE_REGION, Canvas, combine, put, take, to_bytes
 from p2r.programs.cv2_functions import CV2, LocalEqualizer
 from p2r.programs.values import MOST_WEIGHT, ProgramError, Toolbox, Value
 
@@ -58,6 +58,7 @@ class Folder:
             "PIL.Image.open": self.open,
             "os.path.exists": lambda path: path == self.path or path in self.saved or SAVED_IN.startswith(path),
             "print": self.print,
+            "__name__": "__main__",
         }
         return Toolbox(
             functions,
@@ -67,11 +68,12 @@ class Folder:
                 (Canvas, "save"): lambda canvas, path, *_, **__: self.save(path, canvas, canvas.image),
                 (LocalEqualizer, "apply"): LocalEqualizer.apply,
             },
-            pillow_functions.PROPERTIES,
+            {**pillow_functions.PROPERTIES, (str, "hex"): lambda text: text},  # of what uuid4 returns
             READY,
             (Canvas, pillow_functions.Enhancer, pillow_functions.ImageFilterChoice, LocalEqualizer),
             combine,
             take,
+            put,
         )
 
     def open(self, path: str) -> Canvas:
@@ -104,10 +106,13 @@ class Folder:
             raise ProgramError(f"an image cannot be saved as {str(path)[:200]!r}")
         if path not in self.saved and len(self.saved) >= MOST_SAVED:
             raise ProgramError(f"at most {MOST_SAVED} images can be saved")
+        others = (kept.size for kept in (canvas, *(kept for name, kept in self.saved.items() if name != path)))
+        if sum(width * height for width, height in others) > MOST_PIXELS:
+            raise ProgramError(f"images with at most {MOST_PIXELS:,} pixels can be saved")
         self.saved[path] = canvas.made(image.convert("RGB"))
         return True
 
-    def print(self, *values: Value, sep: str = " ", end: str = "\n") -> None:
+    def print(self, *values: Value, sep: str = " ", end: str = "\n", flush: Value = False) -> None:
         """Keep what is printed. Raises ProgramError for too much."""
         self.printed.append(sep.join(map(str, values)) + end)
         if sum(map(len, self.printed)) > MOST_WEIGHT:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from p2r.programs.canvas import MOST_PIXELS, Canvas, check_size, crop
+from p2r.programs.canvas import MOST_PIXELS, Canvas, Pixels, check_size, crop
 from p2r.programs.values import MethodKey, ProgramError, Value
 
 MODES = ("RGB", "L", "HSV", "YCbCr", "RGBA", "1")
@@ -144,6 +145,11 @@ def fill(value: float, shape: Value, dtype: str = "float64") -> Canvas:
     return Canvas(np.full(sides, value, check_type(dtype)))
 
 
+def to_numbers(values: Value) -> Pixels:
+    """Return the numbers of an array, or of a list. Raises ProgramError."""
+    return (values if isinstance(values, Canvas) else to_array(values)).array
+
+
 def stack(canvases: Sequence[Canvas], axis: int) -> Canvas:
     """Put arrays beside (1) or below (0) each other."""
     first = canvases[0]
@@ -187,9 +193,15 @@ NUMPY: Mapping[str, Callable[..., Value] | Value] = {
     "hstack": lambda canvases: stack(canvases, 1),
     "vstack": lambda canvases: stack(canvases, 0),
     **{
-        name: (lambda canvas, how=how: float(how(canvas.array)))
-        for name, how in (("mean", np.mean), ("min", np.min), ("max", np.max), ("std", np.std))
+        how.__name__: (lambda values, how=how: how(to_numbers(values)).item())
+        for how in (np.mean, np.median, np.min, np.max, np.std, np.sum)
     },
+    **{
+        name: (lambda number, *digits, name=name: getattr(np, name)(float(number), *digits).item())
+        for name in ("sqrt", "floor", "ceil", "round", "sin", "cos", "tan", "radians", "deg2rad", "degrees", "rad2deg")
+    },
+    "abs": abs,
+    "pi": math.pi,
     **{name: name for name in TYPES},
 }
 """The names of numpy."""
@@ -202,6 +214,7 @@ METHODS: Mapping[MethodKey, Callable[..., Value]] = {
     (Canvas, "filter"): apply_filter,
     (Canvas, "thumbnail"): thumbnail,
     (Canvas, "astype"): astype,
+    (Canvas, "close"): lambda canvas: None,
     (Canvas, "copy"): lambda canvas: canvas,
     (Canvas, "mean"): lambda canvas: float(np.mean(canvas.array)),
     (Enhancer, "enhance"): enhance,

@@ -8,12 +8,23 @@ from __future__ import annotations
 import math
 import posixpath
 import random
+import re
 import string
 from collections.abc import Callable, Mapping
 
-from p2r.programs.values import MOST_WEIGHT, MethodKey, ProgramError, Value, list_items, raise_power
+from p2r.programs.values import (
+    MOST_WEIGHT,
+    MethodKey,
+    ProgramError,
+    Value,
+    format_value,
+    is_true,
+    list_items,
+    raise_power,
+)
 
 MOST_DIGITS = 20
+_FIELD = re.compile(r"\{\{|\}\}|\{(\w{0,50})(?::([^{}]*))?\}")
 
 
 def count_up(*ends: Value) -> list[int]:
@@ -46,6 +57,24 @@ def replace_text(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def fill_text(text: str, *values: Value, **named: Value) -> str:
+    """Fill the fields of a text, such as "{}", "{0:.2f}" or "{name}". Raises ProgramError for other fields."""
+    number, made, end = 0, "", 0
+    for field in _FIELD.finditer(text):
+        made, end = made + text[end : field.start()], field.end()
+        if field[0] in ("{{", "}}"):
+            made += field[0][0]
+            continue
+        name = field[1] or f"{number}"
+        number += not field[1]
+        made += format_value(values[int(name)] if name.isdecimal() else named[name], field[2] or "")
+        if len(made) > MOST_WEIGHT:
+            raise ProgramError("a text is longer than is offered here")
+    if re.search(r"[{}]", _FIELD.sub("", text)):
+        raise ProgramError("the fields of a text are {}, {0}, {name}, and these with a format")
+    return made + text[end:]
+
+
 def pick_several(chance: random.Random, items: Value, k: int = 1) -> list[Value]:
     """Return items by chance."""
     return [chance.choice(list_items(items)) for _ in count_up(k)]
@@ -59,7 +88,8 @@ def make_functions() -> dict[str, Value]:
         "list": list_items,
         "tuple": lambda items: tuple(list_items(items)),
         "dict": dict,
-        "sorted": lambda items, reverse=False: sorted(items, reverse=reverse),
+        "bool": is_true,
+        "sorted": lambda items, key=None, reverse=False: sorted(items, key=key, reverse=reverse),
         "zip": lambda *lists: [*zip(*lists, strict=False)],
         "enumerate": lambda items, start=0: [*enumerate(items, start)],
         "range": count_up,
@@ -79,18 +109,31 @@ def make_functions() -> dict[str, Value]:
         "random.choices": lambda items, k=1: pick_several(chance, items, k),
         **{f"string.{name}": getattr(string, name) for name in ("ascii_letters", "ascii_lowercase", "digits")},
         "string.ascii_uppercase": string.ascii_uppercase,
+        "time.time": lambda: 1e9,
+        "uuid.uuid4": lambda: f"{chance.getrandbits(128):032x}",
+        **{f"{name}.__name__": name for name in _UNUSED},
+        **{f"typing.{name}": name for name in ("List", "Tuple", "Dict", "Optional")},
     }
 
 
 _MATH = (
     *("pi", "e", "sqrt", "floor", "ceil", "fabs", "exp", "log", "log10", "log2", "hypot", "gcd", "degrees", "radians"),
-    *("sin", "cos", "tan", "asin", "acos", "atan", "atan2"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "trunc", "isclose", "dist", "inf"),
 )
+_TEXT_METHODS = (
+    *("lower", "upper", "title", "capitalize", "strip", "lstrip", "rstrip", "startswith", "endswith", "split"),
+    *("count", "find", "index", "isdigit", "isalpha"),
+)
+_UNUSED = ("re", "json", "sys", "datetime", "typing", "collections", "itertools")
+"""Modules that programs import out of habit; nothing of them is offered."""
 METHODS: Mapping[MethodKey, Callable[..., Value]] = {
-    **{(str, name): getattr(str, name) for name in ("lower", "upper", "strip", "startswith", "endswith", "split")},
+    **{(str, name): getattr(str, name) for name in _TEXT_METHODS},
     (str, "join"): join_text,
     (str, "replace"): replace_text,
-    (list, "append"): lambda items, item: items.append(item),
+    (str, "format"): fill_text,
+    **{(list, name): getattr(list, name) for name in ("append", "extend", "insert", "pop", "remove", "index", "count")},
+    (list, "sort"): lambda items, reverse=False: items.sort(reverse=reverse),
+    (list, "reverse"): list.reverse,
     (dict, "items"): lambda pairs: [*pairs.items()],
     (dict, "keys"): lambda pairs: [*pairs],
     (dict, "values"): lambda pairs: [*pairs.values()],

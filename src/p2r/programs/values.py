@@ -22,6 +22,7 @@ MOST_WEIGHT = 20_000
 MOST_BITS = 1_024
 
 _FORMAT = re.compile(r"[<>^]?[+\- ]?0?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")
+_PERCENT = re.compile(r"%(%|[-+0 ]?\d{0,2}(\.\d{1,2})?[dsfeg])")
 _OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -59,7 +60,23 @@ class Offered:
 class OwnFunction:
     """A function that the program defines."""
 
-    node: ast.FunctionDef
+    node: ast.FunctionDef | ast.Lambda
+
+    def bind(
+        self, args: Sequence[Value], given: Mapping[str, Value], evaluate: Callable[[ast.expr], Value]
+    ) -> dict[str, Value]:
+        """Return the values of its arguments in a call; `evaluate` makes those left out. Raises ProgramError."""
+        name, inputs = "the function" if isinstance(self.node, ast.Lambda) else self.node.name, self.node.args
+        known = [argument.arg for argument in inputs.args]
+        rest = inputs.vararg or inputs.kwarg or inputs.kwonlyargs or inputs.posonlyargs
+        if rest or len(args) > len(known) or not set(given) <= set(known[len(args) :]):
+            raise ProgramError(f"{name} is not called as it is defined")
+        optional = zip(known[len(known) - len(inputs.defaults) :], inputs.defaults, strict=True)
+        bound = {argument: evaluate(default) for argument, default in optional}
+        bound |= dict(zip(known, args, strict=False)) | dict(given)
+        if missing := [argument for argument in known if argument not in bound]:
+            raise ProgramError(f"{name} is called without {missing[0]}")
+        return bound
 
 
 @dataclass(slots=True)
@@ -73,6 +90,7 @@ class Toolbox:
     kinds: the kinds of values beside numbers, texts and lists.
     combine: arithmetic with a value of one of `kinds`.
     index: a part of a value of one of `kinds`.
+    change: the same value with another part.
     """
 
     functions: Mapping[str, Value]
@@ -82,6 +100,7 @@ class Toolbox:
     kinds: tuple[type[Any], ...]
     combine: Callable[[ast.operator, Value, Value], Value]
     index: Callable[[Value, tuple[Value, ...]], Value]
+    change: Callable[[Value, tuple[Value, ...], Value], Value]
 
     def find(self, path: str) -> Value:
         """Return a constant, or the name of a function or module. Raises ProgramError."""
@@ -90,6 +109,21 @@ class Toolbox:
         if path in self.functions or any(name.startswith(f"{path}.") for name in self.functions):
             return Offered(path)
         raise ProgramError(f"{path} is not offered here")
+
+    def find_ready(self, name: str) -> Value:
+        """Return what a name stands for that the program has not assigned. Raises ProgramError."""
+        if name in self.ready or name in self.functions:
+            return self.find(self.ready.get(name, name))
+        raise ProgramError(f"the name {name!r} is not defined")
+
+    def read(self, owner: Value, attr: str) -> Value:
+        """Return what is behind a dot. Raises ProgramError."""
+        if isinstance(owner, Offered):
+            return self.find(f"{owner.path}.{attr}")
+        read = self.properties.get((type(owner), attr))
+        if read is None:
+            raise ProgramError(f"{type(owner).__name__}.{attr} is not offered here")
+        return read(owner)
 
 
 def check_value(value: Value, kinds: tuple[type[Any], ...]) -> Value:
@@ -146,6 +180,8 @@ def do_arithmetic(op: ast.operator, left: Value, right: Value) -> Value:
         return do(left, right)
     if isinstance(op, ast.Add) and len(kinds) == 1 and kinds <= {str, list, tuple}:
         return left + right
+    if isinstance(op, ast.Mod) and isinstance(left, str) and "%" not in _PERCENT.sub("", left):
+        return left % right
     if isinstance(op, ast.BitOr) and kinds == {str}:  # constants of cv2, which are names here
         return left + right
     if isinstance(op, ast.Mult) and len(kinds) == 2 and int in kinds and kinds <= {int, str, list, tuple}:
@@ -193,6 +229,16 @@ def pick(value: Value, index: Value) -> Value:
     if isinstance(value, (list, tuple, str, dict)):
         return cast("Sequence[Value]", value)[index]
     raise ProgramError(f"{_kind(value)} has no items")
+
+
+def put(value: Value, places: Sequence[Value], item: Value) -> None:
+    """Give an item to a place of a list or a dict. Raises ProgramError."""
+    *outer, place = places
+    for each in outer:
+        value = pick(value, each)
+    if not isinstance(value, dict) and not (isinstance(value, list) and isinstance(place, int)):
+        raise ProgramError(f"an item of {_kind(value)} cannot be given a value")
+    value[place] = item
 
 
 def assign(target: ast.expr, value: Value, names: MutableMapping[str, Value]) -> None:

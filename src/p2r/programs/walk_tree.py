@@ -13,6 +13,7 @@ import ast
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import TypeAlias
 
 from p2r.programs.values import (
@@ -30,6 +31,7 @@ from p2r.programs.values import (
     is_true,
     list_items,
     pick,
+    put,
 )
 
 Names: TypeAlias = "ChainMap[str, Value]"
@@ -85,27 +87,32 @@ class Walker:
             case ast.Assign(targets=targets, value=value):
                 found = self._value(value, names)
                 for target in targets:
-                    assign(target, found, names)
+                    self._assign(target, found, names)
             case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
                 assign(target, self._value(value, names), names)
-            case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value):
-                before = self._value(ast.Name(name, ast.Load()), names)
-                assign(target, self._combine(op, before, self._value(value, names)), names)
+            case ast.AugAssign(target=target, op=op, value=value):
+                self._assign(target, self._combine(op, self._value(target, names), self._value(value, names)), names)
             case ast.If(test=test, body=body, orelse=orelse):
                 self._do_all(body if is_true(self._value(test, names)) else orelse, names)
             case ast.For(target=target, iter=items, body=body, orelse=[]):
-                self._loop(target, list_items(self._value(items, names)), body, names)
+                self._loop((assign(target, item, names) for item in list_items(self._value(items, names))), body, names)
+            case ast.While(test=test, body=body, orelse=[]):
+                self._loop(iter(lambda: is_true(self._value(test, names)), False), body, names)
             case ast.With(items=[ast.withitem(context_expr=value, optional_vars=ast.Name() as target)], body=body):
                 assign(target, self._value(value, names), names)
                 self._do_all(body, names)
-            case ast.Try(body=body, handlers=[ast.ExceptHandler(name=name, body=handler), *_], orelse=[], finalbody=[]):
+            case ast.Try(handlers=[ast.ExceptHandler(name=name, body=handler), *_]):
                 try:
-                    self._do_all(body, names)
+                    self._do_all(node.body, names)
                 except (_Broken, _Returned):
                     raise
                 except Exception as error:
                     names |= {name: str(error)[:500]} if name else {}
                     self._do_all(handler, names)
+                else:
+                    self._do_all(node.orelse, names)
+                finally:
+                    self._do_all(node.finalbody, names)
             case ast.FunctionDef(name=name, decorator_list=[]):
                 names[name] = OwnFunction(node)
             case ast.Return(value=value):
@@ -115,9 +122,8 @@ class Walker:
             case ast.Import(names=aliases):
                 for alias in aliases:
                     self.toolbox.find(alias.name)
-                    names[alias.asname or alias.name.split(".")[0]] = Offered(
-                        alias.name if alias.asname else alias.name.split(".")[0]
-                    )
+                    first = alias.name.split(".")[0]
+                    names[alias.asname or first] = Offered(alias.name if alias.asname else first)
             case ast.ImportFrom(module=str(module), names=aliases, level=0):
                 for alias in aliases:
                     names[alias.asname or alias.name] = self.toolbox.find(f"{module}.{alias.name}")
@@ -126,14 +132,27 @@ class Walker:
             case _:
                 raise ProgramError(f"a statement of the kind {type(node).__name__} is not offered here")
 
-    def _loop(self, target: ast.expr, items: list[Value], body: list[ast.stmt], names: Names) -> None:
-        for item in items:
-            assign(target, item, names)
+    def _loop(self, rounds: Iterable[object], body: list[ast.stmt], names: Names) -> None:
+        for _ in rounds:
             try:
                 self._do_all(body, names)
             except _Broken as broken:
                 if broken.is_last:
                     break
+
+    def _assign(self, target: ast.expr, value: Value, names: Names) -> None:
+        """Give a value to names, or to a place of a list or an array. An array is then another: its parts stay."""
+        if not isinstance(target, ast.Subscript):
+            assign(target, value, names)
+            return
+        owner = self._value(target.value, names)
+        places = self._places(owner, target.slice, names)
+        if not isinstance(owner, self.toolbox.kinds):
+            put(owner, places, value)
+            return
+        if not isinstance(target.value, ast.Name) or target.value.id not in names.maps[0]:
+            raise ProgramError("only an array that has a name here can be changed")
+        names[target.value.id] = self.toolbox.change(owner, places, value)
 
     def _value(self, node: ast.expr, names: Names) -> Value:
         self._count_step()
@@ -144,9 +163,9 @@ class Walker:
             case ast.Constant(value=value):
                 return value
             case ast.Name(id=name):
-                return names[name] if name in names else self._find_ready(name)
+                return names[name] if name in names else self.toolbox.find_ready(name)
             case ast.Attribute(value=inner, attr=attr):
-                return self._read(self._value(inner, names), attr)
+                return self.toolbox.read(self._value(inner, names), attr)
             case ast.Tuple(elts=elts) | ast.List(elts=elts):
                 values = self._values(elts, names)
                 return tuple(values) if isinstance(node, ast.Tuple) else values
@@ -167,8 +186,12 @@ class Walker:
                 return self._index(self._value(inner, names), place, names)
             case ast.JoinedStr(values=parts):
                 return "".join(str(self._value(part, names)) for part in parts)
-            case ast.FormattedValue(value=inner, conversion=-1 | 115, format_spec=spec):
-                return format_value(self._value(inner, names), str(self._value(spec, names)) if spec else "")
+            case ast.FormattedValue(value=inner, conversion=-1 | 114 | 115 as way, format_spec=spec):
+                found = self._value(inner, names)
+                form = str(self._value(spec, names)) if spec else ""
+                return format_value(repr(found) if way == ord("r") else found, form)
+            case ast.Lambda():
+                return OwnFunction(node)
             case ast.ListComp(elt=elt, generators=[generator]) | ast.GeneratorExp(elt=elt, generators=[generator]):
                 return self._list(elt, generator, names)
             case ast.Call(func=func, args=args, keywords=keywords):
@@ -180,7 +203,7 @@ class Walker:
                     method = self.toolbox.methods.get((type(owner), func.attr))
                     if method is not None:
                         return method(owner, *self._values(args, names), **given)
-                    return self.call(self._read(owner, func.attr), *self._values(args, names), **given)
+                    return self.call(self.toolbox.read(owner, func.attr), *self._values(args, names), **given)
                 return self.call(self._value(func, names), *self._values(args, names), **given)
             case _:
                 raise ProgramError(f"an expression of the kind {type(node).__name__} is not offered here")
@@ -207,51 +230,31 @@ class Walker:
     def call(self, function: Value, /, *args: Value, **given: Value) -> Value:
         """Call an offered function, or one of the program's own. Raises ProgramError."""
         if isinstance(function, OwnFunction):
-            return self._call_own(function.node, args, given)
+            return self._call_own(function, args, given)
         if not isinstance(function, Offered) or function.path not in self.toolbox.functions:
             raise ProgramError("what is called is not a function")
         if function.path == "map":
             mapped, *lists = args
             return [self.call(mapped, *items) for items in zip(*map(list_items, lists), strict=False)]
+        if given.get("key") is not None and function.path in ("sorted", "min", "max"):
+            given["key"] = partial(self.call, given["key"])
         return self.toolbox.functions[function.path](*args, **given)
 
-    def _call_own(self, node: ast.FunctionDef, args: tuple[Value, ...], given: Mapping[str, Value]) -> Value:
-        known = [argument.arg for argument in node.args.args]
-        rest = node.args.vararg or node.args.kwarg or node.args.kwonlyargs or node.args.posonlyargs
-        if rest or len(args) > len(known) or not set(given) <= set(known[len(args) :]):
-            raise ProgramError(f"{node.name} is not called as it is defined")
+    def _call_own(self, function: OwnFunction, args: tuple[Value, ...], given: Mapping[str, Value]) -> Value:
         if self._calls >= MOST_CALLS:
             raise ProgramError(f"more than {MOST_CALLS} calls within each other are not offered here")
         inner: Names = ChainMap({}) if self.narrow else ChainMap({}, self.names)
-        defaults = node.args.defaults
-        for name, default in zip(known[len(known) - len(defaults) :], defaults, strict=True):
-            inner[name] = self._value(default, ChainMap(self.names))
-        inner |= dict(zip(known, args, strict=False)) | dict(given)
-        if missing := [name for name in known if name not in inner.maps[0]]:
-            raise ProgramError(f"{node.name} is called without {missing[0]}")
+        inner |= function.bind(args, given, lambda default: self._value(default, ChainMap(self.names)))
         self._calls += 1
         try:
-            self._do_all(node.body, inner)
+            if isinstance(function.node, ast.Lambda):
+                return self._value(function.node.body, inner)
+            self._do_all(function.node.body, inner)
         except _Returned as returned:
             return returned.value
         finally:
             self._calls -= 1
         return None
-
-    def _find_ready(self, name: str) -> Value:
-        if name in self.toolbox.ready:
-            return self.toolbox.find(self.toolbox.ready[name])
-        if name in self.toolbox.functions:
-            return Offered(name)
-        raise ProgramError(f"the name {name!r} is not defined")
-
-    def _read(self, owner: Value, attr: str) -> Value:
-        if isinstance(owner, Offered):
-            return self.toolbox.find(f"{owner.path}.{attr}")
-        read = self.toolbox.properties.get((type(owner), attr))
-        if read is None:
-            raise ProgramError(f"{type(owner).__name__}.{attr} is not offered here")
-        return read(owner)
 
     def _combine(self, op: ast.operator, left: Value, right: Value) -> Value:
         if isinstance(left, self.toolbox.kinds) or isinstance(right, self.toolbox.kinds):
@@ -275,9 +278,12 @@ class Walker:
         return True
 
     def _index(self, owner: Value, place: ast.expr, names: Names) -> Value:
-        several = place.elts if isinstance(place, ast.Tuple) and isinstance(owner, self.toolbox.kinds) else [place]
-        found = tuple(self._place(node, names) for node in several)
-        return self.toolbox.index(owner, found) if isinstance(owner, self.toolbox.kinds) else pick(owner, found[0])
+        found = self._places(owner, place, names)
+        return self.toolbox.index(owner, found) if isinstance(owner, self.toolbox.kinds) else reduce(pick, found, owner)
+
+    def _places(self, owner: Value, place: ast.expr, names: Names) -> tuple[Value, ...]:
+        is_split = isinstance(place, ast.Tuple) and isinstance(owner, (list, *self.toolbox.kinds))
+        return tuple(self._place(node, names) for node in (place.elts if is_split else [place]))
 
     def _place(self, node: ast.expr, names: Names) -> Value:
         if not isinstance(node, ast.Slice):

@@ -74,6 +74,13 @@ SAME = {
     "im = ImageOps.autocontrast(im)\nout = im": ImageOps.autocontrast(IMAGE),
     "im = Image.fromarray(cv2.cvtColor(a, cv2.COLOR_BGR2RGB))\nout = im": IMAGE,
     "out = np.array(im)[:, :, ::-1]": IMAGE,
+    "a[:, :, 2] = cv2.bitwise_not(a[:, :, 2])\na[:, :, 2] += 1\nout = a": Image.fromarray(
+        PIXELS * np.array([255, 1, 1], np.uint8)  # in bytes, -x is 255 * x
+    ),
+    "b = a\nb[10:20, :] = 0\nout = a": IMAGE,
+    "m = cv2.getRotationMatrix2D((50, 40), 0, 1)\nm[0, 2] += np.abs(m[0, 1])\nout = cv2.warpAffine(a, m, (100, 80))": (
+        IMAGE
+    ),
     "out = cv2.warpAffine(a, cv2.getRotationMatrix2D((50, 40), 0, 1), (100, 80))": IMAGE,
 }
 
@@ -143,6 +150,8 @@ def test_an_image_knows_the_part_that_it_shows(code: str, region: tuple[float, .
     [
         ("print(a[5000:5100, 10:20].shape)", "an image of 10 x 0 pixels has none"),
         ("print(a[1.5:9, :].shape)", "the ends of a part are not whole numbers"),
+        ("a[0:2, 0:2] = a", "a part of an array is given one number, or an array of its size"),
+        ("def f():\n    a[0:2, 0:2] = 0\nf()", "only an array that has a name here can be changed"),
         ("print(a[0, 0])", "single pixels are not offered here"),
         ("print(a[0:2, 0:2, 0:2, 0:2])", "a part of an image is [top:bottom, left:right]"),
         ("print(a + a[:9, :9])", "arrays of the shapes [(9, 9, 3), (80, 100, 3)] cannot be combined"),

@@ -51,6 +51,30 @@ PRINTED = {
     ),
     "print(cv2.imread('nothing.png'))": "None",
     "print(int(3.9), float('2'), str(5) + '!', any([0, 1]), all([]), min([3, 2]))": "3 2.0 5! True True 2",
+    "if __name__ == '__main__':\n    print('main')": "main",
+    "i = 0\nwhile True:\n    i += 1\n    if i == 2:\n        continue\n    if i > 3:\n        break\nprint(i)": "4",
+    "i = 3\nwhile i:\n    i -= 1\nprint(i)": "0",
+    "try:\n    x = 1\nexcept Exception:\n    x = 2\nelse:\n    x += 4\nfinally:\n    print(x)": "5",
+    "try:\n    x = 1 / 0\nexcept Exception:\n    x = 2\nelse:\n    x = 3\nfinally:\n    print(x)": "2",
+    "a = [[1, 2], [3, 4]]\na[1][0] = 5\na[0, 1] += 7\nd = {}\nd['k'] = a[1, 0]\nprint(a, d)": (
+        "[[1, 9], [5, 4]] {'k': 5}"
+    ),
+    "b = [(3, 1), (1, 2)]\nprint(sorted(b, key=lambda x: x[1], reverse=True), max(b, key=lambda x: x[0]), min(b))": (
+        "[(1, 2), (3, 1)] (3, 1) (1, 2)"
+    ),
+    "f = lambda x, y=2: x * y\nprint(f(2), [*map(f, [1, 2])], sorted([2, 1], key=None))": "4 [2, 4] [1, 2]",
+    "w = 3\nprint(f'{w=}', f'{\"a\"!r}', '%d of %.1f%%' % (1, 2), '{}x{:.1f} {0} {n:>3} {{}}'.format(1, 2, n=4))": (
+        "w=3 'a' 1 of 2.0% 1x2.0 1   4 {}"
+    ),
+    "a = [2, 1]\na.extend([5])\na.insert(0, 9)\na.sort()\na.reverse()\nprint(a.pop(), a, a.index(5), a.count(2))": (
+        "1 [9, 5, 2] 1 1"
+    ),
+    "import numpy as np\nprint(np.array([1, 2]) + np.array([3, 4]), np.mean([1, 2]), np.max([1, 2]), np.sqrt(4))": (
+        "[4 6] 1.5 2 2.0"
+    ),
+    "import re, sys, json, time, uuid\nfrom typing import List\nprint(len(uuid.uuid4().hex), int(time.time()) > 0)": (
+        "32 True"
+    ),
     "import random, string\nprint(len(''.join(random.choices(string.ascii_letters, k=6))), random.randint(3, 3))": (
         "6 3"
     ),
@@ -70,6 +94,11 @@ WRONG = {
     "print([1][1.5:2])": "the ends of a part are not whole numbers",
     "print(f'{1:1000000000}')": "the format '1000000000' is not offered here",
     "def f():\n    return f()\nprint(f())": "more than 20 calls within each other are not offered here",
+    "print('{x.y}'.format(x=1))": "the fields of a text are {}, {0}, {name}, and these with a format",
+    "print('%*d' % (9, 1))": "Mod of str and tuple is not offered here",
+    "x = (1, 2)\nx[0] = 3": "an item of tuple cannot be given a value",
+    "x = [1, 2]\nx[0:1] = [3]": "an item of list cannot be given a value",
+    "import time\ntime.sleep(5)": "time.sleep is not offered here",
     "x = (": "the program is not Python: '(' was never closed (<unknown>, line 1)",
     "x = 1": "the program shows nothing: print a result, or a path of an image",
 }
