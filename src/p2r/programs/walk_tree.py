@@ -282,8 +282,9 @@ class Walker:
         return self.toolbox.index(owner, found) if isinstance(owner, self.toolbox.kinds) else reduce(pick, found, owner)
 
     def _places(self, owner: Value, place: ast.expr, names: Names) -> tuple[Value, ...]:
-        is_split = isinstance(place, ast.Tuple) and isinstance(owner, (list, *self.toolbox.kinds))
-        return tuple(self._place(node, names) for node in (place.elts if is_split else [place]))
+        is_split = isinstance(owner, (list, *self.toolbox.kinds))
+        nodes = place.elts if isinstance(place, ast.Tuple) and is_split else [place]
+        return tuple(self._place(node, names) for node in nodes)
 
     def _place(self, node: ast.expr, names: Names) -> Value:
         if not isinstance(node, ast.Slice):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -536,8 +537,15 @@ async def test_a_released_chat_that_answers_is_not_held_again() -> None:
 def test_thymes_last_program_counts_and_the_first_tag_as_released() -> None:
     reply = "<think>I write <code> tags</think><code>```python\nprint(2)\n```</code>"
     (call,) = DIALECTS["thyme"]().read_calls(reply)
-    (released,) = DIALECTS["thyme:released"]().read_calls(reply)
+    released_reads = DIALECTS["thyme:released"]().read_calls
+    (released,) = released_reads(reply)
     assert (call.arguments, str(released.arguments)[:4]) == ("print(2)", "tags")
+    started = time.monotonic()
+    assert not released_reads("<code>" + " " * 900) and not released_reads("<code>" * 900)
+    assert released_reads(f"<code>x{' ' * 9000}y</code>")[0].arguments == f"x{' ' * 9000}y"
+    assert time.monotonic() - started < 3
+    (turkish,) = DIALECTS["thyme"]().read_calls("the sign says \u0130STANBUL <code>print(1)</code>")
+    assert turkish.arguments == "print(1)"  # a small \u0130 has two letters
     assert not DIALECTS["thyme"]().read_calls("no <code> here") + DIALECTS["thyme"]().read_calls("</code>")
 
 

@@ -28,7 +28,8 @@ from p2r.types import LETTERS, Box, Sample
 PATH = "/mnt/data/image.png"
 """The name by which programs open the image, whatever its file is called."""
 MAX_REPLIES, TRIES = 5, 5
-_CODE = re.compile(r"<code>\s*(?:```\s*)?(?:python\s*)?(.*?)\s*(?:```\s*)?</code>", re.IGNORECASE | re.DOTALL)
+_CODE = re.compile(r"<code>(.*?)</code>", re.IGNORECASE | re.DOTALL)
+_LAST = re.compile(r".*(<code>.*</code>)", re.IGNORECASE | re.DOTALL)
 
 
 def make_thyme(*, as_released: bool = False) -> Dialect:
@@ -81,13 +82,17 @@ def make_thyme(*, as_released: bool = False) -> Dialect:
 def read_first_code(reply: str) -> list[ToolCall]:
     """Return the first program, from the first tag on, even if a thought names the tag."""
     found = _CODE.search(reply)
-    return [] if found is None else [ToolCall("code", found[1].strip())]
+    if found is None:
+        return []
+    code = found[1].strip().removeprefix("```").lstrip()
+    code = code[6:] if code[:6].lower() == "python" else code
+    return [ToolCall("code", code.strip().removesuffix("```").strip())]
 
 
 def read_last_code(reply: str) -> list[ToolCall]:
     """Return the program that the reply ends with: from the last tag before its end."""
-    body = reply.lower().rpartition("</code>")[0]
-    return read_first_code(reply[max(body.rfind("<code>"), 0) :]) if body else []
+    found = _LAST.match(reply)
+    return [] if found is None else read_first_code(found[1])
 
 
 def run_program(call: ToolCall, whole: View, *, as_released: bool = False) -> list[View]:
