@@ -17,11 +17,11 @@ from tests.fakes.endpoint_server import STREAM, Answer, Call, ChatServer, comple
 PROMPT = Prompt("reasoner", "", "Why?", (), "")
 
 
-async def ask(server: ChatServer) -> tuple[Completion, list[str]]:
+async def ask(server: ChatServer, stop: tuple[str, ...] = ()) -> tuple[Completion, list[str]]:
     model = EndpointModel(server.url, "m", PROFILES["qwen3_vl"], retry_wait_s=0.0, timeout_s=10)
     assert isinstance(model, StreamingModel)
     told: list[str] = []
-    return await model.stream(PROMPT, Decoding(max_new_tokens=9), told.append), told
+    return await model.stream(PROMPT, Decoding(max_new_tokens=9, stop=stop), told.append), told
 
 
 async def test_a_stream_is_told_and_put_together() -> None:
@@ -45,6 +45,14 @@ async def test_a_reply_that_was_cut_off_says_so() -> None:
     with serve(stream({"content": "It"}, finish="length")) as server:
         reply, _ = await ask(server)
     assert reply.finish_reason == "length"
+
+
+async def test_a_stop_that_a_server_leaves_out_of_a_stream_is_the_one_that_it_names() -> None:
+    events = {"delta": {"content": "It"}}, {"delta": {}, "finish_reason": "stop", "stop_reason": "</y>"}
+    body = "".join(f"data: {json.dumps({'choices': [event]})}\n\n" for event in events)
+    with serve(Answer(body=f"{body}data: [DONE]\n\n", headers=STREAM)) as server:
+        reply, told = await ask(server, ("</x>", "</y>"))
+    assert (reply.text, told) == ("It</y>", ["It"])
 
 
 @pytest.mark.parametrize(
