@@ -59,6 +59,8 @@ PRINTED = {
     "a = [[1, 2], [3, 4]]\na[1][0] = 5\na[0, 1] += 7\nd = {}\nd['k'] = a[1, 0]\nprint(a, d)": (
         "[[1, 9], [5, 4]] {'k': 5}"
     ),
+    "d = {(1, 2): 3}\nd[1, 2] += 4\nprint(d[1, 2])": "7",
+    "im = Image.open(image_path).resize((8000, 8000))\nfor _ in range(2):\n    im.save('a.png')\nprint(1)": "1",
     "b = [(3, 1), (1, 2)]\nprint(sorted(b, key=lambda x: x[1], reverse=True), max(b, key=lambda x: x[0]), min(b))": (
         "[(1, 2), (3, 1)] (3, 1) (1, 2)"
     ),
