@@ -18,6 +18,7 @@ import openai
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError, P2RError, mask_secrets
+from p2r.models.profiles import THINKING, family_of
 from p2r.models.server.dialect import ServerDialect, build_fields, build_messages, find_losses, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.faults import NEEDS_TLS, needs_tls
@@ -72,7 +73,8 @@ class Patient:
     ) -> None:
         self.url, self.name, self.entry = mask_secrets(url), name, entry
         self._client, self._address, self._api_key, self._timeout_s = client, url, api_key, timeout_s
-        self._dialect = ServerDialect("png")
+        families = {family_of(name), family_of(str(entry.get("root")))}
+        self._dialect = ServerDialect("png", thinking="off" if families & THINKING else "unsaid")
         self._has_replied = False
         self.num_asked = 0
 

@@ -44,6 +44,14 @@ def test_of_families_with_tokens_of_one_size_the_name_tells(name: str, family: s
         assert examine(server.url).profile.family == family
 
 
+@pytest.mark.parametrize(("name", "root"), [("qwen3.5-4b", None), ("mine", "Qwen/Qwen3.6-27B"), ("qwen3-vl", None)])
+def test_a_family_that_would_think_is_asked_not_to_as_in_runs(name: str, root: str | None) -> None:
+    with serve(Model(Behavior()).answer, models=[name], about={"root": root}) as server:
+        assert examine(server.url).is_fit
+    said = {str(call.body.get("chat_template_kwargs")) for call in server.chats}
+    assert said == ({"None"} if name == "qwen3-vl" else {"{'enable_thinking': False}"})
+
+
 def test_a_server_of_large_images_is_found_healthy() -> None:
     found = look(Behavior(most=784, rounds_up=True, refuses_below=32, thinks=True))
     assert found.is_fit, found.findings
