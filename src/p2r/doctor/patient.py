@@ -73,7 +73,7 @@ class Patient:
     ) -> None:
         self.url, self.name, self.entry = mask_secrets(url), name, entry
         self._client, self._address, self._api_key, self._timeout_s = client, url, api_key, timeout_s
-        families = {family_of(name), family_of(str(entry.get("root")))}
+        families = {family_of(str(said)) for said in (name, entry.get("root"), entry.get("parent"))}
         self._dialect = ServerDialect("png", thinking="off" if families & THINKING else "unsaid")
         self._has_replied = False
         self.num_asked = 0

@@ -44,9 +44,11 @@ def test_of_families_with_tokens_of_one_size_the_name_tells(name: str, family: s
         assert examine(server.url).profile.family == family
 
 
-@pytest.mark.parametrize(("name", "root"), [("qwen3.5-4b", None), ("mine", "Qwen/Qwen3.6-27B"), ("qwen3-vl", None)])
-def test_a_family_that_would_think_is_asked_not_to_as_in_runs(name: str, root: str | None) -> None:
-    with serve(Model(Behavior()).answer, models=[name], about={"root": root}) as server:
+@pytest.mark.parametrize(
+    ("name", "about"), [("qwen3.5-4b", "root"), ("mine", "root"), ("mine", "parent"), ("qwen3-vl", "other")]
+)
+def test_a_family_that_would_think_is_asked_not_to_as_in_runs(name: str, about: str) -> None:
+    with serve(Model(Behavior()).answer, models=[name], about={about: "Qwen/Qwen3.6-27B"}) as server:
         assert examine(server.url).is_fit
     said = {str(call.body.get("chat_template_kwargs")) for call in server.chats}
     assert said == ({"None"} if name == "qwen3-vl" else {"{'enable_thinking': False}"})
