@@ -59,6 +59,7 @@ class Patient:
     """A model of a server.
 
     entry: what the server's list of models says about it.
+    family: what that or its name tells; None where neither does.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Patient:
     ) -> None:
         self.url, self.name, self.entry = mask_secrets(url), name, entry
         self._client, self._address, self._api_key, self._timeout_s = client, url, api_key, timeout_s
-        families = {family_of(str(said)) for said in (name, entry.get("root"), entry.get("parent"))}
-        self._dialect = ServerDialect("png", thinking="off" if families & THINKING else "unsaid")
+        said = (str(each) for each in (entry.get("root"), entry.get("parent"), name))
+        self.family = next((found for each in said if (found := family_of(each)) is not None), None)
+        self._dialect = ServerDialect("png", thinking="off" if self.family in THINKING else "unsaid")
         self._has_replied = False
         self.num_asked = 0
 
