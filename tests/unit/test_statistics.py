@@ -371,7 +371,8 @@ def test_thousands_of_clusters_are_tested_at_once() -> None:
 
 
 def test_the_length_of_a_transform_is_odd_and_has_small_factors() -> None:
-    assert [paired_tests._find_length(least) for least in (1, 13, 31, 100, 1001)] == [1, 15, 35, 105, 1029]
+    find = paired_tests._find_length  # pyright: ignore[reportPrivateUsage]
+    assert [find(least) for least in (1, 13, 31, 100, 1001)] == [1, 15, 35, 105, 1029]
 
 
 @pytest.mark.parametrize("positive", [0.0, 0.3, 0.5, 1.0])
