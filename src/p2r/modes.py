@@ -163,19 +163,29 @@ def make_roles(
     """
     mode = read_mode(mode)
     if mode in READING_BOXES:
-        check_frame(model if mode in CHATS else perceiver_model or model)
+        check_frame(model, perceiver_model, is_chat=mode in CHATS)
     return Roles(
         _make_perceiver(mode, perceiver_model or model, prompts, budget, decoding.perceiver, seed),
         _make_reasoner(mode, model, prompts, budget, decoding.reasoner),
     )
 
 
-def check_frame(looker: Model) -> None:
-    """Make sure that it is known in which frame a model writes boxes. Raises ConfigError."""
+def check_frame(model: Model, perceiver_model: Model | None, *, is_chat: bool = False) -> None:
+    """Make sure that it is known in which frame the model that says where to look writes boxes.
+
+    Args:
+        is_chat: `model` looks itself, though `family` and `frame` are of `perceiver_model` where there is one.
+
+    Raises:
+        ConfigError: it is not known.
+    """
+    looker = model if is_chat else perceiver_model or model
     if not looker.profile.knows_frame:
+        profile = "`profile`" if looker is model else "`perceiver_profile`"
+        both = "" if is_chat and perceiver_model is not None else "its `frame`, or its `family`, or "
         raise ConfigError(
             f"it is not known in which frame {looker.name} writes boxes, because its name tells no family",
-            hint="state its `frame`, or its `family`, or what it is with `profile`; `p2r doctor` finds the frame out",
+            hint=f"state {both}what it is with {profile}; `p2r doctor` finds the frame out",
         )
 
 

@@ -179,6 +179,14 @@ def test_a_missing_tensor_is_not_filled_with_random_numbers(copy: Path) -> None:
         LocalModel.load(copy)
 
 
+def test_quantized_weights_are_refused_and_not_read_without_their_scales(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(ModelError, match=r"are quantized \(fp8\), and torch does not run those here") as error:
+        load_model(str(copy))
+    assert "write vllm: before the name" in error.value.hint
+
+
 def test_broken_weights_are_told_in_one_sentence(copy: Path) -> None:
     (copy / "model-00001-of-00004.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(ModelError, match=r"cannot be read: its header would end at byte .*, and the file at 12"):

@@ -71,6 +71,13 @@ def test_options_are_rewritten_behind_any_letters(question: str, moved: str) -> 
     assert reorder_options(stated, [2, 0, 1]).question == moved
 
 
+def test_an_option_is_found_before_words_that_repeat_its_end() -> None:
+    stated = replace(
+        SAMPLE, question="What?\n(A) red\n(B) no no no?", options=("red", "no no"), target="A", options_in_question=True
+    )
+    assert reorder_options(stated, [1, 0]).question == "What?\n(A) no no\n(B) red no?"
+
+
 def test_the_text_of_an_option_within_another_is_left_alone() -> None:
     stated = replace(
         SAMPLE,

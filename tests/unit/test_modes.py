@@ -206,8 +206,13 @@ def test_modes_that_read_boxes_ask_for_the_frame_of_an_unknown_model(mode: Mode)
             make_roles(mode, stranger, PROMPTS)
         assert "`frame`" in error.value.hint
         pair = (stranger, known) if mode == "tools" else (known, stranger)  # the chat's own boxes are read
-        with pytest.raises(ConfigError, match="in which frame stranger"):
+        with pytest.raises(ConfigError, match="in which frame stranger") as error:
             make_roles(mode, pair[0], PROMPTS, perceiver_model=pair[1])
+        # `family` and `frame` are those of the model that perceives, and `profile` is that of the other one.
+        own = (
+            "what it is with `profile`" if mode == "tools" else "its `frame`, or its `family`, or what it is with `per"
+        )
+        assert error.value.hint.startswith(f"state {own}")
         make_roles(mode, pair[1], PROMPTS, perceiver_model=pair[0])
         stranger.profile = stated
     make_roles(mode, stranger, PROMPTS)

@@ -370,6 +370,11 @@ def test_thousands_of_clusters_are_tested_at_once() -> None:
     assert 0 <= permute_clusters([8, 3] * 5000) < 1e-12
 
 
+def test_the_length_of_a_transform_is_odd_and_has_small_factors() -> None:
+    find = paired_tests._find_length  # pyright: ignore[reportPrivateUsage]
+    assert [find(least) for least in (1, 13, 31, 100, 1001)] == [1, 15, 35, 105, 1029]
+
+
 @pytest.mark.parametrize("positive", [0.0, 0.3, 0.5, 1.0])
 def test_the_spread_of_sums_is_that_of_all_signs(positive: float) -> None:
     rows = paired_tests.spread_of_sums([1, 3], np.array([[2, 1], [0, 2], [0, 0]]), positive)

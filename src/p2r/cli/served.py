@@ -171,7 +171,7 @@ def plan_served(
             frame=frame,
             load=give_engine_args(load_one, for_engine),
         )
-        check_frame(looker or answerer)
+        check_frame(answerer, looker)
         return ServedModel(name or name_of(spec), answerer, wording, looker)
 
     return load

@@ -10,7 +10,7 @@ from p2r.doctor.findings import Finding, Measurements
 from p2r.doctor.patient import TEXT, Patient
 from p2r.doctor.sizes import MOST_FRAME_TOKENS, SIDES, Sizing, fit_sizing
 from p2r.errors import EndpointError, count_nouns
-from p2r.models.profiles import FAMILIES, family_of
+from p2r.models.profiles import FAMILIES
 
 FORMATS = ("png", "bmp", "webp", "jpeg")
 NUM_IMAGES = (2, 3, 4, 8)
@@ -74,8 +74,7 @@ async def check_sizes(patient: Patient, facts: Measurements) -> list[Finding]:
         return [_explain_counts(counts, stopped)]
     area = sizing.factor**2
     alike = [name for name, each in FAMILIES.items() if each.patches.factor == sizing.factor]
-    named = family_of(facts.profile.model)
-    family = named if named in alike else next(iter(alike), None)
+    family = patient.family if patient.family in alike else next(iter(alike), None)
     tried = max(counts)
     least = None if sizing.least is None else sizing.least * area
     most = sizing.most * area if sizing.most is not None else tried * tried if stopped else None

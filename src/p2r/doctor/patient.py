@@ -18,6 +18,7 @@ import openai
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.errors import EndpointError, P2RError, mask_secrets
+from p2r.models.profiles import THINKING, family_of
 from p2r.models.server.dialect import ServerDialect, build_fields, build_messages, find_losses, reword
 from p2r.models.server.errors import RequestFacts, explain, find_cause, message_of, wait_before_retry
 from p2r.models.server.faults import NEEDS_TLS, needs_tls
@@ -58,6 +59,7 @@ class Patient:
     """A model of a server.
 
     entry: what the server's list of models says about it.
+    family: what that or its name tells; None where neither does.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Patient:
     ) -> None:
         self.url, self.name, self.entry = mask_secrets(url), name, entry
         self._client, self._address, self._api_key, self._timeout_s = client, url, api_key, timeout_s
-        self._dialect = ServerDialect("png")
+        said = (str(each) for each in (entry.get("root"), entry.get("parent"), name))
+        self.family = next((found for each in said if (found := family_of(each)) is not None), None)
+        self._dialect = ServerDialect("png", thinking="off" if self.family in THINKING else "unsaid")
         self._has_replied = False
         self.num_asked = 0
 

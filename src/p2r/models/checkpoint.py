@@ -167,6 +167,23 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, family, config, preprocessor, patches, _read_end_tokens(folder))
 
 
+def check_full_weights(checkpoint: Checkpoint) -> None:
+    """Make sure that the weights are not quantized: moved to another dtype without their scales, they mean nothing.
+
+    Raises:
+        ModelError: they are.
+    """
+    how = checkpoint.config.get("quantization_config")
+    if how:
+        method = cast("Mapping[str, object]", how).get("quant_method") if isinstance(how, dict) else None
+        raise ModelError(
+            f"the weights in {checkpoint.folder} are quantized{f' ({method})' if method else ''}, and torch does not "
+            "run those here",
+            hint="take the model that they were made from, write vllm: before the name, or use a server: "
+            "http://host:port/v1#model",
+        )
+
+
 def fetch_checkpoint(source: Checkpoint | str | Path) -> Checkpoint:
     """Open the checkpoint in a folder, or download the one with this hub id. Raises ModelError."""
     if isinstance(source, Checkpoint):

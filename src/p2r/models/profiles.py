@@ -83,7 +83,12 @@ class Family:
 
 
 _SIZE = r"(?:[-_.]?\d{1,3}b)?"
-_OF_QWEN3_VL = rf"qwen[-_.]?3{_SIZE}[-_.]?vl", r"\bp2r\b", r"perceive[-_ ]to[-_ ]reason", r"\bzwz[-_][248]b"
+_OTHER_QWEN = r"qwen[-_.]?(?:2|3[-_.][56](?![\db]))"
+_MADE_FROM_QWEN3_VL = r"(?:\bp2r\b|perceive[-_ ]to[-_ ]reason|\bzwz[-_][248]b)"
+_OF_QWEN3_VL = (  # p2r-qwen2.5-vl-7b says itself what it was made from
+    rf"qwen[-_.]?3{_SIZE}[-_.]?vl",
+    rf"^(?!.*{_OTHER_QWEN}).*{_MADE_FROM_QWEN3_VL}",
+)
 _OF_QWEN2_5_VL = (
     rf"qwen[-_.]?2[-_.]?5{_SIZE}[-_.]?vl",
     r"deepeyes",

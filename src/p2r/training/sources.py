@@ -7,7 +7,7 @@ from pathlib import Path
 from p2r.benchmarks.load import locate_rows
 from p2r.config import DataSettings, Recipe
 from p2r.errors import DataError, ModelError
-from p2r.models.checkpoint import Checkpoint
+from p2r.models.checkpoint import Checkpoint, check_full_weights
 from p2r.models.load import find_checkpoint
 from p2r.models.profiles import FAMILIES, FamilyName
 
@@ -33,7 +33,8 @@ def check_sources(recipe: Recipe) -> None:
 
 def check_trainable(checkpoint: Checkpoint) -> None:
     """Make sure that the responses to a prompt can share its work: a layer of linear attention has one state in place
-    of a key and a value for each token. Raises ModelError."""
+    of a key and a value for each token. Nor can quantized weights be trained. Raises ModelError."""
+    check_full_weights(checkpoint)
     if checkpoint.family in UNTRAINED:
         raise ModelError(
             f"{checkpoint.folder} is of the family {checkpoint.family}, whose layers of linear attention are not "

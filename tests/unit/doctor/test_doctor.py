@@ -44,6 +44,17 @@ def test_of_families_with_tokens_of_one_size_the_name_tells(name: str, family: s
         assert examine(server.url).profile.family == family
 
 
+@pytest.mark.parametrize(
+    ("name", "about"), [("qwen3.5-4b", "root"), ("mine", "root"), ("mine", "parent"), ("qwen3-vl", "other")]
+)
+def test_a_family_that_would_think_is_asked_not_to_as_in_runs(name: str, about: str) -> None:
+    with serve(Model(Behavior()).answer, models=[name], about={about: "Qwen/Qwen3.6-27B"}) as server:
+        found = examine(server.url)
+    assert found.is_fit and found.profile.family == ("qwen3_vl" if name == "qwen3-vl" else "qwen3_5")
+    said = {str(call.body.get("chat_template_kwargs")) for call in server.chats}
+    assert said == ({"None"} if name == "qwen3-vl" else {"{'enable_thinking': False}"})
+
+
 def test_a_server_of_large_images_is_found_healthy() -> None:
     found = look(Behavior(most=784, rounds_up=True, refuses_below=32, thinks=True))
     assert found.is_fit, found.findings

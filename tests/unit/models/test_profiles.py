@@ -60,6 +60,13 @@ PLACE = Path("model")
         ("qwen3_5-0.8b", "qwen3_5"),
         ("qwen3-6b", None),
         ("Qwen3.55", None),
+        ("p2r-qwen2.5-vl-7b", "qwen2_5_vl"),
+        ("my-p2r-qwen2-vl-2b", "qwen2_vl"),
+        ("perceive-to-reason-qwen25vl", "qwen2_5_vl"),
+        ("ZwZ-4B-Qwen3.5", "qwen3_5"),
+        ("qwen3_5-9b.p2r", "qwen3_5"),
+        ("qwen3-5b-p2r", "qwen3_vl"),
+        ("p2r-qwen3-vl-2b", "qwen3_vl"),
     ],
 )
 def test_a_family_is_known_by_the_models_name(name: str, family: str | None) -> None:

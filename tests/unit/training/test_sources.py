@@ -121,3 +121,8 @@ def test_a_family_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is of the family qwen3_5, whose layers of linear attention are not") as error:
         check_sources(make_recipe(f"model.source={tmp_path}", source="needles", num_rows=4))
     assert error.value.hint == "train a model of the family qwen3_vl or qwen2_5_vl or qwen2_vl"
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "qwen3_vl", "image_token_id": 1, "quantization_config": {"quant_method": "awq"}}'
+    )
+    with pytest.raises(ModelError, match=r"are quantized \(awq\)"):
+        check_sources(make_recipe(f"model.source={tmp_path}", source="needles", num_rows=4))

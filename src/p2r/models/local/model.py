@@ -23,7 +23,7 @@ import torch
 
 from p2r.dialogue import Decoding, ModelProfile, Prompt
 from p2r.errors import ModelError, P2RError, count_nouns
-from p2r.models.checkpoint import Checkpoint, fetch_checkpoint
+from p2r.models.checkpoint import Checkpoint, check_full_weights, fetch_checkpoint
 from p2r.models.headers import read_headers
 from p2r.models.local.backend import AutoModelForImageTextToText
 from p2r.models.local.batching import MicroBatcher, OutOfRoomError
@@ -252,6 +252,7 @@ def load_weights(
         device: None to leave the weights in the files, which are mapped and not read. They are then on the CPU, and in
             the dtype that they have there, unless they have several.
     """
+    check_full_weights(checkpoint)
     dtypes = {header.dtype for header in read_headers(checkpoint.folder).values()}
     in_files = STORED_DTYPES.get(dtypes.pop(), dtype) if len(dtypes) == 1 else dtype
     try:

@@ -110,6 +110,8 @@ def is_well(url: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> bool
 def find_root(url: str, name: str, api_key: str, timeout_s: float = LOOKUP_TIMEOUT_S) -> str:
     """Return what a server says that a model is, whatever its name: a folder or a hub id. vLLM says so.
 
+    Of an adapter it names the model below (`parent`), which tells more than the adapter's own folder.
+
     "" where the server does not say, or does not answer: that is told when it is asked for a reply.
     """
     with (
@@ -117,8 +119,10 @@ def find_root(url: str, name: str, api_key: str, timeout_s: float = LOOKUP_TIMEO
         openai.OpenAI(base_url=url, api_key=api_key or "none", max_retries=0, timeout=timeout_s) as client,
     ):
         body = client.models.with_raw_response.list().http_response.text
-        roots = {str(entry["id"]): entry.get("root") for entry in json.loads(body)["data"]}
-        return str(roots.get(name) or "")
+        entries = {str(entry["id"]): entry for entry in json.loads(body)["data"]}
+        below = entries[name].get("parent")
+        entry = entries.get(str(below), {"root": below}) if below else entries[name]
+        return str(entry.get("root") or "")
     return ""
 
 

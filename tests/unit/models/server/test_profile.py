@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,19 @@ def test_a_server_is_asked_what_it_serves() -> None:
         assert find_root(server.url, "third", "") == ""
     with serve(roots={"only": str(nano.CHECKPOINT)}) as server:
         assert load_model(server.url).profile.budget.max_pixels == NANO_MOST
+
+
+def test_an_adapter_is_what_the_model_below_it_is() -> None:
+    entries = [
+        {"id": "base", "root": "Qwen/Qwen2.5-VL-7B-Instruct", "parent": None},
+        {"id": "mine", "root": "/adapters/step-80", "parent": "base"},
+        {"id": "other", "root": "/adapters/step-90", "parent": "Qwen/Qwen3.5-9B"},
+    ]
+    with serve_pages({"/v1/models": Page(json.dumps({"data": entries}).encode(), "application/json")}) as server:
+        url = f"{server.url}/v1"
+        assert find_root(url, "base", "") == find_root(url, "mine", "") == "Qwen/Qwen2.5-VL-7B-Instruct"
+        assert find_root(url, "other", "") == "Qwen/Qwen3.5-9B"
+        assert EndpointModel.connect(f"{url}#mine").profile.frame == "pixels"
 
 
 @pytest.mark.parametrize("body", ["no JSON", "[]", "{}", '{"data": [{"id": "m"}]}', '{"data": ["m"]}', '{"data": 1}'])
