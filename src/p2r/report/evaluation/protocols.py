@@ -15,6 +15,7 @@ from p2r.modes import CHATS
 from p2r.report.evaluation.systems import System
 from p2r.roles.dialects import DIALECTS
 from p2r.roles.dialects.base import budget_of
+from p2r.roles.dialects.boxes import BOX_DIALECTS
 
 TITLES = {
     vstar.FACTS.name: "V*",
@@ -92,9 +93,10 @@ def _explain_pixels(system: System) -> str:
     origin = next((run.origin for run in system.runs.values() if run.origin and run.origin.budget), None)
     if origin is None or origin.budget is None:
         return ""
-    mode = system.settings.mode
-    limits = DIALECTS[mode.partition(":")[2]]().budget_pixels if mode in CHATS else None
-    return f"images of at most {budget_of(origin.budget, limits).max_pixels:,} pixels"
+    mode, is_stated = system.settings.mode, system.settings.max_pixels is not None
+    dialect = (DIALECTS if mode in CHATS else BOX_DIALECTS).get(mode.partition(":")[2])
+    shown = budget_of(origin.budget, dialect().budget_pixels if dialect else None, is_stated=is_stated)
+    return f"images of at most {shown.max_pixels:,} pixels"
 
 
 def _explain_order(run: ScoredRun) -> str:
