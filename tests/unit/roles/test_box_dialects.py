@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,8 @@ async def test_imported_words_are_asked(tmp_path: Path, monkeypatch: pytest.Monk
         "vlm-r1": {"template": "{Question} Well?"},
         "visual-rft": {"system": "S", "before": "Find: ", "after": "! Now."},
     }.items():
+        known = {key: texts.Constant("a.py", hashlib.sha256(text.encode()).hexdigest()) for key, text in words.items()}
+        monkeypatch.setitem(texts.AUTHORS, name, known)  # type: ignore[arg-type]
         (texts.imported_folder() / name).mkdir(parents=True)
         for key, text in words.items():
             (texts.imported_folder() / name / f"{key}.txt").write_text(text)
