@@ -52,9 +52,7 @@ class ToolReasoner:
     def shown_budget(self) -> Budget:
         """The pixels of each image."""
         profile = self.model.profile
-        return self.budget or budget_of(
-            profile.budget, self.dialect.budget_pixels, is_stated=profile.most_is_stated
-        )
+        return self.budget or budget_of(profile.budget, self.dialect.budget_pixels, is_stated=profile.most_is_stated)
 
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
         dialect, budget = self.dialect, self.shown_budget

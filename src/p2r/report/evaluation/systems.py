@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2r.evaluation.compare import name_runs
 from p2r.evaluation.scoring import ScoredRun
-from p2r.modes import CHATS
+from p2r.modes import BOX_MODES, CHATS
 from p2r.runs.evaluation import RunSettings
 
 GROUPS = (GENERAL, SEARCH, CHAT, OURS) = (
@@ -50,7 +50,7 @@ class System:
         mode = self.settings.mode
         if mode in _GENERAL_MODES:
             return GENERAL
-        return SEARCH if mode == "zoom" else CHAT if mode in CHATS else OURS
+        return SEARCH if mode == "zoom" or mode in BOX_MODES else CHAT if mode in CHATS else OURS
 
 
 def find_systems(runs: Sequence[ScoredRun], given: Mapping[Path, str] | None = None) -> list[System]:

@@ -54,7 +54,14 @@ def test_a_given_name_is_the_name_and_joins_runs_of_other_settings() -> None:
 
 
 def test_groups_are_the_papers() -> None:
-    modes = {"thinking": GENERAL, "tools:zwz": GENERAL, "zoom": SEARCH, "tools:deepeyes": CHAT, "oracle": OURS}
+    modes = {
+        "thinking": GENERAL,
+        "tools:zwz": GENERAL,
+        "zoom": SEARCH,
+        "p2r:vlm-r1": SEARCH,
+        "tools:deepeyes": CHAT,
+        "oracle": OURS,
+    }
     assert {mode: find_systems([ask("vstar", "A", mode=mode)])[0].group for mode in modes} == modes  # type: ignore[arg-type]
 
 
