@@ -50,6 +50,9 @@ def explain_system(system: System, benchmarks: Sequence[str]) -> list[str]:
         notes.append("the options in another order than the data's")
     if settings.judge_model:
         notes.append(f"free answers judged by {settings.judge_model}")
+    if system.differing:
+        differing = ", ".join(each.replace("_", " ") for each in system.differing)
+        notes.append(f"its runs differ in {differing}; these notes are about that on {title_of(settings.benchmark)}")
     missing = [title_of(benchmark) for benchmark in benchmarks if benchmark not in system.runs]
     if missing:
         notes.append(f"-: not run on {', '.join(missing)}")

@@ -45,6 +45,12 @@ class System:
         return next(iter(self.runs.values())).settings
 
     @property
+    def differing(self) -> list[str]:
+        """The settings that are not the same in all of its runs, which only a given name joins."""
+        runs = [run.settings for run in self.runs.values()]
+        return [each for each in _SAME if len({repr(getattr(settings, each)) for settings in runs}) > 1]
+
+    @property
     def group(self) -> str:
         """The group of the paper's Table 1 that its mode belongs to."""
         mode = self.settings.mode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from p2r.benchmarks.base import Origin
@@ -281,3 +283,17 @@ def test_whose_words_and_pixels_boxes_were_asked_with() -> None:
     theirs, stated = (list_notes(table, find(table, f"P2R-4B, {mode}")[1]) for mode in ("p2r:vlm-r1", "p2r:visual-rft"))
     assert {"asked for boxes in p2r's words.", "images of at most 12,845,056 pixels."} <= set(theirs)
     assert "images of at most 1,000,000 pixels." in stated
+
+
+def test_runs_that_only_a_name_joins_say_what_differs() -> None:
+    runs = [ask("vstar", GOOD, folder="a"), ask("hrbench_4k", GOOD, folder="b", model="other", max_pixels=512)]
+    [table] = lay_out(find_systems(runs, {Path("a"): "Ours", Path("b"): "Ours"}))
+    assert "its runs differ in model, max pixels; these notes are about that on V*." in list_notes(
+        table, find(table, "Ours")[1]
+    )
+
+
+def test_runs_of_unlike_numbers_of_replies_are_tested_by_their_means() -> None:
+    runs = [ask("vstar", "AB" * 40, num=40, samples=2), ask("vstar", "ABB" * 40, num=40, mode="direct", samples=3)]
+    [table] = tabulate(*runs)
+    assert table.kinds[find(table, "P2R-4B, p2r")[0]][3] == "best"

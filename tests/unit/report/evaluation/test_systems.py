@@ -49,6 +49,7 @@ def test_a_given_name_is_the_name_and_joins_runs_of_other_settings() -> None:
     ]
     [one, zoom] = find_systems(runs, {Path("a"): "Ours", Path("b"): "Ours"})
     assert (one.name, list(one.runs), zoom.name) == ("Ours", ["vstar", "hrbench_4k"], "P2R-4B, zoom")
+    assert (one.differing, zoom.differing) == (["max_pixels"], [])
     both = find_systems(runs, {Path(name): "Ours" for name in "abc"})
     assert [system.name for system in both] == ["Ours, p2r", "Ours, zoom"]
 
