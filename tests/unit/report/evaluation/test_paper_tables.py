@@ -10,6 +10,7 @@ from p2r.benchmarks.base import Origin
 from p2r.dialogue import Budget
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table, write_latex, write_markdown
+from p2r.modes import Mode
 from p2r.report.evaluation.paper_tables import lay_out
 from p2r.report.evaluation.systems import find_systems
 from p2r.statistics import wilson
@@ -260,10 +261,10 @@ def test_other_data_are_named_and_not_compared() -> None:
 
 
 def test_reasonseg_is_among_the_others_with_the_papers_table_4() -> None:
-    def look(letters: str, folder: str, **settings: object) -> ScoredRun:
-        return ask("reasonseg", letters, origin=Origin(spec=f"reasonseg:{folder}"), scored_by="box", **settings)
+    def look(folder: str, mode: Mode) -> ScoredRun:
+        return ask("reasonseg", "AA", mode=mode, origin=Origin(spec=f"reasonseg:{folder}"), scored_by="box")
 
-    [table] = tabulate(look("AA", "ReasonSeg/val"), look("AA", "mine", mode="p2r:vlm-r1"))
+    [table] = tabulate(look("ReasonSeg/val", "p2r"), look("mine", "p2r:vlm-r1"))
     assert table.columns == ("system", "reasonseg")
     assert find(table, "P2R-4B, val")[1] == ("P2R-4B, val\nTable 4 of the paper", "65.9 [1]")
     assert list_notes(table, find(table, "P2R-4B, p2r")[1]) == [
