@@ -33,12 +33,14 @@ class ModelProfile(Frozen):
     """The format that a model family expects: the frame in which it writes boxes, and its pixel budget.
 
     frame_is_stated: the frame is what somebody said, whatever the family's is.
+    most_is_stated: the budget's most pixels are what somebody said, and bound those of a dialect as well.
     """
 
     family: str
     frame: Frame
     budget: Budget
     frame_is_stated: bool = False
+    most_is_stated: bool = False
 
     @property
     def knows_frame(self) -> bool:

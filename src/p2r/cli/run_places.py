@@ -57,33 +57,49 @@ def split_names(runs: Sequence[str]) -> dict[Path, str]:
     """The places of runs with the names of their systems, given as RUN or NAME=RUN; "" for a place without a name.
 
     Raises:
-        ConfigError: a name is empty.
+        ConfigError: a name is empty, its place does not exist, or a place has two names.
     """
     places: dict[Path, str] = {}
     for text in runs:
-        name, sign, place = text.partition("=")
-        if not sign or Path(text).exists():
-            name, place = "", text
-        elif not name.strip() or not place:
-            raise ConfigError(f"{text!r} is neither a folder nor a name with one", hint="give RUN, or NAME=RUN")
-        places[Path(place)] = name.strip()
+        name, place = _split_name(text)
+        known = places.get(place, "")
+        if name and known and name != known:
+            raise ConfigError(f"{place} is called both {known!r} and {name!r}", hint="name each run once")
+        places[place] = name or known
     return places
 
 
+def _split_name(text: str) -> tuple[str, Path]:
+    """Return a name, "" for none, and a place, both of which may hold an equals sign."""
+    if "=" not in text or Path(text).exists():
+        return "", Path(text)
+    parts = text.split("=")
+    ways = [("=".join(parts[:k]).strip(), "=".join(parts[k:])) for k in range(1, len(parts))]
+    name, place = next((way for way in ways if way[1] and Path(way[1]).exists()), ways[0])
+    if not name or not place:
+        raise ConfigError(f"{text!r} is neither a folder nor a name with one", hint="give RUN, or NAME=RUN")
+    if not Path(place).exists():
+        raise ConfigError(
+            f"there is no folder {text!r}, and none {place!r} to be called {name!r}", hint="give RUN, or NAME=RUN"
+        )
+    return name, Path(place)
+
+
 def name_folders(places: Mapping[Path, str], found: Found) -> dict[Path, str]:
-    """The names of systems by the folders of their runs.
+    """The names of systems by the folders of their runs; of two names for a run, that of the nearer folder.
 
     Raises:
         ConfigError: a name stands before a place without an evaluation.
     """
     given: dict[Path, str] = {}
-    for place, name in places.items():
+    evaluated = {folder.resolve(): folder for folder in found.evaluated}
+    for place, name in sorted(places.items(), key=lambda each: len(each[0].resolve().parts)):
         folders = list_run_folders(place) if name else []
         if name and not folders:
             raise ConfigError(
                 f"{name!r} names {place}, which holds no evaluation", hint="name runs that `p2r eval` wrote"
             )
-        given |= {folder: name for folder in folders if folder in found.evaluated}
+        given |= {evaluated[folder.resolve()]: name for folder in folders if folder.resolve() in evaluated}
     return given
 
 

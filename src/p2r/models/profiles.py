@@ -177,7 +177,7 @@ def limit_profile(
     check_family(family, frame)
     profile = PROFILES[family] if family else UNKNOWN
     budget = profile.budget
-    least = budget.min_pixels
+    least, is_stated = budget.min_pixels, max_pixels is not None
     if max_pixels is None:
         max_pixels = min(budget.max_pixels, own_limits[1] or budget.max_pixels)
     if for_server:
@@ -190,6 +190,7 @@ def limit_profile(
         )
     limits = {"max_pixels": max_pixels, "min_pixels": min(least, max_pixels)}
     stated = {} if frame is None else {"frame": frame, "frame_is_stated": True}
+    stated |= {"most_is_stated": is_stated}
     return profile.model_copy(update={"budget": budget.model_copy(update=limits), **stated})
 
 

@@ -45,7 +45,8 @@ class ModelPerceiver:
     @property
     def shown_budget(self) -> Budget:
         """The pixels of the image."""
-        return self.budget or budget_of(self.model.profile.budget, self.dialect.budget_pixels if self.dialect else None)
+        profile, limits = self.model.profile, self.dialect.budget_pixels if self.dialect else None
+        return self.budget or budget_of(profile.budget, limits, is_stated=profile.most_is_stated)
 
     async def __call__(self, sample: Sample, full_image: FullImage) -> Perception:
         name, profile, dialect = self.model.name, self.model.profile, self.dialect

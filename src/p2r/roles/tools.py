@@ -51,7 +51,8 @@ class ToolReasoner:
     @property
     def shown_budget(self) -> Budget:
         """The pixels of each image."""
-        return self.budget or budget_of(self.model.profile.budget, self.dialect.budget_pixels)
+        profile = self.model.profile
+        return self.budget or budget_of(profile.budget, self.dialect.budget_pixels, is_stated=profile.most_is_stated)
 
     async def __call__(self, sample: Sample, evidence: Evidence) -> Completion:
         dialect, budget = self.dialect, self.shown_budget

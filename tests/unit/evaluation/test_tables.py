@@ -61,3 +61,8 @@ def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         write_tables(tmp_path / "taken" / "below", "tables", [TABLE])
+
+
+def test_a_name_is_no_markup() -> None:
+    table = Table(title="t", columns=("run", "x"), rows=(("*a* <b>`", "1"),), kinds=(("published", "best"),))
+    assert r"| *\*a\* \<b>\`* | **1** |" in write_markdown([table])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from p2r.dialogue import Decoding, Prompt
 from p2r.images.load import MemoryImage
-from p2r.models.profiles import PROFILES
+from p2r.models.profiles import PROFILES, limit_profile
 from p2r.models.scripted import ScriptedModel
 from p2r.modes import Mode, make_roles
 from p2r.pipeline import walk
@@ -152,6 +153,8 @@ async def test_imported_words_are_asked(tmp_path: Path, monkeypatch: pytest.Monk
         "vlm-r1": {"template": "{Question} Well?"},
         "visual-rft": {"system": "S", "before": "Find: ", "after": "! Now."},
     }.items():
+        known = {key: texts.Constant("a.py", hashlib.sha256(text.encode()).hexdigest()) for key, text in words.items()}
+        monkeypatch.setitem(texts.AUTHORS, name, known)  # type: ignore[arg-type]
         (texts.imported_folder() / name).mkdir(parents=True)
         for key, text in words.items():
             (texts.imported_folder() / name / f"{key}.txt").write_text(text)
@@ -162,3 +165,11 @@ async def test_imported_words_are_asked(tmp_path: Path, monkeypatch: pytest.Monk
     assert template.text.endswith("the sail Well?") and template.system == "You are a helpful assistant."
     assert (points.system, points.text) == ("S", "Find: the sail! Now.")
     assert make_roles("p2r:vlm-r1", asked.model, PROMPTS).perceiver.fingerprint != before
+
+
+async def test_pixels_that_the_user_states_bound_those_of_the_authors() -> None:
+    large = replace(SAMPLE, image=MemoryImage(Image.new("RGB", (2800, 2800))))
+    asked = Asked(POINTS)
+    asked.model.profile = limit_profile("qwen2_5_vl", max_pixels=280 * 280)
+    await asked.look("p2r:visual-rft", large)
+    assert asked.prompts[0].images[0].size == (280, 280)

@@ -13,7 +13,7 @@ from PIL import Image
 from p2r.dialogue import Budget, Decoding, Prompt, cut_reply
 from p2r.errors import ToolError
 from p2r.images.load import MemoryImage
-from p2r.models.profiles import PROFILES
+from p2r.models.profiles import PROFILES, limit_profile
 from p2r.models.scripted import ScriptedModel
 from p2r.modes import CHATS, Mode, make_roles
 from p2r.pipeline import walk
@@ -359,6 +359,21 @@ async def test_a_chat_without_end_is_cut_off(name: str) -> None:
     assert trace.reasoning is not None
     assert (len(chat.prompts), trace.reasoning.finish_reason) == (dialect.max_replies, "length")
     assert all(len(prompt.all_images) <= dialect.max_images for prompt in chat.prompts)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_pixels_that_the_user_states_bound_those_of_a_dialect(name: str) -> None:
+    def find_budget(most: int | None) -> Budget:
+        role = ToolReasoner(
+            ScriptedModel({}, profile=limit_profile("qwen2_5_vl", max_pixels=most)), PROMPTS, dialect=DIALECTS[name]()
+        )
+        return role.shown_budget
+
+    own = find_budget(None)
+    assert find_budget(500_000).max_pixels == 500_000
+    assert find_budget(500_000).min_pixels == (own.min_pixels if own.min_pixels < 500_000 else 16 * 28 * 28)
+    if DIALECTS[name]().budget_pixels is not None:
+        assert find_budget(1 << 30) == own
 
 
 @pytest.mark.parametrize("name", CALLING)

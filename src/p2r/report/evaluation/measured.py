@@ -73,7 +73,7 @@ def _test(first: Measured, second: Measured) -> float | None:
     if first.run.rows and second.run.rows and not asks_same_data(first.run, second.run):
         return None
     one, other = _score_questions(first), _score_questions(second)
-    grid = max(count_replies(first.run), count_replies(second.run))
+    grid = math.lcm(count_replies(first.run), count_replies(second.run))
     sums: dict[str, int] = {}
     for name in one.keys() & other.keys():
         (cluster, mine), (_, theirs) = one[name], other[name]

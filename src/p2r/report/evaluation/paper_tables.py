@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from p2r.benchmarks.load import count_published
 from p2r.evaluation.scorecard import Column, score_columns
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import MISSING, CellKind, Table
 from p2r.report.evaluation.layouts import Place, TableLayout, list_layouts
 from p2r.report.evaluation.measured import Measured, mark_best, show_average, show_measured
-from p2r.report.evaluation.protocols import explain_run, explain_system, title_of
+from p2r.report.evaluation.protocols import REASONSEG, explain_run, explain_system, title_of
 from p2r.report.evaluation.published import NUM_SAMPLES, PublishedRow, choose_scorer, read_published
 from p2r.report.evaluation.systems import CHAT, GENERAL, GROUPS, OURS, SEARCH, System
 
@@ -51,7 +52,7 @@ def lay_out(systems: Sequence[System]) -> list[Table]:
     """
     asked = list(dict.fromkeys(benchmark for system in systems for benchmark in system.runs))
     published = read_published().rows
-    *paper, others = list_layouts([name for name in asked if name in NUM_SAMPLES or name == "needles"])
+    *paper, others = list_layouts([name for name in asked if name in (*NUM_SAMPLES, "needles", REASONSEG)])
     found: list[Table] = []
     for layout in (*paper, others):
         own = [system for system in systems if set(system.runs) & set(layout.benchmarks)]
@@ -75,8 +76,8 @@ def _list_kinds(is_best: Sequence[bool], layout: TableLayout) -> tuple[CellKind,
 
 
 def _belongs(row: PublishedRow) -> bool:
-    """Tell whether a published row is of a system, as those of Tables 1 and 2: the other tables compare parts of it."""
-    return row.table in ("Table 1", "Table 2") or not row.is_from_paper
+    """Tell whether a published row is of a system, as those of Tables 1, 2 and 4: the others compare parts of it."""
+    return row.table in ("Table 1", "Table 2", "Table 4") or not row.is_from_paper
 
 
 def _tabulate(layout: TableLayout, systems: Sequence[System], published: Sequence[PublishedRow]) -> Table:
@@ -156,9 +157,11 @@ def _show_system(
     for name, whole in zip(layout.benchmarks, wholes, strict=True):
         if name in system.runs:
             num = whole.num_questions if whole else 0
-            about += explain_run(system.runs[name], num, NUM_SAMPLES.get(name), firsts[name])
+            origin = system.runs[name].origin
+            published = NUM_SAMPLES.get(name) or (count_published(origin.spec, origin.split) if origin else None)
+            about += explain_run(system.runs[name], num, published, firsts[name])
     empty = [
-        f"{title_of(place.benchmark)} {place.name}"
+        " ".join(dict.fromkeys(filter(None, (title_of(place.benchmark), place.above, place.name))))
         for place, cell in zip(layout.places, cells, strict=True)
         if cell is None and not place.is_whole and wholes[layout.benchmarks.index(place.benchmark)] is not None
     ]

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2r.benchmarks import hrbench, mme_realworld, vstar
+from p2r.benchmarks import hrbench, mme_realworld, reasonseg, vstar
+from p2r.benchmarks.reasonseg import SPLITS
 from p2r.errors import count_nouns
 from p2r.evaluation.asking import explain_causes
 from p2r.evaluation.compare import asks_same_data
@@ -15,6 +16,7 @@ from p2r.modes import CHATS
 from p2r.report.evaluation.systems import System
 from p2r.roles.dialects import DIALECTS
 from p2r.roles.dialects.base import budget_of
+from p2r.roles.dialects.boxes import BOX_DIALECTS
 
 TITLES = {
     vstar.FACTS.name: "V*",
@@ -23,6 +25,7 @@ TITLES = {
     mme_realworld.FACTS_LITE.name: "MME-RealWorld-Lite",
 }
 """The names that the paper uses for its benchmarks."""
+REASONSEG = reasonseg.FACTS.name
 _SPLITS = frozenset({"test", "train", "hr_bench_4k", "hr_bench_8k"})
 """Splits that hold the published questions."""
 
@@ -38,13 +41,18 @@ def explain_system(system: System, benchmarks: Sequence[str]) -> list[str]:
     notes: list[str] = []
     if settings.mode.endswith(":released"):
         notes.append("as released: the slips of its authors' evaluation are kept")
-    if settings.prompts not in ("release", None):
-        notes.append(f"asked in {settings.prompts if settings.mode in CHATS else f'the wording {settings.prompts!r}'}")
+    wording, _, words = (settings.prompts or "release").partition("; for boxes ")
+    if wording != "release":
+        notes.append(f"asked in {wording if settings.mode in CHATS else f'the wording {wording!r}'}")
+    notes += [f"asked for boxes in {words}"] if words else []
     notes += filter(None, [_explain_draws(system), _explain_pixels(system)])
     if settings.mode == "shuffled":
         notes.append("the options in another order than the data's")
     if settings.judge_model:
         notes.append(f"free answers judged by {settings.judge_model}")
+    if system.differing:
+        differing = ", ".join(each.replace("_", " ") for each in system.differing)
+        notes.append(f"its runs differ in {differing}; these notes are about that on {title_of(settings.benchmark)}")
     missing = [title_of(benchmark) for benchmark in benchmarks if benchmark not in system.runs]
     if missing:
         notes.append(f"-: not run on {', '.join(missing)}")
@@ -68,12 +76,24 @@ def explain_run(run: ScoredRun, num_judged: int, num_published: int | None, firs
     elif num_published is not None and num_judged != num_published:
         notes.append(f"{title}: {num_judged:,} of {count_nouns(num_published, 'question')}")
     if failed and num_judged:
-        notes.append(f"{title}: {count_nouns(failed.total(), 'reply', 'replies')} failed, and do not count")
-    if run.origin is not None and run.origin.split not in (None, *_SPLITS):
-        notes.append(f"{title}: the split {run.origin.split!r}")
+        do = "does" if failed.total() == 1 else "do"
+        notes.append(f"{title}: {count_nouns(failed.total(), 'reply', 'replies')} failed, and {do} not count")
+    is_box, split = run.settings.scored_by == "box", _find_split(run)
+    if is_box:
+        notes.append(f"{title}: Acc@0.5 of the first box{f', on {split}' if split else ''}")
+    elif split not in (None, *_SPLITS):
+        notes.append(f"{title}: the split {split!r}")
     if run is not first and run.rows and first.rows and not asks_same_data(first, run):
         notes.append(f"{title}: other data than the first run's, so the two are not compared")
     return [*notes, *filter(None, [_explain_order(run)])]
+
+
+def _find_split(run: ScoredRun) -> str | None:
+    """Return the split that was asked, which for ReasonSeg may be the name of its folder."""
+    if run.origin is None:
+        return None
+    folder = Path(run.origin.spec.partition(":")[2]).name
+    return run.origin.split or (folder if run.settings.benchmark == REASONSEG and folder in SPLITS else None)
 
 
 def _explain_draws(system: System) -> str:
@@ -92,9 +112,10 @@ def _explain_pixels(system: System) -> str:
     origin = next((run.origin for run in system.runs.values() if run.origin and run.origin.budget), None)
     if origin is None or origin.budget is None:
         return ""
-    mode = system.settings.mode
-    limits = DIALECTS[mode.partition(":")[2]]().budget_pixels if mode in CHATS else None
-    return f"images of at most {budget_of(origin.budget, limits).max_pixels:,} pixels"
+    mode, is_stated = system.settings.mode, system.settings.max_pixels is not None
+    dialect = (DIALECTS if mode in CHATS else BOX_DIALECTS).get(mode.partition(":")[2])
+    shown = budget_of(origin.budget, dialect().budget_pixels if dialect else None, is_stated=is_stated)
+    return f"images of at most {shown.max_pixels:,} pixels"
 
 
 def _explain_order(run: ScoredRun) -> str:

@@ -170,12 +170,12 @@ def shows_crop(run: ScoredRun) -> bool:
 
 
 def find_run_folders(places: Sequence[Path]) -> list[Path]:
-    """Run folders: each place itself, or all runs below it in the order of the modes.
+    """Run folders, each once: each place itself, or all runs below it in the order of the modes.
 
     Raises:
         StorageError: a place holds no run, or what `p2r sample` wrote.
     """
-    folders: list[Path] = []
+    folders: dict[Path, Path] = {}
     for place in places:
         found = list_run_folders(place)
         if not found and is_measurement(place):
@@ -188,8 +188,9 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
                 f"{place} holds no run",
                 hint="give folders that `p2r eval`, `p2r train` or `p2r ask` wrote, or one above them",
             )
-        folders += [folder for folder in found if folder not in folders]
-    return folders
+        for folder in found:
+            folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
 
 
 def list_run_folders(place: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from p2r.evaluation.compare import name_runs
 from p2r.evaluation.scoring import ScoredRun
-from p2r.modes import CHATS
+from p2r.modes import BOX_MODES, CHATS
 from p2r.runs.evaluation import RunSettings
 
 GROUPS = (GENERAL, SEARCH, CHAT, OURS) = (
@@ -45,12 +45,18 @@ class System:
         return next(iter(self.runs.values())).settings
 
     @property
+    def differing(self) -> list[str]:
+        """The settings that are not the same in all of its runs, which only a given name joins."""
+        runs = [run.settings for run in self.runs.values()]
+        return [each for each in _SAME if len({repr(getattr(settings, each)) for settings in runs}) > 1]
+
+    @property
     def group(self) -> str:
         """The group of the paper's Table 1 that its mode belongs to."""
         mode = self.settings.mode
         if mode in _GENERAL_MODES:
             return GENERAL
-        return SEARCH if mode == "zoom" else CHAT if mode in CHATS else OURS
+        return SEARCH if mode == "zoom" or mode in BOX_MODES else CHAT if mode in CHATS else OURS
 
 
 def find_systems(runs: Sequence[ScoredRun], given: Mapping[Path, str] | None = None) -> list[System]:

@@ -236,9 +236,16 @@ def clip(window: tuple[int, int, int, int], image_wh: tuple[int, int]) -> tuple[
     return (min(max(0, left), width), min(max(0, top), height), min(max(0, right), width), min(max(0, bottom), height))
 
 
-def budget_of(usual: Budget, limits: tuple[int, int] | None) -> Budget:
-    """Return a model's budget with the limits of a dialect, in pixels; the model's own where it has none."""
+def budget_of(usual: Budget, limits: tuple[int, int] | None, *, is_stated: bool) -> Budget:
+    """Return a model's budget with the limits of a dialect, in pixels; the model's own where it has none.
+
+    Args:
+        is_stated: the model's most pixels are what the user said, and the dialect's are not more.
+    """
     if limits is None:
         return usual
     least, most = limits
+    if is_stated and usual.max_pixels < most:
+        most = usual.max_pixels
+        least = least if least < most else usual.min_pixels
     return usual.model_copy(update={"min_pixels": least, "max_pixels": most})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from p2r.benchmarks.base import Origin
 from p2r.dialogue import Budget
 from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import Table, write_latex, write_markdown
+from p2r.modes import Mode
 from p2r.report.evaluation.paper_tables import lay_out
 from p2r.report.evaluation.systems import find_systems
 from p2r.statistics import wilson
@@ -77,7 +80,7 @@ def test_a_measured_cell_has_its_score_interval_and_n() -> None:
     bounds = wilson(20, 40)
     assert cells[3] == f"50.0\n{100 * bounds.low:.1f} - {100 * bounds.high:.1f}\nn 40"
     assert cells[0].endswith("\nmeasured here") and len(cells) == 4
-    assert list_notes(table, cells) == ["V*: 40 of 191 questions.", "V*: 1 reply failed, and do not count."]
+    assert list_notes(table, cells) == ["V*: 40 of 191 questions.", "V*: 1 reply failed, and does not count."]
 
 
 def test_questions_of_one_category_stand_in_its_column() -> None:
@@ -93,7 +96,7 @@ def test_table_2_has_perception_and_reasoning() -> None:
     assert table.above == (("", 1), ("Perception", 5), ("Reasoning", 4))
     cells = find(table, "P2R-4B, p2r")[1]
     assert [cell.split("\n")[0] for cell in cells[1:]] == ["100.0", *"---", "100.0", *"---", "100.0", "-"]
-    assert "-: no judged question of MME-RealWorld-Lite OCR, MME-RealWorld-Lite RS" in " ".join(
+    assert "-: no judged question of MME-RealWorld-Lite Perception OCR, MME-RealWorld-Lite Perception RS" in " ".join(
         list_notes(table, cells)
     )
     assert find(table, "P2R-8B")[1][1:4] == ("57.4", "92.4", "58.7")
@@ -255,3 +258,43 @@ def test_other_data_are_named_and_not_compared() -> None:
     [table] = tabulate(ask("vstar", GOOD), other)
     notes = list_notes(table, find(table, "P2R-4B, direct")[1])
     assert "V*: other data than the first run's, so the two are not compared." in notes
+
+
+def test_reasonseg_is_among_the_others_with_the_papers_table_4() -> None:
+    def look(folder: str, mode: Mode) -> ScoredRun:
+        return ask("reasonseg", "AA", mode=mode, origin=Origin(spec=f"reasonseg:{folder}"), scored_by="box")
+
+    [table] = tabulate(look("ReasonSeg/val", "p2r"), look("mine", "p2r:vlm-r1"))
+    assert table.columns == ("system", "reasonseg")
+    assert find(table, "P2R-4B, val")[1] == ("P2R-4B, val\nTable 4 of the paper", "65.9 [1]")
+    assert list_notes(table, find(table, "P2R-4B, p2r")[1]) == [
+        "-: nothing was judged on reasonseg.",
+        "reasonseg: Acc@0.5 of the first box, on val.",
+    ]
+    assert "reasonseg: Acc@0.5 of the first box." in list_notes(table, find(table, "P2R-4B, p2r:vlm-r1")[1])
+
+
+def test_whose_words_and_pixels_boxes_were_asked_with() -> None:
+    origin = Origin(spec="x:y", budget=Budget(factor=28, max_pixels=1_000_000))
+    words = "release; for boxes p2r's words"
+    [table] = tabulate(
+        ask("vstar", GOOD, mode="p2r:vlm-r1", origin=origin, prompts=words),
+        ask("vstar", GOOD, mode="p2r:visual-rft", origin=origin, prompts=words, max_pixels=1_000_000),
+    )
+    theirs, stated = (list_notes(table, find(table, f"P2R-4B, {mode}")[1]) for mode in ("p2r:vlm-r1", "p2r:visual-rft"))
+    assert {"asked for boxes in p2r's words.", "images of at most 12,845,056 pixels."} <= set(theirs)
+    assert "images of at most 1,000,000 pixels." in stated
+
+
+def test_runs_that_only_a_name_joins_say_what_differs() -> None:
+    runs = [ask("vstar", GOOD, folder="a"), ask("hrbench_4k", GOOD, folder="b", model="other", max_pixels=512)]
+    [table] = lay_out(find_systems(runs, {Path("a"): "Ours", Path("b"): "Ours"}))
+    assert "its runs differ in model, max pixels; these notes are about that on V*." in list_notes(
+        table, find(table, "Ours")[1]
+    )
+
+
+def test_runs_of_unlike_numbers_of_replies_are_tested_by_their_means() -> None:
+    runs = [ask("vstar", "AB" * 40, num=40, samples=2), ask("vstar", "ABB" * 40, num=40, mode="direct", samples=3)]
+    [table] = tabulate(*runs)
+    assert table.kinds[find(table, "P2R-4B, p2r")[0]][3] == "best"

@@ -49,12 +49,20 @@ def test_a_given_name_is_the_name_and_joins_runs_of_other_settings() -> None:
     ]
     [one, zoom] = find_systems(runs, {Path("a"): "Ours", Path("b"): "Ours"})
     assert (one.name, list(one.runs), zoom.name) == ("Ours", ["vstar", "hrbench_4k"], "P2R-4B, zoom")
+    assert (one.differing, zoom.differing) == (["max_pixels"], [])
     both = find_systems(runs, {Path(name): "Ours" for name in "abc"})
     assert [system.name for system in both] == ["Ours, p2r", "Ours, zoom"]
 
 
 def test_groups_are_the_papers() -> None:
-    modes = {"thinking": GENERAL, "tools:zwz": GENERAL, "zoom": SEARCH, "tools:deepeyes": CHAT, "oracle": OURS}
+    modes = {
+        "thinking": GENERAL,
+        "tools:zwz": GENERAL,
+        "zoom": SEARCH,
+        "p2r:vlm-r1": SEARCH,
+        "tools:deepeyes": CHAT,
+        "oracle": OURS,
+    }
     assert {mode: find_systems([ask("vstar", "A", mode=mode)])[0].group for mode in modes} == modes  # type: ignore[arg-type]
 
 
