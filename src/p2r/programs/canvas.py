@@ -68,14 +68,25 @@ class Canvas:
         return self.pixels
 
     def made(self, pixels: Image.Image | Pixels, *, turned: bool = False) -> Canvas:
-        """Return an image of the same region. Raises ProgramError for one without pixels, or with too many."""
+        """Return an image of the same region that shares no pixels with this one.
+
+        Raises ProgramError for one without pixels, or with too many.
+        """
+        is_array = isinstance(pixels, np.ndarray)
+        is_shared = is_array and isinstance(self.pixels, np.ndarray) and np.may_share_memory(pixels, self.pixels)
+        return self.view(
+            pixels.copy() if is_shared or (is_array and not pixels.flags.writeable) else pixels, turned=turned
+        )
+
+    def view(self, pixels: Image.Image | Pixels, *, turned: bool = False) -> Canvas:
+        """Return the same as `made`, with these pixels, which a change of either changes in both."""
         made = replace(self, pixels=pixels, turned=self.turned or turned)
         check_size(made.size)
         return made
 
     def part(self, pixels: Image.Image | Pixels, window: tuple[float, float, float, float]) -> Canvas:
         """Return a part of the image: its pixels, and where they are (left, top, right, bottom)."""
-        return replace(self.made(pixels), region=self._find(window))
+        return replace(self.view(pixels), region=self._find(window))
 
     def _find(self, window: tuple[float, float, float, float]) -> Region | None:
         if self.region is None or self.turned:
@@ -135,18 +146,18 @@ def take(canvas: Canvas, places: tuple[Value, ...]) -> Canvas:
     check_size((right - left, bottom - top)) if down == across == 1 else None
     if down == across == 1:
         return canvas.part(found, (left, top, right, bottom))
-    return canvas.made(found, turned=True)
+    return canvas.view(found, turned=True)
 
 
-def put(canvas: Canvas, places: tuple[Value, ...], part: Value) -> Canvas:
-    """Return an array with another part, of the same size or one number. Raises ProgramError."""
+def put(canvas: Canvas, places: tuple[Value, ...], part: Value) -> None:
+    """Change a part of an array to another of its size, or to one number. Raises ProgramError."""
     before = take(canvas, places).array
     after = part.array if isinstance(part, Canvas) else part
     if not isinstance(after, (int, float)) and (not isinstance(part, Canvas) or after.shape != before.shape):
         raise ProgramError("a part of an array is given one number, or an array of its size")
-    pixels = canvas.array.copy()
-    pixels[places] = after
-    return canvas.made(pixels)
+    if not places and not np.can_cast(np.asarray(after).dtype, before.dtype, "same_kind"):
+        raise ProgramError(f"numbers of the type {np.asarray(after).dtype} do not fit an array of {before.dtype}")
+    before[...] = after
 
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {

@@ -118,7 +118,7 @@ def operate(how: Callable[..., Image.Image], *, turned: bool = False) -> Callabl
 def to_array(value: Value, dtype: str = "") -> Canvas:
     """Return an image, or lists of numbers, as an array."""
     if isinstance(value, Canvas):
-        return value.made(np.array(value.pixels))
+        return astype(value.made(np.array(value.pixels)), dtype or "auto")
     return astype(Canvas(np.array(value)), dtype or "auto")
 
 
@@ -187,9 +187,9 @@ NUMPY: Mapping[str, Callable[..., Value] | Value] = {
     "clip": clip,
     "ones": lambda shape, dtype="float64": fill(1, shape, dtype),
     "zeros": lambda shape, dtype="float64": fill(0, shape, dtype),
-    "rot90": lambda canvas, k=1: canvas.made(np.rot90(canvas.array, int(k) % 4), turned=True),
-    "fliplr": lambda canvas: canvas.made(np.fliplr(canvas.array), turned=True),
-    "flipud": lambda canvas: canvas.made(np.flipud(canvas.array), turned=True),
+    "rot90": lambda canvas, k=1: canvas.view(np.rot90(canvas.array, int(k) % 4), turned=True),
+    "fliplr": lambda canvas: canvas.view(np.fliplr(canvas.array), turned=True),
+    "flipud": lambda canvas: canvas.view(np.flipud(canvas.array), turned=True),
     "hstack": lambda canvases: stack(canvases, 1),
     "vstack": lambda canvases: stack(canvases, 0),
     **{
@@ -215,7 +215,7 @@ METHODS: Mapping[MethodKey, Callable[..., Value]] = {
     (Canvas, "thumbnail"): thumbnail,
     (Canvas, "astype"): astype,
     (Canvas, "close"): lambda canvas: None,
-    (Canvas, "copy"): lambda canvas: canvas,
+    (Canvas, "copy"): lambda canvas: canvas.made(canvas.pixels),
     (Canvas, "mean"): lambda canvas: float(np.mean(canvas.array)),
     (Enhancer, "enhance"): enhance,
 }

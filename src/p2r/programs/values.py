@@ -90,7 +90,7 @@ class Toolbox:
     kinds: the kinds of values beside numbers, texts and lists.
     combine: arithmetic with a value of one of `kinds`.
     index: a part of a value of one of `kinds`.
-    change: the same value with another part.
+    change: gives a part of one another value; no places stand for all of it.
     """
 
     functions: Mapping[str, Value]
@@ -100,7 +100,7 @@ class Toolbox:
     kinds: tuple[type[Any], ...]
     combine: Callable[[ast.operator, Value, Value], Value]
     index: Callable[[Value, tuple[Value, ...]], Value]
-    change: Callable[[Value, tuple[Value, ...], Value], Value]
+    change: Callable[[Value, tuple[Value, ...], Value], None]
 
     def find(self, path: str) -> Value:
         """Return a constant, or the name of a function or module. Raises ProgramError."""

@@ -91,7 +91,12 @@ class Walker:
             case ast.AnnAssign(target=ast.Name() as target, value=ast.expr() as value):
                 assign(target, self._value(value, names), names)
             case ast.AugAssign(target=target, op=op, value=value):
-                self._assign(target, self._combine(op, self._value(target, names), self._value(value, names)), names)
+                owner = self._value(target, names)
+                after = self._combine(op, owner, self._value(value, names))
+                if isinstance(target, ast.Name) and isinstance(owner, self.toolbox.kinds):
+                    self.toolbox.change(owner, (), after)
+                else:
+                    self._assign(target, after, names)
             case ast.If(test=test, body=body, orelse=orelse):
                 self._do_all(body if is_true(self._value(test, names)) else orelse, names)
             case ast.For(target=target, iter=items, body=body, orelse=[]):
@@ -141,18 +146,13 @@ class Walker:
                     break
 
     def _assign(self, target: ast.expr, value: Value, names: Names) -> None:
-        """Give a value to names, or to a place of a list or an array. An array is then another: its parts stay."""
+        """Give a value to names, or to a place of a list or an array."""
         if not isinstance(target, ast.Subscript):
             assign(target, value, names)
             return
         owner = self._value(target.value, names)
-        places = self._places(owner, target.slice, names)
-        if not isinstance(owner, self.toolbox.kinds):
-            put(owner, places, value)
-            return
-        if not isinstance(target.value, ast.Name) or target.value.id not in names.maps[0]:
-            raise ProgramError("only an array that has a name here can be changed")
-        names[target.value.id] = self.toolbox.change(owner, places, value)
+        change = self.toolbox.change if isinstance(owner, self.toolbox.kinds) else put
+        change(owner, self._places(owner, target.slice, names), value)
 
     def _value(self, node: ast.expr, names: Names) -> Value:
         self._count_step()

@@ -31,6 +31,13 @@ def make(code: str) -> Canvas:
     return made
 
 
+def blacken(box: tuple[int, int, int, int]) -> Image.Image:
+    """The image with a part in black."""
+    image = IMAGE.copy()
+    image.paste((0, 0, 0), box)
+    return image
+
+
 SAME = {
     "out = im.crop((10, 20, 60, 70))": IMAGE.crop((10, 20, 60, 70)),
     "out = a[20:70, 10:60]": IMAGE.crop((10, 20, 60, 70)),
@@ -77,7 +84,14 @@ SAME = {
     "a[:, :, 2] = cv2.bitwise_not(a[:, :, 2])\na[:, :, 2] += 1\nout = a": Image.fromarray(
         PIXELS * np.array([255, 1, 1], np.uint8)  # in bytes, -x is 255 * x
     ),
-    "b = a\nb[10:20, :] = 0\nout = a": IMAGE,
+    "b = a\nb[10:20, :] = 0\nout = a": blacken((0, 10, 100, 20)),
+    "b = a[10:20, :]\nb[:, :50] = 0\nb += 0\nout = a": blacken((0, 10, 50, 20)),
+    "b = a[10:20, :]\nb *= 0\nout = a": blacken((0, 10, 100, 20)),
+    "def f(c):\n    c[:20, :] = 0\nf(np.flipud(a))\nout = a": blacken((0, 60, 100, 80)),
+    "b = a[10:20, :]\nb = b * 0\nout = a": IMAGE,
+    "for b in [a.copy(), np.array(a), cv2.flip(a, 0), np.asarray(im)]:\n    b[10:20, :] = 0\nout = a": IMAGE,
+    "cv2.imwrite('/tmp/y.png', a)\na *= 0\nout = cv2.imread('/tmp/y.png')": IMAGE,
+    "out = np.array(a, dtype=np.float32)\nout += 0.25\nout = out.astype(np.uint8)": IMAGE,
     "m = cv2.getRotationMatrix2D((50, 40), 0, 1)\nm[0, 2] += np.abs(m[0, 1])\nout = cv2.warpAffine(a, m, (100, 80))": (
         IMAGE
     ),
@@ -151,7 +165,7 @@ def test_an_image_knows_the_part_that_it_shows(code: str, region: tuple[float, .
         ("print(a[5000:5100, 10:20].shape)", "an image of 10 x 0 pixels has none"),
         ("print(a[1.5:9, :].shape)", "the ends of a part are not whole numbers"),
         ("a[0:2, 0:2] = a", "a part of an array is given one number, or an array of its size"),
-        ("def f():\n    a[0:2, 0:2] = 0\nf()", "only an array that has a name here can be changed"),
+        ("a += 0.5", "numbers of the type float64 do not fit an array of uint8"),
         ("print(a[0, 0])", "single pixels are not offered here"),
         ("print(a[0:2, 0:2, 0:2, 0:2])", "a part of an image is [top:bottom, left:right]"),
         ("print(a + a[:9, :9])", "arrays of the shapes [(9, 9, 3), (80, 100, 3)] cannot be combined"),
