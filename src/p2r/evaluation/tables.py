@@ -188,7 +188,7 @@ def _latex_line(cells: Iterable[str]) -> str:
 
 
 def _mark_cell(cell: str, kind: CellKind) -> str:
-    """A cell of Markdown, with its value marked. What somebody named is no markup."""
+    """A cell of Markdown, with its value marked. Names that somebody gave are not read as marks."""
     first, *others = re.sub(r"[<*`]", r"\\\g<0>", cell).split("\n")
     sign = {"": "", "best": "**", "published": "*"}[kind] if first != MISSING else ""
     return "<br>".join([f"{sign}{first}{sign}", *others])
