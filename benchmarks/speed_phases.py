@@ -68,7 +68,7 @@ UPDATE_PARTS = ("reference", "forward", "backward", "optimizer")
 class Scribe(PromptEncoder):
     """Reads any reply as boxes and a letter that follow from its tokens."""
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int], stop: Sequence[str] = ()) -> str:
         draw = random.Random(repr(list(token_ids)))
         boxes: list[str] = []
         for number in range(draw.randint(1, 3)):

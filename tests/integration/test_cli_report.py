@@ -229,7 +229,7 @@ def test_a_folder_with_an_equals_sign_is_a_folder(here: Path) -> None:
         (["Ours="], "'Ours=' is neither a folder nor a name with one", "NAME=RUN"),
         (["Ours=one", "runs"], "'Ours' names one, which holds no evaluation", "`p2r eval` wrote"),
         (["one", "--out", "x.md"], "x.md: questions have a page, and no tables", "--out end in .html"),
-        (["Ours=nowhere"], "nowhere holds no run", "give folders"),
+        (["Ours=nowhere"], "no folder 'Ours=nowhere', and none 'nowhere' to be called 'Ours'", "give RUN, or NAME=RUN"),
     ],
 )
 def test_a_wrong_name_or_ending_is_one_sentence_with_a_hint(
@@ -255,5 +255,5 @@ def test_compare_prints_the_tables_of_several_replies(here: Path) -> None:
     assert "Positions of the right option: p2r" in result.stdout
     alone = p2r("compare", "two/needles/direct", "once/needles/direct")
     assert alone.exit_code == 1
-    assert "two/needles/direct has 2 replies to each question, and once/needles/direct has 1" in alone.stderr
-    assert "equally many replies" in alone.stderr
+    assert "each question 1 time in 2 orders of the options, and once/needles/direct 1 time in 1 order" in alone.stderr
+    assert "ask each question as often" in alone.stderr

@@ -94,7 +94,7 @@ def test_full_memory_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPa
     generate = Engine.generate
 
     def small(engine: Engine, prompts: Sequence[EncodedPrompt], *rest: object) -> list[GeneratedTokens]:
-        if min(len(prompts), rest[-1]) > 3:  # type: ignore[type-var]
+        if min(len(prompts), rest[-2]) > 3:  # type: ignore[type-var]
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(len(prompts))
         return generate(engine, prompts, *rest)  # type: ignore[arg-type]

@@ -166,7 +166,7 @@ def test_a_change_is_paired_by_row_and_seed() -> None:
     assert [row[:3] for row in tabulate_changes(boxes).rows] == [("warm-up > perceiver > own boxes", "", "")]
     assert tabulate_changes(boxes).rows[0][3].startswith("+75.0 [")
     assert show_change([(before[0], before[0])], "right") == "+0.0 [+0.0, +0.0]"
-    assert show_change([(measured(0, 1.0), measured(0, 0.0))], "right") == "-100.0 [-100.0, -100.0]"
+    assert show_change([(measured(0, 1.0), measured(0, 0.0))], "right") == "-100.0 [-100.0, +100.0]"
 
 
 def test_an_unfinished_phase_is_refused(tmp_path: Path) -> None:

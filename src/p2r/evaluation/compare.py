@@ -11,7 +11,6 @@ from pathlib import Path
 from p2r.answers import Scorer
 from p2r.boxes.other_frame import explain_frame
 from p2r.errors import StorageError, count_nouns
-from p2r.evaluation.repeats import count_replies
 from p2r.evaluation.scorecard import explain_open, name_measure, score_columns
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, group_rows
 from p2r.evaluation.tables import Table, show_interval, show_share
@@ -95,13 +94,6 @@ def compare_runs(
         _check_pair(first, run)
         others = {row.facts.sample_id: row for row in run.judged(scorer)}
         shared = {row.facts.sample_id for row in first.judged(scorer)} & set(others)
-        counts = [(one.settings.samples or 1, one.settings.shuffles or 1) for one in (first, run)]
-        if counts[0] != counts[1]:
-            raise StorageError(
-                f"{first.place} asked each question {_say_counts(*counts[0])}, "
-                f"and {run.place} {_say_counts(*counts[1])}",
-                hint="compare runs with the same `samples` and `shuffles`",
-            )
         if not shared:
             raise StorageError(
                 f"{first.place} and {run.place} share no judged sample",
@@ -233,11 +225,12 @@ def _check_pair(first: ScoredRun, second: ScoredRun) -> None:
             f"{first.place} is a run of {a.benchmark}, and {second.place} is a run of {b.benchmark}",
             hint="compare runs of the same benchmark",
         )
-    if count_replies(first) != count_replies(second):
+    counts = [(settings.samples or 1, settings.shuffles or 1) for settings in (a, b)]
+    if counts[0] != counts[1]:
         raise StorageError(
-            f"{first.place} has {count_nouns(count_replies(first), 'reply', 'replies')} to each question, and "
-            f"{second.place} has {count_replies(second)}: they cannot be paired",
-            hint="compare runs that have equally many replies to each question",
+            f"{first.place} asked each question {_say_counts(*counts[0])}, "
+            f"and {second.place} {_say_counts(*counts[1])}",
+            hint="compare runs that ask each question as often, in as many orders",
         )
     texts: Mapping[str, str] = {id: trace.question for id, trace in first.traces.items()}
     asked_else = [id for id, trace in second.traces.items() if texts.get(id, trace.question) != trace.question]

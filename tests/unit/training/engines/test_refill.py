@@ -185,11 +185,14 @@ class Script:
     def encode(self, prompt: object) -> EncodedPrompt:
         return next(self._prompts)
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int], stop: Sequence[str] = ()) -> str:
         return " ".join(map(str, token_ids))
 
     def first_ids(self, words: Sequence[str]) -> list[int]:
         return []
+
+    def find_stops(self, stop: Sequence[str]) -> None:
+        return None
 
 
 @pytest.mark.parametrize("most", [8, 3, 1])
