@@ -218,7 +218,7 @@ class VllmActor:
         ended, _ = wait(asked, LONGEST_WAIT_S, FIRST_COMPLETED)
         if abandoned():
             raise Abandoned
-        for each in ended:
+        for each in sorted(ended, key=lambda reply: reply.exception() is not None):  # what is there is kept
             try:
                 output = each.result()
             except ModelError:

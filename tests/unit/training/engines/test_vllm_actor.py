@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, wait
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -208,7 +209,12 @@ def test_what_a_dead_engine_has_not_answered_is_asked_again_with_the_same_seeds(
     assert len(seeds) > 5
 
 
-def test_deaths_with_replies_between_them_are_put_up_with(vllm: ModuleType, make: Callable[..., VllmActor]) -> None:
+@pytest.mark.parametrize("when", [FIRST_COMPLETED, ALL_COMPLETED])
+def test_deaths_with_replies_between_them_are_put_up_with(
+    vllm: ModuleType, make: Callable[..., VllmActor], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A reply counts also where it is seen together with the death."""
+    monkeypatch.setattr(module, "wait", lambda asked, timeout, _: wait(asked, timeout, when))
     vllm.deaths.extend([2] * 5)  # the weights and one reply each
     actor = make()
     with actor.awake():
