@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from p2r.dialogue import Decoding, Model, Prompt, Turn
+from p2r.models.scripted import ScriptedModel
 from p2r.types import Completion, Trace
 
 BRIEF = Decoding(max_new_tokens=24)
@@ -40,6 +41,19 @@ def reply_all(model: Model, prompts: Sequence[Prompt], decoding: Decoding = BRIE
 
 def reply(model: Model, *images: Image.Image, decoding: Decoding = BRIEF) -> Completion:
     return reply_all(model, [ask_about(*images)], decoding)[0]
+
+
+def keep_decodings(model: ScriptedModel) -> list[Decoding]:
+    """The decodings with which a model is asked from now on."""
+    kept: list[Decoding] = []
+    complete = model.complete
+
+    async def keep(prompt: Prompt, decoding: Decoding) -> Completion:
+        kept.append(decoding)
+        return await complete(prompt, decoding)
+
+    model.complete = keep
+    return kept
 
 
 def facts_of(completion: Completion | None) -> Facts:

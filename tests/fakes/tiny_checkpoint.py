@@ -30,6 +30,17 @@ from transformers import (
 Family = Literal["qwen3_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe", "qwen2_vl"]
 OLDER: tuple[Family, ...] = ("qwen2_5_vl", "qwen2_vl")
 """Families with patches of 14 pixels."""
+OF_16_PIXELS: dict[str, object] = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "patch_size": 16,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+"""The vision tower of the other families, which may add to it."""
 
 SPECIAL = (
     "<|endoftext|>",
@@ -122,17 +133,7 @@ def _model(family: Family, tokens: dict[str, int], max_position_embeddings: int,
             "mrope_section": [4, 2, 2],
             "mrope_interleaved": True,
         }
-        vision = {
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "patch_size": 16,
-            "out_hidden_size": 64,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0, 1],
-            "initializer_range": 0.2,
-        }
+        vision = OF_16_PIXELS | {"deepstack_visual_indexes": [0, 1]}
         config = Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
         return Qwen3VLForConditionalGeneration(config).bfloat16().eval()
     if family in ("qwen3_5", "qwen3_5_moe"):
@@ -183,19 +184,9 @@ def _make_linear(family: Family, text: dict[str, object], ids: dict[str, object]
             "partial_rotary_factor": 0.5,
         },
     }
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "patch_size": 16,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 64,
-        "initializer_range": 0.2,
-    }
     if family == "qwen3_5":
         return (
-            Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=vision, **ids))
+            Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=OF_16_PIXELS, **ids))
             .bfloat16()
             .eval()
         )
@@ -205,7 +196,7 @@ def _make_linear(family: Family, text: dict[str, object], ids: dict[str, object]
         "moe_intermediate_size": 32,
         "shared_expert_intermediate_size": 32,
     }
-    config = Qwen3_5MoeConfig(text_config=text, vision_config=vision, **ids)
+    config = Qwen3_5MoeConfig(text_config=text, vision_config=OF_16_PIXELS, **ids)
     return Qwen3_5MoeForConditionalGeneration(config).bfloat16().eval()
 
 

@@ -64,7 +64,7 @@ def tabulate_repeats(run: ScoredRun, name: str = "") -> Table | None:
         name: of the run; "" for its own.
     """
     num_draws, num_orders = run.settings.samples or 1, run.settings.shuffles or 1
-    questions = group_questions(run.judged("robust"))
+    questions = group_questions(run, run.judged("robust"))
     asked = count_replies(run)
     if asked == 1 or not questions:
         return None
@@ -117,7 +117,7 @@ def list_repeats(run: ScoredRun, name: str = "") -> list[Table]:
 def count_right(run: ScoredRun) -> list[int]:
     """Count the questions with 0, 1, 2, ... right replies; those that lack a reply do not count."""
     most = count_replies(run)
-    questions = group_questions(run.judged("robust")).values()
+    questions = group_questions(run, run.judged("robust")).values()
     right = Counter(round(sum(row.score("robust") for row in rows)) for rows in questions if len(rows) == most)
     return [right[number] for number in range(most + 1)]
 
@@ -135,11 +135,13 @@ def _group_draws(rows: Sequence[ScoredRow]) -> list[list[float]]:
     return list(draws.values())
 
 
-def group_questions(rows: Sequence[ScoredRow]) -> Mapping[str, list[ScoredRow]]:
-    """Return the replies to each question, by the question's id."""
+def group_questions(run: ScoredRun, rows: Sequence[ScoredRow]) -> Mapping[str, list[ScoredRow]]:
+    """Return the replies to each question among some rows of a run, by the question's id."""
+    is_repeated = count_replies(run) > 1
     questions: dict[str, list[ScoredRow]] = {}
     for row in rows:
-        questions.setdefault(question_of(row.facts.sample_id), []).append(row)
+        id = row.facts.sample_id
+        questions.setdefault(question_of(id) if is_repeated else id, []).append(row)
     return questions
 
 

@@ -9,8 +9,7 @@ Pixels are close to OpenCV's, not the same to the bit; its LAB is YCbCr here, wh
 from __future__ import annotations
 
 import ast
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p2r.programs.values import ProgramError, Value
+from p2r.programs.values import ARITHMETIC, ProgramError, Value
 
 Pixels: TypeAlias = NDArray[Any]
 Region: TypeAlias = tuple[float, float, float, float]
@@ -160,17 +159,9 @@ def put(canvas: Canvas, places: tuple[Value, ...], part: Value) -> None:
     before[...] = after
 
 
-_OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
-
-
 def combine(op: ast.operator, left: Value, right: Value) -> Canvas:
     """Compute with arrays, or with an array and a number. Raises ProgramError."""
-    do = _OPERATORS.get(type(op))
+    do = ARITHMETIC.get(type(op))
     sides = [side.array if isinstance(side, Canvas) else side for side in (left, right)]
     if do is None or not all(isinstance(side, (int, float, np.ndarray)) for side in sides):
         raise ProgramError(f"{type(op).__name__} of an image is not offered here")

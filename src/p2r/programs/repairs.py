@@ -17,7 +17,6 @@ from p2r.programs.values import ProgramError
 LEAST_SIDE_PX = 64
 """The least side of a clamped box."""
 MOST_CHARS = 20_000
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tiff", ".webp")
 
 _CORNERS = {"x1", "y1", "x2", "y2", "left", "top", "right", "bottom"}
 _BOXES = {

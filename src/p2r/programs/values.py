@@ -23,14 +23,14 @@ MOST_BITS = 1_024
 
 _FORMAT = re.compile(r"[<>^]?[+\- ]?0?\d{0,2},?(\.\d{1,2})?[a-zA-Z%]?")
 _PERCENT = re.compile(r"%(%|[-+0 ]?\d{0,2}(\.\d{1,2})?[dsfeg])")
-_OPERATORS: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
+ARITHMETIC: Mapping[type[ast.operator], Callable[[Value, Value], Value]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
 }
+"""The operators that numbers and arrays share."""
+_OPERATORS = {**ARITHMETIC, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod}
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Value, Value], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,

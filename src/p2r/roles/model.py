@@ -55,9 +55,8 @@ class ModelPerceiver:
         )
         image_wh = prompt.images[0].size
         if dialect is None and profile.frame == "file_pixels":
-            image_wh = (
-                full_image.size
-            )  # a model that is shown another size can only count them when it is told this one
+            # A model that is shown another size can only count the file's pixels when it is told how many there are.
+            image_wh = full_image.size
             prompt = replace(prompt, text="{}\nSize of the image in pixels: {}x{}".format(prompt.text, *image_wh))
         completion = await complete(self.model, prompt, self.decoding, self.shown_budget)
         if dialect is None:

@@ -78,9 +78,12 @@ def spread_of_sums(sizes: Sequence[int], counts: np.ndarray, positive: float) ->
     """
     reach = int((counts @ np.array(sizes)).max())
     length = _find_length(2 * reach + 1)
-    angles = 2j * np.pi * np.outer(sizes, np.arange(length // 2 + 1)) / length
-    waves = positive * np.exp(-angles) + (1 - positive) * np.exp(angles)  # never 0, because the length is odd
-    logs: np.ndarray = counts @ np.log(waves)
+    turns = 2j * np.pi * np.arange(length // 2 + 1) / length
+    logs = np.zeros((len(counts), len(turns)), complex)
+    for k, size in enumerate(sizes):  # one after the other: all at once may not fit into memory
+        wave = positive * np.exp(-size * turns) + (1 - positive) * np.exp(size * turns)  # never 0: the length is odd
+        nums: np.ndarray = counts[:, k]
+        logs += np.outer(nums, np.log(wave))
     terms, matters = np.zeros_like(logs), np.real(logs) > -50
     terms[matters] = np.exp(logs[matters])
     probs = np.fft.irfft(terms, length)

@@ -18,7 +18,8 @@ from p2r.pipeline import walk
 from p2r.prompts import load_prompt_set
 from p2r.roles import DEFAULT_DECODING, DecodingPreset, ModelPerceiver
 from p2r.roles.dialects import texts
-from p2r.types import Completion, Perception, Sample
+from p2r.types import Perception, Sample
+from tests.fakes.replies import keep_decodings
 
 PROMPTS = load_prompt_set()
 SAMPLE = Sample("s1", MemoryImage(Image.new("RGB", (640, 480), "navy")), "the sail")  # seen at 644 x 476
@@ -31,18 +32,11 @@ class Asked:
 
     def __init__(self, reply: str) -> None:
         self.prompts: list[Prompt] = []
-        self.decodings: list[Decoding] = []
         self._reply = reply
         self.model = ScriptedModel(
             {"perceiver": self._say, "reasoner": "<answer>a star</answer>"}, profile=PROFILES["qwen2_5_vl"]
         )
-        complete = self.model.complete
-
-        async def keep(prompt: Prompt, decoding: Decoding) -> Completion:
-            self.decodings.append(decoding)
-            return await complete(prompt, decoding)
-
-        self.model.complete = keep
+        self.decodings = keep_decodings(self.model)
 
     def _say(self, prompt: Prompt) -> str:
         self.prompts.append(prompt)

@@ -22,7 +22,8 @@ from p2r.roles import DEFAULT_DECODING, DecodingPreset, ToolReasoner
 from p2r.roles.dialects import DIALECTS, deepeyes, mini_o3, texts
 from p2r.roles.dialects.base import read_corners
 from p2r.roles.dialects.literal import read_literal
-from p2r.types import Completion, Sample, ToolUse, Trace
+from p2r.types import Sample, ToolUse, Trace
+from tests.fakes.replies import keep_decodings
 
 PROMPTS = load_prompt_set()
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 2000, 3), dtype=np.uint8))
@@ -37,16 +38,9 @@ class Chat:
 
     def __init__(self, *replies: str) -> None:
         self.prompts: list[Prompt] = []
-        self.decodings: list[Decoding] = []
         self._replies = iter(replies)
         self.model = ScriptedModel({"reasoner": self._say}, profile=PROFILE)
-        complete = self.model.complete
-
-        async def keep(prompt: Prompt, decoding: Decoding) -> Completion:
-            self.decodings.append(decoding)
-            return await complete(prompt, decoding)
-
-        self.model.complete = keep
+        self.decodings = keep_decodings(self.model)
 
     def _say(self, prompt: Prompt) -> str:
         self.prompts.append(prompt)

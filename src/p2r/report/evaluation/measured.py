@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2r.evaluation.compare import ALPHA, asks_same_data
-from p2r.evaluation.repeats import count_replies, group_questions, question_of
+from p2r.evaluation.repeats import count_replies, group_questions
 from p2r.evaluation.scorecard import Column
-from p2r.evaluation.scoring import ScoredRow, ScoredRun
+from p2r.evaluation.scoring import ScoredRun
 from p2r.evaluation.tables import MISSING
 from p2r.report.evaluation.layouts import TableLayout
 from p2r.report.evaluation.published import choose_scorer
 from p2r.statistics import Interval, correct_holm, permute_clusters
-
-MOST_WAYS = 5_000_000
-"""Steps of the exact test above which the normal approximation takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,7 @@ class Measured:
     @property
     def num_questions(self) -> int:
         """Its judged questions, of which each may have several replies."""
-        rows = self.column.rows
-        return len(group_questions(rows)) if count_replies(self.run) > 1 else len(rows)
+        return len(group_questions(self.run, self.column.rows))
 
 
 def mark_best(layout: TableLayout, grid: Sequence[Sequence[Measured | None]]) -> list[list[bool]]:
@@ -82,21 +78,15 @@ def _test(first: Measured, second: Measured) -> float | None:
         return None
     if sum(sums.values()) <= 0:
         return 1.0
-    sizes = [size for size in sums.values() if size]
-    if grid > 1 and len(sizes) * sum(map(abs, sizes)) > MOST_WAYS:
-        return math.erfc(abs(sum(sizes)) / math.sqrt(2 * math.fsum(size * size for size in sizes)))
     return permute_clusters(list(sums.values()))
 
 
 def _score_questions(cell: Measured) -> dict[str, tuple[str, float]]:
     """The cluster and the mean score of each question, by its id without the number of a repeated one."""
-    scorer, replies = choose_scorer(cell.run), dict[str, list[ScoredRow]]()
-    for row in cell.column.rows:
-        id = row.facts.sample_id
-        replies.setdefault(question_of(id) if count_replies(cell.run) > 1 else id, []).append(row)
+    scorer = choose_scorer(cell.run)
     return {
         id: (rows[0].cluster or id, math.fsum(row.score(scorer) for row in rows) / len(rows))
-        for id, rows in replies.items()
+        for id, rows in group_questions(cell.run, cell.column.rows).items()
     }
 
 
