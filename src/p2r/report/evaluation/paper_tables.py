@@ -101,6 +101,10 @@ def _tabulate(layout: TableLayout, systems: Sequence[System], published: Sequenc
     order = list(dict.fromkeys(row.method for row in published))
     methods = sorted(dict.fromkeys((row.method, row.table) for row in published), key=lambda each: order.index(each[0]))
     firsts = {name: next(s.runs[name] for s in systems if name in s.runs) for name in layout.benchmarks}
+    chances = _show_chances(layout, grid)
+    if set(chances[1:]) != {MISSING}:
+        rows.append(chances)
+        kinds.append(("",) * len(chances))
     for group in GROUPS:
         start = len(rows)
         for method, table in methods:
@@ -127,6 +131,14 @@ def _tabulate(layout: TableLayout, systems: Sequence[System], published: Sequenc
         headings=headings,
         kinds=tuple(kinds),
     )
+
+
+def _show_chances(layout: TableLayout, grid: Sequence[Sequence[Measured | None]]) -> tuple[str, ...]:
+    """The row of what guessing scores on the first system's questions in each column."""
+    columns = [[row[k] for row in grid] for k in range(len(layout.places))]
+    found = [next((cell.column.chance for cell in cells if cell is not None), None) for cells in columns]
+    shown = [MISSING if chance is None else f"{100 * chance:.1f}" for chance in found]
+    return ("chance\nguessing, here", *shown, *([MISSING] if layout.has_average else []))
 
 
 def _show_published(layout: TableLayout, own: Mapping[str, PublishedRow], notes: Notes) -> tuple[str, ...]:

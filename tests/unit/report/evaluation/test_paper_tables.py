@@ -70,6 +70,7 @@ def test_table_1_has_the_papers_columns_groups_and_figures() -> None:
     assert set(table.kinds[row]) == {"published"}
     assert find(table, "GPT-4o")[1][1:3] == ("-", "-")
     assert rows[-1].startswith("P2R-4B, p2r")
+    assert table.rows[0] == ("chance\nguessing, here", *["50.0"] * 9, "-") and set(table.kinds[0]) == {""}
     [paper, readme] = [cells for cells in table.rows if cells[0].startswith("DeepEyes-7B")]
     assert (paper[3].split()[0], readme[0], readme[3].split()[0]) == ("90.1", "DeepEyes-7B\nREADME of Mini-o3", "83.3")
 
@@ -85,6 +86,7 @@ def test_a_measured_cell_has_its_score_interval_and_n() -> None:
 
 def test_questions_of_one_category_stand_in_its_column() -> None:
     [table] = tabulate(ask("vstar", "A"))
+    assert table.rows[0][1:] == ("50.0", "-", "50.0")
     cells = find(table, "P2R-4B, p2r")[1]
     assert cells[1] == cells[3] == "100.0\n20.7 - 100.0\nn 1" and cells[2] == "-"
     assert list_notes(table, cells) == ["-: no judged question of V* position.", "V*: 1 of 191 questions."][::-1]
