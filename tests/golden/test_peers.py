@@ -103,6 +103,13 @@ def test_a_box_tag_may_span_lines_but_its_box_comes_first() -> None:
     assert read_tagged_boxes("<box>[1,2,1,4]</box><box>[1,2,3,2]</box>") == []
 
 
+@pytest.mark.parametrize("num_digits", [15, 16, 18, 400])
+def test_a_box_of_very_large_numbers_is_scored(num_digits: int) -> None:
+    right = "9" * num_digits
+    reply = f"<box>[{right[:-1]}8,0,{right},9]</box>"
+    assert tagged_iou(reply, [Box(x1=0, y1=0, x2=9, y2=9)], IMAGE_WH) == 0
+
+
 def test_only_a_letter_alone_is_a_choice_to_treevgr() -> None:
     assert [read_letter("treevgr", reply) for reply in ("b", "B", "<answer> c\n</answer>", "BC", "", "3")] == list(
         "BBC"

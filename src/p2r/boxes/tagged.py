@@ -14,7 +14,7 @@ from p2r.boxes.fit import mean_best_iou
 from p2r.types import Box
 
 _TAG = re.compile(r"<box>(.*?)</box>", re.DOTALL)
-_NUMBER = r"(\d{1,18})"  # longer ones are far beyond any image, and no float may hold them
+_NUMBER = r"(\d{1,15})"  # longer ones are far beyond any image, and floats do not tell neighbors apart
 _CORNERS = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 
 
