@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("torch")
 
 from p2r.dialogue import Decoding
+from p2r.models.checkpoint import open_checkpoint
+from p2r.models.local.encoding import PromptEncoder
 from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT
 from p2r.models.scripted import ScriptedModel
@@ -73,6 +75,16 @@ def test_replies_in_batches_stop_as_well(nano: LocalModel) -> None:
     (reply,) = nano.complete_all([ASK], stopping("]"))
     assert isinstance(reply, Completion)
     assert (reply.text[-1], reply.usage.generated_tokens) == ("]", 14)
+
+
+def test_tokens_without_a_text_do_not_hide_a_stop() -> None:
+    encoder = PromptEncoder(open_checkpoint(CHECKPOINT))
+    special = encoder.end_token_ids[:1] * 20
+    tokens = [*encoder.tokenize("The </x"), *special, *encoder.tokenize(">")]
+    ends = encoder.find_stops(["</x>"])
+    assert ends is not None
+    assert encoder.decode(tokens) == "The </x>"
+    assert ends(tokens) and not ends(tokens[:-1])
 
 
 def test_a_script_stops() -> None:

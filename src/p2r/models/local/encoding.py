@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -155,10 +156,11 @@ class PromptEncoder:
         """Return what tells whether the last of some tokens completes one of the stop strings; None without any."""
         if not stop:
             return None
-        most = max(len(mark.encode()) for mark in stop)  # tokens that it may have: each has a byte or more
+        most = max(len(mark.encode()) for mark in stop)  # tokens that it may have: each with a text has a byte or more
 
         def ends(token_ids: Sequence[int]) -> bool:
-            text = self.decode(token_ids[-most:])
+            written = (token for token in reversed(token_ids) if self.decode([token]))  # special ones have none
+            text = self.decode([*islice(written, most)][::-1])
             return any(mark in text for mark in stop)
 
         return ends
