@@ -139,18 +139,22 @@ def test_a_server_without_stops_is_cut_here(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(
     ("text", "reason", "stop_reason", "whole"),
     [
-        ("<code>x", "stop", None, "<code>x</code>"),
-        ("<answer>A", "stop", None, "<answer>A</answer>"),
-        ("<answer>A <code>x", "stop", None, "<answer>A <code>x</code>"),
-        ("<code>x <answer>A", "stop", None, "<code>x <answer>A</answer>"),
-        ("<code>x", "length", None, "<code>x"),
-        ("<code>x", "stop", "</answer>", "<code>x</answer>"),  # vLLM knows
-        ("none is open", "stop", 151645, "none is open"),
-        ("<code>x</code> more", "length", None, "<code>x</code>"),
+        ("<code>x", "stop", {}, "<code>x</code>"),
+        ("<answer>A", "stop", {}, "<answer>A</answer>"),
+        ("<answer>A <code>x", "stop", {}, "<answer>A <code>x</code>"),
+        ("<code>x <answer>A", "stop", {}, "<code>x <answer>A</answer>"),
+        ("<code>x", "length", {}, "<code>x"),
+        ("<code>x", "stop", {"stop_reason": "</answer>"}, "<code>x</answer>"),  # vLLM knows
+        ("<code>x", "stop", {"stop_reason": None}, "<code>x"),  # and says so where the model itself ended
+        ("<code>x", "stop", {"stop_reason": 151643}, "<code>x"),
+        ("none is open", "stop", {"stop_reason": 151645}, "none is open"),
+        ("<code>x</code> more", "length", {}, "<code>x</code>"),
     ],
 )
-def test_a_stop_is_put_back_where_it_was_left_out(text: str, reason: str, stop_reason: object, whole: str) -> None:
-    choice = {"message": {"content": text}, "finish_reason": reason, "stop_reason": stop_reason}
+def test_a_stop_is_put_back_where_it_was_left_out(
+    text: str, reason: str, stop_reason: dict[str, object], whole: str
+) -> None:
+    choice = {"message": {"content": text}, "finish_reason": reason, **stop_reason}
     with serve(Answer(body=json.dumps({"choices": [choice]}))) as server:
         (reply,) = reply_all(connect(server), [ASK], stopping(*CALLS))
         (without,) = reply_all(connect(server), [ASK])

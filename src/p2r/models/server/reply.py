@@ -125,9 +125,9 @@ def read_reply(
     guess = ""
     if any(mark in text for mark in stop):
         text, finish = cut_reply(text, stop), "stop"
-    elif choice.stop_reason in stop:  # vLLM says it
+    elif choice.stop_reason in stop:  # vLLM says it, and null where the model itself ended
         text += str(choice.stop_reason)
-    elif finish == "stop":
+    elif finish == "stop" and "stop_reason" not in choice.model_fields_set:
         text += (guess := _find_open_tag(text, stop))
     usage = reply.usage or _Usage()
     if not text.strip() and not _ended_at_once(choice, usage):

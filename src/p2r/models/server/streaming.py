@@ -108,7 +108,7 @@ class Whole:
         self._tool_calls: list[object] = []
         self._rest: dict[str, object] = {}
         self._finish: object = None
-        self._stop_reason: object = None
+        self._stop: dict[str, object] = {}
         self._has_ended = False
 
     def take(self, line: str, pieces: Pieces) -> None:
@@ -129,7 +129,8 @@ class Whole:
         if isinstance(first, dict):
             choice = cast("dict[str, object]", first)
             self._finish = choice.get("finish_reason") or self._finish
-            self._stop_reason = choice.get("stop_reason") or self._stop_reason
+            if "stop_reason" in choice:
+                self._stop = {"stop_reason": choice["stop_reason"] or self._stop.get("stop_reason")}
             if isinstance(delta := choice.get("delta"), dict):
                 self._add(cast("dict[str, object]", delta))
                 pieces.tell(cast("dict[str, object]", delta))
@@ -140,9 +141,7 @@ class Whole:
             return json.dumps(self._rest)
         finish = self._finish or ("stop" if self._has_ended else "broken off")
         message = {**self._message, **({"tool_calls": self._tool_calls} if self._tool_calls else {})}
-        return json.dumps(
-            {"choices": [{"message": message, "finish_reason": finish, "stop_reason": self._stop_reason}], **self._rest}
-        )
+        return json.dumps({"choices": [{"message": message, "finish_reason": finish, **self._stop}], **self._rest})
 
     def _add(self, delta: Mapping[str, object]) -> None:
         for name in _JOINED:

@@ -55,6 +55,14 @@ async def test_a_stop_that_a_server_leaves_out_of_a_stream_is_the_one_that_it_na
     assert (reply.text, told) == ("It</y>", ["It"])
 
 
+async def test_a_stream_that_says_that_no_stop_ended_it_gets_none() -> None:
+    event = {"delta": {"content": "<x>a"}, "finish_reason": "stop", "stop_reason": None}
+    body = f"data: {json.dumps({'choices': [event]})}\n\ndata: [DONE]\n\n"
+    with serve(Answer(body=body, headers=STREAM)) as server:
+        reply, _ = await ask(server, ("</x>",))
+    assert (reply.text, reply.reworded) == ("<x>a", ())
+
+
 @pytest.mark.parametrize(
     "answer",
     [
