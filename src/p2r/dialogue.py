@@ -115,6 +115,11 @@ class Prompt:
         return self.later[-1] if self.later and self.later[-1].role == "assistant" else None
 
     @property
+    def begun_text(self) -> str:
+        """The text of the beginning of the reply; "" where the model begins it itself."""
+        return self.begun.text if self.begun else ""
+
+    @property
     def all_images(self) -> tuple[Image.Image, ...]:
         """The images of every turn."""
         return tuple(image for turn in self.turns for image in turn.images)

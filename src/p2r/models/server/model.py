@@ -167,7 +167,8 @@ class EndpointModel:
 
         Raises as `complete` does.
         """
-        return await self._reply(prompt, decoding, None if decoding.first_words else Pieces(on_text))
+        pieces = Pieces(on_text, prompt.begun_text, decoding.stop)
+        return await self._reply(prompt, decoding, None if decoding.first_words else pieces)
 
     async def _reply(self, prompt: Prompt, decoding: Decoding, pieces: Pieces | None) -> Completion:
         text = prompt.system + "".join(turn.text for turn in prompt.turns)
@@ -233,8 +234,7 @@ class EndpointModel:
                 body = await self._send(client, wish, dialect)
                 if prompt.all_images:
                     self._read_formats.add(dialect.transport)
-                begun = prompt.begun.text if prompt.begun else ""
-                reply = read_reply(body, asked, decoding.first_words, decoding.stop, begun)
+                reply = read_reply(body, asked, decoding.first_words, decoding.stop, prompt.begun_text)
                 losses = find_losses(prompt, decoding, dialect, guessed_stop=reply.guessed_stop)
                 return reply, self._tell_losses(losses)
             except openai.APIStatusError as error:

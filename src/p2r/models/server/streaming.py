@@ -11,7 +11,7 @@ from typing import cast
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from p2r.dialogue import Decoding, Prompt
+from p2r.dialogue import Decoding, Prompt, cut_reply
 
 EVENT = "data:"
 _JOINED = ("content", "reasoning_content", "reasoning", "refusal")
@@ -19,10 +19,16 @@ _STREAM: Mapping[str, object] = {"stream": True, "stream_options": {"include_usa
 
 
 class Pieces:
-    """Tells the pieces of a reply's text, with separated thinking in its tags, as `read_reply` puts them together."""
+    """Tells the pieces of a reply's text, with separated thinking in its tags, as `read_reply` puts them together.
 
-    def __init__(self, on_text: Callable[[str], None]) -> None:
-        self._on_text = on_text
+    Args:
+        begun: the beginning of the reply that was sent, which is left out where a server repeats it.
+        stop: nothing is told behind the first of these.
+    """
+
+    def __init__(self, on_text: Callable[[str], None], begun: str = "", stop: Sequence[str] = ()) -> None:
+        self._on_text, self._begun, self._stop = on_text, begun, stop
+        self._text = self._told = ""
         self._is_thinking = False
         self.has_begun = False
 
@@ -38,7 +44,13 @@ class Pieces:
 
     def _say(self, text: str) -> None:
         self.has_begun = True
-        self._on_text(text)
+        self._text += text
+        if self._begun.startswith(self._text):  # it may be repeated
+            return
+        whole = cut_reply(self._text.removeprefix(self._begun), self._stop)
+        if len(whole) > len(self._told):
+            self._on_text(whole[len(self._told) :])
+            self._told = whole
 
 
 @dataclass(frozen=True, slots=True)

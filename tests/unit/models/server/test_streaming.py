@@ -13,15 +13,16 @@ from p2r.models.profiles import PROFILES
 from p2r.models.server.model import EndpointModel
 from p2r.types import Completion
 from tests.fakes.endpoint_server import STREAM, Answer, Call, ChatServer, completion, refusal, serve, stream
+from tests.fakes.replies import begin
 
 PROMPT = Prompt("reasoner", "", "Why?", (), "")
 
 
-async def ask(server: ChatServer, stop: tuple[str, ...] = ()) -> tuple[Completion, list[str]]:
+async def ask(server: ChatServer, stop: tuple[str, ...] = (), prompt: Prompt = PROMPT) -> tuple[Completion, list[str]]:
     model = EndpointModel(server.url, "m", PROFILES["qwen3_vl"], retry_wait_s=0.0, timeout_s=10)
     assert isinstance(model, StreamingModel)
     told: list[str] = []
-    return await model.stream(PROMPT, Decoding(max_new_tokens=9, stop=stop), told.append), told
+    return await model.stream(prompt, Decoding(max_new_tokens=9, stop=stop), told.append), told
 
 
 async def test_a_stream_is_told_and_put_together() -> None:
@@ -53,6 +54,19 @@ async def test_a_stop_that_a_server_leaves_out_of_a_stream_is_the_one_that_it_na
     with serve(Answer(body=f"{body}data: [DONE]\n\n", headers=STREAM)) as server:
         reply, told = await ask(server, ("</x>", "</y>"))
     assert (reply.text, told) == ("It</y>", ["It"])
+
+
+async def test_nothing_is_told_behind_a_stop_that_a_server_does_not_know() -> None:
+    with serve(stream({"content": "<x>a</"}, {"content": "x> more"}, {"content": " and on"})) as server:
+        reply, told = await ask(server, ("</x>",))
+    assert (reply.text, told) == ("<x>a</x>", ["<x>a</", "x>"])
+
+
+@pytest.mark.parametrize("pieces", [("<thi", "nk>A", " star."), ("A", " star.")])
+async def test_a_beginning_that_a_server_repeats_is_not_told(pieces: tuple[str, ...]) -> None:
+    with serve(stream(*({"content": piece} for piece in pieces))) as server:
+        reply, told = await ask(server, prompt=begin(PROMPT, "<think>"))
+    assert (reply.text, told) == ("A star.", ["A", " star."])
 
 
 async def test_a_stream_that_says_that_no_stop_ended_it_gets_none() -> None:
