@@ -124,7 +124,7 @@ def write_tables(
 def find_text_columns(table: Table) -> list[bool]:
     """Tell for each column whether it holds words: the first does, and so does one with a cell of several words."""
     return [
-        index == 0 or any(" " in row[index] and not row[index][:1].isdigit() for row in table.rows)
+        index == 0 or any(" " in row[index] and not row[index].lstrip("+-")[:1].isdigit() for row in table.rows)
         for index in range(len(table.columns))
     ]
 

@@ -20,7 +20,7 @@ from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
-from p2r.studies.joblist import group_trainings, list_jobs
+from p2r.studies.joblist import group_trainings, list_jobs, list_trainings
 from p2r.studies.jobs import Job, Progress, show_command
 from p2r.studies.listing import StudyTables
 from p2r.studies.measure import Reader
@@ -38,6 +38,7 @@ KINDS: Mapping[str, str] = {
     "not measured yet": "open",
 }
 
+UNITS: Mapping[Measure, str] = {**dict.fromkeys(IN_POINTS, " points"), "boxes": " boxes", "tokens": " tokens"}
 
 COUNTED: Mapping[str, tuple[str, str]] = {
     "holds": ("holds", "hold"),
@@ -109,7 +110,7 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str, sta
         lede=lede,
         facts=(
             ("Arms", str(len(study.arms))),
-            ("Seeds", ", ".join(map(str, study.seeds))),
+            ("Seeds", ", ".join(map(str, sorted({*study.seeds, *(job.seed for job in list_trainings(study))})))),
             ("Questions", "; ".join(f"{name}: {each.num or 'all'}" for name, each in study.evaluations.items())),
             ("Jobs", f"{num_finished} of {len(states)}"),
         ),
@@ -121,14 +122,15 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str, sta
 def _view_claim(judged: JudgedClaim) -> ClaimView:
     claim, found = judged.claim, judged.estimate
     measure = claim.list_terms()[0][1].measure
+    unit = UNITS.get(measure, "")
     text = f"Expected {show_expectation(claim)}; not measured yet."
     if found is not None:
         low, high = (show_difference(each, measure) for each in (found.interval.low, found.interval.high))
         seeds = f"{count_nouns(found.num_seeds, 'seed')}, " if found.num_seeds else ""
         text = (
-            f"Expected {show_expectation(claim)}; found {show_difference(found.mean, measure)} ({low} to {high}) with "
-            f"{seeds}{count_nouns(found.num_questions, 'question')}; "
-            f"{show_difference(found.detectable, measure).lstrip('+')} could have been seen. "
+            f"Expected {show_expectation(claim)}; found {show_difference(found.mean, measure)}{unit} ({low} to {high}) "
+            f"with {seeds}{count_nouns(found.num_questions, 'question')}; "
+            f"{show_difference(found.detectable, measure).lstrip('+')}{unit} could have been seen. "
             f"p {_compare_p(judged.p_value)}, after Holm {_compare_p(judged.p_corrected)}"
             f"{_list_exact(judged)}."
         )

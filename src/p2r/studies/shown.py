@@ -125,6 +125,7 @@ class CostChart(PartialCell):
 
     title: str
     points: tuple[Line, ...] = Field(min_length=1)
+    note: str = ""
 
     def list_cells(self) -> list[StudyCell]:
         return [fill_cell(f"chart {self.title!r}", self, point) for point in self.points]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from p2r.errors import count_nouns
 from p2r.evaluation.compare import show_p
-from p2r.evaluation.tables import MISSING, Table, show_number
+from p2r.evaluation.tables import MISSING, Table, show_number, show_share
 from p2r.statistics import estimate
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.claims import StudyClaim
@@ -78,12 +78,12 @@ def tabulate_cells(table: StudyTable, reader: Reader) -> Table:
     for line, row in zip(table.rows, values, strict=True):
         rows.append((line.name, *(show_cell(each) for each in row)))
     cells = [each for row in values for each in row]
-    chances = {f"{100 * each.chance:.1f}%" for each in cells if each.chance is not None}
+    chances = [each.chance for each in cells if each.chance is not None]
     notes = [table.note] if table.note else []
     notes.append("Each cell: the mean, and its 95% interval over seeds and questions.")
     notes.append(describe_sizes(cells))
     if chances:
-        notes.append(f"Guessing reaches {' to '.join(sorted(chances)[:: max(1, len(chances) - 1)])}.")
+        notes.append(describe_chance(chances))
     if num_failed := sum(each.num_failed for each in cells if each.cell.measure == "accuracy"):
         notes.append(f"{count_nouns(num_failed, 'answer')} failed, and are neither right nor wrong.")
     return Table(
@@ -92,6 +92,12 @@ def tabulate_cells(table: StudyTable, reader: Reader) -> Table:
         rows=tuple(rows),
         notes=tuple(notes),
     )
+
+
+def describe_chance(chances: Sequence[float]) -> str:
+    """Say which shares guessing answers, from the lowest to the highest."""
+    ends = dict.fromkeys(show_share(each) for each in (min(chances), max(chances)))
+    return f"Guessing reaches {' to '.join(ends)}."
 
 
 def describe_sizes(cells: Sequence[CellValues]) -> str:

@@ -32,6 +32,10 @@ def test_latex_keeps_a_bracket_after_a_line_break_from_being_an_argument() -> No
 def test_latex_aligns_words_left_and_numbers_right() -> None:
     assert find_text_columns(TABLE) == [True, False, False, False]
     assert r"\begin{tabular}{lrrr}" in write_latex([TABLE])
+    assert find_text_columns(Table(title="t", columns=("", "gain"), rows=(("a", "-1.5 [-3.0, +0.1]"),))) == [
+        True,
+        False,
+    ]
 
 
 def test_every_environment_that_is_opened_is_closed() -> None:

@@ -106,6 +106,12 @@ def test_an_answer_costs_tokens_and_time(tmp_path: Path) -> None:
     [one, trained] = table.rows
     assert one[0] == "one look" and one[1].startswith("50.0% [") and one[2].startswith("100 [") and one[3] == "0.50"
     assert trained[2].startswith("300 [") and trained[3] == "-"
+    assert len(table.notes) == 1
+
+
+def test_the_note_of_a_chart_of_costs_is_below_its_table(tmp_path: Path) -> None:
+    study = make_study(tmp_path, CHART.replace("points", 'note = "Asked at night."\npoints'))
+    assert tabulate_answers(study.costs[0], Reader(study)).notes[0] == "Asked at night."
 
 
 @pytest.mark.parametrize("seeds", [(2.0,), (1.0, 3.0)])

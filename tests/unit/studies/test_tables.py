@@ -12,7 +12,7 @@ from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study
-from p2r.studies.tables import show_difference, tabulate_cells, tabulate_claims
+from p2r.studies.tables import describe_chance, show_difference, tabulate_cells, tabulate_claims
 from p2r.studies.verdicts import judge_claims
 from tests.fakes.studies import make_study, write_answers
 
@@ -112,14 +112,36 @@ def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
     html = build_page(study, "p2r study x.toml --page-only")
     for part in (
         "Does it help?", "Of 1 claim: 1 holds.", "Training raises accuracy.", "Table 3 in miniature", "It may be luck.",
-        "<code>p2r study x.toml --page-only</code>", "two looks", "p2r train nano", "more than 0; found +42.3",
-        'href="#splits"', 'href="#repeat"', "Arms are trained with the seeds 0, 1, 2.",
+        "<code>p2r study x.toml --page-only</code>", "two looks", "p2r train nano",
+        "more than 0; found +42.3 points (", " points could have been seen", 'href="#splits"', 'href="#repeat"',
+        "Arms are trained with the seeds 0, 1, 2.",
     ):  # fmt: skip
         assert part in html, part
     tests = r"could have been seen\. p (&lt;|= )0\.\d{4}, after Holm (&lt;|= )0\.\d{4}; McNemar&#39;s exact test, "
     assert re.search(tests + r"seed 0: (&lt;)?0\.\d{4}, seed 1: (&lt;)?0\.\d{4}\.", html)
     assert "every number is preliminary" in html
     assert html.count("<svg") == 2
+
+
+def test_the_head_names_the_seeds_of_every_arm(tmp_path: Path) -> None:
+    study = make_study(tmp_path, '[arms.more]\nrecipe = "nano"\nseeds = [0, 7]\n')
+    assert "0, 1, 2, 7" in build_page(study, "p2r study x.toml")
+
+
+def test_a_claim_about_boxes_counts_boxes(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=['claims=[{name="boxes", says="More.", evaluation="fresh", measure="boxes", '
+                                          'plus=[{arm="both"}], minus=[{arm="start"}]}]'])  # fmt: skip
+    write_answers(study, "start", None, [True] * 9)
+    for seed in (0, 1):
+        write_answers(study, "both", seed, [True] * 9)
+    assert re.search(r"found \+0\.000 boxes \(", build_page(study, "p2r study x.toml"))
+
+
+@pytest.mark.parametrize(
+    ("chances", "shown"), [((0.25, 0.25), "25.0%"), ((0.5, 0.083, 0.25), "8.3% to 50.0%"), ((0.2501, 0.25), "25.0%")]
+)
+def test_chance_is_told_from_the_lowest_to_the_highest(chances: tuple[float, ...], shown: str) -> None:
+    assert describe_chance(chances) == f"Guessing reaches {shown}."
 
 
 def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> None:
