@@ -19,6 +19,8 @@ from p2r.statistics import Interval
 from p2r.types import Frozen
 
 MISSING = "-"
+LONGEST_NUMBER = 24
+"""Letters of a cell that is taken for a number, although it does not begin with a digit."""
 CellKind = Literal["", "best", "published"]
 
 
@@ -122,11 +124,13 @@ def write_tables(
 
 
 def find_text_columns(table: Table) -> list[bool]:
-    """Tell for each column whether it holds words: the first does, and so does one with a cell of several words."""
-    return [
-        index == 0 or any(" " in row[index] and not row[index].lstrip("+-")[:1].isdigit() for row in table.rows)
-        for index in range(len(table.columns))
-    ]
+    """Tell for each column whether it holds words: the first does, and any with a cell of several or long ones."""
+    return [index == 0 or any(_is_text(row[index]) for row in table.rows) for index in range(len(table.columns))]
+
+
+def _is_text(cell: str) -> bool:
+    is_number = cell.lstrip("+-")[:1].isdigit()
+    return (" " in cell or len(cell) > LONGEST_NUMBER) and not is_number
 
 
 def show_share(share: float | None) -> str:

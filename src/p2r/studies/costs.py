@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2r.evaluation.tables import MISSING, Table, show_number
-from p2r.runs.training import TrainingRun, read_training_run
+from p2r.runs.training import TrainingRun
 from p2r.runs.training_log import Step
 from p2r.statistics import mean_of
 from p2r.studies.joblist import group_trainings
@@ -36,18 +36,20 @@ class ArmCost:
     processor_s: float | None
 
 
-def measure_costs(study: Study) -> list[ArmCost]:
+def measure_costs(study: Study, reader: Reader) -> list[ArmCost]:
     """Measure each arm that is trained, and each phase of one that is an arm. Raises StorageError for a broken log."""
     sessions = read_sessions(study.out)
     by_arm = group_trainings(study)
     parts = [(name, arm.of, arm.phase) for name, arm in study.arms.items() if arm.of in by_arm]
-    found = [_measure(arm, jobs, sessions, None) for arm, jobs in by_arm.items()]
-    return [*found, *(_measure(name, by_arm[str(of)], sessions, phase) for name, of, phase in parts)]
+    found = [_measure(reader, arm, jobs, sessions, None) for arm, jobs in by_arm.items()]
+    return [*found, *(_measure(reader, name, by_arm[str(of)], sessions, phase) for name, of, phase in parts)]
 
 
-def _measure(arm: str, jobs: Sequence[TrainJob], sessions: Sequence[JobSession], phase: str | None) -> ArmCost:
+def _measure(
+    reader: Reader, arm: str, jobs: Sequence[TrainJob], sessions: Sequence[JobSession], phase: str | None
+) -> ArmCost:
     """Measure an arm up to the end of a phase; to its own end when None."""
-    begun = [(job, read_training_run(job.folder)) for job in jobs if job.has_begun()]
+    begun = [(job, run) for job in jobs if (run := reader.training_of(job)) is not None]
     by_seed = [_list_steps(run, phase) for _, run in begun]
     seconds = [
         sum(each.processor_s for each in sessions if each.job == job.name) * _share_of_seconds(run, steps)

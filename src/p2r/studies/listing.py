@@ -45,7 +45,7 @@ def tabulate_study(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) 
         objections=[tabulate_objections(study, judged)] if study.objections else [],
         results=results,
         answers=[tabulate_answers(chart, reader) for chart in study.costs],
-        training=tabulate_costs(measure_costs(study)),
+        training=tabulate_costs(measure_costs(study, reader)),
         splits=tabulate_splits(study),
-        weights=tabulate_weights(study),
+        weights=tabulate_weights(study, reader),
     )

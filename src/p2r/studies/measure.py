@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from p2r.evaluation.misses import MISSES, Miss, find_miss
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, score_run
 from p2r.modes import LOOKING
 from p2r.runs.evaluation import Run, SampleFacts
+from p2r.runs.training import TrainingRun, read_training_run
 from p2r.statistics import Part, mean_of
 from p2r.studies.cells import OF_BOXES, Measure, StudyCell
 from p2r.studies.joblist import BESIDE, list_seeds, make_asking, who_is_asked
+from p2r.studies.jobs import TrainJob
 from p2r.studies.study import Study
 
 
@@ -68,13 +71,20 @@ class CellValues:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads each run once."""
+    """Reads each run and each training once."""
 
     study: Study
+    _trainings: dict[Path, TrainingRun | None] = field(default_factory=dict[Path, "TrainingRun | None"])
     _asked: dict[str, Run] = field(default_factory=dict[str, Run])
     _runs: dict[tuple[str, str, str | None, int | None, str], ScoredRun | None] = field(
         default_factory=dict[tuple[str, str, str | None, int | None, str], "ScoredRun | None"]
     )
+
+    def training_of(self, job: TrainJob) -> TrainingRun | None:
+        """Read a job's training so far; None before it has begun. Raises StorageError for a broken log."""
+        if job.folder not in self._trainings:
+            self._trainings[job.folder] = read_training_run(job.folder) if job.has_begun() else None
+        return self._trainings[job.folder]
 
     def read(self, cell: StudyCell, seed: int | None) -> ScoredRun | None:
         """The run that a cell is about, judged; None while there is none."""

@@ -15,7 +15,7 @@ from p2r.report.kit.interval_chart import IntervalRow, draw_intervals
 from p2r.report.kit.line_chart import NUM_COLORS, AxisSpan, Curve, CurvePoint, draw_curves
 from p2r.report.kit.page import Headline, render_page
 from p2r.report.kit.scatter_chart import Point, draw_scatter
-from p2r.runs.training import TrainingRun, read_training_run
+from p2r.runs.training import TrainingRun
 from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
@@ -87,7 +87,7 @@ def build_study_page(
         "forests": list(_draw_forests(judged)),
         "tables": tables,
         "trends": [view for trend in study.trends if (view := _draw_trend(trend, reader)) is not None],
-        "curves": [view for chart in study.curves if (view := _draw_chart(study, chart)) is not None],
+        "curves": [view for chart in study.curves if (view := _draw_chart(study, chart, reader)) is not None],
         "costs": [view for chart in study.costs if (view := _draw_costs(chart, reader)) is not None],
         "jobs": _tabulate_jobs(looked),
     }
@@ -190,13 +190,13 @@ def _draw_trend(trend: Trend, reader: Reader) -> StudyChart | None:
     )
 
 
-def _draw_chart(study: Study, chart: CurveChart) -> StudyChart | None:
+def _draw_chart(study: Study, chart: CurveChart, reader: Reader) -> StudyChart | None:
     """A metric over the steps of some arms; None while nothing has been measured."""
     trained = group_trainings(study)
     curves: list[Curve] = []
     longest: Sequence[tuple[str, int]] = ()
     for color, arm in enumerate(chart.arms):
-        runs = [read_training_run(job.folder) for job in trained[arm] if job.has_begun()]
+        runs = [run for job in trained[arm] if (run := reader.training_of(job)) is not None]
         seeds = [points for run in runs if (points := _read_points(run, chart.metric))]
         for points in seeds if len(seeds) > 1 else []:
             curves.append(Curve(arm, color % NUM_COLORS, points, style="faint"))

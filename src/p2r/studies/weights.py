@@ -7,9 +7,10 @@ from pathlib import Path
 
 from p2r.evaluation.tables import MISSING, Table
 from p2r.models.checkpoint import fingerprint_weights
-from p2r.runs.training import TrainingRun, read_training_run
+from p2r.runs.training import TrainingRun
 from p2r.studies.joblist import list_trainings
 from p2r.studies.jobs import show_command
+from p2r.studies.measure import Reader
 from p2r.studies.sessions import read_sessions
 from p2r.studies.study import Study
 
@@ -24,7 +25,7 @@ def hash_weights(run: TrainingRun) -> str:
     return fingerprint_weights(run.checkpoint)
 
 
-def tabulate_weights(study: Study) -> Table:
+def tabulate_weights(study: Study, reader: Reader) -> Table:
     """A hash of the weights that each training left, and the command that leaves the same ones on such a machine.
 
     Where a study was copied without its weights, the hash is the one that was written down when they were made.
@@ -33,7 +34,7 @@ def tabulate_weights(study: Study) -> Table:
     rows = tuple(
         (job.name, hash_weights(run) or written.get(job.name, MISSING), show_command(replace(job, folder=NOWHERE)))
         for job in list_trainings(study)
-        if job.has_begun() and (run := read_training_run(job.folder)).is_finished
+        if (run := reader.training_of(job)) is not None and run.is_finished
     )
     return Table(
         title="Weights",

@@ -32,6 +32,8 @@ def test_latex_keeps_a_bracket_after_a_line_break_from_being_an_argument() -> No
 def test_latex_aligns_words_left_and_numbers_right() -> None:
     assert find_text_columns(TABLE) == [True, False, False, False]
     assert r"\begin{tabular}{lrrr}" in write_latex([TABLE])
+    source = "needles:side_px=768,num_objects=2-3"
+    assert find_text_columns(Table(title="t", columns=("", "source"), rows=(("a", source),))) == [True, True]
     assert find_text_columns(Table(title="t", columns=("", "gain"), rows=(("a", "-1.5 [-3.0, +0.1]"),))) == [
         True,
         False,

@@ -48,7 +48,7 @@ def test_a_phase_costs_what_its_arm_needed_until_then(tmp_path: Path) -> None:
         train(job)
     session = {"job": "both/seed-0", "started": "x", "wall_s": 100, "processor_s": 80, "exit_code": 0}
     (study.out / SESSIONS_FILE).write_text(json.dumps(session) + "\n", encoding="utf-8")
-    [both, first] = measure_costs(study)
+    [both, first] = measure_costs(study, Reader(study))
     assert (both.arm, both.num_seeds, both.num_planned, both.num_steps, both.num_rollouts) == ("both", 2, 3, 4, 40)
     assert (first.arm, first.num_seeds, first.num_steps, first.num_rollouts) == ("first", 2, 2, 20)
     assert (both.num_generated_tokens, first.num_generated_tokens) == (400, 200)
@@ -57,11 +57,11 @@ def test_a_phase_costs_what_its_arm_needed_until_then(tmp_path: Path) -> None:
 
 def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: Path) -> None:
     study = make_study(tmp_path, changes=["threads=3"])
-    assert tabulate_weights(study).rows == (("-", "-", "-"),)
+    assert tabulate_weights(study, Reader(study)).rows == (("-", "-", "-"),)
     jobs = list_trainings(study)
     for job in jobs[:2]:
         train(job)
-    table = tabulate_weights(study)
+    table = tabulate_weights(study, Reader(study))
     assert [row[0] for row in table.rows] == ["both/seed-0", "both/seed-1"]
     assert all(len(row[1]) == 16 for row in table.rows)
     assert table.rows[0][1] != table.rows[1][1]
@@ -72,11 +72,11 @@ def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: P
     (jobs[0].folder / jobs[0].recipe.phases()[0].name / "model.safetensors").write_bytes(
         b"the first phase is not asked"
     )
-    assert tabulate_weights(study).rows[0][1] == before
+    assert tabulate_weights(study, Reader(study)).rows[0][1] == before
     (jobs[0].folder / jobs[0].recipe.phases()[-1].name / "model.safetensors").write_bytes(b"other")
-    assert tabulate_weights(study).rows[0][1] != before
+    assert tabulate_weights(study, Reader(study)).rows[0][1] != before
     (jobs[0].folder / jobs[0].recipe.phases()[-1].name / "model.safetensors").unlink()
-    assert tabulate_weights(study).rows[0][1] == "-", "nothing was hashed"
+    assert tabulate_weights(study, Reader(study)).rows[0][1] == "-", "nothing was hashed"
 
 
 def test_a_copy_without_weights_says_the_hash_that_was_written_when_they_were_made(tmp_path: Path) -> None:
@@ -84,13 +84,13 @@ def test_a_copy_without_weights_says_the_hash_that_was_written_when_they_were_ma
     jobs = list_trainings(study)
     for job in jobs[:2]:
         train(job)
-    here = tabulate_weights(study).rows[1][1]
+    here = tabulate_weights(study, Reader(study)).rows[1][1]
     shutil.rmtree(jobs[0].folder / jobs[0].recipe.phases()[-1].name)
     (jobs[0].folder / jobs[0].recipe.phases()[-1].name).mkdir()
     with Log(study.out / SESSIONS_FILE) as log:
         for job, weights in ((jobs[0], ""), (jobs[0], "an earlier one"), (jobs[0], "as made"), (jobs[1], "another")):
             log.write(JobSession(job=job.name, started="x", wall_s=9, processor_s=30, exit_code=0, weights=weights))
-    assert [row[1] for row in tabulate_weights(study).rows] == ["as made", here]
+    assert [row[1] for row in tabulate_weights(study, Reader(study)).rows] == ["as made", here]
 
 
 def test_an_answer_costs_tokens_and_time(tmp_path: Path) -> None:
@@ -132,4 +132,4 @@ def test_minutes_are_those_of_the_whole_command_where_no_step_was_timed(tmp_path
     write_training(job)
     with Log(study.out / SESSIONS_FILE) as log:
         log.write(JobSession(job=job.name, started="x", wall_s=9, processor_s=30, exit_code=0))
-    assert measure_costs(study)[0].processor_s == 30
+    assert measure_costs(study, Reader(study))[0].processor_s == 30
