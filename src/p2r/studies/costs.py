@@ -124,6 +124,7 @@ def tabulate_answers(chart: CostChart, reader: Reader) -> Table:
         notes=(
             *filter(None, [chart.note]),
             "Tokens read and written for an answer; they do not depend on the machine. Samples/s by the wall clock, "
-            "with several samples in flight and other jobs beside: compare them within this table only.",
+            "with several samples in flight, and beside other jobs if there were any: compare them within this table "
+            "only.",
         ),
     )

@@ -57,9 +57,8 @@ def tabulate_splits(study: Study) -> Table:
     for arm, recipe in _list_recipes(study):
         for data in _list_data(recipe):
             seed = str(TRAINING_SEEDS + data.seed) if data.is_generated else MISSING
-            count = MISSING if data.num_rows is None else f"{data.num_rows:,}"
             source = Path(data.source).name if Path(data.source).is_absolute() else data.source
-            rows.setdefault(("learned from", source, seed, count), []).append(arm)
+            rows.setdefault(("learned from", source, seed, _show_rows(data)), []).append(arm)
         if (probe := recipe.probe).source is not None:
             seed = str(probe.seed) if is_needles(probe.source) else MISSING
             rows.setdefault(("watched by probes", probe.source, seed, f"{probe.num:,}"), []).append(arm)
@@ -96,6 +95,12 @@ def _list_data(recipe: Recipe) -> list[DataSettings]:
     for phase in recipe.phases():
         found += [phase.data] if phase.data not in found else []
     return found
+
+
+def _show_rows(data: DataSettings) -> str:
+    if data.num_rows is None:
+        return "all"
+    return f"{data.num_rows:,}" if data.is_generated else f"at most {data.num_rows:,}"
 
 
 def _show_count(asked: QuestionSet) -> str:

@@ -43,6 +43,16 @@ def test_the_page_states_what_is_learned_watched_and_reported_by_which_seed(tmp_
     assert table.notes == ("Arms are trained with the seeds 0, 1, 2.", "By seed 5.")
 
 
+@pytest.mark.parametrize(("num_rows", "shown"), [("", "all"), (', "data.num_rows=4000"', "at most 4,000")])
+def test_rows_of_a_file_are_not_more_than_it_has(tmp_path: Path, num_rows: str, shown: str) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        "out = 'x'\nmodel.source = 'nano'\ndata.source = 'rows.jsonl'\nschedule = [{role = 'perceiver', steps = 1}]\n"
+    )
+    study = make_study(tmp_path, changes=[f"arms.both.recipe='{recipe}'", f'arms.both.set=["seed=3"{num_rows}]'])
+    assert ("learned from", "rows.jsonl", "-", shown, "both") in tabulate_splits(study).rows
+
+
 def test_a_benchmark_that_is_watched_and_reported_is_told(tmp_path: Path) -> None:
     changes = ['evaluations.fresh.benchmark="folder:data/a"', 'arms.both.set=["probe.source=folder:data/a"]']
     study = make_study(tmp_path, changes=changes)
