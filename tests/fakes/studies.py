@@ -16,9 +16,13 @@ from p2r.runs.clock import CLOCK_FILE, Session
 from p2r.runs.evaluation import RunSettings, write_facts
 from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE, TRACES_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.joblist import make_asking
+from p2r.studies.joblist import list_jobs, make_asking
 from p2r.studies.jobs import TrainJob
+from p2r.studies.listing import tabulate_study
+from p2r.studies.measure import Reader
+from p2r.studies.page import build_study_page, make_headline
 from p2r.studies.study import Study, load_study
+from p2r.studies.verdicts import judge_claims
 from p2r.types import Answer, Box, Completion, Failure, Perception, Sample, Trace, Usage, Verdict
 
 GOLD = Box(x1=100, y1=100, x2=300, y2=300)
@@ -45,6 +49,15 @@ def make_study(folder: Path, more: str = "", *, changes: Sequence[str] = ()) -> 
     path = folder / "study.toml"
     path.write_text(TEXT.format(out=folder / "out") + more, encoding="utf-8")
     return load_study(path, changes)
+
+
+def build_page(study: Study, command: str) -> str:
+    """The page of what is there, as `p2r study` makes it."""
+    reader = Reader(study)
+    judged = judge_claims(study, reader)
+    looked = [(job, job.look()) for job in list_jobs(study)]
+    headline = make_headline(study, judged, command, [progress for _, progress in looked])
+    return build_study_page(study, reader, judged, tabulate_study(study, reader, judged), headline, looked)
 
 
 def write_answers(

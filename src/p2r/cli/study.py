@@ -20,9 +20,10 @@ from p2r.cli.train import repeat_changes
 from p2r.errors import StorageError, count_nouns
 from p2r.evaluation.tables import write_tables
 from p2r.report.kit.page import write_page
+from p2r.studies.joblist import list_jobs
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
-from p2r.studies.page import build_study_page
+from p2r.studies.page import build_study_page, make_headline
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.quick import make_quick
 from p2r.studies.run import STUDY_FILE, JobState, count_by_status, log_of, run_study
@@ -168,13 +169,19 @@ def _tell_failed(settings: Study, states: Sequence[JobState]) -> None:
 
 def _write(settings: Study, command: str, console: Console) -> Path:
     """Write the page and the tables, and print the claims."""
-    reader = Reader(settings)
-    judged = judge_claims(settings, reader)
     path = settings.out / PAGE_NAME
-    tables = tabulate_study(settings, reader, judged)
-    write_page(path, build_study_page(settings, reader, judged, tables, command=f"{command} --page-only"))
-    write_tables(settings.out, TABLES_NAME, tables.list_all())
+    with console.status("Reading the answers, and making the page and the tables"):
+        reader = Reader(settings)
+        judged = judge_claims(settings, reader)
+        tables = tabulate_study(settings, reader, judged)
+        looked = [(job, job.look()) for job in list_jobs(settings)]
+        headline = make_headline(settings, judged, f"{command} --page-only", [progress for _, progress in looked])
+        write_page(path, build_study_page(settings, reader, judged, tables, headline, looked))
+        write_tables(settings.out, TABLES_NAME, tables.list_all())
     print_tables(tables.claims)
+    print(headline.lede)
+    for problem in headline.problems:
+        console.print(problem, markup=False, soft_wrap=True)
     console.print(f"all tables: {settings.out / TABLES_NAME}.md, .tex and .json", markup=False, soft_wrap=True)
     return path
 

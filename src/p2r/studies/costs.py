@@ -104,7 +104,8 @@ def tabulate_costs(costs: Sequence[ArmCost]) -> Table:
             "Means over seeds. Generated tokens are those of the role that learns. Trained tokens are those of prompts "
             "and replies in all passes of the updates. Processor minutes are those of the whole command, with probes "
             "and the frozen role; a command that was killed together with the study is not counted. An arm that is a "
-            "phase of another has what the other needed until that phase ended, and of its minutes the steps' share.",
+            "phase of another has what the other needed until that phase ended, and a share of its minutes in "
+            "proportion to its steps.",
         ),
     )
 

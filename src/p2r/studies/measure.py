@@ -87,13 +87,14 @@ class Reader:
         return self._trainings[job.folder]
 
     def read(self, cell: StudyCell, seed: int | None) -> ScoredRun | None:
-        """The run that a cell is about, judged; None while there is none."""
+        """The run that a cell is about, judged; None until every question of it has been asked."""
         key = (*who_is_asked(cell), seed, cell.mode)
         if key not in self._runs:
             run = make_asking(self.study, *who_is_asked(cell), seed, (cell.mode,)).read(cell.mode)
             if run is not None:
                 self._check_questions(cell, run)
-            self._runs[key] = None if run is None else score_run(run)
+            is_whole = run is not None and all(name in run.traces for name in run.facts)
+            self._runs[key] = score_run(run) if run is not None and is_whole else None
         return self._runs[key]
 
     def _check_questions(self, cell: StudyCell, run: Run) -> None:

@@ -20,7 +20,7 @@ from p2r.runs.training_log import value_of
 from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
-from p2r.studies.joblist import group_trainings, list_jobs, list_trainings
+from p2r.studies.joblist import group_trainings, list_trainings
 from p2r.studies.jobs import Job, Progress, show_command
 from p2r.studies.listing import StudyTables
 from p2r.studies.measure import Reader
@@ -72,22 +72,31 @@ class StudyChart:
 
 
 def build_study_page(
-    study: Study, reader: Reader, judged: Sequence[JudgedClaim], tables: StudyTables, *, command: str
+    study: Study,
+    reader: Reader,
+    judged: Sequence[JudgedClaim],
+    tables: StudyTables,
+    headline: Headline,
+    looked: Sequence[tuple[Job, Progress]],
 ) -> str:
     """The page as HTML, of what is there so far.
 
     Args:
-        reader, judged, tables: of the study.
-        command: makes it again.
+        reader, judged, tables, headline: of the study.
+        looked: each job, and how far it is.
     """
-    looked = [(job, job.look()) for job in list_jobs(study)]
     page = {
-        "headline": make_headline(study, judged, command, [progress for _, progress in looked]),
+        "headline": headline,
         "claims": [_view_claim(each) for each in judged],
         "forests": list(_draw_forests(judged)),
         "tables": tables,
         "trends": [view for trend in study.trends if (view := _draw_trend(trend, reader)) is not None],
         "curves": [view for chart in study.curves if (view := _draw_chart(study, chart, reader)) is not None],
+        "arms": [
+            (name, says)
+            for name in dict.fromkeys(name for chart in study.curves for name in chart.arms)
+            if (says := study.arms[name].says)
+        ],
         "costs": [view for chart in study.costs if (view := _draw_costs(chart, reader)) is not None],
         "jobs": _tabulate_jobs(looked),
     }
@@ -123,14 +132,15 @@ def _view_claim(judged: JudgedClaim) -> ClaimView:
     claim, found = judged.claim, judged.estimate
     measure = claim.list_terms()[0][1].measure
     unit = UNITS.get(measure, "")
+    missing = " so far" if judged.is_preliminary else ""
     text = f"Expected {show_expectation(claim)}; not measured yet."
     if found is not None:
         low, high = (show_difference(each, measure) for each in (found.interval.low, found.interval.high))
-        seeds = f"{count_nouns(found.num_seeds, 'seed')}, " if found.num_seeds else ""
+        seeds = f"{count_nouns(found.num_seeds, 'seed')}{missing}, " if found.num_seeds else ""
         text = (
             f"Expected {show_expectation(claim)}; found {show_difference(found.mean, measure)}{unit} ({low} to {high}) "
-            f"with {seeds}{count_nouns(found.num_questions, 'question')}; "
-            f"{show_difference(found.detectable, measure).lstrip('+')}{unit} could have been seen. "
+            f"with {seeds}{count_nouns(found.num_questions, 'question')}; smallest detectable difference "
+            f"{show_difference(found.detectable, measure).lstrip('+')}{unit}. "
             f"p {_compare_p(judged.p_value)}, after Holm {_compare_p(judged.p_corrected)}"
             f"{_list_exact(judged)}."
         )
@@ -146,7 +156,11 @@ def _list_exact(judged: JudgedClaim) -> str:
     """The exact test of each seed, if there is one."""
     if not judged.seed_p_values:
         return ""
-    each = ", ".join(f"seed {seed}: {show_p(p)}" if seed else show_p(p) for seed, p in judged.seed_p_values)
+    shown = {seed: show_p(p) for seed, p in judged.seed_p_values}
+    if len(set(shown.values())) == 1:
+        each = f"{next(iter(shown.values()))}{' with each seed' if len(shown) > 1 else ''}"
+    else:
+        each = ", ".join(f"seed {seed}: {p}" for seed, p in shown.items())
     return f"; McNemar's exact test, {each}"
 
 
@@ -158,9 +172,10 @@ def _draw_forests(judged: Sequence[JudgedClaim]) -> Iterator[StudyChart]:
         if (found := each.estimate) is None:
             continue
         factor, kind = (100.0, "points") if measure in IN_POINTS else (1.0, measure)
+        expected = "" if each.claim.expects == "more" else f" ({show_expectation(each.claim)})"
         row = IntervalRow(
-            each.claim.name, factor * found.mean, factor * found.interval.low, factor * found.interval.high,
-            KINDS[each.verdict],
+            each.claim.name + expected, factor * found.mean, factor * found.interval.low, factor * found.interval.high,
+            KINDS[each.verdict], factor * each.claim.margin,
         )  # fmt: skip
         kinds.setdefault(kind, []).append(row)
     for kind, rows in kinds.items():
@@ -259,6 +274,4 @@ def _tabulate_jobs(looked: Sequence[tuple[Job, Progress]]) -> Table:
         total = "?" if progress.total is None else str(progress.total)
         state = "finished" if progress.is_finished else "begun" if progress.done else "not begun"
         rows.append((job.name, state, f"{progress.done} of {total}", show_command(job)))
-    return Table(
-        title="Jobs, with the commands that they are", columns=("job", "state", "done", "command"), rows=tuple(rows)
-    )
+    return Table(title="Jobs and their commands", columns=("job", "state", "done", "command"), rows=tuple(rows))

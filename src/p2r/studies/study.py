@@ -6,10 +6,13 @@ Only what a claim, a table or a chart needs is asked. So there is no list of eva
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
+from typing import cast
 
 from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, ValidationError, model_validator
 
@@ -24,6 +27,8 @@ from p2r.studies.splits import check_splits
 from p2r.types import Frozen
 
 ARMS_FOLDER, FILES_FOLDER = "arms", "files"
+NAMED = ("arms", "evaluations", "files")
+"""Tables of a study whose keys are names of its own."""
 _FILES_NAME = re.compile(r"\{files\.([^}]*)\}")
 
 
@@ -229,6 +234,20 @@ class Study(Frozen):
         return next(name for name, each in self.evaluations.items() if each.identity == own)
 
 
+def _check_names(table: Mapping[str, object], changes: Sequence[str]) -> None:
+    """Refuse a change of an arm, of questions, or of rows that the file does not have: it would be an idle new one."""
+    for change in changes:
+        kind, _, rest = change.partition("=")[0].strip().partition(".")
+        names, name = table.get(kind), rest.partition(".")[0]
+        if kind in NAMED and name and isinstance(names, dict) and name not in names:
+            known = [str(each) for each in cast("Mapping[object, object]", names)]
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"{kind}.{name} cannot be changed: the study has none of this name",
+                hint=f"did you mean {kind}.{near[0]}?" if near else f"its {kind} are {', '.join(known)}",
+            )
+
+
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
     """Read a study.
 
@@ -243,7 +262,9 @@ def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
     table = read_table(
         path, "study", hint="give the path of a TOML file, such as recipes/study/paper_in_miniature.toml"
     )
+    before = deepcopy(table)
     change_table(table, changes)
+    _check_names(before, changes)
     try:
         study = Study.model_validate(table)
     except ValidationError as error:

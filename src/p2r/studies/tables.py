@@ -41,7 +41,7 @@ def tabulate_claims(judged: Sequence[JudgedClaim]) -> Table:
         ),
         rows=tuple(_claim_row(each) for each in judged),
         notes=(
-            "The claims were stated before the runs. Found: the difference of the means over seeds and questions, in "
+            "Claims are part of the study's file. Found: the difference of the means over seeds and questions, in "
             "points for shares. Interval and p hold both seeds and questions: both are drawn again, and few seeds "
             "widen them by Student's quantile. p of each seed: McNemar's exact test on that seed's questions alone. "
             "Holm: p after correction over all claims; a claim is decided when it is below 0.05. Could have seen: the "
@@ -119,15 +119,29 @@ def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:
     """Put beside each doubt of readers what the study says to it."""
     by_name = {each.claim.name: each for each in judged}
     rows = [
-        (objection.says if place == 0 else "", by_name[name].claim.says, by_name[name].verdict)
+        (
+            objection.says if place == 0 else "",
+            by_name[name].claim.says,
+            show_found(by_name[name]),
+            by_name[name].verdict,
+        )
         for objection in study.objections
         for place, name in enumerate(objection.claims)
     ]
     return Table(
         title="What was objected, and what the study says",
-        columns=("objection", "what was tested", "verdict"),
+        columns=("objection", "what was tested", "found", "verdict"),
         rows=tuple(rows),
     )
+
+
+def show_found(judged: JudgedClaim) -> str:
+    """A claim's difference with its interval; a dash while it is not measured."""
+    if (found := judged.estimate) is None:
+        return MISSING
+    measure = judged.claim.list_terms()[0][1].measure
+    mean, low, high = (show_difference(each, measure) for each in (found.mean, found.interval.low, found.interval.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def show_expectation(claim: StudyClaim) -> str:
@@ -144,8 +158,14 @@ def show_expectation(claim: StudyClaim) -> str:
 def show_difference(value: float, measure: Measure) -> str:
     """A difference, in points for shares."""
     if measure in IN_POINTS:
-        return f"{round(100 * value, 1) + 0.0:+.1f}"
-    return f"{value:+.0f}" if measure == "tokens" else f"{value:+.3f}"
+        return _show_signed(100 * value, 1)
+    return _show_signed(value, 0 if measure == "tokens" else 3)
+
+
+def _show_signed(value: float, digits: int) -> str:
+    """A number with its sign; 0 has none."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
 def show_mean(value: float, measure: Measure) -> str:

@@ -5,6 +5,7 @@ One seed of a trained arm says nothing about others, however many questions it w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -68,22 +69,26 @@ def find_p_value(claim: StudyClaim, found: Estimate) -> float:
     "more" and "less" are tested from both sides at the margin. "alike" is shown by two one-sided tests where the result
     lies within the margins, and refuted at the nearer margin where it lies beyond.
     """
-    if claim.expects == "more":
-        return found.differs_from(claim.margin)
-    if claim.expects == "less":
-        return found.differs_from(-claim.margin)
-    if abs(found.mean) < claim.margin:
-        return found.lies_within(claim.margin)
-    return found.differs_from(claim.margin if found.mean > 0 else -claim.margin)
+    bound = _find_bound(claim, found)
+    return found.lies_within(claim.margin) if bound is None else found.differs_from(bound)
+
+
+def _find_bound(claim: StudyClaim, found: Estimate) -> float | None:
+    """The value that the result is to differ from; None where it lies between two, as expected."""
+    if claim.expects == "alike":
+        return None if abs(found.mean) < claim.margin else math.copysign(claim.margin, found.mean)
+    return claim.margin if claim.expects == "more" else -claim.margin
 
 
 def find_verdict(claim: StudyClaim, found: Estimate | None, p_corrected: float | None) -> Verdict:
-    """Say what the result shows about a claim."""
+    """Say what the result shows about a claim. Nothing is decided that the interval leaves open."""
     if found is None or p_corrected is None:
         return "not measured yet"
     if found.num_seeds == 1:
         return "one seed only"
-    if p_corrected >= ALPHA:
+    bound = _find_bound(claim, found)
+    is_open = bound is not None and found.interval.low <= bound <= found.interval.high
+    if p_corrected >= ALPHA or is_open:
         return "undecided"
     as_said = {
         "more": found.mean > claim.margin,

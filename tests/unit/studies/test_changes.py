@@ -11,11 +11,10 @@ from p2r.studies.changes import tabulate_gains, tabulate_trend
 from p2r.studies.claims import find_slope_weights
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
-from p2r.studies.page import build_study_page
 from p2r.studies.study import Study
 from p2r.studies.verdicts import judge_claims
 from p2r.types import Box
-from tests.fakes.studies import make_study, write_answers
+from tests.fakes.studies import build_page, make_study, write_answers
 
 AWAY = (Box(x1=600, y1=600, x2=900, y2=900),)
 
@@ -71,10 +70,10 @@ def test_a_gain_is_the_sum_of_what_each_kind_of_miss_lost(study: Study) -> None:
     table = tabulate_gains(study.gains[0], Reader(study))
     assert table.columns == ("", "gain", "format", "spelling", "place", "reading")
     [trained, one_look] = table.rows
-    assert [cell.split(" ")[0] for cell in trained] == ["trained", "+50.0", "+0.0", "+0.0", "+20.0", "+30.0"]
+    assert [cell.split(" ")[0] for cell in trained] == ["trained", "+50.0", "0.0", "0.0", "+20.0", "+30.0"]
     assert trained[1].split(" ", 1)[1].startswith("[+")
     # before is asked in the row's mode as well, where nothing can be in the wrong place
-    assert [cell.split(" ")[0] for cell in one_look[1:]] == ["+10.0", "+0.0", "-", "-", "+10.0"]
+    assert [cell.split(" ")[0] for cell in one_look[1:]] == ["+10.0", "0.0", "-", "-", "+10.0"]
     assert "trained arms have 3 seeds" in " ".join(table.notes)
 
 
@@ -86,7 +85,7 @@ def test_a_gain_from_another_mode_counts_what_only_one_of_both_can_miss(tmp_path
     for seed in (0, 1, 2):
         write_answers(made, "both", seed, [True, True, False, False], mode="direct")
     row = tabulate_gains(made.gains[0], Reader(made)).rows[1]
-    assert [cell.split(" ")[0] for cell in row[1:]] == ["+50.0", "+0.0", "+0.0", "+25.0", "+25.0"]
+    assert [cell.split(" ")[0] for cell in row[1:]] == ["+50.0", "0.0", "0.0", "+25.0", "+25.0"]
 
 
 def test_a_gain_is_a_dash_until_both_sides_are_measured(tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_tables_and_page_show_both_with_the_papers_slopes(study: Study) -> None:
         "Claims", "Made of", "Growth", "Growth: the paper", "What each arm cost", "Which questions, by which seed",
         "Weights",
     ]  # fmt: skip
-    html = build_study_page(study, reader, judged, tables, command="p2r study x.toml")
+    html = build_page(study, "p2r study x.toml")
     for part in ("Made of", 'href="#trends"', ">iterations</text>", "0.77"):
         assert part in html, part
 

@@ -181,3 +181,16 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the study .*none\.toml cannot be read: no such file") as caught:
         load_study(tmp_path / "none.toml")
     assert "TOML file" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("arms.strat.checkpoint=nano", "did you mean arms.start?"), ("arms.zzz.checkpoint=nano", "start, both, first"),
+        ("evaluations.fres.num=3", "did you mean evaluations.fresh?"),
+    ],
+)  # fmt: skip
+def test_a_change_of_a_name_that_the_study_does_not_have_is_refused(tmp_path: Path, change: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be changed: the study has none of this name") as caught:
+        make_study(tmp_path, changes=[change])
+    assert hint in caught.value.hint

@@ -9,12 +9,11 @@ import pytest
 
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
-from p2r.studies.page import build_study_page
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study
 from p2r.studies.tables import describe_chance, show_difference, tabulate_cells, tabulate_claims
 from p2r.studies.verdicts import judge_claims
-from tests.fakes.studies import make_study, write_answers
+from tests.fakes.studies import build_page, make_study, write_answers
 
 TABLE = """
 [[tables]]
@@ -50,12 +49,6 @@ def study(tmp_path: Path) -> Study:
     return made
 
 
-def build_page(study: Study, command: str) -> str:
-    reader = Reader(study)
-    judged = judge_claims(study, reader)
-    return build_study_page(study, reader, judged, tabulate_study(study, reader, judged), command=command)
-
-
 def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> None:
     reader = Reader(study)
     tables = tabulate_study(study, reader, judge_claims(study, reader)).list_all()
@@ -76,7 +69,9 @@ def test_cells_have_intervals_and_the_paper_stands_beside_them(study: Study) -> 
     assert "Guessing reaches 50.0%." in notes
     assert "2 answers failed, and are neither right nor wrong." in notes
     assert tables[3].rows == (("base", "89.0"), ("full", "93.2"))
-    assert tables[1].rows == (("It may be luck.", "Training raises accuracy.", "holds"),)
+    [[objection, tested, shown, verdict]] = tables[1].rows
+    assert (objection, tested, verdict) == ("It may be luck.", "Training raises accuracy.", "holds")
+    assert shown.startswith("+42.3 [+") and ", +" in shown
 
 
 def test_a_claim_shows_what_was_expected_found_and_could_have_been_seen(study: Study) -> None:
@@ -113,12 +108,12 @@ def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
     for part in (
         "Does it help?", "Of 1 claim: 1 holds.", "Training raises accuracy.", "Table 3 in miniature", "It may be luck.",
         "<code>p2r study x.toml --page-only</code>", "two looks", "p2r train nano",
-        "more than 0; found +42.3 points (", " points could have been seen", 'href="#splits"', 'href="#repeat"',
+        "more than 0; found +42.3 points (", "with 2 seeds so far,", " points. p ", 'href="#splits"', 'href="#repeat"',
         "Arms are trained with the seeds 0, 1, 2.",
     ):  # fmt: skip
         assert part in html, part
-    tests = r"could have been seen\. p (&lt;|= )0\.\d{4}, after Holm (&lt;|= )0\.\d{4}; McNemar&#39;s exact test, "
-    assert re.search(tests + r"seed 0: (&lt;)?0\.\d{4}, seed 1: (&lt;)?0\.\d{4}\.", html)
+    tests = r"difference [\d.]+ points\. p (&lt;|= )0\.\d{4}, after Holm (&lt;|= )0\.\d{4}; McNemar&#39;s exact test, "
+    assert re.search(tests + r"(&lt;)?0\.\d{4} with each seed\.", html)
     assert "every number is preliminary" in html
     assert html.count("<svg") == 2
 
@@ -134,7 +129,7 @@ def test_a_claim_about_boxes_counts_boxes(tmp_path: Path) -> None:
     write_answers(study, "start", None, [True] * 9)
     for seed in (0, 1):
         write_answers(study, "both", seed, [True] * 9)
-    assert re.search(r"found \+0\.000 boxes \(", build_page(study, "p2r study x.toml"))
+    assert re.search(r"found 0\.000 boxes \(", build_page(study, "p2r study x.toml"))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +137,23 @@ def test_a_claim_about_boxes_counts_boxes(tmp_path: Path) -> None:
 )
 def test_chance_is_told_from_the_lowest_to_the_highest(chances: tuple[float, ...], shown: str) -> None:
     assert describe_chance(chances) == f"Guessing reaches {shown}."
+
+
+def test_the_exact_tests_of_seeds_are_told_one_by_one_where_they_differ(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False] * 20)
+    for seed, num in ((0, 36), (1, 24)):
+        write_answers(study, "both", seed, [True] * num + [False] * (40 - num))
+    assert re.search(r"exact test, seed 0: (&lt;)?0\.\d{4}, seed 1: 0\.\d{4}\.", build_page(study, "p2r study x.toml"))
+
+
+def test_a_claim_of_no_difference_is_drawn_with_its_margin(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["claims.0.expects=alike", "claims.0.margin=0.03"])
+    write_answers(study, "start", None, [True, False] * 20)
+    for seed in (0, 1):
+        write_answers(study, "both", seed, [True, False] * 20)
+    html = build_page(study, "p2r study x.toml")
+    assert 'class="margin"' in html and "training (within 3.0)" in html
 
 
 def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> None:
@@ -161,7 +173,7 @@ def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> 
 
 @pytest.mark.parametrize(
     ("value", "measure", "text"),
-    [(0.123, "accuracy", "+12.3"), (-0.0001, "accuracy", "+0.0"), (-0.02, "hit rate", "-2.0"), (0.1, "IoU", "+0.100"),
+    [(0.123, "accuracy", "+12.3"), (-0.0001, "accuracy", "0.0"), (-0.02, "hit rate", "-2.0"), (0.1, "IoU", "+0.100"),
      (-31.4, "tokens", "-31"), (0.5, "boxes", "+0.500")],
 )  # fmt: skip
 def test_differences_are_shown_in_their_own_unit(value: float, measure: str, text: str) -> None:

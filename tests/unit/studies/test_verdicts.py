@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from p2r.errors import StorageError
-from p2r.runs.store import SETTINGS_FILE
+from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
+from p2r.statistics import Estimate
 from p2r.studies.cells import StudyCell
+from p2r.studies.claims import StudyClaim
 from p2r.studies.measure import Reader
 from p2r.studies.study import Study
-from p2r.studies.verdicts import JudgedClaim, judge_claims
+from p2r.studies.verdicts import JudgedClaim, find_verdict, judge_claims
 from p2r.types import Box
 from tests.fakes.studies import make_study, write_answers
 
@@ -67,6 +69,37 @@ margin = 0.22
     p, holm = judged["training"].p_value, judged["training"].p_corrected
     assert p is not None and holm is not None
     assert holm >= p
+
+
+def test_a_run_that_lacks_answers_is_not_there_yet(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, some(0.6))
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, some(0.8, seed))
+    [path] = (study.out / "answers" / "fresh" / "both" / "seed-1").rglob(TRACES_FILE)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    judged = judge(study)["training"]
+    assert judged.is_preliminary and judged.estimate is not None
+    assert [name for name, _ in judged.seed_p_values] == ["0", "2"] and judged.estimate.num_seeds == 2
+    path.write_text("".join(lines))
+    assert not judge(study)["training"].is_preliminary
+
+
+@pytest.mark.parametrize(
+    ("expects", "margin", "mean", "verdict"),
+    [
+        ("more", 0.0, 1.0, "undecided"), ("less", 0.0, 1.0, "undecided"), ("alike", 0.1, 1.0, "undecided"),
+        ("more", 0.0, 9.0, "holds"), ("less", 0.0, 9.0, "fails"), ("alike", 0.1, 9.0, "fails"),
+    ],
+)  # fmt: skip
+def test_nothing_is_decided_that_the_interval_leaves_open(
+    expects: str, margin: float, mean: float, verdict: str
+) -> None:
+    found = Estimate(mean, 3, 9, 1.0, np.linspace(-2.0, 2.0, 101))
+    said = {"name": "x", "says": "x", "evaluation": "fresh", "expects": expects, "margin": margin}
+    claim = StudyClaim.model_validate({**said, "plus": [{"arm": "both"}]})
+    assert find_verdict(claim, found, 0.04) == verdict
 
 
 def test_seeds_that_disagree_leave_it_undecided_though_each_is_clear(tmp_path: Path) -> None:

@@ -18,13 +18,18 @@ ROOM = 0.04
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """A value with its interval. kind: a class of the style sheet, such as "holds"."""
+    """A value with its interval.
+
+    kind: a class of the style sheet, such as "holds".
+    margin: a band around 0 that is shaded behind the interval; 0 for none.
+    """
 
     name: str
     value: float
     low: float
     high: float
     kind: str = ""
+    margin: float = 0.0
 
 
 def draw_intervals(rows: Sequence[IntervalRow], x_label: str) -> Markup:
@@ -45,14 +50,18 @@ def draw_intervals(rows: Sequence[IntervalRow], x_label: str) -> Markup:
     parts.append(write_text((LEFT + WIDTH - RIGHT) / 2, height - 4, x_label, "label middle"))
     for place, row in enumerate(rows):
         y = TOP + ROW_PX * place + 28
+        if row.margin:
+            ends_px = (to_px(at_x(-row.margin)), to_px(y), to_px(at_x(row.margin)))
+            parts.append(Markup('<path class="margin" d="M{} {}H{}"/>').format(*ends_px))
         parts.append(write_text(LEFT, y - 13, row.name, "name"))
+        low, high, top, bottom = (to_px(each) for each in (at_x(row.low), at_x(row.high), y - 6, y + 6))
         parts.append(
             Markup(
-                '<g class="{}"><title>{}: {:.4g} ({:.4g} to {:.4g})</title><path class="whisker" d="M{} {}H{}"/>'
-                '<circle cx="{}" cy="{}" r="5"/></g>'
+                '<g class="{}"><title>{}: {:.4g} ({:.4g} to {:.4g})</title>'
+                '<path class="whisker" d="M{} {}H{}M{} {}V{}M{} {}V{}"/><circle cx="{}" cy="{}" r="4"/></g>'
             ).format(
-                row.kind, row.name, row.value, row.low, row.high, to_px(at_x(row.low)), to_px(y), to_px(at_x(row.high)),
-                to_px(at_x(row.value)), to_px(y),
+                row.kind, row.name, row.value, row.low, row.high, low, to_px(y), high, low, top, bottom, high, top,
+                bottom, to_px(at_x(row.value)), to_px(y),
             )
         )  # fmt: skip
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(

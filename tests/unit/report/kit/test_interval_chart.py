@@ -13,7 +13,7 @@ ROWS = [IntervalRow("first", 5.0, 2.0, 10.0, "holds"), IntervalRow("second <b>",
 
 def find_x(svg: str) -> list[list[float]]:
     """The ends of each whisker, and between them its value."""
-    found = re.findall(r'class="whisker" d="M([\d.]+) [\d.]+H([\d.]+)"/><circle cx="([\d.]+)"', svg)
+    found = re.findall(r'class="whisker" d="M([\d.]+) [\d.]+H([\d.]+)M[^"]+"/><circle cx="([\d.]+)"', svg)
     return [[float(low), float(value), float(high)] for low, high, value in found]
 
 
@@ -32,6 +32,14 @@ def test_values_lie_in_their_intervals_on_the_side_of_zero_that_they_are_on() ->
     assert first[1] - first[0] == pytest.approx(3 * unit, abs=0.2)
     assert first[0] - zero == pytest.approx(2 * unit, abs=0.2)
     assert zero - second[0] == pytest.approx(10 * unit, abs=0.2)
+
+
+def test_a_margin_is_shaded_around_zero_behind_its_own_row() -> None:
+    svg = str(draw_intervals([*ROWS, IntervalRow("third", 1.0, -1.0, 2.0, margin=3.0)], "points"))
+    [(low, y, high)] = re.findall(r'class="margin" d="M([\d.]+) ([\d.]+)H([\d.]+)"', svg)
+    assert (float(low) + float(high)) / 2 == pytest.approx(find_zero(svg), abs=0.2)
+    assert (float(low), float(high)) != (find_x(svg)[2][0], find_x(svg)[2][2])
+    assert svg.index('class="margin"') < svg.index("<title>third") and float(y) == TOP + 28 + ROW_PX * 2
 
 
 def test_rows_lie_one_below_the_other_within_the_chart() -> None:
