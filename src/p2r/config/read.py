@@ -33,6 +33,7 @@ HINTS = {
 }
 
 HINT_SYNTAX = 'correct it there; in TOML a setting is name = value, and a text is quoted: out = "runs/first"'
+HINT_JSON = "correct it there, or restore it: a run's recipe.json is written by training"
 RENAMED = {"weights": "terms"}
 """Settings that have another name now."""
 RULES = {
@@ -83,9 +84,8 @@ def read_table(path: Path, what: str, *, hint: str) -> TomlTable:
     try:
         return cast("TomlTable", json.loads(text)) if path.suffix == ".json" else _load_toml(text)
     except ValueError as error:
-        is_known = path.suffix in (".json", ".toml")
         named = f"a {what} is a TOML file" + ("; data.source in it names rows" if what == "recipe" else "")
-        hint = HINT_SYNTAX if is_known else named
+        hint = {".json": HINT_JSON, ".toml": HINT_SYNTAX}.get(path.suffix, named)
         raise ConfigError(
             f"the {what} {path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}", hint=hint
         ) from error

@@ -266,8 +266,9 @@ def test_files_that_are_no_recipe_are_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "rows.jsonl")
     assert "data.source" in caught.value.hint
     (tmp_path / "recipe.json").write_text("{")
-    with pytest.raises(ConfigError, match="is not JSON: "):
+    with pytest.raises(ConfigError, match="is not JSON: ") as caught:
         load_recipe(tmp_path / "recipe.json")
+    assert "restore it" in caught.value.hint and "TOML" not in caught.value.hint
 
 
 OWN = {
