@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2r.boxes import hits, mean_best_iou
-from p2r.errors import StorageError
+from p2r.errors import StorageError, count_nouns
 from p2r.evaluation.cost import find_speed, measure_cost
 from p2r.evaluation.metrics import saw_all_evidence
 from p2r.evaluation.misses import MISSES, Miss, find_miss
 from p2r.evaluation.scoring import ScoredRow, ScoredRun, chance_of, score_run
 from p2r.modes import LOOKING
-from p2r.runs.evaluation import Run, SampleFacts
+from p2r.runs.evaluation import SAMPLES_FILE, Run, SampleFacts
 from p2r.runs.training import TrainingRun, read_training_run
 from p2r.statistics import Part, mean_of
 from p2r.studies.cells import OF_BOXES, Measure, StudyCell
@@ -100,6 +100,12 @@ class Reader:
     def _check_questions(self, cell: StudyCell, run: Run) -> None:
         """Raise StorageError where an evaluation has answers to two sets of questions, as when its file was changed."""
         other = self._asked.setdefault(self.study.name_questions(cell.evaluation), run)
+        if len(run.facts) != len(other.facts):
+            raise StorageError(
+                f"{run.place} lists {count_nouns(len(run.facts), 'question')}, and {other.place} lists {len(other.facts)} "
+                f"of the same: {SAMPLES_FILE} of one of them is damaged",
+                hint="restore that file; or move its folder away, and ask again with `resume=True`",
+            )
         hashes = {each.settings.benchmark_fingerprint for each in (run, other)} - {""}
         if len(hashes) > 1 or list(run.facts) != list(other.facts):
             raise StorageError(

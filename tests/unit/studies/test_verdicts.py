@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from p2r.errors import StorageError
+from p2r.runs.evaluation import SAMPLES_FILE
 from p2r.runs.store import SETTINGS_FILE, TRACES_FILE
 from p2r.statistics import Estimate
 from p2r.studies.cells import StudyCell
@@ -272,6 +273,16 @@ def test_one_seed_decides_nothing_however_little_it_differs(tmp_path: Path) -> N
     judged = judge(study)["training"]
     assert judged.p_corrected is not None and judged.p_corrected > 0.05
     assert judged.verdict == "one seed only"
+
+
+def test_a_list_of_questions_that_was_cut_off_is_told_by_its_length(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False])
+    write_answers(study, "both", 1, [True, False])
+    [path] = (study.out / "answers" / "fresh" / "both").rglob(SAMPLES_FILE)
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(StorageError, match=r"lists \d questions?, and .* lists \d of the same: samples.jsonl of one"):
+        judge(study)
 
 
 def test_answers_to_two_sets_of_questions_are_not_mixed(tmp_path: Path) -> None:
