@@ -102,8 +102,8 @@ class Reader:
         other = self._asked.setdefault(self.study.name_questions(cell.evaluation), run)
         if len(run.facts) != len(other.facts):
             raise StorageError(
-                f"{run.place} lists {count_nouns(len(run.facts), 'question')}, and {other.place} lists {len(other.facts)} "
-                f"of the same: {SAMPLES_FILE} of one of them is damaged",
+                f"{run.place} lists {count_nouns(len(run.facts), 'question')}, and {other.place} lists "
+                f"{len(other.facts)} of the same: {SAMPLES_FILE} of one of them is damaged",
                 hint="restore that file; or move its folder away, and ask again with `resume=True`",
             )
         hashes = {each.settings.benchmark_fingerprint for each in (run, other)} - {""}
