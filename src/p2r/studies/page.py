@@ -119,7 +119,7 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str, sta
         lede=lede,
         facts=(
             ("Arms", str(len(study.arms))),
-            ("Seeds", ", ".join(map(str, sorted({*study.seeds, *(job.seed for job in list_trainings(study))})))),
+            ("Seeds", ", ".join(map(str, sorted({job.seed for job in list_trainings(study)} or study.seeds)))),
             ("Questions", "; ".join(f"{name}: {each.num or 'all'}" for name, each in study.evaluations.items())),
             ("Jobs", f"{num_finished} of {len(states)}"),
         ),

@@ -79,6 +79,15 @@ def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: P
     assert tabulate_weights(study, Reader(study)).rows[0][1] == "-", "nothing was hashed"
 
 
+def test_a_training_is_read_once(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    job = list_trainings(study)[0]
+    reader = Reader(study)
+    train(job)
+    assert reader.training_of(job) is reader.training_of(job) is not None
+    assert reader.training_of(list_trainings(study)[1]) is None
+
+
 def test_a_copy_without_weights_says_the_hash_that_was_written_when_they_were_made(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     jobs = list_trainings(study)

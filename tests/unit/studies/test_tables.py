@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from p2r.runs.training import PROBES_FILE
+from p2r.studies.joblist import list_trainings
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study
-from p2r.studies.tables import describe_chance, show_difference, tabulate_cells, tabulate_claims
+from p2r.studies.tables import describe_chance, show_difference, tabulate_cells, tabulate_claims, tabulate_objections
 from p2r.studies.verdicts import judge_claims
-from tests.fakes.studies import build_page, make_study, write_answers
+from tests.fakes.studies import build_page, make_study, write_answers, write_training
 
 TABLE = """
 [[tables]]
@@ -119,8 +122,8 @@ def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
 
 
 def test_the_head_names_the_seeds_of_every_arm(tmp_path: Path) -> None:
-    study = make_study(tmp_path, '[arms.more]\nrecipe = "nano"\nseeds = [0, 7]\n')
-    assert "0, 1, 2, 7" in build_page(study, "p2r study x.toml")
+    study = make_study(tmp_path, changes=["arms.both.seeds=[0, 7]"])
+    assert "<dd>0, 7</dd>" in build_page(study, "p2r study x.toml")
 
 
 def test_a_claim_about_boxes_counts_boxes(tmp_path: Path) -> None:
@@ -147,13 +150,42 @@ def test_the_exact_tests_of_seeds_are_told_one_by_one_where_they_differ(tmp_path
     assert re.search(r"exact test, seed 0: (&lt;)?0\.\d{4}, seed 1: 0\.\d{4}\.", build_page(study, "p2r study x.toml"))
 
 
+def find_width(study: Study) -> float:
+    """The width of the first claim's interval, in points."""
+    found = judge_claims(study, Reader(study))[0].estimate
+    assert found is not None
+    return 100 * (found.interval.high - found.interval.low)
+
+
+def test_an_objection_is_told_once_beside_all_of_its_claims(tmp_path: Path) -> None:
+    again = '\n[[claims]]\nname = "again"\nsays = "It does."\nevaluation = "fresh"\nplus = [{ arm = "both" }]\n'
+    study = make_study(tmp_path, TABLE.replace('claims = ["training"]', 'claims = ["training", "again"]') + again)
+    table = tabulate_objections(study, judge_claims(study, Reader(study)))
+    assert [row[0] for row in table.rows] == ["It may be luck.", ""]
+    assert table.rows[1][1:] == ("It does.", "-", "not measured yet")
+
+
+def test_charts_say_what_their_arms_are(tmp_path: Path) -> None:
+    study = make_study(tmp_path, TABLE, changes=["arms.both.says=both phases"])
+    job = list_trainings(study)[0]
+    write_training(job)
+    probe = {"phase": job.recipe.phases()[0].name, "step": 0, "hit_rate": 0.5}
+    (job.folder / PROBES_FILE).write_text(json.dumps(probe) + "\n", encoding="utf-8")
+    assert "Faint: each seed. both: both phases." in build_page(study, "p2r study x.toml")
+
+
 def test_a_claim_of_no_difference_is_drawn_with_its_margin(tmp_path: Path) -> None:
     study = make_study(tmp_path, changes=["claims.0.expects=alike", "claims.0.margin=0.03"])
     write_answers(study, "start", None, [True, False] * 20)
     for seed in (0, 1):
         write_answers(study, "both", seed, [True, False] * 20)
     html = build_page(study, "p2r study x.toml")
-    assert 'class="margin"' in html and "training (within 3.0)" in html
+    assert "training (within 3.0)" in html
+    [(low, high)] = re.findall(r'class="margin" d="M([\d.]+) [\d.]+H([\d.]+)"', html)
+    [zero] = re.findall(r'class="between" d="M([\d.]+) ', html)
+    [(left, right)] = re.findall(r'class="whisker" d="M([\d.]+) [\d.]+H([\d.]+)M', html)
+    assert float(low) < float(zero) < float(high)
+    assert float(high) - float(low) == pytest.approx((float(right) - float(left)) * 6 / find_width(study), rel=0.05)
 
 
 def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> None:

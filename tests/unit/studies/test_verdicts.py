@@ -16,7 +16,7 @@ from p2r.studies.cells import StudyCell
 from p2r.studies.claims import StudyClaim
 from p2r.studies.measure import Reader
 from p2r.studies.study import Study
-from p2r.studies.verdicts import JudgedClaim, find_verdict, judge_claims
+from p2r.studies.verdicts import JudgedClaim, find_p_value, find_verdict, judge_claims
 from p2r.types import Box
 from tests.fakes.studies import make_study, write_answers
 
@@ -91,6 +91,7 @@ def test_a_run_that_lacks_answers_is_not_there_yet(tmp_path: Path) -> None:
     ("expects", "margin", "mean", "verdict"),
     [
         ("more", 0.0, 1.0, "undecided"), ("less", 0.0, 1.0, "undecided"), ("alike", 0.1, 1.0, "undecided"),
+        ("alike", 0.1, -1.95, "undecided"), ("less", 0.3, -2.0, "undecided"), ("alike", 1.5, 1.0, "holds"),
         ("more", 0.0, 9.0, "holds"), ("less", 0.0, 9.0, "fails"), ("alike", 0.1, 9.0, "fails"),
     ],
 )  # fmt: skip
@@ -101,6 +102,10 @@ def test_nothing_is_decided_that_the_interval_leaves_open(
     said = {"name": "x", "says": "x", "evaluation": "fresh", "expects": expects, "margin": margin}
     claim = StudyClaim.model_validate({**said, "plus": [{"arm": "both"}]})
     assert find_verdict(claim, found, 0.04) == verdict
+    is_within = expects == "alike" and verdict == "holds"
+    sign = -1 if expects == "less" or mean < 0 else 1
+    expected = found.lies_within(margin) if is_within else found.differs_from(sign * margin)
+    assert find_p_value(claim, found) == expected
 
 
 def test_seeds_that_disagree_leave_it_undecided_though_each_is_clear(tmp_path: Path) -> None:
