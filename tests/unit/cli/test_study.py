@@ -59,9 +59,13 @@ def test_a_page_is_written_of_what_is_there_and_says_what_is_missing(tmp_path: P
     result = CliRunner().invoke(app, ["study", str(tmp_path / "study.toml"), "--page-only"])
     assert result.exit_code == 0, result.stderr
     page = (study.out / "study.html").read_text(encoding="utf-8")
-    assert "1 of 7 jobs are finished: every number is preliminary." in page
-    assert "No claim, table or chart needs the arm idle: left out." in page
+    for problem in (
+        "1 of 7 jobs are finished: every number is preliminary.",
+        "No claim, table or chart needs the arm idle: left out.",
+    ):
+        assert problem in page and problem in result.stderr
     assert "not measured yet" in page
+    assert "Of 1 claim: 1 is not measured yet." in result.stdout
 
 
 def test_a_plan_names_what_is_left_out(tmp_path: Path) -> None:
