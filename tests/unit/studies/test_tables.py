@@ -119,6 +119,12 @@ def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
     assert re.search(tests + r"(&lt;)?0\.\d{4} with each seed\.", html)
     assert "every number is preliminary" in html
     assert html.count("<svg") == 2
+    [pair] = html.split('<div class="pair">')[1:]
+    assert (
+        pair.index("92.3% [")
+        < pair.index("<caption>Table 3 in miniature: the paper</caption>")
+        < pair.index("</section>")
+    )
 
 
 def test_the_head_names_the_seeds_of_every_arm(tmp_path: Path) -> None:
