@@ -119,7 +119,7 @@ def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
     assert re.search(tests + r"(&lt;)?0\.\d{4} with each seed\.", html)
     assert "every number is preliminary" in html
     assert html.count("<svg") == 2
-    [pair] = html.split('<div class="pair">')[1:]
+    [pair] = html.split('<div class="with-paper">')[1:]
     assert (
         pair.index("92.3% [")
         < pair.index("<caption>Table 3 in miniature: the paper</caption>")
