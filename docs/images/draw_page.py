@@ -8,11 +8,9 @@ Needs Chromium and Playwright (`pip install playwright`).
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 
-from PIL import Image
-from playwright.sync_api import sync_playwright
+from browser import open_page, save
 
 TARGET = Path(__file__).parent / "page.webp"
 EXAMPLE = "What patterns are on the green star and the orange star?"
@@ -22,9 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url", help="of the server")
     arguments = parser.parse_args()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1240, "height": 900}, device_scale_factor=1.5)
+    with open_page() as page:
         page.goto(arguments.url)
         page.get_by_label("Compare with one look").check()
         page.get_by_role("button", name=EXAMPLE).click()
@@ -33,10 +29,7 @@ def main() -> None:
         page.get_by_role("button", name="Download the evidence").wait_for(timeout=600_000)
         page.wait_for_function("!document.querySelector('.turn [aria-busy=true]')", timeout=600_000)
         page.evaluate("scrollTo(0, 0)")
-        image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        browser.close()
-    image.save(TARGET, quality=80, method=6)
-    print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB")
+        save(page.screenshot(), TARGET)
 
 
 if __name__ == "__main__":
