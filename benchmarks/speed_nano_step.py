@@ -64,7 +64,7 @@ def main() -> None:
             for side, tree in sides.items():
                 seconds[side].append(measure(tree, Path(name) / f"{number}-{side}", arguments.steps))
         logs = [read_steps(Path(name) / f"0-{side}") for side in sides]
-        gflop = count_apart(Path(name) / "counted")
+        gflop = run_apart(ROOT, Path(name), "--count", str(Path(name) / "counted"))
     print_result(seconds, arguments.steps)
     print_agreement(*logs)
     print_theory(gflop)
@@ -83,10 +83,6 @@ def checked_out(commit: str, folder: Path) -> Generator[Path, None, None]:
 def measure(tree: Path, out: Path, num_steps: int) -> list[float]:
     """The processor seconds of each step, in a process of its own."""
     return run_apart(tree, out.parent, "--steps", str(num_steps), "--side", str(tree), str(out))
-
-
-def count_apart(out: Path) -> list[float]:
-    return run_apart(ROOT, out.parent, "--count", str(out))
 
 
 def run_apart(tree: Path, folder: Path, *arguments: str) -> list[float]:

@@ -11,18 +11,18 @@ from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs
 from p2r.studies.measure import Reader
 from p2r.studies.splits import tabulate_splits
 from p2r.studies.study import Study
-from p2r.studies.tables import list_cell_tables, tabulate_claims, tabulate_objections, tabulate_paper
+from p2r.studies.tables import tabulate_cells, tabulate_claims, tabulate_objections, tabulate_paper
 from p2r.studies.verdicts import JudgedClaim
 from p2r.studies.weights import tabulate_weights
 
 
 @dataclass(frozen=True, slots=True)
 class StudyTables:
-    """All tables of a study. results: means, parts of gains, and slopes, with the paper's numbers."""
+    """All tables of a study. results: means, parts of gains, and slopes, each with the paper's where it has one."""
 
     claims: Sequence[Table]
     objections: Sequence[Table]
-    results: Sequence[Table]
+    results: Sequence[Sequence[Table]]
     answers: Sequence[Table]
     training: Table
     splits: Table
@@ -30,16 +30,15 @@ class StudyTables:
 
     def list_all(self) -> list[Table]:
         """Every table, the claims first."""
-        parts = (self.claims, self.objections, self.results, self.answers)
+        parts = (self.claims, self.objections, *self.results, self.answers)
         return [*(table for part in parts for table in part), self.training, self.splits, self.weights]
 
 
 def tabulate_study(study: Study, reader: Reader, judged: Sequence[JudgedClaim]) -> StudyTables:
     """Make every table of a study, of what is there so far."""
-    results = list_cell_tables(study, reader)
-    results += [tabulate_gains(each, reader) for each in study.gains]
-    for trend in study.trends:
-        results += [tabulate_trend(trend, reader), *tabulate_paper(trend.title, trend.paper)]
+    results = [[tabulate_cells(each, reader), *tabulate_paper(each.title, each.paper)] for each in study.tables]
+    results += [[tabulate_gains(each, reader)] for each in study.gains]
+    results += [[tabulate_trend(each, reader), *tabulate_paper(each.title, each.paper)] for each in study.trends]
     return StudyTables(
         claims=[tabulate_claims(judged)] if judged else [],
         objections=[tabulate_objections(study, judged)] if study.objections else [],

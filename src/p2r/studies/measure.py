@@ -91,10 +91,11 @@ class Reader:
         key = (*who_is_asked(cell), seed, cell.mode)
         if key not in self._runs:
             run = make_asking(self.study, *who_is_asked(cell), seed, (cell.mode,)).read(cell.mode)
+            self._runs[key] = None
             if run is not None:
                 self._check_questions(cell, run)
-            is_whole = run is not None and all(name in run.traces for name in run.facts)
-            self._runs[key] = score_run(run) if run is not None and is_whole else None
+                if run.facts.keys() <= run.traces.keys():
+                    self._runs[key] = score_run(run)
         return self._runs[key]
 
     def _check_questions(self, cell: StudyCell, run: Run) -> None:

@@ -27,7 +27,7 @@ from p2r.studies.measure import Reader
 from p2r.studies.shown import CostChart, CurveChart, Trend
 from p2r.studies.splits import list_shared
 from p2r.studies.study import Study
-from p2r.studies.tables import show_difference, show_expectation
+from p2r.studies.tables import show_difference, show_estimate, show_expectation
 from p2r.studies.verdicts import JudgedClaim
 
 KINDS: Mapping[str, str] = {
@@ -135,10 +135,10 @@ def _view_claim(judged: JudgedClaim) -> ClaimView:
     missing = " so far" if judged.is_preliminary else ""
     text = f"Expected {show_expectation(claim)}; not measured yet."
     if found is not None:
-        low, high = (show_difference(each, measure) for each in (found.interval.low, found.interval.high))
+        mean, low, high = show_estimate(found, measure)
         seeds = f"{count_nouns(found.num_seeds, 'seed')}{missing}, " if found.num_seeds else ""
         text = (
-            f"Expected {show_expectation(claim)}; found {show_difference(found.mean, measure)}{unit} ({low} to {high}) "
+            f"Expected {show_expectation(claim)}; found {mean}{unit} ({low} to {high}) "
             f"with {seeds}{count_nouns(found.num_questions, 'question')}; smallest detectable difference "
             f"{show_difference(found.detectable, measure).lstrip('+')}{unit}. "
             f"p {_compare_p(judged.p_value)}, after Holm {_compare_p(judged.p_corrected)}"

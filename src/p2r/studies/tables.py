@@ -8,22 +8,13 @@ from collections.abc import Sequence
 from p2r.errors import count_nouns
 from p2r.evaluation.compare import show_p
 from p2r.evaluation.tables import MISSING, Table, show_number, show_share
-from p2r.statistics import estimate
+from p2r.statistics import Estimate, estimate
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.claims import StudyClaim
 from p2r.studies.measure import CellValues, Reader
 from p2r.studies.shown import PaperTable, StudyTable
 from p2r.studies.study import Study
 from p2r.studies.verdicts import JudgedClaim
-
-
-def list_cell_tables(study: Study, reader: Reader) -> list[Table]:
-    """The study's own tables, each with the paper's behind it where it has one."""
-    tables: list[Table] = []
-    for each in study.tables:
-        tables.append(tabulate_cells(each, reader))
-        tables += tabulate_paper(each.title, each.paper)
-    return tables
 
 
 def tabulate_paper(title: str, paper: PaperTable | None) -> list[Table]:
@@ -56,11 +47,12 @@ def _claim_row(judged: JudgedClaim) -> tuple[str, ...]:
     if found is None:
         return (claim.name, show_expectation(claim), *[MISSING] * 8, judged.verdict)
     missing = " so far" if judged.is_preliminary else ""
+    mean, low, high = show_estimate(found, measure)
     return (
         claim.name,
         show_expectation(claim),
-        show_difference(found.mean, measure),
-        f"{show_difference(found.interval.low, measure)} to {show_difference(found.interval.high, measure)}",
+        mean,
+        f"{low} to {high}",
         f"{found.num_seeds or MISSING}{missing}",
         str(found.num_questions),
         show_p(judged.p_value or 0.0),
@@ -137,11 +129,20 @@ def tabulate_objections(study: Study, judged: Sequence[JudgedClaim]) -> Table:
 
 def show_found(judged: JudgedClaim) -> str:
     """A claim's difference with its interval; a dash while it is not measured."""
-    if (found := judged.estimate) is None:
+    if judged.estimate is None:
         return MISSING
-    measure = judged.claim.list_terms()[0][1].measure
-    mean, low, high = (show_difference(each, measure) for each in (found.mean, found.interval.low, found.interval.high))
+    mean, low, high = show_estimate(judged.estimate, judged.claim.list_terms()[0][1].measure)
     return f"{mean} [{low}, {high}]"
+
+
+def show_estimate(found: Estimate, measure: Measure) -> tuple[str, str, str]:
+    """A difference, and the lower and the upper end of its interval."""
+    interval = found.interval
+    return (
+        show_difference(found.mean, measure),
+        show_difference(interval.low, measure),
+        show_difference(interval.high, measure),
+    )
 
 
 def show_expectation(claim: StudyClaim) -> str:
