@@ -82,7 +82,8 @@ def test_a_claim_shows_what_was_expected_found_and_could_have_been_seen(study: S
     assert row[:3] == ("training", "more than 0", "+42.3")
     assert row[4] == "2 so far"
     assert row[-1] == "holds"
-    assert " to " in row[3]
+    low, high = (float(end) for end in row[3].split(" to "))
+    assert low < 42.3 < high
 
 
 def test_a_study_that_has_not_begun_has_a_page_and_tables_of_dashes(tmp_path: Path) -> None:
