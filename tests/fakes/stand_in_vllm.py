@@ -17,11 +17,12 @@ from p2r.models.vllm.engine import VARIABLES
 STAND_IN = '''
 """A stand-in for vLLM: every call is kept, and the reply is made from it."""
 import asyncio
+import threading
 from dataclasses import dataclass, field
 
 from vllm.sampling_params import RequestOutputKind
 
-started, asked, aborted, problems, ended, done = [], [], [], [], [], []
+started, asked, aborted, problems, ended, done, let_go = [], [], [], [], [], [], []
 deaths = []  # how many answers each engine to come gives before it dies; without one, it lives
 
 
@@ -133,8 +134,19 @@ class AsyncLLMEngine:
         self.version = new_version
         done.append(f"version {new_version}")
 
+    def die(self):
+        """As when its processes are killed: a thread finds it, and lets go of what the loop has later."""
+        if not self.errored:
+            self.errored = True
+            threading.Timer(0.2, self.loop.call_soon_threadsafe, [self._let_go]).start()
+
+    def _let_go(self):
+        self.handler.cancel()
+        let_go.append(self.handler)
+
     def _live(self):
-        self.errored = self.errored or self.num_left == 0
+        if self.num_left == 0:
+            self.die()
         if self.errored:
             raise EngineDeadError("EngineCore encountered an issue.")
         self.num_left = None if self.num_left is None else self.num_left - 1
@@ -160,6 +172,12 @@ class AsyncLLMEngine:
             raise problems[0]
         asked.append((prompt, sampling_params, request_id))
         try:
+            if "lost" in prompt["prompt"]:  # the processes have ended, and nobody tells who waits
+                self.die()
+                await asyncio.Future()
+            if "dropped" in prompt["prompt"]:  # what was to be sent is given up with its socket
+                self.die()
+                raise asyncio.CancelledError
             while "wait" in prompt["prompt"]:
                 await asyncio.sleep(0.001)
         except asyncio.CancelledError:

@@ -31,7 +31,7 @@ EXACT = [
     *("--distributed-executor-backend", ONE_PROCESS),
 ]
 MOST_IMAGES = 4
-START_S, END_S = 900.0, 120.0
+START_S, END_S = 600.0, 120.0
 
 
 def require() -> None:
@@ -58,7 +58,7 @@ def environment() -> Mapping[str, str]:
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a Python command with vLLM in reach, and make sure that none of its processes is left."""
     process = subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, "-X", "faulthandler", *command],
         cwd=cwd,
         env=os.environ | environment(),
         stdout=subprocess.PIPE,
@@ -69,8 +69,11 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     try:
         stdout, stderr = process.communicate(timeout=START_S)
     except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # it tells where its threads are
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
         os.killpg(process.pid, signal.SIGKILL)
-        raise
+        raise AssertionError(f"not ended after {START_S:.0f} s: {process.communicate()[1][-6000:]}") from None
     is_left = end_group(process.pid)
     assert not is_left, stderr[-3000:]
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)

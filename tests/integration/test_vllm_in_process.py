@@ -61,7 +61,8 @@ def test_a_trace_is_all_that_is_printed(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import asyncio, json, os, signal, subprocess
+import asyncio, gc, json, os, signal, subprocess
+import zmq.asyncio
 from p2r.dialogue import Decoding
 from p2r.errors import P2RError
 from p2r.models.load import load_model
@@ -112,10 +113,12 @@ if __name__ == "__main__":
         "stopped": tell(reply(model, noise(256, 256, 0), decoding=STOPPING)),
         "first_probs": reply(model, noise(256, 256, 0), decoding=words).first_probs,
         "drawn": [reply(model, noise(256, 256, 0), decoding=draw(seed)).text for seed in (7, 8, 7)],
+        "linger": [each.linger for each in gc.get_objects() if isinstance(each, zmq.asyncio.Socket)],
         "too long": refuse(question="Where is the red star? " * 400),
     }
     kill_engine()
     found["dead"] = refuse()
+    found["context"] = zmq.asyncio.Context.__name__
     print(json.dumps(found))
 """
 
@@ -144,6 +147,9 @@ def test_limits_seeds_begun_replies_and_a_dead_engine(tmp_path: Path) -> None:
     assert max(found["first_probs"]) > 0.001
     assert "maximum context length is 1024 tokens" in found["too long"][0]
     assert "raise max_model_len by `engine_args`" in found["too long"][1]
+    assert len(found["linger"]) > 1
+    assert {*found["linger"]} == {0}
+    assert found["context"] == "Context"
     assert found["dead"][1].endswith("load the model again")
 
 

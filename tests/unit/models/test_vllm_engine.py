@@ -12,14 +12,15 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from p2r.dialogue import Model
 from p2r.errors import ModelError
+from p2r.loop import LONGEST_WAIT_S
 from p2r.models.load import load_model
 from tests.fakes import stand_in_vllm
 from tests.fakes.stand_in_vllm import GREEDY, STAND_IN, ask
@@ -55,6 +56,43 @@ async def test_a_closed_engine_is_shut_down_and_its_loop_ended(vllm: ModuleType,
     (handler,) = vllm.ended
     assert handler.cancelled()
     assert handler.get_loop().is_closed()
+
+
+@pytest.mark.parametrize("fault", ["lost", "dropped"])
+async def test_whoever_waits_for_a_dead_engine_is_told(vllm: ModuleType, model: Model, fault: str) -> None:
+    with pytest.raises(ModelError, match="vllm:nano failed while generating: its processes have ended") as caught:
+        await model.complete(ask(fault), GREEDY)
+    assert caught.value.hint.startswith("vLLM's processes have ended, and its messages above say why")
+
+
+@pytest.mark.parametrize("is_dying", [True, False])
+async def test_a_slow_answer_is_waited_for_also_where_the_engine_has_died_of_late(
+    vllm: ModuleType, model: Model, monkeypatch: pytest.MonkeyPatch, is_dying: bool
+) -> None:
+    answer = vllm.AsyncLLMEngine.generate
+
+    async def answer_late(self: SimpleNamespace, *request: object) -> AsyncIterator[object]:
+        await asyncio.sleep(0.8 * LONGEST_WAIT_S)
+        if is_dying:
+            self.die()
+        await asyncio.sleep(0.8 * LONGEST_WAIT_S)
+        async for output in answer(self, *request):
+            yield output
+
+    monkeypatch.setattr(vllm.AsyncLLMEngine, "generate", answer_late)
+    assert (await model.complete(ask("What?"), GREEDY)).text == "Yes, a star."
+
+
+async def test_an_engine_that_has_died_lets_go_of_its_loop_before_that_is_closed(
+    vllm: ModuleType, model: Model
+) -> None:
+    """The real one's sockets are closed on it."""
+    with pytest.raises(ModelError):
+        await model.complete(ask("dropped"), GREEDY)
+    assert not vllm.let_go
+    await asyncio.to_thread(close, model)
+    assert vllm.let_go == vllm.ended
+    assert vllm.ended[0].get_loop().is_closed()
 
 
 def test_an_engine_that_nobody_holds_is_ended(vllm: ModuleType) -> None:

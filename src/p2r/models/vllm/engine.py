@@ -20,17 +20,17 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures import wait
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -38,7 +38,9 @@ from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
 from p2r.loop import LONGEST_WAIT_S
 from p2r.models.checkpoint import first_line
 from p2r.models.known import INSTALL_VLLM
-from p2r.models.vllm.interface import AsyncEngine, PromptReader, RequestOutput
+from p2r.models.vllm.interface import AsyncEngine, PromptReader, RequestOutput, ZmqContext
+
+Result = TypeVar("Result")
 
 CLOSE_TIMEOUT_S = 60.0
 VARIABLES = {
@@ -50,10 +52,14 @@ VARIABLES = {
 are killed when they have not ended within 5 seconds."""
 TOO_LONG = ("maximum context length", "longer than the maximum model length")
 LOAD_AGAIN = "load the model again"
+ENDED = "its processes have ended"
+SEE_ABOVE = f"vLLM's processes have ended, and its messages above say why: {LOAD_AGAIN}"
 UNGUARDED = (
     "vLLM starts processes that run your script again: put what the script does below a line "
     '`if __name__ == "__main__":`'
 )
+
+_start_lock = threading.Lock()
 
 
 class VllmEngine:
@@ -108,7 +114,7 @@ class VllmEngine:
         Raises:
             ModelError: it is dead.
         """
-        self._run(self._sleep())
+        self._change(_sleep)
 
     def read_weights(self, folder: Path, version: str) -> None:
         """Take the weights of another checkpoint of the same model; what is drawn with them says this version.
@@ -122,29 +128,26 @@ class VllmEngine:
             raise ModelError(
                 "this vLLM does not say with which weights it has replied", hint="install vLLM 0.32, or a later one"
             )
-        self._run(self._read_weights(folder, version))
+        self._change(partial(_read_weights, folder=folder, version=version))
 
-    async def _sleep(self) -> None:
-        await self._running[0].sleep(level=2)  # without a copy of the weights; it empties the caches
-
-    async def _read_weights(self, folder: Path, version: str) -> None:
-        await self._sleep()  # nothing in the caches may be of other weights
-        await self._running[0].wake_up(tags=["weights"])
-        await self._running[0].collective_rpc("read_weights", args=(str(folder),))
-        await self._running[0].update_weight_version(version)
-        await self._running[0].wake_up(tags=["kv_cache"])
-
-    def _run(self, work: Coroutine[object, object, None]) -> None:
-        """Wait for work on the engine's own loop, in another thread. Raises ModelError."""
-        running = asyncio.run_coroutine_threadsafe(work, self.loop)
+    def _change(self, work: Callable[[AsyncEngine], Coroutine[object, object, None]]) -> None:
+        """Wait for work on the engine's weights, in another thread than its loop's. Raises ModelError."""
         try:
-            while not wait([running], LONGEST_WAIT_S).done:
-                if self.is_dead:  # nobody answers any more
-                    running.cancel()
-            running.result()
+            changing = self._begin(work)
+            while not wait([changing], LONGEST_WAIT_S).done:
+                pass  # Ctrl-C is heeded between two waits
+            changing.result()
         except (Exception, FutureCancelled) as error:  # vLLM's errors have no common ancestor
-            why = "its processes have ended" if self.is_dead else first_line(error)
+            why = ENDED if self.is_dead else first_line(error)
             raise ModelError(f"vLLM cannot change its weights: {why}", hint=_find_hint(error)) from error
+
+    def _begin(self, work: Callable[[AsyncEngine], Coroutine[object, object, Result]]) -> Future[Result]:
+        """Begin work with the engine on its own loop. Raises ModelError where it was closed."""
+        try:
+            (engine,) = self._running
+        except ValueError:
+            raise ModelError("the engine was closed", hint=LOAD_AGAIN) from None
+        return asyncio.run_coroutine_threadsafe(_while_alive(engine, work), self.loop)
 
     async def generate(
         self,
@@ -160,15 +163,14 @@ class VllmEngine:
         Raises:
             ModelError: vLLM gives no reply.
         """
-        if not self._running:
-            raise ModelError("the engine was closed", hint=LOAD_AGAIN)
         kinds = self._vllm.sampling_params.RequestOutputKind
         tell = None if on_text is None else partial(asyncio.get_running_loop().call_soon_threadsafe, on_text)
         try:
             kind = kinds.FINAL_ONLY if tell is None else kinds.CUMULATIVE
             sampling = self._vllm.SamplingParams(**sampling_args, output_kind=kind)
-            reading = _read_reply(self._running[0], request, sampling, f"p2r-{next(self._ids)}", tell)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self.loop))
+            request_id = f"p2r-{next(self._ids)}"
+            read = partial(_read_reply, request=request, sampling=sampling, request_id=request_id, tell=tell)
+            return await asyncio.wrap_future(self._begin(read))
         except asyncio.CancelledError:
             if self._running:
                 raise
@@ -179,11 +181,74 @@ class VllmEngine:
 
 async def _start(vllm: ModuleType, engine_args: Mapping[str, object]) -> AsyncEngine:
     """Start an engine on the running loop, to which it then belongs."""
-    return vllm.AsyncLLMEngine.from_engine_args(vllm.AsyncEngineArgs(**engine_args))
+    with _dropping_sockets():
+        return vllm.AsyncLLMEngine.from_engine_args(vllm.AsyncEngineArgs(**engine_args))
+
+
+@contextlib.contextmanager
+def _dropping_sockets() -> Generator[None, None, None]:
+    """Let sockets that are made in the block drop what a process has not read when it dies.
+
+    By itself, zmq keeps it. Whoever lets go of such a socket's context, such as the garbage collector, may then wait
+    forever, even where the socket was closed with a linger of 0 (libzmq 4.3.5).
+    """
+    try:
+        zmq: Any = import_module("zmq")
+        import_module("zmq.asyncio")
+    except ImportError:  # vLLM brings it
+        yield
+        return
+    with _start_lock:
+        context = cast("type[ZmqContext]", zmq.asyncio.Context)
+
+        class DroppingContext(context):
+            def __init__(self, *args: object, **options: object) -> None:
+                super().__init__(*args, **options)
+                self.setsockopt(zmq.LINGER, 0)
+
+        zmq.asyncio.Context = DroppingContext
+        try:
+            yield
+        finally:
+            zmq.asyncio.Context = context
+
+
+async def _while_alive(engine: AsyncEngine, work: Callable[[AsyncEngine], Coroutine[object, object, Result]]) -> Result:
+    """Wait for work with an engine. When its processes end, vLLM gives up on some calls, and never answers others.
+
+    Raises:
+        ModelError: its processes have ended.
+    """
+    working = asyncio.ensure_future(work(engine))
+    try:
+        while not working.done():
+            was_dead = engine.errored
+            await asyncio.wait([working], timeout=LONGEST_WAIT_S)
+            if was_dead:  # and what it had answered by then has come
+                working.cancel()
+    except asyncio.CancelledError:
+        working.cancel()
+        raise
+    if working.cancelled():
+        raise ModelError(ENDED, hint=SEE_ABOVE)
+    return working.result()
+
+
+async def _sleep(engine: AsyncEngine) -> None:
+    await engine.sleep(level=2)  # without a copy of the weights; it empties the caches
+
+
+async def _read_weights(engine: AsyncEngine, folder: Path, version: str) -> None:
+    await _sleep(engine)  # nothing in the caches may be of other weights
+    await engine.wake_up(tags=["weights"])
+    await engine.collective_rpc("read_weights", args=(str(folder),))
+    await engine.update_weight_version(version)
+    await engine.wake_up(tags=["kv_cache"])
 
 
 async def _read_reply(
     engine: AsyncEngine,
+    *,
     request: Mapping[str, object],
     sampling: object,
     request_id: str,
@@ -214,12 +279,17 @@ def _close(running: list[AsyncEngine], loop: asyncio.AbstractEventLoop, thread: 
 
     async def end() -> None:
         engine = running.pop()
+        was_dead = engine.errored
         with contextlib.suppress(Exception):  # it may be dead already
             try:
                 engine.shutdown(timeout=CLOSE_TIMEOUT_S / 2)
             except TypeError:  # older ones know no timeout
                 engine.shutdown()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if was_dead and rest:
+            # A thread of vLLM's closes its sockets on this loop, and ends what waits for them. Whoever lets go of the
+            # context of one that is left open waits forever.
+            await asyncio.wait(rest, timeout=CLOSE_TIMEOUT_S / 2)
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
@@ -294,7 +364,7 @@ def _find_hint(error: Exception) -> str:
     if isinstance(error, ModelError):
         return error.hint
     if type(error).__name__ == "EngineDeadError":
-        return f"vLLM's processes have ended, and its messages above say why: {LOAD_AGAIN}"
+        return SEE_ABOVE
     if any(words in str(error) for words in TOO_LONG):
         return "lower `max_pixels`, or raise max_model_len by `engine_args`, if the model can take it"
     return ""

@@ -264,8 +264,8 @@ def test_a_call_that_a_dead_engine_never_answers_is_left(
     vllm: ModuleType, make: Callable[..., VllmActor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(self: SimpleNamespace, *_: object, **__: object) -> None:
-        self.errored = True
-        await asyncio.sleep(3600)
+        self.die()
+        await asyncio.Future()
 
     actor = make()
     monkeypatch.setattr(vllm.AsyncLLMEngine, "collective_rpc", never)
