@@ -192,10 +192,8 @@ def _dropping_sockets() -> Generator[None, None, None]:
     By itself, zmq keeps it. Whoever lets go of such a socket's context, such as the garbage collector, may then wait
     forever, even where the socket was closed with a linger of 0 (libzmq 4.3.5).
     """
-    try:
-        zmq: Any = import_module("zmq")
-        import_module("zmq.asyncio")
-    except ImportError:  # vLLM brings it
+    zmq: Any = sys.modules.get("zmq")
+    if not hasattr(zmq, "asyncio"):  # vLLM imports both
         yield
         return
     with _start_lock:
