@@ -15,6 +15,7 @@ from p2r.benchmarks.needles import Needles
 from p2r.dialogue import Decoding
 from p2r.models.local.model import LocalModel
 from p2r.models.nano import CHECKPOINT
+from p2r.models.vllm.sockets import NOTICE_S
 from p2r.runs.evaluation import read_run
 from p2r.types import Completion, Trace
 from tests.fakes import vllm_guest
@@ -66,6 +67,7 @@ import zmq.asyncio
 from p2r.dialogue import Decoding
 from p2r.errors import P2RError
 from p2r.models.load import load_model
+from p2r.models.vllm import sockets
 from tests.fakes.replies import BRIEF, ask_about, begin, noise, reply, reply_all
 
 BEGUN = [begin(ask_about(noise(256, 256, 0)), '[{"bbox_2d": '), begin(ask_about(), "Look: ", noise(256, 256, 0), "[2")]
@@ -116,9 +118,12 @@ if __name__ == "__main__":
         "linger": [each.linger for each in gc.get_objects() if isinstance(each, zmq.asyncio.Socket)],
         "too long": refuse(question="Where is the red star? " * 400),
     }
+    found["context"] = zmq.asyncio.Context.__name__
+    waits, sockets.sleep = [], lambda seconds: waits.append(seconds)
     kill_engine()
     found["dead"] = refuse()
-    found["context"] = zmq.asyncio.Context.__name__
+    model.close()
+    found["waits"] = waits
     print(json.dumps(found))
 """
 
@@ -149,6 +154,7 @@ def test_limits_seeds_begun_replies_and_a_dead_engine(tmp_path: Path) -> None:
     assert "raise max_model_len by `engine_args`" in found["too long"][1]
     assert len(found["linger"]) > 1
     assert {*found["linger"]} == {0}
+    assert found["waits"] == [NOTICE_S]
     assert found["context"] == "Context"
     assert found["dead"][1].endswith("load the model again")
 

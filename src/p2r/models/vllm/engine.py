@@ -20,7 +20,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -30,7 +30,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -38,7 +38,8 @@ from p2r.errors import ConfigError, ModelError, excerpt, explain_fault
 from p2r.loop import LONGEST_WAIT_S
 from p2r.models.checkpoint import first_line
 from p2r.models.known import INSTALL_VLLM
-from p2r.models.vllm.interface import AsyncEngine, PromptReader, RequestOutput, ZmqContext
+from p2r.models.vllm.interface import AsyncEngine, PromptReader, RequestOutput
+from p2r.models.vllm.sockets import patient_sockets
 
 Result = TypeVar("Result")
 
@@ -58,8 +59,6 @@ UNGUARDED = (
     "vLLM starts processes that run your script again: put what the script does below a line "
     '`if __name__ == "__main__":`'
 )
-
-_start_lock = threading.Lock()
 
 
 class VllmEngine:
@@ -181,34 +180,8 @@ class VllmEngine:
 
 async def _start(vllm: ModuleType, engine_args: Mapping[str, object]) -> AsyncEngine:
     """Start an engine on the running loop, to which it then belongs."""
-    with _dropping_sockets():
+    with patient_sockets():
         return vllm.AsyncLLMEngine.from_engine_args(vllm.AsyncEngineArgs(**engine_args))
-
-
-@contextlib.contextmanager
-def _dropping_sockets() -> Generator[None, None, None]:
-    """Let sockets that are made in the block drop what a process has not read when it dies.
-
-    By itself, zmq keeps it. Whoever lets go of such a socket's context, such as the garbage collector, may then wait
-    forever, even where the socket was closed with a linger of 0 (libzmq 4.3.5).
-    """
-    zmq: Any = sys.modules.get("zmq")
-    if not hasattr(zmq, "asyncio"):  # vLLM imports both
-        yield
-        return
-    with _start_lock:
-        context = cast("type[ZmqContext]", zmq.asyncio.Context)
-
-        class DroppingContext(context):
-            def __init__(self, *args: object, **options: object) -> None:
-                super().__init__(*args, **options)
-                self.setsockopt(zmq.LINGER, 0)
-
-        zmq.asyncio.Context = DroppingContext
-        try:
-            yield
-        finally:
-            zmq.asyncio.Context = context
 
 
 async def _while_alive(engine: AsyncEngine, work: Callable[[AsyncEngine], Coroutine[object, object, Result]]) -> Result:
