@@ -17,7 +17,7 @@ from p2r.runs.evaluation import RunSettings, write_facts
 from p2r.runs.store import RECIPE_FILE, SETTINGS_FILE, TRACES_FILE
 from p2r.runs.training import METRICS_FILE
 from p2r.studies.joblist import list_jobs, make_asking
-from p2r.studies.jobs import TrainJob
+from p2r.studies.jobs import TrainJob, let_go
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page, make_headline
@@ -55,8 +55,10 @@ def build_page(study: Study, command: str) -> str:
     """The page of what is there, as `p2r study` makes it."""
     reader = Reader(study)
     judged = judge_claims(study, reader)
-    looked = [(job, job.look()) for job in list_jobs(study)]
-    headline = make_headline(study, judged, command, [progress for _, progress in looked])
+    jobs = list_jobs(study)
+    states = let_go([(job, job.look()) for job in jobs])
+    looked = list(zip(jobs, states, strict=True))
+    headline = make_headline(study, judged, command, states)
     return build_study_page(study, reader, judged, tabulate_study(study, reader, judged), headline, looked)
 
 

@@ -21,6 +21,7 @@ from p2r.errors import StorageError, count_nouns
 from p2r.evaluation.tables import write_tables
 from p2r.report.kit.page import write_page
 from p2r.studies.joblist import list_jobs
+from p2r.studies.jobs import let_go
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
 from p2r.studies.page import build_study_page, make_headline
@@ -174,8 +175,10 @@ def _write(settings: Study, command: str, console: Console) -> Path:
         reader = Reader(settings)
         judged = judge_claims(settings, reader)
         tables = tabulate_study(settings, reader, judged)
-        looked = [(job, job.look()) for job in list_jobs(settings)]
-        headline = make_headline(settings, judged, f"{command} --page-only", [progress for _, progress in looked])
+        jobs = list_jobs(settings)
+        states = let_go([(job, job.look()) for job in jobs])
+        looked = list(zip(jobs, states, strict=True))
+        headline = make_headline(settings, judged, f"{command} --page-only", states)
         write_page(path, build_study_page(settings, reader, judged, tables, headline, looked))
         write_tables(settings.out, TABLES_NAME, tables.list_all())
     print_tables(tables.claims)

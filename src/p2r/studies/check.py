@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ConfigDict
@@ -18,7 +18,7 @@ from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import LOOKING, Mode
 from p2r.runs.evaluation import SAMPLES_FILE, Run
 from p2r.studies.cells import OF_GOLD, StudyCell
-from p2r.studies.jobs import AskJob, FilesJob, Job, Progress, TrainJob
+from p2r.studies.jobs import AskJob, FilesJob, Job, Progress, TrainJob, let_go
 from p2r.studies.study import MadeFiles, QuestionSet, Study
 from p2r.types import Frozen
 
@@ -130,7 +130,9 @@ def look_at(jobs: Sequence[Job], chosen: Mapping[str, PickedQuestions], begun: M
     Raises:
         StorageError: a folder is damaged, or was written for something else.
     """
-    return [_look_at(job, chosen, begun.get(job.name, "")) for job in jobs]
+    looked = [_look_at(job, chosen, begun.get(job.name, "")) for job in jobs]
+    seen = let_go([(each.job, each.progress) for each in looked])
+    return [replace(each, progress=progress) for each, progress in zip(looked, seen, strict=True)]
 
 
 def _look_at(job: Job, chosen: Mapping[str, PickedQuestions], begun: str) -> LookedJob:

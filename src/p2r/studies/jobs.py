@@ -7,8 +7,8 @@ nothing, arms and seeds can be added later, and a job can be run by hand.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -215,6 +215,18 @@ class AskJob:
 
 
 Job = FilesJob | TrainJob | AskJob
+
+
+def let_go(looked: Sequence[tuple[Job, Progress]]) -> list[Progress]:
+    """Count rows as finished too where all that is trained on them is: nothing needs them any more.
+
+    So a study can be handed on without them.
+    """
+    needed = {need for job, progress in looked if not progress.is_finished for need in job.needs}
+    return [
+        replace(progress, is_finished=True) if isinstance(job, FilesJob) and job.name not in needed else progress
+        for job, progress in looked
+    ]
 
 
 def show_command(job: Job) -> str:

@@ -21,7 +21,7 @@ from p2r.statistics import estimate, mean_of
 from p2r.studies.cells import IN_POINTS, Measure
 from p2r.studies.consistency import list_idle
 from p2r.studies.joblist import group_trainings, list_trainings
-from p2r.studies.jobs import Job, Progress, show_command
+from p2r.studies.jobs import FilesJob, Job, Progress, show_command
 from p2r.studies.listing import StudyTables
 from p2r.studies.measure import Reader
 from p2r.studies.shown import CostChart, CurveChart, Trend
@@ -273,5 +273,7 @@ def _tabulate_jobs(looked: Sequence[tuple[Job, Progress]]) -> Table:
     for job, progress in looked:
         total = "?" if progress.total is None else str(progress.total)
         state = "finished" if progress.is_finished else "begun" if progress.done else "not begun"
+        if isinstance(job, FilesJob) and progress.is_finished and not progress.done:
+            state = "not needed any more"
         rows.append((job.name, state, f"{progress.done} of {total}", show_command(job)))
     return Table(title="Jobs and their commands", columns=("job", "state", "done", "command"), rows=tuple(rows))

@@ -20,7 +20,7 @@ from p2r.studies.jobs import FilesJob
 from p2r.studies.run import STUDY_FILE, run_study
 from p2r.studies.sessions import SESSIONS_FILE, JobSession
 from p2r.studies.study import Study
-from tests.fakes.studies import make_study, write_answers, write_training
+from tests.fakes.studies import build_page, make_study, write_answers, write_training
 
 LATER = """
 [arms.later]
@@ -157,6 +157,23 @@ def make_files(study: Study) -> tuple[FilesJob, Path]:
     (job.folder / job.last).touch()
     replace_file(study.out / STUDY_FILE, study.model_dump_json())
     return job, study.out / STUDY_FILE
+
+
+def test_rows_are_needed_until_all_that_is_trained_on_them_is(tmp_path: Path) -> None:
+    changes = ["seeds=[0,1]", 'arms.both.set=["data.source={files.rows}/train.jsonl"]']
+    study = make_study(tmp_path, FILES, changes=changes)
+    first, second = list_trainings(study)
+    write_training(first)
+    with pytest.raises(StorageError, match="both/seed-0 was made with files/rows, which is not there"):
+        check_order_of(study, {})
+    write_training(second)
+    check_order_of(study, {})
+    assert [each.job.name for each in look_at(list_jobs(study), {}, {}) if not each.progress.is_finished] == [
+        "fresh/start",
+        "fresh/both/seed-0",
+        "fresh/both/seed-1",
+    ]
+    assert "<td>not needed any more</td>" in build_page(study, "p2r study study.toml")
 
 
 @pytest.mark.parametrize("change", ['files.rows.args=["--train","8"]', "files.rows.module=recipes.other"])
