@@ -29,6 +29,7 @@ from p2r.config.settings import (
     PhaseSettings,
     ProbeSettings,
     RolloutSettings,
+    Seed,
     TrackerSettings,
     is_needles,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Recipe",
     "RewardSettings",
     "RolloutSettings",
+    "Seed",
     "SftSettings",
     "TrackerSettings",
     "applies_to",

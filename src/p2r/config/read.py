@@ -78,7 +78,7 @@ def read_table(path: Path, what: str, *, hint: str) -> TomlTable:
         ConfigError: unreadable, or in neither of the two.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # an editor may begin it with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the {what} {path} cannot be read: {reason_of(error)}", hint=hint) from error
     try:
@@ -169,7 +169,9 @@ def _step_into(place: object, key: str, name: str) -> object:
         return items[_index(items, key, name)]
     inner = cast("TomlTable", place).setdefault(key, {})
     if not isinstance(inner, (dict, list)):
-        raise ConfigError(f"{name}: {key} is {inner!r}, which has no settings in it", hint="see the recipe")
+        raise ConfigError(
+            f"{name}: {key} is {inner!r}, which has no settings in it", hint=f"set {key} itself, or see the file"
+        )
     return cast(object, inner)
 
 
@@ -216,8 +218,10 @@ def explain_settings(error: ValidationError, where: str, kind: type[BaseModel]) 
     if not hint and first["type"] in ("model_type", "model_attributes_type") and place[:1] != ["schedule"]:
         names = _names_beside(kind, [*place, ""])
         hint = f"write {name} = {{ {names[0]} = ... }}; there are {', '.join(names)}"
-    if not hint and name and first["type"] != "missing":
-        hint = f'change it in the file, or with `changes=["{name}=..."]`' if where else f"give another {name}"
+    if not hint and name:
+        is_missing = first["type"] == "missing"
+        do, alone = ("add it to", "give") if is_missing else ("change it in", "give another")
+        hint = f'{do} the file, or with `changes=["{name}=..."]`' if where else f"{alone} {name}"
     return ConfigError(f"{f'{where}: ' if where else ''}{explain_fault(first, rule)}", hint=hint)
 
 

@@ -27,6 +27,7 @@ from p2r.config.settings import (
     PhaseSettings,
     ProbeSettings,
     RolloutSettings,
+    Seed,
     TrackerSettings,
 )
 from p2r.config.sft import SftSettings
@@ -134,7 +135,7 @@ class Recipe(Frozen):
     """
 
     out: Path
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     control: Control = "none"
     iterations: PositiveInt = 1
     schedule: tuple[PhaseSettings, ...] = Field(default=tuple(PhaseSettings(role=role) for role in ROLES), min_length=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import (
     Field,
@@ -28,6 +28,8 @@ ActiveRole = Literal["perceiver", "reasoner"]
 PhaseRole = Literal["perceiver", "reasoner", "answerer"]
 Method = Literal["grpo", "sft"]
 Fraction = float
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""The seed of a training: numpy takes no larger one."""
 
 
 class PerRole(Frozen):

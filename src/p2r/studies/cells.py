@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from p2r.errors import ConfigError
 from p2r.evaluation.misses import MISSES, Miss
 from p2r.modes import Mode
 from p2r.types import Frozen
@@ -54,12 +55,15 @@ def fill_cell(where: str, *parts: PartialCell) -> StudyCell:
     """Join the parts of a cell; the later ones count.
 
     Raises:
-        ValueError: nobody says who is asked, or what.
+        ConfigError: nobody says who is asked, or what.
     """
     given: dict[str, object] = {}
     for part in parts:
         given |= {name: value for name in StudyCell.model_fields if (value := getattr(part, name)) is not None}
     for name in ("evaluation", "arm"):
         if name not in given:
-            raise ValueError(f"{where} has a cell without {name}: say it there, or in its row or column")
+            raise ConfigError(
+                f"{where} has a cell without {name}: say it there, or in its row or column",
+                hint=f"{name} is one of the names in the tables [{name}s.NAME]",
+            )
     return StudyCell.model_validate(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from p2r.evaluation.given import NUM_NEEDLES
 from p2r.models.known import expand_name
 from p2r.models.load import find_source, runs_on_torch
 from p2r.modes import LOOKING, Mode
+from p2r.prompts import load_prompt_set
 from p2r.runs.evaluation import SAMPLES_FILE, Run
 from p2r.studies.cells import OF_GOLD, StudyCell
 from p2r.studies.jobs import AskJob, FilesJob, Job, Progress, TrainJob, let_go
@@ -89,17 +91,24 @@ def check_questions(study: Study) -> dict[str, PickedQuestions]:
         modes: dict[Mode, None] = {cell.mode: None for cell in cells}
         ids: dict[Mode, Sequence[str]] = {}
         try:
+            load_prompt_set(asked.prompts)
             benchmark = load_evaluation(asked)
             for mode in modes:
                 samples = choose_samples(benchmark, mode, limit=asked.num, seed=asked.seed, shard=None)
                 ids[mode] = [sample.id for sample in samples]
         except P2RError as error:
-            hint = error.hint.replace("`limit`", "num")  # as a study calls it
-            raise ConfigError(f"evaluation {name}: {error.message}", hint=hint) from error
+            raise ConfigError(
+                f"evaluation {name}: {name_settings(error.message)}", hint=name_settings(error.hint)
+            ) from error
         for cell in cells:
             _check_samples(benchmark, asked, cell, is_claimed=cell in claimed)
         chosen[name] = PickedQuestions(benchmark.fingerprint, ids)
     return chosen
+
+
+def name_settings(text: str) -> str:
+    """Return a text with arguments of `p2r eval` called what an evaluation of a study calls them."""
+    return re.sub(f"`({'|'.join(QuestionSet.model_fields)})`", r"\1", text.replace("`limit`", "num"))
 
 
 def _check_samples(benchmark: Benchmark, asked: QuestionSet, cell: StudyCell, *, is_claimed: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from p2r.modes import Mode
 from p2r.studies.cells import Measure, PartialCell, StudyCell, fill_cell
@@ -34,10 +34,10 @@ class StudyClaim(Frozen):
     category: str | None = None
     plus: tuple[PartialCell, ...] = Field(min_length=1)
     minus: tuple[PartialCell, ...] = ()
-    per: PositiveFloat = 1.0
+    per: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     slope: bool = False
     expects: Expectation = "more"
-    margin: float = Field(default=0.0, ge=0)
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> StudyClaim:

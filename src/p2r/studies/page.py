@@ -112,7 +112,7 @@ def make_headline(study: Study, judged: Sequence[JudgedClaim], command: str, sta
     problems = [*list_shared(study), *list_idle(study)]
     if num_finished < len(states):
         problems.append(
-            f"{num_finished} of {count_nouns(len(states), 'job')} are finished: every number is preliminary."
+            f"{num_finished} of {count_nouns(len(states), 'job is', 'jobs are')} finished: every number is preliminary."
         )
     return Headline(
         title=study.title,

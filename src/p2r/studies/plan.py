@@ -15,7 +15,7 @@ from p2r.evaluation.tables import MISSING, Table, show_number
 from p2r.models.headers import read_headers
 from p2r.models.known import count_known_weights
 from p2r.models.load import find_here
-from p2r.studies.check import load_evaluation
+from p2r.studies.check import load_evaluation, name_settings
 from p2r.studies.consistency import list_idle
 from p2r.studies.joblist import find_root, group_trainings, list_askings, list_jobs
 from p2r.studies.jobs import AskJob, TrainJob
@@ -118,7 +118,8 @@ class Planner:
             except P2RError as error:
                 num = count_published(asked.benchmark, asked.split)
                 if num is None:
-                    self.notes[f"The questions of {job.evaluation} are unknown: {error.message}."] = None
+                    said = name_settings(error.message)
+                    self.notes[f"The questions of {job.evaluation} are unknown: {said}."] = None
                 else:
                     self._published.append(job.evaluation)
             self._questions[asked] = num if num is None or asked.num is None else min(num, asked.num)

@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from p2r.config import PhaseSettings
-from p2r.studies.study import Arm, Study
+from p2r.errors import ConfigError
+from p2r.studies.study import Arm, Study, check_recipes
 
 
 def make_quick(study: Study) -> Study:
-    """Return the study with what its `quick` changes, in a folder of its own."""
+    """Return the study with what its `quick` changes, in a folder of its own.
+
+    Raises:
+        ConfigError: what it changes is not usable, or does not fit the rest.
+    """
     quick = study.quick
     fewer = {
         name: each.model_copy(update={"num": min(each.num or quick.num, quick.num)})
@@ -24,7 +29,12 @@ def make_quick(study: Study) -> Study:
     arms = {name: _make_quick_arm(study, name) for name in study.arms}
     out = study.out.with_name(f"{study.out.name}-quick")
     update = {"arms": arms, "evaluations": fewer, "files": files, "seeds": quick.seeds, "out": out}
-    return study.model_copy(update=update).read_from(study.folder)
+    made = study.model_copy(update=update).read_from(study.folder)
+    try:
+        check_recipes(made)
+    except ConfigError as error:
+        raise ConfigError(f"the quick version: {error.message}", hint=error.hint) from error
+    return made
 
 
 def _make_quick_arm(study: Study, name: str) -> Arm:

@@ -24,7 +24,7 @@ from p2r.runs.training import read_training_run
 from p2r.signals import as_exit_code
 from p2r.studies.check import check_checkpoints, check_order, check_questions, check_record, look_at
 from p2r.studies.joblist import list_jobs
-from p2r.studies.jobs import LOGS_FOLDER, Job, Progress, TrainJob
+from p2r.studies.jobs import LOGS_FOLDER, FilesJob, Job, Progress, TrainJob
 from p2r.studies.sessions import SESSIONS_FILE, JobSession, read_sessions
 from p2r.studies.study import Study
 from p2r.studies.weights import hash_weights
@@ -183,7 +183,7 @@ class _Scheduler:
             if state.progress.is_finished and not damage:
                 state.status = "finished"
                 continue
-            state.reason = damage or read_last_words(log_of(self._study.out, state.job))
+            state.reason = damage or _explain_end(self._study.out, state.job, code)
             state.status = "waiting" if state.num_tries < MOST_TRIES else "failed"
 
     def _look_now_and_then(self, one: _Running) -> None:
@@ -228,6 +228,13 @@ class _Scheduler:
         self._running.clear()
         for one, before in ended:
             self._note(one, None, before)
+
+
+def _explain_end(folder: Path, job: Job, code: int) -> str:
+    """Say why a job that has ended is not finished."""
+    if code == 0 and isinstance(job, FilesJob):
+        return f"{job.module} ended without an error, and has not written {job.folder / job.last}"
+    return read_last_words(log_of(folder, job)) or f"it ended with exit code {as_exit_code(code)}, and said nothing"
 
 
 def read_last_words(log: Path) -> str:

@@ -14,10 +14,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import cast
 
-from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_validator, model_validator
 
-from p2r.config import Recipe, change_table, explain_settings, load_recipe, read_table
-from p2r.errors import ConfigError
+from p2r.config import Recipe, Seed, change_table, explain_settings, load_recipe, read_table
+from p2r.errors import ConfigError, reason_of
 from p2r.evaluation.misses import MISSES
 from p2r.studies.cells import StudyCell
 from p2r.studies.claims import Objection, StudyClaim
@@ -29,6 +29,8 @@ from p2r.types import Frozen
 ARMS_FOLDER, FILES_FOLDER = "arms", "files"
 NAMED = ("arms", "evaluations", "files")
 """Tables of a study whose keys are names of its own."""
+_CHANGES = re.compile(r'`changes=\["(.*?)"\]`')
+"""The words in which the hint of a recipe says how its settings are changed."""
 _FILES_NAME = re.compile(r"\{files\.([^}]*)\}")
 
 
@@ -53,7 +55,7 @@ class Arm(Frozen):
     start: str | None = None
     of: str | None = None
     phase: str | None = None
-    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
     num_processes: PositiveInt | None = None
 
     @model_validator(mode="after")
@@ -102,8 +104,8 @@ class MadeFiles(Frozen):
     last: the file that it writes last: the rows are there when this is.
     """
 
-    module: str
-    last: str
+    module: str = Field(min_length=1)
+    last: str = Field(min_length=1)
     args: tuple[str, ...] = ()
     quick: tuple[str, ...] | None = None
 
@@ -111,7 +113,7 @@ class MadeFiles(Frozen):
 class Quick(Frozen):
     """The changes of `--quick`: fewer seeds and questions, shorter phases, and settings of every recipe."""
 
-    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     num: PositiveInt = 24
     steps: PositiveInt = 2
     set: tuple[str, ...] = ()
@@ -122,7 +124,7 @@ class Study(Frozen):
 
     out: the folder of everything that it makes.
     chosen_on: what was chosen before the study, and by which seeds: sentences for the page.
-    set: settings of every arm's recipe, as "a.b=c"; those of an arm count more.
+    set: settings of every arm's recipe, as those of an arm, which count more.
     num_processes: that train an arm together, such as one for each GPU.
     threads: of the processor for each job. The same number gives the same weights to the bit.
     """
@@ -131,7 +133,7 @@ class Study(Frozen):
     out: Path
     says: str = ""
     chosen_on: str = ""
-    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
     set: tuple[str, ...] = ()
     num_processes: PositiveInt = 1
     threads: PositiveInt = 1
@@ -149,10 +151,16 @@ class Study(Frozen):
     _folder: Path = PrivateAttr(default=Path())
     _recipes: dict[tuple[str, ...], Recipe] = PrivateAttr(default_factory=dict[tuple[str, ...], Recipe])
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Study:
-        check_consistency(self)
-        return self
+    @field_validator("out")
+    @classmethod
+    def _is_a_folder_of_its_own(cls, out: Path) -> Path:
+        if out.name in ("", "..") or "\0" in str(out):
+            raise ValueError("it must be the path of a folder of the study's own")
+        try:
+            out.exists()
+        except OSError as error:
+            raise ValueError(f"it cannot be the path of a folder: {reason_of(error)}") from error
+        return out
 
     @property
     def folder(self) -> Path:
@@ -213,8 +221,9 @@ class Study(Frozen):
 
     def list_overrides(self, arm: str, seed: int, out: Path, source: str | None) -> list[str]:
         """The settings of an arm's recipe, as "a.b=c"."""
-        own = [_FILES_NAME.sub(lambda found: str(self.find_files(found[1])), each) for each in self.arms[arm].set]
-        changes = [*self.set, *own, f"seed={seed}", f"out={out}"]
+        given = (*self.set, *self.arms[arm].set)
+        own = [_FILES_NAME.sub(lambda found: str(self.find_files(found[1])), each) for each in given]
+        changes = [*own, f"seed={seed}", f"out={out}"]
         return changes if source is None else [*changes, f"model.source={source}"]
 
     def find_files(self, name: str) -> Path:
@@ -226,7 +235,8 @@ class Study(Frozen):
 
     def list_files(self, arm: str) -> list[str]:
         """The entries of `files` that an arm is trained on."""
-        return [name for each in self.arms[arm].set for name in _FILES_NAME.findall(each)]
+        given = () if self.arms[arm].recipe is None else (*self.set, *self.arms[arm].set)
+        return [name for each in given for name in _FILES_NAME.findall(each)]
 
     def name_questions(self, evaluation: str) -> str:
         """A name that evaluations share whose questions are the same, however they are asked."""
@@ -269,18 +279,32 @@ def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
         study = Study.model_validate(table)
     except ValidationError as error:
         raise explain_settings(error, str(path), Study) from None
+    try:
+        check_consistency(study)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
     study = study.read_from(path.parent)
+    check_recipes(study)
+    return study
+
+
+def check_recipes(study: Study) -> None:
+    """Read the recipe of each arm, and see that it has the phases and the questions that the study says.
+
+    Raises:
+        ConfigError: it cannot be read, lacks a phase, or watches what is reported.
+    """
     phases: dict[str, list[str]] = {}
     for name, arm in study.arms.items():
         if arm.recipe is not None:
             try:
                 recipe = study.recipe_of(name, seed=0, out=Path("out"), source=None)
             except ConfigError as error:
-                raise ConfigError(f"arm {name}: {error.message}", hint=error.hint) from error
+                hint = _CHANGES.sub(r"\1 in the arm's set", error.hint)
+                raise ConfigError(f"arm {name}: {error.message}", hint=hint) from error
             phases[name] = [phase.name for phase in recipe.phases()]
     for name, arm in study.arms.items():
         if arm.of is not None and arm.phase not in phases[arm.of]:
             known = ", ".join(phases[arm.of])
             raise ConfigError(f"arm {name}: {arm.of} has no phase {arm.phase!r}", hint=f"it has {known}")
     check_splits(study)
-    return study

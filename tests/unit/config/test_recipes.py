@@ -449,6 +449,7 @@ def test_the_nano_recipe_of_pebr_r1_keeps_its_warm_up_rows() -> None:
     ("change", "said"),
     [
         ("seed=-1", "seed is -1: it must be at least 0"),
+        ("seed=4294967296", "seed is 4294967296: it must be below 4294967296"),
         ("schedule.0.role=judge", "schedule.0.role is 'judge': it must be 'perceiver', 'reasoner' or 'answerer'"),
         ("schedule.1.method=sftt", "schedule.1.method is 'sftt': it must be 'grpo' or 'sft'"),
         ("optimizer.lr=fast", "optimizer.lr is 'fast': it must be a number"),

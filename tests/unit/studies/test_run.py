@@ -21,7 +21,7 @@ from p2r.files import Log, lock_folder, unlock_folder
 from p2r.studies import run as running
 from p2r.studies.check import check_checkpoints, check_questions
 from p2r.studies.joblist import list_jobs, list_trainings
-from p2r.studies.jobs import Progress
+from p2r.studies.jobs import FilesJob, Progress
 from p2r.studies.run import (
     STUDY_FILE,
     JobState,
@@ -83,6 +83,30 @@ def test_jobs_wait_for_what_they_need_and_a_failed_one_is_tried_twice(
     assert [each.job for each in sessions if each.job != "broken"] == ["first", "second"]
     assert [each.exit_code for each in sessions if each.job == "first"] == [0]
     assert all(each.processor_s > 0.05 for each in sessions), "the time of the command is counted, not of its keeper"
+
+
+def test_a_script_that_ends_well_and_writes_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(tmp_path)
+    job = FilesJob("files/rows", "rows", "this", (), study.out / "files/rows", "rows.jsonl")
+    monkeypatch.setattr(running, "list_jobs", lambda _: [job])
+    monkeypatch.setattr(running, "LOOK_EVERY_S", 0.05)
+    [state] = run_study(study)
+    assert state.status == "failed"
+    assert state.reason == f"this ended without an error, and has not written {study.out}/files/rows/rows.jsonl"
+
+
+def test_prompts_that_are_not_there_stop_a_study_before_it_trains(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["evaluations.fresh.prompts=relase"])
+    with pytest.raises(ConfigError, match="evaluation fresh: the prompt set 'relase' is neither") as caught:
+        run_study(study)
+    assert "release" in caught.value.hint
+    assert not study.out.exists()
+
+
+def test_what_is_wrong_with_questions_is_called_as_in_a_study(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fresh: needles") as caught:
+        check_questions(make_study(tmp_path, changes=["evaluations.fresh.split=test"]))
+    assert caught.value.message.endswith("it takes no split")
 
 
 def test_a_folder_with_a_study_is_continued_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_rows_of_a_file_are_not_more_than_it_has(tmp_path: Path, num_rows: str, 
     recipe.write_text(
         "out = 'x'\nmodel.source = 'nano'\ndata.source = 'rows.jsonl'\nschedule = [{role = 'perceiver', steps = 1}]\n"
     )
-    study = make_study(tmp_path, changes=[f"arms.both.recipe='{recipe}'", f'arms.both.set=["seed=3"{num_rows}]'])
+    study = make_study(tmp_path, changes=[f"arms.both.recipe='{recipe}'", f'arms.both.set=["data.seed=3"{num_rows}]'])
     assert ("learned from", "rows.jsonl", "-", shown, "both") in tabulate_splits(study).rows
 
 

@@ -89,6 +89,11 @@ def test_phases_that_make_passes_have_steps_in_the_quick_version(tmp_path: Path)
     assert make_trial(study).arms
 
 
+def claim(*lines: str) -> str:
+    """Another claim in the file of a study."""
+    return "\n".join(["[[claims]]", "name='odd'", "says='x'", "evaluation='fresh'", *lines, ""])
+
+
 FILES = """
 [files.rows]
 module = "recipes.pebr_r1.captions"
@@ -105,6 +110,9 @@ def test_settings_name_the_folder_of_files_that_a_script_makes(tmp_path: Path) -
     assert study.list_files("start") == []
     quick = make_quick(study)
     assert quick.recipe_of("both", 0, Path("x"), None).data.source == f"{tmp_path}/out-quick/files/rows/train.jsonl"
+    of_all = make_study(tmp_path, FILES, changes=["set=['data.source={files.rows}/train.jsonl']"])
+    assert of_all.recipe_of("both", 0, Path("x"), None).data.source == f"{tmp_path}/out/files/rows/train.jsonl"
+    assert (of_all.list_files("both"), of_all.list_files("start")) == (["rows"], [])
     assert (study.files["rows"].args, quick.files["rows"].args) == (("--train", "9"), ("--train", "3"))
 
 
@@ -170,11 +178,71 @@ def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> Non
         ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nof='zz'\nphase='x'\n", "the arm 'b' needs the arm 'zz'"),
         ("[arms.a]\nrecipe='nano'\nstart='b'\n[arms.b]\nrecipe='nano'\nstart='a'\n", "in a circle: 'a' -> 'b' -> 'a'"),
         ("nonsense\n", "is not TOML"),
+        (claim("plus=[{arm='both'}]", "margin=inf"), "claims.1.margin is inf: it must be a finite number"),
+        (claim("plus=[{arm='both'}]", "per=inf"), "claims.1.per is inf: it must be a finite number"),
+        (claim("plus=[{arm='both'}]", "expects='alike'", "margin=3"), "margin 3, and .* lies between 0 and 1"),
+        (claim("plus=[{arm='both'}]", "expects='less'", "margin=0.1"), "expects less, .* lies between 0 and 1"),
+        (claim("plus=[{arm='both'}]", "minus=[{arm='both'}]"), "takes off what it adds"),
+        (claim("plus=[{arm='both', perceiver='start'}]", "mode='direct'"), "in mode 'direct', which asks none"),
+        (f"[arms.{'x' * 65}]\ncheckpoint='nano'\n", "has 65 characters, and a name may have 64"),
+        ("[arms.odd]\nrecipe='nano'\nset=['seed=3']\n", "has 'seed=3', and a study gives each training its own seed"),
+        ("[arms.odd]\nrecipe='nano'\nquick=['out = x']\n", "arms.odd.quick has 'out = x'"),
+        ("[arms.odd]\nrecipe='nano'\nstart='both'\nset=['model.source=x']\n", "starts from the arm 'both'"),
+        ("[arms.odd]\nrecipe='nano'\nseeds=[4294967296]\n", "it must be below 4294967296"),
+        ("[files.odd]\nmodule=''\nlast='y'\n", "files.odd.module is '': it must be text, and not empty"),
+        ("[[tables]]\nrows=[{name='a'}]\ncolumns=[{name='b'}]\n", "tables.0.title is missing"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, more: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         make_study(tmp_path, "\n" + more)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [
+        (claim("plus=[{arm='bath'}]"), "did you mean 'both'?"),
+        ("[[objections]]\nsays='x'\nclaims=['trainings']\n", "did you mean 'training'?"),
+        ("[arms.odd]\nof='bath'\nphase='0-perceiver'\n", "did you mean 'both'?"),
+        ("[arms.odd]\nrecipe='nano'\nstart='zzz'\n", "change arms.odd.start"),
+        ("[arms.odd]\nrecipe='nano'\nset=['schedule=[]']\n", "with schedule=... in the arm's set"),
+    ],
+)
+def test_a_hint_says_what_was_meant_or_where_it_is_said(tmp_path: Path, more: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_study(tmp_path, "\n" + more)
+    assert hint in caught.value.hint
+
+
+def test_claims_that_answers_can_decide_are_taken(tmp_path: Path) -> None:
+    slope = claim("plus=[{arm='start'}, {arm='both'}]", "minus=[{arm='start'}, {arm='first'}]", "slope=true")
+    counted = claim("plus=[{arm='both'}]", "measure='boxes'", "margin=2.0").replace("'odd'", "'counted'")
+    assert len(make_study(tmp_path, slope + counted).claims) == 3
+
+
+@pytest.mark.parametrize("out", ["", ".", "..", "/", '"a\\u0000b"', "x" * 300])
+def test_the_folder_of_a_study_is_its_own(tmp_path: Path, out: str) -> None:
+    with pytest.raises(ConfigError, match=r"out is .*it (must|cannot) be the path of a folder") as caught:
+        make_study(tmp_path, changes=[f"out={out}"])
+    assert "name the folder" in caught.value.hint
+
+
+def test_the_quick_version_is_checked_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["quick.set=['probe.seed=9000']"])
+    with pytest.raises(ConfigError, match=r"the quick version: .* the probe of arm both asks the same questions"):
+        make_quick(study)
+    larger = ["arms.both.set=['data.num_rows=9', 'iterations=2']", "arms.first.phase=2-perceiver"]
+    study = make_study(tmp_path, changes=[*larger, "arms.both.quick=['iterations=1']"])
+    with pytest.raises(ConfigError, match="the quick version: arm first: both has no phase '2-perceiver'"):
+        make_quick(study)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    make_study(tmp_path)
+    path = tmp_path / "study.toml"
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert load_study(path).title == "Does it help?"
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from p2r.runs.training import PROBES_FILE
 from p2r.studies.joblist import list_trainings
+from p2r.studies.jobs import Progress
 from p2r.studies.listing import tabulate_study
 from p2r.studies.measure import Reader
+from p2r.studies.page import make_headline
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study
 from p2r.studies.tables import describe_chance, show_difference, tabulate_cells, tabulate_claims, tabulate_objections
@@ -105,6 +107,12 @@ def test_the_head_counts_each_verdict(tmp_path: Path) -> None:
     assert "Of 3 claims: 3 are not measured yet." in build_page(made, "p2r study x.toml")
     write_answers(made, "both", 0, [True] * 36 + [False] * 4)
     assert "Of 3 claims: 3 have one seed only." in build_page(made, "p2r study x.toml")
+
+
+@pytest.mark.parametrize(("num_jobs", "said"), [(1, "0 of 1 job is finished"), (2, "0 of 2 jobs are finished")])
+def test_the_head_says_how_many_jobs_are_not_finished(tmp_path: Path, num_jobs: int, said: str) -> None:
+    head = make_headline(make_study(tmp_path), [], "p2r", [Progress(0, None, is_finished=False)] * num_jobs)
+    assert f"{said}: every number is preliminary." in head.problems
 
 
 def test_the_page_tells_claims_tables_and_commands(study: Study) -> None:
