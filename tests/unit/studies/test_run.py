@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -88,10 +88,11 @@ def test_jobs_wait_for_what_they_need_and_a_failed_one_is_tried_twice(
 def test_a_script_that_ends_well_and_writes_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(tmp_path)
     job = FilesJob("files/rows", "rows", "this", (), study.out / "files/rows", "rows.jsonl")
-    monkeypatch.setattr(running, "list_jobs", lambda _: [job])
+    learner = replace(list_trainings(study)[0], files=(job.name,))
+    monkeypatch.setattr(running, "list_jobs", lambda _: [job, learner])
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.05)
-    [state] = run_study(study)
-    assert state.status == "failed"
+    state, blocked = run_study(study)
+    assert (state.status, blocked.status) == ("failed", "blocked")
     assert state.reason == f"this ended without an error, and has not written {study.out}/files/rows/rows.jsonl"
 
 
