@@ -89,7 +89,7 @@ def test_what_a_seed_makes_of_a_question_by_chance_counts_once(
     num_seeds: int, by_seed: float, by_question: float
 ) -> None:
     draw = np.random.default_rng(5)
-    values = draw.random((num_seeds, 40)) + by_question * draw.random(40)
+    values = 4 * draw.random((num_seeds, 40)) + by_question * draw.random(40)
     values += by_seed * draw.random((num_seeds, 1)) - (0 if by_seed else values.mean(axis=1, keepdims=True))
     values -= 0 if by_question else values.mean(axis=0)
     rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
@@ -230,6 +230,23 @@ def test_missing_answers_are_left_out() -> None:
     assert found.mean == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert found.num_questions == 3
     assert estimate([alone(np.array([[1.0, 0.0], [np.nan, np.nan]]))]) is None
+    assert estimate([alone(np.ones((2, 2))), alone(np.array([[1.0, 0.0], [np.nan, np.nan]]))]) is None
+
+
+def test_a_missing_answer_is_as_uncertain_as_the_mean_of_its_seed() -> None:
+    values = (np.random.default_rng(6).random((3, 30)) < 0.8).astype(float)
+    values[:, :5] = np.nan
+    filled = np.where(np.isnan(values), np.nanmean(values, axis=1, keepdims=True), values)
+    missing, known = estimate([alone(values)]), estimate([alone(filled)])
+    assert missing is not None and known is not None
+    assert missing.detectable == pytest.approx(known.detectable)
+
+
+def test_cells_of_one_arm_on_the_same_questions_are_drawn_together() -> None:
+    before = (np.random.default_rng(8).random((3, 40)) < 0.5).astype(float)
+    gain, constant = estimate([alone(before + 1), alone(before, -1)]), estimate([alone(np.ones((3, 40)))])
+    assert gain is not None and constant is not None
+    assert gain.deviations_D == pytest.approx(constant.deviations_D)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -171,6 +171,7 @@ def test_files_that_an_arm_is_trained_on_are_made_first(tmp_path: Path) -> None:
     made, *others = list_jobs(study)
     folder = tmp_path / "out/files/rows"
     assert isinstance(made, FilesJob)
+    assert not any(isinstance(job, FilesJob) for job in others), "what no arm is trained on is not made"
     assert (made.name, made.module, made.command) == (
         "files/rows", "recipes.pebr_r1.captions", ["--train", "9", "--out", str(folder)],
     )  # fmt: skip

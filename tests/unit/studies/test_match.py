@@ -88,6 +88,13 @@ def find_asking(tmp_path: Path, name: str, *changes: str) -> AskJob:
     return next(job for job in list_askings(make_study(tmp_path, LATER, changes=changes)) if job.name == name)
 
 
+def test_a_job_asks_in_the_words_of_its_evaluation(tmp_path: Path) -> None:
+    job = find_asking(tmp_path, "fresh/start", "evaluations.fresh.prompts=paper")
+    run = make_run([], [], RunSettings(model="nano-base", prompts="release", limit=40, seed=9000))
+    said = explain_other_answers(run, job.settings, job.trained, job.questions)
+    assert said == "another run: prompts was release, now paper"
+
+
 def test_answers_of_another_checkpoint_of_the_study_are_told(tmp_path: Path) -> None:
     job = find_asking(tmp_path, "fresh/later/seed-0")
     assert job.trained == {"model": "arms/later/seed-0/1-reasoner"}
