@@ -209,6 +209,19 @@ def test_failed_questions_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     assert values.chance == 0.5
 
 
+def test_what_was_seen_before_a_question_failed_is_not_counted(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, True])
+    [path] = (study.out / "answers").rglob(TRACES_FILE)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[1]["failure"] = {"stage": "reason", "kind": "EndpointError", "message": "the server has gone"}
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    reader = Reader(study)
+    for measure in ("accuracy", "hit rate", "IoU", "boxes", "box size", "tokens", "place"):
+        cell = StudyCell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure})
+        assert np.isnan(reader.values_of(cell).values_SQ).tolist() == [[False, True]], measure
+
+
 def test_an_arm_of_which_a_seed_failed_everywhere_is_not_measured(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, False])
@@ -258,7 +271,7 @@ def test_the_chance_of_a_cell_is_that_of_its_own_questions_and_only_of_answers(t
 
 
 def test_questions_of_two_categories_are_not_paired(tmp_path: Path) -> None:
-    changes = ["claims.0.plus.0.category=pair", "claims.0.minus=[{arm='both', category='relation'}]"]
+    changes = ["claims.0.category=pair", "claims.0.minus=[{arm='both', category='relation'}]"]
     study = make_study(tmp_path, changes=changes)
     for seed in (0, 1, 2):
         write_answers(study, "both", seed, [True, True, False, True], categories=["pair", "relation"] * 2)
