@@ -284,7 +284,7 @@ def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> 
 @pytest.mark.parametrize(
     ("value", "measure", "text"),
     [(0.123, "accuracy", "+12.3"), (-0.0001, "accuracy", "0.0"), (-0.02, "hit rate", "-2.0"), (0.1, "IoU", "+0.100"),
-     (-31.4, "tokens", "-31"), (0.5, "boxes", "+0.500")],
+     (-31.4, "tokens", "-31"), (0.5, "boxes", "+0.500"), (0.1, "reading", "+10.0"), (0.1, "in crops", "+10.0")],
 )  # fmt: skip
 def test_differences_are_shown_in_their_own_unit(value: float, measure: str, text: str) -> None:
     assert show_difference(value, measure) == text  # pyright: ignore[reportArgumentType]

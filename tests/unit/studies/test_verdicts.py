@@ -209,15 +209,27 @@ def test_failed_questions_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     assert values.chance == 0.5
 
 
-def test_what_was_seen_before_a_question_failed_is_not_counted(tmp_path: Path) -> None:
+FAILURE = {"stage": "reason", "kind": "EndpointError", "message": "the server has gone"}
+
+
+@pytest.mark.parametrize(
+    ("change", "measures"),
+    [
+        ({"failure": FAILURE}, ("accuracy", "hit rate", "IoU", "boxes", "box size", "tokens", "place")),
+        ({"reasoning": None, "verdict": None}, ("accuracy",)),
+        ({"perception": None}, ("hit rate", "in crops", "IoU", "boxes", "box size")),
+    ],
+)
+def test_what_is_not_known_of_a_question_is_not_counted(
+    tmp_path: Path, change: dict[str, object], measures: tuple[str, ...]
+) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, True])
     [path] = (study.out / "answers").rglob(TRACES_FILE)
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows[1]["failure"] = {"stage": "reason", "kind": "EndpointError", "message": "the server has gone"}
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in (rows[0], rows[1] | change)), encoding="utf-8")
     reader = Reader(study)
-    for measure in ("accuracy", "hit rate", "IoU", "boxes", "box size", "tokens", "place"):
+    for measure in measures:
         cell = StudyCell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure})
         assert np.isnan(reader.values_of(cell).values_SQ).tolist() == [[False, True]], measure
 
