@@ -73,6 +73,9 @@ def write_answers(
     evaluation: str = "fresh",
     boxes: Mapping[int, tuple[Box, ...]] | None = None,
     categories: Sequence[str] = (),
+    clusters: Sequence[str] = (),
+    chances: Sequence[float] = (),
+    without_gold: Sequence[int] = (),
     aggregation: Aggregation = "categories",
     num_tokens: int = 100,
     seconds: float | None = None,
@@ -83,6 +86,7 @@ def write_answers(
     Args:
         right: of each question, whether it was answered rightly; None where it failed.
         boxes: by question; one that hits where not said.
+        chances: of guessing each question. without_gold: questions of which nobody knows the box.
         seconds: that all of it took. started: when.
     """
     job = make_asking(study, evaluation, arm, perceiver, seed, (mode,))
@@ -105,9 +109,10 @@ def write_answers(
             options=("a star", "a fish"),
             answer_form="choice",
             target="A",
-            gold_boxes=(GOLD,),
+            gold_boxes=() if place in without_gold else (GOLD,),
             category=categories[place] if categories else "",
-            chance=0.5,
+            cluster=clusters[place] if clusters else "",
+            chance=chances[place] if chances else 0.5,
         )
         for place in range(len(right))
     ]

@@ -82,6 +82,34 @@ def test_degrees_of_freedom_count_the_variance_between_few_seeds_several_times(n
     assert found.detectable == pytest.approx(width, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("num_seeds", "by_seed", "by_question"), [(2, 0.3, 0.3), (3, 0.0, 0.5), (3, 0.5, 0.0), (5, 0.1, 0.1)]
+)
+def test_what_a_seed_makes_of_a_question_by_chance_counts_once(
+    num_seeds: int, by_seed: float, by_question: float
+) -> None:
+    draw = np.random.default_rng(5)
+    values = 4 * draw.random((num_seeds, 40)) + by_question * draw.random(40)
+    values += by_seed * draw.random((num_seeds, 1)) - (0 if by_seed else values.mean(axis=1, keepdims=True))
+    values -= 0 if by_question else values.mean(axis=0)
+    rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    between_seeds = values.mean(axis=1).var(ddof=1) / num_seeds
+    between_questions = max(values.mean(axis=0).var(ddof=1) / 40, 2 / 42**2)
+    both = (num_seeds - 1) * 39
+    common = (rest**2).sum() / both / num_seeds / 40
+
+    def join(between_seeds: float) -> float:
+        return max(between_seeds + between_questions - common, between_seeds, between_questions)
+
+    cautious = between_seeds * (1 + 4 / (num_seeds - 1))
+    squares = cautious**2 / (num_seeds - 1) + between_questions**2 / 39 + common**2 / both
+    freedom = join(cautious) ** 2 / squares
+    width = (find_student(0.95, freedom) + find_student(0.6, freedom)) * np.sqrt(join(between_seeds))
+    found = estimate([alone(values)])
+    assert found is not None
+    assert found.detectable == pytest.approx(width, rel=1e-6)
+
+
 def test_seeds_widen_the_interval() -> None:
     """Questions alone would call these two arms different; the seeds of each differ as much as the arms do."""
     low, high = (
@@ -139,6 +167,30 @@ def test_what_lies_outside_is_not_within() -> None:
     assert found.differs_from(0.3) < 0.001
 
 
+def test_a_difference_the_other_way_is_as_sure() -> None:
+    values = (np.random.default_rng(2).random((3, 80)) < 0.6).astype(float)
+    found, mirrored = estimate([alone(values)]), estimate([alone(values, -1)])
+    assert found is not None and mirrored is not None
+    assert mirrored.mean == -found.mean
+    for margin in (found.mean - 0.05, found.mean + 0.1):
+        assert mirrored.lies_within(margin) == found.lies_within(margin)
+        assert mirrored.differs_from(-margin) == found.differs_from(margin)
+    assert found.lies_within(found.mean - 0.05) > 0.5 > found.lies_within(found.mean + 0.1)
+
+
+def test_no_p_value_is_smaller_than_the_draws_can_show() -> None:
+    found = estimate([alone(np.ones((1, 500)), arm="")], num_draws=999)
+    assert found is not None
+    assert found.differs_from(0) == found.lies_within(5) == 1 / 1000
+
+
+def test_seeds_are_those_of_the_arm_that_has_fewest() -> None:
+    draw = np.random.default_rng(4)
+    parts = [alone(draw.random((count, 20)), 1, arm) for arm, count in (("a", 2), ("c", 5), ("", 1))]
+    found = estimate(parts)
+    assert found is not None and found.num_seeds == 2
+
+
 def test_rotations_of_a_question_count_together() -> None:
     once = (np.random.default_rng(3).random((1, 60)) < 0.6).astype(float)
     four = np.repeat(once, 4, axis=1)
@@ -150,6 +202,16 @@ def test_rotations_of_a_question_count_together() -> None:
     ]
     assert widths[1] == pytest.approx(widths[0], rel=0.05)
     assert widths[2] < 0.6 * widths[1]
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_rotations_of_a_question_show_no_more_than_it_does_alone(share: float) -> None:
+    once = (np.random.default_rng(3).random((3, 20)) < share).astype(float)
+    clusters = [str(place // 4) for place in range(80)]
+    question, rotations = estimate([alone(once)]), estimate([Part(1.0, np.repeat(once, 4, axis=1), "a", "b", clusters)])
+    assert question is not None and rotations is not None
+    assert rotations.detectable == pytest.approx(question.detectable, rel=1e-9)
+    assert rotations.mean == pytest.approx(question.mean)
 
 
 def test_cells_of_one_arm_share_its_seeds() -> None:
@@ -168,6 +230,23 @@ def test_missing_answers_are_left_out() -> None:
     assert found.mean == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert found.num_questions == 3
     assert estimate([alone(np.array([[1.0, 0.0], [np.nan, np.nan]]))]) is None
+    assert estimate([alone(np.ones((2, 2))), alone(np.array([[1.0, 0.0], [np.nan, np.nan]]))]) is None
+
+
+def test_a_missing_answer_is_as_uncertain_as_the_mean_of_its_seed() -> None:
+    values = (np.random.default_rng(6).random((3, 30)) < 0.8).astype(float)
+    values[:, :5] = np.nan
+    filled = np.where(np.isnan(values), np.nanmean(values, axis=1, keepdims=True), values)
+    missing, known = estimate([alone(values)]), estimate([alone(filled)])
+    assert missing is not None and known is not None
+    assert missing.detectable == pytest.approx(known.detectable)
+
+
+def test_cells_of_one_arm_on_the_same_questions_are_drawn_together() -> None:
+    before = (np.random.default_rng(8).random((3, 40)) < 0.5).astype(float)
+    gain, constant = estimate([alone(before + 1), alone(before, -1)]), estimate([alone(np.ones((3, 40)))])
+    assert gain is not None and constant is not None
+    assert gain.deviations_D == pytest.approx(constant.deviations_D)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

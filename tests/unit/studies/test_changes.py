@@ -105,6 +105,15 @@ def test_a_trend_has_its_points_and_the_slope_of_their_line(study: Study) -> Non
     assert two[-1].split(" ", 1)[1].startswith("[+")
 
 
+def test_a_slope_is_in_the_unit_of_its_measure(tmp_path: Path) -> None:
+    made = make_study(tmp_path, CHANGES, changes=["trends.0.measure=tokens"])
+    for arm, seeds, num_tokens in (("start", (None,), 100), ("first", (0, 1), 110), ("both", (0, 1), 130)):
+        for seed in seeds:
+            write_answers(made, arm, seed, [True] * 4, num_tokens=num_tokens)
+    row = tabulate_trend(made.trends[0], Reader(made)).rows[0]
+    assert [cell.split(" ")[0] for cell in row[1:]] == ["100", "110", "130", "+15"]
+
+
 def test_a_claim_about_slopes_is_the_difference_of_the_lines(study: Study) -> None:
     judged = {each.claim.name: each for each in judge_claims(study, Reader(study))}["grows faster"]
     assert judged.estimate is not None

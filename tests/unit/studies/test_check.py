@@ -59,7 +59,7 @@ def test_a_claim_about_boxes_needs_questions_with_gold_boxes(tmp_path: Path) -> 
     check_questions(make_study(tmp_path, changes=changes))
     check_questions(make_study(tmp_path, changes=[*changes, "claims.0.measure=boxes"]))
     check_questions(make_study(tmp_path, changes=[*changes, "claims.0.measure=reading", "claims.0.mode=direct"]))
-    for measure in ("hit rate", "reading"):
+    for measure in ("hit rate", "in crops", "IoU", "reading"):
         with pytest.raises(ConfigError, match=f"{measure}', and no question of evaluation fresh has gold boxes"):
             check_questions(make_study(tmp_path, changes=[*changes, f"claims.0.measure={measure}"]))
     table = '\n[[tables]]\ntitle = "x"\nevaluation = "fresh"\nrows = [{ name = "a", arm = "start" }]\n'

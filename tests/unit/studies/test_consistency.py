@@ -17,6 +17,7 @@ CLAIM = "[[claims]]\nname='x'\nsays='x'\nevaluation='fresh'\n"
     ("more", "message"),
     [
         (CLAIM + "mode='direct'\nmeasure='hit rate'\nplus=[{arm='both'}]\n", "'hit rate', which mode 'direct' lacks"),
+        (CLAIM + "mode='direct'\nmeasure='box size'\nplus=[{arm='both'}]\n", "'box size', which mode 'direct' lacks"),
         (CLAIM + "mode='none'\nmeasure='spelling'\nplus=[{arm='both'}]\n", "'spelling', which mode 'none' lacks"),
         (
             CLAIM + "plus=[{arm='both', measure='tokens'}]\nminus=[{arm='start'}]\n",

@@ -11,7 +11,7 @@ import pytest
 from p2r.files import Log
 from p2r.runs.store import RECIPE_FILE
 from p2r.runs.training import METRICS_FILE
-from p2r.studies.costs import measure_costs, tabulate_answers
+from p2r.studies.costs import measure_costs, tabulate_answers, tabulate_costs
 from p2r.studies.joblist import list_trainings
 from p2r.studies.jobs import TrainJob
 from p2r.studies.measure import Reader
@@ -28,14 +28,17 @@ points = [{ name = "one look", arm = "start", mode = "direct" }, { name = "train
 
 
 def train(job: TrainJob, num_steps: int = 2) -> None:
-    """Leave a finished run of so many steps a phase, each of a second and of 10 rollouts."""
+    """Leave a finished run of so many steps a phase, of a second, 10 rollouts, 100 tokens written and 300 learned."""
     job.folder.mkdir(parents=True)
     (job.folder / RECIPE_FILE).write_text(job.recipe.model_dump_json(), encoding="utf-8")
     rows = [
-        {"phase": phase.name, "step": step, "num_rollouts": 10, "num_generated_tokens": 100, "timing": {"seconds": 1}}
+        {
+            "phase": phase.name, "step": step, "num_rollouts": 10, "num_generated_tokens": 100,
+            "num_trained_tokens": 300, "timing": {"seconds": 1},
+        }
         for phase in job.recipe.phases()
         for step in range(1, num_steps + 1)
-    ]
+    ]  # fmt: skip
     (job.folder / METRICS_FILE).write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     for phase in job.recipe.phases():
         (job.folder / phase.name).mkdir()
@@ -46,13 +49,31 @@ def test_a_phase_costs_what_its_arm_needed_until_then(tmp_path: Path) -> None:
     study = make_study(tmp_path, CHART)
     for job in list_trainings(study)[:2]:
         train(job)
-    session = {"job": "both/seed-0", "started": "x", "wall_s": 100, "processor_s": 80, "exit_code": 0}
-    (study.out / SESSIONS_FILE).write_text(json.dumps(session) + "\n", encoding="utf-8")
+    with Log(study.out / SESSIONS_FILE) as log:
+        for name, seconds in (("both/seed-0", 50), ("fresh/both/seed-0", 1000), ("both/seed-0", 30)):
+            log.write(JobSession(job=name, started="x", wall_s=100, processor_s=seconds, exit_code=0))
     [both, first] = measure_costs(study, Reader(study))
     assert (both.arm, both.num_seeds, both.num_planned, both.num_steps, both.num_rollouts) == ("both", 2, 3, 4, 40)
     assert (first.arm, first.num_seeds, first.num_steps, first.num_rollouts) == ("first", 2, 2, 20)
     assert (both.num_generated_tokens, first.num_generated_tokens) == (400, 200)
+    assert (both.num_trained_tokens, first.num_trained_tokens) == (1200, 600)
     assert (both.processor_s, first.processor_s) == (80, 40)
+
+
+def test_what_an_arm_cost_is_told_in_minutes_beside_its_seeds(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    job = list_trainings(study)[0]
+    train(job)
+    with Log(study.out / SESSIONS_FILE) as log:
+        log.write(JobSession(job=job.name, started="x", wall_s=100, processor_s=90, exit_code=0))
+    table = tabulate_costs(measure_costs(study, Reader(study)))
+    assert table.columns[2:] == ("steps", "rollouts", "generated tokens", "trained tokens", "processor minutes")
+    assert table.rows[0] == ("both", "1 of 3", "4", "40", "400", "1,200", "1.5")
+
+
+def test_a_phase_of_an_arm_that_nothing_needs_costs_nothing(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["claims.0.plus=[{arm='start', mode='direct'}]"])
+    assert measure_costs(study, Reader(study)) == []
 
 
 def test_weights_are_told_by_a_hash_with_the_command_that_makes_them(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_one_seed_is_trained_and_asked_before_the_next(tmp_path: Path) -> None:
     ]
 
 
+def test_seeds_come_in_the_order_of_the_study_and_those_of_an_arm_alone_last(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["seeds=[2, 0]", "arms.both.seeds=[7, 0, 2]"])
+    names = [job.name for job in list_jobs(study) if isinstance(job, TrainJob)]
+    assert names == ["both/seed-2", "both/seed-0", "both/seed-7"]
+
+
 def test_only_what_something_needs_is_trained_and_asked(tmp_path: Path) -> None:
     study = make_study(tmp_path, '\n[arms.idle]\nrecipe = "nano"\n')
     assert {job.arm for job in list_trainings(study)} == {"both"}
@@ -165,6 +171,7 @@ def test_files_that_an_arm_is_trained_on_are_made_first(tmp_path: Path) -> None:
     made, *others = list_jobs(study)
     folder = tmp_path / "out/files/rows"
     assert isinstance(made, FilesJob)
+    assert not any(isinstance(job, FilesJob) for job in others), "what no arm is trained on is not made"
     assert (made.name, made.module, made.command) == (
         "files/rows", "recipes.pebr_r1.captions", ["--train", "9", "--out", str(folder)],
     )  # fmt: skip

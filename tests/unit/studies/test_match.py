@@ -46,6 +46,7 @@ def compare(asked: QuestionSet, origin: Origin | None, **settings: str) -> str:
         ("needles", "vstar", "benchmark was needles, now vstar"),
         ("vstar:/mnt/a/vstar_bench", "vstar:/home/vstar_bench", ""),
         ("vstar:/mnt/vstar_bench", "vstar", ""),
+        ("vstar", "vstar:/home/vstar_bench", ""),
         ("vstar:/mnt/a", "vstar:/mnt/b", "benchmark was vstar:/mnt/a, now vstar:/mnt/b"),
         ("/mnt/a.jsonl", "rows/a.jsonl", ""),
         ("/mnt/a.jsonl", "/mnt/b.jsonl", "benchmark was /mnt/a.jsonl, now /mnt/b.jsonl"),
@@ -76,8 +77,22 @@ def test_answers_in_other_words_are_told_where_the_words_were_recorded() -> None
     assert compare(asked, None) == ""
 
 
+def test_answers_to_all_questions_are_not_taken_for_those_to_a_few() -> None:
+    run = make_run([], [], RunSettings(limit=None))
+    asked = QuestionSet(benchmark="needles", num=40)
+    assert explain_other_answers(run, {"limit": 40}, {}, asked) == "another run: limit was not set, now 40"
+    assert explain_other_answers(run, {"limit": None}, {}, asked) == ""
+
+
 def find_asking(tmp_path: Path, name: str, *changes: str) -> AskJob:
     return next(job for job in list_askings(make_study(tmp_path, LATER, changes=changes)) if job.name == name)
+
+
+def test_a_job_asks_in_the_words_of_its_evaluation(tmp_path: Path) -> None:
+    job = find_asking(tmp_path, "fresh/start", "evaluations.fresh.prompts=paper")
+    run = make_run([], [], RunSettings(model="nano-base", prompts="release", limit=40, seed=9000))
+    said = explain_other_answers(run, job.settings, job.trained, job.questions)
+    assert said == "another run: prompts was release, now paper"
 
 
 def test_answers_of_another_checkpoint_of_the_study_are_told(tmp_path: Path) -> None:
@@ -93,6 +108,7 @@ def test_answers_of_another_checkpoint_of_the_study_are_told(tmp_path: Path) -> 
 
     assert explain(model="/old/place/arms/a/seed-0/0-x") == ""
     assert explain(model="arms/a/seed-0/0-x") == ""
+    assert explain_other_answers(make_run([], [], RunSettings()), {}, pair.trained, pair.questions) == ""
     for other in ("/old/arms/a/seed-0/1-y", "/old/arms/b/seed-0/0-x", "/old/more-arms/a/seed-0/0-x", "nano"):
         assert "model was" in explain(model=other)
 

@@ -59,3 +59,18 @@ def test_a_benchmark_that_is_watched_and_reported_is_told(tmp_path: Path) -> Non
     assert list_shared(study) == ["The probe of arm both asks questions of fresh, which is reported."]
     learned = ['evaluations.fresh.benchmark="folder:data/a"', 'arms.both.set=["data.source=folder:data/a"]']
     assert list_shared(make_study(tmp_path, changes=learned)) == ["Arm both is trained on fresh, which is reported."]
+
+
+def test_a_part_of_a_benchmark_is_reported_with_the_seed_that_chose_it(tmp_path: Path) -> None:
+    few = ["evaluations.fresh.benchmark='folder:data/a'", "evaluations.fresh.seed=3"]
+    assert ("reported", "folder:data/a", "3", "40", "fresh") in tabulate_splits(make_study(tmp_path, changes=few)).rows
+    text = "\n[evaluations.whole]\nbenchmark = 'folder:data/a'\nseed = 3\n"
+    assert ("reported", "folder:data/a", "-", "all", "whole") in tabulate_splits(make_study(tmp_path, text)).rows
+
+
+def test_what_a_later_phase_learns_from_is_told_too(tmp_path: Path) -> None:
+    later = 'schedule=[{role="perceiver", steps=1}, {role="reasoner", steps=1, data={source="folder:data/a"}}]'
+    changes = ["evaluations.fresh.benchmark='folder:data/a'", f"arms.both.set=['{later}']"]
+    table = tabulate_splits(make_study(tmp_path, changes=changes))
+    assert [row[1] for row in table.rows if row[0] == "learned from"] == ["folder:data/a", "needles"]
+    assert "Arm both is trained on fresh, which is reported." in table.notes

@@ -138,7 +138,7 @@ def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> Non
         ("[arms.odd]\nof = 'both'\nphase = '9-x'\n", "arm odd: both has no phase '9-x'"),
         ("[arms.odd]\nrecipe = 'nano'\nstart = 'odd'\n", "in a circle: 'odd' -> 'odd'"),
         (
-            "[arms.odd]\nrecipe = 'nano'\nstart = 'both'\nseeds = [9]\n",
+            "[arms.odd]\nrecipe = 'nano'\nstart = 'both'\nseeds = [2, 9]\n",
             "has seeds that 'both', from which it starts, lacks",
         ),
         ("[arms.odd]\nrecipe = 'none'\n", "arm odd: the recipe none cannot be read"),
@@ -170,6 +170,7 @@ def test_evaluations_with_the_same_questions_share_a_name(tmp_path: Path) -> Non
         ("[arms.odd]\nrecipe='nano'\nset=['data.source={files.odd}/x']\n", "arm odd: {files.odd} stands for files"),
         ("[arms.odd]\ncheckpoint='nano'\nquick=['seed=1']\n", "belong to an arm with a recipe"),
         ("[arms.odd]\nrecipe='nano'\nseeds=[3, 4, 3]\n", "seeds holds 3 twice"),
+        ("[quick]\nseeds=[5, 5]\n", "seeds holds 5 twice"),
         ("[arms.odd]\nrecipe='nano'\nseeds=['x']\n", r"arms\.odd\.seeds\.0 is 'x': it must be a whole number"),
         ("[arms.odd]\nrecipe='nano'\nseeds=[-1]\n", r"arms\.odd\.seeds\.0 is -1: it must be at least 0"),
         ("[arms.odd]\nrecipe='nano'\nseeds=[]\n", "at least 1 entry"),

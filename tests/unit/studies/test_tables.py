@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2r.runs.training import PROBES_FILE
+from p2r.studies.claims import StudyClaim
 from p2r.studies.joblist import list_trainings
 from p2r.studies.jobs import Progress
 from p2r.studies.listing import tabulate_study
@@ -16,9 +17,19 @@ from p2r.studies.measure import Reader
 from p2r.studies.page import make_headline
 from p2r.studies.plan import tabulate_plan
 from p2r.studies.study import Study
-from p2r.studies.tables import describe_chance, show_difference, tabulate_cells, tabulate_claims, tabulate_objections
+from p2r.studies.tables import (
+    describe_chance,
+    show_difference,
+    show_expectation,
+    tabulate_cells,
+    tabulate_claims,
+    tabulate_objections,
+)
 from p2r.studies.verdicts import judge_claims
+from p2r.types import Box
 from tests.fakes.studies import build_page, make_study, write_answers, write_training
+
+AWAY = Box(x1=600, y1=600, x2=900, y2=900)
 
 TABLE = """
 [[tables]]
@@ -88,6 +99,34 @@ def test_a_claim_shows_what_was_expected_found_and_could_have_been_seen(study: S
     assert low < 42.3 < high
 
 
+def test_a_claim_shows_its_p_before_and_after_holm_and_the_smallest_difference_it_could_have_seen(
+    tmp_path: Path,
+) -> None:
+    again = '\n[[claims]]\nname = "again"\nsays = "x"\nevaluation = "fresh"\nplus = [{ arm = "both" }]\n'
+    made = make_study(tmp_path, again + 'minus = [{ arm = "start" }]\n')
+    write_answers(made, "start", None, [True] * 20 + [False] * 20)
+    for seed, num in ((0, 24), (1, 26), (2, 28)):
+        write_answers(made, "both", seed, [True] * num + [False] * (40 - num))
+    judged = judge_claims(made, Reader(made))
+    found = judged[0].estimate
+    assert found is not None and judged[0].p_value is not None
+    row = tabulate_claims(judged).rows[0]
+    assert row[4:6] == ("3", "40")
+    assert row[6:8] == (f"{judged[0].p_value:.4f}", f"{2 * judged[0].p_value:.4f}")
+    assert row[8] == "0.1250, 0.0312, 0.0078"
+    assert row[9] == f"{100 * found.detectable:.1f}"
+
+
+def test_a_claim_about_what_was_not_trained_has_no_seeds(tmp_path: Path) -> None:
+    changes = ["claims.0.plus=[{arm='start'}]", "claims.0.minus=[{arm='start', mode='direct'}]"]
+    made = make_study(tmp_path, changes=changes)
+    write_answers(made, "start", None, [True] * 9)
+    write_answers(made, "start", None, [False] * 9, mode="direct")
+    [row] = tabulate_claims(judge_claims(made, Reader(made))).rows
+    assert row[4:6] == ("-", "9")
+    assert row[8] == "0.0039"
+
+
 def test_a_study_that_has_not_begun_has_a_page_and_tables_of_dashes(tmp_path: Path) -> None:
     made = make_study(tmp_path, TABLE)
     reader = Reader(made)
@@ -148,6 +187,38 @@ def test_a_claim_about_boxes_counts_boxes(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_answers(study, "both", seed, [True] * 9)
     assert re.search(r"found 0\.000 boxes \(", build_page(study, "p2r study x.toml"))
+
+
+def test_the_interval_of_a_cell_ends_where_its_measure_does(tmp_path: Path) -> None:
+    study = make_study(tmp_path, TABLE)
+    write_answers(study, "start", None, [True] * 9, boxes=dict.fromkeys(range(9), (AWAY,)))
+    write_answers(study, "both", 0, [False] * 9, num_tokens=250)
+    [base, trained] = tabulate_cells(study.tables[0], Reader(study)).rows
+    assert base[1].startswith("100.0% [") and base[1].endswith(", 100.0]")
+    assert base[2].startswith("0.000 [0.000, 0.")
+    assert trained[1].startswith("0.0% [0.0, ")
+    assert trained[3] == "250 [250, 250]"
+
+
+def test_sizes_that_differ_are_told_from_the_smallest_to_the_largest(tmp_path: Path) -> None:
+    more = """
+[evaluations.other]
+benchmark = "needles"
+num = 7
+seed = 9000
+
+[[tables]]
+title = "Both"
+rows = [{ name = "fresh", evaluation = "fresh" }, { name = "other", evaluation = "other" }]
+columns = [{ name = "trained", arm = "both" }]
+"""
+    study = make_study(tmp_path, more)
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, [True, False, None] * 3)
+    write_answers(study, "both", 1, [None, True, False, True, True], evaluation="other")
+    notes = tabulate_cells(study.tables[0], Reader(study)).notes
+    assert "n is 5 to 9; trained arms have 1 to 3 seeds; 1 cell lacks some seed so far." in notes
+    assert "10 answers failed, and are neither right nor wrong." in notes
 
 
 @pytest.mark.parametrize(
@@ -221,7 +292,17 @@ def test_the_plan_counts_steps_rollouts_and_tokens_of_each_arm(study: Study) -> 
 @pytest.mark.parametrize(
     ("value", "measure", "text"),
     [(0.123, "accuracy", "+12.3"), (-0.0001, "accuracy", "0.0"), (-0.02, "hit rate", "-2.0"), (0.1, "IoU", "+0.100"),
-     (-31.4, "tokens", "-31"), (0.5, "boxes", "+0.500")],
+     (-31.4, "tokens", "-31"), (0.5, "boxes", "+0.500"), (0.1, "reading", "+10.0"), (0.1, "in crops", "+10.0")],
 )  # fmt: skip
 def test_differences_are_shown_in_their_own_unit(value: float, measure: str, text: str) -> None:
     assert show_difference(value, measure) == text  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("expects", "margin", "text"),
+    [("more", 0.0, "more than 0"), ("more", 0.03, "more than +3.0"), ("less", 0.0, "less than 0"),
+     ("less", 0.03, "less than -3.0"), ("alike", 0.03, "within 3.0")],
+)  # fmt: skip
+def test_what_a_claim_expects_is_told_with_its_margin(expects: str, margin: float, text: str) -> None:
+    said = {"name": "x", "says": "x", "evaluation": "fresh", "plus": [{"arm": "both"}]}
+    assert show_expectation(StudyClaim.model_validate({**said, "expects": expects, "margin": margin})) == text

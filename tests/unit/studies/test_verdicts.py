@@ -93,6 +93,8 @@ def test_a_run_that_lacks_answers_is_not_there_yet(tmp_path: Path) -> None:
         ("more", 0.0, 1.0, "undecided"), ("less", 0.0, 1.0, "undecided"), ("alike", 0.1, 1.0, "undecided"),
         ("alike", 0.1, -1.95, "undecided"), ("less", 0.3, -2.0, "undecided"), ("alike", 1.5, 1.0, "holds"),
         ("more", 0.0, 9.0, "holds"), ("less", 0.0, 9.0, "fails"), ("alike", 0.1, 9.0, "fails"),
+        ("more", 0.3, -9.0, "fails"), ("less", 0.3, -9.0, "holds"), ("alike", 0.1, -9.0, "fails"),
+        ("more", 9.0, 3.0, "fails"), ("less", 9.0, -3.0, "fails"), ("less", 9.0, 3.0, "fails"),
     ],
 )  # fmt: skip
 def test_nothing_is_decided_that_the_interval_leaves_open(
@@ -102,8 +104,9 @@ def test_nothing_is_decided_that_the_interval_leaves_open(
     said = {"name": "x", "says": "x", "evaluation": "fresh", "expects": expects, "margin": margin}
     claim = StudyClaim.model_validate({**said, "plus": [{"arm": "both"}]})
     assert find_verdict(claim, found, 0.04) == verdict
+    assert find_verdict(claim, found, 0.05) == find_verdict(claim, found, 0.06) == "undecided"
     is_within = expects == "alike" and verdict == "holds"
-    sign = -1 if expects == "less" or mean < 0 else 1
+    sign = -1 if expects == "less" or (expects == "alike" and mean < 0) else 1
     expected = found.lies_within(margin) if is_within else found.differs_from(sign * margin)
     assert find_p_value(claim, found) == expected
 
@@ -206,6 +209,40 @@ def test_failed_questions_are_neither_right_nor_wrong(tmp_path: Path) -> None:
     assert values.chance == 0.5
 
 
+FAILURE = {"stage": "reason", "kind": "EndpointError", "message": "the server has gone"}
+
+
+@pytest.mark.parametrize(
+    ("change", "measures"),
+    [
+        ({"failure": FAILURE}, ("accuracy", "hit rate", "IoU", "boxes", "box size", "tokens", "place")),
+        ({"reasoning": None, "verdict": None}, ("accuracy",)),
+        ({"perception": None}, ("hit rate", "in crops", "IoU", "boxes", "box size")),
+    ],
+)
+def test_what_is_not_known_of_a_question_is_not_counted(
+    tmp_path: Path, change: dict[str, object], measures: tuple[str, ...]
+) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, True])
+    [path] = (study.out / "answers").rglob(TRACES_FILE)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in (rows[0], rows[1] | change)), encoding="utf-8")
+    reader = Reader(study)
+    for measure in measures:
+        cell = StudyCell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure})
+        assert np.isnan(reader.values_of(cell).values_SQ).tolist() == [[False, True]], measure
+
+
+def test_an_arm_of_which_a_seed_failed_everywhere_is_not_measured(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False])
+    write_answers(study, "both", 0, [True, True])
+    write_answers(study, "both", 1, [None, None])
+    judged = judge(study)["training"]
+    assert (judged.estimate, judged.verdict, judged.seed_p_values) == (None, "not measured yet", ())
+
+
 def test_measures_of_boxes_and_tokens(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, False], boxes={1: (AWAY, AWAY)})
@@ -236,6 +273,87 @@ def test_a_category_is_a_part_of_the_questions(tmp_path: Path) -> None:
     assert values.values_SQ.tolist() == [[1.0, 0.0]]
 
 
+def test_the_chance_of_a_cell_is_that_of_its_own_questions_and_only_of_answers(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    categories, chances = ["pair", "pair", "relation", "relation"], [0.2, 0.4, 0.5, 0.5]
+    write_answers(study, "start", None, [True] * 4, categories=categories, chances=chances)
+    reader = Reader(study)
+    assert reader.values_of(StudyCell(evaluation="fresh", arm="start", category="pair")).chance == pytest.approx(0.3)
+    assert reader.values_of(StudyCell(evaluation="fresh", arm="start", measure="hit rate")).chance is None
+
+
+def test_questions_of_two_categories_are_not_paired(tmp_path: Path) -> None:
+    changes = ["claims.0.category=pair", "claims.0.minus=[{arm='both', category='relation'}]"]
+    study = make_study(tmp_path, changes=changes)
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, [True, True, False, True], categories=["pair", "relation"] * 2)
+    found = judge(study)["training"].estimate
+    assert found is not None
+    assert (found.mean, found.num_questions) == (-0.5, 4)
+
+
+def test_a_question_without_gold_boxes_is_neither_a_hit_nor_a_miss(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False], without_gold=(1,))
+    reader = Reader(study)
+    for measure in ("hit rate", "in crops", "IoU", "place", "reading"):
+        cell = StudyCell.model_validate({"evaluation": "fresh", "arm": "start", "measure": measure})
+        assert np.isnan(reader.values_of(cell).values_SQ).tolist() == [[False, True]], measure
+
+
+def test_cells_share_seeds_where_one_training_gave_their_checkpoints(tmp_path: Path) -> None:
+    more = """
+[arms.other]
+recipe = "nano"
+
+[[tables]]
+title = "Pairs"
+evaluation = "fresh"
+rows = [{ name = "x", arm = "start", perceiver = "first" }, { name = "y", arm = "other", perceiver = "start" }]
+columns = [{ name = "accuracy" }]
+"""
+    study = make_study(tmp_path, more)
+    pairs = (
+        ("both", None),
+        ("first", None),
+        ("other", None),
+        ("start", "first"),
+        ("other", "start"),
+        ("other", "both"),
+    )
+    for arm, perceiver in pairs:
+        for seed in (0, 1):
+            write_answers(study, arm, seed, [True], perceiver=perceiver)
+    reader = Reader(study)
+
+    def find_training(arm: str, perceiver: str | None) -> str:
+        return reader.values_of(StudyCell(evaluation="fresh", arm=arm, perceiver=perceiver)).as_part(1.0).arm
+
+    both, first, other, looks_only, answers_only, mixed = (find_training(*pair) for pair in pairs)
+    assert both == first == looks_only
+    assert other == answers_only
+    assert len({both, other, mixed}) == 3
+
+
+def test_an_arm_with_other_seeds_so_far_in_another_mode_is_compared_as_if_it_were_another(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["claims.0.minus=[{arm='both', mode='direct'}]"])
+    for seed in (0, 1):
+        write_answers(study, "both", seed, [True, True, False, True])
+    write_answers(study, "both", 0, [True, False, False, False], mode="direct")
+    judged = judge(study)["training"]
+    assert judged.is_preliminary and judged.estimate is not None
+    assert (judged.estimate.mean, judged.estimate.num_seeds) == (0.5, 1)
+
+
+@pytest.mark.parametrize(("measure", "span"), [("boxes", 2.0), ("tokens", 50.0), ("accuracy", 1.0), ("IoU", 1.0)])
+def test_counts_differ_by_what_was_seen_and_shares_by_at_most_1(tmp_path: Path, measure: str, span: float) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "both", 0, [True, True], boxes={1: (AWAY,) * 3}, num_tokens=100)
+    write_answers(study, "both", 2, [True, True], num_tokens=150)
+    cell = StudyCell.model_validate({"evaluation": "fresh", "arm": "both", "measure": measure})
+    assert Reader(study).values_of(cell).as_part(1.0).span == span
+
+
 def test_holm_corrects_over_all_claims(tmp_path: Path) -> None:
     others = "".join(
         f"\n[[claims]]\nname = 'c{k}'\nsays = 'x'\nevaluation = 'fresh'\nplus = [{{ arm = 'both' }}]\n"
@@ -245,10 +363,12 @@ def test_holm_corrects_over_all_claims(tmp_path: Path) -> None:
     study = make_study(tmp_path, others)
     write_answers(study, "start", None, some(0.6))
     for seed in (0, 1, 2):
-        write_answers(study, "both", seed, some(0.68 + 0.01 * seed, seed))
+        write_answers(study, "both", seed, some(0.66 + 0.01 * seed, seed))
     judged = judge(study)["training"]
     assert judged.p_value is not None and judged.p_corrected is not None
     assert judged.p_corrected == pytest.approx(min(1.0, 10 * judged.p_value))
+    assert judged.p_value < 0.05
+    assert judged.verdict == "undecided"
 
 
 def test_phases_of_one_arm_share_its_seeds(tmp_path: Path) -> None:
@@ -280,6 +400,52 @@ def test_one_seed_decides_nothing_however_little_it_differs(tmp_path: Path) -> N
     assert judged.verdict == "one seed only"
 
 
+def test_what_was_not_trained_is_decided_without_seeds(tmp_path: Path) -> None:
+    changes = ["claims.0.plus=[{arm='start'}]", "claims.0.minus=[{arm='start', mode='direct'}]"]
+    study = make_study(tmp_path, changes=changes)
+    write_answers(study, "start", None, some(0.9))
+    write_answers(study, "start", None, some(0.3), mode="direct")
+    judged = judge(study)["training"]
+    assert judged.estimate is not None and judged.estimate.num_seeds == 0
+    assert judged.verdict == "holds"
+    assert [name for name, _ in judged.seed_p_values] == [""]
+
+
+def test_rotations_of_a_question_are_one_trial_of_the_exact_test_of_a_seed(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["seeds=[0, 1]"])
+    rotations = [f"q{place // 4}" for place in range(16)]
+    write_answers(study, "start", None, [False] * 16, clusters=rotations)
+    for seed in (0, 1):
+        write_answers(study, "both", seed, [True] * 16, clusters=rotations)
+    assert judge(study)["training"].seed_p_values == (("0", 2 / 2**4), ("1", 2 / 2**4))
+
+
+def test_questions_that_failed_on_either_side_are_no_trials_of_the_exact_test(tmp_path: Path) -> None:
+    study = make_study(tmp_path, changes=["seeds=[0, 1]"])
+    write_answers(study, "start", None, [None, False, False, False, False])
+    for seed in (0, 1):
+        write_answers(study, "both", seed, [True, None, True, True, True])
+    assert judge(study)["training"].seed_p_values == (("0", 2 / 2**3), ("1", 2 / 2**3))
+
+
+@pytest.mark.parametrize(
+    "minus",
+    ["evaluation = 'other'", "evaluation = 'fresh', category = 'pair'", "evaluation = 'fresh', measure = 'hit rate'"],
+)
+def test_no_exact_test_compares_other_questions_or_other_measures(tmp_path: Path, minus: str) -> None:
+    other = "\n[evaluations.other]\nbenchmark = 'needles'\nnum = 40\nseed = 9001\n"
+    claim = "\n[[claims]]\nname = 'x'\nsays = 'x'\nplus = [{ arm = 'both', evaluation = 'fresh' }]\n"
+    claim += f"minus = [{{ arm = 'start', {minus} }}]\n"
+    study = make_study(tmp_path, other + claim)
+    for evaluation in ("fresh", "other"):
+        write_answers(study, "start", None, [True, False] * 4, evaluation=evaluation, categories=["pair"] * 8)
+    for seed in (0, 1, 2):
+        write_answers(study, "both", seed, [True] * 8, categories=["pair"] * 8)
+    judged = judge(study)["x"]
+    assert judged.estimate is not None
+    assert judged.seed_p_values == ()
+
+
 def test_a_list_of_questions_that_was_cut_off_is_told_by_its_length(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_answers(study, "start", None, [True, False])
@@ -287,6 +453,17 @@ def test_a_list_of_questions_that_was_cut_off_is_told_by_its_length(tmp_path: Pa
     [path] = (study.out / "answers" / "fresh" / "both").rglob(SAMPLES_FILE)
     path.write_text(path.read_text().splitlines(keepends=True)[0])
     with pytest.raises(StorageError, match=r"lists \d questions?, and .* lists \d of the same: samples.jsonl of one"):
+        judge(study)
+
+
+def test_answers_to_questions_of_other_names_are_not_mixed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_answers(study, "start", None, [True, False])
+    write_answers(study, "both", 1, [True, False])
+    [path] = (study.out / "answers" / "fresh" / "both").rglob(SAMPLES_FILE)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(f"{json.dumps(row | {'sample_id': row['sample_id'] + 'b'})}\n" for row in rows))
+    with pytest.raises(StorageError, match=r"holds answers to other questions than"):
         judge(study)
 
 
