@@ -85,17 +85,17 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
             pass
 
         def is_sick(self) -> bool:
-            """Whether the engine has died, and this server keeps listening. It says so to whoever asks."""
+            """Whether the engine has died, and this server keeps listening. As vLLM does, it still lists its model."""
             if way == "k" and num_left is not None and num_left < 0:
                 self.reply({"error": {"message": "EngineCore encountered an issue"}}, 503)
                 return True
             return False
 
         def do_GET(self) -> None:
-            if self.is_sick():
-                return
             if self.path == "/v1/models":
                 self.reply({"data": [{"id": model}]})
+            elif self.is_sick():
+                return
             elif self.path == "/health":
                 self.reply({})
             elif self.path == GENERATE:
