@@ -5,8 +5,8 @@
 SITE is the folder of the stand-in. GET /done tells what was done and asked, and with which arguments it was started.
 A file SITE/deaths has how many calls each server to come lives for. Letters before it say what it then does, as vLLM
 may when its engine dies. h: it leaves the next call open until the caller gives up. s: it stays for ever after such a
-call, and listens no more. k: it keeps listening, and fails. SITE/about.json changes what the engine says of itself, and
-SITE/failures.json has how many calls of a path fail.
+call, and listens no more. k: it keeps listening, and fails. Both count calls from when it has listed its model.
+SITE/about.json changes what the engine says of itself, and SITE/failures.json has how many calls of a path fail.
 """
 
 from __future__ import annotations
@@ -52,8 +52,12 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
     if (site / "about.json").exists():
         about.update(json.loads((site / "about.json").read_text()))
 
+    is_seen = False
+
     def die_in_time(caller: Handler) -> None:
         nonlocal num_left
+        if way in ("s", "k") and not is_seen:  # who launches it may be later than who asks
+            return
         if num_left is not None and num_left <= 0 and way != "k":
             if way in ("h", "s"):
                 caller.server.socket.close()
@@ -93,6 +97,8 @@ def serve(site: Path, model: str, port: int, arguments: list[str]) -> None:
 
         def do_GET(self) -> None:
             if self.path == "/v1/models":
+                nonlocal is_seen
+                is_seen = True
                 self.reply({"data": [{"id": model}]})
             elif self.is_sick():
                 return
