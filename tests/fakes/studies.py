@@ -55,10 +55,8 @@ def build_page(study: Study, command: str) -> str:
     """The page of what is there, as `p2r study` makes it."""
     reader = Reader(study)
     judged = judge_claims(study, reader)
-    jobs = list_jobs(study)
-    states = let_go([(job, job.look()) for job in jobs])
-    looked = list(zip(jobs, states, strict=True))
-    headline = make_headline(study, judged, command, states)
+    looked = let_go([(job, job.look()) for job in list_jobs(study)])
+    headline = make_headline(study, judged, command, [progress for _, progress in looked])
     return build_study_page(study, reader, judged, tabulate_study(study, reader, judged), headline, looked)
 
 

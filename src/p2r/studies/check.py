@@ -141,7 +141,7 @@ def look_at(jobs: Sequence[Job], chosen: Mapping[str, PickedQuestions], begun: M
     """
     looked = [_look_at(job, chosen, begun.get(job.name, "")) for job in jobs]
     seen = let_go([(each.job, each.progress) for each in looked])
-    return [replace(each, progress=progress) for each, progress in zip(looked, seen, strict=True)]
+    return [replace(each, progress=progress) for each, (_, progress) in zip(looked, seen, strict=True)]
 
 
 def _look_at(job: Job, chosen: Mapping[str, PickedQuestions], begun: str) -> LookedJob:

@@ -217,14 +217,14 @@ class AskJob:
 Job = FilesJob | TrainJob | AskJob
 
 
-def let_go(looked: Sequence[tuple[Job, Progress]]) -> list[Progress]:
+def let_go(looked: Sequence[tuple[Job, Progress]]) -> list[tuple[Job, Progress]]:
     """Count rows as finished too where all that is trained on them is: nothing needs them any more.
 
     So a study can be handed on without them.
     """
     needed = {need for job, progress in looked if not progress.is_finished for need in job.needs}
     return [
-        replace(progress, is_finished=True) if isinstance(job, FilesJob) and job.name not in needed else progress
+        (job, replace(progress, is_finished=True) if isinstance(job, FilesJob) and job.name not in needed else progress)
         for job, progress in looked
     ]
 
